@@ -294,10 +294,11 @@ class SwitchNode:
     def _start(self) -> None:
         if self.found.running and self.daemons.starts_with_host("switch"):
             return
-        made = not self.found.there and not self.daemons.by_units
+        made = self.daemons.switching_on(self.found.there)
         self.daemons.start("switch")
-        if made:
-            self._vsctl(["set", "Open_vSwitch", ".", f"external_ids:{MADE}={self.catalog}"])
+        if made and not self.found.external_ids.get(MADE):
+            value = self.catalog if made == "database" else f"{self.catalog}:{made}"
+            self._vsctl(["set", "Open_vSwitch", ".", f'external_ids:{MADE}="{value}"'])
         self._forget()
 
     def _vsctl(self, words: Sequence[str]) -> None:
@@ -345,9 +346,10 @@ class SwitchNode:
 
     def remove_database(self) -> list[Change]:
         """Where somebody has deleted our bridges already, what was made for them is still there."""
-        if self.found.external_ids.get(MADE) != self.catalog or self.found.ours(self.catalog):
+        made = self._made()
+        if not made or self.found.ours(self.catalog):
             return []
-        change = Change("Open vSwitch", "", {"database": f"made for catalog {self.catalog}"})
+        change = Change("Open vSwitch", "", {made: f"made for catalog {self.catalog}"})
         if self.act:
             try:
                 if not self.found.running:
@@ -358,22 +360,25 @@ class SwitchNode:
         return [change]
 
     def _take_back(self) -> None:
-        """The database, if it was made for us alone and nobody has anything in it."""
-        if self.found.external_ids.get(MADE) != self.catalog or self.found.ours(self.catalog):
+        """What was switched on, if it was for us alone and nobody has anything in it."""
+        made = self._made()
+        if not made or self.found.ours(self.catalog):
             return
-        if self.found.bridges:
-            # Those who are there now have it. OVN of ours takes it back with its own.
-            words = ["remove", "Open_vSwitch", ".", "external_ids", MADE]
-            if "ovn-remote" in self.found.external_ids:
-                words += ["--", "set", "Open_vSwitch", ".", f"external_ids:{MADE_FOR_OVN}=database"]
-            self._vsctl(words)
-            self._forget()
-            return
-        self.daemons.stop("switch")
-        path = self.places.switch_database
-        for each in (path, os.path.join(os.path.dirname(path), ".conf.db.~lock~"), self.places.system_id):
-            remove_file(os.path.realpath(each))
+        words = ["remove", "Open_vSwitch", ".", "external_ids", MADE]
+        # Those who are there now have it. OVN of ours takes it back with its own.
+        if self.found.bridges and "ovn-remote" in self.found.external_ids:
+            words += ["--", "set", "Open_vSwitch", ".", f"external_ids:{MADE_FOR_OVN}={made}"]
+        self._vsctl(words)
+        if not self.found.bridges:
+            self.daemons.switch_off(made)
+            if made == "database":
+                remove_file(os.path.realpath(self.places.system_id))
         self._forget()
+
+    def _made(self) -> str:
+        """What was switched on for this catalog, as Daemons.switching_on() has it."""
+        catalog, _colon, made = self.found.external_ids.get(MADE, "").partition(":")
+        return (made or "database") if catalog == self.catalog else ""
 
     def _refuse_ports(self, asked: str, bridge: SwitchBridge, present: Mapping[str, Link]) -> None:
         """A port of a machine that is gone, as after a power cut, keeps nothing."""

@@ -24,7 +24,8 @@ TABLES = ("Open_vSwitch", "Bridge", "Port", "Interface")
 MARK, NETWORKS, PORT = "nebula-switch", "nebula-networks", "nebula-port"
 # Beside the last, if that interface was down before.
 PORT_DOWN = "nebula-port-down"
-# In external_ids of the whole: the catalog for which the database was made. OVN's own word for the same.
+# In external_ids of the whole: the catalog for which Open vSwitch was switched on, and behind a colon what that was, if
+# not its database that was made. OVN's own word for what it was.
 MADE, MADE_FOR_OVN = "nebula-switch-made", "nebula-made"
 # Interfaces that the kernel has.
 _OF_KERNEL = ("", "system", "tap")

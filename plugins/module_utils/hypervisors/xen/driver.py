@@ -31,7 +31,15 @@ from ...errors import (
 )
 from ...host.command import last_lines, run
 from ...host.files import explained as files_explained
-from ...host.files import make_directory, read_limited, remove_file, sync_directory, write_atomically
+from ...host.files import (
+    make_directory,
+    read_limited,
+    remove_empty_directory,
+    remove_file,
+    sync_directory,
+    write_atomically,
+)
+from ...host.node import Changes, NodeFile
 from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
@@ -76,6 +84,14 @@ class XenDriver(XenNode, Driver):
 
     def close(self) -> None:
         pass
+
+    @classmethod
+    def give_back(cls, changes: Changes, known: NodeFile) -> bool:
+        undone = super().give_back(changes, known)
+        if undone and not changes.check_mode:
+            # No package has it: it was made for the first machine that starts with the host.
+            remove_empty_directory(str(AUTO))
+        return undone
 
     # -- what is there --------------------------------------------------------------------------------------------
     def render(self, vm: Vm, site: Site) -> Deployment:

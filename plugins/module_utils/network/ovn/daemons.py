@@ -135,6 +135,31 @@ class Daemons:
             self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_northd"])
         self._wait(which, False)
 
+    def switching_on(self, there: bool) -> str:
+        """What start("switch") is going to change of this host, for switch_off(). there: whether it has a database.
+
+        "database": it has none, and gets one. "unit": Open vSwitch neither runs nor starts with the host. "boot": it
+        runs already, and does not start with the host. "": nothing that is to be undone.
+        """
+        if self.by_units and self.starts_with_host("switch"):
+            return ""
+        if not there:
+            return "database"
+        if not self.by_units:
+            return ""
+        return "boot" if self.running("switch") else "unit"
+
+    def switch_off(self, changed: str) -> None:
+        """Undo what switching_on() has said."""
+        if changed == "boot":
+            run_program(["systemctl", "disable", *_UNITS["switch"]], timeout=units.TIMEOUT)
+        elif changed:
+            self.stop("switch")
+        if changed == "database":
+            path = self.places.switch_database
+            for each in (path, os.path.join(os.path.dirname(path), ".conf.db.~lock~")):
+                remove_file(os.path.realpath(each))
+
     def start_servers(self, options: Sequence[str]) -> None:
         """Of a member of a cluster: those of both databases, and northd too where systemd starts them."""
         require_installed("central")

@@ -214,7 +214,7 @@ class Host:
         return outcome
 
     def _act(self, wanted: Wanted, found: Switch, present: Mapping[str, Link]) -> None:
-        made = not found.there and not self.daemons.by_units
+        made = self.daemons.switching_on(found.there)
         if read_id(self.places) != self.name:
             make_directory(os.path.dirname(self.places.system_id), 0o755)
             write_atomically(self.places.system_id, self.name + "\n", mode=0o644)
@@ -276,7 +276,7 @@ class Host:
         before = {**switch.view(found, self.catalog), "boot": self.boot.view()}
         former_id = found.external_ids.get(switch.FORMER_ID, "")
         others = [name for name, bridge in found.bridges.items() if bridge.mark != self.catalog]
-        made = found.external_ids.get(switch.MADE) == "database"
+        made = found.external_ids.get(switch.MADE, "")
         self._refuse_machines(found)
         if self.act:
             if daemons.installed("controller"):
@@ -291,13 +291,10 @@ class Host:
             self._give_links_back(list(found.bridges.values()))
             if former_id:
                 write_atomically(self.places.system_id, former_id + "\n", mode=0o644)
-            elif made or (read_id(self.places) == self.name and switch.FORMER_ID in found.external_ids):
+            elif made == "database" or (read_id(self.places) == self.name and switch.FORMER_ID in found.external_ids):
                 remove_file(self.places.system_id)
-            if made and not others:
-                self.daemons.stop("switch")
-                path = self.places.switch_database
-                for each in (path, os.path.join(os.path.dirname(path), ".conf.db.~lock~")):
-                    remove_file(os.path.realpath(each))
+            if not others:
+                self.daemons.switch_off(made)
         return self._remove_files(before)
 
     def _remove_files(self, before: Mapping[str, Any] | None) -> list[Change]:

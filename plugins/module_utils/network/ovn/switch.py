@@ -222,9 +222,9 @@ def expected(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def commands(switch: Switch, wanted: Wanted, moved: Mapping[str, str], down: Sequence[str], made: bool) -> list[str]:
+def commands(switch: Switch, wanted: Wanted, moved: Mapping[str, str], down: Sequence[str], made: str) -> list[str]:
     """The words for one `ovs-vsctl`, which is one transaction. moved: by address, the interface that has it now. down:
-    interfaces that are not up. made: the database was made for us."""
+    interfaces that are not up. made: what was switched on for us."""
     now, then = view(switch, wanted.catalog), expected(wanted)
     words: list[str] = []
     if now["external_ids"] != then["external_ids"]:
@@ -232,8 +232,8 @@ def commands(switch: Switch, wanted: Wanted, moved: Mapping[str, str], down: Seq
         changes = {key: value for key, value in then["external_ids"].items() if now["external_ids"].get(key) != value}
         if switch.mark != wanted.catalog and former != wanted.name:
             changes[FORMER_ID] = former
-        if made:
-            changes[MADE] = "database"
+        if switch.mark != wanted.catalog and made:
+            changes[MADE] = made
         for key in now["external_ids"]:
             if key not in then["external_ids"]:
                 words += ["--", "remove", "Open_vSwitch", ".", "external_ids", key]

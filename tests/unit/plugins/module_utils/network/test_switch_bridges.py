@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.network import links, switch_bridges
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.places import Places
 from ansible_collections.nebula.provision.plugins.module_utils.network.switch_bridges import SwitchNode
 from ansible_collections.nebula.provision.plugins.module_utils.network.switches import (
     SwitchBridge,
@@ -139,3 +140,37 @@ def test_a_bridge_goes_with_its_last_network_and_not_with_machines_on_it(monkeyp
     # That of a machine that went with the power is in the database alone.
     (change,) = host.node.remove([B], ETH)
     assert change.error is None and host.words == ["--if-exists del-br ovsbr0"]
+
+
+@pytest.mark.parametrize(
+    ("made", "others", "words", "undone"),
+    [
+        (CATALOG, (), ["remove Open_vSwitch . external_ids nebula-switch-made"], ["database"]),
+        (f"{CATALOG}:unit", (), ["remove Open_vSwitch . external_ids nebula-switch-made"], ["unit"]),
+        # Somebody has a bridge there now.
+        (f"{CATALOG}:unit", (SwitchBridge("theirs"),), ["remove Open_vSwitch . external_ids nebula-switch-made"], []),
+        (f"{A}:unit", (), [], []),
+        ("", (), [], []),
+    ],
+)
+def test_what_was_switched_on_for_bridges_is_switched_off_after_them(
+    monkeypatch, tmp_path, made, others, words, undone
+):
+    done = []
+    left = Switches(True, True, {"nebula-switch-made": made}, {each.name: each for each in others})
+    host = Host(monkeypatch, bridge("ovsbr0", A, port=""), after=left)
+    host.node.places = Places(configuration=str(tmp_path))
+    monkeypatch.setattr(switch_bridges.Daemons, "switch_off", lambda _self, what: done.append(what))
+    (change,) = host.node.remove([A], {})
+    assert change.error is None and host.words == ["--if-exists del-br ovsbr0", *words] and done == undone
+
+
+@pytest.mark.parametrize(("what", "value"), [("database", CATALOG), ("boot", f"{CATALOG}:boot"), ("", None)])
+def test_what_is_switched_on_for_bridges_is_written_down(monkeypatch, what, value):
+    host = Host(monkeypatch, after=Switches(True, True, {}, {"ovsbr0": bridge("ovsbr0", A)}))
+    monkeypatch.setattr(switch_bridges.Daemons, "starts_with_host", lambda _self, _which: False)
+    monkeypatch.setattr(switch_bridges.Daemons, "switching_on", lambda _self, _there: what)
+    monkeypatch.setattr(switch_bridges.Daemons, "start", lambda _self, _which: None)
+    host.node.ensure([network(A)], [A], ETH)
+    written = [words for words in host.words if "nebula-switch-made" in words]
+    assert written == ([f'set Open_vSwitch . external_ids:nebula-switch-made="{value}"'] if value else [])

@@ -25,9 +25,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     TimedOut,
     WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver as xen
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.node import XenNode
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -298,6 +300,23 @@ def test_whether_a_machine_starts_with_its_host_is_a_link(host: Host) -> None:
     for _ in range(2):
         host.driver.set_starts_with_host(MARK, False)
     assert host.driver.starts_with_host(MARK) is False and os.listdir(host.dom0.etc / "auto") == []
+
+
+@pytest.mark.parametrize(
+    ("undone", "check", "others", "stays"),
+    [(True, False, False, False), (True, False, True, True), (True, True, False, True), (False, False, False, True)],
+)
+def test_a_node_that_is_given_back_has_no_directory_of_links(
+    host: Host, monkeypatch: pytest.MonkeyPatch, undone: bool, check: bool, others: bool, stays: bool
+) -> None:
+    monkeypatch.setattr(XenNode, "give_back", classmethod(lambda *_arguments: undone))
+    auto = host.dom0.etc / "auto"
+    host.define()
+    host.driver.set_starts_with_host(MARK, True)
+    host.driver.remove(MARK)
+    if others:
+        (auto / "theirs.cfg").touch()
+    assert host.driver.give_back(Changes(check), NodeFile()) is undone and auto.exists() is stays
 
 
 # -- definition --------------------------------------------------------------------------------------------------------

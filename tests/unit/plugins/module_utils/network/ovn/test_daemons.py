@@ -65,6 +65,39 @@ def test_systemd_starts_and_stops_all_parts(systemd):
     ]
 
 
+@pytest.mark.parametrize(
+    ("starts", "there", "runs", "changed", "called"),
+    [
+        (True, False, False, "", []),
+        (False, False, False, "database", ["disable --now", "stop"]),
+        (False, True, False, "unit", ["disable --now", "stop"]),
+        (False, True, True, "boot", ["disable"]),
+    ],
+)
+def test_what_systemd_had_not_switched_on_is_switched_off_again(
+    systemd, tmp_path, monkeypatch, starts, there, runs, changed, called
+):
+    monkeypatch.setattr(units, "start_with_host", lambda _names: starts)
+    monkeypatch.setattr(Daemons, "running", lambda _daemons, _which: runs)
+    monkeypatch.setattr(Daemons, "by_units", True)
+    database, link = tmp_path / "var.db", tmp_path / "conf.db"
+    database.touch()
+    link.symlink_to(database)
+    side = Daemons(Places(ovs_database=str(tmp_path)))
+    assert side.switching_on(there) == changed
+    side.switch_off(changed)
+    lines = systemd.read_text().splitlines() if systemd.exists() else []
+    assert [line.partition(" o")[0] for line in lines] == called
+    # The link is the package's.
+    assert link.is_symlink() and database.exists() == (changed != "database")
+
+
+def test_without_systemd_only_a_database_is_made(tmp_path):
+    side = Daemons(Places(ovs_run=str(tmp_path)))
+    assert (side.switching_on(False), side.switching_on(True)) == ("database", "")
+    side.switch_off("")
+
+
 def test_a_restart_by_systemd_does_not_cut_traffic_either(systemd):
     daemons.keep_drop_in()
     assert daemons.drop_in() == daemons.drop_in_wanted()

@@ -54,17 +54,17 @@ def as_wanted(whole):
 def test_nothing_is_said_where_all_is_as_it_should_be():
     whole = wanted(mappings=(EXTERNAL,), tls=Files("/k", "/c", "/a"))
     assert switch.view(as_wanted(whole), CATALOG) == switch.expected(whole)
-    assert switch.commands(as_wanted(whole), whole, {}, (), made=False) == []
+    assert switch.commands(as_wanted(whole), whole, {}, (), made="") == []
 
 
 def test_a_bare_host_gets_all_in_one_transaction():
     whole = wanted(mappings=(EXTERNAL,), tls=Files("/k", "/c", "/a"))
     found = Switch(True, {"system-id": "11111111-0000-4000-8000-000000000001"})
-    words = " ".join(switch.commands(found, whole, {EXTERNAL.address: "eth1"}, ("eth1",), made=True))
+    words = " ".join(switch.commands(found, whole, {EXTERNAL.address: "eth1"}, ("eth1",), made="unit"))
     assert 'external_ids:system-id="node1"' in words
     assert 'external_ids:nebula-former-system-id="11111111-0000-4000-8000-000000000001"' in words
     assert 'external_ids:ovn-bridge-mappings="physnet1:br-ex"' in words
-    assert 'external_ids:nebula-made="database"' in words
+    assert 'external_ids:nebula-made="unit"' in words
     assert "--may-exist add-br br-int -- set Bridge br-int datapath_type=system fail_mode=secure" in words
     assert "external_ids:nebula-address-from=eth1" in words
     assert "external_ids:nebula-was-down=eth1" in words
@@ -74,14 +74,14 @@ def test_a_bare_host_gets_all_in_one_transaction():
 
 def test_what_is_no_longer_wanted_goes_and_the_rest_stays():
     before = as_wanted(wanted(mappings=(EXTERNAL,), datapath="netdev", tls=Files("/k", "/c", "/a")))
-    words = " ".join(switch.commands(before, wanted(datapath="netdev"), {}, (), made=False))
+    words = " ".join(switch.commands(before, wanted(datapath="netdev"), {}, (), made=""))
     assert "--if-exists del-br br-ex" in words
     assert "remove Open_vSwitch . external_ids ovn-bridge-mappings" in words
     assert "clear Open_vSwitch . ssl" in words
     assert "set Open_vSwitch" not in words
     assert "br-int" not in words
     without = BridgeMapping(bridge="br-ex", network="physnet1")
-    words = " ".join(switch.commands(before, wanted(datapath="netdev", mappings=(without,)), {}, (), made=False))
+    words = " ".join(switch.commands(before, wanted(datapath="netdev", mappings=(without,)), {}, (), made=""))
     assert "del-port br-ex eth1" in words
     assert "remove Bridge br-ex external_ids nebula-address" in words
 
