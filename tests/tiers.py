@@ -194,7 +194,8 @@ SUITES = {
             *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py", "extensions/molecule/lxc"),
         ),
         files=(
-            *("test_container_faults", "test_container_systems", "test_hostile_roots", "test_lxc", "test_lxc_boot"),
+            *("test_bad_containers", "test_container_faults", "test_container_systems", "test_hostile_roots"),
+            *("test_lxc", "test_lxc_boot"),
             *("test_lxc_disks", "test_lxc_kills", "test_mixed_hosts", "test_openvz", "test_openvz_saved"),
         ),
         scenarios=("lxc",),

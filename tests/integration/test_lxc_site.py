@@ -65,9 +65,9 @@ def flow() -> None:
         assert code == 0, output
         code, output = site.run("playbooks/status.yml")
         assert code == 0 and "RUNNING" in output, output
-        wrong = {"name": "disk", "template": "web", "hypervisor": "kvm"}
+        wrong = {"name": "disk", "template": "web", "attributes": {"HYPERVISOR": "kvm"}}
         code, output = site.run("site.yml", nebula_vms=[*site.variables["nebula_vms"], wrong])
-        assert code != 0, output
+        assert code != 0 and "VM disk: a host that runs kvm" in output, output
     assert host_state() == before
 
 

@@ -25,6 +25,8 @@ NAMES = (*PAGES, *BYTES, *COUNTS)
 PAGE = 4096
 MIB = 1024 * 1024
 UNLIMITED = "unlimited"
+# What the kernel calls unlimited, as files of conf have it; more than that no kernel holds.
+_MOST = (1 << 63) - 1
 # Of both, the one that limits what a container can have: the first is VSwap's, the second that of older kernels.
 LIMITING = ("PHYSPAGES", "PRIVVMPAGES")
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": PAGE}
@@ -41,12 +43,29 @@ def amounts(name: str, text: str, where: str) -> tuple[Optional[int], Optional[i
     return read[0], read[-1]
 
 
+def check_one(name: str, text: str, where: str) -> None:
+    """InvalidValue for what vzctl would skip, and for a barrier that is above its limit, as vzcfgvalidate has it."""
+    barrier, limit = amounts(name, text, where)
+    if limit is not None and (barrier is None or barrier > limit):
+        raise InvalidValue(
+            f"{where}: {name} = {text!r}",
+            "its barrier is above its limit",
+            f'The lower one comes first: "{":".join(text.strip().split(":")[::-1])}"',
+        )
+
+
 def _amount(name: str, part: str, text: str, where: str) -> Optional[int]:
     if part.lower() in (UNLIMITED, "infinite"):
         return None
     found = _AMOUNT.fullmatch(part)
     if found is None or (found[2] and name in COUNTS):
         raise _unreadable(name, text, where)
+    if int(found[1]) >= _MOST:
+        if int(found[1]) > _MOST or found[2]:
+            raise InvalidValue(
+                f"{where}: {name} = {text!r}", f"no kernel counts to {part}", f"Write {UNLIMITED}, or what it may have"
+            )
+        return None
     return int(found[1]) * (PAGE if name in PAGES and not found[2] else _UNITS[found[2].upper()])
 
 
@@ -65,7 +84,7 @@ def check(vector: Mapping[str, str], where: str) -> None:
     for name, text in vector.items():
         if name not in NAMES:
             raise InvalidValue(f"{where}/{name} = {text}", "there is no such beancounter", f"Known: {', '.join(NAMES)}")
-        amounts(name, text, where)
+        check_one(name, text, where)
 
 
 def memory(vector: Mapping[str, str], where: str) -> int:

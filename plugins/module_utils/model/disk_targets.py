@@ -224,7 +224,8 @@ def explicit(places: Sequence[Place], board: Optional[Board] = None) -> dict[str
                 f"{place.where}: TARGET = {place.target}",
                 "it is no name of a disk device",
                 "Use a prefix and letters: vda, sdb, hdc; or leave it out"
-                + ('. Containers have paths: HYPERVISOR = "lxc"' if is_path(device) else ""),
+                + ('. Containers of LXC have paths: HYPERVISOR = "lxc"' if is_path(device) else "")
+                + (". A path in the container begins with a /" if board.devices.paths else ""),
             )
         unit = _unit(place, device, board)
         other = used.get(device) or used.get(unit)

@@ -321,8 +321,9 @@ def is_address(text: str, version: int = 0) -> bool:
         return False
 
 
-def raw_fragment(data: str, where: str) -> Optional[ET.Element]:
-    """RAW/DATA as the children of an element; None if it holds nothing. InvalidValue if it is not XML."""
+def raw_fragment(data: str, where: str, kind: str = "kvm") -> Optional[ET.Element]:
+    """RAW/DATA as the children of an element; None if it holds nothing. InvalidValue if it is not XML. kind: its
+    TYPE."""
     if not data.strip():
         return None
     from xml.etree import ElementTree as ET
@@ -335,12 +336,12 @@ def raw_fragment(data: str, where: str) -> Optional[ET.Element]:
         return fragment
     except UnicodeEncodeError:
         raise InvalidValue(
-            f"{where} of type kvm", "its DATA holds half a surrogate pair, which no file can", "Correct it"
+            f"{where} of type {kind}", "its DATA holds half a surrogate pair, which no file can", "Correct it"
         ) from None
     except ET.ParseError as error:
         line, column = error.position
         raise InvalidValue(
-            f"{where} of type kvm",
+            f"{where} of type {kind}",
             f"its DATA is not well-formed XML (line {line}, column {column}: {error.msg})",
             "Give elements as they stand below <domain>, each closed, with & and < written as &amp; and &lt;",
         ) from None

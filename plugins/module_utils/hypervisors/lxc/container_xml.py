@@ -32,7 +32,7 @@ UNLIMITED = -1
 def render(vm: Vm, site: Site) -> Deployment:
     """The deployment file of a container on this site. Raises InvalidValue for RAW data that is no XML fragment."""
     domain = ET.Element("domain", {"type": "lxc"})
-    raw = raw_fragment(vm.raw.get("lxc", ""), f"virtual machine {vm.name}: RAW")
+    raw = raw_fragment(vm.raw.get("lxc", ""), f"virtual machine {vm.name}: RAW", "lxc")
     put(domain, "name", domain_name(vm.vm_id))
     put(domain, "uuid", vm.uuid)
     put(domain, "title", vm.name)

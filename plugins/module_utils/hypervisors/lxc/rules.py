@@ -12,7 +12,7 @@ from ...model import values
 from ...model.attributes import ACTS, KVM, NO_EFFECT, REFUSED, TABLE, Own
 from ...model.device_matching import kind_of_empty
 from ...model.disk import RAW, TAR
-from ...model.disk_targets import Devices
+from ...model.disk_targets import Devices, is_path
 from ...model.hypervisor import Hypervisor
 from ...model.image import TRUSTED, Image
 from ...model.numbers import whole
@@ -38,10 +38,22 @@ _REFUSED = {
     "OS/FIRMWARE_SECURE": "a container boots no firmware that could protect it",
     "INJECT/PATH": "nothing is written into a container's root before it starts; a context can write files",
 }
+# Elements of a definition that RAW does not have.
+_OF_MACHINES = {
+    "name": "each container has the name of its machine, by which it is found",
+    "uuid": "each container has the UUID of its machine, by which it is known again",
+    "metadata": "it says whose machine the container is",
+    "idmap": "each container has ids of the host that no other has, and its files belong to them",
+}
+# Where a system has what it starts from.
+_SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "sbin", "usr")
+_SYSTEM_BELOW = ("bin", "lib", "lib32", "lib64", "sbin")
+_ISOLATED = "each container is confined, and its users have ids of this host that are nobody's else"
 # Those that the kernel can show with other owners, and an empty disk can have.
 FILE_SYSTEMS = ("ext4", "ext3", "ext2", "xfs")
 # Attributes of containers, which nothing acts on elsewhere.
 _OF_CONTAINERS = ("CPULIMIT", "LXC_SWAP")
+_OF_OTHER_CONTAINERS = ("LXC_SECURITY_PRIVILEGED", "LXC_PROFILES", "LXC_UNPRIVILEGED")
 
 
 def _own() -> Mapping[str, Own]:
@@ -51,6 +63,11 @@ def _own() -> Mapping[str, Own]:
             acts = text in _ACTS or (text.startswith("NIC/") and text not in _NIC_LACKS)
             if text in _REFUSED:
                 found[text] = Own(REFUSED, _REFUSED[text])
+            elif entry.vector == "MEMORY":
+                # As those have it that are no containers.
+                found[text] = Own(REFUSED, entry.why, entry.instead)
+            elif text in _OF_OTHER_CONTAINERS:
+                found[text] = Own(NO_EFFECT, _ISOLATED)
             elif entry.kvm in (ACTS, REFUSED) and not acts:
                 found[text] = Own(NO_EFFECT, _NO_BOOT if entry.vector == "OS" else _NO_DEVICE)
     return {**found, **{name: Own(ACTS) for name in _OF_CONTAINERS}}
@@ -67,10 +84,21 @@ def check(template: Template, where: str) -> None:
         raise InvalidValue(
             f"{where}: LXC_SWAP = {swap}", "it is no number", "Give the MB of swap that it may use beside its memory"
         )
-    values.raw_fragment(_raw(template), f"{where}: RAW")
+    _check_raw(_raw(template), f"{where}: RAW")
     for index, vector in enumerate(template.vectors("DISK")):
         if not vector.get("IMAGE") and not vector.get("IMAGE_ID"):
             check_disk(vector, kind_of_empty(vector)[1], f"{where}: DISK {index}")
+
+
+def _check_raw(data: str, where: str) -> None:
+    fragment = values.raw_fragment(data, where, "lxc")
+    for element in () if fragment is None else fragment:
+        if element.tag in _OF_MACHINES:
+            raise InvalidValue(
+                f"{where}: DATA: <{element.tag}>",
+                _OF_MACHINES[element.tag],
+                "Leave it out",
+            )
 
 
 def _raw(template: Template) -> str:
@@ -89,6 +117,13 @@ def fitting(os: Os, template: Template, images: Mapping[int, Image], where: str)
             "Give one DISK an image with format: tar, the archive of a root file system",
         )
     vectors = template.vectors("DISK")
+    target = vectors[roots[0]].get("TARGET", "").strip()
+    if is_path(target):
+        raise InvalidValue(
+            f"{where}: DISK {roots[0]}: TARGET = {target}",
+            f"image {images[roots[0]].name} is a root file system, which is at /",
+            "Leave TARGET out",
+        )
     for index, image in sorted(images.items()):
         if index not in roots and image.type in (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK):
             _check_image(image, vectors[index], f"{where}: DISK {index}: image {image.name}")
@@ -138,6 +173,7 @@ def check_disk(vector: Mapping[str, str], format: str, where: str) -> None:
         )
     if vector.get("IMAGE") or vector.get("IMAGE_ID"):
         return
+    _check_path(vector.get("TARGET", "").strip(), where)
     if kind == "swap":
         raise InvalidValue(f"{where}: TYPE = swap", "a container swaps where its host does", "Use LXC_SWAP = MB")
     if fs not in FILE_SYSTEMS:
@@ -145,6 +181,18 @@ def check_disk(vector: Mapping[str, str], format: str, where: str) -> None:
             f"{where}: FS = {fs}" if fs else f"{where}: FS",
             "there is no such file system in a container" if fs else "it is not set, and a container has no device",
             "Use one of " + ", ".join(FILE_SYSTEMS),
+        )
+
+
+def _check_path(target: str, where: str) -> None:
+    """InvalidValue where an empty file system would hide what a container is started from."""
+    words = target.split("/")[1:]
+    top = words[0] if len(words) == 1 else ""
+    if top in _SYSTEM or (words[:1] == ["usr"] and len(words) == 2 and words[1] in _SYSTEM_BELOW):
+        raise InvalidValue(
+            f"{where}: TARGET = {target}",
+            "the disk is empty, and it would hide what the container is started from",
+            "Use another path, such as /srv; or an IMAGE that has these files",
         )
 
 

@@ -26,9 +26,6 @@ CPU_UNITS = 1000
 LOWEST_UNITS, HIGHEST_UNITS = 8, 500000
 # Below the machine's directory, as the OpenVZ drivers of OpenNebula had them.
 PRIVATE, ROOT = f"{IMAGES}/private", f"{IMAGES}/root"
-CONTEXT_DIRECTORY = "/mnt"
-# The variable of a context that says where its files are to be, and what a host says where it does not.
-DIRECTORY_VARIABLE = "CONTEXT_DIRECTORY"
 MARK = "# nebula"
 # What else of a machine its driver has to know when it starts it: comments, which vzctl keeps.
 _TEMPLATE, _CONTEXT = "# nebula-template", "# nebula-context"
@@ -39,8 +36,6 @@ _MARK = re.compile(
     r"directory=(?P<directory>[^\n]*)"
 )
 _CONTEXT_LINE = re.compile(re.escape(_CONTEXT) + r" to=(?P<to>\S+) iso=(?P<iso>[^\n]+)")
-_LABEL = "[A-Za-z0-9][A-Za-z0-9-]{0,62}"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII)
 _LINE = re.compile(r'\s*([A-Z0-9_]+)=(?:"(.*)"|([^"\s].*?)?)\s*', re.DOTALL)
 _BLOCKS = re.compile(r"(\d{1,18})([KMGTP]?)", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1 << 10, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 4096}
@@ -91,7 +86,8 @@ def render(vm: Vm, site: Site) -> Deployment:
     values.update(_raw(vm))
     lines = [f"{_TEMPLATE} {_plain('its template', site.disks[root.disk_id].path, where)}"]
     if vm.context is not None and vm.context.disk_id in site.disks:
-        to = _directory(vm.context.variables.get(DIRECTORY_VARIABLE, "") or CONTEXT_DIRECTORY, where)
+        to = vm.context.variables.get(rules.DIRECTORY_VARIABLE, "") or rules.CONTEXT_DIRECTORY
+        rules.check_directory(to, where)
         lines.append(f"{_CONTEXT} to={to} iso={_plain('its context', site.disks[vm.context.disk_id].path, where)}")
     addresses, passing = venet_firewall.of_machine(vm)
     if addresses:
@@ -174,7 +170,7 @@ def _names(vm: Vm) -> dict[str, str]:
     resolvers = variables.get("NAMESERVER") or variables.get("DNS") or _of_networks(vm.nics, "DNS")
     domains = variables.get("SEARCHDOMAIN") or variables.get("SEARCH_DOMAIN") or _of_networks(vm.nics, "SEARCH_DOMAIN")
     found = {"NAMESERVER": _words(resolvers), "SEARCHDOMAIN": _words(domains)}
-    if _HOST_NAME.fullmatch(hostname):
+    if rules.HOST_NAME.fullmatch(hostname):
         found["HOSTNAME"] = hostname
     return {key: text for key, text in found.items() if text}
 
@@ -223,16 +219,6 @@ def _raw(vm: Vm) -> dict[str, str]:
         if match is not None and match[1] not in rules.OF_MACHINES:
             found[match[1]] = match[2] if match[2] is not None else (match[3] or "")
     return found
-
-
-def _directory(path: str, where: str) -> str:
-    if not re.fullmatch(r"(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+", path):
-        raise InvalidValue(
-            f"{where}: CONTEXT/{DIRECTORY_VARIABLE} = {path!r}",
-            "it is no plain absolute path in the container",
-            f"Write one such as {CONTEXT_DIRECTORY}, or leave it out",
-        )
-    return path
 
 
 # -- what stands in such a file ----------------------------------------------------------------------------------------

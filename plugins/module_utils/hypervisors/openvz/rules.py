@@ -7,7 +7,8 @@ Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 
 from ...errors import InvalidValue
 from ...model import attributes, beancounters, context_firewall, values
@@ -18,6 +19,7 @@ from ...model.flags import FALSE, TRUE
 from ...model.hypervisor import Hypervisor
 from ...model.image import Image
 from ...model.instantiate.words import whole
+from ...model.names import nearest
 from ...model.states import ImageType
 from ...model.template import Template
 from ...model.vm import Os
@@ -31,6 +33,27 @@ UNSAFE = re.compile(r"[\x00-\x1f\x7f\"'`$\\]")
 ENDINGS = (".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz", ".tbz2", ".txz")
 # What neither RAW nor a host's defaults may say: vzctl removes what is there.
 OF_MACHINES = frozenset(("VE_ROOT", "VE_PRIVATE", "VE_LAYOUT", "OSTEMPLATE", "NAME", "VEID"))
+# What else vzctl reads of a container's configuration; its scripts, which source it, know no other names.
+_KNOWN = OF_MACHINES | frozenset((
+    *beancounters.NAMES, "DCACHE", "IPTENTRIES", "IPTABLES", "NETFILTER", "CAPABILITY", "IP_ADDRESS", "NETDEV",
+    "HOSTNAME", "DESCRIPTION", "NAMESERVER", "IPV6", "SEARCHDOMAIN", "DEVICES", "DEVNODES", "PCI", "MOUNT_OPTS",
+    "CPUUNITS", "CPUWEIGHT", "CPUUWEIGHT", "CPULIMIT", "CPUS", "CPUMASK", "NODEMASK", "ONBOOT", "CONFIGFILE",
+    "ORIGIN_SAMPLE", "DISABLED", "LOCAL_UID", "LOCAL_GID", "DISK_QUOTA", "DISKSPACE", "DISKINODES", "QUOTATIME",
+    "QUOTAUGIDLIMIT", "MEMINFO", "VETH", "NETIF", "FEATURES", "IOPRIO", "IOLIMIT", "IOPSLIMIT", "BOOTORDER",
+    "STOP_TIMEOUT", "VM_OVERCOMMIT",
+))  # fmt: skip
+# Where its context is in a container, unless the variable says otherwise; and what is hidden by what is mounted there.
+CONTEXT_DIRECTORY, DIRECTORY_VARIABLE = "/mnt", "CONTEXT_DIRECTORY"
+_DIRECTORY = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+", re.ASCII)
+_MOUNTED_OVER = ("dev", "proc", "run", "sys")
+_LABEL = "[A-Za-z0-9][A-Za-z0-9-]{0,62}"
+HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII)
+# What stands in a text for what is put there when a machine is made.
+_VARIABLE = re.compile(r"\$[A-Za-z_]+(\[[^\]]*\])?")
+# From how much on one word is likely to be a slip of another.
+_SLIP = 0.75
+# As many processors as a mask of vzctl has.
+_PROCESSORS = 4096
 _TEMPLATE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}", re.ASCII)
 _PAIR = re.compile(r"\d{1,18}[KMGTP]?(:\d{1,18}[KMGTP]?)?", re.ASCII | re.IGNORECASE)
 _MASK = re.compile(r"all|auto|\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
@@ -135,12 +158,27 @@ def check_saved_name(name: str, known: Iterable[str], where: str) -> None:
     check_template_name(name, where)
     there = sorted(set(known) - {"default"})
     if not distribution_of(name, there):
+        near = _nearest_name(name, there)
         raise InvalidValue(
             f"{where}: image {name}",
             "its name begins with no distribution that this host has in /etc/vz/dists, and is all that tells vzctl "
             "what is in it",
-            f"Choose one such as {there[0] if there else 'debian'}-{name}. Known are {', '.join(there) or 'none'}",
+            f"Did you mean {near}? " * bool(near)
+            + f"Begin it with one of these, and a dash: {', '.join(there) or 'none'}",
         )
+
+
+def _nearest_name(name: str, known: Sequence[str]) -> str:
+    """The name with its first words as the distribution that they are most likely a slip of; "" for none."""
+    import difflib
+
+    words, best, found = name.split("-"), _SLIP, ""
+    for count in range(1, len(words) + 1):
+        for each in known:
+            alike = difflib.SequenceMatcher(None, "-".join(words[:count]).lower(), each).ratio()
+            if alike > best:
+                best, found = alike, "-".join((each, *words[count:]))
+    return found
 
 
 def model_of(model: str) -> str:
@@ -176,6 +214,7 @@ def check(template: Template, where: str) -> None:
     for index, nic in enumerate(template.vectors("NIC")):
         _check_nic(nic, f"{where}: NIC {index}")
     _check_firewall(template, where)
+    _check_context(template.vector("CONTEXT"), where)
     for name in ("CONTEXT", "RAW"):
         for vector in template.vectors(name):
             if name == "RAW" and vector.get("TYPE", "").lower() == NAME:
@@ -235,6 +274,48 @@ def _check_firewall(template: Template, where: str) -> None:
         context_firewall.read(text, where)
 
 
+def _check_context(variables: Mapping[str, str], where: str) -> None:
+    """InvalidValue for what could not stand in a container's configuration, or where a context would not be seen."""
+    for name in (DIRECTORY_VARIABLE, "HOSTNAME", "SET_HOSTNAME", "NAMESERVER", "DNS", "SEARCHDOMAIN", "SEARCH_DOMAIN"):
+        text = variables.get(name, "").strip()
+        shown = f"{where}: CONTEXT/{name} = {text!r}"
+        found = UNSAFE.search(_VARIABLE.sub("", text))
+        if found:
+            raise InvalidValue(
+                shown,
+                f"it holds {found[0]!r}, and the container's configuration is read by line, and sourced by shells",
+                "Use another value",
+            )
+        # What has variables in it is known when a machine is made.
+        if not text or _VARIABLE.search(text):
+            continue
+        if name == DIRECTORY_VARIABLE:
+            check_directory(text, where)
+        elif name.endswith("HOSTNAME") and not HOST_NAME.fullmatch(text):
+            raise InvalidValue(shown, "it is no name of a host", "Use letters, digits and -, and dots between them")
+        elif name in ("NAMESERVER", "DNS"):
+            for word in re.split(r"[\s,]+", text):
+                _check_resolver(word, shown)
+
+
+def check_directory(path: str, where: str) -> None:
+    """InvalidValue for a path where a container has no files of a context."""
+    shown = f"{where}: CONTEXT/{DIRECTORY_VARIABLE} = {path!r}"
+    remedy = f"Write one such as {CONTEXT_DIRECTORY}, or leave it out"
+    if not _DIRECTORY.fullmatch(path):
+        raise InvalidValue(shown, "it is no plain absolute path in the container", remedy)
+    top = path.split("/")[1]
+    if top in _MOUNTED_OVER:
+        raise InvalidValue(shown, f"something is mounted at /{top} when the container starts, and hides it", remedy)
+
+
+def _check_resolver(word: str, shown: str) -> None:
+    try:
+        ip_address(word)
+    except ValueError:
+        raise InvalidValue(shown, f"{word!r} is no address", "Name resolvers by their addresses") from None
+
+
 def _check_raw(data: str, where: str) -> None:
     for line in data.splitlines():
         name, equals, value = line.strip().partition("=")
@@ -251,6 +332,15 @@ def _check_raw(data: str, where: str) -> None:
                 "it is no line of a container's configuration",
                 'Write lines KEY="VALUE", without quotes, $, ` and \\ in the value',
             )
+        if name and name not in _KNOWN:
+            near = nearest(name, sorted(_KNOWN - OF_MACHINES))
+            raise InvalidValue(
+                f"{where}: DATA: {name}",
+                "vzctl reads no such key, and its scripts would take it for a variable of their own",
+                f"Did you mean {near}?" if near else "Leave it out",
+            )
+        if name in beancounters.NAMES:
+            beancounters.check_one(name, plain, f"{where}: DATA")
 
 
 def _check_pair(name: str, text: str, where: str) -> None:
@@ -261,6 +351,20 @@ def _check_pair(name: str, text: str, where: str) -> None:
             f'Write softlimit:hardlimit: {name} = "10485760:11530240"'
             + (", in blocks of 1 KiB" if name == "DISKSPACE" else ""),
         )
+    soft, hard = (_number(part) for part in (text.strip().partition(":")[0], text.strip().rpartition(":")[2]))
+    if not hard:
+        raise InvalidValue(f"{where}: {name} = {text!r}", "nothing has room in it", "Leave it out, or raise it")
+    if soft > hard:
+        raise InvalidValue(
+            f"{where}: {name} = {text!r}", "its soft limit is above its hard one", "The lower one comes first"
+        )
+
+
+def _number(text: str) -> int:
+    """To compare two of one kind by: DISKINODES counts things, DISKSPACE blocks of 1 KiB."""
+    digits = text.rstrip("KMGTPkmgtp")
+    unit = {"": 1, "K": 1, "M": 1 << 10, "G": 1 << 20, "T": 1 << 30, "P": 4}[text[len(digits) :].upper()]
+    return int(digits) * unit
 
 
 def container(template: Template, where: str) -> Mapping[str, str]:
@@ -288,19 +392,28 @@ def _check_single(name: str, text: str, where: str) -> None:
     if name in QUOTAS:
         _check_pair(name, text, where)
     elif name == "SWAPPAGES":
-        beancounters.amounts(name, text, where)
+        beancounters.check_one(name, text, where)
     elif name == "ONBOOT" and text.upper() not in TRUE + FALSE:
         raise InvalidValue(f"{where}: ONBOOT = {text!r}", "it is neither yes nor no", "Write yes or no")
     elif name in ("CPUUNITS", "CPUS"):
         least, most = (8, 500000) if name == "CPUUNITS" else (1, 4096)
         if whole(text, f"{where}: {name}", f"Give a number from {least} to {most}", lowest=least) > most:
             raise InvalidValue(f"{where}: {name} = {text}", "it is too large", f"Give a number from {least} to {most}")
-    elif name == "CPUMASK" and not _MASK.fullmatch(text):
+    elif name == "CPUMASK" and not _is_mask(text):
         raise InvalidValue(
-            f"{where}: CPUMASK = {text!r}", "it is no list of processors", 'Write numbers and ranges: "0-1,3", or "all"'
+            f"{where}: CPUMASK = {text!r}",
+            "it is no list of processors",
+            f'Write numbers below {_PROCESSORS} and ranges that begin with the lower one: "0-1,3", or "all"',
         )
     elif name == "OSTEMPLATE":
         check_template_name(text, f"{where}: OSTEMPLATE")
+
+
+def _is_mask(text: str) -> bool:
+    if not _MASK.fullmatch(text):
+        return False
+    ranges = [part.partition("-")[::2] for part in text.split(",") if part[0].isdigit()]
+    return all(int(first) <= int(last or first) < _PROCESSORS for first, last in ranges)
 
 
 def check_disk(disk: Mapping[str, str], format_: str, where: str) -> None:
@@ -314,8 +427,15 @@ def check_disk(disk: Mapping[str, str], format_: str, where: str) -> None:
         )
 
 
-def fitting(os: Os, _template: Template, images: Mapping[int, Image], where: str) -> Os:
+def fitting(os: Os, template: Template, images: Mapping[int, Image], where: str) -> Os:
     """OS as it is; InvalidValue for an image that is no root file system, or that would have to be written to."""
+    disks = template.vectors("DISK")
+    if not any(index in images or (disk.get("SOURCE") and not _is_swap(disk)) for index, disk in enumerate(disks)):
+        raise InvalidValue(
+            f"{where}: its disks",
+            "none of them has a root file system",
+            'Add DISK = [ IMAGE = "…" ] with an image of format tar',
+        )
     for index, image in sorted(images.items()):
         here = f"{where}: DISK {index}: image {image.name}"
         if image.type != ImageType.OS:

@@ -61,3 +61,13 @@ def test_no_name_is_of_two_units() -> None:
     assert len(beancounters.NAMES) == len(set(beancounters.NAMES)) == 22
     with pytest.raises(InvalidValue, match="MEMORY/RAM = 1: there is no such beancounter"):
         beancounters.check({"RAM": "1"}, "VM a: MEMORY")
+
+
+def test_what_is_read_of_others_may_be_upside_down_and_what_is_given_may_not() -> None:
+    assert beancounters.memory({"PHYSPAGES": "1G:512M"}, "container") == 512
+    with pytest.raises(InvalidValue, match="MEMORY: PHYSPAGES = '1G:512M': its barrier is above its limit"):
+        beancounters.check({"PHYSPAGES": "1G:512M"}, "VM a: MEMORY")
+    # The kernel's word for it, as conf has it.
+    assert beancounters.amounts("VMGUARPAGES", "6144:9223372036854775807", "x") == (6144 * 4096, None)
+    with pytest.raises(InvalidValue, match="no kernel counts to"):
+        beancounters.amounts("VMGUARPAGES", "6144:9223372036854775808", "x")

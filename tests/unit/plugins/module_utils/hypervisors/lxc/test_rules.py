@@ -53,6 +53,7 @@ def test_a_machine_of_a_root_file_system_has_a_directory_of_its_own() -> None:
         (PLAIN + " DISK = [ IMAGE = data, DRIVER = qcow2 ]", [ROOT, DATA], "by a loop device of its host"),
         ("MEMORY = 64 DISK = [ IMAGE = debian, SIZE = 900 ]", [ROOT], "nothing limits its size"),
     ],
+        ("MEMORY = 64 DISK = [ IMAGE = debian, TARGET = /srv ]", [ROOT], "is a root file system, which is at /"),
 )
 def test_what_is_no_container_is_refused_by_name(text: str, images: list[Optional[Image]], found: str) -> None:
     with pytest.raises(InvalidValue, match=found):
@@ -124,6 +125,11 @@ def test_disks_and_nics_that_only_come_and_go_do_so_while_it_runs() -> None:
 def test_an_empty_disk_that_can_not_be_is_refused_when_the_template_is_stored(disk: str, found: str) -> None:
     text = f"{PLAIN} DISK = [ {disk} ]"
     with pytest.raises(InvalidValue, match=found):
+        *[
+            (f"TYPE = fs, SIZE = 10, FS = ext4, TARGET = {path}", "would hide what the container is started from")
+            for path in ("/bin", "/etc", "/lib64", "/sbin", "/usr", "/usr/lib", "/usr/sbin")
+        ],
+        ("TYPE = fs, SIZE = 10, FS = ext4, TARGET = srv", "A path in the container begins with a /"),
         validate(parse(text.replace("\\n", "\n")), where="VM web", hypervisors=["lxc"])
 
 
@@ -156,6 +162,35 @@ def test_what_can_not_be_is_refused_when_the_template_is_stored(name: str) -> No
     [
         'GRAPHICS = [ TYPE = vnc ]', 'OS = [ MACHINE = q35 ]', 'CPU_MODEL = [ MODEL = host-passthrough ]', "VCPU = 2",
         'FEATURES = [ ACPI = yes ]',
+def test_beancounters_are_for_others() -> None:
+    text = 'MEMORY = [ PHYSPAGES = "0:512M" ] DISK = [ IMAGE = debian ]'
+    with pytest.raises(InvalidValue, match="MEMORY/PHYSPAGES: a vector of beancounters is for containers of OpenVZ"):
+        validate(parse(text), where="VM web", hypervisors=["lxc"])
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ("<devices>", "RAW of type lxc: its DATA is not well-formed XML"),
+        (
+            "<idmap><uid start='0' target='0' count='9'/></idmap>",
+            "RAW: DATA: <idmap>: each container has ids of the host",
+        ),
+        ("<uuid>5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d11</uuid>", "RAW: DATA: <uuid>: each container has the UUID of its"),
+        ("<memtune/><name>other</name>", "RAW: DATA: <name>: each container has the name of its machine"),
+        ("<metadata/>", "RAW: DATA: <metadata>: it says whose machine"),
+    ],
+)
+def test_raw_says_nothing_by_which_a_container_is_known_and_kept_apart(data: str, found: str) -> None:
+    with pytest.raises(InvalidValue, match=found):
+        validate(parse(f'{PLAIN} RAW = [ TYPE = lxc, DATA = "{data}" ]'), where="VM web", hypervisors=["lxc"])
+
+
+def test_who_asks_for_less_confinement_hears_that_there_is_none() -> None:
+    warnings = validate(parse(f'{PLAIN} LXC_UNPRIVILEGED = "no"'), where="VM web", hypervisors=["lxc"])
+    assert len(warnings) == 1 and "LXC_UNPRIVILEGED is kept" in warnings[0] and "confined" in warnings[0]
+
+
     ],
 )  # fmt: skip
 def test_what_has_no_effect_is_warned_of(text: str) -> None:

@@ -14,7 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import refusals, validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 
 GOOD = 'MEMORY = 128 DISK = [ IMAGE = "debian-12" ]'
@@ -86,6 +86,41 @@ def image(**values: object) -> Image:
         (GOOD + 'RAW = [ TYPE = openvz, DATA = "rm -rf" ]', "it is no line of a container's configuration"),
         (GOOD + 'RAW = [ TYPE = openvz, DATA = "VE_PRIVATE=/etc" ]', "RAW: DATA: VE_PRIVATE: it says where or which"),
         (GOOD + 'CONTEXT = [ FIREWALL = "[22 10.0.0.0/8" ]', "there is no ] after it"),
+        ('MEMORY = [ PHYSPAGES = "5:4" ] DISK = [ IMAGE = "d" ]', 'barrier is above its limit. .* first: "4:5"'),
+        (UBC.replace("14372700:", "unlimited:") + 'DISK = [ IMAGE = "d" ]', "KMEMSIZE = .*: its barrier is above"),
+        (GOOD + 'SWAPPAGES = "2G:1G"', "SWAPPAGES = '2G:1G': its barrier is above its limit"),
+        ('MEMORY = [ PHYSPAGES = "0:9999999999999999999" ] DISK = [ IMAGE = "d" ]', "no kernel counts to 9999"),
+        (GOOD + 'DISKSPACE = "20:10"', "DISKSPACE = '20:10': its soft limit is above its hard one"),
+        (GOOD + 'DISKSPACE = "1G:1048575"', "DISKSPACE = '1G:1048575': its soft limit is above its hard one"),
+        (GOOD + 'DISKINODES = "0:0"', "DISKINODES = '0:0': nothing has room in it"),
+        (GOOD + 'CPUMASK = "3-1"', "CPUMASK = '3-1': it is no list of processors"),
+        (GOOD + "CPUMASK = 4096", "CPUMASK = '4096': it is no list of processors. Write numbers below 4096"),
+        (GOOD + 'CONTEXT = [ CONTEXT_DIRECTORY = "mnt" ]', "CONTEXT_DIRECTORY = 'mnt': it is no plain absolute path"),
+        (GOOD + 'CONTEXT = [ CONTEXT_DIRECTORY = "/" ]', "CONTEXT_DIRECTORY = '/': it is no plain absolute path"),
+        (
+            GOOD + 'CONTEXT = [ CONTEXT_DIRECTORY = "/proc/x" ]',
+            "something is mounted at /proc when the container starts",
+        ),
+        (GOOD + 'CONTEXT = [ HOSTNAME = "a b" ]', "CONTEXT/HOSTNAME = 'a b': it is no name of a host"),
+        (GOOD + 'CONTEXT = [ SET_HOSTNAME = "-x" ]', "CONTEXT/SET_HOSTNAME = '-x': it is no name of a host"),
+        (
+            GOOD + 'CONTEXT = [ NAMESERVER = "10.0.0.1 ns1" ]',
+            "CONTEXT/NAMESERVER = '10.0.0.1 ns1': 'ns1' is no address",
+        ),
+        (GOOD + 'CONTEXT = [ NAMESERVER = "$(id)" ]', r"CONTEXT/NAMESERVER = '\$\(id\)': it holds '\$'"),
+        (GOOD + 'CONTEXT = [ SEARCHDOMAIN = "$NAME`id`" ]', "CONTEXT/SEARCHDOMAIN = .*: it holds '`'"),
+        (GOOD + 'RAW = [ TYPE = openvz, DATA = "PATH=/tmp" ]', "RAW: DATA: PATH: vzctl reads no such key"),
+        (
+            GOOD + 'RAW = [ TYPE = openvz, DATA = "FEATURE=nfs:on" ]',
+            "FEATURE: vzctl reads no .* Did you mean FEATURES?",
+        ),
+        (GOOD + 'RAW = [ TYPE = openvz, DATA = "NUMPROC=many" ]', "RAW: DATA: NUMPROC = 'many': it is no limit"),
+        (GOOD + 'DISK = [ TYPE = swap, SIZE = "1 GB" ]', "DISK 1: SIZE = '1 GB': it is not a whole number"),
+        (GOOD + 'DISK = [ TYPE = swap, SIZE = "0:1024M" ]', "DISK 1: SIZE = '0:1024M': it is not a whole number"),
+        (
+            GOOD + 'DISK = [ TYPE = swap, SIZE = 1, TARGET = "/x" ]',
+            "it is no name of a disk device.* Containers of LXC",
+        ),
     ],
 )
 def test_what_no_container_can_have_is_refused_by_name(text: str, error: str) -> None:
@@ -231,3 +266,24 @@ def test_the_distribution_is_the_longest_word_that_is_known() -> None:
             rules.check_saved_name(name, known, "VM a")
     with pytest.raises(InvalidValue, match="as that of an OS template"):
         rules.check_saved_name("centos/5", known, "VM a")
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [
+        ("debain-12-web", "Did you mean debian-12-web? Begin it"),
+        ("Debian-12", "Did you mean debian-12? Begin it"),
+        ("centso", "Did you mean centos? Begin it"),
+        ("redhat-el-6", "Did you mean redhat-el6? Begin it"),
+        ("web", "is in it. Begin it with one of these, and a dash: centos, debian, redhat-el6"),
+    ],
+)
+def test_a_name_of_no_distribution_is_refused_with_the_nearest_that_there_is(name: str, suggested: str) -> None:
+    with pytest.raises(InvalidValue) as error:
+        rules.check_saved_name(name, ["centos", "debian", "default", "redhat-el6"], "VM a")
+    assert suggested in str(error.value)
+
+
+def test_a_machine_without_a_root_is_refused_before_it_comes_to_a_host() -> None:
+    with pytest.raises(InvalidValue, match="VM a: its disks: none of them has a root file system"):
+        rules.fitting(Os(), parse("MEMORY = 64 DISK = [ TYPE = swap, SIZE = 4 ]"), {}, "VM a")
