@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
@@ -26,6 +27,7 @@ from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
+    HypervisorError,
     ImageRefused,
     NebulaError,
     NoSpace,
@@ -247,6 +249,96 @@ def test_an_image_that_would_hurt_the_host_does_not_get_to_vzctl() -> None:
         if real():
             with pytest.raises(NebulaError, match="Operation not permitted"):
                 vzctl.ask("x", "exec2", str(CTID), "cat /disk")
+
+
+@in_bare_world
+def test_a_guest_that_exchanges_its_directories_for_links_hurts_nothing_of_the_host() -> None:
+    """What runs as root in a container can do to its files what it likes before the next start, at which root of the
+    host writes the context into them."""
+    victim, secret = Path("/etc/victim"), "only-on-the-host-47"
+    with installed() as node:
+        victim.mkdir()
+        for name in ("context.sh", "init.sh", "rc.local", "file"):
+            (victim / name).write_text(f"#!/bin/sh\n{secret}\n", encoding="utf-8")
+
+        def seen() -> list[Any]:
+            there = [
+                victim,
+                *sorted(victim.rglob("*")),
+                Path("/etc/rc.local"),
+                Path("/mnt"),
+                Path("/etc/systemd/system"),
+            ]
+            status = [(each, each.lstat()) for each in there if os.path.lexists(each)]
+            return [(str(each), s.st_mtime_ns, s.st_ctime_ns, s.st_nlink, s.st_mode) for each, s in status]
+
+        node.define()
+        node.driver.start(MARK)
+        before = seen()
+        up = "../" * 20 + "etc/victim"
+        for number, (place, target) in enumerate(
+            (
+                ("mnt", "/etc/victim"),
+                ("mnt", up),
+                ("mnt", "/proc/1/root/etc/victim"),
+                ("mnt/context.sh", "/etc/victim/context.sh"),
+                ("mnt/init.sh", up + "/init.sh"),
+                ("etc", "/etc/victim"),
+                ("etc", up),
+                ("etc/rc.local", "/etc/victim/rc.local"),
+                ("etc/rc.d", "/etc/victim"),
+                ("etc/systemd", "/etc/victim"),
+            )
+        ):
+            node.driver.cancel(MARK)
+            path = node.private / place
+            kept = node.root / f"kept-{number}"
+            if os.path.lexists(path):
+                path.rename(kept)
+            path.symlink_to(target)
+            # Another context each time: it is written, and one before is removed.
+            node.define(node.vm(context=Context(1, "", variables={"TURN": str(number)})))
+            try:
+                node.driver.start(MARK)
+            except NebulaError as error:
+                assert "the context in" in str(error), error
+            assert seen() == before, (place, target)
+            copy = node.root / "copy"
+            node.driver.copy_disk(MARK, node.vm().disks[0], str(copy), "tar", "crash")
+            assert secret.encode() not in copy.read_bytes(), (place, target)
+            if path.is_symlink():
+                path.unlink()
+            if kept.exists() and not os.path.lexists(path):
+                kept.rename(path)
+        # vzctl itself would follow this one, and mount over what is there.
+        for target in ("/etc/victim", up):
+            node.driver.cancel(MARK)
+            shutil.rmtree(node.private / "dev")
+            (node.private / "dev").symlink_to(target)
+            with pytest.raises(HypervisorError, match="images/private/dev: it is no directory"):
+                node.driver.start(MARK)
+            assert node.driver.state(MARK) == "POWEROFF" and seen() == before
+            (node.private / "dev").unlink()
+            (node.private / "dev").mkdir()
+            node.driver.start(MARK)
+            assert node.driver.state(MARK) == "RUNNING"
+        shutil.rmtree(victim)
+
+
+@in_bare_world
+def test_a_name_that_is_another_containers_stays_with_it() -> None:
+    with installed() as node:
+        link = vzctl.NAMES / "one-7"
+        link.symlink_to("/etc/vz/conf/5.conf")
+        node.define()
+        with pytest.raises(ForeignObject, match=r"one-7: the name is another container's: /etc/vz/conf/5\.conf"):
+            node.driver.start(MARK)
+        assert not node.private.exists() and os.readlink(link) == "/etc/vz/conf/5.conf"
+        assert node.driver.remove(MARK) and os.readlink(link) == "/etc/vz/conf/5.conf"
+        link.unlink()
+        node.define()
+        node.driver.start(MARK)
+        assert os.path.basename(os.readlink(link)) == f"{CTID}.conf"
 
 
 @in_bare_world

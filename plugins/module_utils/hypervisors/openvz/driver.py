@@ -353,8 +353,10 @@ class OpenvzDriver(Driver):
         container = definition.container
         if self._state_of(ctid) == "RUNNING":
             return
+        self._refuse_name(ctid, asked, mark)
         self._make(ctid, asked, mark, container)
         self._name(ctid, asked, mark)
+        private_area.check_mounts(container.private, asked)
         if container.iso and os.path.exists(container.iso):
             private_area.write_context(container.private, container.iso, container.context)
         # Of an earlier shutdown: from now on the root is another.
@@ -402,6 +404,20 @@ class OpenvzDriver(Driver):
                 "Raise SIZE of its DISK",
             )
         require_space(container.directory, size, f"{asked}: OS template {name}")
+
+    @staticmethod
+    def _refuse_name(ctid: int, asked: str, mark: Mark) -> None:
+        """ForeignObject where vzctl knows another container by its name: whoever enters it would be in that one."""
+        link = vzctl.NAMES / domain_name(mark.vm_id)
+        leads = os.readlink(link) if link.is_symlink() else "it is no link of vzctl's"
+        if os.path.lexists(link) and os.path.basename(leads) != f"{ctid}.conf":
+            raise ForeignObject(
+                f"{asked}: {link}",
+                f"the name is another container's: {leads}",
+                f"Give that one another name (vzctl set {Path(leads).stem} --name OTHER --save), or remove the link"
+                if link.is_symlink()
+                else "Move it away: it will not be touched",
+            )
 
     @staticmethod
     def _name(ctid: int, asked: str, mark: Mark) -> None:

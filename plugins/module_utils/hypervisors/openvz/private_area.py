@@ -143,6 +143,20 @@ def is_made(private: str) -> bool:
         return False
 
 
+def check_mounts(private: str, asked: str) -> None:
+    """HypervisorError where vzctl would mount out of the root: it mounts devices on its /dev before the container is
+    shut in there, and follows a link as the host does."""
+    with _opened(private) as root:
+        found = tree.mode_of(root, "/dev")
+    if found is not None and not stat.S_ISDIR(found.st_mode):
+        raise HypervisorError(
+            f"{asked}: {private}/dev",
+            "it is no directory (any more), and vzctl mounts there from outside of the container: a link leads it into "
+            "the host's own files",
+            f"See who changed it in the container; rm {private}/dev && mkdir {private}/dev, or recreate: true",
+        )
+
+
 def clear_unfinished(private: str) -> None:
     """Remove what a vzctl that was killed left of a private area that it had not finished."""
     unfinished = f"{private}.tmp"

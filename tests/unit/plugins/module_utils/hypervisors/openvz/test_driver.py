@@ -495,7 +495,9 @@ def test_what_others_run_takes_room(host: Host) -> None:
 def test_a_name_that_another_has_is_refused_and_stays(host: Host) -> None:
     host.define()
     (host.etc / "names/one-7").symlink_to(host.etc / "conf/5.conf")
-    host.driver.start(MARK)
+    with pytest.raises(ForeignObject, match=r"names/one-7: the name is another container's: .* --name OTHER"):
+        host.driver.start(MARK)
+    assert not host.private.exists()
     host.driver.remove(MARK)
     assert os.readlink(host.etc / "names/one-7") == str(host.etc / "conf/5.conf")
 

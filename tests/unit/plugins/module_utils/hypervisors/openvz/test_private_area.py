@@ -175,3 +175,18 @@ def test_what_is_unfinished_is_cleared_and_what_is_made_stays(host: Host) -> Non
     unfinished.symlink_to("/etc")
     private_area.clear_unfinished(str(host.private))
     assert unfinished.is_symlink()
+
+
+@pytest.mark.parametrize("target", ["/etc", "../../../etc", "mnt", ""])
+def test_devices_are_mounted_on_a_directory_of_the_root_alone(host: Host, target: str) -> None:
+    private_area.check_mounts(str(host.private), "starting virtual machine 7")
+    device = host.private / "dev"
+    if target:
+        device.symlink_to(target)
+    else:
+        os.mkfifo(device)
+    with pytest.raises(HypervisorError, match=r"starting virtual machine 7: .*/dev: it is no directory"):
+        private_area.check_mounts(str(host.private), "starting virtual machine 7")
+    device.unlink()
+    device.mkdir()
+    private_area.check_mounts(str(host.private), "starting virtual machine 7")
