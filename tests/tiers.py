@@ -190,7 +190,7 @@ SUITES = {
     "containers": Suite(
         subjects=(
             *(f"{UTILS}/hypervisors/{name}" for name in ("lxc", "openvz", "base.py", "registry.py")),
-            *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive", "mounted_disks")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive", "mounted_disks", "file_system_growth")),
             *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py", "extensions/molecule/lxc"),
         ),
         files=(
@@ -199,7 +199,7 @@ SUITES = {
             *("test_lxc_disks", "test_lxc_kills", "test_mixed_hosts", "test_openvz", "test_openvz_saved"),
         ),
         scenarios=("lxc",),
-        minutes=25,
+        minutes=30,
     ),
     "stock": Suite(
         subjects=(

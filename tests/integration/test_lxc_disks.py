@@ -237,6 +237,78 @@ def test_a_data_image_is_mounted_as_a_copy_or_in_place_and_saved() -> None:
 
 
 @in_world
+def test_a_disk_that_is_made_larger_has_room_for_more() -> None:
+    with a_container_node() as node:
+        place = Path(node.root, "datastores", "1")
+        place.mkdir(parents=True, mode=0o711)
+        source = place / "data"
+        subprocess.run(["truncate", "--size", "16M", str(source)], check=True)
+        subprocess.run(["mkfs.ext3", "-q", str(source)], check=True)
+        shutil.chown(source, "root", "kvm")
+        source.chmod(0o440)
+        before = source.read_bytes()
+        copy = Disk(5, "/copy", image="data", image_uuid="d", source=str(source), driver="raw", size=24)
+        disks = (
+            volatile(2, "/ext4"),
+            volatile(3, "/ext2", fs="ext2"),
+            volatile(4, "/xfs", fs="xfs", size=320),
+            copy,
+        )
+        vm = with_disks(node.vm(13), *disks)
+        inside = Inside(node, vm)
+
+        def sizes() -> list[int]:
+            return [int(inside(f"df -m {disk.target} | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2")) for disk in disks]
+
+        with nothing_left(node, vm):
+            outcome = node.one(vm)
+            assert outcome.error is None, outcome
+            node.wait_for_line(vm, "nebula-guest: ready")
+            made = sizes()
+            # A copy that is larger than its image has a file system as large as that.
+            assert made[3] > 18, made
+            for disk in disks:
+                inside(f"echo kept > {disk.target}/file; chown 33:34 {disk.target}/file")
+            larger = with_disks(vm, *(replace(disk, size=disk.size + 48) for disk in disks))
+            numbers = tuple(disk.disk_id for disk in disks)
+            # While it runs they stay.
+            assert node.one(larger, grown=numbers).fitted is False and sizes() == made
+            outcome = node.one(larger, "POWEROFF", grown=numbers, shutdown_timeout=20)
+            assert (outcome.error, outcome.fitted) == (None, True), outcome
+            assert devices(node) == []
+            assert not node.carry_out(node.plan(larger, wanted="POWEROFF", grown=numbers))[0].changed
+            assert node.one(larger).error is None
+            assert all(now >= had + 40 for had, now in zip(made, sizes())), (made, sizes())
+            for disk in disks:
+                assert inside(f"cat {disk.target}/file; stat -c %u:%g {disk.target}/file").split() == ["kept", "33:34"]
+            # A run that was killed when the file had grown and its file system had not.
+            assert node.one(larger, "POWEROFF", shutdown_timeout=20).error is None
+            killed = with_disks(vm, *(replace(disk, size=disk.size + 80) for disk in disks))
+            for disk in killed.disks[1:]:
+                os.truncate(node.directory(vm) / f"disk.{disk.disk_id}", disk.size << 20)
+            assert node.one(killed, "POWEROFF", grown=numbers).changed
+            assert node.one(killed).error is None
+            assert all(now >= had + 70 for had, now in zip(made, sizes())), (made, sizes())
+            # One that can't stays as it was, and its machine says so; the others go on.
+            assert node.one(killed, "POWEROFF", shutdown_timeout=20).error is None
+            file = node.directory(vm) / "disk.2"
+            kept = file.read_bytes()
+            with file.open("r+b") as handle:
+                # Its descriptors of groups: whatever is made of them, it is not for a program to decide.
+                handle.seek(2048)
+                handle.write(b"\xff" * 1024)
+            more = with_disks(vm, replace(killed.disks[1], size=killed.disks[1].size + 16), *killed.disks[2:])
+            outcome = node.one(more, "POWEROFF", grown=(2,))
+            assert outcome.error is not None and outcome.error["kind"] == "Unsupported", outcome
+            assert "disk 2" in outcome.error["asked"] and "file system as large as the disk" in outcome.error["asked"]
+            assert "e2fsck ended with" in outcome.error["found"], outcome.error
+            assert file.stat().st_size == len(kept) and devices(node) == []
+            file.write_bytes(kept)
+            assert node.one(killed).error is None
+        assert source.read_bytes() == before
+
+
+@in_world
 def test_what_has_no_file_system_is_refused_and_leaves_nothing() -> None:
     with a_container_node() as node:
         source = Path(node.root, "plain")

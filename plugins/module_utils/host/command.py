@@ -44,6 +44,7 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "qemu-nbd": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
+    "resize2fs": "e2fsprogs",
     "rrsync": "rsync",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",

@@ -90,6 +90,18 @@ def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, name
     """Mount the file system of a device at `target`, with the owners that the map of a user namespace (a descriptor of
     it) makes of those that are there. flags: READ_ONLY, NO_SETUID, NO_DEVICES. There is no moment in which it is seen
     without them."""
+    tree = open_device(device, kind, flags)
+    try:
+        _map_ids(tree, flags, namespace, device)
+        named = ctypes.c_uint(_FROM_EMPTY_PATH)
+        _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _HERE, os.fsencode(target), named), target)
+    finally:
+        os.close(tree)
+
+
+def open_device(device: str, kind: str, flags: int) -> int:
+    """A descriptor of the root of a device's file system, which is mounted nowhere, and is let go when that is closed.
+    flags: READ_ONLY, NO_SETUID, NO_DEVICES."""
     opened = _check(_libc.syscall(_FSOPEN, os.fsencode(kind), ctypes.c_uint(1)), device)
     try:
         try:
@@ -97,17 +109,11 @@ def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, name
             if flags & READ_ONLY:
                 _configure(opened, _SET_FLAG, b"ro", None)
             _configure(opened, _CREATE, None, None)
-            tree = _check(_libc.syscall(_FSMOUNT, opened, ctypes.c_uint(1), ctypes.c_uint(flags)), device)
+            return _check(_libc.syscall(_FSMOUNT, opened, ctypes.c_uint(1), ctypes.c_uint(flags)), device)
         except OSError as error:
             raise OSError(error.errno, _reasons(opened) or error.strerror, device) from error
     finally:
         os.close(opened)
-    try:
-        _map_ids(tree, flags, namespace, device)
-        named = ctypes.c_uint(_FROM_EMPTY_PATH)
-        _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _HERE, os.fsencode(target), named), target)
-    finally:
-        os.close(tree)
 
 
 def _configure(opened: int, command: int, key: Optional[bytes], value: Optional[bytes]) -> None:

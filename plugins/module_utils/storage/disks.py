@@ -21,7 +21,7 @@ from ..model.id_range import RANGES, id_range
 from ..model.inject import Injected
 from ..model.transfer import name_of
 from ..model.vm import Vm
-from . import formats, roots, saving
+from . import file_system_growth, formats, roots, saving
 from .datastore import disk_path, hypervisor_group, protect, require_space
 from .transfer import is_drive, shared
 
@@ -48,8 +48,11 @@ def entry_of(entry: Injected, content: bytes, executable: bool = False) -> injec
     return inject.Entry(entry.path, content, mode, entry.uid, entry.gid, entry.partition)
 
 
-def prepare(vm: Vm, directory: str, find: Find = shared, contents: Contents = _no_contents) -> dict[int, DiskFiles]:
+def prepare(
+    vm: Vm, directory: str, find: Find = shared, contents: Contents = _no_contents, whole: bool = False
+) -> dict[int, DiskFiles]:
     """Make the disks that the machine does not have yet; where each of them is, by disk id (without the context's).
+    whole: the file systems on them are to be as large as they are, as its guest can't make them so.
 
     The caller holds the lock of `directory`, which exists. Disks that are there are not touched, whatever they hold.
     Raises NebulaError that names the machine and the disk.
@@ -58,7 +61,7 @@ def prepare(vm: Vm, directory: str, find: Find = shared, contents: Contents = _n
     made = False
     for disk in vm.disks:
         try:
-            files[disk.disk_id], new = _prepare(vm.vm_id, disk, directory, find, contents)
+            files[disk.disk_id], new = _prepare(vm.vm_id, disk, directory, find, contents, whole)
         except NebulaError as error:
             error.asked = f"machine {vm.name} (id {vm.vm_id}), disk {disk.disk_id}: {error.asked}"
             raise
@@ -92,13 +95,13 @@ def locate(vm: Vm, directory: str, find: Find = shared) -> dict[int, DiskFiles]:
     return {disk.disk_id: _locate(disk, directory, find(disk) if disk.source else "") for disk in vm.disks}
 
 
-def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> bool:
+def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:
     """Make disks as large as they are to be, of a machine that is off; True if one was not. files: where they are. ids:
-    of those that it is about."""
+    of those that it is about. whole: with the file systems on them. One whose file system can't stays as it was."""
     grown = False
-    for disk, file in _growing(vm, files, ids):
+    for disk, file in _growing(vm, files, ids, whole):
         try:
-            formats.resize(file.path, file.format, disk.size * MIB, backing=file.backing)
+            _grow(disk, file, whole)
         except NebulaError as error:
             error.asked = f"machine {vm.name} (id {vm.vm_id}), disk {disk.disk_id}: {error.asked}"
             raise
@@ -106,14 +109,33 @@ def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> bool:
     return grown
 
 
-def would_grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> bool:
+def _grow(disk: Disk, file: DiskFiles, whole: bool) -> None:
+    before = formats.virtual_size(file.path, file.format)
+    formats.resize(file.path, file.format, disk.size * MIB, backing=file.backing)
+    if whole and file.format == "raw":
+        try:
+            file_system_growth.grow(file.path, f"disk of {disk.size} MB")
+        except NebulaError:
+            with explained(file.path):
+                os.truncate(file.path, before)
+            raise
+
+
+def would_grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:
     """Whether grow() has something to do."""
-    return bool(_growing(vm, files, ids))
+    return bool(_growing(vm, files, ids, whole))
 
 
-def _growing(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int]) -> list[tuple[Disk, DiskFiles]]:
+def _growing(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool) -> list[tuple[Disk, DiskFiles]]:
     found = [(disk, files[disk.disk_id]) for disk in vm.disks if disk.disk_id in ids and _can_grow(disk)]
-    return [(disk, file) for disk, file in found if formats.virtual_size(file.path, file.format) < disk.size * MIB]
+    return [(disk, file) for disk, file in found if _is_small(disk, file, whole)]
+
+
+def _is_small(disk: Disk, file: DiskFiles, whole: bool) -> bool:
+    if formats.virtual_size(file.path, file.format) < disk.size * MIB:
+        return True
+    # Of a run that was killed in between.
+    return whole and file.format == "raw" and file_system_growth.needed(file.path)
 
 
 def _can_grow(disk: Disk) -> bool:
@@ -135,7 +157,9 @@ def _locate(disk: Disk, directory: str, source: str) -> DiskFiles:
     return DiskFiles(path, "qcow2", ((source, disk.format),))
 
 
-def _prepare(vm_id: int, disk: Disk, directory: str, find: Find, contents: Contents) -> tuple[DiskFiles, bool]:
+def _prepare(
+    vm_id: int, disk: Disk, directory: str, find: Find, contents: Contents, whole: bool
+) -> tuple[DiskFiles, bool]:
     path = disk_path(directory, disk.disk_id)
     source = find(disk) if disk.source else ""
     files = _locate(disk, directory, source)
@@ -147,7 +171,7 @@ def _prepare(vm_id: int, disk: Disk, directory: str, find: Find, contents: Conte
         return files, _once(path, lambda new: _make_volatile(disk, new, contents))
     if not disk.clone:
         return files, _link(path, source, disk)
-    return files, _once(path, lambda new: _make(disk, source, new, contents))
+    return files, _once(path, lambda new: _make(disk, source, new, contents, whole))
 
 
 def _make_root(vm_id: int, disk: Disk, source: str, path: str) -> bool:
@@ -195,11 +219,11 @@ def _refuse_twin(vm_id: int, directory: str) -> None:
                 )
 
 
-def _make(disk: Disk, source: str, path: str, contents: Contents) -> None:
+def _make(disk: Disk, source: str, path: str, contents: Contents, whole: bool) -> None:
     if disk.luks_secret:
         _make_whole(disk, source, path)
     elif disk.driver == "raw":
-        _make_copy(disk, source, path)
+        _make_copy(disk, source, path, whole)
     else:
         _make_overlay(disk, source, path)
     _inject(disk, path, contents, f"files for image {disk.image}", disk.trusted)
@@ -250,11 +274,12 @@ def _make_overlay(disk: Disk, source: str, path: str) -> None:
     formats.create_overlay(path, source, disk.format, _size(disk, source))
 
 
-def _make_copy(disk: Disk, source: str, path: str) -> None:
+def _make_copy(disk: Disk, source: str, path: str, whole: bool) -> None:
     size = _size(disk, source)
     saving.require_room(path, DiskFiles(source, disk.format), "raw", "a copy")
     formats.copy(source, disk.format, path, "raw")
-    formats.resize(path, "raw", size)
+    if formats.resize(path, "raw", size) and whole:
+        file_system_growth.grow(path, f"a copy of image {disk.image} with {disk.size} MB")
 
 
 def _make_whole(disk: Disk, source: str, path: str) -> None:

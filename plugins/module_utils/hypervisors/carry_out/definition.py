@@ -38,10 +38,11 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
         job.common.driver.let_go(job.mark)
     # The digests tell what is new, as what is there already is left as it is.
     job.common.transfer.require(vm)
-    job.files = dict(
-        disks.prepare(vm, job.directory, job.common.transfer.find, functools.partial(content_of, job.common))
-    )
-    if is_off and disks.grow(vm, job.files, job.planned.grown):
+    # Who is shown directories can't reach the disk below them.
+    whole = job.common.driver.has_directories
+    contents = functools.partial(content_of, job.common)
+    job.files = dict(disks.prepare(vm, job.directory, job.common.transfer.find, contents, whole))
+    if is_off and disks.grow(vm, job.files, job.planned.grown, whole):
         job.changed = True
     context = ""
     if vm.context is not None:

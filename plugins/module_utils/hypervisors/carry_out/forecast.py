@@ -54,7 +54,8 @@ class Forecast:
             if not known.accelerator or self.is_astray(planned):
                 return True
             deployment, context, files = self.would_be(vm, known)
-            if disks.would_grow(vm, files, planned.grown):
+            # Those of a machine that runs wait until it is off.
+            if planned.wanted == "POWEROFF" and disks.would_grow(vm, files, planned.grown, self.driver.has_directories):
                 return True
             return (deployment.digest, context) != (record.definition, record.context)
         except NebulaError:

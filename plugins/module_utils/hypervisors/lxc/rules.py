@@ -154,11 +154,11 @@ def _check_image(image: Image, vector: Mapping[str, str], shown: str) -> None:
             "Store it with format: raw, or not persistent: then the container has a copy of its own",
         )
     size = whole(vector.get("SIZE", "").strip() or "0")
-    if size is not None and size > image.size:
+    if image.persistent and size is not None and size > image.size:
         raise InvalidValue(
             f"{shown}: SIZE = {size}",
-            f"the image has {image.size} MB, and its file system would stay as large as that",
-            "Leave SIZE out",
+            f"it is persistent and has {image.size} MB, and machines do not change the size of an image",
+            "Leave SIZE out; or store it with persistent: false, and the container has a copy that is as large",
         )
 
 

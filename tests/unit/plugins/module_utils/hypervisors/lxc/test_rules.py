@@ -23,6 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.text.template imp
 ROOT = Image(1, "debian", format="tar", size=300)
 DISK = Image(2, "disk", format="qcow2", size=300)
 DATA = Image(3, "data", type=ImageType.DATABLOCK, format="raw", size=300, attributes={"TRUSTED": "YES"})
+KEPT = replace(DATA, persistent=True)
 QCOW2 = replace(DATA, format="qcow2", persistent=True)
 PLAIN = "MEMORY = 64 DISK = [ IMAGE = debian ]"
 
@@ -49,15 +50,19 @@ def test_a_machine_of_a_root_file_system_has_a_directory_of_its_own() -> None:
         (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, replace(DATA, generation=1)], "or was written to since"),
         (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, replace(DATA, luks_secret="s")], "it is encrypted"),
         (PLAIN + " DISK = [ IMAGE = data ]", [ROOT, QCOW2], "it is persistent and of format qcow2"),
-        (PLAIN + " DISK = [ IMAGE = data, SIZE = 400 ]", [ROOT, DATA], "its file system would stay as large"),
+        (PLAIN + " DISK = [ IMAGE = data, SIZE = 400 ]", [ROOT, KEPT], "it is persistent and has 300 MB"),
         (PLAIN + " DISK = [ IMAGE = data, DRIVER = qcow2 ]", [ROOT, DATA], "by a loop device of its host"),
         ("MEMORY = 64 DISK = [ IMAGE = debian, SIZE = 900 ]", [ROOT], "nothing limits its size"),
-    ],
         ("MEMORY = 64 DISK = [ IMAGE = debian, TARGET = /srv ]", [ROOT], "is a root file system, which is at /"),
+    ],
 )
 def test_what_is_no_container_is_refused_by_name(text: str, images: list[Optional[Image]], found: str) -> None:
     with pytest.raises(InvalidValue, match=found):
         made(text, *images)
+
+
+def test_a_copy_may_be_larger_than_its_image() -> None:
+    assert made(PLAIN + " DISK = [ IMAGE = data, SIZE = 400 ]", ROOT, DATA).disks[1].size == 400
 
 
 def test_disks_beside_the_root_are_mounted_where_the_template_says_or_by_their_ids() -> None:
@@ -120,16 +125,16 @@ def test_disks_and_nics_that_only_come_and_go_do_so_while_it_runs() -> None:
             (f"TYPE = fs, SIZE = 10, FS = ext4, TARGET = {path}", "is something else in a container")
             for path in ("/context", "/context/x", "/proc", "/dev/shm", "/sys")
         ],
-    ],
-)
-def test_an_empty_disk_that_can_not_be_is_refused_when_the_template_is_stored(disk: str, found: str) -> None:
-    text = f"{PLAIN} DISK = [ {disk} ]"
-    with pytest.raises(InvalidValue, match=found):
         *[
             (f"TYPE = fs, SIZE = 10, FS = ext4, TARGET = {path}", "would hide what the container is started from")
             for path in ("/bin", "/etc", "/lib64", "/sbin", "/usr", "/usr/lib", "/usr/sbin")
         ],
         ("TYPE = fs, SIZE = 10, FS = ext4, TARGET = srv", "A path in the container begins with a /"),
+    ],
+)
+def test_an_empty_disk_that_can_not_be_is_refused_when_the_template_is_stored(disk: str, found: str) -> None:
+    text = f"{PLAIN} DISK = [ {disk} ]"
+    with pytest.raises(InvalidValue, match=found):
         validate(parse(text.replace("\\n", "\n")), where="VM web", hypervisors=["lxc"])
 
 
@@ -157,11 +162,6 @@ def test_what_can_not_be_is_refused_when_the_template_is_stored(name: str) -> No
         validate(parse(f"{PLAIN} {name}"), where="VM web", hypervisors=["lxc"])
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'GRAPHICS = [ TYPE = vnc ]', 'OS = [ MACHINE = q35 ]', 'CPU_MODEL = [ MODEL = host-passthrough ]', "VCPU = 2",
-        'FEATURES = [ ACPI = yes ]',
 def test_beancounters_are_for_others() -> None:
     text = 'MEMORY = [ PHYSPAGES = "0:512M" ] DISK = [ IMAGE = debian ]'
     with pytest.raises(InvalidValue, match="MEMORY/PHYSPAGES: a vector of beancounters is for containers of OpenVZ"):
@@ -191,6 +191,11 @@ def test_who_asks_for_less_confinement_hears_that_there_is_none() -> None:
     assert len(warnings) == 1 and "LXC_UNPRIVILEGED is kept" in warnings[0] and "confined" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'GRAPHICS = [ TYPE = vnc ]', 'OS = [ MACHINE = q35 ]', 'CPU_MODEL = [ MODEL = host-passthrough ]', "VCPU = 2",
+        'FEATURES = [ ACPI = yes ]',
     ],
 )  # fmt: skip
 def test_what_has_no_effect_is_warned_of(text: str) -> None:
