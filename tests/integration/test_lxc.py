@@ -119,6 +119,61 @@ def test_its_share_of_processors_changes_while_it_runs() -> None:
 
 
 @in_world
+def test_its_memory_changes_while_it_runs() -> None:
+    with a_container_node() as node:
+        vm = node.vm(14)
+        fine(node.one(vm))
+        node.wait_for_line(vm, "nebula-guest: ready")
+        pid = node.domain(vm).ID()
+        place = next(
+            line.rpartition(":")[2]
+            for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+            if "memory" in line.split(":")[1].split(",")
+        )
+        group = Path("/sys/fs/cgroup/memory" + place)
+
+        def limits() -> list[int]:
+            names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+            return [int((group / name).read_text()) >> 20 for name in names]
+
+        unlimited = limits()[1]
+        assert limits() == [64, unlimited]
+        for memory, swap, expected in (
+            (256, "", [256, unlimited]),
+            (256, "32", [256, 288]),
+            (512, "32", [512, 544]),
+            (48, "16", [48, 64]),
+            (64, "", [64, unlimited]),
+            (96, "0", [96, 96]),
+        ):
+            changed = replace(vm, memory=memory, container={"LXC_SWAP": swap} if swap else {})
+            outcome = node.one(changed)
+            fine(outcome)
+            assert outcome.changed and limits() == expected and node.domain(vm).ID() == pid, (memory, swap)
+            assert not node.one(changed).changed
+            assert [seen.memory for seen in node.observed().vms] == [memory]
+        # Its own view of it, and what it takes is more than it would have.
+        inside = ["nsenter", "-t", str(init_process.of_controller(pid)), "-a", "-S", "0", "-G", "0", "/bin/sh", "-c"]
+        shown = subprocess.run([*inside, "grep MemTotal /proc/meminfo"], capture_output=True, text=True, check=True)
+        assert int(shown.stdout.split()[1]) == 96 << 10, shown.stdout
+        fill = "mkdir -p /full; mount -t tmpfs tmpfs /full && dd if=/dev/zero of=/full/x bs=1M count=48 2> /dev/null"
+        # As a process of its own, whose memory is the container's.
+        join = f'echo $$ > {group}/cgroup.procs && exec "$@"'
+        subprocess.run(["sh", "-c", join, "sh", *inside, fill], check=True)
+        small = replace(vm, memory=16, container={"LXC_SWAP": "0"})
+        outcome = node.one(small)
+        assert outcome.error is not None and "more than that in use" in outcome.error["remedy"], outcome
+        assert limits() == [96, 96] and node.states() == {14: "RUNNING"}
+        subprocess.run([*inside, "umount /full"], check=True)
+        fine(node.one(small))
+        assert limits() == [16, 16]
+        # Its reboot is another start, with what it was given.
+        fine(node.one(small, operation="reboot", shutdown_timeout=30))
+        assert [seen.memory for seen in node.observed().vms] == [16]
+        fine(node.one(vm, "DONE", hard=True))
+
+
+@in_world
 def test_what_a_container_has_written_becomes_an_image_of_others() -> None:
     with a_container_node() as node:
         vm = node.vm(7)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ...model import trunks
@@ -89,6 +90,13 @@ def scheduled(text: str) -> dict[str, int]:
     shares, quota = ("", "") if tuned is None else (tuned.findtext("shares", ""), tuned.findtext("quota", ""))
     limited = {"vcpu_period": PERIOD, "vcpu_quota": int(quota) if quota else UNLIMITED}
     return {**({"cpu_shares": int(shares)} if shares else {}), **limited}
+
+
+def memory_limits(text: str) -> tuple[int, Optional[int]]:
+    """KiB of memory, and those that its cgroup has as the limit of swap; None for no such limit."""
+    domain = ET.fromstring(text)
+    swap = domain.findtext("memtune/swap_hard_limit")
+    return int(domain.findtext("memory", "0")), None if swap is None else int(swap)
 
 
 def _ids(domain: ET.Element, ids: IdRange) -> None:

@@ -35,6 +35,7 @@ from . import (
     hooks,
     init_process,
     live_disks,
+    live_memory,
     live_nics,
     start_hook,
     veth_link,
@@ -50,6 +51,7 @@ REMEDIES = (
     ("/sbin/init", "Its root file system has no init that can be started: is its image that of a whole system?"),
     ("Failed to open tty", "Users of containers have to get through it: chmod 0755 /run/libvirt /run/libvirt/lxc"),
     ("cgroup/unified", "libvirt starts no container where cgroups of version 2 are mounted below those of version 1"),
+    ("memory.limit_in_bytes", "It has more than that in use: end what takes it, or power it off first"),
     ("swap_hard_limit", "This host's kernel does not count swap: leave LXC_SWAP out"),
 )  # fmt: skip
 # Seconds after which libvirt is not going to notice any more that a container has ended: it takes two at most.
@@ -126,6 +128,9 @@ class LxcDriver(LibvirtDomains, Driver):
             try:
                 state, memory, _now, _cpus, cpu_time = domain.info()
                 mark = self._mark_of(domain)
+                if domain.isActive():
+                    # It may have been given another amount since it was started.
+                    memory = live_memory.of(domain, lv.VIR_DOMAIN_AFFECT_LIVE) or memory
             except lv.libvirtError as error:
                 # It may have ended in between.
                 if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
@@ -180,6 +185,7 @@ class LxcDriver(LibvirtDomains, Driver):
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
         changed = False
         with self._explained(asked):
+            changed = live_memory.adjust(domain, text, live, site.swap_alone, asked)
             there = live_nics.nics_of(domain.XMLDesc(0))
             for mac in sorted(set(there) - set(wanted)):
                 domain.detachDeviceFlags(there[mac].text, live)

@@ -227,5 +227,5 @@ LXC = Hypervisor(
     container=container,
     column=KVM,
     own=_own(),
-    live=("DISK", "NIC"),
+    live=("DISK", "NIC", "MEMORY", "LXC_SWAP"),
 )
