@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,10 @@ def pinged(address: str) -> bool:
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
+def virsh(*words: str) -> str:
+    return subprocess.run(["virsh", "-c", "lxc:///system", *words], check=True, capture_output=True, text=True).stdout
+
+
 @in_bare_world
 def flow() -> None:
     image = Path(subprocess.run(["mktemp"], check=True, capture_output=True, text=True).stdout.strip())
@@ -66,8 +71,13 @@ def flow() -> None:
         code, output = site.run("playbooks/status.yml")
         assert code == 0 and "RUNNING" in output, output
         wrong = {"name": "disk", "template": "web", "attributes": {"HYPERVISOR": "kvm"}}
-        code, output = site.run("site.yml", nebula_vms=[*site.variables["nebula_vms"], wrong])
+        ran = virsh("domid", "one-0")
+        (webs,) = site.variables["nebula_vms"]
+        code, output = site.run("site.yml", nebula_vms=[{**webs, "memory": 96}, wrong])
         assert code != 0 and "VM disk: a host that runs kvm" in output, output
+        # The others have what they were to have, at once.
+        assert re.search(r"^hard_limit *: 98304$", virsh("memtune", "one-0"), re.MULTILINE)
+        assert virsh("domid", "one-0") == ran
     assert host_state() == before
 
 

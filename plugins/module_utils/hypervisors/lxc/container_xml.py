@@ -93,10 +93,10 @@ def scheduled(text: str) -> dict[str, int]:
 
 
 def memory_limits(text: str) -> tuple[int, Optional[int]]:
-    """KiB of memory, and those that its cgroup has as the limit of swap; None for no such limit."""
+    """KiB of memory, and the limit that its cgroup has of swap (None for none), of a definition as libvirt has it."""
     domain = ET.fromstring(text)
-    swap = domain.findtext("memtune/swap_hard_limit")
-    return int(domain.findtext("memory", "0")), None if swap is None else int(swap)
+    memory, swap = (domain.findtext(f"memtune/{name}_limit") for name in ("hard", "swap_hard"))
+    return int(memory or domain.findtext("memory") or 0), None if swap is None else int(swap)
 
 
 def _ids(domain: ET.Element, ids: IdRange) -> None:

@@ -128,9 +128,8 @@ class LxcDriver(LibvirtDomains, Driver):
             try:
                 state, memory, _now, _cpus, cpu_time = domain.info()
                 mark = self._mark_of(domain)
-                if domain.isActive():
-                    # It may have been given another amount since it was started.
-                    memory = live_memory.of(domain, lv.VIR_DOMAIN_AFFECT_LIVE) or memory
+                if state != lv.VIR_DOMAIN_SHUTOFF:
+                    memory = self._memory_of(domain) or memory
             except lv.libvirtError as error:
                 # It may have ended in between.
                 if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
@@ -156,6 +155,14 @@ class LxcDriver(LibvirtDomains, Driver):
                 )
             )
         return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(ids))
+
+    def _memory_of(self, domain: Any) -> int:
+        """It may have been given another amount since it was started. 0 where it has ended in between, and on a host
+        that does not count swap, where libvirt tells nothing of either."""
+        try:
+            return live_memory.of(domain, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except self._libvirt.libvirtError:
+            return 0
 
     def _inventoried(self, domain: Any, mark: Mark) -> Domain:
         found = super()._inventoried(domain, mark)
@@ -185,7 +192,8 @@ class LxcDriver(LibvirtDomains, Driver):
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
         changed = False
         with self._explained(asked):
-            changed = live_memory.adjust(domain, text, live, site.swap_alone, asked)
+            flags = live, self._libvirt.VIR_DOMAIN_XML_INACTIVE
+            changed = live_memory.adjust(domain, flags, site.swap_alone, asked)
             there = live_nics.nics_of(domain.XMLDesc(0))
             for mac in sorted(set(there) - set(wanted)):
                 domain.detachDeviceFlags(there[mac].text, live)

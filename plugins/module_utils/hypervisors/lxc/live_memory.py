@@ -22,18 +22,17 @@ def of(domain: Any, live: int) -> int:
     return found if found < UNLIMITED else 0
 
 
-def adjust(domain: Any, text: str, live: int, apart: bool, asked: str) -> bool:
-    """Have the container's limits be those of the definition; False if they are. live: libvirt's flag for what runs.
-    apart: the kernel counts swap by itself (cgroups of version 2), and ends processes of a container that takes more
-    than a new limit, where it says no otherwise.
+def adjust(domain: Any, flags: tuple[int, int], apart: bool, asked: str) -> bool:
+    """Have the limits of a container that runs be those of its definition; False if they are. flags: libvirt's for what
+    runs, and for a definition apart from that. apart: the kernel counts swap by itself (cgroups of version 2), and ends
+    processes of a container that takes more than a new limit, where it says no otherwise.
 
     InUse for a container that takes more than that. Whoever calls it explains what libvirt says.
     """
-    memory, swap = container_xml.memory_limits(text)
-    found = domain.memoryParameters(live)
-    had, had_swap = (int(found.get(name, UNLIMITED)) for name in (HARD, SWAP))
-    both = UNLIMITED if swap is None else swap
-    if (had, had_swap) == (memory, both):
+    live, inactive = flags
+    memory, swap = container_xml.memory_limits(domain.XMLDesc(inactive))
+    had, had_swap = container_xml.memory_limits(domain.XMLDesc(0))
+    if (had, had_swap) == (memory, swap):
         return False
     shown = f"{asked}: MEMORY = {memory // MIB}"
     if apart and swap is not None and memory > swap:
@@ -47,7 +46,7 @@ def adjust(domain: Any, text: str, live: int, apart: bool, asked: str) -> bool:
                 f"it takes {-(-taken // MIB)} MB, with what it has of files, and its kernel would end processes of it",
                 "Power it off first, or give it more",
             )
-    limits = {} if had_swap == both else {SWAP: both}
+    limits = {} if had_swap == swap else {SWAP: UNLIMITED if swap is None else swap}
     # There is no moment in which the limit of memory is above that of both.
     steps = [{HARD: had, **limits}, {HARD: memory}] if memory > had else [{HARD: memory}, {HARD: memory, **limits}]
     for step in steps:

@@ -17,11 +17,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.l
     UNLIMITED,
 )
 
-LIVE = 1
+LIVE, INACTIVE = 1, 2
+FLAGS = (LIVE, INACTIVE)
 
 
 class Domain:
-    def __init__(self, memory: int, swap: int = UNLIMITED, taken: int = 1) -> None:
+    def __init__(self, wanted: str, memory: int, swap: int = UNLIMITED, taken: int = 1) -> None:
+        self.wanted = wanted
         self.limits = {HARD: memory, SWAP: swap, "soft_limit": UNLIMITED}
         self.taken = taken
         self.steps = 0
@@ -38,13 +40,21 @@ class Domain:
         assert wanted.get(HARD, 0) <= self.limits[SWAP], "the kernel refuses it"
         self.limits, self.steps = after, self.steps + 1
 
+    def XMLDesc(self, flags: int) -> str:
+        swap = self.limits[SWAP]
+        # What it was started with stays there as its memory.
+        return (
+            self.wanted if flags == INACTIVE else definition(1, None if swap == UNLIMITED else swap, self.limits[HARD])
+        )
+
     def info(self) -> list[int]:
         return [1, 0, self.taken, 1, 0]
 
 
-def definition(memory: int, swap: int | None = None) -> str:
-    tuned = "" if swap is None else f"<memtune><swap_hard_limit unit='KiB'>{swap}</swap_hard_limit></memtune>"
-    return f"<domain type='lxc'><memory unit='KiB'>{memory}</memory>{tuned}</domain>"
+def definition(memory: int, swap: int | None = None, hard: int | None = None) -> str:
+    limits = (("hard_limit", hard), ("swap_hard_limit", swap))
+    tuned = "".join(f"<{name} unit='KiB'>{value}</{name}>" for name, value in limits if value is not None)
+    return f"<domain type='lxc'><memory unit='KiB'>{memory}</memory><memtune>{tuned}</memtune></domain>"
 
 
 @pytest.mark.parametrize(
@@ -62,33 +72,32 @@ def definition(memory: int, swap: int | None = None) -> str:
 def test_each_comes_to_the_other_and_is_left_alone_then(
     before: tuple[int, int | None], after: tuple[int, int | None]
 ) -> None:
-    domain = Domain(before[0] * MIB, UNLIMITED if before[1] is None else before[1] * MIB)
     text = definition(after[0] * MIB, None if after[1] is None else after[1] * MIB)
-    assert live_memory.adjust(domain, text, LIVE, False, "changing it")
+    domain = Domain(text, before[0] * MIB, UNLIMITED if before[1] is None else before[1] * MIB)
+    assert live_memory.adjust(domain, FLAGS, False, "changing it")
     assert domain.limits[HARD] == after[0] * MIB == live_memory.of(domain, LIVE)
     assert domain.limits[SWAP] == (UNLIMITED if after[1] is None else after[1] * MIB)
     steps = domain.steps
-    assert not live_memory.adjust(domain, text, LIVE, False, "changing it") and domain.steps == steps
+    assert not live_memory.adjust(domain, FLAGS, False, "changing it") and domain.steps == steps
 
 
 def test_where_the_kernel_would_end_processes_one_that_takes_more_is_refused() -> None:
-    domain = Domain(256 * MIB, taken=128 * MIB)
     text = definition(64 * MIB)
+    domain = Domain(text, 256 * MIB, taken=128 * MIB)
     with pytest.raises(InUse, match=r"changing it: MEMORY = 64: it takes 128 MB.* and its kernel would end processes"):
-        live_memory.adjust(domain, text, LIVE, True, "changing it")
+        live_memory.adjust(domain, FLAGS, True, "changing it")
     assert domain.steps == 0
     # Elsewhere the kernel itself says no.
-    assert live_memory.adjust(domain, text, LIVE, False, "changing it")
-    domain = Domain(256 * MIB, taken=32 * MIB)
-    assert live_memory.adjust(domain, text, LIVE, True, "changing it")
+    assert live_memory.adjust(domain, FLAGS, False, "changing it")
+    assert live_memory.adjust(Domain(text, 256 * MIB, taken=32 * MIB), FLAGS, True, "changing it")
 
 
 def test_what_libvirt_takes_at_no_time_is_refused_by_name() -> None:
-    domain = Domain(64 * MIB, 64 * MIB)
+    domain = Domain(definition(256 * MIB, 32 * MIB), 64 * MIB, 64 * MIB)
     with pytest.raises(Unsupported, match="MEMORY = 256: libvirt takes no limit of memory above that of swap"):
-        live_memory.adjust(domain, definition(256 * MIB, 32 * MIB), LIVE, True, "changing it")
+        live_memory.adjust(domain, FLAGS, True, "changing it")
     assert domain.steps == 0
 
 
 def test_one_without_a_limit_has_none() -> None:
-    assert live_memory.of(Domain(UNLIMITED), LIVE) == 0
+    assert live_memory.of(Domain("", UNLIMITED), LIVE) == 0
