@@ -142,6 +142,8 @@ class Tenants(Sent):
 class Guest:
     """A machine, by its console."""
 
+    boot_seconds = BOOT_SECONDS
+
     def __init__(self, site: Tenants, vm: dict[str, Any]) -> None:
         self.name, self.ip, self.mac, self.vm = vm["name"], vm["ip"], vm["mac"], vm
         self.node: Node = site.by_name[vm["host"]]
@@ -159,16 +161,18 @@ class Guest:
         wait_for(
             lambda: prompt.search(self.said().rpartition("nebula-node: starting")[2]),
             f"{self.name} is up",
-            BOOT_SECONDS,
+            self.boot_seconds,
         )
+
+    def terminal(self) -> str:
+        return self.node.run("virsh", "-c", "qemu:///system", "ttyconsole", self.domain).stdout.strip()
 
     def does(self, command: str, seconds: float = ANSWER_SECONDS) -> tuple[int, str]:
         """The status of what is typed on its console, and what it prints."""
         mark = f"m{next(self.number)}x"
-        terminal = self.node.run("virsh", "-c", "qemu:///system", "ttyconsole", self.domain).stdout.strip()
         # The shell shows what is typed, too: only in the answer the mark and what follows are one word.
         line = f"echo {mark}'begin'; {command}; echo {mark}'end'$?\n"
-        argv = ("/usr/bin/python3", "-c", TYPE, terminal, line, rf"{mark}end\d+\r?\n", str(seconds))
+        argv = ("/usr/bin/python3", "-c", TYPE, self.terminal(), line, rf"{mark}end\d+\r?\n", str(seconds))
         text = self.node.run(*argv).stdout
         found = re.search(rf"{mark}begin\r?\n(.*?){mark}end(\d+)\r?\n", text, re.DOTALL)
         assert found, f"{self.name}: {command}: {text}"
