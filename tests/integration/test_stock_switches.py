@@ -140,6 +140,22 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Switched]:
         yield Switched(host, place)
 
 
+def test_northd_of_a_single_central_host_ends_without_the_databases(managed: Switched) -> None:
+    asked = managed.central(state="requested", address=ADDRESS)
+    signed = managed.central(state="signed", requests=[asked["request"]])
+    single = {"address": ADDRESS, "certificates": signed["certificates"]["central:node1"]}
+    assert managed.central(**single)["changed"] and not managed.central(**single)["changed"]
+    files = [f"/run/ovn/{name}.pid" for name in ("ovnnb_db", "ovnsb_db")]
+    servers = managed.says("cat", *files)
+    managed.host.sudo(["sh", "-c", "kill $(cat /run/ovn/ovn-northd.pid)"])
+    wait_for(lambda: managed.says("systemctl", "is-active", "ovn-northd") == "inactive", "the end of northd", 60)
+    assert managed.says("cat", *files) == servers
+    assert managed.central(**single)["changed"] and managed.says("systemctl", "is-active", "ovn-northd") == "active"
+    assert managed.says("cat", *files) == servers
+    managed.central(state="absent")
+    assert managed.says("find", "/etc/systemd", "/var/lib/nebula", "-name", "*nebula?*") == ""
+
+
 def test_ovn_is_set_up_by_its_units(managed: Switched) -> None:
     assert all(managed.set_up())
     managed.host.sudo(["sh", "-euc", LOGICAL])

@@ -62,9 +62,9 @@ class Wanted:
 
 @dataclass
 class Found:
-    """What there is of a central side on this host. rows: by database and table, none without a database. Of a member
-    of a cluster: copies, its files; status, what its servers say; started, with what its daemons were; guard, what
-    nftables has for it; drop_ins, what its units have."""
+    """What there is of a central side on this host. rows: by database and table, none without a database. drop_ins:
+    what its units have of us, None where daemons are not started by units. Of a member of a cluster: copies, its files;
+    status, what its servers say; started, with what its daemons were; guard, what nftables has for it."""
 
     running: bool = False
     starts: bool = False
@@ -73,7 +73,7 @@ class Found:
     status: dict[str, Status] = field(default_factory=dict)
     started: dict[str, dict[str, str]] = field(default_factory=dict)
     guard: list[str] | None = None
-    drop_ins: dict[str, str] = field(default_factory=dict)
+    drop_ins: dict[str, str] | None = None
 
     @property
     def member(self) -> bool:
@@ -117,7 +117,8 @@ class Found:
         if self.member:
             view["northd"] = self.started.get("northd", {})
             view["guard"] = self.guard or []
-            view["units"] = self.drop_ins
+        if self.member or self.drop_ins is not None:
+            view["units"] = self.drop_ins or {}
         return view
 
 
@@ -138,7 +139,8 @@ class Central:
         if found.member:
             found.started = {name: cluster.options_of(self.daemons.pid(name)) for name in (*NAMES, "northd")}
             found.guard = guard.observe()
-            found.drop_ins = daemons.found_central_drop_ins(self.catalog) if self.daemons.by_units else {}
+        if self.daemons.by_units:
+            found.drop_ins = daemons.found_central_drop_ins(self.catalog)
         if found.running and daemons.installed("central"):
             found.starts = self.daemons.starts_with_host("central")
         return found
@@ -224,6 +226,8 @@ class Central:
             daemons.require_installed("central")
             for which, tls in wanted.files.items():
                 certificates.check_readable(f"TLS of OVN's {which} database", tls)
+            if self.daemons.by_units:
+                daemons.keep_central_drop_ins(daemons.northd_drop_in(self.catalog))
             if not found.running or not found.starts:
                 self.daemons.start("central")
             log = f"the logs in {self.places.ovn_log}"
@@ -346,6 +350,8 @@ class Central:
             view["units"] = {}
             if self.daemons.by_units:
                 view["units"] = daemons.central_drop_ins(self.catalog, wanted.options(), guard.path(self.root))
+        elif self.daemons.by_units:
+            view["units"] = daemons.northd_drop_in(self.catalog)
         return view
 
     def _refuse_taken_ports(self, wanted: Wanted, found: Found) -> None:
@@ -430,7 +436,7 @@ class Central:
         return Change("central", before, None)
 
     def _remove_rest(self) -> Change | None:
-        """What a member of a cluster has besides its databases, which may be gone already."""
+        """What a central host has besides its databases, which may be gone already."""
         drop_ins = daemons.found_central_drop_ins(self.catalog) if self.daemons.by_units else {}
         rules = guard.ours_of(self.catalog, guard.observe())
         if not drop_ins and not rules and not os.path.lexists(guard.path(self.root)):

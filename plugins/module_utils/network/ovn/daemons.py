@@ -44,6 +44,10 @@ ExecStartPre={nft} -f {guard}
 ExecStart=
 ExecStart={script} {command} {options} $OVN_CTL_OPTS
 """
+# Of a single central host only northd's unit needs something.
+NORTHD_DROP_IN_TEXT = """# Of nebula.provision, catalog {catalog}: northd ends without the databases.
+[Service]
+"""
 # The package's unit ends both databases whenever northd ends, and starts northd alone again.
 _NORTHD_STOPS = """ExecStop=
 ExecStop={script} stop_northd --ovn-manage-ovsdb=no --no-monitor
@@ -311,6 +315,12 @@ def central_drop_ins(catalog: str, options: Mapping[str, Sequence[str]], guard: 
     }
     found[CENTRAL_DROP_INS["northd"]] += _NORTHD_STOPS.format(script=script)
     return found
+
+
+def northd_drop_in(catalog: str) -> dict[str, str]:
+    """What the units of a single central host have of us, by their files."""
+    stops = _NORTHD_STOPS.format(script=os.path.join(OVN_SCRIPTS, "ovn-ctl"))
+    return {CENTRAL_DROP_INS["northd"]: NORTHD_DROP_IN_TEXT.format(catalog=catalog) + stops}
 
 
 def found_central_drop_ins(catalog: str) -> dict[str, str]:

@@ -112,3 +112,21 @@ def test_ports_of_a_cluster_are_others_than_those_of_clients():
 def test_ports_that_can_not_be_are_refused(ports):
     with pytest.raises(InvalidValue, match="port"):
         central.check_ports(ports)
+
+
+def test_units_of_a_single_host_are_compared_where_there_are_units(tmp_path, monkeypatch):
+    ssl = {"_uuid": ["uuid", "s"], "private_key": "/k", "certificate": "/c", "ca_cert": "/a", "external_ids": MARK}
+    connections = {
+        "northbound": [connection("pssl:6641:0.0.0.0")],
+        "southbound": [connection("pssl:6642:0.0.0.0", role="ovn-controller")],
+    }
+    there = {which: rows(which, MARK, [ssl], connections[which]) for which in central.NAMES}
+    found = Found(running=True, starts=True, rows=there)
+    assert found.shown(CATALOG) == side(tmp_path)._expected(wanted())
+    monkeypatch.setattr(central.Daemons, "by_units", True)
+    assert found.shown(CATALOG) != side(tmp_path)._expected(wanted())
+    # As an earlier version of the collection has left it.
+    found.drop_ins = {}
+    assert found.shown(CATALOG) != side(tmp_path)._expected(wanted())
+    found.drop_ins = central.daemons.northd_drop_in(CATALOG)
+    assert found.shown(CATALOG) == side(tmp_path)._expected(wanted())

@@ -140,6 +140,23 @@ def test_the_units_of_a_member_start_its_servers_with_the_rules_and_files(system
     ]
 
 
+def test_northd_of_a_single_central_host_ends_without_the_databases(systemd, tmp_path):
+    wanted = daemons.northd_drop_in("our-catalog")
+    stop = "/usr/share/ovn/scripts/ovn-ctl stop_northd --ovn-manage-ovsdb=no --no-monitor"
+    assert list(wanted) == ["ovn-northd.service.d/nebula.conf"]
+    assert "".join(wanted.values()).splitlines()[1:] == ["[Service]", "ExecStop=", f"ExecStop={stop}"]
+    daemons.keep_central_drop_ins(wanted)
+    assert daemons.found_central_drop_ins("our-catalog") == wanted
+    assert daemons.found_central_drop_ins("their-catalog") == {}
+    # A single one that becomes a member of a cluster has the member's in its place.
+    member = daemons.central_drop_ins("our-catalog", {which: [] for which in daemons.CENTRAL_DROP_INS}, "/guard.nft")
+    daemons.keep_central_drop_ins(member)
+    assert daemons.found_central_drop_ins("our-catalog") == member
+    daemons.remove_central_drop_ins("our-catalog")
+    assert list((tmp_path / "units").iterdir()) == []
+    assert systemd.read_text().splitlines() == ["daemon-reload"] * 3
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(daemons, "_PROGRAMS", {"central": "/none"})
     with pytest.raises(MissingDependency, match="Install the package ovn-central"):
