@@ -207,9 +207,12 @@ SUITES = {
             *(f"{UTILS}/guest_disk/inject.py", f"{UTILS}/guest_disk/open/mount.py", "extensions/molecule/stock"),
             f"{UTILS}/hypervisors/lxc",
         ),
-        files=("test_stock_containers", "test_stock_host", "test_stock_injection", "test_stock_switches"),
+        files=(
+            *("test_stock_containers", "test_stock_host", "test_stock_injection", "test_stock_switches"),
+            "test_stock_tunnels",
+        ),
         scenarios=("stock",),
-        minutes=45,
+        minutes=60,
     ),
     "together": Suite(
         subjects=(
@@ -241,7 +244,7 @@ ALONE = frozenset(
         *("test_capacity", "test_disks", "test_file_injection", "test_guest_context_offline", "test_image_check"),
         *("test_image_edits", "test_image_reworks", "test_importer", "test_inject", "test_kills", "test_late_runs"),
         *("test_molecule", "test_power_cut", "test_runs_at_once", "test_stock_containers", "test_stock_host"),
-        *("test_stock_injection", "test_stock_switches", "test_world"),
+        *("test_stock_injection", "test_stock_switches", "test_stock_tunnels", "test_world"),
     )
 )
 # Of these the first; and of the others what takes longest, which begins first.
@@ -269,7 +272,7 @@ NEEDS = {
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
         *("test_stock_containers", "test_stock_injection", "test_stock_switches", "test_verify", "test_xen"),
-        *("test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
+        *("test_stock_tunnels", "test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
     ),
 }
 

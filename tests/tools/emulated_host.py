@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -77,7 +77,7 @@ class EmulatedHost:
     append: ClassVar[str]
 
     # Ends of netdevs that `hardware` has devices for.
-    links: ClassVar[tuple[str, ...]] = ()
+    links: tuple[str, ...] = ()
 
     def __init__(self, directory: Path, owned: bool = True, frozen: bool = True) -> None:
         self.directory = directory.resolve()
@@ -348,6 +348,22 @@ class EmulatedHost:
                 process.kill()
                 process.wait()
                 raise
+
+
+@contextlib.contextmanager
+def linked(kind: type[Host], directory: Path) -> Iterator[tuple[Host, Host]]:
+    """Two hosts from one frozen memory whose devices of netdev `link` are joined by a wire. The power of the second one
+    may be cut: the first one waits for it, but not the other way round."""
+    with contextlib.ExitStack() as stack:
+        # A socket's path is short: the directory of a test may not be.
+        wire = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="link-"))) / "link"
+        hosts = []
+        for number, side in enumerate(("on", "off")):
+            host = kind(directory / str(number))
+            host.links = (f"stream,id=link,server={side},addr.type=unix,addr.path={wire}",)
+            hosts.append(stack.enter_context(host))
+        first, second = hosts
+        yield first, second
 
 
 def free_port() -> int:

@@ -35,7 +35,7 @@ class FullStockHost(StockHost):
 
     name = "stock-full"
     packages = (
-        *(*StockHost.packages, "libvirt-daemon-driver-lxc", "ethtool"),
+        *(*StockHost.packages, "libvirt-daemon-driver-lxc", "ethtool", "rsync"),
         *("openvswitch-switch", "ovn-host", "ovn-central", "python3-openvswitch"),
     )
     hardware = (

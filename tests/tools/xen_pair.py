@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from emulated_host import linked
 from xen_host import MoreXenHost
 
 SHARED = "/srv/shared"
@@ -32,14 +32,7 @@ class Pair:
 
 @contextlib.contextmanager
 def pair(directory: Path) -> Iterator[Pair]:
-    with contextlib.ExitStack() as stack:
-        # A socket's path is short: the directory of a test may not be.
-        socket = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="link-"))) / "link"
-        hosts = []
-        for number, side in enumerate(("on", "off")):
-            host = MoreXenHost(directory / str(number))
-            host.links = (f"stream,id=link,server={side},addr.type=unix,addr.path={socket}",)
-            hosts.append(stack.enter_context(host))
+    with linked(MoreXenHost, directory) as hosts:
         for number, host in enumerate(hosts):
             _name(host, number)
         _share(*hosts)
