@@ -89,11 +89,11 @@ SUITES = {
         subjects=(
             *("plugins/action", "plugins/connection", "plugins/filter", "plugins/inventory", "plugins/lookup"),
             *("plugins/plugin_utils", "plugins/test", "meta"),
-            *("requirements", "ansible.cfg"),
+            *("requirements", "ansible.cfg", "roles/awx"),
         ),
-        files=("test_ansible", "test_guest_connection_console", "test_guest_connection_life"),
+        files=("test_ansible", "test_awx_jobs_life", "test_guest_connection_console", "test_guest_connection_life"),
         targets=("matrix",),
-        minutes=15,
+        minutes=18,
     ),
     "transfer": Suite(
         subjects=(
@@ -234,7 +234,7 @@ SUITES = {
     ),
 }
 # Rooms of the product that no suite has as its subject, since `make test` has all that there is of them.
-WITHOUT_SUITE = frozenset({"roles/awx", "roles/project"})
+WITHOUT_SUITE = frozenset({"roles/project"})
 
 # Those that look at all loop devices and at what killed runs left, measure memory, have the stock host, or load the
 # machine as much as it bears: one after another. What the others need they have in worlds, namespaces and directories
@@ -249,7 +249,7 @@ ALONE = frozenset(
 )
 # Of these the first; and of the others what takes longest, which begins first.
 FIRST_ALONE = ("test_molecule",)
-LONGEST = ("test_tools", "test_xen", "test_awx_jobs", "test_site", "test_role_transfer", "test_install")
+LONGEST = ("test_tools", "test_xen", "test_site", "test_awx_jobs", "test_role_transfer", "test_install")
 
 # pytest's marks by file; `root` is said by the tests themselves.
 NEEDS = {

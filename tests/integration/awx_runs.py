@@ -12,25 +12,30 @@ prints JSON.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from canaries import job_events
+from canaries import Canaries, job_events
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.surveys import templates
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+from ansible_collections.nebula.provision.tests.integration.ordinary_login import a_login
 from ansible_collections.nebula.provision.tests.integration.site_runs import ROOT, Case
 
 INVENTORY = "the site"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PLACES = ("web_password", "another")
 # What the image of an execution environment and AWX itself set.
 AWX_SETS = {
     "ANSIBLE_FORCE_COLOR": "True", "ANSIBLE_HOST_KEY_CHECKING": "False", "ANSIBLE_RETRY_FILES_ENABLED": "False",
@@ -285,3 +290,44 @@ def _reading() -> list[str]:
     if all(path.stat().st_mode & 0o001 for path in (ROOT, *ROOT.parents)):
         return []
     return ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+
+
+class Jobs(list[Job]):
+    """Those of a team."""
+
+    def __init__(self, site: Team) -> None:
+        super().__init__()
+        self.site = site
+
+    def job(self, name: str, **options: Any) -> Job:
+        """Start one, and wait for its end."""
+        self.append(self.site.job(name, **options))
+        return self[-1].ended()
+
+
+def rows(job: Job, name: str, *keys: str) -> list[tuple[Any, ...]]:
+    """What the job says to the next node of its workflow."""
+    return [tuple(row[key] for key in keys) for row in job.artifacts[f"nebula_stats_{name}"]]
+
+
+@contextlib.contextmanager
+def team() -> Iterator[tuple[Team, Jobs]]:
+    """A team with one machine in its lists. At the end a job takes all of it away, and nothing that is kept of any of
+    its jobs has a secret."""
+    canaries = Canaries(**dict.fromkeys(PLACES, 14))
+    secret = "{{ lookup('nebula.provision.secret', 'web_password') }}"
+    with a_login(Path(os.environ["NEBULA_WORLD"]), PATH) as login:
+        site = Team(login, canaries)
+        site.variables["nebula_vms"] = [{"name": "web", "template": "web", "context": {"PASSWORD": secret}}]
+        jobs = Jobs(site)
+        yield site, jobs
+        done = jobs.job("tear down", answer_teardown_confirm=INVENTORY).successful()
+        assert rows(done, "removed_vms", "name") == [("web",)], done.output
+        if site.root.exists():
+            # The catalog that gave way to the backup stays with whoever asked for it.
+            assert all(path.name.startswith("nebula.db.before-") for path in site.root.iterdir())
+            shutil.rmtree(site.root)
+        for each in jobs:
+            kept = "\n".join(path.read_text() for path in each.place.glob("artifacts/1/**/*") if path.is_file())
+            assert "Check the inventory" in kept and canaries.seen(kept + each.output) == {}, each.name
+        shutil.rmtree(site.place)
