@@ -62,8 +62,8 @@ OF_TEARDOWN = ("", "Read the catalog", "Act on each node", "Remove the networks 
 # All that a run may say instead of doing it. Each names what to do.
 REFUSALS = (
     r"this node has accepted plan \d+ already\. Run again",
-    r"a newer plan was accepted meanwhile",
-    r"this host is no node: .* Run site\.yml",
+    r"another run has brought this host a newer plan meanwhile, .* then run again",
+    r"this host is no node: .* Run playbook nebula\.provision\.site",
     r"this node has acted on generation \d+ already\. Run again",
 )
 # What a run says to whom the site is taken away.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import namespaces
 import nodes
 import pytest
 import world
+from in_world import in_bare_world
 
 PROGRAM = [sys.executable, world.__file__]
 BARE = [*PROGRAM, "--no-daemons"]
@@ -111,3 +113,20 @@ def test_the_next_one_removes_what_a_killed_one_left(program):
 def test_a_world_within_a_world():
     done = in_world("--no-daemons", *PROGRAM, "virsh", "-q", "-c", "qemu:///system", "list", "--all")
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+@in_bare_world
+def failing() -> None:
+    subprocess.run(["ip", "link", "add", "left", "type", "bridge"], check=True)
+    raise AssertionError("on purpose")
+
+
+@in_bare_world
+def links() -> list[str]:
+    return sorted(os.listdir("/sys/class/net"))
+
+
+def test_what_a_failed_test_left_does_not_reach_the_next_one():
+    with pytest.raises(AssertionError, match="on purpose"):
+        failing()
+    assert links() == ["lo"]

@@ -86,6 +86,11 @@ class World:
             self.process.stdin.close()
         self.process.wait()
 
+    def end(self) -> None:
+        """At once, with all that goes on in it."""
+        self.process.terminate()
+        self.process.wait()
+
 
 _worlds: dict[tuple[str, ...], World] = {}
 
@@ -96,6 +101,18 @@ def the_world(*words: str) -> World:
         _worlds[words] = World(*words)
         atexit.register(_worlds[words].close)
     return _worlds[words]
+
+
+def call_in(words: tuple[str, ...], function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """What a test left that failed, or took too long, would fail those after it: they get another world."""
+    world = the_world(*words)
+    try:
+        return world.call(function, arguments)
+    except BaseException as problem:
+        if type(problem).__name__ != "Skipped":
+            world.end()
+            atexit.unregister(_worlds.pop(words).close)
+        raise
 
 
 def in_world(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,7 +139,7 @@ def called_in(variable: str, function: Callable[..., Any], *words: str) -> Calla
             import pytest
 
             pytest.skip("a world needs root")
-        return the_world(*words).call(function, arguments)
+        return call_in(words, function, arguments)
 
     return marked(called)
 

@@ -220,6 +220,15 @@ def _no_node(root: str, asked: str) -> StalePlan:
     )
 
 
+def superseded(asked: str) -> StalePlan:
+    """What a run says whose plan is not is_current any more. asked: the machine, and the plan's number."""
+    return StalePlan(
+        asked,
+        "another run has brought this host a newer plan meanwhile, or has given it back",
+        "Wait for that run to end, then run again: its plan holds what this one has left undone",
+    )
+
+
 def is_current(root: str, catalog: str, number: int) -> bool:
     """Whether the plan that was accepted still counts: no newer one was, and the node was not given back since."""
     node = read(root)

@@ -84,11 +84,7 @@ def check_current(job: Job) -> None:
 
 
 def _stale(job: Job) -> StalePlan:
-    return StalePlan(
-        f"virtual machine {job.vm.name}: plan {job.common.plan.number}",
-        "a newer plan was accepted meanwhile, or the node was given back",
-        "Nothing: the newer plan does what is left",
-    )
+    return node.superseded(f"virtual machine {job.vm.name}: plan {job.common.plan.number}")
 
 
 def _own(job: Job) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ...errors import HypervisorError, NebulaError, StalePlan, TimedOut
+from ...errors import HypervisorError, NebulaError, TimedOut
 from ...host import node
 from ...host.files import explain, lock
 from ...host.vmlog import VmLog
@@ -36,11 +36,7 @@ def power_off(plan: Plan, machine: GivenUp, driver: Driver, root: str, wait: flo
                 stack.enter_context(lock(directory + "/", wait))
                 stack.callback(log.save)
             if not node.is_current(root, plan.catalog, plan.number):
-                raise StalePlan(
-                    f"virtual machine {machine.name}: plan {plan.number}",
-                    "a newer plan was accepted meanwhile, or the node was given back",
-                    "Run again",
-                )
+                raise node.superseded(f"virtual machine {machine.name}: plan {plan.number}")
             changed = _stop(machine, driver, mark, log)
             state = "POWEROFF" if driver.state(mark) is not None else "DONE"
     except NebulaError as problem:

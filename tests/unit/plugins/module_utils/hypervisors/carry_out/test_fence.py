@@ -147,5 +147,7 @@ def test_a_newer_plan_that_comes_meanwhile_ends_what_is_left_of_this_one(here: N
     here.driver = Slow()
     outcome = here.apply(Planned(machine(), 1, "RUNNING"), memory=1000)[0]
     assert told(outcome)[2] == "StalePlan"
-    assert outcome.error is not None and "newer plan does what is left" in outcome.error["remedy"]
+    assert outcome.error is not None
+    assert "another run has brought this host a newer plan" in outcome.error["found"]
+    assert "then run again" in outcome.error["remedy"]
     assert not here.directory().exists()

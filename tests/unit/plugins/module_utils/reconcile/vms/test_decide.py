@@ -517,7 +517,12 @@ def test_an_ending_that_failed_half_way_goes_on_with_its_orders(engine):
 def test_a_plan_that_was_overtaken_records_nothing(engine):
     _, older, _ = want(engine, WEB)
     _, newer, _ = want(engine, WEB)
-    stale = {"kind": "StalePlan", "asked": "VM", "found": "a newer plan was accepted meanwhile", "remedy": ""}
+    stale = {
+        "kind": "StalePlan",
+        "asked": "VM",
+        "found": "another run has brought this host a newer plan",
+        "remedy": "",
+    }
     carry_out(engine, older, web_0=("UNKNOWN", stale), web_1=("UNKNOWN", stale), web_2=("UNKNOWN", stale))
     carry_out(engine, newer)
     assert {(r.state, r.error) for r in engine.vms.pool()} == {("RUNNING", "")}
