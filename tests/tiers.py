@@ -29,7 +29,7 @@ QUICK = (
 
 # One whole life of every world, and what a change must not break.
 TEST = (
-    *("test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
+    *("test_announcers", "test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
     *("test_importer",),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),

@@ -43,6 +43,14 @@ options:
       - A network whose machines send larger packets is a warning.
     type: dict
     default: {}
+  userspace_hosts:
+    description:
+      - Hosts with the userspace datapath, on which a machine may announce itself as a router to others of its network.
+        OVN lets that pass; with the kernel's datapath M(nebula.provision.nebula_node_network) has nftables drop it.
+      - Networks with IPv6 whose machines may hear that are a warning, unless this is an empty list. Without this option
+        it is not known which hosts these are.
+    type: list
+    elements: str
   state:
     description:
       - V(absent) takes back everything that this catalog has in OVN.

@@ -23,11 +23,11 @@ from frames import (
     source_of,
 )
 from in_world import in_bare_world
-from ovn_central import Node, until
+from ovn_central import CHASSIS, Node, until
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Floating
 from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import apply
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import announced, apply
 from ansible_collections.nebula.provision.tests.integration.northbound_world import (
     CATALOG,
     FAR,
@@ -120,8 +120,8 @@ def test_machines_are_held_to_their_addresses_and_get_those_that_the_catalog_lea
         central() as (ovn, database),
         Node(Path(place) / "node", ovn.southbound) as node,
     ):
-        outcome = apply(database, CATALOG, desired)
-        assert [text.split(":")[0] for text in outcome.warnings] == ["network blue"]
+        apply(database, CATALOG, desired)
+        assert [text.split(":")[0] for text in announced(desired, [CHASSIS])] == ["network blue"]
         cables = Cables(node)
         up = ["--bare", "--columns=up", "list", "Logical_Switch_Port", *map(uuid, NICS)]
         until(lambda: ovn.nbctl(*up).split() == ["true"] * len(NICS), "the node has all ports")

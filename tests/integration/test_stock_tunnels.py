@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Two hosts as they are installed, with a wire between them: a tenant's network of OVN, which the kernel carries by
-geneve, and a link network by VXLAN. Each host has a container in both."""
+geneve, and a link network by VXLAN. Each host has a container in both. What one announces as a router on OVN, the other
+does not hear."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ NETWORKS = [
         "network_address": "192.168.0.0/24",
         "guest_mtu": MTU,
         "dhcp": True,
-        "address_ranges": [{"type": "IP4", "ip": OVN[0], "size": 8}],
+        "address_ranges": [{"type": "IP4_6", "ip": OVN[0], "global_prefix": "2001:db8:0:7::", "size": 8}],
     },
     {
         "name": "Overlay",
@@ -82,6 +83,28 @@ for number in range(times):
     except OSError as error:
         wrong = str(error)
 print(answered, wrong)
+"""
+# What a router announces, and a question to everybody beside it, five times.
+ANNOUNCE = """
+import socket, struct
+client = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("eth0"))
+for number in range(5):
+    client.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0))
+    client.sendto(struct.pack("!BBHHH", 128, 0, 0, 7, number), ("ff02::1", 0))
+"""
+# What of it comes to a container.
+HEARD = """
+add table ip6 heard
+delete table ip6 heard
+table ip6 heard {
+    chain input {
+        type filter hook input priority 0
+        icmpv6 type nd-router-advert counter comment "announced"
+        icmpv6 type echo-request counter comment "asked"
+    }
+}
 """
 # In the network of a container, as its host sees that.
 INSIDE = 'exec nsenter --net --target "$(pgrep --parent "$(cat "/run/libvirt/lxc/one-$0.pid")")" -- "$@"'
@@ -139,9 +162,15 @@ class Tunnels(StockSite):
 
     def arrived(self, number: int, what: str) -> int:
         """How many packets of that tunnel have come to that host by the wire."""
-        rules = json.loads(self.on(number, "nft", "--json", "list", "table", "netdev", "seen"))["nftables"]
-        rule = next(each["rule"] for each in rules if each.get("rule", {}).get("comment") == what)
-        return int(next(part["counter"]["packets"] for part in rule["expr"] if "counter" in part))
+        return counted(self.on(number, "nft", "--json", "list", "table", "netdev", "seen"), what)
+
+    def hears_of_router(self, number: int) -> int:
+        """How often that container hears what the other one announces as a router."""
+        self.inside(number, "nft", HEARD)
+        listed = ("nft", "--json", "list", "table", "ip6", "heard")
+        self.inside(1 - number, "python3", "-c", ANNOUNCE)
+        wait_for(lambda: counted(self.inside(number, *listed), "asked") == 5, "what is sent beside it", 60)
+        return counted(self.inside(number, *listed), "announced")
 
     def state(self, number: int) -> dict[str, str]:
         """What a teardown has to leave as it was."""
@@ -153,6 +182,12 @@ class Tunnels(StockSite):
             "files": self.on(number, "find", "/etc", "/var/lib", "-name", "*nebula*"),
             "users": self.on(number, "cat", "/etc/passwd"),
         }
+
+
+def counted(listed: str, what: str) -> int:
+    """The packets of the rule with that comment."""
+    rule = next(each["rule"] for each in json.loads(listed)["nftables"] if each.get("rule", {}).get("comment") == what)
+    return int(next(part["counter"]["packets"] for part in rule["expr"] if "counter" in part))
 
 
 @pytest.fixture(scope="module")
@@ -242,12 +277,31 @@ def test_what_the_tunnel_leaves_passes_and_no_more(site: Tunnels) -> None:
     assert site.pings(0, OVN, MTU) == "1"
 
 
+def test_nobody_hears_what_a_machine_announces_as_a_router(site: Tunnels) -> None:
+    assert [site.hears_of_router(number) for number in (0, 1)] == [0, 0]
+    # OVN itself lets it pass.
+    (table,) = (
+        line.split()[-1]
+        for line in site.on(0, "nft", "list", "tables").splitlines()
+        if "nebula_" in line and "netdev" in line
+    )
+    site.on(0, "nft", "delete", "table", "netdev", table)
+    assert site.hears_of_router(1) == 5
+    # Somebody starts the machine by other means than ours: its interface is another one.
+    virsh = ("virsh", "--connect", "lxc:///system")
+    site.on(0, *virsh, "destroy", "one-0")
+    site.on(0, *virsh, "start", "one-0")
+    site.all_reach(120)
+    assert site.hears_of_router(1) == 0
+
+
 def test_all_comes_back_after_a_power_cut_and_a_reboot(site: Tunnels) -> None:
     site.on(1, "sync")
     site.hosts[1].power_cut()
     site.all_reach(600)
     site.hosts[0].reboot()
     site.all_reach(600)
+    assert [site.hears_of_router(number) for number in (0, 1)] == [0, 0]
     again = site.done("site.yml")
     assert changed_tasks(again) == [], again
     assert "genev_sys_6081 (geneve" in site.on(0, "ovs-dpctl", "show")

@@ -15,6 +15,7 @@ from ..host import node as node_file
 from ..model.guard import Guard, unpacked
 from ..model.network import Network, from_item
 from ..network import guards, moves
+from ..network.announcers import Announcers, digests, expected
 from ..network.boot import Boot
 from ..network.bridge import Done, Node
 from ..sync import Item, Result
@@ -56,7 +57,10 @@ def carried_out(params: Mapping[str, Any], check_mode: bool) -> Result:
     done = node.remove(networks) if absent else node.ensure(networks or [], known)
     if node.act and as_of and any(item.before is None and item.after is not None for item in done):
         node_file.networks_made(params["root"], as_of)
-    filtering = _filtering(params, node, filtered, machines)
+    filtering = [
+        *_filtering(params, node, filtered, machines),
+        *_silencing(params, node, filtered, machines),
+    ]
     boot = Boot(params["root"], params["catalog"])
     if absent and not node.left():
         before, after = boot.remove(node.act)
@@ -103,6 +107,27 @@ def _filtering(
     if node.act:
         guards.ensure(wanted, table, as_of, staying)
     return [Item("filters of NICs", before or None, after or None)]
+
+
+def _silencing(
+    params: Mapping[str, Any], node: Node, filtered: Optional[Sequence[Guard]], machines: Sequence[int]
+) -> list[Item]:
+    """Keep machines on OVN from announcing themselves as routers."""
+    catalog, absent = params["catalog"], params["state"] == "absent"
+    if not catalog or (filtered is None and not absent):
+        return []
+    announcers = Announcers(params["root"], catalog)
+    found = announcers.found()
+    if absent and (node.left() or not node.are_gone(found)):
+        return []
+    wanted = {} if absent else expected(filtered or (), catalog)
+    staying = set() if absent else announcers.of_strangers(machines)
+    before, after = digests(found), digests({**{name: found[name] for name in staying}, **wanted})
+    changed, warnings = announcers.ensure(wanted, staying, act=node.act)
+    node.warnings.extend(warnings)
+    if not changed:
+        return []
+    return [Item("router advertisements of NICs on OVN", before or None, after or None, changed=True)]
 
 
 def kept(params: Mapping[str, Any], check_mode: bool) -> Result:

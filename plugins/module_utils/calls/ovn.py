@@ -19,7 +19,7 @@ from ..model.plain import to_plain
 from ..network.northbound import northbound
 from ..network.northbound.compare import Change
 from ..network.northbound.database import Database, Tls
-from ..network.northbound.northbound import apply, audit
+from ..network.northbound.northbound import announced, apply, audit
 from ..runner import closing
 from ..sync import Item, Result
 
@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
         certificate={"type": "path"},
         ca_certificate={"type": "path"},
         inner_mtus={"type": "dict", "default": {}},
+        userspace_hosts={"type": "list", "elements": "str"},
         state={"type": "str", "default": "present", "choices": ["present", "absent", "audited"]},
         **ENGINE,
     ),
@@ -66,7 +67,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         if not params["northbound"]:
             error.remedy += ". Role nebula.provision.ovn sets it up (nebula_ovn: true)"
         raise
-    warnings = [*outcome.warnings, *_too_large(desired, left)]
+    warnings = [*announced(desired, params["userspace_hosts"]), *_too_large(desired, left)]
     return Result([_item(change) for change in outcome.changes], payload=counts, warnings=warnings)
 
 

@@ -17,7 +17,7 @@ from ..errors import NebulaError
 from ..host.files import reader
 from ..model.audit import Bridge, Domain, Inventory, SwitchBridge, UplinkDevice, VmDirectory, VmFile
 from ..model.plan import Observed
-from ..network import guards, links, nat, switches, uplinks
+from ..network import announcers, guards, links, nat, switches, uplinks
 from ..storage import qcow2_header
 from ..storage.datastore import SYSTEM, UNPACKED, image_directory
 from .base import Driver
@@ -68,7 +68,7 @@ def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
             table=table.name if table is not None and table.exists else "",
             rules={comment: len(rules) for comment, rules in table.rules.items()} if table is not None else {},
             forwarding=table is not None and table.forwarding == "1",
-            filters=_tried(unseen, lambda: _filters(catalog), {}),
+            filters=_tried(unseen, lambda: _filters(root, catalog), {}),
             left=_tried(unseen, lambda: _left(root, catalog), ()),
             switches=_tried(unseen, lambda: _switches(seen), ()),
             unseen=tuple(unseen),
@@ -90,8 +90,11 @@ def _table(catalog: str) -> Optional[nat.Table]:
     return nat.observe(catalog) if catalog else None
 
 
-def _filters(catalog: str) -> dict[str, str]:
-    return guards.found(catalog, needed=False).ports if catalog else {}
+def _filters(root: str, catalog: str) -> dict[str, str]:
+    if not catalog:
+        return {}
+    silent = announcers.digests(announcers.Announcers(root, catalog).found())
+    return {**guards.found(catalog, needed=False).ports, **silent}
 
 
 def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the node of a machine lets through to it and from it, where its NIC is on a Linux bridge. Pure."""
+"""What the node of a machine lets through to it and from it. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class GuardRule:
 class Guard:
     """A NIC. port: its interface on the node. addresses: its leases, IPv4 and IPv6. filter_mac, filter_ip: what the
     machine sends has its MAC address and these addresses, and no others; filter_ip goes with filter_mac. rules: what
-    may pass besides answers; None for everything. firewall: what of that may come in; None for all of it."""
+    may pass besides answers; None for everything. firewall: what of that may come in; None for all of it. on_ovn: it is
+    on OVN's integration bridge, and OVN does all of that; the node does what OVN can't."""
 
     vm_id: int
     nic_id: int
@@ -50,10 +51,16 @@ class Guard:
     filter_ip: bool = False
     rules: Optional[tuple[GuardRule, ...]] = None
     firewall: Optional[tuple[GuardRule, ...]] = None
+    on_ovn: bool = False
 
     @property
     def filters(self) -> bool:
-        return self.filter_mac or self.filter_ip or self.passing is not None
+        return not self.on_ovn and (self.filter_mac or self.filter_ip or self.passing is not None)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is kept from announcing itself as a router on OVN, which drops all IPv6 of a NIC without it."""
+        return self.on_ovn and self.filter_ip and any(family_of(text) == 6 for text in self.addresses)
 
     @property
     def passing(self) -> Optional[tuple[GuardRule, ...]]:

@@ -39,7 +39,7 @@ FAMILY = "bridge"
 TIMEOUT = 120.0
 # A table of a thousand NICs is some 7 MiB long, as nft lists it.
 LONGEST_LIST = 64 * MIB
-_INTERFACES = Path("/sys/class/net")
+INTERFACES = Path("/sys/class/net")
 _MARK = "nebula"
 _HOOKS = {"out": ("prerouting", "iifname"), "in": ("postrouting", "oifname")}
 # A VLAN tag would hide the addresses from all that follows.
@@ -486,7 +486,7 @@ def of_strangers(table: Table, machines: Collection[int]) -> set[str]:
     return {
         port
         for port, (vm_id, _nic_id) in table.nics.items()
-        if vm_id not in machines and any((_INTERFACES / name).exists() for name in _names(port))
+        if vm_id not in machines and any((INTERFACES / name).exists() for name in names_of(port))
     }
 
 
@@ -538,13 +538,16 @@ def change(guards: Sequence[Guard], table: Table, as_of: float, staying: Collect
     for way, (hook, key) in _HOOKS.items():
         lines.append(f"add chain {where} {hook} {{ type filter hook {hook} priority filter; policy accept; }}")
         lines.append(f"flush chain {where} {hook}")
-        entries = [f'"{name}" : goto {way}_{nic[0]}_{nic[1]}' for port, nic in leading.items() for name in _names(port)]
+        entries = [
+            f'"{name}" : goto {way}_{nic[0]}_{nic[1]}' for port, nic in leading.items() for name in names_of(port)
+        ]
         lines.append(f"add rule {where} {hook} {key} vmap {{ {', '.join(entries)} }}")
     lines += _removing(where, table, chains.values(), kept)
     return "".join(f"{line}\n" for line in lines)
 
 
-def _names(port: str) -> list[str]:
+def names_of(port: str) -> list[str]:
+    """The interfaces that a NIC may have: its own, and what Xen's QEMU emulates of it."""
     return [port] if len(port + _EMULATED) > _LONGEST else [port, port + _EMULATED]
 
 

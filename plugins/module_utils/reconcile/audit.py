@@ -33,7 +33,7 @@ from ..model.plan import Observed
 from ..model.states import FAILURES
 from ..model.transfer import OWN_PREFIX, is_past, name_of
 from ..model.uplink import uplink as uplink_of
-from ..network import guards, settings
+from ..network import announcers, guards, settings
 from ..network.bridge import Wanted
 from ..network.switches import SwitchPort, port_of
 
@@ -430,10 +430,12 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
 
 
 def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
-    """What is filtered of machines' NICs on Linux bridges."""
+    """What is filtered of machines' NICs by their node."""
     of_host = ledger.guards.get(host, ())
     settled = {vm.vm.vm_id: vm for vm in _settled(ledger, host)}
-    wanted = guards.expected(guard for guard in of_host if guard.vm_id in settled)
+    there = [guard for guard in of_host if guard.vm_id in settled]
+    silent = announcers.digests(announcers.expected(there, ledger.catalog))
+    wanted = {**guards.expected(there), **silent}
     for guard in of_host:
         if guard.port in wanted and seen.filters.get(guard.port) != wanted[guard.port]:
             found = "the nftables rules that filter what it sends and gets are not there, or not as the catalog says"

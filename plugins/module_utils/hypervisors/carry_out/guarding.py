@@ -14,6 +14,7 @@ from ...host import node
 from ...model.guard import Guard, check
 from ...model.plan import Plan, VmOutcome
 from ...network import guards
+from ...network.announcers import Announcers, expected
 from ...network.boot import Boot
 
 
@@ -30,6 +31,7 @@ class Guarding:
         """Before a machine is made or started. Raises ForeignObject, MissingDependency or CommandFailed, and StalePlan
         if a machine would start without its rules, because those that are there were decided later."""
         self._ensure(self._plan.guards, lambda table: table.ports, self._plan.guarded_at)
+        self._silence(self._plan.guards, lambda announcers: announcers.found())
         table = guards.found(self._plan.catalog, needed=bool(self._plan.guards))
         starting = {planned.vm.vm_id for planned in self._plan.vms if planned.wanted == "RUNNING"}
         wanted = guards.expected(guard for guard in self._plan.guards if guard.vm_id in starting)
@@ -57,6 +59,14 @@ class Guarding:
         if not self._ensure(wanted, staying, self._plan.guarded_at) and gone:
             # That a machine is gone is so, whenever the rules were decided.
             self._ensure((), of_others, as_of=None)
+        self._silence(wanted, lambda announcers: announcers.of_strangers({*self._plan.machines, *gone}))
+
+    def _silence(self, wanted: Sequence[Guard], staying: Callable[[Announcers], Collection[str]]) -> None:
+        """nebula_node_network warns of what does not act."""
+        announcers, silent = Announcers(self._root, self._plan.catalog), expected(wanted, self._plan.catalog)
+        if silent or announcers.found():
+            with node.alone(True):
+                announcers.ensure(silent, staying(announcers))
 
     def _ensure(
         self,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import field
+from typing import Optional
 
 from ...dataclass import dataclass
 from ...errors import Conflict
@@ -25,10 +26,9 @@ _TRIES = 5
 
 @dataclass
 class Outcome:
-    """changes: of each object that was (or would be) changed. warnings: what OVN does not do that was asked of it."""
+    """changes: of each object that was (or would be) changed."""
 
     changes: list[Change] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -71,7 +71,7 @@ def _applied(database: Database, catalog: str, desired: LogicalNetworks, act: bo
         break
     else:
         raise _overrun(catalog)
-    return Outcome(plan.changes or unknown, _warnings(desired))
+    return Outcome(plan.changes or unknown)
 
 
 def _overrun(catalog: str) -> Conflict:
@@ -82,11 +82,17 @@ def _overrun(catalog: str) -> Conflict:
     )
 
 
-def _warnings(desired: LogicalNetworks) -> list[str]:
+def announced(desired: LogicalNetworks, hosts: Optional[Sequence[str]]) -> list[str]:
+    """Warnings of networks whose machines hear what one of them announces as a router. hosts: those where that passes,
+    since they have the userspace datapath; None for unknown."""
+    if hosts is not None and not hosts:
+        return []
+    where = f" on hosts with the userspace datapath ({', '.join(sorted(hosts))})" if hosts else ""
     return [
         f"network {name}: OVN holds its machines to their addresses, but lets pass what one of them announces as a "
-        "router, so that others may take IPv6 addresses and routes from it. Have nodes drop that where it comes in "
-        "(ICMPv6 of type 134 from machines' interfaces), or guests take none (accept_ra = 0)"
+        f"router{where}, so that others may take IPv6 addresses and routes from it. Have nodes use the kernel's "
+        "datapath (nebula_ovn_datapath: system), where role nebula.provision.network has that dropped, or guests take "
+        "none (accept_ra = 0)"
         for name in unguarded(desired)
     ]
 

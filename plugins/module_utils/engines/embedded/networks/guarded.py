@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What each node lets through to machines whose NICs are on Linux bridges: filters and security groups of networks with
-these drivers, and firewalls in contexts."""
+these drivers, and firewalls in contexts. And which NICs on OVN it keeps from announcing themselves as routers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from ....model import context_firewall, security_group
 from ....model.flags import flag
 from ....model.guard import Guard, GuardRule
 from ....model.network import FILTERS, Network, filters_on_node
+from ....model.network_drivers import OVN
 from ....model.nic import addresses_by_nic
 from ....model.plain import from_plain
 from ....model.security_group import GroupRule
 from ..store import Store
 from . import rows
+from .logical import held
 
 # A span of addresses: version, first, last.
 _Span = tuple[int, int, int]
@@ -30,7 +32,7 @@ _Span = tuple[int, int, int]
 def guards(store: Store, hosts: Optional[Sequence[str]] = None) -> dict[str, list[Guard]]:
     """By host, those of its machines' NICs of which something is filtered."""
     networks = {network.id: network for network in rows.pool(store) if network.id is not None}
-    guarded = {number for number, network in networks.items() if filters_on_node(network)}
+    guarded = {number for number, each in networks.items() if filters_on_node(each) or each.vn_mad == OVN}
     found: dict[str, list[Guard]] = {}
     if not guarded:
         return found
@@ -50,10 +52,14 @@ def guards(store: Store, hosts: Optional[Sequence[str]] = None) -> dict[str, lis
         for nic in body.get("nics") or ():
             if nic.get("network_id", -1) not in guarded:
                 continue
-            guard = _guard(row["id"], networks[nic["network_id"]], nic, groups)
-            addresses = (*guard.addresses, *further.get(nic["nic_id"], ()))
-            guard = replace(guard, addresses=addresses, firewall=firewall)
-            if guard.filters:
+            network = networks[nic["network_id"]]
+            if network.vn_mad == OVN:
+                guard = _on_ovn(row["id"], network, nic)
+            else:
+                guard = _guard(row["id"], network, nic, groups)
+                addresses = (*guard.addresses, *further.get(nic["nic_id"], ()))
+                guard = replace(guard, addresses=addresses, firewall=firewall)
+            if guard.filters or guard.silent:
                 found.setdefault(row["host"], []).append(guard)
     return found
 
@@ -76,15 +82,22 @@ def _guard(vm_id: int, network: Network, nic: Mapping[str, Any], groups: Mapping
     filter_ip = _is_on(ip)
     filter_mac = _is_on(mac) if mac else filter_ip
     texts = (attributes.get(security_group.ATTRIBUTE, ""), options.get(security_group.ATTRIBUTE, ""))
+    passing = _passing(",".join(filter(None, texts)), groups)
+    return replace(_unfiltered(vm_id, nic), filter_mac=filter_mac, filter_ip=filter_ip and filter_mac, rules=passing)
+
+
+def _on_ovn(vm_id: int, network: Network, nic: Mapping[str, Any]) -> Guard:
+    filter_mac, filter_ip = held(network, nic)
+    return replace(_unfiltered(vm_id, nic), filter_mac=filter_mac, filter_ip=filter_ip, on_ovn=True)
+
+
+def _unfiltered(vm_id: int, nic: Mapping[str, Any]) -> Guard:
     return Guard(
         vm_id,
         nic["nic_id"],
         nic.get("target") or f"one-{vm_id}-{nic['nic_id']}",
         nic["mac"].lower(),
         tuple(filter(None, (nic.get(key, "") for key in ("ip", "ip6", "ip6_ula")))),
-        filter_mac,
-        filter_ip and filter_mac,
-        _passing(",".join(filter(None, texts)), groups),
     )
 
 

@@ -33,7 +33,7 @@ from ....model.logical_network import (
     Router,
     SecurityGroup,
 )
-from ....model.network import Network
+from ....model.network import FILTERS, Network
 from ....model.network_drivers import OVN
 from ....model.nic import addresses_by_nic, interface_id
 from ....model.numbers import whole
@@ -235,7 +235,7 @@ def _machine(row: tuple[str, str, str, set[int]], networks: Mapping[int, Network
 def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], groups: tuple[str, ...]) -> LogicalPort:
     options: Mapping[str, str] = nic.get("options") or {}
     values = {**network.attributes, **(nic.get("network_values") or {}), **options}
-    filters = {name: _filters(values.get(name, "")) for name in ("FILTER_MAC_SPOOFING", "FILTER_IP_SPOOFING")}
+    filter_mac, filter_ip = held(network, nic)
     name = machine.lower()
     leased = bool(nic.get("ip") or nic.get("ip6"))
     return LogicalPort(
@@ -246,12 +246,19 @@ def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], gro
         addresses6=tuple(filter(None, (nic.get("ip6", ""), nic.get("ip6_ula", "")))),
         hostname=name if _HOST.match(name) else "",
         name=f"{machine}, NIC {nic['nic_id']}",
-        filter_mac=filters["FILTER_MAC_SPOOFING"],
-        filter_ip=filters["FILTER_IP_SPOOFING"] and filters["FILTER_MAC_SPOOFING"],
+        filter_mac=filter_mac,
+        filter_ip=filter_ip,
         dhcp=leased and _is_on(network, "DHCP", not network.attributes.get("PHYSICAL_NETWORK")),
         security_groups=groups,
         bandwidth=Bandwidth(*(_kbit(values, way, "AVG_BW") for way in ("INBOUND", "OUTBOUND"))),
     )
+
+
+def held(network: Network, nic: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the NIC is held to its MAC address, and to its addresses."""
+    values = {**network.attributes, **(nic.get("network_values") or {}), **(nic.get("options") or {})}
+    mac, ip = (_filters(values.get(name, "")) for name in FILTERS)
+    return mac, mac and ip
 
 
 def _filters(value: str) -> bool:

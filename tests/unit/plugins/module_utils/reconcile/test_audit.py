@@ -32,7 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.network import guards, nat, settings
+from ansible_collections.nebula.provision.plugins.module_utils.network import announcers, guards, nat, settings
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
@@ -275,6 +275,19 @@ def test_what_filters_a_machines_nic_may_be_missing_or_left() -> None:
     # What is about to be carried out brings its rules along.
     assert found(settled=False) == found(settled=False, _3=whole) == found(_3=whole, _4="0123456789ab") == []
     assert found(_3=whole, _9=whole) == [("rules-left", "interface one-9-0")]
+
+
+def test_a_machine_on_ovn_may_lack_what_keeps_it_from_announcing_a_router() -> None:
+    guard = Guard(3, 0, "one-3-0", "02:00:0a:42:00:0a", ("2001:db8::3",), True, True, on_ovn=True)
+    files = announcers.digests(announcers.expected([guard], CATALOG))
+
+    def found(seen: dict[str, str]) -> list[tuple[str, str]]:
+        rows = compare(ledger(guards={"node1": (guard,)}, settled=True), [node(filters=seen)])
+        return [(row.kind, row.object) for row in rows if row.kind.startswith("rules")]
+
+    assert found(files) == []
+    assert found({}) == found({"one-3-0": "0123456789ab"}) == [("rules-missing", "VM web (id 3), NIC 0")]
+    assert found({**files, "one-9-0": "0123456789ab"}) == [("rules-left", "interface one-9-0")]
 
 
 OVERLAY = Network(

@@ -18,6 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.network.northboun
     ConnectionLost,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import (
+    announced,
     apply,
     audit,
     remove_all,
@@ -140,6 +141,10 @@ def test_an_audit_says_what_differs_and_what_helps():
 
 
 def test_networks_in_which_machines_may_play_the_router_are_warned_of():
-    (warning,) = apply(Database({}), CATALOG, desired).warnings
+    (warning,) = announced(desired, None)
     assert warning.startswith("network blue: OVN holds its machines to their addresses, but")
-    assert not apply(Database({}), CATALOG, replace(desired, ports=desired.ports[2:], routers=())).warnings
+    (warning,) = announced(desired, ["node2", "node1"])
+    assert "as a router on hosts with the userspace datapath (node1, node2), so that" in warning
+    # The kernel's datapath has nftables before it.
+    assert announced(desired, []) == []
+    assert announced(replace(desired, ports=desired.ports[2:], routers=()), None) == []

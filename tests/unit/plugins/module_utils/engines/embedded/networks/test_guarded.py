@@ -36,11 +36,11 @@ class Catalog:
         )  # fmt: skip
         return self.engine.networks.allocate(network).id
 
-    def machine(self, number, *networks, state=3, host=0, **options):
+    def machine(self, number, *networks, state=3, host=0, ip6="", **options):
         nics = [
             {
                 "nic_id": n, "network_id": network, "ar_id": 0, "mac": f"02:00:0A:42:00:{number:02x}",
-                "ip": "10.66.0.1", "target": f"one-{number}-{n}", "options": options,
+                "ip": "10.66.0.1", "ip6": ip6, "target": f"one-{number}-{n}", "options": options,
             }
             for n, network in enumerate(networks)
         ]  # fmt: skip
@@ -80,6 +80,27 @@ def test_each_host_is_told_of_its_own_machines_in_networks_that_are_filtered(cat
     found = catalog.engine.networks.guards()["node2"]
     assert guard.unpacked(guard.packed(found, [])) == (found, [])
     assert (found[0].mac, found[0].addresses) == ("02:00:0a:42:00:02", ("10.66.0.1",))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "options", "silent"),
+    [
+        ({}, {}, True),
+        ({"FILTER_IP_SPOOFING": "NO"}, {}, False),
+        ({"FILTER_IP_SPOOFING": "NO"}, {"FILTER_IP_SPOOFING": "YES"}, True),
+        ({}, {"FILTER_MAC_SPOOFING": "NO"}, False),
+    ],
+)
+def test_on_ovn_a_node_has_machines_with_ipv6_announce_no_router(catalog, attributes, options, silent):
+    ovn = catalog.network(attributes, driver="ovn")
+    catalog.machine(1, ovn, ip6="2001:db8::1", **options)
+    # OVN drops all IPv6 of who has no address of it.
+    catalog.machine(2, ovn, **options)
+    assert catalog.ports() == ({"node1": ["one-1-0"]} if silent else {})
+    if silent:
+        found = catalog.engine.networks.guards()["node1"]
+        assert guard.unpacked(guard.packed(found, [])) == (found, [])
+        assert (found[0].on_ovn, found[0].silent, found[0].filters) == (True, True, False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,179 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What keeps a machine on OVN's integration bridge from announcing itself as a router, where the kernel forwards.
+
+OVN lets such advertisements pass above all rules of a switch that has any (ovn-northd(8), ls_in_acl: nd_ra at priority
+65532). So nftables drops them where they come in, before Open vSwitch has them: by one chain of family netdev for each
+interface. The userspace datapath reads what comes before nftables does, and nothing is dropped there.
+
+With kernels before 6.16 such a chain is gone with its interface, and can't be made before there is one. So each
+interface has a file with the commands that make its chain, and a rule of udev carries them out whenever an interface of
+that name comes: with its machine, whoever starts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from ..errors import CommandFailed, ForeignObject, MissingDependency
+from ..host.command import run
+from ..host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_all, write_atomically
+from ..model.guard import Guard
+from . import nat
+from .guards import INTERFACES, names_of
+from .links import Mark
+
+FAMILY = "netdev"
+# Below nebula_root: one file for each interface, of its name.
+DIRECTORY = "announcers"
+UDEV = Path("/etc/udev/rules.d")
+NFT = "/usr/sbin/nft"
+TIMEOUT = 120.0
+LARGEST = 1 << 16
+_RULE = """{mark}
+# Drops what machines on OVN announce as routers. nebula_deploy and nebula_node_network keep the files.
+ACTION=="add|move", SUBSYSTEM=="net", TEST=="{place}/$name", RUN+="{nft} -f {place}/$name"
+"""
+# What udev reads otherwise than it is written.
+_SPECIAL = re.compile(r"""[\s"'\\$%*?\[\]|{}]""")
+_CHAIN = re.compile(r'^\tchain (\S+) \{\n\t\ttype filter hook ingress device "([^"]+)"([^}]*)\}', re.MULTILINE)
+_DROPS = "icmpv6 type nd-router-advert drop"
+
+
+def expected(guards: Iterable[Guard], catalog: str) -> dict[str, str]:
+    """Interface → the commands that make its chain."""
+    return {
+        name: _commands(catalog, name, f"nic_{guard.vm_id}_{guard.nic_id}" + ("_emu" if name != guard.port else ""))
+        for guard in guards
+        if guard.silent
+        for name in names_of(guard.port)
+    }
+
+
+def _commands(catalog: str, interface: str, chain: str) -> str:
+    where = f"{FAMILY} {nat.table_name(catalog)}"
+    hook = f'type filter hook ingress device "{interface}" priority filter; policy accept;'
+    lines = (
+        f"add table {where}",
+        f"add chain {where} {chain} {{ {hook} }}",
+        f"flush chain {where} {chain}",
+        f"add rule {where} {chain} {_DROPS}",
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def digests(files: Mapping[str, str]) -> dict[str, str]:
+    """Of interfaces as an audit knows them. What Xen's emulated interface has besides goes with the other one."""
+    emulated = {name for port in files for name in names_of(port) if name != port}
+    return {
+        name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in files.items() if name not in emulated
+    }
+
+
+class Announcers:
+    """Of one node, whose machines are those of one catalog. root: nebula_root."""
+
+    def __init__(self, root: str, catalog: str) -> None:
+        self.catalog = catalog
+        self.place = os.path.join(os.path.abspath(root), DIRECTORY)
+        self.rule = UDEV / f"70-nebula-{catalog}.rules"
+        self.mark = f"# {Mark(catalog, DIRECTORY)}"
+
+    def found(self) -> dict[str, str]:
+        """Interface → what its file holds."""
+        try:
+            names = sorted(os.listdir(self.place))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        places = [(name, os.path.join(self.place, name)) for name in names if not name.startswith(".")]
+        return {name: read_limited(path, LARGEST).decode("utf-8", "replace") for name, path in places}
+
+    def of_strangers(self, machines: Collection[int]) -> set[str]:
+        """Interfaces with a file that are there, of machines that are not among these: one that the catalog does not
+        know goes on with what it had for as long as it runs."""
+        found = {name: re.search(r" nic_(\d+)_", text) for name, text in self.found().items()}
+        known = {name for name, match in found.items() if match is not None and int(match.group(1)) in machines}
+        return {name for name in found if name not in known and (INTERFACES / name).exists()}
+
+    def ensure(self, wanted: Mapping[str, str], staying: Collection[str], act: bool = True) -> tuple[bool, list[str]]:
+        """Bring files, udev's rule and the chains of interfaces that are there to this. staying: interfaces whose files
+        stay, though they are not among wanted. act: False foretells. Returns whether anything was changed, or would be,
+        and warnings."""
+        before = self.found()
+        after = {**{name: text for name, text in before.items() if name in staying}, **wanted}
+        if not before and not after:
+            return False, []
+        changed = before != after
+        if not act:
+            return changed or bool(self._script(after, needed=False)), []
+        warnings = self._udev(bool(after))
+        if changed and after:
+            make_directory(self.place, 0o700)
+            write_all(self.place, after)
+        for name in set(before) - set(after):
+            remove_file(os.path.join(self.place, name))
+        if not after:
+            remove_empty_directory(self.place)
+        script = self._script(after, needed=bool(after))
+        if script:
+            changed = True
+            try:
+                run(["nft", "-f", "-"], input=script, timeout=TIMEOUT)
+            except CommandFailed as error:
+                warnings.append(f"{error}. What machines on OVN announce as routers passes on this host")
+        return changed, warnings
+
+    def _script(self, wanted: Mapping[str, str], needed: bool) -> str:
+        """What makes the chains that are lacking, and removes those that nothing has a file for. needed: whether nft
+        is."""
+        where = f"{FAMILY} {nat.table_name(self.catalog)}"
+        listed = self._listed(needed)
+        if not wanted:
+            return f"delete table {where}\n" if listed else ""
+        chains = {device: (chain, _DROPS in rules) for chain, device, rules in _CHAIN.findall(listed)}
+        lines = []
+        for name in sorted(set(chains) - set(wanted)):
+            lines += [f"{verb} chain {where} {chains[name][0]}\n" for verb in ("flush", "delete")]
+        for name, text in wanted.items():
+            chain, drops = chains.get(name, ("", False))
+            if (INTERFACES / name).exists() and not (drops and f" {chain} " in text):
+                lines.append(text)
+        return "".join(lines)
+
+    def _listed(self, needed: bool) -> str:
+        argv = ["nft", "--stateless", "list", "table", FAMILY, nat.table_name(self.catalog)]
+        try:
+            return run(argv, timeout=TIMEOUT, check=False).stdout
+        except MissingDependency:
+            if needed:
+                raise
+            return ""
+
+    def _udev(self, needed: bool) -> list[str]:
+        if not UDEV.is_dir():
+            return []
+        before = self.rule.read_text(encoding="utf-8") if self.rule.exists() else None
+        if before is not None and self.mark not in before:
+            raise ForeignObject(
+                f"file {self.rule}", "one of this name is there that is not ours", "Rename or remove it"
+            )
+        if not needed:
+            if before is not None:
+                remove_file(str(self.rule))
+            return []
+        if _SPECIAL.search(self.place):
+            unnamed = (
+                f"nebula_root {os.path.dirname(self.place)} has characters that no rule of udev can name: a machine on "
+                "OVN may announce itself as a router once others than this collection have started it"
+            )
+            return [unnamed]
+        text = _RULE.format(mark=self.mark, place=self.place, nft=shutil.which("nft") or NFT)
+        if text != before:
+            write_atomically(str(self.rule), text, mode=0o644)
+        return []
