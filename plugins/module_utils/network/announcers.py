@@ -122,9 +122,9 @@ class Announcers:
             remove_empty_directory(self.place)
         script = self._script(after, needed=bool(after))
         if script:
-            changed = True
             try:
                 run(["nft", "-f", "-"], input=script, timeout=TIMEOUT)
+                changed = True
             except CommandFailed as error:
                 warnings.append(f"{error}. What machines on OVN announce as routers passes on this host")
         return changed, warnings

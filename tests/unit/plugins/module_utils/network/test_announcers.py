@@ -148,6 +148,8 @@ def test_a_kernel_that_can_t_is_a_warning(node):
     node.problem = CommandFailed("nft", "Operation not supported", "See it")
     changed, (warning,) = node.ensure(SILENT)
     assert changed and "Operation not supported" in warning and "passes on this host" in warning
+    # It is told in each run, and nothing is changed any more.
+    assert node.ensure(SILENT) == (False, [warning])
 
 
 def test_without_nftables_there_is_nothing_to_take_away_and_nothing_to_hold_with(node):
