@@ -43,6 +43,8 @@ ACTION=="add|move", SUBSYSTEM=="net", TEST=="{place}/$name", RUN+="{nft} -f {pla
 # What udev reads otherwise than it is written.
 _SPECIAL = re.compile(r"""[\s"'\\$%*?\[\]|{}]""")
 _CHAIN = re.compile(r'^\tchain (\S+) \{\n\t\ttype filter hook ingress device "([^"]+)"([^}]*)\}', re.MULTILINE)
+# Of a run that was killed while it wrote.
+_UNFINISHED = re.compile(r"\..*\.tmp\Z")
 _DROPS = "icmpv6 type nd-router-advert drop"
 
 
@@ -87,12 +89,14 @@ class Announcers:
 
     def found(self) -> dict[str, str]:
         """Interface → what its file holds."""
+        places = {name: os.path.join(self.place, name) for name in self._names() if not _UNFINISHED.match(name)}
+        return {name: read_limited(path, LARGEST).decode("utf-8", "replace") for name, path in places.items()}
+
+    def _names(self) -> list[str]:
         try:
-            names = sorted(os.listdir(self.place))
+            return sorted(os.listdir(self.place))
         except (FileNotFoundError, NotADirectoryError):
-            return {}
-        places = [(name, os.path.join(self.place, name)) for name in names if not name.startswith(".")]
-        return {name: read_limited(path, LARGEST).decode("utf-8", "replace") for name, path in places}
+            return []
 
     def of_strangers(self, machines: Collection[int]) -> set[str]:
         """Interfaces with a file that are there, of machines that are not among these: one that the catalog does not
@@ -116,18 +120,30 @@ class Announcers:
         if changed and after:
             make_directory(self.place, 0o700)
             write_all(self.place, after)
-        for name in set(before) - set(after):
+        # Before their files go: who finds none does not look for chains.
+        made, problems = self._carry_out(after)
+        unfinished = filter(_UNFINISHED.match, self._names())
+        for name in (*(set(before) - set(after)), *unfinished):
             remove_file(os.path.join(self.place, name))
         if not after:
             remove_empty_directory(self.place)
-        script = self._script(after, needed=bool(after))
-        if script:
+        return changed or made, [*warnings, *problems]
+
+    def _carry_out(self, wanted: Mapping[str, str]) -> tuple[bool, list[str]]:
+        failed = ""
+        while True:
+            script = self._script(wanted, needed=bool(wanted))
+            if not script:
+                return False, []
             try:
                 run(["nft", "-f", "-"], input=script, timeout=TIMEOUT)
-                changed = True
             except CommandFailed as error:
-                warnings.append(f"{error}. What machines on OVN announce as routers passes on this host")
-        return changed, warnings
+                # An interface may have gone since it was looked for.
+                if script == failed:
+                    return False, [f"{error}. What machines on OVN announce as routers passes on this host"]
+                failed = script
+            else:
+                return True, []
 
     def _script(self, wanted: Mapping[str, str], needed: bool) -> str:
         """What makes the chains that are lacking, and removes those that nothing has a file for. needed: whether nft
@@ -136,15 +152,14 @@ class Announcers:
         listed = self._listed(needed)
         if not wanted:
             return f"delete table {where}\n" if listed else ""
-        chains = {device: (chain, _DROPS in rules) for chain, device, rules in _CHAIN.findall(listed)}
-        lines = []
-        for name in sorted(set(chains) - set(wanted)):
-            lines += [f"{verb} chain {where} {chains[name][0]}\n" for verb in ("flush", "delete")]
-        for name, text in wanted.items():
-            chain, drops = chains.get(name, ("", False))
-            if (INTERFACES / name).exists() and not (drops and f" {chain} " in text):
-                lines.append(text)
-        return "".join(lines)
+        lines, whole = list[str](), set[str]()
+        for chain, device, rules in _CHAIN.findall(listed):
+            if f" {chain} " not in wanted.get(device, ""):
+                lines += [f"{verb} chain {where} {chain}\n" for verb in ("flush", "delete")]
+            elif _DROPS in rules:
+                whole.add(device)
+        lacking = (name for name in wanted if name not in whole and (INTERFACES / name).exists())
+        return "".join([*lines, *(wanted[name] for name in lacking)])
 
     def _listed(self, needed: bool) -> str:
         argv = ["nft", "--stateless", "list", "table", FAMILY, nat.table_name(self.catalog)]

@@ -108,13 +108,17 @@ def test_files_are_there_before_the_interface_is_and_go_with_the_last_machine(no
     assert node.told == [f"delete table netdev {nat.table_name(CATALOG)}\n"]
 
 
-@pytest.mark.parametrize(("listed", "drops"), [((), True), (("one-5-0=nic_5_0",), False), (("one-5-0=nic_9_0",), True)])
-def test_a_chain_that_is_lacking_or_is_not_whole_is_made_anew(node, listed, drops):
+@pytest.mark.parametrize(
+    ("listed", "drops", "gone"),
+    [((), True, ()), (("one-5-0=nic_5_0",), False, ()), (("one-5-0=nic_9_0",), True, ("flush", "delete"))],
+)
+def test_a_chain_that_is_lacking_or_is_not_whole_is_made_anew(node, listed, drops, gone):
     node.ensure(SILENT)
     node.has("one-5-0")
     node.lists(*listed, drops=drops)
     assert node.ensure(SILENT)[0]
-    assert node.told == [expected([SILENT], CATALOG)["one-5-0"]]
+    stale = "".join(f"{verb} chain netdev {nat.table_name(CATALOG)} nic_9_0\n" for verb in gone)
+    assert node.told == [stale + expected([SILENT], CATALOG)["one-5-0"]]
     node.lists("one-5-0=nic_5_0")
     assert node.ensure(SILENT) == (False, [])
 
@@ -141,6 +145,33 @@ def test_a_machine_that_the_catalog_does_not_know_keeps_what_it_had_while_it_run
     node.lists("one-5-0=nic_5_0")
     node.ensure(staying=staying)
     assert set(node.announcers.found()) == {"one-5-0"}
+
+
+def test_what_a_killed_run_had_begun_to_write_goes_and_an_interface_may_be_hidden(node):
+    hidden = dataclasses.replace(SILENT, port=".5")
+    node.ensure(hidden)
+    assert node.ensure(hidden) == (False, [])
+    (node.root / "announcers" / ".one-5-0.abc.tmp").write_text("add ta")
+    assert set(node.announcers.found()) == {".5", ".5-emu"}
+    node.ensure()
+    assert not (node.root / "announcers").exists()
+
+
+def test_an_interface_that_goes_meanwhile_takes_nothing_from_others(node, monkeypatch):
+    other = dataclasses.replace(SILENT, vm_id=6, port="one-6-0")
+    node.ensure(SILENT, other)
+    node.has("one-5-0", "one-6-0")
+    run = node.run
+
+    def fails_once(argv, input="", **options):
+        if "one-5-0" in input:
+            (node.interfaces / "one-5-0").unlink()
+            raise CommandFailed("nft", "No such file or directory", "See it")
+        return run(argv, input, **options)
+
+    monkeypatch.setattr(announcers, "run", fails_once)
+    assert node.ensure(SILENT, other) == (True, [])
+    assert node.told == [expected([other], CATALOG)["one-6-0"]]
 
 
 def test_a_kernel_that_can_t_is_a_warning(node):
