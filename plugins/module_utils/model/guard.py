@@ -59,8 +59,8 @@ class Guard:
 
     @property
     def silent(self) -> bool:
-        """Whether it is kept from announcing itself as a router on OVN, which drops all IPv6 of a NIC without it."""
-        return self.on_ovn and self.filter_ip and any(family_of(text) == 6 for text in self.addresses)
+        """Whether its node keeps it from announcing itself as a router on OVN."""
+        return self.on_ovn and self.filter_ip and may_announce(self.addresses)
 
     @property
     def passing(self) -> Optional[tuple[GuardRule, ...]]:
@@ -68,6 +68,12 @@ class Guard:
         if self.rules is None and self.firewall is not None:
             return tuple(GuardRule(direction, ALL) for direction in DIRECTIONS)
         return self.rules
+
+
+def may_announce(addresses: Sequence[str]) -> bool:
+    """Whether OVN lets a NIC with these addresses announce itself as a router: of one that has addresses, and none of
+    IPv6, it drops all IPv6."""
+    return not addresses or any(family_of(text) == 6 for text in addresses)
 
 
 def check_port(port: str, asked: str) -> None:

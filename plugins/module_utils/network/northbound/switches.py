@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from ...model.guard import may_announce
 from ...model.logical_network import STATEFUL, STATELESS, LogicalNetwork, LogicalNetworks, LogicalPort
 from .rows import Rows, safe_name, stable_mac
 from .tables import Identity, constants
@@ -185,7 +186,6 @@ def unguarded(desired: LogicalNetworks) -> list[str]:
     """Names of networks whose machines hear what one of them announces as a router.
 
     On a switch that has any rule OVN lets these advertisements pass above all of them (ovn-northd(8), ls_in_acl: nd_ra
-    at priority 65532), and port security does not look at them. It drops whatever is IPv6 of a machine that has
-    addresses of IPv4 alone, so that networks without IPv6 are safe."""
-    held = {port.network for port in desired.ports if port.filter_ip and port.addresses6}
+    at priority 65532), and port security does not look at them."""
+    held = {port.network for port in desired.ports if port.filter_ip and may_announce(port.addresses)}
     return [network.name for network in desired.networks if network.uuid in held]

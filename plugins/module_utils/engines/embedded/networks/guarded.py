@@ -56,9 +56,8 @@ def guards(store: Store, hosts: Optional[Sequence[str]] = None) -> dict[str, lis
             if network.vn_mad == OVN:
                 guard = _on_ovn(row["id"], network, nic)
             else:
-                guard = _guard(row["id"], network, nic, groups)
-                addresses = (*guard.addresses, *further.get(nic["nic_id"], ()))
-                guard = replace(guard, addresses=addresses, firewall=firewall)
+                guard = replace(_guard(row["id"], network, nic, groups), firewall=firewall)
+            guard = replace(guard, addresses=(*guard.addresses, *further.get(nic["nic_id"], ())))
             if guard.filters or guard.silent:
                 found.setdefault(row["host"], []).append(guard)
     return found

@@ -191,7 +191,12 @@ def test_only_those_that_are_held_to_addresses_are_guarded():
 
 def test_networks_in_which_machines_may_play_the_router():
     assert switches.unguarded(desired) == ["blue"]
-    assert switches.unguarded(replace(desired, ports=desired.ports[2:])) == []
+    others = desired.ports[2:]
+    assert switches.unguarded(replace(desired, ports=others)) == []
+    # An alias with IPv6, and one whose network has no addresses at all: OVN lets all of IPv6 pass.
+    for changed in ({"further": ("2001:db8::9",)}, {"addresses4": (), "addresses6": ()}):
+        port = replace(nic(ONE), **{"addresses6": (), **changed})
+        assert switches.unguarded(replace(desired, ports=(port, *others))) == ["blue"], changed
 
 
 def test_a_network_without_addresses_is_a_switch_and_nothing_else():

@@ -50,6 +50,12 @@ class Catalog:
             (number, f"m{number}", f"00000000-0000-4000-8000-{number:012d}", state, json.dumps({"nics": nics}), host),
         )
 
+    def change(self, number, changed):
+        (body,) = self.engine.store.rows(f"SELECT body FROM vms WHERE id = {number}")[0]
+        self.engine.store.db.execute(
+            "UPDATE vms SET body = ? WHERE id = ?", (json.dumps(changed(json.loads(body))), number)
+        )
+
     def ports(self):
         return {host: [each.port for each in found] for host, found in self.engine.networks.guards().items()}
 
@@ -94,13 +100,23 @@ def test_each_host_is_told_of_its_own_machines_in_networks_that_are_filtered(cat
 def test_on_ovn_a_node_has_machines_with_ipv6_announce_no_router(catalog, attributes, options, silent):
     ovn = catalog.network(attributes, driver="ovn")
     catalog.machine(1, ovn, ip6="2001:db8::1", **options)
-    # OVN drops all IPv6 of who has no address of it.
+    # OVN drops all IPv6 of who has an address, and none of that.
     catalog.machine(2, ovn, **options)
     assert catalog.ports() == ({"node1": ["one-1-0"]} if silent else {})
     if silent:
         found = catalog.engine.networks.guards()["node1"]
         assert guard.unpacked(guard.packed(found, [])) == (found, [])
         assert (found[0].on_ovn, found[0].silent, found[0].filters) == (True, True, False)
+
+
+def test_on_ovn_who_has_an_alias_with_ipv6_or_no_address_at_all_announces_none_either(catalog):
+    ovn = catalog.network({}, driver="ovn")
+    catalog.machine(1, ovn, ovn)
+    alias = {"nic_id": 2, "parent_id": 1, "ip": "", "ip6": "2001:db8::9", "ip6_ula": "", "external": False}
+    catalog.change(1, lambda body: {**body, "aliases": [alias]})
+    assert catalog.ports() == {"node1": ["one-1-1"]}
+    catalog.change(1, lambda body: {**body, "nics": [{**nic, "ip": ""} for nic in body["nics"]]})
+    assert catalog.ports() == {"node1": ["one-1-0", "one-1-1"]}
 
 
 @pytest.mark.parametrize(
