@@ -33,7 +33,7 @@ TEST = (
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
     *("test_importer",),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
-    *("test_awx_jobs", "test_guest_connection", "test_kvm_modules"),
+    *("test_awx_jobs", "test_kvm_modules"),
     *(
         "test_late_runs",
         "test_lxc_site",
@@ -43,7 +43,7 @@ TEST = (
         "test_node_network",
     ),
     *("test_node_filters", "test_nodes", "test_northbound", "test_northbound_node", "test_ovn", "test_power_cut"),
-    *("test_progress", "test_role_transfer", "test_site", "test_switches", "test_tenant", "test_topology"),
+    *("test_progress", "test_site", "test_switches", "test_tenant", "test_topology"),
     *("test_openvz_site", "test_verify", "test_world", "test_xen"),
 )
 # Beside them: the tools (linters, sanity, importer, documentation), and molecule's scenario default.
@@ -91,9 +91,12 @@ SUITES = {
             *("plugins/plugin_utils", "plugins/test", "meta"),
             *("requirements", "ansible.cfg", "roles/awx"),
         ),
-        files=("test_ansible", "test_awx_jobs_life", "test_guest_connection_console", "test_guest_connection_life"),
+        files=(
+            *("test_ansible", "test_awx_jobs_life", "test_guest_connection", "test_guest_connection_console"),
+            "test_guest_connection_life",
+        ),
         targets=("matrix",),
-        minutes=18,
+        minutes=19,
     ),
     "transfer": Suite(
         subjects=(
@@ -104,8 +107,8 @@ SUITES = {
             ),
             *(f"{UTILS}/host/rsync.py", "plugins/modules/nebula_transfer.py", "plugins/modules/nebula_datastore.py"),
         ),
-        files=("test_role_transfer_life", "test_transfer_lives"),
-        minutes=12,
+        files=("test_role_transfer", "test_role_transfer_life", "test_transfer_lives"),
+        minutes=13,
     ),
     "images": Suite(
         subjects=(
