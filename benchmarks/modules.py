@@ -50,6 +50,7 @@ def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:
         "nebula_ovn": {"root": nowhere},
         "nebula_ovn_central": {"name": "world", "catalog": catalog, "root": root, "state": "absent"},
         "nebula_ovn_host": {"name": "world", "catalog": catalog, "root": root, "state": "absent"},
+        "nebula_packages": {"names": []},
         "nebula_router": {"routers": [], "root": root},
         "nebula_security_group": {"security_groups": [], "root": root},
         "nebula_template": {"templates": "[]", "root": root},

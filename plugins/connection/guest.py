@@ -34,6 +34,20 @@ options:
     default: {}
     vars:
       - name: nebula_guest_node
+  inventory_name:
+    description: The name that the inventory has for the machine.
+    type: str
+    default: ''
+    vars:
+      - name: inventory_hostname
+  facts:
+    description:
+      - The facts of the machine. They are looked at for names of variables of this connection. What a machine answers
+        becomes facts, and Ansible puts these above the inventory's variables, so that the machine would say which
+        machine and which node commands go to. A machine with such facts is not reached until they are removed.
+    type: raw
+    vars:
+      - name: ansible_facts
   way:
     description:
       - V(agent) asks the guest agent.
@@ -87,6 +101,7 @@ from ansible.plugins.connection import ConnectionBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import domain_name
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import NAMESPACE
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import refusal, settings_among
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent, use_console
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.node_shell import NodeShell
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
@@ -113,6 +128,10 @@ class Connection(ConnectionBase):
         return super().get_option(option, hostvars)
 
     def _connect(self):
+        forged = settings_among(self.get_option("facts") or {})
+        if forged:
+            # The name is the one thing here that no fact can be in the place of.
+            raise AnsibleConnectionFailure(refusal(self.get_option("inventory_name") or "Reaching a guest", forged))
         machine = self.get_option("machine")
         missing = [key for key in ("id", "host") if machine.get(key) in (None, "")]
         if missing:

@@ -19,7 +19,7 @@ from .arguments import parse_json
 from .dataclass import dataclass
 from .deps import respawn_if_missing
 from .errors import InvalidValue, NebulaError
-from .host import command
+from .host import packages
 from .runner import answer_of, as_error, check_root, execute
 from .sync import Item, Result
 
@@ -28,8 +28,6 @@ OPTIONS: dict[str, Any] = {
     "calls": {"type": "json", "no_log": True},
     "packages": {"type": "list", "elements": "str", "default": []},
 }
-# Seconds for dpkg-query, which reads one file.
-PACKAGES_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,12 @@ def libraries(asked: Sequence[Asked]) -> list[str]:
     return list(dict.fromkeys(name for one in asked for name in one.call.libraries(one.params)))
 
 
-def look(asked: Sequence[Asked], packages: Sequence[str], check_mode: bool, diff: bool) -> Result:
+def look(asked: Sequence[Asked], wanted: Sequence[str], check_mode: bool, diff: bool) -> Result:
     """Return the modules' answers, and what differs ("" if nothing does)."""
     answers: dict[str, Any] = {}
     warnings: list[str] = []
     items: list[Item] = []
-    differs = _lacking(packages)
+    differs = _lacking(wanted)
     for one in () if differs else asked:
         answer, warned, is_carried_out = _ask(one, check_mode, diff)
         answers[one.name] = {**answer, "warnings": warned}
@@ -128,16 +126,11 @@ def _carry_out(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any]
     return answer_of(result, diff), result.warnings
 
 
-def _lacking(packages: Sequence[str]) -> str:
+def _lacking(names: Sequence[str]) -> str:
     """Return which of the distribution's packages are not installed, as far as dpkg knows."""
-    if not packages:
-        return ""
     try:
-        argv = [command.find("dpkg-query"), "--show", "--showformat=${db:Status-Status} ${Package}\n", *packages]
-        # It exits with 1 if it does not know a package.
-        listed = command.run(argv, timeout=PACKAGES_SECONDS, check=False).stdout.splitlines()
+        found = packages.installed(names)
     except NebulaError as error:
         return f"packages: {error}"
-    installed = {line.partition(" ")[2] for line in listed if line.startswith("installed ")}
-    missing = [name for name in packages if name not in installed]
+    missing = [name for name in names if name not in found]
     return f"packages: {', '.join(missing)}" if missing else ""

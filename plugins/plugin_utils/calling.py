@@ -14,6 +14,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import without_facts
 
 # What Python gets as an argument instead: it reads standard input at once, and runs that.
 READ_ALL = 'import sys;exec(compile(sys.stdin.buffer.read(),"<stdin>","exec"))'
@@ -34,7 +35,11 @@ class CallingAction(ActionBase):
         payloads.bring()
         result = super()._execute_module(*arguments, **options)
         payloads.keep()
-        return result
+        return without_facts(result, self._asked_host(options.get("task_vars")), self._task.action)
+
+    def _asked_host(self, variables: Any) -> str:
+        """Return the name of the host that answers."""
+        return str(self._task.delegate_to or (variables or {}).get("inventory_hostname") or "")
 
     def _low_level_execute_command(
         self, cmd: str, sudoable: bool = True, in_data: Any = None, *arguments: Any, **options: Any

@@ -18,6 +18,7 @@ from ansible import template
 
 from ansible_collections.nebula.provision.plugins.lookup import unfit, unresolved
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import refusal, settings_among
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
@@ -168,6 +169,9 @@ class LookingAction(CallingAction):
         known = untrusted(dict(self._task.args.get("known") or {}))
         roles = _Roles(self._loader, self._templar, {**task_vars, **known})
         try:
+            forged = settings_among(task_vars.get("ansible_facts") or {})
+            if forged:
+                raise NotLooked(refusal(str(task_vars.get("inventory_hostname")), forged))
             for name in wanted.later:
                 roles.expect(name)
             for role in wanted.checked:

@@ -48,6 +48,7 @@ def filters(text: str) -> dict[str, list[Any]]:
         "topology_page": [
             {"networks": [{"name": text}], "vms": [{"name": text, "nics": [{"network": text, "ip": text}]}]}
         ],
+        "settings_among": [{f"nebula_{text}": text}, text],
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
     }
@@ -79,6 +80,7 @@ def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
         "nebula_ovn": {"northbound": [text], "root": root},
         "nebula_ovn_central": {"name": text, "catalog": text, "state": "requested", "root": root},
         "nebula_ovn_host": {"name": text, "catalog": text, "state": "requested", "root": root},
+        "nebula_packages": {"names": [text], "others": [text]},
         "nebula_restore": {"file": text, "observed": [{"host": text, "error": text}], "root": root},
         "nebula_router": {"routers": [{"name": text, "interfaces": [{"network": text}]}], "root": root},
         "nebula_security_group": {"security_groups": [{"name": text, "rules": [{"range": text}]}], "root": root},

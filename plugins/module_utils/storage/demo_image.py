@@ -321,6 +321,7 @@ def boot_disk(dest: Path, kernel: Path, initrd: bytes, command_line: str, scratc
 
 def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
     """Make the image at `dest` and its record beside it; returns the record. Packages are kept in `cache`."""
+    _require_debian(dest)
     missing = missing_tools()
     if missing:
         raise MissingDependency(
@@ -346,6 +347,22 @@ def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
         finished.replace(dest)
         files.sync_directory(str(dest.parent))
     return record
+
+
+def _require_debian(dest: Path, release: Path = Path("/etc/os-release")) -> None:
+    """Raise Unsupported on a front-end whose packages are not Debian's for amd64."""
+    try:
+        lines = release.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    known = {key: value.strip("\"'") for key, _equals, value in (line.partition("=") for line in lines)}
+    if known.get("ID") != "debian" or os.uname().machine != "x86_64":
+        raise Unsupported(
+            f"demo image {dest}",
+            f"it is built from Debian's packages for amd64, and this front-end is {known.get('ID') or 'unknown'} on "
+            f"{os.uname().machine}",
+            "Take it out of nebula_images, and name an image of your own",
+        )
 
 
 # --- gone again

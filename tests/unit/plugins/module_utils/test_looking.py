@@ -109,9 +109,9 @@ def test_a_root_that_is_none_is_refused_as_in_a_call_of_its_own():
 @pytest.fixture
 def dpkg(monkeypatch):
     def say(*lines):
-        monkeypatch.setattr(looking.command, "find", lambda program: f"/usr/bin/{program}")
+        monkeypatch.setattr(looking.packages.command, "find", lambda program: f"/usr/bin/{program}")
         done = SimpleNamespace(stdout="\n".join(lines), returncode=1)
-        monkeypatch.setattr(looking.command, "run", lambda _argv, timeout, check: done)
+        monkeypatch.setattr(looking.packages.command, "run", lambda _argv, timeout, check: done)
 
     return say
 
@@ -126,7 +126,7 @@ def test_packages_are_looked_at_first(dpkg):
 
 def test_a_host_without_dpkg_is_for_the_roles(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(looking.command, "_path", lambda: "/nowhere")
+    monkeypatch.setattr(looking.packages.command, "_path", lambda: "/nowhere")
     assert "packages: program dpkg-query" in looked(packages=["zstd"]).payload["differs"]
 
 

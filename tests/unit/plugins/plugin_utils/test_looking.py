@@ -42,9 +42,7 @@ NOT_ASKED = {
     ("vm", "nebula.provision.nebula_deploy"): "carries out what was decided; where nothing was, there is no call",
     ("vm", "nebula.provision.nebula_vm_record"): "what the call before it did",
     ("vm", "nebula.provision.nebula_changes"): "prints what was decided",
-    ("node", "ansible.builtin.command"): "packages: each part names its own",
-    ("node", "ansible.builtin.apt"): "installs packages that are missing",
-    ("demo_image", "ansible.builtin.setup"): "before the image is built",
+    ("node", "nebula.provision.nebula_packages"): "each part names its own",
 }
 # They change nothing on any host.
 HARMLESS = {

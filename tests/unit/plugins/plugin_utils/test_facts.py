@@ -1,0 +1,186 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host that answers every module with facts named like settings decides nothing, by the ansible-core of this Python.
+
+The names are those of docs/variables.md, of what roles and playbooks keep, and of all connection, shell and become
+plugins of this ansible-core: a new one is here without being written down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.nebula.provision.plugins.plugin_utils import facts
+
+ROOT = Path(__file__).resolve().parents[4]
+# Every program that it starts answers as the module does, and with this besides.
+INTERPRETER = """#!{python}
+import json, subprocess, sys
+done = subprocess.run([{python!r}, *sys.argv[1:]], input=sys.stdin.buffer.read(), capture_output=True)
+text = done.stdout.decode()
+begin = text.find("{{")
+try:
+    answer = json.loads(text[begin:])
+except ValueError:
+    sys.stdout.write(text)
+else:
+    answer.update(json.loads({more!r}))
+    sys.stdout.write(text[:begin] + json.dumps(answer))
+sys.stderr.buffer.write(done.stderr)
+sys.exit(done.returncode)
+"""
+CONNECTION_VARIABLES = """
+import json
+from ansible import constants
+from ansible.plugins.loader import become_loader, connection_loader, init_plugin_loader, shell_loader
+from ansible.vars.clean import clean_facts
+init_plugin_loader([])
+names = set()
+for kind, loader in (("connection", connection_loader), ("become", become_loader), ("shell", shell_loader)):
+    for path in loader.all(path_only=True):
+        name = path.rpartition("/")[2].removesuffix(".py")
+        loader.get(name, class_only=True)
+        for option in constants.config.get_configuration_definitions(kind, name).values():
+            names |= {each["name"] for each in option.get("vars") or ()}
+print(json.dumps(sorted(clean_facts({name: 1 for name in names if name.isidentifier()}))))
+"""
+
+
+def variables() -> set[str]:
+    """Return the variables of the documentation, and those that roles and playbooks keep."""
+    found = set(re.findall(r"^\| `(nebula_\w+)` \|", (ROOT / "docs/variables.md").read_text(), re.MULTILINE))
+    assert {"nebula_vms", "nebula_restricted_dirs"} <= found
+    for path in (*ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/*/*.yml")):
+        found |= set(re.findall(r"(?<![A-Za-z0-9_.])(?:__)?nebula_[a-z]\w*", path.read_text()))
+    return found | {"nebula_machine", "nebula_guest_node", "nebula_guest_way", "nebula_guest_executable"}
+
+
+def connection_variables() -> set[str]:
+    """Return the variables by which this ansible-core reaches a host, and that it would take from facts."""
+    done = subprocess.run([sys.executable, "-c", CONNECTION_VARIABLES], capture_output=True, text=True, check=True)
+    return {*json.loads(done.stdout.splitlines()[-1])} - {"inventory_hostname"}
+
+
+def forged(marker: Path) -> dict[str, Any]:
+    """Return facts that would run a program on the control node, or change what is decided."""
+    program = f"sh -c 'touch {marker}'"
+    found: dict[str, Any] = dict.fromkeys(variables() | facts.FUNCTIONS, "forged")
+    found |= dict.fromkeys(connection_variables(), program)
+    found["nebula_vms"] = [{"name": "forged", "state": "absent"}]
+    found["nebula_guest_node"] = {"ansible_connection": "local", "ansible_become": True, "ansible_become_exe": program}
+    found["nebula_machine"] = {"id": 8, "host": "kvm1"}
+    return found
+
+
+def run(tmp_path: Path, play: Mapping[str, Any] | list[Any], **settings: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "play.json").write_text(json.dumps(play if isinstance(play, list) else [play]))
+    environment = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_HOME": str(tmp_path / "home")}
+    return subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.yml", tmp_path / "play.json"],
+        env={**os.environ, **environment, **settings},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def site(tmp_path: Path, answer: Mapping[str, Any]) -> None:
+    """Make an inventory of one host, whose Python answers with more than the module does."""
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(INTERPRETER.format(python=sys.executable, more=json.dumps(answer)))
+    interpreter.chmod(0o755)
+    host = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
+    host["nebula_root"] = str(tmp_path / "root")
+    groups = {group: {"hosts": {"kvm1": {}}} for group in ("nebula_frontend", "nebula_nodes")}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"kvm1": host}, "children": groups}}))
+
+
+def test_an_answer_of_ours_sets_no_variable(tmp_path: Path) -> None:
+    names = sorted({*forged(tmp_path)} - {"nebula_root"})
+    site(tmp_path, {"ansible_facts": forged(tmp_path / "marker"), "ansible_stats": {"data": {"nebula_vms": []}}})
+    shown = {"that": "[{}] | select == []".format(", ".join(f"{name!r} in vars" for name in names)), "quiet": True}
+    tasks = [
+        {"nebula.provision.nebula_info": {"gather": [], "root": "{{ nebula_root }}"}, "register": "info"},
+        {"nebula.provision.nebula_packages": {"names": ["dpkg"]}, "register": "packages"},
+        {"ansible.builtin.assert": shown},
+        {"ansible.builtin.assert": {"that": ["nebula_root != 'forged'", "ansible_facts.nebula_vms is not defined"]}},
+        {"ansible.builtin.assert": {"that": ["packages.installed == ['dpkg']", "info.catalog == ''"]}},
+    ]
+    done = run(tmp_path, {"hosts": "kvm1", "gather_facts": False, "tasks": tasks}, ANSIBLE_SHOW_CUSTOM_STATS="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "CUSTOM STATS" not in done.stdout
+    assert "had ansible_facts, ansible_stats, which this module never returns" in " ".join(done.stderr.split())
+    assert not (tmp_path / "marker").exists()
+
+
+def test_all_modules_are_called_by_a_plugin_that_looks_at_answers() -> None:
+    for module in ROOT.glob("plugins/modules/nebula_*.py"):
+        plugin = (ROOT / "plugins/action" / module.name).read_text()
+        calls = "CallingAction)" in plugin or "PackingAction)" in plugin or "LookingAction)" in plugin
+        # These ask no host at all.
+        assert calls or (module.stem in ("nebula_changes", "nebula_table") and "_execute_module" not in plugin)
+
+
+# What an administrator does before: any module that is not ours brings facts.
+PING = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.ping": None}]}
+
+
+@pytest.mark.parametrize("role", ["node", "vm", "ovn", "image"])
+def test_a_host_whose_facts_have_names_of_settings_is_left_out_of_a_role(tmp_path: Path, role: str) -> None:
+    site(tmp_path, {"ansible_facts": {"nebula_hypervisor": "xen", "nebula_ovn": True}})
+    roles = [f"nebula.provision.{role}"]
+    done = run(tmp_path, [PING, {"hosts": "kvm1", "gather_facts": False, "roles": roles}])
+    assert done.returncode == 2
+    assert "kvm1: its facts have the names of settings (nebula_hypervisor, nebula_ovn)" in done.stderr + done.stdout
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("name", ["status", "audit", "topology", "teardown", "restore", "backup", "forget_host"])
+def test_a_host_whose_facts_have_names_of_settings_is_left_out_of_a_playbook(tmp_path: Path, name: str) -> None:
+    site(tmp_path, {"ansible_facts": {"nebula_topology_file": str(tmp_path / "marker")}})
+    done = run(tmp_path, [PING, {"ansible.builtin.import_playbook": str(ROOT / f"playbooks/{name}.yml")}])
+    assert done.returncode == 2
+    assert "kvm1: its facts have the names of settings (nebula_topology_file)" in done.stderr + done.stdout
+    assert not (tmp_path / "marker").exists() and not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("name", ["nebula_guest_node", "nebula_machine", "nebula_guest_executable"])
+def test_a_guest_whose_facts_say_how_it_is_reached_is_not_reached(tmp_path: Path, name: str) -> None:
+    marker = tmp_path / "marker"
+    site(tmp_path, {"ansible_facts": {name: forged(marker)[name]}})
+    as_a_module_would = {"ansible_connection": "local", "ansible_python_interpreter": str(tmp_path / "python3")}
+    guest = {"ansible_connection": "nebula.provision.guest", "nebula_machine": {"id": 3, "host": "kvm1"}}
+    guest |= {"nebula_guest_node": {"ansible_connection": "local"}, "ansible_python_interpreter": "/usr/bin/python3"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"web": guest}}}))
+    tasks = [{"ansible.builtin.ping": None, "vars": as_a_module_would}, {"ansible.builtin.ping": None}]
+    done = run(tmp_path, {"hosts": "web", "gather_facts": False, "tasks": tasks})
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert f"web: its facts have the names of settings ({name})" in done.stderr + done.stdout
+    assert not marker.exists()
+
+
+def test_the_table_of_connection_variables_has_those_of_this_ansible_core() -> None:
+    assert {name for name in connection_variables() if not facts.is_setting(name)} == set()
+
+
+def test_facts_that_a_host_has_by_nature_are_no_settings() -> None:
+    gathered = {"hostname": "a", "ssh_host_key_rsa_public": "AAAA", "local": {"nebula_vms": []}, "packages": {}}
+    gathered |= {"discovered_interpreter_python": "/usr/bin/python3", "user_id": "root", "docker0": {}}
+    assert facts.settings_among(gathered) == []
+    assert facts.settings_among({"nebula_vms": 1, "sftp_executable": 1, "lookup": 1}) == [
+        "ansible_sftp_executable",
+        "lookup",
+        "nebula_vms",
+    ]
