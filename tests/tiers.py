@@ -225,6 +225,14 @@ SUITES = {
         files=("test_runs_at_once", "test_at_once", "test_disk_full"),
         minutes=12,
     ),
+    "attack": Suite(
+        subjects=(
+            *("plugins/action", "plugins/connection", "plugins/filter", "plugins/plugin_utils", "roles/values"),
+            *("playbooks", "tests/tools/forging.py"),
+        ),
+        files=("test_forged_site",),
+        minutes=15,
+    ),
     "torture": Suite(
         subjects=("tests/torture",),
         targets=("torture",),

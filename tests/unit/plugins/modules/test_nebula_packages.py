@@ -24,5 +24,5 @@ def test_what_is_missing_of_the_names_and_what_is_there_of_all(check_mode: bool)
 
 def test_a_host_of_another_distribution_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_path", lambda: "/nowhere")
-    with pytest.raises(Unsupported, match="packages zstd: .*no dpkg-query.*nebula_manage_packages: false"):
+    with pytest.raises(Unsupported, match=r"packages zstd: .*no dpkg-query.*nebula_manage_packages: false"):
         run({"names": ["zstd"], "others": []}, False)

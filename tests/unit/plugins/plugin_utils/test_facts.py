@@ -3,15 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host that answers every module with facts named like settings decides nothing, by the ansible-core of this Python.
 
-The names are those of docs/variables.md, of what roles and playbooks keep, and of all connection, shell and become
-plugins of this ansible-core: a new one is here without being written down.
+tests/tools/forging.py has the names. tests/integration/test_forged_site.py has a whole site with such a host.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,67 +18,11 @@ from typing import Any
 
 import pytest
 import yaml
+from forging import adding, connection_variables, forged
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import facts
 
 ROOT = Path(__file__).resolve().parents[4]
-# Every program that it starts answers as the module does, and with this besides.
-INTERPRETER = """#!{python}
-import json, subprocess, sys
-done = subprocess.run([{python!r}, *sys.argv[1:]], input=sys.stdin.buffer.read(), capture_output=True)
-text = done.stdout.decode()
-begin = text.find("{{")
-try:
-    answer = json.loads(text[begin:])
-except ValueError:
-    sys.stdout.write(text)
-else:
-    answer.update(json.loads({more!r}))
-    sys.stdout.write(text[:begin] + json.dumps(answer))
-sys.stderr.buffer.write(done.stderr)
-sys.exit(done.returncode)
-"""
-CONNECTION_VARIABLES = """
-import json
-from ansible import constants
-from ansible.plugins.loader import become_loader, connection_loader, init_plugin_loader, shell_loader
-from ansible.vars.clean import clean_facts
-init_plugin_loader([])
-names = set()
-for kind, loader in (("connection", connection_loader), ("become", become_loader), ("shell", shell_loader)):
-    for path in loader.all(path_only=True):
-        name = path.rpartition("/")[2].removesuffix(".py")
-        loader.get(name, class_only=True)
-        for option in constants.config.get_configuration_definitions(kind, name).values():
-            names |= {each["name"] for each in option.get("vars") or ()}
-print(json.dumps(sorted(clean_facts({name: 1 for name in names if name.isidentifier()}))))
-"""
-
-
-def variables() -> set[str]:
-    """Return the variables of the documentation, and those that roles and playbooks keep."""
-    found = set(re.findall(r"^\| `(nebula_\w+)` \|", (ROOT / "docs/variables.md").read_text(), re.MULTILINE))
-    assert {"nebula_vms", "nebula_restricted_dirs"} <= found
-    for path in (*ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/*/*.yml")):
-        found |= set(re.findall(r"(?<![A-Za-z0-9_.])(?:__)?nebula_[a-z]\w*", path.read_text()))
-    return found | {"nebula_machine", "nebula_guest_node", "nebula_guest_way", "nebula_guest_executable"}
-
-
-def connection_variables() -> set[str]:
-    """Return the variables by which this ansible-core reaches a host, and that it would take from facts."""
-    done = subprocess.run([sys.executable, "-c", CONNECTION_VARIABLES], capture_output=True, text=True, check=True)
-    return {*json.loads(done.stdout.splitlines()[-1])} - {"inventory_hostname"}
-
-
-def forged(marker: Path) -> dict[str, Any]:
-    """Return facts that would run a program on the control node, or change what is decided."""
-    program = f"sh -c 'touch {marker}'"
-    found: dict[str, Any] = dict.fromkeys(variables() | facts.FUNCTIONS, "forged")
-    found |= dict.fromkeys(connection_variables(), program)
-    found["nebula_vms"] = [{"name": "forged", "state": "absent"}]
-    found["nebula_guest_node"] = {"ansible_connection": "local", "ansible_become": True, "ansible_become_exe": program}
-    found["nebula_machine"] = {"id": 8, "host": "kvm1"}
-    return found
 
 
 def run(tmp_path: Path, play: Mapping[str, Any] | list[Any], **settings: str) -> subprocess.CompletedProcess[str]:
@@ -99,7 +41,7 @@ def run(tmp_path: Path, play: Mapping[str, Any] | list[Any], **settings: str) ->
 def site(tmp_path: Path, answer: Mapping[str, Any]) -> None:
     """Make an inventory of one host, whose Python answers with more than the module does."""
     interpreter = tmp_path / "python3"
-    interpreter.write_text(INTERPRETER.format(python=sys.executable, more=json.dumps(answer)))
+    interpreter.write_text(adding(answer))
     interpreter.chmod(0o755)
     host = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
     host["nebula_root"] = str(tmp_path / "root")

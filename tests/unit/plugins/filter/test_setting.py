@@ -1,0 +1,31 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the inventory sets for a host, whatever facts the host has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.filter.setting import setting
+
+
+@pytest.mark.parametrize(
+    ("variables", "value"),
+    [
+        ({"nebula_ovn": True}, True),
+        ({"nebula_ovn": True, "ansible_facts": {"hostname": "a"}}, True),
+        ({"nebula_ovn": True, "ansible_facts": {"nebula_ovn": True}}, "otherwise"),
+        ({"ansible_facts": {}}, "otherwise"),
+        ({"nebula_ovn": None}, None),
+    ],
+)
+def test_a_variable_that_no_fact_has_the_name_of(variables: dict[str, Any], value: Any) -> None:
+    assert setting(variables, "nebula_ovn", "otherwise") == value
+
+
+def test_facts_are_known_without_their_prefix() -> None:
+    variables = {"ansible_host": "192.0.2.9", "ansible_facts": {"host": "192.0.2.9"}}
+    assert setting(variables, "ansible_host", "kvm1") == "kvm1"
