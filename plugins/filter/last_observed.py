@@ -32,6 +32,7 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
@@ -39,7 +40,7 @@ def last_observed(variables):
     found = []
     for each in variables:
         name = each["inventory_hostname"]
-        answers = [(each.get(key) or {}).get("observed") for key in ("__nebula_deployed", "__nebula_observed")]
+        answers = [(variable_of(each, key) or {}).get("observed") for key in ("__nebula_deployed", "__nebula_observed")]
         answer = next((answer for answer in answers if answer), None)
         found.append(dict(answer, host=name) if answer else {"host": name, "reached": False})
     return found

@@ -33,6 +33,7 @@ _value:
   type: dict
 """
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
@@ -40,10 +41,10 @@ def peers(variables):
     found = {}
     for each in variables:
         name = each["inventory_hostname"]
-        node = (each.get("__nebula_node") or {}).get("node") or {}
+        node = (variable_of(each, "__nebula_node") or {}).get("node") or {}
         found[name] = {
-            "address": str(each.get("nebula_transfer_address") or each.get("ansible_host") or name),
-            "port": int(each.get("nebula_transfer_port") or each.get("ansible_port") or 22),
+            "address": str(variable_of(each, "nebula_transfer_address") or each.get("ansible_host") or name),
+            "port": int(variable_of(each, "nebula_transfer_port") or each.get("ansible_port") or 22),
             "keys": list(node.get("host_keys") or ()),
         }
     return found

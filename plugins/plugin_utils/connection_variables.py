@@ -15,6 +15,8 @@ from ansible.inventory.helpers import get_group_vars
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_path
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import has_fact
+
 # Of all variables those that say where the catalog is on a host, and how it is reached. A host may have facts, too.
 OURS = ("nebula_root", "nebula_engine")
 _REACHING = re.compile(
@@ -63,8 +65,13 @@ def _places(inventory: Any, loader: Any, source: str) -> list[str]:
 
 
 def reaching(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a host's name, and those of its variables that say how it is reached. No other is even filled in."""
-    return {key: variables[key] for key in variables if key == "inventory_hostname" or _REACHING.fullmatch(key)}
+    """Return a host's name, and those of its variables that say how it is reached. No other is even filled in, and none
+    is taken that is a fact, since others than that host are reached by what comes of this."""
+    return {
+        key: variables[key]
+        for key in variables
+        if key == "inventory_hostname" or (_REACHING.fullmatch(key) and not has_fact(variables, key))
+    }
 
 
 def filled_in(loader: Any, values: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:

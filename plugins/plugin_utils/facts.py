@@ -54,6 +54,17 @@ def is_setting(name: str) -> bool:
     return name.startswith((*PREFIXES, *_CONNECTION_PREFIXES)) or name in CONNECTION_VARIABLES or name in FUNCTIONS
 
 
+def has_fact(variables: Mapping[str, Any], name: str) -> bool:
+    """Return whether a fact of a host has the name of a variable. variables: an entry of hostvars."""
+    facts = variables.get("ansible_facts") or {}
+    return name in facts or name.removeprefix("ansible_") in facts
+
+
+def variable_of(variables: Mapping[str, Any], name: str, default: Any = None) -> Any:
+    """Return what the inventory sets for a host, or the run has registered for it, and never what is a fact of it."""
+    return default if has_fact(variables, name) else variables.get(name, default)
+
+
 def refusal(host: str, names: Iterable[str]) -> str:
     """Return the sentence that says why a host is left out. names: of settings_among()."""
     found = sorted(names)

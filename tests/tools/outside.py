@@ -48,7 +48,7 @@ def filters(text: str) -> dict[str, list[Any]]:
         "topology_page": [
             {"networks": [{"name": text}], "vms": [{"name": text, "nics": [{"network": text, "ip": text}]}]}
         ],
-        "setting": [{"name": text}, "name", text],
+        "variable": [{"name": text}, "name", text],
         "settings_among": [{f"nebula_{text}": text}, text],
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],

@@ -12,6 +12,7 @@ import yaml
 from ansible import template
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from looking_runs import looked
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
     CATALOG,
@@ -152,13 +153,14 @@ def test_options_are_filled_in_with_the_roles_defaults_and_the_users_variables(r
     assert filled == {"networks": [], **beside, "engine": "embedded", "root": expected}
 
 
-def test_what_tunnels_leave_is_told_of_each_host_that_has_said_it(roles):
-    found = roles(nebula_ovn=True, ansible_play_hosts_all=["node1", "node2"])
-    found._variables["hostvars"] = {"node1": {"__nebula_ovn_host": {"host": {"inner_mtu": 1392}}}, "node2": {}}
-    for part in (Part("network", "nebula_network"), Part("network", "nebula_ovn", "ovn")):
-        task = found.task(part)
-        asked = {"inner_mtus": task.options["inner_mtus"]}
-        assert found.filled_in(asked, found.variables_of(part, task)) == {"inner_mtus": {"node1": 1392, "node2": 0}}
+@pytest.mark.parametrize(("said", "mtu"), [({"__nebula_ovn_host": {"host": {"inner_mtu": 1392}}}, 1392), ({}, 0)])
+def test_what_tunnels_leave_is_told_of_each_host_that_has_said_it(tmp_path, said, mtu):
+    tasks = [
+        {"ansible.builtin.include_vars": str(ROOT / "roles/network/vars/main.yml")},
+        {"ansible.builtin.set_fact": {"looked": {"mtus": "{{ __nebula_inner_mtus }}"}, **said}},
+        {"ansible.builtin.set_fact": {"looked": {"mtus": "{{ __nebula_inner_mtus }}"}}},
+    ]
+    assert looked(tmp_path, tasks, nebula_ovn=True, nebula_ovn_remote={})["mtus"] == {"here": mtu}
 
 
 def test_what_runs_on_the_front_end_has_its_variables(roles):

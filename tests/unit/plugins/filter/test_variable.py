@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.filter.setting import setting
+from ansible_collections.nebula.provision.plugins.filter.variable import FilterModule
+
+variable = FilterModule().filters()["variable"]
 
 
 @pytest.mark.parametrize(
@@ -23,9 +25,9 @@ from ansible_collections.nebula.provision.plugins.filter.setting import setting
     ],
 )
 def test_a_variable_that_no_fact_has_the_name_of(variables: dict[str, Any], value: Any) -> None:
-    assert setting(variables, "nebula_ovn", "otherwise") == value
+    assert variable(variables, "nebula_ovn", "otherwise") == value
 
 
 def test_facts_are_known_without_their_prefix() -> None:
     variables = {"ansible_host": "192.0.2.9", "ansible_facts": {"host": "192.0.2.9"}}
-    assert setting(variables, "ansible_host", "kvm1") == "kvm1"
+    assert variable(variables, "ansible_host", "kvm1") == "kvm1"

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: setting
-short_description: What the inventory sets for another host
+name: variable
+short_description: What the inventory sets for a host, or the run has registered for it
 version_added: 0.2.0
 author: nebula.provision contributors (@nebula-provision)
 description:
-  - In C(hostvars) the facts of a host stand above its variables. This gives the host's variable only if no fact has its
-    name, so that a host decides nothing for others by what it answers.
+  - In C(hostvars) the facts of a host stand above the variables that the inventory has for it, and in place of results
+    that the run has not registered for it. This gives a variable only if no fact of the host has its name, so that a
+    host decides nothing for others by what it answers.
 positional: _input, name, default
 options:
   _input:
@@ -22,14 +23,14 @@ options:
     type: str
     required: true
   default:
-    description: What is taken where the inventory does not set the variable, or a fact has its name.
+    description: What is taken where the variable is not set, or a fact has its name.
     type: raw
 """
 
 EXAMPLES = r"""
 - name: Show how others reach a host
   ansible.builtin.debug:
-    msg: "{{ hostvars['kvm1'] | nebula.provision.setting('nebula_ovn_address', '') }}"
+    msg: "{{ hostvars['kvm1'] | nebula.provision.variable('nebula_ovn_address', '') }}"
 """
 
 RETURN = r"""
@@ -39,13 +40,9 @@ _value:
 """
 
 
-def setting(variables, name, default=None):
-    facts = variables.get("ansible_facts") or {}
-    if name in facts or name.removeprefix("ansible_") in facts:
-        return default
-    return variables.get(name, default)
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
 
 
 class FilterModule:
     def filters(self):
-        return {"setting": setting}
+        return {"variable": variable_of}
