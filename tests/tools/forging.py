@@ -10,6 +10,7 @@ plugins of the ansible-core that is asked: a new one is here without being writt
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -67,7 +68,11 @@ def variables() -> set[str]:
 
 def connection_variables(python: str = sys.executable) -> set[str]:
     """Return the variables by which an ansible-core reaches a host, and that it would take from facts."""
-    done = subprocess.run([python, "-c", _CONNECTION_VARIABLES], capture_output=True, text=True, check=True)
+    # Another Python's own packages are no use to it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-c", _CONNECTION_VARIABLES], env=environment, capture_output=True, text=True, check=True
+    )
     return {*json.loads(done.stdout.splitlines()[-1])} - {"inventory_hostname"}
 
 

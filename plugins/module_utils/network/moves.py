@@ -20,7 +20,7 @@ from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import Conflict, InUse, NebulaError, TimedOut
-from ..host import units
+from ..host import processes, units
 from ..host.command import run
 from ..host.files import make_directory, read_limited, write_atomically
 from . import links, nat, routes, settings
@@ -333,12 +333,8 @@ def _await(directory: str, name: str) -> None:
 
 
 def _is_running(directory: str) -> bool:
-    mark = os.path.join(directory, _SCRIPT).encode() + b"\0"
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            if mark in Path("/proc", name, "cmdline").read_bytes():
-                return True
-    return False
+    script = os.path.join(directory, _SCRIPT).encode()
+    return any(script in words for _pid, words in processes.of_root())
 
 
 def _rules(table: nat.Table) -> str:

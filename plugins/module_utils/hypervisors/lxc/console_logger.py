@@ -9,10 +9,10 @@ few thousand characters, and then whoever writes to it waits for ever.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
+
+from ...host import processes
 
 # virtlogd's: a log is begun anew at this size, and so many older ones are kept.
 LIMIT, KEPT = 2 << 20, 3
@@ -67,15 +67,7 @@ def begin(terminal: str, path: str) -> None:
 
 
 def is_read(terminal: str) -> bool:
-    """Whether a process of ours reads it."""
-    wanted = terminal.encode()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if len(words) > 6 and words[3] == b"-c" and words[4] == PROGRAM.encode() and words[5] == wanted:
-            return True
-    return False
+    """Return whether a process that root of this host has started reads it."""
+    # Python's own options, the program, and its first argument.
+    wanted = [b"-I", b"-S", b"-c", PROGRAM.encode(), terminal.encode()]
+    return any(words[1:6] == wanted for _pid, words in processes.of_root())

@@ -11,6 +11,8 @@ import signal
 from pathlib import Path
 from typing import Optional
 
+from ...host import processes
+
 # Counted from the first real-time signal that glibc leaves to programs.
 _HALT_OF_SYSTEMD = signal.SIGRTMIN + 3
 _SIGNALS = {
@@ -22,11 +24,9 @@ _OTHERS = (signal.SIGPWR, signal.SIGINT)
 
 
 def is_controller(pid: int, name: str) -> bool:
-    """Whether a process of this number runs, and is called as the program that libvirt starts for each container."""
-    with contextlib.suppress(OSError):
-        # The kernel keeps so much of a name.
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip() == name[:15]
-    return False
+    """Return whether root has a process of this number that is called as the program which libvirt starts for each
+    container."""
+    return processes.is_of_root(pid, name)
 
 
 def of_controller(pid: int) -> Optional[int]:

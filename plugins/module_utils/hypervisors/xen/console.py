@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from ...errors import HypervisorError
-from ...host import units
+from ...host import processes, units
 from ...host.command import run
 from ...host.files import read_limited, write_atomically
 from ...host.node import Changes
@@ -92,17 +91,9 @@ def _without(text: str) -> str:
 
 
 def _running() -> list[list[str]]:
-    """Arguments of each one that runs."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                words = Path(f"/proc/{entry}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-            except OSError:
-                continue
-            if os.path.basename(words[0]) == NAME:
-                found.append(words[1:])
-    return found
+    """Return the arguments of each one that root of this host has started."""
+    running = ([word.decode("utf-8", "replace") for word in words] for _pid, words in processes.of_root())
+    return [words[1:] for words in running if os.path.basename(words[0]) == NAME]
 
 
 def _keeps_now() -> bool:

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from ...errors import NebulaError
+from ...host import processes
 from ...host.command import last_lines
 from ...host.files import remove_file
 
@@ -64,18 +65,17 @@ def is_rebooting(name: str) -> bool:
     start, end = _START.search(recent), _END.search(recent)
     if not start or not end or "Exiting now" in recent or int(end[1]) != _REBOOT:
         return False
-    return os.path.exists(f"/proc/{start[2]}")
+    # The number may be another process's by now.
+    return processes.is_of_root(int(start[2]))
 
 
 def is_made(name: str) -> bool:
-    """Whether a tool is making it now."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
-                # xm is a script: its own name comes before.
-                if b"create" in words[1:3] and any(word.endswith(f"/{name}.cfg".encode()) for word in words):
-                    return "Waiting for domain" not in _since_start(name)
+    """Return whether a tool of root's is making it now."""
+    file = f"/{name}.cfg".encode()
+    for _pid, words in processes.of_root():
+        # xm is a script: its own name comes before.
+        if b"create" in words[1:3] and any(word.endswith(file) for word in words):
+            return "Waiting for domain" not in _since_start(name)
     return False
 
 

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import tempfile
 import time
 import tty
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import console_logger
+
+NOBODY = 65534
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -63,3 +69,25 @@ def test_it_begins_anew_where_it_is_long_and_follows_no_link(tmp_path: Path) -> 
     assert not console_logger.is_read(os.ttyname(slave)) and other.read_bytes() == b"kept"
     os.close(slave)
     os.close(master)
+
+
+@pytest.mark.root
+def test_a_process_of_somebody_else_with_its_arguments_is_not_it() -> None:
+    """Else the container would be without a reader, and its programs would wait once the terminal is full."""
+    master, slave = os.openpty()
+    terminal = os.ttyname(slave)
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chown(place, NOBODY, NOBODY)
+        os.chown(terminal, NOBODY, NOBODY)
+        argv = ["/usr/bin/python3", "-I", "-S", "-c", console_logger.PROGRAM, terminal, f"{place}/log", "1024", "1"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, user=NOBODY, group=NOBODY, cwd="/") as process:
+            try:
+                assert process.stdout is not None and process.stdout.readline() == b"reading\n"
+                assert not console_logger.is_read(terminal)
+                console_logger.begin(terminal, f"{place}/ours")
+                assert console_logger.is_read(terminal)
+            finally:
+                process.kill()
+            os.close(slave)
+            os.close(master)
+    wait_for(lambda: not console_logger.is_read(terminal), "it ends with the terminal")

@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes that root of this host has started, known by their arguments.
+
+Anybody can start a process with any arguments and any name. So can root of a container, whose processes the host sees
+as root's where the container has no ids of its own. Nobody but root of the host has a process whose users are all root,
+which is in the namespaces of this process, and whose program is not set-uid. (Where a module runs as another user, that
+user's processes count in the place of root's.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+# What root of a container or of a user's own namespace can't leave.
+_NAMESPACES = ("pid", "user")
+
+
+def of_root() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the numbers and arguments of the processes that root of this host has started."""
+    for name in filter(str.isdigit, os.listdir(PROC)):
+        words = arguments(int(name))
+        # The arguments are cheap to read, and a kernel's thread has none.
+        if words and is_of_root(int(name)):
+            yield int(name), words
+
+
+def arguments(pid: int) -> list[bytes]:
+    """Return the arguments of a process, its program first; nothing if there is no such process."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return []
+
+
+def is_of_root(pid: int, called: str = "") -> bool:
+    """Return whether root of this host has started the process. called: the name that the kernel has for it."""
+    place = PROC / str(pid)
+    try:
+        status = (place / "status").read_text(encoding="utf-8", errors="replace")
+        users = re.search(r"^Uid:\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)$", status, re.MULTILINE)
+        if users is None or {*users.groups()} != {str(os.geteuid())} or "\nState:\tZ" in status:
+            return False
+        if any(not (place / "ns" / kind).samefile(PROC / "self/ns" / kind) for kind in _NAMESPACES):
+            return False
+        if (place / "exe").stat().st_mode & (stat.S_ISUID | stat.S_ISGID):
+            return False
+        # The kernel keeps 15 characters of a name.
+        return not called or (place / "comm").read_text(encoding="utf-8", errors="replace").strip() == called[:15]
+    except OSError:
+        return False
