@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
@@ -102,10 +103,17 @@ def _history(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
     return {str(r.id): [dict(step) for step in engine.vms.history(id_of(r))] for r in _machines(engine, params)}
 
 
+def _asked(params: Mapping[str, Any]) -> set[str] | None:
+    """Return the names of the hosts that were asked in this run, None where no host was to be asked."""
+    given = params.get("observed")
+    return None if given is None else {node.host for node in observed_of(given)}
+
+
 def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
     """As in OpenNebula, a host whose monitoring failed is in ERROR, with what it or the way to it said. DISABLED is an
     administrator's word and stays."""
     silent = {node.host: node for node in observed_of(params.get("observed") or []) if not node.reached}
+    asked = _asked(params)
     views = []
     for host in engine.hosts.pool():
         view = {**host_view(host), "error": ""}
@@ -114,20 +122,36 @@ def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
             view["error"] = problem or "it did not answer"
             if host.state != HostState.DISABLED:
                 view["state"] = HostState.ERROR.name
+        elif asked is not None and host.name not in asked:
+            view["error"] = "it was not asked in this run"
         views.append(view)
     return views
 
 
 def _vms(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """As nebula_vm shows them, and what their templates say: of a secret only that there is one."""
-    return [
-        {
+    """As nebula_vm shows them, and what their templates say: of a secret only that there is one. What is known of
+    a machine whose host was not asked may be long past."""
+    asked = _asked(params)
+    views = []
+    for record in _machines(engine, params):
+        view = {
             **vm_view(record, params["root"]),
             "labels": labels_of(record.request),
             "attributes": redacted(record.request) if record.request else {},
         }
-        for record in _machines(engine, params)
-    ]
+        if asked is not None and record.host and record.host not in asked and record.state != "DONE":
+            steps = engine.vms.history(id_of(record))
+            view["state"] = "UNKNOWN"
+            view["error"] = (
+                f"host {record.host} was not asked in this run: it has left the inventory, or the run was limited to "
+                f"others; {record.state} as of {_moment(steps[-1]['time']) if steps else 'its first run'}"
+            )
+        views.append(view)
+    return views
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def labels_of(template: Template | None) -> list[str]:

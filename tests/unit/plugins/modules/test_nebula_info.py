@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 import pytest
@@ -120,3 +121,15 @@ def test_of_no_catalog_everything_is_empty_and_nothing_is_made(tmp_path, options
 def test_what_is_no_poll_is_refused(furnished, options):
     with pytest.raises(InvalidValue, match="what a node observed"):
         info(options, furnished, observed=[{"observed": "x"}])
+
+
+def test_machines_of_a_host_that_nobody_asked_are_unknown_as_of_when_it_was(furnished, vm, obey, options):
+    """Its host may have left the inventory, and nobody knows what became of it."""
+    obey(furnished, vm(furnished, name="a", template="web"))
+    told = info(options, furnished, gather=["hosts", "vms"], observed=[{"host": "another", "vms": []}])
+    (machine,) = told.payload["vms"]
+    assert machine["state"] == "UNKNOWN" and machine["wanted"] == "RUNNING"
+    assert re.search(r"host node1 was not asked in this run.*; RUNNING as of 20\d\d-\S+ \S+ UTC$", machine["error"])
+    assert told.payload["hosts"][0]["error"] == "it was not asked in this run"
+    # Where no host is to be asked, it is what the catalog has.
+    assert info(options, furnished, gather=["vms"]).payload["vms"][0]["state"] == "RUNNING"
