@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import NotFound
 
+# The container of OpenVZ that machine 0 has; the others follow.
+FIRST_CONTAINER = 100_000
 # Where an object is not called as its class.
 _KINDS = {"VmRecord": "VM", "StoredTemplate": "template"}
 

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import NebulaError
@@ -23,7 +25,9 @@ from ..model.audit import (
     VmDirectory,
     VmFile,
 )
+from ..model.datastore import SYSTEM
 from ..model.disk import IMAGES, TAR, Disk
+from ..model.ids import FIRST_CONTAINER
 from ..model.installed import MARK, starts_with_host
 from ..model.network import Network
 from ..model.network_drivers import OVSWITCH, WITH_BRIDGE
@@ -46,6 +50,11 @@ REMAKE = f"Put it back from a backup; or give up what the guest has written: rem
 KEPT = ("vm.json", "vm.log", "console.log", "checkpoint")
 _KEPT_PREFIXES = ("deployment.", "console.log.", "vm.log.")
 _FAILED = {state.name for state in FAILURES}
+# In a command: what takes something away, and by what it names a machine, by its id or as a container.
+_ENDS = re.compile(r"\b(?:destroy|undefine|shutdown|stop|rm|delete|del-br|kill)\b")
+_OF_MACHINE = re.compile(rf"\bone-(\d{{1,9}})\b|/datastores/{SYSTEM}/(\d{{1,9}})(?!\d)")
+_UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
+_OF_CONTAINER = re.compile(r"\bvzctl \S+ (\d{1,10})\b")
 
 
 def compare(ledger: Ledger, observed: Sequence[Observed]) -> list[Finding]:
@@ -66,7 +75,30 @@ def compare(ledger: Ledger, observed: Sequence[Observed]) -> list[Finding]:
             found.append(Finding("host-unseen", node.host, "this host", "it was polled, and not audited", remedy))
         else:
             found += _node(ledger, node, node.inventory)
-    return found
+    return [_spared(ledger, finding) for finding in found]
+
+
+def _elsewhere(vm: LedgerVm) -> str:
+    """What to do about what a host has of a machine that the catalog has under another host."""
+    return (
+        f"It is left alone: the catalog has {_called(vm)} on host {vm.host or '(none)'}, and this may be that very "
+        f"machine. If both names are of one host, take one of them out of the inventory. Else look at it on host "
+        f"{vm.host or '(none)'} first, and end nothing here as long as it is not known which of both is in use"
+    )
+
+
+def _spared(ledger: Ledger, finding: Finding) -> Finding:
+    """The finding without a command that could end a machine which the catalog has under another host: names, paths
+    and commands are as the host of the finding tells them."""
+    if not finding.host or not _ENDS.search(finding.remedy):
+        return finding
+    numbers = {int(number) for found in _OF_MACHINE.findall(finding.remedy) for number in found if number}
+    numbers |= {int(number) - FIRST_CONTAINER for number in _OF_CONTAINER.findall(finding.remedy)}
+    uuids = set(_UUID.findall(finding.remedy.lower()))
+    for vm in ledger.vms:
+        if vm.host != finding.host and (vm.vm.vm_id in numbers or vm.vm.uuid.lower() in uuids):
+            return replace(finding, remedy=_elsewhere(vm))
+    return finding
 
 
 def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
@@ -140,7 +172,9 @@ def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]
         vm = known.get(domain.vm_id)
         if vm is None or vm.host != host or (vm.vm.uuid != domain.uuid and vm.settled):
             remedy = f"See that nothing of it is needed, then: {domain.forget}"
-            if vm is None and domain.vm_id not in ledger.ended:
+            if vm is not None and vm.host != host:
+                remedy = _elsewhere(vm)
+            elif vm is None and domain.vm_id not in ledger.ended:
                 remedy = f"nebula_adopt_unknown takes it over as a machine of the list. Or s{remedy[1:]}"
             yield Finding("domain-left", host, what, _stranger(ledger, domain, vm, host), remedy)
         elif domain.vm_id in here:
@@ -229,12 +263,17 @@ def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, 
 def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Finding]:
     what = f"directory {directory.path}"
     remedy = f"See that nothing in it is needed, then: rm -r {directory.path}"
+    # Also under another name it may be what the machine has its disks in.
+    marked = ledger.vm(directory.vm_id) if directory.catalog == ledger.catalog else None
     if not directory.catalog and directory.files:
         found = "it holds files, and no mark (vm.json) of this collection that can be read"
         remedy = "It is left alone; move it away if a machine is to be made with that id"
     elif directory.catalog and directory.catalog != ledger.catalog:
         found = f"it belongs to machine {directory.vm_id} of catalog {directory.catalog}"
         remedy = "It is left alone; use that catalog's front-end, or move it away"
+    elif marked is not None and directory.name != str(directory.vm_id):
+        found = f"its mark is of {_called(marked)}, which the catalog has on host {marked.host or '(none)'}"
+        remedy = _elsewhere(marked) if marked.host != host else f"Move it away, if nothing in it is needed. {RESTART}"
     elif not directory.name.isdigit():
         found = "no machine's directory has such a name"
     elif int(directory.name) in ledger.ended:
@@ -242,6 +281,7 @@ def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Findin
     else:
         vm = ledger.vm(int(directory.name))
         where = f"is on host {vm.host}" if vm is not None else "is not in the catalog"
+        remedy = _elsewhere(vm) if vm is not None else remedy
         found = f"machine {directory.name} {where}"
     yield Finding("directory-left", host, what, found, remedy)
 
@@ -349,19 +389,19 @@ def _written(ledger: Ledger, node: Observed) -> Iterator[Finding]:
     """By now it is in no machine's directory."""
     images = {image.uuid: image for image in ledger.images}
     generations = {uuid: image.generation for uuid, image in images.items()}
-    used = {
-        name_of(disk.image_uuid, disk.generation)
-        for vm in ledger.vms
-        if vm.host == node.host
-        for disk in vm.vm.disks
-        if disk.save
-    }
+    used = {name_of(disk.image_uuid, disk.generation): vm for vm in ledger.vms for disk in vm.vm.disks if disk.save}
     busy = any(vm.host == node.host and not vm.settled for vm in ledger.vms)
     for local in (*node.returns, *(name for name in node.images if name.startswith(OWN_PREFIX))):
         name = local.removeprefix(OWN_PREFIX)
         image = images.get(name.rpartition("-")[0])
         what = f"file {'cache' if local != name else 'transfer/out'}/{local} below nebula_root"
-        if (local != name and name in used) or busy:
+        user = used.get(name) if local != name else None
+        if busy or (user is not None and user.host == node.host):
+            continue
+        awaited = comes_from(image.operation) if image is not None else ""
+        if user is not None:
+            found = f"{_called(user)} writes to it, which the catalog has on host {user.host or '(none)'}"
+            yield Finding("file-left", node.host, what, found, _elsewhere(user))
             continue
         if image is None:
             remedy = "See that nobody needs what is in it, then remove it there"
@@ -370,7 +410,11 @@ def _written(ledger: Ledger, node: Observed) -> Iterator[Finding]:
             found = f"it is an old state of image {image.name}, which is on the front-end again"
             remedy = f"{SITE}: it is removed; if it stays, remove it there"
             yield Finding("file-left", node.host, what, found, remedy, UNFINISHED)
-        elif comes_from(image.operation) != node.host:
+        elif awaited and awaited != node.host:
+            found = f"what a machine wrote to image {image.name}, which is awaited from host {awaited}"
+            remedy = f"It is left alone: see whether host {awaited} is this host under another name"
+            yield Finding("file-left", node.host, what, found, remedy)
+        elif awaited != node.host:
             found = f"what a machine wrote to image {image.name}, and nothing waits for it"
             remedy = "See that nobody needs what is in it, then remove it there"
             yield Finding("file-left", node.host, what, found, remedy)

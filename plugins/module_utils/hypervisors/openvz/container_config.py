@@ -15,13 +15,14 @@ from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...model import beancounters
 from ...model.disk import IMAGES, TAR, Disk
+from ...model.ids import FIRST_CONTAINER
 from ...model.nic import Nic
 from ...model.vm import Vm
 from ..base import Deployment, Mark, Site, domain_name
 from . import rules, venet_firewall
 
 # Ids up to 100 are OpenVZ's own, and machines' ids begin with 0. Those that people give by hand are smaller.
-FIRST = 100000
+FIRST = FIRST_CONTAINER
 CPU_UNITS = 1000
 LOWEST_UNITS, HIGHEST_UNITS = 8, 500000
 # Below the machine's directory, as the OpenVZ drivers of OpenNebula had them.

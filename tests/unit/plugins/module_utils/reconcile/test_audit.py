@@ -28,7 +28,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
@@ -106,6 +108,81 @@ def test_a_machine_on_another_host() -> None:
     found = compare(ledger().__class__(**{**ledger().__dict__, "hosts": hosts}), [node(), other])
     assert kinds(found) == ["domain-missing", "directory-missing", "domain-left"]
     assert "which the catalog has on host node1" in found[2].found
+
+
+WHOLE = "7c0d1f0a-1111-4222-8333-123456789abc"
+ENDING = re.compile(r"\b(destroy|undefine|rm)\b")
+
+
+def two_names() -> Ledger:
+    """Machine 3 is on node1, and node2 has none."""
+    disk = Disk(0, "vda", "data", source="/x", image_uuid="i1", generation=2, clone=False, save=True)
+    entry = replace(ledger().vms[0], vm=Vm(3, WHOLE, "web", "kvm", 1.0, 64, disks=(disk,)))
+    return replace(ledger(), hosts={"node1": "MONITORED", "node2": "MONITORED"}, vms=(entry,))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "virsh -c qemu:///system destroy one-3; virsh -c qemu:///system undefine --nvram one-3",
+        f"virsh destroy {WHOLE}",
+        "xl destroy one-3; rm -f /etc/xen/one-3.cfg",
+        "vzctl stop 100003 --fast; vzctl destroy 100003; rm -f /etc/vz/conf/100003.conf",
+    ],
+)
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"vm_id": 3, "uuid": WHOLE},
+        # Of the same id with another UUID, and what says to be a machine that nobody knows.
+        {"vm_id": 3, "uuid": "u9"},
+        {"vm_id": 9, "uuid": "u9"},
+    ],
+)
+@pytest.mark.parametrize("asked", [True, False])
+def test_no_command_ends_a_machine_that_the_catalog_has_under_another_host(command, told, asked) -> None:
+    """Whether the other host was asked or not: it may be this one's other name."""
+    domain = Domain("one-3", CATALOG, state="RUNNING", forget=command, undefine=command, **told)
+    there = Observed("node2", catalog=CATALOG, inventory=Inventory(domains=(domain,)))
+    found = compare(two_names(), [node(), there] if asked else [there])
+    (left,) = [finding for finding in found if finding.kind == "domain-left"]
+    assert left.host == "node2" and not ENDING.search(left.remedy)
+    assert "the catalog has VM web (id 3) on host node1" in left.remedy
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [
+        VmDirectory("/srv/datastores/0/3", "3", CATALOG, 3, WHOLE),
+        VmDirectory("/srv/datastores/0/3", "3"),
+        VmDirectory("/srv/datastores/0/3.old", "3.old", CATALOG, 3, WHOLE),
+        VmDirectory("/srv/datastores/0/3", "9", CATALOG, 9, "u9"),
+        VmDirectory("/srv/datastores/0/3", "old"),
+    ],
+)
+def test_no_directory_is_removed_of_a_machine_that_the_catalog_has_under_another_host(directory) -> None:
+    there = Observed("node2", catalog=CATALOG, inventory=Inventory(directories=(directory,)))
+    (left,) = [finding for finding in compare(two_names(), [there]) if finding.kind == "directory-left"]
+    assert not ENDING.search(left.remedy) and "on host node1" in left.remedy
+
+
+@pytest.mark.parametrize("seen", [{"images": ("own-i1-2",)}, {"returns": {"i1-2": 7}}])
+def test_what_a_machine_under_another_host_writes_is_not_removed(seen) -> None:
+    image = Image(1, "data", uuid="i1", generation=2, operation=None if "images" in seen else Return("node1"))
+    there = Observed("node2", catalog=CATALOG, inventory=Inventory(), **seen)
+    whole = replace(two_names(), images=(image,))
+    (left,) = [finding for finding in compare(whole, [there]) if finding.kind == "file-left"]
+    assert "remove" not in left.remedy and "node1" in left.found + left.remedy
+
+
+def test_what_no_machine_has_is_still_removed_by_its_command() -> None:
+    stray = Domain("one-9", CATALOG, 9, "u9", "RUNNING", forget="virsh destroy one-9")
+    left = VmDirectory("/srv/datastores/0/9", "9", CATALOG, 9, "u9")
+    own = VmDirectory("/srv/datastores/0/3", "3", CATALOG, 3, WHOLE, files=(VmFile("junk"), VmFile("vm.json")))
+    here = node(domains=(stray,), directories=(left, own))
+    remedies = [finding.remedy for finding in compare(two_names(), [here])]
+    for command in ("virsh destroy one-9", "rm -r /srv/datastores/0/9", "rm -r /srv/datastores/0/3/junk"):
+        assert any(command in remedy for remedy in remedies)
 
 
 @pytest.mark.parametrize("state", ["UNKNOWN", "SUSPENDED"])
