@@ -228,10 +228,12 @@ SUITES = {
     "attack": Suite(
         subjects=(
             *("plugins/action", "plugins/connection", "plugins/filter", "plugins/plugin_utils", "roles/values"),
-            *("playbooks", "tests/tools/forging.py"),
+            *("playbooks", "roles/node", "tests/tools/forging.py"),
+            *(f"{UTILS}/reconcile/{name}.py" for name in ("host_identity", "audit")),
+            f"{UTILS}/engines/embedded/host_marks.py",
         ),
-        files=("test_forged_site",),
-        minutes=15,
+        files=("test_forged_site", "test_host_identity"),
+        minutes=20,
     ),
     "torture": Suite(
         subjects=("tests/torture",),
@@ -276,6 +278,7 @@ NEEDS = {
             "test_disk_tasks",
         ),
         *("test_encrypted_disks", "test_foreign", "test_given_up_host", "test_guest_context_offline"),
+        "test_host_identity",
         "test_image_check",
         *("test_image_check_live", "test_inject", "test_install", "test_install_life", "test_kills", "test_kvm"),
         *("test_kvm_ended", "test_kvm_firmware", "test_kvm_modules", "test_late_runs", "test_lost_catalog"),

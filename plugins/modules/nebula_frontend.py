@@ -37,6 +37,14 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  nodes:
+    description:
+      - The names of all nodes of the inventory. Each has a mark in the catalog, by which its host is known from then
+        on. M(nebula.provision.nebula_node) leaves it there.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes
@@ -62,6 +70,11 @@ frontend:
     transfer_key:
       description: The public half of its key. Empty without O(transfer_key), or if it is not there yet.
       type: str
+      version_added: 0.2.0
+    marks:
+      description: The mark of each of O(nodes), by its name.
+      returned: when O(state=present)
+      type: dict
       version_added: 0.2.0
 repaired:
   description: What was not as it follows from the virtual machines, a sentence for each.

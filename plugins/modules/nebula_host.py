@@ -61,6 +61,25 @@ options:
       - Marks of another catalog than this one are an error; a lost or older catalog must not take over what a newer one
         made.
     type: str
+  mark:
+    description:
+      - The mark by which the catalog knows the host, as M(nebula.provision.nebula_node) found it there. If it is that
+        of another host of the catalog, both are one host, and this name is refused, unless O(renamed_from).
+    type: str
+    version_added: 0.2.0
+  machine_id:
+    description:
+      - A digest of the host's machine id, as M(nebula.provision.nebula_node) returns it. It is a hint only. A warning
+        names hosts of equal ids, which may be clones.
+    type: str
+    version_added: 0.2.0
+  renamed_from:
+    description:
+      - The name that the host had before. With that name's O(mark), the catalog's host has the new name from now on,
+        with its virtual machines and their history. It is refused while the former name is one of O(nodes).
+      - Of a host that was renamed already it has no effect.
+    type: str
+    version_added: 0.2.0
   state:
     description:
       - V(disabled) keeps new machines from the host; those that are there go on. V(enabled) ends that, V(present)
@@ -85,6 +104,12 @@ options:
     description: Many hosts, a list of dicts with the keys above.
     type: list
     elements: raw
+  nodes:
+    description: The names of all nodes of the inventory. No host is renamed that is still in it by its former name.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes

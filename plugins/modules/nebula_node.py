@@ -78,6 +78,13 @@ options:
       - With O(state=absent), the catalog whose machines have ended. Without it, the one that this node follows; empty
         for none, so that a node that follows one is refused.
     type: str
+  mark:
+    description:
+      - The mark by which the catalog is to know this host, as M(nebula.provision.nebula_frontend) returned it. A host
+        that has one keeps that. Only root reads it there.
+      - It is not reported as a change.
+    type: str
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine.root
   - nebula.provision.attributes
@@ -136,6 +143,14 @@ node:
       description: The public host keys of its ssh server.
       type: list
       elements: str
+      version_added: 0.2.0
+    mark:
+      description: The mark by which the catalog knows this host, under whatever name. Empty if it has none.
+      type: str
+      version_added: 0.2.0
+    machine_id:
+      description: A digest of its F(/etc/machine-id). Empty if it has none.
+      type: str
       version_added: 0.2.0
   sample:
     hypervisor: kvm

@@ -19,6 +19,7 @@ ARGUMENTS: dict[str, Any] = {
         "local": {"type": "bool", "default": False},
         "allow_ephemeral": {"type": "bool", "default": False},
         "transfer_key": {"type": "bool", "default": False},
+        "nodes": {"type": "list", "elements": "str", "default": []},
         **ENGINE,
     }
 }

@@ -13,11 +13,17 @@ from ..engines.registry import open_engine
 from ..hypervisors.access import CONSOLES
 from ..model.specification import argument_spec
 from ..model.specifications.host import KEYS
+from ..reconcile.host_identity import Identities
 from ..reconcile.hosts import apply
 from ..runner import closing
 from ..sync import Result
 
-_SPEC = dict(argument_spec(KEYS), hosts={"type": "list", "elements": "raw"}, **ENGINE)
+_SPEC = dict(
+    argument_spec(KEYS),
+    hosts={"type": "list", "elements": "raw"},
+    nodes={"type": "list", "elements": "str", "default": []},
+    **ENGINE,
+)
 # The drivers' names. The drivers themselves stay where they are: a front-end has no use for them.
 _SPEC["hypervisor"]["choices"] = sorted(CONSOLES)
 ARGUMENTS: dict[str, Any] = {
@@ -31,7 +37,10 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     items, refused = items_of(params, "hosts", KEYS, "host", once=True)
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
-            result = Result([*refused, *(apply(engine, item) for item in items)])
+            identities = Identities(engine, items, params["nodes"])
+            result = Result([*refused, *(apply(engine, item, identities) for item in items)])
+            identities.clones()
+            result.warnings = identities.warnings
             if check_mode:
                 # In check mode the id is rolled back, so it is not reported.
                 for item in result.items:

@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, Any] = {
         "luks_secrets": {"type": "json", "no_log": True},
         "transfer": {"type": "str", "choices": [*transfer.CHOICES], "default": "shared"},
         "transfer_key": {"type": "str", "no_log": False},
+        "mark": {"type": "str"},
         **ENGINE,
     }
 }

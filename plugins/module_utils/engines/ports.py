@@ -311,6 +311,35 @@ class HostsPort(abc.ABC):
         """Raise ForeignObject or CatalogError if a node follows another catalog, or newer plans than this one has made:
         then this one was lost, or is an older copy, and must not decide anything."""
 
+    def rename(self, ref: Ref, name: str) -> Host:
+        """Give a host another name, with its machines, their history and what is awaited from it. A host of that name
+        goes, as by delete(). Of engines with "plans", as all that follows."""
+        raise Unsupported(f"host {ref}: rename", "this engine does not", "Use engine: embedded")
+
+    def offer_marks(self, names: Sequence[str]) -> dict[str, str]:
+        """The mark of each name, made where it has none yet. It is called outside of a session."""
+        return {}
+
+    def owner_of_mark(self, mark: str) -> str:
+        """The name to which a mark was given; "" if there is none."""
+        return ""
+
+    def has_shown_mark(self, name: str) -> bool:
+        """Whether the host of this name has ever shown the name's own mark."""
+        return False
+
+    def keep_mark(self, name: str, mark: str) -> None:
+        """The host of this name shows this mark, which is the name's own from now on."""
+        raise Unsupported(f"host {name}: mark", "this engine does not keep it", "Use engine: embedded")
+
+    def machine_ids(self) -> dict[str, str]:
+        """The machine ids that hosts have told, by name."""
+        return {}
+
+    def keep_machine_id(self, name: str, machine_id: str) -> None:
+        """The machine id that the host of this name has told."""
+        raise Unsupported(f"host {name}: machine id", "this engine does not keep it", "Use engine: embedded")
+
 
 class VmsPort(abc.ABC):
     """Virtual machines, always many at a time."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..dataclass import dataclass
-from ..errors import CatalogError, ForeignObject, InvalidValue, NotFound, StalePlan
+from ..errors import CatalogError, ForeignObject, InvalidValue, NebulaError, NotFound, StalePlan
 from ..model import defaults
 from ..model.plain import from_plain, json_value, to_plain
 from .files import explained, lock, read_limited, remove_file, write_atomically
@@ -63,7 +64,8 @@ class NodeFile:
     started and changed here is still being undone.
     done: the highest plan that was carried out to its end. networks: when the list was made, by the front-end's clock,
     for which a bridge was last made. secrets: of encrypted disks, by UUID, what they are in a form that does not tell
-    them. user: the one that the front-end comes as is there because of us."""
+    them. user: the one that the front-end comes as is there because of us. mark: by which the catalog knows this host;
+    the first that its front-end gave it, under whatever name it is asked later."""
 
     catalog: str = ""
     plan: int = 0
@@ -77,6 +79,7 @@ class NodeFile:
     given_back: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: bool = False
+    mark: str = ""
 
 
 @dataclass
@@ -258,6 +261,15 @@ def memory(meminfo: str = "/proc/meminfo", limits: tuple[str, ...] = MEMORY_LIMI
         with contextlib.suppress(OSError, ValueError):  # "max" is none
             most = min(most, int(Path(path).read_text(encoding="ascii")) >> 20)
     return most
+
+
+def machine_id(path: str = "/etc/machine-id") -> str:
+    """A digest of the host's machine id, which is not for others; "" if it has none."""
+    try:
+        found = read_limited(path, 64).decode("ascii").strip()
+    except (NebulaError, ValueError):
+        return ""
+    return hashlib.sha256(f"nebula.provision {found}".encode()).hexdigest()[:32] if found else ""
 
 
 def processors() -> int:

@@ -39,12 +39,14 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
         prepare_directories(root, IMAGES)
     with contextlib.closing(open_engine(params, check_mode, create=True)) as engine:
         catalog = engine.catalog() if begun or not check_mode else ""
+        # The result does not report that some are new, as they are of no use before their hosts are in the catalog.
+        marks = engine.hosts.offer_marks(params["nodes"]) if params.get("nodes") else {}
     before: dict[str, Any] = {"catalog": begun, "directories": not missing}
     after: dict[str, Any] = {"catalog": True, "directories": True}
     if not check_mode:
         # The result does not report this: an older version may have begun the catalog without a mark.
         datastore_mark.write(root, catalog)
-    shown = {"root": root, "catalog": catalog, "transfer_key": ""}
+    shown: dict[str, Any] = {"root": root, "catalog": catalog, "transfer_key": "", "marks": marks}
     if params.get("transfer_key"):
         before["transfer_key"], after["transfer_key"] = transfer_key.has_key(root), True
         shown["transfer_key"] = transfer_key.public_key(root, check_mode)

@@ -21,6 +21,7 @@ from ..model.specifications.host import KEYS
 from ..model.states import HostState
 from ..model.template import vector_key
 from ..sync import Item, differences
+from .host_identity import Identities
 
 # Of hypervisors the drivers know which there are.
 _AS_GIVEN = ("name", "hypervisor", "overhead")
@@ -30,17 +31,18 @@ _SETTABLE = [name for name, key in KEYS.items() if key.changes]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
 
 
-def apply(engine: Engine, item: Mapping[str, Any]) -> Item:
+def apply(engine: Engine, item: Mapping[str, Any], identities: Identities | None = None) -> Item:
+    """Do what an item of a list wants. identities: of the whole list."""
     name = str(item.get("name") or "")
     try:
         check_name("host", item.get("name"))
         with engine.attempt():
-            return _apply(engine, name, item)
+            return _apply(engine, name, item, identities or Identities(engine, [item]))
     except NebulaError as error:
         return Item(name or "?", error=error, changed=False)
 
 
-def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
+def _apply(engine: Engine, name: str, item: Mapping[str, Any], identities: Identities) -> Item:
     item = typed(item, KEYS, f"host {name}", _AS_GIVEN, _REMOVAL)
     state = item["state"] or "present"
     found: Host | None
@@ -72,15 +74,24 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any]) -> Item:
             "(playbook nebula.provision.teardown with its own inventory)",
         )
     desired = {key: _checked(name, key, item[key]) for key in _SETTABLE if item.get(key) is not None}
+    known = identities.known(name, found, item)
+    if known.was is not found:
+        before = host_view(known.was) if known.was else None
+    found = known.host
     if found is None:
         made = engine.hosts.allocate(Host(id=None, name=name, state=_STATES[state], **desired))
+        identities.keep(name, item)
         return Item(name, None, host_view(made))
     # What an administrator disabled stays so until one says otherwise; role node only says "present".
     wanted_state = found.state if state == "present" and found.state == HostState.DISABLED else _STATES[state]
+    if identities.is_doubled(name):
+        wanted_state = HostState.DISABLED
     changes = differences({key: getattr(found, key) for key in desired}, desired)
     if found.state != wanted_state:
         changes["state"] = wanted_state
-    return Item(name, before, host_view(engine.hosts.update(name, **changes) if changes else found))
+    after = host_view(engine.hosts.update(name, **changes) if changes else found)
+    identities.keep(name, item)
+    return Item(name, before, after)
 
 
 def _checked(name: str, key: str, value: Any) -> Any:

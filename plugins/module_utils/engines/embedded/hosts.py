@@ -17,7 +17,8 @@ from ...model.plain import from_plain, to_plain
 from ...model.states import HostState
 from ...model.transfer import SHARED
 from ..ports import HostsPort, Ref
-from .images.returns import coming_from
+from .host_marks import HostMarks
+from .images.returns import come_from_renamed, coming_from
 from .references import resolve
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Hosts(HostsPort):
 
     def __init__(self, store: Store, machines: Callable[[], Machines]) -> None:
         self.store = store
+        self.marks = HostMarks(store)
         self._machines = machines
 
     def pool(self) -> list[Host]:
@@ -119,6 +121,46 @@ class Hosts(HostsPort):
     def gone(self, name: str) -> list[str]:
         return self._machines().gone_for_good(name)
 
+    def rename(self, ref: Ref, name: str) -> Host:
+        host = self.info(ref)
+        check_name("host", name)
+        if self.store.row("SELECT 1 FROM hosts WHERE name = ?", name):
+            self.delete(name)
+        come_from_renamed(self.store, host.name, name)
+        self.store.db.execute(
+            "UPDATE history SET host = ? WHERE host = ? AND vm_id IN (SELECT id FROM vms WHERE host_id = ?)",
+            (name, host.name, host.id),
+        )
+        self.store.db.execute("UPDATE given_up SET host = ? WHERE host = ?", (name, host.name))
+        self.store.db.execute("UPDATE hosts SET name = ? WHERE id = ?", (name, host.id))
+        self.marks.rename(host.name, name)
+        return self.info(name)
+
+    def offer_marks(self, names: Sequence[str]) -> dict[str, str]:
+        known = self.marks.of(names)
+        lacking = [name for name in names if name not in known]
+        if not lacking:
+            return known
+        with self.store.transaction():
+            self.marks.make(lacking)
+            return self.marks.of(names)
+
+    def owner_of_mark(self, mark: str) -> str:
+        return self.marks.owner(mark)
+
+    def has_shown_mark(self, name: str) -> bool:
+        return self.marks.was_shown(name)
+
+    def keep_mark(self, name: str, mark: str) -> None:
+        self.marks.keep(name, mark)
+
+    def machine_ids(self) -> dict[str, str]:
+        rows = self.store.rows("SELECT name, machine_id FROM hosts WHERE machine_id != '' ORDER BY id")
+        return {row["name"]: row["machine_id"] for row in rows}
+
+    def keep_machine_id(self, name: str, machine_id: str) -> None:
+        self.store.db.execute("UPDATE hosts SET machine_id = ? WHERE name = ?", (machine_id, name))
+
     def _delete(self, host: Host) -> Host:
         rows = self.store.rows("SELECT id, name FROM vms WHERE host_id = ? AND state != 6 LIMIT 6", host.id)
         if rows:
@@ -128,6 +170,7 @@ class Hosts(HostsPort):
         self.store.db.execute("UPDATE vms SET host_id = NULL WHERE host_id = ?", (host.id,))
         self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"recorded/{host.id}",))
+        self.marks.forget(host.name)
         return host
 
     def check(self, observed: Sequence[Observed]) -> None:

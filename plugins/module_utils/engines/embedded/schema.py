@@ -131,5 +131,12 @@ MIGRATIONS = (
     UPDATE networks SET attributes = '{"PHYDEV_UNUSED": "YES", ' || substr(attributes, 2)
     WHERE vn_mad = 'bridge' AND attributes LIKE '%"PHYDEV": "_%';
     """,
+    # shown: the host of that name has shown this mark. machine_id: of the last answer, a hint only.
+    """
+    CREATE TABLE host_marks (
+        name TEXT PRIMARY KEY, mark TEXT NOT NULL UNIQUE, shown INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    INSERT INTO host_marks (name, mark) SELECT name, lower(hex(randomblob(16))) FROM hosts;
+    ALTER TABLE hosts ADD COLUMN machine_id TEXT NOT NULL DEFAULT '';
+    """,
 )
 VERSION = len(MIGRATIONS)

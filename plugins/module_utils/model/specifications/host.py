@@ -21,6 +21,9 @@ KEYS: dict[str, Key] = {
     "overhead": Key(type="dict", changes="always"),
     "attributes": Key(type="dict", changes="always"),
     "catalog": Key(),
+    "mark": Key(),
+    "machine_id": Key(),
+    "renamed_from": Key(),
     "state": Key(choices=("present", "enabled", "disabled", "absent", "lost"), empty=True, default="present"),
     "gone": Key(type="bool", default=False),
 }

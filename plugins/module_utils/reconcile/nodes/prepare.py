@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from ...arguments import parse_json
 from ...context import cache
@@ -63,7 +63,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
             "Restore that catalog's nebula.db on the front-end, or take the other catalog's machines off this host "
             "(playbook nebula.provision.teardown with its own inventory)",
         )
-    _directories(root, params["catalog"] or "", changes)
+    known = _directories(root, params["catalog"] or "", params.get("mark") or "", changes) or known
     if not lacking:
         # Before the daemons: libvirtd asks its emulators as soon as it is asked itself.
         driver.prepare(changes, lambda facts: node.update(root, facts))
@@ -85,7 +85,13 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     if method == SSH:
         transfer.present(root, key, changes)
     changes.did("accelerator", known.accelerator.get("accelerator", ""), chosen["accelerator"])
-    facts = {"catalog": catalog, "transfer": method, "host_keys": transfer.host_keys()}
+    facts = {
+        "catalog": catalog,
+        "transfer": method,
+        "host_keys": transfer.host_keys(),
+        "mark": known.mark or params.get("mark") or "",
+        "machine_id": node.machine_id(),
+    }
     return _result(changes, {**_shown(params, chosen, started), **facts})
 
 
@@ -259,9 +265,10 @@ def _package(name: str) -> str:
     return PACKAGES.get(name) or (f"python3-{library}" if " " in name else name)
 
 
-def _directories(root: str, catalog: str, changes: node.Changes) -> None:
-    """Make what is missing, and the node's file. What is about to be made is in it before: a run that is killed must
-    not leave what nobody knows of."""
+def _directories(root: str, catalog: str, mark: str, changes: node.Changes) -> Optional[node.NodeFile]:
+    """Make what is missing, and the node's file, which is returned; None in check mode. What is about to be made is in
+    it before: a run that is killed must not leave what nobody knows of. A mark that the host has stays: it is that of
+    another name, if the inventory has two for this host. No result reports it."""
     missing = []
     ours = node.read(root).directories if os.path.isdir(root) else ()
     for name in DIRECTORIES:
@@ -272,7 +279,7 @@ def _directories(root: str, catalog: str, changes: node.Changes) -> None:
         missing.append(path)
         changes.did(path, "absent", "present")
     if changes.check_mode:
-        return
+        return None
     refuse_exchangeable(root)
     if root in missing:
         if not os.path.isdir(os.path.dirname(root)):
@@ -282,11 +289,18 @@ def _directories(root: str, catalog: str, changes: node.Changes) -> None:
     def change(before: node.NodeFile) -> node.NodeFile:
         new = [path for path in missing if path not in before.directories]
         directories = tuple(sorted((*before.directories, *new), key=len))
-        return replace(before, catalog=before.catalog or catalog, directories=directories, given_back=False)
+        return replace(
+            before,
+            catalog=before.catalog or catalog,
+            directories=directories,
+            given_back=False,
+            mark=before.mark or mark,
+        )
 
-    node.update(root, change)
+    written = node.update(root, change)
     for path in missing:
         make_directory(path, 0o711)
+    return written
 
 
 def _is_unfinished(root: str) -> bool:

@@ -311,7 +311,8 @@ def test_variables_that_a_role_would_refuse_are_left_to_it(roles, role, given, w
 
 
 def test_facts_are_made_of_the_answers_as_the_role_does(roles):
-    node = {"memory": 4096, "cpu": 2, "overhead": {}, "transfer": "shared", "catalog": "c"}
+    node = {"memory": 4096, "cpu": 2, "overhead": {}, "transfer": "shared", "catalog": "c", "mark": "m"}
+    node["machine_id"] = "i"
     host = roles(nebula_reserved_memory=100).fact("node", "__nebula_host", {"__nebula_node": {"node": node}})
     # Before ansible-core 2.19 numbers become text here, as they do in the role.
     assert {key: str(host[key]) for key in ("name", "memory", "reserved_memory", "catalog")} == {

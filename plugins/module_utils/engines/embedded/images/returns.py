@@ -19,6 +19,12 @@ def coming_from(store: Store, host: str) -> list[str]:
     return [row["name"] for row in rows]
 
 
+def come_from_renamed(store: Store, old: str, new: str) -> None:
+    """Write that what is on its way from a host is on its way from the same host under another name."""
+    for before, after in zip(operations.returns_from(old), operations.returns_from(new)):
+        store.db.execute("UPDATE images SET operation = ? WHERE operation = ?", (after, before))
+
+
 def forget_host(store: Store, host: str) -> None:
     """Make the images ERROR whose files were to come from that host, and never will."""
     error = f"what its last machine wrote was on host {host}, which was forgotten: the file is as it was before"

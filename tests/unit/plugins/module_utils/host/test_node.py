@@ -143,6 +143,22 @@ def test_what_the_host_has() -> None:
     assert len(node.boot_id()) == 36
 
 
+@pytest.mark.parametrize("text", ["", "\n", "\udcff", None])
+def test_a_machine_without_an_id_has_none(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "machine-id"
+    if text is not None:
+        path.write_bytes(text.encode(errors="surrogateescape"))
+    assert node.machine_id(str(path)) == ""
+
+
+def test_a_machine_id_is_not_told_itself(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("0123456789abcdef0123456789abcdef\n")
+    second.write_text("1123456789abcdef0123456789abcdef\n")
+    found = node.machine_id(str(first))
+    assert len(found) == 32 and found not in first.read_text() and found != node.machine_id(str(second))
+
+
 def test_start_times_tell_processes_apart() -> None:
     own = node.start_time(os.getpid())
     assert own is not None

@@ -45,6 +45,18 @@ def test_begun_and_again(tmp_path: Path) -> None:
         assert again.payload["frontend"]["catalog"] == catalog
 
 
+def test_each_name_has_a_mark_of_its_own_that_stays(tmp_path: Path) -> None:
+    root, names = tmp_path / "nebula", ["node1", "node2"]
+    forecast = frontends.present(params(root, nodes=names), check_mode=True)
+    assert forecast.payload["frontend"]["marks"].keys() == {*names} and not root.exists()
+    marks = frontends.present(params(root, nodes=names), check_mode=False).payload["frontend"]["marks"]
+    assert len(set(marks.values())) == 2 and all(len(mark) == 32 for mark in marks.values())
+    for check_mode in (False, True):
+        again = frontends.present(params(root, nodes=[*names, "node3"]), check_mode)
+        assert not again.changed and marks.items() < again.payload["frontend"]["marks"].items()
+    assert frontends.present(params(root), check_mode=False).payload["frontend"]["marks"] == {}
+
+
 def test_removed_with_its_images_and_nothing_else(tmp_path: Path) -> None:
     root = tmp_path / "nebula"
     frontends.present(params(root), check_mode=False)

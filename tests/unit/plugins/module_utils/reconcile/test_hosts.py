@@ -174,4 +174,4 @@ def test_a_host_is_shown_with_plain_values(engine):
     assert shown["attributes"] == {"A": "b"}
     assert json.loads(json.dumps(shown)) == shown
     # All that an item may set can be seen.
-    assert set(hosts.KEYS) - {"catalog", "gone"} <= set(shown)
+    assert set(hosts.KEYS) - {"catalog", "gone", "mark", "machine_id", "renamed_from"} <= set(shown)

@@ -145,6 +145,21 @@ def test_made_ready_again_and_given_back(driver, root):
     assert not prepare.absent(params(root, catalog=CATALOG), check_mode=False).changed
 
 
+@as_root
+def test_a_host_keeps_the_first_mark_that_it_was_given(driver, root):
+    """Without a change: a site of an older version has marks from its next run on."""
+    forecast = prepare.present(params(root, catalog=CATALOG, mark="a" * 32), check_mode=True)
+    assert forecast.payload["node"]["mark"] == "a" * 32 and not root.exists()
+    prepare.present(params(root, catalog=CATALOG), check_mode=False)
+    assert node.read(str(root)).mark == ""
+    for mark, check_mode in (("a" * 32, True), ("a" * 32, False), ("b" * 32, False), ("", False)):
+        again = prepare.present(params(root, catalog=CATALOG, mark=mark or None), check_mode)
+        assert not again.changed and again.payload["node"]["mark"] == "a" * 32
+    assert stat.S_IMODE((root / node.NAME).stat().st_mode) == 0o600
+    prepare.absent(params(root, catalog=CATALOG), check_mode=False)
+    assert not root.exists()
+
+
 @pytest.mark.parametrize(
     ("wanted", "accelerator", "warns"), [("auto", "qemu", True), ("qemu", "qemu", False), ("auto", "kvm", False)]
 )

@@ -1,0 +1,148 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which host of the catalog a host of the inventory is, by the mark that it carries.
+
+A mark is a claim of whoever answers. It may have that one refused, and alters nothing of the host on record whose mark
+it is: only with the inventory's word (renamed_from) that host gets another name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Optional
+
+from ..dataclass import dataclass
+from ..engines.base import Engine
+from ..errors import Conflict, InUse, InvalidValue, NotFound
+from ..model.host import Host
+
+_MARK = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Known:
+    """was: a host of the catalog as it was found, under whatever name. host: the same as it is now."""
+
+    was: Optional[Host]
+    host: Optional[Host]
+
+
+class Identities:
+    """items: all that are asked about together. nodes: all names of the inventory. warnings: what was found on the
+    way; complete after clones()."""
+
+    def __init__(
+        self, engine: Engine, items: Iterable[Mapping[str, Any]] = (), nodes: Collection[str] = frozenset()
+    ) -> None:
+        self._engine = engine
+        self._nodes = frozenset(nodes)
+        self._shown = {str(item["name"]): item["mark"] for item in items if item.get("name") and item.get("mark")}
+        self._ids: dict[str, str] = {}
+        self._doubled: set[str] = set()
+        self.warnings: list[str] = []
+
+    def known(self, name: str, found: Optional[Host], item: Mapping[str, Any]) -> Known:
+        """Return the host of the catalog that the item is about, which has the item's name from now on. Conflict if it
+        is another's second name. found: the one that the catalog has under the item's name."""
+        mark, former = item.get("mark") or "", item.get("renamed_from") or ""
+        if not mark:
+            return Known(found, found)
+        if not _MARK.fullmatch(mark):
+            raise InvalidValue(
+                f"host {name}: mark", "it is none that a front-end gives", "See what wrote nebula.node on that host"
+            )
+        owner = self._engine.hosts.owner_of_mark(mark)
+        other = self._on_record(owner) if owner != name else None
+        if other is not None and owner == former:
+            return Known(other, self._renamed(name, found, other))
+        if other is not None or (owner != name and self._shown.get(owner) == mark):
+            self._refuse_second_name(name, found, owner)
+            return Known(found, found)
+        if found is None and former and self._on_record(former) is not None:
+            raise Conflict(
+                f"host {name}: renamed from {former}",
+                f"it does not carry the mark that host {former} has in the catalog: it was installed anew, was never "
+                "asked under that name, or is another host",
+                f"Without nebula_renamed_from it is a new host; {former} then goes by nebula.provision.forget_host. If "
+                f"it has no mark yet: run nebula.provision.site once under the name {former}",
+            )
+        return Known(found, found)
+
+    def keep(self, name: str, item: Mapping[str, Any]) -> None:
+        """Note what a host has told that was not refused, and is in the catalog by now."""
+        mark = item.get("mark") or ""
+        if mark and name not in self._doubled:
+            self._engine.hosts.keep_mark(name, mark)
+        if item.get("machine_id"):
+            self._ids[name] = str(item["machine_id"])
+
+    def clones(self) -> None:
+        """Warn of hosts with the machine id of others, and note the ids."""
+        if not self._ids:
+            return
+        known = self._engine.hosts.machine_ids()
+        for name, machine_id in self._ids.items():
+            if known.get(name) != machine_id:
+                self._engine.hosts.keep_machine_id(name, machine_id)
+        known.update(self._ids)
+        by_id: dict[str, list[str]] = {}
+        for name, machine_id in known.items():
+            if name not in self._doubled:
+                by_id.setdefault(machine_id, []).append(name)
+        for names in by_id.values():
+            if len(names) > 1 and not self._ids.keys().isdisjoint(names):
+                self.warnings.append(
+                    f"Hosts {' and '.join(sorted(names))} have the same machine id, and different marks: they were "
+                    "cloned from one installation. Give each clone an id of its own (rm /etc/machine-id; "
+                    "systemd-machine-id-setup; reboot). If both names are of one host, take one of both names out of "
+                    "the inventory"
+                )
+
+    def is_doubled(self, name: str) -> bool:
+        """Return whether the host is another one's second name, and is not refused for what it has."""
+        return name in self._doubled
+
+    def _on_record(self, name: str) -> Optional[Host]:
+        try:
+            host = self._engine.hosts.info(name) if name else None
+        except NotFound:
+            return None
+        # A name of digits may be another's id.
+        return host if host is not None and host.name == name else None
+
+    def _refuse_second_name(self, name: str, found: Optional[Host], owner: str) -> None:
+        what = f"it carries the mark of host {owner}: both names are of one host"
+        if found is not None and found.vms and not self._engine.hosts.has_shown_mark(name):
+            # Both were in the catalog before hosts had marks: what is there is not refused.
+            self._doubled.add(name)
+            self.warnings.append(
+                f"host {name}: {what}, and the catalog has machines under both. {name} is DISABLED, so that its "
+                f"memory and processors count once. End its machines, then take one of both names out of the inventory"
+            )
+            return
+        raise Conflict(
+            f"host {name}",
+            what,
+            f"If it was renamed, take {owner} out of the inventory and set nebula_renamed_from: {owner} for {name}. "
+            f"Else take one of both names out of the inventory; or, if {name} is a copy of that host's disk, remove "
+            "nebula.node there",
+        )
+
+    def _renamed(self, name: str, found: Optional[Host], other: Host) -> Host:
+        asked = f"host {name}: renamed from {other.name}"
+        if other.name in self._nodes:
+            raise Conflict(
+                asked, f"{other.name} is still in the inventory", f"Take {other.name} out of it, and run again"
+            )
+        if found is not None and found.vms and other.vms:
+            raise InUse(
+                asked,
+                f"the catalog has {found.vms} machines under the new name, and {other.vms} under the former",
+                f"End those of one of both. For those of {other.name}, ask under that name only",
+            )
+        if found is not None and found.vms:
+            self._engine.hosts.delete(other.name)
+            return found
+        return self._engine.hosts.rename(other.name, name)
