@@ -167,6 +167,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.host_identity import without_second_names
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import GATHERERS, consistency
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
     observed_of,
@@ -187,6 +188,7 @@ def run(params, check_mode):
             payload["consistency"] = consistency(engine, observed, params, warnings)
         if {*params["gather"]} - {"consistency"}:
             with engine.session():
+                observed, _second = without_second_names(engine, observed)
                 engine.vms.observe(observed)
                 payload.update(
                     {what: GATHERERS[what](engine, params) for what in params["gather"] if what in GATHERERS}

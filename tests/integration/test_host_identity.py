@@ -104,9 +104,12 @@ def a_second_name(site: Named, first: Node, wanted: list[dict[str, Any]]) -> Non
     assert running(first).keys() == {"one-0", "one-1"}
     assert [row[0] for row in site.catalog()["hosts"]] == ["node1", "node2"]
     code, output = site.run("playbooks/audit.yml")
-    assert code != 0 and "which the catalog has on host node1" in output, output
+    assert code != 0 and "host other: this host: it carries the mark of host node1" in output, output
     assert not {word for word in ("virsh", "rm -r", "destroy", "undefine") if word in output}, output
     assert running(first).keys() == {"one-0", "one-1"}
+    # A run of the machines alone does nothing by the second name.
+    output = site.done("site.yml", "--tags", "vm")
+    assert "Nothing was done under the name other" in " ".join(output.split()) and changed(output) == 0, output
     site.names = names
     assert changed(site.done("site.yml")) == 0
 
@@ -143,6 +146,8 @@ def a_liar(site: Named, first: Node, second: Node, mark: str) -> None:
     output = site.refused("node2")
     assert "host node2: it carries the mark of host node1" in output, output
     assert site.catalog() == before and running(first) == machines
+    code, output = site.run("playbooks/audit.yml")
+    assert code != 0 and "host node2: this host: it carries the mark of host node1" in output, output
     node_file(second, **own)
     second.path("/etc/machine-id").write_text(id_of_second)
     assert changed(site.done("site.yml")) == 0
@@ -157,6 +162,7 @@ def renamed(site: Named, first: Node, wanted: list[dict[str, Any]]) -> None:
     assert site.catalog() == before and running(first) == machines
 
     site.names["kvm1"] = (first, {"nebula_renamed_from": "node1"})
+    assert changed(site.done("site.yml", "--check")) == 1 and site.catalog() == before
     assert changed(site.done("site.yml")) == 1
     after = site.catalog()
     assert after["vms"] == [(0, "kvm1", 3), (1, "kvm1", 3)] and after["history"] == [("kvm1",)]

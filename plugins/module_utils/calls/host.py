@@ -46,6 +46,9 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 for item in result.items:
                     if item.before is None and item.after is not None:
                         item.after = {**item.after, "id": None}
+                    elif item.before and item.after and item.before["name"] != item.after["name"]:
+                        # Later tasks of the run take it as renamed.
+                        item.after = {**item.after, "renamed_from": item.before["name"]}
         views = [item.after for item in result.items if item.after is not None]
         freed = [address for item in result.items for address in (item.before or {}).get("freed", ())]
         result.payload = {"hosts": views, "freed": freed, "catalog": engine.catalog()}

@@ -51,6 +51,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         returns=arrivals.returns(root),
         room=arrivals.free(root),
         networks=_networks(catalog) if catalog else None,
+        mark=known.mark,
     )
 
 

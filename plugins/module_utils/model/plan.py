@@ -237,7 +237,7 @@ class Observed:
     it keeps. images: what it has of the front-end's images, by PlannedImage.local; returns: what is to come back of it,
     by name and bytes; room: MiB that may still be written below its nebula_root. These three are of nodes that don't
     see the front-end's datastores. networks: UUIDs of the catalog's networks whose bridge is here, None if that is not
-    known. compared: of machines that are to be adopted."""
+    known. compared: of machines that are to be adopted. mark: by which the catalog knows it, under whatever name."""
 
     host: str
     hypervisor: str = "kvm"
@@ -260,3 +260,4 @@ class Observed:
     room: int = 0
     networks: Optional[tuple[str, ...]] = None
     compared: tuple[Compared, ...] = ()
+    mark: str = ""

@@ -10,13 +10,14 @@ it is: only with the inventory's word (renamed_from) that host gets another name
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import Conflict, InUse, InvalidValue, NotFound
 from ..model.host import Host
+from ..model.plan import Observed
 
 _MARK = re.compile(r"[0-9a-f]{32}")
 
@@ -54,13 +55,13 @@ class Identities:
                 f"host {name}: mark", "it is none that a front-end gives", "See what wrote nebula.node on that host"
             )
         owner = self._engine.hosts.owner_of_mark(mark)
-        other = self._on_record(owner) if owner != name else None
+        other = _on_record(self._engine, owner) if owner != name else None
         if other is not None and owner == former:
             return Known(other, self._renamed(name, found, other))
         if other is not None or (owner != name and self._shown.get(owner) == mark):
             self._refuse_second_name(name, found, owner)
             return Known(found, found)
-        if found is None and former and self._on_record(former) is not None:
+        if found is None and former and _on_record(self._engine, former) is not None:
             raise Conflict(
                 f"host {name}: renamed from {former}",
                 f"it does not carry the mark that host {former} has in the catalog: it was installed anew, was never "
@@ -104,18 +105,9 @@ class Identities:
         """Return whether the host is another one's second name, and is not refused for what it has."""
         return name in self._doubled
 
-    def _on_record(self, name: str) -> Optional[Host]:
-        try:
-            host = self._engine.hosts.info(name) if name else None
-        except NotFound:
-            return None
-        # A name of digits may be another's id.
-        return host if host is not None and host.name == name else None
-
     def _refuse_second_name(self, name: str, found: Optional[Host], owner: str) -> None:
-        what = f"it carries the mark of host {owner}: both names are of one host"
-        if found is not None and found.vms and not self._engine.hosts.has_shown_mark(name):
-            # Both were in the catalog before hosts had marks: what is there is not refused.
+        what = _one_host(owner)
+        if _is_left(self._engine, name, found):
             self._doubled.add(name)
             self.warnings.append(
                 f"host {name}: {what}, and the catalog has machines under both. {name} is DISABLED, so that its "
@@ -146,3 +138,40 @@ class Identities:
             self._engine.hosts.delete(other.name)
             return found
         return self._engine.hosts.rename(other.name, name)
+
+
+def without_second_names(engine: Engine, observed: Sequence[Observed]) -> tuple[list[Observed], dict[str, str]]:
+    """Return what nodes told, where another's second name has not answered; and of these, by name, why. What
+    it told is of the machines that the catalog has under the other name."""
+    believed, why = [], {}
+    for node in observed:
+        owner = engine.hosts.owner_of_mark(node.mark) if node.mark else ""
+        if (
+            owner not in ("", node.host)
+            and _on_record(engine, owner) is not None
+            and not _is_left(engine, node.host, _on_record(engine, node.host))
+        ):
+            why[node.host] = _one_host(owner)
+            believed.append(Observed(node.host, node.hypervisor, reached=False, facts={"problem": why[node.host]}))
+        else:
+            believed.append(node)
+    return believed, why
+
+
+def _one_host(owner: str) -> str:
+    return f"it carries the mark of host {owner}: both names are of one host"
+
+
+def _is_left(engine: Engine, name: str, found: Optional[Host]) -> bool:
+    """Return whether what the catalog has under a second name is not refused: both names were in it before hosts had
+    marks."""
+    return found is not None and found.vms > 0 and not engine.hosts.has_shown_mark(name)
+
+
+def _on_record(engine: Engine, name: str) -> Optional[Host]:
+    try:
+        host = engine.hosts.info(name) if name else None
+    except NotFound:
+        return None
+    # A name of digits may be another's id.
+    return host if host is not None and host.name == name else None

@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 from ..engines.base import Engine
 from ..engines.ports import VmRecord
+from ..model.audit import Finding
 from ..model.ids import id_of
 from ..model.plan import Observed
 from ..model.states import HostState
@@ -19,6 +20,7 @@ from ..model.template import Template
 from ..storage import audit
 from .audit import by_severity, compare, doubts, finding_view
 from .datastores import datastore_view
+from .host_identity import without_second_names
 from .hosts import host_view
 from .images.decide import image_view
 from .networks import network_view
@@ -179,7 +181,14 @@ def consistency(
 ) -> list[dict[str, Any]]:
     """How catalog, image datastore and nodes differ. warnings: of what is not ours to mend."""
     ledger = engine.ledger()
-    found = compare(ledger, observed)
+    second: dict[str, str] = {}
+    if not ledger.damaged:
+        observed, second = without_second_names(engine, observed)
+    found = [finding for finding in compare(ledger, observed) if finding.host not in second]
+    found += [
+        Finding("host-unknown", name, "this host", why, "Take one of both names out of the inventory")
+        for name, why in second.items()
+    ]
     if warnings is not None:
         warnings += doubts(ledger, observed)
     if not ledger.damaged and "stores_images" in engine.capabilities:

@@ -6,7 +6,7 @@ nebula.node, and shows it from then on under whatever name it is asked."""
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ class HostMarks:
         """Give each name a mark that has none."""
         self.store.db.executemany(
             "INSERT OR IGNORE INTO host_marks (name, mark) VALUES (?, ?)",
-            [(name, secrets.token_hex(MARK_BYTES)) for name in names],
+            [(name, os.urandom(MARK_BYTES).hex()) for name in names],
         )
 
     def owner(self, mark: str) -> str:

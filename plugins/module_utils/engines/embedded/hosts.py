@@ -193,7 +193,10 @@ class Hosts(HostsPort):
                 )
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        if self.store.row("SELECT id FROM hosts WHERE name = ?", item["name"]) is None:
+        former = item.get("renamed_from") or ""
+        if former and self.store.row("SELECT id FROM hosts WHERE name = ?", former):
+            self.rename(former, item["name"])
+        elif self.store.row("SELECT id FROM hosts WHERE name = ?", item["name"]) is None:
             self.allocate(
                 Host(
                     id=None,

@@ -20,6 +20,7 @@ from ...model.instantiate.graphics import leaves_password
 from ...model.plain import from_plain, to_plain
 from ...model.plan import GivenUp, Observed, Plan, VmOutcome
 from ...sync import Item
+from ..host_identity import without_second_names
 from .adoptions import Adoptions
 from .decide import reconcile
 from .outcome import Difference, Outcome
@@ -73,9 +74,15 @@ def decide(
 ) -> Decided:
     """Called within a decision: what the nodes say is recorded, then the list is decided. formers: see reconcile()."""
     engine.hosts.check(observed)
+    observed, second = without_second_names(engine, observed)
+    if second:
+        # No plan reaches the machines of the other name by it.
+        named = hosts if hosts is not None else [host.name for host in engine.hosts.pool()]
+        hosts = [name for name in named if name not in second]
     moved = engine.vms.observe(observed)
     given_up = engine.vms.given_up()
     outcomes, warnings = reconcile(engine, items, hosts, adopting, formers)
+    warnings += [f"host {name}: {why}. Nothing was done under the name {name}" for name, why in second.items()]
     warnings += map(str, engine.networks.spread_out())
     warnings += warnings_of_given_up(given_up, end_given_up, hosts)
     plans = engine.vms.plans(hosts, end_given_up) if with_plans else None

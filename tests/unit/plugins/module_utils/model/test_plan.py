@@ -115,6 +115,7 @@ OBSERVED = Observed(
     room=100,
     networks=("u",),
     compared=(Compared(0, "u", 1, ("its memory is another",)),),
+    mark="m",
 )
 
 

@@ -6,6 +6,7 @@ alters nothing of another host."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,7 +14,12 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.calls import host as call
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return, read, write
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.host_identity import without_second_names
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import consistency
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import decide
 
 STRANGE = "f" * 32
 
@@ -227,3 +233,57 @@ def test_a_mark_of_a_host_that_is_gone_from_the_catalog_is_its_that_shows_it(sit
 def test_without_a_mark_all_is_as_before(site):
     assert site.told({"name": "kvm1", "memory": 4096}).changed
     assert not site.told({"name": "kvm1", "memory": 4096, "mark": "", "machine_id": ""}).changed
+
+
+def polled(host: str, mark: str, **more: Any) -> Observed:
+    return Observed(host, mark=mark, **more)
+
+
+def test_what_a_second_name_answers_is_no_answer(site):
+    """Wherever it is asked: by machines' runs alone, and by the audit."""
+    marks = site.marks("kvm1", "kvm2")
+    site.told(item("kvm1", marks["kvm1"]), item("kvm2", marks["kvm2"]))
+    answers = [polled("kvm1", marks["kvm1"]), polled("kvm2", marks["kvm1"]), polled("new", marks["kvm1"])]
+    believed, why = without_second_names(site.engine, answers)
+    assert [(node.host, node.reached) for node in believed] == [("kvm1", True), ("kvm2", False), ("new", False)]
+    assert why.keys() == {"kvm2", "new"} and believed[0] is answers[0]
+    assert all("it carries the mark of host kvm1" in each for each in why.values())
+    # Their own, none, one that nobody has, and what is no mark at all.
+    for mark in (marks["kvm2"], "", STRANGE, "../x"):
+        assert without_second_names(site.engine, [polled("kvm2", mark)]) == ([polled("kvm2", mark)], {})
+
+
+def test_the_audit_names_a_second_name_and_nothing_that_is_there(site):
+    marks = site.marks("kvm1")
+    site.told(item("kvm1", marks["kvm1"]))
+    domain = Domain("one-3", site.engine.catalog(), 3, "u3", "RUNNING", forget="virsh destroy one-3")
+    seen = Inventory(domains=(domain,))
+    found = consistency(site.engine, [polled("kvm2", marks["kvm1"], inventory=seen)], {"root": site.root})
+    second = [finding for finding in found if finding["host"] == "kvm2"]
+    assert [finding["kind"] for finding in second] == ["host-unknown"]
+    assert "both names are of one host" in second[0]["found"] and "virsh" not in str(found)
+
+
+def test_a_run_of_machines_plans_nothing_for_a_second_name(site):
+    """A name that leads to another host by now: what the catalog has under it is left as it is, and not made there."""
+    marks = site.marks("kvm1", "kvm2")
+    site.told(item("kvm1", marks["kvm1"]), item("kvm2", marks["kvm2"]))
+    site.machine(4, "kvm2")
+    site.db.execute("UPDATE vms SET settled = 0")
+    for hosts in (None, ["kvm1", "kvm2"]):
+        with site.engine.session():
+            answers = [polled("kvm1", marks["kvm1"]), polled("kvm2", marks["kvm1"])]
+            decided = decide(site.engine, [], answers, hosts, True, False)
+        assert decided.plans == {}
+        assert [each for each in decided.warnings if "Nothing was done under the name kvm2" in each]
+
+
+def test_in_check_mode_later_tasks_take_the_host_as_renamed(site):
+    marks = site.marks("old", "new")
+    site.told(item("old", marks["old"]))
+    forecast = site.told(item("new", marks["old"], renamed_from="old"), nodes=["new"], check_mode=True)
+    with closing(EmbeddedEngine(site.root, check_mode=True)) as engine, engine.session():
+        engine.declare({"hosts": forecast.payload["hosts"]})
+        assert [host.name for host in engine.hosts.pool()] == ["new"]
+        assert without_second_names(engine, [polled("new", marks["old"])])[1] == {}
+    assert site.names == ["old"]
