@@ -39,7 +39,11 @@ class Identities:
     ) -> None:
         self._engine = engine
         self._nodes = frozenset(nodes)
-        self._shown = {str(item["name"]): item["mark"] for item in items if item.get("name") and item.get("mark")}
+        self._showing: dict[str, list[str]] = {}
+        for item in items:
+            if item.get("name") and item.get("mark"):
+                self._showing.setdefault(str(item["mark"]), []).append(str(item["name"]))
+        self._owners: dict[str, str] = {}
         self._ids: dict[str, str] = {}
         self._doubled: set[str] = set()
         self.warnings: list[str] = []
@@ -54,11 +58,11 @@ class Identities:
             raise InvalidValue(
                 f"host {name}: mark", "it is none that a front-end gives", "See what wrote nebula.node on that host"
             )
-        owner = self._engine.hosts.owner_of_mark(mark)
+        owner = self._owner(mark)
         other = _on_record(self._engine, owner) if owner != name else None
         if other is not None and owner == former:
             return Known(other, self._renamed(name, found, other))
-        if other is not None or (owner != name and self._shown.get(owner) == mark):
+        if other is not None or (owner != name and owner in self._showing.get(mark, ())):
             self._refuse_second_name(name, found, owner)
             return Known(found, found)
         if found is None and former and _on_record(self._engine, former) is not None:
@@ -105,12 +109,24 @@ class Identities:
         """Return whether the host is another one's second name, and is not refused for what it has."""
         return name in self._doubled
 
+    def _owner(self, mark: str) -> str:
+        """Return the name that the mark is of. Where several show at once what was never shown before, a host has kept
+        that of whichever name it was asked by first: then it is of the name with the most machines."""
+        if mark not in self._owners:
+            owner, names = self._engine.hosts.owner_of_mark(mark), self._showing.get(mark, [])
+            if len(names) > 1 and owner in names and not self._engine.hosts.has_shown_mark(owner):
+                found = {name: _on_record(self._engine, name) for name in names}
+                had = {name: host.vms if host is not None else 0 for name, host in found.items()}
+                owner = max(names, key=lambda name: (had[name], name == owner))
+            self._owners[mark] = owner
+        return self._owners[mark]
+
     def _refuse_second_name(self, name: str, found: Optional[Host], owner: str) -> None:
         what = _one_host(owner)
         if _is_left(self._engine, name, found):
             self._doubled.add(name)
             self.warnings.append(
-                f"host {name}: {what}, and the catalog has machines under both. {name} is DISABLED, so that its "
+                f"host {name}: {what}, and the catalog has machines under {name}, too. {name} is DISABLED, so that its "
                 f"memory and processors count once. End its machines, then take one of both names out of the inventory"
             )
             return

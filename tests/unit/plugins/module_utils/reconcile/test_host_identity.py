@@ -210,6 +210,23 @@ def test_machines_under_both_names_are_not_refused_if_they_were_there_before_hos
     assert site.marks("kvm2")["kvm2"] == marks["kvm1"]
 
 
+@pytest.mark.parametrize("asked_first", ["kvm1", "kvm2"])
+@pytest.mark.parametrize("order", [("kvm1", "kvm2"), ("kvm2", "kvm1")])
+def test_at_an_update_the_name_with_the_machines_is_the_hosts(site, asked_first, order):
+    """Whichever name the host was asked by first, and so has the mark of."""
+    for name in ("kvm1", "kvm2"):
+        site.told({"name": name, "memory": 4096, "cpu": 4})
+    mark = site.marks("kvm1", "kvm2")[asked_first]
+    site.machine(3, "kvm1")
+    result = site.told(*(item(name, mark) for name in order))
+    refused(result, "kvm2")
+    assert site.marks("kvm1")["kvm1"] == mark and not result.warnings
+    assert site.engine.hosts.info("kvm1").state.name == "MONITORED"
+    again = site.told(*(item(name, mark) for name in order))
+    refused(again, "kvm2")
+    assert not again.changed
+
+
 def test_equal_machine_ids_with_different_marks_warn_with_both_names(site):
     marks = site.marks("kvm1", "kvm2", "kvm3")
     asked = [item(name, marks[name], machine_id="same") for name in ("kvm1", "kvm2")]
