@@ -470,13 +470,14 @@ IDLE = {"PHYDEV": "eth0", "MTU": "1400", "VLAN_ID": "7", "SECURITY_GROUPS": "web
 
 @pytest.fixture
 def old(tmp_path):
-    """A catalog of the version before, with these networks, their attributes, and leases of each kind."""
+    """A catalog of before leases had holders, with these networks, their attributes, and leases of each kind."""
 
     def make(*networks):
         with contextlib.closing(sqlite3.connect(tmp_path / "nebula.db", isolation_level=None)) as db:
-            for step in MIGRATIONS[:-1]:
+            before = next(number for number, step in enumerate(MIGRATIONS) if "leases ADD COLUMN holder" in step)
+            for step in MIGRATIONS[:before]:
                 db.executescript(step)
-            db.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+            db.execute(f"PRAGMA user_version = {before}")
             db.execute("INSERT INTO sequences VALUES ('networks', 9)")
             db.executemany(
                 "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime)"
