@@ -272,9 +272,9 @@ def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Findin
     elif directory.catalog and directory.catalog != ledger.catalog:
         found = f"it belongs to machine {directory.vm_id} of catalog {directory.catalog}"
         remedy = "It is left alone; use that catalog's front-end, or move it away"
-    elif marked is not None and directory.name != str(directory.vm_id):
+    elif marked is not None and marked.host != host and directory.name != str(directory.vm_id):
         found = f"its mark is of {_called(marked)}, which the catalog has on host {marked.host or '(none)'}"
-        remedy = _elsewhere(marked) if marked.host != host else f"Move it away, if nothing in it is needed. {RESTART}"
+        remedy = _elsewhere(marked)
     elif not directory.name.isdigit():
         found = "no machine's directory has such a name"
     elif int(directory.name) in ledger.ended:

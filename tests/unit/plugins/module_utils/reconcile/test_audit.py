@@ -179,9 +179,11 @@ def test_what_no_machine_has_is_still_removed_by_its_command() -> None:
     stray = Domain("one-9", CATALOG, 9, "u9", "RUNNING", forget="virsh destroy one-9")
     left = VmDirectory("/srv/datastores/0/9", "9", CATALOG, 9, "u9")
     own = VmDirectory("/srv/datastores/0/3", "3", CATALOG, 3, WHOLE, files=(VmFile("junk"), VmFile("vm.json")))
-    here = node(domains=(stray,), directories=(left, own))
+    copied = VmDirectory("/srv/datastores/0/77", "77", CATALOG, 3, WHOLE)
+    here = node(domains=(stray,), directories=(left, own, copied))
     remedies = [finding.remedy for finding in compare(two_names(), [here])]
-    for command in ("virsh destroy one-9", "rm -r /srv/datastores/0/9", "rm -r /srv/datastores/0/3/junk"):
+    ours = [f"rm -r /srv/datastores/0/{name}" for name in ("9", "77", "3/junk")]
+    for command in ("virsh destroy one-9", *ours):
         assert any(command in remedy for remedy in remedies)
 
 
