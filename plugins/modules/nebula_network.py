@@ -120,6 +120,19 @@ options:
         nor a router advertisement. The same is so if nothing is said as for O(filter_mac_spoofing).
     type: bool
     version_added: 0.2.0
+  ethertypes:
+    description:
+      - What machines send and get besides ARP, IPv4 and IPv6 in Ethernet II, where they are filtered. Everything else
+        is dropped, in both directions. It is filtered where O(filter_mac_spoofing), O(filter_ip_spoofing),
+        O(security_groups) or a FIREWALL in a context says so.
+      - Names, or numbers as V(0x88b5). V(llc) are IEEE 802.3 frames with LLC or SNAP, V(vlan) and V(qinq) those with a
+        VLAN tag. Others are V(mpls), V(pppoe), V(eapol), V(lldp), V(macsec), V(ptp), V(rarp), V(wol), V(aoe), V(fcoe),
+        V(batman), V(profinet) and V(ethercat).
+      - What such a frame carries is not looked at, also where it is IP. Its MAC address is held as that of others.
+      - It is an error with O(vn_mad=ovswitch), where nothing is filtered.
+    type: list
+    elements: str
+    version_added: 0.2.0
   network_address:
     description: The network's own IPv4 address. It may carry the prefix length, as in V(10.66.0.0/24).
     type: str

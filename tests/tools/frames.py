@@ -18,6 +18,7 @@ from typing import Optional, Union
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
 UDP, ICMP, ICMPV6 = 17, 1, 58
+_DESTINATION, _FRAGMENT = 60, 44
 _ALL = 3
 _VLAN = 0x8100
 # Where the kernel says which tag it took off a frame (linux/if_packet.h).
@@ -43,6 +44,51 @@ def checksum(data: bytes) -> int:
 
 def ethernet(source: str, destination: str, kind: int, payload: bytes) -> bytes:
     return (mac(destination) + mac(source) + struct.pack("!H", kind) + payload).ljust(60, b"\0")
+
+
+def llc(frame: bytes, snap: bool = True) -> bytes:
+    """The same as an IEEE 802.3 frame, with LLC and SNAP or with LLC's own number of IP."""
+    length = struct.unpack("!H", frame[16:18])[0] if frame[12:14] == b"\x08\x00" else 0
+    if frame[12:14] == b"\x86\xdd":
+        length = 40 + struct.unpack("!H", frame[18:20])[0]
+    payload = frame[14 : 14 + (length or 28)]
+    payload = (b"\xaa\xaa\x03\0\0\0" + frame[12:14] if snap else b"\x06\x06\x03") + payload
+    return (frame[:12] + struct.pack("!H", len(payload)) + payload).ljust(60, b"\0")
+
+
+def behind(frame: bytes, *headers: tuple[int, bytes]) -> bytes:
+    """The frame with further headers before its own, each of an Ethernet type and what follows it."""
+    inner = frame[12:]
+    for kind, header in reversed(headers):
+        inner = struct.pack("!H", kind) + header + inner
+    return frame[:12] + inner
+
+
+def mpls(frame: bytes, kind: int = 0x8847) -> bytes:
+    """The packet below a label of MPLS."""
+    return frame[:12] + struct.pack("!HI", kind, 16 << 12 | 1 << 8 | 64) + frame[14:]
+
+
+def ip6_parts(frame: bytes, *cuts: int, first: bytes = b"", number: int = 7) -> list[bytes]:
+    """The IPv6 packet of a frame in parts, cut at these multiples of 8. first: further headers within the first part,
+    of which the last says what follows; each as the kind of the next header is in its first byte."""
+    length = struct.unpack("!H", frame[18:20])[0]
+    kind, payload = frame[20], frame[54 : 54 + length]
+    whole = first + payload
+    kind = _DESTINATION if first else kind
+    ends = (*cuts, len(whole))
+    found = []
+    for start, end in zip((0, *cuts), ends):
+        more = int(end != len(whole))
+        part = struct.pack("!BBHI", kind, 0, start | more, number) + whole[start:end]
+        head = frame[14:18] + struct.pack("!HB", len(part), _FRAGMENT) + frame[21:54]
+        found.append((frame[:14] + head + part).ljust(60, b"\0"))
+    return found
+
+
+def destination_options(following: int, length: int = 8) -> bytes:
+    """A header of IPv6 that says nothing."""
+    return bytes((following, length // 8 - 1, 1, length - 4)) + bytes(length - 4)
 
 
 def tagged(frame: bytes, vlan: int) -> bytes:
@@ -186,7 +232,7 @@ def _with_tag(frame: bytes, about: list[tuple[int, int, bytes]]) -> bytes:
     """The frame as it was on the wire."""
     for level, kind, data in about:
         if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
-            status, tag = struct.unpack("=I12xH", data[:18])
+            status, tag, ethertype = struct.unpack("=I12xHH", data[:20])
             if status & _HAS_TAG:
-                return tagged(frame, tag)
+                return behind(frame, (ethertype, struct.pack("!H", tag)))
     return frame

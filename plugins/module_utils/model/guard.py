@@ -15,6 +15,7 @@ from typing import Optional
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue
+from . import ethertypes
 from .logical_network import ALL, DIRECTIONS
 from .plain import from_plain, to_plain
 
@@ -40,7 +41,8 @@ class Guard:
     """A NIC. port: its interface on the node. addresses: its leases, IPv4 and IPv6. filter_mac, filter_ip: what the
     machine sends has its MAC address and these addresses, and no others; filter_ip goes with filter_mac. rules: what
     may pass besides answers; None for everything. firewall: what of that may come in; None for all of it. on_ovn: it is
-    on OVN's integration bridge, and OVN does all of that; the node does what OVN can't."""
+    on OVN's integration bridge, and OVN does all of that; the node does what OVN can't. ethertypes: what passes besides
+    ARP and IP, as model/ethertypes.py has it."""
 
     vm_id: int
     nic_id: int
@@ -52,6 +54,7 @@ class Guard:
     rules: Optional[tuple[GuardRule, ...]] = None
     firewall: Optional[tuple[GuardRule, ...]] = None
     on_ovn: bool = False
+    ethertypes: tuple[int, ...] = ()
 
     @property
     def filters(self) -> bool:
@@ -92,6 +95,8 @@ def check(guard: Guard) -> None:
     check_port(guard.port, asked)
     if not _MAC.match(guard.mac):
         raise InvalidValue(f"{asked}: MAC = {guard.mac}", "not a MAC address", "Write it as 02:00:0a:00:00:01")
+    for number in guard.ethertypes:
+        ethertypes.check(number, asked)
     rules = (*(guard.rules or ()), *(guard.firewall or ()))
     texts = [*guard.addresses, *(text for rule in rules for text in rule.addresses)]
     for text in texts:

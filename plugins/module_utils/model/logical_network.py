@@ -64,7 +64,8 @@ class LogicalPort:
     """A NIC. uuid: the interface id that its interface has on the node. filter_mac, filter_ip: what the machine sends
     has these addresses and no others; filter_ip goes with filter_mac, and neither answers of DHCP servers nor
     advertisements of routers pass it. hostname: by which its addresses are found in the network's DNS. further:
-    addresses of its aliases, which neither DHCP nor DNS tells."""
+    addresses of its aliases, which neither DHCP nor DNS tells. ethertypes: what passes besides ARP and IP, as
+    model/ethertypes.py has it."""
 
     uuid: str
     network: str
@@ -79,11 +80,18 @@ class LogicalPort:
     dhcp: bool = True
     security_groups: tuple[str, ...] = ()
     bandwidth: Bandwidth = Bandwidth()
+    ethertypes: tuple[int, ...] = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """All of them, its own before those of its aliases."""
         return (*self.addresses4, *self.addresses6, *self.further)
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Those to which filter_ip holds it; none for any. One without addresses of its own has others than its
+        aliases, of which the catalog knows nothing."""
+        return self.addresses if self.addresses4 or self.addresses6 else ()
 
 
 @dataclass(frozen=True)

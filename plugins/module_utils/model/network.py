@@ -10,6 +10,7 @@ from dataclasses import field
 from typing import Any, Optional
 
 from ..dataclass import dataclass
+from . import ethertypes
 from .network_drivers import DEFAULT, ON_LINUX_BRIDGE
 from .node_access import ATTRIBUTE as NODE_ACCESS
 from .states import NetworkState
@@ -27,7 +28,10 @@ FILTERS_ON_NODE = "FILTERS_ON_NODE"
 # YES where PHYDEV may be the interface with a node's own addresses: they move to the bridge with it.
 PHYDEV_FORCED = "PHYDEV_FORCED"
 # What is said to nodes and the scheduler alone: no machine's context is made of it.
-NOT_FOR_MACHINES = (NODE_ACCESS, ONE_NODE, RESERVED, PHYDEV_UNUSED, PHYDEV_FORCED, FILTERS_ON_NODE)
+NOT_FOR_MACHINES = (
+    NODE_ACCESS, ONE_NODE, RESERVED, PHYDEV_UNUSED, PHYDEV_FORCED, FILTERS_ON_NODE, ethertypes.ATTRIBUTE,
+    ethertypes.UNTOLD,
+)  # fmt: skip
 # The number of a range that has none yet: it gets one from the engine.
 NEW_AR = -1
 

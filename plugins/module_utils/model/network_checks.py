@@ -12,8 +12,8 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, 
 from typing import Callable
 
 from ..errors import InvalidValue
+from . import ethertypes, uplink
 from . import node_access as access
-from . import uplink
 from .addresses import (
     LINK_LOCAL,
     TYPES,
@@ -193,7 +193,7 @@ def _read_bandwidth(text: str, asked: str) -> str:
 
 
 # Attributes of several values, with blanks between.
-_LISTS = ("DNS", RESERVED)
+_LISTS = ("DNS", RESERVED, ethertypes.ATTRIBUTE)
 _READERS: dict[str, Callable[[str, str], str]] = {
     "NETWORK_ADDRESS": _read_ip,
     "GATEWAY": _read_ip,
@@ -207,6 +207,7 @@ _READERS: dict[str, Callable[[str, str], str]] = {
     access.ATTRIBUTE: _read_access,
     **dict.fromkeys((ONE_NODE, PHYDEV_FORCED), _read_flag),
     RESERVED: _read_span,
+    ethertypes.ATTRIBUTE: ethertypes.normalised,
     **dict.fromkeys(BANDWIDTH, _read_bandwidth),
 }
 

@@ -5,7 +5,9 @@
 
 OVN lets such advertisements pass above all rules of a switch that has any (ovn-northd(8), ls_in_acl: nd_ra at priority
 65532). So nftables drops them where they come in, before Open vSwitch has them: by one chain of family netdev for each
-interface. The userspace datapath reads what comes before nftables does, and nothing is dropped there.
+interface. It lets through what it can read: an advertisement in parts, or in a frame of IEEE 802.3 (SNAP), which Open
+vSwitch reads as if it were none, is dropped with all that is not ARP or IP. The userspace datapath reads what comes
+before nftables does, and nothing is dropped there.
 
 With kernels before 6.16 such a chain is gone with its interface, and can't be made before there is one. So each
 interface has a file with the commands that make its chain, and a rule of udev carries them out whenever an interface of
@@ -18,7 +20,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import CommandFailed, ForeignObject, MissingDependency
@@ -26,7 +28,7 @@ from ..host.command import run
 from ..host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_all, write_atomically
 from ..model.guard import Guard
 from . import nat
-from .guards import INTERFACES, names_of
+from .guards import INTERFACES, named_types, names_of
 from .links import Mark
 
 FAMILY = "netdev"
@@ -42,32 +44,62 @@ ACTION=="add|move", SUBSYSTEM=="net", TEST=="{place}/$name", RUN+="{nft} -f {pla
 """
 # What udev reads otherwise than it is written.
 _SPECIAL = re.compile(r"""[\s"'\\$%*?\[\]|{}]""")
-_CHAIN = re.compile(r'^\tchain (\S+) \{\n\t\ttype filter hook ingress device "([^"]+)"([^}]*)\}', re.MULTILINE)
+_CHAIN = re.compile(
+    r'^\tchain (\S+) \{\n\t\ttype filter hook ingress device "([^"]+)"(.*?)^\t\}', re.MULTILINE | re.DOTALL
+)
 # Of a run that was killed while it wrote.
 _UNFINISHED = re.compile(r"\..*\.tmp\Z")
 _DROPS = "icmpv6 type nd-router-advert drop"
+# Neighbour discovery does not come in parts (RFC 6980), and the first part of anything else has its type. What is left
+# are headers that can't be followed to their end.
+_LETS = (
+    _DROPS,
+    "meta l4proto != ipv6-icmp accept",
+    "ether type != ip6 accept",
+    "frag frag-off != 0 accept",
+    "icmpv6 type != 133-137 accept",
+    "exthdr frag missing icmpv6 type 133-137 accept",
+)
+_MARKED = re.compile(r' comment "([0-9a-f]{12}/[0-9]+)"')
 
 
 def expected(guards: Iterable[Guard], catalog: str) -> dict[str, str]:
     """Interface → the commands that make its chain."""
     return {
-        name: _commands(catalog, name, f"nic_{guard.vm_id}_{guard.nic_id}" + ("_emu" if name != guard.port else ""))
+        name: _commands(
+            catalog,
+            name,
+            f"nic_{guard.vm_id}_{guard.nic_id}" + ("_emu" if name != guard.port else ""),
+            guard.ethertypes,
+        )
         for guard in guards
         if guard.silent
         for name in names_of(guard.port)
     }
 
 
-def _commands(catalog: str, interface: str, chain: str) -> str:
+def _commands(catalog: str, interface: str, chain: str, named: Sequence[int]) -> str:
     where = f"{FAMILY} {nat.table_name(catalog)}"
     hook = f'type filter hook ingress device "{interface}" priority filter; policy accept;'
+    rules = [*named_types(named), "ether type != { arp, ip, ip6 } drop", *_LETS]
+    mark = f"{hashlib.sha256(repr(rules).encode()).hexdigest()[:12]}/{len(rules) + 1}"
     lines = (
         f"add table {where}",
         f"add chain {where} {chain} {{ {hook} }}",
         f"flush chain {where} {chain}",
-        f"add rule {where} {chain} {_DROPS}",
+        *(f"add rule {where} {chain} {rule}" for rule in (*rules, f'drop comment "{mark}"')),
     )
     return "".join(f"{line}\n" for line in lines)
+
+
+def _is_whole(rules: str, wanted: str) -> bool:
+    """Whether a chain is as the commands make it. rules: as nft lists the chain, after its hook."""
+    mark = _MARKED.search(wanted)
+    if mark is None:
+        # Of an earlier version, for a machine that the catalog does not know.
+        return _DROPS in rules
+    number = len(re.findall(r"^\t\t\S", rules, re.MULTILINE))
+    return f'"{mark.group(1)}"' in rules and number == int(mark.group(1).rpartition("/")[2])
 
 
 def digests(files: Mapping[str, str]) -> dict[str, str]:
@@ -156,7 +188,7 @@ class Announcers:
         for chain, device, rules in _CHAIN.findall(listed):
             if f" {chain} " not in wanted.get(device, ""):
                 lines += [f"{verb} chain {where} {chain}\n" for verb in ("flush", "delete")]
-            elif _DROPS in rules:
+            elif _is_whole(rules, wanted[device]):
                 whole.add(device)
         lacking = (name for name in wanted if name not in whole and (INTERFACES / name).exists())
         return "".join([*lines, *(wanted[name] for name in lacking)])

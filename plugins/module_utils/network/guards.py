@@ -4,6 +4,10 @@
 """What passes between machines and the bridges that they are attached to, by nftables: one table of family bridge of
 ours per catalog, and no rule anywhere else.
 
+The rules say what passes, and all else is dropped: ARP, IPv4 and IPv6 in Ethernet II as leases and security groups have
+it, both ways, and the Ethernet types that a network names besides. A frame that no rule can read, such as one with a
+VLAN tag or with LLC, would carry anything past all of them.
+
 A NIC is known by the name of its interface on the node, which its definition gives it, so that its rules are there
 before it is. All that it sends passes the hook prerouting with that name, and all that it gets the hook postrouting,
 also what the node itself sends or gets by the bridge.
@@ -31,6 +35,7 @@ from pathlib import Path
 from ..dataclass import dataclass
 from ..errors import ForeignObject, MissingDependency
 from ..host.command import MIB, run
+from ..model import ethertypes
 from ..model.guard import Guard, GuardRule, family_of
 from ..model.logical_network import ALL, ICMP, ICMPV6, INBOUND, IPSEC, TCP, UDP
 from . import nat
@@ -42,8 +47,16 @@ LONGEST_LIST = 64 * MIB
 INTERFACES = Path("/sys/class/net")
 _MARK = "nebula"
 _HOOKS = {"out": ("prerouting", "iifname"), "in": ("postrouting", "oifname")}
-# A VLAN tag would hide the addresses from all that follows.
-_TAGGED = "ether type { 8021q, 8021ad, 0x9100 }"
+# Ethernet, IPv4, and the lengths of their addresses: of no other ARP do the rules say whom it is about.
+_ARP = "0x000108000604"
+_ARP_REVERSE = "0001080006040003"
+# Neighbour discovery, from what asks for routers to redirections.
+_DISCOVERY = "133-137"
+# As many bytes of it, with no option or with one: its sender's own MAC address, or a number used once (RFC 7527).
+_PLAIN = {"nd-router-solicit": 8, "nd-neighbor-solicit": 24, "nd-neighbor-advert": 24}
+_OPTION = 8
+# Chains of earlier forms that all NICs shared.
+_FORMER = ("tagged",)
 # Xen has a second interface of the same NIC for what QEMU emulates.
 _EMULATED = "-emu"
 _LONGEST = 15
@@ -75,8 +88,9 @@ _PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "ipv6-icmp", IPSEC: 
 _OF_FAMILY = {ICMP: 4, ICMPV6: 6}
 # Those of one NIC. Tables of an earlier form have the last three.
 _CHAINS = ("out", "in", "pass_out", "pass_in", "firewall")
-# A chain of what security groups let through, or a firewall in a context: its name follows from its rules.
-_LETTING = re.compile(r"(?:passing_out|passing_in|firewall)_[0-9a-f]{12}\Z")
+# A chain of what security groups let through, a firewall in a context, or a network's Ethernet types: its name follows
+# from its rules.
+_LETTING = re.compile(r"(?:ethernet|passing_out|passing_in|firewall)_[0-9a-f]{12}\Z")
 # Up to here addresses are compared one by one, which is quicker to load and to read than a set.
 _FEW = 4
 _COMMENT = re.compile(r' comment "([^"]*)"\Z')
@@ -160,6 +174,9 @@ def _rendered(guard: Guard) -> _Chains:
     letting: dict[str, Sequence[str]] = {}
     through: dict[str, Collection[str]] = {}
     chains: dict[str, Sequence[str]] = {}
+    ethernet, lines = _ethernet(guard.ethertypes)
+    if guard.ethertypes:
+        letting[ethernet] = lines
     for way in _HOOKS:
         parts: dict[str, Sequence[str]] = {}
         through[way] = set()
@@ -174,7 +191,7 @@ def _rendered(guard: Guard) -> _Chains:
             through[way] = {_through(comment, firewall) for comment in _comments(lines)}
             sets.update(_sets(guard, way))
         letting.update(parts)
-        chains[_name(guard, way)] = [*_rules(guard, way, parts)]
+        chains[_name(guard, way)] = [*_rules(guard, way, ethernet, parts)]
     return _Chains(sets, chains, letting, through)
 
 
@@ -191,7 +208,14 @@ def _sets(guard: Guard, way: str) -> Iterable[tuple[str, str]]:
             yield _name(guard, f"{kind}{family}_{way}"), f"{address} . {address} . inet_proto{tail}"
 
 
-def _rules(guard: Guard, way: str, letting: Iterable[str]) -> Iterable[str]:
+def _rules(guard: Guard, way: str, ethernet: str, letting: Iterable[str]) -> Iterable[str]:
+    if way == "out" and guard.filter_mac:
+        yield f"ether saddr != {guard.mac} drop"
+    if way == "out":
+        # What QEMU sends on behalf of a machine that came from another host: by it switches learn where it is.
+        mac = guard.mac.replace(":", "")
+        yield f"ether type 0x8035 @nh,0,112 0x{_ARP_REVERSE}{mac} @nh,112,112 0x00000000{mac}00000000 accept"
+    yield f"jump {ethernet}"
     if way == "out":
         yield from _against_spoofing(guard)
     if guard.passing is None:
@@ -223,11 +247,28 @@ def _through(comment: str, firewall: str) -> str:
     return f"{comment} {firewall}" if firewall else comment
 
 
+@functools.lru_cache(maxsize=256)
+def _ethernet(named: Sequence[int]) -> tuple[str, Sequence[str]]:
+    """A chain, by its name and its rules, out of which there comes what is ARP or IP in Ethernet II. named: what passes
+    besides."""
+    if not named:
+        return "ethernet", ()
+    lines = [*named_types(named), "goto ethernet"]
+    return f"ethernet_{_hash(repr(lines))}", tuple(lines)
+
+
+def named_types(named: Sequence[int]) -> Iterable[str]:
+    """Rules that let frames of these Ethernet types pass, whatever is in them."""
+    types = [f"0x{each:04x}" for each in named if each != ethertypes.LLC]
+    if types:
+        yield f"ether type {_any(types)} accept"
+    if ethertypes.LLC in named:
+        yield f"ether type < 0x{ethertypes.LEAST:04x} accept"
+
+
 def _against_spoofing(guard: Guard) -> Iterable[str]:
     if guard.filter_mac:
-        yield f"ether saddr != {guard.mac} drop"
         yield f"arp saddr ether != {guard.mac} drop"
-        yield "jump tagged"
     if not guard.filter_ip:
         return
     yield "jump servers"
@@ -235,9 +276,11 @@ def _against_spoofing(guard: Guard) -> Iterable[str]:
     six = [text for text in guard.addresses if family_of(text) == 6]
     if not four and not six:
         # A network without addresses of the catalog's has none that could be somebody else's.
+        yield from _own_mac(guard.mac)
         return
-    # 0.0.0.0 asks whether an address is free, and for one.
+    # 0.0.0.0 asks whether an address is free.
     yield f"{_none('arp saddr ip', [*four, '0.0.0.0'])} drop"
+    yield f"arp saddr ip 0.0.0.0 {_none('arp daddr ip', four)}".rstrip() + " drop"
     yield "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept"
     yield f"{_none('ip saddr', four)} drop" if four else "ether type ip drop"
     if not six:
@@ -248,11 +291,23 @@ def _against_spoofing(guard: Guard) -> Iterable[str]:
     yield f"{_none('ip6 saddr', [*own, '::'])} drop"
     yield "ip6 saddr :: jump unspecified"
     numbers = [f"0x{int(IPv6Address(text)):032x}" for text in own]
-    # Of an advertisement: the address that it is about, and the MAC address in its first option; of what asks, its own.
-    yield f"icmpv6 type nd-neighbor-advert {_none('@th,64,128', numbers)} drop"
-    mac = guard.mac.replace(":", "")
-    yield f"icmpv6 type nd-neighbor-advert @th,192,16 0x0201 @th,208,48 != 0x{mac} drop"
-    yield f"icmpv6 type nd-neighbor-solicit @th,192,16 0x0101 @th,208,48 != 0x{mac} drop"
+    about = _none("@th,64,128", numbers)
+    yield f"ip6 saddr :: icmpv6 type nd-neighbor-solicit {about} drop"
+    yield f"icmpv6 type nd-neighbor-advert {about} drop"
+    yield from _own_mac(guard.mac)
+
+
+def _own_mac(mac: str) -> Iterable[str]:
+    """The MAC address in neighbour discovery, of which chain discovery lets one option pass at most."""
+    number = mac.replace(":", "")
+    for kind, option, others in (
+        ("nd-neighbor-advert", "0201", ""),
+        ("nd-neighbor-solicit", "0101", "@th,192,16 != 0x0e01 "),
+        ("nd-router-solicit", "0101", ""),
+    ):
+        length = _PLAIN[kind]
+        place = f"@th,{length * 8},64"
+        yield f"icmpv6 type {kind} ip6 length != {length} {others}{place} != 0x{option}{number} drop"
 
 
 def _answers(guard: Guard, way: str, family: int) -> Iterable[str]:
@@ -306,26 +361,45 @@ def _matches(rule: GuardRule, way: str) -> Iterable[str]:
 @functools.lru_cache(maxsize=1)
 def _alike() -> Mapping[str, Sequence[str]]:
     """The chains that all NICs share, by their names."""
+    shapes = (f"{kind} . {length + more}" for kind, length in _PLAIN.items() for more in (0, _OPTION))
+    later = f"{_later(6)} return"
     chains: dict[str, Sequence[str]] = {
-        "tagged": [f"{_TAGGED} drop"],
+        # Whatever is not named here passes in neither direction: no other rule could tell whose it is.
+        "ethernet": ["ether type vmap { ip : return, arp : goto arp4, ip6 : goto six }", "drop"],
+        "arp4": [f"@nh,0,48 != {_ARP} drop"],
+        # One whose headers can't be followed to their end has no protocol. Later parts are nothing without the first.
+        "six": ["meta l4proto ipv6-icmp goto icmp6", "meta l4proto != ipv6-icmp return", later, "drop"],
+        # Neighbour discovery does not come in parts (RFC 6980), and the first part of anything else has its type.
+        "icmp6": [
+            later,
+            f"icmpv6 type != {_DISCOVERY} return",
+            f"exthdr frag missing icmpv6 type {_DISCOVERY} return",
+            "drop",
+        ],
         # Who answers like a DHCP server or a router.
         "servers": [
             "udp sport 67 udp dport 68 drop",
-            "udp sport 547 udp dport 546 drop",
-            "icmpv6 type { nd-router-advert, nd-redirect } drop",
             "icmp type redirect drop",
+            "ether type ip6 meta l4proto udp goto servers6",
+            "ether type ip6 meta l4proto ipv6-icmp goto discovery",
+        ],
+        "servers6": [later, "udp sport != 547 return", "udp dport != 546 return", "drop"],
+        "discovery": [
+            later,
+            f"icmpv6 type != {_DISCOVERY} return",
+            f"ip6 nexthdr ipv6-icmp icmpv6 type . ip6 length {{ {', '.join(shapes)} }} return",
+            "drop",
         ],
         # What has no address yet.
         "unspecified": [
-            "icmpv6 type != { nd-neighbor-solicit, nd-router-solicit, 143, 131 } drop",
-            "meta l4proto != ipv6-icmp drop",
+            "exthdr frag missing icmpv6 type { nd-neighbor-solicit, nd-router-solicit, 143, 131 } return",
+            "drop",
         ],
     }
     for way in _HOOKS:
-        # What passes whatever a security group says. ARP, and what is no IP at all, is among it.
+        # What passes whatever a security group says. ARP is among it.
         chains[f"always_{way}"] = [
-            f"{_TAGGED} drop",
-            "ether type != { ip, ip6 } accept",
+            "ether type arp accept",
             f"{_NEIGHBOURS[way]} accept",
             *(f"{each} accept" for each in _DHCP[way]),
             *(f"{each} accept" for each in _ERRORS.values()),
@@ -552,6 +626,8 @@ def names_of(port: str) -> list[str]:
 
 
 def _shared(where: str) -> Iterable[str]:
+    # Some lead to others.
+    yield from (f"add chain {where} {name}" for name in _alike())
     for way in _HOOKS:
         for family in (4, 6):
             kind = f"typeof {_fragment(family)}; {_GROWS}; timeout {_FRAGMENTS};"
@@ -597,7 +673,7 @@ def _removing(
         others = (name for name in sorted(names) if name not in staying)
         return [name for name in others if _LETTING.match(name) or owned.get(name, "") not in {"", *owners}]
 
-    chains = left(table.chains)
+    chains = [*left(table.chains), *(name for name in _FORMER if name in table.chains and not kept)]
     yield from (f"flush chain {where} {name}" for name in chains)
     yield from (f"delete chain {where} {name}" for name in chains)
     yield from (f"delete set {where} {name}" for name in left(table.sets))

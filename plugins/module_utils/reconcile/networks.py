@@ -15,7 +15,7 @@ from typing import Any, Callable, TypeVar
 from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
-from ..model import addresses, inner_mtu, network_checks, trunks, uplink
+from ..model import addresses, ethertypes, inner_mtu, network_checks, trunks, uplink
 from ..model.ids import id_of
 from ..model.names import check_name, nearest
 from ..model.network import (
@@ -56,7 +56,8 @@ OF_OVN = {**OF_FILTERS, "DHCP": "NO", "PHYSICAL_NETWORK": ""}
 # The same of Open vSwitch.
 OF_SWITCHES = {trunks.ATTRIBUTE: ""}
 KNOWN = (
-    *ATTRIBUTES.values(), *OF_OVN, *OF_SWITCHES, PHYDEV_UNUSED, FILTERS_ON_NODE, "DESCRIPTION", "LABELS", "METHOD",
+    *ATTRIBUTES.values(), *OF_OVN, *OF_SWITCHES, PHYDEV_UNUSED, FILTERS_ON_NODE, ethertypes.UNTOLD, "DESCRIPTION",
+    "LABELS", "METHOD",
     "IP6_METHOD", "IP6_METRIC", "ROUTES", "AUTOMATIC_VLAN_ID", "EXTERNAL", "VROUTER_IP", "VROUTER_IP6",
     "VROUTER_MANAGEMENT", *network_checks.BANDWIDTH,
 )  # fmt: skip
@@ -281,6 +282,9 @@ def _present(
     attributes = _attributes(_with_group_ids(engine, item), warnings)
     driver = wanted.get("vn_mad") or (current.vn_mad if current else DEFAULT)
     attributes = _acted_on(name, driver, _filtered(driver, attributes, current), current)
+    if current is not None and current.attributes.get(ethertypes.UNTOLD):
+        attributes[ethertypes.UNTOLD] = ""
+        warnings.extend(_no_longer_passing(dataclasses.replace(current, vn_mad=driver), attributes))
     if item.get("phydev") is not None:
         # The option says by itself what earlier versions did not act on.
         attributes.setdefault(PHYDEV_UNUSED, "")
@@ -300,6 +304,28 @@ def _present(
         network = _update(engine, current, wanted, attributes, ranges)
     warnings.extend(_doubts(network))
     return network
+
+
+def _no_longer_passing(network: Network, attributes: Mapping[str, str]) -> list[str]:
+    """What is said once of a network that was filtered before all Ethernet types that it does not name were dropped.
+    attributes: what its item sets."""
+    values = {**network.attributes, **attributes}
+    if values.get(ethertypes.ATTRIBUTE) or network.vn_mad not in (*ON_LINUX_BRIDGE, OVN):
+        return []
+    # OVN filters unless it is told not to.
+    unsaid = "YES" if network.vn_mad == OVN else "NO"
+    held = any((values.get(name) or unsaid) != "NO" for name in FILTERS)
+    if not held and values.get(SECURITY_GROUPS, str(DEFAULT_ID)) == str(DEFAULT_ID):
+        return []
+    bridged = network.vn_mad != OVN
+    return [
+        f"network {network.name}: from now on its machines send and get ARP, IPv4 and IPv6 alone. Other frames, which "
+        "earlier versions let pass, no longer do: PPPoE, EAPOL, LLDP, MPLS, MACsec"
+        + (", VLAN tags, and IEEE 802.3 frames with LLC or SNAP" if bridged else "")
+        + ". To keep some of them, name these: ethertypes: [pppoe, eapol, lldp, mpls, macsec"
+        + (", vlan, qinq, llc]" if bridged else "]")
+        + ". This is said once"
+    ]
 
 
 def _fitting_mtu(attributes: Mapping[str, str], current: Network | None, left: Mapping[str, int]) -> dict[str, str]:
@@ -357,6 +383,8 @@ def _acted_on(name: str, driver: str, attributes: Mapping[str, str], current: Ne
                 f"its driver is {driver}, and nothing would act on it",
                 "Use vn_mad: ovswitch, whose ports carry several VLANs, or leave it out"
                 if attribute in OF_SWITCHES
+                else "Leave it out: nothing is filtered there, and all of them pass"
+                if attribute == ethertypes.ATTRIBUTE
                 else "Use vn_mad: ovn, or leave it out",
             )
         found[attribute] = kept
@@ -365,7 +393,10 @@ def _acted_on(name: str, driver: str, attributes: Mapping[str, str], current: Ne
 
 def _unused(driver: str) -> dict[str, str]:
     """The attributes that the driver does not act on and another does, with the values that ask for nothing."""
-    return {**(OF_OVN if driver != OVN else {}), **(OF_SWITCHES if driver != OVSWITCH else {})}
+    return {
+        **(OF_OVN if driver != OVN else {}),
+        **(OF_SWITCHES if driver != OVSWITCH else {ethertypes.ATTRIBUTE: ""}),
+    }
 
 
 def _of_driver(network: Network, driver: str, attributes: Mapping[str, str]) -> dict[str, str]:

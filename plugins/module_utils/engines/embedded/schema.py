@@ -138,5 +138,11 @@ MIGRATIONS = (
     INSERT INTO host_marks (name, mark) SELECT name, lower(hex(randomblob(16))) FROM hosts;
     ALTER TABLE hosts ADD COLUMN machine_id TEXT NOT NULL DEFAULT '';
     """,
+    # Networks that are filtered already are told once which frames no longer pass (model/ethertypes.py).
+    """
+    UPDATE networks SET attributes = '{"ETHERTYPES_UNTOLD": "YES"' ||
+    CASE trim(attributes) WHEN '{}' THEN '}' ELSE ', ' || substr(attributes, 2) END
+    WHERE vn_mad = 'ovn' OR attributes LIKE '%"FILTERS_ON_NODE": "YES"%';
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -32,6 +32,13 @@ KEYS: dict[str, Key] = {
     ),
     "filter_mac_spoofing": Key(type="bool", attribute="FILTER_MAC_SPOOFING", changes="always"),
     "filter_ip_spoofing": Key(type="bool", attribute="FILTER_IP_SPOOFING", changes="always"),
+    "ethertypes": Key(
+        type="list",
+        elements="str",
+        attribute="ETHERTYPES",
+        changes="always",
+        near=("ether_types", "ethertype", "protocols"),
+    ),
     "network_address": Key(attribute="NETWORK_ADDRESS", changes="always", near=("network", "cidr", "subnet")),
     "network_mask": Key(attribute="NETWORK_MASK", changes="always", near=("netmask", "mask")),
     "gateway": Key(attribute="GATEWAY", changes="always"),

@@ -21,6 +21,7 @@ from ...model.logical_network import (
     UDP,
     LogicalNetwork,
     LogicalNetworks,
+    LogicalPort,
     Rule,
     SecurityGroup,
 )
@@ -30,6 +31,10 @@ from .tables import Identity, constants
 
 # Rules of one group must not be undone by another's end of its list.
 LET_THROUGH, DROP = 1001, 1000
+# Below them, of ports that are in no group but are held to their addresses.
+KNOWN, UNKNOWN = 2, 1
+# By which Open vSwitch knows an IEEE 802.3 frame that carries no Ethernet type.
+_WITHOUT_TYPE = 0x05FF
 _PROTOCOLS = {
     TCP: "tcp",
     UDP: "udp",
@@ -41,7 +46,10 @@ _PROTOCOLS = {
 }
 _DHCP = "((ip4 && udp.src == 68 && udp.dst == 67) || (ip6 && udp.src == 546 && udp.dst == 547))"
 # Without these a machine has no neighbours, and no IPv6 address. From machines, and to them.
-_NEIGHBOURS = {"from-lport": "(nd || nd_rs || mldv1 || mldv2)", "to-lport": "(nd || nd_ra || mldv1 || mldv2)"}
+_NEIGHBOURS = {
+    "from-lport": "(arp || nd || nd_rs || mldv1 || mldv2)",
+    "to-lport": "(arp || nd || nd_ra || mldv1 || mldv2)",
+}
 _PORT = {"from-lport": "inport", "to-lport": "outport"}
 FAMILIES = (4, 6)
 
@@ -58,6 +66,36 @@ def render(rows: Rows, desired: LogicalNetworks) -> None:
     for port in desired.ports:
         for uuid in port.security_groups:
             rows.put(port_of(rows, port.uuid), groups[uuid], "ports")
+    _only_known(rows, desired)
+
+
+def _only_known(rows: Rows, desired: LogicalNetworks) -> None:
+    """Drop what is neither ARP nor IP, nor named by its network, of ports that are held to addresses or are in a group,
+    both ways. The end of a group's list drops that, too, but for what the network names."""
+    by_types: dict[tuple[int, ...], list[LogicalPort]] = {}
+    for port in desired.ports:
+        if port.filter_mac or port.filter_ip or port.security_groups:
+            by_types.setdefault(port.ethertypes, []).append(port)
+    for types, ports in sorted(by_types.items()):
+        part = "ethernet" + "".join(f"_{number:04x}" for number in types)
+        name = safe_name(part, rows.catalog)
+        row = rows.add(rows.identity("Port_Group", part=part), {"name": name, "ports": set(), "acls": set()})
+        for port in ports:
+            rows.put(port_of(rows, port.uuid), row, "ports")
+        named = constants(f"0x{number or _WITHOUT_TYPE:04x}" for number in types)
+        for direction, key in _PORT.items():
+            acls = [(KNOWN, "(arp || ip)", "allow"), (UNKNOWN, "", "drop")]
+            if types:
+                acls.append((LET_THROUGH, f"eth.type == {named}", "allow"))
+            for priority, matched, action in acls:
+                columns = {
+                    "priority": priority,
+                    "direction": direction,
+                    "match": " && ".join(filter(None, (f"{key} == @{name}", matched))),
+                    "action": action,
+                }
+                acl = rows.identity("ACL", part=f"{part}/{direction}/{priority}")
+                rows.put(rows.add(acl, columns), row, "acls")
 
 
 def _group(rows: Rows, group: SecurityGroup, networks: Mapping[str, LogicalNetwork]) -> Identity:
@@ -68,7 +106,7 @@ def _group(rows: Rows, group: SecurityGroup, networks: Mapping[str, LogicalNetwo
     for direction in ("from-lport", "to-lport"):
         port = f"{_PORT[direction]} == @{name}"
         acls += [
-            (DROP, direction, f"{port} && ip", "drop"),
+            (DROP, direction, port, "drop"),
             (LET_THROUGH, direction, f"{port} && {_NEIGHBOURS[direction]}", "allow"),
         ]
     acls.append((LET_THROUGH, "from-lport", f"inport == @{name} && {_DHCP}", "allow"))

@@ -139,7 +139,8 @@ def _port(
     rows: Rows, port: LogicalPort, switch: Identity, dhcp4: frozenset[Identity], dhcp6: frozenset[Identity]
 ) -> None:
     addresses = " ".join((port.mac, *port.addresses))
-    filtered = frozenset((addresses,) if port.filter_ip else (port.mac,) if port.filter_mac else ())
+    allowed = (" ".join((port.mac, *port.held)),) if port.filter_ip else (port.mac,) if port.filter_mac else ()
+    filtered = frozenset(allowed)
     columns: dict[str, Any] = {
         "name": port.uuid,
         "type": "",
@@ -187,5 +188,5 @@ def unguarded(desired: LogicalNetworks) -> list[str]:
 
     On a switch that has any rule OVN lets these advertisements pass above all of them (ovn-northd(8), ls_in_acl: nd_ra
     at priority 65532), and port security does not look at them."""
-    held = {port.network for port in desired.ports if port.filter_ip and may_announce(port.addresses)}
+    held = {port.network for port in desired.ports if port.filter_ip and may_announce(port.held)}
     return [network.name for network in desired.networks if network.uuid in held]

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
 from ....errors import InvalidValue
-from ....model import context_firewall, security_group
+from ....model import context_firewall, ethertypes, security_group
 from ....model.flags import flag
 from ....model.guard import Guard, GuardRule
 from ....model.network import FILTERS, Network, filters_on_node
@@ -57,7 +57,9 @@ def guards(store: Store, hosts: Optional[Sequence[str]] = None) -> dict[str, lis
                 guard = _on_ovn(row["id"], network, nic)
             else:
                 guard = replace(_guard(row["id"], network, nic, groups), firewall=firewall)
-            guard = replace(guard, addresses=(*guard.addresses, *further.get(nic["nic_id"], ())))
+            # One without addresses of its own is held to none: it has others than its aliases.
+            if guard.addresses:
+                guard = replace(guard, addresses=(*guard.addresses, *further.get(nic["nic_id"], ())))
             if guard.filters or guard.silent:
                 found.setdefault(row["host"], []).append(guard)
     return found
@@ -82,21 +84,24 @@ def _guard(vm_id: int, network: Network, nic: Mapping[str, Any], groups: Mapping
     filter_mac = _is_on(mac) if mac else filter_ip
     texts = (attributes.get(security_group.ATTRIBUTE, ""), options.get(security_group.ATTRIBUTE, ""))
     passing = _passing(",".join(filter(None, texts)), groups)
-    return replace(_unfiltered(vm_id, nic), filter_mac=filter_mac, filter_ip=filter_ip and filter_mac, rules=passing)
+    return replace(
+        _unfiltered(vm_id, network, nic), filter_mac=filter_mac, filter_ip=filter_ip and filter_mac, rules=passing
+    )
 
 
 def _on_ovn(vm_id: int, network: Network, nic: Mapping[str, Any]) -> Guard:
     filter_mac, filter_ip = held(network, nic)
-    return replace(_unfiltered(vm_id, nic), filter_mac=filter_mac, filter_ip=filter_ip, on_ovn=True)
+    return replace(_unfiltered(vm_id, network, nic), filter_mac=filter_mac, filter_ip=filter_ip, on_ovn=True)
 
 
-def _unfiltered(vm_id: int, nic: Mapping[str, Any]) -> Guard:
+def _unfiltered(vm_id: int, network: Network, nic: Mapping[str, Any]) -> Guard:
     return Guard(
         vm_id,
         nic["nic_id"],
         nic.get("target") or f"one-{vm_id}-{nic['nic_id']}",
         nic["mac"].lower(),
         tuple(filter(None, (nic.get(key, "") for key in ("ip", "ip6", "ip6_ula")))),
+        ethertypes=ethertypes.read(network.attributes.get(ethertypes.ATTRIBUTE, ""), f"network {network.name}"),
     )
 
 

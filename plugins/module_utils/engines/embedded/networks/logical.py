@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from ....dataclass import dataclass
 from ....errors import InvalidValue
-from ....model import context_firewall, network_checks, security_group, walled
+from ....model import context_firewall, ethertypes, network_checks, security_group, walled
 from ....model.flags import flag
 from ....model.guard import GuardRule
 from ....model.logical_network import (
@@ -251,6 +251,7 @@ def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], gro
         dhcp=leased and _is_on(network, "DHCP", not network.attributes.get("PHYSICAL_NETWORK")),
         security_groups=groups,
         bandwidth=Bandwidth(*(_kbit(values, way, "AVG_BW") for way in ("INBOUND", "OUTBOUND"))),
+        ethertypes=ethertypes.read(network.attributes.get(ethertypes.ATTRIBUTE, ""), f"network {network.name}"),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -55,7 +56,8 @@ class Node:
             (self.interfaces / name).touch()
 
     def lists(self, *devices, drops=True):
-        rule = "\t\ticmpv6 type nd-router-advert drop\n" if drops else ""
+        made = re.findall("^add rule netdev [^ ]+ [^ ]+ (.*)", expected([SILENT], CATALOG)["one-5-0"], re.MULTILINE)
+        rule = "".join(f"\t\t{each}\n" for each in (made if drops else made[1:]))
         hook = '\t\ttype filter hook ingress device "{0}" priority filter; policy accept;\n'
         chains = "".join(
             f"\tchain {chain} {{\n{hook.format(name)}{rule}\t}}\n"
@@ -121,6 +123,21 @@ def test_a_chain_that_is_lacking_or_is_not_whole_is_made_anew(node, listed, drop
     assert node.told == [stale + expected([SILENT], CATALOG)["one-5-0"]]
     node.lists("one-5-0=nic_5_0")
     assert node.ensure(SILENT) == (False, [])
+
+
+def test_a_chain_of_an_earlier_version_is_made_anew_unless_nobody_knows_its_machine(node):
+    node.ensure(SILENT)
+    node.has("one-5-0")
+    node.lists("one-5-0=nic_5_0")
+    former = "\t\ticmpv6 type nd-router-advert drop\n"
+    node.listed = re.sub(r"(policy accept;\n)(\t\t.*\n)+", rf"\1{former}", node.listed)
+    assert node.ensure(SILENT)[0] and node.told == [expected([SILENT], CATALOG)["one-5-0"]]
+    path = node.root / "announcers" / "one-5-0"
+    lines = path.read_text().splitlines()[:3]
+    path.write_text("\n".join([*lines, "add rule netdev x nic_5_0 icmpv6 type nd-router-advert drop", ""]))
+    before = len(node.told)
+    node.ensure(staying=("one-5-0", "one-5-0-emu"))
+    assert len(node.told) == before
 
 
 def test_what_is_of_nobody_any_more_loses_its_chain(node):

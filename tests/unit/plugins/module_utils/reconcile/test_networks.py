@@ -323,6 +323,45 @@ def test_groups_act_on_a_linux_bridge_and_have_to_be_there(engine, apply):
     assert "DHCP = YES: its driver is bridge, and nothing would act on it" in str(refused.error)
 
 
+def test_what_passes_besides_is_named_and_nowhere_where_nothing_is_filtered(apply):
+    (done,), (view,), warnings = apply({"name": "Public", "ethertypes": ["PPPoE", "0x88B5", 35093]})
+    assert (done.error, warnings, view["attributes"]["ETHERTYPES"]) == (None, [], "pppoe 0x88b5 0x8915")
+    (done,), (view,), _warnings = apply({"name": "Public", "ethertypes": []})
+    assert "ETHERTYPES" not in view["attributes"]
+    for word, found in (("ip", "no such Ethernet type"), ("0x0800", "it is IPv4"), ("0x5dc", "no Ethernet type")):
+        (refused,), _views, _warnings = apply({"name": "Public", "ethertypes": [word]})
+        assert found in str(refused.error), word
+    (refused,), _views, _warnings = apply({"name": "Trunk", "vn_mad": "ovswitch", "ethertypes": ["pppoe"]})
+    assert "nothing is filtered there" in str(refused.error)
+
+
+@pytest.mark.parametrize(
+    ("driver", "attributes", "item", "told"),
+    [
+        ("bridge", FILTERED, {}, "vlan, qinq, llc]"),
+        ("bridge", FILTERED, {"ethertypes": ["pppoe"]}, ""),
+        ("bridge", {"FILTERS_ON_NODE": "YES", "FILTER_MAC_SPOOFING": "NO", "FILTER_IP_SPOOFING": "NO"}, {}, ""),
+        ("ovn", {}, {}, "mpls, macsec]"),
+        ("ovn", {"FILTER_MAC_SPOOFING": "NO", "FILTER_IP_SPOOFING": "NO"}, {}, ""),
+    ],
+)
+def test_one_that_was_filtered_before_says_once_what_no_longer_passes(engine, apply, driver, attributes, item, told):
+    with engine.session():
+        values = {**attributes, "ETHERTYPES_UNTOLD": "YES"}
+        engine.networks.allocate(Network(None, "Old", vn_mad=driver, bridge="nbr0", attributes=values))
+    texts = []
+    for _run in range(2):
+        (done,), (view,), warnings = apply({"name": "Old", **item})
+        assert done.error is None and "ETHERTYPES_UNTOLD" not in view["attributes"]
+        texts.append([text for text in warnings if "PPPoE" in text])
+    assert texts[1] == []
+    if told:
+        (text,) = texts[0]
+        assert text.startswith("network Old: ") and "ethertypes: [pppoe, eapol" in text and told in text
+    else:
+        assert texts[0] == []
+
+
 # -- what comes back --------------------------------------------------------------------------------------------------
 def test_what_was_done_is_told_item_by_item(apply):
     apply({"name": "Old"})

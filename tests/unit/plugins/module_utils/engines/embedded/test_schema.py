@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sqlite3
 from pathlib import Path
@@ -85,6 +86,24 @@ def test_what_an_old_catalog_says_is_there_after_all_steps(db, newest):
         assert old.execute("SELECT overhead, overhead_used, transfer FROM hosts").fetchall() == [("{}", 0, SHARED)]
         assert old.execute("SELECT operation, notes, unfinished FROM images").fetchall() == [("", "{}", "")]
         assert old.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_networks_that_are_filtered_are_told_once_what_no_longer_passes():
+    filtered = '{"FILTERS_ON_NODE": "YES", "GATEWAY": "10.0.0.1"}'
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        last = next(number for number, step in enumerate(MIGRATIONS) if "ETHERTYPES_UNTOLD" in step)
+        for step in MIGRATIONS[:last]:
+            db.executescript(step)
+        for number, (driver, text) in enumerate([("bridge", filtered), ("bridge", "{}"), ("ovn", "{}")]):
+            db.execute(
+                "INSERT INTO networks (id, name, uuid, vn_mad, bridge, state, attributes)"
+                " VALUES (?, ?, ?, ?, 'b', 1, ?)",
+                (number, f"n{number}", f"u{number}", driver, text),
+            )
+        db.executescript(MIGRATIONS[last])
+        found = [json.loads(text) for (text,) in db.execute("SELECT attributes FROM networks ORDER BY id")]
+    untold = {"ETHERTYPES_UNTOLD": "YES"}
+    assert found == [{**untold, "FILTERS_ON_NODE": "YES", "GATEWAY": "10.0.0.1"}, {}, untold]
 
 
 def test_a_catalog_begins_with_its_three_datastores(newest):

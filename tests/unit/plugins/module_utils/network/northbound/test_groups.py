@@ -77,8 +77,8 @@ def rules_of(made):
 def test_a_group_lets_nothing_through_but_what_every_machine_needs():
     assert rules_of(rows()) == sorted(
         [
-            ("from-lport", 1000, f"inport == @{NAME} && ip", "drop"),
-            ("from-lport", 1001, f"inport == @{NAME} && (nd || nd_rs || mldv1 || mldv2)", "allow"),
+            ("from-lport", 1000, f"inport == @{NAME}", "drop"),
+            ("from-lport", 1001, f"inport == @{NAME} && (arp || nd || nd_rs || mldv1 || mldv2)", "allow"),
             (
                 *("from-lport", 1001),
                 (
@@ -87,8 +87,8 @@ def test_a_group_lets_nothing_through_but_what_every_machine_needs():
                 ),
                 "allow",
             ),
-            ("to-lport", 1000, f"outport == @{NAME} && ip", "drop"),
-            ("to-lport", 1001, f"outport == @{NAME} && (nd || nd_ra || mldv1 || mldv2)", "allow"),
+            ("to-lport", 1000, f"outport == @{NAME}", "drop"),
+            ("to-lport", 1001, f"outport == @{NAME} && (arp || nd || nd_ra || mldv1 || mldv2)", "allow"),
         ]
     )
 

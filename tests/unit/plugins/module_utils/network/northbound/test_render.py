@@ -51,9 +51,9 @@ def test_how_many_of_each_there_are():
         "NAT": 2,
         "Logical_Router_Static_Route": 1,
         "Logical_Router_Policy": 1,
-        "Port_Group": 2,
+        "Port_Group": 2 + 1,
         "Address_Set": 2,
-        "ACL": 3 + 1 + 5 + 4,
+        "ACL": 3 + 1 + 5 + 4 + 4,
     }
 
 

@@ -71,6 +71,15 @@ def test_addresses_of_aliases_are_the_ports_and_no_name_leads_to_them():
     assert only(made, "DNS") == only(rows(nic(ONE)), "DNS")
 
 
+def test_who_has_no_address_of_its_own_is_held_to_its_mac_address_and_not_to_its_aliases():
+    bare = {"addresses4": (), "addresses6": (), "further": ("10.0.0.77",)}
+    port = only(rows(replace(nic(ONE), **bare)), "Logical_Switch_Port")
+    assert port["port_security"] == {mac_of(ONE)}
+    # So OVN lets all of IPv6 pass.
+    made = replace(desired, ports=(replace(nic(ONE), **bare), *desired.ports[2:]))
+    assert switches.unguarded(made) == ["blue"]
+
+
 def test_dhcp_tells_what_the_network_has():
     options = only(rows(), "DHCP_Options")
     assert options["cidr"] == "10.0.0.0/24"
@@ -182,11 +191,12 @@ def test_limits_are_named_as_the_machine_sees_them():
 
 def test_only_those_that_are_held_to_addresses_are_guarded():
     made = rows(nic(ONE), nic(113, filter_ip=False))
-    group = only(made, "Port_Group")
+    group = only({row: columns for row, columns in made.items() if row.part == "guard"}, "Port_Group")
     assert {row.port for row in group["ports"]} == {uuid(ONE)}
     (rule,) = [made[row] for row in group["acls"]]
     assert rule["match"].startswith(f"inport == @{group['name']} && ((ip4 && udp.src == 67")
-    assert not [row for row in rows(nic(113, filter_ip=False)) if row.table == "Port_Group"]
+    free = rows(nic(113, filter_ip=False))
+    assert not [row for row in free if row.table == "Port_Group" and row.part == "guard"]
 
 
 def test_networks_in_which_machines_may_play_the_router():

@@ -165,6 +165,20 @@ def test_aliases_are_let_through_their_nic_and_external_ones_are_not(catalog):
     ]
 
 
+def test_one_without_addresses_of_its_own_is_held_to_none_whatever_aliases_it_has(catalog):
+    alias = {"nic_id": 2, "parent_id": 0, "ip": "10.67.0.9", "ip6": "", "ip6_ula": "", "external": False}
+    catalog.machine(1, catalog.network(BOTH, type="ETHER", ip=""))
+    bare = [{**alias, "nic_id": 0, "network_id": 0, "ip": "", "mac": "02:00:0a:42:00:01", "target": "one-1-0"}]
+    catalog.change(1, lambda body: {"nics": bare, "aliases": [alias]})
+    assert (catalog.only().addresses, catalog.only().filter_ip) == ((), True)
+
+
+def test_what_a_network_names_besides_arp_and_ip_is_each_nic_s(catalog):
+    network = catalog.network({**BOTH, "ETHERTYPES": "pppoe 0x88b5"})
+    catalog.machine(1, network)
+    assert catalog.only().ethertypes == (0x8863, 0x8864, 0x88B5)
+
+
 def test_rules_have_addresses_and_ports_without_overlaps(catalog):
     other = catalog.network({}, ip="10.77.0.250")
     six = catalog.network({}, type="IP4_6", ip="10.88.0.1", global_prefix="2001:db8::")
