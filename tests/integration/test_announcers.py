@@ -152,6 +152,7 @@ def test_an_announcement_is_dropped_in_parts_and_in_other_frames_too() -> None:
         passing = [what for what, frames in disguised().items() if heard(one, two, *frames)]
         assert passing == ["SNAP", "LLC"]
         assert not heard(one, two)
+        assert announcers.ensure({}, ()) == (True, []) and nat.table_name(CATALOG) not in tables()
 
 
 @in_bare_world
