@@ -15,9 +15,11 @@ from frames import (
     arp_reply,
     arp_request,
     asks_for,
+    behind,
     datagram,
     discover,
     mac,
+    mpls,
     offer_of,
     packed,
     source_of,
@@ -25,7 +27,8 @@ from frames import (
 from in_world import in_bare_world
 from ovn_central import CHASSIS, Node, until
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Floating
+from ansible_collections.nebula.provision.plugins.module_utils.model import ethertypes
+from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Floating, Rule
 from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database
 from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import announced, apply
 from ansible_collections.nebula.provision.tests.integration.northbound_world import (
@@ -113,6 +116,64 @@ def aliases_are_the_machines_too(database: Database, cables: Cables) -> None:
     assert not cables.arrives(ONE, udp(ONE, FREE, address=more[0], data=b"gone"), FREE, b"gone")
 
 
+def settled(database: Database, **changed: object) -> None:
+    """With this changed of all machines that the case names, by their numbers as nic_111, and a group that lets all of
+    IP through."""
+    by_uuid = {uuid(int(name.partition("_")[2])): values for name, values in changed.items()}
+    ports = [dataclasses.replace(port, **by_uuid.get(port.uuid, {})) for port in desired.ports]
+    groups = (dataclasses.replace(desired.groups[0], rules=(Rule("inbound"), Rule("outbound"))),)
+    apply(database, CATALOG, dataclasses.replace(desired, ports=tuple(ports), groups=groups))
+    database.settle(hosts=True)
+
+
+def who_has_a_mac_address_alone_is_not_held_to_its_aliases(database: Database, cables: Cables) -> None:
+    bare = {"addresses4": (), "addresses6": (), "further": ("10.0.0.77",)}
+    settled(database, **{f"nic_{RED_ONE}": bare})
+    for address in ("10.0.0.77", "10.0.0.55"):
+        assert cables.arrives(RED_ONE, udp(RED_ONE, RED_TWO, address=address, data=b"leased"), RED_TWO, b"leased")
+    forged = udp(RED_ONE, RED_TWO, mac="02:00:0a:00:00:77", data=b"forged")
+    assert not cables.arrives(RED_ONE, forged, RED_TWO, b"forged")
+    settled(database)
+
+
+def nothing_passes_but_arp_and_ip(database: Database, cables: Cables) -> None:
+    """From and to one that is held to its addresses, and one that is in a group besides."""
+    plain = {"filter_mac": False, "filter_ip": False}
+    settled(database, **{f"nic_{FREE}": plain})
+
+    def through(*kinds: str) -> dict[str, list[bool]]:
+        """Of each kind, whether it comes from the free one to each of the others, and from these to it."""
+        found = {}
+        for kind in kinds:
+            found[kind] = []
+            for nic in (ONE, TWO):
+                for sender, receiver in ((FREE, nic), (nic, FREE)):
+                    honest = udp(sender, receiver, data=b"below it")
+                    frame = {
+                        "mpls": mpls(honest),
+                        "pppoe": behind(honest, (0x8864, b"\x11\0\0\x01\0\x2a")),
+                        "eapol": behind(honest, (0x888E, b"\x01\x01")),
+                        "own": behind(honest, (0x88B5, b"")),
+                    }[kind]
+                    found[kind].append(cables.arrives(sender, frame, receiver, b"below it"))
+        return found
+
+    def becomes(wanted: dict[str, list[bool]]) -> None:
+        """Open vSwitch goes by what it decided of the last such frames for a moment."""
+        until(lambda: through(*wanted) == wanted, f"{wanted} of frames")
+
+    becomes(dict.fromkeys(("mpls", "pppoe", "eapol", "own"), [False] * 4))
+    # Of one that is held to its IP addresses, OVN lets nothing else out by itself.
+    named = {"ethertypes": ethertypes.read("mpls 0x88b5", ""), "filter_ip": False}
+    settled(database, **{f"nic_{FREE}": plain, f"nic_{ONE}": named, f"nic_{TWO}": named})
+    becomes({"mpls": [True] * 4, "pppoe": [False] * 4, "eapol": [False] * 4, "own": [True] * 4})
+    # Whom nothing filters sends and gets all of it.
+    free = {**plain, "security_groups": ()}
+    settled(database, **{f"nic_{number}": free for number in (FREE, ONE, TWO)})
+    becomes({"mpls": [True] * 4, "pppoe": [True] * 4})
+    settled(database)
+
+
 @in_bare_world
 def test_machines_are_held_to_their_addresses_and_get_those_that_the_catalog_leased() -> None:
     with (
@@ -167,6 +228,8 @@ def test_machines_are_held_to_their_addresses_and_get_those_that_the_catalog_lea
         cables[ONE].send(arp_request(mac_of(ONE), address_of(ONE), address_of(TWO)))
         cables[ONE].hear(lambda frame: frame[12:14] == b"\x08\x06" and frame[21] == 2)
         aliases_are_the_machines_too(database, cables)
+        who_has_a_mac_address_alone_is_not_held_to_its_aliases(database, cables)
+        nothing_passes_but_arp_and_ip(database, cables)
         cables.close()
         assert (node.complaints("controller"), ovn.complaints("northd")) == ([], []), node.complaints("controller")
 
