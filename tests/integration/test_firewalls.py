@@ -22,7 +22,7 @@ import pytest
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.network import host_firewall, routes
-from ansible_collections.nebula.provision.tests.integration.node_namespaces import Namespace, wire
+from ansible_collections.nebula.provision.tests.integration.node_namespaces import Namespace, made_namespaces, wire
 from ansible_collections.nebula.provision.tests.integration.test_node_network import PRIVATE, WITH_NAT
 
 SEED = int(os.environ.get("NEBULA_SEED", "20261120"))
@@ -562,6 +562,87 @@ def kept_apart() -> None:
         # Not every kernel has the match that this command needs.
         node.run("nft", "insert rule bridge b f accept")
         assert "warnings" not in node.ok(PRIVATE)
+
+
+IPV6 = {
+    **PRIVATE,
+    "address_ranges": [{**PRIVATE["address_ranges"][0], "type": "IP4_6", "global_prefix": "2001:db8::"}],
+}
+# Whose packets a rule drops, the switch by which it sees what is bridged, and the rule.
+BETWEEN = {
+    "raw": (4, "iptables-nft -t raw -A PREROUTING -i nbr0 -j DROP"),
+    "mangle, before": (4, "iptables-nft -t mangle -A PREROUTING -j DROP"),
+    "mangle, after": (4, "iptables-nft -t mangle -A POSTROUTING -o nbr0 -j DROP"),
+    "mangle, between": (4, "iptables-nft -t mangle -P FORWARD DROP"),
+    "raw of IPv6": (6, "ip6tables-nft -t raw -P PREROUTING DROP"),
+    "mangle of IPv6": (6, "ip6tables-nft -t mangle -A POSTROUTING -j DROP"),
+    "filter of IPv6": (6, "ip6tables-nft -P FORWARD DROP"),
+    "older interface": (4, "iptables-legacy -t raw -A PREROUTING -j DROP"),
+    "older interface of IPv6": (6, "ip6tables-legacy -P FORWARD DROP"),
+    "nftables": (
+        6,
+        "nft add table ip6 t; add chain ip6 t c { type filter hook prerouting priority -300; policy drop; }",
+    ),
+}
+
+
+@pytest.mark.timeout(300)
+def test_what_drops_between_machines_in_either_family_and_any_table_is_found() -> None:
+    between_machines()
+
+
+def succeeds(argv: list[str], times: int = 1) -> bool:
+    return any(subprocess.run(argv, capture_output=True).returncode == 0 for _try in range(times))
+
+
+@in_bare_world
+def between_machines() -> None:
+    """The judge is a ping between two machines on a bridge without NAT."""
+    with made_namespaces() as make:
+        if not Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables").exists():
+            pytest.skip("this kernel has no br_netfilter")
+        for what, (family, rule) in BETWEEN.items():
+            node, machines = make(), [make(), make()]
+            switch = f"/proc/sys/net/bridge/bridge-nf-call-ip{'6' if family == 6 else ''}tables"
+            node.ok(IPV6)
+            for number, machine in enumerate(machines):
+                wire(node, f"vnet{number}", machine, "eth0")
+                node.run("ip", "link", "set", f"vnet{number}", "master", "nbr0")
+                machine.run("ip", "address", "add", f"10.66.0.1{number}/24", "dev", "eth0")
+                machine.run("ip", "address", "add", f"2001:db8::1{number}/64", "dev", "eth0", "nodad")
+            target = "10.66.0.11" if family == 4 else "2001:db8::11"
+
+            argv = machines[0].command("ping", "-c", "1", "-W", "0.3", target)
+            assert succeeds(argv, 40), what
+            assert "warnings" not in node.ok(IPV6)
+            node.run("sh", "-c", f"echo 1 > {switch}")
+            command = f"nft '{rule[4:]}'" if rule.startswith("nft ") else rule
+            node.run("sh", "-c", command)
+            assert not succeeds(argv), what
+            # The bridge is there: whoever had it before this was looked for keeps it.
+            asked = node.module(IPV6)
+            said = asked.get("msg") or str(asked.get("warnings"))
+            assert "which drops what machines of nbr0 send each other" in said, (what, asked)
+            if what != "mangle, between":
+                assert not asked.get("failed"), (what, asked)
+            remedy = re.search(r"To let it through: (.*?) \(keep it", said)
+            assert remedy is not None, said
+            node.run("sh", "-c", remedy[1])
+            assert succeeds(argv, 6), (what, remedy[1])
+            assert "warnings" not in node.ok(IPV6), what
+            # Without IPv6 its rules do not matter.
+            if family == 6:
+                node.run("sh", "-c", command)
+            # A new network is refused.
+            for number in range(2):
+                node.run("ip", "link", "delete", f"vnet{number}")
+            node.ok(IPV6, state="absent")
+            node.run("sh", "-c", "nft flush ruleset")
+            if "legacy" not in rule:
+                node.run("sh", "-c", command)
+                assert "which drops what machines of nbr0 send each other" in node.refused(IPV6), what
+                if family == 6:
+                    node.ok(PRIVATE)
 
 
 def test_a_rule_is_read_and_never_changed() -> None:

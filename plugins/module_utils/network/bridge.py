@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network, summarize_address_range
 from typing import Any
@@ -42,7 +42,7 @@ class Done:
 @dataclass(frozen=True)
 class Wanted:
     """address: the gateway's with its prefix length, or "". spans: the addresses that belong to the network. uplink:
-    what joins its bridges on several nodes."""
+    what joins its bridges on several nodes. six: its machines have IPv6."""
 
     name: str
     uuid: str
@@ -51,6 +51,7 @@ class Wanted:
     rules: nat.Rules
     spans: Sequence[routes.Span]
     uplink: Uplink | None = None
+    six: bool = False
 
     @classmethod
     def of(cls, network: Network) -> Wanted:
@@ -67,7 +68,8 @@ class Wanted:
             address = f"{gateway}/{whole.prefixlen}"
             access = network_checks.node_access(network)
             rules = nat.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
-        return cls(network.name, network.uuid, network.bridge, address, rules, spans, uplink_of(network))
+        six = any(network_checks.prefixes6(r) for r in network.address_ranges)
+        return cls(network.name, network.uuid, network.bridge, address, rules, spans, uplink_of(network), six)
 
     def with_addresses_of_host(self) -> Wanted:
         return replace(self, rules=replace(self.rules, forced=True))
@@ -113,7 +115,7 @@ class Node:
         # Bridges to which addresses of the host have been moved, and which somebody has to keep by another connection.
         self.moved: list[str] = []
         self._firewall: list[host_firewall.Table] | None = None
-        self._sees_bridged = False
+        self._sees_bridged: Collection[int] = ()
         self._observed: nat.Table | None = None
         # What there was before anything was decided; what of it goes from one network to another, and is not decided
         # yet; all of that.
@@ -189,6 +191,10 @@ class Node:
                 )
             else:
                 self.warnings += settings.doubts(network.name, network.bridge, self.links[network.bridge].settings)
+                if self.links[network.bridge].kind == "bridge":
+                    six = any(network_checks.prefixes6(r) for r in network.address_ranges)
+                    kinds = host_firewall.bridged(network.bridge, None, six)
+                    self._warn_of_drops(network.name, self._drops(nat.Table(self.catalog), kinds))
         done += self._make(made, known)
         done += self._make_switched(switched, known)
         if known is not None:
@@ -345,7 +351,7 @@ class Node:
         # A network that is joined with others' outside may well be one that the host is in by another interface.
         if wanted.uplink is None and (link is None or (wanted.address and wanted.address not in link.addresses)):
             routes.refuse_overlap(wanted.name, wanted.spans, {wanted.bridge, *(f.name for f in former)}, self.routes)
-        self._refuse_drops(wanted, table)
+        self._refuse_drops(wanted, table, link is not None)
         expected = links.Link(wanted.bridge, "bridge", str(mark), up=True, addresses=(wanted.address,))
         wrong = {}
         if has_addresses and wanted.uplink is not None:
@@ -463,23 +469,35 @@ class Node:
         if addresses:
             self.routes.extend(routes.Route(each, expected.name) for each in addresses)
 
-    def _refuse_drops(self, wanted: Wanted, table: nat.Table) -> None:
-        """Refuse to make a network that would reach nothing, because a firewall of the host drops its packets."""
-        if self._firewall is None:
-            self._firewall = []
-            with contextlib.suppress(MissingDependency):
-                self._firewall = host_firewall.observe(table.name)
-            self._sees_bridged = host_firewall.sees_bridged()
+    def _refuse_drops(self, wanted: Wanted, table: nat.Table, there: bool) -> None:
+        """Refuse to make a network that would reach nothing, because a firewall of the host drops its packets. there:
+        its bridge is, so that what earlier versions did not look for is a warning."""
         whole = wanted.rules.whole
-        kinds = host_firewall.bridged(wanted.bridge, whole)
+        kinds = host_firewall.bridged(wanted.bridge, whole, wanted.six)
         if whole is not None:
             kinds = host_firewall.routed(wanted.bridge, whole, routes.uplink(self.routes)) + kinds
-        found = host_firewall.drops(self._firewall, kinds, self._sees_bridged)
+        found = self._drops(table, kinds)
         if found and self.ignore_drops:
             asked, explanation, _remedy = host_firewall.explained(wanted.name, found)
             self.warnings.append(f"{asked}: {explanation}; ignored, as nebula_ignore_forward_drop says")
+        elif there and not any(drop.was_looked_for for drop in found):
+            self._warn_of_drops(wanted.name, found)
         else:
             host_firewall.refuse(wanted.name, found)
+
+    def _drops(self, table: nat.Table, kinds: Sequence[host_firewall.Packets]) -> list[host_firewall.Drop]:
+        if self._firewall is None:
+            self._firewall = []
+            self._sees_bridged = host_firewall.sees_bridged()
+            with contextlib.suppress(MissingDependency):
+                # Hosts route no IPv6 of machines: rules for it matter where they see what is bridged.
+                self._firewall = host_firewall.observe(table.name, {4, *self._sees_bridged})
+        return host_firewall.drops(self._firewall, kinds, self._sees_bridged)
+
+    def _warn_of_drops(self, network: str, found: Sequence[host_firewall.Drop]) -> None:
+        if found:
+            asked, explanation, remedy = host_firewall.explained(network, found)
+            self.warnings.append(f"{asked}: {explanation}. {remedy.partition(' To go on without:')[0]}")
 
     def _present(self) -> list[str]:
         """The UUIDs of the networks of this catalog that have anything on this host."""

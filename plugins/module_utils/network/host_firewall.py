@@ -10,14 +10,15 @@ Traffic is blocked when none of it gets through; a firewall that lets some of it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field, replace
-from ipaddress import IPv4Address, IPv4Network, summarize_address_range
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from ..dataclass import dataclass
 from ..errors import CommandFailed, MissingDependency, TrafficBlocked
@@ -27,8 +28,10 @@ TIMEOUT = 60.0
 # Only there once something has used iptables' older kernel interface, in this network namespace. Asking iptables-legacy
 # before would make its tables.
 LEGACY_TABLES = Path("/proc/net/ip_tables_names")
-# Whether the kernel passes what a bridge forwards to iptables as if it were routed.
+LEGACY_TABLES6 = Path("/proc/net/ip6_tables_names")
+# Whether the kernel passes what a bridge forwards to iptables, or ip6tables, as if it were routed.
 BRIDGED_TOO = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+BRIDGED_TOO6 = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
 NONE, SOME, ALL = 0, 1, 2
 DEPTH = 32
 _TCP = ("tcp", "6")
@@ -37,7 +40,8 @@ _TCP = ("tcp", "6")
 @dataclass(frozen=True)
 class Packets:
     """A kind of TCP packets. iif, oif: interfaces, "" where it may be any but `other`. source, destination: None where
-    they may be anything. bridge: over which they are bridged, "" for those that are routed. state: conntrack's."""
+    they may be anything. bridge: over which they are bridged, "" for those that are routed. state: conntrack's. family:
+    4 or 6."""
 
     what: str
     iif: str
@@ -47,8 +51,10 @@ class Packets:
     source: IPv4Network | None = None
     destination: IPv4Network | None = None
     bridge: str = ""
+    family: int = 4
 
 
+_Network = Union[IPv4Network, IPv6Network]
 Condition = Callable[[Packets], int]
 
 
@@ -65,13 +71,24 @@ class Rule:
 
 @dataclass
 class Table:
-    """name: with its family for nftables, as in `inet filter`. tool: nft, iptables-nft or iptables-legacy. bases: the
-    chains that the kernel calls for forwarded packets, with their policies."""
+    """name: with its family for nftables, as in `inet filter`. tool: nft, iptables-nft or iptables-legacy, or the same
+    of ip6tables. bases: the chains that the kernel calls for forwarded packets, with their policies. hooks: those of
+    them that are called before or after it has decided where a packet goes, and which it is; early: those that are
+    called before conntrack knows a packet."""
 
     name: str
     tool: str
     chains: dict[str, list[Rule]] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
+    hooks: dict[str, str] = field(default_factory=dict)
+    early: set[str] = field(default_factory=set)
+
+    @property
+    def families(self) -> Collection[int]:
+        """Those whose packets it has."""
+        if self.tool.startswith("ip6") or self.name.startswith("ip6 "):
+            return (6,)
+        return (4,) if self.tool.startswith("ip") or self.name.startswith("ip ") else (4, 6)
 
     @property
     def of_bridges(self) -> bool:
@@ -89,6 +106,15 @@ class Drop:
     rule: Rule | None
 
     @property
+    def hook(self) -> str:
+        return self.table.hooks.get(self.base, _FORWARD)
+
+    @property
+    def was_looked_for(self) -> bool:
+        """Whether earlier versions refused a network for it."""
+        return self.packets.family == 4 and self.hook == _FORWARD
+
+    @property
     def place(self) -> str:
         place = f"{self.table.tool} table {self.table.name}, chain {self.chain}, "
         return place + ("policy drop" if self.rule is None else f"rule `{_shown(self.table, self.chain, self.rule)}`")
@@ -103,48 +129,70 @@ def routed(bridge: str, whole: IPv4Network, uplink: str) -> list[Packets]:
     ]
 
 
-def bridged(bridge: str, whole: IPv4Network | None) -> list[Packets]:
-    """What machines of one network send each other."""
+def bridged(bridge: str, whole: IPv4Network | None, six: bool = False) -> list[Packets]:
+    """What machines of one network send each other. six: they have IPv6."""
     what = f"what machines of {bridge} send each other"
-    return [Packets(what, bridge, bridge, "", "new", source=whole, destination=whole, bridge=bridge)]
+    found = [Packets(what, bridge, bridge, "", "new", source=whole, destination=whole, bridge=bridge)]
+    if six:
+        found.append(Packets(f"{what} by IPv6", bridge, bridge, "", "new", bridge=bridge, family=6))
+    return found
 
 
 # -- what is there ---------------------------------------------------------------------------------------------------
-def observe(own: str) -> list[Table]:
-    """All tables with rules for forwarded packets, but `inet <own>`."""
-    tables = [table for table in _of_nftables() if table.name != f"inet {own}"]
-    if any(_is_of_iptables(table) for table in tables):
-        # nft shows matches of iptables' own extensions without what they say; and whoever made it does not want it
-        # changed by nft.
-        with_words = _of_iptables("iptables-nft")
-        known = {table.name for table in with_words}
-        tables = [table for table in tables if table.name not in known] + with_words
-    try:
-        legacy = LEGACY_TABLES.read_text(encoding="ascii").split()
-    except OSError:
-        legacy = []
-    return tables + (_of_iptables("iptables-legacy") if legacy else [])
+def observe(own: str, families: Collection[int] = (4, 6)) -> list[Table]:
+    """All tables with rules for forwarded packets of these families, but the catalog's own, of the name own, and those
+    of filters of NICs, whose name says whose they are."""
+    tables = _of_nftables(own, families)
+    for family, tool, legacy in ((4, "iptables", LEGACY_TABLES), (6, "ip6tables", LEGACY_TABLES6)):
+        if family not in families:
+            continue
+        if any(_is_of_iptables(table, family) for table in tables):
+            # nft shows matches of iptables' own extensions without what they say; and whoever made it does not want it
+            # changed by nft.
+            with_words = _of_iptables(f"{tool}-nft")
+            known = {table.name for table in with_words}
+            tables = [table for table in tables if table.name not in known] + with_words
+        with contextlib.suppress(OSError):
+            tables += _of_iptables(f"{tool}-legacy") if legacy.read_text(encoding="ascii").split() else []
+    return tables
 
 
-def drops(tables: Iterable[Table], kinds: Iterable[Packets], bridges_too: bool | None = None) -> list[Drop]:
-    """Where packets of these kinds are dropped. bridges_too: whether rules for routed packets see bridged ones; None:
-    as this host says."""
-    if bridges_too is None:
-        bridges_too = sees_bridged()
+def drops(
+    tables: Iterable[Table], kinds: Iterable[Packets], bridged_families: Collection[int] | None = None
+) -> list[Drop]:
+    """Where packets of these kinds are dropped. bridged_families: those of which rules for routed packets see bridged
+    ones; None: as this host says."""
+    if bridged_families is None:
+        bridged_families = sees_bridged()
     found = []
     for packets in kinds:
         for table in tables:
-            if packets.bridge and not (table.of_bridges or bridges_too):
+            if packets.family not in table.families:
+                continue
+            if packets.bridge and not (table.of_bridges or packets.family in bridged_families):
                 continue
             if table.of_bridges and not packets.bridge:
                 continue
-            # What a bridge forwards comes and goes by its ports: their names are not known before machines start.
-            seen = replace(packets, iif="", oif="", other=packets.bridge) if table.of_bridges else packets
             for base, policy in table.bases.items():
-                drop = _blocked(table, base, policy, seen)
+                drop = _blocked(table, base, policy, _seen(packets, table, base))
                 if drop is not None:
                     found.append(drop)
     return found
+
+
+def _seen(packets: Packets, table: Table, base: str) -> Packets:
+    """The packets as a base chain has them."""
+    if table.of_bridges:
+        # What a bridge forwards comes and goes by its ports: their names are not known before machines start.
+        packets = replace(packets, iif="", oif="", other=packets.bridge)
+    hook = table.hooks.get(base, _FORWARD)
+    if base in table.early:
+        packets = replace(packets, state="invalid")
+    if hook == _BEFORE:
+        # An answer to what was masqueraded comes to the host's own address.
+        answers = not packets.bridge and not _leaves(packets)
+        packets = replace(packets, oif="", destination=None if answers else packets.destination)
+    return replace(packets, iif="") if hook == _AFTER else packets
 
 
 def refuse(network: str, found: Sequence[Drop]) -> None:
@@ -173,7 +221,7 @@ def explained(network: str, found: Sequence[Drop]) -> tuple[str, str, str]:
 def remedies(drop: Drop) -> list[str]:
     """The commands of the firewall whose rule it is that let these packets through."""
     packets, table, bridge = drop.packets, drop.table, drop.packets.bridge or drop.packets.other
-    if "ufw-user-forward" in table.chains:
+    if "ufw-user-forward" in table.chains or "ufw6-user-forward" in table.chains:
         way = (
             f"in on {bridge} out on {bridge}"
             if packets.bridge
@@ -185,10 +233,16 @@ def remedies(drop: Drop) -> list[str]:
     if table.tool != "nft":
         chain = "DOCKER-USER" if "DOCKER-USER" in table.chains else drop.base
         of = "" if table.name == "filter" or " filter" in table.name else f" -t {table.name.rpartition(' ')[2]}"
+        if drop.hook != _FORWARD:
+            return [f"{table.tool}{of} -I {drop.base} {_way(drop)} -j ACCEPT"]
         inside = f"-i {bridge}" if packets.bridge or _leaves(packets) else ""
         outside = "" if inside and not packets.bridge else f"-o {bridge}"
         state = "" if inside else "-m conntrack --ctstate RELATED,ESTABLISHED"
         return [" ".join(f"{table.tool}{of} -I {chain} {inside} {outside} {state} -j ACCEPT".split())]
+    if drop.hook != _FORWARD:
+        of_ports = f"meta {'i' if drop.hook == _BEFORE else 'o'}brname {bridge}"
+        match = of_ports if table.of_bridges else _way(drop, words=True)
+        return [f"nft insert rule {table.name} {drop.base} {match} accept"]
     if table.of_bridges:
         return [f"nft insert rule {table.name} {drop.base} meta ibrname {bridge} accept"]
     match = (
@@ -197,16 +251,28 @@ def remedies(drop: Drop) -> list[str]:
     return [f"nft insert rule {table.name} {drop.base} {match} accept"]
 
 
+def _way(drop: Drop, words: bool = False) -> str:
+    """The match of an interface that a chain knows before or after it is decided where packets go: the bridge, or all
+    others. words: as nftables writes it."""
+    packets = drop.packets
+    bridge, before = packets.bridge or packets.other, drop.hook == _BEFORE
+    other = not packets.bridge and before != ("what machines" in packets.what)
+    if words:
+        return f"{'iifname' if before else 'oifname'} {'!= ' * other}{bridge}"
+    return f"{'! ' * other}{'-i' if before else '-o'} {bridge}"
+
+
 def _leaves(packets: Packets) -> bool:
     return packets.iif == packets.other
 
 
-def sees_bridged() -> bool:
-    """Whether rules for routed packets see those that a bridge forwards."""
-    try:
-        return BRIDGED_TOO.read_text(encoding="ascii").strip() == "1"
-    except OSError:
-        return False
+def sees_bridged() -> Collection[int]:
+    """The families of which rules for routed packets see those that a bridge forwards."""
+    found = []
+    for family, path in ((4, BRIDGED_TOO), (6, BRIDGED_TOO6)):
+        with contextlib.suppress(OSError):
+            found += [family] if path.read_text(encoding="ascii").strip() == "1" else []
+    return found
 
 
 # -- following rules -------------------------------------------------------------------------------------------------
@@ -256,24 +322,38 @@ def _walk(table: Table, chain: str, packets: Packets, depth: int) -> tuple[list[
 
 
 # -- nftables --------------------------------------------------------------------------------------------------------
-_KINDS = ("ip", "inet", "bridge")
-_FORWARD = "forward"
+_KINDS = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "bridge": (4, 6)}
+_FORWARD, _BEFORE, _AFTER = "forward", "prerouting", "postrouting"
+_HOOKS = {"FORWARD": _FORWARD, "PREROUTING": _BEFORE, "POSTROUTING": _AFTER}
+# Below this priority conntrack has not seen a packet yet.
+_CONNTRACK = -200
+# Filters of machines' NICs, of this catalog or another's: they may be large, and name interfaces of machines alone.
+_FILTERS = re.compile(r"nebula_[0-9a-f]{8}\Z")
 _OPAQUE = "xt"
 # An element for all that no other one is.
 _REST = "*"
-_OF_IPTABLES = ("ip filter", "ip mangle", "ip security")
+_OF_IPTABLES = ("filter", "mangle", "raw", "security")
 
 
-def _of_nftables() -> list[Table]:
+def _of_nftables(own: str, families: Collection[int]) -> list[Table]:
     # Most tables have nothing for forwarded packets, and some are large: those of filters of a thousand NICs, or of a
     # network's NAT. Chains are listed without their rules.
     listed = _listed("chains")
     places = dict.fromkeys(
         (chain["family"], chain["table"])
         for chain in (entry.get("chain") or {} for entry in listed)
-        if chain.get("hook") == _FORWARD and chain["family"] in _KINDS
+        if _is_called(chain)
+        and any(family in families for family in _KINDS[chain["family"]])
+        and (chain["family"], chain["table"]) != ("inet", own)
+        and not (chain["family"] == "bridge" and _FILTERS.match(chain["table"]))
     )
     return read_nftables({"nftables": [entry for place in places for entry in _listed("table", *place)]})
+
+
+def _is_called(chain: Mapping[str, Any]) -> bool:
+    """Whether the kernel calls this chain for what it forwards, and the chain may drop it: those of NAT don't."""
+    called = chain.get("hook") in _HOOKS.values() and chain.get("family") in _KINDS
+    return called and chain.get("type", "filter") == "filter"
 
 
 def _listed(*what: str) -> Sequence[Mapping[str, Any]]:
@@ -299,16 +379,21 @@ def read_nftables(listed: Mapping[str, Any]) -> list[Table]:
         table = tables.setdefault(place, Table(" ".join(place), "nft"))
         if kind == "chain":
             table.chains.setdefault(thing["name"], [])
-            if thing.get("hook") == _FORWARD:
+            if _is_called(thing):
                 table.bases[thing["name"]] = thing.get("policy", "accept")
+                table.hooks[thing["name"]] = thing["hook"]
+                if thing.get("prio", 0) < _CONNTRACK:
+                    table.early.add(thing["name"])
         else:
             table.chains.setdefault(thing["chain"], []).extend(_nft_rules(thing))
     return [table for table in tables.values() if table.bases]
 
 
-def _is_of_iptables(table: Table) -> bool:
+def _is_of_iptables(table: Table, family: int) -> bool:
+    if not table.name.startswith("ip " if family == 4 else "ip6 "):
+        return False
     opaque = any(rule.text == _OPAQUE for rules in table.chains.values() for rule in rules)
-    return opaque or (table.name in _OF_IPTABLES and "FORWARD" in table.bases)
+    return opaque or (table.name.partition(" ")[2] in _OF_IPTABLES and not _HOOKS.keys().isdisjoint(table.bases))
 
 
 def _nft_rules(thing: Mapping[str, Any]) -> list[Rule]:
@@ -398,16 +483,16 @@ def _nft_compared(left: Any, right: Any) -> Condition:
     if key == "mark":
         return _marked(right)
     if key in ("l4proto", "ip protocol"):
-        return _constant(ALL if str(right) in _TCP else NONE)
+        return _of_family(4 if key[:2] == "ip" else 0, _constant(ALL if str(right) in _TCP else NONE))
     if key == "nfproto":
-        return _constant(ALL if str(right) in ("ipv4", "2") else NONE)
+        return _either(str(right) in ("ipv4", "2"), str(right) in ("ipv6", "10"))
     if key in ("protocol", "ether type"):
-        return _constant(ALL if str(right) in ("ip", "8", "2048") else NONE)
-    if key in ("ip saddr", "ip daddr"):
-        return _address(key[3], _networks(right))
-    if key.startswith(("ip6 ", "icmp ", "icmpv6 ", "udp ", "arp ")):
+        return _either(str(right) in ("ip", "8", "2048"), str(right) in ("ip6", "56710", "34525"))
+    if key in ("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"):
+        return _address(key.partition(" ")[2][0], _networks(right))
+    if key.startswith(("icmp ", "icmpv6 ", "udp ", "arp ")):
         return _constant(NONE)
-    return _some
+    return _of_family(6 if key.startswith("ip6 ") else 4 if key.startswith("ip ") else 0, _some)
 
 
 def _key_of(left: Any) -> str:
@@ -421,21 +506,23 @@ def _element(value: Any) -> Any:
     return value["elem"]["val"] if isinstance(value, dict) and "elem" in value else value
 
 
-def _networks(value: Any) -> list[IPv4Network] | None:
+def _networks(value: Any) -> list[_Network] | None:
     """None: it can't be told."""
     try:
         if isinstance(value, dict) and "prefix" in value:
-            return [IPv4Network(f"{value['prefix']['addr']}/{value['prefix']['len']}", strict=False)]
+            return [ip_network(f"{value['prefix']['addr']}/{value['prefix']['len']}", strict=False)]
         if isinstance(value, dict) and "range" in value:
-            return list(summarize_address_range(*(IPv4Address(end) for end in value["range"])))
-        return [IPv4Network(str(value), strict=False)]
+            first, last = (ip_address(end) for end in value["range"])
+            whole: list[_Network] = [*summarize_address_range(first, last)]
+            return whole
+        return [ip_network(str(value), strict=False)]
     except (ValueError, KeyError, TypeError):
         return None
 
 
 # -- iptables --------------------------------------------------------------------------------------------------------
 def _of_iptables(tool: str) -> list[Table]:
-    family = "ip " if tool == "iptables-nft" else ""
+    family = {"iptables-nft": "ip ", "ip6tables-nft": "ip6 "}.get(tool, "")
     try:
         return read_iptables(run([f"{tool}-save"], timeout=TIMEOUT).stdout, tool, family)
     except (MissingDependency, CommandFailed):
@@ -451,8 +538,11 @@ def read_iptables(saved: str, tool: str, family: str = "") -> list[Table]:
         elif line.startswith(":"):
             name, policy = line[1:].split()[:2]
             tables[-1].chains.setdefault(name, [])
-            if name == "FORWARD":
+            if name in _HOOKS and tables[-1].name.rpartition(" ")[2] != "nat":
                 tables[-1].bases[name] = policy.lower()
+                tables[-1].hooks[name] = _HOOKS[name]
+                if name == "PREROUTING" and tables[-1].name.rpartition(" ")[2] == "raw":
+                    tables[-1].early.add(name)
         elif line.startswith("-A "):
             words = shlex.split(line)
             tables[-1].chains.setdefault(words[1], []).append(_iptables_rule(words[2:], line))
@@ -593,21 +683,36 @@ def _marked(value: Any) -> Condition:
     return _constant(ALL if value in (0, "0", "0x0", "0x00000000") else NONE)
 
 
-def _address(side: str, wanted: Sequence[IPv4Network] | None) -> Condition:
+def _of_family(family: int, condition: Condition) -> Condition:
+    """What only packets of this family can match; 0: of any."""
+    return lambda packets: condition(packets) if family in (0, packets.family) else NONE
+
+
+def _either(four: bool, six: bool) -> Condition:
+    return lambda packets: ALL if (four if packets.family == 4 else six) else NONE
+
+
+def _address(side: str, wanted: Sequence[_Network] | None) -> Condition:
     def condition(packets: Packets) -> int:
         own = packets.source if side == "s" else packets.destination
         if wanted is None:
             return SOME
+        if any(each.version != packets.family for each in wanted):
+            return NONE
         if own is None:
             inside = packets.source or packets.destination
-            if inside is not None and all(each.subnet_of(inside) for each in wanted):
+            if inside is not None and all(each.subnet_of(inside) for each in _of_ipv4(wanted)):
                 return NONE  # it is the side that is beyond the network
             return ALL if any(each.prefixlen == 0 for each in wanted) else SOME
-        if any(own.subnet_of(each) for each in wanted):
+        if any(own.subnet_of(each) for each in _of_ipv4(wanted)):
             return ALL
         return SOME if any(own.overlaps(each) for each in wanted) else NONE
 
     return condition
+
+
+def _of_ipv4(networks: Sequence[_Network]) -> list[IPv4Network]:
+    return [each for each in networks if isinstance(each, IPv4Network)]
 
 
 def _shown(table: Table, chain: str, rule: Rule) -> str:

@@ -113,10 +113,12 @@ OURS = link("nbr0", PUBLIC, "10.66.0.1/24")
 @pytest.fixture
 def host(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """The kernel's switches are files of the test's own."""
-    for module, name, text in ((nat, "FORWARDING", "1\n"), (host_firewall, "BRIDGED_TOO", "0\n")):
+    bridged = ((host_firewall, "BRIDGED_TOO", "0\n"), (host_firewall, "BRIDGED_TOO6", "0\n"))
+    for module, name, text in ((nat, "FORWARDING", "1\n"), *bridged):
         (tmp_path / name).write_text(text, encoding="ascii")
         monkeypatch.setattr(module, name, tmp_path / name)
-    monkeypatch.setattr(host_firewall, "LEGACY_TABLES", tmp_path / "none")
+    for name in ("LEGACY_TABLES", "LEGACY_TABLES6"):
+        monkeypatch.setattr(host_firewall, name, tmp_path / "none")
     monkeypatch.setattr(settings, "PROC", tmp_path / "proc")
     return Host(programs)
 
@@ -394,6 +396,44 @@ def test_a_network_without_nat_needs_only_what_is_bridged(host: Host) -> None:
     host_firewall.BRIDGED_TOO.write_text("1\n", encoding="ascii")
     (refused,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
     assert isinstance(refused.error, TrafficBlocked)
+
+
+SIX = replace(PLAIN, address_ranges=(AddressRange(0, "IP4_6", 9, "10.66.0.10", "02:00:0a:42:00:0a", "2001:db8::"),))
+
+
+def test_what_drops_ipv6_between_machines_matters_where_they_have_it(host: Host) -> None:
+    host.others = [{"chain": {**CLOSED, "family": "ip6"}}]
+    host.show()
+    host_firewall.BRIDGED_TOO6.write_text("1\n", encoding="ascii")
+    (done,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
+    assert done.error is None
+    (refused,) = bridge.Node(CATALOG, act=False).ensure([SIX], None)
+    assert isinstance(refused.error, TrafficBlocked) and "each other by IPv6" in refused.error.found
+
+
+@pytest.mark.parametrize("hook", ["prerouting", "postrouting"])
+def test_what_earlier_versions_did_not_look_for_is_a_warning_where_the_bridge_is_there(host: Host, hook: str) -> None:
+    host.others = [{"chain": {**CLOSED, "hook": hook}}]
+    host_firewall.BRIDGED_TOO.write_text("1\n", encoding="ascii")
+    host.show()
+    (refused,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
+    assert isinstance(refused.error, TrafficBlocked)
+    host.has(link("nbr1", QUIET))
+    node = bridge.Node(CATALOG, act=False)
+    (done,) = node.ensure([PLAIN], None)
+    (warning,) = node.warnings
+    assert done.error is None and f"nft insert rule inet f forward {'i' if hook == 'prerouting' else 'o'}if" in warning
+
+
+def test_on_a_bridge_of_the_hosts_own_it_is_a_warning(host: Host) -> None:
+    host.others = [{"chain": CLOSED}]
+    host.has(link("br0"))
+    dummy = replace(PLAIN, vn_mad="dummy", bridge="br0")
+    for text, number in (("0\n", 0), ("1\n", 1)):
+        host_firewall.BRIDGED_TOO.write_text(text, encoding="ascii")
+        node = bridge.Node(CATALOG, act=True)
+        assert node.ensure([dummy], None) == []
+        assert len([each for each in node.warnings if "which drops what machines of br0" in each]) == number
 
 
 # -- networks go ------------------------------------------------------------------------------------------------------

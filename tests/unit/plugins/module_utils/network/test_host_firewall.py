@@ -84,7 +84,7 @@ def iptables(*rules: str, **how: Any) -> list[host_firewall.Table]:
 def blocked(
     tables: list[host_firewall.Table], *kinds: host_firewall.Packets, bridges_too: bool = False
 ) -> list[host_firewall.Packets]:
-    return [kind for kind in kinds if host_firewall.drops(tables, [kind], bridges_too)]
+    return [kind for kind in kinds if host_firewall.drops(tables, [kind], (4, 6) if bridges_too else ())]
 
 
 NONE, SOME, ALL = "none", "some", "all"
@@ -96,8 +96,8 @@ def reach(
     """How much of each kind a condition matches: dropping has it before an accept, accepting before a drop."""
     found = []
     for kind in kinds:
-        everything = bool(host_firewall.drops(dropping, [kind], True))
-        nothing = bool(host_firewall.drops(accepting, [kind], True))
+        everything = bool(host_firewall.drops(dropping, [kind], (4, 6)))
+        nothing = bool(host_firewall.drops(accepting, [kind], (4, 6)))
         assert not (everything and nothing)
         found.append(ALL if everything else NONE if nothing else SOME)
     return tuple(found)
@@ -357,7 +357,7 @@ def test_every_table_has_to_let_it_through() -> None:
     open_one, closed = nft([ACCEPT]), nft([FROM, DROP], place="inet other")
     assert blocked(open_one + closed, *KINDS) == [NEW, ESTABLISHED]
     assert blocked(open_one, *KINDS) == []
-    drop = host_firewall.drops(open_one + closed, [NEW], False)[0]
+    drop = host_firewall.drops(open_one + closed, [NEW], ())[0]
     assert (drop.table.name, drop.base, drop.chain) == ("inet other", "forward", "forward")
 
 
@@ -376,7 +376,7 @@ def test_docker_lets_nothing_of_other_bridges_through() -> None:
         chains=("DOCKER-USER", "DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2"),
     )
     assert blocked(tables, *KINDS) == list(KINDS)
-    drop = host_firewall.drops(tables, [NEW], False)[0]
+    drop = host_firewall.drops(tables, [NEW], ())[0]
     assert drop.place == "iptables-nft table ip filter, chain FORWARD, policy drop"
     assert host_firewall.remedies(drop) == ["iptables-nft -I DOCKER-USER -i nbr0 -j ACCEPT"]
 
@@ -399,6 +399,112 @@ def test_what_the_host_says_of_bridges(
     assert len(host_firewall.drops(nft(policy="drop"), [BETWEEN])) == found
 
 
+# -- IPv6, and the hooks before and after ------------------------------------------------------------------------------
+(BETWEEN6,) = host_firewall.bridged("nbr0", None, six=True)[1:]
+
+
+def hooked(*rules: list[dict[str, Any]], hook: str, place: str = "inet filter", prio: int = 0, **how: Any) -> Any:
+    """The same with a chain of another hook."""
+    found = listed(*rules, place=place, **how)
+    found["nftables"][2]["chain"].update(hook=hook, prio=prio)
+    return host_firewall.read_nftables(found)
+
+
+def test_ipv6_is_dropped_by_rules_for_ipv6_where_the_host_has_these_see_bridges() -> None:
+    for place, found in (("ip6 filter", [BETWEEN6]), ("ip filter", [BETWEEN]), ("inet filter", [BETWEEN, BETWEEN6])):
+        tables = nft(policy="drop", place=place)
+        assert blocked(tables, BETWEEN, BETWEEN6, bridges_too=True) == found
+        assert blocked(tables, BETWEEN, BETWEEN6) == []
+        for packets in found:
+            assert len(host_firewall.drops(tables, [packets], [packets.family])) == 1
+            assert host_firewall.drops(tables, [packets], [10 - packets.family]) == []
+    assert blocked(nft(policy="drop", place="bridge f"), BETWEEN, BETWEEN6) == [BETWEEN, BETWEEN6]
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        (match(meta("nfproto"), "ipv6"), (NONE, ALL)),
+        (match(meta("nfproto"), "ipv4"), (ALL, NONE)),
+        (match(header("ip6", "saddr"), prefix("fe80::/10")), (NONE, SOME)),
+        (match(header("ip6", "saddr"), prefix("::/0")), (NONE, ALL)),
+        (match(header("ip6", "nexthdr"), "tcp"), (NONE, SOME)),
+        (match(header("ip", "saddr"), prefix("10.66.0.0/24")), (ALL, NONE)),
+        (match(meta("l4proto"), "tcp"), (ALL, ALL)),
+        (match(header("icmpv6", "type"), "echo-request"), (NONE, NONE)),
+        (match(meta("protocol"), "ip6"), (NONE, ALL)),
+    ],
+)
+def test_conditions_of_either_family(condition: dict[str, Any], found: tuple[str, ...]) -> None:
+    assert nft_reach(condition, BETWEEN, BETWEEN6) == found
+
+
+def test_what_is_dropped_before_it_is_routed_or_after_is_dropped() -> None:
+    leaves, comes = match(meta("iifname"), "nbr0"), match(meta("oifname"), "nbr0")
+    for hook, mine, other in (("prerouting", leaves, comes), ("postrouting", comes, leaves)):
+        tables = hooked([mine, DROP], hook=hook, place="ip raw", prio=-300)
+        assert BETWEEN in blocked(tables, BETWEEN, bridges_too=True)
+        assert blocked(hooked([other, DROP], hook=hook, place="ip raw"), BETWEEN, bridges_too=True) == []
+        # What the end of such a list drops, but for what it names.
+        assert blocked(hooked([mine, ACCEPT], hook=hook, policy="drop"), BETWEEN, bridges_too=True) == []
+    assert blocked(hooked([leaves, DROP], hook="prerouting"), *KINDS) == [NEW, ESTABLISHED]
+    # Before conntrack nothing is established.
+    established = match(ct("state"), {"set": ["established", "related"]})
+    for prio, found in ((-300, [ESTABLISHED]), (-150, [])):
+        tables = hooked([established, ACCEPT], [leaves, DROP], hook="prerouting", prio=prio)
+        assert [kind for kind in blocked(tables, ESTABLISHED) if kind.state == "established"] == found
+    # Where an answer comes to is not known yet.
+    to_host = match(header("ip", "daddr"), prefix("192.0.2.1/32"))
+    assert blocked(hooked([to_host, ACCEPT], hook="prerouting", policy="drop"), ANSWERS) == []
+    # What NAT has its chains for does not drop.
+    nat = listed(policy="drop")
+    nat["nftables"][2]["chain"].update(type="nat", hook="prerouting")
+    assert host_firewall.read_nftables(nat) == []
+
+
+def test_tables_of_iptables_have_what_is_before_and_after_too() -> None:
+    text = (
+        "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A PREROUTING -i nbr0 -j DROP\nCOMMIT\n"
+        "*mangle\n:PREROUTING ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:POSTROUTING DROP [0:0]\nCOMMIT\n"
+        "*nat\n:PREROUTING DROP [0:0]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n"
+    )
+    tables = host_firewall.read_iptables(text, "ip6tables-nft", "ip6 ")
+    assert [(table.name, table.early) for table in tables] == [("ip6 raw", {"PREROUTING"}), ("ip6 mangle", set())]
+    commands = [host_firewall.remedies(drop) for drop in host_firewall.drops(tables, [BETWEEN6], [6])]
+    assert commands == [
+        ["ip6tables-nft -t raw -I PREROUTING -i nbr0 -j ACCEPT"],
+        ["ip6tables-nft -t mangle -I POSTROUTING -o nbr0 -j ACCEPT"],
+    ]
+    assert host_firewall.drops(tables, [BETWEEN, *KINDS], [4, 6]) == []
+
+
+@pytest.mark.parametrize(
+    ("hook", "place", "kind", "command"),
+    [
+        ("prerouting", "ip raw", BETWEEN, "nft insert rule ip raw forward iifname nbr0 accept"),
+        ("prerouting", "ip raw", NEW, "nft insert rule ip raw forward iifname nbr0 accept"),
+        ("prerouting", "ip raw", ANSWERS, "nft insert rule ip raw forward iifname != nbr0 accept"),
+        ("postrouting", "ip m", BETWEEN, "nft insert rule ip m forward oifname nbr0 accept"),
+        ("postrouting", "ip m", NEW, "nft insert rule ip m forward oifname != nbr0 accept"),
+        ("postrouting", "ip m", ANSWERS, "nft insert rule ip m forward oifname nbr0 accept"),
+        ("prerouting", "bridge f", BETWEEN, "nft insert rule bridge f forward meta ibrname nbr0 accept"),
+        ("postrouting", "bridge f", BETWEEN, "nft insert rule bridge f forward meta obrname nbr0 accept"),
+    ],
+)
+def test_remedies_before_and_after(hook: str, place: str, kind: host_firewall.Packets, command: str) -> None:
+    (drop,) = host_firewall.drops(hooked(hook=hook, place=place, policy="drop"), [kind], (4, 6))
+    assert host_firewall.remedies(drop) == [command]
+
+
+def test_rules_of_ip6tables_are_read_where_bridges_are_seen(programs: Programs, without_legacy: Path) -> None:
+    has(programs, listed([FROM, {"xt": {"type": "match", "name": "x"}}, DROP], policy="drop", place="ip6 filter"))
+    programs.answer("ip6tables-nft-save", "", saved(policy="DROP"))
+    assert host_firewall.observe("nebula_x", [4]) == []
+    assert programs.calls("ip6tables-nft-save") == []
+    (table,) = host_firewall.observe("nebula_x", [4, 6])
+    assert (table.tool, table.name) == ("ip6tables-nft", "ip6 filter")
+
+
 def test_tables_of_bridges_see_what_is_bridged_and_nothing_else() -> None:
     tables = nft(policy="drop", place="bridge filter")
     for bridges_too in (True, False):
@@ -406,8 +512,8 @@ def test_tables_of_bridges_see_what_is_bridged_and_nothing_else() -> None:
 
 
 # -- what is read -----------------------------------------------------------------------------------------------------
-def test_only_tables_that_see_forwarded_ipv4_are_read() -> None:
-    for place in ("ip6 filter", "arp filter", "netdev x"):
+def test_only_tables_that_see_what_is_forwarded_are_read() -> None:
+    for place in ("arp filter", "netdev x"):
         assert nft(policy="drop", place=place) == []
     inputs = listed(policy="drop")
     inputs["nftables"][2]["chain"]["hook"] = "input"
@@ -430,6 +536,7 @@ def test_tables_of_iptables_keep_their_policies_and_their_words() -> None:
 def without_legacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The kernel's list of tables of the older interface is a file of the test's own, which is not there."""
     monkeypatch.setattr(host_firewall, "LEGACY_TABLES", tmp_path / "ip_tables_names")
+    monkeypatch.setattr(host_firewall, "LEGACY_TABLES6", tmp_path / "ip6_tables_names")
     return tmp_path / "ip_tables_names"
 
 
@@ -493,11 +600,11 @@ def test_only_tables_with_a_chain_for_forwarded_packets_are_listed(programs: Pro
     ours = listed(place="bridge nebula_11111111")
     ours["nftables"][2]["chain"]["hook"] = "prerouting"
     has(programs, ours, listed(place="bridge others"), listed(place="ip6 filter"))
-    assert [table.name for table in host_firewall.observe("nebula_11111111")] == ["bridge others"]
+    assert [table.name for table in host_firewall.observe("nebula_11111111", [4])] == ["bridge others"]
     assert programs.calls("nft") == [LIST_CHAINS, "-j -t list table bridge others"]
     # It went in the meantime.
     programs.answer("nft", "-j -t list table bridge others", err="Error: No such file or directory\n", code=1)
-    assert host_firewall.observe("nebula_11111111") == []
+    assert host_firewall.observe("nebula_11111111", [4]) == []
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
@@ -507,7 +614,7 @@ def test_no_drop_is_no_error() -> None:
 
 def test_a_rule_is_shown_as_nft_writes_it(programs: Programs) -> None:
     tables = nft([FROM, DROP])
-    drop = host_firewall.drops(tables, [NEW], False)[0]
+    drop = host_firewall.drops(tables, [NEW], ())[0]
     programs.answer(
         "nft",
         "-a list chain inet filter forward",
@@ -522,7 +629,7 @@ def test_a_rule_is_shown_as_nft_writes_it(programs: Programs) -> None:
 
 def test_the_error_names_every_place_once_and_the_commands_that_help() -> None:
     tables = iptables("-A FORWARD -i nbr0 -j REJECT") + nft(policy="drop")
-    found = host_firewall.drops(tables, KINDS, False)
+    found = host_firewall.drops(tables, KINDS, ())
     with pytest.raises(TrafficBlocked) as caught:
         host_firewall.refuse("Public", found)
     error = caught.value
@@ -589,12 +696,12 @@ def in_mangle() -> list[host_firewall.Table]:
 def test_remedies_are_those_of_the_firewall_whose_rule_it_is(
     tables: list[host_firewall.Table], kind: host_firewall.Packets, commands: list[list[str]]
 ) -> None:
-    assert [host_firewall.remedies(drop) for drop in host_firewall.drops(tables, [kind], True)] == commands
+    assert [host_firewall.remedies(drop) for drop in host_firewall.drops(tables, [kind], (4, 6))] == commands
 
 
 def test_without_a_known_uplink_the_remedies_are_the_same() -> None:
     for known, unknown in zip(KINDS, host_firewall.routed("nbr0", WHOLE, "")):
-        (one,), (other,) = (host_firewall.drops(iptables(policy="DROP"), [kind], False) for kind in (known, unknown))
+        (one,), (other,) = (host_firewall.drops(iptables(policy="DROP"), [kind], ()) for kind in (known, unknown))
         assert host_firewall.remedies(one) == host_firewall.remedies(other)
 
 
@@ -618,6 +725,6 @@ RULES = [
 @given(st.lists(st.sampled_from(RULES), max_size=8), st.sampled_from(("ACCEPT", "DROP")), st.sampled_from(("", "eth0")))
 def test_what_the_remedies_say_lets_it_through(rules: list[str], policy: str, uplink: str) -> None:
     kinds = host_firewall.routed("nbr0", WHOLE, uplink) + host_firewall.bridged("nbr0", WHOLE)
-    found = host_firewall.drops(iptables(*rules, policy=policy, chains=("A", "B")), kinds, True)
+    found = host_firewall.drops(iptables(*rules, policy=policy, chains=("A", "B")), kinds, (4, 6))
     inserted = [command.replace("iptables-nft -I", "-A") for drop in found for command in host_firewall.remedies(drop)]
-    assert host_firewall.drops(iptables(*inserted, *rules, policy=policy, chains=("A", "B")), kinds, True) == []
+    assert host_firewall.drops(iptables(*inserted, *rules, policy=policy, chains=("A", "B")), kinds, (4, 6)) == []
