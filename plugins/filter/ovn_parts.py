@@ -10,6 +10,7 @@ version_added: 0.2.0
 description:
   - Joins the registered results of M(nebula.provision.nebula_ovn_central) and M(nebula.provision.nebula_ovn_host) with
     their state V(audited).
+  - Each row and finding is of the host that was asked, whatever its answer says of that.
   - A host whose result holds no answer has the state V(no answer). If it is a central host, that is a finding, too. Of
     nodes the audit has one already.
 options:
@@ -52,6 +53,7 @@ _value:
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
@@ -59,10 +61,10 @@ def ovn_parts(results, centrals, nodes, hosts):
     parts, consistency = [], []
     for part, names, given in (("central", centrals, results), ("node", hosts, nodes)):
         for host, result in zip(names, given):
-            answer = result if hasattr(result, "get") and result.get("part") else None
+            answer = ovn_answers.part(host, part, result) if hasattr(result, "get") else None
             if answer:
-                parts.append(dict(answer["part"]))
-                consistency += answer["consistency"]
+                parts.append(answer)
+                consistency += ovn_answers.findings(host, result)
             elif not (hasattr(result, "get") and result.get("skipped")):
                 parts.append({"host": host, "part": part, "state": "no answer", "address": ""})
                 consistency += [] if part == "node" else [_silent(host, result)]

@@ -37,6 +37,7 @@ options:
       - V(signed) is for the front-end. It makes both authorities, signs the O(requests) of others, and gives the
         front-end
         certificates of its own as a client. A certificate is signed anew when less than a third of its life is left.
+        A request that is not what this collection makes, for that name and with a key of its own, is RV(refused).
       - V(present) installs O(certificates), starts the daemons, and opens the ports.
       - V(absent) ends the daemons and removes the databases, keys and certificates that are this catalog's. It is an
         error if others have made switches or routers in them. Packages stay.
@@ -45,7 +46,9 @@ options:
     choices: [requested, signed, present, absent, audited]
     default: present
   requests:
-    description: With O(state=signed), what this module and M(nebula.provision.nebula_ovn_host) returned.
+    description:
+      - With O(state=signed), what this module and M(nebula.provision.nebula_ovn_host) returned. Name and kind have to
+        be those of the host that was asked, as its answer may name any other.
     type: list
     elements: dict
     default: []
@@ -126,7 +129,7 @@ EXAMPLES = r"""
   nebula.provision.nebula_ovn_central:
     name: "{{ groups['nebula_frontend'][0] }}"
     catalog: "{{ catalog }}"
-    requests: ["{{ asked.request }}"]
+    requests: ["{{ {'name': inventory_hostname, 'kind': 'central', 'request': asked.request.request} }}"]
     state: signed
   register: signed
   run_once: true
@@ -172,6 +175,11 @@ certificates:
   description: By kind and name of the host, for each database its certificate and that of the authority, in PEM.
   returned: if O(state=signed)
   type: dict
+refused:
+  description: By kind and name of a host, why its request was not signed. It has no entry in RV(certificates).
+  returned: if O(state=signed)
+  type: dict
+  sample: {}
 outdated:
   description: Kind and name of each host that does not have these certificates yet.
   returned: if O(state=signed)

@@ -108,7 +108,9 @@ def test_a_certificate_opens_what_it_is_for_and_nothing_else():
         asked = node.ok("host", state="requested")["request"]
         assert "PRIVATE" not in json.dumps(results)
         forged = [{**asked, "name": "node2"}]
-        assert "its request is for subject=CN" in made.central.refused("central", state="signed", requests=forged)
+        signed = made.central.ok("central", state="signed", requests=forged)
+        assert "its request is not for the subject CN=node2" in signed["refused"]["host:node2"]
+        assert signed["certificates"] == {}
 
 
 @in_bare_world

@@ -134,3 +134,68 @@ def test_ovn_comes_and_goes_by_one_variable():
             assert not (node.root / "ovn").exists()
         code, changed, output = playbook(nebula_ovn_state="absent")
         assert (code, changed) == (0, 0), output
+
+
+# In place of a node's interpreter: it answers with what somebody has put there for its module.
+FORGER = """#!/usr/bin/python3
+import json, subprocess, sys
+done = subprocess.run(["ip", "netns", "exec", "{namespace}", "/usr/bin/python3", *sys.argv[1:]], stdout=subprocess.PIPE)
+text = done.stdout.decode()
+begin = text.find("{{")
+try:
+    answer = json.loads(text[begin:]) if begin >= 0 else {{}}
+except ValueError:
+    answer = {{}}
+if isinstance(answer.get("request"), dict):
+    answer["request"].update(json.load(open("{forged}")))
+    text = json.dumps(answer)
+sys.stdout.write(text)
+sys.exit(done.returncode)
+"""
+
+
+def served(made):
+    """The certificate that the southbound database shows."""
+    argv = ["openssl", "s_client", "-connect", f"{made.central.address}:6642", "-showcerts"]
+    return made.central.run(*argv, check=False, input="").stdout
+
+
+@in_bare_world
+def test_a_node_that_forges_its_answer_gets_no_certificate_but_its_own():
+    with net() as made:
+        playbook = Playbook(made)
+        assert playbook(play="begin.json")[0] == 0
+        node, authority = made.nodes[1], made.central.root / "ovn/authority/issued.json"
+        forged = node.directory / "forged.json"
+        interpreter = node.directory / "python3"
+        interpreter.write_text(FORGER.format(namespace=node.namespace, forged=forged))
+        mine = node.directory / "mine.key"
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(mine)]
+        requests = {
+            name: node.run("openssl", "req", "-new", *curve, "-subj", f"/CN={name}") for name in ("central", "node1")
+        }
+
+        # Other names alone change nothing: it is who was asked.
+        forged.write_text(json.dumps({"name": "central", "kind": "central"}))
+        code, _changed, output = playbook()
+        assert code == 0, output
+        issued = json.loads(authority.read_text())["certificates"]
+        assert set(issued) == {"central:central", "client:central", "host:node1", "host:node2"}
+
+        for kind in ("central", "client", "host"):
+            for name, request in requests.items():
+                forged.write_text(json.dumps({"name": name, "kind": kind, "request": request}))
+                code, _changed, output = playbook()
+                assert code != 0
+                assert "certificate of host node2: its request is not for the subject CN=node2" in output
+                assert re.search(r"node1 .*failed=0", output) and re.search(r"node2 .*failed=1", output)
+                assert json.loads(authority.read_text())["certificates"] == issued
+                break
+        forged.write_text(json.dumps({"request": "R" * 2_000_000, "installed": ["x"], "kind": 7}))
+        code, _changed, output = playbook("--check")
+        assert code != 0 and "certificate of host node2: its request has 4097 characters" in output
+        assert json.loads(authority.read_text())["certificates"] == issued
+        assert "BEGIN CERTIFICATE" in served(made)
+        forged.write_text("{}")
+        code, changed, output = playbook()
+        assert (code, changed) == (0, 0), output

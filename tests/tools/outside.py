@@ -14,6 +14,10 @@ LOOKUPS = {"answer", "install_answers", "secret", "unresolved"}
 UNTRIED_LOOKUPS = {"has_module", "misspelt", "output_directory", "unfit"}
 
 
+# Filters that let nothing through but what has a form of its own.
+STRICT = {"ovn_connection"}
+
+
 def filters(text: str) -> dict[str, list[Any]]:
     """Arguments by the filter's name. `text` comes through each of them."""
     record = {"name": text, "state": "RUNNING", "error": text}
@@ -42,7 +46,10 @@ def filters(text: str) -> dict[str, list[Any]]:
         "last_observed": [[{"inventory_hostname": text, "__nebula_deployed": {"observed": {"vms": [text]}}}]],
         "not_as_asked": [{text: {"failed": True, "msg": text}}, [record]],
         "observed": [[{"msg": text}, {"observed": {"facts": {text: text}}}], [text, text]],
+        "ovn_connection": [[{"connections": {"southbound": text}}], "southbound"],
+        "ovn_members": [[{"member": {"address": text, "rank": text}}], [text], [text]],
         "ovn_parts": [[{"msg": text}, {"part": {"host": text}, "consistency": [text]}], [text, text], [{}], [text]],
+        "ovn_requests": [[{"request": {"request": text}}], [text], "host"],
         "packed": [[{"name": text, text: [text]}]],
         "refused_everywhere": [{"networks": [{"name": text}], "earlier": {text: None}}, [{"refused": [text]}]],
         "topology_page": [

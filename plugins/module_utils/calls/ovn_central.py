@@ -99,18 +99,24 @@ def signed(params: Mapping[str, Any], act: bool) -> Result:
     asked = [certificates.Wanted(each["name"], each["kind"], each["request"]) for each in params["requests"]]
     client = certificates.Wanted(name, "client", request)
     found = authority.certificates([*asked, client])
+    if client.key in authority.refused:
+        raise authority.refused[client.key]
+    asked_well = [wanted for wanted in asked if wanted.key not in authority.refused]
     differing = certificates.install(root, "client", found[client.key], act)
     items = [Item("key of the client", None, {"request": "made"})] if made else []
     items += [Item(f"authority {which}", None, {"authority": "made"}) for which in authority.made]
     items += [Item(f"certificate {each}", None, {"certificate": "signed"}) for each in authority.signed]
     items += [Item(path, None, {"file": "written"}) for path in differing]
     payload = {
-        "certificates": {wanted.key: found[wanted.key] for wanted in asked},
+        "certificates": {wanted.key: found[wanted.key] for wanted in asked_well},
+        "refused": {key: str(error) for key, error in authority.refused.items()},
         "client": {which: certificates.files(root, "client", which).as_dict() for which in certificates.WHICH},
         "outdated": [
             wanted.key
             for wanted, each in zip(asked, params["requests"])
-            if each["installed"] is not None and each["installed"] != certificates.fingerprints(found[wanted.key])
+            if wanted.key in found
+            and each["installed"] is not None
+            and each["installed"] != certificates.fingerprints(found[wanted.key])
         ],
     }
     return Result(items, payload, authority.warnings)
@@ -120,8 +126,12 @@ def foreseen(params: Mapping[str, Any], check_mode: bool) -> Result:
     """The same for a look, which has to know what the hosts would do with these certificates, too."""
     result = run(params, check_mode)
     outdated = result.payload.get("outdated", [])
+    refused = [
+        Item(message, None, {"certificate": "refused"}) for message in result.payload.get("refused", {}).values()
+    ]
+    written = [Item(f"certificate {key} on its host", None, {"file": "written"}) for key in outdated]
     return Result(
-        [*result.items, *(Item(f"certificate {key} on its host", None, {"file": "written"}) for key in outdated)],
+        [*result.items, *refused, *written],
         result.payload,
         result.warnings,
     )

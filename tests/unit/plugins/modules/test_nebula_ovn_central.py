@@ -59,3 +59,22 @@ def test_a_look_tells_what_hosts_would_do_with_their_certificates(options, tmp_p
     # Another key has another request, for which nothing is signed yet.
     certificates.remove(host, "host", act=True)
     assert ovn_central.foreseen(asked({}), True).changed
+
+
+def test_a_request_that_is_none_is_told_and_the_others_are_signed(options, tmp_path):
+    host, front = str(tmp_path / "host"), str(tmp_path / "front")
+    entries = [
+        {
+            "name": name,
+            "kind": "host",
+            "request": certificates.request(host, "host", "node1", act=True)[0],
+            "installed": {},
+        }
+        for name in ("node1", "node2")
+    ]
+    given = options(nebula_ovn_central, name="c", catalog=CATALOG, state="signed", root=front, requests=entries)
+    payload = ovn_central.run(given, False).payload
+    assert set(payload["certificates"]) == {"host:node1"}
+    assert "not for the subject CN=node2" in payload["refused"]["host:node2"]
+    # A look leaves it to the role to say so.
+    assert ovn_central.foreseen(given, True).changed

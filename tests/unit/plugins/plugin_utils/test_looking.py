@@ -11,9 +11,11 @@ import pytest
 import yaml
 from ansible import template
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader
 from ansible.template import Templar
 from looking_runs import looked
 
+from ansible_collections.nebula.provision.plugins.filter import ovn_connection, ovn_members, ovn_requests, setting
 from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
     CATALOG,
     MACHINES,
@@ -107,7 +109,16 @@ def test_each_play_is_left_out_by_its_first_task_and_only_without_tags():
 
 
 @pytest.fixture
-def roles():
+def roles(monkeypatch):
+    # Here no collection is installed, whose filters Ansible would find.
+    ours = {
+        f"nebula.provision.{name}": filter_loader._wrap_func(name, name, function)
+        for module in (ovn_connection, ovn_members, ovn_requests, setting)
+        for name, function in module.FilterModule().filters().items()
+    }
+    found = filter_loader.get
+    monkeypatch.setattr(filter_loader, "get", lambda name, *rest: ours.get(name) or found(name, *rest))
+
     def of(**variables):
         given = {
             "inventory_hostname": "node1",

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -75,13 +77,39 @@ def test_a_new_key_needs_a_new_certificate(root):
     assert Authority(root, CATALOG, 365, act=True).certificates([wanted(root)]) != first
 
 
-def test_a_request_for_another_name_is_refused_and_nothing_is_signed(root):
+def test_a_request_for_another_name_is_refused_and_the_others_get_theirs(root, tmp_path):
+    asked, other = wanted(root), wanted(str(tmp_path / "other"), "node3")
+    for forged, why in ((asked.request, "not for the subject CN=node2"), ("nonsense", "nothing that openssl writes")):
+        for act in (False, True):
+            authority = Authority(root, CATALOG, 365, act)
+            found = authority.certificates([Wanted("node2", "host", forged), other])
+            assert set(found) == {"host:node3"}
+            assert why in str(authority.refused["host:node2"])
+    # In check mode there may be none yet; where it is to be signed, there has to be one.
+    assert "host:node2" in Authority(root, CATALOG, 365, act=False).certificates([Wanted("node2", "host", "")])
+    authority = Authority(root, CATALOG, 365, act=True)
+    assert authority.certificates([Wanted("node2", "host", "")]) == {} and "host:node2" in authority.refused
+
+
+def test_a_request_that_its_key_has_not_signed_is_refused(root, tmp_path):
+    asked, other = wanted(root), wanted(str(tmp_path / "other"))
+    body, others = (base64.b64decode("".join(each.request.splitlines()[2:-1])) for each in (asked, other))
+    # The content of one with the signature of another one.
+    forged = base64.encodebytes(body[:119] + others[119:]).decode()
+    text = f"-----BEGIN CERTIFICATE REQUEST-----\n{forged}-----END CERTIFICATE REQUEST-----\n"
+    authority = Authority(root, CATALOG, 365, act=True)
+    assert authority.certificates([Wanted("node1", "host", text)]) == {}
+    assert re.search("can't be read|not signed by the key", str(authority.refused["host:node1"]))
+
+
+def test_a_key_is_of_one_host(root, tmp_path):
     asked = wanted(root)
-    for act in (False, True):
-        with pytest.raises(InvalidValue, match="its request is for subject=CN"):
-            Authority(root, CATALOG, 365, act).certificates([Wanted("node2", "host", asked.request)])
-        with pytest.raises(InvalidValue, match="its request can't be read"):
-            Authority(root, CATALOG, 365, act).certificates([Wanted("node1", "host", "nonsense")])
+    argv = ["openssl", "req", "-new", "-key", Path(root, "ovn/host/key.pem"), "-subj", "/CN=node2"]
+    stolen = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    for requests in ([asked, Wanted("node2", "host", stolen)], [Wanted("node2", "host", stolen)]):
+        authority = Authority(root, CATALOG, 365, act=True)
+        assert "host:node2" not in authority.certificates(requests)
+        assert "is for the key that host:node1 has" in str(authority.refused["host:node2"])
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "-a", "x" * 65, "a\n"])

@@ -1,0 +1,52 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: ovn_connection
+short_description: How hosts connect to a database of OVN
+version_added: 0.2.0
+author: nebula.provision contributors (@nebula-provision)
+description: Reads the registered results of M(nebula.provision.nebula_ovn_central), and takes nothing but a connection.
+positional: _input, database
+options:
+  _input:
+    description: The registered results of central hosts.
+    type: list
+    elements: raw
+    required: true
+  database:
+    description: Which database.
+    type: str
+    choices: [northbound, southbound]
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the way to the southbound database
+  ansible.builtin.debug:
+    msg: "{{ central.results | nebula.provision.ovn_connection('southbound') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The first one that is a connection by TLS, as C(ssl:192.0.2.1:6642), several by commas; or nothing.
+  type: str
+"""
+
+from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+
+
+def ovn_connection(results, database):
+    given = list(results or ())
+    found = (
+        ovn_answers.connection(result, database) for _host, result in ovn_answers.answered(given, [""] * len(given))
+    )
+    return next(filter(None, found), "")
+
+
+class FilterModule:
+    def filters(self):
+        return {"ovn_connection": hands_on_data(ovn_connection)}
