@@ -182,3 +182,22 @@ def port_taken(central):
         process.stdin.close()
     central.ok("central", state="absent")
     return message
+
+
+@in_bare_world
+def test_databases_that_serve_no_tls_end_the_run():
+    with net() as made:
+        central = made.central
+        results = set_up(made, [])
+        given = {"address": central.address, "certificates": results["signed"]["certificates"]["central:central"]}
+        assert not central.ok("central", **given)["changed"]
+        key = central.root / "ovn/central/key.pem"
+        good = key.read_bytes()
+        key.write_bytes((central.root / "ovn/client/key.pem").read_bytes())
+        # A look finds it, and so does a run, though nothing has to be written.
+        message = central.refused("central", **given)
+        assert "by TLS: it listens, and gives no answer" in message
+        seen = central.ok("central", state="audited", address=central.address)
+        assert "gives no answer" in seen["consistency"][0]["sentence"]
+        key.write_bytes(good)
+        assert not central.ok("central", **given)["changed"]

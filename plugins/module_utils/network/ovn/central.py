@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -15,7 +16,8 @@ from ...dataclass import dataclass
 from ...errors import CommandFailed, Conflict, ForeignObject, InUse, InvalidValue, TimedOut
 from ...host.command import run
 from ...host.files import remove_file
-from . import certificates, cluster, daemons, database, guard
+from . import certificates, cluster, daemons, database, guard, serving
+from .certificates import REQUEST
 from .cluster import CLUSTERED, Cluster, Copy, Status
 from .daemons import Daemons
 from .database import MARK, Row
@@ -221,6 +223,7 @@ class Central:
         after = self._expected(wanted)
         self._refuse_taken_ports(wanted, found)
         if before == after:
+            self._refuse_unserved(wanted, wanted.renewed)
             return Change("central", before, after)
         if self.act:
             daemons.require_installed("central")
@@ -241,7 +244,26 @@ class Central:
                 if operations:
                     database.transact(self.places.socket(which), name, operations)
             self._wait_for_ports(wanted)
+            self._refuse_unserved(wanted, True)
         return Change("central", before, after)
+
+    def _refuse_unserved(self, wanted: Wanted, changed: bool) -> None:
+        """CommandFailed if a database of this host gives no answer by TLS. changed: whether something was done just
+        now, which the servers take up within moments."""
+        for which, port in wanted.ports.items():
+            address = "::1" if "[" in wanted.target(which) else "127.0.0.1"
+            tls, limit = wanted.files[which], time.monotonic() + (SECONDS if changed and self.act else 0)
+            found = serving.problem(port, tls, address)
+            while found and time.monotonic() < limit:
+                time.sleep(0.1)
+                found = serving.problem(port, tls, address)
+            if found:
+                raise CommandFailed(
+                    f"OVN's {which} database at port {port} by TLS",
+                    f"it listens, and gives no answer: {found}",
+                    f"Compare {tls.certificate} with {tls.private_key}. Without both of them and {REQUEST} beside "
+                    "them, the role makes new ones",
+                )
 
     def _wait_for_ports(self, wanted: Wanted) -> None:
         for which, port in wanted.ports.items():
@@ -258,6 +280,8 @@ class Central:
         if gone:
             after["given_up"] = gone
         if not self.act or (before == after and not wanted.renewed):
+            if before == after and found.led:
+                self._refuse_unserved(wanted, False)
             return Change("central", before, after)
         daemons.require_installed("central")
         for which, tls in wanted.files.items():
@@ -274,6 +298,7 @@ class Central:
         self.daemons.start_servers([word for which in NAMES for word in options[which]])
         if self._wait_for_leader(bool(new)):
             self._write(wanted)
+            self._refuse_unserved(wanted, True)
             self._kick(group)
         now = cluster.options_of(self.daemons.pid("northd"))
         if now != after["northd"] or wanted.renewed:
