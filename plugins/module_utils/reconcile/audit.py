@@ -124,8 +124,8 @@ def _hosts(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
             machines = [vm.vm.name for vm in ledger.vms if vm.host == name]
             holds = f"; it has {', '.join(machines[:5])}{' …' if len(machines) > 5 else ''}" if machines else ""
             remedy = (
-                "Put it into group nebula_nodes, or into --limit; if it has another name by now, set nebula_renamed_from "
-                "there; if it is gone for good, nebula.provision.forget_host"
+                "Put it into group nebula_nodes, or into --limit; if it has another name by now, set "
+                "nebula_renamed_from there; if it is gone for good, nebula.provision.forget_host"
             )
             yield Finding("host-unknown", name, "this host", f"it was not asked{holds}", remedy)
     for name in sorted(asked - set(ledger.hosts)) if ledger.begun else ():
