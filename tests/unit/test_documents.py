@@ -235,3 +235,17 @@ def test_each_step_of_the_guide_is_in_its_block():
         assert [keys for keys in parts if not any(within(keys, item) for item in items)] == [], number
     names = {name for mapping in group_vars("ovn.yml")["nebula_ovn_bridge_mappings"] for name in [mapping["network"]]}
     assert names == {item["physical_network"] for item in items if "physical_network" in item}
+
+
+def test_each_row_of_who_may_do_what_names_tests_that_there_are() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    table = text[text.index("## Who may do what to whom") :].partition("\n## Whose")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")
+    ]
+    assert rows[0] == ["from → to", "held", "by", "test", "not held"] and len(rows) > 12
+    known = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
+    for pair, held, _by, tests, _not in rows[1:]:
+        named = [name for name in tests.split(", ") if name]
+        assert named or held.startswith("nothing"), pair
+        assert set(named) <= known, f"{pair}: {set(named) - known}"
