@@ -49,7 +49,8 @@ _MARK = "nebula"
 _HOOKS = {"out": ("prerouting", "iifname"), "in": ("postrouting", "oifname")}
 # Ethernet, IPv4, and the lengths of their addresses: of no other ARP do the rules say whom it is about.
 _ARP = "0x000108000604"
-_ARP_REVERSE = "0001080006040003"
+_ARP_REVERSE = "0x0001080006040003"
+_KNOWN = "ether type vmap { ip : return, arp : goto arp4, ip6 : goto six }"
 # Neighbour discovery, from what asks for routers to redirections.
 _DISCOVERY = "133-137"
 # As many bytes of it, with no option or with one: its sender's own MAC address, or a number used once (RFC 7527).
@@ -174,10 +175,10 @@ def _rendered(guard: Guard) -> _Chains:
     letting: dict[str, Sequence[str]] = {}
     through: dict[str, Collection[str]] = {}
     chains: dict[str, Sequence[str]] = {}
-    ethernet, lines = _ethernet(guard.ethertypes)
-    if guard.ethertypes:
-        letting[ethernet] = lines
     for way in _HOOKS:
+        ethernet, lines = _ethernet(guard.ethertypes, way)
+        if guard.ethertypes:
+            letting[ethernet] = lines
         parts: dict[str, Sequence[str]] = {}
         through[way] = set()
         if guard.passing is not None:
@@ -211,10 +212,6 @@ def _sets(guard: Guard, way: str) -> Iterable[tuple[str, str]]:
 def _rules(guard: Guard, way: str, ethernet: str, letting: Iterable[str]) -> Iterable[str]:
     if way == "out" and guard.filter_mac:
         yield f"ether saddr != {guard.mac} drop"
-    if way == "out":
-        # What QEMU sends on behalf of a machine that came from another host: by it switches learn where it is.
-        mac = guard.mac.replace(":", "")
-        yield f"ether type 0x8035 @nh,0,112 0x{_ARP_REVERSE}{mac} @nh,112,112 0x00000000{mac}00000000 accept"
     yield f"jump {ethernet}"
     if way == "out":
         yield from _against_spoofing(guard)
@@ -248,12 +245,12 @@ def _through(comment: str, firewall: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _ethernet(named: Sequence[int]) -> tuple[str, Sequence[str]]:
+def _ethernet(named: Sequence[int], way: str) -> tuple[str, Sequence[str]]:
     """A chain, by its name and its rules, out of which there comes what is ARP or IP in Ethernet II. named: what passes
     besides."""
     if not named:
-        return "ethernet", ()
-    lines = [*named_types(named), "goto ethernet"]
+        return f"ethernet_{way}", ()
+    lines = [*named_types(named), f"goto ethernet_{way}"]
     return f"ethernet_{_hash(repr(lines))}", tuple(lines)
 
 
@@ -281,7 +278,6 @@ def _against_spoofing(guard: Guard) -> Iterable[str]:
     # 0.0.0.0 asks whether an address is free.
     yield f"{_none('arp saddr ip', [*four, '0.0.0.0'])} drop"
     yield f"arp saddr ip 0.0.0.0 {_none('arp daddr ip', four)}".rstrip() + " drop"
-    yield "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept"
     yield f"{_none('ip saddr', four)} drop" if four else "ether type ip drop"
     if not six:
         yield "ether type ip6 drop"
@@ -289,7 +285,6 @@ def _against_spoofing(guard: Guard) -> Iterable[str]:
     own = [*six, link_local(guard.mac)]
     # The unspecified address asks whether an address is free.
     yield f"{_none('ip6 saddr', [*own, '::'])} drop"
-    yield "ip6 saddr :: jump unspecified"
     numbers = [f"0x{int(IPv6Address(text)):032x}" for text in own]
     about = _none("@th,64,128", numbers)
     yield f"ip6 saddr :: icmpv6 type nd-neighbor-solicit {about} drop"
@@ -365,7 +360,9 @@ def _alike() -> Mapping[str, Sequence[str]]:
     later = f"{_later(6)} return"
     chains: dict[str, Sequence[str]] = {
         # Whatever is not named here passes in neither direction: no other rule could tell whose it is.
-        "ethernet": ["ether type vmap { ip : return, arp : goto arp4, ip6 : goto six }", "drop"],
+        "ethernet_in": [_KNOWN, "drop"],
+        # What QEMU sends on behalf of a machine that came from another host: by it switches learn where it is.
+        "ethernet_out": [_KNOWN, f"ether type 0x8035 @nh,0,64 {_ARP_REVERSE} accept", "drop"],
         "arp4": [f"@nh,0,48 != {_ARP} drop"],
         # One whose headers can't be followed to their end has no protocol. Later parts are nothing without the first.
         "six": ["meta l4proto ipv6-icmp goto icmp6", "meta l4proto != ipv6-icmp return", later, "drop"],
@@ -379,7 +376,9 @@ def _alike() -> Mapping[str, Sequence[str]]:
         # Who answers like a DHCP server or a router.
         "servers": [
             "udp sport 67 udp dport 68 drop",
+            "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
             "icmp type redirect drop",
+            "ip6 saddr :: jump unspecified",
             "ether type ip6 meta l4proto udp goto servers6",
             "ether type ip6 meta l4proto ipv6-icmp goto discovery",
         ],
