@@ -39,11 +39,14 @@ options:
         certificates of its own as a client. A certificate is signed anew when less than a third of its life is left.
         A request that is not what this collection makes, for that name and with a key of its own, is RV(refused).
       - V(present) installs O(certificates), starts the daemons, and opens the ports.
+      - V(registered) removes chassis from the southbound database that keep hosts out of it. Such a chassis has the
+        tunnel address of a host of O(unregistered), a name that no host of O(hosts) has, and no ovn-controller that
+        answers for it. A host that comes back under another name has left one.
       - V(absent) ends the daemons and removes the databases, keys and certificates that are this catalog's. It is an
         error if others have made switches or routers in them. Packages stay.
       - V(audited) changes nothing, and returns how the host differs from what O(state=present) would make of it.
     type: str
-    choices: [requested, signed, present, absent, audited]
+    choices: [requested, signed, present, registered, absent, audited]
     default: present
   requests:
     description:
@@ -57,6 +60,18 @@ options:
       kind: {description: What the certificate is for., type: str, choices: [host, central, client], required: true}
       request: {description: 'The request, in PEM.', type: str, required: true}
       installed: {description: Digests of the certificates that the host has., type: dict}
+  hosts:
+    description: With O(state=registered), the names of all hosts of the inventory, whose chassis stay.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
+  unregistered:
+    description: With O(state=registered), by the names of hosts that the database does not have the addresses of their
+      tunnels.
+    type: dict
+    default: {}
+    version_added: 0.2.0
   certificate_days:
     description: With O(state=signed), how long a certificate is good for. An authority is good for ten years.
     type: int
@@ -171,6 +186,11 @@ majority:
   description: Whether the databases can be written, for which two of three members have to run. True for one host.
   returned: if O(state=present)
   type: bool
+kept:
+  description: By name of a host in O(unregistered), why the chassis that has its address stays.
+  returned: if O(state=registered)
+  type: dict
+  sample: {}
 certificates:
   description: By kind and name of the host, for each database its certificate and that of the authority, in PEM.
   returned: if O(state=signed)

@@ -169,7 +169,10 @@ host:
     inner_mtu: {description: What they leave for the machines' packets., type: int, sample: 1442}
     integration_bridge: {description: To which machines are attached., type: str, sample: br-int}
     physical_networks: {description: Bridges by the names of the networks., type: dict, sample: {physnet1: br-ex}}
-    connected: {description: Whether ovn-controller has its connection., type: bool}
+    connected:
+      description: Whether ovn-controller has its connection, and the southbound database has this host at its address.
+      type: bool
+    held_by: {description: The chassis that the database has there instead., type: str, sample: ''}
     managed: {description: V(false) if somebody else has set it up for the same OVN., type: bool}
 consistency:
   description: How the host differs, as M(nebula.provision.nebula_info) returns it of the rest.

@@ -119,7 +119,7 @@ NODE = Look(
         Part("node", "nebula_node", packages="nebula_node_packages"),
         Part("ovn", "nebula_ovn_host", "present", "__nebula_ovn_request", WITH_OVN, unless=OVN_OTHERWISE),
         Part(
-            *("ovn", "nebula_ovn_host", "present", "__nebula_ovn_host", WITH_OVN),
+            *("ovn", "nebula_ovn_host", "host", "__nebula_ovn_host", WITH_OVN),
             packages="nebula_ovn_host_packages",
             unless="nebula_ovn_restart | bool",
         ),

@@ -66,6 +66,14 @@ def member(host: str, address: str, result: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
+def unregistered(address: str, result: Mapping[str, Any]) -> str | None:
+    """Return the tunnels' address of a node that the southbound database has another chassis for; None if it has this
+    one. address: as the inventory has it, "" for the node's own word."""
+    given = _mapping(result.get("host"))
+    held_by = text(given.get("held_by"), LONGEST_WORD)
+    return (address or _address(given.get("encap_ip"))) if _NAME.match(held_by.replace("_", "-")) else None
+
+
 def connection(result: Mapping[str, Any], database: str) -> str:
     """Return how others connect to the database; "" if the answer does not say so."""
     found = text(_mapping(result.get("connections")).get(database), 4 * LONGEST_WORD)

@@ -199,3 +199,36 @@ def test_a_node_that_forges_its_answer_gets_no_certificate_but_its_own():
         forged.write_text("{}")
         code, changed, output = playbook()
         assert (code, changed) == (0, 0), output
+
+
+def renamed(playbook, former, name):
+    """The inventory has the node by another name from now on."""
+    path = playbook.place / "hosts.json"
+    inventory = json.loads(path.read_text())
+    nodes = inventory["all"]["children"]["nebula_nodes"]["hosts"]
+    nodes[name] = nodes.pop(former)
+    path.write_text(json.dumps(inventory))
+
+
+@in_bare_world
+def test_a_host_that_comes_back_under_another_name_takes_its_place():
+    with net() as made:
+        playbook = Playbook(made)
+        assert playbook(play="begin.json")[0] == 0
+        code, _changed, output = playbook()
+        assert code == 0, output
+
+        def chassis():
+            return sorted(made.central.run("ovn-sbctl", "--bare", "--columns=name", "list", "Chassis").split())
+
+        assert chassis() == ["node1", "node2"]
+        renamed(playbook, "node2", "other")
+        code, _changed, output = playbook()
+        assert code == 0, output
+        assert chassis() == ["node1", "other"]
+        assert sorted(made.central.run("ovn-sbctl", "--bare", "--columns=name", "list", "Chassis_Private").split()) == [
+            "node1",
+            "other",
+        ]
+        code, changed, output = playbook()
+        assert (code, changed) == (0, 0), output

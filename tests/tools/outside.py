@@ -50,6 +50,7 @@ def filters(text: str) -> dict[str, list[Any]]:
         "ovn_members": [[{"member": {"address": text, "rank": text}}], [text], [text]],
         "ovn_parts": [[{"msg": text}, {"part": {"host": text}, "consistency": [text]}], [text, text], [{}], [text]],
         "ovn_requests": [[{"request": {"request": text}}], [text], "host"],
+        "ovn_unregistered": [[{"host": {"held_by": "x", "encap_ip": "192.0.2.1"}}], [text], [""]],
         "packed": [[{"name": text, text: [text]}]],
         "refused_everywhere": [{"networks": [{"name": text}], "earlier": {text: None}}, [{"refused": [text]}]],
         "topology_page": [

@@ -36,6 +36,7 @@ PLACES = {
     "{{ groups['nebula_ovn_central'] | default([]) | first | default(groups['nebula_frontend'][0]) }}",
     "{{ nebula_lost_host }}",
     "{{ __nebula_central }}",
+    "{{ __nebula_ovn_centrals[0] }}",
     "{{ __nebula_member.name }}",
 }
 # The loops whose items are such names.

@@ -12,7 +12,7 @@ from typing import Any
 from ..arguments import ENGINE
 from ..errors import Conflict, InvalidValue, NebulaError
 from ..host import node as node_file
-from ..network.ovn import central, certificates, cluster, daemons, differences, places
+from ..network.ovn import central, certificates, cluster, daemons, differences, places, registration
 from ..network.ovn.central import Central, Wanted
 from ..sync import Item, Result
 
@@ -54,10 +54,16 @@ ARGUMENTS: dict[str, Any] = {
                 "installed": {"type": "dict"},
             },
         },
+        hosts={"type": "list", "elements": "str", "default": []},
+        unregistered={"type": "dict", "default": {}},
         certificate_days={"type": "int", "default": 365},
         certificates={"type": "dict", "default": {}},
         directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
-        state={"type": "str", "default": "present", "choices": ["requested", "signed", "present", "absent", "audited"]},
+        state={
+            "type": "str",
+            "default": "present",
+            "choices": ["requested", "signed", "present", "registered", "absent", "audited"],
+        },
         **ENGINE,
     ),
 }
@@ -66,7 +72,14 @@ ARGUMENTS: dict[str, Any] = {
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     act = not check_mode and params["state"] != "audited"
     params = {**params, "catalog": places.catalog(params["catalog"], act and params["state"] != "absent")}
-    work = {"requested": requested, "signed": signed, "present": present, "absent": absent, "audited": audited}
+    work = {
+        "requested": requested,
+        "signed": signed,
+        "present": present,
+        "registered": registered,
+        "absent": absent,
+        "audited": audited,
+    }
     with node_file.alone(act):
         return work[params["state"]](params, act)
 
@@ -164,6 +177,22 @@ def present(params: Mapping[str, Any], act: bool) -> Result:
     items.append(shown(side.ensure(replace(wanted, renewed=bool(differing)))))
     majority = wanted.cluster is None or not act or side.observe().led
     return Result(items, {"connections": central.connections(wanted), "majority": majority})
+
+
+def registered(params: Mapping[str, Any], act: bool) -> Result:
+    """Have hosts take the place of chassis that have their address by a former name."""
+    found_places = places.read(params["directories"])
+    side = Central(found_places, params["catalog"], act)
+    found = side.observe()
+    side.refuse_foreign(found)
+    if not found.running:
+        return Result([], {"kept": {}})
+    asked = {str(host): str(address or "") for host, address in params["unregistered"].items()}
+    former, kept = registration.sort_out(found_places, params["hosts"], asked, act)
+    if former and act:
+        registration.remove(found_places, former)
+    items = [Item(f"chassis {each.name}", {"address": each.address}, None) for each in former]
+    return Result(items, {"kept": {each.host: f"chassis {each.name} stays, as {each.why}" for each in kept}})
 
 
 def audited(params: Mapping[str, Any], act: bool) -> Result:

@@ -86,6 +86,7 @@ def present(params: Mapping[str, Any], act: bool) -> Result:
                 "integration_bridge": switch.INTEGRATION,
                 "physical_networks": {each.network: each.bridge for each in wanted.mappings if each.network},
                 "connected": done.connected,
+                "held_by": done.held_by,
                 "managed": done.managed,
             }
         },

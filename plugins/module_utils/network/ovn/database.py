@@ -23,7 +23,7 @@ def select(
 ) -> dict[str, list[Row]]:
     """All rows of the tables, by the names of the tables; all columns, or these."""
     argv = ["ovsdb-client", "query", f"unix:{socket}", _selection(database, tables, columns)]
-    return _rows(tables, run(argv, timeout=TIMEOUT).stdout)
+    return rows_of(tables, run(argv, timeout=TIMEOUT).stdout)
 
 
 def select_file(
@@ -31,7 +31,7 @@ def select_file(
 ) -> dict[str, list[Row]]:
     """The same of a database that no server has open."""
     argv = ["ovsdb-tool", "query", path, _selection(database, tables, columns)]
-    return _rows(tables, run(argv, timeout=TIMEOUT).stdout)
+    return rows_of(tables, run(argv, timeout=TIMEOUT).stdout)
 
 
 def _selection(database: str, tables: Sequence[str], columns: Sequence[str] | None) -> str:
@@ -46,7 +46,8 @@ def transact(socket: str, database: str, operations: Sequence[Mapping[str, Any]]
     _results(done.stdout)
 
 
-def _rows(tables: Sequence[str], text: str) -> dict[str, list[Row]]:
+def rows_of(tables: Sequence[str], text: str) -> dict[str, list[Row]]:
+    """What a query of these tables has printed, by the names of the tables."""
     return {table: list(result.get("rows", ())) for table, result in zip(tables, _results(text))}
 
 

@@ -9,24 +9,27 @@ import contextlib
 import os
 import re
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
 from ...dataclass import dataclass
-from ...errors import Conflict, ForeignObject, InvalidValue, MissingDependency, NotFound, Unsupported
+from ...errors import Conflict, ForeignObject, InvalidValue, MissingDependency, NotFound, TimedOut, Unsupported
 from ...host.command import run
 from ...host.files import make_directory, read_limited, remove_file, write_atomically
 from .. import links, routes
 from ..links import Link
-from . import boot, certificates, checksums, daemons, switch
+from . import boot, certificates, checksums, daemons, registration, switch
 from .daemons import Daemons
 from .places import Change, Places
 from .switch import Bridge, BridgeMapping, Switch, Wanted
 
 TIMEOUT = 60
 CONNECT_SECONDS = 30.0
+# What another chassis at this host's address is waited for to go, as it does if the name of this one was changed.
+HELD_SECONDS = 3.0
 _SSH = 22
 _ESTABLISHED = "01"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -34,12 +37,16 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 @dataclass
 class Outcome:
+    """connected: whether ovn-controller is, and the southbound database has this host at its address. held_by: the
+    chassis that it has there instead."""
+
     items: list[Change]
     warnings: list[str]
     encap_ip: str = ""
     inner_mtu: int = 0
     connected: bool = False
     managed: bool = True
+    held_by: str = ""
 
 
 class Host:
@@ -206,12 +213,48 @@ class Host:
             asked = f"ovn-controller of host {self.name} towards {wanted.remote}"
             daemons.until(self.daemons.connected, asked, "it has no connection", log, CONNECT_SECONDS)
         outcome.connected = self.daemons.running("controller") and self.daemons.connected()
-        if not outcome.connected and before == after:
+        if outcome.connected and (self.act or before == after):
+            self._check_registration(wanted, outcome)
+        elif not outcome.connected and before == after:
             outcome.warnings.append(
                 f"host {self.name}: ovn-controller has no connection to {wanted.remote}. Traffic goes on as it is; "
                 f"what is changed in OVN does not reach this host. See {self.places.ovn_log}/ovn-controller.log"
             )
         return outcome
+
+    def _check_registration(self, wanted: Wanted, outcome: Outcome) -> None:
+        """Whether the southbound database has this chassis at this address. ovn-controller does not say so."""
+
+        def held_by() -> str:
+            return registration.holder(wanted.remote, wanted.tls, wanted.encap_type, wanted.encap_ip)
+
+        begun, found, restarted = time.monotonic(), held_by(), False
+        while self.act and found != self.name:
+            waited = time.monotonic() - begun
+            if waited > (HELD_SECONDS if found else CONNECT_SECONDS):
+                break
+            if not found and waited > HELD_SECONDS and not restarted:
+                # Its connection still is that of the certificate with its former name.
+                self.daemons.restart_controller()
+                restarted = True
+            time.sleep(0.1)
+            found = held_by()
+        if found == self.name:
+            return
+        if self.act and not found:
+            raise TimedOut(
+                f"chassis of host {self.name} at {wanted.encap_ip}",
+                f"the southbound database has none after {CONNECT_SECONDS:g} s",
+                f"See {self.places.ovn_log}/ovn-controller.log",
+            )
+        outcome.connected, outcome.held_by = False, found
+        place = f"chassis at {wanted.encap_ip}"
+        outcome.items.append(Change(f"host {self.name}", {place: found or None}, {place: self.name}))
+        whose = f"has chassis {found} at {wanted.encap_ip}" if found else f"has no chassis at {wanted.encap_ip}"
+        outcome.warnings.append(
+            f"host {self.name}: ovn-controller is connected, but the southbound database {whose}, so that no packets "
+            "of machines pass between this host and others"
+        )
 
     def _act(self, wanted: Wanted, found: Switch, present: Mapping[str, Link]) -> None:
         made = self.daemons.switching_on(found.there)

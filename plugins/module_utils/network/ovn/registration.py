@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which chassis the southbound database has at a tunnel address.
+
+It takes one for each kind and address of tunnels. A host that comes back under another name is refused as long as its
+former chassis is there, while its ovn-controller says that it is connected. A host may not remove what is of another
+name, so that a central host does."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ...dataclass import dataclass
+from ...host.command import run
+from . import cluster, database
+from .certificates import Files
+from .places import Places
+
+TIMEOUT = 30.0
+# What a chassis that is alive takes to answer is a fraction of a second.
+ALIVE_SECONDS = 5.0
+_SOUTH, _NORTH = cluster.NAMES["southbound"], cluster.NAMES["northbound"]
+
+
+def holder(remote: str, tls: Files | None, encap_type: str, address: str) -> str:
+    """The name of the chassis that has the address, as the southbound database says; "" if none has."""
+    files = []
+    if tls is not None:
+        files = [
+            f"--private-key={tls.private_key}",
+            f"--certificate={tls.certificate}",
+            f"--ca-cert={tls.ca_certificate}",
+        ]
+    where = [["ip", "==", address], ["type", "==", encap_type]]
+    asked = [_SOUTH, {"op": "select", "table": "Encap", "where": where, "columns": ["chassis_name"]}]
+    argv = ["ovsdb-client", "--no-leader-only", *files, "query", remote, json.dumps(asked)]
+    rows = database.rows_of(["Encap"], run(argv, timeout=TIMEOUT).stdout)["Encap"]
+    return str(rows[0]["chassis_name"]) if rows else ""
+
+
+@dataclass(frozen=True)
+class Former:
+    """A chassis of a former name. rows: to be removed, by table the UUID. host: which host has its address now."""
+
+    name: str
+    address: str
+    host: str
+    rows: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A chassis that stays, though a host of another name says that it has its address. why: as an error's found."""
+
+    name: str
+    address: str
+    host: str
+    why: str
+
+
+def sort_out(
+    places: Places, hosts: Collection[str], unregistered: Mapping[str, str], act: bool
+) -> tuple[list[Former], list[Kept]]:
+    """Find the chassis that hold hosts up. hosts: names of all hosts of the inventory. unregistered: those that the
+    database does not have, with the address of their tunnels."""
+    rows = database.select(places.socket("southbound"), _SOUTH, ("Chassis", "Encap", "Chassis_Private"))
+    former, kept = compared(rows, hosts, unregistered)
+    if former and act:
+        alive = _alive(places, [each.name for each in former])
+        kept += [
+            Kept(each.name, each.address, each.host, "it is alive: its ovn-controller answers")
+            for each in former
+            if each.name in alive
+        ]
+        former = [each for each in former if each.name not in alive]
+    return former, kept
+
+
+def compared(
+    rows: Mapping[str, Sequence[database.Row]], hosts: Collection[str], unregistered: Mapping[str, str]
+) -> tuple[list[Former], list[Kept]]:
+    """The same by the rows of the database, whoever of them is alive."""
+    there = {str(row["name"]): row for row in rows["Chassis"]}
+    private = {str(row["name"]): row for row in rows["Chassis_Private"]}
+    former: list[Former] = []
+    kept: list[Kept] = []
+    for host, address in sorted(unregistered.items()):
+        for name in sorted({str(row["chassis_name"]) for row in rows["Encap"] if str(row["ip"]) == address}):
+            if not address or name == host or name not in there:
+                continue
+            why = ""
+            if name in hosts:
+                why = "the inventory has a host of that name"
+            elif host in there:
+                why = f"chassis {host} is there with another address"
+            elif list(unregistered.values()).count(address) > 1:
+                why = "several hosts say that they have this address"
+            if why:
+                kept.append(Kept(name, address, host, why))
+            else:
+                uuids = {"Chassis": there[name], **({"Chassis_Private": private[name]} if name in private else {})}
+                found = {table: database.uuid_of(row) for table, row in uuids.items()}
+                former.append(Former(name, address, host, found))
+    return former, kept
+
+
+def remove(places: Places, former: Sequence[Former]) -> None:
+    operations = [
+        {"op": "delete", "table": table, "where": [["_uuid", "==", ["uuid", uuid]]]}
+        for each in former
+        for table, uuid in each.rows.items()
+    ]
+    database.transact(places.socket("southbound"), _SOUTH, operations)
+
+
+def _alive(places: Places, names: Sequence[str]) -> set[str]:
+    """Which of these chassis take up a new number of the configuration, as each that is alive does."""
+    step: Mapping[str, Any] = {"op": "mutate", "table": "NB_Global", "where": [], "mutations": [["nb_cfg", "+=", 1]]}
+    database.transact(places.socket("northbound"), _NORTH, [step])
+    rows = database.select(places.socket("northbound"), _NORTH, ["NB_Global"], ["nb_cfg"])["NB_Global"]
+    number, limit = int(rows[0]["nb_cfg"]), time.monotonic() + ALIVE_SECONDS
+    alive: set[str] = set()
+    while time.monotonic() < limit and alive != set(names):
+        found = database.select(places.socket("southbound"), _SOUTH, ["Chassis_Private"], ["name", "nb_cfg"])
+        alive = {str(row["name"]) for row in found["Chassis_Private"] if int(row["nb_cfg"]) >= number} & set(names)
+        time.sleep(0.1)
+    return alive
