@@ -35,6 +35,22 @@ options:
   ca_certificate:
     description: File with the certificate of the authority that signs those of the database.
     type: path
+  southbound:
+    description:
+      - How to connect to the southbound database, with O(state=audited). Where the host has no socket of it, and this
+        is not given, what nodes have written there is not looked at.
+      - By default the socket of Debian's package on this host, unless O(northbound) is given.
+    type: list
+    elements: str
+    version_added: 0.2.0
+  southbound_certificate:
+    description: File with the client's certificate for O(southbound), to which O(private_key) belongs.
+    type: path
+    version_added: 0.2.0
+  southbound_ca_certificate:
+    description: File with the certificate of the authority that signs those of the southbound database.
+    type: path
+    version_added: 0.2.0
   inner_mtus:
     description:
       - The bytes that the tunnels leave for packets of machines, by the hosts' names, as
@@ -54,7 +70,8 @@ options:
   state:
     description:
       - V(absent) takes back everything that this catalog has in OVN.
-      - V(audited) changes nothing, and returns how OVN differs.
+      - V(audited) changes nothing, and returns how OVN differs, and what the southbound database has of machines' ports
+        and addresses that contradicts the catalog.
     type: str
     choices: [present, absent, audited]
     default: present

@@ -13,8 +13,9 @@ description:
   - Sets up the central side of OVN, which is the northbound and the southbound database with their servers and northd,
     from the distribution's package C(ovn-central). Both databases take connections by TLS with certificates on both
     sides, and by their sockets on this host.
-  - Hosts may write their own rows of the southbound database only (its role C(ovn-controller)). Their certificates open
-    no way to the northbound database, which has an authority of its own.
+  - Hosts may write in the southbound database what its role C(ovn-controller) lets them, which is their own chassis,
+    and of others the place of a port and learned addresses. Their certificates open no way to the northbound database,
+    which has an authority of its own.
   - Databases carry the catalog's UUID in C(external_ids). What somebody else has set up is an error, and is never
     changed.
   - Three hosts keep the databases together, as a cluster that outlives the loss of one (Raft). The module is called for

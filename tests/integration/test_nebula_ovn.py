@@ -74,6 +74,18 @@ def test_the_catalog_is_told_as_foreseen() -> None:
             _machine(engine)
         assert told(True).payload == {"networks": 2, "ports": 1, "routers": 1}
         told(False)
+        # An audit reads what hosts have written into the southbound database, as far as it is told where that is.
+        north = list(database.remotes)
+        south = [each.replace("nb", "sb") for each in north]
+        assert run(ovn, root, state="audited", northbound=north).payload["consistency"] == []
+        assert run(ovn, root, state="audited", northbound=north, southbound=south).payload["consistency"] == []
+        (silent,) = run(ovn, root, state="audited", northbound=north, southbound=["unix:/nowhere"]).payload[
+            "consistency"
+        ]
+        assert "southbound database" in silent["sentence"]
+        with contextlib.closing(EmbeddedEngine(root)) as engine, engine.session():
+            (port,) = engine.networks.logical().ports
+            assert engine.networks.port_hosts() == {port.uuid: "node1"}
         run(router, root, name=EDGE["name"], floating=[])
         told(True)
         told(False)
@@ -97,8 +109,8 @@ def test_the_catalog_is_told_as_foreseen() -> None:
 def _machine(engine):
     nic = {"nic_id": 0, "network_id": 0, "ar_id": 0, "mac": "02:00:0a:00:00:0a", "ip": "10.0.0.10", "options": {}}
     engine.store.db.execute(
-        "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime)"
-        " VALUES (0, 'web', '00000000-0000-4000-8000-000000000001', 3, 3, 'RUNNING', 1, 1, '', ?, 0)",
+        "INSERT INTO vms (id, name, uuid, state, lcm_state, host_id, wanted, cpu, memory, request, body, stime)"
+        " VALUES (0, 'web', '00000000-0000-4000-8000-000000000001', 3, 3, 0, 'RUNNING', 1, 1, '', ?, 0)",
         (json.dumps({"nics": [nic]}),),
     )
     engine.store.db.execute("INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 0, 0, 0)")

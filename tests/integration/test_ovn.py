@@ -14,6 +14,15 @@ from pathlib import Path
 
 from in_world import in_bare_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import (
+    Interface,
+    LogicalNetwork,
+    LogicalNetworks,
+    LogicalPort,
+    Router,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import bindings, northbound
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database
 from ansible_collections.nebula.provision.tests.integration.ovn_hosts import (
     CATALOG,
     left,
@@ -27,6 +36,7 @@ from ansible_collections.nebula.provision.tests.integration.ovn_hosts import (
     until,
 )
 
+NETWORK, PORT, OTHER_PORT, ROUTER = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 111, 112, 7))
 OTHER_CATALOG = "aaaaaaaa-0000-4000-8000-000000000002"
 
 
@@ -201,3 +211,69 @@ def test_databases_that_serve_no_tls_end_the_run():
         assert "gives no answer" in seen["consistency"][0]["sentence"]
         key.write_bytes(good)
         assert not central.ok("central", **given)["changed"]
+
+
+def by_certificate(node, results, *words):
+    """What the node's own certificate may do with the southbound database."""
+    place = node.root / "ovn/host"
+    files = [f"--private-key={place}/key.pem", f"--certificate={place}/southbound.pem"]
+    files += [f"--ca-cert={place}/southbound-authority.pem", "--timeout=5"]
+    return node.run("ovn-sbctl", f"--db={results['central']['connections']['southbound']}", *files, *words, check=False)
+
+
+@in_bare_world
+def test_what_a_node_writes_of_others_is_found():
+    with net() as made:
+        results = set_up(made, made.nodes[:2])
+        first, second = made.nodes[:2]
+        one = LogicalPort(PORT, NETWORK, "02:00:0a:00:00:0b", ("10.0.0.11",), name="web, NIC 0")
+        other = LogicalPort(OTHER_PORT, NETWORK, "02:00:0a:00:00:0c", ("10.0.0.12",), name="db, NIC 0")
+        router = Router(ROUTER, "edge", (Interface(NETWORK, ("10.0.0.1/24",)),))
+        desired = LogicalNetworks(
+            (LogicalNetwork(NETWORK, "blue", "10.0.0.0/24", "10.0.0.1"),), (one, other), (), (router,)
+        )
+        run = made.central.directory / "ovn_run"
+        with Database([f"unix:{run}/ovnnb_db.sock"]) as north:
+            northbound.apply(north, CATALOG, desired)
+            north.settle()
+            switches = northbound.switches(north, CATALOG)
+        assert list(switches.values()) == [NETWORK]
+
+        def found():
+            with Database([f"unix:{run}/ovnsb_db.sock"], name=bindings.DATABASE) as south:
+                return bindings.altered(bindings.read(south), desired, {PORT: "node1"}, switches)
+
+        def column(table, name, *where):
+            return made.central.run("ovn-sbctl", "--bare", f"--columns={name}", "find", table, *where).strip()
+
+        port = column("Port_Binding", "_uuid", f"logical_port={PORT}")
+        chassis = {node.name: column("Chassis", "_uuid", f"name={node.name}") for node in (first, second)}
+        made.central.run("ovn-sbctl", "set", "Port_Binding", port, f"chassis={chassis['node1']}")
+        assert found() == []
+
+        # OVN lets a node do all of this by its certificate. An honest ovn-controller gives back what it does not have.
+        second.run("/usr/share/ovn/scripts/ovn-ctl", "stop_controller", "--restart")
+        # northd removes rows of FDB for what is no port.
+        made.central.run("ovn-appctl", "-t", "ovn-northd", "pause")
+        done = by_certificate(second, results, "set", "Port_Binding", port, f"chassis={chassis['node2']}")
+        assert done.returncode == 0, done.stderr
+        datapath = column("Datapath_Binding", "_uuid", "external_ids:logical-router!=''").split()[0]
+        taken = column("Port_Binding", "tunnel_key", f"logical_port={OTHER_PORT}")
+        key = column("Datapath_Binding", "tunnel_key", "external_ids:logical-switch!=''").split()[0]
+        words = ["create", "MAC_Binding", f"logical_port=lrp-{ROUTER}-{NETWORK}", "ip=10.0.0.11"]
+        done = by_certificate(second, results, *words, 'mac="02:00:00:00:00:99"', f"datapath={datapath}")
+        assert done.returncode == 0, done.stderr
+        done = by_certificate(
+            second, results, "create", "FDB", 'mac="02:00:0a:00:00:0b"', f"dp_key={key}", f"port_key={taken}"
+        )
+        assert done.returncode == 0, done.stderr
+
+        moved, bound, forwarded = found()
+        assert (moved.host, moved.asked) == ("node1", "port of web, NIC 0 in OVN")
+        assert "it is on host node2, and the catalog has its machine on node1" in moved.found
+        assert "routers send to 02:00:00:00:00:99" in bound.found and f"learned at port {taken}" in forwarded.found
+        # The remedies are commands that mend it.
+        for each in (bound, forwarded):
+            made.central.run(*each.remedy.partition(": ")[2].partition(". ")[0].split())
+        made.central.run("ovn-sbctl", "set", "Port_Binding", port, f"chassis={chassis['node1']}")
+        assert found() == []

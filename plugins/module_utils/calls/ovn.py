@@ -11,42 +11,52 @@ from typing import Any
 
 from ..arguments import ENGINE
 from ..engines.registry import engine_of, open_engine
-from ..errors import NetworkDatabaseError
+from ..errors import NetworkDatabaseError, TimedOut
 from ..model import inner_mtu
 from ..model.audit import Finding
 from ..model.logical_network import LogicalNetworks
 from ..model.plain import to_plain
-from ..network.northbound import northbound
+from ..network.northbound import bindings, northbound
 from ..network.northbound.compare import Change
 from ..network.northbound.database import Database, Tls
-from ..network.northbound.northbound import announced, apply, audit
+from ..network.northbound.northbound import announced, apply, audit, switches
 from ..runner import closing
 from ..sync import Item, Result
 
 SOCKET = "unix:/run/ovn/ovnnb_db.sock"
+SOUTHBOUND_SOCKET = "unix:/run/ovn/ovnsb_db.sock"
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
         northbound={"type": "list", "elements": "str"},
         private_key={"type": "path"},
         certificate={"type": "path"},
         ca_certificate={"type": "path"},
+        southbound={"type": "list", "elements": "str"},
+        southbound_certificate={"type": "path"},
+        southbound_ca_certificate={"type": "path"},
         inner_mtus={"type": "dict", "default": {}},
         userspace_hosts={"type": "list", "elements": "str"},
         state={"type": "str", "default": "present", "choices": ["present", "absent", "audited"]},
         **ENGINE,
     ),
-    "required_together": [("private_key", "certificate", "ca_certificate")],
+    "required_together": [
+        ("private_key", "certificate", "ca_certificate"),
+        ("southbound_certificate", "southbound_ca_certificate"),
+    ],
 }
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     left = inner_mtu.read(params["inner_mtus"])
     catalog, desired = "", LogicalNetworks()
+    hosts: Mapping[str, str] = {}
     if engine_of(params).begun(params):
         with closing(open_engine(params, check_mode, create=False)) as engine, engine.session():
             catalog = engine.catalog()
             if params["state"] != "absent":
                 desired = engine.networks.logical()
+            if params["state"] == "audited":
+                hosts = engine.networks.port_hosts()
     counts = {"networks": len(desired.networks), "ports": len(desired.ports), "routers": len(desired.routers)}
     if not catalog:
         return Result([], payload=counts)
@@ -61,6 +71,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         with Database(remotes, tls) as database:
             if params["state"] == "audited":
                 found = [_finding(each) for each in audit(database, catalog, desired)]
+                found += _altered(params, switches(database, catalog), desired, hosts)
                 return Result([], payload={**counts, "consistency": found})
             outcome = apply(database, catalog, desired, act=not check_mode)
     except NetworkDatabaseError as error:
@@ -69,6 +80,25 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         raise
     warnings = [*announced(desired, params["userspace_hosts"]), *_too_large(desired, left)]
     return Result([_item(change) for change in outcome.changes], payload=counts, warnings=warnings)
+
+
+def _altered(
+    params: Mapping[str, Any], networks: Mapping[str, str], desired: LogicalNetworks, hosts: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Findings of what hosts have written into the southbound database. It is not looked at where nobody says where it
+    is."""
+    remotes = params["southbound"] or ([] if params["northbound"] else [SOUTHBOUND_SOCKET])
+    if not remotes or (remotes == [SOUTHBOUND_SOCKET] and not os.path.exists(SOUTHBOUND_SOCKET.partition(":")[2])):
+        return []
+    tls = None
+    if params["private_key"] and params["southbound_certificate"]:
+        tls = Tls(params["private_key"], params["southbound_certificate"], params["southbound_ca_certificate"])
+    try:
+        with Database(remotes, tls, name=bindings.DATABASE) as database:
+            found = bindings.altered(bindings.read(database), desired, hosts, networks)
+    except (NetworkDatabaseError, TimedOut) as error:
+        return [_plain(Finding("ovn-differs", "", error.asked, error.found, error.remedy))]
+    return [_plain(Finding("ovn-differs", each.host, each.asked, each.found, each.remedy)) for each in found]
 
 
 def _too_large(desired: LogicalNetworks, left: Mapping[str, int]) -> list[str]:
@@ -80,7 +110,10 @@ def _too_large(desired: LogicalNetworks, left: Mapping[str, int]) -> list[str]:
 
 def _finding(each: northbound.Finding) -> dict[str, str]:
     """As nebula_info shows those of an audit."""
-    finding = Finding("ovn-differs", "", each.asked.partition(": ")[2] or each.asked, each.found, each.remedy)
+    return _plain(Finding("ovn-differs", "", each.asked.partition(": ")[2] or each.asked, each.found, each.remedy))
+
+
+def _plain(finding: Finding) -> dict[str, str]:
     return {**to_plain(finding), "sentence": str(finding)}
 
 

@@ -195,6 +195,10 @@ class NetworksPort(abc.ABC):
         """What OVN is to have. unused_groups: with security groups that no machine has. Of engines with "plans"."""
         raise Unsupported("networks of OVN", "this engine's own drivers make networks")
 
+    def port_hosts(self) -> Mapping[str, str]:
+        """By the UUIDs of ports of logical(), the hosts that their machines are on."""
+        return {}
+
     def guards(self) -> Mapping[str, Sequence[Guard]]:
         """By host, what is filtered of its machines' NICs on Linux bridges. None of an engine whose drivers filter."""
         return {}

@@ -49,10 +49,13 @@ class Tls:
 
 class Database:
     """remotes: one or several, as unix:/run/ovn/ovnnb_db.sock, tcp:192.0.2.1:6641 or ssl:192.0.2.1:6641; those of a
-    cluster's members, of which the leader is asked. With `with`, the connection ends at the end of that."""
+    cluster's members, of which the leader is asked. name: of the database, which is read only where it is not the
+    northbound one. With `with`, the connection ends at the end of that."""
 
-    def __init__(self, remotes: Sequence[str], tls: Optional[Tls] = None, timeout: float = TIMEOUT) -> None:
-        self.remotes, self.tls, self.timeout = tuple(remotes), tls, timeout
+    def __init__(
+        self, remotes: Sequence[str], tls: Optional[Tls] = None, timeout: float = TIMEOUT, name: str = DATABASE
+    ) -> None:
+        self.remotes, self.tls, self.timeout, self.name = tuple(remotes), tls, timeout, name
         self._connection: Any = None
         self._number = 0
 
@@ -70,15 +73,18 @@ class Database:
     # -- transactions -------------------------------------------------------------------------------------------------
     def read(self) -> dict[str, list[dict[str, Any]]]:
         """All rows of the tables that matter here, as they are at one moment, in OVSDB's JSON."""
-        asked = {GLOBAL: ["_uuid", "external_ids"], **{table: columns_read(table) for table in TABLES}}
+        return self.select({GLOBAL: ["_uuid", "external_ids"], **{table: columns_read(table) for table in TABLES}})
+
+    def select(self, asked: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, Any]]]:
+        """All rows of these tables with these columns, in the same way."""
         operations = [
-            {"op": "select", "table": table, "where": [], "columns": columns} for table, columns in asked.items()
+            {"op": "select", "table": table, "where": [], "columns": list(columns)} for table, columns in asked.items()
         ]
         try:
-            answers = self._transact(DATABASE, operations)
+            answers = self._transact(self.name, operations)
         except ConnectionLost:
             # A cluster's leader ends with its node, and another one follows it.
-            answers = self._transact(DATABASE, operations)
+            answers = self._transact(self.name, operations)
         return {table: answer["rows"] for table, answer in zip(asked, answers)}
 
     def write(self, operations: Sequence[Mapping[str, Any]]) -> None:
@@ -184,7 +190,7 @@ class Database:
         question = {
             "op": "select",
             "table": "Database",
-            "where": [["name", "==", DATABASE]],
+            "where": [["name", "==", self.name]],
             "columns": ["model", "connected", "leader"],
         }
         try:
@@ -192,7 +198,7 @@ class Database:
         except (NetworkDatabaseError, TimedOut) as problem:
             return problem.found
         if not rows:
-            return f"it has no database {DATABASE}"
+            return f"it has no database {self.name}"
         if not rows[0]["connected"]:
             return _NO_LEADER
         return "" if rows[0]["model"] != "clustered" or rows[0]["leader"] else _FOLLOWS
@@ -232,7 +238,8 @@ class Database:
         return answers
 
     def _named(self) -> str:
-        return f"OVN's northbound database at {', '.join(self.remotes)}"
+        which = "northbound" if self.name == DATABASE else "southbound"
+        return f"OVN's {which} database at {', '.join(self.remotes)}"
 
 
 class _WholeCharacters:

@@ -19,6 +19,7 @@ from .compare import Change, Found, Plan, compared
 from .database import ChangedMeanwhile, ConnectionLost, Database
 from .render import rendered
 from .switches import unguarded
+from .tables import CATALOG, NETWORK
 
 # Somebody else's change between reading and writing takes milliseconds to happen, and seldom does.
 _TRIES = 5
@@ -136,6 +137,16 @@ def audit(database: Database, catalog: str, desired: LogicalNetworks) -> list[Fi
             found = f"it differs from the catalog's in {', '.join(_places(change, row) for row in differing)}"
         findings.append(Finding(asked, found, "Run the playbook that makes the networks: it makes OVN as the catalog"))
     return findings
+
+
+def switches(database: Database, catalog: str) -> dict[str, str]:
+    """By the UUIDs of the database's own rows, the networks of the catalog."""
+    found = {}
+    for row in database.select({"Logical_Switch": ["_uuid", "external_ids"]})["Logical_Switch"]:
+        marks = dict(row["external_ids"][1])
+        if marks.get(CATALOG) == catalog and NETWORK in marks:
+            found[str(row["_uuid"][1])] = str(marks[NETWORK])
+    return found
 
 
 def _places(change: Change, row: str) -> str:

@@ -79,6 +79,18 @@ def logical(store: Store, unused_groups: bool = False, known: Optional[Known] = 
     )
 
 
+def port_hosts(store: Store) -> dict[str, str]:
+    """By the UUIDs of NICs' ports, the hosts that their machines are on."""
+    found = {}
+    for row in store.rows(
+        "SELECT vms.uuid, vms.body, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
+        " WHERE vms.state != 6"
+    ):
+        for nic in json.loads(row["body"]).get("nics") or ():
+            found[interface_id(row["uuid"], nic["nic_id"])] = str(row["host"])
+    return found
+
+
 @dataclass(frozen=True)
 class _Machine:
     """A machine's ports in networks of OVN, with the ids of these, and what they follow from: the machine's row, the

@@ -39,7 +39,7 @@ from . import numbers, rows, spread
 from .guarded import guards, machines
 from .held import HeldLeases
 from .leases import Leases
-from .logical import Known, logical
+from .logical import Known, logical, port_hosts
 from .reserved import Reserved
 from .rows import HELD_REMEDY, IN_RANGE, LEASED, as_json, given_up_named, holder_named, kept_holder, range_of, vm_named
 
@@ -293,6 +293,9 @@ class Networks(NetworksPort):
     def logical(self, unused_groups: bool = False) -> LogicalNetworks:
         # With those it is asked for once for each item of a list, without them once.
         return logical(self.store, unused_groups, self._known if unused_groups else None)
+
+    def port_hosts(self) -> Mapping[str, str]:
+        return port_hosts(self.store)
 
     def guards(self) -> Mapping[str, Sequence[Guard]]:
         return guards(self.store)
