@@ -277,3 +277,28 @@ def test_what_a_node_writes_of_others_is_found():
             made.central.run(*each.remedy.partition(": ")[2].partition(". ")[0].split())
         made.central.run("ovn-sbctl", "set", "Port_Binding", port, f"chassis={chassis['node1']}")
         assert found() == []
+
+
+@in_bare_world
+def test_a_chassis_that_is_alive_or_of_the_inventory_stays():
+    with net() as made:
+        set_up(made, made.nodes[:2])
+        second = made.nodes[1].address
+
+        def chassis():
+            return sorted(made.central.run("ovn-sbctl", "--bare", "--columns=name", "list", "Chassis").split())
+
+        for hosts, unregistered, why in (
+            (["node1", "ghost"], {"ghost": second}, "it is alive: its ovn-controller answers"),
+            (["node1", "node2", "ghost"], {"ghost": second}, "the inventory has a host of that name"),
+            (["node1"], {"node1": second}, "chassis node1 is there with another address"),
+        ):
+            done = made.central.ok("central", state="registered", hosts=hosts, unregistered=unregistered)
+            (kept,) = done["kept"].values()
+            assert kept == f"chassis node2 stays, as {why}" and not done["changed"]
+            assert chassis() == ["node1", "node2"]
+        # One whose ovn-controller is gone makes room.
+        made.nodes[1].run("/usr/share/ovn/scripts/ovn-ctl", "stop_controller", "--restart")
+        given = {"state": "registered", "hosts": ["node1", "ghost"], "unregistered": {"ghost": second}}
+        assert made.central.ok("central", check=True, **given)["changed"] and chassis() == ["node1", "node2"]
+        assert made.central.ok("central", **given)["changed"] and chassis() == ["node1"]
