@@ -15,7 +15,7 @@ from ansible.plugins.loader import filter_loader
 from ansible.template import Templar
 from looking_runs import looked
 
-from ansible_collections.nebula.provision.plugins.filter import ovn_connection, ovn_members, ovn_requests, setting
+from ansible_collections.nebula.provision.plugins.filter import ovn_connection, ovn_members, ovn_requests
 from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
     CATALOG,
     MACHINES,
