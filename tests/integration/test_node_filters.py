@@ -693,6 +693,26 @@ def test_a_table_of_the_former_form_is_brought_to_this_one_and_keeps_its_answers
 
 
 @in_bare_world
+def test_a_chain_that_only_earlier_versions_shared_goes_with_their_last_nic() -> None:
+    one, two = guarded(ONE), guarded(TWO)
+    with machines() as cables:
+        assert filtered(one, two)
+        run("nft", "add", "chain", "bridge", TABLE, "tagged")
+        run("nft", "add", "rule", "bridge", TABLE, "tagged", "ether type { 8021q, 8021ad, 0x9100 } drop")
+        for nic in (ONE, TWO):
+            run("nft", "flush", "chain", "bridge", TABLE, f"in_{nic}_0")
+        for _rule in range(2):
+            run("nft", "add", "rule", "bridge", TABLE, "out_2_0", "jump tagged")
+        assert cables.arrives(FREE, carriers(FREE, TWO)["MPLS"], TWO)
+        # One of a machine that the catalog does not know has it still.
+        assert guards.ensure([one], guards.observe(CATALOG), 9.0, ["one-2-0"])
+        assert "tagged" in guards.observe(CATALOG).chains
+        assert filtered(one, two)
+        assert "tagged" not in guards.observe(CATALOG).chains
+        assert not cables.arrives(FREE, carriers(FREE, TWO)["MPLS"], TWO)
+
+
+@in_bare_world
 def test_rules_that_nics_share_stay_for_as_long_as_one_has_them() -> None:
     one, two = guarded(ONE, rules=WEB), guarded(TWO, rules=WEB)
 
