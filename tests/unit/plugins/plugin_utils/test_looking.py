@@ -15,7 +15,7 @@ from ansible.plugins.loader import filter_loader
 from ansible.template import Templar
 from looking_runs import looked
 
-from ansible_collections.nebula.provision.plugins.filter import ovn_connection, ovn_members, ovn_requests
+from ansible_collections.nebula.provision.plugins.filter import ovn_connection, ovn_members, ovn_requests, variable
 from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
     CATALOG,
     MACHINES,
@@ -114,7 +114,7 @@ def roles(monkeypatch):
     # Here no collection is installed, whose filters Ansible would find.
     ours = {
         f"nebula.provision.{name}": filter_loader._wrap_func(name, name, function)
-        for module in (ovn_connection, ovn_members, ovn_requests, setting)
+        for module in (ovn_connection, ovn_members, ovn_requests, variable)
         for name, function in module.FilterModule().filters().items()
     }
     found = filter_loader.get
