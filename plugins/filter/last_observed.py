@@ -32,6 +32,7 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.observed import as_option
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
@@ -40,9 +41,10 @@ def last_observed(variables):
     found = []
     for each in variables:
         name = each["inventory_hostname"]
-        answers = [(variable_of(each, key) or {}).get("observed") for key in ("__nebula_deployed", "__nebula_observed")]
+        results = [variable_of(each, key) for key in ("__nebula_deployed", "__nebula_observed")]
+        answers = [result.get("observed") for result in results if hasattr(result, "get")]
         answer = next((answer for answer in answers if answer), None)
-        found.append(dict(answer, host=name) if answer else {"host": name, "reached": False})
+        found.append(as_option(name, answer) if answer else {"host": name, "reached": False})
     return found
 
 

@@ -40,6 +40,8 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.observed import as_option
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
@@ -48,7 +50,7 @@ def observed(results, hosts):
     for host, result in zip(hosts, results):
         answer = result.get("observed") if hasattr(result, "get") else None
         if answer:
-            answers.append(dict(answer, host=host))
+            answers.append(as_option(host, answer))
         else:
             answers.append({"host": host, "reached": False, **_reason(result)})
     return answers
@@ -56,7 +58,8 @@ def observed(results, hosts):
 
 def _reason(result):
     """Return why the node gave no answer: the task's own message, if it has one."""
-    message = str(result.get("msg") or "").strip() if hasattr(result, "get") else ""
+    message = result.get("msg") if hasattr(result, "get") else ""
+    message = message[:LONGEST].strip() if isinstance(message, str) else ""
     return {"facts": {"problem": message}} if message else {}
 
 

@@ -33,6 +33,7 @@ _value:
   type: dict
 """
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.prepared import host_keys
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
@@ -41,11 +42,10 @@ def peers(variables):
     found = {}
     for each in variables:
         name = each["inventory_hostname"]
-        node = (variable_of(each, "__nebula_node") or {}).get("node") or {}
         found[name] = {
             "address": str(variable_of(each, "nebula_transfer_address") or each.get("ansible_host") or name),
             "port": int(variable_of(each, "nebula_transfer_port") or each.get("ansible_port") or 22),
-            "keys": list(node.get("host_keys") or ()),
+            "keys": host_keys(variable_of(each, "__nebula_node")),
         }
     return found
 

@@ -35,11 +35,12 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.bridged import refused
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 def refused_everywhere(made, nodes):
-    answers = [set(node["refused"]) for node in nodes if hasattr(node, "get") and "refused" in node]
+    answers = [names for node in nodes if (names := refused(node)) is not None]
     if not answers:
         return []
     everywhere = set.intersection(*answers)

@@ -500,6 +500,13 @@ returning:
   returned: when O(return_plans=true)
   type: bool
   version_added: 0.2.0
+refused_answers:
+  description:
+    - By host, why what it answered in O(observed) was refused. It counts as a host that did not answer, and what was
+      decided about other hosts is not concerned.
+  returned: always
+  type: dict
+  version_added: 0.2.0
 catalog:
   description: UUID of the catalog.
   returned: always

@@ -50,6 +50,11 @@ vms:
   returned: always
   type: list
   elements: dict
+refused_answers:
+  description: By host, why its answer was refused. Nothing of it was taken over, as if the host had not answered.
+  returned: always
+  type: dict
+  version_added: 0.2.0
 returning:
   description: Whether the files of images are on their way back from hosts.
   returned: always
@@ -68,11 +73,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
     done_number_of,
     observed_of,
     outcomes_of,
+    refused_answers,
     vm_view,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
@@ -84,10 +91,17 @@ def run(params, check_mode):
     answers = parse_json(params["outcomes"], "outcomes") if params["outcomes"] else {}
     with closing(open_engine(params, check_mode)) as engine, engine.session():
         before = {record.id: record.state for record in engine.vms.pool(ids=params["ids"] or [])}
-        for record in engine.vms.observe(observed_of(params["observed"] or [])):
+        observed = observed_of(params["observed"] or [])
+        refused = refused_answers(observed)
+        for record in engine.vms.observe(observed):
             moved[record.id] = record
         for host, answer in answers.items():
-            for record in engine.vms.record(host, outcomes_of(answer or {}), done_number_of(answer)):
+            try:
+                records = engine.vms.record(host, outcomes_of(answer or {}, host), done_number_of(answer, host))
+            except (InvalidValue, ForeignObject) as error:
+                refused[host] = str(error)
+                records = engine.vms.record(host, None)
+            for record in records:
                 moved[record.id] = record
         shown = {record.id: record for record in engine.vms.pool(ids=params["ids"] or [])}
         returning = deliveries.returning(engine.images.pool())
@@ -101,10 +115,11 @@ def run(params, check_mode):
         )
         for record in moved.values()
     ]
-    result = Result(items)
+    result = Result(items, warnings=[*refused.values()])
     result.payload = {
         "vms": [vm_view(shown[vm_id], params["root"]) for vm_id in sorted(shown) if shown[vm_id].state != "DONE"],
         "returning": returning,
+        "refused_answers": refused,
         "failed_vms": [f"VM {r.name} (id {r.id}) is {r.state}: {r.error}" for r in shown.values() if r.error],
     }
     return result

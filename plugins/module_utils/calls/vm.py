@@ -22,6 +22,7 @@ from ..reconcile.vms.view import (
     decide,
     names_in_pools,
     observed_of,
+    refused_answers,
     vm_items,
 )
 from ..runner import closing
@@ -74,11 +75,12 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
             "catalog": engine.catalog(),
+            "refused_answers": refused_answers(decided.heard),
             "pools": names_in_pools(engine, None if result.errors else decided.records),
         }
     if decided.plans is not None:
         result.payload["plans"] = as_plans(decided.plans)
-        result.payload["transfers"] = deliveries.lacking(decided.plans, observed)
+        result.payload["transfers"] = deliveries.lacking(decided.plans, decided.heard)
         result.payload["returning"] = decided.returning
     if params["vms"] is None and len(decided.records) == 1:
         result.payload["vm"] = result.payload["vms"][0]

@@ -311,9 +311,10 @@ class HostsPort(abc.ABC):
         return []
 
     @abc.abstractmethod
-    def check(self, observed: Sequence[Observed]) -> None:
-        """Raise ForeignObject or CatalogError if a node follows another catalog, or newer plans than this one has made:
-        then this one was lost, or is an older copy, and must not decide anything."""
+    def check(self, observed: Sequence[Observed]) -> list[Observed]:
+        """Raise ForeignObject or CatalogError if most nodes follow another catalog, or newer plans than this one has
+        made: then this one was lost, or is an older copy, and must not decide anything. Where fewer nodes say so, these
+        alone are refused: no node may stop the others. Returns what is believed, in which they did not answer."""
 
     def rename(self, ref: Ref, name: str) -> Host:
         """Give a host another name, with its machines, their history and what is awaited from it. A host of that name

@@ -10,7 +10,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
-from ...errors import CatalogError, Conflict, ForeignObject, InUse
+from ...errors import CatalogError, Conflict, ForeignObject, InUse, NebulaError
+from ...model.answers.observed import as_silent
 from ...model.host import Host, Overhead
 from ...model.names import check_name
 from ...model.plain import from_plain, to_plain
@@ -173,24 +174,31 @@ class Hosts(HostsPort):
         self.marks.forget(host.name)
         return host
 
-    def check(self, observed: Sequence[Observed]) -> None:
+    def check(self, observed: Sequence[Observed]) -> list[Observed]:
         if self.store.declared:
-            return  # check mode on a bare front-end: there is no catalog yet that could be older
-        catalog, plan = self.store.meta("catalog"), self.store.meta("plan")
-        for node in observed:
-            if node.catalog and node.catalog != catalog:
-                raise ForeignObject(
-                    f"host {node.host}",
-                    f"it carries the marks of catalog {node.catalog}, and this is catalog {catalog}",
-                    "Restore that catalog's nebula.db on the front-end, or take its machines off this host first",
-                )
-            if node.plan_number > int(plan):
-                raise CatalogError(
-                    f"catalog {self.store.path}",
-                    f"its newest plan is {plan}, and host {node.host} has followed plan {node.plan_number} of it: "
-                    "this is an older copy",
-                    "Restore the newest copy of nebula.db; what was decided after this one was made is not in it",
-                )
+            return [*observed]  # check mode on a bare front-end: there is no catalog yet that could be older
+        catalog, plan = self.store.meta("catalog"), int(self.store.meta("plan"))
+        doubts = {node.host: doubt for node in observed if (doubt := self._doubt(node, catalog, plan)) is not None}
+        if 2 * len(doubts) > sum(node.reached for node in observed):
+            raise next(iter(doubts.values()))
+        return [as_silent(node, str(doubts[node.host])) if node.host in doubts else node for node in observed]
+
+    def _doubt(self, node: Observed, catalog: str, plan: int) -> NebulaError | None:
+        """Why this catalog is not the one that the node follows, if the node is right."""
+        if node.reached and node.catalog and node.catalog != catalog:
+            return ForeignObject(
+                f"host {node.host}",
+                f"it carries the marks of catalog {node.catalog}, and this is catalog {catalog}",
+                "Restore that catalog's nebula.db on the front-end, or take its machines off this host first",
+            )
+        if node.reached and node.plan_number > plan:
+            return CatalogError(
+                f"catalog {self.store.path}",
+                f"its newest plan is {plan}, and host {node.host} has followed plan {node.plan_number} of it: "
+                "this is an older copy",
+                "Restore the newest copy of nebula.db; what was decided after this one was made is not in it",
+            )
+        return None
 
     def declare(self, item: Mapping[str, Any]) -> None:
         former = item.get("renamed_from") or ""

@@ -12,12 +12,14 @@ from typing import Any
 from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmRecord
-from ...errors import InvalidValue, StalePlan
+from ...errors import InvalidValue
 from ...hypervisors.access import ways_in
 from ...model import deliveries
+from ...model.answers import observed as heard
+from ...model.answers import outcomes as carried_out
 from ...model.ids import id_of
 from ...model.instantiate.graphics import leaves_password
-from ...model.plain import from_plain, to_plain
+from ...model.plain import to_plain
 from ...model.plan import GivenUp, Observed, Plan, VmOutcome
 from ...sync import Item
 from ..host_identity import without_second_names
@@ -33,7 +35,8 @@ _SHOWN = ("state", "wanted", "host", "cpu", "vcpu", "memory", "template", "error
 @dataclass(frozen=True)
 class Decided:
     """What came of a list. moved: machines as they are after what the nodes said. plans: by host; None where they were
-    not asked for. returning: whether files of images are on their way back."""
+    not asked for. returning: whether files of images are on their way back. heard: what the nodes
+    answered, as far as it is believed."""
 
     moved: list[VmRecord]
     outcomes: list[Outcome]
@@ -41,6 +44,7 @@ class Decided:
     given_up: list[GivenUp]
     plans: Mapping[str, Plan] | None
     returning: bool
+    heard: Sequence[Observed] = ()
 
     @property
     def records(self) -> list[VmRecord]:
@@ -73,7 +77,7 @@ def decide(
     formers: Collection[str] = (),
 ) -> Decided:
     """Called within a decision: what the nodes say is recorded, then the list is decided. formers: see reconcile()."""
-    engine.hosts.check(observed)
+    observed = engine.hosts.check(observed)
     observed, second = without_second_names(engine, observed)
     if second:
         # No plan reaches the machines of the other name by it.
@@ -88,7 +92,8 @@ def decide(
     plans = engine.vms.plans(hosts, end_given_up) if with_plans else None
     returning = plans is not None and deliveries.returning(engine.images.pool(), observed)
     warnings += open_consoles(engine, observed)
-    return Decided(list(moved), outcomes, warnings, list(given_up), plans, returning)
+    warnings += refused_answers(observed).values()
+    return Decided(list(moved), outcomes, warnings, list(given_up), plans, returning, observed)
 
 
 def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]:
@@ -225,36 +230,45 @@ def as_plans(plans: Mapping[str, Plan]) -> dict[str, str]:
 
 
 def observed_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:
-    """Results of polls, or their `observed`; a node that gave none counts as not reached if it says its name."""
-    found = []
+    """The answers of nodes, each under the name by which it was asked (key `host`); or bare results of polls. A node
+    that gave none counts as not reached if its name is told; so does one whose answer is refused, and no other host
+    is concerned by that."""
+    found: dict[str, Observed] = {}
     for answer in answers:
-        observed = answer.get("observed", answer) if isinstance(answer, Mapping) else answer
+        # Beside the name by which a host was asked, all is its answer.
+        bare = isinstance(answer, Mapping) and "host" not in answer
+        observed = answer.get("observed", answer) if bare and isinstance(answer, Mapping) else answer
         if not isinstance(observed, Mapping):
             raise InvalidValue(
                 "what a node observed", f"it is a {type(observed).__name__}", "Give the registered results of polls"
             )
-        if observed.get("host"):
-            found.append(from_plain(Observed, observed))
-    return found
+        name = observed.get("host")
+        if not name:
+            continue
+        if not isinstance(name, str):
+            found_out = f"its host is a {type(name).__name__}"
+            raise InvalidValue("what a node observed", found_out, "Give the registered results of polls")
+        try:
+            node = heard.read(name, observed)
+        except InvalidValue as error:
+            node = heard.refusal(name, error)
+        if name in found:
+            problem = InvalidValue(f"host {name}", "two answers are said to be its own", "Ask each host once")
+            node = heard.refusal(name, problem)
+        found[name] = node
+    return [*found.values()]
 
 
-def outcomes_of(answer: Any) -> list[VmOutcome] | None:
-    """A node's registered result of nebula_deploy; None if it holds no outcomes (unreachable, killed). A node that
-    follows a newer plan has answered: the run that made that plan records what comes of it."""
-    error = answer.get("error") if isinstance(answer, Mapping) else None
-    if isinstance(error, Mapping) and error.get("kind") == StalePlan.__name__:
-        return []
-    outcomes = answer.get("outcomes", ()) if isinstance(answer, Mapping) else answer
-    if outcomes is None or outcomes == ():
-        return None
-    if not isinstance(answer, Mapping) or not isinstance(outcomes, (list, tuple)):
-        found = f"it is a {type(outcomes).__name__}"
-        raise InvalidValue("the outcomes of a node", found, "Give the registered result of nebula_deploy")
-    return [from_plain(VmOutcome, outcome) for outcome in outcomes]
+def refused_answers(observed: Iterable[Observed]) -> dict[str, str]:
+    """By host name, why its answer was refused."""
+    return {node.host: why for node in observed if (why := heard.why_refused(node))}
 
 
-def done_number_of(answer: Any) -> int:
+def outcomes_of(answer: Any, host: str = "") -> list[VmOutcome] | None:
+    """A node's registered result of nebula_deploy; None if it holds no outcomes (unreachable, killed)."""
+    return carried_out.read(host, answer)
+
+
+def done_number_of(answer: Any, host: str = "") -> int:
     """The newest plan that the node had carried out when it answered; 0 if it does not say."""
-    observed = answer.get("observed") if isinstance(answer, Mapping) else None
-    number = observed.get("done_number") if isinstance(observed, Mapping) else None
-    return number if isinstance(number, int) else 0
+    return carried_out.done_number(host, answer)

@@ -37,6 +37,19 @@ def test_where_nothing_is_known_no_reason_is_made_up(result):
     assert observed([result], ["node1"]) == [{"host": "node1", "reached": False}]
 
 
+@pytest.mark.parametrize("answer", ["x", 5, [1], True])
+def test_an_answer_of_no_form_is_its_hosts_alone(answer):
+    first, second = observed([{"observed": answer}, {"observed": ANSWER}], ["node1", "node2"])
+    assert not first["reached"] and "host node1" in first["facts"]["problem"]
+    assert second == dict(ANSWER, host="node2")
+
+
+@pytest.mark.parametrize("said", [["x"], {"a": 1}, 5, "x" * 100_000])
+def test_a_message_of_any_form(said):
+    (found,) = observed([{"failed": True, "msg": said}], ["node1"])
+    assert not found["reached"] and len(str(found)) < 5000
+
+
 def test_answers_come_in_the_order_of_the_hosts():
     found = observed([{"observed": ANSWER}, {"msg": "x"}, {"observed": ANSWER}], ["c", "a", "b"])
     assert [(each["host"], each["reached"]) for each in found] == [("c", True), ("a", False), ("b", True)]

@@ -46,6 +46,9 @@ def test_the_port_is_a_number(variables, port):
         ({"node": None}, []),
         ({"unreachable": True, "msg": "no route"}, []),
         (None, []),
+        ("x", []),
+        ({"node": "x"}, []),
+        ({"node": {"host_keys": ["@cert-authority * ssh-rsa B"]}}, []),
     ],
 )
 def test_a_node_that_did_not_answer_has_no_keys(node, keys):

@@ -33,6 +33,13 @@ def test_by_what_nodes_answer(answers, names):
     assert [each["network"]["name"] for each in found] == names
 
 
+@pytest.mark.parametrize("said", ["ab", 5, None, [["a"]], [{"a": 1}], {"a": 1}])
+def test_a_node_that_says_it_in_no_form_did_not_answer(said):
+    found = refused_everywhere(MADE, [{"refused": said}, {"refused": ["a"]}])
+    assert [each["network"]["name"] for each in found] == ["a"]
+    assert refused_everywhere(MADE, [{"refused": said}]) == []
+
+
 def test_with_what_it_was_before():
     assert refused_everywhere(MADE, [{"refused": ["a", "b"]}]) == [
         {"network": {"name": "a"}, "earlier": None},

@@ -242,7 +242,17 @@ def test_the_list_goes_with_the_options_of_one_machine_or_with_none(options):
 def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
     """They hold what contexts hold."""
     told = nebula_vm.run(options(nebula_vm, root=furnished, name="a", template="web"), False)
-    assert set(told.payload) == {"vms", "vm", "differs", "differences", "changed_vms", "given_up", "catalog", "pools"}
+    assert set(told.payload) == {
+        "vms",
+        "vm",
+        "differs",
+        "differences",
+        "changed_vms",
+        "given_up",
+        "catalog",
+        "pools",
+        "refused_answers",
+    }
     assert told.payload["changed_vms"] == ["a"]
 
 

@@ -9,7 +9,6 @@ import json
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.modules import nebula_vm_record
 
 
@@ -85,11 +84,31 @@ def test_a_poll_alone_can_be_recorded(furnished, vm, obey, options):
 
 def test_nothing_to_record_changes_nothing(furnished, options):
     result = nebula_vm_record.run(options(nebula_vm_record, root=furnished), False)
-    assert (result.changed, result.payload) == (False, {"vms": [], "returning": False, "failed_vms": []})
+    assert (result.changed, result.payload) == (
+        False,
+        {"vms": [], "returning": False, "failed_vms": [], "refused_answers": {}},
+    )
 
 
 @pytest.mark.parametrize("answer", ["x", [1], {"outcomes": "x"}])
 def test_what_is_no_answer_of_a_node_is_refused(furnished, options, answer):
     given = options(nebula_vm_record, root=furnished, outcomes=json.dumps({"node1": answer}))
-    with pytest.raises(InvalidValue, match="Give the registered result of nebula_deploy"):
-        nebula_vm_record.run(given, False)
+    told = nebula_vm_record.run(given, False).payload["refused_answers"]["node1"]
+    assert "Give the registered result of nebula_deploy" in told
+
+
+def test_an_answer_that_can_not_be_meant_is_its_hosts_alone(furnished, vm, options):
+    vm(furnished, name="a", template="web")
+    for outcome in (
+        {"vm_id": 0, "generation": 1, "state": "NONSENSE"},
+        {"vm_id": 5, "generation": 1, "state": "DONE"},
+        "x",
+    ):
+        answers = json.dumps({"node1": {"outcomes": [outcome]}})
+        recorded = nebula_vm_record.run(options(nebula_vm_record, root=furnished, outcomes=answers, ids=[0]), False)
+        assert not recorded.errors
+        assert [*recorded.payload["refused_answers"]] == ["node1"]
+        assert "host node1: what it says it did" in recorded.warnings[0]
+        assert [(view["state"], view["error"]) for view in recorded.payload["vms"]] == [
+            ("PROLOG", "host node1 did not answer")
+        ]

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from ....dataclass import dataclass
-from ....errors import StalePlan
+from ....errors import ForeignObject, StalePlan
 from ....model import orders
 from ....model.operations import Return
 from ....model.plan import VmOutcome
@@ -45,9 +45,10 @@ class Recording:
 
     def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
         """Take over what a node did; outcomes None: it did not answer. done_number: see VmsPort. Returns the machines
-        that moved."""
+        that moved. ForeignObject, and nothing is taken over, if it tells of what was not planned for it."""
         if outcomes is None:
             return self._record_silence(host)
+        self._refuse_foreign(host, outcomes, done_number)
         self.rows.store.db.execute(
             "INSERT INTO meta SELECT 'recorded/' || id, ? FROM hosts WHERE name = ? AND ? > 0"
             " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
@@ -65,6 +66,30 @@ class Recording:
             touched.append(outcome.vm_id)
             self._record_outcome(row, outcome, host)
         return self.view.pool(ids=touched, done=True)
+
+    def _refuse_foreign(self, host: str, outcomes: Sequence[VmOutcome], done_number: int) -> None:
+        newest = int(self.rows.store.meta("plan"))
+        if done_number > newest:
+            raise _foreign(host, f"plan {done_number}, and the newest that was made is {newest}")
+        seen: set[int] = set()
+        for outcome in outcomes:
+            row = self.rows.store.row(
+                "SELECT vms.generation, vms.state, hosts.name AS host, given_up.host AS left_on FROM vms"
+                " LEFT JOIN hosts ON hosts.id = host_id LEFT JOIN given_up ON vm_id = vms.id WHERE vms.id = ?",
+                outcome.vm_id,
+            )
+            what = f"machine {outcome.vm_id}"
+            if row is None:
+                raise _foreign(host, f"{what}, which the catalog does not have")
+            if row["left_on"] not in (None, host):
+                raise _foreign(host, f"{what}, which was given up with host {row['left_on']}")
+            if row["left_on"] is None and row["host"] not in (None, host):
+                raise _foreign(host, f"{what}, which is on host {row['host']}")
+            if outcome.generation > row["generation"]:
+                raise _foreign(host, f"{what}, of a decision that nobody has made ({outcome.generation})")
+            if outcome.vm_id in seen:
+                raise _foreign(host, f"{what} twice")
+            seen.add(outcome.vm_id)
 
     def _record_outcome(self, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
         """Take over what became of a decision about one machine."""
@@ -121,6 +146,14 @@ class Recording:
         for row in rows:
             self.rows.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
         return self.view.pool(ids=[row["id"] for row in rows])
+
+
+def _foreign(host: str, what: str) -> ForeignObject:
+    return ForeignObject(
+        f"host {host}: what it says it did",
+        f"it tells of {what}",
+        "Nothing of its answer was taken over. Find out who else has power over this host before it is used again",
+    )
 
 
 def _sizes(body: str) -> dict[int, int]:

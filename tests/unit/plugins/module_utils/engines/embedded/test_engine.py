@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 
 # The options of the module that decides about machines, beside the place.
 OPTIONS = {
@@ -140,7 +141,7 @@ def test_nodes_that_follow_this_catalog_or_none_are_obeyed(inside):
 
 def test_a_node_of_another_catalog_is_told_with_both(inside):
     with pytest.raises(ForeignObject) as caught:
-        inside.hosts.check([Observed("a", catalog=inside.catalog()), Observed("b", catalog="other")])
+        inside.hosts.check([Observed("b", catalog="other")])
     assert caught.value.asked == "host b"
     assert caught.value.found == f"it carries the marks of catalog other, and this is catalog {inside.catalog()}"
     assert "Restore that catalog's nebula.db" in caught.value.remedy
@@ -153,6 +154,22 @@ def test_a_node_that_knows_more_shows_that_the_catalog_is_an_older_copy(inside):
     assert caught.value.asked == f"catalog {inside.store.path}"
     assert "its newest plan is 5, and host b has followed plan 6 of it" in caught.value.found
     assert "Restore the newest copy" in caught.value.remedy
+
+
+@pytest.mark.parametrize("said", [{"catalog": "other"}, {"plan_number": 10**9}])
+def test_a_node_that_alone_says_so_is_refused_alone(inside, said):
+    honest = Observed("a", catalog=inside.catalog())
+    claim = replace(Observed("b", catalog=inside.catalog(), vms=(ObservedVm(7, "u", "RUNNING"),)), **said)
+    first, second = inside.hosts.check([honest, claim])
+    assert first == honest
+    assert (second.host, second.reached, second.vms, second.foreign_ids) == ("b", False, (), (7,))
+    assert "host b" in second.facts["refused"]
+
+
+def test_two_of_three_nodes_that_know_more_are_believed(inside):
+    newer = [Observed(name, catalog=inside.catalog(), plan_number=6) for name in "bc"]
+    with pytest.raises(CatalogError, match="this is an older copy"):
+        inside.hosts.check([Observed("a", catalog=inside.catalog()), *newer])
 
 
 def test_a_catalog_that_check_mode_made_up_is_older_than_nothing(tmp_path):

@@ -190,8 +190,8 @@ def test_a_plan_is_json_that_a_node_reads_back():
 # -- answers ----------------------------------------------------------------------------------------------------------
 def test_polls_are_read_bare_or_as_registered():
     seen = Observed("node1", vms=(ObservedVm(0, "u", "RUNNING"),), as_of=5)
-    answers = [to_plain(seen), {"observed": to_plain(seen), "changed": False}]
-    assert view.observed_of(answers) == [seen, seen]
+    for answer in (to_plain(seen), {"observed": to_plain(seen), "changed": False}):
+        assert view.observed_of([answer]) == [seen]
 
 
 @pytest.mark.parametrize("answer", [{}, {"msg": "no route", "unreachable": True}, {"observed": {}}, {"host": ""}])
@@ -214,8 +214,22 @@ def test_what_is_no_poll_is_refused(answer, kind):
 
 
 def test_a_poll_of_another_version_is_refused_with_the_key():
-    with pytest.raises(InvalidValue, match="'mood'"):
-        view.observed_of([{"host": "node1", "mood": "good"}])
+    honest = Observed("node2", vms=(ObservedVm(0, "u", "RUNNING"),))
+    found = view.observed_of([{"host": "node1", "mood": "good"}, to_plain(honest)])
+    assert [(node.host, node.reached) for node in found] == [("node1", False), ("node2", True)]
+    assert found[1] == honest
+    (host, why), *others = view.refused_answers(found).items()
+    assert (host, others) == ("node1", []) and "host node1" in why and "'mood'" in why
+
+
+def test_who_answers_is_who_was_asked():
+    forged = to_plain(Observed("node2", vms=(ObservedVm(0, "u", "POWEROFF"),)))
+    honest = Observed("node2", vms=(ObservedVm(0, "u", "RUNNING"),))
+    found = view.observed_of([to_plain(honest), {"observed": forged, "host": "node1"}])
+    assert found[0] == honest and (found[1].host, found[1].reached) == ("node1", False)
+    # A name that two answers have is nobody's.
+    (both,) = view.observed_of([to_plain(honest), {"observed": forged}])
+    assert not both.reached
 
 
 def test_outcomes_are_read_from_a_registered_result():

@@ -105,6 +105,7 @@ def test_they_are_free_once_the_host_was_seen_without_them(lost):
 
 def test_a_poll_that_is_older_than_what_was_recorded_tells_nothing_of_them(lost):
     add(lost, "node1")
+    lost.store.db.execute("UPDATE meta SET value = '7' WHERE key = 'plan'")
     lost.vms.record("node1", [], 7)
     lost.vms.observe([Observed("node1", catalog=lost.catalog(), done_number=6)])
     assert used(lost) == 2

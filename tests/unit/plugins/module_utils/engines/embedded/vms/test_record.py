@@ -10,6 +10,10 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,
@@ -66,7 +70,6 @@ def test_what_a_node_reports_of_an_older_decision_is_passed_over(web):
     # It is recorded once.
     assert say(web, "RUNNING") == []
     assert record(web).state == "POWEROFF"
-    assert say(web, "POWEROFF", vm_id=0, generation=99) == []
 
 
 @pytest.mark.parametrize(
@@ -102,3 +105,52 @@ def test_a_host_that_is_silent_leaves_all_to_the_next_run(web):
     # It is told once.
     assert web.vms.record("node1", None) == []
     assert web.vms.record("node2", None) == []
+
+
+# -- a host is believed of its own machines only ------------------------------------------------------------------
+def everything(engine):
+    """All that the catalog holds of machines, leases, images and hosts."""
+    tables = [row["name"] for row in engine.store.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {table: [tuple(each) for each in engine.store.rows(f"SELECT * FROM {table}")] for table in tables}
+
+
+@pytest.mark.parametrize("state", ["DONE", "RUNNING", "POWEROFF"])
+@pytest.mark.parametrize("ending", [False, True])
+def test_a_host_can_say_nothing_of_another_hosts_machine(web, state, ending):
+    web.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    obey(web, decide(web, {"name": "second", "template": "web", "host": "node2"}))
+    web.vms.action(0, "DONE" if ending else "POWEROFF", VmOrders())
+    before = everything(web)
+    outcomes = [VmOutcome(1, record(web, 1).generation, "RUNNING"), VmOutcome(0, record(web).generation, state)]
+    with pytest.raises(ForeignObject) as caught:
+        web.vms.record("node2", outcomes)
+    assert "host node2: what it says it did: it tells of machine 0, which is on host node1" in str(caught.value)
+    assert everything(web) == before
+
+
+@pytest.mark.parametrize(
+    ("vm_id", "generation", "found"),
+    [(7, 1, "which the catalog does not have"), (0, 99, "of a decision that nobody has made")],
+)
+def test_a_host_can_tell_only_of_what_was_decided(web, vm_id, generation, found):
+    web.vms.action(0, "POWEROFF", VmOrders())
+    before = everything(web)
+    with pytest.raises(ForeignObject, match=found):
+        say(web, "POWEROFF", vm_id=vm_id, generation=generation)
+    assert everything(web) == before
+
+
+def test_a_host_has_carried_out_no_plan_that_nobody_made(web):
+    before = everything(web)
+    with pytest.raises(ForeignObject, match="plan 1000000000"):
+        web.vms.record("node1", [], done_number=10**9)
+    assert everything(web) == before
+
+
+def test_a_host_ends_no_machine_that_was_given_up_with_another(web):
+    web.hosts.forget("node1")
+    web.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    before = everything(web)
+    with pytest.raises(ForeignObject, match="was given up with host node1"):
+        web.vms.record("node2", [VmOutcome(0, 0, "POWEROFF")])
+    assert everything(web) == before

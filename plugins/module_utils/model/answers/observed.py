@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node answers to a poll, an audit or a comparison (nebula_deploy's `observed`), read before it is believed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ...errors import InvalidValue
+from ..plain import from_plain
+from ..plan import Observed
+from ..transfer import OWN_PREFIX, is_name
+from . import bounds
+
+# The states in which nodes see machines.
+STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN"))
+ENDED = frozenset(("", "guest", "unknown"))
+MOST_VMS = 100_000
+MOST_ID = (1 << 31) - 1
+# MiB and processors of one host.
+MOST_MEMORY = 1 << 32
+MOST_CPU = 1 << 20
+MOST_BYTES = 1 << 53
+MOST_PORT = 65535
+# As the machine's counters in the catalog.
+MOST_NUMBER = (1 << 31) - 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"[A-Za-z0-9_.-]{0,128}")
+
+
+def read(host: str, answer: Any) -> Observed:
+    """The answer of the host that was asked; InvalidValue if it is none that a node of this version gives. host: as the
+    request has it, whatever the answer says."""
+    what = f"host {host}: what it answered when it was looked at"
+    bounds.check(answer, what)
+    if not isinstance(answer, Mapping):
+        raise bounds.refused(what, f"it is a {type(answer).__name__}, and not a dict")
+    try:
+        found = from_plain(Observed, {**answer, "host": host})
+    except InvalidValue as error:
+        raise bounds.refused(what, f"{error.asked}: {error.found}") from None
+    _check(found, what)
+    return found
+
+
+def refusal(host: str, error: InvalidValue) -> Observed:
+    """What counts in place of an answer that was refused: the host did not answer, and that is why."""
+    return Observed(host, reached=False, facts={"problem": str(error), "refused": str(error)})
+
+
+def why_refused(node: Observed) -> str:
+    """Why the node's answer was refused, "" if it was not."""
+    return str(node.facts.get("refused") or "") if not node.reached else ""
+
+
+def as_option(host: str, answer: Any) -> dict[str, Any]:
+    """The answer under the name by which the host was asked, as modules of the front-end take it: of any size and form
+    that Ansible can hand on. What it holds is read there."""
+    what = f"host {host}: what it answered when it was looked at"
+    try:
+        bounds.check(answer, what)
+        if not isinstance(answer, Mapping):
+            raise bounds.refused(what, f"it is a {type(answer).__name__}, and not a dict")
+    except InvalidValue as error:
+        return {"host": host, "reached": False, "facts": {"problem": str(error), "refused": str(error)}}
+    return {**answer, "host": host}
+
+
+def _check(node: Observed, what: str) -> None:
+    for name, most in (
+        ("plan_number", MOST_NUMBER),
+        ("done_number", MOST_NUMBER),
+        ("memory", MOST_MEMORY),
+        ("foreign_memory", MOST_MEMORY),
+        ("room", MOST_MEMORY),
+        ("as_of", MOST_BYTES),
+    ):
+        bounds.number(getattr(node, name), 0, most, what, name)
+    if not 0 <= node.cpu <= MOST_CPU:
+        raise bounds.refused(what, f"cpu is {node.cpu}")
+    for number in node.ports:
+        bounds.number(number, 0, MOST_PORT, what, "a port")
+    for number in node.foreign_ids:
+        bounds.number(number, 0, MOST_BYTES, what, "an id")
+    _check_texts(node, what)
+    _check_machines(node, what)
+    for name, size in node.returns.items():
+        if not is_name(name):
+            raise bounds.refused(what, "it keeps a file for the front-end under a name that none has")
+        bounds.number(size, 0, MOST_BYTES, what, "the size of a file")
+
+
+def _check_texts(node: Observed, what: str) -> None:
+    if not all(_WORD.fullmatch(each) for each in (node.hypervisor, node.catalog, node.mark)):
+        raise bounds.refused(what, "hypervisor, catalog or mark is not the name of one")
+    if not all(_DIGEST.fullmatch(each) for each in node.contents):
+        raise bounds.refused(what, "contents has something that is no SHA-256")
+    if not all(is_name(each[len(OWN_PREFIX) :] if each.startswith(OWN_PREFIX) else each) for each in node.images):
+        raise bounds.refused(what, "images has a name that no file of an image has")
+    if not all(_WORD.fullmatch(each) for each in node.networks or ()):
+        raise bounds.refused(what, "networks has something that is no UUID")
+
+
+def _check_machines(node: Observed, what: str) -> None:
+    if len(node.vms) > MOST_VMS:
+        raise bounds.refused(what, f"it has {len(node.vms)} machines, and {MOST_VMS} are allowed")
+    seen = set()
+    for vm in node.vms:
+        bounds.number(vm.vm_id, 0, MOST_ID, what, "the id of a machine")
+        bounds.number(vm.generation, 0, MOST_NUMBER, what, f"the generation of machine {vm.vm_id}")
+        bounds.number(vm.memory, 0, MOST_MEMORY, what, f"the memory of machine {vm.vm_id}")
+        if vm.state not in STATES:
+            raise bounds.refused(what, f"machine {vm.vm_id} is {vm.state[:40]!r}, which is no state of a machine")
+        if vm.ended not in ENDED or not _WORD.fullmatch(vm.uuid) or vm.cpu_time < 0:
+            raise bounds.refused(what, f"what it says of machine {vm.vm_id} is not what a node says")
+        if vm.vm_id in seen:
+            raise bounds.refused(what, f"it has machine {vm.vm_id} twice")
+        seen.add(vm.vm_id)
+    for compared in node.compared:
+        bounds.number(compared.vm_id, 0, MOST_ID, what, "the id of a compared machine")
+        bounds.number(compared.generation, 0, MOST_NUMBER, what, "the generation of a compared machine")
+
+
+def as_silent(node: Observed, why: str) -> Observed:
+    """The node as one that did not answer, whose machines' ids nobody else gets all the same."""
+    ids = tuple(sorted({*node.foreign_ids, *(vm.vm_id for vm in node.vms)}))
+    return replace(refusal(node.host, InvalidValue(f"host {node.host}", why)), foreign_ids=ids)

@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node answers after it has carried out its plan (nebula_deploy's `outcomes`), read before it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from ...errors import InvalidValue, StalePlan
+from ..plain import from_plain
+from ..plan import VmOutcome
+from ..states import FAILURES
+from . import bounds
+from .observed import MOST_ID, MOST_MEMORY, MOST_NUMBER, MOST_VMS
+
+STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "DONE", "UNKNOWN", *(state.name for state in FAILURES)))
+FORMATS = frozenset(("", "raw", "qcow2", "tar"))
+
+
+def read(host: str, answer: Any) -> Optional[list[VmOutcome]]:
+    """The outcomes in a node's registered result; None if it holds none (unreachable, killed). InvalidValue if they are
+    none that a node of this version gives. A node that follows a newer plan has answered: the run that made that plan
+    records what comes of it. host: as the request has it, "" if that is not known."""
+    what = f"host {host}: what it says it did" if host else "the outcomes of a node"
+    error = answer.get("error") if isinstance(answer, Mapping) else None
+    if isinstance(error, Mapping) and error.get("kind") == StalePlan.__name__:
+        return []
+    outcomes = answer.get("outcomes", ()) if isinstance(answer, Mapping) else answer
+    if outcomes is None or outcomes == ():
+        return None
+    if not isinstance(answer, Mapping) or not isinstance(outcomes, (list, tuple)):
+        found = f"it is a {type(outcomes).__name__}"
+        raise InvalidValue(what, found, "Give the registered result of nebula_deploy")
+    bounds.check(outcomes, what)
+    if len(outcomes) > MOST_VMS:
+        raise bounds.refused(what, f"it tells of {len(outcomes)} machines, and {MOST_VMS} are allowed")
+    try:
+        found_ = [from_plain(VmOutcome, outcome) for outcome in outcomes]
+    except InvalidValue as problem:
+        raise bounds.refused(what, f"{problem.asked}: {problem.found}") from None
+    for outcome in found_:
+        _check(outcome, what)
+    return found_
+
+
+def done_number(host: str, answer: Any) -> int:
+    """The newest plan that the node had carried out when it answered; 0 if it does not say."""
+    observed = answer.get("observed") if isinstance(answer, Mapping) else None
+    number = observed.get("done_number") if isinstance(observed, Mapping) else None
+    if not isinstance(number, int) or isinstance(number, bool):
+        return 0
+    bounds.number(number, 0, MOST_NUMBER, f"host {host}: what it says it did", "done_number")
+    return number
+
+
+def _check(outcome: VmOutcome, what: str) -> None:
+    bounds.number(outcome.vm_id, 0, MOST_ID, what, "the id of a machine")
+    bounds.number(outcome.generation, 0, MOST_NUMBER, what, f"the generation of machine {outcome.vm_id}")
+    if outcome.state not in STATES:
+        raise bounds.refused(what, f"machine {outcome.vm_id} is {outcome.state[:40]!r}, which is no state of a machine")
+    for task in outcome.tasks:
+        bounds.number(task.size, 0, MOST_MEMORY, what, "the size of a saved disk")
+        if task.format not in FORMATS:
+            raise bounds.refused(what, f"a saved disk has the format {task.format[:40]!r}")

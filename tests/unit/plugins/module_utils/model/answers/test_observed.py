@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node says when it is looked at: all that a real one says is read, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Compared, Observed, ObservedVm
+
+UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+REAL = Observed(
+    "node1",
+    catalog=UUID,
+    plan_number=3,
+    done_number=3,
+    memory=4096,
+    cpu=4.0,
+    foreign_ids=(9,),
+    ports=(5900,),
+    vms=(ObservedVm(0, UUID, "RUNNING", 2, 1.5, 128), ObservedVm(1, UUID, "UNKNOWN", ended="")),
+    as_of=1_700_000_000,
+    facts={"problem": ""},
+    contents=("0" * 64,),
+    images=(f"{UUID}-0", f"own-{UUID}-1"),
+    returns={f"{UUID}-2": 4096},
+    room=100,
+    networks=(UUID,),
+    compared=(Compared(4, UUID, 1, ("x",)),),
+)
+
+
+def test_what_a_node_says_is_read_under_the_name_by_which_it_was_asked():
+    assert observed.read("node1", to_plain(REAL)) == REAL
+    assert observed.read("node1", {**to_plain(REAL), "host": "node2"}) == REAL
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"mood": "good"},
+        {"observed": {}},
+        {"vms": "x"},
+        {"vms": [{"vm_id": 0, "uuid": "u", "state": "NONSENSE"}]},
+        {"vms": [{"vm_id": 0, "uuid": "u", "state": "DONE"}]},
+        {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING"}] * 2},
+        {"vms": [{"vm_id": -1, "uuid": "u", "state": "RUNNING"}]},
+        {"vms": [{"vm_id": 1 << 40, "uuid": "u", "state": "RUNNING"}]},
+        {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "memory": -1}]},
+        {"vms": [{"vm_id": 0, "uuid": "\x1b[2J", "state": "RUNNING"}]},
+        {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "ended": "x"}]},
+        {"plan_number": -1},
+        {"plan_number": 1 << 40},
+        {"plan_number": True},
+        {"memory": 1 << 50},
+        {"cpu": -1.0},
+        {"ports": [70_000]},
+        {"contents": ["../etc/passwd"]},
+        {"images": ["../etc/passwd"]},
+        {"returns": {"../etc/passwd": 1}},
+        {"returns": {f"{UUID}-2": -1}},
+        {"networks": ["x" * 500]},
+        {"catalog": "\u202e"},
+        {"facts": [1]},
+    ],
+)
+def test_what_no_node_says_is_refused_with_its_name(said):
+    with pytest.raises(InvalidValue, match="host node1: what it answered"):
+        observed.read("node1", {**to_plain(REAL), **said})
+
+
+@pytest.mark.parametrize("answer", ["x", None, 5, [1], True])
+def test_an_answer_that_is_no_dict(answer):
+    with pytest.raises(InvalidValue, match="host node1"):
+        observed.read("node1", answer)
+
+
+def deep():
+    value = []
+    for _each in range(5000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("answer", ["x", 5, [1], {"facts": {"a": deep()}}, {"host": "x" * 70_000}])
+def test_an_answer_of_no_form_is_handed_on_as_none(answer):
+    option = observed.as_option("node1", answer)
+    assert (option["host"], option["reached"]) == ("node1", False)
+    assert "host node1" in option["facts"]["refused"]
+    assert not observed.read("node1", option).reached
+
+
+def test_an_answer_is_handed_on_under_the_name_that_was_asked():
+    assert observed.as_option("node1", {"host": "node2", "memory": 5}) == {"host": "node1", "memory": 5}
+
+
+def test_a_refused_node_did_not_answer():
+    node = observed.refusal("node1", InvalidValue("host node1", "it is odd"))
+    assert (node.host, node.reached, node.vms) == ("node1", False, ())
+    assert observed.why_refused(node) == "host node1: it is odd"
+    assert observed.why_refused(REAL) == ""
+
+
+def test_ids_of_a_node_that_is_not_believed_are_given_to_nobody():
+    node = observed.as_silent(REAL, "it is odd")
+    assert (node.reached, node.foreign_ids) == (False, (0, 1, 9))
