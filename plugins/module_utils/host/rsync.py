@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from ..dataclass import dataclass
 from ..errors import CommandFailed, InvalidValue, NebulaError, NoSpace, StorageFailed, TimedOut
 from .command import Completed, find, run
-from .files import explained, make_directory, read_limited, write_atomically
+from .files import explained, make_directory, read_limited, remove_file, write_atomically
 
 KEY, KNOWN = "id_ed25519", "known_hosts"
 # Directories beside these, while something is sent.
@@ -41,6 +41,9 @@ _SSH, _STALLED, _SOCKET_IO, _FILE_IO, _PARTIAL = 255, 30, 10, 11, 23
 _OF_SSH = ("ssh: ", "kex_exchange_identification: ", "Connection closed by ", "Connection reset by ")
 # What ssh says of a connection that it had, and lost.
 _LOST = ("client_loop: ", "ssh_dispatch_run_fatal: ", "Timeout, server ")
+# What rsync says of a file that reached its limit.
+_TOO_LARGE = "File too large"
+_BLOCK = 512
 # What rsync says where its other half is gone.
 _GONE = ("connection unexpectedly closed", "Broken pipe", "Connection reset")
 
@@ -89,13 +92,15 @@ class Exchange:
             os.symlink(os.path.abspath(path), link)
             self._run(f"copying {path} to", ["--copy-links", link, self._there(os.path.dirname(name) + "/")], size)
 
-    def pull(self, name: str, path: str, size: int = 0) -> None:
-        """Make the file `path` what `name` is on the other side. size: bytes, 0 if that is not known."""
-        self._run(f"copying {name} from", [self._there(name), path], size)
+    def pull(self, name: str, path: str, size: int = 0, most: int = 0) -> None:
+        """Make the file `path` what `name` is on the other side. size: bytes, 0 if that is not known. most: bytes that
+        it may have, 0 for any number; where more come, it is ended, and what came is removed (StorageFailed)."""
+        self._run(f"copying {name} from", [self._there(name), path], size, most)
 
-    def release(self, name: str, path: str) -> None:
-        """Remove `name` on the other side once the file `path` is the same; else it becomes that first."""
-        self._run(f"removing {name} on", ["--remove-source-files", self._there(name), path], 0)
+    def release(self, name: str, path: str, most: int = 0) -> None:
+        """Remove `name` on the other side once the file `path` is the same; else it becomes that first. most: as in
+        pull()."""
+        self._run(f"removing {name} on", ["--remove-source-files", self._there(name), path], 0, most)
 
     def has(self, name: str) -> bool:
         """name: below a directory that is there."""
@@ -115,19 +120,26 @@ class Exchange:
     def _user(self) -> str:
         return self.peer.user or USER
 
-    def _run(self, what: str, words: Sequence[str], size: int) -> None:
+    def _run(self, what: str, words: Sequence[str], size: int, most: int = 0) -> None:
         # Never in place: what a killed run left behind must not go on writing to what got another name meanwhile.
         options = ["--times", "--sparse", "--partial", "--compress", "--compress-level=1", "--chmod=F600"]
-        done = self._call(what, [*options, *words], size)
+        done = self._call(what, [*options, *words], size, most)
+        if done.returncode and most and _TOO_LARGE in done.stderr:
+            _remove_part(words[-1])
+            raise StorageFailed(
+                f"{what} host {self.peer.name}",
+                f"more than {most} bytes came, and it may have no more. It was ended, and what came was removed",
+                "Find out who else has power over that host before what it has is used",
+            )
         if done.returncode:
             raise self._failed(f"{what} host {self.peer.name}", done.returncode, done.stderr)
 
-    def _call(self, what: str, words: Sequence[str], size: int) -> Completed:
+    def _call(self, what: str, words: Sequence[str], size: int, most: int = 0) -> Completed:
         argv = [find("rsync"), f"--timeout={STALL_SECONDS}", f"--rsh={self._ssh()}", *words]
         limit, step = time.monotonic() + TAKEN_SECONDS, STEP
         while True:
             try:
-                done = run(argv, timeout=3600 + size / LEAST_SPEED, check=False)
+                done = run(argv, timeout=3600 + size / LEAST_SPEED, check=False, before=_limited(most))
             except TimedOut as error:
                 error.asked = f"{what} host {self.peer.name}"
                 raise
@@ -191,3 +203,19 @@ class Exchange:
         lost = lost or any(word in line for line in lines for word in _GONE)
         remedy = "Run again: it goes on where it was" if lost or code in (_SOCKET_IO, _FILE_IO, _PARTIAL) else ""
         return CommandFailed(asked, found, remedy)
+
+
+def _limited(most: int) -> list[str]:
+    """The words before a program that may write no file of more bytes; none without a limit. The kernel keeps it, so
+    that it does not matter what the other side announces. The signal is ignored, so that rsync says what happened."""
+    if not most:
+        return []
+    return ["sh", "-c", f'trap "" XFSZ; ulimit -f {-(-most // _BLOCK)} && exec "$@"', "sh"]
+
+
+def _remove_part(path: str) -> None:
+    """Remove what came of a file, under its name or the one that rsync gives it while it is copied."""
+    directory, base = os.path.split(path)
+    for name in os.listdir(directory):
+        if name == base or name.startswith(f".{base}."):
+            remove_file(os.path.join(directory, name))

@@ -27,6 +27,7 @@ from ..host.files import (
     write_atomically,
 )
 from ..host.rsync import Exchange, Peer
+from ..model import snapshots
 from ..model.deliveries import generations_of, returning
 from ..model.image import Image
 from ..model.operations import comes_from
@@ -43,6 +44,8 @@ LOCK_SECONDS = 4 * 3600
 # Hosts that are sent to or fetched from at once.
 AT_ONCE = 4
 _BLOCK = 1 << 20
+# What headers and tables of a disk's format take beside its content.
+_SLACK = 64 * MIB
 
 
 def peers(hosts: Mapping[str, Any]) -> dict[str, Peer]:
@@ -203,7 +206,7 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> str:
         return f"what its last machine wrote is not on host {node.host}: the file is as it was before that machine"
     # Even where the other half is here already, it is written whole before it gets its name.
     require_space(directory, node.returns.get(name, 0), asked)
-    exchange.pull(f"out/{name}", new, node.returns.get(name, 0))
+    exchange.pull(f"out/{name}", new, node.returns.get(name, 0), most_bytes(image))
     try:
         formats.inspect(new, image.format, f"image {image.name}", deep=False, encrypted=bool(image.luks_secret))
     except ImageRefused as error:
@@ -220,6 +223,17 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> str:
         os.rename(new, image.source)
         sync_directory(directory)
     return ""
+
+
+def most_bytes(image: Image) -> int:
+    """The bytes that a file of the image may have, by what the catalog says of its disk, whatever its host says."""
+    size = image.size * MIB
+    if image.format == "raw":
+        return size + _SLACK
+    # Each snapshot may hold a whole disk; what a deleted one held stays in the file. Of a root's archive it is what its
+    # files take, and their headers.
+    disks = len(snapshots.tree_of(image.snapshots)) + 2
+    return size * disks + size // 64 + _SLACK
 
 
 def _tidy(directory: str, base: str) -> None:
@@ -244,7 +258,7 @@ def _release_past(
             remove_file(new)
             try:
                 os.link(sources[uuid], new)
-                Exchange(place(root), peer).release(f"out/{name}", new)
+                Exchange(place(root), peer).release(f"out/{name}", new, os.path.getsize(new) + _SLACK)
             finally:
                 remove_file(new)
 

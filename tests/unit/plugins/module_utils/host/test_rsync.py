@@ -355,7 +355,7 @@ def test_one_that_takes_too_long_names_the_host(program: Rsync, place: Path, mon
     """The seam is the start of programs: the limit of a real one is an hour and more."""
     limits = []
 
-    def run(argv: list[str], *, timeout: float, check: bool) -> None:
+    def run(argv: list[str], *, timeout: float, check: bool, before: list[str]) -> None:
         limits.append(timeout)
         raise TimedOut("command rsync", "not done", "")
 

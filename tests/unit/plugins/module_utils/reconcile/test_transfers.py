@@ -23,6 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return, write
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.snapshots import Snapshot, text_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import (
     BASE,
@@ -35,6 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile import 
 UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 HOSTS = {"node1": {"address": "192.0.2.1", "port": 22, "keys": ["ssh-ed25519 AAAA"]}}
 MIB = 1024 * 1024
+TREE = text_of((Snapshot(0, "first"),))
 
 needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
 
@@ -243,6 +245,35 @@ def test_a_machine_that_is_not_at_its_end_there_keeps_it_waiting(engine, fetch, 
     (item,) = fetch(node).errors
     assert "image data from host node1: its machine is not at its end there. Run again" in str(item.error)
     assert image_of(engine) == image
+
+
+@needs_rsync
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_host_that_sends_more_than_the_disk_has_is_ended_at_that(engine, fetch, there, sparse):
+    image = image_of(engine)
+    name = name_of(image.uuid, image.generation)
+    with (there / "out" / name).open("wb") as file:
+        if sparse:
+            file.seek(200 * MIB)
+        for _each in range(1 if sparse else 200):
+            file.write(os.urandom(1 << 16) * 16)
+    result = fetch(Observed("node1", returns={name: 1}))
+    (item,) = result.errors
+    for part in ("image data", "host node1", f"more than {65 * MIB} bytes came"):
+        assert part in str(item.error)
+    assert image_of(engine) == image
+    place = Path(image.source).parent
+    assert [path.name for path in place.iterdir()] == [Path(image.source).name]
+    assert Path(image.source).read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("format_", "snapshots", "most"),
+    [("raw", "", 1024 + 64), ("qcow2", "", 2 * 1024 + 16 + 64), ("qcow2", TREE, 3 * 1024 + 16 + 64)],
+)
+def test_the_bytes_that_a_file_may_have(format_, snapshots, most):
+    image = Image(None, "data", format=format_, size=1024, snapshots=snapshots)
+    assert transfers.most_bytes(image) == most * MIB
 
 
 @needs_rsync
