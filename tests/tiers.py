@@ -71,6 +71,14 @@ class Suite:
 
 UTILS = "plugins/module_utils"
 SUITES = {
+    "attack": Suite(
+        subjects=(
+            *(f"{UTILS}/model/answers", f"{UTILS}/model/plain.py", f"{UTILS}/engines/embedded/vms"),
+            *("plugins/filter", "tests/tools/mutated_answers.py", "tests/unit/test_answers.py"),
+        ),
+        files=("test_hostile_answers",),
+        minutes=6,
+    ),
     "site": Suite(
         subjects=(
             *("playbooks", "site.yml", "ansible.cfg", "inventories", "meta", "plugins/action", "plugins/filter"),

@@ -1,90 +1,210 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where roles and playbooks go, and what they run there, is said by the inventory and by themselves, not by answers."""
+"""Each message of a node that the roles send on to the front-end, mutated: the host that sends it is refused or loses
+its own, no other host's machines, leases, images and decisions are touched, and no error is another than ours.
+
+NEBULA_FUZZ is the number of mutations of each message.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from mutated_answers import mutations
 
-ROOT = Path(__file__).parents[2]
-FILES = sorted([*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml")])
-BLOCKS = ("block", "rescue", "always", "pre_tasks", "tasks", "post_tasks", "handlers")
-# They ask no host.
-OF_ANSIBLE = {
-    *("assert", "debug", "fail", "import_playbook", "import_role", "import_tasks", "include_role", "include_tasks"),
-    *("meta", "set_fact"),
+from ansible_collections.nebula.provision.plugins.filter.last_observed import FilterModule as LastObserved
+from ansible_collections.nebula.provision.plugins.filter.observed import FilterModule as ObservedFilter
+from ansible_collections.nebula.provision.plugins.filter.peers import FilterModule as Peers
+from ansible_collections.nebula.provision.plugins.filter.refused_everywhere import FilterModule as Refused
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import hosts
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded import conftest as embedded
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = int(os.environ.get("NEBULA_FUZZ") or 120)
+HONEST, LIAR = ("node1", "node3"), "node2"
+UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+furnished, inside = embedded.furnished, embedded.inside
+
+# What nodes answer, as the roles register it, by the test that mutates it; or who else has it.
+FUZZED = {
+    "__nebula_observed": "test_a_poll",
+    "__nebula_compared": "test_a_poll",
+    "__nebula_install_observed": "test_a_poll",
+    "__nebula_deployed": "test_outcomes",
+    "__nebula_node": "test_what_a_node_has",
+    "__nebula_host": "test_what_a_node_has",
+    "__nebula_node_networks": "test_refused_networks",
 }
-# Modules of others bring facts, which Ansible puts above the variables of a host. These do no harm by it, and why.
-OF_OTHERS = {
-    ("awx", "apply.yml"): "the play is for localhost alone, and asks AWX",
-    ("project", "main.yml"): "the play is for localhost alone",
-    ("guest_context", "live.yml"): "the play is for machines, and the role does nothing outside them",
-    ("playbooks", "backup.yml"): "on the control node; what is fetched is checked before",
-    ("playbooks", "topology.yml"): "nothing is decided after the page is written",
+# They are read elsewhere, and are not mutated here yet.
+ELSEWHERE = {
+    "__nebula_install_waited": "nebula_install reads it by keys that it knows",
+    "__nebula_install_tried": "nebula_install reads it by keys that it knows",
+    "__nebula_verified": "nebula_install reads it by keys that it knows",
 }
-# Where a task goes beside the host of its play: the inventory names it, or a variable that the inventory sets.
-PLACES = {
-    "localhost",
-    "{{ groups['nebula_frontend'][0] }}",
-    "{{ groups['nebula_ovn_central'] | default([]) | first | default(groups['nebula_frontend'][0]) }}",
-    "{{ nebula_lost_host }}",
-    "{{ __nebula_central }}",
-    "{{ __nebula_ovn_centrals[0] }}",
-    "{{ __nebula_member.name }}",
-}
-# The loops whose items are such names.
-LOOPS = {"__nebula_central": "__nebula_ovn_centrals", "__nebula_member": "__nebula_ovn_members"}
 
 
-def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
-    waiting = list(yaml.safe_load(path.read_text()) or ())
-    while waiting:
-        task = waiting.pop(0)
-        waiting += [inner for key in BLOCKS for inner in task.get(key) or ()]
-        yield task
+@pytest.fixture
+def site(inside):
+    """Machine 0 on node1, machine 1 on the host that lies, machine 2 on node3; the first is to be switched off."""
+    for name in ("node2", "node3"):
+        inside.hosts.allocate(Host(None, name, state=HostState.MONITORED, memory=4096, cpu=16.0))
+    for name in ("node1", "node2", "node3"):
+        item = {"name": f"on-{name}", "template": "web", "host": name}
+        embedded.obey(inside, embedded.decide(inside, item))
+    inside.vms.action(0, "POWEROFF", VmOrders())
+    inside.vms.action(1, "POWEROFF", VmOrders())
+    return inside
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_modules_of_others_are_asked_where_they_do_no_harm(path: Path) -> None:
-    room = path.parent.name if path.parent.name == "playbooks" else path.parts[-3]
-    asked = {
-        key
-        for task in tasks_of(path)
-        for key in task
-        if re.fullmatch(r"(?!nebula\.)\w+\.\w+\.\w+", key) and key.removeprefix("ansible.builtin.") not in OF_ANSIBLE
-    }
-    assert not asked or (room, path.name) in OF_OTHERS, (
-        f"{asked}: Ansible takes facts from its answer. Call it from an action plugin, as nebula_packages does, "
-        "or say in OF_OTHERS why that does no harm"
+def poll(engine: Any, name: str) -> dict[str, Any]:
+    """What a node answers that does as it is asked."""
+    number = ("node1", "node2", "node3").index(name)
+    row = embedded.row(engine, number)
+    seen = (ObservedVm(number, row["uuid"], "RUNNING", 1, 1.0, 128),)
+    return to_plain(
+        Observed(
+            name, catalog=engine.catalog(), plan_number=1, done_number=1, memory=4096, cpu=4.0, vms=seen, as_of=1,
+            facts={"problem": ""}, ports=(5900,), images=(f"{UUID}-1",), returns={f"{UUID}-0": 4096}, networks=None,
+        )
+    )  # fmt: skip
+
+
+def honest_state(engine: Any) -> list[Any]:
+    """All that the catalog has of machines of honest hosts, of their leases and of images."""
+    machines = engine.store.rows(
+        "SELECT vms.* FROM vms JOIN hosts ON hosts.id = host_id WHERE hosts.name != ? ORDER BY vms.id", LIAR
     )
+    leases = engine.store.rows("SELECT * FROM leases WHERE vm_id IN (0, 2) ORDER BY vm_id")
+    known = engine.store.rows("SELECT id, name, memory, cpu FROM hosts WHERE name != ?", LIAR)
+    images = engine.store.rows("SELECT * FROM images")
+    return [[tuple(each) for each in rows] for rows in (machines, leases, known, images)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_answer_says_where_a_task_goes(path: Path) -> None:
-    places = {task["delegate_to"] for task in tasks_of(path) if "delegate_to" in task}
-    assert places <= PLACES
-    hosts = {str(play["hosts"]) for play in tasks_of(path) if "hosts" in play}
-    assert not [text for text in hosts if "__nebula" in text or "hostvars" in text]
+def undone(engine: Any, work: Any) -> Any:
+    """What work returns, of which the catalog keeps nothing."""
+    engine.store.db.execute("SAVEPOINT mutated")
+    try:
+        return work()
+    finally:
+        engine.store.db.execute("ROLLBACK TO mutated")
+        engine.store.db.execute("RELEASE mutated")
 
 
-def test_what_was_said_of_others_is_so() -> None:
-    for room, name in OF_OTHERS:
-        assert (ROOT / room / name).is_file() or (ROOT / "roles" / room / "tasks" / name).is_file()
+def decision(engine: Any, answer: Any) -> Any:
+    """What is decided about honest hosts, and what the catalog holds of them then, with this answer of the other."""
+    results = [{"observed": poll(engine, "node1")}, {"observed": answer}, {"observed": poll(engine, "node3")}]
+    observed = view.observed_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
+    assert [node.host for node in observed] == ["node1", LIAR, "node3"]
+    decided = view.decide(engine, [{"name": "new", "template": "web", "host": "node3"}], observed, None, True, False)
+    deliveries.lacking(decided.plans, decided.heard)
+    assert set(view.refused_answers(decided.heard)) <= {LIAR}
+    plans = {
+        host: [(p.vm.name, p.wanted, p.generation, [nic.ip for nic in p.vm.nics]) for p in decided.plans[host].vms]
+        for host in HONEST
+    }
+    return plans, [o.error for o in decided.outcomes], honest_state(engine)[1:3]
 
 
-def test_names_of_central_hosts_are_of_the_inventory() -> None:
-    for path in FILES:
-        for task in tasks_of(path):
-            loop = task.get("loop")
-            variable = (task.get("loop_control") or {}).get("loop_var", "")
-            if variable in LOOPS:
-                assert LOOPS[variable] in loop
-    variables = yaml.safe_load((ROOT / "roles/ovn/vars/main.yml").read_text())
-    assert variables["__nebula_ovn_centrals"].startswith("{{ groups[")
+def test_a_poll(site):
+    real = poll(site, LIAR)
+    expected = undone(site, lambda: decision(site, real))
+    last = LastObserved().filters()["last_observed"]
+    for mutated in mutations(real, COUNT, 1):
+        site.vms.polls.foreign_ids.clear() if hasattr(site.vms, "polls") else None
+        assert undone(site, lambda answer=mutated: decision(site, answer)) == expected, repr(mutated)[:2000]
+        variables = {
+            "inventory_hostname": LIAR,
+            "__nebula_deployed": mutated,
+            "__nebula_observed": {"observed": mutated},
+        }
+        (node,) = view.observed_of(last([variables]))
+        assert node.host == LIAR
+
+
+def test_outcomes(site):
+    outcomes = [VmOutcome(1, embedded.row(site, 1)["generation"], "POWEROFF", True, {"asked": "x"}, ("line",))]
+    real = {"outcomes": to_plain(outcomes), "observed": {"done_number": 1}, "changed": True}
+    before = honest_state(site)
+
+    def recorded(answer: Any) -> Any:
+        try:
+            site.vms.record(LIAR, view.outcomes_of(answer or {}, LIAR), view.done_number_of(answer, LIAR))
+        except (InvalidValue, ForeignObject) as error:
+            assert LIAR in str(error)
+            site.vms.record(LIAR, None)
+        return honest_state(site)
+
+    assert undone(site, lambda: recorded(real)) == before
+    for mutated in mutations(real, COUNT * 3, 2):
+        assert undone(site, lambda answer=mutated: recorded(answer)) == before, repr(mutated)[:2000]
+
+
+def test_what_a_node_has(site):
+    has = {"memory": 4096, "cpu": 4.0, "overhead": {}, "transfer": "shared", "catalog": "", "host_keys": ["ssh-rsa A"]}
+    before = honest_state(site)
+    for mutated in mutations({"node": has}, COUNT * 2, 3):
+        found = Peers().filters()["peers"]([{"inventory_hostname": LIAR, "__nebula_node": mutated}])
+        assert [*found] == [LIAR] and set(found[LIAR]["keys"]) <= {"ssh-rsa A"}
+        node = mutated.get("node") if isinstance(mutated, dict) else None
+        node = node if isinstance(node, dict) else {}
+        keys = ("memory", "cpu", "overhead", "transfer", "catalog")
+        item = {"name": LIAR, **{key: node.get(key) for key in keys}}
+
+        def kept(item: Any = item) -> Any:
+            hosts.apply(site, item)
+            return honest_state(site)
+
+        assert undone(site, kept) == before, repr(mutated)[:2000]
+
+
+def test_refused_networks():
+    made = {"networks": [{"name": "a"}], "earlier": {"a": None}}
+    for mutated in mutations({"refused": ["a"], "links": []}, COUNT * 2, 4):
+        # What an honest node has is taken from nobody.
+        assert Refused().filters()["refused_everywhere"](made, [{"refused": []}, mutated]) == []
+
+
+# -- none is forgotten --------------------------------------------------------------------------------------------
+def tasks(entries: Any) -> Any:
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict):
+            yield entry
+            for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
+                yield from tasks(entry.get(key))
+
+
+def test_every_answer_that_a_role_sends_on_is_mutated():
+    every = [
+        task
+        for path in sorted((ROOT / "roles").glob("*/tasks/*.yml"))
+        if path.parts[-3] != "ovn"  # its messages have tests of their own
+        for task in tasks(yaml.safe_load(path.read_text()))
+    ]
+    at_front = [task for task in every if "nebula_frontend" in str(task.get("delegate_to", ""))]
+    on_nodes = [task for task in every if task not in at_front and not task.get("run_once")]
+    answers = {task["register"] for task in on_nodes if "register" in task}
+    answers |= {name for task in on_nodes for name in task.get("ansible.builtin.set_fact", {})}
+    answers -= {task["register"] for task in at_front if "register" in task}
+    # Of other hosts, a task of the front-end can read an answer by hostvars alone.
+    sent = set()
+    for task in at_front:
+        text = str({key: value for key, value in task.items() if key not in ("when", "register")})
+        if "hostvars" in text or "observed" in text:
+            sent |= set(re.findall(r"__nebula_\w+", text)) & answers
+    assert {"__nebula_observed", "__nebula_deployed"} <= sent
+    assert sent - set(FUZZED) - set(ELSEWHERE) == set()
+    assert {name for name in FUZZED.values() if name not in globals()} == set()

@@ -12,6 +12,7 @@ from typing import Any
 from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
 from ..model import rules
+from ..model.answers import bounds
 from ..model.host import Host, Overhead
 from ..model.names import check_name
 from ..model.plain import to_plain
@@ -36,6 +37,8 @@ def apply(engine: Engine, item: Mapping[str, Any], identities: Identities | None
     name = str(item.get("name") or "")
     try:
         check_name("host", item.get("name"))
+        # Most of it is what the host says of itself.
+        bounds.check(item, f"host {name}")
         with engine.attempt():
             return _apply(engine, name, item, identities or Identities(engine, [item]))
     except NebulaError as error:
