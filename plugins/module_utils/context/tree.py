@@ -2,24 +2,32 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The context as a directory, for a container, which has no drives: it holds what its ISO would, for the root of the
-container and nobody else."""
+container and nobody else.
+
+What is in it belongs to the host's root, and the container's root may read it. That keeps it from writing there, and
+not the mount, which it can make writable again. Contexts that a version before has made belong to the container's root:
+they are taken from it, from the top down, before anything in them is looked at.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, Callable, Union
 
-from ..host.files import adopt, explained, make_directory, write_atomically
+from ..errors import InUse
+from ..host import beneath, trees
+from ..host.files import explained, sync_directory
 from ..model.context import ContextFile
 from . import formats, iso9660
 from .files import LARGEST, Entry, collect
 
 _FILE, _EXECUTABLE, _DIRECTORY = 0o400, 0o500, 0o500
+_BLOCK = 1 << 20
 
 
 def write(
@@ -33,36 +41,28 @@ def write(
 ) -> str:
     """Make the directory at `path` hold these and nothing else; the digest that an ISO of the same would have.
 
-    owner: the user and group on this host that are root in the container. Files that are as they are to be stay: a
-    container that runs sees the directory itself. Parameters otherwise as iso9660.write has them.
+    owner: the user on this host that is root in the container, who may read it. Files that are as they are to be stay:
+    a container that runs sees the directory itself. Parameters otherwise as iso9660.write has them.
     """
     entries = collect(files, LARGEST)
     with iso9660.built(variables, files, os.path.dirname(path), format=format, identity=identity) as iso:
         digest = iso.digest
     _label, documents = formats.documents(format, variables, identity, [entry.path for entry in entries])
+    wanted: dict[str, Union[bytes, Entry]] = {}
+    for name, content in documents.items():
+        wanted[name] = content if isinstance(content, bytes) else content.encode()
+    wanted.update({entry.path: entry for entry in entries if not entry.directory})
+    directories = {parent for name in wanted for parent in _parents(name)}
+    for entry in entries:
+        if entry.directory:
+            directories |= {entry.path, *_parents(entry.path)}
     with explained(path):
-        _own_directory(path, owner)
-        parents = {name for document in documents for name in _parents(document)}
-        parents |= {name for entry in entries for name in _parents(entry.path)}
-        directories = parents | {entry.path for entry in entries if entry.directory}
-        _clear(path, directories, {*documents, *(entry.path for entry in entries if not entry.directory)})
-        for name in sorted(directories):
-            _own_directory(os.path.join(path, name), owner)
-        for name, content in documents.items():
-            write_atomically(os.path.join(path, name), content, _FILE, owner, owner)
-        for entry in entries:
-            if not entry.directory:
-                _put(path, entry, owner)
+        top = _own_top(path, owner)
+        try:
+            _Writing(path, owner, directories, wanted).fill(top, "")
+        finally:
+            os.close(top)
     return digest
-
-
-def _put(path: str, entry: Entry, owner: int) -> None:
-    def copy(target: IO[bytes]) -> None:
-        with Path(entry.source).open("rb") as source:
-            shutil.copyfileobj(source, target)
-
-    place = os.path.join(path, entry.path)
-    write_atomically(place, copy, _EXECUTABLE if entry.executable else _FILE, owner, owner)
 
 
 def _parents(name: str) -> list[str]:
@@ -70,23 +70,108 @@ def _parents(name: str) -> list[str]:
     return ["/".join(parts[:number]) for number in range(1, len(parts))]
 
 
-def _own_directory(path: str, owner: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            os.unlink(path)
-    make_directory(path, _DIRECTORY)
-    adopt(path, _DIRECTORY, owner, owner)
+def _own_top(path: str, owner: int) -> int:
+    """A descriptor of the directory itself, made if it is missing. Who can write to the one above is root alone."""
+    if not os.path.isdir(path) or os.path.islink(path):
+        trees.remove(path)
+        os.mkdir(path, 0o700)
+        sync_directory(os.path.dirname(path))
+    top = os.open(path, beneath.DIRECTORY)
+    beneath.take(top, _DIRECTORY, owner)
+    return top
 
 
-def _clear(path: str, directories: set[str], names: set[str]) -> None:
-    """Remove what is neither one of these directories nor one of these files."""
-    for place, inside, others in os.walk(path, topdown=False):
-        for name in (*others, *inside):
-            full = os.path.join(place, name)
-            mode = os.lstat(full).st_mode
-            relative = os.path.relpath(full, path)
-            if stat.S_ISDIR(mode):
-                if relative not in directories:
-                    os.rmdir(full)
-            elif relative not in names or not stat.S_ISREG(mode):
-                os.unlink(full)
+class _Writing:
+    """wanted: what each file is to hold, by path."""
+
+    def __init__(self, path: str, owner: int, directories: set[str], wanted: Mapping[str, Union[bytes, Entry]]) -> None:
+        self._path, self._owner, self._directories, self._wanted = path, owner, directories, wanted
+        self._inner: dict[str, set[str]] = {}
+        for name in (*directories, *wanted):
+            self._inner.setdefault(os.path.dirname(name), set()).add(os.path.basename(name))
+
+    def fill(self, fd: int, place: str) -> None:
+        """Make an open directory, which is taken, hold what it is to. This goes as deep as what is wanted, and no
+        deeper, whatever a guest has made."""
+        inner = self._inner.get(place, set())
+        for name in os.listdir(fd):
+            if name not in inner:
+                trees.remove_in(fd, name, os.path.join(self._path, place, name))
+        for name in sorted(inner):
+            path = f"{place}/{name}" if place else name
+            if path in self._directories:
+                below = self._directory(fd, name, path)
+                try:
+                    self.fill(below, path)
+                finally:
+                    os.close(below)
+            else:
+                self._file(fd, name, path)
+
+    def _directory(self, fd: int, name: str, path: str) -> int:
+        try:
+            below = beneath.open_directory(fd, name)
+        except OSError:
+            # None, a file or a link.
+            trees.remove_in(fd, name, os.path.join(self._path, path))
+            os.mkdir(name, 0o700, dir_fd=fd)
+            os.fsync(fd)
+            below = beneath.open_directory(fd, name)
+        if trees.mount_id(below) != trees.mount_id(fd):
+            os.close(below)
+            raise InUse(f"the context {self._path}", f"something is mounted at {path}", "Unmount it, then run again")
+        beneath.take(below, _DIRECTORY, self._owner)
+        return below
+
+    def _file(self, fd: int, name: str, path: str) -> None:
+        content = self._wanted[path]
+        mode = _EXECUTABLE if isinstance(content, Entry) and content.executable else _FILE
+        old = _same(fd, name, content)
+        if old >= 0:
+            try:
+                beneath.take(old, mode, self._owner)
+            finally:
+                os.close(old)
+            return
+        found = _status(fd, name)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            trees.remove_in(fd, name, os.path.join(self._path, path))
+        data = content if isinstance(content, bytes) else _copier(content)
+        beneath.replace(fd, name, data, lambda new: beneath.take(new, mode, self._owner))
+
+
+def _copier(entry: Entry) -> Callable[[BinaryIO], None]:
+    def copy(target: BinaryIO) -> None:
+        with Path(entry.source).open("rb") as source:
+            shutil.copyfileobj(source, target)
+
+    return copy
+
+
+def _same(fd: int, name: str, content: Union[bytes, Entry]) -> int:
+    """A descriptor of the file if it is ours and holds that, else -1. One that belongs to the container's root may
+    still be open there for writing, so it is none of ours."""
+    found = _status(fd, name)
+    size = len(content) if isinstance(content, bytes) else content.size
+    if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        return -1
+    if found.st_uid != os.geteuid() or found.st_nlink != 1:
+        return -1
+    old = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+    with io.BytesIO(content) if isinstance(content, bytes) else Path(content.source).open("rb") as wanted:
+        at = 0
+        while True:
+            piece = wanted.read(_BLOCK)
+            if os.pread(old, _BLOCK if not piece else len(piece), at) != piece:
+                os.close(old)
+                return -1
+            if not piece:
+                return old
+            at += len(piece)
+
+
+def _status(fd: int, name: str) -> Union[os.stat_result, None]:
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None

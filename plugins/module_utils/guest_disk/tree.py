@@ -116,13 +116,22 @@ def _link(directory: int, name: str) -> str | None:
 
 
 def _entered(directory: int, name: str, make: bool, owner: Optional[tuple[int, int]]) -> int:
+    made = False
     with contextlib.suppress(FileExistsError):
         if make:
             os.mkdir(name, 0o755, dir_fd=directory)
-            os.chmod(name, 0o755, dir_fd=directory)
+            made = True
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        # By the descriptor: what has the name may be a link by now.
+        if made:
+            os.fchmod(fd, 0o755)
             if owner is not None:
-                os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                os.fchown(fd, *owner)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def get(root: int, path: str, limit: int) -> Optional[bytes]:

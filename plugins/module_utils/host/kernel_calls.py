@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from typing import Optional
 
@@ -25,6 +26,9 @@ _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _CLONE_TREE, _CLOSE_ON_EXEC, _EMPTY_PATH, _FROM_EMPTY_PATH = 0x1, 0o2000000, 0x1000, 0x4
 _ID_MAPPED = 0x100000
 _HERE = -100
+# Since Linux 5.6. No mount is crossed, no link followed, and nothing above the directory is reached.
+_OPENAT2, _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 437, 0x1, 0x2, 0x4, 0x8
+_TRIES = 100
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -33,6 +37,12 @@ class _Attributes(ctypes.Structure):
     """struct mount_attr of mount_setattr(2)."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "namespace")]
+
+
+class _How(ctypes.Structure):
+    """struct open_how of openat2(2)."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]
 
 
 def unshare(flags: int) -> None:
@@ -61,6 +71,19 @@ def unmount(target: str, flags: int = DO_NOT_FOLLOW) -> None:
 
 def pivot_root(new: str, old: str) -> None:
     _check(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), new)
+
+
+def open_beneath(directory: int, path: str, flags: int) -> int:
+    """A descriptor of what is at a relative path below an open directory; an OSError where a link, another mount or a
+    `..` is on the way to it. ENOSYS: the kernel has no such call."""
+    how = _How(flags, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    for attempt in range(_TRIES):
+        found: int = _libc.syscall(_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), size)
+        # It says so where something on the way was renamed meanwhile.
+        if found >= 0 or ctypes.get_errno() != errno.EAGAIN or attempt == _TRIES - 1:
+            break
+    return _check(found, path)
 
 
 def sync_file_system(fd: int) -> None:

@@ -30,26 +30,44 @@ def remove(path: str) -> bool:
     with explained(path):
         parent = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            name = os.path.basename(path)
-            try:
-                top = os.open(name, _OPEN, dir_fd=parent)
-            except FileNotFoundError:
-                return False
-            except OSError:
-                # Neither is it a directory.
-                os.unlink(name, dir_fd=parent)
-                return True
-            try:
-                mount = mount_id(top)
-                if mount != mount_id(parent):
-                    raise _mounted(path, ".")
-                _empty(top, path, mount)
-            finally:
-                os.close(top)
-            os.rmdir(name, dir_fd=parent)
+            return _remove_in(parent, os.path.basename(path), path, False)
         finally:
             os.close(parent)
+
+
+def remove_in(parent: int, name: str, path: str) -> bool:
+    """Remove what has this name in an open directory, while somebody else may be changing it: each directory is taken
+    from its owner before it is looked at. path: for errors. True if there was something; InUse: something is mounted
+    there."""
+    with explained(path):
+        return _remove_in(parent, name, path, True)
+
+
+def _remove_in(parent: int, name: str, path: str, contested: bool) -> bool:
+    try:
+        top = os.open(name, _OPEN, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        # Neither is it a directory.
+        os.unlink(name, dir_fd=parent)
+        return True
+    try:
+        mount = mount_id(top)
+        if mount != mount_id(parent):
+            raise _mounted(path, ".")
+        _empty(top, path, mount, contested)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=parent)
     return True
+
+
+def _take(fd: int) -> None:
+    """From then on nobody else changes what is in the directory."""
+    if os.fstat(fd).st_uid != os.geteuid():
+        os.fchown(fd, os.geteuid(), -1)
+    os.fchmod(fd, 0o700)
 
 
 def mount_id(fd: int) -> str:
@@ -76,9 +94,11 @@ class _Level:
         self.inner: list[str] = []
 
 
-def _empty(top: int, path: str, mount: str) -> None:
+def _empty(top: int, path: str, mount: str, contested: bool) -> None:
     numbers = itertools.count()
     levels = [_Level(os.dup(top), "")]
+    if contested:
+        _take(top)
     try:
         while levels:
             here = levels[-1]
@@ -95,6 +115,8 @@ def _empty(top: int, path: str, mount: str) -> None:
                 levels.append(_Level(os.open(name, _OPEN, dir_fd=here.fd), name))
                 if mount_id(levels[-1].fd) != mount:
                     raise _mounted(path, name)
+                if contested:
+                    _take(levels[-1].fd)
     finally:
         for level in levels:
             os.close(level.fd)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660, tree
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
+from ansible_collections.nebula.provision.tests.tools.exchanging import exchanging, hostile_pair
 
 OWN = os.geteuid()
 VARIABLES = {"SET_HOSTNAME": "web-0", "PASSWORD": "s3cr3t"}
@@ -93,3 +95,46 @@ def test_other_formats_have_their_files(tmp_path: Path, format: str, names: list
     place = tmp_path / "disk.1"
     tree.write(str(place), VARIABLES, owner=OWN, format=format, identity="u")
     assert set(names) <= set(shown(place))
+
+
+GUEST = 3_000_000
+
+
+@pytest.mark.parametrize("user", [0, GUEST])
+@pytest.mark.skipif(OWN != 0, reason="a guest has another user, which only root can be")
+def test_a_guest_that_exchanges_directories_and_links_loses_its_own_files_alone(tmp_path: Path, user: int) -> None:
+    host = tmp_path / "host"
+    host.mkdir(mode=0o700)
+    for number in range(200):
+        (host / f"file{number}").write_text("host's", encoding="utf-8")
+    before = {path.name: (path.read_text(encoding="utf-8"), path.stat().st_uid) for path in host.iterdir()}
+    tmp_path.chmod(0o711)
+    for parent in (tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o711)
+    for attempt in range(8):
+        place = tmp_path / f"disk.{attempt}"
+        place.mkdir(mode=0o700)
+        inner, link = hostile_pair(place, host, GUEST)
+        with exchanging(inner, link, user):
+            try:
+                tree.write(str(place), VARIABLES, owner=GUEST)
+            except NebulaError:
+                # As root the guest of this test goes on with what is not its own any more, which no guest can.
+                assert user == 0
+        found = {path.name: (path.read_text(encoding="utf-8"), path.stat().st_uid) for path in host.iterdir()}
+        assert found == before, f"attempt {attempt}"
+        assert user == 0 or sorted(shown(place)) == ["context.sh"]
+
+
+def test_what_a_guest_has_made_goes_however_deep_it_is(tmp_path: Path) -> None:
+    place = tmp_path / "disk.1"
+    place.mkdir()
+    fd = os.open(place, os.O_RDONLY)
+    for _level in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    tree.write(str(place), VARIABLES, owner=OWN)
+    assert sorted(shown(place)) == ["context.sh"]
