@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.id_range im
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask, VmOutcome
 from ansible_collections.nebula.provision.tests.integration.lxc_node import a_container_node
+from ansible_collections.nebula.provision.tests.tools.exchanging import exchanging, hostile_pair
 
 
 def fine(outcome: VmOutcome) -> None:
@@ -279,11 +281,110 @@ def test_a_context_that_changes_is_there_for_a_container_that_runs() -> None:
         node.wait_for_line(vm, "nebula-guest: ready")
         place = node.directory(vm) / "disk.1"
         assert "web-5" in (place / "context.sh").read_text()
-        assert (place.stat().st_mode & 0o777, (place / "context.sh").stat().st_mode & 0o777) == (0o500, 0o400)
+        assert (place.stat().st_mode & 0o777, (place / "context.sh").stat().st_mode & 0o777) == (0o550, 0o440)
         other = node.vm(5, context=node.vm(6).context)
         assert node.one(other).changed
         assert "web-6" in (place / "context.sh").read_text()
         node.one(other, "DONE", hard=True)
+
+
+@in_world
+def test_root_of_a_container_changes_nothing_of_its_context_whatever_it_does_to_the_mount() -> None:
+    with a_container_node() as node:
+        vm = node.vm(9)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        place = node.directory(vm) / "disk.1"
+        before = (place / "context.sh").read_bytes()
+        init = init_process.of_controller(node.domain(vm).ID())
+
+        def inside(command: str, group: str = "0") -> str:
+            argv = ["nsenter", "-t", str(init), "-a", "-S", "0", "-G", group, "-r", "-w", "/bin/sh", "-c", command]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": "/bin"})
+            return done.stdout + done.stderr
+
+        # It can make the mount writable, and has no right to write in what is mounted.
+        script = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for name, flag in (("user", 1 << 28), ("mnt", 1 << 17)):
+    fd = os.open(f"/proc/{sys.argv[1]}/ns/{name}", os.O_RDONLY)
+    spaces = globals().setdefault("spaces", []); spaces.append((fd, flag))
+for fd, flag in spaces:
+    assert libc.setns(fd, flag) == 0
+os.setresgid(0, 0, 0); os.setresuid(0, 0, 0)
+assert libc.mount(None, b"/context", None, ctypes.c_ulong(0x20 | 0x1000), None) == 0, ctypes.get_errno()
+print("writable")
+"""
+        argv = [sys.executable, "-I", "-S", "-c", script, str(init)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.stdout == "writable\n", done.stderr
+        for command in (
+            *("echo x > /context/context.sh", "echo x > /context/new", "rm -f /context/context.sh"),
+            *("chmod 0777 /context", "chown 0 /context", "mkdir /context/keys", "mv /context/context.sh /context/c"),
+        ):
+            refused = inside(command)
+            assert "ermission denied" in refused or "not permitted" in refused, (command, refused)
+        assert (place / "context.sh").read_bytes() == before
+        # It reads it all the same, also with another group; its other users do not.
+        assert inside("cat /context/context.sh", group="7") == before.decode()
+        node.one(vm, "DONE", hard=True)
+
+
+@in_world
+def test_a_context_of_a_version_before_is_taken_from_a_container_that_runs_and_races() -> None:
+    with a_container_node() as node:
+        vm = node.vm(9)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        number, start = node.domain(vm).ID(), id_range(9).start
+        directory, place = node.directory(vm), node.directory(vm) / "disk.1"
+        host = Path(node.root, "host")
+        host.mkdir(mode=0o700)
+        for each in range(100):
+            (host / f"file{each}").write_text("host's", encoding="utf-8")
+        inode = place.stat().st_ino
+        for attempt in range(5):
+            # As they were made before.
+            directory.chmod(0o711)
+            subprocess.run(["setfacl", "-b", "-R", str(place)], check=False, capture_output=True)
+            for path in (place, place / "context.sh"):
+                os.chown(path, start, start)
+            place.chmod(0o700)
+            inner, link = hostile_pair(place, host, start)
+            with exchanging(inner, link, start):
+                changed = node.vm(9, context=node.vm(20 + attempt).context)
+                fine(node.one(changed))
+            assert sorted(os.listdir(host)) == sorted(f"file{each}" for each in range(100))
+            assert all(path.stat().st_uid == 0 for path in host.iterdir())
+            assert os.listdir(place) == ["context.sh"] and place.stat().st_uid == 0
+            assert f"web-{20 + attempt}" in (place / "context.sh").read_text(encoding="utf-8")
+        # The same container with the same directory; and that of the machine is closed again.
+        assert (node.domain(vm).ID(), place.stat().st_ino) == (number, inode)
+        found = directory.stat()
+        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o710, 0, start)
+        node.one(vm, "DONE", hard=True)
+
+
+@in_world
+def test_other_users_of_the_host_get_nowhere_in_a_machines_directory() -> None:
+    with a_container_node() as node:
+        vm = node.vm(9)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready")
+        root = node.directory(vm) / "disk.0"
+        (root / "open").mkdir()
+        (root / "open").chmod(0o777)
+        command = f"ls {root}; cat {root}/bin/busybox; touch {root}/open/planted; {root}/bin/busybox id"
+        argv = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups", "sh", "-c", command]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.stdout == "" and done.stderr.count("ermission denied") == 4, done.stderr
+        assert os.listdir(root / "open") == []
+        # It is started again with its directory closed.
+        node.one(vm, "POWEROFF", hard=True)
+        node.one(vm)
+        node.wait_for_line(vm, "nebula-guest: ready", times=2)
+        node.one(vm, "DONE", hard=True)
 
 
 @in_world

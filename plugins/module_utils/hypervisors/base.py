@@ -154,6 +154,12 @@ class Driver(abc.ABC):
 
     # -- the node -------------------------------------------------------------------------------------------------
     @classmethod
+    def access(cls, vm_id: int) -> tuple[int, int]:
+        """Mode and group of a machine's directory. 0711 and any group (-1) where what runs machines has users of its
+        own, who have to get through; closed to all others where the directory holds a container's own files."""
+        return 0o711, -1
+
+    @classmethod
     @abc.abstractmethod
     def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
         """{accelerator, reason, key}: what machines run on here, how that is known, and what the finding depends on.

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ...errors import ForeignObject, StalePlan, TimedOut
 from ...host import node
-from ...host.files import lock, remove_file
+from ...host.files import adopt, lock, remove_file
 from ..record import holds_unmarked, left_behind, read_record, write_record
 from .job import Job
 
@@ -56,9 +56,14 @@ def _make_directory(job: Job) -> None:
         if not current:
             raise _stale(job)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(job.directory, 0o711)
-            # Not what the umask left of it: QEMU's user has to get through.
-            os.chmod(job.directory, 0o711)
+            os.mkdir(job.directory, 0o700)
+            # Not what the umask left of it: whoever runs machines has to get through.
+            _close(job)
+
+
+def _close(job: Job) -> None:
+    mode, group = job.common.driver.access(job.vm.vm_id)
+    adopt(job.directory, mode, -1, group)
 
 
 def _refuse_other(job: Job) -> None:
@@ -107,6 +112,8 @@ def _own(job: Job) -> None:
         )
     job.record = found
     job.owned = True
+    # Those of a version before were open to other users of the host. What runs goes on: it has its mounts.
+    _close(job)
     _remove_left_behind(job)
     if found.generation > job.planned.generation:
         raise StalePlan(

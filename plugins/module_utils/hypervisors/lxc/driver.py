@@ -19,6 +19,7 @@ from ...host.console import log as console_log
 from ...host.node import Changes, NodeFile, Remember
 from ...model.audit import Domain
 from ...model.host import Overhead
+from ...model.id_range import id_range
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
@@ -77,6 +78,12 @@ class LxcDriver(LibvirtDomains, Driver):
         super().__init__(uri)
 
     # -- the node -------------------------------------------------------------------------------------------------
+    @classmethod
+    def access(cls, vm_id: int) -> tuple[int, int]:
+        # The container's root goes through it when libvirt has it mount what it is shown, and nobody else does: not to
+        # its set-uid programs, nor to directories that all of its users may write to.
+        return 0o710, id_range(vm_id).start
+
     @classmethod
     def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
         return {"accelerator": "lxc", "reason": "containers share the kernel of their host", "key": ""}

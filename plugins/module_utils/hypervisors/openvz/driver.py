@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from ...errors import (
     Unsupported,
     WrongState,
 )
+from ...host import trees
 from ...host.command import last_lines, run
 from ...host.files import make_directory, read_limited, remove_file, write_atomically
 from ...host.node import Changes, NodeFile
@@ -75,6 +75,11 @@ class OpenvzDriver(Driver):
         vzctl.require()
 
     # -- the node -------------------------------------------------------------------------------------------------
+    @classmethod
+    def access(cls, vm_id: int) -> tuple[int, int]:
+        # vzctl is root's, and nobody else gets near the saved root of a container, or its context.
+        return 0o700, -1
+
     @classmethod
     def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
         vzctl.require()
@@ -480,7 +485,7 @@ class OpenvzDriver(Driver):
         if os.path.isdir(checkpoint):
             # CRIU's, which no run knows how to keep and to remove as a file.
             self.resume(mark, checkpoint)
-            shutil.rmtree(checkpoint)
+            trees.remove(checkpoint)
             raise Unsupported(
                 asked, "this kernel is none of OpenVZ, and containers are saved by CRIU", "Shut it down, it runs on"
             )

@@ -19,6 +19,7 @@ from ...errors import ForeignObject, HypervisorError, InUse, InvalidValue, Missi
 from ...host import accelerator, node, services
 from ...host.command import PACKAGES, find
 from ...host.files import make_directory, refuse_exchangeable, remove_empty_directory, remove_file
+from ...hypervisors import directories
 from ...hypervisors.base import Driver
 from ...hypervisors.record import foreign_directories, read_record
 from ...hypervisors.registry import DRIVERS, open_driver
@@ -67,6 +68,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     if not lacking:
         # Before the daemons: libvirtd asks its emulators as soon as it is asked itself.
         driver.prepare(changes, lambda facts: node.update(root, facts))
+        directories.close(driver, root, catalog, changes)
     started = _daemons(driver, root, changes) if params["manage_services"] else ()
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
