@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from dataclasses import replace
 
+from ...host import trees
 from ...host.files import remove_file
 from ...storage import disks
 from ..record import CHECKPOINT, PARTIAL, RECORD
@@ -38,11 +38,11 @@ def _remove_directory(job: Job) -> None:
     with contextlib.suppress(FileNotFoundError):
         for entry in list(os.scandir(job.directory)):
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
+                trees.remove(entry.path)
             elif entry.name != RECORD:
                 remove_file(entry.path)
         job.owned = False
-        shutil.rmtree(job.directory)
+        trees.remove(job.directory)
 
 
 def unmake(job: Job, domain: bool = True, anew: bool = False) -> None:

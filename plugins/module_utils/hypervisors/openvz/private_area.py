@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from ...context import iso9660
 from ...errors import HypervisorError, InvalidValue, NotFound
 from ...guest_disk import tree
 from ...guest_disk.tree import Entry
+from ...host import beneath, trees
 from ...host.command import run
 from ...host.files import explained, read_limited, remove_file, sync_directory, write_atomically
 from ...storage.datastore import MIB, require_space
@@ -162,8 +162,7 @@ def clear_unfinished(private: str) -> None:
     unfinished = f"{private}.tmp"
     if os.path.islink(unfinished) or not os.path.isdir(unfinished):
         return
-    with explained(unfinished):
-        shutil.rmtree(unfinished)
+    trees.remove(unfinished)
     if not is_made(private) and os.path.isdir(private) and not os.path.islink(private):
         with explained(private):
             os.rmdir(private)
@@ -186,6 +185,9 @@ def save(private: str, path: str, what: str) -> None:
                     file = Path(scratch, kind)
                     file.write_text("".join(f"+{n} x:{max(n - base, 0)}\n" for n in sorted(numbers)), encoding="ascii")
                     options.append(f"--{kind}-map={file}")
+            with explained(new):
+                # Before tar opens it: what is in a root is for nobody else of this host.
+                os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             words = ["tar", "--create", "--numeric-owner", "--one-file-system", "--sparse", "--xattrs", *options]
             done = run([*words, "--file", new, "--directory", private, "."], timeout=SAVE_SECONDS, check=False)
         # 1: something changed while it was read, as in a container that runs.
@@ -205,25 +207,14 @@ def save(private: str, path: str, what: str) -> None:
 
 def _counted(root: int) -> tuple[int, tuple[set[int], set[int]]]:
     """Bytes that the files take, and whose they are."""
-    taken, users, groups = 0, set(), set()
-    device = os.fstat(root).st_dev
-    for _path, directories, names, place in os.fwalk(".", dir_fd=root, follow_symlinks=False):
-        status = os.fstat(place)
-        users.add(status.st_uid)
-        groups.add(status.st_gid)
-        if status.st_dev != device:
-            directories.clear()
-            continue
-        for name in (*names, *directories):
-            try:
-                found = os.stat(name, dir_fd=place, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            users.add(found.st_uid)
-            groups.add(found.st_gid)
-            if stat.S_ISREG(found.st_mode):
-                taken += min(found.st_size, found.st_blocks * 512) + 512
-            taken += 512
+    status = os.fstat(root)
+    taken, users, groups = 0, {status.st_uid}, {status.st_gid}
+    for _place, _name, found in beneath.walk(root):
+        users.add(found.st_uid)
+        groups.add(found.st_gid)
+        if stat.S_ISREG(found.st_mode):
+            taken += min(found.st_size, found.st_blocks * 512) + 512
+        taken += 512
     return taken, (users, groups)
 
 

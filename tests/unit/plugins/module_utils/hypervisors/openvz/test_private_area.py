@@ -15,6 +15,7 @@ import pytest
 from openvz_host import Host
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.host import trees
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import private_area
 
 INIT = '#!/bin/sh\necho booted >> "$(dirname "$0")/log"\n'
@@ -190,3 +191,34 @@ def test_devices_are_mounted_on_a_directory_of_the_root_alone(host: Host, target
     device.unlink()
     device.mkdir()
     private_area.check_mounts(str(host.private), "starting virtual machine 7")
+
+
+def test_a_root_is_saved_however_deep_it_is_and_for_nobody_else(host: Host) -> None:
+    fd = os.open(host.private, os.O_RDONLY)
+    for _level in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    path = host.directory / "disk.0"
+    private_area.save(str(host.private), str(path), "saving")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with tarfile.open(path) as tar:
+        assert max(name.count("/d") for name in tar.getnames()) == 1500
+    # Not left to what removes temporary directories: that can't.
+    assert trees.remove(str(host.private))
+
+
+def test_what_an_unfinished_area_holds_goes_however_deep_it_is(host: Host) -> None:
+    unfinished = host.private.with_name(host.private.name + ".tmp")
+    unfinished.mkdir()
+    fd = os.open(unfinished, os.O_RDONLY)
+    for _level in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    private_area.clear_unfinished(str(host.private))
+    assert not unfinished.exists()
