@@ -71,14 +71,6 @@ class Suite:
 
 UTILS = "plugins/module_utils"
 SUITES = {
-    "attack": Suite(
-        subjects=(
-            *(f"{UTILS}/model/answers", f"{UTILS}/model/plain.py", f"{UTILS}/engines/embedded/vms"),
-            *("plugins/filter", "tests/tools/mutated_answers.py", "tests/unit/test_answers.py"),
-        ),
-        files=("test_hostile_answers",),
-        minutes=6,
-    ),
     "site": Suite(
         subjects=(
             *("playbooks", "site.yml", "ansible.cfg", "inventories", "meta", "plugins/action", "plugins/filter"),
@@ -239,9 +231,12 @@ SUITES = {
             *("playbooks", "roles/node", "tests/tools/forging.py"),
             *(f"{UTILS}/reconcile/{name}.py" for name in ("host_identity", "audit")),
             f"{UTILS}/engines/embedded/host_marks.py",
+            *(f"{UTILS}/model/answers", f"{UTILS}/model/plain.py", f"{UTILS}/engines/embedded/vms"),
+            *("tests/tools/mutated_answers.py", "tests/unit/test_answers.py"),
+            *(f"{UTILS}/host/{name}.py" for name in ("beneath", "trees", "processes")),
         ),
-        files=("test_forged_site", "test_host_identity"),
-        minutes=20,
+        files=("test_forged_site", "test_host_identity", "test_hostile_answers"),
+        minutes=25,
     ),
     "torture": Suite(
         subjects=("tests/torture",),
