@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.defaults import PACKAGE_CACHE_SECONDS
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
-
-OTHERWISE = 3600
 
 
 class ActionModule(CallingAction):
@@ -38,7 +37,7 @@ class ActionModule(CallingAction):
                 "state": "present",
                 "install_recommends": False,
                 "update_cache": True,
-                "cache_valid_time": self._task.args.get("cache_seconds", OTHERWISE),
+                "cache_valid_time": self._task.args.get("cache_seconds", PACKAGE_CACHE_SECONDS),
             },
             task_vars=task_vars,
         )

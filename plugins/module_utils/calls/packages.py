@@ -10,13 +10,14 @@ from typing import Any
 
 from ..errors import NebulaError, Unsupported
 from ..host import packages
+from ..model import defaults
 from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
         "names": {"type": "list", "elements": "str", "required": True},
         "others": {"type": "list", "elements": "str", "default": []},
-        "cache_seconds": {"type": "int", "default": 3600},
+        "cache_seconds": {"type": "int", "default": defaults.PACKAGE_CACHE_SECONDS},
     }
 }
 

@@ -55,6 +55,7 @@ OPTIONS = {
     "nebula_image_prepare.wait_timeout": "PREPARE_WAIT_SECONDS",
     "nebula_install_wait.hypervisor": "HYPERVISOR",
     "nebula_node.hypervisor": "HYPERVISOR",
+    "nebula_packages.cache_seconds": "PACKAGE_CACHE_SECONDS",
     "nebula_restore.directory": "BACKUPS",
     "nebula_verify.timeout": "VERIFY_SECONDS",
     "nebula_vm.min_speed": "DOWNLOAD_MIN_KIB_PER_SECOND",
