@@ -33,6 +33,7 @@ from ansible_collections.nebula.provision.tests.integration.ovn_hosts import (
     steady_pings,
     take_back,
     two_machines,
+    underlay,
     until,
 )
 
@@ -55,6 +56,16 @@ def test_machines_on_different_nodes_reach_each_other_and_all_of_it_is_given_bac
             for each in (*again["asked"], again["signed"], again["central"], *again["hosts"].values()):
                 assert not each["changed"], each
             assert all(host["host"]["connected"] for host in again["hosts"].values())
+        # Certificates that are written first are not there yet in check mode.
+        (made.nodes[0].root / "ovn/host/southbound.pem").unlink()
+        given = {
+            "southbound": results["central"]["connections"]["southbound"],
+            "certificates": results["signed"]["certificates"]["host:node1"],
+            "datapath": "netdev",
+            "bridge_mappings": underlay(made.nodes[0]),
+        }
+        for check, changed in ((True, True), (False, True), (True, False)):
+            assert made.nodes[0].ok("host", check=check, **given)["changed"] is changed
 
         with steady_pings(machines[0], "10.0.0.2") as lost:
             controller = made.nodes[1].directory / "ovn_run/ovn-controller.pid"
