@@ -12,6 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 
 display = Display()
@@ -38,9 +39,11 @@ class ActionModule(ActionBase):
         further = self._task.args.get("statistics") or {}
         if not isinstance(further, Mapping):
             raise AnsibleActionFail(f"nebula_table: statistics: it is a {type(further).__name__}. Give a dict")
-        lines = table(rows, columns) if rows else [str(self._task.args.get("empty") or "none")]
+        lines = table(rows, columns) if rows else [printable(self._task.args.get("empty") or "none")]
         title = self._task.args.get("title")
-        text = ([f"\n{title}"] if title else [""]) + lines + [str(n) for n in self._task.args.get("notes") or []]
+        text = [f"\n{printable(title)}"] if title else [""]
+        # Notes are sentences about objects, whose names and errors may be anybody's.
+        text += [*lines, *(harmless(str(note)) for note in self._task.args.get("notes") or [])]
         for line in text:
             display.display(line)
         result.update(changed=False, lines=lines)

@@ -152,6 +152,7 @@ import sys
 from ansible.errors import AnsibleError, AnsibleParserError, AnsibleUndefinedVariable
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.module_utils.model.defaults import ROOT
 from ansible_collections.nebula.provision.plugins.plugin_utils import catalog_reader, payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variables import (
@@ -197,7 +198,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         taken = {*inventory.hosts, *inventory.groups, GROUP}
         for host in hosts_of(self._info(path, cache), choice, taken, self._node_variables):
             for note in host.notes:
-                self.display.warning(f"{path}: {note}")
+                self.display.warning(harmless(f"{path}: {note}"))
             self._add(host)
 
     def _add(self, host):

@@ -13,8 +13,10 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import without_facts
+from ansible_collections.nebula.provision.plugins.plugin_utils.said import harmless_output
 
 # What Python gets as an argument instead: it reads standard input at once, and runs that.
 READ_ALL = 'import sys;exec(compile(sys.stdin.buffer.read(),"<stdin>","exec"))'
@@ -36,6 +38,11 @@ class CallingAction(ActionBase):
         result = super()._execute_module(*arguments, **options)
         payloads.keep()
         return without_facts(result, self._asked_host(options.get("task_vars")), self._task.action)
+
+    def _parse_returned_data(self, res: Any, *arguments: Any, **options: Any) -> Any:
+        # Before Ansible makes objects of messages and warnings, which differ from version to version.
+        printed = {**res, "stdout": harmless_output(res.get("stdout", "")), "stderr": harmless(res.get("stderr", ""))}
+        return super()._parse_returned_data(printed, *arguments, **options)
 
     def _asked_host(self, variables: Any) -> str:
         """Return the name of the host that answers."""

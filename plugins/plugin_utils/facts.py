@@ -15,6 +15,8 @@ from typing import Any
 
 from ansible.utils.display import Display
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
+
 # The variables of this collection, and what its roles and playbooks keep during a run.
 PREFIXES = ("nebula_", "__nebula_")
 # Variables by which connections, shells and become plugins of ansible-core are set, and that ansible-core itself does
@@ -68,7 +70,7 @@ def variable_of(variables: Mapping[str, Any], name: str, default: Any = None) ->
 def refusal(host: str, names: Iterable[str]) -> str:
     """Return the sentence that says why a host is left out. names: of settings_among()."""
     found = sorted(names)
-    shown = ", ".join("".join(c if c.isprintable() else "?" for c in name)[:60] for name in found[:5])
+    shown = ", ".join(harmless(name, 60) for name in found[:5])
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return (
         f"{host}: its facts have the names of settings ({shown}{more}). Only the inventory sets these, so the host is "

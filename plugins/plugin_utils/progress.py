@@ -22,12 +22,15 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import read_at_once
 
 # The longest duration of one look, in seconds: TIMES_ITS_COST times the cost of the last look, between SHORTEST and
 # LONGEST. A look ends early when the module ends.
 TIMES_ITS_COST = 20
 SHORTEST, LONGEST = 2.0, 60.0
+# Characters of what is shown.
+LONGEST_LINE = 1000
 # Seconds between two checks within a look, on a host without flock(1).
 STEP = 0.1
 # Number of looks in a row that may fail: a network may fail for a moment, and the module runs on.
@@ -204,7 +207,8 @@ class _Job:
     def _show(self, text: str) -> None:
         if text and text != self._shown:
             self._shown = text
-            self._say(text)
+            # A host's words, each look one line.
+            self._say(harmless(text.replace("\n", " "), LONGEST_LINE))
 
 
 def next_look(cost: float) -> float:

@@ -16,6 +16,8 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import become_loader, connection_loader
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
+
 # Debian's own has libvirt's modules; one of a virtual environment has not.
 INTERPRETER = "/usr/bin/python3"
 _LONGEST = 300
@@ -50,8 +52,8 @@ class NodeShell:
             lines = (err.decode(errors="replace").strip() or last or "it printed nothing").splitlines()
             raise AnsibleConnectionFailure(
                 f"Reaching a guest by its node {self._name}: a program that asks libvirt ended there with status "
-                f"{status}: {lines[-1][:_LONGEST]}. The user needs access to libvirt (ansible_become on the node), and "
-                f"{self._interpreter()} needs Debian's python3-libvirt"
+                f"{status}: {harmless(lines[-1], _LONGEST)}. The user needs access to libvirt (ansible_become on the "
+                f"node), and {self._interpreter()} needs Debian's python3-libvirt"
             ) from None
 
     def close(self) -> None:

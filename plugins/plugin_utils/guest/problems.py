@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
+
 _ASKED = {"run": "running a command in", "write": "writing {path} in", "read": "reading {path} of"}
 _REMEDIES = {
     "missing": "there is no such domain: {found}. The inventory may be older than the machine: read it anew "
@@ -42,6 +44,7 @@ def explained(answer: Mapping[str, Any], domain: str, node: str, what: str, path
     console: whether the guest was asked by its serial console."""
     asked = _ASKED[what].format(path=path)
     reason = (_SILENT_CONSOLE if console and answer["problem"] == "silent" else _REMEDIES[answer["problem"]]).format(
-        found=str(answer["found"]).rstrip(".")
+        # The words of a guest, or of what answers in its node's place.
+        found=harmless(str(answer["found"])).rstrip(".")
     )
     return f"{asked[0].upper()}{asked[1:]} guest {domain} on node {node}: {reason}"

@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nothing that a host answers controls a terminal, or turns the direction in which a message is read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from forging import adding
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
+from ansible_collections.nebula.provision.plugins.plugin_utils.said import harmless_answer
+
+ROOT = Path(__file__).resolve().parents[4]
+# Escape sequences of one and of two bytes, a carriage return, bidirectional controls, invisible characters, separators,
+# tags, and half of a pair of surrogates.
+HOSTILE = (
+    *("\x1b[2J", "\x9b2J", "\x07", "\r", "\x08", "\x00", "\u202e", "\u2066", "\u200f", "\u061c", "\u200b", "\ufeff"),
+    *("\u2028", "\u2029", "\U000e0041", "\udc80"),
+)
+
+
+@pytest.mark.parametrize("name", ["msg", "warnings", "exception", "stderr", "stdout_lines", "diff", "module_stdout"])
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{ord(text[0]):x}")
+def test_what_is_printed_of_an_answer_prints(name: str, text: str) -> None:
+    value = {"msg": f"a{text}b", "warnings": [f"a{text}b"], "stdout_lines": [f"a{text}b"], "exception": f"a{text}b"}
+    value |= {"stderr": f"a{text}b", "diff": [{"before": f"a{text}b", "after": {text: text}}]}
+    found = str(harmless_answer({name: value.get(name, f"a{text}b"), "data": text})[name])
+    assert found.isprintable() and text not in found and "a" in found
+
+
+def test_lines_stay_lines_and_data_stays_data() -> None:
+    answer = {"msg": "two\nlines\tand é", "content": "\x1b[2J\r\n", "changed": True}
+    assert harmless_answer(dict(answer)) == answer
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{ord(text[0]):x}")
+def test_a_guests_words_in_an_error_print(text: str) -> None:
+    for problem in ("failed", "login", "silent", "libvirt"):
+        said = explained({"problem": problem, "found": f"a{text}b"}, "one-1", "kvm1", "run", "", console=True)
+        assert said.isprintable() and "one-1" in said
+
+
+def test_an_error_that_a_host_answers_is_printed_without_its_escapes(tmp_path: Path) -> None:
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(
+        adding({"failed": True, "msg": "lost \x1b[2J\u202ereversed", "warnings": ["\x1b]0;owned\x07"]})
+    )
+    interpreter.chmod(0o755)
+    host = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"kvm1": host}}}))
+    tasks = [{"nebula.provision.nebula_packages": {"names": ["dpkg"]}}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "kvm1", "gather_facts": False, "tasks": tasks}]))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    printed = done.stdout + done.stderr
+    assert done.returncode == 2 and "reversed" in printed and "owned" in printed
+    assert not {"\x1b", "\u202e", "\x07"} & {*printed}
