@@ -47,6 +47,8 @@ PLACE = "transfer"
 IN, OUT = f"{PLACE}/in", f"{PLACE}/out"
 # In the cache, before the name of a file that is about to get its own.
 COMING = ".coming-"
+# In the cache too: what is saved of a machine's disk is written where nobody but root can put a link in its place.
+SAVING = ".saving-"
 LOCK_SECONDS = 3600
 LARGEST = 1 << 16
 _BLOCK = 1 << 20
@@ -87,7 +89,7 @@ def make_places(root: str) -> list[str]:
 def path_of(root: str, image: PlannedImage) -> str:
     """The path on this node at which a file of the front-end is, or will be."""
     if image.kind == SAVED:
-        return os.path.join(root, OUT, image.name)
+        return os.path.join(root, CACHE, SAVING + image.name)
     return os.path.join(root, CACHE, image.local)
 
 
@@ -257,9 +259,15 @@ def _hand_over(root: str, local: str) -> None:
 
 def hand_over_saved(root: str, image: PlannedImage) -> None:
     """Let the front-end fetch the file that was saved of a machine's disk."""
-    path = path_of(root, image)
+    path, target = path_of(root, image), os.path.join(root, OUT, image.name)
+    if not os.path.lexists(path) and os.path.lexists(target):
+        # A run that was killed had got that far.
+        return
     with explained(path):
         adopt(path, 0o600, pwd.getpwnam(rsync.USER).pw_uid, 0)
+        os.rename(path, target)
+        sync_directory(os.path.dirname(target))
+        sync_directory(os.path.dirname(path))
 
 
 # -- what is of no use any more ------------------------------------------------------------------------------------
@@ -274,7 +282,7 @@ def prune(root: str, plan: Plan, used: Callable[[], set[str]]) -> None:
         used_now = used() | _linked(root)
         needed = used_now | {image.local for image in plan.images} | set(plan.current)
         for name in _names(root, CACHE):
-            if (is_name(name) and name not in needed) or name.startswith(COMING):
+            if (is_name(name) and name not in needed) or name.startswith(COMING) or _is_given_up(name, plan):
                 remove_file(os.path.join(root, CACHE, name))
         # Of a machine whose directory somebody removed, or that never had the disk.
         for image in plan.images:
@@ -286,6 +294,12 @@ def prune(root: str, plan: Plan, used: Callable[[], set[str]]) -> None:
             stem = name.lstrip(".").partition(".")[0]
             if stem not in plan.current or stem in there:
                 remove_file(os.path.join(root, IN, name))
+
+
+def _is_given_up(name: str, plan: Plan) -> bool:
+    """Whether it is what a killed run was about to save, and no plan wants any more."""
+    wanted = {image.name for image in plan.images if image.kind == SAVED}
+    return name.startswith(SAVING) and name.removeprefix(SAVING).partition(".")[0] not in wanted
 
 
 def _linked(root: str) -> set[str]:
@@ -300,7 +314,7 @@ def remove_all(root: str) -> None:
     """Remove all files that were kept here, for a node that is given back: no machine rests on them any more."""
     with contextlib.suppress(NotFound), _held(root):
         for name in _names(root, CACHE):
-            if is_name(name.removeprefix(OWN_PREFIX)) or name.startswith(COMING):
+            if is_name(name.removeprefix(OWN_PREFIX)) or name.startswith((COMING, SAVING)):
                 remove_file(os.path.join(root, CACHE, name))
         for place in (IN, OUT):
             for name in _names(root, place):

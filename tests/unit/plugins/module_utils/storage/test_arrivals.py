@@ -32,7 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
     SAVED,
     PlannedImage,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals
+from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals, saving
 
 NAME = "5f0d1f0e-91c3-4d3f-8b58-0d1f0e2ac003-2"
 OTHER = "5f0d1f0e-91c3-4d3f-8b58-0d1f0e2ac004-0"
@@ -99,7 +99,7 @@ def test_the_places_are_made_once_and_closed(tmp_path):
         (BASE, f"cache/{NAME}"),
         (OWN, f"cache/own-{NAME}"),
         (ENDED, f"cache/own-{NAME}"),
-        (SAVED, f"transfer/out/{NAME}"),
+        (SAVED, f"cache/.saving-{NAME}"),
     ],
 )
 def test_where_a_file_of_the_front_end_is(kind, expected):
@@ -252,11 +252,31 @@ def test_a_link_to_elsewhere_is_no_file_of_the_cache(root, tmp_path):
 
 
 def test_what_was_saved_may_be_fetched(root):
-    path = root / arrivals.OUT / NAME
+    path = root / arrivals.CACHE / f".saving-{NAME}"
     path.write_bytes(b"x")
     path.chmod(0o440)
     arrivals.hand_over_saved(str(root), image(SAVED))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    out = root / arrivals.OUT / NAME
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600 and not path.exists()
+    # Again, by a run after one that was killed.
+    arrivals.hand_over_saved(str(root), image(SAVED))
+    assert out.read_bytes() == b"x"
+
+
+def test_what_is_saved_is_written_where_the_front_ends_user_puts_no_link(root, tmp_path):
+    host = tmp_path / "host"
+    host.write_bytes(b"host's")
+    # It owns the directory, and may have a link there for each name that is written.
+    for name in (NAME, f"{NAME}.new", f"{NAME}.part"):
+        (root / arrivals.OUT / name).symlink_to(host)
+    target = arrivals.path_of(str(root), image(SAVED))
+    assert os.path.dirname(target) == str(root / arrivals.CACHE)
+    with saving.place(target, "saving") as new:
+        Path(new).write_bytes(b"saved")
+    arrivals.hand_over_saved(str(root), image(SAVED))
+    assert host.read_bytes() == b"host's" and stat.S_IMODE(host.stat().st_mode) != 0o600
+    out = root / arrivals.OUT / NAME
+    assert not out.is_symlink() and out.read_bytes() == b"saved"
 
 
 # -- what is of no use -----------------------------------------------------------------------------------------------
@@ -328,6 +348,13 @@ def test_what_is_left_of_bringing_goes_when_it_is_here_or_wanted_no_more(current
         (current / arrivals.IN / name).write_bytes(b"x")
     prune(current, current=(NAME, OTHER))
     assert names(current)[arrivals.IN] == sorted([f".{OTHER}.abc", f"{OTHER}.json"])
+
+
+def test_what_was_to_be_saved_goes_when_no_plan_wants_it_any_more(current):
+    for name in (f".saving-{NAME}", f".saving-{NAME}.new", f".saving-{OTHER}"):
+        (current / "cache" / name).write_bytes(b"x")
+    prune(current, image(SAVED, OTHER))
+    assert [name for name in names(current)["cache"] if "saving" in name] == [f".saving-{OTHER}"]
 
 
 def test_a_node_that_sees_the_datastores_has_nothing_to_prune(tmp_path):

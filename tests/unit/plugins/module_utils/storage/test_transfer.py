@@ -116,7 +116,7 @@ def test_a_machine_gets_the_paths_of_the_node(tmp_path):
         f"{cache}/{DISK.name}", f"{cache}/own-{DATA.name}", "", "/elsewhere/disk",
     ]  # fmt: skip
     assert (found.vm.os.kernel, found.vm.os.initrd) == (f"{cache}/{KERNEL.name}", "/boot/initrd")
-    assert found.tasks[0].target == f"{tmp_path}/transfer/out/{NEW.name}" and found.generation == 3
+    assert found.tasks[0].target == f"{tmp_path}/cache/.saving-{NEW.name}" and found.generation == 3
 
 
 def test_what_a_machine_rests_on_is_told_once_and_in_order(tmp_path):
@@ -170,6 +170,6 @@ def test_only_what_was_saved_is_handed_over(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(arrivals, "hand_over_saved", lambda root, image: told.append((root, image)))
     method = ssh(tmp_path, NEW, PlannedImage(ENDED, f"{UUID}5-0", "old", "/front/old"), DISK)
-    for path in (f"{tmp_path}/transfer/out/{NEW.name}", f"{tmp_path}/cache/{DISK.name}", "/front/new"):
+    for path in (f"{tmp_path}/cache/.saving-{NEW.name}", f"{tmp_path}/cache/{DISK.name}", "/front/new"):
         method.saved(path)
     assert told == [(str(tmp_path), NEW)]
