@@ -110,6 +110,14 @@ SUITES = {
         files=("test_role_transfer", "test_role_transfer_life", "test_transfer_lives"),
         minutes=13,
     ),
+    "attack": Suite(
+        subjects=(
+            *(f"{UTILS}/host/{name}.py" for name in ("beneath", "trees", "files")),
+            *(f"{UTILS}/context/tree.py", f"{UTILS}/guest_disk/tree.py", f"{UTILS}/hypervisors/openvz/private_area.py"),
+        ),
+        files=("test_tree_attacks",),
+        minutes=10,
+    ),
     "images": Suite(
         subjects=(
             *(f"{UTILS}/storage", "roles/image", "roles/image_check", "roles/image_prepare"),
