@@ -123,6 +123,10 @@ class Secrets(abc.ABC):
         """InUse if a machine needs it, whosever that is."""
 
 
+# The mode of a machine's directory where what runs machines has users of its own.
+OPEN = 0o711
+
+
 class Driver(abc.ABC):
     """A hypervisor on this node.
 
@@ -157,7 +161,7 @@ class Driver(abc.ABC):
     def access(cls, vm_id: int) -> tuple[int, int]:
         """Mode and group of a machine's directory. 0711 and any group (-1) where what runs machines has users of its
         own, who have to get through; closed to all others where the directory holds a container's own files."""
-        return 0o711, -1
+        return OPEN, -1
 
     @classmethod
     @abc.abstractmethod

@@ -14,16 +14,15 @@ from ..errors import NebulaError
 from ..host.files import adopt
 from ..host.node import Changes
 from ..storage.datastore import vm_directory
-from .base import Driver
+from .base import OPEN, Driver
 from .record import read_record
 
-_OPEN = 0o711
 _ID = re.compile(r"0|[1-9]\d{0,17}")
 
 
 def close(driver: type[Driver], root: str, catalog: str, changes: Changes) -> None:
     """Close those of this catalog's machines. What is not marked as ours is not touched."""
-    if driver.access(0)[0] == _OPEN:
+    if driver.access(0)[0] == OPEN:
         return
     place = os.path.dirname(vm_directory(root, 0))
     for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():

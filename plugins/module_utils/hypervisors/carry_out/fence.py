@@ -14,6 +14,7 @@ from dataclasses import replace
 from ...errors import ForeignObject, StalePlan, TimedOut
 from ...host import node
 from ...host.files import adopt, lock, remove_file
+from ..base import OPEN
 from ..record import holds_unmarked, left_behind, read_record, write_record
 from .job import Job
 
@@ -112,8 +113,9 @@ def _own(job: Job) -> None:
         )
     job.record = found
     job.owned = True
-    # Those of a version before were open to other users of the host. What runs goes on: it has its mounts.
-    _close(job)
+    if job.common.driver.access(job.vm.vm_id)[0] != OPEN:
+        # Those of a version before were open to other users of the host. What runs goes on: it has its mounts.
+        _close(job)
     _remove_left_behind(job)
     if found.generation > job.planned.generation:
         raise StalePlan(
