@@ -160,6 +160,20 @@ def test_a_host_keeps_the_first_mark_that_it_was_given(driver, root):
     assert not root.exists()
 
 
+def test_directories_of_containers_that_were_open_are_closed_once_and_foreseen(driver, root):
+    driver.access = classmethod(lambda cls, vm_id: (0o700, -1))
+    prepare.present(params(root, catalog=CATALOG), False)
+    known(root, catalog=CATALOG)
+    place = record(root, 3)
+    (place / "disk.0").mkdir()
+    place.chmod(0o711)
+    foreseen = prepare.present(params(root, catalog=CATALOG), True)
+    assert foreseen.changed and stat.S_IMODE(place.stat().st_mode) == 0o711
+    assert prepare.present(params(root, catalog=CATALOG), False).changed
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert not prepare.present(params(root, catalog=CATALOG), False).changed
+
+
 @pytest.mark.parametrize(
     ("wanted", "accelerator", "warns"), [("auto", "qemu", True), ("qemu", "qemu", False), ("auto", "kvm", False)]
 )
