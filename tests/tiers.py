@@ -110,14 +110,6 @@ SUITES = {
         files=("test_role_transfer", "test_role_transfer_life", "test_transfer_lives"),
         minutes=13,
     ),
-    "attack": Suite(
-        subjects=(
-            *(f"{UTILS}/host/{name}.py" for name in ("beneath", "trees", "files")),
-            *(f"{UTILS}/context/tree.py", f"{UTILS}/guest_disk/tree.py", f"{UTILS}/hypervisors/openvz/private_area.py"),
-        ),
-        files=("test_tree_attacks",),
-        minutes=10,
-    ),
     "images": Suite(
         subjects=(
             *(f"{UTILS}/storage", "roles/image", "roles/image_check", "roles/image_prepare"),
@@ -241,10 +233,11 @@ SUITES = {
             f"{UTILS}/engines/embedded/host_marks.py",
             *(f"{UTILS}/model/answers", f"{UTILS}/model/plain.py", f"{UTILS}/engines/embedded/vms"),
             *("tests/tools/mutated_answers.py", "tests/unit/test_answers.py"),
-            *(f"{UTILS}/host/{name}.py" for name in ("beneath", "trees", "processes")),
+            *(f"{UTILS}/host/{name}.py" for name in ("beneath", "trees", "files", "processes")),
+            *(f"{UTILS}/context/tree.py", f"{UTILS}/guest_disk/tree.py", f"{UTILS}/hypervisors/openvz/private_area.py"),
         ),
-        files=("test_forged_site", "test_host_identity", "test_hostile_answers"),
-        minutes=25,
+        files=("test_forged_site", "test_host_identity", "test_hostile_answers", "test_tree_attacks"),
+        minutes=35,
     ),
     "torture": Suite(
         subjects=("tests/torture",),
