@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 from ..errors import NebulaError
@@ -135,7 +136,7 @@ def _hosts(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
 def _node(ledger: Ledger, node: Observed, seen: Inventory) -> Iterator[Finding]:
     host = node.host
     for path in seen.left:
-        remedy = f"If no run is at it, remove it: rm {path}"
+        remedy = f"If no run is at it, remove it: rm {quote(path)}"
         yield Finding("file-left", host, f"file {path}", "a run that was killed had not given it its name", remedy)
     for text in seen.unseen:
         yield Finding("host-unseen", host, "what is on this host", text, "Mend that, then run the audit again")
@@ -263,7 +264,7 @@ def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, 
 
 def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Finding]:
     what = f"directory {directory.path}"
-    remedy = f"See that nothing in it is needed, then: rm -r {directory.path}"
+    remedy = f"See that nothing in it is needed, then: rm -r {quote(directory.path)}"
     # Also under another name it may be what the machine has its disks in.
     marked = ledger.vm(directory.vm_id) if directory.catalog == ledger.catalog else None
     if not directory.catalog and directory.files:
@@ -317,7 +318,7 @@ def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> I
             vm.host,
             f"{_called(vm)}, file {directory.path}/{name}",
             "what a run that was killed had made of it" if name.startswith(".") else "it is none of the machine's",
-            f"See that it is not needed, then: rm -r {directory.path}/{name}",
+            f"See that it is not needed, then: rm -r {quote(f'{directory.path}/{name}')}",
         )
 
 
@@ -435,7 +436,7 @@ def _checkpoint(
     # Its host may just not have been heard since it was suspended: then nothing is known, and least of all that.
     elif there and vm.wanted != "SUSPENDED" and vm.state not in ("SUSPENDED", "UNKNOWN"):
         found = f"it is {vm.state}, and there is saved memory of it in {directory.path}/checkpoint"
-        remedy = f"It is older than the disks: rm {directory.path}/checkpoint"
+        remedy = f"It is older than the disks: rm {quote(f'{directory.path}/checkpoint')}"
         yield Finding("checkpoint", vm.host, _called(vm), found, remedy)
 
 

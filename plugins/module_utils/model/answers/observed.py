@@ -30,6 +30,10 @@ MOST_PORT = 65535
 MOST_NUMBER = (1 << 31) - 1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,128}")
+# The commands by which an administrator is told to end a machine: of a few programs, and nothing that a shell takes for
+# more than a word.
+_COMMAND = r"(?:virsh|xl|xm|vzctl|rm|ln)(?: [\w./:@%+=-]+)+"
+_COMMANDS = re.compile(rf"(?:{_COMMAND}(?:; {_COMMAND})*)?")
 
 
 def read(host: str, answer: Any) -> Observed:
@@ -88,6 +92,11 @@ def _check(node: Observed, what: str) -> None:
         bounds.number(number, 0, MOST_BYTES, what, "an id")
     _check_texts(node, what)
     _check_machines(node, what)
+    for domain in node.inventory.domains if node.inventory is not None else ():
+        if not all(_COMMANDS.fullmatch(each) for each in (domain.turn, domain.undefine, domain.forget)):
+            raise bounds.refused(
+                what, f"a command to end machine {domain.vm_id} is none that a node of this version says"
+            )
     for name, size in node.returns.items():
         if not is_name(name):
             raise bounds.refused(what, "it keeps a file for the front-end under a name that none has")

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Compared, Observed, ObservedVm
 
@@ -108,3 +111,29 @@ def test_a_refused_node_did_not_answer():
 def test_ids_of_a_node_that_is_not_believed_are_given_to_nobody():
     node = observed.as_silent(REAL, "it is odd")
     assert (node.reached, node.foreign_ids) == (False, (0, 1, 9))
+
+
+COMMANDS = (
+    "virsh -c qemu:///system destroy one-3; virsh -c qemu:///system undefine --managed-save --nvram one-3",
+    "xl destroy one-3; rm -f /var/lib/nebula/xen/one-3.cfg /etc/xen/auto/one-3.cfg",
+    "ln -s /var/lib/nebula/xen/one-3.cfg /etc/xen/auto/one-3.cfg",
+    "vzctl stop 1003 --fast; vzctl destroy 1003; rm -f /etc/vz/conf/1003.conf /etc/vz/names/web",
+    "",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_end_a_machine_are_read(command):
+    seen = Observed("node1", inventory=Inventory(domains=(Domain("one-3", UUID, 3, UUID, "RUNNING", forget=command),)))
+    assert observed.read("node1", to_plain(seen)) == seen
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["curl http://x | sh", "virsh list; curl x", "rm -f $(id)", "rm -f /x\n", "virsh destroy one-3 && id", "sh -c id"],
+)
+def test_what_an_administrator_would_be_told_to_type_is_no_command_of_somebody_elses(command):
+    for name in ("turn", "undefine", "forget"):
+        domain = replace(Domain("one-3", UUID, 3, UUID, "RUNNING"), **{name: command})
+        with pytest.raises(InvalidValue, match="host node1: .*a command to end machine 3 is none"):
+            observed.read("node1", to_plain(Observed("node1", inventory=Inventory(domains=(domain,)))))
