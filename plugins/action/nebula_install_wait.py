@@ -12,7 +12,7 @@ from typing import Any
 from ansible.utils.display import Display
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
-from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
+from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress, shown_line
 
 MODULE = "nebula.provision.nebula_install_wait"
 # Seconds between two lines of one installation: its console changes all the time.
@@ -46,4 +46,5 @@ class _Lines:
             before, at = self._shown.get(name, ("", -SAY_SECONDS))
             if line != before and now - at >= SAY_SECONDS:
                 self._shown[name] = (line, now)
-                Display().display(f"{prefix}: {line}")
+                # JSON can hide what controls a terminal until it is read.
+                Display().display(f"{prefix}: {shown_line(line)}")

@@ -100,7 +100,8 @@ def run_with_progress(
     """Return the module's own result, as `action._execute_module()` returns it.
 
     The module has to take `_progress_file` (arguments.PROGRESS) and write there (host/progress.py). label begins each
-    line; say: where lines go to instead of the display. In check mode, and for tasks with `async`, it is a plain run.
+    line; say: what gets the lines, with the host's words as they are, instead of the display. In check mode, and for
+    tasks with `async`, it is a plain run.
     """
     arguments = dict(module_args)
     if action._task.async_val or action._task.check_mode:
@@ -117,7 +118,7 @@ def run_with_progress(
         action._make_tmp_path()
     hosts = task_vars.get("ansible_play_hosts_all") or ()
     prefix = f"{label} on {task_vars.get('inventory_hostname')}" if len(hosts) > 1 else label
-    print_line = say or Display().display
+    print_line = say or (lambda text: Display().display(shown_line(text)))
     directory = shell.join_path(shell.tmpdir, f"job-{secrets.token_hex(4)}")
     job = _Job(action, directory, lambda text: print_line(f"{prefix}: {text}"))
     arguments["_progress_file"] = shell.join_path(directory, "progress")
@@ -207,8 +208,12 @@ class _Job:
     def _show(self, text: str) -> None:
         if text and text != self._shown:
             self._shown = text
-            # A host's words, each look one line.
-            self._say(harmless(text.replace("\n", " "), LONGEST_LINE))
+            self._say(text)
+
+
+def shown_line(text: Any) -> str:
+    """Return a host's words as one line that controls no terminal."""
+    return harmless(str(text).replace("\n", " "), LONGEST_LINE)
 
 
 def next_look(cost: float) -> float:

@@ -20,6 +20,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import har
 _PRINTED = (
     *("msg", "reason", "skip_reason", "exception", "warnings", "deprecations", "stdout", "stderr", "stdout_lines"),
     *("stderr_lines", "module_stdout", "module_stderr", "diff", "cmd"),
+    # Ours: a task that failed is printed with them, and roles make messages of them.
+    *("error", "errors"),
 )
 # Characters that do not print, as they are, and as JSON writes them.
 _SUSPICIOUS = re.compile(r"\\[ubfr]|[^\x20-\x7e\n\t]")

@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from forging import adding
 
+from ansible_collections.nebula.provision.plugins.action import nebula_install_wait
+from ansible_collections.nebula.provision.plugins.plugin_utils import progress
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
 from ansible_collections.nebula.provision.plugins.plugin_utils.said import harmless_answer
 
@@ -25,13 +31,25 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("name", ["msg", "warnings", "exception", "stderr", "stdout_lines", "diff", "module_stdout"])
+def texts(value: Any) -> Iterator[str]:
+    """Yield each text in the value as it is: str() of a list would show escapes."""
+    if isinstance(value, str):
+        yield value
+    for each in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from texts(each)
+
+
+@pytest.mark.parametrize(
+    "name", ["msg", "warnings", "exception", "stderr", "stdout_lines", "diff", "module_stdout", "errors", "error"]
+)
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{ord(text[0]):x}")
 def test_what_is_printed_of_an_answer_prints(name: str, text: str) -> None:
     value = {"msg": f"a{text}b", "warnings": [f"a{text}b"], "stdout_lines": [f"a{text}b"], "exception": f"a{text}b"}
     value |= {"stderr": f"a{text}b", "diff": [{"before": f"a{text}b", "after": {text: text}}]}
-    found = str(harmless_answer({name: value.get(name, f"a{text}b"), "data": text})[name])
-    assert found.isprintable() and text not in found and "a" in found
+    value |= {"errors": [{"found": f"a{text}b"}], "error": {"found": f"a{text}b"}}
+    found = [*texts(harmless_answer({name: value.get(name, f"a{text}b"), "data": text})[name])]
+    assert any("a" in each for each in found)
+    assert all(each.isprintable() and text not in each for each in found)
 
 
 def test_lines_stay_lines_and_data_stays_data() -> None:
@@ -44,6 +62,48 @@ def test_a_guests_words_in_an_error_print(text: str) -> None:
     for problem in ("failed", "login", "silent", "libvirt"):
         said = explained({"problem": problem, "found": f"a{text}b"}, "one-1", "kvm1", "run", "", console=True)
         assert said.isprintable() and "one-1" in said
+
+
+def shown_of(monkeypatch: pytest.MonkeyPatch, report: str) -> list[str]:
+    """Return the lines that are displayed of the progress of installations."""
+    lines: list[str] = []
+    monkeypatch.setattr(nebula_install_wait, "Display", lambda: SimpleNamespace(display=lines.append))
+    say = nebula_install_wait._Lines().say
+    action = SimpleNamespace(_low_level_execute_command=None)
+    progress._Job(action, "/x", lambda text: say(f"nebula_install: {text}"))._show(report)
+    return lines
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{ord(text[0]):x}")
+def test_a_line_of_progress_prints(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(progress, "Display", lambda: SimpleNamespace(display=lines.append))
+    shell = SimpleNamespace(tmpdir="/tmp/task", join_path=lambda *parts: "/".join(parts))
+    action = SimpleNamespace(
+        _task=SimpleNamespace(async_val=0, check_mode=False),
+        _connection=SimpleNamespace(_shell=shell),
+        _low_level_execute_command=None,
+    )
+
+    def execute(**_options: Any) -> dict[str, Any]:
+        action._low_level_execute_command.__self__._show(f"a{text}b\nc")
+        return {}
+
+    action._execute_module = execute
+    progress.run_with_progress(action, "m", {}, {}, "nebula_deploy")
+    (line,) = lines
+    assert line.isprintable() and text not in line and line.endswith("b c")
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{ord(text[0]):x}")
+def test_a_line_that_json_hides_prints(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (line,) = shown_of(monkeypatch, json.dumps({"web": f"a{text}b\nc"}))
+    assert line.isprintable() and text not in line
+
+
+def test_the_lines_of_many_installations_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = {f"install-{number}": f"{number}: waiting for the installer" for number in range(100)}
+    assert shown_of(monkeypatch, json.dumps(report)) == [f"nebula_install: {line}" for line in report.values()]
 
 
 def test_an_error_that_a_host_answers_is_printed_without_its_escapes(tmp_path: Path) -> None:
