@@ -9,7 +9,7 @@ short_description: Central hosts of OVN, as they are set up one after the other
 version_added: 0.2.0
 author: nebula.provision contributors (@nebula-provision)
 description:
-  - Reads the registered results of M(nebula.provision.nebula_ovn_central) with O(state=requested). Names are those of
+  - Reads the registered results of M(nebula.provision.nebula_ovn_central) with C(state=requested). Names are those of
     the hosts that were asked. What else an answer says of them is not looked at.
 positional: _input, hosts, addresses
 options:

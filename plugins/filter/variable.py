@@ -41,8 +41,9 @@ _value:
 
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 class FilterModule:
     def filters(self):
-        return {"variable": variable_of}
+        return {"variable": hands_on_data(variable_of)}

@@ -43,7 +43,7 @@ def harmless_output(text: str) -> str:
         return text
     try:
         answer = json.loads(_filter_non_json_lines(text, objects_only=True)[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         # It is no answer, and Ansible shows all of it.
         return harmless(text, _LONGEST)
     return json.dumps(harmless_answer(answer)) if isinstance(answer, dict) else harmless(text, _LONGEST)

@@ -16,18 +16,20 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 PROC = Path("/proc")
 # What root of a container or of a user's own namespace can't leave.
 _NAMESPACES = ("pid", "user")
 
 
-def of_root() -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the numbers and arguments of the processes that root of this host has started."""
+def of_root(wanted: Callable[[list[bytes]], bool]) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the numbers and arguments of the processes that root of this host has started with arguments that are
+    wanted. Whose a process is costs more to see than its arguments do, so these are looked at first."""
     for name in filter(str.isdigit, os.listdir(PROC)):
         words = arguments(int(name))
-        # The arguments are cheap to read, and a kernel's thread has none.
-        if words and is_of_root(int(name)):
+        # A kernel's thread has none.
+        if words and wanted(words) and is_of_root(int(name)):
             yield int(name), words
 
 

@@ -334,7 +334,7 @@ def _await(directory: str, name: str) -> None:
 
 def _is_running(directory: str) -> bool:
     script = os.path.join(directory, _SCRIPT).encode()
-    return any(script in words for _pid, words in processes.of_root())
+    return any(True for _each in processes.of_root(lambda words: script in words))
 
 
 def _rules(table: nat.Table) -> str:

@@ -20,6 +20,8 @@ from .job import Job
 
 # How long another run that works on the same machine is waited for.
 LOCK_SECONDS = 600
+# A directory's mode until it has the one that it is to have.
+_MADE = 0o700
 REMEDY_LOCKED = "Another run works on this machine: wait for it to end, then run again"
 
 
@@ -57,7 +59,7 @@ def _make_directory(job: Job) -> None:
         if not current:
             raise _stale(job)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(job.directory, 0o700)
+            os.mkdir(job.directory, _MADE)
             # Not what the umask left of it: whoever runs machines has to get through.
             _close(job)
 
@@ -113,8 +115,9 @@ def _own(job: Job) -> None:
         )
     job.record = found
     job.owned = True
-    if job.common.driver.access(job.vm.vm_id)[0] != OPEN:
-        # Those of a version before were open to other users of the host. What runs goes on: it has its mounts.
+    # Those of containers were open to other users of the host in a version before; what runs has its mounts, and goes
+    # on. One that a killed run has just made is closed to whoever runs machines, too.
+    if job.common.driver.access(job.vm.vm_id)[0] != OPEN or stat.S_IMODE(os.stat(job.directory).st_mode) == _MADE:
         _close(job)
     _remove_left_behind(job)
     if found.generation > job.planned.generation:

@@ -70,4 +70,4 @@ def is_read(terminal: str) -> bool:
     """Return whether a process that root of this host has started reads it."""
     # Python's own options, the program, and its first argument.
     wanted = [b"-I", b"-S", b"-c", PROGRAM.encode(), terminal.encode()]
-    return any(words[1:6] == wanted for _pid, words in processes.of_root())
+    return any(True for _each in processes.of_root(lambda words: words[1:6] == wanted))

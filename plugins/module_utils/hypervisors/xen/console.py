@@ -92,8 +92,8 @@ def _without(text: str) -> str:
 
 def _running() -> list[list[str]]:
     """Return the arguments of each one that root of this host has started."""
-    running = ([word.decode("utf-8", "replace") for word in words] for _pid, words in processes.of_root())
-    return [words[1:] for words in running if os.path.basename(words[0]) == NAME]
+    found = processes.of_root(lambda words: os.path.basename(words[0]) == NAME.encode())
+    return [[word.decode("utf-8", "replace") for word in words[1:]] for _pid, words in found]
 
 
 def _keeps_now() -> bool:

@@ -72,11 +72,12 @@ def is_rebooting(name: str) -> bool:
 def is_made(name: str) -> bool:
     """Return whether a tool of root's is making it now."""
     file = f"/{name}.cfg".encode()
-    for _pid, words in processes.of_root():
+
+    def makes(words: list[bytes]) -> bool:
         # xm is a script: its own name comes before.
-        if b"create" in words[1:3] and any(word.endswith(file) for word in words):
-            return "Waiting for domain" not in _since_start(name)
-    return False
+        return b"create" in words[1:3] and any(word.endswith(file) for word in words)
+
+    return any("Waiting for domain" not in _since_start(name) for _each in processes.of_root(makes))
 
 
 def last_words(name: str) -> str:

@@ -34,6 +34,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 # more than a word.
 _COMMAND = r"(?:virsh|xl|xm|vzctl|rm|ln)(?: [\w./:@%+=-]+)+"
 _COMMANDS = re.compile(rf"(?:{_COMMAND}(?:; {_COMMAND})*)?")
+_NO_COMMAND = "look at it on the host itself"
 
 
 def read(host: str, answer: Any) -> Observed:
@@ -48,7 +49,7 @@ def read(host: str, answer: Any) -> Observed:
     except InvalidValue as error:
         raise bounds.refused(what, f"{error.asked}: {error.found}") from None
     _check(found, what)
-    return found
+    return _with_commands_of_ours(found)
 
 
 def refusal(host: str, error: InvalidValue) -> Observed:
@@ -92,15 +93,23 @@ def _check(node: Observed, what: str) -> None:
         bounds.number(number, 0, MOST_BYTES, what, "an id")
     _check_texts(node, what)
     _check_machines(node, what)
-    for domain in node.inventory.domains if node.inventory is not None else ():
-        if not all(_COMMANDS.fullmatch(each) for each in (domain.turn, domain.undefine, domain.forget)):
-            raise bounds.refused(
-                what, f"a command to end machine {domain.vm_id} is none that a node of this version says"
-            )
     for name, size in node.returns.items():
         if not is_name(name):
             raise bounds.refused(what, "it keeps a file for the front-end under a name that none has")
         bounds.number(size, 0, MOST_BYTES, what, "the size of a file")
+
+
+def _with_commands_of_ours(node: Observed) -> Observed:
+    """The node's answer, in which an administrator is told no other command than those that end a machine: a domain of
+    another name than ours may be in the way of one, and is a finding all the same."""
+    if node.inventory is None:
+        return node
+    domains = []
+    for domain in node.inventory.domains:
+        commands = {name: getattr(domain, name) for name in ("turn", "undefine", "forget")}
+        known = {name: text if _COMMANDS.fullmatch(text) else _NO_COMMAND for name, text in commands.items()}
+        domains.append(replace(domain, **known))
+    return replace(node, inventory=replace(node.inventory, domains=tuple(domains)))
 
 
 def _check_texts(node: Observed, what: str) -> None:
@@ -117,7 +126,6 @@ def _check_texts(node: Observed, what: str) -> None:
 def _check_machines(node: Observed, what: str) -> None:
     if len(node.vms) > MOST_VMS:
         raise bounds.refused(what, f"it has {len(node.vms)} machines, and {MOST_VMS} are allowed")
-    seen = set()
     for vm in node.vms:
         bounds.number(vm.vm_id, 0, MOST_ID, what, "the id of a machine")
         bounds.number(vm.generation, 0, MOST_NUMBER, what, f"the generation of machine {vm.vm_id}")
@@ -126,9 +134,6 @@ def _check_machines(node: Observed, what: str) -> None:
             raise bounds.refused(what, f"machine {vm.vm_id} is {vm.state[:40]!r}, which is no state of a machine")
         if vm.ended not in ENDED or not _WORD.fullmatch(vm.uuid) or vm.cpu_time < 0:
             raise bounds.refused(what, f"what it says of machine {vm.vm_id} is not what a node says")
-        if vm.vm_id in seen:
-            raise bounds.refused(what, f"it has machine {vm.vm_id} twice")
-        seen.add(vm.vm_id)
     for compared in node.compared:
         bounds.number(compared.vm_id, 0, MOST_ID, what, "the id of a compared machine")
         bounds.number(compared.generation, 0, MOST_NUMBER, what, "the generation of a compared machine")

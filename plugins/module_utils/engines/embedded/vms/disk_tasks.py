@@ -17,7 +17,7 @@ from typing import Any, Callable
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ....host.files import remove_file
 from ....model import snapshots
-from ....model.disk import TAR, Disk
+from ....model.disk import Disk
 from ....model.ids import id_of
 from ....model.image import Image
 from ....model.names import check_name
@@ -273,9 +273,6 @@ class DiskTasks:
         elif not is_being_saved(image, origin):
             # It is being stored of something else by now, or was.
             return
-        elif outcome.error is None and outcome.format != TAR and outcome.size > image.size > 0:
-            found = f"its host says that it has {outcome.size} MiB, and the disk has {image.size} MiB"
-            self.images.update(id_of(image), state=ImageState.ERROR, error=found, operation=None)
         elif outcome.error is None:
             facts: dict[str, Any] = {"size": outcome.size, "format": outcome.format, "error": "", "operation": None}
             state = ImageState.READY

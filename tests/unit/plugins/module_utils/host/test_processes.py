@@ -35,7 +35,7 @@ def running(*argv: str, user: int | None = None, executable: str | None = None) 
 
 
 def found(mark: str) -> list[list[bytes]]:
-    return [words for _pid, words in processes.of_root() if mark.encode() in words]
+    return [words for _pid, words in processes.of_root(lambda words: mark.encode() in words)]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_set_uid_program_is_whose_who_started_it(mark: str, tmp_path: Path) ->
 @pytest.mark.root
 def test_a_number_is_not_enough(mark: str) -> None:
     with running("/usr/bin/python3", "-I", "-c", WAITS, mark):
-        (pid,) = (pid for pid, words in processes.of_root() if mark.encode() in words)
+        (pid,) = (pid for pid, _words in processes.of_root(lambda words: mark.encode() in words))
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         assert processes.is_of_root(pid) and processes.is_of_root(pid, name) and not processes.is_of_root(pid, "other")
     assert not processes.is_of_root(pid) and processes.arguments(pid) == []

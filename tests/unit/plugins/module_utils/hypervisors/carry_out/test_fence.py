@@ -109,6 +109,13 @@ def test_a_machine_ends_whatever_is_in_the_place_of_its_directory(here: Node, ki
     assert facts(here.directory()) == before
 
 
+def test_one_that_a_killed_run_has_just_made_is_opened_to_whoever_runs_machines(here: Node) -> None:
+    here.directory().mkdir(parents=True)
+    here.directory().chmod(0o700)
+    assert told(here.one("RUNNING")) == ("RUNNING", True, "")
+    assert here.directory().stat().st_mode & 0o777 == 0o711
+
+
 @pytest.mark.parametrize("name", [".vm.json.abc.tmp", ".disk.0.tmp", ".disk.0.tmp.raw"])
 def test_an_empty_directory_and_what_killed_writes_left_there_are_ours(here: Node, name: str) -> None:
     """Also where not even the first record was whole."""

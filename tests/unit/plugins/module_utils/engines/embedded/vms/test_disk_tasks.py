@@ -382,17 +382,6 @@ def test_what_was_saved_is_ready(catalog):
     assert (image.state, image.size, image.format, image.operation) == (ImageState.READY, 20, "qcow2", None)
 
 
-def test_what_was_saved_is_no_larger_than_its_disk(catalog):
-    task = saving(catalog)
-    most = catalog.images.info("saved").size
-    row = catalog.machine(*catalog.vm().disks, settled=False, tasks=(task,))
-    outcome = TaskOutcome(task.token, most + 1, "qcow2")
-    catalog.disks.record(row, VmOutcome(0, 4, "RUNNING", True, tasks=(outcome,)))
-    image = catalog.images.info("saved")
-    assert (image.state, image.size) == (ImageState.ERROR, most)
-    assert f"its host says that it has {most + 1} MiB, and the disk has {most} MiB" in image.error
-
-
 def test_what_was_saved_on_a_host_of_its_own_is_on_its_way(catalog):
     catalog.came(saving(catalog), back=Return("node1"))
     image = catalog.images.info("saved")
