@@ -105,6 +105,7 @@ def _own(job: Job) -> None:
         # On the disk before anything else is: after a power cut the rest would be taken for somebody else's.
         job.keep_record()
         job.owned = True
+        _close(job)
         _remove_left_behind(job)
         return
     if (found.catalog, found.vm_id, found.uuid) != (job.common.plan.catalog, job.vm.vm_id, job.vm.uuid):

@@ -107,7 +107,9 @@ def _with_commands_of_ours(node: Observed) -> Observed:
     domains = []
     for domain in node.inventory.domains:
         commands = {name: getattr(domain, name) for name in ("turn", "undefine", "forget")}
-        known = {name: text if _COMMANDS.fullmatch(text) else _NO_COMMAND for name, text in commands.items()}
+        known: dict[str, Any] = {
+            name: text if _COMMANDS.fullmatch(text) else _NO_COMMAND for name, text in commands.items()
+        }
         domains.append(replace(domain, **known))
     return replace(node, inventory=replace(node.inventory, domains=tuple(domains)))
 
