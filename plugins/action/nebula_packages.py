@@ -29,7 +29,7 @@ class ActionModule(CallingAction):
             return answer
         if self._task.check_mode:
             # There apt would need python3-apt, which a bare host lacks.
-            return answer
+            return {**answer, "diff": [{"prepared": f"Would be installed: {', '.join(missing)}\n"}]}
         apt = self._execute_module(
             module_name="ansible.builtin.apt",
             module_args={

@@ -22,8 +22,8 @@ LONGEST_WORD = 256
 MOST_FINDINGS = 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})\Z")
-_PLACE = r"ssl:(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252}):[0-9]{1,5}"
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})\Z")
+_PLACE = r"ssl:(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):[0-9]{1,5}"
 _CONNECTION = re.compile(rf"{_PLACE}\Z")
 _CONNECTIONS = re.compile(rf"{_PLACE}(?:,{_PLACE}){{0,2}}\Z")
 

@@ -43,7 +43,8 @@ def test_what_is_missing_is_installed_by_apt() -> None:
 
 def test_in_check_mode_nothing_is_installed() -> None:
     action = answering(made(ActionModule, ASKED, check_mode=True), {"installed": []})
-    assert action.run() == {"changed": True, "installed": [], "missing": ["a", "b"]}
+    forecast = {"changed": True, "installed": [], "missing": ["a", "b"]}
+    assert action.run() == {**forecast, "diff": [{"prepared": "Would be installed: a, b\n"}]}
 
 
 @pytest.mark.parametrize("failure", [{"failed": True, "msg": "no"}, {"unreachable": True, "msg": "no"}])
