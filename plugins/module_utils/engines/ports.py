@@ -312,9 +312,10 @@ class HostsPort(abc.ABC):
 
     @abc.abstractmethod
     def check(self, observed: Sequence[Observed]) -> list[Observed]:
-        """Raise ForeignObject or CatalogError if most nodes follow another catalog, or newer plans than this one has
-        made: then this one was lost, or is an older copy, and must not decide anything. Where fewer nodes say so, these
-        alone are refused: no node may stop the others. Returns what is believed, in which they did not answer."""
+        """Raise CatalogError if a node has followed a newer plan than this catalog has made, and ForeignObject if most
+        nodes follow another catalog: then this one is an older copy, or was lost, and must not decide anything. A node
+        whose number can't be true, or one of few that name another catalog, is refused alone. Returns what is
+        believed, in which such nodes did not answer."""
 
     def rename(self, ref: Ref, name: str) -> Host:
         """Give a host another name, with its machines, their history and what is awaited from it. A host of that name
