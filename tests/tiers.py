@@ -237,7 +237,7 @@ SUITES = {
             *(f"{UTILS}/context/tree.py", f"{UTILS}/guest_disk/tree.py", f"{UTILS}/hypervisors/openvz/private_area.py"),
         ),
         files=("test_forged_site", "test_host_identity", "test_hostile_answers", "test_tree_attacks"),
-        minutes=35,
+        minutes=15,
     ),
     "torture": Suite(
         subjects=("tests/torture",),
