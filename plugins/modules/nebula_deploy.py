@@ -117,6 +117,10 @@ observed:
     reached: {description: Always true., type: bool}
     catalog: {description: UUID of the catalog that the node follows., type: str}
     plan_number: {description: Number of the last plan that the node accepted., type: int}
+    plan_proof:
+      description: What came with that plan, by which the node shows that it was given it.
+      type: str
+      version_added: 0.2.0
     done_number: {description: Number of the last plan that the node carried out to its end., type: int}
     memory: {description: The node's memory in MiB., type: int}
     cpu: {description: Its processors., type: float}
@@ -234,7 +238,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     plan = plan_for(params["plan"], host) if params["state"] in ("applied", "compared") else None
     if plan is not None and params["state"] == "applied" and not plan.vms and not plan.given_up:
         if not check_mode:
-            node.follow(root, plan.catalog, plan.number)
+            node.follow(root, plan.catalog, plan.number, plan.proof)
         return Result(payload={"outcomes": []})
     result = Result()
     reads = params["state"] in ("audited", "compared")

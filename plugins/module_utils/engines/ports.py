@@ -314,8 +314,12 @@ class HostsPort(abc.ABC):
     def check(self, observed: Sequence[Observed]) -> list[Observed]:
         """Raise CatalogError if a node has followed a newer plan than this catalog has made, and ForeignObject if most
         nodes follow another catalog: then this one is an older copy, or was lost, and must not decide anything. A node
-        whose number can't be true, or one of few that name another catalog, is refused alone. Returns what is
-        believed, in which such nodes did not answer."""
+        that was not given the plan which it names, or one of few that name another catalog, is refused alone. Returns
+        what is believed, in which such nodes did not answer."""
+
+    def names_a_plan_not_given(self, node: Observed) -> bool:
+        """Return whether the node names a plan newer than this catalog's newest, and was not given it."""
+        return False
 
     def rename(self, ref: Ref, name: str) -> Host:
         """Give a host another name, with its machines, their history and what is awaited from it. A host of that name

@@ -58,7 +58,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class NodeFile:
-    """catalog, plan: whose plans this node follows, and the highest number it accepted.
+    """catalog, plan, proof: whose plans this node follows, the highest number it accepted, and what shows that.
     accelerator: {accelerator, reason, key} as probed. kvm_device: {uid, gid, mode} of /dev/kvm before we changed it.
     directories: those that we made or are about to make, in this order. given_back: it is no node any more; what we
     started and changed here is still being undone.
@@ -69,6 +69,7 @@ class NodeFile:
 
     catalog: str = ""
     plan: int = 0
+    proof: str = field(default="", repr=False)
     done: int = 0
     networks: float = 0.0
     accelerator: Mapping[str, str] = field(default_factory=dict)
@@ -139,11 +140,11 @@ def _locked(root: str, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def accept(root: str, catalog: str, number: int) -> NodeFile:
+def accept(root: str, catalog: str, number: int, proof: str = "") -> NodeFile:
     """Let the plan in, unless a newer one was seen or this is no node any more (StalePlan), or the node belongs to
     another catalog (ForeignObject).
 
-    The same number again is the same plan.
+    The same number again is the same plan. proof: of this plan, as it came with it.
     """
     if not os.path.isdir(root):
         raise _no_node(root, f"plan {number}")
@@ -153,17 +154,17 @@ def accept(root: str, catalog: str, number: int) -> NodeFile:
         if node.given_back or not os.path.exists(os.path.join(root, NAME)):
             raise _no_node(root, f"plan {number}")
         check(node, root, catalog, number)
-        return replace(node, catalog=catalog, plan=number)
+        return replace(node, catalog=catalog, plan=number, proof=proof)
 
     return update(root, change)
 
 
-def follow(root: str, catalog: str, number: int) -> None:
+def follow(root: str, catalog: str, number: int, proof: str = "") -> None:
     """Refuse plans older than this number from now on, where this host is a node."""
     known = read(root)
     there = os.path.exists(os.path.join(root, NAME)) and not known.given_back
     if there and (known.catalog, known.plan) != (catalog, number):
-        accept(root, catalog, number)
+        accept(root, catalog, number, proof)
 
 
 def finished(root: str, catalog: str, number: int) -> None:

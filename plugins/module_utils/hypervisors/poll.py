@@ -37,6 +37,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         hypervisor=driver.name if driver is not None else hypervisor,
         catalog=known.catalog,
         plan_number=known.plan,
+        plan_proof=known.proof,
         done_number=known.done,
         memory=memory,
         cpu=cpu,

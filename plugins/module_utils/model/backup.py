@@ -19,7 +19,8 @@ FORMAT = 1
 class Copy:
     """What a copy of a catalog says of itself. plan: its newest. machines: those that are not DONE. next_ids: by kind,
     the id that the next one gets. known: UUIDs of its machines. restored: of which copy it was made, and its plan then;
-    "" if it was not."""
+    "" if it was not. plan_key: of the proofs of its plans (model.plan.Plan.proof), "" in copies of older versions;
+    plan_key_since: the newest plan that went out without a proof."""
 
     catalog: str
     plan: int
@@ -29,6 +30,8 @@ class Copy:
     next_ids: Mapping[str, int] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
     restored: str = ""
+    plan_key: str = field(default="", repr=False)
+    plan_key_since: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Restored:
     """plan, next_id: as they are now, above all that was found on the nodes and in the catalog that gave way. ahead: a
     plan was decided that the copy has not. hosts: the nodes that follow the catalog. raised: machines whose node had
     acted on a newer decision. missing: those that their host does not have. held: addresses that no machine gets while
-    a stranger has them. rested: sentences about images that strangers' disks are or rest on."""
+    a stranger has them. rested: sentences about images that strangers' disks are or rest on. proof: of the plan's
+    number (model.plan.Plan.proof)."""
 
     catalog: str
     plan: int
@@ -95,3 +99,4 @@ class Restored:
     held: tuple[str, ...] = ()
     rested: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    proof: str = field(default="", repr=False)

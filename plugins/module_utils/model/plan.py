@@ -150,7 +150,7 @@ class Plan:
     be powered off, whose disks stay. bridges: of its machines' networks that have a bridge of their own on each node,
     their UUIDs by the bridges' names. switches: of its machines' networks of Open vSwitch, their UUIDs by their ids.
     guards: what the node filters of its machines' NICs, of all machines that it has; machines: their ids; guarded_at:
-    when both were read, in seconds since 1970.
+    when both were read, in seconds since 1970. proof: by which the node shows that it was given this plan.
     """
 
     catalog: str
@@ -174,6 +174,7 @@ class Plan:
     machines: tuple[int, ...] = ()
     guarded_at: float = 0.0
     switches: Mapping[str, str] = field(default_factory=dict)
+    proof: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -233,17 +234,19 @@ class Observed:
     """One node's answer to a poll. memory in MiB, cpu in processors. ports: TCP ports from 5900 up that are taken by
     something else than our own machines. foreign_memory: MiB of running domains that are not ours. foreign_ids: of
     machines whose name or directory here is somebody else's. inventory: for an audit only. plan_number: the highest
-    plan that it accepted; done_number: that it carried out to its end. contents: SHA-256 of the files for contexts that
-    it keeps. images: what it has of the front-end's images, by PlannedImage.local; returns: what is to come back of it,
-    by name and bytes; room: MiB that may still be written below its nebula_root. These three are of nodes that don't
-    see the front-end's datastores. networks: UUIDs of the catalog's networks whose bridge is here, None if that is not
-    known. compared: of machines that are to be adopted. mark: by which the catalog knows it, under whatever name."""
+    plan that it accepted, and plan_proof: what came with it; done_number: that it carried out to its end. contents:
+    SHA-256 of the files for contexts that it keeps. images: what it has of the front-end's images, by
+    PlannedImage.local; returns: what is to come back of it, by name and bytes; room: MiB that may still be written
+    below its nebula_root. These three are of nodes that don't see the front-end's datastores. networks: UUIDs of the
+    catalog's networks whose bridge is here, None if that is not known. compared: of machines that are to be adopted.
+    mark: by which the catalog knows it, under whatever name."""
 
     host: str
     hypervisor: str = "kvm"
     reached: bool = True
     catalog: str = ""
     plan_number: int = 0
+    plan_proof: str = field(default="", repr=False)
     done_number: int = 0
     memory: int = 0
     cpu: float = 0.0

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from shlex import quote
 from typing import Any
@@ -58,9 +58,9 @@ _UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 _OF_CONTAINER = re.compile(r"\bvzctl \S+ (\d{1,10})\b")
 
 
-def compare(ledger: Ledger, observed: Sequence[Observed]) -> list[Finding]:
+def compare(ledger: Ledger, observed: Sequence[Observed], unproved: Collection[str] = ()) -> list[Finding]:
     """All differences, those of the catalog in itself first. Of a machine that is not settled nothing else is said: all
-    about it may be on its way."""
+    about it may be on its way. unproved: hosts that name a plan which they do not show that they were given."""
     found = list(ledger.findings)
     if ledger.damaged:
         return found
@@ -75,7 +75,7 @@ def compare(ledger: Ledger, observed: Sequence[Observed]) -> list[Finding]:
             remedy = "Give nebula_info what nebula_deploy with state: audited answered"
             found.append(Finding("host-unseen", node.host, "this host", "it was polled, and not audited", remedy))
         else:
-            found += _node(ledger, node, node.inventory)
+            found += _node(ledger, node, node.inventory, node.host in unproved)
     return [_spared(ledger, finding) for finding in found]
 
 
@@ -133,7 +133,7 @@ def _hosts(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
         yield Finding("host-unknown", name, "this host", "the catalog does not have it", SITE)
 
 
-def _node(ledger: Ledger, node: Observed, seen: Inventory) -> Iterator[Finding]:
+def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> Iterator[Finding]:
     host = node.host
     for path in seen.left:
         remedy = f"If no run is at it, remove it: rm {quote(path)}"
@@ -143,6 +143,10 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory) -> Iterator[Finding]:
     if node.catalog and node.catalog != ledger.catalog:
         found = f"it follows catalog {node.catalog}, and this is catalog {ledger.catalog}"
         remedy = "Use that catalog's front-end, or tear its machines down there first"
+        yield Finding("host-catalog", host, "nebula.node", found, remedy)
+    elif unproved:
+        found = f"it names plan {node.plan_number}, which it was not given: the catalog's newest is {ledger.plan}"
+        remedy = "See who has changed this file, or what answers on this host. The catalog is no older copy for that"
         yield Finding("host-catalog", host, "nebula.node", found, remedy)
     elif node.plan_number > ledger.plan:
         found = f"it has followed plan {node.plan_number}, and the catalog's newest is {ledger.plan}: an older copy"

@@ -196,6 +196,6 @@ def _plans(restored: Restored, unknown: str) -> dict[str, str]:
         vm = Vm(vm_id=each.vm_id, uuid=each.uuid, name=name, hypervisor=each.hypervisor, cpu=0.0, memory=0)
         by_host.setdefault(each.host, []).append(PlannedVm(vm, each.generation + 1, "DONE", hard=True))
     return {
-        host: json.dumps(to_plain(Plan(restored.catalog, restored.plan, host, tuple(vms))))
+        host: json.dumps(to_plain(Plan(restored.catalog, restored.plan, host, tuple(vms), proof=restored.proof)))
         for host, vms in by_host.items()
     }

@@ -184,7 +184,8 @@ def consistency(
     second: dict[str, str] = {}
     if not ledger.damaged:
         observed, second = without_second_names(engine, observed)
-    found = [finding for finding in compare(ledger, observed) if finding.host not in second]
+    unproved = [] if ledger.damaged else [each.host for each in observed if engine.hosts.names_a_plan_not_given(each)]
+    found = [finding for finding in compare(ledger, observed, unproved) if finding.host not in second]
     found += [
         Finding("host-unknown", name, "this host", why, "Take one of both names out of the inventory")
         for name, why in second.items()

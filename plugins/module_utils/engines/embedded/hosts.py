@@ -20,6 +20,7 @@ from ...model.transfer import SHARED
 from ..ports import HostsPort, Ref
 from .host_marks import HostMarks
 from .images.returns import come_from_renamed, coming_from
+from .plan_numbers import PlanNumbers
 from .references import resolve
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ COLUMNS = (
     "transfer",
 )
 
-# Plans that may have been made after a copy of the catalog was. A node that names a number above that has made it up.
-_PLAUSIBLE = 100_000
-
 
 class Machines(Protocol):
     """What becomes of the machines of a host that is given up."""
@@ -55,6 +53,7 @@ class Hosts(HostsPort):
     def __init__(self, store: Store, machines: Callable[[], Machines]) -> None:
         self.store = store
         self.marks = HostMarks(store)
+        self.plan_numbers = PlanNumbers(store)
         self._machines = machines
 
     def pool(self) -> list[Host]:
@@ -180,18 +179,23 @@ class Hosts(HostsPort):
     def check(self, observed: Sequence[Observed]) -> list[Observed]:
         if self.store.declared:
             return [*observed]  # check mode on a bare front-end: there is no catalog yet that could be older
-        catalog, plan = self.store.meta("catalog"), int(self.store.meta("plan"))
+        catalog, plan = self.store.meta("catalog"), self.plan_numbers.newest()
         doubts = {node.host: doubt for node in observed if (doubt := self._doubt(node, catalog, plan)) is not None}
         # A single node knows it, where the last plan was for that one. If the others went on, what was decided after
-        # the copy was made would be given away again: a number that may be true stops all, and nothing is lost by that.
+        # the copy was made would be given away again.
         known = [
             node.host
             for node in observed
-            if isinstance(doubts.get(node.host), CatalogError) and node.plan_number - plan <= _PLAUSIBLE
+            if isinstance(doubts.get(node.host), CatalogError) and self.plan_numbers.is_credible(node)
         ]
         if known or 2 * len(doubts) > sum(node.reached for node in observed):
             raise doubts[known[0]] if known else next(iter(doubts.values()))
         return [as_silent(node, str(doubts[node.host])) if node.host in doubts else node for node in observed]
+
+    def names_a_plan_not_given(self, node: Observed) -> bool:
+        newer = node.reached and node.catalog == self.store.meta("catalog")
+        newer = newer and node.plan_number > self.plan_numbers.newest()
+        return newer and not self.plan_numbers.is_credible(node)
 
     def _doubt(self, node: Observed, catalog: str, plan: int) -> NebulaError | None:
         """Why this catalog is not the one that the node follows, if the node is right."""
@@ -200,6 +204,13 @@ class Hosts(HostsPort):
                 f"host {node.host}",
                 f"it carries the marks of catalog {node.catalog}, and this is catalog {catalog}",
                 "Restore that catalog's nebula.db on the front-end, or take its machines off this host first",
+            )
+        if self.names_a_plan_not_given(node):
+            return CatalogError(
+                f"host {node.host}",
+                f"it names plan {node.plan_number} of catalog {catalog}, whose newest is {plan}, and does not show "
+                f"that it was given plan {node.plan_number}",
+                "See what answers on this host, and leave it out until then",
             )
         if node.reached and node.plan_number > plan:
             return CatalogError(

@@ -144,5 +144,11 @@ MIGRATIONS = (
     CASE trim(attributes) WHEN '{}' THEN '}' ELSE ', ' || substr(attributes, 2) END
     WHERE vn_mad = 'ovn' OR attributes LIKE '%"FILTERS_ON_NODE": "YES"%';
     """,
+    # plan_key_since: the newest plan that went out without a proof (plan_numbers.py).
+    """
+    INSERT INTO meta (key, value) VALUES ('plan_key', lower(hex(randomblob(32))));
+    INSERT INTO meta (key, value) VALUES
+        ('plan_key_since', coalesce((SELECT value FROM meta WHERE key = 'plan'), '0'));
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -55,7 +55,7 @@ class Batch:
         ForeignObject for the plan as a whole, before anything is touched."""
         if not self.plan.vms and not self.plan.given_up:
             return []
-        known = node.accept(self.root, self.plan.catalog, self.plan.number)
+        known = node.accept(self.root, self.plan.catalog, self.plan.number, self.plan.proof)
         common = self._common(known)
         self._transfer.take_in()
         place = os.path.dirname(vm_directory(self.root, 0))

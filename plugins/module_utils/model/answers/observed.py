@@ -115,8 +115,8 @@ def _with_commands_of_ours(node: Observed) -> Observed:
 
 
 def _check_texts(node: Observed, what: str) -> None:
-    if not all(_WORD.fullmatch(each) for each in (node.hypervisor, node.catalog, node.mark)):
-        raise bounds.refused(what, "hypervisor, catalog or mark is not the name of one")
+    if not all(_WORD.fullmatch(each) for each in (node.hypervisor, node.catalog, node.mark, node.plan_proof)):
+        raise bounds.refused(what, "hypervisor, catalog, mark or plan_proof is not the name of one")
     if not all(_DIGEST.fullmatch(each) for each in node.contents):
         raise bounds.refused(what, "contents has something that is no SHA-256")
     if not all(is_name(each[len(OWN_PREFIX) :] if each.startswith(OWN_PREFIX) else each) for each in node.images):

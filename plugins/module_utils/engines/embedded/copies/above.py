@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from ....errors import InvalidValue
 from ....model import addresses, orders
 from ....model.backup import Copy, Restored, Stranger
 from ....model.plain import from_plain, to_plain
@@ -18,6 +19,7 @@ from ....model.plan import Observed
 from ....model.states import ImageState, LcmState, VmState
 from ....model.vm import Vm
 from ..networks.verbs import Networks
+from ..plan_numbers import PLAUSIBLE, PlanNumbers
 from ..store import Store, compact
 from ..vms.device_ids import next_disk
 from ..vms.rows import orders_of
@@ -36,17 +38,20 @@ def raise_above(
     catalog, plan = store.meta("catalog"), int(store.meta("plan"))
     hosts = tuple(node.host for node in observed if node.catalog == catalog)
     replaced = current if current is not None and current.catalog == catalog else None
-    seen = max([node.plan_number for node in observed if node.catalog == catalog], default=0)
-    seen = max(seen, replaced.plan if replaced is not None else 0)
-    ahead = seen > plan
+    numbers = PlanNumbers(store)
     # A run that was under way when the catalog was lost may have taken numbers that no node has seen.
     lost = replaced is None and bool(hosts)
     with store.transaction() as db:
+        if replaced is not None and replaced.plan_key:
+            numbers.use_key(replaced.plan_key, replaced.plan_key_since)
+        seen = numbers.highest_of(node for node in observed if node.catalog == catalog)
+        seen = max(seen, replaced.plan if replaced is not None else 0)
+        ahead = seen > plan
         strangers, raised, missing, own = _compare(store, observed, ahead, now)
         if replaced is not None:
             strangers = [replace(each, known=each.uuid in replaced.known) for each in strangers]
         known = dict(replaced.next_ids) if replaced is not None else {}
-        known["vms"] = max([known.get("vms", 0), *(each.vm_id + 1 for each in strangers)])
+        known["vms"] = max(known.get("vms", 0), _above_ids(store, strangers))
         above = ahead or bool(strangers) or lost
         for name, following in known.items():
             # Of what there never was any, a catalog has no number, and the same one is to be the same.
@@ -73,7 +78,16 @@ def raise_above(
         tuple(held),
         tuple(rested),
         hosts,
+        numbers.proof(plan),
     )
+
+
+def _above_ids(store: Store, strangers: Sequence[Stranger]) -> int:
+    """Return the id above those of the strangers. Ids that no copy can be so far behind of are a node's invention, and
+    would use up all that there are."""
+    row = store.row("SELECT next FROM sequences WHERE name = 'vms'")
+    most = (row["next"] if row else 0) + PLAUSIBLE
+    return max((each.vm_id + 1 for each in strangers if each.vm_id <= most), default=0)
 
 
 def _leave_out_disks(store: Store) -> None:
@@ -206,7 +220,7 @@ def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
             calculator = addresses.Calculator(address_range)
             for stranger in strangers:
                 for mac in stranger.macs:
-                    offset = calculator.offset_of(None, addresses.mac_number(mac, stranger.name))
+                    offset = _offset(calculator, mac)
                     if offset is None:
                         continue
                     place = (network.id, address_range.ar_id, offset)
@@ -222,6 +236,14 @@ def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
         "UPDATE address_ranges SET first_free = 0, used = (SELECT count(*) FROM leases l WHERE"
         " l.network_id = address_ranges.network_id AND l.ar_id = address_ranges.ar_id)"
     )
+
+
+def _offset(calculator: addresses.Calculator, mac: str) -> int | None:
+    """Return where in the range the address is; None for what is no address, which a node may say as well."""
+    try:
+        return calculator.offset_of(None, addresses.mac_number(mac, mac))
+    except InvalidValue:
+        return None
 
 
 def _hold_images(store: Store, strangers: Sequence[Stranger], own: Sequence[Stranger]) -> Iterator[str]:

@@ -61,7 +61,9 @@ def look(path: str) -> Copy:
             next_ids = dict(db.execute("SELECT name, next FROM sequences"))
             images = _images(db, schema)
             restored = str(meta.get("restored", ""))
-            return Copy(str(meta["catalog"]), int(meta["plan"]), schema, len(known), images, next_ids, known, restored)
+            key, since = str(meta.get("plan_key", "")), int(meta.get("plan_key_since", 0))
+            plan = int(meta["plan"])
+            return Copy(str(meta["catalog"]), plan, schema, len(known), images, next_ids, known, restored, key, since)
     except (sqlite3.Error, KeyError, ValueError) as error:
         raise CatalogError(asked, f"it is damaged, or no catalog: {error}", _REMEDY) from error
 

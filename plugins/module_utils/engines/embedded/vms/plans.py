@@ -75,8 +75,8 @@ class Plans:
                 ending.setdefault(found.host, []).append(found)
         if not planned and not ending:
             return {}
-        self.store.db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'plan'")
-        number = int(self.store.meta("plan"))
+        number = self.hosts.plan_numbers.take()
+        proof = self.hosts.plan_numbers.proof(number)
         catalog = self.store.meta("catalog")
         # By the catalog of now: machines of older versions do not say which of their files are images.
         names = {
@@ -113,6 +113,7 @@ class Plans:
                     machines=tuple(there.get(host, ())),
                     guarded_at=guarded_at,
                     switches=self._switches_of(vms),
+                    proof=proof,
                 ),
                 known[host],
             )

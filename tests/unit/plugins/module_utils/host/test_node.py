@@ -53,12 +53,12 @@ def test_plans_are_taken_in_order(tmp_path: Path) -> None:
     node.update(root, lambda before: before)
     assert node.accept(root, CATALOG, 3).plan == 3
     assert node.accept(root, CATALOG, 3).plan == 3
-    assert node.accept(root, CATALOG, 5).plan == 5
+    assert node.accept(root, CATALOG, 5, "proof of 5").plan == 5
     with pytest.raises(StalePlan, match="plan 5"):
         node.accept(root, CATALOG, 4)
     with pytest.raises(ForeignObject, match=CATALOG):
         node.accept(root, "another", 9)
-    assert node.read(root).plan == 5
+    assert (node.read(root).plan, node.read(root).proof) == (5, "proof of 5")
     assert node.is_current(root, CATALOG, 5)
     assert node.is_current(root, CATALOG, 6)
     assert not node.is_current(root, CATALOG, 4)

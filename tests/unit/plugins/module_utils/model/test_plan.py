@@ -91,6 +91,7 @@ PLAN = Plan(
     ),
     machines=(3,),
     guarded_at=1.5,
+    proof="ab",
 )
 OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False)
 OBSERVED = Observed(
@@ -99,6 +100,7 @@ OBSERVED = Observed(
     reached=False,
     catalog="c",
     plan_number=9,
+    plan_proof="ab",
     done_number=8,
     memory=4096,
     cpu=4.0,

@@ -78,6 +78,14 @@ def test_a_node_that_was_only_polled_is_no_node_where_nothing_differs() -> None:
     assert kinds(compare(ledger(), [Observed("node1", catalog=CATALOG)])) == ["host-unseen"]
 
 
+def test_a_plan_that_was_not_given_makes_the_catalog_no_older_copy() -> None:
+    newer = replace(node(), plan_number=ledger().plan + 4)
+    (older,) = compare(ledger(settled=False), [newer])
+    assert "an older copy" in older.found and "nebula.provision.restore" in older.remedy
+    (made_up,) = compare(ledger(settled=False), [newer], ["node1"])
+    assert "which it was not given" in made_up.found and "restore" not in made_up.remedy
+
+
 def test_another_catalogs_machines_beside_ours_are_no_difference() -> None:
     there = Domain("one-9", "other", 9, "u9", "RUNNING", directory="/srv/other/datastores/0/9")
     here = Domain("one-8", "other", 8, "u8", "RUNNING", directory="/srv/ours/datastores/0/8")

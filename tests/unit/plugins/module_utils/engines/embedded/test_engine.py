@@ -147,10 +147,16 @@ def test_a_node_of_another_catalog_is_told_with_both(inside):
     assert "Restore that catalog's nebula.db" in caught.value.remedy
 
 
+def naming(inside, host, number, **said):
+    """A host that was given the plan of that number."""
+    proof = inside.hosts.plan_numbers.proof(number)
+    return Observed(host, catalog=inside.catalog(), plan_number=number, plan_proof=proof, **said)
+
+
 def test_a_node_that_knows_more_shows_that_the_catalog_is_an_older_copy(inside):
     inside.store.db.execute("UPDATE meta SET value = '5' WHERE key = 'plan'")
     with pytest.raises(CatalogError) as caught:
-        inside.hosts.check([Observed("b", catalog=inside.catalog(), plan_number=6)])
+        inside.hosts.check([naming(inside, "b", 6)])
     assert caught.value.asked == f"catalog {inside.store.path}"
     assert "its newest plan is 5, and host b has followed plan 6 of it" in caught.value.found
     assert "Restore the newest copy" in caught.value.remedy
@@ -168,6 +174,26 @@ def test_a_node_that_alone_says_so_is_refused_alone(inside, said):
 
 def test_one_of_three_nodes_that_knows_a_little_more_is_believed(inside):
     """The last plan may have been for that node alone."""
+    inside.store.db.execute("UPDATE meta SET value = '5' WHERE key = 'plan'")
+    others = [Observed(name, catalog=inside.catalog()) for name in "bc"]
+    with pytest.raises(CatalogError, match="host a has followed plan 6 of it: this is an older copy"):
+        inside.hosts.check([*others, naming(inside, "a", 6)])
+
+
+@pytest.mark.parametrize("proof", ["", "0" * 32, "of another number"])
+def test_one_of_three_nodes_that_names_a_plan_which_it_was_not_given_is_refused_alone(inside, proof):
+    inside.store.db.execute("UPDATE meta SET value = '5' WHERE key = 'plan'")
+    others = [Observed(name, catalog=inside.catalog()) for name in "bc"]
+    proof = inside.hosts.plan_numbers.proof(5) if proof.startswith("of") else proof
+    liar = Observed("a", catalog=inside.catalog(), plan_number=6, plan_proof=proof)
+    found = inside.hosts.check([*others, liar])
+    assert [node.reached for node in found] == [True, True, False]
+    assert "does not show that it was given plan 6" in found[2].facts["refused"]
+
+
+def test_before_a_catalog_has_given_proofs_a_little_more_is_believed(inside):
+    """It may be a copy from before there were any, and its nodes have followed plans of that time."""
+    inside.store.db.execute("UPDATE meta SET value = '5' WHERE key IN ('plan', 'plan_key_since')")
     others = [Observed(name, catalog=inside.catalog()) for name in "bc"]
     with pytest.raises(CatalogError, match="host a has followed plan 6 of it: this is an older copy"):
         inside.hosts.check([*others, Observed("a", catalog=inside.catalog(), plan_number=6)])

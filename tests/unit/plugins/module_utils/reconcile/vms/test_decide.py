@@ -594,7 +594,7 @@ def test_memory_and_poweroff_in_one_go(engine):
     ("seen", "says"),
     [
         (Observed("node1", catalog="0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"), "marks of catalog 0b4c0e1f"),
-        (Observed("node1", catalog="", plan_number=99), "has followed plan 99"),
+        (Observed("node1", catalog="", plan_number=99), "it names plan 99"),
     ],
 )
 def test_a_lost_or_older_catalog_decides_nothing(engine, edit, seen, says):

@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import above, restore, take
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plan_numbers import PlanNumbers
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     Domain,
     Inventory,
@@ -94,6 +95,22 @@ def test_where_a_node_has_seen_a_newer_plan_numbers_and_ids_go_on_above_it(comin
     assert found.next_id == 2 + above.IDS_APART
     assert coming.meta("plan") == "1009"
     assert coming.meta("restored") == "digest 1009"
+
+
+def test_numbers_that_a_node_made_up_use_up_nothing(coming, copy):
+    """The greatest that can be said would leave none for what is decided next."""
+    most = (1 << 31) - 1
+    found = raised(coming, copy, node(copy, *known(coming), (most, "stranger", 1), plan_number=most), current=copy)
+    assert (found.ahead, found.plan) == (False, 1 + above.PLANS_APART)
+    assert found.next_id == 2 + above.IDS_APART
+    assert [each.vm_id for each in found.strangers] == [most]
+
+
+def test_the_proofs_that_nodes_have_go_on_to_count(coming, copy):
+    current = replace(copy, plan_key="of the one that gives way", plan_key_since=1)
+    found = raised(coming, copy, node(copy, *known(coming), plan_number=9), current=current)
+    assert (coming.meta("plan_key"), coming.meta("plan_key_since")) == ("of the one that gives way", "1")
+    assert found.proof == PlanNumbers(coming).proof(found.plan)
 
 
 def test_no_disk_is_taken_for_one_that_came_after_the_copy_was_made(coming, copy):
