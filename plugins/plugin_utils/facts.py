@@ -5,15 +5,17 @@
 
 Ansible puts the facts of a host above the variables that the inventory has for it, whatever module brought them, and
 keeps them in caches. So an answer of one of our modules never brings any, and a host whose facts have the name of a
-setting is left out until they are removed.
+setting, or of a variable that a setting refers to, is left out until they are removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.utils.display import Display
+from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 
@@ -39,16 +41,76 @@ FUNCTIONS = frozenset({"lookup", "query", "q", "now", "undef", "range", "dict", 
 # Results by which an answer would set variables, statistics (in AWX the variables of the next job of a workflow), or
 # hosts of the inventory.
 _COMMANDS = ("ansible_facts", "ansible_stats", "add_host", "add_group")
+# Facts of gathering that are variables without the prefix ansible_.
+_GATHERED = frozenset({"gather_subset", "module_setup"})
+# What gives a variable by a name that a template has as a string.
+_BY_NAME = frozenset({"lookup", "query", "q", "vars", "hostvars"})
 # Found by Ansible itself, and put into the answer by it after it has removed a module's own.
 _OF_ANSIBLE = ("discovered_interpreter_",)
 
 
-def settings_among(facts: Mapping[str, Any]) -> list[str]:
-    """Return the names among a host's facts that are names of settings.
+def settings_among(facts: Mapping[str, Any], variables: Mapping[str, Any] | None = None) -> list[str]:
+    """Return the names among a host's facts that are names of settings, or of variables that settings refer to.
 
     facts: the host's variable ansible_facts, in which Ansible leaves out the prefix ansible_ of names.
+    variables: all of the host, not filled in yet.
     """
-    return sorted({name for fact in facts for name in (str(fact), f"ansible_{fact}") if is_setting(name)})
+    named = {name for fact in facts for name in (str(fact), f"ansible_{fact}") if is_setting(name)}
+    others = _without_prefix(facts, variables) if variables else set()
+    return sorted(named | (others & _referred(variables) if variables and others else set()))
+
+
+def _without_prefix(facts: Mapping[str, Any], variables: Mapping[str, Any]) -> set[str]:
+    """Return the names of facts that are variables of the host under that very name.
+
+    What is gathered is a variable under ansible_ and its name. Only the cache tells a fact that came as NAME from one
+    that came as ansible_NAME; without it, a fact that is there under both counts as one that did not.
+    """
+    try:
+        cache = variables["hostvars"]._variable_manager._fact_cache
+        names = {str(name) for name in cache.get(str(variables["inventory_hostname"]))}
+    except (KeyError, AttributeError, TypeError):
+        names = {str(name) for name in facts if f"ansible_{name}" not in variables}
+    return {name for name in names if not name.startswith(("ansible_", *_OF_ANSIBLE))} - _GATHERED
+
+
+def _referred(variables: Mapping[str, Any]) -> set[str]:
+    """Return the names that settings refer to in their templates, by themselves or through other variables."""
+    referred: set[str] = set()
+    left = [value for name, value in variables.items() if is_setting(str(name))]
+    while left:
+        for text in _templates(left.pop()):
+            for name in _names_in(text) - referred:
+                referred.add(name)
+                if name in variables and not is_setting(name):
+                    left.append(variables[name])
+    return referred
+
+
+def _templates(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if "{{" in value or "{%" in value:
+            yield str(value)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _templates(key)
+            yield from _templates(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _templates(inner)
+
+
+def _names_in(text: str) -> set[str]:
+    """Return the variables that a template refers to, also those that it names for lookup(), vars and hostvars."""
+    try:
+        parsed = Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"], autoescape=True).parse(text)
+    except TemplateSyntaxError:
+        return set(re.findall(r"[A-Za-z_]\w*", text))
+    names = {each.name for each in parsed.find_all(nodes.Name) if each.ctx == "load"}
+    if names & _BY_NAME:
+        names |= {str(each.value) for each in parsed.find_all(nodes.Const)}
+        names |= {each.attr for each in parsed.find_all(nodes.Getattr)}
+    return names
 
 
 def is_setting(name: str) -> bool:

@@ -169,7 +169,7 @@ class LookingAction(CallingAction):
         known = untrusted(dict(self._task.args.get("known") or {}))
         roles = _Roles(self._loader, self._templar, {**task_vars, **known})
         try:
-            forged = settings_among(task_vars.get("ansible_facts") or {})
+            forged = settings_among(task_vars.get("ansible_facts") or {}, task_vars)
             if forged:
                 raise NotLooked(refusal(str(task_vars.get("inventory_hostname")), forged))
             for name in wanted.later:

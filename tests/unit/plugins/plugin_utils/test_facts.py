@@ -94,7 +94,9 @@ def test_a_host_whose_facts_have_names_of_settings_is_left_out_of_a_role(tmp_pat
     roles = [f"nebula.provision.{role}"]
     done = run(tmp_path, [PING, {"hosts": "kvm1", "gather_facts": False, "roles": roles}])
     assert done.returncode == 2
-    assert "kvm1: its facts have the names of settings (nebula_hypervisor, nebula_ovn)" in done.stderr + done.stdout
+    assert "kvm1: its facts have the names of settings (nebula_hypervisor, nebula_ovn)" in done.stderr + done.stdout, (
+        done.stdout
+    )
     assert not (tmp_path / "root").exists()
 
 
@@ -122,6 +124,32 @@ def test_a_guest_whose_facts_say_how_it_is_reached_is_not_reached(tmp_path: Path
     assert not marker.exists()
 
 
+def test_a_host_whose_facts_have_the_name_of_what_a_setting_refers_to_is_left_out(tmp_path: Path) -> None:
+    site(tmp_path, {"ansible_facts": {"webs": [{"name": "forged"}], "hostname": "forged", "ansible_hostname": "kvm1"}})
+    inventory = yaml.safe_load((tmp_path / "hosts.yml").read_text())
+    inventory["all"]["vars"] = {"nebula_vms": "{{ all_webs + [{'name': hostname}] }}", "hostname": "mine"}
+    inventory["all"]["vars"] |= {"all_webs": "{{ lookup('vars', 'webs') | list if 1 is truthy else [] }}", "webs": []}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    play = {"hosts": "kvm1", "gather_facts": False, "roles": ["nebula.provision.vm"]}
+    done = run(tmp_path, [PING, play])
+    assert done.returncode == 2
+    assert "its facts have the names of settings (hostname, webs)" in done.stderr + done.stdout
+
+
+def test_a_fact_that_a_setting_is_meant_to_have_is_none(tmp_path: Path) -> None:
+    site(tmp_path, {"ansible_facts": {"ansible_hostname": "kvm1", "ansible_memtotal_mb": 4096, "packages": {}}})
+    inventory = yaml.safe_load((tmp_path / "hosts.yml").read_text())
+    fitting = "{{ ansible_memtotal_mb // 10 + ansible_facts.packages | length + (hostname == 'mine') | int }}"
+    inventory["all"]["vars"] = {"nebula_reserved_memory": fitting, "hostname": "mine"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    tasks = [
+        {"ansible.builtin.import_role": {"name": "nebula.provision.values", "tasks_from": "facts"}},
+        {"ansible.builtin.assert": {"that": "nebula_reserved_memory | int == 410"}},
+    ]
+    done = run(tmp_path, [PING, {"hosts": "kvm1", "gather_facts": False, "tasks": tasks}])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_table_of_connection_variables_has_those_of_this_ansible_core() -> None:
     assert {name for name in connection_variables() if not facts.is_setting(name)} == set()
 
@@ -130,7 +158,8 @@ def test_facts_that_a_host_has_by_nature_are_no_settings() -> None:
     gathered = {"hostname": "a", "ssh_host_key_rsa_public": "AAAA", "local": {"nebula_vms": []}, "packages": {}}
     gathered |= {"discovered_interpreter_python": "/usr/bin/python3", "user_id": "root", "docker0": {}}
     assert facts.settings_among(gathered) == []
-    assert facts.settings_among({"nebula_vms": 1, "sftp_executable": 1, "lookup": 1}) == [
+    forged = {"nebula_vms": 1, "sftp_executable": 1, "lookup": 1}
+    assert facts.settings_among(forged) == [
         "ansible_sftp_executable",
         "lookup",
         "nebula_vms",

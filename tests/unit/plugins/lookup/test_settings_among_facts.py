@@ -5,19 +5,28 @@
 
 from __future__ import annotations
 
-from ansible_collections.nebula.provision.plugins.filter.settings_among import settings_among
+from ansible_collections.nebula.provision.plugins.lookup.settings_among_facts import LookupModule
+
+
+def found(facts, **variables):
+    return LookupModule().run([], {"inventory_hostname": "kvm1", "ansible_facts": facts, **variables})
 
 
 def test_a_host_with_a_setting_among_its_facts_is_named_with_it() -> None:
-    (sentence,) = settings_among({"nebula_vms": [], "hostname": "kvm1", "remote_tmp": "/x"}, "kvm1")
+    (sentence,) = found({"nebula_vms": [], "hostname": "kvm1", "remote_tmp": "/x"})
     assert sentence.startswith("kvm1: its facts have the names of settings (ansible_remote_tmp, nebula_vms). ")
 
 
 def test_many_names_are_counted_and_none_controls_a_terminal() -> None:
     facts = {f"nebula_{number}": 1 for number in range(9)} | {"nebula_\x1b[2J": 1, "nebula_" + "x" * 1000: 1}
-    (sentence,) = settings_among(facts, "kvm1")
+    (sentence,) = found(facts)
     assert "and 6 more" in sentence and sentence.isprintable() and len(sentence) < 700
 
 
 def test_other_facts_are_nothing_to_say() -> None:
-    assert settings_among({}, "kvm1") == settings_among({"hostname": "kvm1"}, "kvm1") == []
+    assert found({}) == found({"hostname": "kvm1"}) == []
+
+
+def test_a_variable_that_a_setting_refers_to_is_a_setting() -> None:
+    (sentence,) = found({"webs": [], "hostname": "kvm1"}, nebula_vms="{{ webs }}", webs=[])
+    assert "(webs)" in sentence
