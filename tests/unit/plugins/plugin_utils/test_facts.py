@@ -94,9 +94,8 @@ def test_a_host_whose_facts_have_names_of_settings_is_left_out_of_a_role(tmp_pat
     roles = [f"nebula.provision.{role}"]
     done = run(tmp_path, [PING, {"hosts": "kvm1", "gather_facts": False, "roles": roles}])
     assert done.returncode == 2
-    assert "kvm1: its facts have the names of settings (nebula_hypervisor, nebula_ovn)" in done.stderr + done.stdout, (
-        done.stdout
-    )
+    said = done.stderr + done.stdout
+    assert "kvm1: its facts have the names of settings (nebula_hypervisor, nebula_ovn)" in said, said
     assert not (tmp_path / "root").exists()
 
 
