@@ -10,6 +10,7 @@ setting, or of a variable that a setting refers to, is left out until they are r
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -37,12 +38,20 @@ CONNECTION_VARIABLES = frozenset(
 )
 _CONNECTION_PREFIXES = ("ansible_paramiko_",)
 # What templates call. A fact of such a name stands in its place.
-FUNCTIONS = frozenset({"lookup", "query", "q", "now", "undef", "range", "dict", "namespace", "cycler", "joiner"})
+FUNCTIONS = frozenset(
+    {
+        *("lookup", "query", "q", "now", "undef", "omit", "range", "dict", "namespace", "cycler", "joiner", "lipsum"),
+    }
+)
 # Results by which an answer would set variables, statistics (in AWX the variables of the next job of a workflow), or
 # hosts of the inventory.
 _COMMANDS = ("ansible_facts", "ansible_stats", "add_host", "add_group")
+# Variables of AWX and of inventories that playbooks here read, and that are below facts elsewhere.
+OF_OTHERS = frozenset({"awx_inventory_name", "awx_job_id", "inventory_file"})
 # Facts of gathering that are variables without the prefix ansible_.
 _GATHERED = frozenset({"gather_subset", "module_setup"})
+# Variables of Ansible's own that reach no host, and hold much.
+_OF_RUNS = ("ansible_facts", "ansible_local", "ansible_play_", "ansible_version", "ansible_inventory_")
 # What gives a variable by a name that a template has as a string.
 _BY_NAME = frozenset({"lookup", "query", "q", "vars", "hostvars"})
 # Found by Ansible itself, and put into the answer by it after it has removed a module's own.
@@ -77,14 +86,19 @@ def _without_prefix(facts: Mapping[str, Any], variables: Mapping[str, Any]) -> s
 def _referred(variables: Mapping[str, Any]) -> set[str]:
     """Return the names that settings refer to in their templates, by themselves or through other variables."""
     referred: set[str] = set()
-    left = [value for name, value in variables.items() if is_setting(str(name))]
+    left = [value for name, value in variables.items() if _decides(str(name))]
     while left:
         for text in _templates(left.pop()):
-            for name in _names_in(text) - referred:
+            for name in (names_in(text) | _named_in(text)) - referred:
                 referred.add(name)
                 if name in variables and not is_setting(name):
                     left.append(variables[name])
     return referred
+
+
+def _decides(name: str) -> bool:
+    """Return whether a variable is a setting, or one by which hosts are reached: all of these begin with ansible_."""
+    return is_setting(name) or (name.startswith("ansible_") and not name.startswith(_OF_RUNS))
 
 
 def _templates(value: Any) -> Iterator[str]:
@@ -100,22 +114,36 @@ def _templates(value: Any) -> Iterator[str]:
             yield from _templates(inner)
 
 
-def _names_in(text: str) -> set[str]:
-    """Return the variables that a template refers to, also those that it names for lookup(), vars and hostvars."""
+def names_in(text: str) -> set[str]:
+    """Return the names that a template reads as variables."""
     try:
-        parsed = Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"], autoescape=True).parse(text)
+        return {each.name for each in _parsed(text).find_all(nodes.Name) if each.ctx == "load"}
     except TemplateSyntaxError:
         return set(re.findall(r"[A-Za-z_]\w*", text))
-    names = {each.name for each in parsed.find_all(nodes.Name) if each.ctx == "load"}
-    if names & _BY_NAME:
-        names |= {str(each.value) for each in parsed.find_all(nodes.Const)}
-        names |= {each.attr for each in parsed.find_all(nodes.Getattr)}
-    return names
+
+
+def _named_in(text: str) -> set[str]:
+    """Return the words of a template that may be names of variables for lookup(), vars or hostvars."""
+    if not _BY_NAME & names_in(text):
+        return set()
+    with contextlib.suppress(TemplateSyntaxError):
+        parsed = _parsed(text)
+        return {
+            *(str(each.value) for each in parsed.find_all(nodes.Const)),
+            *(each.attr for each in parsed.find_all(nodes.Getattr)),
+        }
+    return set()
+
+
+def _parsed(text: str) -> nodes.Template:
+    return Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"], autoescape=True).parse(text)
 
 
 def is_setting(name: str) -> bool:
     """Return whether the variable decides what this collection does, or how Ansible reaches a host."""
-    return name.startswith((*PREFIXES, *_CONNECTION_PREFIXES)) or name in CONNECTION_VARIABLES or name in FUNCTIONS
+    if name.startswith((*PREFIXES, *_CONNECTION_PREFIXES)):
+        return True
+    return name in CONNECTION_VARIABLES or name in FUNCTIONS or name in OF_OTHERS
 
 
 def has_fact(variables: Mapping[str, Any], name: str) -> bool:

@@ -54,6 +54,12 @@ for kind, loader in (("connection", connection_loader), ("become", become_loader
             names |= {each["name"] for each in option.get("vars") or ()}
 print(json.dumps(sorted(clean_facts({name: 1 for name in names if name.isidentifier()}))))
 """
+_GLOBALS = """
+import json
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+print(json.dumps(sorted(Templar(DataLoader()).environment.globals)))
+"""
 
 
 def variables() -> set[str]:
@@ -76,10 +82,19 @@ def connection_variables(python: str = sys.executable) -> set[str]:
     return {*json.loads(done.stdout.splitlines()[-1])} - {"inventory_hostname"}
 
 
+def globals_of_templates(python: str = sys.executable) -> set[str]:
+    """Return the names that templates of an ansible-core have without a variable, and that a variable replaces."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", _GLOBALS], env=environment, capture_output=True, text=True, check=True
+    )
+    return {*json.loads(done.stdout.splitlines()[-1])}
+
+
 def forged(marker: Path, python: str = sys.executable) -> dict[str, Any]:
     """Return facts that would have the file `marker` made on the control node, or change what is decided."""
     program = f"sh -c 'touch {marker}'"
-    found: dict[str, Any] = dict.fromkeys(variables() | facts.FUNCTIONS, "forged")
+    found: dict[str, Any] = dict.fromkeys(variables() | globals_of_templates(python) | facts.OF_OTHERS, "forged")
     found |= dict.fromkeys(connection_variables(python), program)
     found["nebula_vms"] = [{"name": "web-0", "state": "absent"}, {"name": "forged", "template": "base"}]
     found["nebula_restricted_dirs"] = found["nebula_safe_dirs"] = []

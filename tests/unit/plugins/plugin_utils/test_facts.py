@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from forging import adding, connection_variables, forged
+from ansible.parsing.dataloader import DataLoader
+from forging import adding, connection_variables, forged, globals_of_templates
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import facts
 
@@ -151,6 +153,52 @@ def test_a_fact_that_a_setting_is_meant_to_have_is_none(tmp_path: Path) -> None:
 
 def test_the_table_of_connection_variables_has_those_of_this_ansible_core() -> None:
     assert {name for name in connection_variables() if not facts.is_setting(name)} == set()
+
+
+def test_what_templates_have_without_a_variable_is_a_setting() -> None:
+    assert {name for name in globals_of_templates() if not facts.is_setting(name)} == set()
+
+
+# Of the run itself, and above facts.
+OF_THE_RUN = {"groups", "hostvars", "inventory_hostname", "item", "loop", "role_path", "ansible_check_mode"}
+OF_THE_RUN |= {"ansible_failed_result", "ansible_inventory_sources", "ansible_play_batch", "ansible_play_hosts"}
+OF_THE_RUN |= {"ansible_play_hosts_all", "ansible_run_tags", "ansible_skip_tags"}
+# Those that ansible-core takes out of facts by itself, and what is meant to be one.
+NO_FACTS = {"ansible_connection", "ansible_host", "ansible_facts"}
+
+
+def test_what_roles_and_playbooks_are_filled_in_with_is_no_fact() -> None:
+    """Each variable there is a setting, of the run, or the name of a loop's own."""
+    loader = DataLoader()
+    sources = [*ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/*/*.yml")]
+    read: dict[str, set[str]] = {}
+    for path in sources:
+        for text in templates_in(loader.load_from_file(str(path))):
+            for name in facts.names_in(text) - OF_THE_RUN - NO_FACTS:
+                read.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
+    assert len(read) > 300
+    loops = {"each", *re.findall(r"loop_var: (\w+)", "".join(path.read_text() for path in sources))}
+    assert {name: at for name, at in read.items() if name not in loops and not facts.is_setting(name)} == {}
+
+
+def templates_in(value: Any, expression: bool = False) -> Iterator[str]:
+    """Yield what Ansible fills in; expressions without braces are given some."""
+    if isinstance(value, str):
+        if "{{" in value or "{%" in value:
+            yield value
+        elif expression:
+            yield "{{ " + value + " }}"
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from templates_in(inner, key in ("when", "that", "until", "failed_when", "changed_when"))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from templates_in(inner, expression)
+
+
+def test_what_a_variable_refers_to_by_which_a_host_is_reached_is_no_fact() -> None:
+    variables = {"ansible_ssh_common_args": "-o ProxyCommand='ssh -W %h:%p {{ bastion }}'", "bastion": "x"}
+    assert facts.settings_among({"bastion": "x; touch /tmp/y #", "hostname": "kvm1"}, variables) == ["bastion"]
 
 
 def test_facts_that_a_host_has_by_nature_are_no_settings() -> None:
