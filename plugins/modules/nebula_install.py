@@ -49,11 +49,17 @@ options:
     type: list
     elements: dict
   waited:
-    description: What M(nebula.provision.nebula_install_wait) returned as C(waited), of all nodes.
+    description:
+      - What M(nebula.provision.nebula_install_wait) returned as C(waited). For each node a dict with its name (C(host))
+        and that list (C(waited)), as the filter P(nebula.provision.answered#filter) makes them.
+      - Of a node that is named, only what it says of its own machines counts.
+      - An entry without C(host) is one of such a list itself, whatever node it is of.
     type: list
     elements: dict
   verified:
-    description: What M(nebula.provision.nebula_verify) returned as C(vms), of all nodes.
+    description:
+      - What M(nebula.provision.nebula_verify) returned as C(vms), in the form of O(waited), with C(vms) in the place of
+        C(waited).
     type: list
     elements: dict
   until:
@@ -129,6 +135,13 @@ timeout:
   description: Seconds that these may take.
   returned: always
   type: int
+refused_answers:
+  description:
+    - By host, why what it answered in O(observed), O(waited) or O(verified) was refused. It counts as a host that did
+      not answer, and what was done about other hosts is not concerned.
+  returned: always
+  type: dict
+  version_added: 0.2.0
 catalog:
   description: UUID of the catalog.
   returned: always
@@ -151,8 +164,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.deps import respa
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step, steps
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, goes_on, row
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import verified, waited
 from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.install import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of, refused_answers
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
@@ -163,14 +177,18 @@ def run(params, check_mode):
     if only is not None:
         items = [item for item in items if str(item["name"]) in only]
         refused = [item for item in refused if item.name in only]
+    observed = observed_of(params["observed"] or [])
+    ends, refused_ends = waited.read(params["waited"] or [])
+    guests, refused_guests = verified.read(params["verified"] or [])
     settings = Settings(
         check_mode=check_mode,
         root=params["root"],
         answers=parse_json(params["answers"] or "{}", "answers"),
         local=parse_json(params["_local"] or "{}", "_local"),
-        observed=observed_of(params["observed"] or []),
-        waited=params["waited"] or [],
-        verified=params["verified"] or [],
+        observed=observed,
+        waited=ends,
+        verified=guests,
+        refused={**refused_answers(observed), **refused_ends, **refused_guests},
         now=int(time.time()),
         until=params["until"],
     )
@@ -189,9 +207,10 @@ def run(params, check_mode):
             "waits": outcome.waits,
             "patterns": outcome.patterns,
             "timeout": outcome.timeout,
+            "refused_answers": settings.refused,
             "catalog": catalog,
         },
-        [text for work in works for text in work.warnings],
+        [*(text for work in works for text in work.warnings), *settings.refused.values()],
     )
 
 

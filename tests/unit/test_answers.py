@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from filled_in import option, our_filters
 from mutated_answers import mutations
 
 from ansible_collections.nebula.provision.plugins.filter.last_observed import FilterModule as LastObserved
@@ -24,7 +26,10 @@ from ansible_collections.nebula.provision.plugins.filter.peers import FilterModu
 from ansible_collections.nebula.provision.plugins.filter.refused_everywhere import FilterModule as Refused
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.install.heard import of, refuse_foreign
+from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, Work
 from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import verified, waited
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
@@ -48,12 +53,8 @@ FUZZED = {
     "__nebula_node": "test_what_a_node_has",
     "__nebula_host": "test_what_a_node_has",
     "__nebula_node_networks": "test_refused_networks",
-}
-# They are read elsewhere, and are not mutated here yet.
-ELSEWHERE = {
-    "__nebula_install_waited": "nebula_install reads it by keys that it knows",
-    "__nebula_install_tried": "nebula_install reads it by keys that it knows",
-    "__nebula_verified": "nebula_install reads it by keys that it knows",
+    "__nebula_install_waited": "test_ends_of_installations",
+    "__nebula_verified": "test_guests_of_trials",
 }
 
 
@@ -178,6 +179,64 @@ def test_refused_networks():
         assert Refused().filters()["refused_everywhere"](made, [{"refused": []}, mutated]) == []
 
 
+@pytest.fixture
+def roles():
+    """A function that fills an option of a task in, where hosts have answered. The host that lies is the first."""
+    with our_filters():
+
+        def asked(file: str, task: str, name: str, answers: dict[str, dict[str, Any]], **more: Any) -> Any:
+            hosts = [*answers]
+            hostvars = {host: {"inventory_hostname": host, **answers[host], **more} for host in hosts}
+            known = {"ansible_play_hosts_all": hosts, "ansible_play_hosts": hosts, "hostvars": hostvars}
+            groups = {"nebula_frontend": ["front"], "nebula_nodes": hosts}
+            return option(file, task, name, {"groups": groups, **known, **hostvars[hosts[0]]})
+
+        yield asked
+
+
+def of_each(register: str, mutated: Any, honest: Any) -> dict[str, dict[str, Any]]:
+    """What each host has answered: the liar this, and others what honest makes of their names."""
+    return {LIAR: {register: mutated}, **{host: {register: honest(host)} for host in HONEST}}
+
+
+def works() -> list[Work]:
+    """Installations by the names of the hosts that have their machines, and their trials."""
+    machines = {host: SimpleNamespace(id=number, host=host) for number, host in enumerate((*HONEST, LIAR))}
+    return [Work(host, record=machine, trial=machine) for host, machine in machines.items()]
+
+
+def test_ends_of_installations(roles):
+    def honest(host: str) -> Any:
+        said = {"name": host, "vm_id": HONEST.index(host) if host in HONEST else 2, "installed": host in HONEST[:1]}
+        return {"waited": [{**said, "how": "off", "seconds": 1.5, "percent": 3, "last_lines": ["x"]}], "changed": False}
+
+    for mutated in mutations(honest(LIAR), COUNT * 2, 5):
+        answers = of_each("__nebula_install_waited", mutated, honest)
+        given = roles("roles/install_os/tasks/install.yml", "Record what is installed", "waited", answers)
+        found, refused = waited.read(given)
+        settings = Settings(waited=found, refused=refused)
+        refuse_foreign(works(), settings)
+        assert set(refused) <= {LIAR}
+        assert [of(settings.waited, host).installed for host in HONEST] == [True, False], repr(mutated)[:2000]
+
+
+def test_guests_of_trials(roles):
+    def honest(host: str) -> Any:
+        said = {"name": f"verify-{host}", "vm_id": 0, "verified": host in HONEST[:1], "evidence": "login"}
+        rest = {"seconds": 1, "said": "login:", "missing": [], "tried": {"agent": "none"}, "last_lines": []}
+        return {"vms": [{**said, **rest}], "changed": False}
+
+    for mutated in mutations(honest(LIAR), COUNT * 2, 6):
+        answers = of_each("__nebula_verified", mutated, honest)
+        given = roles("roles/install_os/tasks/trials.yml", "Record which are believed", "verified", answers)
+        found, refused = verified.read(given)
+        settings = Settings(verified=found, refused=refused)
+        refuse_foreign(works(), settings)
+        assert set(refused) <= {LIAR}
+        believed = [of(settings.verified, f"verify-{host}").verified for host in HONEST]
+        assert believed == [True, False], repr(mutated)[:2000]
+
+
 # -- none is forgotten --------------------------------------------------------------------------------------------
 def tasks(entries: Any) -> Any:
     for entry in entries if isinstance(entries, list) else ():
@@ -206,5 +265,5 @@ def test_every_answer_that_a_role_sends_on_is_mutated():
         if "hostvars" in text or "observed" in text:
             sent |= set(re.findall(r"__nebula_\w+", text)) & answers
     assert {"__nebula_observed", "__nebula_deployed"} <= sent
-    assert sent - set(FUZZED) - set(ELSEWHERE) == set()
+    assert sent - set(FUZZED) == set()
     assert {name for name in FUZZED.values() if name not in globals()} == set()

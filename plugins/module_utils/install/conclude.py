@@ -17,6 +17,7 @@ from ..storage import datastore
 from . import next_step
 from .begin import ends
 from .belongings import id_of, media_of, refuse_template, remove_images, remove_templates
+from .heard import of
 from .next_step import trial_name
 from .spec import Spec
 from .work import Outcome, Settings, Work
@@ -24,13 +25,13 @@ from .work import Outcome, Settings, Work
 
 def record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     """Write down that the installer has ended, and have its machine ended."""
-    heard = next((each for each in settings.waited if each.get("name") == spec.name), None)
-    if heard is None or not heard.get("installed"):
+    heard = of(settings.waited, spec.name)
+    if heard is None or not heard.installed:
         return
-    same = work.record is not None and heard.get("vm_id") == work.record.id
+    same = work.record is not None and heard.vm_id == work.record.id
     if work.image is None or work.record is None or not same or work.image.unfinished not in (INSTALLING, INSTALLED):
         raise WrongState(
-            f"{spec.where}: machine {heard.get('vm_id')}",
+            f"{spec.where}: machine {heard.vm_id}",
             "it is at its end, and another run has gone on with the installation meanwhile",
             "Let one run at a time deal with it; run again",
         )
@@ -40,7 +41,7 @@ def record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: 
         attributes = {**work.image.attributes, installed.TOOK: str(work.seconds or 0)}
         work.image = engine.images.update(id_of(work.image), unfinished=INSTALLED, attributes=attributes)
     work.changed, work.step = True, next_step.FINISH
-    work.how = str(heard.get("how") or "")
+    work.how = heard.how
     outcome.vms += ends(work)
 
 
@@ -102,14 +103,15 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
 def conclude(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     """Write down that the image's first guest was believed, and have its machine ended."""
     name = trial_name(spec.name)
-    heard = next((each for each in settings.verified if each.get("name") == name), None)
-    believed = heard is not None and bool(heard.get("verified"))
-    if believed and work.step == next_step.VERIFY and work.image is not None and work.trial is not None:
+    heard = of(settings.verified, name)
+    # One of an earlier trial is of another machine.
+    same = heard is not None and work.trial is not None and heard.vm_id in (None, work.trial.id)
+    if heard is not None and heard.verified and same and work.step == next_step.VERIFY and work.image is not None:
         with engine.session():
             attributes = {**work.image.attributes, installed.VERIFIED: "YES"}
             work.image = engine.images.update(id_of(work.image), attributes=attributes)
         work.changed, work.step = True, next_step.DONE
-        work.how = str((heard or {}).get("said") or "")
+        work.how = heard.words
     if work.step == next_step.DONE and not spec.keep:
         if work.trial is not None:
             outcome.vms += ends(work)

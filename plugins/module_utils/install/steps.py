@@ -16,6 +16,7 @@ from ..engines.base import Engine
 from ..errors import NebulaError
 from .begin import begin
 from .conclude import conclude, convert, record
+from .heard import refuse_foreign
 from .observe import looked_up
 from .prepare import prepare
 from .spec import Spec
@@ -27,6 +28,7 @@ STATES = ("begun", "prepared", "recorded", "converted", "concluded", "shown")
 def run(engine: Engine, state: str, items: Sequence[Mapping[str, Any]], settings: Settings) -> Outcome:
     """Called without a session."""
     works = looked_up(engine, items, settings)
+    refuse_foreign(works, settings)
     outcome = Outcome(works, root=settings.root)
     act = {
         "begun": begin,

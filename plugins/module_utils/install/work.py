@@ -14,6 +14,8 @@ from ..engines.ports import VmRecord
 from ..errors import NebulaError
 from ..host.files import explain
 from ..model import installed
+from ..model.answers.verified import Verified
+from ..model.answers.waited import Waited
 from ..model.image import Image
 from ..model.plan import Observed
 from ..sync import Item
@@ -41,16 +43,17 @@ WORDS = {
 @dataclass
 class Settings:
     """Of one call. root: of the catalog. answers: the rendered files by installation, or {error: why not}. local: where
-    ISOs are on the control node. waited: what nodes heard, as nebula_install_wait returns it. verified: what role
-    verify heard. until: how far this run goes."""
+    ISOs are on the control node. waited, verified: by host, what nodes heard of installations and of trials.
+    refused: by host, why its answer was not believed. until: how far this run goes."""
 
     check_mode: bool = False
     root: str = ""
     answers: Mapping[str, Any] = field(default_factory=dict, repr=False)
     local: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     observed: Sequence[Observed] = ()
-    waited: Sequence[Mapping[str, Any]] = ()
-    verified: Sequence[Mapping[str, Any]] = ()
+    waited: Mapping[str, Sequence[Waited]] = field(default_factory=dict)
+    verified: Mapping[str, Sequence[Verified]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     now: int = 0
     until: str = "verified"
 

@@ -110,6 +110,17 @@ def test_what_was_never_begun_is_given_up_without_a_change(module):
         assert result.payload["installs"][0]["step"] == "given up"
 
 
+@pytest.mark.parametrize(
+    ("given", "key"), [({"state": "recorded"}, "waited"), ({"state": "concluded"}, "verified"), ({}, "observed")]
+)
+def test_which_host_answered_nonsense_is_told(module, given, key):
+    said = {"waited": {"waited": [{"mood": 1}]}, "verified": {"vms": 5}, "observed": {"vms": 5}}[key]
+    fine = {"waited": {"waited": []}, "verified": {"vms": []}, "observed": {}}[key]
+    result = module(DEBIAN, **{key: [{"host": "node1", **said}, {"host": "node2", **fine}]}, **given)
+    assert [*result.payload["refused_answers"]] == ["node1"] and not result.errors
+    assert [text for text in result.warnings if "host node1: what it answered" in text]
+
+
 def test_secrets_in_what_is_no_json_are_not_told(module, options, catalog):
     with pytest.raises(InvalidValue) as caught:
         module(DEBIAN, answers='{"debian": "s3cr3t')

@@ -13,21 +13,20 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Wro
 from ansible_collections.nebula.provision.plugins.module_utils.install.conclude import record
 from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Spec
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Outcome, Settings, Work
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.waited import Waited
 
 SPEC = Spec("debian", "present", Iso("iso"))
 
 
-@pytest.mark.parametrize(
-    "waited", [[], [{"name": "other", "installed": True}], [{"name": "debian", "installed": False}]]
-)
-def test_what_was_not_heard_stays(waited: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("waited", [[], [Waited("other", installed=True)], [Waited("debian", installed=False)]])
+def test_what_was_not_heard_stays(waited: list[Waited]) -> None:
     work = Work("debian", spec=SPEC)
-    record(cast("Any", None), work, SPEC, Settings(waited=waited), Outcome([work]))
+    record(cast("Any", None), work, SPEC, Settings(waited={"node1": waited}), Outcome([work]))
     assert not work.changed
 
 
 def test_what_another_run_has_gone_on_with_is_not_recorded() -> None:
     work = Work("debian", spec=SPEC)
     with pytest.raises(WrongState, match="another run has gone on"):
-        waited = [{"name": "debian", "installed": True, "vm_id": 3}]
+        waited = {"node1": [Waited("debian", 3, True)]}
         record(cast("Any", None), work, SPEC, Settings(waited=waited), Outcome([work]))

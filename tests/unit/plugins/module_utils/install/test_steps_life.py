@@ -29,6 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.install import ne
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import run
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Outcome, Settings, row
 from ansible_collections.nebula.provision.plugins.module_utils.model import installed
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import verified, waited
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
@@ -82,6 +83,8 @@ def store_iso(engine: EmbeddedEngine, name: str, content: bytes, **fields: Any) 
 
 
 def call(engine: EmbeddedEngine, state: str, item: Mapping[str, Any] | None = None, **settings: Any) -> Outcome:
+    for key, answers in (("waited", waited), ("verified", verified)):
+        settings[key] = answers.read(settings.get(key, ()))[0]
     return run(engine, state, [{**ITEM, **(item or {})}], Settings(root=engine.store.root, **settings))
 
 
@@ -171,6 +174,11 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     # One who does not say the word is not believed, and is kept.
     outcome = well(call(engine, "concluded", verified=[{"name": TRIAL, "verified": False}]))
     assert outcome.vms == [] and row(outcome.works[0])["step"] == "OS image, its guest is not believed yet"
+    # Neither is a machine of another id, nor what another host says.
+    believed = {"name": TRIAL, "verified": True, "vm_id": 99}
+    mine = {**believed, "vm_id": engine.vms.pool()[0].id}
+    for told in ([believed], [{"host": "another", "vms": [mine]}]):
+        assert not well(call(engine, "concluded", verified=told)).works[0].changed
     outcome = well(call(engine, "concluded", verified=[{"name": TRIAL, "verified": True, "said": "login:"}]))
     assert outcome.vms == [{"name": TRIAL, "state": "absent", "hard": True}] and outcome.works[0].how == "login:"
     deploy(engine, outcome.vms)
@@ -294,10 +302,21 @@ def test_what_another_run_went_on_with_is_not_recorded(engine: EmbeddedEngine) -
     installing(engine)
     said = refused(call(engine, "recorded", waited=heard(engine, vm_id=99)), WrongState)
     assert said.startswith("install debian: machine 99: it is at its end, and another run has gone on with")
-    for waited in ([], heard(engine, installed=False), heard(engine, name="other")):
-        outcome = well(call(engine, "recorded", waited=waited))
+    for told in ([], heard(engine, installed=False), heard(engine, name="other")):
+        outcome = well(call(engine, "recorded", waited=told))
         assert not outcome.works[0].changed and outcome.vms == []
     assert engine.images.info("debian").unfinished == installed.INSTALLING
+
+
+def test_a_host_ends_no_installation_of_another_host(engine: EmbeddedEngine) -> None:
+    installing(engine)
+    own = engine.vms.pool()[0].host
+    outcome = well(call(engine, "recorded", waited=[{"host": "another", "waited": heard(engine)}]))
+    assert not outcome.works[0].changed and outcome.vms == []
+    assert engine.images.info("debian").unfinished == installed.INSTALLING
+    both = [{"host": "another", "waited": heard(engine, how="it lies")}, {"host": own, "waited": heard(engine)}]
+    outcome = well(call(engine, "recorded", waited=both))
+    assert outcome.works[0].changed and outcome.works[0].how == "its guest"
 
 
 def test_what_runs_on_with_the_disk_is_not_converted(engine: EmbeddedEngine) -> None:

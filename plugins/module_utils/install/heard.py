@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nodes say of the machines of installations counts only of machines that the catalog has on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from ..engines.ports import VmRecord
+from ..model.answers import bounds
+from ..model.answers.verified import Verified
+from ..model.answers.waited import Waited
+from .next_step import trial_name
+from .work import Settings, Work
+
+T = TypeVar("T", Waited, Verified)
+
+
+def refuse_foreign(works: Sequence[Work], settings: Settings) -> None:
+    """Leave out all that a host tells, where it tells of another host's machine, and say so in settings.refused."""
+    own = {work.name: work.record for work in works}
+    trials = {trial_name(work.name): work.trial for work in works}
+    settings.waited = _believed(settings.waited, own, settings.refused)
+    settings.verified = _believed(settings.verified, trials, settings.refused)
+
+
+def of(answers: Mapping[str, Sequence[T]], name: str) -> T | None:
+    """What was answered under the name, None if nothing was. Of a machine its own host answers alone."""
+    return next((each for entries in answers.values() for each in entries if each.name == name), None)
+
+
+def _believed(
+    answers: Mapping[str, Sequence[T]], machines: Mapping[str, VmRecord | None], refused: dict[str, str]
+) -> dict[str, Sequence[T]]:
+    believed: dict[str, Sequence[T]] = {}
+    for host, entries in answers.items():
+        there = [(each.name, machines.get(each.name)) for each in entries]
+        foreign = [(name, vm.host or "(none)") for name, vm in there if vm is not None and vm.host != host]
+        if host and foreign:
+            found = f"it tells of {foreign[0][0]}, whose machine is on host {foreign[0][1]}"
+            refused[host] = str(bounds.refused(f"host {host}: what it says of installations", found))
+        else:
+            believed[host] = entries
+    return believed

@@ -1,0 +1,80 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers of several nodes in one option, each under the name by which its node was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable, TypeVar
+
+from ...errors import InvalidValue
+from ..plain import from_plain
+from . import bounds
+
+T = TypeVar("T")
+
+
+def as_option(host: str, key: str, answer: Any) -> dict[str, Any]:
+    """What a node has returned as key, as a module of the front-end takes it: of any form that Ansible can hand on.
+    What it holds is read there. answer: its registered result, which has no such key where it did not answer."""
+    if not isinstance(answer, Mapping) or key not in answer:
+        return {"host": host, key: []}
+    try:
+        bounds.check(answer[key], f"host {host}: what it answered as {key}")
+    except InvalidValue as error:
+        return {"host": host, "refused": str(error)}
+    return {"host": host, key: answer[key]}
+
+
+def read(
+    answers: Iterable[Mapping[str, Any]], key: str, one: Callable[[str, list[Any], str], tuple[T, ...]]
+) -> tuple[dict[str, tuple[T, ...]], dict[str, str]]:
+    """By host what its node told; and by host why that was refused, which concerns no other host.
+
+    answers: of as_option(). One without `host` is an entry of a list itself, of a node that nobody names: "". one:
+    reads the list of the host that it is called with, and names it in errors by its last argument.
+    """
+    found: dict[str, tuple[T, ...]] = {}
+    refused: dict[str, str] = {}
+    bare = []
+    for answer in answers:
+        if "host" not in answer:
+            bare.append(answer)
+            continue
+        host = answer["host"]
+        if not isinstance(host, str) or not host:
+            raise InvalidValue(
+                f"option {key}", f"its host is {host!r}", "Give the registered results by the hosts' names"
+            )
+        what = f"host {host}: what it answered as {key}"
+        try:
+            if host in found or host in refused:
+                found.pop(host, None)
+                raise bounds.refused(what, "two answers are said to be its own")
+            if "refused" in answer:
+                refused[host] = str(answer["refused"])
+                continue
+            found[host] = one(host, _listed(answer.get(key), what), what)
+        except InvalidValue as error:
+            refused[host] = str(error)
+    if bare:
+        found[""] = one("", _listed(bare, f"option {key}"), f"option {key}")
+    return found, refused
+
+
+def entries(kind: type[T], given: list[Any], what: str, most: int) -> tuple[T, ...]:
+    """Each entry of a list as the dataclass that it is; InvalidValue if one is none, or if there are too many."""
+    if len(given) > most:
+        raise bounds.refused(what, f"it has {len(given)} entries, and {most} are allowed")
+    try:
+        return tuple([from_plain(kind, each) for each in given])
+    except InvalidValue as error:
+        raise bounds.refused(what, f"{error.asked}: {error.found}") from None
+
+
+def _listed(given: Any, what: str) -> list[Any]:
+    bounds.check(given, what)
+    if not isinstance(given, (list, tuple)):
+        raise bounds.refused(what, f"it is a {type(given).__name__}, and not a list")
+    return [*given]

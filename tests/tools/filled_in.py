@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of roles' and playbooks' tasks, filled in by Ansible as in a run, with what hosts have answered."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible import template
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader, test_loader
+from ansible.template import Templar
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "ansible_collections.nebula.provision.plugins."
+BLOCKS = ("block", "rescue", "always", "pre_tasks", "tasks", "post_tasks", "handlers")
+
+
+class Loader(yaml.SafeLoader):
+    """As Ansible reads YAML, as far as the files of this collection need it."""
+
+
+Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
+
+
+def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Each task of a file of a role or playbook, with what blocks and plays around it say and it does not."""
+    waiting = [(entry, {}) for entry in yaml.load(path.read_text(), Loader) or ()]
+    while waiting:
+        entry, around = waiting.pop(0)
+        if not isinstance(entry, dict):
+            continue
+        inner = {**around, **{key: entry[key] for key in ("run_once", "delegate_to", "hosts") if key in entry}}
+        inner["vars"] = {**around.get("vars", {}), **(entry.get("vars") or {})}
+        waiting = [(each, inner) for key in BLOCKS for each in entry.get(key) or ()] + waiting
+        if not any(key in entry for key in BLOCKS):
+            yield {**inner, **entry, "vars": inner["vars"]}
+
+
+@contextmanager
+def our_filters() -> Iterator[None]:
+    """Within it Ansible finds the filters and tests of this checkout, where no collection is installed."""
+    ours: dict[str, Any] = {}
+    for kind, base, of in (("filter", "FilterModule", "filters"), ("test", "TestModule", "tests")):
+        for path in sorted((ROOT / "plugins" / kind).glob("*.py")):
+            plugins = getattr(getattr(importlib.import_module(f"{PACKAGE}{kind}.{path.stem}"), base)(), of)()
+            loader = filter_loader if kind == "filter" else test_loader
+            ours.update(
+                {f"nebula.provision.{name}": loader._wrap_func(name, name, each) for name, each in plugins.items()}
+            )
+    found = [(loader, loader.get) for loader in (filter_loader, test_loader)]
+    for loader, get in found:
+        loader.get = lambda name, *rest, _get=get: ours.get(name) or _get(name, *rest)
+    try:
+        yield
+    finally:
+        for loader, _get in found:
+            del loader.get
+
+
+def filled_in(text: Any, variables: Mapping[str, Any]) -> Any:
+    """A template of ours, filled in. Other templates in variables have to be marked by as_template()."""
+    return Templar(loader=DataLoader(), variables=dict(variables)).template(as_template(text))
+
+
+def as_template(value: Any) -> Any:
+    """The value, whose texts are templates of ours."""
+    if isinstance(value, dict):
+        return {key: as_template(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [as_template(each) for each in value]
+    return template.trust_as_template(value) if isinstance(value, str) else value
+
+
+def option(file: str, task: str, name: str, variables: Mapping[str, Any]) -> Any:
+    """What the task of a file hands to an option of its module, or puts into a variable."""
+    path = ROOT / file
+    wanted = next(each for each in tasks_of(path) if each.get("name") == task)
+    (module,) = (key for key in wanted if "." in key)
+    return filled_in(wanted[module][name], {**_of_role(path), **as_template(wanted["vars"]), **variables})
+
+
+def _of_role(path: Path) -> dict[str, Any]:
+    found = path.parent.parent / "vars/main.yml" if path.parent.name == "tasks" else None
+    return as_template(yaml.load(found.read_text(), Loader)) if found is not None and found.is_file() else {}
