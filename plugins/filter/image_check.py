@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The filters of role image_check, as one flow; each is documented in the file of its name.
 
-image_trials and image_unasked part the list in images that get a machine and images that get none; image_snapshots and
-image_said follow these machines; image_checks gives the list to the module, and image_points shows its results.
+image_trials and image_unasked part the list in images that get a machine and images that get none; image_snapshots,
+image_heard and image_said follow these machines; image_checks gives the list to the module, and image_points shows its
+results.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import consoles
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 PREFIX = "image-check-"
@@ -100,6 +103,19 @@ def image_said(
     return reports
 
 
+def image_heard(results: list[Any], hosts: list[str], records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """What machines have written to their consoles, as the hosts say on which they are."""
+    heard: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for host, result in zip(hosts, results):
+        own = {record["name"] for record in records if record.get("host") == host}
+        try:
+            heard.update(consoles.read(host, result, own))
+        except InvalidValue as error:
+            refused[host] = str(error)
+    return {"consoles": heard, "refused": refused}
+
+
 def _snapshot(machine: Mapping[str, Any]) -> str:
     if not machine:
         return ""
@@ -129,7 +145,7 @@ def image_points(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-FILTERS = (image_trials, image_unasked, image_snapshots, image_said, image_checks, image_points)
+FILTERS = (image_trials, image_unasked, image_snapshots, image_heard, image_said, image_checks, image_points)
 
 
 class FilterModule:

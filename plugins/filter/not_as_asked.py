@@ -44,6 +44,7 @@ _value:
   elements: dict
 """
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 from ansible_collections.nebula.provision.plugins.test.gone_wrong import gone_wrong
 
@@ -72,7 +73,7 @@ def not_as_asked(results, machines=(), hosts=()):
         for name in OF_HOSTS:
             # What a node could not do for a machine is the machine's error.
             if gone_wrong(host.get(name) or {}) and not (name == "__nebula_deployed" and machines):
-                note("host", host["inventory_hostname"], str(host[name].get("msg") or ""))
+                note("host", host["inventory_hostname"], str(host[name].get("msg") or "")[:LONGEST])
     return list(found.values())
 
 

@@ -149,6 +149,21 @@ consistency:
     found: {description: What is the case., type: str}
     remedy: {description: What to do., type: str}
     sentence: {description: All of it in one sentence., type: str}
+foreign:
+  description:
+    - Of each host that was polled and follows another catalog, or has machines that are not the catalog's, its name
+      (C(host)), the catalog that it follows (C(catalog)), and the MiB of these machines (C(foreign_memory)).
+  returned: always
+  type: list
+  elements: dict
+  version_added: 0.2.0
+refused_answers:
+  description:
+    - By host, why what it answered in O(observed) was refused. It counts as a host that did not answer, and what is
+      returned of other hosts is not concerned.
+  returned: always
+  type: dict
+  version_added: 0.2.0
 catalog:
   description: UUID of the catalog. Empty where there is none in O(root) yet.
   returned: always
@@ -168,10 +183,11 @@ from ansible_collections.nebula.provision.plugins.module_utils import compiled  
 from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.host_identity import without_second_names
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import GATHERERS, consistency
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import GATHERERS, consistency, foreign
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
     observed_of,
     open_consoles,
+    refused_answers,
     warnings_of_given_up,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
@@ -181,7 +197,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.sync import Resul
 def run(params, check_mode):
     # The polls are recorded for this answer only and rolled back, so that reading changes nothing.
     observed = observed_of(params["observed"] or [])
-    payload, warnings = {}, []
+    refused = refused_answers(observed)
+    payload, warnings = {"refused_answers": refused}, [*refused.values()]
     with closing(open_engine(params, check_mode=True)) as engine:
         if "consistency" in params["gather"]:
             # The consistency is read before the polls are recorded: nothing else can be read of a damaged catalog.
@@ -197,6 +214,7 @@ def run(params, check_mode):
                     warnings += open_consoles(engine, observed)
                     warnings += warnings_of_given_up(engine.vms.given_up(), ending=False, hosts=None)
         payload["catalog"] = engine.catalog() if engine.begun(params) else ""
+    payload["foreign"] = foreign(observed, payload["catalog"])
     payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
     return Result(payload=payload, warnings=warnings)
 

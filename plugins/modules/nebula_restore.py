@@ -104,6 +104,13 @@ restored:
       type: list
       elements: str
     images: {description: "Images whose file was not there or differs, and what became of that.", type: dict}
+refused_answers:
+  description:
+    - By host, why what it answered in O(observed) was refused. It counts as a host that did not answer, so that the
+      catalog is restored with O(force=true) only.
+  returned: success
+  type: dict
+  version_added: 0.2.0
 plans:
   description:
     - For each host that follows the catalog, a plan as JSON text. Once M(nebula.provision.nebula_deploy) applied it,

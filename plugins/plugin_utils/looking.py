@@ -17,6 +17,7 @@ from typing import Any
 from ansible import template
 
 from ansible_collections.nebula.provision.plugins.lookup import unfit, unresolved
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looked
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import refusal, settings_among
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
@@ -188,13 +189,12 @@ class LookingAction(CallingAction):
             # Whatever it is, the role meets it, too, and says more. Of Ansible's own message only names are taken.
             return {"changed": False, "differs": why_not(error), "facts": {}, "answers": {}}
         result = dict(self._execute_module(module_args=given, task_vars=task_vars))
-        result.setdefault("differs", str(result.get("msg") or "the module did not answer"))
+        answers, result["differs"] = looked.read(result, [call["name"] for call in calls])
         listed = {part.register for part in wanted.parts if part.listed}
-        answers = {call["name"]: result.get("answers", {}).get(call["name"]) for call in calls}
         found = {
             name: {"results": [answer]} if name in listed and answer else answer for name, answer in answers.items()
         }
-        facts = {**known, **{name: answer for name, answer in found.items() if answer is not None}}
+        facts = {**known, **found}
         if not result["differs"]:
             for role, name in wanted.facts:
                 facts[name] = roles.fact(role, name, facts)

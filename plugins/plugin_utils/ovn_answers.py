@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import differences
+
 DATABASES = ("northbound", "southbound")
 KINDS = ("none", "standalone", "clustered")
 # A request of this collection has some 500 characters.
@@ -22,6 +25,9 @@ LONGEST_WORD = 256
 MOST_FINDINGS = 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+# What deals with machines, their files and disks.
+_OF_MACHINES = re.compile(r"\b(?:virsh|xl|xm|vzctl|rm|kill|dd|mkfs|one-\d+)\b")
+LOOK_THERE = "Look at it on the host itself"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})\Z")
 _PLACE = r"ssl:(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):[0-9]{1,5}"
 _CONNECTION = re.compile(rf"{_PLACE}\Z")
@@ -95,8 +101,11 @@ def findings(host: str, result: Mapping[str, Any]) -> list[dict[str, str]]:
     found = []
     for each in given[:MOST_FINDINGS] if isinstance(given, Sequence) and not isinstance(given, str) else ():
         if isinstance(each, Mapping):
-            keys = (key for key in each if isinstance(key, str) and key != "host")
-            found.append({key: text(each[key], LONGEST_SENTENCE) for key in keys} | {"host": host})
+            what, why, remedy = (text(each.get(key), LONGEST_SENTENCE) for key in ("object", "found", "remedy"))
+            # A host's part in OVN has nothing to do with machines, of which the catalog knows more than the host.
+            remedy = LOOK_THERE if _OF_MACHINES.search(remedy) else remedy
+            finding = Finding(differences.KIND, host, what, why, remedy)
+            found.append(differences.plain(finding))
     return found
 
 

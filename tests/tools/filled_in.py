@@ -29,9 +29,14 @@ class Loader(yaml.SafeLoader):
 Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
 
 
+def load(path: Path) -> Any:
+    """What a file of a role or playbook says."""
+    return yaml.load(path.read_text(), Loader)
+
+
 def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
     """Each task of a file of a role or playbook, with what blocks and plays around it say and it does not."""
-    waiting = [(entry, {}) for entry in yaml.load(path.read_text(), Loader) or ()]
+    waiting = [(entry, {}) for entry in load(path) or ()]
     while waiting:
         entry, around = waiting.pop(0)
         if not isinstance(entry, dict):
@@ -88,4 +93,4 @@ def option(file: str, task: str, name: str, variables: Mapping[str, Any]) -> Any
 
 def _of_role(path: Path) -> dict[str, Any]:
     found = path.parent.parent / "vars/main.yml" if path.parent.name == "tasks" else None
-    return as_template(yaml.load(found.read_text(), Loader)) if found is not None and found.is_file() else {}
+    return as_template(load(found)) if found is not None and found.is_file() else {}

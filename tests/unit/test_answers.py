@@ -9,6 +9,8 @@ NEBULA_FUZZ is the number of mutations of each message.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 from pathlib import Path
@@ -16,10 +18,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
-from filled_in import option, our_filters
+from filled_in import load, option, our_filters, tasks_of
 from mutated_answers import mutations
 
+from ansible_collections.nebula.provision.plugins.filter import (
+    ovn_connection,
+    ovn_members,
+    ovn_parts,
+    ovn_requests,
+    ovn_unregistered,
+)
 from ansible_collections.nebula.provision.plugins.filter.last_observed import FilterModule as LastObserved
 from ansible_collections.nebula.provision.plugins.filter.observed import FilterModule as ObservedFilter
 from ansible_collections.nebula.provision.plugins.filter.peers import FilterModule as Peers
@@ -28,33 +36,72 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.ports imp
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.install.heard import of, refuse_foreign
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, Work
-from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers import verified, waited
+from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries, inner_mtu
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looked, verified, waited
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
+    Bridge,
+    Domain,
+    Inventory,
+    SwitchBridge,
+    UplinkDevice,
+    VmDirectory,
+    VmFile,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    Compared,
+    Observed,
+    ObservedVm,
+    Plan,
+    VmOutcome,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import hosts
+from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import PlannedImage
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups, hosts, info, transfers
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded import conftest as embedded
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = int(os.environ.get("NEBULA_FUZZ") or 120)
 HONEST, LIAR = ("node1", "node3"), "node2"
 UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+MAC = "02:00:0a:42:00:0f"
+OVN_FILTERS = (ovn_connection, ovn_members, ovn_parts, ovn_requests, ovn_unregistered)
+# What takes something away.
+ENDS = re.compile(r"\b(?:destroy|undefine|rm|stop|delete)\b")
 furnished, inside = embedded.furnished, embedded.inside
 
-# What nodes answer, as the roles register it, by the test that mutates it; or who else has it.
+# What nodes answer, as roles and playbooks register it and send it on: the test that mutates it, and what reads it.
+OBSERVED, OUTCOMES, OVN = "answers/observed.py", "answers/outcomes.py", "plugin_utils/ovn_answers.py"
 FUZZED = {
-    "__nebula_observed": "test_a_poll",
-    "__nebula_compared": "test_a_poll",
-    "__nebula_install_observed": "test_a_poll",
-    "__nebula_deployed": "test_outcomes",
-    "__nebula_node": "test_what_a_node_has",
-    "__nebula_host": "test_what_a_node_has",
-    "__nebula_node_networks": "test_refused_networks",
-    "__nebula_install_waited": "test_ends_of_installations",
-    "__nebula_verified": "test_guests_of_trials",
+    "__nebula_observed": ("test_a_poll test_an_audit test_a_restore test_files_of_images test_status", OBSERVED),
+    "__nebula_compared": ("test_what_was_compared", OBSERVED),
+    "__nebula_install_observed": ("test_a_poll", OBSERVED),
+    "__nebula_deployed": ("test_outcomes test_files_of_images", OUTCOMES),
+    "__nebula_node": ("test_what_a_node_has", "answers/prepared.py"),
+    "__nebula_host": ("test_what_a_node_has", "reconcile/hosts.py"),
+    "__nebula_node_networks": ("test_refused_networks", "answers/bridged.py"),
+    "__nebula_node_look": ("test_a_look", "answers/looked.py"),
+    "__nebula_install_waited": ("test_ends_of_installations", "answers/waited.py"),
+    "__nebula_verified": ("test_guests_of_trials", "answers/verified.py"),
+    "__nebula_image_heard": ("test_consoles_of_checks", "answers/consoles.py"),
+    "__nebula_image_said": ("test_consoles_of_checks", "answers/consoles.py"),
+    "__nebula_ovn_host": ("test_widths_of_tunnels test_parts_in_ovn", "answers/tunnelled.py"),
+    "__nebula_ovn_request": ("test_parts_in_ovn", OVN),
+    "__nebula_ovn_seen": ("test_parts_in_ovn", OVN),
+    "__nebula_ovn_central_request": ("test_parts_in_ovn", OVN),
+    "__nebula_ovn_central": ("test_parts_in_ovn", OVN),
+    "__nebula_ovn_central_seen": ("test_parts_in_ovn", OVN),
+}
+# Of these nothing is read but whether the task failed, and with what words; and by whom that is told.
+ONLY_FAILED = {
+    "__nebula_given_back": "playbook teardown goes on with the hosts of which this task did not fail",
+    "__nebula_ovn_addressed": "role ovn ends where a central host has no address, with its words",
+    "__nebula_answer": "playbook forget_host ends if the host answers, whatever it says",
+    "__nebula_ovn_central_look": "what it found is read by answers/looked.py, and is of the host that has all of OVN",
+    "__nebula_ovn_registered": "of the host that has all of OVN: why it keeps a chassis, as an error of the node",
 }
 
 
@@ -237,33 +284,307 @@ def test_guests_of_trials(roles):
         assert believed == [True, False], repr(mutated)[:2000]
 
 
+def inventory(engine: Any, name: str) -> dict[str, Any]:
+    """What a node answers to an audit that does as it is asked."""
+    number = ("node1", "node2", "node3").index(name)
+    uuid, catalog, path = embedded.row(engine, number)["uuid"], engine.catalog(), f"/n/datastores/0/{number}"
+    commands = {"turn": f"virsh autostart one-{number}", "undefine": f"virsh undefine one-{number}"}
+    domain = Domain(f"one-{number}", catalog, number, uuid, "RUNNING", 1, path, macs=(MAC,), disks=("d",), **commands)
+    files = (VmFile("vm.json"), VmFile("disk.0", size=5, virtual_size=6, backing="/b"), VmFile("disk.1", "link"))
+    seen = Inventory(
+        place="/n/datastores/0", domains=(domain,), foreign=("x",), interfaces=("lo",), table="nebula", forwarding=True,
+        directories=(VmDirectory(path, str(number), catalog, number, uuid, 1, files), VmDirectory("/n/y", "y")),
+        bridges=(Bridge("onebr0", catalog, UUID, settings={"accept_ra": "0"}),), others=(Bridge("br0", "", ""),),
+        devices=(UplinkDevice("eth0.1", catalog, UUID),), rules={"r": 1}, filters={"p": "d"}, left=("/n/.z",),
+        unseen=(), switches=(SwitchBridge("ovs0", catalog, (UUID,), ports={"p": "VLAN 1"}),),
+    )  # fmt: skip
+    compared = (Compared(number, uuid, 1, ("x",)),)
+    return {**poll(engine, name), "inventory": to_plain(seen), "compared": to_plain(compared)}
+
+
+def heard(engine: Any, answer: Any, of: Any = inventory) -> list[Observed]:
+    results = [{"observed": of(engine, "node1")}, {"observed": answer}, {"observed": of(engine, "node3")}]
+    return view.observed_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
+
+
+def test_an_audit(site):
+    def found(answer: Any) -> list[Any]:
+        findings = info.consistency(site, heard(site, answer), {"root": site.store.root})
+        remedies = [each["remedy"] for each in findings if each["host"] == LIAR]
+        assert not [text for text in remedies if ENDS.search(text) and re.search(r"\bone-[02]\b|0/[02]\b", text)]
+        return [each for each in findings if each["host"] in (*HONEST, "")]
+
+    real = inventory(site, LIAR)
+    expected = undone(site, lambda: found(real))
+    assert expected
+    for mutated in mutations(real, COUNT * 2, 7):
+        assert undone(site, lambda answer=mutated: found(answer)) == expected, repr(mutated)[:2000]
+
+
+def test_a_restore(site, tmp_path):
+    """Of a catalog that is lost. What hosts say of which catalog there is, and of numbers, all go by."""
+
+    def found(answer: Any) -> Any:
+        params = {"root": str(tmp_path), "file": None, "directory": "/b", "observed": [], "force": True}
+        given = [to_plain(node) for node in heard(site, answer)]
+        wanted = {**params, "observed": given, "unknown": "remove", "new_catalog": True}
+        done = backups.restore(wanted, True)
+        assert {*done.payload["refused_answers"]} <= {LIAR}
+        unknown = [each for each in done.payload["restored"]["unknown"] if each["host"] in HONEST]
+        plans = {host: json.loads(done.payload["plans"][host])["vms"] for host in HONEST}
+        return unknown, plans
+
+    real = inventory(site, LIAR)
+    expected = found(real)
+    assert [each["vm_id"] for each in expected[0]] == [0, 2]
+    for mutated in mutations(real, max(COUNT // 4, 10), 8):
+        try:
+            assert found(mutated) == expected, repr(mutated)[:2000]
+        except (InvalidValue, ForeignObject) as error:
+            # Which of two catalogs is to be restored, nobody here can tell.
+            assert "nodes follow" in str(error) or LIAR in str(error)
+
+
+def test_what_was_compared(site):
+    """A machine that the catalog does not know is adopted on an honest host, whatever another says of that id."""
+    site.hosts.allocate(Host(None, "node4", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    uuid, catalog = UUID, site.catalog()
+    domain = Domain("one-9", catalog, 9, uuid, "RUNNING", 3, macs=(MAC,))
+    kept = VmDirectory("/n/9", "9", catalog, 9, uuid, 3, (VmFile("deployment.2"),))
+    unknown = Observed(
+        "node3", catalog=catalog, vms=(ObservedVm(9, uuid, "RUNNING", 3, memory=128),),
+        inventory=Inventory(domains=(domain,), directories=(kept,)), compared=(Compared(9, uuid, 3),),
+    )  # fmt: skip
+
+    def adopted(answer: Any) -> Any:
+        results = [{"observed": answer}, {"observed": to_plain(unknown)}]
+        observed = view.observed_of(ObservedFilter().filters()["observed"](results, [LIAR, "node3"]))
+        item = {"name": "old", "template": "web"}
+        decided = view.decide(site, [item], observed, None, True, False, Adoptions({"old": 9}))
+        return [[(r.id, r.host) for r in decided.records], [str(o.error) for o in decided.outcomes if o.error]]
+
+    real = inventory(site, LIAR)
+    expected = undone(site, lambda: adopted(real))
+    assert expected == [[(9, "node3")], []]
+    for mutated in mutations(real, COUNT, 9):
+        try:
+            found = undone(site, lambda answer=mutated: adopted(answer))
+        except CatalogError as error:
+            assert f"host {LIAR} has followed plan" in error.found
+            continue
+        if found != expected:
+            # Where both say that they have it, nobody here can tell which is right: it is left as it is.
+            assert found[0] == [] and f"hosts {LIAR} and node3 have it" in found[1][0], repr(mutated)[:2000]
+
+
+def test_files_of_images(site):
+    """What is sent to honest hosts, and which files are fetched of them, is the same."""
+    images = (PlannedImage("base", f"{UUID}-1", "demo", "/d/demo", "1" * 64),)
+    plans = {name: Plan(site.catalog(), 9, name, transfer="ssh", images=images) for name in ("node1", LIAR, "node3")}
+    last = LastObserved().filters()["last_observed"]
+
+    def found(answer: Any) -> Any:
+        said = {"node1": poll(site, "node1"), LIAR: answer, "node3": {**poll(site, "node3"), "images": []}}
+        variables = [
+            {"inventory_hostname": name, "__nebula_observed": {"observed": seen}, "__nebula_deployed": {}}
+            for name, seen in said.items()
+        ]
+        observed = view.observed_of(last(variables))
+        wanted = deliveries.lacking(plans, observed)
+        assert LIAR not in wanted or isinstance(wanted[LIAR]["room"], int)
+        deliveries.returning(site.images.pool(), observed)
+        engine = SimpleNamespace(session=contextlib.nullcontext, images=site.images)
+        fetched = transfers.fetch(engine, site.store.root, observed, {}, True)
+        return {host: given for host, given in wanted.items() if host != LIAR}, fetched.payload
+
+    expected = undone(site, lambda: found(poll(site, LIAR)))
+    assert [*expected[0]] == ["node3"]
+    for mutated in mutations(poll(site, LIAR), COUNT, 10):
+        assert undone(site, lambda answer=mutated: found(answer)) == expected, repr(mutated)[:2000]
+
+
+def test_status(site):
+    for mutated in mutations({**poll(site, LIAR), "foreign_memory": 5}, COUNT, 11):
+        found = info.foreign(heard(site, mutated, poll), site.catalog())
+        assert {each["host"] for each in found} <= {LIAR}
+        assert all(isinstance(each["foreign_memory"], int) for each in found)
+
+
+def test_a_look():
+    names = ["__nebula_node", "__nebula_observed"]
+    real = {"differs": "", "answers": {name: {"changed": False, "node": {}} for name in names}, "changed": False}
+    for mutated in mutations(real, COUNT * 2, 12):
+        answers, differs = looked.read(mutated, names)
+        assert isinstance(differs, str) and all(isinstance(answer, dict) for answer in answers.values())
+        # Where nothing differs, the roles do not ask again: then each answer is there.
+        assert differs or [*answers] == names
+
+
+def test_consoles_of_checks(roles):
+    def honest(host: str) -> Any:
+        return {"heard": {f"image-check-{host}": f"{host} writes"}, "changed": False}
+
+    records = [{"name": f"image-check-{host}", "host": host, "state": "RUNNING"} for host in (*HONEST, LIAR)]
+    trials = [{"name": each["name"], "disks": [{}], "context": {}} for each in records]
+    known = {
+        "__nebula_image_records": records, "__nebula_vm_records": records, "__nebula_image_trials": trials,
+        "__nebula_image_catalog": {"images": [{"name": host, "size": 1} for host in (*HONEST, LIAR)]},
+        "__nebula_image_said": {}, "__nebula_image_wrong": [],
+    }  # fmt: skip
+    file, task = "roles/image_check/tasks/live.yml", "Put together what is known of each"
+    for mutated in mutations(honest(LIAR), COUNT, 13):
+        said = roles(file, task, "__nebula_image_said", of_each("__nebula_image_heard", mutated, honest), **known)
+        assert [said[host]["console"] for host in HONEST] == [f"{host} writes" for host in HONEST]
+        assert isinstance(said[LIAR]["console"], str)
+
+
+def test_widths_of_tunnels(roles):
+    def honest(host: str) -> Any:
+        return {"host": {"inner_mtu": 1442 if host == "node1" else 1392}, "changed": False}
+
+    file, task = "roles/network/tasks/main.yml", "Keep the networks in the catalog"
+    for mutated in mutations(honest(LIAR), COUNT, 14):
+        answers = of_each("__nebula_ovn_host", mutated, honest)
+        given = roles(file, task, "inner_mtus", answers, nebula_ovn=True, nebula_ovn_remote={})
+        read = inner_mtu.read(given)
+        assert {host: read[host] for host in HONEST} == {"node1": 1442, "node3": 1392}
+
+
+def test_parts_in_ovn(roles):
+    def honest(host: str) -> Any:
+        place = {"kind": "none", "cluster": "", "address": "ssl:192.0.2.1:6643"}
+        return {
+            "request": {"request": f"request of {host}", "installed": {"northbound": "1" * 64}}, "changed": False,
+            "member": {"databases": {"northbound": place, "southbound": place}, "rank": 2, "address": "192.0.2.1"},
+            "connections": {"southbound": "ssl:192.0.2.1:6642"}, "part": {"state": "connected", "address": "x"},
+            "host": {"held_by": "", "encap_ip": "192.0.2.1"},
+            "consistency": [{"kind": "ovn-differs", "object": "x", "found": "y", "remedy": "z", "sentence": "s"}],
+        }  # fmt: skip
+
+    hosts = [LIAR, *HONEST]
+    filters = {name: each for module in OVN_FILTERS for name, each in module.FilterModule().filters().items()}
+    for mutated in mutations(honest(LIAR), COUNT * 2, 15):
+        results = [mutated, *map(honest, HONEST)]
+        asked = filters["ovn_requests"](results, hosts, "host")
+        assert [each["request"] for each in asked if each["name"] != LIAR] == [f"request of {h}" for h in HONEST]
+        members = filters["ovn_members"](results, hosts, ["", "", ""])
+        assert {each["name"] for each in members} >= {*HONEST}
+        assert filters["ovn_connection"](results, "southbound").startswith("ssl:")
+        assert {*filters["ovn_unregistered"](results, hosts, ["192.0.2.7"] * 3)} <= {LIAR}
+        found = filters["ovn_parts"]([], [], results, hosts)
+        assert [row["host"] for row in found["parts"]] == hosts
+        assert len([each for each in found["consistency"] if each["host"] in HONEST]) == 2
+        assert all(isinstance(each["sentence"], str) for each in found["consistency"])
+        # And as the role fills it in.
+        answers = of_each("__nebula_ovn_request", mutated, honest)
+        known = {"__nebula_ovn_central_request": {"results": []}, "__nebula_ovn_centrals": []}
+        task = "Sign their certificates on the front-end"
+        given = roles("roles/ovn/tasks/present.yml", task, "requests", answers, **known)
+        assert [each["name"] for each in given if each["name"] != LIAR] == [*HONEST]
+
+
 # -- none is forgotten --------------------------------------------------------------------------------------------
-def tasks(entries: Any) -> Any:
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict):
-            yield entry
-            for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
-                yield from tasks(entry.get(key))
+# They run on the front-end alone, or are for AWX, for this project itself, and for guests.
+NOT_ON_NODES = ("frontend", "demo_image", "awx", "guest_context")
+AT_FRONT = ("{{ groups['nebula_frontend'][0] }}", "localhost", "nebula_frontend")
+PYTHON = ("filter", "plugin_utils", "action", "lookup", "test")
 
 
-def test_every_answer_that_a_role_sends_on_is_mutated():
-    every = [
-        task
-        for path in sorted((ROOT / "roles").glob("*/tasks/*.yml"))
-        if path.parts[-3] != "ovn"  # its messages have tests of their own
-        for task in tasks(yaml.safe_load(path.read_text()))
-    ]
-    at_front = [task for task in every if "nebula_frontend" in str(task.get("delegate_to", ""))]
-    on_nodes = [task for task in every if task not in at_front and not task.get("run_once")]
-    answers = {task["register"] for task in on_nodes if "register" in task}
-    answers |= {name for task in on_nodes for name in task.get("ansible.builtin.set_fact", {})}
-    answers -= {task["register"] for task in at_front if "register" in task}
-    # Of other hosts, a task of the front-end can read an answer by hostvars alone.
-    sent = set()
-    for task in at_front:
-        text = str({key: value for key, value in task.items() if key not in ("when", "register")})
-        if "hostvars" in text or "observed" in text:
-            sent |= set(re.findall(r"__nebula_\w+", text)) & answers
-    assert {"__nebula_observed", "__nebula_deployed"} <= sent
-    assert sent - set(FUZZED) == set()
-    assert {name for name in FUZZED.values() if name not in globals()} == set()
+def texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if key not in ("block", "rescue", "always", "tasks", "register", "name"):
+                yield from texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from texts(each)
+    elif isinstance(value, str):
+        yield value
+
+
+def named(text: str) -> set[str]:
+    return set(re.findall(r"__nebula_\w+", text))
+
+
+def sent_on(root: Path) -> dict[str, set[str]]:
+    """By the name of each answer of a node that something else goes by than a task for that same node: the files where
+    that is."""
+    answers: set[str] = set()
+    of_front: set[str] = set()
+    used: list[tuple[str, str]] = []
+    kept: list[tuple[str, str]] = []
+    own: list[tuple[str, str]] = []
+    # What one host has answered for all.
+    shared: set[str] = set()
+    for path in (*sorted(root.glob("roles/*/tasks/*.yml")), *sorted(root.glob("playbooks/*.yml"))):
+        for task in tasks_of(path):
+            place = task.get("delegate_to") or task.get("hosts")
+            at_front = place in AT_FRONT or path.parts[-3] in NOT_ON_NODES
+            at_front = at_front or (task.get("run_once") and not task.get("delegate_to"))
+            if "register" in task:
+                (of_front if at_front else answers).add(task["register"])
+                shared |= {task["register"]} if task.get("run_once") else set()
+            if not at_front:
+                for name, text in task.get("ansible.builtin.set_fact", {}).items():
+                    by_name = [str(value) for key, value in task["vars"].items() if key in str(text)]
+                    kept.append((name, " ".join([str(text), *by_name])))
+            of_all = bool(task.get("run_once") or task.get("delegate_to") or place in AT_FRONT)
+            used += [(text, path.name) for text in texts(task) if of_all or "hostvars" in text]
+            own += [(text, path.name) for text in texts(task)]
+    # A fact is an answer as well where it is made of one.
+    while made := {name for name, text in kept if named(text) & answers} - answers:
+        answers |= made
+    for path in (*root.glob("roles/*/vars/*.yml"), *root.glob("roles/*/defaults/*.yml")):
+        # Of a loop over hosts, the results of all.
+        joined = [text for text in texts(load(path)) if "hostvars" in text or ".results" in text]
+        used += [(text, path.parts[-3]) for text in joined]
+    for path in (each for part in PYTHON for each in root.glob(f"plugins/{part}/**/*.py")):
+        used += [(text, path.name) for text in re.findall(r'"(__nebula_\w+)"', path.read_text())]
+    found: dict[str, set[str]] = {}
+    for text, place in used:
+        for name in named(text) & (answers - of_front):
+            found.setdefault(name, set()).add(place)
+    for text, place in own:
+        for name in named(text) & (answers - of_front) & shared:
+            found.setdefault(name, set()).add(place)
+    for fact, text in kept:
+        for name in named(text) & (answers - of_front) if fact in found else ():
+            found.setdefault(name, set()).add(fact)
+    return found
+
+
+def test_every_answer_that_is_sent_on_has_a_reader_and_is_mutated():
+    found = sent_on(ROOT)
+    assert {name: places for name, places in found.items() if name not in FUZZED and name not in ONLY_FAILED} == {}, (
+        "read it in plugins/module_utils/model/answers, mutate it here, and name both in FUZZED"
+    )
+    assert {*FUZZED, *ONLY_FAILED} - {*found} == set(), "nothing sends it on any more"
+    for tests, reader in FUZZED.values():
+        assert {test for test in tests.split() if test not in globals()} == set()
+        assert [*ROOT.glob(f"plugins/**/{reader}")]
+    readers = {path.name for path in (ROOT / "plugins/module_utils/model/answers").glob("*.py")}
+    assert readers - {"__init__.py", "bounds.py", "by_host.py"} <= {Path(reader).name for _t, reader in FUZZED.values()}
+
+
+NEW = """
+- name: Ask a node
+  nebula.provision.nebula_new: {}
+  register: __nebula_news
+- name: Go by it
+  nebula.provision.nebula_info:
+    observed: "%s"
+  run_once: true
+  delegate_to: "{{ groups['nebula_frontend'][0] }}"
+"""
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ hosts | map('extract', hostvars, '__nebula_news') }}", "{{ __nebula_news.told }}", "{{ other }}"]
+)
+def test_a_new_message_is_noticed(tmp_path, text):
+    tasks, variables = tmp_path / "roles/new/tasks", tmp_path / "roles/new/vars"
+    for place in (tasks, variables):
+        place.mkdir(parents=True)
+    (tasks / "main.yml").write_text(NEW % text)
+    (variables / "main.yml").write_text("other: \"{{ hostvars['node1'].__nebula_news }}\"\n")
+    assert "__nebula_news" in sent_on(tmp_path)

@@ -22,7 +22,7 @@ from ..model.vm import Vm
 from ..storage import backups
 from ..storage.datastore import IMAGES, prepare_directories
 from ..sync import Item, Result
-from .vms.view import observed_of
+from .vms.view import observed_of, refused_answers
 
 # The copy, below nebula_root, while it is made.
 COPYING = ".nebula.db.copying"
@@ -121,13 +121,20 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
     }
     result.warnings += _notes(restored, images, params["unknown"])
     result.items = [Item("catalog", None, {"catalog": restored.catalog, "plan": restored.plan}, changed=changed)]
-    result.payload = {"restored": shown, "plans": _plans(restored, params["unknown"])}
+    refused = refused_answers(observed)
+    result.warnings += refused.values()
+    plans = _plans(restored, params["unknown"])
+    result.payload = {"restored": shown, "plans": plans, "refused_answers": refused}
     return result
 
 
 def _refuse_silence(observed: Sequence[Observed], force: bool) -> None:
-    silent = [node.host for node in observed if not node.reached or node.inventory is None]
+    refused = refused_answers(observed)
+    silent = [
+        node.host for node in observed if node.host not in refused and (not node.reached or node.inventory is None)
+    ]
     partly = [f"{node.host}: {text}" for node in observed if node.inventory for text in node.inventory.unseen]
+    partly = [*refused.values(), *partly]
     if (silent or partly) and not force:
         found = [f"{', '.join(silent)} did not answer"] if silent else []
         raise InvalidValue(

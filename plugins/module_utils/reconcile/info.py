@@ -176,6 +176,15 @@ GATHERERS: dict[str, Gatherer] = {
 }
 
 
+def foreign(observed: Sequence[Observed], catalog: str) -> list[dict[str, Any]]:
+    """The hosts that have something which is not this catalog's."""
+    return [
+        {"host": node.host, "catalog": node.catalog, "foreign_memory": node.foreign_memory}
+        for node in observed
+        if node.reached and (node.catalog not in ("", catalog) or node.foreign_memory > 0)
+    ]
+
+
 def consistency(
     engine: Engine, observed: Sequence[Observed], params: Mapping[str, Any], warnings: list[str] | None = None
 ) -> list[dict[str, Any]]:

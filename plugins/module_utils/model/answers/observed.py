@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import InvalidValue
+from ..audit import Inventory
 from ..plain import from_plain
 from ..plan import Observed
 from ..transfer import OWN_PREFIX, is_name
@@ -28,6 +29,8 @@ MOST_BYTES = 1 << 53
 MOST_PORT = 65535
 # As the machine's counters in the catalog.
 MOST_NUMBER = (1 << 31) - 1
+# An interface may have none yet.
+_MAC = re.compile(r"(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 # The commands by which an administrator is told to end a machine: of a few programs, and nothing that a shell takes for
@@ -93,6 +96,8 @@ def _check(node: Observed, what: str) -> None:
         bounds.number(number, 0, MOST_BYTES, what, "an id")
     _check_texts(node, what)
     _check_machines(node, what)
+    if node.inventory is not None:
+        _check_inventory(node.inventory, what)
     for name, size in node.returns.items():
         if not is_name(name):
             raise bounds.refused(what, "it keeps a file for the front-end under a name that none has")
@@ -139,6 +144,28 @@ def _check_machines(node: Observed, what: str) -> None:
     for compared in node.compared:
         bounds.number(compared.vm_id, 0, MOST_ID, what, "the id of a compared machine")
         bounds.number(compared.generation, 0, MOST_NUMBER, what, "the generation of a compared machine")
+
+
+def _check_inventory(inventory: Inventory, what: str) -> None:
+    for domain in inventory.domains:
+        bounds.number(domain.vm_id, 0, MOST_ID, what, "the id in the mark of a domain")
+        bounds.number(domain.generation, 0, MOST_NUMBER, what, "the generation of a domain")
+        bounds.number(domain.port, 0, MOST_PORT, what, "the port of a domain's graphics")
+        if domain.state not in STATES or not _WORD.fullmatch(domain.uuid):
+            raise bounds.refused(what, f"what it says of a domain of machine {domain.vm_id} is not what a node says")
+        if not all(_MAC.fullmatch(mac) for mac in domain.macs):
+            raise bounds.refused(what, f"a domain of machine {domain.vm_id} has a MAC address that is none")
+    for directory in inventory.directories:
+        # One without a mark has the id -1.
+        bounds.number(directory.vm_id, -1, MOST_ID, what, "the id in the mark of a directory")
+        bounds.number(directory.generation, 0, MOST_NUMBER, what, "the generation of a directory")
+        if not _WORD.fullmatch(directory.uuid):
+            raise bounds.refused(what, "the mark of a directory has a UUID that is none")
+        for file in directory.files:
+            bounds.number(file.size, 0, MOST_BYTES, what, "the size of a file")
+            bounds.number(file.virtual_size, 0, MOST_BYTES, what, "the size of a disk")
+    for count in inventory.rules.values():
+        bounds.number(count, 0, MOST_BYTES, what, "a number of rules")
 
 
 def as_silent(node: Observed, why: str) -> Observed:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.filter.ovn_parts import FilterModule
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.differences import plain
 
 ovn_parts = FilterModule().filters()["ovn_parts"]
-FINDING = {"kind": "ovn-differs", "host": "c1", "sentence": "host c1: it differs"}
+FINDING = plain(Finding("ovn-differs", "c1", "the database", "it differs", "Run nebula.provision.ovn again"))
 
 
 def answer(host, part, state, *findings):

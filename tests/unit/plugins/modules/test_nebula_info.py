@@ -46,13 +46,16 @@ def test_info_can_name_machines_and_show_those_that_ended(furnished, vm, obey, o
     assert names() == ["b"] and names(done=True) == ["a", "b"] and names(vms=["b"]) == ["b"]
 
 
+ALWAYS = ("as_of", "catalog", "foreign", "refused_answers")
+
+
 def info(options, root, **given):
     return nebula_info.run(options(nebula_info, root=root, **given), False)
 
 
 def test_what_is_gathered_unless_something_is_asked_for(furnished, options):
     told = info(options, furnished)
-    assert sorted(told.payload) == ["as_of", "catalog", "hosts", "images", "networks", "vms"]
+    assert sorted(told.payload) == sorted([*ALWAYS, "hosts", "images", "networks", "vms"])
     assert told.payload["as_of"] == 0
     assert not told.changed
     for what in GATHERERS:
@@ -65,7 +68,30 @@ def test_an_audit_is_told_beside_what_else_is_gathered(furnished, options):
     assert [host["name"] for host in told.payload["hosts"]] == ["node1"]
     assert ("host-unknown", "node1") in [(each["kind"], each["host"]) for each in told.payload["consistency"]]
     alone = info(options, furnished, gather=["consistency"])
-    assert sorted(alone.payload) == ["as_of", "catalog", "consistency"]
+    assert sorted(alone.payload) == sorted([*ALWAYS, "consistency"])
+
+
+@pytest.mark.parametrize("gather", [["hosts"], ["consistency"], []])
+def test_a_host_that_answered_nonsense_is_named(furnished, options, gather):
+    seen = [{"host": "node1", "vms": 5}, {"host": "node2", "reached": False}, {"host": "node3"}]
+    told = info(options, furnished, gather=gather, observed=seen)
+    assert [*told.payload["refused_answers"]] == ["node1"]
+    assert [text for text in told.warnings if "host node1: what it answered" in text]
+    assert told.payload["refused_answers"]["node1"].startswith("host node1: ")
+
+
+def test_hosts_with_something_of_others_are_told(furnished, options):
+    other = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+    seen = [
+        {"host": "node1", "catalog": other},
+        {"host": "node2", "foreign_memory": 5},
+        {"host": "node3"},
+        {"host": "node4", "foreign_memory": "5"},
+    ]
+    assert info(options, furnished, gather=[], observed=seen).payload["foreign"] == [
+        {"host": "node1", "catalog": other, "foreign_memory": 0},
+        {"host": "node2", "catalog": "", "foreign_memory": 5},
+    ]
 
 
 def test_a_host_that_gave_no_answer_is_in_error_with_the_words_of_its_hypervisor(furnished, options):

@@ -50,6 +50,17 @@ def test_a_node_that_is_silent_stops_it(module, tmp_path):
     assert not (tmp_path / "nebula.db").exists()
 
 
+def test_a_node_that_answers_nonsense_is_named_and_counts_as_silent(module, tmp_path):
+    (tmp_path / "nebula.db").unlink()
+    seen = [{"host": "node1", "reached": True, "inventory": {"domains": 5}}]
+    with pytest.raises(InvalidValue, match="host node1: what it answered when it was looked at"):
+        module(observed=seen)
+    assert not (tmp_path / "nebula.db").exists()
+    forced = module(observed=seen, force=True)
+    assert [*forced.payload["refused_answers"]] == ["node1"]
+    assert [text for text in forced.warnings if "host node1: what it answered" in text]
+
+
 def test_a_backup_that_is_not_there_is_named(module, tmp_path):
     with pytest.raises(NotFound, match="none"):
         module(observed=[{"host": "node1", "catalog": "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"}], force=True)

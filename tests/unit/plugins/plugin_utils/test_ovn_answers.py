@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.differences import plain
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
 
 ANYTHING = st.recursive(
@@ -82,6 +84,22 @@ def test_findings_and_parts_are_of_the_host_that_was_asked():
     (finding,) = ovn_answers.findings("n1", answer)
     assert finding["host"] == "n1" and len(finding["found"]) == ovn_answers.LONGEST_SENTENCE
     assert len(ovn_answers.findings("n1", {"consistency": [{}] * 10**5})) == ovn_answers.MOST_FINDINGS
+
+
+@pytest.mark.parametrize("remedy", ["virsh destroy one-3", "rm -r /srv", "Do: xl destroy one-3", "kill 1"])
+def test_a_finding_is_complete_and_names_no_command_that_deals_with_machines(remedy):
+    given = {
+        "kind": "machine-failed",
+        "severity": "none",
+        "object": "x",
+        "found": "y",
+        "remedy": remedy,
+        "sentence": "z",
+    }
+    (finding,) = ovn_answers.findings("n1", {"consistency": [given]})
+    assert finding == plain(Finding("ovn-differs", "n1", "x", "y", "Look at it on the host itself"))
+    (bare,) = ovn_answers.findings("n1", {"consistency": [{}]})
+    assert [*bare] == [*finding]
 
 
 def test_who_was_not_asked_or_did_not_answer_is_left_out():

@@ -261,7 +261,8 @@ names = st.text(st.characters(min_codepoint=33, blacklist_categories=("Cs",)), m
 def test_a_header_says_what_was_written_into_it(tmp_path: Path, size: int, backing: str) -> None:
     path = tmp_path / "disk.0"
     path.write_bytes(qcow2(size, backing))
-    assert inventory.stated(str(path)) == (size, backing)
+    # A larger one is none that JSON can carry, and would have the host's whole answer refused.
+    assert inventory.stated(str(path)) == (min(size, 1 << 53), backing)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
