@@ -324,9 +324,14 @@ def domain_of_another_catalog(place):
 @plant
 def domain_twice(place):
     define(place, place.domain(0).XMLDesc(0).replace("<name>one-0<", "<name>other<"))
-    found = yield {"domain-left"}
-    assert found[0]["object"] == "domain other"
-    follow(found, "virsh")
+    found = yield {"domain-copied"}
+    assert found[0]["object"] == "domain other" and "it is a copy" in found[0]["found"]
+    before = place.domain(0).XMLDesc(0)
+    unmark, _others, removal = found[0]["remedy"].partition("Else remove it, which leaves its disks: ")
+    run("sh", "-c", unmark[unmark.index("virsh") : unmark.rindex(")")])
+    assert not place.differs()
+    follow([{"remedy": removal}], "virsh")
+    assert place.domain(0).XMLDesc(0) == before
 
 
 @plant

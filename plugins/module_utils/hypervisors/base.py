@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Optional
 
@@ -46,6 +46,14 @@ def ids_of(name: str) -> set[int]:
     """The id of the machine that is called so; nothing for other names."""
     named = re.fullmatch(r"one-(0|[1-9]\d{0,17})", name)
     return {int(named[1])} if named else set()
+
+
+def copies_of(marked: Iterable[tuple[str, int]]) -> set[str]:
+    """The names of domains that carry the mark of a machine whose own domain is there besides: somebody has copied
+    that. marked: each domain with the mark of one catalog, by its name, and the id in it."""
+    found = list(marked)
+    own = {vm_id for name, vm_id in found if name == domain_name(vm_id)}
+    return {name for name, vm_id in found if name != domain_name(vm_id) and vm_id in own}
 
 
 def called(mark: Mark) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Optional
 
@@ -38,6 +38,7 @@ KINDS = {
     "host-unseen": "something of a host could not be looked at",
     "domain-missing": "a machine has no domain",
     "domain-left": "a domain of this catalog belongs to no machine that is to be on this host",
+    "domain-copied": "a second domain carries the mark of a machine",
     "domain-foreign": "a domain of another catalog has its files where this one's are",
     "domain-differs": "a domain is not as its machine's definition says",
     "directory-missing": "a machine has no directory",
@@ -80,7 +81,7 @@ class Domain:
     ended. directory: where its mark says that its files are. autostart: it starts with its host; turn: the command
     that makes that the other way round. disks: the files that it uses. port: of its graphics, 0 for none.
     undefine, forget: the commands that end it and remove its definition, and in forget all that its hypervisor
-    keeps of it."""
+    keeps of it. unmark: the command that takes the mark out of it, "" if there is none."""
 
     name: str
     catalog: str
@@ -97,6 +98,14 @@ class Domain:
     turn: str = ""
     undefine: str = ""
     forget: str = ""
+    unmark: str = ""
+
+
+def copies(domains: Iterable[Domain]) -> list[Domain]:
+    """Those that carry the mark of a machine whose own domain, by its name, is there besides."""
+    found = list(domains)
+    named = {(each.catalog, each.vm_id) for each in found if each.name == f"one-{each.vm_id}"}
+    return [each for each in found if each.name != f"one-{each.vm_id}" and (each.catalog, each.vm_id) in named]
 
 
 @dataclass(frozen=True)

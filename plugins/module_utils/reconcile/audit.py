@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import NebulaError
 from ..model import trunks
+from ..model.answers import commands
 from ..model.audit import (
     DIFFERENCE,
     UNFINISHED,
@@ -51,6 +52,9 @@ REMAKE = f"Put it back from a backup; or give up what the guest has written: rem
 KEPT = ("vm.json", "vm.log", "console.log", "checkpoint")
 _KEPT_PREFIXES = ("deployment.", "console.log.", "vm.log.")
 _FAILED = {state.name for state in FAILURES}
+_LIKE_ANOTHER = (
+    f"Its name or UUID is that of another machine of the catalog: {commands.INSTEAD}, and end nothing by its name"
+)
 # In a command: what takes something away, and by what it names a machine, by its id or as a container.
 _ENDS = re.compile(r"\b(?:destroy|undefine|shutdown|stop|rm|delete|del-br|kill)\b")
 _OF_MACHINE = re.compile(rf"\bone-(\d{{1,9}})\b|/datastores/{SYSTEM}/(\d{{1,9}})(?!\d)")
@@ -165,6 +169,7 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> It
 def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]) -> Iterator[Finding]:
     """here: where the domain of each machine that is to be here is put."""
     known = {vm.vm.vm_id: vm for vm in ledger.vms}
+    own = _originals(ledger, host, seen)
     for domain in seen.domains:
         what = f"domain {domain.name}"
         if domain.catalog != ledger.catalog:
@@ -176,16 +181,18 @@ def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]
             yield Finding("domain-foreign", host, what, found, remedy)
             continue
         vm = known.get(domain.vm_id)
-        if vm is None or vm.host != host or (vm.vm.uuid != domain.uuid and vm.settled):
+        original = own.get(domain.vm_id)
+        if vm is not None and original is not None and domain is not original:
+            yield _copied(ledger, vm, domain, original)
+        elif vm is None or vm.host != host or (vm.vm.uuid != domain.uuid and vm.settled):
             remedy = f"See that nothing of it is needed, then: {domain.forget}"
             if vm is not None and vm.host != host:
                 remedy = _elsewhere(vm)
+            elif (another := _like_another(ledger, domain)) is not None:
+                remedy = _elsewhere(another) if another.host != host else _LIKE_ANOTHER
             elif vm is None and domain.vm_id not in ledger.ended:
                 remedy = f"nebula_adopt_unknown takes it over as a machine of the list. Or s{remedy[1:]}"
             yield Finding("domain-left", host, what, _stranger(ledger, domain, vm, host), remedy)
-        elif domain.vm_id in here:
-            found = f"machine {domain.vm_id} has the domain {here[domain.vm_id].name} already"
-            yield Finding("domain-left", host, what, found, f"See which is right; the other goes by: {domain.forget}")
         else:
             here[domain.vm_id] = domain
     for vm in _settled(ledger, host):
@@ -196,6 +203,48 @@ def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]
             found = f"it is {vm.state} in the catalog, and its hypervisor has no domain of it"
             remedy = _again(vm, "it is defined and started again from its disks")
             yield Finding("domain-missing", host, _called(vm), found, remedy)
+
+
+def _originals(ledger: Ledger, host: str, seen: Inventory) -> dict[int, Domain]:
+    """Of each machine that the catalog has on this host its own domain, where several carry the mark of it: the one
+    with its UUID and name, else with one of both."""
+    found: dict[int, Domain] = {}
+    for vm in ledger.vms:
+        number = vm.vm.vm_id
+        marked = [each for each in seen.domains if (each.catalog, each.vm_id) == (ledger.catalog, number)]
+        if vm.host != host or len(marked) < 2:
+            continue
+        is_its = {id(each): (each.uuid == vm.vm.uuid, each.name == f"one-{number}") for each in marked}
+        best = max(marked, key=lambda each: is_its[id(each)])
+        if any(is_its[id(best)]):
+            found[number] = best
+    return found
+
+
+def _copied(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domain) -> Finding:
+    """Of a domain that somebody has made of a machine's own, with its mark in it."""
+    shared = sorted({*domain.disks} & {*original.disks})
+    found = (
+        f"it carries the mark of {_called(vm)}, and is {domain.state}: it is a copy, as the machine's own domain is "
+        f"{original.name} ({original.uuid})"
+    )
+    if shared:
+        found += f"; it uses {shared[0]} as well" + (f", and {len(shared) - 1} more" if len(shared) > 1 else "")
+    removal = f"remove it, which leaves its disks: {domain.undefine}"
+    if _like_another(ledger, domain) is not None or (domain.uuid, domain.name) == (original.uuid, original.name):
+        removal = f"remove it: {commands.INSTEAD}, and end nothing by its name"
+    unmark = f" ({domain.unmark})" if domain.unmark and domain.unmark != commands.INSTEAD else ""
+    remedy = (
+        "Nothing was changed, and the machine is managed as before. To keep the copy as a machine of your own, take "
+        f"the mark of nebula.provision out of its definition{unmark}. Else {removal}"
+    )
+    return Finding("domain-copied", vm.host, f"domain {domain.name}", found, remedy)
+
+
+def _like_another(ledger: Ledger, domain: Domain) -> LedgerVm | None:
+    """The machine of the catalog that a command about the domain could mean, beside that of its mark."""
+    others = (vm for vm in ledger.vms if vm.vm.vm_id != domain.vm_id)
+    return next((vm for vm in others if domain.name == f"one-{vm.vm.vm_id}" or domain.uuid == vm.vm.uuid), None)
 
 
 def _stranger(ledger: Ledger, domain: Domain, vm: LedgerVm | None, host: str) -> str:

@@ -117,7 +117,12 @@ class LibvirtDomains:
         own = ET.fromstring(domain.metadata(self._libvirt.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE))
         ports = [int(each.get("port") or 0) for each in found.iterfind("graphics")]
         virsh = f"virsh -c {self._uri}"
-        end = [f"{virsh} destroy {name}"] * bool(domain.isActive())
+        # virsh takes a name of another form for an id or an option, and a shell for more than a word. By its name a
+        # copy could be taken for a machine of the catalog.
+        word = name if name == domain_name(mark.vm_id) else domain.UUIDString()
+        active = bool(domain.isActive())
+        end = [f"{virsh} destroy {word}"] * active
+        kept = ["--config"] * persistent + ["--live"] * active
         return Domain(
             name=name,
             catalog=mark.catalog,
@@ -135,9 +140,10 @@ class LibvirtDomains:
                 # Of a container, its root and its context.
                 *(each.get("dir", "") for each in found.iterfind("filesystem/source") if each.get("dir")),
             ),
-            turn=f"{virsh} autostart {'--disable ' * autostart}{name}",
-            undefine="; ".join(end + [" ".join(filter(None, (virsh, "undefine", self.keep, name)))] * persistent),
-            forget="; ".join(end + [f"{virsh} undefine {self.forget} {name}"] * persistent),
+            turn=f"{virsh} autostart {'--disable ' * autostart}{word}",
+            undefine="; ".join(end + [" ".join(filter(None, (virsh, "undefine", self.keep, word)))] * persistent),
+            forget="; ".join(end + [" ".join(filter(None, (virsh, "undefine", self.forget, word)))] * persistent),
+            unmark=" ".join([virsh, "metadata", word, domain_xml.NAMESPACE, "--remove", *kept]),
         )
 
     def is_foreign(self, mark: Mark, directory: str) -> bool:

@@ -24,7 +24,7 @@ from ...model.host import Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import AgentAnswer, Deployment, Driver, Mark, Secrets, Site, Survey, called, domain_name, ids_of
+from ..base import AgentAnswer, Deployment, Driver, Mark, Secrets, Site, Survey, called, copies_of, domain_name, ids_of
 from . import domain_xml, guest_agent, logs
 from .disks import RunningDisks
 from .domains import PRESS_AGAIN, LibvirtDomains
@@ -143,11 +143,13 @@ class KvmDriver(LibvirtDomains, Driver):
             )
         vms: list[ObservedVm] = []
         foreign, ids = 0, set[int]()
-        for domain, stats in records:
+        marks = [self._mark_of(domain) for domain, _stats in records]
+        ours = [(each[0].name(), mark.vm_id) for each, mark in zip(records, marks) if mark and mark.catalog == catalog]
+        copies = copies_of(ours)
+        for (domain, stats), mark in zip(records, marks):
             memory = int(stats.get("balloon.maximum", 0)) // 1024
             state = self._state_name(int(stats.get("state.state", 0)))
-            mark = self._mark_of(domain)
-            if mark is None or mark.catalog != catalog:
+            if mark is None or mark.catalog != catalog or domain.name() in copies:
                 foreign += 0 if state == "POWEROFF" else memory + self._overhead_of(domain, memory, stats)
                 ids |= ids_of(domain.name())
                 continue

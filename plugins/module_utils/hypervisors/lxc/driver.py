@@ -25,7 +25,7 @@ from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage import mounted_disks
 from ...storage.datastore import disk_path
-from ..base import Deployment, Driver, Mark, Site, Survey, called, ids_of
+from ..base import Deployment, Driver, Mark, Site, Survey, called, copies_of, ids_of
 from ..libvirt import domain_xml
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
 from . import (
@@ -131,10 +131,12 @@ class LxcDriver(LibvirtDomains, Driver):
         foreign, ids = 0, set[int]()
         with self._explained("listing the containers of this node"):
             domains = self._connection().listAllDomains()
-        for domain in domains:
+        marks = [self._mark_of(domain) for domain in domains]
+        ours = [(domain.name(), mark.vm_id) for domain, mark in zip(domains, marks) if mark and mark.catalog == catalog]
+        copies = copies_of(ours)
+        for domain, mark in zip(domains, marks):
             try:
                 state, memory, _now, _cpus, cpu_time = domain.info()
-                mark = self._mark_of(domain)
                 if state != lv.VIR_DOMAIN_SHUTOFF:
                     memory = self._memory_of(domain) or memory
             except lv.libvirtError as error:
@@ -146,7 +148,7 @@ class LxcDriver(LibvirtDomains, Driver):
             if name == "RUNNING" and not self._is_kept(domain.ID()):
                 name = "POWEROFF"
             held = 0 if name == "POWEROFF" else memory // 1024
-            if mark is None or mark.catalog != catalog:
+            if mark is None or mark.catalog != catalog or domain.name() in copies:
                 foreign += held and held + BESIDE.of(held, 1)
                 ids |= ids_of(domain.name())
                 continue

@@ -148,10 +148,12 @@ class OpenvzDriver(Driver):
             state = self._state_of(ctid, listed.get(ctid, ""))
             other = "no" if container.starts_with_host else "yes"
             end = f"vzctl stop {ctid} --fast; " * (state != "POWEROFF")
-            names = f"{vzctl.NAMES}/{container.values.get('NAME', '')}"
+            own = vm_id_of(ctid) == container.mark.vm_id
+            # A copy has the name of the machine's container, which leads to that.
+            names = f"{vzctl.NAMES}/{container.values.get('NAME', '')}" if own else ""
             ours.append(
                 Domain(
-                    name=domain_name(container.mark.vm_id),
+                    name=domain_name(container.mark.vm_id) if own else str(ctid),
                     catalog=container.mark.catalog,
                     vm_id=container.mark.vm_id,
                     uuid=container.mark.uuid,
@@ -161,8 +163,11 @@ class OpenvzDriver(Driver):
                     autostart=container.starts_with_host,
                     macs=container.macs,
                     turn=f"vzctl set {ctid} --onboot {other} --save",
-                    undefine=f"{end}rm -f {definition.path} {names}",
-                    forget=f"{end}vzctl destroy {ctid}; rm -f {definition.path} {definition.path}.destroyed {names}",
+                    undefine=f"{end}rm -f {definition.path} {names}".rstrip(),
+                    # Its private area may be that of the machine.
+                    forget=f"{end}vzctl destroy {ctid}; rm -f {definition.path} {definition.path}.destroyed {names}"
+                    if own
+                    else f"{end}rm -f {definition.path}",
                 )
             )
         return tuple(sorted(ours, key=lambda each: (each.vm_id, each.name))), tuple(sorted(others))

@@ -44,7 +44,7 @@ from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Deployment, Driver, Mark, Site, Survey, called, domain_name
+from ..base import Deployment, Driver, Mark, Site, Survey, called, copies_of, domain_name
 from . import config, logs, ports, rules
 from .node import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, Listed, lock_holder
@@ -104,9 +104,16 @@ class XenDriver(XenNode, Driver):
         definitions = self._definitions()
         vms: list[ObservedVm] = []
         ids: set[int] = set()
+        marks = [(name, each.mark) for name, each in definitions.items()]
+        copies = copies_of((name, mark.vm_id) for name, mark in marks if mark is not None and mark.catalog == catalog)
         for name, definition in definitions.items():
             mark, domain = definition.mark, running.get(name)
-            if mark is None or mark.catalog != catalog or (domain is not None and not _is_its(domain, mark)):
+            if (
+                mark is None
+                or mark.catalog != catalog
+                or name in copies
+                or (domain is not None and not _is_its(domain, mark))
+            ):
                 ids.add(int(name[4:]))
                 continue
             # One that xenstore has forgotten runs all the same.
@@ -127,7 +134,9 @@ class XenDriver(XenNode, Driver):
             link = AUTO / definition.path.name
             end = [f"{self._tool.name} destroy {name}"] * (domain is not None)
             left = [definition.path, link, CONSOLES / f"{GUEST}-{name}.log"]
-            left += [path for path in (ports.PORTS / definition.mark.uuid,) if path.exists()]
+            if name == domain_name(definition.mark.vm_id):
+                # A copy has the UUID of the machine in its mark, whose file this is.
+                left += [path for path in (ports.PORTS / definition.mark.uuid,) if path.exists()]
             ours.append(
                 Domain(
                     name=name,

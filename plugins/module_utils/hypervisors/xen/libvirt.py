@@ -20,7 +20,7 @@ from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Deployment, Driver, Mark, Site, Survey, called, domain_name, ids_of
+from ..base import Deployment, Driver, Mark, Site, Survey, called, copies_of, domain_name, ids_of
 from ..libvirt import domain_xml as libvirt_xml
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message
 from . import config, logs, ports, rules, xl
@@ -70,9 +70,11 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         vms: list[ObservedVm] = []
         ids: set[int] = set()
         with self._explained("listing the machines of this node"):
-            for domain in self._connection().listAllDomains():
-                mark = self._mark_of(domain)
-                if mark is None or mark.catalog != catalog:
+            marked = [(domain, self._mark_of(domain)) for domain in self._connection().listAllDomains()]
+            ours = [(domain.name(), mark.vm_id) for domain, mark in marked if mark and mark.catalog == catalog]
+            copies = copies_of(ours)
+            for domain, mark in marked:
+                if mark is None or mark.catalog != catalog or domain.name() in copies:
                     ids |= ids_of(domain.name())
                     continue
                 own = replace(mark, uuid=domain.UUIDString())

@@ -15,7 +15,7 @@ from ..audit import Inventory
 from ..plain import from_plain
 from ..plan import Observed
 from ..transfer import OWN_PREFIX, is_name
-from . import bounds
+from . import bounds, commands
 
 # The states in which nodes see machines.
 STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN"))
@@ -33,11 +33,6 @@ MOST_NUMBER = (1 << 31) - 1
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,128}")
-# The commands by which an administrator is told to end a machine: of a few programs, and nothing that a shell takes for
-# more than a word.
-_COMMAND = r"(?:virsh|xl|xm|vzctl|rm|ln)(?: [\w./:@%+=-]+)+"
-_COMMANDS = re.compile(rf"(?:{_COMMAND}(?:; {_COMMAND})*)?")
-_NO_COMMAND = "look at it on the host itself"
 
 
 def read(host: str, answer: Any) -> Observed:
@@ -111,9 +106,9 @@ def _with_commands_of_ours(node: Observed) -> Observed:
         return node
     domains = []
     for domain in node.inventory.domains:
-        commands = {name: getattr(domain, name) for name in ("turn", "undefine", "forget")}
         known: dict[str, Any] = {
-            name: text if _COMMANDS.fullmatch(text) else _NO_COMMAND for name, text in commands.items()
+            name: text if commands.is_ours(text, domain) else commands.INSTEAD
+            for name, text in ((name, getattr(domain, name)) for name in ("turn", "undefine", "forget", "unmark"))
         }
         domains.append(replace(domain, **known))
     return replace(node, inventory=replace(node.inventory, domains=tuple(domains)))

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ....errors import InvalidValue
 from ....model import addresses, orders
+from ....model.audit import copies
 from ....model.backup import Copy, Restored, Stranger
 from ....model.plain import from_plain, to_plain
 from ....model.plan import Observed
@@ -178,8 +179,10 @@ def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
         for each in ours
     }
     there = set()
+    # A copy that somebody made by hand is no machine: it has the id of one that is there.
+    copied = copies(inventory.domains)
     for domain in inventory.domains:
-        if domain.catalog != catalog:
+        if domain.catalog != catalog or domain in copied:
             continue
         there.add(domain.vm_id)
         polled = states.get(domain.vm_id)

@@ -12,7 +12,7 @@ from typing import Optional
 
 from ....dataclass import dataclass
 from ....errors import Conflict, NotFound, WrongState
-from ....model.audit import Domain, VmDirectory
+from ....model.audit import Domain, VmDirectory, copies
 from ....model.instantiate.demands import Demands
 from ....model.plan import Compared, Observed, ObservedVm
 
@@ -62,7 +62,9 @@ def find(
             "Ask it by nebula_deploy with state: audited, as role vm does for nebula_adopt_unknown",
         )
     inventory = node.inventory
-    domain = next((each for each in inventory.domains if (each.catalog, each.vm_id) == (catalog, vm_id)), None)
+    copied = copies(inventory.domains)
+    own = [each for each in inventory.domains if (each.catalog, each.vm_id) == (catalog, vm_id) and each not in copied]
+    domain = next(iter(own), None)
     directory = next((each for each in inventory.directories if (each.catalog, each.vm_id) == (catalog, vm_id)), None)
     _refuse_half(asked, node.host, vm, domain, directory)
     if domain is None or directory is None:

@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
     Secrets,
     Site,
     called,
+    copies_of,
     domain_name,
     ids_of,
 )
@@ -137,3 +138,17 @@ def test_what_nothing_here_tells_is_not_known() -> None:
 def test_an_interface_is_none_of_its_own_drivers(interface: Any) -> None:
     with pytest.raises(TypeError, match="abstract"):
         interface()
+
+
+@pytest.mark.parametrize(
+    ("marked", "copies"),
+    [
+        ([("one-1", 1), ("one-2", 2)], set()),
+        ([("one-1", 1), ("web copy", 1), ("one-9", 1)], {"web copy", "one-9"}),
+        # Renamed by hand: it is the machine's only one.
+        ([("web", 1)], set()),
+        ([("one-2", 1)], set()),
+    ],
+)
+def test_copies_are_those_beside_a_machines_own_domain(marked, copies):
+    assert copies_of(marked) == copies

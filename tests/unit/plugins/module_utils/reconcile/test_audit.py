@@ -521,3 +521,49 @@ def test_graphics_on_another_port_than_the_machines_own(port: int, found: str) -
     differences = [text for text, _remedy in audit._domain_differences(vm, domain)]
     assert differences == [f"its graphics are on port {found}, and its own is 5900"]
     assert list(audit._domain_differences(vm, replace(domain, port=5900))) == []
+
+
+COPY = "9d4b6c0e-1111-4222-8333-123456789abc"
+
+
+def copied(*domains: Domain) -> list[Finding]:
+    whole = replace(ledger(), vms=(replace(ledger().vms[0], vm=Vm(3, WHOLE, "web", "kvm", 1.0, 64)),))
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, WHOLE, 1, (VmFile("vm.json"),))
+    return compare(whole, [node(domains=domains, directories=(directory,))])
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "told", [{"name": "web-copy", "uuid": COPY}, {"name": "one-12", "uuid": WHOLE}, {"name": "one-12", "uuid": COPY}]
+)
+def test_a_copy_of_a_machines_domain_is_named_and_the_machine_is_as_it_was(first, told) -> None:
+    """Whichever comes first, and where only one of both, name or UUID, is another."""
+    disks, ending = ("/d/3/disk.0",), "virsh destroy one-3"
+    own = Domain("one-3", CATALOG, 3, WHOLE, "RUNNING", autostart=True, disks=disks, undefine=ending)
+    copy = Domain(
+        catalog=CATALOG, vm_id=3, state="POWEROFF", disks=disks, undefine=f"virsh undefine {COPY}",
+        unmark=f"virsh metadata {COPY} --remove", forget="virsh undefine --nvram web-copy", **told,
+    )  # fmt: skip
+    (found,) = copied(*((own, copy) if first else (copy, own)))
+    assert (found.kind, found.host, found.object) == ("domain-copied", "node1", f"domain {told['name']}")
+    assert "VM web (id 3)" in found.found and "one-3" in found.found and "/d/3/disk.0" in found.found
+    assert "Nothing was changed" in found.remedy and copy.unmark in found.remedy and copy.undefine in found.remedy
+    assert "one-3" not in found.remedy and copy.forget not in found.remedy
+
+
+def test_a_copy_that_is_called_as_another_machine_is_ended_by_no_command() -> None:
+    other = LedgerVm(Vm(12, "u12", "db", "kvm", 1.0, 64), "node1", "RUNNING", "RUNNING", False, 1)
+    own = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True)
+    copy = Domain("one-12", CATALOG, 3, COPY, "RUNNING", undefine="xl destroy one-12; rm -f /etc/xen/one-12.cfg")
+    whole = ledger()
+    found = compare(replace(whole, vms=(*whole.vms, other)), [node(domains=(own, copy))])
+    (named,) = [finding for finding in found if finding.kind == "domain-copied"]
+    assert not ENDING.search(named.remedy) and "look at it on the host itself" in named.remedy
+
+
+@pytest.mark.parametrize("told", [{"name": "one-3", "uuid": COPY}, {"name": "x", "uuid": "u3"}])
+def test_a_stranger_that_is_called_as_a_machine_of_its_host_is_ended_by_no_command(told) -> None:
+    stranger = Domain(catalog=CATALOG, vm_id=9, state="RUNNING", forget=f"virsh destroy {told['name']}", **told)
+    found = compare(ledger(), [node(domains=(stranger,))])
+    (left,) = [finding for finding in found if finding.kind == "domain-left"]
+    assert not ENDING.search(left.remedy) and "look at it on the host itself" in left.remedy

@@ -32,6 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config, vzctl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.exit_codes import CODES
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.commands import is_ours
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -107,6 +108,18 @@ def test_a_machine_from_its_definition_to_its_end(host: Host, kernel: str) -> No
     assert driver.survey(CATALOG).vms[0].memory == 0
     assert driver.remove(MARK) and driver.state(MARK) is None
     assert os.listdir(host.etc / "conf") == [] and os.listdir(host.etc / "names") == [] and not host.private.exists()
+
+
+def test_a_copy_of_a_machines_container_is_another_machine(host: Host) -> None:
+    host.define()
+    (host.etc / "conf/100012.conf").write_bytes(host.conf.read_bytes())
+    assert [vm.vm_id for vm in host.driver.survey(CATALOG).vms] == [7]
+    found = {each.name: each for each in host.driver.inventory()[0]}
+    assert {*found} == {"one-7", "100012"}
+    copy = found["100012"]
+    assert all(is_ours(command, copy) for command in (copy.turn, copy.undefine, copy.forget))
+    assert "names" not in copy.undefine and "destroy" not in copy.forget, "both are the machine's own"
+    assert is_ours(found["one-7"].forget, found["one-7"])
 
 
 def test_a_running_machine_is_removed_too(host: Host) -> None:

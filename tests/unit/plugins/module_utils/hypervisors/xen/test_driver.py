@@ -30,6 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver as xen
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.node import XenNode
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.commands import is_ours
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -209,6 +210,23 @@ def test_a_survey_tells_ours_apart_from_others(host: Host) -> None:
     # Each takes 8 MiB, 1 for each processor and a 64th besides.
     assert found.foreign_memory == (256 + 8 + 1 + 4) + (512 + 8 + 2 + 8) + (64 + 8 + 1 + 1)
     assert found.foreign_ids == {2, 9}
+
+
+def test_a_copy_of_a_machines_definition_is_another_machine(host: Host) -> None:
+    """It has the UUID and the id of the machine in its mark."""
+    host.define()
+    host.run()
+    text = (host.dom0.etc / "one-1.cfg").read_text(encoding="utf-8")
+    (host.dom0.etc / "one-12.cfg").write_text(text.replace("one-1'", "one-12'"), encoding="utf-8")
+    assert [vm.vm_id for vm in host.driver.survey(CATALOG).vms] == [1]
+    host.dom0.domains["one-12"] = Running(9, STRANGER, 64)
+    found = host.driver.survey(CATALOG)
+    assert [(vm.vm_id, vm.state) for vm in found.vms] == [(1, "RUNNING")]
+    assert found.foreign_ids == {12} and found.foreign_memory == 64 + 8 + 1 + 1
+    own, copy = host.driver.inventory()[0]
+    assert (own.name, copy.name, own.uuid) == ("one-1", "one-12", copy.uuid)
+    assert all(is_ours(command, copy) for command in (copy.turn, copy.undefine, copy.forget))
+    assert copy.uuid not in copy.forget, "the file of that name is the machine's"
 
 
 def test_a_machine_whose_name_xenstore_has_lost_runs_all_the_same(host: Host) -> None:

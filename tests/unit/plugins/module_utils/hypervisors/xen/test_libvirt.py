@@ -27,6 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domains
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import libvirt as xen_libvirt
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.commands import is_ours
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -107,6 +108,21 @@ def test_a_survey_joins_what_libvirt_and_xen_know(host: Host) -> None:
     assert [(vm.uuid, vm.generation) for vm in found.vms] == [(UUID, 3), ("u2", 1)]
     assert found.foreign_memory == 64 + 8 + 1 + 1
     assert found.foreign_ids == {3, 9}
+
+
+@pytest.mark.parametrize("name", ["a copy", "--domain", "7", "one-9", "it's"])
+def test_a_copy_of_a_machines_domain_is_another_machine(host: Host, name: str) -> None:
+    """Its memory is a stranger's, and a command about it names it so that it can mean nothing else."""
+    copy = Domain(name, STRANGER, metadata(CATALOG, 1), SHUTOFF, 1)
+    for both in ([copy, host.domain], [host.domain, copy]):
+        host.connection.domains = both
+        found = host.driver.survey(CATALOG)
+        assert [(vm.vm_id, vm.uuid) for vm in found.vms] == [(1, UUID)]
+        assert found.foreign_ids == ({9} if name == "one-9" else set())
+        (told,) = [each for each in host.driver.inventory()[0] if each.uuid == STRANGER]
+        for command in (told.turn, told.undefine, told.forget, told.unmark):
+            assert STRANGER in command and name not in command.split()
+            assert is_ours(command, told)
 
 
 @pytest.mark.parametrize(("reason", "ended"), [(1, "guest"), (0, "unknown"), (2, "")])

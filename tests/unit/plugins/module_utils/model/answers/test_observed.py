@@ -116,7 +116,7 @@ COMMANDS = (
     "virsh -c qemu:///system destroy one-3; virsh -c qemu:///system undefine --managed-save --nvram one-3",
     "xl destroy one-3; rm -f /var/lib/nebula/xen/one-3.cfg /etc/xen/auto/one-3.cfg",
     "ln -s /var/lib/nebula/xen/one-3.cfg /etc/xen/auto/one-3.cfg",
-    "vzctl stop 1003 --fast; vzctl destroy 1003; rm -f /etc/vz/conf/1003.conf /etc/vz/names/web",
+    "vzctl stop 100003 --fast; vzctl destroy 100003; rm -f /etc/vz/conf/100003.conf /etc/vz/names/web",
     "",
 )
 
@@ -142,3 +142,37 @@ def test_a_machine_that_somebody_has_copied_does_not_silence_its_host():
     """The copy has the mark of the original."""
     copied = Observed("node1", vms=(ObservedVm(0, UUID, "RUNNING"), ObservedVm(0, "another", "POWEROFF")))
     assert observed.read("node1", to_plain(copied)) == copied
+
+
+def with_inventory(**changes):
+    domain = {"name": "x", "catalog": UUID, "vm_id": 3, "uuid": UUID, "state": "RUNNING", **changes.pop("domain", {})}
+    directory = {"path": "/d/3", "name": "3", **changes.pop("directory", {})}
+    return {"inventory": {"domains": [domain], "directories": [directory], **changes}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"domain": {"vm_id": -1}},
+        {"domain": {"vm_id": 1 << 31}},
+        {"domain": {"generation": -1}},
+        {"domain": {"port": 70_000}},
+        {"domain": {"state": "HAPPY"}},
+        {"domain": {"uuid": "a b"}},
+        {"domain": {"macs": ["x"]}},
+        {"domain": {"mood": 1}},
+        {"directory": {"vm_id": -2}},
+        {"directory": {"uuid": "\x1b"}},
+        {"directory": {"files": [{"name": "disk.0", "size": -1}]}},
+        {"directory": {"files": [{"name": "disk.0", "virtual_size": -1}]}},
+        {"rules": {"x": -1}},
+    ],
+)
+def test_what_no_audit_of_a_node_answers(changes):
+    with pytest.raises(InvalidValue, match="host node1: what it answered when it was looked at"):
+        observed.read("node1", with_inventory(**changes))
+
+
+def test_what_an_audit_of_a_node_answers():
+    fine = with_inventory(domain={"macs": ["02:00:0a:42:00:0F", ""]}, directory={"vm_id": -1}, rules={"x": 1})
+    assert observed.read("node1", fine).inventory.domains[0].vm_id == 3
