@@ -16,7 +16,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 PROC = Path("/proc")
 # What root of a container or of a user's own namespace can't leave.
@@ -41,13 +41,16 @@ def arguments(pid: int) -> list[bytes]:
         return []
 
 
-def is_of_root(pid: int, called: str = "") -> bool:
-    """Return whether root of this host has started the process. called: the name that the kernel has for it."""
+def is_of_root(pid: int, called: str = "", owner: Optional[int] = None) -> bool:
+    """Return whether root of this host has started the process. called: the name that the kernel has for it. owner:
+    another user whose processes count besides: one that a service of the distribution has for itself."""
     place = PROC / str(pid)
     try:
         status = (place / "status").read_text(encoding="utf-8", errors="replace")
         users = re.search(r"^Uid:\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)$", status, re.MULTILINE)
-        if users is None or {*users.groups()} != {str(os.geteuid())} or "\nState:\tZ" in status:
+        if users is None or "\nState:\tZ" in status:
+            return False
+        if {*users.groups()} not in ({str(os.geteuid())}, {str(owner)}):
             return False
         if any(not (place / "ns" / kind).samefile(PROC / "self/ns" / kind) for kind in _NAMESPACES):
             return False

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import CommandFailed, InvalidValue, MissingDependency
-from ...host import command, sandbox
+from ...host import command, processes, sandbox
 
 # No other process has it.
 GROUP = sandbox.USER
@@ -102,7 +102,8 @@ def _clear() -> None:
     """Remove what runs that were killed have left: it concerns nobody who runs."""
     tables = command.run(["nft", "list", "tables"], timeout=TIMEOUT, check=False).stdout
     for number in re.findall(rf"^table inet {_TABLE}(\d+)$", tables, re.MULTILINE):
-        if not os.path.exists(f"/proc/{number}"):
+        # Another user's process may have got the number since.
+        if not processes.is_of_root(int(number)):
             _remove(f"{_TABLE}{number}")
 
 

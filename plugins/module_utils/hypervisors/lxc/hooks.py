@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...dataclass import dataclass
 from ...errors import ForeignObject, NotFound
+from ...host import processes
 from ...host.files import (
     explained,
     make_directory,
@@ -88,6 +89,7 @@ def text(program: Program, steps: str, body: str) -> str:
 def starting(uuid: str) -> Iterator[None]:
     """While it lasts, this process starts the container. Once a process is killed, its file says nothing any more."""
     make_directory(STARTING, 0o700)
+    _forget_killed()
     path = os.path.join(STARTING, uuid)
     with explained(path):
         Path(path).write_text(f"{os.getpid()}\n", encoding="ascii")
@@ -97,6 +99,18 @@ def starting(uuid: str) -> Iterator[None]:
         remove_file(path)
 
 
+def _forget_killed() -> None:
+    """Remove what runs that were killed have left. The programs of libvirt see only whether there is a process of that
+    number, which may be anybody's by now; then they would do nothing for a container that they are there for."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(STARTING):
+            path = Path(STARTING, name)
+            with contextlib.suppress(OSError, ValueError):
+                # Another run may not have written its number yet.
+                if not processes.is_of_root(int(path.read_text(encoding="ascii"))):
+                    remove_file(str(path))
+
+
 def python() -> str:
     """What runs a program of Python on this host, also when nothing of Ansible is there."""
     return _PYTHON if os.access(_PYTHON, os.X_OK) else sys.executable
@@ -104,6 +118,8 @@ def python() -> str:
 
 def prepare(program: Program, text: str, changes: Changes) -> None:
     """Have the program there."""
+    if not changes.check_mode:
+        _forget_killed()
     before = _text(program.path)
     if before == text:
         return

@@ -17,7 +17,7 @@ from typing import Callable
 
 from ...dataclass import dataclass
 from ...errors import CommandFailed, InvalidValue, MissingDependency, TimedOut
-from ...host import units
+from ...host import processes, units
 from ...host.command import last_lines
 from ...host.command import run as run_program
 from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
@@ -260,13 +260,17 @@ def until(condition: Callable[[], bool], asked: str, found: str, where: str, sec
 
 
 def pid_of(directory: str, name: str, program: str) -> int:
-    """The process that the pid file names, if it is the program's; else 0."""
+    """The process that the pid file names, if it is the program's, started by root or by whom the file is of; else 0.
+
+    The number may be another process's by now, and anybody can give one any name. Some distributions have these
+    daemons run as a user of their own, who also owns the directory of the file.
+    """
+    path = Path(directory, f"{name}.pid")
     try:
-        pid = int(Path(directory, f"{name}.pid").read_text(encoding="ascii"))
-        found = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        pid, owner = int(path.read_text(encoding="ascii")), path.stat().st_uid
     except (OSError, ValueError):
         return 0
-    return pid if found == program[:15] else 0
+    return pid if processes.is_of_root(pid, program, owner) else 0
 
 
 def installed(which: str) -> bool:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,3 +150,23 @@ def test_what_a_killed_run_left_goes_and_what_another_has_stays(monkeypatch):
     monkeypatch.setattr(command, "run", run)
     outward._clear()
     assert told[1:] == [["nft", "delete", "table", "inet", "nebula_appliance_999999999"]]
+
+
+@pytest.mark.root
+def test_what_a_killed_run_has_left_goes_also_where_another_user_has_its_number(monkeypatch):
+    argv = ["/usr/bin/python3", "-I", "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=65534, cwd="/") as other:
+        assert other.stdout is not None and other.stdin is not None
+        other.stdout.readline()
+        numbers = (os.getpid(), other.pid, 99999999)
+        tables = "".join(f"table inet nebula_appliance_{number}\n" for number in numbers)
+        did = []
+
+        def run(argv, **_options):
+            did.append(argv[-1])
+            return SimpleNamespace(stdout=tables)
+
+        monkeypatch.setattr(outward.command, "run", run)
+        outward._clear()
+        assert did[1:] == [f"nebula_appliance_{number}" for number in numbers[1:]]
+        other.stdin.close()

@@ -68,6 +68,22 @@ def test_one_leaves_to_a_run_what_the_run_does_itself(program: Path) -> None:
     assert called(program, "prepare") != ""
 
 
+@pytest.mark.root
+def test_what_killed_runs_have_left_is_removed_before_anybody_gets_their_number(program: Path) -> None:
+    """The program itself sees only whether there is such a process."""
+    argv = ["/usr/bin/python3", "-I", "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    Path(hooks.STARTING).mkdir(mode=0o700, exist_ok=True)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=65534, cwd="/") as other:
+        assert other.stdout is not None and other.stdin is not None
+        other.stdout.readline()
+        written = {"own": f"{os.getpid()}\n", "gone": "99999999\n", "anothers": f"{other.pid}\n", "begun": ""}
+        for name, text in written.items():
+            Path(hooks.STARTING, name).write_text(text, encoding="ascii")
+        with hooks.starting("now"):
+            assert {path.name for path in Path(hooks.STARTING).iterdir()} == {"own", "begun", "now"}
+        other.stdin.close()
+
+
 def test_one_that_fails_keeps_the_container_from_starting(program: Path) -> None:
     program.write_text(hooks.text(PROGRAM, "prepare/begin", "import sys\nsys.exit('no')\n"), encoding="utf-8")
     argv = [str(program), "one-5", "prepare", "begin", "-"]

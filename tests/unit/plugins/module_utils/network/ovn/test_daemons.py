@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,24 @@ def test_a_pid_file_counts_if_its_process_is_that_program(tmp_path):
     assert pid_of(str(tmp_path), "none", name) == 0
     (tmp_path / "it.pid").write_text("nonsense")
     assert pid_of(str(tmp_path), "it", name) == 0
+
+
+@pytest.mark.root
+def test_a_process_of_another_user_is_none_of_a_daemon(tmp_path):
+    """A number that was used again, or a name that anybody gave himself. Where the daemon's user is the owner of its
+    file, it is his."""
+    argv = ["/usr/bin/python3", "-I", "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=65534, cwd="/") as other:
+        other.stdout.readline()
+        name = Path(f"/proc/{other.pid}/comm").read_text(encoding="utf-8").strip()
+        file = tmp_path / "it.pid"
+        file.write_text(f"{other.pid}\n")
+        assert pid_of(str(tmp_path), "it", name) == 0
+        os.chown(file, 65534, -1)
+        assert pid_of(str(tmp_path), "it", name) == other.pid
+        os.chown(file, 65533, -1)
+        assert pid_of(str(tmp_path), "it", name) == 0
+        other.stdin.close()
 
 
 def test_a_port_is_taken_while_something_listens():
