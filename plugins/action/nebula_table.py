@@ -12,7 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 
 display = Display()
@@ -39,11 +39,11 @@ class ActionModule(ActionBase):
         further = self._task.args.get("statistics") or {}
         if not isinstance(further, Mapping):
             raise AnsibleActionFail(f"nebula_table: statistics: it is a {type(further).__name__}. Give a dict")
-        lines = table(rows, columns) if rows else [printable(self._task.args.get("empty") or "none")]
+        lines = table(rows, columns) if rows else [cell(self._task.args.get("empty") or "none")]
         title = self._task.args.get("title")
-        text = [f"\n{printable(title)}"] if title else [""]
+        text = [f"\n{cell(title)}"] if title else [""]
         # Notes are sentences about objects, whose names and errors may be anybody's.
-        text += [*lines, *(harmless(str(note)) for note in self._task.args.get("notes") or [])]
+        text += [*lines, *(printable(str(note)) for note in self._task.args.get("notes") or [])]
         for line in text:
             display.display(line)
         result.update(changed=False, lines=lines)
@@ -67,7 +67,7 @@ def table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
     """Return rows as aligned text. columns: keys of the rows, or KEY=HEADING. Numbers are aligned right."""
     pairs = [(name.split("=", 1) + [name.replace("_", " ").upper()])[:2] for name in map(str, columns)]
     cells = [[heading for _key, heading in pairs]]
-    cells += [[printable(row.get(key)) for key, _heading in pairs] for row in rows]
+    cells += [[cell(row.get(key)) for key, _heading in pairs] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(pairs))]
     right = [all(_is_number(row.get(key)) for row in rows) for key, _heading in pairs]
     return [
@@ -75,15 +75,15 @@ def table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
     ]
 
 
-def printable(value: Any) -> str:
-    """Return the value as one line without control characters, since names and errors may hold any."""
+def cell(value: Any) -> str:
+    """Return the value as one printable line, since names and errors may be anybody's."""
     if value is None or value in ("", []):
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ",".join(printable(item) for item in value)
-    return "".join(c if c.isprintable() else " " for c in str(value))
+        return ",".join(cell(item) for item in value)
+    return printable(str(value), ONE_LINE)
 
 
 def _is_number(value: Any) -> bool:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from .printable import BLOCK, printable
+
 # Characters of each part of an error that are shown: users' values may be of any length.
 LONGEST = 4000
 
@@ -36,12 +38,10 @@ class NebulaError(Exception):
         return {"kind": type(self).__name__, **{name: harmless(part) for name, part in parts.items()}}
 
 
-def harmless(text: str, longest: int = LONGEST) -> str:
-    """The text as a terminal and a log may have it: what does not print is written as an escape, except line ends."""
+def harmless(text: str, longest: int = LONGEST, line_end: str = BLOCK) -> str:
+    """The text as a terminal and a log may have it: printable, and of so many characters before that."""
     shown = text if len(text) <= longest else f"{text[: longest * 3 // 4]} … {text[-longest // 4 :]}"
-    if shown.isprintable():
-        return shown
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in shown)
+    return printable(shown, line_end)
 
 
 class InvalidValue(NebulaError):

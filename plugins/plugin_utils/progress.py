@@ -23,6 +23,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import read_at_once
 
 # The longest duration of one look, in seconds: TIMES_ITS_COST times the cost of the last look, between SHORTEST and
@@ -213,7 +214,7 @@ class _Job:
 
 def shown_line(text: Any) -> str:
     """Return a host's words as one line that controls no terminal."""
-    return harmless(str(text).replace("\n", " "), LONGEST_LINE)
+    return harmless(str(text), LONGEST_LINE, ONE_LINE)
 
 
 def next_look(cost: float) -> float:

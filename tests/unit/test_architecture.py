@@ -27,7 +27,7 @@ PACKAGE = "ansible_collections.nebula.provision."
 
 # From left to right in docs/architecture.md: a part imports from its own layer and those before it.
 LAYERS = [
-    ("errors", "deps", "compiled", "dataclass"),
+    ("printable", "errors", "deps", "compiled", "dataclass"),
     (
         "model",
         "hypervisors/declared",
@@ -50,7 +50,7 @@ LAYERS = [
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # Neighbours that must not know each other: a module joins them.
 STRANGERS = {frozenset({"engines", "hypervisors"})}
-PURE = {"errors", *LAYERS[1], *LAYERS[2]}
+PURE = {"printable", "errors", *LAYERS[1], *LAYERS[2]}
 # What neither acts, nor looks at the clock, nor draws random numbers.
 PURE_LIBRARY = {
     "__future__", "abc", "base64", "binascii", "bisect", "collections", "copy", "dataclasses", "decimal", "difflib",

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from injection import FULL, MARK, disk_files, first, of, places, rendered, site, vm
 
-from ansible_collections.nebula.provision.plugins.action.nebula_table import printable, table
+from ansible_collections.nebula.provision.plugins.action.nebula_table import cell, table
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
@@ -267,6 +267,6 @@ def test_what_is_kept_comes_back(kind: type) -> None:
 
 def test_tables_show_nothing_that_a_terminal_obeys() -> None:
     for text in WORDS.values():
-        assert printable(text).isprintable()
-        lines = table([{"name": text, "list": [text, text]}], ["name", f"list={printable(text) or 'x'}"])
+        assert cell(text).isprintable()
+        lines = table([{"name": text, "list": [text, text]}], ["name", f"list={cell(text) or 'x'}"])
         assert len(lines) == 2 and all(line.isprintable() for line in lines)

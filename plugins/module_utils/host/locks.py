@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ..dataclass import dataclass
 from ..errors import ForeignObject, TimedOut
+from ..printable import ONE_LINE, printable
 
 PLACE = "/run/nebula-provision"
 LOCKS = "/proc/locks"
@@ -148,7 +149,7 @@ def described(pid: int) -> str:
         name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return f"process {pid}"
-    return f"process {pid} ({''.join(each if each.isprintable() else '?' for each in name)})"
+    return f"process {pid} ({printable(name, ONE_LINE)})"
 
 
 def is_still(path: str, fd: int) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from ..printable import LINES, printable
+
 # Light and dark, as the reader's own system is set; on paper too.
 _STYLE = """
 :root { color-scheme: light dark; --line: #d0d5dd; --soft: #f5f7fa; --dim: #5b6472; --pass: #16733a; --fail: #b3261e;
@@ -74,7 +76,7 @@ def _image(body: ET.Element, image: Mapping[str, Any]) -> None:
     for point in points:
         row = ET.SubElement(rows, "tr")
         cell = ET.SubElement(row, "td", {"class": "point"})
-        cell.text = _plain(point["title"])
+        cell.text = printable(str(point["title"]), LINES)
         ET.SubElement(cell, "br")
         _text(cell, "code", point["point"])
         kind, sign = _SIGNS.get(point["result"], ("nt", "?"))
@@ -85,10 +87,5 @@ def _image(body: ET.Element, image: Mapping[str, Any]) -> None:
 
 def _text(parent: ET.Element, tag: str, text: str, attributes: Mapping[str, str] | None = None) -> ET.Element:
     element = ET.SubElement(parent, tag, dict(attributes or {}))
-    element.text = text if tag == "style" else _plain(text)
+    element.text = text if tag == "style" else printable(str(text), LINES)
     return element
-
-
-def _plain(text: str) -> str:
-    """Guests' words may hold anything; a page holds what prints."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))

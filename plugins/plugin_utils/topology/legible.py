@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text of others in a picture: what has no form of its own is shown by its code point, and what is too long is cut.
+"""Text of others in a picture: one line that prints, and no longer than its place.
 
 How wide text is depends on the reader's fonts. The widths here are those of DejaVu, which is the widest of the usual
 ones; of what a font of its own draws they are the most that is likely.
@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from typing import Any
+
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
 
 # A monospaced character is as wide in all usual fonts, by the size of the font.
 MONOSPACED = 0.605
@@ -39,22 +41,12 @@ _BOLD = 0.11
 # One character that is a whole sentence in some scripts.
 _SENTENCES = range(0xFBD0, 0xFE00)
 ELLIPSIS = "…"
-# More marks on one letter than any language has would grow into the lines above and below.
-_MARKS = 2
 _DIGITS = re.compile(r"([0-9]+)")
 
 
 def legible(value: Any) -> str:
-    """The value as one line that any document may hold: a character that a reader does not see, that turns the
-    direction of the text, or that no XML may have, is shown by its code point."""
-    shown: list[str] = []
-    marks = 0
-    for character in "" if value is None else str(value):
-        category = unicodedata.category(character)
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        hidden = category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") or marks > _MARKS
-        shown.append(f"⟨U+{ord(character):04X}⟩" if hidden else " " if category == "Zs" else character)
-    return "".join(shown)
+    """The value as one printable line, which any document may hold: no XML has what does not print."""
+    return "" if value is None else printable(str(value), ONE_LINE)
 
 
 def width(text: str, size: float, mono: bool = False, bold: bool = False) -> float:
@@ -67,7 +59,7 @@ def _advance(character: str, mono: bool, bold: bool) -> float:
         return 0.0
     if ord(character) in _SENTENCES:
         return 18.0
-    if ord(character) > 0x24F and character not in "…–→·⟨⟩—×":
+    if ord(character) > 0x24F and character not in "…–→·—×":
         # Another font draws it, whose letters may be as wide as they are high; emoji are wider.
         return 1.5
     if mono:

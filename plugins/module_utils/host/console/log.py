@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from ...dataclass import dataclass
 from ...errors import InvalidValue, NebulaError
+from ...printable import ONE_LINE, printable
 from ..files import reader, remove_file
 
 # The name of the file in a machine's directory.
@@ -45,12 +46,11 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x
 
 
 def harmless(text: str, longest: int = SHOWN_LENGTH) -> str:
-    """The text without terminal sequences; all else that is not printable is written as an escape.
+    """The text without terminal sequences, as one printable line.
 
     longest: characters of the result.
     """
-    plain = _ESCAPE.sub("", text)
-    shown = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in plain)
+    shown = printable(_ESCAPE.sub("", text), ONE_LINE)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 

@@ -23,6 +23,7 @@ from ...model.reader import check_keys, typed
 from ...model.specification import Key
 from ...model.specifications.image_check import KEYS
 from ...model.states import ImageState, ImageType
+from ...printable import LINES
 from ...sync import Item
 from ...text import check_page
 
@@ -184,7 +185,7 @@ def _report_of(target: Target, mode: str, reports: Mapping[str, Any]) -> tuple[l
 
 
 def _view(given: Mapping[str, Any], os_name: str, points: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    shown = [{key: harmless(value, 1000) for key, value in point.items()} for point in points]
+    shown = [{key: harmless(value, 1000, LINES) for key, value in point.items()} for point in points]
     counts = {
         result.replace(" ", "_"): sum(point["result"] == result for point in shown) for result in image_points.RESULTS
     }

@@ -32,6 +32,7 @@ from ...model.operations import Prepare
 from ...model.reader import typed
 from ...model.specifications.image_prepare import KEYS
 from ...model.states import ImageState
+from ...printable import LINES
 from ...storage import publishing
 from ...sync import Item
 from .check import catalogued
@@ -141,8 +142,8 @@ def _work(
 
 def _item(label: str, outcome: Outcome, resumed: bool) -> Item:
     # It comes from the guest, and goes to a terminal.
-    before = {step.name: harmless(step.before, LONGEST_SHOWN) for step in outcome.done}
-    after = {step.name: harmless(step.after, LONGEST_SHOWN) for step in outcome.done}
+    before = {step.name: harmless(step.before, LONGEST_SHOWN, LINES) for step in outcome.done}
+    after = {step.name: harmless(step.after, LONGEST_SHOWN, LINES) for step in outcome.done}
     if resumed:
         before["interrupted"], after["interrupted"] = "half written by a run that was killed", "finished"
     return Item(label, {"os": outcome.os, **before}, {"os": outcome.os, **after}, changed=bool(outcome.done) or resumed)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.action import nebula_table
-from ansible_collections.nebula.provision.plugins.action.nebula_table import ActionModule, printable, table
+from ansible_collections.nebula.provision.plugins.action.nebula_table import ActionModule, cell, table
 
 ROWS = [{"name": "web", "memory": 1024, "run": True}, {"name": "database", "memory": None, "run": False}]
 
@@ -52,13 +52,13 @@ def test_a_heading_may_hold_an_equals_sign():
         (True, "yes"),
         (["a", 1, None, True], "a,1,-,yes"),
         (("a", ["b", "c"]), "a,b,c"),
-        ("a\nb\x1b[31m", "a b [31m"),
+        ("a\nb\x1b[31m", r"a b\x1b[31m"),
         (2.5, "2.5"),
         ({"a": 1}, "{'a': 1}"),
     ],
 )
 def test_a_value_is_one_line(value, text):
-    assert printable(value) == text
+    assert cell(value) == text
 
 
 values = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.lists(st.text(max_size=3), max_size=3)

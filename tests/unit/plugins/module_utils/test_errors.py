@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     TemplateSyntaxError,
     harmless,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE
 
 CLASSES = [
     each for _name, each in inspect.getmembers(errors, inspect.isclass) if each.__module__ == NebulaError.__module__
@@ -63,21 +64,11 @@ def test_a_syntax_error_of_a_template_is_a_value_that_cannot_be_meant_and_has_a_
     assert (TemplateSyntaxError("a", "b").line, TemplateSyntaxError("a", "b").column) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("given_text", "shown"),
-    [
-        ("plain", "plain"),
-        ("Zürich 日本", "Zürich 日本"),
-        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
-        ("\x1b[31mred", r"\x1b[31mred"),
-        ("a\x00b\rc", r"a\x00b\rc"),
-        ("right\u202eleft", r"right\u202eleft"),
-        ("half a pair \udcff", r"half a pair \udcff"),
-        ("line\u2028separator", r"line\u2028separator"),
-    ],
-)
-def test_what_does_not_print_is_written_as_an_escape(given_text: str, shown: str) -> None:
-    assert harmless(given_text) == shown
+def test_what_does_not_print_is_an_escape_and_further_lines_are_a_block() -> None:
+    assert harmless("a\x00\u202eb\nPLAY RECAP") == "a\\x00\\u202eb\n    PLAY RECAP"
+    assert harmless("a\nb", line_end=ONE_LINE) == "a b"
+    error = CommandFailed("command x", "it ended with code 1: a\nok: [kvm1]")
+    assert str(error) == "command x: it ended with code 1: a\n    ok: [kvm1]"
 
 
 def test_a_long_text_keeps_its_begin_and_its_end() -> None:

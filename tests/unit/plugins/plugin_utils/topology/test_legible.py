@@ -23,16 +23,15 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.topology.legible 
         (None, ""),
         (0, "0"),
         ("שלום", "שלום"),
-        ("a\u00a0b\u3000c", "a b c"),
-        ("\u202eevil\u202c", "⟨U+202E⟩evil⟨U+202C⟩"),
-        ("a\nb\x00\x1b\x85", "a⟨U+000A⟩b⟨U+0000⟩⟨U+001B⟩⟨U+0085⟩"),
-        ("\ud800\ufffe\u200b\u2028\ue000", "⟨U+D800⟩⟨U+FFFE⟩⟨U+200B⟩⟨U+2028⟩⟨U+E000⟩"),
-        ("e\u0301\u0302", "e\u0301\u0302"),
-        ("e\u0301\u0302\u0303", "e\u0301\u0302⟨U+0303⟩"),
+        ("a\u00a0b\u3000c", r"a\xa0b\u3000c"),
+        ("\u202eevil\u202c", r"\u202eevil\u202c"),
+        ("a\nb\x00\x1b\x85", r"a b\x00\x1b\x85"),
+        ("\ud800\ufffe\u200b\u2028\ue000", r"\ud800\ufffe\u200b\u2028\ue000"),
+        ("e\u0301\u0302\u0303", "e\u0301\u0302\\u0303"),
         ("<b>{{ x }}", "<b>{{ x }}"),
     ],
 )
-def test_what_has_no_form_of_its_own_is_shown_by_its_code_point(given, shown):
+def test_what_does_not_print_is_written_as_an_escape(given, shown):
     assert legible(given) == shown
 
 
