@@ -47,4 +47,4 @@ class _Lines:
             if line != before and now - at >= SAY_SECONDS:
                 self._shown[name] = (line, now)
                 # JSON can hide what controls a terminal until it is read.
-                Display().display(f"{prefix}: {shown_line(line)}")
+                Display().display(shown_line(f"{prefix}: {line}"))

@@ -10,6 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.said import message
 
 # The node has put everything back by then, and is reached as before.
 SECONDS = 100.0
@@ -40,13 +41,13 @@ class ActionModule(PackingAction):
                     raise
         if not second.get("failed"):
             return {**first, "moved": []}
-        message = "\n".join(filter(None, (first.get("msg"), second.get("msg"))))
+        reported = message(filter(None, (first.get("msg"), second.get("msg"))))
         bridges = {*first["moved"]}
         refused = [link["network"] for link in first.get("links", ()) if link["bridge"] in bridges]
         return {
             **first,
             "failed": True,
-            "msg": message,
+            "msg": reported,
             "moved": [],
             "errors": [*first.get("errors", ()), *second.get("errors", ())],
             "refused": list(dict.fromkeys([*first.get("refused", ()), *refused])),

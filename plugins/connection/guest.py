@@ -101,6 +101,7 @@ from ansible.plugins.connection import ConnectionBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import domain_name
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import NAMESPACE
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import refusal, settings_among
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent, use_console
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.node_shell import NodeShell
@@ -136,12 +137,13 @@ class Connection(ConnectionBase):
         missing = [key for key in ("id", "host") if machine.get(key) in (None, "")]
         if missing:
             raise AnsibleConnectionFailure(
-                f"Reaching a guest: variable nebula_machine has no {' and no '.join(missing)}. It has to name the "
-                "machine's id and its node; a machine that is on no node can't be reached"
+                f"Reaching a guest: variable nebula_machine has no {printable(' and no '.join(missing))}. It has to "
+                "name the machine's id and its node; a machine that is on no node can't be reached"
             )
         if not self.get_option("node"):
+            node = str(machine["host"])
             raise AnsibleConnectionFailure(
-                f"Reaching a guest by its node {machine['host']}: variable nebula_guest_node is empty, so nothing says "
+                f"Reaching a guest by its node {printable(node)}: variable nebula_guest_node is empty, so nothing says "
                 "how the node is reached. Give ansible-playbook the inventory of the nodes, too, before that of the "
                 "machines"
             )
@@ -161,7 +163,7 @@ class Connection(ConnectionBase):
         super().put_file(in_path, out_path)
         self._display.vvv(f"PUT {in_path} TO {out_path}", host=self._name())
         if not Path(in_path).exists():
-            raise AnsibleFileNotFound(f"file {in_path} does not exist on the control node")
+            raise AnsibleFileNotFound(f"file {printable(in_path, ONE_LINE)} does not exist on the control node")
         with Path(in_path).open("rb") as file:
             append = False
             while (piece := file.read(PIECE)) or not append:
@@ -206,9 +208,10 @@ class Connection(ConnectionBase):
         )
         if "problem" not in answer:
             return answer
-        text = explained(answer, domain, str(machine["host"]), what, request.get("path", ""), self._uses_console())
+        kind = AnsibleError if answer["problem"] in ("failed", "truncated") else AnsibleConnectionFailure
         # What fails in the guest is the task's failure, and no reason to give the host up.
-        raise (AnsibleError if answer["problem"] in ("failed", "truncated") else AnsibleConnectionFailure)(text)
+        asked = (answer, domain, str(machine["host"]), what, request.get("path", ""), self._uses_console())
+        raise kind(explained(*asked))
 
     def _uses_console(self):
         return self.get_option("way") == "console"

@@ -152,8 +152,8 @@ import sys
 from ansible.errors import AnsibleError, AnsibleParserError, AnsibleUndefinedVariable
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.module_utils.model.defaults import ROOT
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
 from ansible_collections.nebula.provision.plugins.plugin_utils import catalog_reader, payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variables import (
     connection_variables,
@@ -177,6 +177,11 @@ VARIABLES = {
 }
 
 
+def _refusal(text):
+    """Return the error that ends the inventory, as one line: the front-end's answer may be in it."""
+    return AnsibleParserError(printable(text, ONE_LINE))
+
+
 class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
     NAME = "nebula.provision.nebula"
 
@@ -198,8 +203,12 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         taken = {*inventory.hosts, *inventory.groups, GROUP}
         for host in hosts_of(self._info(path, cache), choice, taken, self._node_variables):
             for note in host.notes:
-                self.display.warning(harmless(f"{path}: {note}"))
+                self._warn(f"{path}: {note}")
             self._add(host)
+
+    def _warn(self, text):
+        # Names of machines, values of variables and answers of the front-end are in it.
+        self.display.warning(printable(text, ONE_LINE))
 
     def _add(self, host):
         variables = for_inventory(dict(host.variables))
@@ -231,7 +240,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
                 # What a machine does not have fulfils no condition about it.
                 return False
             except AnsibleError as error:
-                raise AnsibleParserError(f"{self._source}: filter {condition!r} is no condition: {error}") from None
+                raise _refusal(f"{self._source}: filter {condition!r} is no condition: {error}") from None
         return True
 
     def _is_true(self, condition):
@@ -258,7 +267,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         try:
             variables = self._connection(path, name)
         except AnsibleError as error:
-            raise AnsibleParserError(
+            raise _refusal(
                 f"{path}: a variable that says how the front-end {name} is reached can't be filled in: {error}. "
                 "Correct it, or give its value in option connection"
             ) from None
@@ -269,18 +278,18 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         try:
             info = catalog_reader.read(name, variables, GATHERED, options, self.get_option("timeout"))
         except catalog_reader.CatalogNotRead as error:
-            raise AnsibleParserError(
+            raise _refusal(
                 f"{path}: the catalog can't be read on the front-end {name}: {error}. Options frontend and connection "
                 f"say which host it is and how it is reached"
             ) from None
         if not info["catalog"] and self._is_assumed():
-            raise AnsibleParserError(
+            raise _refusal(
                 f"{path}: there is no catalog on this machine, and nothing names the front-end. Name it in "
                 f"option frontend or in NEBULA_FRONTEND, or read the inventory with group {FRONTEND_GROUP} before "
                 "this one"
             )
         if not info["catalog"]:
-            self.display.warning(
+            self._warn(
                 f"{path}: there is no catalog in {options.get('root', ROOT)} on the front-end {name}, so there are no "
                 "machines. If it is in another directory, name that in option root"
             )
@@ -293,7 +302,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         hosts = group.get_hosts() if group else []
         if len(hosts) > 1:
             names = ", ".join(host.name for host in hosts)
-            raise AnsibleParserError(
+            raise _refusal(
                 f"group {FRONTEND_GROUP} has {len(hosts)} hosts ({names}): name the front-end in option frontend"
             )
         return hosts[0].name if hosts else "localhost"
@@ -318,7 +327,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
                     self.inventory, self.loader, self._source, host, JUMP_VARIABLES
                 )
             except AnsibleError as error:
-                self.display.warning(
+                self._warn(
                     f"{self._source}: machines on node {host} are not reached by way of it, since one of its variables "
                     f"can't be filled in: {error}"
                 )

@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 from .errors import Fault, InvalidValue, NebulaError
 from .host import unconfined
 from .host.files import explain
+from .printable import printable
 from .sync import Result, summary
 
 
@@ -56,7 +57,7 @@ def answer_of(result: Result, diff: bool) -> dict[str, Any]:
 
 def _warn(module: AnsibleModule, texts: Sequence[str]) -> None:
     for text in texts:
-        module.warn(text)
+        module.warn(printable(text))
 
 
 def check_root(params: Mapping[str, Any]) -> None:

@@ -75,6 +75,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
+from ansible_collections.nebula.provision.plugins.module_utils.printable import printable
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
     done_number_of,
     observed_of,
@@ -120,7 +121,11 @@ def run(params, check_mode):
         "vms": [vm_view(shown[vm_id], params["root"]) for vm_id in sorted(shown) if shown[vm_id].state != "DONE"],
         "returning": returning,
         "refused_answers": refused,
-        "failed_vms": [f"VM {r.name} (id {r.id}) is {r.state}: {r.error}" for r in shown.values() if r.error],
+        "failed_vms": [
+            printable(f"VM {each.name} (id {each.id}) is {each.state}: {each.error}")
+            for each in shown.values()
+            if each.error
+        ],
     }
     return result
 

@@ -21,6 +21,8 @@ from typing import Any
 
 from ansible import constants
 
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
+
 MODULE = "nebula.provision.nebula_info"
 # Settings that would change what is printed, or where it goes; and an inventory that would be read once more.
 _UNSET = (
@@ -82,7 +84,7 @@ def _run(program: Sequence[str], environment: Mapping[str, str], timeout: int) -
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             _end(process)
-            raise CatalogNotRead(f"there was no answer within {timeout} s (option timeout)") from None
+            raise CatalogNotRead(printable(f"there was no answer within {timeout} s (option timeout)")) from None
     return subprocess.CompletedProcess(program, process.returncode, out, err)
 
 
@@ -145,4 +147,4 @@ def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     else:
         lines = (done.stderr.strip() or head.strip()).splitlines() or [f"ansible ended with status {done.returncode}"]
         reason = next((line for line in lines if "ERROR" in line), lines[-1])
-    raise CatalogNotRead(" ".join(str(reason).split()))
+    raise CatalogNotRead(printable(" ".join(str(reason).split()), ONE_LINE))

@@ -19,6 +19,7 @@ from ansible.utils.display import Display
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
 
 # The variables of this collection, and what its roles and playbooks keep during a run.
 PREFIXES = ("nebula_", "__nebula_")
@@ -160,7 +161,7 @@ def variable_of(variables: Mapping[str, Any], name: str, default: Any = None) ->
 def refusal(host: str, names: Iterable[str]) -> str:
     """Return the sentence that says why a host is left out. names: of settings_among()."""
     found = sorted(names)
-    shown = ", ".join(harmless(name, 60) for name in found[:5])
+    shown = ", ".join(harmless(name, 60, ONE_LINE) for name in found[:5])
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return (
         f"{host}: its facts have the names of settings ({shown}{more}). Only the inventory sets these, so the host is "
@@ -181,8 +182,9 @@ def without_facts(result: dict[str, Any], host: str, module: str) -> dict[str, A
     if kept:
         result["ansible_facts"] = kept
     if removed:
-        Display().warning(
+        warning = (
             f"{host}: the answer of {module} had {', '.join(removed)}, which this module never returns. It was not "
             "taken. See what answers in the module's place on this host"
         )
+        Display().warning(printable(warning, ONE_LINE))
     return result

@@ -19,6 +19,8 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
+
 MIB = 1024 * 1024
 # One module run per chunk, so not too small; what breaks is sent again, and each is once more on the disks of both
 # sides, so not too large. The first has this size, the others what passes in some seconds.
@@ -93,7 +95,8 @@ class Sender:
                 wanted = next_size(wanted, now - last)
                 if now >= due:
                     speed = (offset - received) / MIB / (now - began)
-                    Display().display(f"nebula_image: {name} {100 * offset // file.size} % sent at {speed:.0f} MB/s")
+                    sent = f"{name} {100 * offset // file.size} % sent at {speed:.0f} MB/s"
+                    Display().display(printable(f"nebula_image: {sent}", ONE_LINE))
                     due = now + SAY_SECONDS
                 if file.size == 0:
                     break

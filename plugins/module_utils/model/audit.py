@@ -10,6 +10,7 @@ from dataclasses import field
 from typing import Optional
 
 from ..dataclass import dataclass
+from ..printable import printable
 from .guard import Guard
 from .image import Image
 from .lease import HeldLease
@@ -71,7 +72,7 @@ class Finding:
 
     def __str__(self) -> str:
         where = f"host {self.host}: " if self.host else ""
-        return f"{where}{self.object}: {self.found}. {self.remedy}"
+        return printable(f"{where}{self.object}: {self.found}. {self.remedy}")
 
 
 # -- a node --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import become_loader, connection_loader
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
+from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
 
 # Debian's own has libvirt's modules; one of a virtual environment has not.
 INTERPRETER = "/usr/bin/python3"
@@ -50,11 +51,12 @@ class NodeShell:
             return dict(json.loads(last))
         except ValueError:
             lines = (err.decode(errors="replace").strip() or last or "it printed nothing").splitlines()
-            raise AnsibleConnectionFailure(
+            reason = (
                 f"Reaching a guest by its node {self._name}: a program that asks libvirt ended there with status "
                 f"{status}: {harmless(lines[-1], _LONGEST)}. The user needs access to libvirt (ansible_become on the "
                 f"node), and {self._interpreter()} needs Debian's python3-libvirt"
-            ) from None
+            )
+            raise AnsibleConnectionFailure(printable(reason, ONE_LINE)) from None
 
     def close(self) -> None:
         if self._opened is not None:
@@ -72,7 +74,8 @@ class NodeShell:
             context.remote_addr = str(self._variables.get("ansible_host") or self._name)
             self._opened = connection_loader.get("ssh" if name == "smart" else name, context, None)
             if self._opened is None:
-                raise AnsibleConnectionFailure(f"Reaching node {self._name}: there is no connection plugin {name!r}")
+                reason = f"Reaching node {self._name}: there is no connection plugin {name!r}"
+                raise AnsibleConnectionFailure(printable(reason, ONE_LINE))
             self._opened.set_options(var_options=self._variables)
             if _is_true(self._variables.get("ansible_become")):
                 self._opened.set_become_plugin(self._become())
@@ -82,7 +85,8 @@ class NodeShell:
         method = str(self._variables.get("ansible_become_method") or "sudo")
         become = become_loader.get(method)
         if become is None:
-            raise AnsibleConnectionFailure(f"Becoming root on node {self._name}: there is no become plugin {method!r}")
+            reason = f"Becoming root on node {self._name}: there is no become plugin {method!r}"
+            raise AnsibleConnectionFailure(printable(reason, ONE_LINE))
         become.set_options(var_options=self._variables)
         return become
 

@@ -14,6 +14,7 @@ from ...errors import (
 )
 from ...model.changes import Change
 from ...model.ids import id_of
+from ...printable import printable
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Difference:
 
     @property
     def sentence(self) -> str:
-        return f"VM {self.name} (id {self.id}) {self.what}; left as it is: {self.remedy}"
+        return printable(f"VM {self.name} (id {self.id}) {self.what}; left as it is: {self.remedy}")
 
 
 @dataclass

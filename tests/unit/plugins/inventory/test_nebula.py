@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,3 +175,28 @@ def test_what_was_read_is_kept_where_that_is_asked_for(read: Read, tmp_path: Pat
     assert len(read.calls) == 2
     (file,) = (tmp_path / "cache").iterdir()
     assert "web" in json.dumps(json.loads(file.read_text()))
+
+
+def test_what_it_prints_is_one_line_that_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+
+    def refuse(*_asked: Any) -> None:
+        raise AnsibleError("a\x9b2J\u202e\nok: [kvm1]")
+
+    plugin = loaded()
+    plugin.display = SimpleNamespace(warning=printed.append)
+    plugin.inventory, plugin.loader, plugin._source, plugin._nodes = InventoryData(), None, "x.nebula.yml", {}
+    monkeypatch.setattr(nebula, "connection_variables", refuse)
+    assert plugin._node_variables("kvm1") is None
+    (text,) = printed
+    assert text.isprintable() and r"a\x9b2J\u202e ok: [kvm1]" in text
+
+
+def test_the_error_that_ends_it_is_one_line_that_prints(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_asked: Any) -> None:
+        raise catalog_reader.CatalogNotRead("a\x9b2J\u202e\nok: [kvm1]")
+
+    monkeypatch.setattr(catalog_reader, "read", refuse)
+    with pytest.raises(AnsibleError) as caught:
+        read.parse({"front": {}})
+    assert str(caught.value).isprintable() and r"a\x9b2J\u202e ok: [kvm1]" in str(caught.value)

@@ -62,3 +62,16 @@ def test_our_own_are_as_they_are() -> None:
 def test_a_root_that_is_no_directory_of_its_own(root: str | None) -> None:
     answer = failure_of(AssertionError("it was begun all the same"), root=root)
     assert "nebula_root" in str(answer["msg"]) and "/var/lib/nebula" in str(answer["msg"])
+
+
+def test_warnings_have_no_line_of_ansible() -> None:
+    class Exited(Module):
+        def warn(self, text: str) -> None:
+            warnings.append(text)
+
+        def exit_json(self, **_answer: object) -> None:
+            pass
+
+    warnings: list[str] = []
+    execute(Exited(), lambda _params, _check_mode: Result(warnings=["a\x1b\nok: [kvm1]"]))
+    assert warnings[0] == "a\\x1b\n    ok: [kvm1]"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,17 @@ def test_what_fails_says_why(tmp_path: Path, variables: dict[str, Any], timeout:
     with pytest.raises(catalog_reader.CatalogNotRead) as caught:
         read(tmp_path, timeout, ansible_become_password=SECRET, **variables)
     assert words in str(caught.value) and "s3cr3t" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("out", "err"),
+    [
+        ('front | FAILED! => {"msg": "a\\u009b2J\\u202eb", "module_stderr": "x\\nok: [kvm1]\\u2028"}', ""),
+        ("front | UNREACHABLE! a\x1b[2J", ""),
+        ("", "first\nERROR! a\x9b2J\u2066b\rok: [kvm1]"),
+    ],
+)
+def test_what_it_says_is_one_line_that_prints(out: str, err: str) -> None:
+    with pytest.raises(catalog_reader.CatalogNotRead) as caught:
+        catalog_reader._answer(subprocess.CompletedProcess([], 1, out, err))
+    assert str(caught.value).isprintable()

@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nothing that a host answers controls a terminal, or turns the direction in which a message is read."""
+"""Nothing that a host answers controls a terminal, turns the direction in which a message is read, or is a line like
+Ansible's own."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,11 @@ from forging import adding
 from ansible_collections.nebula.provision.plugins.action import nebula_install_wait
 from ansible_collections.nebula.provision.plugins.plugin_utils import progress
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
-from ansible_collections.nebula.provision.plugins.plugin_utils.said import harmless_answer
+from ansible_collections.nebula.provision.plugins.plugin_utils.said import (
+    harmless_answer,
+    harmless_output,
+    message,
+)
 
 ROOT = Path(__file__).resolve().parents[4]
 # Escape sequences of one and of two bytes, a carriage return, bidirectional controls, invisible characters, separators,
@@ -52,9 +58,83 @@ def test_what_is_printed_of_an_answer_prints(name: str, text: str) -> None:
     assert all(each.isprintable() and text not in each for each in found)
 
 
-def test_lines_stay_lines_and_data_stays_data() -> None:
-    answer = {"msg": "two\nlines\tand é", "content": "\x1b[2J\r\n", "changed": True}
+def test_data_stays_data() -> None:
+    answer = {"msg": "é\t", "content": "\x1b[2J\r\nok: [kvm1]", "changed": True, "rc": 0}
     assert harmless_answer(dict(answer)) == answer
+
+
+@pytest.mark.parametrize("name", ["failed", "unreachable", "rc"])
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{ord(text[0]):x}")
+def test_all_of_a_failure_prints(name: str, text: str) -> None:
+    found = harmless_answer({name: 1, f"a{text}": {"results": [{f"b{text}": [f"c{text}"]}], "d": 1, "e": None}})
+    assert all(each.isprintable() for each in texts({str(key): value for key, value in found.items()}))
+    ((key, value),) = [item for item in found.items() if item[0] != name]
+    assert key.isprintable() and (value["d"], value["e"]) == (1, None)
+    assert all(each.isprintable() for each in value["results"][0])
+
+
+def test_a_failure_keeps_the_lines_of_its_data() -> None:
+    answer = {"failed": True, "msg": "é", "links": [{"content": "a\nb\n"}], "diff": [{"before": "a\nb\n", "after": ""}]}
+    assert harmless_answer(dict(answer)) == answer
+
+
+FORGED = "ended\nPLAY RECAP ****\r\nkvm1 : ok=1\n\tok: [kvm1]\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("msg", "reason", "exception", "stdout", "stderr", "module_stdout", "module_stderr", "warnings"),
+        *("deprecations", "error", "errors", "differs", "differences", "refused_answers", "consistency", "repaired"),
+    ],
+)
+def test_no_line_of_an_answer_is_one_of_ansible(name: str) -> None:
+    for value in (FORGED, [FORGED], {"host": FORGED}, [{"sentence": FORGED, "event": {"msg": FORGED}}]):
+        for found in texts(harmless_answer({name: value})[name]):
+            assert found in ("host", "sentence", "event", "msg") or len(found.splitlines()) == 4
+            assert all(line.startswith("    ") for line in found.splitlines()[1:])
+
+
+def test_the_heading_of_a_difference_is_no_line_of_ansible() -> None:
+    (found,) = harmless_answer({"diff": [{"before_header": FORGED, "prepared": FORGED, "before": FORGED}]})["diff"]
+    for text in (found["before_header"], found["prepared"]):
+        assert all(line.startswith("    ") for line in text.splitlines()[1:])
+    assert found["before"] == FORGED.replace("\r", r"\r")
+
+
+@pytest.mark.parametrize("name", ["_ansible_no", "_ansible_\n", "add_host", "add_group"])
+def test_what_ansible_takes_out_with_a_warning_is_one_line(name: str) -> None:
+    ((key, value),) = harmless_answer({name: FORGED}).items()
+    assert key.isprintable() and value.isprintable() and "PLAY RECAP" in value
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{"a": 1}', '{"a": 1}'),
+        ('{"a": 1}\n', '{"a": 1}\n'),
+        ("Traceback\nok: [kvm1]\n", "Traceback\n    ok: [kvm1]"),
+        ("[1]\nok: [kvm1]", "[1]\n    ok: [kvm1]"),
+        ('{"msg": "a\\nok: [kvm1]"}', '{"msg": "a\\n    ok: [kvm1]"}'),
+        ('hello\n{"msg": "a"}\nok: [kvm1]', '{"msg": "a"}'),
+        ("{" * 50000, "{" * 50000),
+    ],
+)
+def test_what_a_module_printed(text: str, shown: str) -> None:
+    assert harmless_output(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("sentences", "heading", "shown"),
+    [
+        ([], "", ""),
+        (["a\nb"], "", "a\n    b"),
+        (["a", "ok: [kvm1]"], "", "- a\n- ok: [kvm1]"),
+        (["a"], "found\x07:", "found\\x07:\n- a"),
+    ],
+)
+def test_a_message_of_several_sentences(sentences: list[str], heading: str, shown: str) -> None:
+    assert message(sentences, heading) == shown
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{ord(text[0]):x}")
@@ -106,11 +186,19 @@ def test_the_lines_of_many_installations_are_shown_whole(monkeypatch: pytest.Mon
     assert shown_of(monkeypatch, json.dumps(report)) == [f"nebula_install: {line}" for line in report.values()]
 
 
-def test_an_error_that_a_host_answers_is_printed_without_its_escapes(tmp_path: Path) -> None:
+LINE = "kvm1 : ok=9 changed=0 unreachable=0 failed=0"
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_an_error_that_a_host_answers_is_printed_without_its_escapes_and_lines(tmp_path: Path, form: str) -> None:
     interpreter = tmp_path / "python3"
-    interpreter.write_text(
-        adding({"failed": True, "msg": "lost \x1b[2J\u202ereversed", "warnings": ["\x1b]0;owned\x07"]})
-    )
+    answer = {"failed": True, "msg": f"lost \x1b[2J\u202ereversed\n{LINE}", "warnings": ["\x1b]0;owned\x07"]}
+    answer |= {
+        "exception": f"Traceback\n{LINE}",
+        "module_stdout": f"\x9b2J\n{LINE}",
+        "else\x9b": [f"\x9b\u2066\n{LINE}"],
+    }
+    interpreter.write_text(adding({**answer, "_ansible_else": f"\x9b\n{LINE}"}))
     interpreter.chmod(0o755)
     host = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"kvm1": host}}}))
@@ -119,10 +207,12 @@ def test_an_error_that_a_host_answers_is_printed_without_its_escapes(tmp_path: P
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"],
         cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": form},
         capture_output=True,
         text=True,
         check=False,
     )
     printed = done.stdout + done.stderr
     assert done.returncode == 2 and "reversed" in printed and "owned" in printed
-    assert not {"\x1b", "\u202e", "\x07"} & {*printed}
+    assert not {"\x1b", "\u202e", "\x07", "\x9b", "\u2066", "\r"} & {*printed}
+    assert "kvm1 : ok=9" in printed and not [line for line in printed.splitlines() if line.startswith("kvm1 : ok=9")]

@@ -113,3 +113,8 @@ def test_a_machine_is_found_in_the_ledger_by_its_id_also_by_0() -> None:
     # One that is DONE is no machine of the ledger any more.
     assert ledger.vm(1) is None
     assert Ledger().vm(0) is None
+
+
+def test_a_sentence_has_no_line_of_ansible() -> None:
+    finding = Finding("domain-left", "kvm1", "domain a\x9b", "it is\nok: [kvm1]", "Remove it")
+    assert str(finding) == "host kvm1: domain a\\x9b: it is\n    ok: [kvm1]. Remove it"

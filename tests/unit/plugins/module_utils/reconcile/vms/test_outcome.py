@@ -26,3 +26,11 @@ def test_what_is_left_as_it_is_says_what_to_do(engine):
 
 def test_what_is_as_listed_says_nothing():
     assert Outcome("web").differs == ()
+
+
+def test_a_sentence_has_no_line_of_ansible(engine):
+    run(engine, VM)
+    (record,) = engine.vms.pool()
+    outcome = Outcome("web", record, record)
+    outcome.left(record, "MEMORY", "128", "256", "has a\x9b\nok: [kvm1]", "power it off")
+    assert outcome.differs == ("VM web (id 0) has a\\x9b\n    ok: [kvm1]; left as it is: power it off",)
