@@ -53,6 +53,7 @@ def filters(text: str) -> dict[str, list[Any]]:
         "ovn_requests": [[{"request": {"request": text}}], [text], "host"],
         "ovn_unregistered": [[{"host": {"held_by": "x", "encap_ip": "192.0.2.1"}}], [text], [""]],
         "packed": [[{"name": text, text: [text]}]],
+        "printable": [[text, {text: text}], text],
         "refused_everywhere": [{"networks": [{"name": text}], "earlier": {text: None}}, [{"refused": [text]}]],
         "topology_page": [
             {"networks": [{"name": text}], "vms": [{"name": text, "nics": [{"network": text, "ip": text}]}]}
