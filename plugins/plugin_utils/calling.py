@@ -9,11 +9,15 @@ byte by byte. That is one system call for each of some 600,000 bytes, and took a
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
+from ansible_collections.nebula.provision.plugins.module_utils.printable import printable
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import without_facts
 from ansible_collections.nebula.provision.plugins.plugin_utils.said import harmless_output
@@ -30,14 +34,33 @@ def read_at_once(action: ActionBase, command: str, in_data: Any) -> str:
     return f"{command.strip()} -c {action._connection._shell.quote(READ_ALL)}"
 
 
+@contextlib.contextmanager
+def printable_errors() -> Iterator[None]:
+    """Make errors of Ansible's printable, which show what ssh and a host's shell printed."""
+    try:
+        yield
+    except AnsibleError as error:
+        text = printable(error.message)
+        if text == error.message:
+            raise
+        error.message = text
+        # The message has its cause by now.
+        raise error from None
+
+
 class CallingAction(ActionBase):
     """An action plugin that calls one of our modules."""
 
     def _execute_module(self, *arguments: Any, **options: Any) -> Any:
         payloads.bring()
-        result = super()._execute_module(*arguments, **options)
+        with printable_errors():
+            result = super()._execute_module(*arguments, **options)
         payloads.keep()
         return without_facts(result, self._asked_host(options.get("task_vars")), self._task.action)
+
+    def _make_tmp_path(self, *arguments: Any, **options: Any) -> Any:
+        with printable_errors():
+            return super()._make_tmp_path(*arguments, **options)
 
     def _parse_returned_data(self, res: Any, *arguments: Any, **options: Any) -> Any:
         # Before Ansible makes objects of messages and warnings, which differ from version to version.

@@ -12,8 +12,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.calling import READ_ALL
+from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
+from ansible_collections.nebula.provision.plugins.plugin_utils.calling import (
+    READ_ALL,
+    CallingAction,
+    printable_errors,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 INTERPRETER = """#!/bin/sh
@@ -68,3 +75,35 @@ def test_without_pipelining_python_gets_the_file(tmp_path):
 def test_each_module_is_called_so(module):
     """A module without an action plugin would be read byte by byte, and packed in each run."""
     assert (CHECKOUT / "plugins/action" / f"{module}.py").is_file()
+
+
+@pytest.mark.parametrize("kind", [AnsibleConnectionFailure, AnsibleError])
+def test_what_ssh_and_a_shell_printed_is_printable(kind: type[AnsibleError]) -> None:
+    with pytest.raises(kind) as caught, printable_errors():
+        try:
+            raise OSError("\x9b2J\nok: [kvm1]")
+        except OSError as error:
+            raise kind("Failed to connect: \x9b2J\u202e\nPLAY RECAP ***") from error
+    assert str(caught.value).startswith("Failed to connect: \\x9b2J\\u202e\n    PLAY RECAP ***")
+    assert all(line.startswith("    ") for line in str(caught.value).splitlines()[1:])
+    assert not {"\x9b", "\u202e"} & {*str(caught.value)}
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    error = AnsibleConnectionFailure("no route to host")
+    with pytest.raises(AnsibleConnectionFailure) as caught, printable_errors():
+        raise error
+    assert caught.value is error and str(error) == "no route to host"
+
+
+@pytest.mark.parametrize("step", ["_execute_module", "_make_tmp_path"])
+def test_no_step_of_a_call_prints_what_does_not_print(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(*_arguments: object) -> None:
+        raise AnsibleConnectionFailure("it printed \x9b2J\nok: [kvm1]")
+
+    monkeypatch.setattr(ActionBase, step, fail)
+    monkeypatch.setattr(payloads, "bring", lambda: None)
+    action = type("Action", (CallingAction,), {"run": None})
+    with pytest.raises(AnsibleConnectionFailure) as caught:
+        getattr(action.__new__(action), step)()
+    assert str(caught.value) == "it printed \\x9b2J\n    ok: [kvm1]"
