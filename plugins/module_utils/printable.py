@@ -42,9 +42,8 @@ def printable(text: str, line_end: str = BLOCK) -> str:
     if line_end == LINES:
         return "\n".join(lines)
     first, *others = lines
-    indented = (line if line.startswith(_INDENTED) or not line else f"    {line}" for line in others)
-    # What follows an empty last line would begin at the margin.
-    return "\n".join([first, *indented]).rstrip("\n")
+    # Empty ones as well: what stands behind the last of them would begin at the margin.
+    return "\n".join([first, *(line if line.startswith(_INDENTED) else f"    {line}" for line in others)])
 
 
 def _escaped(text: str) -> str:

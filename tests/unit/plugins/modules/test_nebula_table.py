@@ -47,9 +47,9 @@ ROWS = [
 def test_rows_are_aligned_with_numbers_to_the_right(run, capsys, check):
     told = run(check, rows=ROWS, columns=["id", "name", "console_log=LOG", "ips", "ok", "none_such"])
     assert told["lines"] == [
-        "ID  NAME      LOG   IPS               OK   NONE SUCH",
-        " 0  web       /a/b  10.0.0.1,fd00::1  yes          -",
-        "12  a b [31m  -     -                 no           -",
+        "ID  NAME         LOG   IPS               OK   NONE SUCH",
+        " 0  web          /a/b  10.0.0.1,fd00::1  yes          -",
+        r"12  a b\x1b[31m  -     -                 no           -",
     ]
     assert told["changed"] is False
     assert capsys.readouterr().out.splitlines() == ["", *told["lines"]]

@@ -91,7 +91,7 @@ FORGED = "ended\nPLAY RECAP ****\r\nkvm1 : ok=1\n\tok: [kvm1]\n"
 def test_no_line_of_an_answer_is_one_of_ansible(name: str) -> None:
     for value in (FORGED, [FORGED], {"host": FORGED}, [{"sentence": FORGED, "event": {"msg": FORGED}}]):
         for found in texts(harmless_answer({name: value})[name]):
-            assert found in ("host", "sentence", "event", "msg") or len(found.splitlines()) == 4
+            assert found in ("host", "sentence", "event", "msg") or len(found.splitlines()) == 5
             assert all(line.startswith("    ") for line in found.splitlines()[1:])
 
 
@@ -113,7 +113,7 @@ def test_what_ansible_takes_out_with_a_warning_is_one_line(name: str) -> None:
     [
         ('{"a": 1}', '{"a": 1}'),
         ('{"a": 1}\n', '{"a": 1}\n'),
-        ("Traceback\nok: [kvm1]\n", "Traceback\n    ok: [kvm1]"),
+        ("Traceback\nok: [kvm1]\n", "Traceback\n    ok: [kvm1]\n    "),
         ("[1]\nok: [kvm1]", "[1]\n    ok: [kvm1]"),
         ('{"msg": "a\\nok: [kvm1]"}', '{"msg": "a\\n    ok: [kvm1]"}'),
         ('hello\n{"msg": "a"}\nok: [kvm1]', '{"msg": "a"}'),

@@ -140,7 +140,7 @@ def test_one_that_does_not_read_on_and_blocks_that_fail(tree):
     ("how", "kind", "found"),
     [
         ("error", NoSpace, "what was asked .*: what was found. what to do"),
-        ("system", NotFound, r"path /missing\n: No such file"),
+        ("system", NotFound, r"path /missing\n    : No such file"),
         ("memory", ImageRefused, "more than 512 MiB of memory"),
         ("end", Fault, "the task: the process that does it ended"),
         ("exit", Fault, "ended .7.: the last words"),

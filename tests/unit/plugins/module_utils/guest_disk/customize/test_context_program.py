@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, MissingDependency, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import context_program
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize.context_program import Outcome
+from ansible_collections.nebula.provision.plugins.module_utils.printable import printable
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_a_program_that_does_not_say_what_came_of_it(printed):
         context_program.outcome(printed, "")
     assert caught.value.asked == "installing the context program"
     assert caught.value.found.startswith("it ended without saying what came of it: ")
-    assert printed.strip() in caught.value.found and "full or damaged" in caught.value.remedy
+    assert printable(printed.strip()) in caught.value.found and "full or damaged" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ into a bug report or message to the libguestfs mailing list.
 
 *stdin*:3: libguestfs: error: mount: \x1b[1m
 """
-    assert guestfish.essence(said) == "guestfs_launch failed.\nmount: \\x1b[1m"
+    assert guestfish.essence(said) == "guestfs_launch failed.\n    mount: \\x1b[1m"
 
 
 def test_it_ends_with_the_process_that_began_it():

@@ -75,7 +75,7 @@ def test_a_host_without_the_lister_lists_none(host: Host, tmp_path: Path) -> Non
 def test_an_error_has_the_last_words_and_none_that_are_no_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     printed(monkeypatch, "Starting\n", "Directory /proc/vz not found, assuming non-OpenVZ kernel\nno such file\n", 14)
     with pytest.raises(
-        NotFound, match=r"x: the container has no configuration \(vzctl ended with code 14\): Starting\nno"
+        NotFound, match=r"x: the container has no configuration \(vzctl ended with code 14\): Starting\n    no"
     ) as e:
         vzctl.ask("x", "start", "5")
     assert "assuming" not in str(e.value) and e.value.remedy
