@@ -23,10 +23,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.printable import 
 
 # The variables of this collection, and what its roles and playbooks keep during a run.
 PREFIXES = ("nebula_", "__nebula_")
-# Variables by which connections, shells and become plugins of ansible-core are set, and that ansible-core itself does
-# not take out of facts (ansible.vars.clean.clean_facts). Some name programs that run on the control node.
+# Variables by which ansible-core and its plugins for connections, shells and becoming another user are set, and that it
+# does not take out of facts (ansible.vars.clean.clean_facts). Some name programs that run on the control node.
 CONNECTION_VARIABLES = frozenset(
     {
+        *("ansible_deprecation_warnings", "ansible_display_skipped_hosts", "ansible_facts_modules"),
+        *("ansible_inject_invocation", "ansible_interpreter_python_fallback", "ansible_no_target_syslog"),
+        *("ansible_python_module_rlimit_nofile", "ansible_target_log_info", "ansible_win_async_startup_timeout"),
+        *("ansible_worker_session_isolation",),
         *("ansible_admin_users", "ansible_async_dir", "ansible_common_remote_group", "ansible_control_path"),
         *("ansible_control_path_dir", "ansible_host_key_checking", "ansible_private_key"),
         *("ansible_private_key_passphrase", "ansible_remote_tmp", "ansible_runas_flags", "ansible_runas_pass"),
@@ -37,7 +41,7 @@ CONNECTION_VARIABLES = frozenset(
         *("ansible_sudo_user", "ansible_system_tmpdirs"),
     }
 )
-_CONNECTION_PREFIXES = ("ansible_paramiko_",)
+_CONNECTION_PREFIXES = ("ansible_paramiko_", "ansible_lookup_")
 # What templates call. A fact of such a name stands in its place.
 FUNCTIONS = frozenset(
     {
@@ -47,12 +51,25 @@ FUNCTIONS = frozenset(
 # Results by which an answer would set variables, statistics (in AWX the variables of the next job of a workflow), or
 # hosts of the inventory.
 _COMMANDS = ("ansible_facts", "ansible_stats", "add_host", "add_group")
-# Variables of AWX and of inventories that playbooks here read, and that are below facts elsewhere.
-OF_OTHERS = frozenset({"awx_inventory_name", "awx_job_id", "inventory_file"})
+# What Ansible says of a run, a role and a host, and AWX of a job. Facts stand above most of these as well; those of
+# inventory_hostname would have a host taken for another.
+OF_RUNS = frozenset(
+    {
+        *("ansible_async_path", "ansible_collection_name", "ansible_config_file", "ansible_delegated_vars"),
+        *("ansible_dependent_role_names", "ansible_diff_mode", "ansible_failed_result", "ansible_failed_task"),
+        *("ansible_forks", "ansible_index_var", "ansible_inventory_sources", "ansible_limit", "ansible_loop"),
+        *("ansible_loop_var", "ansible_parent_role_names", "ansible_play_batch", "ansible_play_hosts"),
+        *("ansible_play_hosts_all", "ansible_play_name", "ansible_play_role_names", "ansible_role_name"),
+        *("ansible_role_names", "ansible_run_tags", "ansible_search_path", "ansible_skip_tags", "ansible_verbosity"),
+        *("ansible_version", "awx_inventory_name", "awx_job_id", "environment", "group_names", "groups", "hostvars"),
+        *("inventory_dir", "inventory_file", "inventory_hostname", "inventory_hostname_short", "play_hosts"),
+        *("playbook_dir", "role_name", "role_names", "role_path", "role_uuid", "vars"),
+    }
+)
 # Facts of gathering that are variables without the prefix ansible_.
 _GATHERED = frozenset({"gather_subset", "module_setup"})
-# Variables of Ansible's own that reach no host, and hold much.
-_OF_RUNS = ("ansible_facts", "ansible_local", "ansible_play_", "ansible_version", "ansible_inventory_")
+# Variables that begin with ansible_, reach no host, and hold much.
+_OF_HOSTS = ("ansible_facts", "ansible_local")
 # What gives a variable by a name that a template has as a string.
 _BY_NAME = frozenset({"lookup", "query", "q", "vars", "hostvars"})
 # Found by Ansible itself, and put into the answer by it after it has removed a module's own.
@@ -99,7 +116,7 @@ def _referred(variables: Mapping[str, Any]) -> set[str]:
 
 def _decides(name: str) -> bool:
     """Return whether a variable is a setting, or one by which hosts are reached: all of these begin with ansible_."""
-    return is_setting(name) or (name.startswith("ansible_") and not name.startswith(_OF_RUNS))
+    return name not in OF_RUNS and (is_setting(name) or (name.startswith("ansible_") and name not in _OF_HOSTS))
 
 
 def _templates(value: Any) -> Iterator[str]:
@@ -144,7 +161,7 @@ def is_setting(name: str) -> bool:
     """Return whether the variable decides what this collection does, or how Ansible reaches a host."""
     if name.startswith((*PREFIXES, *_CONNECTION_PREFIXES)):
         return True
-    return name in CONNECTION_VARIABLES or name in FUNCTIONS or name in OF_OTHERS
+    return name in CONNECTION_VARIABLES or name in FUNCTIONS or name in OF_RUNS
 
 
 def has_fact(variables: Mapping[str, Any], name: str) -> bool:

@@ -9,6 +9,7 @@ The catalog is described by what nebula_info returns.
 from __future__ import annotations
 
 import fnmatch
+import ipaddress
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,6 +89,7 @@ def hosts_of(
         used.add(name)
         variables: dict[str, Any] = {MACHINE: machine}
         address, network = address_of(machine["nics"], choice)
+        notes += unreadable_addresses(name, machine["nics"], choice)
         if address:
             variables["ansible_host"] = address
             if machine["host"] and _is_jumped(choice, networks.get(network, {"name": network})):
@@ -128,9 +130,25 @@ def address_of(nics: Sequence[Mapping[str, Any]], choice: Choice) -> tuple[str, 
     for pattern in patterns:
         for family in choice.families:
             for nic in nics:
-                if nic.get(family) and fnmatch.fnmatchcase(str(nic.get("network") or ""), pattern):
+                if _is_address(nic.get(family)) and fnmatch.fnmatchcase(str(nic.get("network") or ""), pattern):
                     return str(nic[family]), str(nic.get("network") or "")
     return "", ""
+
+
+def unreadable_addresses(name: str, nics: Sequence[Mapping[str, Any]], choice: Choice) -> list[str]:
+    """Return what the user should know of a machine's addresses that are none."""
+    found = _once(
+        nic[family] for nic in nics for family in choice.families if nic.get(family) and not _is_address(nic[family])
+    )
+    return [f"machine {name}: the front-end says that {text!r} is an address of it, which is none" for text in found]
+
+
+def _is_address(text: Any) -> bool:
+    """Return whether it is an address and nothing else: ssh takes what begins with a dash for an option."""
+    try:
+        return bool(text) and "%" not in str(text) and bool(ipaddress.ip_address(str(text)))
+    except ValueError:
+        return False
 
 
 def jump_arguments(host: str, variables: Mapping[str, Any]) -> str:

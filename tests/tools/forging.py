@@ -42,17 +42,25 @@ sys.exit(done.returncode)
 _CONNECTION_VARIABLES = """
 import json
 from ansible import constants
-from ansible.plugins.loader import become_loader, connection_loader, init_plugin_loader, shell_loader
+from ansible.plugins import loader as loaders
 from ansible.vars.clean import clean_facts
-init_plugin_loader([])
+loaders.init_plugin_loader([])
 names = set()
-for kind, loader in (("connection", connection_loader), ("become", become_loader), ("shell", shell_loader)):
+for option in constants.config.get_configuration_definitions().values():
+    names |= {each["name"] for each in option.get("vars") or ()}
+kinds = ("connection", "become", "shell", "strategy", "callback", "cache", "vars", "lookup", "inventory")
+for kind in kinds:
+    loader = getattr(loaders, kind + "_loader")
     for path in loader.all(path_only=True):
         name = path.rpartition("/")[2].removesuffix(".py")
-        loader.get(name, class_only=True)
+        try:
+            loader.get(name, class_only=True)
+        except ImportError:
+            continue  # It needs a library that is not here.
         for option in constants.config.get_configuration_definitions(kind, name).values():
             names |= {each["name"] for each in option.get("vars") or ()}
-print(json.dumps(sorted(clean_facts({name: 1 for name in names if name.isidentifier()}))))
+names = {name for name in names if name.isidentifier() and not name.startswith("_")}
+print(json.dumps(sorted(clean_facts(dict.fromkeys(names, 1)))))
 """
 _GLOBALS = """
 import json
@@ -94,7 +102,7 @@ def globals_of_templates(python: str = sys.executable) -> set[str]:
 def forged(marker: Path, python: str = sys.executable) -> dict[str, Any]:
     """Return facts that would have the file `marker` made on the control node, or change what is decided."""
     program = f"sh -c 'touch {marker}'"
-    found: dict[str, Any] = dict.fromkeys(variables() | globals_of_templates(python) | facts.OF_OTHERS, "forged")
+    found: dict[str, Any] = dict.fromkeys(variables() | globals_of_templates(python) | facts.OF_RUNS, "forged")
     found |= dict.fromkeys(connection_variables(python), program)
     found["nebula_vms"] = [{"name": "web-0", "state": "absent"}, {"name": "forged", "template": "base"}]
     found["nebula_restricted_dirs"] = found["nebula_safe_dirs"] = []

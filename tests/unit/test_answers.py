@@ -367,11 +367,7 @@ def test_what_was_compared(site):
     expected = undone(site, lambda: adopted(real))
     assert expected == [[(9, "node3")], []]
     for mutated in mutations(real, COUNT, 9):
-        try:
-            found = undone(site, lambda answer=mutated: adopted(answer))
-        except CatalogError as error:
-            assert f"host {LIAR} has followed plan" in error.found
-            continue
+        found = undone(site, lambda answer=mutated: adopted(answer))
         if found != expected:
             # Where both say that they have it, nobody here can tell which is right: it is left as it is.
             assert found[0] == [] and f"hosts {LIAR} and node3 have it" in found[1][0], repr(mutated)[:2000]

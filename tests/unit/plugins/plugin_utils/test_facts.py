@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible import constants
 from ansible.parsing.dataloader import DataLoader
+from ansible.vars.reserved import get_reserved_names
 from forging import adding, connection_variables, forged, globals_of_templates
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import facts
@@ -54,7 +56,8 @@ def site(tmp_path: Path, answer: Mapping[str, Any]) -> None:
 
 
 def test_an_answer_of_ours_sets_no_variable(tmp_path: Path) -> None:
-    names = sorted({*forged(tmp_path)} - {"nebula_root", "nebula_manage_services", "nebula_manage_packages"})
+    there = {"nebula_root", "nebula_manage_services", "nebula_manage_packages", *facts.OF_RUNS}
+    names = sorted({*forged(tmp_path)} - there)
     site(tmp_path, {"ansible_facts": forged(tmp_path / "marker"), "ansible_stats": {"data": {"nebula_vms": []}}})
     shown = {"that": "[{}] | select == []".format(", ".join(f"{name!r} in vars" for name in names)), "quiet": True}
     tasks = [
@@ -64,7 +67,7 @@ def test_an_answer_of_ours_sets_no_variable(tmp_path: Path) -> None:
         {
             "ansible.builtin.assert": {
                 "that": [
-                    "'forged' not in [nebula_root, nebula_manage_services]",
+                    "'forged' not in [nebula_root, nebula_manage_services, inventory_hostname, group_names]",
                     "ansible_facts.nebula_vms is not defined",
                 ]
             }
@@ -159,12 +162,24 @@ def test_what_templates_have_without_a_variable_is_a_setting() -> None:
     assert {name for name in globals_of_templates() if not facts.is_setting(name)} == set()
 
 
-# Of the run itself, and above facts.
-OF_THE_RUN = {"groups", "hostvars", "inventory_hostname", "item", "loop", "role_path", "ansible_check_mode"}
-OF_THE_RUN |= {"ansible_failed_result", "ansible_inventory_sources", "ansible_play_batch", "ansible_play_hosts"}
-OF_THE_RUN |= {"ansible_play_hosts_all", "ansible_run_tags", "ansible_skip_tags"}
-# Those that ansible-core takes out of facts by itself, and what is meant to be one.
-NO_FACTS = {"ansible_connection", "ansible_host", "ansible_facts"}
+def test_what_ansible_says_of_a_run_and_its_hosts_is_a_setting_where_a_fact_replaces_it(tmp_path: Path) -> None:
+    names = {*constants.INTERNAL_STATIC_VARS, *get_reserved_names(), *facts.OF_RUNS, "ansible_check_mode"}
+    names = {name for name in names if name.isidentifier()}
+    site(tmp_path, {"ansible_facts": dict.fromkeys(names, "FORGED")})
+    forged_names = "dict2items | selectattr('value', 'eq', 'FORGED') | map(attribute='key') | list | to_json"
+    copy = {"content": f"{{{{ hostvars['kvm1'] | {forged_names} }}}}", "dest": str(tmp_path / "replaced.json")}
+    told = {"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.copy": copy}]}
+    done = run(tmp_path, [PING, told])
+    assert done.returncode == 0, done.stdout + done.stderr
+    replaced = {*json.loads((tmp_path / "replaced.json").read_text())}
+    assert "inventory_hostname" in replaced, "facts no longer stand above what Ansible says: less has to be refused"
+    # Words of playbooks that are no variables: whoever has one has named it so, and settings that refer to it are seen.
+    words = {*get_reserved_names()} - {*constants.INTERNAL_STATIC_VARS} - facts.OF_RUNS
+    assert {name for name in replaced - words if not facts.is_setting(name)} == set()
+
+
+# Of a loop, and above facts; those that ansible-core takes out of facts by itself; and what is meant to be one.
+NO_FACTS = {"item", "loop", "ansible_check_mode", "ansible_connection", "ansible_host", "ansible_facts"}
 
 
 def test_what_roles_and_playbooks_are_filled_in_with_is_no_fact() -> None:
@@ -174,10 +189,11 @@ def test_what_roles_and_playbooks_are_filled_in_with_is_no_fact() -> None:
     read: dict[str, set[str]] = {}
     for path in sources:
         for text in templates_in(loader.load_from_file(str(path))):
-            for name in facts.names_in(text) - OF_THE_RUN - NO_FACTS:
+            for name in facts.names_in(text) - NO_FACTS:
                 read.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
     assert len(read) > 300
-    loops = {"each", *re.findall(r"loop_var: (\w+)", "".join(path.read_text() for path in sources))}
+    texts = "".join(path.read_text() for path in sources)
+    loops = {*re.findall(r"loop_var: (\w+)", texts), *re.findall(r"{%-? (?:for|set) (\w+) ", texts)}
     assert {name: at for name, at in read.items() if name not in loops and not facts.is_setting(name)} == {}
 
 
@@ -190,6 +206,9 @@ def templates_in(value: Any, expression: bool = False) -> Iterator[str]:
             yield "{{ " + value + " }}"
     elif isinstance(value, Mapping):
         for key, inner in value.items():
+            # Templates of AWX.
+            if key == "injectors":
+                continue
             yield from templates_in(inner, key in ("when", "that", "until", "failed_when", "changed_when"))
     elif isinstance(value, list):
         for inner in value:

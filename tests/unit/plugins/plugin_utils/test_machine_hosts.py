@@ -59,6 +59,17 @@ def test_without_an_address(nics: list[dict[str, Any]]) -> None:
     assert "ansible_host" not in host.variables and "ansible_ssh_common_args" not in host.variables
 
 
+@pytest.mark.parametrize(
+    "text", ["-oProxyCommand=touch /tmp/x", "10.0.0.1 -x", "web.example", "fe80::1%$(id)", "10.0.0.1\n", 7]
+)
+def test_what_is_no_address_is_not_given_to_ssh(text: Any) -> None:
+    (host,) = hosts({**vm("a"), "nics": [{"network": "Public", "ip": text, "ip6": "fd00::5"}]})
+    assert host.variables["ansible_host"] == "fd00::5"
+    (host,) = hosts({**vm("a"), "nics": [{"network": "Public", "ip": text}]})
+    assert "ansible_host" not in host.variables
+    assert [repr(str(text)) in note and "which is none" in note for note in host.notes] == [True]
+
+
 def test_networks_of_aliases_are_the_machines_too() -> None:
     alias = {"network": "Storage", "ip": "10.0.9.2", "parent_id": 0}
     (host,) = hosts({**vm("a", 0, "Public"), "nic_aliases": [alias]})
