@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.modules import nebula_backup, nebula_restore
 
@@ -59,6 +62,18 @@ def test_a_node_that_answers_nonsense_is_named_and_counts_as_silent(module, tmp_
     forced = module(observed=seen, force=True)
     assert [*forced.payload["refused_answers"]] == ["node1"]
     assert [text for text in forced.warnings if "host node1: what it answered" in text]
+
+
+def test_a_copy_of_a_domain_is_no_unknown_machine(module, furnished):
+    """Nothing that ends the machine of its id is planned or named for it."""
+    uuid = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+    with contextlib.closing(EmbeddedEngine(furnished)) as engine:
+        catalog = engine.catalog()
+    domain = {"catalog": catalog, "vm_id": 5, "state": "RUNNING"}
+    domains = [{**domain, "name": "one-5", "uuid": uuid}, {**domain, "name": "copy", "uuid": uuid.replace("0", "1")}]
+    seen = [{"host": "node1", "catalog": catalog, "inventory": {"domains": domains}}]
+    told = module(observed=seen, unknown="remove", check=True).payload
+    assert [(each["vm_id"], each["uuid"]) for each in told["restored"]["unknown"]] == [(5, uuid)]
 
 
 def test_a_backup_that_is_not_there_is_named(module, tmp_path):

@@ -147,3 +147,23 @@ def test_memory_is_saved_when_its_file_says_so(
     if content is not None:
         (tmp_path / "checkpoint").write_bytes(content)
     assert KvmDriver().checkpoint_complete(str(tmp_path / "checkpoint")) is complete
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_copy_of_a_machines_domain_is_another_machine(monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    """Its state and UUID are not the machine's, whichever libvirt names first; its memory is a stranger's."""
+    own = Domain("one-1", UUID, metadata(CATALOG, 1), state=1)
+    copy = Domain("one-12", UUID.replace("5", "6"), metadata(CATALOG, 1), state=1)
+    connection = Connection(*((own, copy) if first else (copy, own)))
+    stats = {"balloon.maximum": 256 * 1024, "state.state": 1, "vcpu.current": 1}
+    connection.getAllDomainStats = lambda *_: [(each, dict(stats)) for each in connection.domains]
+    library = libvirt(lambda _uri: connection)
+    names = ("STATE", "CPU_TOTAL", "BALLOON", "VCPU")
+    for number, name in enumerate(
+        [f"DOMAIN_STATS_{name}" for name in names] + ["CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT"]
+    ):
+        setattr(library, f"VIR_{name}", 1 << number)
+    install(monkeypatch, library)
+    found = KvmDriver().survey(CATALOG)
+    assert [(vm.vm_id, vm.uuid) for vm in found.vms] == [(1, UUID)]
+    assert found.foreign_memory >= 256 and found.foreign_ids == {12}

@@ -81,6 +81,15 @@ def test_it_is_taken_over_as_it_is(engine, state):
     assert engine.images.info("demo").state.name == "USED" and engine.ledger().findings == ()
 
 
+def test_a_copy_beside_it_is_not_taken_for_it(engine):
+    seen = node(engine)
+    copy = Domain("a-copy", engine.catalog(), 4, "22222222-8c55-4b0e-9d6a-2f1f3c7d9a10", "POWEROFF", 3)
+    both = replace(seen.inventory, domains=(copy, *seen.inventory.domains))
+    outcomes, _planned, _warnings = adopt(engine, replace(seen, inventory=both), {"web": 4}, WEB)
+    assert [str(each.error) for each in outcomes if each.error] == []
+    assert engine.vms.pool()[0].uuid == UUID
+
+
 def test_afterwards_there_is_nothing_to_do(engine):
     adopt(engine, node(engine), {"web": 4}, WEB)
     for ids in ({}, {"web": 4}):
