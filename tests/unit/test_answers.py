@@ -559,7 +559,10 @@ def test_every_answer_that_is_sent_on_has_a_reader_and_is_mutated():
         assert {test for test in tests.split() if test not in globals()} == set()
         assert [*ROOT.glob(f"plugins/**/{reader}")]
     readers = {path.name for path in (ROOT / "plugins/module_utils/model/answers").glob("*.py")}
-    assert readers - {"__init__.py", "bounds.py", "by_host.py"} <= {Path(reader).name for _t, reader in FUZZED.values()}
+    # By the last, observed.py reads the commands in what an audit answers.
+    assert readers - {"__init__.py", "bounds.py", "by_host.py", "commands.py"} <= {
+        Path(reader).name for _t, reader in FUZZED.values()
+    }
 
 
 NEW = """
