@@ -36,12 +36,12 @@ def printable(text: str, line_end: str = BLOCK) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    lines = _escaped(text).split("\n")
+    first, *others = _escaped(text).split("\n")
     if line_end == ONE_LINE:
-        return ONE_LINE.join(lines).replace("\t", " ")
+        # Those of a block lose what they were indented by.
+        return ONE_LINE.join([first, *(line.lstrip(" ") for line in others)]).replace("\t", " ")
     if line_end == LINES:
-        return "\n".join(lines)
-    first, *others = lines
+        return "\n".join([first, *others])
     # Empty ones as well: what stands behind the last of them would begin at the margin.
     return "\n".join([first, *(line if line.startswith(_INDENTED) else f"    {line}" for line in others)])
 

@@ -60,7 +60,7 @@ def test_nothing_is_hidden(text: str, line_end: str) -> None:
     [
         ("two\nlines\tand", "two\n    lines\tand", "two lines and"),
         ("two failed:\n- a\n- b\nc", "two failed:\n- a\n- b\n    c", "two failed: - a - b c"),
-        ("last lines:\n    x\n  y", "last lines:\n    x\n      y", "last lines:     x   y"),
+        ("last lines:\n    x\n  y", "last lines:\n    x\n      y", "last lines: x y"),
         ("a\n\nb\n", "a\n    \n    b\n    ", "a  b "),
         ("a\r\nb", "a\\r\n    b", r"a\r b"),
     ],
