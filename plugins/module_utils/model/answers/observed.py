@@ -20,7 +20,8 @@ from . import bounds, commands
 # The states in which nodes see machines.
 STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN"))
 ENDED = frozenset(("", "guest", "unknown"))
-MOST_VMS = 100_000
+# Machines of one host, ours or others'. Ids that a host says are others' are used for none on any host.
+MOST_VMS = 10_000
 MOST_ID = (1 << 31) - 1
 # MiB and processors of one host.
 MOST_MEMORY = 1 << 32
@@ -87,6 +88,8 @@ def _check(node: Observed, what: str) -> None:
         raise bounds.refused(what, f"cpu is {node.cpu}")
     for number in node.ports:
         bounds.number(number, 0, MOST_PORT, what, "a port")
+    if len(node.foreign_ids) > MOST_VMS:
+        raise bounds.refused(what, f"it has {len(node.foreign_ids)} machines of others, and {MOST_VMS} are allowed")
     for number in node.foreign_ids:
         bounds.number(number, 0, MOST_BYTES, what, "an id")
     _check_texts(node, what)

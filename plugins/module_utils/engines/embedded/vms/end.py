@@ -21,7 +21,7 @@ from ..networks.verbs import Networks
 from ..store import compact
 from .disk_hosts import DiskHosts
 from .disk_tasks import DiskTasks
-from .given_up import GivenUps
+from .given_up import FORGOTTEN, GivenUps
 from .graphics_ports import GraphicsPorts
 from .rows import VmRows
 
@@ -65,7 +65,7 @@ class Endings:
             shared = [] if gone or host.transfer != SHARED else self.images.uses.written_by(row["id"])
             if not gone:
                 self.given_up.give_up(row["id"], host.name)
-            self.end(row, host.name, f"host {host.name} was forgotten")
+            self.end(row, host.name, f"host {host.name} {FORGOTTEN}")
             self.rows.store.db.execute("UPDATE vms SET wanted = 'DONE' WHERE id = ?", (row["id"],))
             self.images.disable(shared)
         if gone:

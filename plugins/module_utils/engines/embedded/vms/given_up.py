@@ -15,6 +15,8 @@ from ..networks.verbs import Networks
 from ..store import Store
 
 OFF = "POWEROFF"
+# How the history says why such a machine has ended.
+FORGOTTEN = "was forgotten"
 
 
 class GivenUps:
@@ -48,7 +50,8 @@ class GivenUps:
         for host, machines in others.items():
             for vm in machines:
                 row = self.store.row("SELECT * FROM vms WHERE id = ? AND state = 6", vm.vm_id)
-                if row is not None and row["uuid"].lower() == vm.uuid.lower():
+                # What ended otherwise, or was another host's, a host can only claim to have.
+                if row is not None and row["uuid"].lower() == vm.uuid.lower() and self._was_given_up(vm.vm_id, host):
                     self._found(host, vm, row)
         there = {vm.vm_id for node in nodes for vm in node.vms}
         catalog = self.store.meta("catalog")
@@ -56,6 +59,14 @@ class GivenUps:
             # One that has forgotten whom it follows does not know which machines to look for.
             if node.catalog == catalog:
                 self._release_all_but(node.host, there)
+
+    def _was_given_up(self, vm_id: int, host: str) -> bool:
+        """Return whether the machine was given up with this host, which may have been declared gone since."""
+        known = self.store.row("SELECT host FROM given_up WHERE vm_id = ?", vm_id)
+        if known is not None:
+            return bool(known["host"] == host)
+        last = self.store.row("SELECT host, reason FROM history WHERE vm_id = ? ORDER BY step DESC LIMIT 1", vm_id)
+        return last is not None and last["host"] == host and last["reason"].endswith(FORGOTTEN)
 
     def _found(self, host: str, vm: ObservedVm, row: sqlite3.Row) -> None:
         known = self.store.row("SELECT ended FROM given_up WHERE vm_id = ?", vm.vm_id)
