@@ -28,6 +28,8 @@ from ...storage.tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, HARD_LINK,
 
 # Links and special files of one image: each is remembered.
 MOST_LINKS = 500_000
+# Bytes of a path that tar unpacks; to what is longer it says "File name too long", in the middle of vzctl's work.
+LONGEST_PATH = 4095
 # Links that are followed one after the other: as many as Linux follows.
 _LONGEST_WAY = 40
 # What vzctl's scripts write to, and where vzctl mounts, from outside.
@@ -112,6 +114,12 @@ class Contents:
 
     def add(self, entry: Entry) -> None:
         name = self._place(entry.name, entry.name)
+        if len(entry.name) > LONGEST_PATH:
+            raise self._refused(
+                f"the path {shown(name)} has {len(entry.name)} bytes; tar, by which vzctl unpacks it, makes none of "
+                f"more than {LONGEST_PATH}",
+                "Leave out what is so deep, or use it for a container of LXC",
+            )
         self.entries += 1
         self.size += entry.size
         if self.entries > self._limits.entries or self.size > self._limits.size:
@@ -207,19 +215,14 @@ class Contents:
             rest += target.split(b"/")[::-1]
         return b"/".join(done), link
 
-    @staticmethod
-    def _prefixes(name: bytes) -> Iterator[bytes]:
-        parts = name.split(b"/")
-        for count in range(1, len(parts) + 1):
-            yield b"/".join(parts[:count])
-
     def _check_parents(self, name: bytes, parent: bytes) -> None:
-        if parent in self._plain_directories:
-            return
-        for place in self._prefixes(parent):
+        place = parent
+        # Those above one that is known are, too: of each directory all are looked at once, however many are in it.
+        while place not in self._plain_directories:
             if place in self._links:
                 raise self._refused(f"{shown(name)} is behind {shown(place)}, which is a link", "Pack it anew, by tar")
-        self._plain_directories.add(parent)
+            self._plain_directories.add(place)
+            place = place.rpartition(b"/")[0]
 
     def _place(self, name: bytes, entry: bytes) -> bytes:
         """The path from the root of the image, b"" for the root itself."""

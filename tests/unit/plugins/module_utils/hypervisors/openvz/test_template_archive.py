@@ -15,7 +15,9 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import template_archive
+from ansible_collections.nebula.provision.plugins.module_utils.storage import tar_reader
 from ansible_collections.nebula.provision.plugins.module_utils.storage.roots import Limits
+from ansible_collections.nebula.provision.plugins.module_utils.storage.tar_reader import Entry
 
 DIRECTORY, LINK, HARD, PIPE = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE
 Member = tuple[tarfile.TarInfo, bytes]
@@ -52,6 +54,8 @@ def screened(tmp_path: Path, data: bytes) -> int:
         ([entry("l", LINK, "usr"), entry("l/x")], r"'l/x' is behind 'l'"),
         ([entry("d/x"), entry("d", LINK, "/etc")], r"'d' is a directory with something in it, and a link"),
         ([entry("l", LINK, "/etc"), entry("l", DIRECTORY)], r"'l' is in it as a link, and once more"),
+        ([entry("d/x/y"), entry("d", LINK, "/etc"), entry("d/x/z")], r"'d' is a directory with something in it"),
+        ([entry("d/" * 3000 + "x")], r"has 6001 bytes; tar, by which vzctl unpacks it, makes none of more than 4095"),
         ([entry(".", LINK, "/etc")], "its root is no directory"),
         ([entry("etc/crontab", LINK, "/etc/shadow")], r"'etc/crontab' is a link to '/etc/shadow', which leads out"),
         ([entry("etc/hosts", LINK, "../../etc/hosts")], "'etc/hosts' is a link to '../../etc/hosts'"),
@@ -112,6 +116,23 @@ def test_half_an_archive_and_a_bomb_are_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(template_archive, "MOST_LINKS", 2)
     with pytest.raises(ImageRefused, match="more than 2 links"):
         screened(tmp_path, packed(*(entry(f"l{number}", LINK, "x") for number in range(3))))
+
+
+class Counting(dict[bytes, bytes]):
+    looks = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.looks += 1
+        return super().__contains__(key)
+
+
+def test_a_directory_is_looked_at_once_however_much_is_in_it() -> None:
+    contents = template_archive.Contents("image", Limits())
+    contents._links = Counting()
+    for depth in range(1, 1000):
+        contents.add(Entry(tar_reader.DIRECTORY, b"d/" * depth, b""))
+    # Once as itself, once as what another is in.
+    assert contents._links.looks < 3 * 1000
 
 
 def test_what_is_packed_anew_is_the_same(tmp_path: Path) -> None:
