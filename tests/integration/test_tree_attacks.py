@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import tree
-from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import tree as guest_tree
 from ansible_collections.nebula.provision.plugins.module_utils.host import beneath, trees
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import private_area
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import private_area, template_archive
+from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disks, roots
 from ansible_collections.nebula.provision.tests.tools.exchanging import exchanging, hostile_pair
 
@@ -67,6 +70,15 @@ def saved(place: Path) -> None:
     private_area.save(str(place), str(archive), "saving")
     with tarfile.open(archive) as tar:
         assert sum(1 for _entry in tar) in (DEPTH + 1, WIDTH + 1)
+    # tar saves what is deeper than it can unpack: that is said before vzctl begins.
+    if Path(place, "f0").exists():
+        assert template_archive.screen(str(archive), "image") == 0
+        return
+    with pytest.raises(ImageRefused, match="tar, by which vzctl unpacks it, makes none of more than 4095"):
+        template_archive.screen(str(archive), "image")
+    (place.parent / "tree").mkdir()
+    words = ["tar", "--extract", "--file", str(archive), "--directory", str(place.parent / "tree")]
+    assert "File name too long" in subprocess.run(words, check=False, capture_output=True, text=True).stderr
 
 
 def unfinished(place: Path) -> None:
@@ -103,6 +115,69 @@ def test_it_ends_however_deep_and_wide_a_tree_is(
     finally:
         # What removes temporary directories can't.
         trees.remove(str(tmp_path / "machine"))
+
+
+def bottom(top: Path) -> int:
+    """The innermost of directories that each have the only one in them, or none."""
+    fd = os.open(top, os.O_RDONLY)
+    while "d" in os.listdir(fd):
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    return fd
+
+
+def given(top: Path, user: int) -> None:
+    """All of the tree is the user's."""
+    os.chown(top, user, user)
+    with opened(top) as fd:
+        for place, name, _status in beneath.walk(fd):
+            os.chown(name, user, user, dir_fd=place, follow_symlinks=False)
+
+
+@pytest.mark.parametrize("make", [deep, wide])
+def test_a_container_that_is_as_deep_and_wide_is_saved_and_made_again(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    ids, others = id_range(1), id_range(2)
+    make(first)
+    inner = bottom(first)
+    with os.fdopen(os.open("file", os.O_WRONLY | os.O_CREAT, 0o640, dir_fd=inner), "wb") as file:
+        file.write(b"content")
+    os.link("file", "hard", src_dir_fd=inner, dst_dir_fd=inner)
+    os.symlink("/etc/shadow", "link", dir_fd=inner)
+    os.mkfifo("pipe", dir_fd=inner)
+    os.close(inner)
+    given(first, ids.start)
+    tmp_path.chmod(0o711)
+    try:
+        saved = roots.save(str(first), str(tmp_path / "saved.tar"), ids)
+        assert saved.entries == 5 + (DEPTH if make is deep else WIDTH) and saved.left_out == 0
+        # By each way on which a machine gets its root of it.
+        roots.unpack(str(tmp_path / "saved.tar"), str(second), others)
+        base = roots.base(str(tmp_path / "cache"), str(tmp_path / "saved.tar"), "image-1")
+        number = tmp_path.stat().st_dev
+        roots._without_overlay[number, number] = "not wanted"
+        roots.copy(base.path, str(third), others)
+        for tree in (second, third):
+            inner = bottom(tree)
+            names = {
+                name: os.stat(name, dir_fd=inner, follow_symlinks=False) for name in ("file", "hard", "link", "pipe")
+            }
+            assert {found.st_uid for found in names.values()} == {others.start}
+            assert names["file"].st_ino == names["hard"].st_ino and stat.S_ISFIFO(names["pipe"].st_mode)
+            assert os.readlink("link", dir_fd=inner) == "/etc/shadow"
+            with os.fdopen(os.open("file", os.O_RDONLY, dir_fd=inner), "rb") as file:
+                assert file.read() == b"content"
+            os.close(inner)
+        again = tmp_path / "again.tar"
+        roots.save(str(third), str(again), others)
+        assert again.read_bytes() == (tmp_path / "saved.tar").read_bytes()
+    finally:
+        roots._without_overlay.clear()
+        for each in os.listdir(tmp_path):
+            trees.remove(str(tmp_path / each))
 
 
 def raced_context(place: Path, _out: Path) -> None:

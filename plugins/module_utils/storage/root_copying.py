@@ -17,6 +17,7 @@ from ..errors import ImageRefused
 from ..host.files import clone
 from ..model.id_range import COUNT
 from . import tree_walk
+from .long_paths import Places
 from .room import Room
 from .tar_reader import shown
 from .tree_walk import CAPABILITY
@@ -33,7 +34,8 @@ _NAMING, _ACL_HEAD, _ACL_ENTRY = (0x02, 0x08), 4, 8
 
 def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
     """what: the words that errors begin with. reserve: bytes of the file system that are left free."""
-    copying = _Copying(what, Room(what, "/target", reserve))
+    top = os.open("/target", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    copying = _Copying(what, Room(what, top, reserve), Places(top))
     for path, name, status in tree_walk.walk("/source", what, depth):
         copying.add(path, name, status)
     copying.finish()
@@ -43,17 +45,16 @@ def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
 class _Copying:
     """shared: files whose content is on the disk once."""
 
-    def __init__(self, what: str, room: Room) -> None:
+    def __init__(self, what: str, room: Room, places: Places) -> None:
         self.entries = self.shared = 0
         self._tries = 0
-        self._what, self._room = what, room
+        self._what, self._room, self._places = what, room, places
         self._links: dict[tuple[int, int], bytes] = {}
         self._directories: list[tuple[bytes, os.stat_result, dict[bytes, bytes]]] = []
 
     def add(self, path: bytes, name: bytes, status: os.stat_result) -> None:
         self.entries += 1
         self._room.take(made=1)
-        target = b"/target/" + path
         kind = stat.S_IFMT(status.st_mode)
         if not (COUNT <= status.st_uid < 2 * COUNT and COUNT <= status.st_gid < 2 * COUNT):
             raise ImageRefused(
@@ -61,34 +62,49 @@ class _Copying:
             )
         if kind == stat.S_IFDIR:
             if path:
-                os.mkdir(target, 0o700)
-            self._directories.append((target, status, tree_walk.attributes(name)))
+                place, target = self._places.at(path)
+                os.mkdir(target, 0o700, dir_fd=place)
+            self._directories.append((path, status, tree_walk.attributes(name)))
             return
         key = (status.st_dev, status.st_ino)
-        if status.st_nlink > 1 and self._links.setdefault(key, target) != target:
-            os.link(self._links[key], target, follow_symlinks=False)
-        elif kind == stat.S_IFREG:
-            self._file(name, target)
+        first = self._links.setdefault(key, path) if status.st_nlink > 1 else path
+        if first != path:
+            self._link(first, path)
+            return
+        place, target = self._places.at(path)
+        if kind == stat.S_IFREG:
+            self._file(name, place, target)
         elif kind == stat.S_IFLNK:
-            os.symlink(os.readlink(name), target)
-            _settle_name(target, status)
+            os.symlink(os.readlink(name), target, dir_fd=place)
+            _settle_name(place, target, status)
         elif kind == stat.S_IFIFO:
-            os.mkfifo(target, 0o600)
-            _settle_name(target, status)
+            os.mkfifo(target, 0o600, dir_fd=place)
+            _settle_name(place, target, status)
 
     def finish(self) -> None:
-        for target, status, attributes in self._directories:
-            fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        for path, status, attributes in self._directories:
+            place, target = self._places.at(path)
+            fd = os.open(target or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
             try:
                 _settle(fd, status, attributes)
             finally:
                 os.close(fd)
 
-    def _file(self, name: bytes, target: bytes) -> None:
+    def _link(self, first: bytes, path: bytes) -> None:
+        source, name = self._places.at(first)
+        # It may be closed when the other is opened.
+        source = os.dup(source)
+        try:
+            place, target = self._places.at(path)
+            os.link(name, target, src_dir_fd=source, dst_dir_fd=place, follow_symlinks=False)
+        finally:
+            os.close(source)
+
+    def _file(self, name: bytes, place: int, target: bytes) -> None:
         source = os.open(name, _OLD)
         try:
             status = os.fstat(source)
-            fd = os.open(target, _NEW, 0o600)
+            fd = os.open(target, _NEW, 0o600, dir_fd=place)
             try:
                 if status.st_size and not self._share(source, fd):
                     self._write(source, fd, status)
@@ -133,11 +149,11 @@ def _settle(fd: int, status: os.stat_result, attributes: dict[bytes, bytes]) -> 
     os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
-def _settle_name(target: bytes, status: os.stat_result) -> None:
-    os.chown(target, status.st_uid - COUNT, status.st_gid - COUNT, follow_symlinks=False)
+def _settle_name(place: int, target: bytes, status: os.stat_result) -> None:
+    os.chown(target, status.st_uid - COUNT, status.st_gid - COUNT, dir_fd=place, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode):
-        os.chmod(target, stat.S_IMODE(status.st_mode))
-    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), follow_symlinks=False)
+        os.chmod(target, stat.S_IMODE(status.st_mode), dir_fd=place)
+    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=place, follow_symlinks=False)
 
 
 def _of_this_root(key: bytes, value: bytes) -> bytes:

@@ -20,6 +20,7 @@ from ..errors import ImageRefused, NebulaError
 from ..host.files import explain
 from ..model.id_range import COUNT
 from . import tree_walk
+from .long_paths import Places
 from .room import Room
 from .tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARD_LINK, LINK, Entry, Reader, shown
 
@@ -52,6 +53,7 @@ class Tree:
         self.entries = self.size = self.devices = self.lost = 0
         self._what, self._limits = what, limits
         self._room = Room(what, ".", reserve)
+        self._places = Places(os.open(".", _OLD))
         # Those that are there, as real directories or behind links to some.
         self._known = {b""}
         # Directories get their modes, owners and times when all is in them; None for those that only files named.
@@ -83,7 +85,8 @@ class Tree:
     def finish(self) -> None:
         for name, entry in self._directories.items():
             try:
-                fd = os.open(name or b".", _OLD)
+                place, here = self._places.at(name)
+                fd = os.open(here or b".", _OLD, dir_fd=place)
             except OSError as error:
                 raise self._refused(f"{shown(name)} is a directory, and something else by another entry") from error
             try:
@@ -99,14 +102,18 @@ class Tree:
     # --- kinds --------------------------------------------------------------------------------------------------------
 
     def _directory(self, name: bytes, entry: Entry, _reader: Reader) -> None:
+        # The same as the name by which it is known, which may be long.
+        entry.name = name
         if name:
+            place, here = self._places.at(name)
             try:
-                os.mkdir(name, 0o700)
+                os.mkdir(here, 0o700, dir_fd=place)
                 self.size += _BLOCK
             except FileExistsError:
-                if not stat.S_ISDIR(os.lstat(name).st_mode):
-                    os.unlink(name)
-                    os.mkdir(name, 0o700)
+                if not stat.S_ISDIR(os.stat(here, dir_fd=place, follow_symlinks=False).st_mode):
+                    os.unlink(here, dir_fd=place)
+                    os.mkdir(here, 0o700, dir_fd=place)
+                    self._places.forget()
         self._known.add(name)
         self._directories[name] = entry
 
@@ -115,7 +122,8 @@ class Tree:
         # Whoever is given a file loses its set-uid bit, and a capability.
         given = bool(entry.uid or entry.gid)
         plain = not (given or entry.mode & 0o7000)
-        fd = self._new(name, lambda: os.open(name, _NEW, entry.mode if plain else 0o600))
+        mode = entry.mode if plain else 0o600
+        fd = self._new(name, lambda place, here: os.open(here, _NEW, mode, dir_fd=place))
         try:
             if entry.sparse is not None:
                 self._write_stretches(fd, entry, reader)
@@ -149,15 +157,23 @@ class Tree:
                 rest = rest[written:]
 
     def _hard_link(self, name: bytes, entry: Entry, _reader: Reader) -> None:
-        target = self._place(entry.target)
-        self._new(name, lambda: os.link(target, name, follow_symlinks=False))
+        source, target = self._places.at(self._place(entry.target))
+        # It may be closed when the other is opened.
+        source = os.dup(source)
+        try:
+            self._new(
+                name,
+                lambda place, here: os.link(target, here, src_dir_fd=source, dst_dir_fd=place, follow_symlinks=False),
+            )
+        finally:
+            os.close(source)
 
     def _link(self, name: bytes, entry: Entry, _reader: Reader) -> None:
-        self._new(name, lambda: os.symlink(entry.target, name))
+        self._new(name, lambda place, here: os.symlink(entry.target, here, dir_fd=place))
         self._settle_name(name, entry)
 
     def _fifo(self, name: bytes, entry: Entry, _reader: Reader) -> None:
-        self._new(name, lambda: os.mkfifo(name, 0o600))
+        self._new(name, lambda place, here: os.mkfifo(here, 0o600, dir_fd=place))
         self._settle_name(name, entry)
 
     def _device(self, _name: bytes, _entry: Entry, _reader: Reader) -> None:
@@ -191,32 +207,37 @@ class Tree:
             place = parent if at == -1 else parent[:at]
             if place in self._known:
                 continue
+            above, here = self._places.at(place)
             try:
-                os.mkdir(place, 0o700)
+                os.mkdir(here, 0o700, dir_fd=above)
                 self._directories[place] = None
                 self.size += _BLOCK
             except FileExistsError:
                 # It may be a link; wherever that leads is in the tree.
-                if not stat.S_ISDIR(os.stat(place).st_mode):
+                if not stat.S_ISDIR(os.stat(here, dir_fd=above).st_mode):
                     raise self._refused(f"{shown(name)} is in {shown(place)}, which is no directory") from None
             self._known.add(place)
 
-    def _new(self, name: bytes, make: Callable[[], Any]) -> Any:
-        """What `make` makes, in the place of what is there; a directory has to be empty."""
+    def _new(self, name: bytes, make: Callable[[int, bytes], Any]) -> Any:
+        """What `make` makes, in the place of what is there; a directory has to be empty. make: is given an open
+        directory, and the path from there."""
         if not name:
             raise self._refused("its root is no directory")
         self.size += _BLOCK
+        place, here = self._places.at(name)
         try:
-            return make()
+            return make(place, here)
         except FileExistsError:
-            if stat.S_ISDIR(os.lstat(name).st_mode):
-                os.rmdir(name)
+            if stat.S_ISDIR(os.stat(here, dir_fd=place, follow_symlinks=False).st_mode):
+                os.rmdir(here, dir_fd=place)
             else:
-                os.unlink(name)
+                os.unlink(here, dir_fd=place)
+            made = make(place, here)
             # Paths that led through it may lead elsewhere.
             self._known = {b""}
             self._directories.pop(name, None)
-            return make()
+            self._places.forget()
+            return made
 
     def _settle(self, fd: int, entry: Entry, given: object) -> None:
         if given:
@@ -226,12 +247,19 @@ class Tree:
         os.utime(fd, ns=(entry.mtime, entry.mtime))
 
     def _settle_name(self, name: bytes, entry: Entry) -> None:
+        place, here = self._places.at(name)
         if entry.uid or entry.gid:
-            os.chown(name, entry.uid, entry.gid, follow_symlinks=False)
+            os.chown(here, entry.uid, entry.gid, dir_fd=place, follow_symlinks=False)
         if entry.kind == FIFO:
-            os.chmod(name, entry.mode)
-        self._add_attributes(name, entry)
-        os.utime(name, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
+            os.chmod(here, entry.mode, dir_fd=place)
+        if entry.xattrs:
+            # No call gives attributes to a name in another directory than this one.
+            os.chdir(place)
+            try:
+                self._add_attributes(here, entry)
+            finally:
+                os.chdir(self._places.top)
+        os.utime(here, ns=(entry.mtime, entry.mtime), dir_fd=place, follow_symlinks=False)
 
     def _add_attributes(self, place: Any, entry: Entry) -> None:
         for key, value in entry.xattrs.items():

@@ -50,13 +50,13 @@ _useless: dict[int, str] = {}
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to. size: bytes that its files take. depth: directories one in another. length: bytes
-    of a name from the root on."""
+    """What an archive may unpack to, and what is saved as one. size: bytes that its files take. depth: directories one
+    in another. length: bytes of a name from the root on, a little less than what readers of archives take."""
 
     size: int = 64 * GIB
     entries: int = 4_000_000
-    depth: int = 256
-    length: int = 3900
+    depth: int = 10_000
+    length: int = 60_000
 
     def as_dict(self) -> dict[str, int]:
         return {"size": self.size, "entries": self.entries, "depth": self.depth, "length": self.length}

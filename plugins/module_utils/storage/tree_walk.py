@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from typing import Union
 
-from ..errors import ImageRefused
+from ..errors import ImageRefused, InUse
 
 CAPABILITY = b"security.capability"
 _ACCESS, _DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"
@@ -23,35 +23,67 @@ def is_kept(attribute: bytes) -> bool:
     return attribute in (CAPABILITY, _ACCESS, _DEFAULT) or attribute.startswith(b"user.")
 
 
+class _Level:
+    """A directory on the way down: who it is, how long its own name is, and the names in it that are left."""
+
+    def __init__(self, fd: int, length: int) -> None:
+        self.itself = _identity(os.fstat(fd))
+        self.length = length
+        # Backwards, as they are taken from the end.
+        self.names = sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+
+
 def walk(top: str, what: str, depth: int) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
     """Path from the top, name and status of whatever is below a directory, which itself comes first as b"" and b".".
     Until the next one, the working directory is that in which the name is. A directory comes before what is in it.
-    what: the words that errors begin with. ImageRefused: directories are deeper in one another than `depth`."""
-    fd = os.open(top, _OPEN)
-    levels = [(fd, b"", _names(fd))]
+    what: the words that errors begin with. ImageRefused: directories are deeper in one another than `depth`. InUse:
+    they were moved meanwhile.
+
+    However deep it is, one directory is open, and one path is kept."""
+    levels = [_entered(top, 0)]
+    place = b""
+    yield b"", b".", os.stat(b".")
+    while levels:
+        level = levels[-1]
+        if not level.names:
+            levels.pop()
+            if levels:
+                _go_up(levels[-1], what)
+                place = place[: -level.length - 1]
+            continue
+        name = level.names.pop()
+        path = place + name
+        status = os.lstat(name)
+        yield path, name, status
+        if stat.S_ISDIR(status.st_mode):
+            if len(levels) > depth:
+                raise ImageRefused(what, f"it has directories that are deeper than {depth}", "Remove them there")
+            levels.append(_entered(name, len(name)))
+            place = path + b"/"
+
+
+def _entered(name: Union[str, bytes], length: int) -> _Level:
+    fd = os.open(name, _OPEN)
     try:
+        level = _Level(fd, length)
         os.chdir(fd)
-        yield b"", b".", os.fstat(fd)
-        while levels:
-            fd, place, names = levels[-1]
-            if not names:
-                os.close(levels.pop()[0])
-                if levels:
-                    os.chdir(levels[-1][0])
-                continue
-            name = names.pop()
-            path = place + name
-            status = os.lstat(name)
-            yield path, name, status
-            if stat.S_ISDIR(status.st_mode):
-                if len(levels) > depth:
-                    raise ImageRefused(what, f"it has directories that are deeper than {depth}", "Remove them there")
-                below = os.open(name, _OPEN)
-                levels.append((below, path + b"/", _names(below)))
-                os.chdir(below)
+        return level
     finally:
-        for fd, _place, _rest in levels:
-            os.close(fd)
+        os.close(fd)
+
+
+def _go_up(level: _Level, what: str) -> None:
+    fd = os.open("..", _OPEN)
+    try:
+        if _identity(os.fstat(fd)) != level.itself:
+            raise InUse(what, "a directory was moved while it was read", "Stop the machine, then run again")
+        os.chdir(fd)
+    finally:
+        os.close(fd)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def attributes(place: Union[int, bytes]) -> dict[bytes, bytes]:
@@ -81,8 +113,3 @@ def stretches(fd: int, status: os.stat_result) -> list[tuple[int, int]]:
         end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
         found.append((start, end - start))
     return found
-
-
-def _names(fd: int) -> list[bytes]:
-    """Backwards, as they are taken from the end."""
-    return sorted(map(os.fsencode, os.listdir(fd)), reverse=True)

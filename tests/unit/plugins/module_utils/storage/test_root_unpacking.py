@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
+from ansible_collections.nebula.provision.plugins.module_utils.host import trees
+from ansible_collections.nebula.provision.plugins.module_utils.storage.long_paths import Places
 from ansible_collections.nebula.provision.plugins.module_utils.storage.root_unpacking import Tree
 from ansible_collections.nebula.provision.plugins.module_utils.storage.roots import Limits
 from ansible_collections.nebula.provision.plugins.module_utils.storage.tar_reader import Reader
@@ -124,3 +126,20 @@ def test_refused(entries, found):
 def test_room_is_left():
     with pytest.raises(NoSpace, match="are kept free"):
         unpack(entry("a"), reserve=1 << 62)
+
+
+def test_what_is_deeper_than_a_path_of_the_kernel(tree):
+    place = "d/" * 3000
+    unpack(
+        entry(place + "f", content=b"x"), entry(place + "h", tarfile.LNKTYPE, linkname=place + "f"),
+        entry(place + "l", tarfile.SYMTYPE, linkname="f"), entry(place + "p", tarfile.FIFOTYPE),
+        entry(place + "p", content=b"in its place"), entry("d/" * 2500, tarfile.DIRTYPE, mode=0o700),
+    )  # fmt: skip
+    places = Places(os.open(tree, os.O_RDONLY))
+    fd, name = places.at((place + "f").encode())
+    found = {each: os.stat(each, dir_fd=fd, follow_symlinks=False) for each in ("f", "h", "l", "p")}
+    assert found["f"].st_ino == found["h"].st_ino and stat.S_ISLNK(found["l"].st_mode) and found["p"].st_size == 12
+    fd, name = places.at(("d/" * 2500)[:-1].encode())
+    assert stat.S_IMODE(os.stat(name, dir_fd=fd).st_mode) == 0o700
+    places.forget()
+    trees.remove(str(tree / "d"))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, InUse
+from ansible_collections.nebula.provision.plugins.module_utils.host import trees
 from ansible_collections.nebula.provision.plugins.module_utils.storage import tree_walk
 
 
@@ -53,6 +54,37 @@ def test_a_tree_that_is_too_deep(tmp_path):
     assert len(walked(tmp_path / "top", 3)) == 4
     with pytest.raises(ImageRefused, match="root demo: it has directories that are deeper than 2"):
         walked(tmp_path / "top", 2)
+
+
+def test_one_directory_is_open_however_deep_it_is(tmp_path):
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _level in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    before, most = len(os.listdir("/proc/self/fd")), 0
+    found = []
+    for path, _name, _status in tree_walk.walk(str(tmp_path), "root demo", 2000):
+        found.append(path)
+        most = max(most, len(os.listdir("/proc/self/fd")))
+    assert (len(found), len(found[-1]), most - before) == (1501, 2999, 0)
+    # What removes temporary directories can't.
+    os.chdir("/")
+    trees.remove(str(tmp_path / "d"))
+
+
+def test_a_directory_that_is_moved_meanwhile(tmp_path):
+    (tmp_path / "top/a/b/c").mkdir(parents=True)
+    (tmp_path / "top/z").touch()
+    seen = []
+    with pytest.raises(InUse, match="root demo: a directory was moved while it was read"):
+        for path, _name, _status in tree_walk.walk(str(tmp_path / "top"), "root demo", 9):
+            seen.append(path)
+            if path == b"a/b/c":
+                (tmp_path / "top/a/b").rename(tmp_path / "elsewhere")
+    assert b"z" not in seen
 
 
 def test_a_top_that_is_a_link(tmp_path):
