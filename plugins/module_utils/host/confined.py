@@ -305,7 +305,8 @@ def _answer(job: Job, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"error": _parts(error)}
     except MemoryError:
         found = f"it needs more than {MEMORY // (1024 * 1024)} MiB of memory"
-        return {"error": _parts(ImageRefused(f"{job.__name__} what was given", found, "Make it anew, with less in it"))}
+        asked = str(arguments.get("what") or f"{job.__name__} what was given")
+        return {"error": _parts(ImageRefused(asked, found, "Make it anew, with less in it"))}
     except OSError as error:
         name = os.fsdecode(error.filename or "")
         return {"error": _parts(files.explain(error, name or "what was given"))}

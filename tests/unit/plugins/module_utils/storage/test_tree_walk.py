@@ -66,13 +66,15 @@ def test_one_directory_is_open_however_deep_it_is(tmp_path):
     os.close(fd)
     before, most = len(os.listdir("/proc/self/fd")), 0
     found = []
-    for path, _name, _status in tree_walk.walk(str(tmp_path), "root demo", 2000):
-        found.append(path)
-        most = max(most, len(os.listdir("/proc/self/fd")))
+    try:
+        for path, _name, _status in tree_walk.walk(str(tmp_path), "root demo", 2000):
+            found.append(path)
+            most = max(most, len(os.listdir("/proc/self/fd")))
+    finally:
+        # What removes temporary directories can't.
+        os.chdir("/")
+        trees.remove(str(tmp_path / "d"))
     assert (len(found), len(found[-1]), most - before) == (1501, 2999, 0)
-    # What removes temporary directories can't.
-    os.chdir("/")
-    trees.remove(str(tmp_path / "d"))
 
 
 def test_a_directory_that_is_moved_meanwhile(tmp_path):
