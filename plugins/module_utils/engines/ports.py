@@ -131,9 +131,10 @@ class ImagesPort(abc.ABC):
     @abc.abstractmethod
     def delete(self, ref: Ref) -> Image: ...
 
-    def returned(self, ref: Ref, error: str = "") -> Image:
+    def returned(self, ref: Ref, error: str = "", size: int = 0) -> Image:
         """Note that the file of an image that was on its way back from a host is here. error: why it never will be: the
-        image is ERROR then, with the file that it had before. Of engines with "plans"."""
+        image is ERROR then, with the file that it had before. size: MiB of its disk, 0 for what it was. Of engines with
+        "plans"."""
         raise Unsupported(f"image {ref}: its file from a host", "this engine fetches files by its own drivers")
 
 

@@ -50,6 +50,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         contents=cache.digests(root),
         images=arrivals.kept(root),
         returns=arrivals.returns(root),
+        lengths=arrivals.lengths(root),
         room=arrivals.free(root),
         networks=_networks(catalog) if catalog else None,
         mark=known.mark,

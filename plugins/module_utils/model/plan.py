@@ -236,10 +236,11 @@ class Observed:
     machines whose name or directory here is somebody else's. inventory: for an audit only. plan_number: the highest
     plan that it accepted, and plan_proof: what came with it; done_number: that it carried out to its end. contents:
     SHA-256 of the files for contexts that it keeps. images: what it has of the front-end's images, by
-    PlannedImage.local; returns: what is to come back of it, by name and bytes; room: MiB that may still be written
-    below its nebula_root. These three are of nodes that don't see the front-end's datastores. networks: UUIDs of the
-    catalog's networks whose bridge is here, None if that is not known. compared: of machines that are to be adopted.
-    mark: by which the catalog knows it, under whatever name."""
+    PlannedImage.local; returns: what is to come back of it, by name and bytes that it takes there; lengths: the same
+    by the lengths of the files, with their holes; room: MiB that may still be written below its nebula_root. These
+    four are of nodes that don't see the front-end's datastores. networks: UUIDs of the catalog's networks whose bridge
+    is here, None if that is not known. compared: of machines that are to be adopted. mark: by which the catalog knows
+    it, under whatever name."""
 
     host: str
     hypervisor: str = "kvm"
@@ -260,6 +261,7 @@ class Observed:
     contents: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     returns: Mapping[str, int] = field(default_factory=dict)
+    lengths: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
     networks: Optional[tuple[str, ...]] = None
     compared: tuple[Compared, ...] = ()

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
 from ..host.files import (
@@ -29,6 +30,7 @@ from ..host.files import (
 from ..host.rsync import Exchange, Peer
 from ..model import snapshots
 from ..model.deliveries import generations_of, returning
+from ..model.disk import TAR
 from ..model.image import Image
 from ..model.operations import comes_from
 from ..model.plain import from_plain
@@ -46,6 +48,15 @@ AT_ONCE = 4
 _BLOCK = 1 << 20
 # What headers and tables of a disk's format take beside its content.
 _SLACK = 64 * MIB
+
+
+@dataclass(frozen=True)
+class Came:
+    """What became of an image's file. error: why it never will come, "" if it is in its place. size: MiB of its disk
+    then."""
+
+    error: str = ""
+    size: int = 0
 
 
 def peers(hosts: Mapping[str, Any]) -> dict[str, Peer]:
@@ -175,9 +186,9 @@ def _pool(engine: Engine) -> list[Image]:
 
 def _fetch_from(
     root: str, node: Observed, known: Mapping[str, Peer], images: Sequence[Image]
-) -> list[tuple[Image, Item | str]]:
-    """For each image what became of it, or why its file never will come, "" if it is in its place."""
-    found: list[tuple[Image, Item | str]] = []
+) -> list[tuple[Image, Item | Came]]:
+    """For each image what became of it."""
+    found: list[tuple[Image, Item | Came]] = []
     for image in images:
         try:
             if not node.reached:
@@ -194,8 +205,8 @@ def _fetch_from(
     return found
 
 
-def _fetch(exchange: Exchange, node: Observed, image: Image) -> str:
-    """Bring the file into the image's place; "" if that was done, or why it never will be."""
+def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
+    """Bring the file into the image's place."""
     name, asked = name_of(image.uuid, image.generation), f"image {image.name} from host {node.host}"
     directory, base = os.path.split(image.source)
     new = image.source + RETURN
@@ -203,12 +214,16 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> str:
     if not exchange.has(f"out/{name}"):
         if OWN_PREFIX + name in node.images:
             raise Conflict(asked, "its machine is not at its end there", "Run again: what is unfinished is carried on")
-        return f"what its last machine wrote is not on host {node.host}: the file is as it was before that machine"
+        return Came(
+            f"what its last machine wrote is not on host {node.host}: the file is as it was before that machine"
+        )
+    taken, length = _announced(node, name, image, asked)
     # Even where the other half is here already, it is written whole before it gets its name.
-    require_space(directory, node.returns.get(name, 0), asked)
-    exchange.pull(f"out/{name}", new, node.returns.get(name, 0), most_bytes(image))
+    require_space(directory, taken, asked)
+    # No more than the host has said, which the catalog's size has allowed. (0 would be no limit.)
+    exchange.pull(f"out/{name}", new, taken, max(length, 1))
     try:
-        formats.inspect(new, image.format, f"image {image.name}", deep=False, encrypted=bool(image.luks_secret))
+        facts = formats.inspect(new, image.format, f"image {image.name}", deep=False, encrypted=bool(image.luks_secret))
     except ImageRefused as error:
         error.asked = asked
         error.remedy = (
@@ -222,7 +237,30 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> str:
         settle(new)
         os.rename(new, image.source)
         sync_directory(directory)
-    return ""
+    return Came(size=-(-facts.virtual_size // MIB))
+
+
+def _announced(node: Observed, name: str, image: Image, asked: str) -> tuple[int, int]:
+    """The bytes that the file will take here, and its length, as its host has said, if the image may have so many."""
+    if name not in node.lengths or name not in node.returns:
+        raise Conflict(asked, "it is there, and the host did not say how large it is", "Run again: it does then")
+    taken, length = node.returns[name], node.lengths[name]
+    if length > most_bytes(image):
+        size = -(-length // MIB)
+        remedy = "Find out who else has power over that host before what it has is used"
+        if image.state != ImageState.LOCKED:
+            # What was saved is refused by its host, if somebody made it larger.
+            remedy = (
+                f"If somebody made it larger on that host: set size: {size} for this image in nebula_images, then run "
+                f"again. If nobody did: {remedy[0].lower()}{remedy[1:]}"
+            )
+        raise InvalidValue(
+            asked,
+            f"its file has {size} MiB there, and the catalog has a disk of {image.size} MiB; nothing of it was sent",
+            remedy,
+        )
+    # An archive has no holes.
+    return length if image.format == TAR else taken, length
 
 
 def most_bytes(image: Image) -> int:
@@ -263,10 +301,11 @@ def _release_past(
                 remove_file(new)
 
 
-def _record(engine: Engine, image: Image, error: str) -> Item:
+def _record(engine: Engine, image: Image, came: Came) -> Item:
+    error = came.error
     try:
         with engine.session():
-            after = engine.images.returned(image.id if image.id is not None else image.name, error)
+            after = engine.images.returned(image.id if image.id is not None else image.name, error, came.size)
     except NotFound as problem:
         return Item(image.name, _shown(image), error=problem, changed=False)
     problem_: NebulaError | None = None

@@ -99,13 +99,20 @@ def kept(root: str) -> tuple[str, ...]:
 
 
 def returns(root: str) -> dict[str, int]:
-    """The size in bytes of each file that is to go back to the front-end, by name."""
-    found = {}
+    """The bytes that each file takes which is to go back to the front-end, by name."""
+    return {name: status.st_blocks * 512 for name, status in _going_back(root)}
+
+
+def lengths(root: str) -> dict[str, int]:
+    """The length in bytes of each of these files, with its holes."""
+    return {name: status.st_size for name, status in _going_back(root)}
+
+
+def _going_back(root: str) -> Iterator[tuple[str, os.stat_result]]:
     for name in _names(root, OUT):
         with contextlib.suppress(FileNotFoundError):
             if is_name(name):
-                found[name] = os.stat(os.path.join(root, OUT, name), follow_symlinks=False).st_blocks * 512
-    return found
+                yield name, os.stat(os.path.join(root, OUT, name), follow_symlinks=False)
 
 
 def free(root: str) -> int:

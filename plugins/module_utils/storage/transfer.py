@@ -50,6 +50,11 @@ class Transfer(abc.ABC):
         None: it has ended. disks: ids of those that it is about; None: of all."""
         return False
 
+    def is_fetched(self, path: str) -> bool:
+        """Whether the front-end fetches the file `path` of a localized task, and takes no more of it than the disk has
+        in the catalog."""
+        return False
+
     def saved(self, path: str) -> None:  # noqa: B027
         """A disk was saved as the file `path` of a localized task."""
 
@@ -139,6 +144,10 @@ class Ssh(Transfer):
 
     def give_up(self, directory: str, vm: Vm | None, disks: Collection[int] | None = None) -> bool:
         return arrivals.give_up(self.root, directory, set() if vm is None else set(self.used(vm)), disks)
+
+    def is_fetched(self, path: str) -> bool:
+        image = self._by_place.get(path)
+        return image is not None and image.kind == SAVED
 
     def saved(self, path: str) -> None:
         image = self._by_place.get(path)

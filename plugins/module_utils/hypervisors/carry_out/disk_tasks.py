@@ -34,6 +34,8 @@ def see_to(job: Job, state: str) -> None:
             job.task_outcomes.append(done[task.token])
             continue
         try:
+            if task.kind == SAVE_AS and job.common.transfer.is_fetched(task.target):
+                refuse_grown(task, job.vm, files)
             outcome = carry_out(task, job.vm, job.mark, files, state, job.common.driver)
         except (NebulaError, OSError) as problem:
             error = problem if isinstance(problem, NebulaError) else explain(problem, job.directory)
@@ -53,6 +55,22 @@ def see_to(job: Job, state: str) -> None:
         job.record = replace(job.record, tasks=tuple(done.values()))
         job.keep_record()
     job.record = replace(job.record, tasks=tuple(done.values()))
+
+
+def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None:
+    """InvalidValue for a disk that is larger than the catalog knows: the front-end would not take what was saved of
+    it. The root of a container has no size of its own."""
+    disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
+    if disk is None or task.disk_id not in files or disk.by_hypervisor or disk.format == TAR or not disk.size:
+        return
+    size = -(-formats.virtual_size(files[task.disk_id].path, files[task.disk_id].format) // saving.MIB)
+    if size > disk.size:
+        raise InvalidValue(
+            f"virtual machine {vm.name}: disk {task.disk_id}: {_named(task)}",
+            f"it has {size} MiB on this host, and {disk.size} MiB in the catalog, and the front-end fetches no more; "
+            "nothing was saved",
+            f"Somebody has made it larger: set SIZE = {size} for this disk in the list, then run again",
+        )
 
 
 def carry_out(

@@ -96,7 +96,7 @@ def _check(node: Observed, what: str) -> None:
     _check_machines(node, what)
     if node.inventory is not None:
         _check_inventory(node.inventory, what)
-    for name, size in node.returns.items():
+    for name, size in (*node.returns.items(), *node.lengths.items()):
         if not is_name(name):
             raise bounds.refused(what, "it keeps a file for the front-end under a name that none has")
         bounds.number(size, 0, MOST_BYTES, what, "the size of a file")

@@ -22,6 +22,7 @@ from ...guest_disk.customize import recipes
 from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
 from ...model.installed import OF_ONE
+from ...model.operations import comes_from
 from ...model.specification import ALWAYS, UNUSED
 from ...model.specifications.image import KEYS
 from ...model.states import ImageState, ImageType
@@ -41,10 +42,16 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
         store.tidy(image)
     _compare(engine, spec, image, settings, work.warnings)
     changes = _changes(spec, image)
+    if comes_from(image.operation) and spec.size is not None and spec.size > image.size:
+        # Its file is on a host, and larger than the catalog knew. What it is once it is here, it is by itself.
+        changes["size"] = spec.size
+        image_then = replace(image, size=spec.size)
+    else:
+        image_then = image
     _refuse_during_installation(spec, image, changes)
     rework = None
     if image.state != ImageState.ERROR or "state" in changes:
-        rework = rewrite.wanted(spec, replace(image, state=changes.get("state", image.state)))
+        rework = rewrite.wanted(spec, replace(image_then, state=changes.get("state", image.state)))
     later: dict[str, Any] = {}
     if rework is not None and rework.flatten:
         # What is refused while there are snapshots comes after.

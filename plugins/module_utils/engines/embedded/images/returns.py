@@ -33,9 +33,10 @@ def forget_host(store: Store, host: str) -> None:
         came(store, image_of(row), error)
 
 
-def came(store: Store, image: Image, error: str) -> None:
-    """Write that the file of the image has come back, or with an error that it never will."""
-    store.db.execute("UPDATE images SET operation = '' WHERE id = ?", (image.id,))
+def came(store: Store, image: Image, error: str, size: int = 0) -> None:
+    """Write that the file of the image has come back, or with an error that it never will. size: MiB of the disk that
+    it is by now, 0 for what it was."""
+    store.db.execute("UPDATE images SET operation = '', size = ? WHERE id = ?", (size or image.size, image.id))
     # Copies of it on nodes have older content.
     raise_generation(store, image.id, 1)
     if error:

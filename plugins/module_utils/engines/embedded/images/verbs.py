@@ -147,12 +147,12 @@ class Images(ImagesPort):
             [(int(ImageState.DISABLED), image_id, int(ImageState.READY)) for image_id in image_ids],
         )
 
-    def returned(self, ref: Ref, error: str = "") -> Image:
+    def returned(self, ref: Ref, error: str = "", size: int = 0) -> Image:
         """Note that the file of an image is back on the front-end. error: why it is not, and never will be; of a
-        machine that is not known to have run that is all right."""
+        machine that is not known to have run that is all right. size: MiB of its disk, 0 for what it was."""
         image = self.uncounted(ref)
         if isinstance(image.operation, Return):
-            returns.came(self.store, image, error if image.operation.ran else "")
+            returns.came(self.store, image, error if image.operation.ran else "", size)
         return get(self.store, image.id)
 
     def declare(self, item: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Callable
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ....host.files import remove_file
 from ....model import snapshots
-from ....model.disk import Disk
+from ....model.disk import TAR, Disk
 from ....model.ids import id_of
 from ....model.image import Image
 from ....model.names import check_name
@@ -261,9 +261,30 @@ class DiskTasks:
 
     def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, back: Return | None) -> None:
         if task.kind == SAVE_AS:
+            if back is not None and outcome.error is None:
+                outcome = self._believed(row, task, outcome, back.host)
             self._record_image(task, outcome, origin_of(row["uuid"], task.disk_id), back)
         elif outcome.error is None:
             self._record_tree(row["id"], task)
+
+    def _believed(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, host: str) -> TaskOutcome:
+        """What a host says that it saved of a disk; an error where that is not the disk that the catalog knows. By what
+        is believed here, the file that comes from there is limited."""
+        disks = from_plain(Vm, json.loads(row["body"])).disks
+        disk = next((each for each in disks if each.disk_id == task.disk_id), None)
+        # The root of a container is as large as its files are, and its archive is made of them.
+        if disk is None or disk.format == TAR or disk.by_hypervisor:
+            return outcome
+        if outcome.size <= disk.size and outcome.format == task.format:
+            return outcome
+        error = {
+            "asked": f"disk {task.disk_id} on host {host}",
+            "found": f"it says that it has {outcome.size} MiB as {outcome.format or 'nothing'}, and the catalog has "
+            f"{disk.size} MiB as {task.format}; nothing of it was sent",
+            "remedy": f"If somebody made it larger there: set SIZE = {outcome.size} for this disk, then run again. If "
+            "nobody did: find out who else has power over that host before what it has is used",
+        }
+        return TaskOutcome(task.token, error=error)
 
     def _record_image(self, task: DiskTask, outcome: TaskOutcome, origin: str, back: Return | None) -> None:
         image = self._image("id", task.image_id)

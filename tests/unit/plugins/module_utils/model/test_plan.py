@@ -114,6 +114,7 @@ OBSERVED = Observed(
     contents=("ab",),
     images=("n",),
     returns={"own-n": 5},
+    lengths={"own-n": 6},
     room=100,
     networks=("u",),
     compared=(Compared(0, "u", 1, ("its memory is another",)),),

@@ -257,7 +257,9 @@ def test_a_host_that_sends_more_than_the_disk_has_is_ended_at_that(engine, fetch
             file.seek(200 * MIB)
         for _each in range(1 if sparse else 200):
             file.write(os.urandom(1 << 16) * 16)
-    result = fetch(Observed("node1", returns={name: 1}))
+    length = (there / "out" / name).stat().st_size
+    result = fetch(Observed("node1", returns={name: 1}, lengths={name: 65 * MIB}))
+    assert length > 65 * MIB
     (item,) = result.errors
     for part in ("image data", "host node1", f"more than {65 * MIB} bytes came"):
         assert part in str(item.error)
@@ -265,6 +267,72 @@ def test_a_host_that_sends_more_than_the_disk_has_is_ended_at_that(engine, fetch
     place = Path(image.source).parent
     assert [path.name for path in place.iterdir()] == [Path(image.source).name]
     assert Path(image.source).read_bytes() == b"before"
+
+
+@needs_rsync
+@pytest.mark.parametrize("length", [0, 1, 3 * MIB])
+def test_a_host_that_sends_more_than_it_announced_is_ended_at_that(engine, fetch, there, length):
+    """The catalog's disk would have room for all of it."""
+    with engine.session():
+        engine.store.db.execute("UPDATE images SET size = 1024")
+    image = image_of(engine)
+    name = name_of(image.uuid, image.generation)
+    with (there / "out" / name).open("wb") as file:
+        for _each in range(200):
+            file.write(os.urandom(1 << 16) * 16)
+    (item,) = fetch(Observed("node1", returns={name: 4096}, lengths={name: length})).errors
+    for part in ("image data", "host node1", f"more than {max(length, 1)} bytes came", "was removed"):
+        assert part in str(item.error)
+    assert image_of(engine) == image
+    assert os.listdir(os.path.dirname(image.source)) == [os.path.basename(image.source)]
+
+
+@needs_rsync
+@pytest.mark.parametrize("format_", ["raw", "qcow2"])
+def test_a_disk_that_was_made_larger_on_its_host_is_told_before_anything_is_sent(engine, fetch, there, format_, root):
+    with engine.session():
+        engine.store.db.execute("UPDATE images SET size = 100, format = ?", (format_,))
+    image = image_of(engine)
+    name = name_of(image.uuid, image.generation)
+    with (there / "out" / name).open("wb") as file:
+        file.truncate(300 * MIB + 1)
+    node = Observed("node1", returns={name: 4096}, lengths={name: 300 * MIB + 1})
+    (item,) = fetch(node).errors
+    assert isinstance(item.error, InvalidValue)
+    for part in (
+        "image data from host node1",
+        "301 MiB",
+        "100 MiB",
+        "nothing of it was sent",
+        "size: 301",
+        "then run again",
+    ):
+        assert part in str(item.error)
+    assert image_of(engine) == image
+    assert os.listdir(os.path.dirname(image.source)) == [os.path.basename(image.source)]
+
+
+@needs_rsync
+def test_what_a_host_has_and_did_not_announce_waits(engine, fetch, there):
+    image = image_of(engine)
+    name = name_of(image.uuid, image.generation)
+    (there / "out" / name).write_bytes(b"after")
+    (item,) = fetch(Observed("node1")).errors
+    assert "image data from host node1: it is there, and the host did not say how large it is. Run again" in str(
+        item.error
+    )
+    assert image_of(engine) == image and Path(image.source).read_bytes() == b"before"
+
+
+def test_room_is_asked_for_what_an_archive_has(engine, fetch, there):
+    """Unlike a disk it has no holes, whatever its host says that it takes there."""
+    with engine.session():
+        engine.store.db.execute("UPDATE images SET size = ?, format = 'tar'", (1 << 40,))
+    image = image_of(engine)
+    name = name_of(image.uuid, image.generation)
+    (there / "out" / name).write_bytes(b"after")
+    (item,) = fetch(Observed("node1", returns={name: 1}, lengths={name: 1 << 52})).errors
+    assert isinstance(item.error, NoSpace)
 
 
 @pytest.mark.parametrize(
@@ -300,18 +368,22 @@ def test_of_a_machine_that_may_never_have_run_nothing_need_be_there(engine, fetc
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of images are root's")
 @pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-utils")
 def test_what_the_machine_wrote_takes_the_files_place_and_goes_there(engine, fetch, there):
+    with engine.session():
+        engine.store.db.execute("UPDATE images SET size = 7")
     image = image_of(engine)
     name = name_of(image.uuid, image.generation)
     (there / "out" / name).write_bytes(b"after" * 1000)
     # What an rsync that was killed was writing.
     Path(f"{os.path.dirname(image.source)}/.{os.path.basename(image.source)}.return.Xy12").touch()
-    node = Observed("node1", returns={name: 5000})
+    node = Observed("node1", returns={name: 8192}, lengths={name: 5000})
     result = fetch(node)
     assert not result.errors
     assert result.payload == {"images": ["data"]}
     after = image_of(engine)
     assert (after.state, after.operation, after.generation) == (ImageState.READY, None, image.generation + 1)
     assert Path(after.source).read_bytes() == b"after" * 1000
+    # Whatever the catalog thought.
+    assert after.size == 1
     assert os.listdir(os.path.dirname(image.source)) == [os.path.basename(image.source)]
     # The next run, which sees that the catalog has it, removes it there.
     assert fetch(node).items == []
@@ -336,7 +408,7 @@ def test_an_image_that_is_gone_meanwhile_is_told(engine):
     image = image_of(engine)
     with engine.session():
         engine.store.db.execute("DELETE FROM images")
-    item = transfers._record(engine, image, "")
+    item = transfers._record(engine, image, transfers.Came())
     assert isinstance(item.error, NotFound)
     assert not item.is_changed
 

@@ -113,6 +113,9 @@ def test_only_what_has_the_name_of_an_image_is_told_of(root):
     (root / arrivals.OUT / f".{NAME}.x").write_bytes(b"x")
     assert arrivals.kept(str(root)) == tuple(sorted((NAME, f"own-{OTHER}")))
     assert list(arrivals.returns(str(root))) == [NAME]
+    assert arrivals.lengths(str(root)) == {NAME: 4096}
+    os.truncate(root / arrivals.OUT / NAME, 1 << 30)
+    assert arrivals.lengths(str(root)) == {NAME: 1 << 30} and arrivals.returns(str(root))[NAME] < 1 << 20
     assert arrivals.free(str(root)) > 0
 
 

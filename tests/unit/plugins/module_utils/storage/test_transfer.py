@@ -165,6 +165,13 @@ def test_a_machine_that_ended_gives_up_all_and_one_that_goes_on_what_it_needs_no
     ]
 
 
+def test_what_is_saved_is_fetched_from_a_node_that_does_not_share_it(tmp_path):
+    places = [arrivals.path_of(str(tmp_path), image) for image in (NEW, DATA)]
+    assert [ssh(tmp_path, NEW, DATA).is_fetched(path) for path in (*places, "/elsewhere")] == [True, False, False]
+    shared = transfer.of_plan(str(tmp_path), Plan("catalog", 1, "host1", images=(NEW,)))
+    assert not any(shared.is_fetched(path) for path in (*places, NEW.path))
+
+
 def test_only_what_was_saved_is_handed_over(tmp_path, monkeypatch):
     """As above."""
     told = []

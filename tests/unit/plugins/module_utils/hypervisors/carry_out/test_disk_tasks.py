@@ -95,6 +95,29 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path)
 
 
+# -- what is larger than the catalog knows -----------------------------------------------------------------------------
+@needs_qemu_img
+@pytest.mark.parametrize("of_file", ["raw", "qcow2"])
+def test_a_disk_that_was_made_larger_is_told_before_it_is_saved(place: Place, of_file: str) -> None:
+    subprocess.run(["qemu-img", "create", "-q", "-f", of_file, place.path, str(5 * MIB)], check=True)
+    asked = DiskTask(SAVE_AS, "t1", 0, image="golden", target=str(place.target), format=of_file)
+    files = {0: DiskFiles(str(place.path), of_file)}
+
+    def refuse(**disk: Any) -> None:
+        vm = Vm(1, "u", "web", "memory", 1.0, 64, disks=(Disk(0, "vda", **disk),))
+        disk_tasks.refuse_grown(asked, vm, files)
+
+    with pytest.raises(InvalidValue) as caught:
+        refuse(size=4)
+    assert str(caught.value) == (
+        "virtual machine web: disk 0: save_as golden: it has 5 MiB on this host, and 4 MiB in the catalog, and the "
+        "front-end fetches no more; nothing was saved. Somebody has made it larger: set SIZE = 5 for this disk in the "
+        "list, then run again"
+    )
+    for fine in ({"size": 5}, {"size": 6}, {"size": 1, "format": "tar"}, {"size": 1, "by_hypervisor": True}, {}):
+        refuse(**fine)
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", [SAVE_AS, CREATE, REVERT, DELETE])
 def test_a_disk_that_the_machine_does_not_have_is_named(place: Place, kind: str) -> None:

@@ -29,6 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.operations 
     Prepare,
     Return,
     Save,
+    write,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.change import convert
@@ -121,6 +122,26 @@ def test_an_image_in_error_is_enabled_with_the_file_that_it_has(engine: Embedded
     assert done.error is None and done.is_changed and done.after == predicted.after and done.after is not None
     assert (done.after["state"], done.after["error"], done.after["size"]) == ("READY", "", 6)
     assert engine.images.info("demo").source == source
+
+
+def test_the_size_of_an_image_whose_file_is_on_a_host_is_what_the_list_says(
+    engine: EmbeddedEngine, apply: Apply
+) -> None:
+    """There somebody made it larger; until it is back, the catalog's size is how much of it may come."""
+    registered(engine, ImageState.READY, size=4, persistent=True)
+    with engine.session():
+        engine.store.db.execute(
+            "UPDATE images SET state = ?, operation = ?", (int(ImageState.LOCKED_USED_PERS), write(Return("node1")))
+        )
+    predicted, done = apply({"name": "demo", "size": 9}, check=True)["demo"], apply({"name": "demo", "size": 9})["demo"]
+    assert done.error is None and done.is_changed and done.after == predicted.after
+    found = engine.images.info("demo")
+    assert (found.size, found.state, found.operation) == (9, ImageState.LOCKED_USED_PERS, Return("node1"))
+    assert not apply({"name": "demo", "size": 9})["demo"].is_changed
+    # It is not made smaller, and nothing else is done to what is not here.
+    assert not apply({"name": "demo", "size": 8})["demo"].is_changed
+    error_of(apply({"name": "demo", "size": 10, "format": "qcow2"}), WrongState)
+    assert engine.images.info("demo").size == 9
 
 
 @pytest.mark.parametrize(

@@ -94,10 +94,13 @@ class Catalog:
     def vm(self):
         return from_plain(Vm, json.loads(self.row()["body"]))
 
-    def came(self, *tasks, error=None, **values):
-        """What a node says of these tasks is recorded."""
-        row = self.machine(*self.vm().disks, settled=False, tasks=tasks)
-        outcomes = tuple(TaskOutcome(task.token, 20, "qcow2", error) for task in tasks)
+    def came(self, *tasks, error=None, said=None, disk=None, **values):
+        """What a node says of these tasks is recorded. said: what it says besides; disk: of the machine."""
+        disks = [replace(each, **(disk or {})) for each in self.vm().disks]
+        row = self.machine(*disks, settled=False, tasks=tasks)
+        outcomes = tuple(
+            TaskOutcome(task.token, **{"size": 20, "format": "qcow2", "error": error, **(said or {})}) for task in tasks
+        )
         self.disks.record(row, VmOutcome(0, 4, "RUNNING", True, tasks=outcomes), **values)
 
 
@@ -386,6 +389,32 @@ def test_what_was_saved_on_a_host_of_its_own_is_on_its_way(catalog):
     catalog.came(saving(catalog), back=Return("node1"))
     image = catalog.images.info("saved")
     assert (image.state, image.size, image.operation) == (ImageState.LOCKED, 20, Return("node1"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"size": 33}, "has 33 MiB as qcow2, and the catalog has 32 MiB as qcow2; nothing of it was sent. If somebody"),
+        ({"size": 1 << 30}, "set SIZE = 1073741824 for this disk, then run again"),
+        ({"format": "raw"}, "20 MiB as raw"),
+        ({"format": "tar", "size": 1 << 30}, "as tar"),
+    ],
+)
+def test_no_more_is_believed_of_a_host_than_the_disk_has_in_the_catalog(catalog, said, told):
+    """What it says is the limit of what is fetched from there."""
+    catalog.came(saving(catalog), back=Return("node1"), said=said)
+    image = catalog.images.info("saved")
+    assert (image.state, image.operation, image.size) == (ImageState.ERROR, None, 32)
+    assert "disk 0 on host node1" in image.error and told in image.error
+    # Once the list says so, it is saved again.
+    assert catalog.disks.save_as(catalog.machine(), 0, SAVED, "agent").image_id == image.id
+
+
+@pytest.mark.parametrize("disk", [{"format": "tar"}, {"by_hypervisor": True}])
+def test_a_root_is_as_large_as_its_files(catalog, disk):
+    task = catalog.disks.save_as(catalog.machine(), 0, SAVED, "agent")
+    catalog.came(task, back=Return("node1"), said={"size": 500, "format": "tar"}, disk=disk)
+    assert (catalog.images.info("saved").state, catalog.images.info("saved").size) == (ImageState.LOCKED, 500)
 
 
 def test_what_could_not_be_saved_says_why(catalog):
