@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError, NotFound, StorageFailed, TimedOut
-from ..host.files import explained, lock, make_directory, remove_empty_directory, remove_file, write_atomically
+from ..host.files import explained, lock, make_own_directory, remove_empty_directory, remove_file, write_atomically
 from ..host.restricted import RESTRICTED, Rules, is_below
 from ..host.urls import MIN_SPEED, is_url
 from ..model.context import ContextFile
@@ -247,7 +247,7 @@ class Sources:
         data = b"".join(blocks)
         digest = hashlib.sha256(data).hexdigest()
         place = os.path.join(self._root, DIRECTORY)
-        make_directory(place, 0o700)
+        make_own_directory(place)
         if not self._holds:
             self._held.enter_context(lock(os.path.join(place, ""), LOCK_SECONDS, shared=True))
             self._holds = True

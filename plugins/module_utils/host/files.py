@@ -160,6 +160,23 @@ def make_directory(path: str, mode: int = 0o711, owner: Owner = None, group: Own
     return adopt(path, mode, uid, gid) or changed
 
 
+def make_own_directory(path: str) -> bool:
+    """make_directory() with mode 0700 for what is believed because it lies there. InvalidValue where another user owns
+    the directory, or could write to it up to now: what is there may be that user's."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return make_directory(path, 0o700)
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        owner = f"user {found.st_uid} owns it" if found.st_uid not in (0, os.geteuid()) else "others may write to it"
+        raise InvalidValue(
+            f"directory {path}",
+            f"{owner}, who could have put there what root takes for its own",
+            f"See what it is, and remove it; it is made anew: rm -r {path}",
+        )
+    return make_directory(path, 0o700)
+
+
 def adopt(path: str, mode: int | None, uid: int = -1, gid: int = -1) -> bool:
     """Give a file or directory this mode and owner; True if it had others. A link is refused."""
     with explained(path):

@@ -331,6 +331,8 @@ def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
         # One that is there may be anything, /tmp for one, and keeps its mode.
         if not place.is_dir():
             files.make_directory(str(place), mode)
+    # What apt has compared there is what is unpacked.
+    files.refuse_exchangeable(str(cache))
     with tempfile.TemporaryDirectory(prefix=".demo-image-", dir=str(dest.parent)) as name:
         scratch = Path(name)
         root = scratch / "root"

@@ -128,7 +128,7 @@ def base(cache: str, archive: str, key: str, limits: Optional[Limits] = None, wh
     enter. key: what is in them, as the generation of an image."""
     if key != os.path.basename(key) or key.startswith(".") or not key:
         raise InvalidValue(f"the unpacked image {key!r}", "that can't be the name of a directory")
-    files.make_directory(cache, 0o700)
+    files.make_own_directory(cache)
     home = os.path.join(cache, key)
     # Another thread or run may be at it.
     with _held(home, _LONGEST):
@@ -328,7 +328,7 @@ def _show(base: str, directory: str, ids: IdRange) -> str:
 
 def _without_base(cache: str, home: str) -> str:
     """Why machines could not share what is in an unpacked image of this cache, "" where they can."""
-    files.make_directory(cache, 0o700)
+    files.make_own_directory(cache)
     with files.explained(cache):
         number = os.stat(cache).st_dev
     if number not in _useless and _unpacked(home) is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import time
 
 from ..errors import DownloadFailed, InvalidValue
@@ -48,7 +49,12 @@ def append(directory: str, identity: str, offset: int, chunk: str) -> int:
         files.make_directory(directory, 0o711)
         _forget_old(directory)
     with files.explained(path), files.lock(path) as fd:
-        here = os.fstat(fd).st_size
+        found = os.fstat(fd)
+        here = found.st_size
+        if found.st_uid not in (0, os.geteuid()):
+            raise InvalidValue(
+                f"upload {identity}", f"user {found.st_uid} owns {path}", "See who put it there; remove it"
+            )
         if here < offset:
             raise DownloadFailed(
                 f"upload {identity}: chunk at {offset}",
@@ -67,7 +73,11 @@ def append(directory: str, identity: str, offset: int, chunk: str) -> int:
 
 
 def _append(fd: int, offset: int, chunk: str) -> int:
-    source = os.open(chunk, os.O_RDONLY | os.O_CLOEXEC)
+    # Where it is, the login may write: what is no file would be waited for.
+    source = os.open(chunk, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(source).st_mode):
+        os.close(source)
+        raise InvalidValue(f"chunk {chunk}", "it is no file", "Leave uploads to the action plugin")
     written = pipeline.Written(fd, offset)
     try:
         for block in pipeline.read(source):

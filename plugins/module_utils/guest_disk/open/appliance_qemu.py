@@ -160,7 +160,7 @@ def _escaped(word: str) -> str:
 
 def _obstacle(place: str) -> str:
     try:
-        files.make_directory(place, 0o700)
+        files.make_own_directory(place)
         if os.statvfs(place).f_flag & os.ST_NOEXEC:
             return f"no program can be started in {place}, whose file system is mounted with noexec"
         return "" if program() else "guestfish does not tell which one it is"

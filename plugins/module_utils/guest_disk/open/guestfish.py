@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 
 from ...errors import CommandFailed, MissingDependency, NebulaError, TimedOut, harmless
 from ...host import command, sandbox
-from ...host.files import make_directory
+from ...host.files import make_own_directory
 from ...storage import qcow2_header
 from ..customize import context_program
 from . import appliance_qemu
@@ -77,7 +77,7 @@ def _cache() -> dict[str, str]:
     it does, and has a lock in it that everybody can hold."""
     if os.geteuid() != 0:
         return {}
-    make_directory(CACHE, 0o700)
+    make_own_directory(CACHE)
     return {"LIBGUESTFS_CACHEDIR": CACHE}
 
 

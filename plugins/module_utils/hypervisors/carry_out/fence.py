@@ -73,9 +73,10 @@ def _refuse_other(job: Job) -> None:
     """ForeignObject for what is in the place of the directory: it would be waited for to go, for ever."""
     asked = f"virtual machine {job.vm.name}: directory {job.directory}"
     try:
-        mode = os.lstat(job.directory).st_mode
+        found = os.lstat(job.directory)
     except FileNotFoundError:
         return
+    mode = found.st_mode
     if stat.S_ISLNK(mode):
         raise ForeignObject(
             asked,
@@ -84,6 +85,13 @@ def _refuse_other(job: Job) -> None:
         )
     if not stat.S_ISDIR(mode):
         raise ForeignObject(asked, "it is no directory", "Move it away: it will not be touched")
+    if found.st_uid not in (0, os.geteuid()):
+        # Who owns it can exchange whatever is done there by name: disks, checkpoints, records.
+        raise ForeignObject(
+            asked,
+            f"user {found.st_uid} owns it, and could put other files in the place of ours",
+            "Move it away, or give it to root, if what is in it may be believed",
+        )
 
 
 def check_current(job: Job) -> None:

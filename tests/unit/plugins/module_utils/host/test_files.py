@@ -264,3 +264,33 @@ def test_what_is_no_directory_keeps_its_mode(tmp_path):
 def test_for_another_user_what_root_owns_is_in_trusted_hands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
     files.refuse_exchangeable("/usr/bin")
+
+
+def test_a_directory_that_is_believed_is_made_closed(tmp_path):
+    place = tmp_path / "a/cache"
+    assert files.make_own_directory(str(place)) and not files.make_own_directory(str(place))
+    place.chmod(0o711)
+    assert files.make_own_directory(str(place)) and stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+def test_one_that_others_could_write_to_is_not_believed(tmp_path, mode):
+    place = tmp_path / "cache"
+    place.mkdir()
+    place.chmod(mode)
+    with pytest.raises(InvalidValue, match=r"cache: others may write to it, who could have put there .*rm -r"):
+        files.make_own_directory(str(place))
+    assert stat.S_IMODE(place.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories to others")
+def test_one_of_another_user_is_not_believed(tmp_path):
+    place = tmp_path / "cache"
+    place.mkdir(mode=0o700)
+    os.chown(place, 12345, 0)
+    with pytest.raises(InvalidValue, match="cache: user 12345 owns it, who could have put there"):
+        files.make_own_directory(str(place))
+    (tmp_path / "link").symlink_to(place)
+    with pytest.raises(InvalidValue, match="link: user 12345 owns it"):
+        files.make_own_directory(str(tmp_path / "link"))
+    assert place.stat().st_uid == 12345

@@ -80,3 +80,22 @@ def test_of_what_is_not_there_nothing_is_removed(tmp_path):
     assert roots.prune(str(tmp_path)) == [] and os.listdir(tmp_path) == []
     (tmp_path / "datastores/0/.unpacked").mkdir(parents=True)
     assert roots.prune(str(tmp_path)) == [] and os.listdir(tmp_path / "datastores/0") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories to others")
+def test_unpacked_images_that_another_user_has_put_there_are_shown_by_nobody(tmp_path):
+    """The directory of unpacked images is believed: what is in it becomes the root of containers."""
+    cache, archive = tmp_path / ".unpacked", tmp_path / "archive"
+    archive.write_bytes(bytes(1024))
+    tree = cache / "image-1/root"
+    (tree / "bin").mkdir(parents=True)
+    (cache / "image-1/base.json").write_text('{"entries": 1, "size": 1, "devices": 0, "lost": 0}')
+    os.chown(cache, 12345, 12345)
+    cache.chmod(0o700)
+    for make in (
+        lambda: roots.base(str(cache), str(archive), "image-1"),
+        lambda: roots.make(str(cache), str(archive), "image-1", str(tmp_path / "disk.0"), IDS),
+    ):
+        with pytest.raises(InvalidValue, match="unpacked: user 12345 owns it"):
+            make()
+    assert not (tmp_path / "disk.0").exists() and (tree / "bin").is_dir()

@@ -51,6 +51,34 @@ def test_chunks_follow_each_other(place):
     assert uploads.received(str(place), ID) == 13
 
 
+def test_what_somebody_else_put_in_its_place_is_refused(place, tmp_path):
+    host = tmp_path / "host"
+    host.write_bytes(b"host's")
+    place.mkdir(parents=True)
+    path = Path(uploads.path_of(str(place), ID))
+    path.symlink_to(host)
+    with pytest.raises(NebulaError):
+        send(place, 6, b"more")
+    path.unlink()
+    path.write_bytes(b"theirs")
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 0)
+        with pytest.raises(InvalidValue, match="user 12345 owns /"):
+            send(place, 6, b"more")
+    assert (host.read_bytes(), path.read_bytes()) == (b"host's", b"theirs")
+
+
+def test_a_chunk_that_is_no_file_is_refused(place, tmp_path):
+    chunk = tmp_path / "pipe"
+    os.mkfifo(chunk)
+    with pytest.raises(NebulaError):
+        uploads.append(str(place), ID, 0, str(chunk))
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with pytest.raises(NebulaError):
+        uploads.append(str(place), ID, 0, str(tmp_path / "link"))
+    assert here(place) == b""
+
+
 def test_nothing_is_received_of_what_was_never_sent(place):
     assert uploads.received(str(place), ID) == 0
 

@@ -109,6 +109,23 @@ def test_a_machine_ends_whatever_is_in_the_place_of_its_directory(here: Node, ki
     assert facts(here.directory()) == before
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories to others")
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_directory_of_another_user_is_not_touched(here: Node, is_known: bool) -> None:
+    """Who owns it can exchange what is done there by name: disks, checkpoints, records."""
+    if is_known:
+        here.one("RUNNING")
+        here.driver.names()
+    here.directory().mkdir(parents=True, exist_ok=True)
+    os.chown(here.directory(), 12345, 0)
+    before = facts(here.directory())
+    for wanted in ("RUNNING", "SUSPENDED", "DONE"):
+        outcome = here.one(wanted, 2)
+        assert outcome.error is not None and outcome.error["kind"] == "ForeignObject"
+        assert "user 12345 owns it" in outcome.error["found"]
+    assert facts(here.directory()) == before and here.driver.names() == []
+
+
 def test_one_that_a_killed_run_has_just_made_is_opened_to_whoever_runs_machines(here: Node) -> None:
     here.directory().mkdir(parents=True)
     here.directory().chmod(0o700)

@@ -15,6 +15,7 @@ from memory_hypervisor import WHOLE
 from memory_node import Node, here, machine, suspended, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import suspension
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
     CHECKPOINT,
@@ -38,6 +39,25 @@ def test_a_machine_is_suspended_and_goes_on(here: Node) -> None:
     assert told(here.one("RUNNING", 3)) == ("RUNNING", True, "")
     assert here.driver.names() == ["resume", "adjust", "autostart"]
     assert not saved.exists()
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, PARTIAL])
+def test_a_link_in_the_place_of_saved_memory_is_never_followed(here: Node, tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"host's")
+    secret.chmod(0o640)
+    here.one("RUNNING")
+    (here.directory() / name).symlink_to(secret)
+    assert told(here.one("SUSPENDED", 2)) == ("SUSPENDED", True, "")
+    saved = here.directory() / CHECKPOINT
+    assert not saved.is_symlink() and saved.read_bytes() == WHOLE
+    assert secret.read_bytes() == b"host's" and secret.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", sorted(registry.DRIVERS))
+def test_nobody_but_root_writes_where_machines_are_saved(name: str) -> None:
+    mode, _group = registry.DRIVERS[name].access(7)
+    assert mode & 0o700 == 0o700 and not mode & 0o022
 
 
 def test_what_a_killed_run_saved_completely_is_not_lost(here: Node) -> None:
