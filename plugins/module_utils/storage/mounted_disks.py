@@ -19,7 +19,8 @@ from typing import Optional
 from ..dataclass import dataclass
 from ..errors import ImageRefused, InUse, Unsupported
 from ..host import command, id_mapped, kernel_calls, loop_devices, mounts
-from ..host.files import explained, make_directory, remove_empty_directory
+from ..host.files import adopt, explained, make_directory, remove_empty_directory
+from ..host.node import Changes
 from ..model.id_range import COUNT, IdRange
 from . import overlay
 
@@ -58,6 +59,7 @@ def place_of(point: str) -> tuple[str, int]:
 
 def mount(disk: MountedDisk, what: str) -> bool:
     """Mount it; False if it is mounted. what: names machine and disk in errors."""
+    _close(os.path.dirname(disk.point))
     if is_mounted(disk.point):
         return False
     file = os.path.realpath(disk.file)
@@ -66,13 +68,11 @@ def mount(disk: MountedDisk, what: str) -> bool:
         raise _in_use(f"{what}: mounting it on this host", file)
     kind = _kind_of(file, what)
     flags = _FLAGS | (kernel_calls.READ_ONLY if disk.readonly else 0)
-    # Nobody else on this host gets at it, and without a mount the container does not either.
+    # The container's root goes through the directory (by its group, as through that of the machine), and changes
+    # nothing in it: else it could put a link there. Without a mount it does not get further.
     _make_place()
-    owned = os.path.dirname(disk.point)
-    make_directory(owned, 0o700)
-    with explained(owned):
-        os.chown(owned, disk.ids.start, disk.ids.start)
-    make_directory(disk.point, 0o700)
+    make_directory(os.path.dirname(disk.point), 0o710, 0, disk.ids.start)
+    make_directory(disk.point, 0o700, 0, 0)
     try:
         with loop_devices.attached(file, disk.readonly) as device:
             id_mapped.mount_device(device, kind, disk.point, flags, INSIDE, disk.ids)
@@ -94,6 +94,24 @@ def _make_place() -> None:
         with explained(PLACE):
             kernel_calls.mount(PLACE, PLACE, None, kernel_calls.BIND)
             kernel_calls.mount(None, PLACE, None, kernel_calls.SHARED)
+
+
+def close(changes: Changes) -> None:
+    """Close the directories of containers that a version before this one started, and that still run."""
+    for name in sorted(os.listdir(PLACE)) if os.path.isdir(PLACE) else ():
+        path = os.path.join(PLACE, name)
+        owner = os.lstat(path).st_uid
+        if owner != 0:
+            changes.did(path, f"user {owner}", "root: its container changes nothing there")
+            if not changes.check_mode:
+                _close(path)
+
+
+def _close(directory: str) -> None:
+    """A version before this one gave it to the container's root. What that has put there stays, and is looked at after
+    this."""
+    if os.path.lexists(directory):
+        adopt(directory, 0o710, 0)
 
 
 def _kind_of(file: str, what: str) -> str:
@@ -119,7 +137,7 @@ def _in_use(asked: str, file: str) -> InUse:
 
 
 def is_mounted(point: str) -> bool:
-    return mounts.file_system(point)[0] == os.path.realpath(point) and os.path.lexists(point)
+    return mounts.is_point(point)
 
 
 def points(uuid: str) -> list[str]:
@@ -132,7 +150,7 @@ def points(uuid: str) -> list[str]:
 
 def device_of(point: str) -> Optional[int]:
     """The number of the device that is mounted there; None for no mount."""
-    return os.stat(point).st_dev if is_mounted(point) else None
+    return os.lstat(point).st_dev if is_mounted(point) else None
 
 
 def unmount(point: str) -> bool:
@@ -155,6 +173,7 @@ def unmount(point: str) -> bool:
 def release(uuid: str) -> bool:
     """Unmount all disks of a machine that is off; True if there was one."""
     released = False
+    _close(os.path.join(PLACE, uuid))
     found = points(uuid)
     for point in found:
         released = unmount(point) or released

@@ -132,7 +132,7 @@ def _take_back(directory: str) -> None:
 
 def unmount(path: str) -> None:
     """Have nothing mounted at a path; InUse if something there is used."""
-    while os.path.lexists(path) and mounts.file_system(path)[0] == os.path.realpath(path):
+    while mounts.is_point(path):
         try:
             kernel_calls.unmount(path)
         except OSError as error:

@@ -94,8 +94,11 @@ def show(file, point, start, count, readonly):
         sys.exit("%s: it has no file system that containers have" % file)
     make_place()
     owned = os.path.dirname(point)
-    os.makedirs(owned, 0o700, exist_ok=True)
-    os.chown(owned, start, start)
+    os.makedirs(owned, 0o710, exist_ok=True)
+    os.chown(owned, 0, start)
+    os.chmod(owned, 0o710)
+    if os.path.islink(point):
+        sys.exit("%s: it is a link, which leads the container elsewhere" % point)
     os.makedirs(point, 0o700, exist_ok=True)
     device, namespace, flags = loop(file, readonly), user_namespace(start, count), 6 | (1 if readonly else 0)
     opened = call(libc.syscall(430, KINDS[kind].encode(), ctypes.c_uint(1)), kind)

@@ -92,6 +92,7 @@ class LxcDriver(LibvirtDomains, Driver):
     def prepare(cls, changes: Changes, remember: Remember) -> None:
         start_hook.prepare(changes)
         disk_hook.prepare(changes)
+        mounted_disks.close(changes)
         veth_link.prepare(changes)
 
     @classmethod

@@ -118,3 +118,17 @@ def test_a_container_is_known_by_what_its_engine_leaves(
 def test_what_is_mounted_into_a_container_is_not_short_lived(table: str) -> None:
     kinds = {path: mounts.file_system(path, table)[1] in mounts.SHORT_LIVED for path in ("/opt", "/srv", "/var/lib")}
     assert kinds == {"/opt": True, "/srv": True, "/var/lib": False}
+
+
+def test_a_link_is_no_mount_point_wherever_it_leads(tmp_path: Path) -> None:
+    point, link = tmp_path / "a b", tmp_path / "link"
+    point.mkdir()
+    link.symlink_to(point)
+    table = tmp_path / "table"
+    table.write_text(f"tmpfs {str(point).replace(' ', chr(92) + '040')} tmpfs rw 0 0\n", encoding="utf-8")
+    assert mounts.is_point(str(point), str(table))
+    assert not mounts.is_point(str(link), str(table)) and not mounts.is_point(str(point / "x"), str(table))
+    # A link above it is the host's own.
+    (tmp_path / "above").symlink_to(tmp_path)
+    assert mounts.is_point(str(tmp_path / "above/a b"), str(table))
+    assert not mounts.is_point(str(point), str(tmp_path / "none"))

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
+from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import mounted_disks
 from ansible_collections.nebula.provision.plugins.module_utils.storage.mounted_disks import MountedDisk
@@ -50,3 +52,22 @@ def test_nothing_is_given_back_where_nothing_was_mounted() -> None:
     assert not mounted_disks.release(UUID)
     assert mounted_disks.points(UUID) == []
     assert not mounted_disks.unmount(mounted_disks.point_of(UUID, 1))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories to others")
+def test_what_a_version_before_gave_to_containers_is_taken_back_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounted_disks, "PLACE", str(tmp_path))
+    theirs, ours = tmp_path / UUID, tmp_path / UUID.replace("0", "1")
+    for path, owner in ((theirs, 700_000), (ours, 0)):
+        path.mkdir(mode=0o700)
+        os.chown(path, owner, 700_000)
+    foreseen, done, again = Changes(True), Changes(False), Changes(False)
+    mounted_disks.close(foreseen)
+    assert theirs.stat().st_uid == 700_000
+    mounted_disks.close(done)
+    mounted_disks.close(again)
+    assert foreseen.after == done.after and list(done.after) == [str(theirs)] and not again.after
+    found = theirs.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, 700_000, 0o710)
