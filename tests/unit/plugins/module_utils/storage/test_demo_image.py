@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_guest, demo_image
 
 
@@ -123,3 +123,19 @@ def test_the_guests_scripts_are_posix(shell: str, text: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} here")
     subprocess.run([shell, "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_packages_are_unpacked_from_no_directory_that_others_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """What apt has compared there, another user could exchange before it is unpacked."""
+    monkeypatch.setattr(demo_image, "_require_debian", lambda _dest: None)
+    monkeypatch.setattr(demo_image, "missing_tools", list)
+    monkeypatch.setattr(demo_image, "fetch", lambda *_arguments: pytest.fail("something was fetched"))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(mode)
+    with pytest.raises(InvalidValue, match=r"cache: everybody may write to .*, and could put other files"):
+        demo_image.build(tmp_path / "demo.qcow2", cache)
+    assert not list(cache.iterdir())
