@@ -34,6 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends, transfer_key, transfers
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals, datastore
 from ansible_collections.nebula.provision.plugins.module_utils.storage import audit as storage_audit
@@ -271,6 +272,45 @@ def test_what_a_machine_writes_is_the_images_own_at_the_end(data, clock):
     # And again from there.
     assert data.run(data.up()) == []
     assert data.disk().read_bytes() == b"new" * MIB
+
+
+def set_size(site: Site, size: int) -> None:
+    with site.engine() as engine:
+        (item,), _warnings = images.apply(engine, [{"name": "data", "size": size}], images.Settings())
+    assert item.error is None, item.error
+
+
+def test_a_disk_that_somebody_made_larger_comes_back_once_the_list_says_so(data):
+    assert data.run(data.up()) == []
+    data.disk().write_bytes(b"new" * MIB)
+    os.truncate(data.disk(), 200 * MIB)
+    (wrong,) = data.run(data.down())
+    assert "200 MiB there, and the catalog has a disk of 3 MiB; nothing of it was sent" in wrong
+    image = data.image()
+    assert (image.state, data.content()) == (ImageState.LOCKED_USED_PERS, b"old" * MIB)
+    assert [name for name in os.listdir(data.root / "datastores/1") if "return" in name] == []
+    set_size(data, 250)
+    assert data.run() == []
+    # What it really is.
+    assert (data.image().state, data.image().size) == (ImageState.READY, 200)
+    assert len(data.content()) == 200 * MIB and data.content().startswith(b"new" * MIB)
+    assert data.fetch() == [] and data.own() == [] and data.findings() == []
+
+
+def test_a_disk_that_somebody_made_larger_is_saved_once_the_list_says_so(data):
+    assert data.run(data.up()) == []
+    os.truncate(data.disk(), 200 * MIB)
+    saving = {"state": "poweroff", "save_as": [{"disk": 0, "image": "golden"}]}
+    wrong = data.run({**data.up(), **saving})
+    assert "it has 200 MiB on this host, and 3 MiB in the catalog" in data.image("golden").error, wrong
+    assert "set SIZE = 200 for this disk in the list" in data.image("golden").error
+    # Nothing was copied, neither there nor here.
+    assert data.image("golden").state == ImageState.ERROR and not Path(data.image("golden").source).exists()
+    assert not [name for name in data.own() if not name.startswith("own-")]
+    larger = [{"IMAGE": "data", "TARGET": "vda", "SIZE": 200}]
+    assert data.run({**data.up(), **saving, "disks": larger}) == []
+    assert (data.image("golden").state, data.image("golden").size) == (ImageState.READY, 200)
+    assert len(data.content("golden")) == 200 * MIB
 
 
 def test_killed_anywhere_and_run_again(data):
