@@ -66,7 +66,8 @@ class Manifest:
 @dataclass(frozen=True)
 class Stranger:
     """A machine with the catalog's mark that the restored catalog does not know. forget: the command that ends it.
-    files: names of those that its disks are or rest on. known: the catalog that gave way has it."""
+    files: names of those that its disks are or rest on. known: the catalog that gave way has it. elsewhere: the host on
+    which the restored catalog has this very machine, "" for one that it does not know."""
 
     host: str
     vm_id: int
@@ -79,6 +80,7 @@ class Stranger:
     forget: str = ""
     files: frozenset[str] = frozenset()
     known: bool = False
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)

@@ -163,14 +163,15 @@ def _images(path: str, manifest: Manifest | None, check_mode: bool) -> dict[str,
 
 
 def _shown(stranger: Stranger, unknown: str) -> dict[str, Any]:
-    inner = ("hypervisor", "macs", "files", "known")
+    inner = ("hypervisor", "macs", "files", "known", "elsewhere")
     shown = {key: value for key, value in to_plain(stranger).items() if key not in inner}
     return {**shown, "removed": "yes" if _goes(stranger, unknown) else "no"}
 
 
 def _notes(restored: Restored, images: Mapping[str, str], unknown: str) -> list[str]:
     notes = [
-        f"host {each.host} has {each.name} (id {each.vm_id}, {each.state}), which this catalog does not know: "
+        f"host {each.host} has {each.name} (id {each.vm_id}, {each.state}), which this catalog "
+        + (_elsewhere(each) if each.elsewhere else "does not know: ")
         + ("removed" if _goes(each, unknown) else _left(each))
         for each in restored.strangers
     ]
@@ -183,8 +184,16 @@ def _notes(restored: Restored, images: Mapping[str, str], unknown: str) -> list[
 
 
 def _goes(stranger: Stranger, unknown: str) -> bool:
-    """One that the catalog which gave way had is no leftover: its disks are somebody's work of today."""
-    return unknown == "remove" and not stranger.known
+    """One that the catalog which gave way had is no leftover: its disks are somebody's work of today. Neither is one
+    that the catalog has on another host."""
+    return unknown == "remove" and not stranger.known and not stranger.elsewhere
+
+
+def _elsewhere(stranger: Stranger) -> str:
+    return (
+        f"has on host {stranger.elsewhere}. If that host is {stranger.host} by now, set nebula_renamed_from: "
+        f"{stranger.elsewhere} for it and run playbook nebula.provision.site; it is "
+    )
 
 
 def _left(stranger: Stranger) -> str:

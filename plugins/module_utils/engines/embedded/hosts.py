@@ -134,7 +134,8 @@ class Hosts(HostsPort):
             "UPDATE history SET host = ? WHERE host = ? AND vm_id IN (SELECT id FROM vms WHERE host_id = ?)",
             (name, host.name, host.id),
         )
-        self.store.db.execute("UPDATE given_up SET host = ? WHERE host = ?", (name, host.name))
+        for column in ("host", "elsewhere"):
+            self.store.db.execute(f"UPDATE given_up SET {column} = ? WHERE {column} = ?", (name, host.name))
         self.store.db.execute("UPDATE hosts SET name = ? WHERE id = ?", (name, host.id))
         self.marks.rename(host.name, name)
         return self.info(name)

@@ -144,6 +144,10 @@ MIGRATIONS = (
     CASE trim(attributes) WHEN '{}' THEN '}' ELSE ', ' || substr(attributes, 2) END
     WHERE vn_mad = 'ovn' OR attributes LIKE '%"FILTERS_ON_NODE": "YES"%';
     """,
+    # elsewhere: another host that says that it has the machine by now.
+    """
+    ALTER TABLE given_up ADD COLUMN elsewhere TEXT NOT NULL DEFAULT '';
+    """,
     # plan_key_since: the newest plan that went out without a proof (plan_numbers.py).
     """
     INSERT INTO meta (key, value) VALUES ('plan_key', lower(hex(randomblob(32))));

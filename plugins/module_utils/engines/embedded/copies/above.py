@@ -65,8 +65,9 @@ def raise_above(
             db.execute("UPDATE sequences SET next = next + ?", (IDS_APART,))
             _leave_out_disks(store)
             db.execute("INSERT OR REPLACE INTO meta VALUES ('restored', ?)", (made_of(origin, plan),))
-        held = list(_hold(store, strangers))
-        rested = list(_hold_images(store, [each for each in strangers if keep or each.known], own))
+        unknown = [each for each in strangers if not each.elsewhere]
+        held = list(_hold(store, unknown))
+        rested = list(_hold_images(store, [each for each in unknown if keep or each.known], own))
         row = store.row("SELECT next FROM sequences WHERE name = 'vms'")
     return Restored(
         catalog,
@@ -110,6 +111,7 @@ def _compare(
         " WHERE vms.state != 6 ORDER BY vms.id"
     )
     known = {(row["host"], row["id"], row["uuid"]): row for row in rows}
+    hosts = {(row["id"], row["uuid"]): row["host"] or "none" for row in rows}
     strangers: list[Stranger] = []
     own: list[Stranger] = []
     raised, missing = [], []
@@ -118,7 +120,12 @@ def _compare(
         for each in _machines_on(node, catalog):
             key = (each.host, each.vm_id, each.uuid)
             found[key] = (each.state, each.generation)
-            (own if key in known else strangers).append(each)
+            if key in known:
+                own.append(each)
+            else:
+                # The catalog's own machine under another host has no command that ends it.
+                elsewhere = hosts.get(key[1:], "")
+                strangers.append(replace(each, elsewhere=elsewhere, forget="") if elsewhere else each)
     reached = {node.host for node in observed if node.reached}
     for key, row in known.items():
         name = f"VM {row['name']} (id {row['id']}) on host {row['host']}"

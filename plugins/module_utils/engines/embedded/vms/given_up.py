@@ -50,7 +50,7 @@ class GivenUps:
         for host, machines in others.items():
             for vm in machines:
                 row = self.store.row("SELECT * FROM vms WHERE id = ? AND state = 6", vm.vm_id)
-                # What ended otherwise, or was another host's, a host can only claim to have.
+                # What ended otherwise a host can only claim to have.
                 if row is not None and row["uuid"].lower() == vm.uuid.lower() and self._was_given_up(vm.vm_id, host):
                     self._found(host, vm, row)
         there = {vm.vm_id for node in nodes for vm in node.vms}
@@ -58,13 +58,13 @@ class GivenUps:
         for node in nodes:
             # One that has forgotten whom it follows does not know which machines to look for.
             if node.catalog == catalog:
-                self._release_all_but(node.host, there)
+                self._release_all_but(node.host, {vm.vm_id for vm in node.vms}, there)
 
     def _was_given_up(self, vm_id: int, host: str) -> bool:
-        """Return whether the machine was given up with this host, which may have been declared gone since."""
-        known = self.store.row("SELECT host FROM given_up WHERE vm_id = ?", vm_id)
-        if known is not None:
-            return bool(known["host"] == host)
+        """Return whether the machine was given up, and may have come to this host; one whose host was declared gone, or
+        that an older version gave up, with this host itself."""
+        if self.store.row("SELECT 1 FROM given_up WHERE vm_id = ?", vm_id) is not None:
+            return True
         last = self.store.row("SELECT host, reason FROM history WHERE vm_id = ? ORDER BY step DESC LIMIT 1", vm_id)
         return last is not None and last["host"] == host and last["reason"].endswith(FORGOTTEN)
 
@@ -73,7 +73,7 @@ class GivenUps:
         if known is not None and known["ended"] and vm.state == OFF:
             # It was powered off by our own hand, and nothing starts it again.
             return
-        self._note(vm.vm_id, host)
+        self._seen_on(vm.vm_id, host)
         body = json.loads(row["body"] or "{}")
         nics = (*body.get("nics", ()), *body.get("aliases", ()))
         doubles = []
@@ -93,11 +93,27 @@ class GivenUps:
             GivenUp(vm.vm_id, row["uuid"], row["name"], host, vm.state, addresses, tuple(dict.fromkeys(doubles)))
         )
 
-    def _release_all_but(self, host: str, there: Collection[int]) -> None:
-        for row in self.store.rows("SELECT vm_id FROM given_up WHERE host = ?", host):
+    def _release_all_but(self, host: str, own: Collection[int], there: Collection[int]) -> None:
+        """Free what machines held that are not there any more. own: those that this host has; there: that any has."""
+        for row in self.store.rows("SELECT vm_id FROM given_up WHERE elsewhere = ?", host):
             if row["vm_id"] not in there:
+                self.store.db.execute("UPDATE given_up SET elsewhere = '' WHERE vm_id = ?", (row["vm_id"],))
+        for row in self.store.rows("SELECT vm_id, elsewhere FROM given_up WHERE host = ?", host):
+            if row["elsewhere"] and row["vm_id"] not in own:
+                # It has moved: both hosts say so.
+                self._note(row["vm_id"], row["elsewhere"])
+            elif row["vm_id"] not in there:
                 self.networks.held_leases.release_given_up(row["vm_id"])
                 self.store.db.execute("DELETE FROM given_up WHERE vm_id = ?", (row["vm_id"],))
+
+    def _seen_on(self, vm_id: int, host: str) -> None:
+        """Note which host has the machine. Another one than it was given up with can't take it over by saying so: what
+        it leases would be free once that one does not have it any more."""
+        known = self.store.row("SELECT host FROM given_up WHERE vm_id = ?", vm_id)
+        if known is None or known["host"] == host:
+            self._note(vm_id, host)
+        else:
+            self.store.db.execute("UPDATE given_up SET elsewhere = ?, ended = 0 WHERE vm_id = ?", (host, vm_id))
 
     def ended(self, vm_id: int) -> None:
         """Note that its node has powered it off, and that it does not start with its host any more."""

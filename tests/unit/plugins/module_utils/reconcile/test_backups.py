@@ -286,3 +286,12 @@ def test_one_that_the_catalog_in_place_has_is_no_leftover():
         "image demo is used",
         "image demo: restored",
     ]
+
+
+def test_a_machine_that_the_catalog_has_on_another_host_is_never_ended():
+    stranger = dataclasses.replace(STRANGER, elsewhere="node0", forget="")
+    restored = Restored("c", 9, 8, strangers=(stranger,))
+    assert backups._plans(restored, "remove") == {}
+    (said,) = backups._notes(restored, {}, "remove")
+    assert "which this catalog has on host node0. If that host is node1 by now, set nebula_renamed_from: node0" in said
+    assert "left as it is" in said and "virsh" not in said

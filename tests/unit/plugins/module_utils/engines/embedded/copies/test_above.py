@@ -188,6 +188,15 @@ def test_a_machine_that_the_copy_does_not_know_keeps_its_id_and_address(coming, 
     assert coming.rows("SELECT used FROM address_ranges")[0][0] == 3
 
 
+def test_the_catalogs_own_machine_under_another_host_is_no_stranger(coming, copy):
+    """A backup from before the host had its new name."""
+    renamed = replace(node(copy, *known(coming)), host="node1-new")
+    domains = tuple(replace(each, forget="virsh destroy one-0") for each in renamed.inventory.domains)
+    found = raised(coming, copy, replace(renamed, inventory=Inventory(domains=domains)), current=copy)
+    assert [(each.host, each.elsewhere, each.forget) for each in found.strangers] == [("node1-new", "node1", "")] * 2
+    assert (found.missing, found.held, found.rested) == ((), (), ())
+
+
 def test_one_that_the_catalog_that_gives_way_knows_is_told_from_others(coming, copy):
     current = replace(copy, known=copy.known | {"stranger"})
     found = raised(coming, copy, node(copy, *known(coming), (20, "stranger", 3), (21, "other", 1)), current=current)

@@ -225,6 +225,32 @@ def test_a_machine_that_the_catalog_does_not_know_is_nobodys_to_end(lost):
     assert lost.vms.given_up() == [] and lost.vms.plans(end_given_up=True) == {}
 
 
+def test_a_host_takes_over_no_machine_that_another_was_given_up_with(lost):
+    add(lost, "node1")
+    # It says that it has them, and then that it does not: what they lease is the first host's to free.
+    lost.vms.observe([replace(back(lost, "RUNNING", "RUNNING"), host="node2")])
+    lost.vms.observe([Observed("node2", catalog=lost.catalog())])
+    assert used(lost) == 2
+    # Neither where both say so.
+    lost.vms.observe([back(lost, "RUNNING", "RUNNING"), replace(back(lost, "RUNNING", "RUNNING"), host="node2")])
+    lost.vms.observe([Observed("node2", catalog=lost.catalog())])
+    assert used(lost) == 2
+    lost.vms.observe([Observed("node1", catalog=lost.catalog())])
+    assert used(lost) == 0
+
+
+def test_a_machine_that_its_host_has_ended_is_not_had_by_saying_so(inside):
+    obey(inside, decide(inside, dict(OLD, count=1)))
+    old = [ObservedVm(record.id, record.uuid, "RUNNING") for record in inside.vms.pool()]
+    obey(inside, decide(inside, dict(OLD, count=1, state="absent")))
+    obey(inside, decide(inside, dict(NEW, count=1)))
+    assert used(inside) == 1
+    for host in ("node1", "node2"):
+        inside.vms.observe([Observed(host, catalog=inside.catalog(), vms=tuple(old))])
+        assert inside.vms.given_up() == [] and used(inside) == 1
+    assert not [record.error for record in inside.vms.pool() if "given up" in record.error]
+
+
 def test_the_host_may_be_one_that_the_catalog_does_not_have(lost):
     lost.vms.observe([replace(back(lost, "RUNNING"), host="stranger"), other(lost)])
     assert [(each.name, each.host) for each in lost.vms.given_up()] == [("old-0", "stranger")]
