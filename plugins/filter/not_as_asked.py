@@ -45,6 +45,7 @@ _value:
 """
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 from ansible_collections.nebula.provision.plugins.test.gone_wrong import gone_wrong
 
@@ -71,9 +72,10 @@ def not_as_asked(results, machines=(), hosts=()):
             note("vm", machine["name"], machine["error"])
     for host in hosts:
         for name in OF_HOSTS:
+            answer = variable_of(host, name) or {}
             # What a node could not do for a machine is the machine's error.
-            if gone_wrong(host.get(name) or {}) and not (name == "__nebula_deployed" and machines):
-                note("host", host["inventory_hostname"], str(host[name].get("msg") or "")[:LONGEST])
+            if gone_wrong(answer) and not (name == "__nebula_deployed" and machines):
+                note("host", host["inventory_hostname"], str(answer.get("msg") or "")[:LONGEST])
     return list(found.values())
 
 

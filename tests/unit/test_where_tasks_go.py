@@ -79,6 +79,26 @@ def test_what_was_said_of_others_is_so() -> None:
         assert (ROOT / room / name).is_file() or (ROOT / "roles" / room / "tasks" / name).is_file()
 
 
+# Filters of ours that take variables of hosts as they are: they read none of them that is a fact.
+READERS = {"variable", "peers", "last_observed"}
+# As an option of not_as_asked, which reads them in the same way.
+GIVEN_HOSTS = "hosts=ansible_play_hosts_all | map('extract', "
+
+
+def test_what_is_read_of_another_host_is_no_fact_of_it() -> None:
+    sources = [*FILES, *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("roles/*/defaults/*.yml")]
+    beside = []
+    for path in sources:
+        text = re.sub(r"\s+", " ", path.read_text())
+        for found in re.finditer(r"hostvars(\[(?:[^\[\]]|\[[^\]]*\])*\])?\)?", text):
+            reader = re.match(r" \| (?:map\('nebula\.provision\.(\w+)'|nebula\.provision\.(\w+))", text[found.end() :])
+            if text[: found.start()].endswith(GIVEN_HOSTS):
+                continue
+            if not reader or (reader[1] or reader[2]) not in READERS:
+                beside.append(f"{path.relative_to(ROOT)}: {text[found.start() - 30 : found.end() + 60]}")
+    assert beside == []
+
+
 def test_names_of_central_hosts_are_of_the_inventory() -> None:
     for path in FILES:
         for task in tasks_of(path):

@@ -273,7 +273,7 @@ class DiskTasks:
         disks = from_plain(Vm, json.loads(row["body"])).disks
         disk = next((each for each in disks if each.disk_id == task.disk_id), None)
         # The root of a container is as large as its files are, and its archive is made of them.
-        if disk is None or disk.format == TAR or disk.by_hypervisor:
+        if disk is None or ((disk.format == TAR or disk.by_hypervisor) and outcome.format == TAR):
             return outcome
         if outcome.size <= disk.size and outcome.format == task.format:
             return outcome
