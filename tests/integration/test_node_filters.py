@@ -113,9 +113,9 @@ def neighbour(source: int, about: str, own: str, kind: int = 136) -> bytes:
     return ethernet(mac_of(source), "33:33:00:00:00:01", *ip(sender, "ff02::1", ICMPV6, message, 255))
 
 
-def fragments(source: int, target: int, number: int) -> tuple[bytes, bytes]:
+def fragments(source: int, target: int, number: int, ports: tuple[int, int] = (5000, 53)) -> tuple[bytes, bytes]:
     """A datagram in two parts, of which only the first has ports."""
-    payload = struct.pack("!HHHH", 5000, 53, 8 + 16, 0) + b"x" * 16
+    payload = struct.pack("!HHHH", *ports, 8 + 16, 0) + b"x" * 16
     found = []
     for offset, more, data in ((0, 0x2000, payload[:16]), (2, 0, payload[16:])):
         head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(data), number, more | offset, 64, 17, 0)
@@ -123,6 +123,13 @@ def fragments(source: int, target: int, number: int) -> tuple[bytes, bytes]:
         head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
         found.append(ethernet(mac_of(source), mac_of(target), IPV4, head + data))
     return found[0], found[1]
+
+
+def behind_options(frame: bytes) -> bytes:
+    """The IPv6 packet with a header before its own."""
+    options = destination_options(frame[20])
+    length = struct.unpack("!H", frame[18:20])[0] + len(options)
+    return frame[:18] + struct.pack("!HB", length, 60) + frame[21:54] + options + frame[54:]
 
 
 def tagged(frame: bytes) -> bytes:
@@ -202,6 +209,21 @@ FORGED = {
     "router advertisement": advertisement(mac_of(ONE), "fe80::aff:fe42:1", "2001:db8:bad::"),
     "answer of a DHCP server": udp(ONE, TWO, ports=(67, 68)),
     "answer of a DHCPv6 server": udp(ONE, TWO, ports=(547, 546), address=address_of(ONE, six=True)),
+    # Clients take them from whatever port they come.
+    "DHCP answer from another port": udp(ONE, TWO, ports=(6767, 68)),
+    "DHCP answer to everybody from another port": datagram(
+        (mac_of(ONE), BROADCAST), (address_of(ONE), "255.255.255.255"), (6767, 68), b"an offer"
+    ),
+    "DHCP answer from a client's port": udp(ONE, TWO, ports=(68, 68)),
+    "first part of a DHCP answer": fragments(ONE, TWO, 68, (6767, 68))[0],
+    "DHCPv6 answer from another port": udp(ONE, TWO, ports=(6547, 546), address=address_of(ONE, six=True)),
+    "DHCPv6 answer from the link-local address": udp(ONE, TWO, ports=(6547, 546), address="fe80::aff:fe42:1"),
+    "DHCPv6 answer behind a header": behind_options(
+        udp(ONE, TWO, ports=(6547, 546), address=address_of(ONE, six=True))
+    ),
+    "first part of a DHCPv6 answer": ip6_parts(
+        udp(ONE, TWO, ports=(6547, 546), address=address_of(ONE, six=True), data=b"x" * 32), 16
+    )[0],
     "forged packet behind a VLAN tag": tagged(udp(ONE, TWO, address="10.66.0.77")),
 }
 HONEST = {
@@ -211,6 +233,9 @@ HONEST = {
     "a question for its own address": arp_request(mac_of(ONE), "0.0.0.0", address_of(ONE)),
     "neighbour advertisement": neighbour(ONE, address_of(ONE, six=True), mac_of(ONE)),
     "DHCP": datagram((mac_of(ONE), BROADCAST), ("0.0.0.0", "255.255.255.255"), (68, 67), b"discover"),
+    "a longer lease": udp(ONE, TWO, ports=(68, 67)),
+    "DHCPv6": udp(ONE, TWO, ports=(546, 547), address="fe80::aff:fe42:1"),
+    "from the ports of servers": udp(ONE, TWO, ports=(67, 5001)),
 }
 
 
@@ -229,6 +254,46 @@ def test_a_machine_sends_with_its_own_addresses_only_and_is_neither_router_nor_d
         assert filtered(guarded(ONE), guarded(FREE, filter_ip=False))
         assert cables.arrives(FREE, forged, TWO)
         assert not cables.arrives(FREE, udp(FREE, TWO, mac="02:00:0a:42:00:77"), TWO)
+
+
+def answer_to(frame: bytes, port: int) -> bytes:
+    """What FREE answers from this port, as a DHCP server, to what a client asks; b"" if it asks nothing."""
+    if frame[12:14] != struct.pack("!H", IPV4) or frame[23] != 17 or frame[36:38] != b"\0\x43":
+        return b""
+    # The first option of both questions is their kind: a discovery gets an offer, and a request its lease.
+    kind = {b"\x35\x01\x01": 2, b"\x35\x01\x03": 5}.get(frame[282:285], 0)
+    own, wide = packed(address_of(FREE)), packed("255.255.255.0")
+    body = b"\x02\x01\x06\0" + frame[46:50] + b"\0\0\x80\0" + bytes(4) + packed("10.66.0.99") + own + bytes(4)
+    options = bytes((53, 1, kind)) + b"\x36\x04" + own + b"\x33\x04\0\0\x0e\x10" + b"\x01\x04" + wide + b"\xff"
+    message = (body + frame[70:86] + bytes(192) + b"\x63\x82\x53\x63" + options).ljust(300, b"\0")
+    ends = (mac_of(FREE), BROADCAST), (address_of(FREE), "255.255.255.255")
+    return datagram(*ends, (port, 68), message) if kind else b""
+
+
+def has_lease(cables: Cables, port: int) -> bool:
+    """Whether a real client at TWO gets a lease of FREE, which answers from this port."""
+    device, server = cables.by_nic[TWO].other, cables.by_nic[FREE]
+    ask = ["busybox", "udhcpc", "-i", device, "-n", "-q", "-f", "-t", "3", "-T", "1", "-s", "/bin/true"]
+    client = subprocess.Popen(ask, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while client.poll() is None:
+            with contextlib.suppress(TimeoutError):
+                server.send(answer_to(server.hear(lambda frame: answer_to(frame, port), 0.2), port))
+    finally:
+        client.kill()
+    return client.wait() == 0
+
+
+@in_bare_world
+def test_a_dhcp_client_gets_its_lease_of_whoever_may_serve_and_of_nobody_else() -> None:
+    groups = (everything("inbound"), everything("outbound"))
+    with machines() as cables:
+        run("ip", "link", "set", cables.by_nic[TWO].other, "address", mac_of(TWO))
+        assert has_lease(cables, 67) and has_lease(cables, 6767)
+        assert filtered(guarded(TWO, rules=groups), guarded(FREE, rules=groups))
+        assert not has_lease(cables, 67) and not has_lease(cables, 6767)
+        assert filtered(guarded(TWO, rules=groups), guarded(FREE, filter_ip=False, rules=groups))
+        assert has_lease(cables, 67)
 
 
 def named(*text: str) -> tuple[int, ...]:

@@ -116,6 +116,21 @@ def aliases_are_the_machines_too(database: Database, cables: Cables) -> None:
     assert not cables.arrives(ONE, udp(ONE, FREE, address=more[0], data=b"gone"), FREE, b"gone")
 
 
+def serves_nobody(cables: Cables) -> None:
+    """What a DHCP server answers does not come from a machine that is held to its addresses, from whatever port, as
+    clients look at their own alone. It comes from one that is not."""
+    macs = (mac_of(ONE), mac_of(FREE))
+    for of, client, server in ((address_of, 68, 67), (address6_of, 546, 547)):
+        addresses = (of(ONE), of(FREE))
+        for port in (server, server + 6000, client):
+            answer = datagram(macs, addresses, (port, client), b"an offer")
+            assert not cables.arrives(ONE, answer, FREE, b"an offer"), (port, client)
+        for ports in ((client, server), (server, PORTS[1])):
+            assert cables.arrives(ONE, datagram(macs, addresses, ports, b"a question"), FREE, b"a question"), ports
+    answer = datagram((mac_of(FREE), mac_of(ONE)), (address_of(FREE), address_of(ONE)), (67, 68), b"an offer")
+    assert cables.arrives(FREE, answer, ONE, b"an offer")
+
+
 def settled(database: Database, **changed: object) -> None:
     """With this changed of all machines that the case names, by their numbers as nic_111, and a group that lets all of
     IP through."""
@@ -203,10 +218,9 @@ def test_machines_are_held_to_their_addresses_and_get_those_that_the_catalog_lea
         # One that is held to its MAC address alone.
         assert cables.arrives(FREE, udp(FREE, ONE, address="10.0.0.77", data=b"router"), ONE, b"router")
         assert not cables.arrives(FREE, udp(FREE, ONE, mac="02:00:0a:00:00:77", data=b"forged"), ONE, b"forged")
-        # What a DHCP server answers. And a router's advertisement, where machines have no IPv6; where they have, it
-        # passes, which is why there is a warning.
-        answer = datagram((mac_of(ONE), mac_of(FREE)), (address_of(ONE), address_of(FREE)), (67, 68), b"an offer")
-        assert not cables.arrives(ONE, answer, FREE, b"an offer")
+        serves_nobody(cables)
+        # A router's advertisement, where machines have no IPv6; where they have, it passes, which is why there is a
+        # warning.
         prefix = "2001:db8:bad::"
         rogue = advertisement(mac_of(RED_ONE), link_local_of(RED_ONE), prefix)
         assert not cables.arrives(RED_ONE, rogue, RED_TWO, packed(prefix))

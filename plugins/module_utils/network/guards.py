@@ -373,16 +373,16 @@ def _alike() -> Mapping[str, Sequence[str]]:
             f"exthdr frag missing icmpv6 type {_DISCOVERY} return",
             "drop",
         ],
-        # Who answers like a DHCP server or a router.
+        # Who answers like a DHCP server or a router. Clients take an answer from whatever port it comes.
         "servers": [
-            "udp sport 67 udp dport 68 drop",
+            "udp dport 68 drop",
             "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
             "icmp type redirect drop",
             "ip6 saddr :: jump unspecified",
             "ether type ip6 meta l4proto udp goto servers6",
             "ether type ip6 meta l4proto ipv6-icmp goto discovery",
         ],
-        "servers6": [later, "udp sport != 547 return", "udp dport != 546 return", "drop"],
+        "servers6": [later, "udp dport != 546 return", "drop"],
         "discovery": [
             later,
             f"icmpv6 type != {_DISCOVERY} return",

@@ -17,8 +17,8 @@ from .tables import Identity, constants
 # Above whatever a security group lets through.
 FIRST = 30000
 QOS_PRIORITY = 1000
-# What machines send that only a DHCP server does.
-_ANSWERS = "(ip4 && udp.src == 67 && udp.dst == 68) || (ip6 && udp.src == 547 && udp.dst == 546)"
+# What machines send that only a DHCP server does. Clients take an answer from whatever port it comes.
+_ANSWERS = "(ip4 && udp.dst == 68) || (ip6 && udp.dst == 546)"
 
 
 def render(rows: Rows, desired: LogicalNetworks) -> None:

@@ -104,6 +104,13 @@ def test_a_nic_without_many_addresses_needs_no_sets_without_names() -> None:
     assert "ip saddr != { 10.66.0.10, 10.66.0.11, 10.66.0.12, 10.66.0.13, 10.66.0.14 } drop" in text
 
 
+def test_answers_of_dhcp_servers_are_known_by_the_port_of_clients_alone() -> None:
+    lines = guards.change([WEB], guards.Table(CATALOG), 1.0, ()).splitlines()
+    rules = {line.partition(f"add rule {WHERE} ")[2] for line in lines}
+    assert {"servers udp dport 68 drop", "servers6 udp dport != 546 return", "servers6 drop"} <= rules
+    assert not any(rule.startswith("servers") and "sport" in rule for rule in rules if "dport 67" not in rule)
+
+
 def test_nics_with_the_same_rules_have_one_chain_for_them() -> None:
     other = replace(WEB, vm_id=4, port="one-4-0")
     lines = guards.change([WEB, other], guards.Table(CATALOG), 1.0, ()).splitlines()

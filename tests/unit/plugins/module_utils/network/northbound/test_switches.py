@@ -194,7 +194,9 @@ def test_only_those_that_are_held_to_addresses_are_guarded():
     group = only({row: columns for row, columns in made.items() if row.part == "guard"}, "Port_Group")
     assert {row.port for row in group["ports"]} == {uuid(ONE)}
     (rule,) = [made[row] for row in group["acls"]]
-    assert rule["match"].startswith(f"inport == @{group['name']} && ((ip4 && udp.src == 67")
+    # From whatever port: DHCP clients look at their own alone.
+    assert rule["match"] == f"inport == @{group['name']} && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))"
+    assert (rule["direction"], rule["action"]) == ("from-lport", "drop")
     free = rows(nic(113, filter_ip=False))
     assert not [row for row in free if row.table == "Port_Group" and row.part == "guard"]
 
