@@ -15,6 +15,8 @@ from pathlib import Path
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import (
+    Chassis,
+    Gateway,
     Interface,
     LogicalNetwork,
     LogicalNetworks,
@@ -37,7 +39,9 @@ from ansible_collections.nebula.provision.tests.integration.ovn_hosts import (
     until,
 )
 
-NETWORK, PORT, OTHER_PORT, ROUTER = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 111, 112, 7))
+NETWORK, OUTSIDE, PORT, OTHER_PORT, ROUTER, OTHER_ROUTER = (
+    f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 111, 112, 7, 8)
+)
 OTHER_CATALOG = "aaaaaaaa-0000-4000-8000-000000000002"
 
 
@@ -239,16 +243,22 @@ def test_what_a_node_writes_of_others_is_found():
         first, second = made.nodes[:2]
         one = LogicalPort(PORT, NETWORK, "02:00:0a:00:00:0b", ("10.0.0.11",), name="web, NIC 0")
         other = LogicalPort(OTHER_PORT, NETWORK, "02:00:0a:00:00:0c", ("10.0.0.12",), name="db, NIC 0")
-        router = Router(ROUTER, "edge", (Interface(NETWORK, ("10.0.0.1/24",)),))
-        desired = LogicalNetworks(
-            (LogicalNetwork(NETWORK, "blue", "10.0.0.0/24", "10.0.0.1"),), (one, other), (), (router,)
+        gateways = [Gateway(OUTSIDE, (f"198.51.100.{n}/24",), (Chassis("node1", 1),), "198.51.100.1") for n in (2, 3)]
+        routers = (
+            Router(ROUTER, "edge", (Interface(NETWORK, ("10.0.0.1/24",)),), gateways[0]),
+            Router(OTHER_ROUTER, "rim", (), gateways[1]),
         )
+        networks = (
+            LogicalNetwork(NETWORK, "blue", "10.0.0.0/24", "10.0.0.1"),
+            LogicalNetwork(OUTSIDE, "public", "198.51.100.0/24", dhcp=False, physical_network="physnet"),
+        )
+        desired = LogicalNetworks(networks, (one, other), (), routers)
         run = made.central.directory / "ovn_run"
         with Database([f"unix:{run}/ovnnb_db.sock"]) as north:
             northbound.apply(north, CATALOG, desired)
             north.settle()
             switches = northbound.switches(north, CATALOG)
-        assert list(switches.values()) == [NETWORK]
+        assert sorted(switches.values()) == [NETWORK, OUTSIDE]
 
         def found():
             with Database([f"unix:{run}/ovnsb_db.sock"], name=bindings.DATABASE) as south:
@@ -260,33 +270,62 @@ def test_what_a_node_writes_of_others_is_found():
         port = column("Port_Binding", "_uuid", f"logical_port={PORT}")
         chassis = {node.name: column("Chassis", "_uuid", f"name={node.name}") for node in (first, second)}
         made.central.run("ovn-sbctl", "set", "Port_Binding", port, f"chassis={chassis['node1']}")
+        named = f"logical_port=cr-lrp-{ROUTER}-{OUTSIDE}"
+        gateway = column("Port_Binding", "_uuid", named)
+        until(lambda: column("Port_Binding", "chassis", named) == chassis["node1"], "node1 has the gateway")
         assert found() == []
 
-        # OVN lets a node do all of this by its certificate. An honest ovn-controller gives back what it does not have.
-        second.run("/usr/share/ovn/scripts/ovn-ctl", "stop_controller", "--restart")
+        # OVN lets a node do all of this by its certificate. An honest ovn-controller gives back what it does not have,
+        # and takes back a gateway that it carries.
+        for node in (first, second):
+            node.run("/usr/share/ovn/scripts/ovn-ctl", "stop_controller", "--restart")
         # northd removes rows of FDB for what is no port.
         made.central.run("ovn-appctl", "-t", "ovn-northd", "pause")
-        done = by_certificate(second, results, "set", "Port_Binding", port, f"chassis={chassis['node2']}")
-        assert done.returncode == 0, done.stderr
+        for row, name in ((port, "chassis"), (port, "additional_chassis"), (gateway, "chassis")):
+            done = by_certificate(second, results, "set", "Port_Binding", row, f"{name}={chassis['node2']}")
+            assert done.returncode == 0, done.stderr
         datapath = column("Datapath_Binding", "_uuid", "external_ids:logical-router!=''").split()[0]
         taken = column("Port_Binding", "tunnel_key", f"logical_port={OTHER_PORT}")
-        key = column("Datapath_Binding", "tunnel_key", "external_ids:logical-switch!=''").split()[0]
-        words = ["create", "MAC_Binding", f"logical_port=lrp-{ROUTER}-{NETWORK}", "ip=10.0.0.11"]
-        done = by_certificate(second, results, *words, 'mac="02:00:00:00:00:99"', f"datapath={datapath}")
-        assert done.returncode == 0, done.stderr
+        (switch,) = (row for row, network in switches.items() if network == NETWORK)
+        key = column("Datapath_Binding", "tunnel_key", f"external_ids:logical-switch={switch}")
+        for where, address, mac in (
+            (f"{ROUTER}-{NETWORK}", "10.0.0.11", "99"),
+            (f"{ROUTER}-{OUTSIDE}", "198.51.100.3", "98"),
+            (f"{ROUTER}-{OUTSIDE}", "198.51.100.1", "97"),
+            (f"{OTHER_ROUTER}-{OUTSIDE}", "198.51.100.1", "96"),
+        ):
+            words = ["create", "MAC_Binding", f"logical_port=lrp-{where}", f"ip={address}", f"datapath={datapath}"]
+            done = by_certificate(second, results, *words, f'mac="02:00:00:00:00:{mac}"')
+            assert done.returncode == 0, done.stderr
         done = by_certificate(
             second, results, "create", "FDB", 'mac="02:00:0a:00:00:0b"', f"dp_key={key}", f"port_key={taken}"
         )
         assert done.returncode == 0, done.stderr
 
-        moved, bound, forwarded = found()
+        seen = found()
+
+        def only(words):
+            (each,) = (each for each in seen if words in each.found)
+            return each
+
+        moved = only("it is on host node2, and the catalog has its machine on node1")
         assert (moved.host, moved.asked) == ("node1", "port of web, NIC 0 in OVN")
-        assert "it is on host node2, and the catalog has its machine on node1" in moved.found
-        assert "routers send to 02:00:00:00:00:99" in bound.found and f"learned at port {taken}" in forwarded.found
+        drawn = only("it is on host node2, and the catalog has it on node1: what goes outside")
+        assert (drawn.host, drawn.asked) == ("node1", "gateway of router edge in OVN")
+        altered = [
+            only(words) for words in ("node2 gets a copy", "to 02:00:00:00:00:99", "to 02:00:00:00:00:98", "different")
+        ]
+        assert altered[2].asked == "address 198.51.100.3 of router rim in OVN"
+        assert altered[3].asked.startswith("next hop 198.51.100.1 of routers ")
+        altered.append(only(f"learned at port {taken}"))
+        assert len(seen) == 7
         # The remedies are commands that mend it.
-        for each in (bound, forwarded):
-            made.central.run(*each.remedy.partition(": ")[2].partition(". ")[0].split())
+        for each in altered:
+            command = each.remedy.partition("On the central host: ")[2].partition(". ")[0]
+            made.central.run(*command.split())
         made.central.run("ovn-sbctl", "set", "Port_Binding", port, f"chassis={chassis['node1']}")
+        set_up(made, made.nodes[:1], restart=True)
+        until(lambda: column("Port_Binding", "chassis", named) == chassis["node1"], "node1 has the gateway again")
         assert found() == []
 
 

@@ -3,24 +3,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What hosts have written into the southbound database, against the catalog. Pure, but for the one read.
 
-OVN's role ovn-controller lets the certificate of each host set the chassis of any port, and insert and alter learned
-addresses (MAC_Binding, FDB) of any network. A host that was taken over draws traffic of others to itself by that. None
-of it is prevented here: it is found."""
+OVN's role ovn-controller lets the certificate of each host set the chassis of any port, of a router's gateway as well,
+and insert and alter learned addresses (MAC_Binding, FDB) of any network. A host that was taken over draws traffic of
+others to itself by that. None of it is prevented here: it is found, as far as the catalog says what is right. Of a
+neighbour outside it does not know the MAC address: two routers that know different ones are found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from ...dataclass import dataclass
-from ...model.logical_network import LogicalNetworks
+from ...model.logical_network import LogicalNetworks, Router
 from .database import Database
+from .routers import mac_of, outside_mac, port_name
 
 DATABASE = "OVN_Southbound"
 TABLES = {
     "Chassis": ("_uuid", "name"),
     "Datapath_Binding": ("tunnel_key", "external_ids"),
-    "Port_Binding": ("logical_port", "chassis", "tunnel_key"),
+    # All of its columns: earlier versions of OVN have no additional_chassis.
+    "Port_Binding": (),
     "MAC_Binding": ("_uuid", "logical_port", "ip", "mac"),
     "FDB": ("_uuid", "mac", "dp_key", "port_key"),
 }
@@ -50,42 +54,169 @@ def altered(
     database's rows, the networks of the catalog."""
     return [
         *_moved(rows, desired, hosts),
+        *_drawn(rows, desired),
         *_bound(rows, desired),
         *_forwarded(rows, desired, switches),
     ]
 
 
+def _names(rows: Rows) -> Mapping[str, str]:
+    return {_uuid(row["_uuid"]): str(row["name"]) for row in rows["Chassis"]}
+
+
 def _moved(rows: Rows, desired: LogicalNetworks, hosts: Mapping[str, str]) -> Iterator[Altered]:
-    names = {_uuid(row["_uuid"]): str(row["name"]) for row in rows["Chassis"]}
+    names = _names(rows)
     ports = {port.uuid: port for port in desired.ports}
     for row in rows["Port_Binding"]:
         port, chassis = ports.get(str(row["logical_port"])), names.get(_uuid(row["chassis"]), "")
         host = hosts.get(port.uuid, "") if port is not None else ""
-        if port is not None and chassis and host and chassis != host:
+        if port is None or not host:
+            continue
+        remedy = (
+            f"If nobody has moved the machine there, see who has the certificate of {{}}. ovn-controller of {host} "
+            "takes the port back when it is restarted (-e nebula_ovn_restart=true)"
+        )
+        if chassis and chassis != host:
+            found = (
+                f"it is on host {chassis}, and the catalog has its machine on {host}: packets for it go to {chassis}"
+            )
+            yield Altered(f"port of {port.name} in OVN", found, remedy.format(chassis), host)
+        for more in sorted({names.get(each, "") for each in _uuids(row.get("additional_chassis"))} - {"", host}):
             yield Altered(
                 f"port of {port.name} in OVN",
-                f"it is on host {chassis}, and the catalog has its machine on {host}: packets for it go to {chassis}",
-                f"If nobody has moved the machine there, see who has the certificate of {chassis}. ovn-controller of "
-                f"{host} takes the port back when it is restarted (-e nebula_ovn_restart=true)",
+                f"it is on host {more} besides, and the catalog has its machine on {host}: {more} gets a copy of the "
+                "packets for it",
+                f"If nobody is moving the machine there, see who has the certificate of {more}. On the central host: "
+                f"ovn-sbctl clear Port_Binding {_uuid(row['_uuid'])} additional_chassis",
                 host,
             )
 
 
+def _drawn(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
+    """Gateways on a host that does not carry them. Which of those that may is alive, nobody says here."""
+    names = _names(rows)
+    routers = {
+        f"cr-{port_name(router.uuid, router.gateway.network)}": router for router in desired.routers if router.gateway
+    }
+    for row in rows["Port_Binding"]:
+        router, chassis = routers.get(str(row["logical_port"])), names.get(_uuid(row["chassis"]), "")
+        if router is None or router.gateway is None or not chassis:
+            continue
+        # The first that is alive carries it.
+        hosts = [each.name for each in sorted(router.gateway.chassis, key=lambda each: -each.priority)]
+        if chassis not in hosts:
+            yield Altered(
+                f"gateway of router {router.name} in OVN",
+                f"it is on host {chassis}, and the catalog has it on {' or '.join(hosts)}: what goes outside, and what "
+                f"comes from there, goes to {chassis}",
+                f"See who has the certificate of {chassis}. ovn-controller of {hosts[0]} takes the gateway back while "
+                "it runs: see whether it does, or restart it (-e nebula_ovn_restart=true)",
+                hosts[0],
+            )
+
+
+@dataclass(frozen=True)
+class _Owner:
+    name: str
+    mac: str
+
+
+# A network, or the link that several networks outside are: those of one VLAN on one physical network.
+_Link = tuple[str, Any]
+
+
+def _links(desired: LogicalNetworks) -> Mapping[str, _Link]:
+    """By the UUIDs of networks."""
+    return {
+        network.uuid: (network.physical_network, network.vlan) if network.physical_network else ("", network.uuid)
+        for network in desired.networks
+    }
+
+
+def _owners(desired: LogicalNetworks, links: Mapping[str, _Link]) -> Mapping[tuple[_Link, str], _Owner]:
+    """Who has each address of a link."""
+    found: dict[tuple[_Link, str], _Owner] = {}
+    for router in desired.routers:
+        for each in (*router.interfaces, *((router.gateway,) if router.gateway else ())):
+            owner = _Owner(f"router {router.name}", mac_of(router, each))
+            found.update({(links[each.network], str(ip_interface(text).ip)): owner for text in each.addresses})
+        for floating in router.floating if router.gateway else ():
+            if router.gateway is not None:
+                where = links[router.gateway.network]
+                name = f"the floating addresses of router {router.name}"
+                found[where, _plain(floating.external_ip)] = _Owner(name, outside_mac(router, router.gateway, floating))
+    for port in desired.ports:
+        found.update({(links[port.network], _plain(text)): _Owner(port.name, port.mac) for text in port.addresses})
+    return found
+
+
 def _bound(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
     """Routers send what is for an address to the MAC address that was learned for it."""
-    owners = {(port.network, address): port for port in desired.ports for address in port.addresses}
+    links = _links(desired)
+    owners = _owners(desired, links)
+    by_mac = {(link, owner.mac.lower()): owner for (link, _address), owner in owners.items()}
+    # What may send from any address may be whom somebody has made a router's neighbour.
+    by_mac = {key: owner for key, owner in by_mac.items() if key not in _free(desired, links)}
     interfaces = {
-        f"lrp-{router.uuid}-{each.network}": each.network for router in desired.routers for each in router.interfaces
+        port_name(router.uuid, each.network): (router, links[each.network])
+        for router in desired.routers
+        for each in (*router.interfaces, *((router.gateway,) if router.gateway else ()))
     }
+    strangers: dict[tuple[_Link, str], list[tuple[Router, Mapping[str, Any]]]] = {}
     for row in rows["MAC_Binding"]:
-        network = interfaces.get(str(row["logical_port"]), "")
-        port = owners.get((network, str(row["ip"]).lower()))
-        if port is not None and str(row["mac"]).lower() != port.mac.lower():
+        router, link = interfaces.get(str(row["logical_port"]), (None, ("", "")))
+        address, mac = _plain(str(row["ip"])), str(row["mac"]).lower()
+        owner = owners.get((link, address))
+        if router is None:
+            continue
+        if owner is not None and mac != owner.mac.lower():
             yield Altered(
-                f"address {row['ip']} of {port.name} in OVN",
-                f"routers send to {row['mac']} what is for it (MAC_Binding), and the catalog has {port.mac}",
+                f"address {row['ip']} of {owner.name} in OVN",
+                f"routers send to {row['mac']} what is for it (MAC_Binding), and the catalog has {owner.mac}",
                 _removal("MAC_Binding", row),
             )
+        if owner is not None or address not in _hops(router):
+            continue
+        strangers.setdefault((link, address), []).append((router, row))
+        if (link, mac) in by_mac:
+            yield Altered(
+                f"next hop {row['ip']} of router {router.name} in OVN",
+                f"the router sends to {row['mac']} what is for it (MAC_Binding), which is the MAC address of "
+                f"{by_mac[link, mac].name}, and that does not have the address",
+                _removal("MAC_Binding", row),
+            )
+    yield from _contradicting(strangers)
+
+
+def _contradicting(
+    strangers: Mapping[tuple[_Link, str], Sequence[tuple[Router, Mapping[str, Any]]]],
+) -> Iterator[Altered]:
+    for (_link, address), learned in sorted(strangers.items(), key=lambda item: item[0][1]):
+        if len({str(row["mac"]).lower() for _router, row in learned}) > 1:
+            yield Altered(
+                f"next hop {address} of routers {', '.join(router.name for router, _row in learned)} in OVN",
+                "they send to different MAC addresses what is for it (MAC_Binding): "
+                f"{', '.join(str(row['mac']) for _router, row in learned)}",
+                "See which of them that neighbour has: another is false, or was its own before. "
+                + _removal("MAC_Binding", *(row for _router, row in learned)),
+            )
+
+
+def _free(desired: LogicalNetworks, links: Mapping[str, _Link]) -> set[tuple[_Link, str]]:
+    return {(links[port.network], port.mac.lower()) for port in desired.ports if not port.filter_ip}
+
+
+def _hops(router: Router) -> set[str]:
+    gateway = (router.gateway.next_hop4, router.gateway.next_hop6) if router.gateway else ()
+    return {_plain(text) for text in (*gateway, *(route.next_hop for route in router.routes)) if text}
+
+
+def _plain(address: str) -> str:
+    """In the one form that Python gives it; what hosts have written may be anything."""
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return address
 
 
 def _forwarded(rows: Rows, desired: LogicalNetworks, switches: Mapping[str, str]) -> Iterator[Altered]:
@@ -106,16 +237,23 @@ def _forwarded(rows: Rows, desired: LogicalNetworks, switches: Mapping[str, str]
             )
 
 
-def _removal(table: str, row: Mapping[str, Any]) -> str:
+def _removal(table: str, *rows: Mapping[str, Any]) -> str:
     return (
-        f"On the central host: ovn-sbctl destroy {table} {_uuid(row['_uuid'])}. If it comes again, a machine or a host "
-        "says so: see who has the certificates of hosts, and whether that network filters addresses"
+        f"On the central host: ovn-sbctl destroy {table} {' '.join(_uuid(row['_uuid']) for row in rows)}. If it comes "
+        "again, a machine or a host says so: see who has the certificates of hosts, and whether that network filters "
+        "addresses"
     )
 
 
 def _uuid(value: Any) -> str:
     """Of a reference; "" where there is none."""
     return str(value[1]) if isinstance(value, list) and len(value) == 2 and value[0] == "uuid" else ""
+
+
+def _uuids(value: Any) -> set[str]:
+    """Of a set of references, which OVSDB writes as one where there is one."""
+    several = isinstance(value, list) and value[:1] == ["set"]
+    return {_uuid(each) for each in (value[1] if several else [value])} - {""}
 
 
 def _map(value: Any) -> Mapping[str, str]:

@@ -76,9 +76,11 @@ class Database:
         return self.select({GLOBAL: ["_uuid", "external_ids"], **{table: columns_read(table) for table in TABLES}})
 
     def select(self, asked: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, Any]]]:
-        """All rows of these tables with these columns, in the same way."""
+        """All rows of these tables with these columns, in the same way; with all that there are, where none is
+        named."""
         operations = [
-            {"op": "select", "table": table, "where": [], "columns": list(columns)} for table, columns in asked.items()
+            {"op": "select", "table": table, "where": [], **({"columns": list(columns)} if columns else {})}
+            for table, columns in asked.items()
         ]
         try:
             answers = self._transact(self.name, operations)

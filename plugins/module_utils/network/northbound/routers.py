@@ -12,6 +12,7 @@ from typing import Any
 from ...model.logical_network import (
     Floating,
     Gateway,
+    Interface,
     LogicalNetwork,
     LogicalNetworks,
     LogicalPort,
@@ -36,6 +37,17 @@ def port_name(router: str, network: str) -> str:
     return f"lrp-{router}-{network}"
 
 
+def mac_of(router: Router, interface: Interface | Gateway) -> str:
+    return interface.mac or stable_mac("router", router.uuid, interface.network)
+
+
+def outside_mac(router: Router, gateway: Gateway, floating: Floating) -> str:
+    """By which neighbours outside reach a floating address: the gateway's, where that carries it."""
+    # The MAC address goes with the address, whichever machine that leads to: neighbours need not learn another.
+    own = stable_mac("floating", router.uuid, floating.external_ip)
+    return own if floating.distributed else mac_of(router, gateway)
+
+
 def _router(
     rows: Rows, router: Router, networks: Mapping[str, LogicalNetwork], ports: Mapping[str, LogicalPort]
 ) -> None:
@@ -51,7 +63,7 @@ def _router(
         options = {"gateway_mtu": str(network.mtu)} if 0 < network.mtu < largest else {}
         columns: dict[str, Any] = {
             "name": port_name(router.uuid, network.uuid),
-            "mac": interface.mac or stable_mac("router", router.uuid, network.uuid),
+            "mac": mac_of(router, interface),
             "networks": frozenset(interface.addresses),
             "options": options,
             "ipv6_ra_configs": {} if interface is gateway else announced(network, interface.addresses),
@@ -69,7 +81,7 @@ def _router(
         _chassis(rows, router, gateway)
         _snat(rows, router, gateway, networks, row)
         for floating in router.floating:
-            _floating(rows, router, floating, ports[floating.port], row)
+            _floating(rows, router, gateway, floating, ports[floating.port], row)
 
 
 def _attach(
@@ -157,15 +169,15 @@ def inside(floating: Floating, port: LogicalPort) -> str:
     return of_kind[0] if of_kind else ""
 
 
-def _floating(rows: Rows, router: Router, floating: Floating, port: LogicalPort, row: Identity) -> None:
+def _floating(
+    rows: Rows, router: Router, gateway: Gateway, floating: Floating, port: LogicalPort, row: Identity
+) -> None:
     spread = floating.distributed
-    # The MAC address goes with the address, whichever machine that leads to: neighbours need not learn another.
-    mac = stable_mac("floating", router.uuid, floating.external_ip)
     columns = {
         "type": "dnat_and_snat",
         "external_ip": floating.external_ip,
         "logical_ip": inside(floating, port),
-        "external_mac": frozenset((mac,) if spread else ()),
+        "external_mac": frozenset((outside_mac(router, gateway, floating),) if spread else ()),
         "logical_port": frozenset((port.uuid,) if spread else ()),
     }
     nat = rows.identity("NAT", router=router.uuid, part=f"floating {floating.external_ip}")
