@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -417,8 +417,10 @@ def tell() -> None:
 def found() -> list[host_firewall.Drop]:
     from ipaddress import IPv4Network
 
+    # The judge is TCP.
     kinds = host_firewall.routed("nbr0", IPv4Network(WHOLE), routes.uplink(routes.observe()))
-    return host_firewall.drops(host_firewall.observe("ours"), kinds)
+    tcp = [packets for packets in kinds if packets.protocol == host_firewall.TCP]
+    return host_firewall.drops(host_firewall.observe("ours"), tcp)
 
 
 @pytest.mark.timeout(600)
@@ -643,6 +645,120 @@ def between_machines() -> None:
                 assert "which drops what machines of nbr0 send each other" in node.refused(IPV6), what
                 if family == 6:
                     node.ok(PRIVATE)
+
+
+# What else machines need than TCP: the family of the ping that is the judge, the rules, what is said to be dropped, and
+# whether a network is refused for it that is not there yet.
+EACH = "which drops what machines of nbr0 send each other"
+OTHERS = {
+    "neighbour discovery": (
+        6,
+        """
+        for kind in tcp udp "icmpv6 --icmpv6-type 128" "icmpv6 --icmpv6-type 129"; do
+            ip6tables-nft -A FORWARD -p $kind -j ACCEPT
+        done
+        ip6tables-nft -P FORWARD DROP
+        """,
+        f"policy drop, {EACH} by IPv6 (neighbour discovery). To",
+        True,
+    ),
+    "who answers": (
+        6,
+        """
+        nft add table inet t
+        nft 'add chain inet t c { type filter hook forward priority 0; }'
+        nft add rule inet t c icmpv6 type nd-neighbor-advert drop
+        """,
+        f"{EACH} by IPv6 (neighbour discovery). To",
+        True,
+    ),
+    "ping": (4, "iptables-nft -A FORWARD -p icmp -j DROP", f"-p icmp -j DROP`, {EACH} (ping). To", False),
+    "interface": (
+        4,
+        """
+        nft add table netdev t
+        nft 'add chain netdev t c { type filter hook ingress device vnet1 priority 0; policy drop; }'
+        """,
+        f"nft table netdev t, chain c, of vnet1, policy drop, {EACH}, what",
+        None,
+    ),
+    "interfaces": (
+        6,
+        """
+        nft add table netdev t
+        nft 'add chain netdev t c { type filter hook egress devices = { vnet0, vnet1 } priority 0; }'
+        nft add rule netdev t c meta protocol ip6 drop
+        """,
+        f"nft table netdev t, chain c, of vnet0, vnet1, rule `meta protocol ip6 drop`, {EACH} by IPv6. To",
+        None,
+    ),
+    "ARP": (
+        4,
+        """
+        nft add table bridge t
+        nft 'add chain bridge t c { type filter hook forward priority 0; policy drop; }'
+        nft 'add rule bridge t c ether type { ip, ip6 } accept'
+        """,
+        f"policy drop, {EACH} (ARP). To",
+        True,
+    ),
+}
+
+
+def warning_of(result: Mapping[str, Any]) -> str:
+    """The only one; ansible-core has written them in two ways."""
+    (warning,) = result["warnings"]
+    return str(warning if isinstance(warning, str) else warning["event"]["msg"])
+
+
+@pytest.mark.timeout(300)
+def test_what_machines_need_besides_tcp_is_looked_for() -> None:
+    besides_tcp()
+
+
+@in_bare_world
+def besides_tcp() -> None:
+    with made_namespaces() as make:
+        if not Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables").exists():
+            pytest.skip("this kernel has no br_netfilter")
+        for what, (family, rules, words, refused) in OTHERS.items():
+            node, machines = make(), [make(), make()]
+            node.ok(IPV6)
+            for number, machine in enumerate(machines):
+                wire(node, f"vnet{number}", machine, "eth0")
+                node.run("ip", "link", "set", f"vnet{number}", "master", "nbr0")
+                machine.run("ip", "address", "add", f"10.66.0.1{number}/24", "dev", "eth0")
+                machine.run("ip", "address", "add", f"2001:db8::1{number}/64", "dev", "eth0", "nodad")
+            for kind in ("ip", "ip6"):
+                node.run("sh", "-c", f"echo 1 > /proc/sys/net/bridge/bridge-nf-call-{kind}tables")
+
+            def pings(times: int, source: Namespace = machines[0], six: bool = family == 6) -> bool:
+                # Nobody knows anybody from before.
+                source.run("ip", "neigh", "flush", "all")
+                target = "2001:db8::11" if six else "10.66.0.11"
+                return succeeds(source.command("ping", "-c", "1", "-W", "0.5", target), times)
+
+            assert pings(40), what
+            assert "warnings" not in node.ok(IPV6), what
+            node.run("sh", "-c", rules)
+            assert not pings(1), what
+            # The bridge is there: whoever had it before this was looked for keeps it.
+            said = warning_of(node.ok(IPV6))
+            assert words in said, (what, said)
+            # Not every kernel has the match that the command for a table of bridges needs.
+            command = "nft insert rule bridge t c accept" if what == "ARP" else commands_of(said)
+            node.run("sh", "-c", command)
+            assert pings(6), (what, command)
+            assert "warnings" not in node.ok(IPV6), what
+            for number in range(2):
+                node.run("ip", "link", "delete", f"vnet{number}")
+            node.ok(IPV6, state="absent")
+            if refused is not None:
+                node.run("sh", "-c", f"nft flush ruleset; {rules}")
+                done = node.module(IPV6)
+                assert bool(done.get("failed")) is refused, (what, done)
+                told = done["msg"] if refused else warning_of(done)
+                assert words in told, (what, told)
 
 
 def test_a_rule_is_read_and_never_changed() -> None:

@@ -193,7 +193,7 @@ class Node:
                 self.warnings += settings.doubts(network.name, network.bridge, self.links[network.bridge].settings)
                 if self.links[network.bridge].kind == "bridge":
                     six = any(network_checks.prefixes6(r) for r in network.address_ranges)
-                    kinds = host_firewall.bridged(network.bridge, None, six)
+                    kinds = host_firewall.bridged(network.bridge, None, six, self.links[network.bridge].ports)
                     self._warn_of_drops(network.name, self._drops(nat.Table(self.catalog), kinds))
         done += self._make(made, known)
         done += self._make_switched(switched, known)
@@ -473,14 +473,17 @@ class Node:
         """Refuse to make a network that would reach nothing, because a firewall of the host drops its packets. there:
         its bridge is, so that what earlier versions did not look for is a warning."""
         whole = wanted.rules.whole
-        kinds = host_firewall.bridged(wanted.bridge, whole, wanted.six)
+        link = self.links.get(wanted.bridge)
+        own = (wanted.uplink.device,) if wanted.uplink is not None else ()
+        ports = list(dict.fromkeys((*own, *(link.ports if link is not None else ()))))
+        kinds = host_firewall.bridged(wanted.bridge, whole, wanted.six, ports)
         if whole is not None:
-            kinds = host_firewall.routed(wanted.bridge, whole, routes.uplink(self.routes)) + kinds
+            kinds = host_firewall.routed(wanted.bridge, whole, routes.uplink(self.routes), ports) + kinds
         found = self._drops(table, kinds)
         if found and self.ignore_drops:
             asked, explanation, _remedy = host_firewall.explained(wanted.name, found)
             self.warnings.append(f"{asked}: {explanation}; ignored, as nebula_ignore_forward_drop says")
-        elif there and not any(drop.was_looked_for for drop in found):
+        elif (there and not any(drop.was_looked_for for drop in found)) or not any(drop.is_all for drop in found):
             self._warn_of_drops(wanted.name, found)
         else:
             host_firewall.refuse(wanted.name, found)

@@ -6,6 +6,9 @@
 A rule is followed for a kind of packets, such as all that open a TCP connection from the network to anywhere outside.
 It matches all of them, none, or some: where they go to is not known, and what can't be understood counts as some.
 Traffic is blocked when none of it gets through; a firewall that lets some of it through was made to do just that.
+
+The kinds are few, and stand for the rest: TCP, UDP, a ping, and between machines what they find each other by, which is
+ARP and IPv6's neighbour discovery. Without the last two nothing else gets through either.
 """
 
 from __future__ import annotations
@@ -34,27 +37,48 @@ BRIDGED_TOO = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 BRIDGED_TOO6 = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
 NONE, SOME, ALL = 0, 1, 2
 DEPTH = 32
-_TCP = ("tcp", "6")
+# So many interfaces are named.
+_FEW = 3
+# What is no IP, in place of its family and of its protocol.
+ARP, OF_ARP = 0x0806, "arp"
+TCP, UDP, ICMP, ICMPV6 = "tcp", "udp", "icmp", "icmpv6"
+_NUMBERS = {TCP: "6", UDP: "17", ICMP: "1", ICMPV6: "58"}
+# As iptables and nft call them besides.
+_NAMES = {**{number: name for name, number in _NUMBERS.items()}, "ipv6-icmp": ICMPV6, "icmp6": ICMPV6}
+_WORDS = {TCP: "TCP", UDP: "UDP", ICMP: "ping", ICMPV6: "neighbour discovery", OF_ARP: "ARP"}
+_ECHO, _ECHOED = 8, 0
+# Neighbour discovery: who asks, and who answers. Conntrack leaves it out.
+_ASKS, _ANSWERS = 135, 136
+_UNTRACKED, _UNKNOWN = "untracked", "invalid"
+# Where questions go.
+_ASKED = IPv6Network("ff02::1:ff00:0/104")
+
+
+_Network = Union[IPv4Network, IPv6Network]
 
 
 @dataclass(frozen=True)
 class Packets:
-    """A kind of TCP packets. iif, oif: interfaces, "" where it may be any but `other`. source, destination: None where
-    they may be anything. bridge: over which they are bridged, "" for those that are routed. state: conntrack's. family:
-    4 or 6."""
+    """A kind of packets. iif, oif: interfaces, "" where it may be any but `other`. source, destination: None where
+    they may be anything. bridge: over which they are bridged, "" for those that are routed. state: conntrack's, ""
+    where it may be any. family: 4, 6 or ARP. icmp: the type, of ICMP alone. ingress, egress: interfaces of the host by
+    which some of them come in and leave."""
 
     what: str
     iif: str
     oif: str
     other: str
     state: str
-    source: IPv4Network | None = None
-    destination: IPv4Network | None = None
+    source: _Network | None = None
+    destination: _Network | None = None
     bridge: str = ""
     family: int = 4
+    protocol: str = TCP
+    icmp: int = -1
+    ingress: Sequence[str] = ()
+    egress: Sequence[str] = ()
 
 
-_Network = Union[IPv4Network, IPv6Network]
 Condition = Callable[[Packets], int]
 
 
@@ -74,7 +98,8 @@ class Table:
     """name: with its family for nftables, as in `inet filter`. tool: nft, iptables-nft or iptables-legacy, or the same
     of ip6tables. bases: the chains that the kernel calls for forwarded packets, with their policies. hooks: those of
     them that are called before or after it has decided where a packet goes, and which it is; early: those that are
-    called before conntrack knows a packet."""
+    called before conntrack knows a packet; devices: the interfaces of those that are called for what comes in by one,
+    or leaves by it."""
 
     name: str
     tool: str
@@ -82,13 +107,16 @@ class Table:
     bases: dict[str, str] = field(default_factory=dict)
     hooks: dict[str, str] = field(default_factory=dict)
     early: set[str] = field(default_factory=set)
+    devices: dict[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def families(self) -> Collection[int]:
         """Those whose packets it has."""
         if self.tool.startswith("ip6") or self.name.startswith("ip6 "):
             return (6,)
-        return (4,) if self.tool.startswith("ip") or self.name.startswith("ip ") else (4, 6)
+        if self.tool.startswith("ip") or self.name.startswith("ip "):
+            return (4,)
+        return (4, 6, ARP) if self.name.startswith(("bridge ", "netdev ")) else (4, 6)
 
     @property
     def of_bridges(self) -> bool:
@@ -97,13 +125,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Drop:
-    """What keeps a kind of packets from getting through. rule: "" where it is the base chain's policy."""
+    """What keeps a kind of packets from getting through. rule: "" where it is the base chain's policy. devices: by
+    which they come in or leave, if the chain is of interfaces."""
 
     packets: Packets
     table: Table
     base: str
     chain: str
     rule: Rule | None
+    devices: Sequence[str] = ()
 
     @property
     def hook(self) -> str:
@@ -112,29 +142,69 @@ class Drop:
     @property
     def was_looked_for(self) -> bool:
         """Whether earlier versions refused a network for it."""
-        return self.packets.family == 4 and self.hook == _FORWARD
+        return self.packets.family == 4 and self.packets.protocol == TCP and self.hook == _FORWARD
+
+    @property
+    def is_all(self) -> bool:
+        """Whether next to nothing gets through without these. Who lets TCP through, and no UDP or ping, means it."""
+        return self.packets.protocol not in (UDP, ICMP)
 
     @property
     def place(self) -> str:
         place = f"{self.table.tool} table {self.table.name}, chain {self.chain}, "
+        if self.devices:
+            more = len(self.devices) - _FEW
+            place += f"of {', '.join(self.devices[:_FEW])}{f' and {more} more' if more > 0 else ''}, "
         return place + ("policy drop" if self.rule is None else f"rule `{_shown(self.table, self.chain, self.rule)}`")
 
 
-def routed(bridge: str, whole: IPv4Network, uplink: str) -> list[Packets]:
-    """What a network with NAT needs: connections to outside, and their answers. uplink: "" if it may be any."""
+def routed(bridge: str, whole: IPv4Network, uplink: str, ports: Sequence[str] = ()) -> list[Packets]:
+    """What a network with NAT needs: connections to outside, and their answers. uplink: "" if it may be any. ports: of
+    the bridge."""
+    inside, outside = (bridge, *ports), (uplink,) if uplink else ()
+    sent = Packets(
+        f"what machines of {bridge} send", bridge, uplink, bridge, "new", whole, ingress=inside, egress=outside
+    )
+    answers = Packets(
+        f"answers to machines of {bridge}",
+        uplink,
+        bridge,
+        bridge,
+        "established",
+        destination=whole,
+        ingress=outside,
+        egress=inside,
+    )
     return [
-        Packets(f"what machines of {bridge} send", bridge, uplink, bridge, "new", source=whole),
-        Packets(f"what machines of {bridge} send", bridge, uplink, bridge, "established", source=whole),
-        Packets(f"answers to machines of {bridge}", uplink, bridge, bridge, "established", destination=whole),
+        sent,
+        replace(sent, state="established"),
+        answers,
+        replace(sent, protocol=UDP),
+        replace(answers, protocol=UDP),
+        replace(sent, protocol=ICMP, icmp=_ECHO),
+        replace(answers, protocol=ICMP, icmp=_ECHOED),
     ]
 
 
-def bridged(bridge: str, whole: IPv4Network | None, six: bool = False) -> list[Packets]:
-    """What machines of one network send each other. six: they have IPv6."""
+def bridged(bridge: str, whole: IPv4Network | None, six: bool = False, ports: Sequence[str] = ()) -> list[Packets]:
+    """What machines of one network send each other. six: they have IPv6. ports: of the bridge."""
     what = f"what machines of {bridge} send each other"
-    found = [Packets(what, bridge, bridge, "", "new", source=whole, destination=whole, bridge=bridge)]
+    four = Packets(what, bridge, bridge, "", "new", whole, whole, bridge, ingress=ports, egress=ports)
+    found = [
+        four,
+        replace(four, protocol=UDP),
+        replace(four, protocol=ICMP, icmp=_ECHO),
+        replace(four, family=ARP, protocol=OF_ARP, state="", source=None, destination=None),
+    ]
     if six:
-        found.append(Packets(f"{what} by IPv6", bridge, bridge, "", "new", bridge=bridge, family=6))
+        other = replace(four, what=f"{what} by IPv6", source=None, destination=None, family=6)
+        near = replace(other, protocol=ICMPV6, state=_UNTRACKED)
+        found += [
+            other,
+            replace(other, protocol=UDP),
+            replace(near, icmp=_ASKS, destination=_ASKED),
+            replace(near, icmp=_ANSWERS),
+        ]
     return found
 
 
@@ -169,25 +239,56 @@ def drops(
         for table in tables:
             if packets.family not in table.families:
                 continue
-            if packets.bridge and not (table.of_bridges or packets.family in bridged_families):
-                continue
-            if table.of_bridges and not packets.bridge:
-                continue
             for base, policy in table.bases.items():
-                drop = _blocked(table, base, policy, _seen(packets, table, base))
-                if drop is not None:
-                    found.append(drop)
+                met = _meeting(packets, table, base, bridged_families)
+                blocked = {device: _blocked(table, base, policy, seen) for device, seen in met}
+                devices = tuple(device for device, drop in blocked.items() if drop is not None and device)
+                first = next((drop for drop in blocked.values() if drop is not None), None)
+                if first is not None:
+                    found.append(replace(first, packets=packets, devices=devices))
     return found
 
 
+def _meeting(
+    packets: Packets, table: Table, base: str, bridged_families: Collection[int]
+) -> Iterable[tuple[str, Packets]]:
+    """The packets as a base chain has them, if it has them: with the interface that it has them of, if it is of
+    interfaces."""
+    if base in table.devices:
+        comes_in = table.hooks[base] == _INGRESS
+        for device in packets.ingress if comes_in else packets.egress:
+            if any(_fits(device, wanted) for wanted in table.devices[base]):
+                yield device, _at(packets, device, comes_in)
+    elif table.of_bridges:
+        if packets.bridge:
+            yield "", _seen(packets, table, base)
+    elif not packets.bridge or packets.family in bridged_families:
+        yield "", _seen(packets, table, base)
+
+
+def _at(packets: Packets, device: str, comes_in: bool) -> Packets:
+    """As they pass one of the host's interfaces, where conntrack does not know them. Beyond the host they have its own
+    address."""
+    inside = bool(packets.bridge) or (_leaves(packets) == comes_in)
+    return replace(
+        packets,
+        iif=device * comes_in,
+        oif=device * (not comes_in),
+        other="",
+        state=_UNKNOWN,
+        source=packets.source if inside else None,
+        destination=packets.destination if inside else None,
+    )
+
+
 def _seen(packets: Packets, table: Table, base: str) -> Packets:
-    """The packets as a base chain has them."""
+    """The packets as a base chain has them that is of no interface."""
     if table.of_bridges:
         # What a bridge forwards comes and goes by its ports: their names are not known before machines start.
         packets = replace(packets, iif="", oif="", other=packets.bridge)
     hook = table.hooks.get(base, _FORWARD)
     if base in table.early:
-        packets = replace(packets, state="invalid")
+        packets = replace(packets, state=_UNKNOWN)
     if hook == _BEFORE:
         # An answer to what was masqueraded comes to the host's own address.
         answers = not packets.bridge and not _leaves(packets)
@@ -203,11 +304,13 @@ def refuse(network: str, found: Sequence[Drop]) -> None:
 
 
 def explained(network: str, found: Sequence[Drop]) -> tuple[str, str, str]:
-    places: dict[str, list[str]] = {}
+    places: dict[str, dict[str, list[str]]] = {}
     for drop in found:
-        places.setdefault(drop.place, []).append(drop.packets.what)
+        kinds = places.setdefault(drop.place, {}).setdefault(drop.packets.what, [])
+        kinds += [] if drop.packets.protocol in kinds else [drop.packets.protocol]
     places_that_drop = "; ".join(
-        f"{place}, which drops {', '.join(dict.fromkeys(what))}" for place, what in places.items()
+        f"{place}, which drops {', '.join(what + _kinds(kinds) for what, kinds in dropped.items())}"
+        for place, dropped in places.items()
     )
     commands = " && ".join(dict.fromkeys(command for drop in found for command in remedies(drop)))
     remedy = f"To let it through: {commands} (keep it by that firewall's own means). To go on without: "
@@ -218,9 +321,20 @@ def explained(network: str, found: Sequence[Drop]) -> tuple[str, str, str]:
     )
 
 
+def _kinds(protocols: Collection[str]) -> str:
+    """Which kinds of packets they are, where it is not all of them."""
+    if {TCP, UDP} <= set(protocols) and not {ICMP, ICMPV6}.isdisjoint(protocols):
+        return ""
+    return f" ({', '.join(_WORDS[each] for each in protocols)})"
+
+
 def remedies(drop: Drop) -> list[str]:
     """The commands of the firewall whose rule it is that let these packets through."""
     packets, table, bridge = drop.packets, drop.table, drop.packets.bridge or drop.packets.other
+    if drop.devices:
+        key = "iifname" if drop.hook == _INGRESS else "oifname"
+        names = drop.devices[0] if len(drop.devices) == 1 else f"{{ {', '.join(drop.devices)} }}"
+        return [f"nft insert rule {table.name} {drop.base} {key} {shlex.quote(names)} accept"]
     if "ufw-user-forward" in table.chains or "ufw6-user-forward" in table.chains:
         way = (
             f"in on {bridge} out on {bridge}"
@@ -295,12 +409,23 @@ def _blocked(table: Table, base: str, policy: str, packets: Packets) -> Drop | N
     return Drop(packets, table, base, last.chain, last.rule)
 
 
+def _hit(rule: Rule, packets: Packets) -> int:
+    """How many of the packets a rule matches. There may be thousands of rules: most are done with at their first
+    condition."""
+    hit = ALL
+    for condition in rule.conditions:
+        hit = min(hit, condition(packets))
+        if hit == NONE:
+            break
+    return hit
+
+
 def _walk(table: Table, chain: str, packets: Packets, depth: int) -> tuple[list[_Met], bool]:
     """The verdicts that packets meet in this chain, and whether any come out of it without one."""
     met: list[_Met] = []
     returned = False
     for rule in table.chains.get(chain, ()) if depth < DEPTH else ():
-        hit = min((condition(packets) for condition in rule.conditions), default=ALL)
+        hit = _hit(rule, packets)
         if hit == NONE:
             continue
         through = False
@@ -322,8 +447,16 @@ def _walk(table: Table, chain: str, packets: Packets, depth: int) -> tuple[list[
 
 
 # -- nftables --------------------------------------------------------------------------------------------------------
-_KINDS = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "bridge": (4, 6)}
+_KINDS = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "bridge": (4, 6), "netdev": (4, 6)}
 _FORWARD, _BEFORE, _AFTER = "forward", "prerouting", "postrouting"
+# What comes in by an interface and leaves by it, and the families whose chains may be called for that.
+_INGRESS, _EGRESS = _OF_DEVICES = ("ingress", "egress")
+_WITH_DEVICES = ("netdev", "inet")
+_CHAIN = re.compile(
+    r"^table (?P<family>\S+) (?P<table>\S+) \{|^\tchain (?P<chain>\S+) \{|"
+    r"^\t\ttype \S+ hook \S+ devices? (?:= \{(?P<several>[^}]*)\}|(?P<one>\S+))",
+    re.MULTILINE,
+)
 _HOOKS = {"FORWARD": _FORWARD, "PREROUTING": _BEFORE, "POSTROUTING": _AFTER}
 # Below this priority conntrack has not seen a packet yet.
 _CONNTRACK = -200
@@ -332,6 +465,18 @@ _FILTERS = re.compile(r"nebula_[0-9a-f]{8}\Z")
 _OPAQUE = "xt"
 # An element for all that no other one is.
 _REST = "*"
+# Protocols that none of the kinds are.
+_OTHERS = ("ah", "comp", "dccp", "esp", "gre", "igmp", "sctp", "udplite")
+# Types of ICMP as nft calls them.
+_TYPES = {
+    ICMP: {"echo-reply": 0, "destination-unreachable": 3, "echo-request": 8, "time-exceeded": 11},
+    ICMPV6: {
+        "destination-unreachable": 1, "packet-too-big": 2, "time-exceeded": 3, "parameter-problem": 4,
+        "echo-request": 128, "echo-reply": 129, "mld-listener-query": 130, "mld-listener-report": 131,
+        "mld-listener-done": 132, "nd-router-solicit": 133, "nd-router-advert": 134, "nd-neighbor-solicit": 135,
+        "nd-neighbor-advert": 136, "nd-redirect": 137, "mld2-listener-report": 143,
+    },
+}  # fmt: skip
 _OF_IPTABLES = ("filter", "mangle", "raw", "security")
 
 
@@ -345,14 +490,39 @@ def _of_nftables(own: str, families: Collection[int]) -> list[Table]:
         if _is_called(chain)
         and any(family in families for family in _KINDS[chain["family"]])
         and (chain["family"], chain["table"]) != ("inet", own)
-        and not (chain["family"] == "bridge" and _FILTERS.match(chain["table"]))
+        and not (chain["family"] in ("bridge", "netdev") and _FILTERS.match(chain["table"]))
     )
-    return read_nftables({"nftables": [entry for place in places for entry in _listed("table", *place)]})
+    entries = [entry for place in places for entry in _listed("table", *place)]
+    chains = [entry["chain"] for entry in entries if "chain" in entry]
+    unsaid = any(chain.get("hook") in _OF_DEVICES and "dev" not in chain for chain in chains)
+    return read_nftables({"nftables": entries}, _devices() if unsaid else {})
+
+
+def _devices() -> Mapping[tuple[str, str, str], Sequence[str]]:
+    """The interfaces of chains, which nft before 1.0.8 shows as text alone."""
+    return read_devices(run(["nft", "list", "chains"], timeout=TIMEOUT).stdout)
+
+
+def read_devices(listed: str) -> Mapping[tuple[str, str, str], Sequence[str]]:
+    """By family, table and chain."""
+    found: dict[tuple[str, str, str], Sequence[str]] = {}
+    family = table = chain = ""
+    for match in _CHAIN.finditer(listed):
+        family, table = match["family"] or family, match["table"] or table
+        chain = match["chain"] or chain
+        names = match["several"] or match["one"]
+        if names:
+            found[family, table, chain] = [name.strip().strip('"') for name in names.split(",")]
+    return found
 
 
 def _is_called(chain: Mapping[str, Any]) -> bool:
     """Whether the kernel calls this chain for what it forwards, and the chain may drop it: those of NAT don't."""
-    called = chain.get("hook") in _HOOKS.values() and chain.get("family") in _KINDS
+    family, hook = chain.get("family"), chain.get("hook")
+    if hook in _OF_DEVICES:
+        called = family in _WITH_DEVICES
+    else:
+        called = hook in _HOOKS.values() and family in _KINDS and family != "netdev"
     return called and chain.get("type", "filter") == "filter"
 
 
@@ -368,8 +538,11 @@ def _listed(*what: str) -> Sequence[Mapping[str, Any]]:
     return entries
 
 
-def read_nftables(listed: Mapping[str, Any]) -> list[Table]:
-    """Out of what `nft --json list` prints of a ruleset or of some of its tables."""
+def read_nftables(
+    listed: Mapping[str, Any], devices: Mapping[tuple[str, str, str], Sequence[str]] | None = None
+) -> list[Table]:
+    """Out of what `nft --json list` prints of a ruleset or of some of its tables. devices: of chains of which it does
+    not print them, by family, table and chain."""
     tables: dict[tuple[str, str], Table] = {}
     for entry in listed.get("nftables", ()):
         kind, thing = next(iter(entry.items()))
@@ -382,7 +555,10 @@ def read_nftables(listed: Mapping[str, Any]) -> list[Table]:
             if _is_called(thing):
                 table.bases[thing["name"]] = thing.get("policy", "accept")
                 table.hooks[thing["name"]] = thing["hook"]
-                if thing.get("prio", 0) < _CONNTRACK:
+                if thing["hook"] in _OF_DEVICES:
+                    named = thing.get("dev", (devices or {}).get((*place, thing["name"]), ()))
+                    table.devices[thing["name"]] = [named] if isinstance(named, str) else [*named]
+                elif thing.get("prio", 0) < _CONNTRACK:
                     table.early.add(thing["name"])
         else:
             table.chains.setdefault(thing["chain"], []).extend(_nft_rules(thing))
@@ -407,6 +583,7 @@ def _nft_rules(thing: Mapping[str, Any]) -> list[Rule]:
             conditions.append(_nft_match(value))
         elif kind == "vmap":
             elements = _nft_elements(value["key"], value["data"])
+            conditions.append(_needs(value["key"]))
             return [Rule((*conditions, condition), *verdict, handle=handle) for condition, verdict in elements]
         elif kind in ("accept", "drop", "return"):
             return [Rule(tuple(conditions), kind, text=text, handle=handle)]
@@ -448,11 +625,30 @@ def _nft_elements(left: Any, data: Any) -> list[tuple[Condition, tuple[str, str]
 
 
 def _nft_match(value: Mapping[str, Any]) -> Condition:
-    op, right = value.get("op", "=="), value.get("right")
-    if op not in ("==", "!=", "in"):
-        return _some
-    condition = _nft_compared(value.get("left"), right)
-    return _not(condition) if op == "!=" else condition
+    op, left, right = value.get("op", "=="), value.get("left"), value.get("right")
+    condition = _nft_compared(left, right) if op in ("==", "!=", "in") else _some
+    # What has no such field is not another value of it: the rule ends there.
+    return _every([_needs(left), _not(condition) if op == "!=" else condition])
+
+
+def _needs(left: Any) -> Condition:
+    """What a packet has to be for that to be in it."""
+    kind, what = _only(left)
+    if kind == "concat" and isinstance(what, list):
+        return _every([_needs(part) for part in what])
+    if kind in ("&", "|", "^", "<<", ">>") and isinstance(what, list) and what:
+        return _needs(what[0])
+    if kind == "tcp option":
+        return _speaks(TCP)
+    key = _key_of(left)
+    of = key.partition(" ")[0]
+    if of in _NUMBERS:
+        return _speaks(of)
+    if of in _OTHERS:
+        return _never
+    if of in ("l4proto", "th"):
+        return lambda packets: NONE if packets.family == ARP else ALL
+    return _of_family({"ip": 4, "ip6": 6, "arp": ARP}.get(of), _constant(ALL))
 
 
 def _nft_compared(left: Any, right: Any) -> Condition:
@@ -483,16 +679,27 @@ def _nft_compared(left: Any, right: Any) -> Condition:
     if key == "mark":
         return _marked(right)
     if key in ("l4proto", "ip protocol"):
-        return _of_family(4 if key[:2] == "ip" else 0, _constant(ALL if str(right) in _TCP else NONE))
+        return _speaks(_NAMES.get(str(right), str(right)))
+    if key == "ip6 nexthdr":
+        # Another header may be before it.
+        return _every([_some, _speaks(_NAMES.get(str(right), str(right)))])
     if key == "nfproto":
         return _either(str(right) in ("ipv4", "2"), str(right) in ("ipv6", "10"))
     if key in ("protocol", "ether type"):
-        return _either(str(right) in ("ip", "8", "2048"), str(right) in ("ip6", "56710", "34525"))
+        of_arp = str(right) in ("arp", "1544", "2054")
+        return _either(str(right) in ("ip", "8", "2048"), str(right) in ("ip6", "56710", "34525"), of_arp)
     if key in ("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"):
         return _address(key.partition(" ")[2][0], _networks(right))
-    if key.startswith(("icmp ", "icmpv6 ", "udp ", "arp ")):
-        return _constant(NONE)
-    return _of_family(6 if key.startswith("ip6 ") else 4 if key.startswith("ip ") else 0, _some)
+    if key in ("icmp type", "icmpv6 type"):
+        return _type(*_span(_TYPES[key.partition(" ")[0]], right))
+    return _needs(left) if key in ("icmp code", "icmpv6 code") and right == 0 else _every([_needs(left), _some])
+
+
+def _span(names: Mapping[str, int], value: Any) -> tuple[int, int] | tuple[()]:
+    """The first and last of these types; () if it can't be told."""
+    ends = value["range"] if isinstance(value, dict) and "range" in value else [value, value]
+    numbers = [names.get(str(end), end) for end in ends]
+    return (numbers[0], numbers[1]) if all(isinstance(each, int) for each in numbers) else ()
 
 
 def _key_of(left: Any) -> str:
@@ -619,7 +826,12 @@ def _iptables_condition(name: str, values: Sequence[str]) -> Condition | None:
     if name in ("-s", "-d"):
         return _address(name[1], _networks(value))
     if name == "-p":
-        return _constant(ALL if value in (*_TCP, "all", "0") else NONE)
+        return _constant(ALL) if value in ("all", "0") else _speaks(_NAMES.get(value, value))
+    if name in ("--icmp-type", "--icmpv6-type"):
+        number, _slash, code = value.partition("/")
+        if not number.isdigit():
+            return _constant(ALL) if number == "any" else _some
+        return _type(int(number), int(number)) if code in ("", "0") else _never
     if name in ("--ctstate", "--state"):
         return _state(value.lower().split(","))
     if name == "--ctstatus":
@@ -675,7 +887,7 @@ def _fits(name: str, wanted: str) -> bool:
 
 
 def _state(wanted: Sequence[str]) -> Condition:
-    return lambda packets: ALL if packets.state in wanted else NONE
+    return lambda packets: (ALL if packets.state in wanted else NONE) if packets.state else SOME
 
 
 def _marked(value: Any) -> Condition:
@@ -683,13 +895,24 @@ def _marked(value: Any) -> Condition:
     return _constant(ALL if value in (0, "0", "0x0", "0x00000000") else NONE)
 
 
-def _of_family(family: int, condition: Condition) -> Condition:
-    """What only packets of this family can match; 0: of any."""
-    return lambda packets: condition(packets) if family in (0, packets.family) else NONE
+def _of_family(family: int | None, condition: Condition) -> Condition:
+    """What only packets of this family can match; None: of any."""
+    return lambda packets: condition(packets) if family in (None, packets.family) else NONE
 
 
-def _either(four: bool, six: bool) -> Condition:
-    return lambda packets: ALL if (four if packets.family == 4 else six) else NONE
+def _either(four: bool, six: bool, arp: bool = False) -> Condition:
+    return lambda packets: ALL if {4: four, 6: six, ARP: arp}[packets.family] else NONE
+
+
+def _speaks(protocol: str) -> Condition:
+    return lambda packets: ALL if packets.protocol == protocol else NONE
+
+
+def _type(first: int | None = None, last: int | None = None) -> Condition:
+    """Whether a message of ICMP has a type from first to last; without them, it may have."""
+    if first is None or last is None:
+        return lambda packets: SOME if packets.icmp >= 0 else NONE
+    return lambda packets: ALL if first <= packets.icmp <= last else NONE
 
 
 def _address(side: str, wanted: Sequence[_Network] | None) -> Condition:
@@ -701,14 +924,20 @@ def _address(side: str, wanted: Sequence[_Network] | None) -> Condition:
             return NONE
         if own is None:
             inside = packets.source or packets.destination
-            if inside is not None and all(each.subnet_of(inside) for each in _of_ipv4(wanted)):
+            if isinstance(inside, IPv4Network) and all(each.subnet_of(inside) for each in _of_ipv4(wanted)):
                 return NONE  # it is the side that is beyond the network
             return ALL if any(each.prefixlen == 0 for each in wanted) else SOME
-        if any(own.subnet_of(each) for each in _of_ipv4(wanted)):
+        if any(_within(own, each) for each in wanted):
             return ALL
         return SOME if any(own.overlaps(each) for each in wanted) else NONE
 
     return condition
+
+
+def _within(inner: _Network, outer: _Network) -> bool:
+    if isinstance(inner, IPv4Network):
+        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
 
 
 def _of_ipv4(networks: Sequence[_Network]) -> list[IPv4Network]:

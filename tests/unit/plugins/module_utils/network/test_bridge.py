@@ -63,7 +63,7 @@ class Host:
         self.programs.answer("ip", "-json -4 route show table all", json.dumps(self.routes))
         self.programs.answer("ip", "-json -6 route show table all", "[]")
         self.programs.answer("nft", "-j -t list chains", json.dumps({"nftables": self.others}))
-        for place in {(chain["family"], chain["table"]) for entry in self.others for chain in [entry["chain"]]}:
+        for place in {(each["family"], each["table"]) for entry in self.others for each in entry.values()}:
             self.programs.answer("nft", f"-j -t list table {' '.join(place)}", json.dumps({"nftables": self.others}))
         words = f"-j list table inet {TABLE}"
         if self.rules is None:
@@ -409,6 +409,36 @@ def test_what_drops_ipv6_between_machines_matters_where_they_have_it(host: Host)
     assert done.error is None
     (refused,) = bridge.Node(CATALOG, act=False).ensure([SIX], None)
     assert isinstance(refused.error, TrafficBlocked) and "each other by IPv6" in refused.error.found
+
+
+def test_who_keeps_pings_or_udp_from_machines_means_it(host: Host) -> None:
+    of = {"family": "inet", "table": "f", "chain": "forward", "handle": 7}
+    left = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": {"set": ["icmp", "udp"]}}}
+    host.others = [{"chain": {**CLOSED, "policy": "accept"}}, {"rule": {**of, "expr": [left, {"drop": None}]}}]
+    host.show()
+    node = bridge.Node(CATALOG, act=False)
+    (done,) = node.ensure([WITH_NAT], None)
+    (warning,) = node.warnings
+    assert done.error is None and "which drops what machines of nbr0 send (UDP, ping), answers to" in warning
+
+
+def test_chains_of_interfaces_matter_where_these_are_ports_of_the_bridge(host: Host) -> None:
+    chain = {**CLOSED, "family": "netdev", "hook": "ingress", "dev": "vnet0"}
+    host.others = [{"chain": chain}]
+    host.has(link("nbr1", QUIET))
+    for ports, number in (([], 0), ([port("vnet1", "nbr1")], 0), ([port("vnet0", "nbr1")], 1)):
+        host.has(*ports)
+        node = bridge.Node(CATALOG, act=False)
+        (done,) = node.ensure([PLAIN], None)
+        said = [each for each in node.warnings if "chain forward, of vnet0, policy drop, which drops" in each]
+        assert done.error is None and len(said) == number
+    # The interface that is to be its port.
+    host.links = [{"ifname": "eth1", "flags": ["UP"]}]
+    host.others = [{"chain": {**chain, "dev": ["eth1"]}}]
+    host.show()
+    joined = replace(PLAIN, attributes={**PLAIN.attributes, "PHYDEV": "eth1"})
+    (refused,) = bridge.Node(CATALOG, act=False).ensure([joined], None)
+    assert isinstance(refused.error, TrafficBlocked) and "of eth1" in refused.error.found
 
 
 @pytest.mark.parametrize("hook", ["prerouting", "postrouting"])

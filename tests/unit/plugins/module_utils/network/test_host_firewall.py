@@ -19,9 +19,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Com
 from ansible_collections.nebula.provision.plugins.module_utils.network import host_firewall
 
 WHOLE = IPv4Network("10.66.0.0/24")
-NEW, ESTABLISHED, ANSWERS = host_firewall.routed("nbr0", WHOLE, "eth0")
-(BETWEEN,) = host_firewall.bridged("nbr0", WHOLE)
-KINDS = (NEW, ESTABLISHED, ANSWERS)
+ROUTED = host_firewall.routed("nbr0", WHOLE, "eth0")
+NEW, ESTABLISHED, ANSWERS = KINDS = ROUTED[:3]
+BETWEEN, UDP, PING, ARP = host_firewall.bridged("nbr0", WHOLE)
 LIST_CHAINS = "-j -t list chains"
 
 
@@ -227,7 +227,7 @@ def test_conditions_of_iptables(condition: str, found: tuple[str, ...]) -> None:
 
 
 def test_where_no_uplink_is_known_any_interface_but_the_bridge_may_be_it() -> None:
-    anywhere = host_firewall.routed("nbr0", WHOLE, "")
+    anywhere = host_firewall.routed("nbr0", WHOLE, "")[:3]
     assert nft_reach(match(meta("oifname"), "eth0"), *anywhere) == (SOME, SOME, NONE)
     assert nft_reach(match(meta("oifname"), "nbr0"), *anywhere) == COMES
     assert nft_reach(match(meta("iifname"), "*"), *anywhere) == EVERY
@@ -253,7 +253,7 @@ def test_what_is_bridged_has_its_bridge_and_ports_that_nobody_knows_yet() -> Non
 
 
 def test_machines_of_a_network_without_addresses_may_have_any() -> None:
-    (between,) = host_firewall.bridged("nbr0", None)
+    between = host_firewall.bridged("nbr0", None)[0]
     assert nft_reach(match(header("ip", "saddr"), prefix("10.66.0.0/24")), between) == (SOME,)
     assert nft_reach(match(header("ip", "saddr"), prefix("0.0.0.0/0")), between) == (ALL,)
 
@@ -400,7 +400,7 @@ def test_what_the_host_says_of_bridges(
 
 
 # -- IPv6, and the hooks before and after ------------------------------------------------------------------------------
-(BETWEEN6,) = host_firewall.bridged("nbr0", None, six=True)[1:]
+BETWEEN6, UDP6, ASKS, ANSWERED = host_firewall.bridged("nbr0", None, six=True)[4:]
 
 
 def hooked(*rules: list[dict[str, Any]], hook: str, place: str = "inet filter", prio: int = 0, **how: Any) -> Any:
@@ -509,6 +509,202 @@ def test_tables_of_bridges_see_what_is_bridged_and_nothing_else() -> None:
     tables = nft(policy="drop", place="bridge filter")
     for bridges_too in (True, False):
         assert blocked(tables, *KINDS, BETWEEN, bridges_too=bridges_too) == [BETWEEN]
+
+
+# -- what is no TCP ---------------------------------------------------------------------------------------------------
+FOUR, SIX = (BETWEEN, UDP, PING), (BETWEEN6, UDP6, ASKS, ANSWERED)
+TYPE6 = header("icmpv6", "type")
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        (match(meta("l4proto"), "udp"), (NONE, ALL, NONE, NONE, ALL, NONE, NONE)),
+        (match(meta("l4proto"), 1), (NONE, NONE, ALL, NONE, NONE, NONE, NONE)),
+        (match(meta("l4proto"), {"set": ["icmp", "ipv6-icmp"]}), (NONE, NONE, ALL, NONE, NONE, ALL, ALL)),
+        (match(meta("l4proto"), "tcp", "!="), (NONE, ALL, ALL, NONE, ALL, ALL, ALL)),
+        (match(header("ip", "protocol"), "icmp"), (NONE, NONE, ALL, NONE, NONE, NONE, NONE)),
+        (match(header("ip", "protocol"), "tcp", "!="), (NONE, ALL, ALL, NONE, NONE, NONE, NONE)),
+        (match(header("ip6", "nexthdr"), "ipv6-icmp"), (NONE, NONE, NONE, NONE, NONE, SOME, SOME)),
+        (match(header("icmp", "type"), "echo-request"), (NONE, NONE, ALL, NONE, NONE, NONE, NONE)),
+        (match(header("icmp", "type"), "echo-request", "!="), (NONE, NONE, NONE, NONE, NONE, NONE, NONE)),
+        (match(header("icmp", "type"), {"set": [3, 8]}), (NONE, NONE, ALL, NONE, NONE, NONE, NONE)),
+        (match(header("icmp", "type"), "something-new"), (NONE, NONE, SOME, NONE, NONE, NONE, NONE)),
+        (match(header("icmp", "code"), 0), (NONE, NONE, ALL, NONE, NONE, NONE, NONE)),
+        (match(header("icmp", "id"), 7), (NONE, NONE, SOME, NONE, NONE, NONE, NONE)),
+        (match(TYPE6, "nd-neighbor-solicit"), (NONE, NONE, NONE, NONE, NONE, ALL, NONE)),
+        (match(TYPE6, "nd-neighbor-solicit", "!="), (NONE, NONE, NONE, NONE, NONE, NONE, ALL)),
+        (match(TYPE6, {"range": ["nd-router-solicit", 137]}), (NONE, NONE, NONE, NONE, NONE, ALL, ALL)),
+        (match(TYPE6, {"range": [128, 129]}), (NONE,) * 7),
+        # What has no such field is none of its other values.
+        (match(header("udp", "dport"), 53, "!="), (NONE, SOME, NONE, NONE, SOME, NONE, NONE)),
+        (match(header("th", "dport"), 53, "!="), (SOME, SOME, SOME, NONE, SOME, SOME, SOME)),
+        (match({"&": [header("tcp", "flags"), 2]}, 0, "!="), (SOME, NONE, NONE, NONE, NONE, NONE, NONE)),
+        (match(header("tcp", "dport"), 1024, "<"), (SOME, NONE, NONE, NONE, NONE, NONE, NONE)),
+        (match(header("sctp", "dport"), 53, "!="), (NONE,) * 7),
+        (match(header("ip6", "saddr"), prefix("fe80::/10"), "!="), (NONE, NONE, NONE, NONE, SOME, SOME, SOME)),
+        (match(header("ip6", "daddr"), prefix("ff00::/8")), (NONE, NONE, NONE, NONE, SOME, ALL, SOME)),
+        (match(header("ip", "saddr"), prefix("10.66.0.0/16"), "!="), (NONE,) * 7),
+        (match(ct("state"), "untracked"), (NONE, NONE, NONE, SOME, NONE, ALL, ALL)),
+        (match(ct("state"), "new"), (ALL, ALL, ALL, SOME, ALL, NONE, NONE)),
+        (match(header("ether", "type"), "arp"), (NONE, NONE, NONE, ALL, NONE, NONE, NONE)),
+        (match(meta("protocol"), {"set": ["ip", "ip6"]}), (ALL, ALL, ALL, NONE, ALL, ALL, ALL)),
+        (match(header("arp", "operation"), "request"), (NONE, NONE, NONE, SOME, NONE, NONE, NONE)),
+        (
+            match({"concat": [header("ip", "saddr"), header("udp", "dport")]}, {"set": []}, "!="),
+            (NONE, ALL, NONE, NONE, NONE, NONE, NONE),
+        ),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else " ".join(value),
+)
+def test_conditions_of_protocols(condition: dict[str, Any], found: tuple[str, ...]) -> None:
+    of_bridges = {"place": "bridge filter"}
+    dropping = nft([condition, {"drop": None}], **of_bridges)
+    accepting = nft([condition, {"accept": None}], policy="drop", **of_bridges)
+    assert reach(dropping, accepting, *FOUR, ARP, *SIX[1:]) == found
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ("-p udp", (NONE, ALL, NONE)),
+        ("! -p tcp", (NONE, ALL, ALL)),
+        ("-p icmp", (NONE, NONE, ALL)),
+        ("-p icmp -m icmp --icmp-type 8", (NONE, NONE, ALL)),
+        ("-p icmp -m icmp --icmp-type any", (NONE, NONE, ALL)),
+        ("-p icmp -m icmp --icmp-type 8/1", (NONE, NONE, NONE)),
+        ("-p icmp -m icmp ! --icmp-type 3/4", (NONE, NONE, ALL)),
+        ("-p icmp -m icmp --icmp-type echo-request", (NONE, NONE, SOME)),
+        ("-p udp -m udp --dport 53", (NONE, SOME, NONE)),
+        ("-p sctp", (NONE, NONE, NONE)),
+    ],
+)
+def test_conditions_of_protocols_of_iptables(condition: str, found: tuple[str, ...]) -> None:
+    assert iptables_reach(condition, *FOUR) == found
+
+
+def ip6tables(*rules: str, **how: Any) -> list[host_firewall.Table]:
+    return host_firewall.read_iptables(saved(*rules, **how), "ip6tables-nft", "ip6 ")
+
+
+def test_machines_that_can_not_find_each_other_by_ipv6() -> None:
+    lets_tcp = ip6tables("-A FORWARD -p tcp -j ACCEPT", policy="DROP")
+    assert blocked(lets_tcp, *FOUR, ARP, *SIX, bridges_too=True) == [UDP6, ASKS, ANSWERED]
+    asked, found, _remedy = host_firewall.explained("Lab", host_firewall.drops(lets_tcp, SIX, (6,)))
+    assert asked == "network Lab: forwarding" and found.endswith(
+        "chain FORWARD, policy drop, which drops what machines of nbr0 send each other by IPv6 "
+        "(UDP, neighbour discovery)"
+    )
+    half = ip6tables("-A FORWARD -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j DROP")
+    assert blocked(half, *SIX, bridges_too=True) == [ANSWERED]
+    states = ip6tables("-A FORWARD -m conntrack ! --ctstate NEW,RELATED,ESTABLISHED -j DROP")
+    assert blocked(states, *SIX, bridges_too=True) == [ASKS, ANSWERED]
+
+
+def test_arp_is_of_tables_that_see_frames() -> None:
+    known = match(header("ether", "type"), {"set": ["ip", "ip6"]})
+    for place, found in (("bridge f", [ARP]), ("inet f", []), ("ip f", [])):
+        assert blocked(nft([known, ACCEPT], policy="drop", place=place), ARP, bridges_too=True) == found
+    for place in ("inet f", "ip f"):
+        assert blocked(nft(policy="drop", place=place), ARP, bridges_too=True) == []
+
+
+def test_all_of_a_kind_is_not_listed() -> None:
+    def said(tables: list[host_firewall.Table]) -> str:
+        return host_firewall.explained("Lab", host_firewall.drops(tables, [*ROUTED, *FOUR, ARP], (4,)))[1]
+
+    each = "what machines of nbr0 send, answers to machines of nbr0, what machines of nbr0 send each other"
+    assert said(nft(policy="drop")).endswith(f"policy drop, which drops {each}")
+    lets_tcp = said(iptables("-A FORWARD -p tcp -j ACCEPT", policy="DROP"))
+    assert lets_tcp.endswith(f"which drops {each.replace(',', ' (UDP, ping),')} (UDP, ping)")
+    pings = host_firewall.drops(iptables("-A FORWARD -p icmp -j DROP"), [*ROUTED, *FOUR], (4,))
+    assert {drop.packets.protocol for drop in pings} == {"icmp"} and not any(drop.is_all for drop in pings)
+    assert not any(drop.was_looked_for for drop in pings)
+
+
+# -- chains of interfaces ---------------------------------------------------------------------------------------------
+PORTS = ("vnet0", "vnet1")
+AT_PORTS = host_firewall.bridged("nbr0", WHOLE, six=True, ports=PORTS)
+
+
+def at(
+    *rules: list[dict[str, Any]], dev: Any = "vnet0", hook: str = "ingress", place: str = "netdev f", **how: Any
+) -> list[host_firewall.Table]:
+    """The same with a chain of interfaces."""
+    found = listed(*rules, place=place, **how)
+    found["nftables"][2]["chain"].update(hook=hook, dev=dev)
+    return host_firewall.read_nftables(found)
+
+
+def test_what_comes_in_by_an_interface_of_a_bridge_is_dropped_there() -> None:
+    for dev, found in (("vnet0", AT_PORTS), ("eth9", []), (["eth9", "vnet1"], AT_PORTS), ("vnet*", AT_PORTS)):
+        for hook in ("ingress", "egress"):
+            # Whether bridges show iptables what they forward does not matter to it.
+            assert blocked(at(dev=dev, hook=hook, policy="drop"), *AT_PORTS) == found
+    assert blocked(at(policy="drop"), *ROUTED) == []
+    # A chain of family inet has no ARP.
+    ingress = at(policy="drop", place="inet f")
+    assert blocked(ingress, *AT_PORTS) == [packets for packets in AT_PORTS if packets.protocol != "arp"]
+    assert blocked(at([match(header("tcp", "dport"), 25), DROP]), *AT_PORTS) == []
+    assert blocked(at([match(meta("protocol"), "arp"), DROP]), *AT_PORTS) == [AT_PORTS[3]]
+    # Of one interface, another one's rule says nothing.
+    assert blocked(at([match(meta("iifname"), "vnet1"), DROP]), *AT_PORTS) == []
+
+
+def test_what_is_routed_passes_the_bridge_its_ports_and_the_uplink() -> None:
+    kinds = host_firewall.routed("nbr0", WHOLE, "eth0", PORTS)
+    sent = [packets for packets in kinds if packets.iif == "nbr0"]
+    answers = [packets for packets in kinds if packets.iif == "eth0"]
+    for dev, hook, found in (
+        ("nbr0", "ingress", sent),
+        ("vnet1", "ingress", sent),
+        ("eth0", "ingress", answers),
+        ("nbr0", "egress", answers),
+        ("eth0", "egress", sent),
+    ):
+        assert blocked(at(dev=dev, hook=hook, policy="drop"), *kinds) == found, (dev, hook)
+    # Beyond the host they have its own address.
+    of_network = match(header("ip", "saddr"), prefix("10.66.0.0/24"))
+    assert blocked(at([of_network, DROP], dev="nbr0"), *kinds) == sent
+    assert blocked(at([of_network, DROP], dev="eth0", hook="egress"), *kinds) == []
+    nowhere = host_firewall.routed("nbr0", WHOLE, "", PORTS)
+    assert blocked(at(dev="eth0", policy="drop"), *nowhere) == []
+
+
+def test_the_error_names_the_interfaces_and_lets_them_through() -> None:
+    (drop,) = host_firewall.drops(at(policy="drop", dev=["vnet0", "vnet1"]), AT_PORTS[:1], ())
+    assert drop.place == "nft table netdev f, chain forward, of vnet0, vnet1, policy drop"
+    assert host_firewall.remedies(drop) == ["nft insert rule netdev f forward iifname '{ vnet0, vnet1 }' accept"]
+    assert not drop.was_looked_for and drop.is_all
+    (drop,) = host_firewall.drops(at(policy="drop", hook="egress"), AT_PORTS[:1], ())
+    assert host_firewall.remedies(drop) == ["nft insert rule netdev f forward oifname vnet0 accept"]
+    many = host_firewall.bridged("nbr0", WHOLE, ports=[f"vnet{number}" for number in range(5)])
+    (drop,) = host_firewall.drops(at(policy="drop", dev="vnet*"), many[:1], ())
+    assert ", of vnet0, vnet1, vnet2 and 2 more, policy" in drop.place
+
+
+def test_interfaces_that_nft_shows_as_text_alone(programs: Programs, without_legacy: Path) -> None:
+    table = listed(policy="drop", place="netdev f")
+    table["nftables"][2]["chain"]["hook"] = "ingress"
+    own = listed(place="netdev nebula_11111111")
+    own["nftables"][2]["chain"]["hook"] = "ingress"
+    has(programs, table, own)
+    text = (
+        "table inet g {\n\tchain forward {\n"
+        '\t\ttype filter hook ingress device "eth9" priority filter; policy drop;\n\t}\n}\n'
+        "table netdev f {\n\tchain other {\n\t}\n\tchain forward {\n"
+        "\t\ttype filter hook ingress devices = { vnet0, eth1 } priority filter; policy drop;\n\t}\n}\n"
+    )
+    programs.answer("nft", "list chains", text)
+    (found,) = host_firewall.observe("nebula_x")
+    assert (found.name, found.devices) == ("netdev f", {"forward": ["vnet0", "eth1"]})
+    assert host_firewall.read_devices(text)["inet", "g", "forward"] == ["eth9"]
+    assert programs.calls("nft").count("list chains") == 1
+    # Where no chain is of interfaces, or nft names them, nothing more is asked.
+    table["nftables"][2]["chain"]["dev"] = "vnet0"
+    has(programs, table)
+    (found,) = host_firewall.observe("nebula_x")
+    assert found.devices == {"forward": ["vnet0"]} and programs.calls("nft").count("list chains") == 1
 
 
 # -- what is read -----------------------------------------------------------------------------------------------------
@@ -629,7 +825,7 @@ def test_a_rule_is_shown_as_nft_writes_it(programs: Programs) -> None:
 
 def test_the_error_names_every_place_once_and_the_commands_that_help() -> None:
     tables = iptables("-A FORWARD -i nbr0 -j REJECT") + nft(policy="drop")
-    found = host_firewall.drops(tables, KINDS, ())
+    found = host_firewall.drops(tables, ROUTED, ())
     with pytest.raises(TrafficBlocked) as caught:
         host_firewall.refuse("Public", found)
     error = caught.value
@@ -700,7 +896,7 @@ def test_remedies_are_those_of_the_firewall_whose_rule_it_is(
 
 
 def test_without_a_known_uplink_the_remedies_are_the_same() -> None:
-    for known, unknown in zip(KINDS, host_firewall.routed("nbr0", WHOLE, "")):
+    for known, unknown in zip(ROUTED, host_firewall.routed("nbr0", WHOLE, "")):
         (one,), (other,) = (host_firewall.drops(iptables(policy="DROP"), [kind], ()) for kind in (known, unknown))
         assert host_firewall.remedies(one) == host_firewall.remedies(other)
 
