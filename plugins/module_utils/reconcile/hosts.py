@@ -27,7 +27,9 @@ from .host_identity import Identities
 # Of hypervisors the drivers know which there are.
 _AS_GIVEN = ("name", "hypervisor", "overhead")
 _REMOVAL = dict.fromkeys(("absent", "lost"), ("name", "state", "gone"))
-_OVERHEAD = {each.name: Key(type="float", least=0) for each in fields(Overhead)}
+# MiB, far beyond any machine's; all of it can be added up.
+_MOST_OVERHEAD = 1 << 20
+_OVERHEAD = {each.name: Key(type="float", least=0, most=_MOST_OVERHEAD) for each in fields(Overhead)}
 _SETTABLE = [name for name, key in KEYS.items() if key.changes]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
 
@@ -38,7 +40,7 @@ def apply(engine: Engine, item: Mapping[str, Any], identities: Identities | None
     try:
         check_name("host", item.get("name"))
         # Most of it is what the host says of itself.
-        bounds.check(item, f"host {name}")
+        bounds.check(item, f"host {name}", finite=False)
         with engine.attempt():
             return _apply(engine, name, item, identities or Identities(engine, [item]))
     except NebulaError as error:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,15 +18,18 @@ LONGEST_TEXT = 1 << 16
 MOST_TEXT = 1 << 27
 # What SQLite holds, and JSON's readers agree on.
 LARGEST_NUMBER = 1 << 53
+# The last second, since 1970, that clocks of 32 bits have. What is later is no time that a host has.
+LATEST = (1 << 32) - 1
 REMEDY = (
     "This host counts as one that did not answer. Run the same version of nebula.provision on every host; if it "
     "does, find out who else has power over this one"
 )
 
 
-def check(value: Any, what: str) -> None:
+def check(value: Any, what: str, finite: bool = True) -> None:
     """Raise InvalidValue for an answer that is nested too deeply, has too many values or too much text, numbers beyond
-    all measure, or anything that JSON has not. what: names the answer in the error."""
+    all measure, or anything that JSON has not. what: names the answer in the error. finite: also for NaN and infinities;
+    False where whoever reads it names the value that is one."""
     values = texts = 0
     level: list[Any] = [value]
     for depth in range(DEEPEST + 1):
@@ -52,7 +56,10 @@ def check(value: Any, what: str) -> None:
                 below.extend(each.values())
             elif isinstance(each, (list, tuple)):
                 below.extend(each)
-            elif isinstance(each, (bool, float)) or each is None:
+            elif isinstance(each, float):
+                if finite and not math.isfinite(each):
+                    raise refused(what, "it has a number that is not finite")
+            elif isinstance(each, bool) or each is None:
                 continue
             elif isinstance(each, int):
                 if not -LARGEST_NUMBER <= each <= LARGEST_NUMBER:
@@ -77,7 +84,7 @@ def refused(what: str, found: str) -> InvalidValue:
     return InvalidValue(what, found, REMEDY)
 
 
-def number(value: int, least: int, most: int, what: str, name: str) -> None:
+def number(value: float, least: int, most: int, what: str, name: str) -> None:
     """Raise InvalidValue for a number that is not within its bounds."""
     if not least <= value <= most:
         raise refused(what, f"{name} is {value}, and can be {least} to {most}")

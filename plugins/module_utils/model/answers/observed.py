@@ -26,6 +26,8 @@ MOST_ID = (1 << 31) - 1
 # MiB and processors of one host.
 MOST_MEMORY = 1 << 32
 MOST_CPU = 1 << 20
+# Seconds: of all processors of one host, for a century.
+MOST_CPU_TIME = 1 << 52
 MOST_BYTES = 1 << 53
 MOST_PORT = 65535
 # As the machine's counters in the catalog.
@@ -81,11 +83,10 @@ def _check(node: Observed, what: str) -> None:
         ("memory", MOST_MEMORY),
         ("foreign_memory", MOST_MEMORY),
         ("room", MOST_MEMORY),
-        ("as_of", MOST_BYTES),
+        ("as_of", bounds.LATEST),
+        ("cpu", MOST_CPU),
     ):
         bounds.number(getattr(node, name), 0, most, what, name)
-    if not 0 <= node.cpu <= MOST_CPU:
-        raise bounds.refused(what, f"cpu is {node.cpu}")
     for number in node.ports:
         bounds.number(number, 0, MOST_PORT, what, "a port")
     if len(node.foreign_ids) > MOST_VMS:
@@ -135,9 +136,10 @@ def _check_machines(node: Observed, what: str) -> None:
         bounds.number(vm.vm_id, 0, MOST_ID, what, "the id of a machine")
         bounds.number(vm.generation, 0, MOST_NUMBER, what, f"the generation of machine {vm.vm_id}")
         bounds.number(vm.memory, 0, MOST_MEMORY, what, f"the memory of machine {vm.vm_id}")
+        bounds.number(vm.cpu_time, 0, MOST_CPU_TIME, what, f"the processor time of machine {vm.vm_id}")
         if vm.state not in STATES:
             raise bounds.refused(what, f"machine {vm.vm_id} is {vm.state[:40]!r}, which is no state of a machine")
-        if vm.ended not in ENDED or not _WORD.fullmatch(vm.uuid) or vm.cpu_time < 0:
+        if vm.ended not in ENDED or not _WORD.fullmatch(vm.uuid):
             raise bounds.refused(what, f"what it says of machine {vm.vm_id} is not what a node says")
     for compared in node.compared:
         bounds.number(compared.vm_id, 0, MOST_ID, what, "the id of a compared machine")

@@ -12,8 +12,8 @@ KEYS: dict[str, Key] = {
     "hypervisor": Key(
         choices=("kvm", "lxc", "openvz", "xen", "xen_libvirt"), option={"default": "kvm"}, changes="always"
     ),
-    "memory": Key(type="int", unit="MiB", least=0, changes="always"),
-    "cpu": Key(type="float", unit="processors", least=0, changes="always"),
+    "memory": Key(type="int", unit="MiB", least=0, most=4294967296, changes="always"),
+    "cpu": Key(type="float", unit="processors", least=0, most=1048576, changes="always"),
     "transfer": Key(choices=("shared", "ssh"), changes="unused"),
     "reserved_memory": Key(type="int", unit="MiB", least=0, changes="always"),
     "memory_overcommit": Key(type="float", changes="always"),

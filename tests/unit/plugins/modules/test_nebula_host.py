@@ -56,9 +56,9 @@ def test_unknown_keys_have_a_near_miss(root, host):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("memory", "lots", "not a whole number of MiB, 0 or more"),
+        ("memory", "lots", "not a whole number of MiB, 0 to 4294967296"),
         ("memory", True, "not a whole number"),
-        ("cpu", -1, "not a number of processors, 0 or more"),
+        ("cpu", -1, "not a number of processors, 0 to 1048576"),
         ("state", "gone", "present, enabled, disabled, absent, lost"),
         ("memory", float("inf"), "not a whole number"),
         ("cpu", float("nan"), "not a number"),

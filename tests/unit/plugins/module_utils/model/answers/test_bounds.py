@@ -34,6 +34,8 @@ def test_what_a_node_may_say(value):
         ({"x" * (bounds.LONGEST_TEXT + 1): 1}, "characters"),
         (["x" * bounds.LONGEST_TEXT] * 2049, "characters"),
         ((1 << 53) + 1, "too large"),
+        (float("nan"), "not finite"),
+        ([{"a": float("-inf")}], "not finite"),
         ("\ud800", "surrogate"),
         ({1: 2}, "a key that is a int"),
         (object(), "it has a object"),

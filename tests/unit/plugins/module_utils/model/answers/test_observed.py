@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from datetime import datetime, timezone
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers import observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import bounds, observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Compared, Observed, ObservedVm
@@ -37,6 +38,22 @@ REAL = Observed(
     compared=(Compared(4, UUID, 1, ("x",)),),
 )
 
+# In the place of a number, where each is tried.
+BEYOND = object()
+DOMAIN = to_plain(Domain("one-0", UUID, 0, UUID, "RUNNING"))
+
+
+def is_number(each):
+    return any(kind in str(each.type) for kind in ("int", "float"))
+
+
+def filled(said, beyond):
+    if isinstance(said, dict):
+        return {key: filled(value, beyond) for key, value in said.items()}
+    if isinstance(said, list):
+        return [filled(value, beyond) for value in said]
+    return beyond if said is BEYOND else said
+
 
 def test_what_a_node_says_is_read_under_the_name_by_which_it_was_asked():
     assert observed.read("node1", to_plain(REAL)) == REAL
@@ -56,6 +73,11 @@ def test_what_a_node_says_is_read_under_the_name_by_which_it_was_asked():
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "memory": -1}]},
         {"vms": [{"vm_id": 0, "uuid": "\x1b[2J", "state": "RUNNING"}]},
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "ended": "x"}]},
+        {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "cpu_time": 1e300}]},
+        {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "cpu_time": float("nan")}]},
+        {"as_of": 1 << 53},
+        {"cpu": float("inf")},
+        {"facts": {"problem": float("nan")}},
         {"plan_number": -1},
         {"plan_number": 1 << 40},
         {"plan_number": True},
@@ -179,3 +201,44 @@ def test_what_no_audit_of_a_node_answers(changes):
 def test_what_an_audit_of_a_node_answers():
     fine = with_inventory(domain={"macs": ["02:00:0a:42:00:0F", ""]}, directory={"vm_id": -1}, rules={"x": 1})
     assert observed.read("node1", fine).inventory.domains[0].vm_id == 3
+
+
+NUMBERS = {
+    **{
+        name: {name: BEYOND}
+        for name in ("plan_number", "done_number", "memory", "cpu", "foreign_memory", "as_of", "room")
+    },
+    **{name: {name: [BEYOND]} for name in ("foreign_ids", "ports")},
+    "returns": {"returns": {f"{UUID}-2": BEYOND}},
+    **{
+        f"vms: {each.name}": {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", each.name: BEYOND}]}
+        for each in fields(ObservedVm)
+        if is_number(each)
+    },
+    **{
+        f"domains: {each.name}": {"inventory": {"domains": [{**DOMAIN, each.name: BEYOND}]}}
+        for each in fields(Domain)
+        if is_number(each)
+    },
+    **{
+        f"compared: {each.name}": {"compared": [{"vm_id": 0, "uuid": "u", each.name: BEYOND}]}
+        for each in fields(Compared)
+        if is_number(each)
+    },
+}
+
+
+@pytest.mark.parametrize("said", [pytest.param(said, id=name) for name, said in NUMBERS.items()])
+def test_each_number_has_a_bound(said):
+    for beyond in (-2, (1 << 53) + 2, 1e300, -1e300, float("inf"), float("-inf"), float("nan")):
+        with pytest.raises(InvalidValue, match="host node1: what it answered"):
+            observed.read("node1", {**to_plain(REAL), **filled(said, beyond)})
+
+
+def test_each_number_is_among_these():
+    assert {each.name for each in fields(Observed) if is_number(each)} <= {*NUMBERS}
+
+
+def test_the_time_of_an_answer_can_be_shown():
+    datetime.fromtimestamp(bounds.LATEST, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    assert observed.read("node1", {**to_plain(REAL), "as_of": bounds.LATEST}).as_of == bounds.LATEST
