@@ -85,6 +85,15 @@ options:
     default: 20
     vars:
       - name: nebula_guest_answer_timeout
+  max_fetch:
+    description:
+      - How many MiB a file may have that is fetched from the machine. The machine itself says where its file ends, so
+        that without a limit it could fill the disk of the control node.
+    type: int
+    default: 1024
+    version_added: 0.2.0
+    vars:
+      - name: nebula_guest_max_fetch
   executable:
     description: The shell in the machine that reads commands.
     type: path
@@ -107,8 +116,9 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.node_shell import NodeShell
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
 
+MIB = 1024 * 1024
 # Bytes of a file that go to the node, or come from it, at once.
-PIECE = 4 * 1024 * 1024
+PIECE = 4 * MIB
 
 
 class Connection(ConnectionBase):
@@ -174,12 +184,26 @@ class Connection(ConnectionBase):
     def fetch_file(self, in_path, out_path):
         super().fetch_file(in_path, out_path)
         self._display.vvv(f"FETCH {in_path} TO {out_path}", host=self._name())
+        most = self.get_option("max_fetch")
         with Path(out_path).open("wb") as file:
             end = False
             while not end:
                 answer = self._ask("read", path=in_path, offset=file.tell(), count=PIECE)
-                file.write(base64.b64decode(answer["data"]))
-                end = answer["end"]
+                piece, end = base64.b64decode(answer["data"]), answer["end"]
+                problem = ""
+                if len(piece) > PIECE:
+                    problem = f"it gave {len(piece)} bytes, and {PIECE} were asked for"
+                elif not piece and not end:
+                    problem = "it gave nothing, and did not say that the file has ended"
+                elif file.tell() + len(piece) > most * MIB:
+                    problem = f"it is more than {most} MiB. If you expect that, set variable nebula_guest_max_fetch"
+                if problem:
+                    # It may be as large as the disk allows, and is of no use.
+                    Path(out_path).unlink()
+                    raise AnsibleError(
+                        explained({"problem": "failed", "found": problem}, *self._asked("read", in_path))
+                    )
+                file.write(piece)
 
     def close(self):
         if self._node is not None:
@@ -210,8 +234,11 @@ class Connection(ConnectionBase):
             return answer
         kind = AnsibleError if answer["problem"] in ("failed", "truncated") else AnsibleConnectionFailure
         # What fails in the guest is the task's failure, and no reason to give the host up.
-        asked = (answer, domain, str(machine["host"]), what, request.get("path", ""), self._uses_console())
-        raise kind(explained(*asked))
+        raise kind(explained(answer, *self._asked(what, request.get("path", ""))))
+
+    def _asked(self, what, path):
+        machine = self.get_option("machine")
+        return domain_name(int(machine["id"])), str(machine["host"]), what, path, self._uses_console()
 
     def _uses_console(self):
         return self.get_option("way") == "console"

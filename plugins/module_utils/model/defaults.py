@@ -61,6 +61,8 @@ IMAGE_WAIT_SECONDS = 600
 PREPARE_WAIT_SECONDS = 900
 # What the guest of a live check has to answer.
 IMAGE_CHECK_SECONDS = 600
+# What a guest's agent has for each answer, and its console to show a prompt, of connection plugin guest.
+GUEST_ANSWER_SECONDS = 20
 # How long a download may send nothing, and what it has to bring on average, before it is given up.
 DOWNLOAD_STALL_SECONDS = 30
 DOWNLOAD_MIN_KIB_PER_SECOND = 16
@@ -71,6 +73,8 @@ PACKAGE_CACHE_SECONDS = 3600
 # MiB. Ours: what an image may have (256 GiB), and what a host keeps for its own programs.
 IMAGE_MAX_SIZE = 262144
 RESERVED_MEMORY = 512
+# MiB. Ours: what a file may have that connection plugin guest fetches. A guest says itself when its file has ended.
+GUEST_MAX_FETCH = 1024
 # Ours: nothing is promised twice.
 MEMORY_OVERCOMMIT = 1.0
 CPU_OVERCOMMIT = 1.0

@@ -34,6 +34,8 @@ PIECE = 48 * 1024
 # Bytes of either output that a command may print. libvirt hands on 4 MiB of one answer, in base64; it gives an agent
 # that sends 10 MB up for good.
 LIMIT = 1024 * 1024
+# What a status of a command can be: Windows has 32 bits of them.
+MOST_STATUS = 1 << 32
 # Shell programs around a command ($@), which keep its status. The first one ends it where it prints too much, and gives
 # it a home directory, which the commands of an agent that systemd has started do not have; its descriptors: 3 the
 # command's error output, 4 its status, 5 and 6 the agent's. The second one opens its input, where that is more than one
@@ -96,7 +98,14 @@ class Agent:
             if "disabled" in words or "has not been found" in words or "not allowed" in words:
                 raise Problem("refused", f"{command}: {words}") from None
             raise Problem("failed", words) from None
-        return json.loads(answer)["return"]
+        try:
+            return json.loads(answer)["return"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise nonsense(command) from None
+
+    def value(self, command, key, kind, **arguments):
+        """One value of what the agent answers, which is the guest's own: of that kind, or it failed."""
+        return of_kind(self.ask(command, **arguments), command, key, kind)
 
     def run(self, request):
         data = base64.b64decode(request["input"])
@@ -124,19 +133,27 @@ class Agent:
         asked = {"path": command[0], "arg": command[1:], "capture-output": True}
         if data:
             asked["input-data"] = base64.b64encode(data).decode()
-        process = self.ask("guest-exec", **asked)["pid"]
+        process = self.value("guest-exec", "pid", int, **asked)
         pause = FIRST
+        # A command may run as long as it likes, as with any connection: the task's `timeout` ends it.
         while True:
             state = self.ask("guest-exec-status", pid=process)
-            if state["exited"]:
+            if of_kind(state, "guest-exec-status", "exited", bool):
                 break
             time.sleep(pause)
             pause = min(pause * 1.5, LAST)
             if pause == LAST:
                 wanted()
         # As a shell has it for a command that a signal ended.
-        ended = state["exitcode"] if "exitcode" in state else 128 + state.get("signal", 0)
-        return {"rc": ended, "out": state.get("out-data", ""), "err": state.get("err-data", "")}
+        known = {"exitcode": 0, "signal": 0, "out-data": "", "err-data": "", **state}
+        number, signal = (of_kind(known, "guest-exec-status", key, int) for key in ("exitcode", "signal"))
+        out, err = (of_kind(known, "guest-exec-status", key, str) for key in ("out-data", "err-data"))
+        ended = number if "exitcode" in state else 128 + signal
+        if not -MOST_STATUS < ended < MOST_STATUS:
+            raise nonsense("guest-exec-status")
+        decoded(out, "guest-exec-status")
+        decoded(err, "guest-exec-status")
+        return {"rc": ended, "out": out, "err": err}
 
     def write(self, request):
         self.put(request["path"], base64.b64decode(request["data"]), request["append"])
@@ -146,11 +163,13 @@ class Agent:
         handle = self.ask("guest-file-open", path=path, mode="a" if append else "w")
         try:
             while data:
-                piece = base64.b64encode(data[:PIECE]).decode()
-                written = {"handle": handle, "buf-b64": piece}
-                count = self.ask("guest-file-write", **written)["count"]
+                piece = data[:PIECE]
+                written = {"handle": handle, "buf-b64": base64.b64encode(piece).decode()}
+                count = self.value("guest-file-write", "count", int, **written)
                 if not count:
                     raise Problem("failed", "nothing more can be written to it")
+                if not 0 < count <= len(piece):
+                    raise Problem("failed", f"its agent was given {len(piece)} bytes, and says that it wrote {count}")
                 data = data[count:]
             self.ask("guest-file-flush", handle=handle)
         finally:
@@ -162,12 +181,36 @@ class Agent:
         try:
             self.ask("guest-file-seek", handle=handle, offset=request["offset"], whence=0)
             while len(found) < request["count"] and not end:
-                answer = self.ask("guest-file-read", handle=handle, count=min(PIECE, request["count"] - len(found)))
-                found += base64.b64decode(answer["buf-b64"])
-                end = bool(answer["eof"])
+                count = min(PIECE, request["count"] - len(found))
+                answer = self.ask("guest-file-read", handle=handle, count=count)
+                piece = decoded(of_kind(answer, "guest-file-read", "buf-b64", str), "guest-file-read")
+                end = of_kind(answer, "guest-file-read", "eof", bool)
+                if len(piece) > count:
+                    raise Problem("failed", f"its agent gave {len(piece)} bytes, and {count} were asked for")
+                if not piece and not end:
+                    raise Problem("failed", "its agent gave nothing, and did not say that the file has ended")
+                found += piece
         finally:
             self.ask("guest-file-close", handle=handle)
         return {"data": base64.b64encode(found).decode(), "end": end}
+
+
+def of_kind(answer, command, key, kind):
+    value = answer.get(key) if isinstance(answer, dict) else None
+    if type(value) is not kind:
+        raise nonsense(command)
+    return value
+
+
+def decoded(text, command):
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        raise nonsense(command) from None
+
+
+def nonsense(command):
+    return Problem("failed", f"{command}: its agent does not answer as an agent does")
 
 
 def wanted():

@@ -36,6 +36,10 @@ LIMIT = 1024 * 1024
 LINE, TRIES = 2000, 3
 # Characters that are kept of what is shown while something short is waited for, and at most.
 RECENT, MOST = 65536, 4 * LIMIT
+# Characters a second that come at least, of what is long.
+SLOWEST = 1000
+# Numbers that a guest says: the status of a command, and bytes.
+STATUS, SIZE = "[0-9]{1,3}", "[0-9]{1,15}"
 # Seconds: between two signs that somebody is there, until a prompt counts as the last word, and until a login has
 # answered: it takes its time to refuse, more in a busy guest, and what is typed meanwhile would end it.
 AGAIN, QUIET, DECIDED = 3.0, 0.3, 20.0
@@ -135,10 +139,16 @@ class Console:
         terminal.send("\r")
         while True:
             quiet = not terminal.look(QUIET)
+            terminal.seen = terminal.seen[-RECENT:]
             text = ESCAPES.sub("", terminal.seen)
             last = text.rpartition("\n")[2]
             if sent["password"] and REFUSED.search(text):
                 raise Problem("login", "it refuses user {} with this password".format(self.request["user"]))
+            if quiet and PROMPT.search(last):
+                return
+            # Also where it asks the same for ever.
+            if time.monotonic() > limit:
+                raise Problem("silent", repr(last[-100:]) if last else "it shows nothing")
             if quiet and LOGIN.search(last):
                 if not self.request["user"]:
                     raise Problem("login", "it asks for a login, and no user is given")
@@ -151,10 +161,6 @@ class Console:
                     raise Problem("login", "it asks for a password, and none is given")
                 self._answer(self.request["password"])
                 sent["password"] = True
-            elif quiet and PROMPT.search(last):
-                return
-            elif time.monotonic() > limit:
-                raise Problem("silent", repr(last[-100:]) if last else "it shows nothing")
             elif quiet and not terminal.look(DECIDED if sent["user"] else AGAIN):
                 # A shell of a run that was killed waits for a line: it ends so, and the prompt comes back.
                 terminal.send("\r" if sent["user"] or sent["interrupted"] or last else INTERRUPT + "\r")
@@ -223,9 +229,10 @@ class Console:
         raise Problem("garbled", "")
 
     def _until(self, mark):
-        """What is shown before the mark. It may be much, so what counts is that more of it comes."""
+        """What is shown before the mark. It may be much, so what counts is that more comes, and not too slowly."""
+        limit = time.monotonic() + self.patience + MOST / SLOWEST
         while mark not in self.terminal.seen:
-            if not self.terminal.look(self.patience):
+            if not self.terminal.look(self.patience) or time.monotonic() > limit:
                 raise Problem("silent", "it stopped in the middle of a file")
             if len(self.terminal.seen) > MOST:
                 raise Problem("garbled", "")
@@ -241,14 +248,14 @@ class Console:
             'status=$({ { { sh "$directory"/command <"$directory"/input 3>&- 4>&-; echo $? >&4; } 2>&3 3>&- | '
             f'{limited} >"$directory"/out; }} 3>&1 | {limited} >"$directory"/err; }} 4>&1)'
         )
-        ended = self._done(pipes, AGAIN, "$status", "[0-9]+")
+        ended = self._done(pipes, AGAIN, "$status", STATUS)
         while not ended:
             # What is asked meanwhile waits until the command has ended.
-            ended = self._done("", 4 * AGAIN, "$status", "[0-9]+")
+            ended = self._done("", 4 * AGAIN, "$status", STATUS)
             wanted()
         answer = {"rc": int(ended.group(1))}
         for name in ("out", "err"):
-            size = int(self.value(f'size=$(($(wc -c <"$directory"/{name})))', "$size", "[0-9]+"))
+            size = int(self.value(f'size=$(($(wc -c <"$directory"/{name})))', "$size", SIZE))
             if size > LIMIT:
                 raise Problem("truncated", "")
             answer[name] = base64.b64encode(self.get(name)).decode() if size else ""
@@ -269,7 +276,7 @@ class Console:
         return {"data": base64.b64encode(data).decode(), "end": len(data) < count}
 
     def _try(self, command):
-        status = self.value(f'{{ {command}; }} 2>"$directory"/message; status=$?', "$status", "[0-9]+")
+        status = self.value(f'{{ {command}; }} 2>"$directory"/message; status=$?', "$status", STATUS)
         if status != "0":
             raise Problem("failed", " ".join(self.get("message").decode(errors="replace").split()))
 

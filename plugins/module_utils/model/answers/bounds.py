@@ -28,8 +28,8 @@ REMEDY = (
 
 def check(value: Any, what: str, finite: bool = True) -> None:
     """Raise InvalidValue for an answer that is nested too deeply, has too many values or too much text, numbers beyond
-    all measure, or anything that JSON has not. what: names the answer in the error. finite: also for NaN and infinities;
-    False where whoever reads it names the value that is one."""
+    all measure, or anything that JSON has not. what: names the answer in the error. finite: whether NaN and infinities
+    are refused, too; False where whoever reads it names the value that is one."""
     values = texts = 0
     level: list[Any] = [value]
     for depth in range(DEEPEST + 1):

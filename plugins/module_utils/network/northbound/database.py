@@ -216,10 +216,11 @@ class Database:
         while not error:
             connection.run()
             error, reply = connection.recv()
+            # Also where it says other things all the time; an answer that is there is taken, however late.
+            if time.monotonic() > deadline and (reply is None or reply.id != self._number):
+                self.close()
+                raise TimedOut(self._named(), f"no answer within {self.timeout:g} s", "Look at ovsdb-server's log")
             if error == errno.EAGAIN:
-                if time.monotonic() > deadline:
-                    self.close()
-                    raise TimedOut(self._named(), f"no answer within {self.timeout:g} s", "Look at ovsdb-server's log")
                 error = 0
                 poller = ovs.poller.Poller()
                 connection.wait(poller)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNo
 from ansible.playbook.play_context import PlayContext
 
 from ansible_collections.nebula.provision.plugins.connection import guest
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent
 
 MACHINE = {"id": 3, "host": "kvm1", "catalog": "c"}
@@ -107,3 +108,43 @@ def test_what_fails_in_the_guest_is_the_tasks_failure(monkeypatch: pytest.Monkey
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any], words: str) -> None:
     with pytest.raises(AnsibleConnectionFailure, match=words):
         connection(monkeypatch, **variables).exec_command("id")
+
+
+def endless(piece: bytes) -> Iterator[Mapping[str, Any]]:
+    while True:
+        yield {"data": coded(piece), "end": False}
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (endless(b"abcd"), "more than 1 MiB.*nebula_guest_max_fetch"),
+        (endless(b""), "gave nothing, and did not say that the file has ended"),
+        (endless(b"abcde"), "5 bytes, and 4 were asked for"),
+    ],
+)
+def test_a_guest_does_not_fill_the_control_node(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: Iterator[Mapping[str, Any]], words: str
+) -> None:
+    monkeypatch.setattr(guest, "PIECE", 4)
+    monkeypatch.setattr(guest, "MIB", 8)
+    found = connection(monkeypatch, nebula_guest_max_fetch=1)
+    monkeypatch.setattr(Answering, "answer", lambda *_asked: next(answers))
+    with pytest.raises(AnsibleError, match=f"Reading /there of guest one-3 on node kvm1: .*{words}") as caught:
+        found.fetch_file("/there", str(tmp_path / "here"))
+    assert not isinstance(caught.value, AnsibleConnectionFailure)
+    # Nothing is left of it.
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_the_largest_size_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(guest, "PIECE", 4)
+    monkeypatch.setattr(guest, "MIB", 8)
+    answers = [
+        {"data": coded(b"abcd"), "end": False},
+        {"data": coded(b"efgh"), "end": False},
+        {"data": "", "end": True},
+    ]
+    connection(monkeypatch, *answers, nebula_guest_max_fetch=1).fetch_file("/there", str(tmp_path / "here"))
+    assert (tmp_path / "here").read_bytes() == b"abcdefgh"
+    assert connection(monkeypatch).get_option("max_fetch") == defaults.GUEST_MAX_FETCH

@@ -62,7 +62,10 @@ OPTIONS = {
     "nebula_vm.shutdown_timeout": "SHUTDOWN_SECONDS",
     "nebula_vm.timeout": "DOWNLOAD_STALL_SECONDS",
     "engine.root": "ROOT",
+    "guest.answer_timeout": "GUEST_ANSWER_SECONDS",
+    "guest.max_fetch": "GUEST_MAX_FETCH",
 }
+OF_CONNECTIONS = {option: name for option, name in OPTIONS.items() if option.startswith("guest.")}
 # Words by which a value of YAML is known to be one that belongs into defaults.py.
 LOOKS_LIKE_ONE = re.compile(r"(timeout|seconds|_size|speed|overcommit|reserved_memory|hypervisor|^nebula_root)$")
 
@@ -99,8 +102,10 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def of_modules() -> Iterator[tuple[str, str, Any]]:
-    """(where, module.option, value) of the documentation of modules and of fragments."""
-    for path in sorted([*ROOT.glob("plugins/modules/*.py"), *ROOT.glob("plugins/doc_fragments/*.py")]):
+    """(where, module.option, value) of the documentation of modules, of fragments and of connection plugins."""
+    for path in sorted(
+        path for kind in ("modules", "doc_fragments", "connection") for path in ROOT.glob(f"plugins/{kind}/*.py")
+    ):
         for text in texts(path):
             for name, option in (yaml.safe_load(text).get("options") or {}).items():
                 if "default" in option:
@@ -158,7 +163,7 @@ def names() -> list[str]:
 @pytest.mark.parametrize("name", names())
 def test_each_is_used_and_has_a_source(name: str) -> None:
     used = any(f"defaults.{name}" in path.read_text() for path in (ROOT / "plugins").rglob("*.py"))
-    assert used or name in VARIABLES.values()
+    assert used or name in {*VARIABLES.values(), *OF_CONNECTIONS.values()}
     above = SOURCE.read_text().split(f"\n{name} = ")[0].rsplit("\n\n", 1)[-1]
     assert "# " in above, f"{name}: a comment says where it is from"
 

@@ -145,3 +145,58 @@ def test_files_go_in_pieces_both_ways(here: Here, tmp_path: Path) -> None:
     assert here.handles == {}
     with pytest.raises(Problem):
         here.read({"path": "/nowhere/there", "offset": 0, "count": 1})
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [("", False)] * 4,
+        [("x", False), ("", False)],
+        [("x" * 101, False)],
+        [(5, False)],
+    ],
+)
+def test_an_agent_that_gives_nothing_or_too_much_is_not_asked_again(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: list[tuple[Any, bool]]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    left = [*pieces]
+
+    def piece(handle: int, count: int) -> Any:
+        data, end = left.pop(0)
+        return {"buf-b64": text(data.encode()) if isinstance(data, str) else data, "eof": end}
+
+    monkeypatch.setattr(here, "guest_file_read", piece)
+    with pytest.raises(Problem) as caught:
+        here.read({"path": str(tmp_path / "file"), "offset": 0, "count": 100})
+    assert caught.value.problem == "failed" and here.handles == {}
+
+
+@pytest.mark.parametrize("count", [0, -4, 5, "4", None, True])
+def test_an_agent_that_wrote_what_it_was_not_given_is_not_asked_again(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: Any
+) -> None:
+    asked = []
+
+    def written(**given: Any) -> Any:
+        asked.append(given)
+        assert len(asked) < 10
+        return {"count": count}
+
+    monkeypatch.setattr(here, "guest_file_write", written)
+    with pytest.raises(Problem) as caught:
+        here.put(str(tmp_path / "file"), b"data", append=False)
+    assert caught.value.problem == "failed" and here.handles == {}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{}, {"exited": True, "exitcode": "0"}, {"exited": True, "out-data": 5}, {"exited": True, "exitcode": 1 << 80}],
+)
+def test_an_agent_that_says_nonsense_of_a_command_is_named(
+    here: Here, monkeypatch: pytest.MonkeyPatch, state: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(here, "guest_exec_status", lambda pid: state)
+    with pytest.raises(Problem) as caught:
+        run(here, "true")
+    assert caught.value.problem == "failed"

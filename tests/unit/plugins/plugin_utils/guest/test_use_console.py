@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest import use_console
-from ansible_collections.nebula.provision.plugins.plugin_utils.guest.use_console import LIMIT, LINE
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest.use_console import LIMIT, LINE, MOST, SLOWEST
 
 VIRSH = """#!/bin/sh
 case "$*" in
@@ -206,3 +207,38 @@ def test_what_is_no_console_of_ours_is_left_alone(guest: Guest) -> None:
 def test_a_console_that_can_not_be_used(guest: Guest, program: str, problem: str) -> None:
     guest.with_program(program)
     assert guest.run("true", patience=1)["problem"] == problem
+
+
+@pytest.mark.parametrize("question", ["guest login: ", "Password: "])
+def test_a_guest_that_asks_for_ever_is_given_up(guest: Guest, monkeypatch: pytest.MonkeyPatch, question: str) -> None:
+    monkeypatch.setattr(use_console, "QUIET", 0.05)
+    asks = f"printf '\\n{question}'; read -r word"
+    guest.with_program(f"printf '\\nguest login: '; read -r user\nwhile stty -a >/dev/null 2>&1; do {asks}; done\n")
+    began = time.monotonic()
+    answer = guest.ask("run", command=["true"], input="", user="admin", password="p4ss word", patience=1)
+    assert answer["problem"] in ("login", "silent") and time.monotonic() - began < 30
+
+
+class Trickling(use_console.Console):
+    """A guest that has another character each time that somebody looks."""
+
+    def __init__(self) -> None:
+        self.patience, self.terminal = 3.0, self
+        self.seen, self.now = "", 0.0
+
+    def look(self, _seconds: float) -> bool:
+        self.seen, self.now = self.seen + "x", self.now + 2.0
+        return True
+
+
+def test_a_file_that_comes_by_single_characters_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Trickling()
+    monkeypatch.setattr(use_console.time, "monotonic", lambda: console.now)
+    with pytest.raises(use_console.Problem) as caught:
+        console._until("<mark>")
+    assert caught.value.problem == "silent" and console.now < 3 * MOST / SLOWEST
+
+
+@pytest.mark.parametrize("pattern", [use_console.STATUS, use_console.SIZE])
+def test_a_number_of_a_guest_has_few_digits(pattern: str) -> None:
+    assert re.fullmatch(pattern, "255") and not re.fullmatch(pattern, "1" * 30)

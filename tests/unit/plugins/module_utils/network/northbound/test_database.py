@@ -38,6 +38,7 @@ class Server:
         self.files = {}
         self.open = []
         self.silent = False
+        self.talkative = False
 
     def open_stream(self, remote):
         if remote not in self.members:
@@ -79,6 +80,8 @@ class Connection:
         pass
 
     def recv(self):
+        if self.server.talkative:
+            return 0, Message("request", "echo", [], None, None, "echo")
         return self.pending.pop(0) if self.pending else (errno.EAGAIN, None)
 
     def wait(self, poller):
@@ -234,6 +237,16 @@ def test_one_that_does_not_answer_is_not_waited_for_for_ever(server):
     with pytest.raises(TimedOut, match=r"no answer within 0\.05 s"):
         opened.read()
     assert server.open == []
+
+
+def test_one_that_says_other_things_for_ever_is_not_listened_to_for_ever(server):
+    server.members["unix:a"] = [ALONE]
+    opened = Database(["unix:a"], timeout=0.05)
+    server.answers = [[{}]]
+    opened.write([])
+    server.silent = server.talkative = True
+    with pytest.raises(TimedOut, match=r"no answer within 0\.05 s"):
+        opened.read()
 
 
 def test_one_that_ends_the_connection_is_asked_once_more_what_it_has(server, monkeypatch):
