@@ -56,6 +56,7 @@ exec 3<&- 5>&-
 """
 _JOB = """
 d={directory}
+sed 's/.*) //' "/proc/$$/stat" 2>/dev/null | cut -d ' ' -f 20 >"$d/began"
 echo $$ >"$d/pid"
 trap '' HUP
 ( {command} ) <&3 5>&- >"$d/out" 2>"$d/err"
@@ -63,15 +64,21 @@ echo $? >"$d/code.new"
 mv "$d/code.new" "$d/code"
 """
 _LOOK = """
+# Another process may have its number, which then began later.
+runs() {{
+  kill -0 "$(cat "$d/pid")" 2>/dev/null || return 1
+  now=$(sed 's/.*) //' "/proc/$(cat "$d/pid")/stat" 2>/dev/null | cut -d ' ' -f 20)
+  [ "$now" = "$(cat "$d/began" 2>/dev/null)" ]
+}}
 if command -v flock >/dev/null; then
   flock -s -E 124 -w {seconds} 6 6<"$d/pid"
   waited=$?
   # If only flock was killed, the job may still run.
-  if [ $waited != 0 ] && kill -0 "$(cat "$d/pid")" 2>/dev/null; then waited=124; fi
+  if [ $waited != 0 ] && runs; then waited=124; fi
 else
   n=0
   while [ ! -e "$d/code" ] && [ $n -lt {steps} ]; do
-    if [ -s "$d/pid" ] && ! kill -0 "$(cat "$d/pid")" 2>/dev/null; then break; fi
+    if [ -s "$d/pid" ] && ! runs; then break; fi
     sleep {step}
     n=$((n+1))
   done

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ansible_collections.nebula.provision.plugins.module_utils.host.command import bound
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import start_time
+from ansible_collections.nebula.provision.plugins.module_utils.host.processes import start_time
 from ansible_collections.nebula.provision.tests.integration.guests import demo, sources
 from ansible_collections.nebula.provision.tests.integration.guests.cache import cached
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import Machine, connected

@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 import stat
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,6 +133,14 @@ def holders(fd: int) -> tuple[int, ...]:
                 # btrfs and overlays have other numbers here than stat() tells.
                 (exact if place == device else others).append(int(words[4]))
     return tuple(dict.fromkeys(exact or others))
+
+
+def record_holder(fd: int) -> int:
+    """The process that holds a lock by records (POSIX) on the file, 0 if none does that is in this pid namespace."""
+    # struct flock: what kind of lock would be in the way of one for writing.
+    wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _whence, _start, _length, pid = struct.unpack("hhqqi", fcntl.fcntl(fd, fcntl.F_GETLK, wanted)[:28])
+    return 0 if kind == fcntl.F_UNLCK else max(0, int(pid))
 
 
 def is_trusted(pid: int) -> bool:

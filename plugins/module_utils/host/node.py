@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from ..dataclass import dataclass
 from ..errors import CatalogError, ForeignObject, InvalidValue, NebulaError, NotFound, StalePlan
@@ -306,16 +306,6 @@ def listening_ports(paths: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")
 
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def start_time(pid: int) -> Optional[int]:
-    """The start time of a process, in clock ticks since boot; None if there is no such process, or it has ended."""
-    try:
-        # The name in brackets may hold anything, spaces and brackets too.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
 def facts(node: NodeFile) -> dict[str, Any]:

@@ -11,6 +11,7 @@ user's processes count in the place of root's.)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -41,11 +42,34 @@ def arguments(pid: int) -> list[bytes]:
         return []
 
 
-def is_of_root(pid: int, called: str = "", owner: Optional[int] = None) -> bool:
+def start_time(pid: int) -> Optional[int]:
+    """The start time of a process, in clock ticks since boot; None if there is no such process, or it has ended."""
+    try:
+        # The name in brackets may hold anything, spaces and brackets too.
+        fields = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def writes_to(pid: int, file: os.stat_result) -> bool:
+    """Return whether that very file is the output of the process: its standard output or its error output."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            found = (PROC / str(pid) / "fd" / str(number)).stat()
+            if (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino):
+                return True
+    return False
+
+
+def is_of_root(pid: int, called: str = "", owner: Optional[int] = None, began: Optional[int] = None) -> bool:
     """Return whether root of this host has started the process. called: the name that the kernel has for it. owner:
-    another user whose processes count besides: one that a service of the distribution has for itself."""
+    another user whose processes count besides: one that a service of the distribution has for itself. began: its
+    start_time(), where its number was kept: a process that ends gives its number to another."""
     place = PROC / str(pid)
     try:
+        if began is not None and start_time(pid) != began:
+            return False
         status = (place / "status").read_text(encoding="utf-8", errors="replace")
         users = re.search(r"^Uid:\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)$", status, re.MULTILINE)
         if users is None or "\nState:\tZ" in status:

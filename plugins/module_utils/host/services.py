@@ -21,7 +21,7 @@ from typing import Optional, Union
 
 from ..dataclass import dataclass
 from ..errors import CommandFailed, HypervisorError, MissingDependency, TimedOut
-from . import node, units
+from . import node, processes, units
 from .command import find, run
 from .files import make_directory
 
@@ -149,7 +149,7 @@ def started_for(service: Service, root: str) -> Optional[node.Daemon]:
 
 
 def _daemon(service: Service, pid: int) -> Optional[node.Daemon]:
-    started = node.start_time(pid)
+    started = processes.start_time(pid)
     return None if started is None else node.Daemon(service.name, pid, started, node.boot_id())
 
 
@@ -174,7 +174,7 @@ def stop(daemon: node.Daemon) -> bool:
         return False
     try:
         # After the handle is taken, so that the process it stands for is the one looked at.
-        if node.start_time(daemon.pid) != daemon.start:
+        if processes.start_time(daemon.pid) != daemon.start:
             return False
         signal.pidfd_send_signal(handle, signal.SIGTERM)
         poll = select.poll()

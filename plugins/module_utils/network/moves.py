@@ -236,7 +236,7 @@ class Move:
             (_SCRIPT, PROGRAM),
         ):
             write_atomically(os.path.join(self.directory, name), content, mode=0o600)
-        argv = ["/bin/sh", os.path.join(self.directory, _SCRIPT), self.directory, str(SECONDS)]
+        argv = [*_program(self.directory), str(SECONDS)]
         if units.has_systemd():
             # Beyond the session that this is part of, which systemd may end as a whole.
             run(["systemd-run", "--quiet", "--collect", f"--unit={_UNIT}{self.bridge}", *argv], timeout=links.TIMEOUT)
@@ -333,8 +333,13 @@ def _await(directory: str, name: str) -> None:
 
 
 def _is_running(directory: str) -> bool:
-    script = os.path.join(directory, _SCRIPT).encode()
-    return any(True for _each in processes.of_root(lambda words: script in words))
+    wanted = [word.encode() for word in _program(directory)]
+    return any(True for _each in processes.of_root(lambda words: words[: len(wanted)] == wanted))
+
+
+def _program(directory: str) -> list[str]:
+    """What is run, but for its last argument: the seconds."""
+    return ["/bin/sh", os.path.join(directory, _SCRIPT), directory]
 
 
 def _rules(table: nat.Table) -> str:

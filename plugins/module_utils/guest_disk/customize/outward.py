@@ -37,7 +37,7 @@ def only(what: str) -> Iterator[list[str]]:
     if os.geteuid() != 0:
         raise InvalidValue(asked, "only root can make it", f"Run this task with become: true. {_REMEDY}")
     _clear()
-    table = f"{_TABLE}{os.getpid()}"
+    table = f"{_TABLE}{os.getpid()}_{processes.start_time(os.getpid())}"
     try:
         command.run(["nft", "-f", "-"], input=rules(table, resolvers()), timeout=TIMEOUT)
     except MissingDependency as error:
@@ -101,10 +101,11 @@ def resolvers() -> list[str]:
 def _clear() -> None:
     """Remove what runs that were killed have left: it concerns nobody who runs."""
     tables = command.run(["nft", "list", "tables"], timeout=TIMEOUT, check=False).stdout
-    for number in re.findall(rf"^table inet {_TABLE}(\d+)$", tables, re.MULTILINE):
-        # Another user's process may have got the number since.
-        if not processes.is_of_root(int(number)):
-            _remove(f"{_TABLE}{number}")
+    # Earlier versions named no start time.
+    for name, number, began in re.findall(rf"^table inet ({_TABLE}(\d+)(?:_(\d+))?)$", tables, re.MULTILINE):
+        # Another process may have got the number since.
+        if not processes.is_of_root(int(number), began=int(began) if began else None):
+            _remove(name)
 
 
 def _remove(table: str) -> None:

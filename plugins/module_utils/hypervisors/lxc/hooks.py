@@ -30,7 +30,8 @@ HOOKS = Path("/etc/libvirt/hooks/lxc.d")
 DEFINED = Path("/etc/libvirt/lxc")
 LARGEST = 1 << 20
 _PYTHON = "/usr/bin/python3"
-# A file for each container that a run starts at this moment, by its UUID, with the number of the run's process.
+# A file for each container that a run starts at this moment, by its UUID, with the number of the run's process in the
+# first line and its start time in the second: its number may be another process's once it was killed.
 STARTING = "/run/nebula-provision-starts"
 # It is a program of sh first: what libvirt's profile of AppArmor lets it do as another program (mount) it can't do as
 # this one. And sh is quick, where Python would have to begin for each of the five moments of a container's life.
@@ -41,7 +42,14 @@ xml=$(cat)
 case "$xml" in *"@NEEDED_BY@"*) ;; *) exit 0 ;; esac
 uuid=${xml#*<uuid>}
 run=@STARTING@/${uuid%%<*}
-[ -f "$run" ] && read -r process <"$run" && [ -d "/proc/$process" ] && exit 0
+runs() {
+    { read -r process && { read -r began || began=; }; } <"$1" || return 1
+    read -r known <"/proc/$process/stat" || return 1
+    # The 20th word behind the name, which may hold anything, is the start time. Earlier versions kept none.
+    set -- ${known##*) }
+    [ -z "$began" ] || [ "${20}" = "$began" ]
+} 2>/dev/null
+[ -f "$run" ] && runs "$run" && exit 0
 printf '%s\\n' "$xml" | @PYTHON@ -I -S "$0" "$@"
 exit
 ' '''
@@ -92,7 +100,7 @@ def starting(uuid: str) -> Iterator[None]:
     _forget_killed()
     path = os.path.join(STARTING, uuid)
     with explained(path):
-        Path(path).write_text(f"{os.getpid()}\n", encoding="ascii")
+        write_atomically(path, f"{os.getpid()}\n{processes.start_time(os.getpid())}\n", mode=0o600)
     try:
         yield
     finally:
@@ -100,14 +108,14 @@ def starting(uuid: str) -> Iterator[None]:
 
 
 def _forget_killed() -> None:
-    """Remove what runs that were killed have left. The programs of libvirt see only whether there is a process of that
-    number, which may be anybody's by now; then they would do nothing for a container that they are there for."""
+    """Remove what runs that were killed have left. The programs of libvirt see whether there is a process of that
+    number that began then, and nothing else of it."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(STARTING):
             path = Path(STARTING, name)
             with contextlib.suppress(OSError, ValueError):
-                # Another run may not have written its number yet.
-                if not processes.is_of_root(int(path.read_text(encoding="ascii"))):
+                number, *began = map(int, path.read_text(encoding="ascii").split())
+                if not processes.is_of_root(number, began=began[0] if began else None):
                     remove_file(str(path))
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 from pathlib import Path
+from typing import Optional
 
 from ...errors import NebulaError
 from ...host import processes
@@ -27,27 +28,28 @@ INCOMING = "--incoming"
 SHOWN = 3
 
 
-def _newest(name: str) -> str:
-    """By the tool that was the last to have it."""
-    newest, recent = -1, b""
+def _newest(name: str) -> tuple[str, Optional[os.stat_result]]:
+    """By the tool that was the last to have it, and its file."""
+    newest: Optional[os.stat_result] = None
+    recent = b""
     for path in (LOGS / f"xl-{name}.log", LOGS / f"xl-{name}{INCOMING}.log"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             status = os.fstat(file.fileno())
-            if status.st_mtime_ns > newest:
+            if newest is None or status.st_mtime_ns > newest.st_mtime_ns:
                 file.seek(max(0, status.st_size - _LIMIT))
-                newest, recent = status.st_mtime_ns, file.read(_LIMIT)
-    return recent.decode("utf-8", "replace")
+                newest, recent = status, file.read(_LIMIT)
+    return recent.decode("utf-8", "replace"), newest
 
 
-def _since_start(name: str) -> str:
-    recent = _newest(name)
+def _since_start(name: str) -> tuple[str, Optional[os.stat_result]]:
+    recent, file = _newest(name)
     starts = list(_START.finditer(recent))
-    return recent[starts[-1].start() :] if starts else ""
+    return recent[starts[-1].start() :] if starts else "", file
 
 
 def ended_by(name: str) -> str:
     """As ObservedVm.ended."""
-    recent = _since_start(name)
+    recent, _file = _since_start(name)
     if not recent:
         return "unknown"
     end = _END.search(recent)
@@ -61,12 +63,12 @@ def ended_by(name: str) -> str:
 
 def is_rebooting(name: str) -> bool:
     """Whether its tool is about to make the domain anew."""
-    recent = _since_start(name)
+    recent, file = _since_start(name)
     start, end = _START.search(recent), _END.search(recent)
-    if not start or not end or "Exiting now" in recent or int(end[1]) != _REBOOT:
+    if file is None or not start or not end or "Exiting now" in recent or int(end[1]) != _REBOOT:
         return False
-    # The number may be another process's by now.
-    return processes.is_of_root(int(start[2]))
+    # The number may be another process's by now, which then does not write to this file.
+    return processes.is_of_root(int(start[2])) and processes.writes_to(int(start[2]), file)
 
 
 def is_made(name: str) -> bool:
@@ -74,10 +76,12 @@ def is_made(name: str) -> bool:
     file = f"/{name}.cfg".encode()
 
     def makes(words: list[bytes]) -> bool:
-        # xm is a script: its own name comes before.
-        return b"create" in words[1:3] and any(word.endswith(file) for word in words)
+        names = [os.path.basename(word) for word in words[:2]]
+        # xm is a script: its interpreter comes before.
+        is_tool = names[0] == b"xl" or (names[0].startswith(b"python") and names[1:] == [b"xm"])
+        return is_tool and b"create" in words[1:3] and any(word.endswith(file) for word in words)
 
-    return any("Waiting for domain" not in _since_start(name) for _each in processes.of_root(makes))
+    return any("Waiting for domain" not in _since_start(name)[0] for _each in processes.of_root(makes))
 
 
 def last_words(name: str) -> str:

@@ -7,17 +7,16 @@ xm.py."""
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import os
 import re
-import struct
 import time
 from pathlib import Path
 from typing import BinaryIO, Optional
 
 from ...dataclass import dataclass
 from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, NoCapacity, TimedOut
+from ...host import locks
 from ...host.command import Completed, find, last_lines, run
 from . import xenstore
 from .logs import LOGS
@@ -292,10 +291,7 @@ def lock_holder() -> int:
     except OSError:
         return 0
     try:
-        # struct flock: what kind of lock would be in the way of one for writing.
-        wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _whence, _start, _length, pid = struct.unpack("hhqqi", fcntl.fcntl(file, fcntl.F_GETLK, wanted)[:28])
-        return 0 if kind == fcntl.F_UNLCK else int(pid)
+        return locks.record_holder(file)
     finally:
         os.close(file)
 

@@ -17,7 +17,7 @@ from typing import Callable
 
 from ...dataclass import dataclass
 from ...errors import CommandFailed, InvalidValue, MissingDependency, TimedOut
-from ...host import processes, units
+from ...host import locks, processes, units
 from ...host.command import last_lines
 from ...host.command import run as run_program
 from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
@@ -63,6 +63,7 @@ _PARTS = {
     "central": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb", "ovn-central"),
     "controller": ("ovn-controller", "ovn-host"),
 }
+_LONGEST_PID = 32
 _PACKAGES = {"switch": "openvswitch-switch", "central": "ovn-central", "controller": "ovn-host"}
 _PROGRAMS = {
     "switch": f"{OVS_SCRIPTS}/ovs-ctl",
@@ -262,15 +263,18 @@ def until(condition: Callable[[], bool], asked: str, found: str, where: str, sec
 def pid_of(directory: str, name: str, program: str) -> int:
     """The process that the pid file names, if it is the program's, started by root or by whom the file is of; else 0.
 
-    The number may be another process's by now, and anybody can give one any name. Some distributions have these
-    daemons run as a user of their own, who also owns the directory of the file.
+    The number may be another process's by now, and anybody can give one any name: a daemon of Open vSwitch's holds a
+    lock on its file as long as it lives. Some distributions have these daemons run as a user of their own, who also
+    owns the directory of the file.
     """
     path = Path(directory, f"{name}.pid")
     try:
-        pid, owner = int(path.read_text(encoding="ascii")), path.stat().st_uid
+        with path.open("rb") as file:
+            pid, owner = int(file.read(_LONGEST_PID)), os.fstat(file.fileno()).st_uid
+            holder = locks.record_holder(file.fileno())
     except (OSError, ValueError):
         return 0
-    return pid if processes.is_of_root(pid, program, owner) else 0
+    return pid if pid == holder and processes.is_of_root(pid, program, owner) else 0
 
 
 def installed(which: str) -> bool:

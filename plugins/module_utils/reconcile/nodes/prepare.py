@@ -16,7 +16,7 @@ from ...arguments import parse_json
 from ...context import cache
 from ...deps import missing
 from ...errors import ForeignObject, HypervisorError, InUse, InvalidValue, MissingDependency, NebulaError
-from ...host import accelerator, node, services
+from ...host import accelerator, node, processes, services
 from ...host.command import PACKAGES, find
 from ...host.files import make_directory, refuse_exchangeable, remove_empty_directory, remove_file
 from ...hypervisors import directories
@@ -358,7 +358,7 @@ def _remember(root: str, driver: type[Driver], chosen: Mapping[str, str]) -> Non
     def change(before: node.NodeFile) -> node.NodeFile:
         names = {daemon.name for daemon in started}
         # One that we started and that somebody started anew since is not ours any more.
-        kept = [d for d in before.daemons if d.name not in names and node.start_time(d.pid) == d.start]
+        kept = [d for d in before.daemons if d.name not in names and processes.start_time(d.pid) == d.start]
         return replace(before, daemons=(*kept, *started), accelerator=dict(chosen))
 
     node.update(root, change)

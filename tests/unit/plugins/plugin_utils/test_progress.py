@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils import progress
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import READ_ALL
 from ansible_collections.nebula.provision.plugins.plugin_utils.progress import LONGEST, SHORTEST, _Job, next_look
 
-NEEDED = ("sh", "cat", "sleep", "mv", "rm", "mkdir", "setsid", "touch")
+NEEDED = ("sh", "cat", "sleep", "mv", "rm", "mkdir", "setsid", "touch", "sed", "cut")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,16 @@ def test_a_job_that_was_killed_is_lost_at_once(programs, tmp_path, monkeypatch):
     os.kill(int(left.read_text()), signal.SIGKILL)
     assert "The module was killed" in result["stderr"] and result["rc"] == 1
     assert time.monotonic() - began < 30
+
+
+def test_a_process_that_got_the_number_of_a_killed_job_is_not_the_job(programs, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SHORTEST", 60.0)
+    looks = Looks(tmp_path, programs)
+    began = time.monotonic()
+    with subprocess.Popen(["sleep", "60"]) as another:
+        result = looks.run(f"its=$(cat {tmp_path}/job/pid); echo {another.pid} >{tmp_path}/job/pid; kill -9 $its; wait")
+        another.kill()
+    assert "The module was killed" in result["stderr"] and time.monotonic() - began < 30
 
 
 # --- what is run as a job --------------------------------------------------------------------------------------------

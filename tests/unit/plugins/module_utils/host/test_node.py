@@ -159,20 +159,6 @@ def test_a_machine_id_is_not_told_itself(tmp_path: Path) -> None:
     assert len(found) == 32 and found not in first.read_text() and found != node.machine_id(str(second))
 
 
-def test_start_times_tell_processes_apart() -> None:
-    own = node.start_time(os.getpid())
-    assert own is not None
-    assert own > 0
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    # It has ended, though nobody has asked how.
-    assert node.start_time(child) is None
-    os.waitpid(child, 0)
-    assert node.start_time(child) is None
-
-
 def test_memory_is_what_machines_could_have(tmp_path: Path) -> None:
     meminfo, limit = tmp_path / "meminfo", tmp_path / "memory.max"
     meminfo.write_text("MemTotal: 8388608 kB\nMemFree: 1 kB\nHugePages_Total: 512\nHugetlb: 1048576 kB\n")

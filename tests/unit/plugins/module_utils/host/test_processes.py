@@ -80,3 +80,33 @@ def test_a_number_is_not_enough(mark: str) -> None:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         assert processes.is_of_root(pid) and processes.is_of_root(pid, name) and not processes.is_of_root(pid, "other")
     assert not processes.is_of_root(pid) and processes.arguments(pid) == []
+
+
+@pytest.mark.root
+def test_a_number_is_not_enough_across_time(mark: str, tmp_path: Path) -> None:
+    """What got it later began later, and has not open what it had."""
+    log = tmp_path / "log"
+    with log.open("w") as file, subprocess.Popen(["sleep", "60"], stdout=file) as process:
+        began = processes.start_time(process.pid)
+        assert began is not None
+        assert processes.is_of_root(process.pid, began=began) and not processes.is_of_root(process.pid, began=began + 1)
+        assert processes.writes_to(process.pid, log.stat())
+        log.rename(tmp_path / "older")
+        log.touch()
+        assert not processes.writes_to(process.pid, log.stat())
+        process.kill()
+    assert not processes.is_of_root(process.pid, began=began) and not processes.writes_to(process.pid, log.stat())
+
+
+def test_start_times_tell_processes_apart() -> None:
+    own = processes.start_time(os.getpid())
+    assert own is not None
+    assert own > 0
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    # It has ended, though nobody has asked how.
+    assert processes.start_time(child) is None
+    os.waitpid(child, 0)
+    assert processes.start_time(child) is None

@@ -29,7 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     MissingDependency,
     TimedOut,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import node, services, units
+from ansible_collections.nebula.provision.plugins.module_utils.host import node, processes, services, units
 from ansible_collections.nebula.provision.plugins.module_utils.host.services import Service
 
 # Its parent ends once it listens, as a daemon's does.
@@ -151,7 +151,7 @@ def test_a_daemon_of_ours_is_started_found_and_ended(service: Service, daemon: P
     assert isinstance(started, node.Daemon)
     assert (started.name, started.boot_id) == ("testd", node.boot_id())
     assert started.pid == int((daemon / "pid").read_text()) == services.peer(service)
-    assert started.start == node.start_time(started.pid)
+    assert started.start == processes.start_time(started.pid)
     # It got nothing of this process.
     assert (daemon / "seen").read_text() == "/ 0o22 ['LC_ALL', 'NEBULA_ROOT', 'PATH']\n"
     # Even a run that remembers nothing knows it by what it was started for.
@@ -217,7 +217,7 @@ def process(script: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def as_daemon(pid: int) -> node.Daemon:
-    start = node.start_time(pid)
+    start = processes.start_time(pid)
     assert start is not None
     return node.Daemon("testd", pid, start, node.boot_id())
 

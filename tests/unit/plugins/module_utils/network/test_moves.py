@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -174,11 +175,25 @@ def test_a_bridge_that_was_there_is_put_back_as_it_was(started):
     assert Path(move.directory, "settings").read_text() == "ipv4/conf/nbr0/arp_ignore 8\n"
 
 
+@pytest.mark.root
+def test_whoever_looks_at_the_program_is_not_the_program(host):
+    directory = Path(moves.PLACE, "nbr0")
+    directory.mkdir(parents=True)
+    (directory / "back.sh").write_text(moves.PROGRAM)
+    waits = "import sys; print(flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", waits, directory / "back.sh", directory, "60"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert not moves._is_running(str(directory))
+        moves._refuse_pending("nbr0")
+        process.stdin.close()
+
+
 def test_the_word_that_comes_first_is_the_last(host, tmp_path):
     directory = Path(moves.PLACE, "nbr0")
     directory.mkdir(parents=True)
     (directory / "back.sh").write_text(moves.PROGRAM)
-    process = subprocess.Popen(["sh", directory / "back.sh", directory, "60"])
+    process = subprocess.Popen(["/bin/sh", directory / "back.sh", directory, "60"])
     try:
         # The kernel shows its arguments a moment after it was started.
         end = time.monotonic() + 30

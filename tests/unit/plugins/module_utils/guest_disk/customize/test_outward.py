@@ -20,7 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     MissingDependency,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import outward
-from ansible_collections.nebula.provision.plugins.module_utils.host import command
+from ansible_collections.nebula.provision.plugins.module_utils.host import command, processes
 
 ROOT = Path(__file__).resolve().parents[6]
 # Addresses of this host, a name server of it, and somebody else in a second namespace, behind whom a cloud answers.
@@ -144,12 +144,16 @@ def test_what_a_killed_run_left_goes_and_what_another_has_stays(monkeypatch):
 
     def run(argv, **_options):
         told.append(list(argv))
-        tables = f"table inet nebula_appliance_{os.getpid()}\ntable inet nebula_appliance_999999999\ntable inet other\n"
+        own = f"nebula_appliance_{os.getpid()}"
+        # Ours, one of an earlier version's, one of a process that had this number before, and of nobody any more.
+        names = [f"{own}_{processes.start_time(os.getpid())}", own, f"{own}_1", "nebula_appliance_999999999", "other"]
+        tables = "".join(f"table inet {name}\n" for name in names)
         return command.Completed(tuple(argv), 0, tables if argv[1] == "list" else "", "", 0.0)
 
     monkeypatch.setattr(command, "run", run)
     outward._clear()
-    assert told[1:] == [["nft", "delete", "table", "inet", "nebula_appliance_999999999"]]
+    gone = [f"nebula_appliance_{os.getpid()}_1", "nebula_appliance_999999999"]
+    assert told[1:] == [["nft", "delete", "table", "inet", name] for name in gone]
 
 
 @pytest.mark.root

@@ -61,6 +61,12 @@ def test_one_leaves_to_a_run_what_the_run_does_itself(program: Path) -> None:
         assert called(program, "prepare") == called(program, "started") == ""
         assert called(program, "prepare", NEEDED.replace("000000000001", "000000000002")) != ""
     assert called(program, "prepare") != "" and not list(Path(hooks.STARTING).iterdir())
+    # A process that got a killed run's number began later than that.
+    Path(hooks.STARTING, uuid).write_text(f"{os.getpid()}\n1\n", encoding="ascii")
+    assert called(program, "prepare") != ""
+    # Of a run of an earlier version the number alone is known.
+    Path(hooks.STARTING, uuid).write_text(f"{os.getpid()}\n", encoding="ascii")
+    assert called(program, "prepare") == ""
     # What a killed run has left: no process has a number like this.
     Path(hooks.STARTING, uuid).write_text("99999999\n", encoding="ascii")
     assert called(program, "prepare") != ""
@@ -77,6 +83,7 @@ def test_what_killed_runs_have_left_is_removed_before_anybody_gets_their_number(
         assert other.stdout is not None and other.stdin is not None
         other.stdout.readline()
         written = {"own": f"{os.getpid()}\n", "gone": "99999999\n", "anothers": f"{other.pid}\n", "begun": ""}
+        written["later"] = f"{os.getpid()}\n1\n"
         for name, text in written.items():
             Path(hooks.STARTING, name).write_text(text, encoding="ascii")
         with hooks.starting("now"):

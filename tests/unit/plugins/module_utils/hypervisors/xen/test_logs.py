@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -31,6 +35,14 @@ def write(path: Path, text: str, age: int = 0, pid: int = 1 << 22) -> None:
     path.write_text(START.format(name="one-1", domid=3, pid=pid) + text)
     moment = 1_700_000_000 - age
     os.utime(path, (moment, moment))
+
+
+@contextlib.contextmanager
+def tool(log: Path) -> Iterator[int]:
+    """A process whose output is the log, as that of Xen's is."""
+    with log.open("a") as file, subprocess.Popen(["sleep", "60"], stdout=file, stderr=file) as process:
+        yield process.pid
+        process.kill()
 
 
 @pytest.mark.parametrize(
@@ -61,12 +73,39 @@ def test_the_tool_that_had_it_last_is_believed(logs: Path) -> None:
 
 
 def test_it_is_rebooting_as_long_as_its_tool_is_there_to_do_it(logs: Path) -> None:
+    with tool(logs / "xl-one-1.log") as pid:
+        write(logs / "xl-one-1.log", REBOOT, pid=pid)
+        assert xen_logs.is_rebooting("one-1")
+        write(logs / "xl-one-1.log", POWEROFF, pid=pid)
+        assert not xen_logs.is_rebooting("one-1")
+        # The tool of another domain has the number by now, or any program of root's.
+        for text in (REBOOT, POWEROFF):
+            write(logs / "xl-one-2.log", text, pid=pid)
+            assert not xen_logs.is_rebooting("one-2")
+    write(logs / "xl-one-1.log", REBOOT, pid=pid)
+    assert not xen_logs.is_rebooting("one-1")
     write(logs / "xl-one-1.log", REBOOT, pid=os.getpid())
-    assert xen_logs.is_rebooting("one-1")
-    write(logs / "xl-one-1.log", REBOOT)
     assert not xen_logs.is_rebooting("one-1")
-    write(logs / "xl-one-1.log", POWEROFF, pid=os.getpid())
-    assert not xen_logs.is_rebooting("one-1")
+
+
+@pytest.mark.parametrize(
+    ("argv", "making"),
+    [
+        (["/usr/sbin/xl", "create", "-q", "/there/one-1.cfg"], True),
+        (["xl", "-f", "create", "/there/one-1.cfg"], True),
+        (["/usr/bin/python3", "/usr/sbin/xm", "create", "/there/one-1.cfg"], True),
+        (["/usr/sbin/xl", "create", "-q", "/there/one-11.cfg"], False),
+        (["less", "create", "/there/one-1.cfg"], False),
+        (["vi", "/usr/sbin/xl", "create", "/there/one-1.cfg"], False),
+    ],
+)
+def test_it_is_made_by_its_tool_alone(monkeypatch: pytest.MonkeyPatch, argv: list[str], making: bool) -> None:
+    def of_root(wanted: Callable[[list[bytes]], bool]) -> Iterator[tuple[int, list[bytes]]]:
+        words = [word.encode() for word in argv]
+        yield from [(7, words)] if wanted(words) else []
+
+    monkeypatch.setattr(xen_logs.processes, "of_root", of_root)
+    assert xen_logs.is_made("one-1") is making
 
 
 def test_what_is_removed_is_of_this_domain_only(logs: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -18,12 +19,38 @@ from ansible_collections.nebula.provision.plugins.module_utils.network.ovn impor
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.daemons import Daemons, listens, pid_of
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.places import Places
 
+# As Open vSwitch's daemons do: it holds a lock on its pid file, given as standard output, as long as it lives.
+HOLDS = """
+import fcntl, os, sys
+fcntl.lockf(1, fcntl.LOCK_EX | fcntl.LOCK_NB)
+os.write(1, b"%d\\n" % os.getpid())
+os.write(2, b"held\\n")
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def holding(path, user=None):
+    with path.open("w") as file:
+        argv = ["/usr/bin/python3", "-I", "-c", HOLDS]
+        with subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.PIPE, user=user, cwd="/"
+        ) as process:
+            assert process.stderr.readline() == b"held\n"
+            yield process.pid
+            process.stdin.close()
+
 
 def test_a_pid_file_counts_if_its_process_is_that_program(tmp_path):
-    name = Path("/proc/self/comm").read_text(encoding="utf-8").strip()
+    name = "python3"
     (tmp_path / "it.pid").write_text(f"{os.getpid()}\n")
-    assert pid_of(str(tmp_path), "it", name) == os.getpid()
-    assert pid_of(str(tmp_path), "it", "ovn-controller") == 0
+    # The number was used again.
+    assert pid_of(str(tmp_path), "it", name) == 0
+    with holding(tmp_path / "it.pid") as pid:
+        assert pid_of(str(tmp_path), "it", name) == pid
+        assert pid_of(str(tmp_path), "it", "ovn-controller") == 0
+        (tmp_path / "it.pid").write_text(f"{os.getpid()}\n")
+        assert pid_of(str(tmp_path), "it", name) == 0
     assert pid_of(str(tmp_path), "none", name) == 0
     (tmp_path / "it.pid").write_text("nonsense")
     assert pid_of(str(tmp_path), "it", name) == 0
@@ -33,18 +60,14 @@ def test_a_pid_file_counts_if_its_process_is_that_program(tmp_path):
 def test_a_process_of_another_user_is_none_of_a_daemon(tmp_path):
     """A number that was used again, or a name that anybody gave himself. Where the daemon's user is the owner of its
     file, it is his."""
-    argv = ["/usr/bin/python3", "-I", "-c", "import sys; print(flush=True); sys.stdin.read()"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=65534, cwd="/") as other:
-        other.stdout.readline()
-        name = Path(f"/proc/{other.pid}/comm").read_text(encoding="utf-8").strip()
+    with holding(tmp_path / "it.pid", 65534) as other:
+        name = Path(f"/proc/{other}/comm").read_text(encoding="utf-8").strip()
         file = tmp_path / "it.pid"
-        file.write_text(f"{other.pid}\n")
         assert pid_of(str(tmp_path), "it", name) == 0
         os.chown(file, 65534, -1)
-        assert pid_of(str(tmp_path), "it", name) == other.pid
+        assert pid_of(str(tmp_path), "it", name) == other
         os.chown(file, 65533, -1)
         assert pid_of(str(tmp_path), "it", name) == 0
-        other.stdin.close()
 
 
 def test_a_port_is_taken_while_something_listens():
