@@ -38,7 +38,7 @@ class Reporter:
                 return
             self._due = now + INTERVAL
             temporary = self._path + ".new"
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.write(fd, " ".join(text.split()).encode() + b"\n")
             finally:

@@ -27,7 +27,7 @@ from typing import Any
 
 from ...dataclass import dataclass
 from ...errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
-from ...host import command, sandbox
+from ...host import beneath, command, sandbox
 from ...storage import qcow2_header
 from ..customize import context_program
 from ..customize.context_program import PROGRAM, Outcome
@@ -73,8 +73,18 @@ class View:
         return os.path.join(self.directory, name)
 
     def open(self, name: str, flags: int) -> int:
-        """Open a file of the mounted root, which can be reached within that mount namespace alone."""
-        return os.open(f"/proc/{self.pid}/root{self.path(ROOT)}/{name}", flags | os.O_CLOEXEC)
+        """Open a file of the mounted root, which can be reached within that mount namespace alone. A guest has made
+        what is in it: no link of its leads anywhere, on the way there or at its end."""
+        top = os.open(f"/proc/{self.pid}/root{self.path(ROOT)}", beneath.DIRECTORY)
+        above = -1
+        try:
+            place, _slash, last = name.rpartition("/")
+            above = beneath.open_directory(top, place)
+            return os.open(last, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        finally:
+            os.close(top)
+            if above >= 0:
+                os.close(above)
 
 
 def install(directory: str, what: str) -> Outcome:

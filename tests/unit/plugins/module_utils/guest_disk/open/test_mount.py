@@ -189,6 +189,14 @@ def test_a_file_is_read_and_a_link_is_not_followed(view, name, text):
     assert guest_mount.read(view, name) == text
 
 
+@pytest.mark.parametrize("name", ["led/secret", "near/os-release", "etc/../etc/os-release"])
+def test_no_link_on_the_way_to_a_file_is_followed(view, tmp_path, name):
+    (tmp_path / "root/led").symlink_to(tmp_path / "outside")
+    (tmp_path / "root/near").symlink_to("etc")
+    assert guest_mount.read(view, name) == ""
+    os.close(view.open(".", os.O_RDONLY | os.O_DIRECTORY))
+
+
 def test_no_more_of_a_file_is_read_than_one_may_hold(view):
     assert len(guest_mount.read(view, "etc/long")) == 64 * 1024
 
