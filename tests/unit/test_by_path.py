@@ -161,7 +161,6 @@ BY_MODULE = {
         "module_utils/guest_disk/inspect/initrd.py",
         "module_utils/guest_disk/inspect/inspection.py",
         "module_utils/guest_disk/open/appliance.py",
-        "module_utils/guest_disk/open/guestfish.py",
     ),
     KERNEL: (
         "module_utils/deps.py",
@@ -227,7 +226,6 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/guest_disk/open/appliance_qemu.py": {
         "": "its socket, in a directory that this run has made",
         "_chain": "it is read, and its header is judged",
-        "_obstacle": ROOT,
         "_script": SCRATCH,
     },
     "module_utils/guest_disk/open/mount.py": {
@@ -285,8 +283,10 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/storage/arrivals.py": ARRIVES,
     "module_utils/storage/mounted_disks.py": {
+        "_close": "a directory that containers of an older version had, in one of root's, taken by a descriptor",
         "_make_place": RUN,
-        "mount": "the directory is taken from the container's user until the disk is mounted",
+        "close": RUN,
+        "mount": "the directory is root's; it is looked at whether its point is a link",
         "points": "names that are numbers, of places that are unmounted without following a link",
         "release": "only directories that are empty are removed",
     },
