@@ -21,7 +21,12 @@ from typing import Any
 import pytest
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.network import host_firewall, routes
+from ansible_collections.nebula.provision.plugins.module_utils.network import (
+    firewall_rules,
+    firewall_tables,
+    host_firewall,
+    routes,
+)
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import Namespace, made_namespaces, wire
 from ansible_collections.nebula.provision.tests.integration.test_node_network import PRIVATE, WITH_NAT
 
@@ -419,8 +424,8 @@ def found() -> list[host_firewall.Drop]:
 
     # The judge is TCP.
     kinds = host_firewall.routed("nbr0", IPv4Network(WHOLE), routes.uplink(routes.observe()))
-    tcp = [packets for packets in kinds if packets.protocol == host_firewall.TCP]
-    return host_firewall.drops(host_firewall.observe("ours"), tcp)
+    tcp = [packets for packets in kinds if packets.protocol == firewall_rules.TCP]
+    return host_firewall.drops(firewall_tables.observe("ours"), tcp)
 
 
 @pytest.mark.timeout(600)

@@ -28,6 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.node_access
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import NetworkState
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
     bridge,
+    firewall_tables,
     host_firewall,
     nat,
     settings,
@@ -118,7 +119,7 @@ def host(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / name).write_text(text, encoding="ascii")
         monkeypatch.setattr(module, name, tmp_path / name)
     for name in ("LEGACY_TABLES", "LEGACY_TABLES6"):
-        monkeypatch.setattr(host_firewall, name, tmp_path / "none")
+        monkeypatch.setattr(firewall_tables, name, tmp_path / "none")
     monkeypatch.setattr(settings, "PROC", tmp_path / "proc")
     return Host(programs)
 
