@@ -116,6 +116,12 @@ def test_what_lies_in_a_machines_directory() -> None:
         assert modes["vm.log"] == 0o640
         assert modes["disk.1"] == 0o640
         assert stat.S_IMODE(directory.stat().st_mode) == 0o711
+        # Another user of the host passes, as QEMU's has to, and finds nothing that he could list, read or write.
+        assert {name: mode for name, mode in modes.items() if mode & 0o007} == {}
+        tried = ["sh", "-c", 'ls "$1"; cd "$1" && shift && for name; do cat "$name" || true >>"$name"; done', "sh"]
+        argv = [*tried, str(directory), *modes]
+        done = subprocess.run(argv, user=65534, group=65534, extra_groups=[], capture_output=True, text=True)
+        assert done.stdout == "" and done.stderr.count("ermission denied") == 1 + 2 * len(modes), done.stderr
         log = (directory / "vm.log").read_text(encoding="utf-8").splitlines()
         form = re.compile(
             r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} \d{1,2} \d\d:\d\d:\d\d \d{4} \[[A-Z]{2,3}\] \[[IWE]\]: .+"
