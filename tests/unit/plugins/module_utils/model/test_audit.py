@@ -43,6 +43,7 @@ DOMAIN = Domain(
     turn="virsh autostart --disable one-0",
     undefine="virsh undefine one-0",
     forget="virsh undefine --nvram one-0",
+    unmark="virsh metadata one-0 --remove",
 )
 FILE = VmFile("disk.0", "link", 5, "/srv/base", 64, "/srv/older", True)
 DIRECTORY = VmDirectory("/srv/0", "0", "c", 0, "u", 3, (FILE, VmFile("deployment.0")))
