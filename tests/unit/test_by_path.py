@@ -173,6 +173,7 @@ BY_MODULE = {
         "module_utils/hypervisors/lxc/init_process.py",
         "module_utils/hypervisors/xen/xenstore.py",
         "module_utils/network/firewall_tables.py",
+        "module_utils/network/host_firewall.py",
         "module_utils/network/memberships.py",
         "module_utils/network/nat.py",
         "module_utils/network/settings.py",
