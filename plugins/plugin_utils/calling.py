@@ -40,6 +40,9 @@ def printable_errors() -> Iterator[None]:
     try:
         yield
     except AnsibleError as error:
+        # Before 2.19 an action's own errors have their message a second time, in the answer that they become.
+        if "msg" in getattr(error, "result", {}):
+            error.result["msg"] = printable(str(error.result["msg"]))
         text = printable(error.message)
         if text == error.message:
             raise
@@ -51,12 +54,16 @@ def printable_errors() -> Iterator[None]:
 class CallingAction(ActionBase):
     """An action plugin that calls one of our modules."""
 
+    # Who answers.
+    _host = ""
+
     def _execute_module(self, *arguments: Any, **options: Any) -> Any:
         payloads.bring()
+        self._host = self._asked_host(options.get("task_vars"))
         with printable_errors():
             result = super()._execute_module(*arguments, **options)
         payloads.keep()
-        return without_facts(result, self._asked_host(options.get("task_vars")), self._task.action)
+        return without_facts(result, self._host, self._task.action)
 
     def _make_tmp_path(self, *arguments: Any, **options: Any) -> Any:
         with printable_errors():
@@ -64,7 +71,9 @@ class CallingAction(ActionBase):
 
     def _parse_returned_data(self, res: Any, *arguments: Any, **options: Any) -> Any:
         # Before Ansible makes objects of messages and warnings, which differ from version to version.
-        printed = {**res, "stdout": harmless_output(res.get("stdout", "")), "stderr": harmless(res.get("stderr", ""))}
+        asked = f"{self._host}: the answer of {self._task.action}"
+        answer = harmless_output(res.get("stdout", ""), asked)
+        printed = {**res, "stdout": answer, "stderr": harmless(res.get("stderr", ""))}
         return super()._parse_returned_data(printed, *arguments, **options)
 
     def _asked_host(self, variables: Any) -> str:

@@ -4,16 +4,21 @@
 """What an answer has Ansible print. Its words may be those of guests, of hosts and of strangers' files, and a host that
 was taken over answers what it likes: all that Ansible prints of it is made printable first. What an answer has as data
 stays as it is, unless the answer is a failure: all of that one is printed.
+
+What an answer has Ansible do is looked at here as well: its signs are true or false, and it is no deeper than Ansible
+can read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.json_utils import _filter_non_json_lines
+from ansible.utils.display import Display
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.module_utils.printable import BLOCK, LINES, ONE_LINE, printable
@@ -29,6 +34,24 @@ _PRINTED = (
 _INTERNAL = ("_ansible_", "add_host", "add_group")
 # Both sides of a difference: Ansible begins each of their lines with a sign.
 _SIDES = ("before", "after")
+# What Ansible goes by, and of what kind it is. Before 2.19 Ansible's main process, and with it the whole run,
+# ends by some other kinds.
+_SIGNS = {
+    **dict.fromkeys(("changed", "failed", "skipped", "unreachable"), bool),
+    **dict.fromkeys(("stdout", "stderr"), str),
+    **dict.fromkeys(("warnings", "deprecations"), list),
+    "rc": int,
+    "ansible_facts": dict,
+}
+# What Ansible itself adds to an answer for the loop and the conditions of its task, and takes for its own.
+OF_THE_TASK = frozenset(
+    {
+        *("results", "ansible_module_results", "failed_when_result", "failed_when_suppressed_exception", "item"),
+        *("ansible_loop", "ansible_loop_var", "ansible_index_var", "attempts", "retries", "include", "include_args"),
+    }
+)
+# Lists and objects within each other. Our own answers have ten; Ansible before 2.19 reads a hundred.
+DEEPEST = 50
 # Characters that do not print, and line ends, as they are, and as JSON writes them.
 _SUSPICIOUS = re.compile(r"\\[ubfrn]|[^\x20-\x7e\t]")
 # Characters of one text that are shown. Differences of files may be long.
@@ -56,17 +79,75 @@ def harmless_answer(result: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def harmless_output(text: str) -> str:
+def harmless_output(text: str, asked: str = "") -> str:
     """Return what a module printed, in which nothing that Ansible prints of it controls a terminal, or is a line like
-    Ansible's."""
-    if not _SUSPICIOUS.search(text.strip()) and text.startswith("{"):
+    Ansible's, and nothing that Ansible goes by is of another kind than it has to be.
+
+    asked: whose answer it is, and to what; it begins messages.
+    """
+    try:
+        answer, exact = _read(text)
+    except RecursionError:
+        return _no_answer(asked, f"is deeper than {DEEPEST} lists and objects within each other")
+    if answer is None:
+        # It is none, and Ansible shows all of it. What is left of a long text may be one where the whole was not.
+        shown = harmless(text, _LONGEST)
+        return harmless_output(shown, asked) if shown != text and _may_be_read(shown) else shown
+    if _is_deep(answer):
+        return _no_answer(asked, f"is deeper than {DEEPEST} lists and objects within each other")
+    odd = [name for name, kind in _SIGNS.items() if name in answer and type(answer[name]) is not kind]
+    if odd:
+        return _no_answer(asked, f"has in {', '.join(odd)} what no module says there")
+    removed = sorted(OF_THE_TASK & {*answer})
+    if removed:
+        warning = f"{asked} had {', '.join(removed)}, which only Ansible itself adds. It was not taken"
+        Display().warning(printable(f"{warning}. {_SEE}", ONE_LINE))
+        answer = {name: value for name, value in answer.items() if name not in OF_THE_TASK}
+    elif exact and not _SUSPICIOUS.search(text.strip()):
         return text
+    return json.dumps(harmless_answer(answer))
+
+
+_SEE = "See what answers in the module's place on this host"
+
+
+def _no_answer(asked: str, what: str) -> str:
+    """Return the answer that counts in the place of one that cannot be taken."""
+    return json.dumps({"failed": True, "changed": False, "msg": printable(f"{asked} {what}. It was not taken. {_SEE}")})
+
+
+def _read(text: str) -> tuple[dict[str, Any] | None, bool]:
+    """Return the answer that Ansible would read in what a module printed, and whether the text is nothing else."""
+    exact = text.startswith("{")
+    if exact:
+        with contextlib.suppress(ValueError):
+            return json.loads(text), True
     try:
         answer = json.loads(_filter_non_json_lines(text, objects_only=True)[0])
-    except (ValueError, RecursionError):
-        # It is no answer, and Ansible shows all of it.
-        return harmless(text, _LONGEST)
-    return json.dumps(harmless_answer(answer)) if isinstance(answer, dict) else harmless(text, _LONGEST)
+    except ValueError:
+        return None, False
+    return answer if isinstance(answer, dict) else None, False
+
+
+def _may_be_read(text: str) -> bool:
+    try:
+        return _read(text)[0] is not None
+    except RecursionError:
+        return True
+
+
+def _is_deep(answer: dict[str, Any]) -> bool:
+    level: list[Any] = [answer]
+    for _depth in range(DEEPEST):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def message(sentences: Iterable[Any], heading: str = "") -> str:

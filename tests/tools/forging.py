@@ -30,11 +30,13 @@ text = done.stdout.decode("utf-8", "surrogateescape")
 begin = text.find("{{")
 try:
     answer = json.loads(text[begin:])
-    answer.update(json.loads({more!r}))
-except (ValueError, AttributeError):
+    if not isinstance(answer, dict):
+        raise ValueError
+except ValueError:
     sys.stdout.buffer.write(done.stdout)
 else:
-    sys.stdout.write(text[:begin] + json.dumps(answer) + "\\n")
+    # JSON may have a name twice, and Ansible takes the last.
+    sys.stdout.write(text[:begin] + json.dumps(answer)[:-1] + ", " + {more!r}[1:] + "\\n")
 sys.stderr.buffer.write(done.stderr)
 sys.stdout.flush()
 sys.exit(done.returncode)
@@ -112,6 +114,9 @@ def forged(marker: Path, python: str = sys.executable) -> dict[str, Any]:
     return found
 
 
-def adding(more: Mapping[str, Any], python: str = sys.executable) -> str:
-    """Return the text of a program that stands in a host's Python's place, and adds to the answers of modules."""
-    return INTERPRETER.format(python=python, more=json.dumps(more))
+def adding(more: Mapping[str, Any] | str, python: str = sys.executable) -> str:
+    """Return the text of a program that stands in a host's Python's place, and adds to the answers of modules.
+
+    more: an object that is not empty; as text, it may be JSON that Python does not write.
+    """
+    return INTERPRETER.format(python=python, more=more if isinstance(more, str) else json.dumps(more))

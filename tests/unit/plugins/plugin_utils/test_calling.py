@@ -10,9 +10,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
@@ -89,6 +90,13 @@ def test_what_ssh_and_a_shell_printed_is_printable(kind: type[AnsibleError]) -> 
     assert not {"\x9b", "\u202e"} & {*str(caught.value)}
 
 
+def test_the_answer_of_an_error_is_printable() -> None:
+    """Before 2.19 it is made with the error, and Ansible prints it in the error's place."""
+    with pytest.raises(AnsibleActionFail) as caught, printable_errors():
+        raise AnsibleActionFail("it printed \x9b2J\nok: [kvm1]")
+    assert caught.value.result.get("msg", str(caught.value)) == "it printed \\x9b2J\n    ok: [kvm1]"
+
+
 def test_other_errors_stay_as_they_are() -> None:
     error = AnsibleConnectionFailure("no route to host")
     with pytest.raises(AnsibleConnectionFailure) as caught, printable_errors():
@@ -104,6 +112,8 @@ def test_no_step_of_a_call_prints_what_does_not_print(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ActionBase, step, fail)
     monkeypatch.setattr(payloads, "bring", lambda: None)
     action = type("Action", (CallingAction,), {"run": None})
+    made = action.__new__(action)
+    made._task = SimpleNamespace(delegate_to=None)
     with pytest.raises(AnsibleConnectionFailure) as caught:
-        getattr(action.__new__(action), step)()
+        getattr(made, step)()
     assert str(caught.value) == "it printed \\x9b2J\n    ok: [kvm1]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,9 +21,11 @@ import yaml
 from forging import adding
 
 from ansible_collections.nebula.provision.plugins.action import nebula_install_wait
-from ansible_collections.nebula.provision.plugins.plugin_utils import progress
+from ansible_collections.nebula.provision.plugins.plugin_utils import progress, said
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
 from ansible_collections.nebula.provision.plugins.plugin_utils.said import (
+    DEEPEST,
+    OF_THE_TASK,
     harmless_answer,
     harmless_output,
     message,
@@ -216,3 +219,121 @@ def test_an_error_that_a_host_answers_is_printed_without_its_escapes_and_lines(t
     assert done.returncode == 2 and "reversed" in printed and "owned" in printed
     assert not {"\x1b", "\u202e", "\x07", "\x9b", "\u2066", "\r"} & {*printed}
     assert "kvm1 : ok=9" in printed and not [line for line in printed.splitlines() if line.startswith("kvm1 : ok=9")]
+
+
+# --- what Ansible goes by --------------------------------------------------------------------------------------------
+
+
+def nested(depth: int, inner: str = "1") -> str:
+    """A list within lists, as JSON: Python itself writes none that is very deep."""
+    return "[" * depth + inner + "]" * depth
+
+
+# Of each kind that JSON has, as it writes them.
+KINDS = ("null", "true", "0", "1.5", '"x"', '"no"', "[]", "[1]", "{}", '{"a": 1}', "NaN", nested(20))
+# What each key that Ansible goes by may have, of these.
+GOOD = {
+    **{name: {"true"} for name in ("changed", "failed", "skipped", "unreachable")},
+    **{name: {'"x"', '"no"'} for name in ("stdout", "stderr")},
+    **{name: {"[]", "[1]", nested(20)} for name in ("warnings", "deprecations")},
+    "rc": {"0"},
+    "ansible_facts": {"{}", '{"a": 1}'},
+}
+REFUSED = "kvm1: the answer of m has in {} what no module says there. It was not taken. See what answers in the "
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", GOOD)
+def test_what_ansible_goes_by_is_of_its_kind(name: str, kind: str) -> None:
+    text = f'{{"x": 1, "{name}": {kind}}}'
+    answer = json.loads(harmless_output(text, "kvm1: the answer of m"))
+    if kind in GOOD[name]:
+        assert answer == json.loads(text)
+    else:
+        assert answer["failed"] is True and answer["changed"] is False and "x" not in answer
+        assert answer["msg"].startswith(REFUSED.format(name))
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    warnings: list[str] = []
+    monkeypatch.setattr(said, "Display", lambda: SimpleNamespace(warning=warnings.append))
+    return warnings
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", sorted(OF_THE_TASK))
+def test_what_only_ansible_adds_is_taken_out(warned: list[str], name: str, kind: str) -> None:
+    assert json.loads(harmless_output(f'{{"x": 1, "{name}": {kind}}}', "kvm1: the answer of m")) == {"x": 1}
+    assert [text.startswith(f"kvm1: the answer of m had {name}, which only Ansible") for text in warned] == [True]
+
+
+def test_no_module_of_ours_says_what_is_taken_out() -> None:
+    for path in ROOT.glob("plugins/modules/nebula_*.py"):
+        (text,) = re.findall(r'^RETURN = r"""(.*?)"""', path.read_text(), re.MULTILINE | re.DOTALL)
+        assert not OF_THE_TASK & {*(yaml.safe_load(text) or ())}, path.name
+
+
+@pytest.mark.parametrize("depth", [DEEPEST, 100, 400, 3000, 100_000])
+@pytest.mark.parametrize("before", ["", "hello\n"])
+def test_what_is_too_deep_is_a_failure(before: str, depth: int) -> None:
+    answer = json.loads(harmless_output(f'{before}{{"x": {nested(depth)}}}', "kvm1: the answer of m"))
+    assert answer["failed"] is True
+    assert answer["msg"].startswith(f"kvm1: the answer of m is deeper than {DEEPEST} lists and objects")
+
+
+def test_what_is_less_deep_is_an_answer() -> None:
+    text = f'{{"x": {nested(DEEPEST - 1)}}}'
+    assert harmless_output(text) == text
+
+
+def test_what_is_left_of_a_long_text_is_looked_at() -> None:
+    """The whole is no JSON, and what is left after the middle was taken out is."""
+    text = '{"failed": "x", "msg": "\\u001b[2J"}\n' + "x\n" * 400_000 + "}\n" + "x\n" * 400_000
+    assert harmless_output(text).count("\\u001b") == 0
+
+
+ODD = {
+    **{f"{name}{number}": f'"{name}": {kind}' for name in GOOD for number, kind in enumerate(('"x"', '{"a": [1]}'))},
+    **{f"results{number}": f'"results": {kind}' for number, kind in enumerate(('[{"unreachable": "x"}]', "5", "null"))},
+    "deep": f'"x": {nested(400)}',
+    "deeper": f'"x": {nested(3000)}',
+    "deep-message": f'"msg": {nested(400)}',
+    "results-of-conditions": '"results": [{"failed_when_result": {"a": 1}}], "failed_when_result": {"a": 1}',
+    "differences": '"diff": [5, {"before": {"a": 1}}], "changed": true',
+    "almost-deep": f'"x": {nested(DEEPEST - 1)}',
+}
+TAKEN = {"almost-deep", "differences", "ansible_facts1", "stdout0", "stderr0"} | {
+    name for name in ODD if "results" in name
+}
+
+
+def test_no_answer_ends_the_run_of_other_hosts(tmp_path: Path) -> None:
+    found: dict[str, Any] = {"honest": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
+    for name, more in ODD.items():
+        interpreter = tmp_path / f"python3-{name}"
+        interpreter.write_text(adding("{" + more + "}"))
+        interpreter.chmod(0o755)
+        found[name] = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": found}}))
+    asked = {"nebula.provision.nebula_info": {"gather": [], "root": str(tmp_path / "root")}, "register": "info"}
+    shown = {"ansible.builtin.debug": {"msg": "WENT ON {{ inventory_hostname }} {{ info.catalog == '' }}"}}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [asked, shown]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("ansible-playbook"), "-v", "--diff", "-f", "2"),
+            *("-i", tmp_path / "hosts.yml", tmp_path / "play.yml"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    printed = done.stdout + done.stderr
+    assert done.returncode == 2, printed
+    assert {*re.findall(r"WENT ON (\S+) True", printed)} == {"honest", *TAKEN}, printed
+    for name in {*ODD} - TAKEN:
+        assert f"{name}: the answer of nebula.provision.nebula_info " in printed
+    assert "Traceback" not in printed and "RecursionError" not in printed and "Unexpected" not in printed
