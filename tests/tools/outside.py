@@ -72,6 +72,7 @@ def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
     """Arguments by the action's name. They do nothing in check mode."""
     return {
         "nebula_backup": {"directory": f"{root}/{text}", "root": root},
+        "nebula_builtin": {"module": "stat", "options": {"path": f"{root}/{text}"}},
         "nebula_changes": {"changed": True, "diff": [{"before": text, "after": ""}], "warnings": [text]},
         "nebula_context_iso": {"dest": f"{root}/x.iso", "context": {"A": text}},
         "nebula_datastore": {"datastores": [{"name": text}], "root": root},

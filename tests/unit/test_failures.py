@@ -15,8 +15,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml")])
-# They show what they are given, and have nothing else to say.
-SHOWING = {"nebula_changes", "nebula_table"}
+# They show what they are given, or what a program printed, and have nothing else to say.
+SHOWING = {"nebula_builtin", "nebula_changes", "nebula_table"}
 TASKS = ("block", "rescue", "always", "pre_tasks", "tasks", "post_tasks", "handlers")
 
 
