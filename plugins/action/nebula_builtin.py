@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import new_class
 from typing import Any
 
 from ansible.errors import AnsibleAction, AnsibleActionFail
@@ -63,7 +64,8 @@ class ActionModule(CallingAction):
 
     def _calling(self, name: str, options: Mapping[str, Any]) -> ActionBase:
         """Return ansible-core's own action for the module, of which each call is one of ours."""
-        kind = type("ActionModule", (CallingAction, MODULES[name][0]), {"_load_name": f"ansible.builtin.{name}"})
+        bases, loaded = (CallingAction, MODULES[name][0]), {"_load_name": f"ansible.builtin.{name}"}
+        kind = new_class("ActionModule", bases, exec_body=lambda body: body.update(loaded))
         task = self._task.copy()
         # A command in cmd reaches these modules so, which Ansible has done by itself for tasks of theirs.
         own = {"_raw_params" if key == "cmd" else key: value for key, value in options.items()}

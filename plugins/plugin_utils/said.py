@@ -95,7 +95,7 @@ def harmless_output(text: str, asked: str = "") -> str:
         return harmless_output(shown, asked) if shown != text and _may_be_read(shown) else shown
     if _is_deep(answer):
         return _no_answer(asked, f"is deeper than {DEEPEST} lists and objects within each other")
-    odd = [name for name, kind in _SIGNS.items() if name in answer and type(answer[name]) is not kind]
+    odd = [name for name, kind in _SIGNS.items() if name in answer and not _is_of(kind, answer[name])]
     if odd:
         return _no_answer(asked, f"has in {', '.join(odd)} what no module says there")
     removed = sorted(OF_THE_TASK & {*answer})
@@ -134,6 +134,11 @@ def _may_be_read(text: str) -> bool:
         return _read(text)[0] is not None
     except RecursionError:
         return True
+
+
+def _is_of(kind: type, value: Any) -> bool:
+    """Return whether a value is of that kind. Truth values, which are numbers in Python, are none here."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _is_deep(answer: dict[str, Any]) -> bool:

@@ -197,7 +197,8 @@ class Agent:
 
 def of_kind(answer, command, key, kind):
     value = answer.get(key) if isinstance(answer, dict) else None
-    if type(value) is not kind:
+    # Among Python's numbers are its truth values.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise nonsense(command)
     return value
 

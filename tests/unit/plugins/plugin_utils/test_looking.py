@@ -15,7 +15,13 @@ from ansible.plugins.loader import filter_loader
 from ansible.template import Templar
 from looking_runs import looked
 
-from ansible_collections.nebula.provision.plugins.filter import ovn_connection, ovn_members, ovn_requests, variable
+from ansible_collections.nebula.provision.plugins.filter import (
+    inner_mtus,
+    ovn_connection,
+    ovn_members,
+    ovn_requests,
+    variable,
+)
 from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
     CATALOG,
     MACHINES,
@@ -123,7 +129,7 @@ def roles(monkeypatch):
     # Here no collection is installed, whose filters Ansible would find.
     ours = {
         f"nebula.provision.{name}": _as_plugin(name, function)
-        for module in (ovn_connection, ovn_members, ovn_requests, variable)
+        for module in (inner_mtus, ovn_connection, ovn_members, ovn_requests, variable)
         for name, function in module.FilterModule().filters().items()
     }
     found = filter_loader.get

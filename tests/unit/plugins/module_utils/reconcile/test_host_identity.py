@@ -142,7 +142,7 @@ def test_a_host_is_renamed_once_with_all_that_it_has(site):
     marks = site.marks("old", "new")
     site.told(item("old", marks["old"], machine_id="1"))
     site.machine(3, "old")
-    site.db.execute("INSERT INTO given_up VALUES (3, 'old', 0)")
+    site.db.execute("INSERT INTO given_up VALUES (3, 'old', 0, '')")
     coming = write(Return("old", ran=False))
     site.db.execute(
         "INSERT INTO images (id, name, uuid, type, state, operation) VALUES (0, 'data', 'i', 0, 10, ?)", (coming,)

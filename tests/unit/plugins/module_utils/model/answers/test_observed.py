@@ -209,7 +209,7 @@ NUMBERS = {
         for name in ("plan_number", "done_number", "memory", "cpu", "foreign_memory", "as_of", "room")
     },
     **{name: {name: [BEYOND]} for name in ("foreign_ids", "ports")},
-    "returns": {"returns": {f"{UUID}-2": BEYOND}},
+    **{name: {name: {f"{UUID}-2": BEYOND}} for name in ("returns", "lengths")},
     **{
         f"vms: {each.name}": {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", each.name: BEYOND}]}
         for each in fields(ObservedVm)
