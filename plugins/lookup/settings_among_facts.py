@@ -12,6 +12,7 @@ description:
   - Facts are what a host says of itself, and Ansible puts them above the variables that the inventory has for the host.
     A fact would decide in the inventory's place if it had the name of a variable of this collection, of one by which
     hosts are reached, or of one that a variable of this collection refers to.
+  - The filter P(nebula.provision.settings_among#filter) comes before it, since a fact can have the name of C(query).
   - A variable of this collection that is meant to be filled in with a fact refers to it by C(ansible_facts).
 options:
   _terms:

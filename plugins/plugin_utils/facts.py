@@ -178,6 +178,8 @@ def variable_of(variables: Mapping[str, Any], name: str, default: Any = None) ->
 def refusal(host: str, names: Iterable[str]) -> str:
     """Return the sentence that says why a host is left out. names: of settings_among()."""
     found = sorted(names)
+    # Then its name is a fact, too. Ansible's own line has the right one.
+    host = "This host" if "inventory_hostname" in found else host
     shown = ", ".join(harmless(name, 60, ONE_LINE) for name in found[:5])
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return (

@@ -62,6 +62,7 @@ def filters(text: str) -> dict[str, list[Any]]:
             {"networks": [{"name": text}], "vms": [{"name": text, "nics": [{"network": text, "ip": text}]}]}
         ],
         "variable": [{"name": text}, "name", text],
+        "settings_among": [{f"nebula_{text}": text}, text],
         "unasked": [[{"name": text, "host": text, "state": "RUNNING"}], []],
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],

@@ -23,6 +23,11 @@ def test_many_names_are_counted_and_none_controls_a_terminal() -> None:
     assert "and 6 more" in sentence and sentence.isprintable() and len(sentence) < 700
 
 
+def test_a_name_that_is_a_fact_is_not_the_hosts() -> None:
+    (sentence,) = found({"inventory_hostname": "kvm2"})
+    assert sentence.startswith("This host: its facts have the names of settings (inventory_hostname). ")
+
+
 def test_other_facts_are_nothing_to_say() -> None:
     assert found({}) == found({"hostname": "kvm1"}) == []
 
