@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MUTATIONS = 5000
+MUTATIONS = 1500
 
 
 def test_no_mutation_of_an_answer_is_more_than_its_hosts_error() -> None:
