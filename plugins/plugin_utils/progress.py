@@ -64,10 +64,10 @@ echo $? >"$d/code.new"
 mv "$d/code.new" "$d/code"
 """
 _LOOK = """
-# Another process may have its number, which then began later.
+# Another process may have its number, which then began later. One that ended and that nobody waited for does not run.
 runs() {{
   kill -0 "$(cat "$d/pid")" 2>/dev/null || return 1
-  now=$(sed 's/.*) //' "/proc/$(cat "$d/pid")/stat" 2>/dev/null | cut -d ' ' -f 20)
+  now=$(sed 's/.*) //; /^[ZX]/d' "/proc/$(cat "$d/pid")/stat" 2>/dev/null | cut -d ' ' -f 20)
   [ "$now" = "$(cat "$d/began" 2>/dev/null)" ]
 }}
 if command -v flock >/dev/null; then

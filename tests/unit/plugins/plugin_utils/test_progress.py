@@ -103,9 +103,27 @@ def test_a_process_that_got_the_number_of_a_killed_job_is_not_the_job(programs, 
     looks = Looks(tmp_path, programs)
     began = time.monotonic()
     with subprocess.Popen(["sleep", "60"]) as another:
+        # Two that begin within one tick of the clock are told apart by nothing.
+        began_at = int(Path(f"/proc/{another.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        while float(Path("/proc/uptime").read_text().split()[0]) * os.sysconf("SC_CLK_TCK") < began_at + 1:
+            pass
         result = looks.run(f"its=$(cat {tmp_path}/job/pid); echo {another.pid} >{tmp_path}/job/pid; kill -9 $its; wait")
         another.kill()
     assert "The module was killed" in result["stderr"] and time.monotonic() - began < 30
+
+
+def test_a_job_that_ended_and_that_nobody_waited_for_is_lost(programs, tmp_path, monkeypatch):
+    """As in a container whose first process waits for no child."""
+    monkeypatch.setattr(progress, "SHORTEST", 60.0)
+    looks = Looks(tmp_path, programs)
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    began_at = Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    place = tmp_path / "job"
+    result = looks.run(f"its=$(cat {place}/pid); echo {began_at} >{place}/began; echo {ended.pid} >{place}/pid\n"
+                       f"kill -9 $its; wait")  # fmt: skip
+    ended.wait()
+    assert "The module was killed" in result["stderr"]
 
 
 # --- what is run as a job --------------------------------------------------------------------------------------------
