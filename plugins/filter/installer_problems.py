@@ -45,13 +45,15 @@ _value:
 
 import re
 
-from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import DUE_AFTER
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 AT_ITS_END = ("given up", "ready, and left as it is")
 
 
 def installer_problems(reports, installs, until="verified"):
+    # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
+    from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import DUE_AFTER
+
     problems = [str(text) for text in reports]
     for install in installs:
         at_its_end = install["due"] in DUE_AFTER[until] or install["step"] in AT_ITS_END

@@ -32,12 +32,14 @@ _value:
   elements: dict
 """
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers.observed import as_option
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 def last_observed(variables):
+    # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
+    from ansible_collections.nebula.provision.plugins.module_utils.model.answers.observed import as_option
+
     found = []
     for each in variables:
         name = each["inventory_hostname"]

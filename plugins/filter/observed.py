@@ -41,11 +41,13 @@ _value:
 """
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers.observed import as_option
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 def observed(results, hosts):
+    # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
+    from ansible_collections.nebula.provision.plugins.module_utils.model.answers.observed import as_option
+
     answers = []
     for host, result in zip(hosts, results):
         answer = result.get("observed") if hasattr(result, "get") else None

@@ -51,8 +51,6 @@ _value:
   type: dict
 """
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
@@ -72,6 +70,10 @@ def ovn_parts(results, centrals, nodes, hosts):
 
 
 def _silent(host, result):
+    # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
+    from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+    from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+
     message = str(result.get("msg") or "").strip() if hasattr(result, "get") else ""
     finding = Finding(
         "host-silent", host, "OVN's databases and northd", message or "it gave no answer", "Find the reason"

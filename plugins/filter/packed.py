@@ -33,12 +33,14 @@ _value:
 from ansible.errors import AnsibleFilterError
 from jinja2 import Undefined
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import NotPlainError, pack
-from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 def packed(value):
+    # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
+    from ansible_collections.nebula.provision.plugins.plugin_utils.packing import NotPlainError, pack
+    from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
+
     # The lists may hold passwords, which Ansible's own message about a failing template would show.
     if isinstance(value, Undefined):
         raise AnsibleFilterError(f"packed: {why_not(ValueError(value._undefined_message))}")

@@ -51,11 +51,13 @@ import binascii
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.page import page
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
 def topology_page(info, earlier=""):
+    # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
+    from ansible_collections.nebula.provision.plugins.plugin_utils.topology.page import page
+
     try:
         content = base64.b64decode(str(earlier or ""), validate=True)
     except (binascii.Error, ValueError) as error:

@@ -13,9 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
-from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import differences
-
 DATABASES = ("northbound", "southbound")
 KINDS = ("none", "standalone", "clustered")
 # A request of this collection has some 500 characters.
@@ -97,6 +94,10 @@ def part(host: str, kind: str, result: Mapping[str, Any]) -> dict[str, str] | No
 
 def findings(host: str, result: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return how the host differs. A finding is about the host that was asked, whatever it says."""
+    # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
+    from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+    from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import differences
+
     given = result.get("consistency")
     found = []
     for each in given[:MOST_FINDINGS] if isinstance(given, Sequence) and not isinstance(given, str) else ():
