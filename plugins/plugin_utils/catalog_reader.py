@@ -43,6 +43,12 @@ _SET = {
     "ANSIBLE_RETRY_FILES_ENABLED": "false",
     "ANSIBLE_VERBOSITY": "0",
 }
+# As `python -m ansible`, which would look for all modules in the working directory first, and that may be anybody's. -I
+# would leave out PYTHONPATH, by which Ansible may be found.
+PROGRAM = (
+    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+    "runpy.run_module('ansible', run_name='__main__', alter_sys=True)"
+)
 # Seconds until a process that was asked to end is killed.
 _PATIENCE = 2
 
@@ -64,7 +70,7 @@ def read(
         inventory.touch(mode=0o600)
         inventory.write_text(_inventory(name, variables), encoding="utf-8")
         # Files of variables beside a playbook are not wanted: all that counts is in the inventory.
-        program = [sys.executable, "-m", "ansible", "adhoc", name, "-i", str(inventory), "--playbook-dir", directory]
+        program = [sys.executable, "-c", PROGRAM, "adhoc", name, "-i", str(inventory), "--playbook-dir", directory]
         program += ["-m", MODULE, "-a", json.dumps({"gather": [*gather], **options})]
         done = _run(program, _environment(directory), timeout)
     return _answer(done)

@@ -47,6 +47,14 @@ def test_files_of_the_working_directory_do_not_count(tmp_path: Path, monkeypatch
     assert read(tmp_path / "none")["vms"] == [] and not (tmp_path / "log").exists()
 
 
+def test_no_module_is_taken_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ansible").mkdir()
+    for name in ("ansible/__init__.py", "runpy.py", "json.py", "yaml.py", "sitecustomize.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit(1)\n")
+    monkeypatch.chdir(tmp_path)
+    assert read(tmp_path / "none")["vms"] == [] and not (tmp_path / "ran").exists()
+
+
 def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
     python = tmp_path / "slow python"
     python.write_text("#!/bin/sh\nexec sleep 4711.25\n")
