@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from ..errors import ImageRefused
 from ..host.files import explained
+from ..model.numbers import MOST_DIGITS
 from .qcow2_header import open_binary
 
 BLOCK = 512
@@ -56,6 +57,8 @@ def _walk(file: BinaryIO, length: int, asked: str) -> set[bytes]:
             what = "it is no tar archive" if place == 0 else f"it is damaged or cut off at byte {place}"
             raise ImageRefused(asked, what, _REMEDY if place == 0 else _WHOLE)
         size, kind = _number(header[_SIZE]), header[_TYPE : _TYPE + 1]
+        if size < 0:
+            raise ImageRefused(asked, f"the size that its entry at byte {place} has is no number", _WHOLE)
         if size_of_next >= 0 and kind not in _LONG:
             size = size_of_next
         place += BLOCK
@@ -78,19 +81,16 @@ def _walk(file: BinaryIO, length: int, asked: str) -> set[bytes]:
 
 
 def _is_header(header: bytes) -> bool:
-    try:
-        given = _number(header[_SUM])
-    except ValueError:
-        return False
-    return given == sum(header[:148]) + 8 * 32 + sum(header[156:])
+    return _number(header[_SUM]) == sum(header[:148]) + 8 * 32 + sum(header[156:])
 
 
 def _number(field: bytes) -> int:
+    """-1 for what is none: int() would take a sign, which leads back to where the reader was."""
     if field[0] & 0x80:
         # Too large for octal digits: GNU's binary numbers.
         return int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
     text = field.strip(b" \0")
-    return int(text, 8) if text else 0
+    return int(text or b"0", 8) if not text.strip(b"01234567") else -1
 
 
 def _beyond_map(file: BinaryIO, header: bytes, place: int) -> int:
@@ -108,7 +108,8 @@ def _size_in(attributes: bytes) -> int:
     for line in attributes.split(b"\n"):
         word, _equals, value = line.partition(b"=")
         if word.rpartition(b" ")[2] == b"size" and value.isdigit():
-            found = int(value)
+            # Longer ones are beyond every file, and Python takes very long to read thousands of digits.
+            found = int(value[: MOST_DIGITS + 1])
     return found
 
 

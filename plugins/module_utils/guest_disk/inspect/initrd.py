@@ -125,10 +125,17 @@ def _entries(file: BinaryIO | _Stream) -> Iterator[tuple[str, int]]:
             raise EOFError("it ends before its content does")
         if header[:6] not in _MAGIC:
             raise ValueError("a header is not where it should be")
-        size, length = int(header[54:62], 16), int(header[94:102], 16)
+        size, length = _number(header[54:62]), _number(header[94:102])
         if not 0 < length <= _LONGEST_NAME:
             raise ValueError("a name is too long")
         name = file.read(length + (-(_HEADER + length) % 4))[: length - 1].decode("utf-8", "replace")
         if name == "TRAILER!!!":
             return
         yield name, size + (-size % 4)
+
+
+def _number(digits: bytes) -> int:
+    # int() takes a sign too, which leads back to where the reader was.
+    if digits.strip(b"0123456789abcdefABCDEF"):
+        raise ValueError("a number in a header is none")
+    return int(digits, 16)

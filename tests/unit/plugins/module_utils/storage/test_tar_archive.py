@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hostile import bounded
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
 from ansible_collections.nebula.provision.plugins.module_utils.storage import tar_archive
@@ -103,6 +104,32 @@ def test_numbers_that_are_none_are_no_crash(tmp_path: Path) -> None:
                 tar_archive.check(str(path), "image web")
             except ImageRefused as error:
                 assert error.remedy
+
+
+def entry_with(size: bytes, kind: bytes, content: bytes = b"") -> bytes:
+    """A header whose sum is right, with this in place of its size, and what follows."""
+    head = bytearray(tarfile.TarInfo("etc").tobuf(tarfile.USTAR_FORMAT))
+    head[124:136], head[156:157], head[148:156] = size.ljust(12, b"\0"), kind, b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + content + bytes(-len(content) % 512 + 1024)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"5", b"S", b"x", b"L"])
+@pytest.mark.parametrize("size", [b"-1000", b"-77777777777", b"+1000", b"1_0", b"word", b"9"])
+def test_a_size_that_is_none_is_refused_and_leads_nowhere(tmp_path: Path, size: bytes, kind: bytes) -> None:
+    path = tmp_path / "broken.tar"
+    path.write_bytes(entry_with(size, kind))
+    with bounded(repr(size)), pytest.raises(ImageRefused, match="no number"):
+        tar_archive.check(str(path), "image web")
+
+
+def test_attributes_may_say_any_number_of_digits(tmp_path: Path) -> None:
+    for digits in (19, 20, 5000, 500_000):
+        attributes = b"99 size=" + b"9" * digits + b"\n"
+        path = tmp_path / "broken.tar"
+        path.write_bytes(entry_with(b"%o" % len(attributes), b"x", attributes)[:-1024] + entry_with(b"0", b"0"))
+        with bounded(f"{digits} digits"), pytest.raises(ImageRefused, match="cut off"):
+            tar_archive.check(str(path), "image web")
 
 
 def test_attributes_without_end_take_no_memory(tmp_path: Path) -> None:

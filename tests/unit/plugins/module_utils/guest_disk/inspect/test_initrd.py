@@ -12,6 +12,7 @@ import shutil
 import subprocess
 
 import pytest
+from hostile import bounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,16 @@ def test_what_is_no_initial_ram_disk_is_refused_and_told(tmp_path, data, said):
     assert caught.value.asked == WHAT and said in caught.value.found
     drivers, why = initrd.obstacle(str(tmp_path / "initrd"), WHAT)
     assert drivers is None and said in why
+
+
+@pytest.mark.parametrize("digits", [b"-0000070", b"-000ffff", b"+0000000", b"0x000000", b"0_000000", b" 0000000"])
+def test_a_number_that_is_none_is_refused_and_leads_nowhere(tmp_path, digits):
+    # With a name of one letter, header and name are 112 bytes.
+    for at in (54, 94):
+        data = bytearray(entry("a", b"") * 2)
+        data[at : at + 8] = digits
+        with bounded(repr(digits)), pytest.raises(ImageRefused, match="a number in a header is none"):
+            found(tmp_path, bytes(data))
 
 
 def test_another_packing_has_a_remedy(tmp_path):
