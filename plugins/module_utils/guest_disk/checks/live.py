@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from ...dataclass import dataclass
+from ...model.numbers import whole
 from .facts import Answer, Facts, bad, ok, skipped, unasked
 
 BEGIN = "begin"
@@ -109,10 +110,10 @@ def root_grown(facts: Facts, report: GuestReport) -> Answer:
         return unasked("the machine's disk was not larger than the image")
     if not report.spoke:
         return unasked(_SILENT, _SPEAK)
-    size = report.values.get("root_kib", "")
-    if not size.isdigit():
+    size = whole(report.values.get("root_kib", ""))
+    if size is None:
         return unasked("the guest did not say how large its root is")
-    mib = int(size) // 1024
+    mib = size // 1024
     # What a file system takes for itself, and what is before the root partition, is less than what was added.
     wanted = report.image_mib + (report.root_mib - report.image_mib) // 2 - report.image_mib // 8
     if mib >= wanted:

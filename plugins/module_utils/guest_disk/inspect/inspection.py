@@ -137,13 +137,20 @@ def _linux(talk: Session, found: Facts, what: str) -> Facts:
 def _directory(talk: Session, directory: str, what: str) -> Iterator[tuple[str, Node]]:
     """All files below a directory, with the texts of those that are read."""
     data = talk.read("tar-out", directory, "-", f"excludes:{_EXCLUDED}")
+    seen: dict[str, Node] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for count, member in enumerate(archive):
                 if count > _MOST:
                     raise ImageRefused(what, f"its {directory} holds more than {_MOST} files", "See what these are")
                 path = posixpath.normpath(posixpath.join(directory, member.name))
-                yield path, _node(archive, member)
+                if member.islnk():
+                    # Another name of what came before it, be that a link. tarfile would follow that, to no end.
+                    target = posixpath.normpath(posixpath.join(directory, member.linkname))
+                    seen[path] = seen.get(target, Node(image_facts.OTHER, member.mode))
+                else:
+                    seen[path] = _node(archive, member)
+                yield path, seen[path]
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise CommandFailed(f"{what}: reading {directory}", f"it can't be read: {harmless(str(error))}") from error
 
@@ -153,7 +160,7 @@ def _node(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Node:
         return Node(image_facts.LINK, member.mode, 0, member.linkname)
     if member.isdir():
         return Node(image_facts.DIRECTORY, member.mode)
-    if not (member.isreg() or member.islnk()):
+    if not member.isreg():
         return Node(image_facts.OTHER, member.mode)
     file = archive.extractfile(member)
     data = file.read(LONGEST_TEXT + 1) if file is not None else b""

@@ -64,9 +64,11 @@ class Step:
     after: str
 
 
-# A mount's user%password too.
+# A mount's user%password too. A word is looked at from its beginning alone, and a user's name has an end: what an image
+# says is as long as it likes.
 _SECRET = re.compile(
-    r"(\b[\w.-]*(?:pass(?:word|wd|phrase)?2?|secret|token|key)=|\buser(?:name)?=[^\s,;%]*%)[^\s,;]+", re.IGNORECASE
+    r"((?<![\w.-])[\w.-]*(?:pass(?:word|wd|phrase)?2?|secret|token|key)=|\buser(?:name)?=[^\s,;%]{0,256}%)[^\s,;]+",
+    re.IGNORECASE,
 )
 # A unit of its own: keys are made before sshd starts, on the first boot only.
 HOST_KEYS = "/etc/systemd/system/nebula-host-keys.service"

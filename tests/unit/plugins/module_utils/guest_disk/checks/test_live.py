@@ -169,7 +169,7 @@ def test_nothing_is_asked_of_a_root_that_could_not_grow(sizes: dict[str, int]) -
     )
 
 
-@pytest.mark.parametrize("size", ["", "x", "-5", "1.5"])
+@pytest.mark.parametrize("size", ["", "x", "-5", "1.5", "²", "9" * 5000])
 def test_a_root_of_which_no_size_is_said_is_not_judged(size: str) -> None:
     told = said(values={"root_kib": size}, root_mib=2000, image_mib=1000)
     says(points.root_grown(FACTS, told), NOT_TESTED, "the guest did not say how large its root is")

@@ -8,10 +8,15 @@ The appliance is a stand-in (tests/tools/appliance_stand_in.py); tests/integrati
 
 from __future__ import annotations
 
+import io
+import os
 import stat
+import subprocess
+import tarfile
 
 import pytest
 from appliance_stand_in import Appliance, Device, made
+from hostile import bounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +54,20 @@ def guest(tmp_path, files=None, **told):
 def look(tmp_path, files=None, **told) -> Facts:
     talk, root = guest(tmp_path, files, **told)
     return inspection.facts(talk, root, str(tmp_path), WHAT, "Europe/Berlin")
+
+
+class Archive:
+    """An appliance that answers with this archive."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def read(self, *_words, **_options):
+        return self.data
+
+
+def tarred(place) -> bytes:
+    return subprocess.run(["tar", "-C", str(place), "-cf", "-", "."], capture_output=True, check=True).stdout
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------
@@ -112,6 +131,30 @@ def test_etc_is_taken_at_once_with_its_texts(tmp_path):
     # What is written back has to be what it was.
     assert found["/etc/odd"].text.encode("utf-8", "surrogateescape") == b"\xff\xfe"
     assert talk.verbs().count("tar-out") == 1
+
+
+@pytest.mark.parametrize("target", ["../run/nowhere", "first", "second", "hostname"])
+def test_a_second_name_of_a_link_is_that_link_wherever_it_leads(tmp_path, target):
+    place = made(tmp_path / "etc", {"hostname": "web\n", "first": f"-> {target}"})
+    os.link(place / "first", place / "second", follow_symlinks=False)
+    os.link(place / "hostname", place / "name")
+    found = dict(inspection._directory(Archive(tarred(place)), "/etc", WHAT))
+    assert {found[path].kind for path in ("/etc/first", "/etc/second")} == {LINK}
+    assert found["/etc/first"].target == found["/etc/second"].target == target
+    assert found["/etc/name"] == found["/etc/hostname"] == Node(FILE, 0o644, 4, text="web\n")
+
+
+def test_many_names_of_one_file_take_no_longer_than_many_files(tmp_path):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("./first"))
+        for number in range(20_000):
+            name = tarfile.TarInfo(f"./{number}")
+            name.type, name.linkname = tarfile.LNKTYPE, "./first" if number % 2 else "./nowhere"
+            archive.addfile(name)
+    with bounded("20000 names", 4.0):
+        found = dict(inspection._directory(Archive(data.getvalue()), "/etc", WHAT))
+    assert (found["/etc/1"].kind, found["/etc/2"].kind) == (FILE, OTHER)
 
 
 def test_a_file_that_is_too_long_has_no_text(tmp_path):

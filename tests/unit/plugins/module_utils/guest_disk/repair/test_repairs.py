@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from hostile import bounded, long
 
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import LINUX, Facts, Node
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import repairs
@@ -22,6 +23,14 @@ def test_only_what_is_changed_in_fstab_is_shown_and_no_password():
     assert "# not in the image: /dev/sdb1 /data ext4 user=ann%hunter3" in edit.text and "hunter2" in edit.text
     assert step.before == "/dev/sdb1 /data ext4 user=ann%********,passwd=********,vers=3 0 0"
     assert step.after == f"# not in the image: {step.before}"
+
+
+@pytest.mark.parametrize("word", ["a.", "a-", "user=", "key=", "user=a%", "pass"])
+def test_secrets_of_a_long_line_are_found_in_no_time(word):
+    fstab = f"{long(word)} /mnt cifs x.password=hunter2 0 0\n"
+    with bounded(word):
+        (step,) = repairs.plan(Facts(os=LINUX, tree={"/etc/fstab": Node(text=f"/dev/sdb1 {fstab}")}), ["fstab"])
+    assert "hunter2" not in step.before and "x.password=********" in step.before
 
 
 @pytest.mark.parametrize(
