@@ -59,11 +59,14 @@ def keep() -> None:
         if not _is_allowed() or not run.is_dir() or not _has_new(run):
             return
         place = _place()
+        made = False
         for directory in (*reversed(place.parents[:2]), place):
             if not directory.is_dir():
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _drop_old(place)
+                made = True
         if _is_own(place):
+            if made:
+                _drop_old(place)
             for file in _payloads(run):
                 _put(file, place / file.name)
             _remember(run)
@@ -92,10 +95,11 @@ def _is_allowed() -> bool:
 
 
 def _is_own(place: Path) -> bool:
-    """Return whether only this user can write there. Payloads run as root on the hosts."""
+    """Return whether only this user can write there. Payloads run as root on the hosts, and old ones are removed: a
+    link could lead to anything."""
     if not _is_allowed():
         return False
-    for directory in (place, place.parent):
+    for directory in (place, *place.parents[:2]):
         found = directory.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
             return False
@@ -128,7 +132,7 @@ def _put(file: Path, target: Path) -> None:
 
 
 def _drop_old(place: Path) -> None:
-    others = [other for other in place.parent.iterdir() if other != place] if place.parent.is_dir() else []
+    others = [other for other in place.parent.iterdir() if other != place]
     for other in sorted(others, key=lambda path: path.lstat().st_mtime, reverse=True)[KEPT - 1 :]:
         shutil.rmtree(other, ignore_errors=True)
 

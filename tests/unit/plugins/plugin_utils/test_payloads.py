@@ -109,7 +109,7 @@ def test_old_ones_go(home, tmp_path, monkeypatch):
     assert f"digest-{payloads.KEPT + 1}" in names(home / payloads.PLACE)
 
 
-@pytest.mark.parametrize("what", ["directory", "parent", "link", "file"])
+@pytest.mark.parametrize("what", ["directory", "parent", "above", "link", "file"])
 def test_what_others_could_have_written_is_not_run(home, tmp_path, monkeypatch, what):
     packed(tmp_path / "first/ansiballz_cache", VM)
     payloads.keep()
@@ -118,11 +118,30 @@ def test_what_others_could_have_written_is_not_run(home, tmp_path, monkeypatch, 
         kept.chmod(0o777)
     elif what == "parent":
         kept.parent.chmod(0o770)
+    elif what == "above":
+        kept.parents[1].chmod(0o770)
     elif what == "link":
         kept.rename(tmp_path / "elsewhere")
         kept.symlink_to(tmp_path / "elsewhere")
     else:
         (kept / VM).chmod(0o666)
+    second = begin(tmp_path, monkeypatch, "second")
+    payloads.bring()
+    assert names(second) == []
+
+
+@pytest.mark.parametrize("above", [0, 1])
+def test_nothing_is_removed_where_a_link_leads(home, tmp_path, monkeypatch, above):
+    """Somebody else, who may write to this user's directory, has made the link before the first run."""
+    precious = tmp_path / "precious"
+    for number in range(payloads.KEPT + 2):
+        (precious / "payloads" / f"tree-{number}").mkdir(parents=True)
+    link = (home / payloads.PLACE, (home / payloads.PLACE).parent)[above]
+    link.parent.mkdir(parents=True)
+    link.symlink_to((precious / "payloads", precious)[above])
+    packed(tmp_path / "first/ansiballz_cache", VM)
+    payloads.keep()
+    assert len([name for name in names(precious / "payloads") if name.startswith("tree-")]) == payloads.KEPT + 2
     second = begin(tmp_path, monkeypatch, "second")
     payloads.bring()
     assert names(second) == []
