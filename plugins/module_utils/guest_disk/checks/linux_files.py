@@ -38,6 +38,8 @@ _SYSLINUX = (
     "/syslinux.cfg", "/boot/isolinux/isolinux.cfg",
 )  # fmt: skip
 _ENTRIES = ("/boot/loader/entries/*.conf", "/boot/efi/loader/entries/*.conf")
+# Lines with options of an entry, of which there is one.
+_MOST_OPTIONS = 10
 BOOT_FILES = (*_GRUB, *_ENTRIES, *_SYSLINUX)
 
 
@@ -158,7 +160,8 @@ def command_lines(facts: Facts) -> list[str]:
     options = re.search(r"^kernelopts=(.*)$", environment, re.MULTILINE)
     for text in entries[-1:]:
         arguments = re.findall(r"^options\s+(.*)$", text, re.MULTILINE)
-        found += [line.replace("$kernelopts", options[1] if options else "") for line in arguments]
+        # Once in a few lines, as it is: an image that names it again and again would have no end.
+        found += [line.replace("$kernelopts", options[1] if options else "", 1) for line in arguments[:_MOST_OPTIONS]]
     for _path, node in facts.matching(*_SYSLINUX):
         found += re.findall(r"^[ \t]*append[ \t]+(.*)$", node.text, re.MULTILINE | re.IGNORECASE)[:1]
     return found

@@ -220,9 +220,13 @@ def _without_macs(path: str, text: str) -> str:
 def _without_empty_matches(lines: list[str]) -> list[str]:
     """Netplan's: a match of nothing, and the name that it gave."""
     kept: list[str] = []
-    for index, line in enumerate(lines):
+    followings: list[str] = []
+    following = ""
+    for line in reversed(lines):
+        followings.append(following)
+        following = line if line.strip() else following
+    for line, following in zip(lines, reversed(followings)):
         indent = len(line) - len(line.lstrip())
-        following = next((other for other in lines[index + 1 :] if other.strip()), "")
         if line.strip() == "match:" and len(following) - len(following.lstrip()) <= indent:
             continue
         if re.match(r"\s+set-name\s*:", line):
@@ -269,10 +273,10 @@ def _serial_console(facts: Facts) -> Optional[Step]:
             edits.append(Write(path, text))
     # For the next update-grub.
     defaults = facts.text("/etc/default/grub")
-    form = re.compile(r'^(GRUB_CMDLINE_LINUX=)(["\']?)(.*?)\2\s*$', re.MULTILINE)
-    match = form.search(defaults)
-    if match and not linux_files.has_serial_console(match[3]):
-        words = f"{match[3]} {_CONSOLES}".strip()
+    match = re.search(r"^(GRUB_CMDLINE_LINUX=)(.*)$", defaults, re.MULTILINE)
+    given = _unquoted(match[2].strip()) if match else ""
+    if match and not linux_files.has_serial_console(given):
+        words = f"{given} {_CONSOLES}".strip()
         edits.append(
             Write("/etc/default/grub", f'{defaults[: match.start()]}{match[1]}"{words}"{defaults[match.end() :]}')
         )
@@ -281,6 +285,10 @@ def _serial_console(facts: Facts) -> Optional[Step]:
         edits.append(Write("/etc/kernel/cmdline", f"{kernel.rstrip()} {_CONSOLES}\n"))
     before = _masked("; ".join(line.strip() for line in linux_files.command_lines(facts)))
     return Step("serial-console", tuple(edits), before, f"{before} {_CONSOLES}")
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def _with_console(match: re.Match[str]) -> str:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import pytest
-from hostile import bounded, long
+from hostile import LENGTH, bounded, long
 
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import linux, linux_files
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import LINUX, Facts, Node
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import repairs
 
@@ -31,6 +32,49 @@ def test_secrets_of_a_long_line_are_found_in_no_time(word):
     with bounded(word):
         (step,) = repairs.plan(Facts(os=LINUX, tree={"/etc/fstab": Node(text=f"/dev/sdb1 {fstab}")}), ["fstab"])
     assert "hunter2" not in step.before and "x.password=********" in step.before
+
+
+WANTS = "/etc/systemd/system/multi-user.target.wants"
+GRUB = {"/boot/grub/grub.cfg": "linux /vmlinuz root=/dev/vda1\n"}
+
+
+@pytest.mark.parametrize(
+    ("look", "files"),
+    [
+        (linux.firewall, {f"{WANTS}/nftables.service": "", "/etc/nftables.conf": "drop\n" + long("22 ") * 8}),
+        (linux.firewall, {f"{WANTS}/nftables.service": "", "/etc/nftables.conf": long("hook input ") * 8}),
+        (
+            linux.firewall,
+            {f"{WANTS}/iptables.service": "", "/etc/iptables/rules.v4": f":INPUT DROP\n--dport {long('22,') * 4}"},
+        ),
+        (repairs._serial_console, {**GRUB, "/etc/default/grub": f"GRUB_CMDLINE_LINUX={long(' ')}x"}),
+        (repairs._mac_addresses, {"/etc/netplan/a.yaml": f"macaddress: 52:54:00:12:34:56\n{long(chr(10))}"}),
+    ],
+)  # fmt: skip
+def test_no_text_of_an_image_takes_long(look, files):
+    with bounded(look.__name__):
+        assert look(Facts(os=LINUX, tree={path: Node(text=text) for path, text in files.items()})) is not None
+
+
+def test_options_of_the_kernel_are_not_multiplied():
+    for entry in (long("options $kernelopts\n"), f"options {long('$kernelopts')}"):
+        tree = {"/boot/grub2/grubenv": f"kernelopts={long('a')}", "/boot/loader/entries/a.conf": entry}
+        found = linux_files.command_lines(Facts(os=LINUX, tree={path: Node(text=text) for path, text in tree.items()}))
+        assert found and sum(map(len, found)) < 20 * LENGTH
+
+
+@pytest.mark.parametrize(
+    ("given", "after"),
+    [
+        ("", '""'), ('""', '""'), ("quiet", '"quiet"'), ('"a b"  ', '"a b"'), ("'a b'", '"a b"'), ('"', '"""'),
+    ],
+)  # fmt: skip
+def test_the_options_of_grub_keep_what_they_have(given, after):
+    files = {**GRUB, "/etc/default/grub": f"A=1\nGRUB_CMDLINE_LINUX={given}\n\nB=2\n"}
+    step = repairs._serial_console(Facts(os=LINUX, tree={path: Node(text=text) for path, text in files.items()}))
+    (edit,) = [edit for edit in step.edits if edit.path == "/etc/default/grub"]
+    wanted = f"{after[1:-1]} {repairs._CONSOLES}".strip()
+    assert edit.text == f'A=1\nGRUB_CMDLINE_LINUX="{wanted}"\n\nB=2\n'
 
 
 @pytest.mark.parametrize(
