@@ -23,6 +23,9 @@ LONGEST_HEADER = 1024 * 1024
 MOST_STRETCHES = 256 * 1024
 # Of one name: Linux takes no longer ones. Whoever unpacks has a lower limit.
 LONGEST_NAME = 64 * 1024
+# What the kernel takes numbers as.
+_LONGEST_FILE = (1 << 63) - 1
+_TIME_DIGITS = 18
 _ZEROES = bytes(BLOCK)
 _KINDS = {b"\0": FILE, b"7": FILE, b"S": FILE, **{kind.encode(): kind for kind in "0123456"}}
 _XATTR = b"SCHILY.xattr."
@@ -133,9 +136,7 @@ class Reader:
         entry.mode = self._number(head[100:108], "mode") & 0o7777
         entry.uid = self._decimal(records[b"uid"], b"uid") if b"uid" in records else self._number(head[108:116], "uid")
         entry.gid = self._decimal(records[b"gid"], b"gid") if b"gid" in records else self._number(head[116:124], "gid")
-        entry.mtime = (
-            self._time(records[b"mtime"]) if b"mtime" in records else self._number(head[136:148], "time") * 10**9
-        )
+        entry.mtime = self._time(records[b"mtime"]) if b"mtime" in records else self._old_time(head)
         size = self._decimal(records[b"size"], b"size") if b"size" in records else self._number(head[124:136], "size")
         if min(size, entry.uid, entry.gid) < 0:
             raise self._refused(f"{shown(name)} has an owner or a size below zero")
@@ -153,6 +154,8 @@ class Reader:
     def _add_records(self, entry: Entry, head: bytes, records: dict[bytes, bytes], stretches: Stretches) -> None:
         for key, value in records.items():
             if key.startswith(_XATTR):
+                if b"\0" in key:
+                    raise self._refused(f"{shown(entry.name)} has an attribute {shown(key)}, which no file can have")
                 entry.xattrs[key[len(_XATTR) :]] = value
         if not entry.xattrs:
             entry.lost += any(key.startswith(_OTHER_XATTR) for key in records)
@@ -172,6 +175,10 @@ class Reader:
             stated = records.get(_SPARSE + b"realsize") or records.get(_SPARSE + b"size") or b""
             entry.length = self._decimal(stated, _SPARSE + b"size")
         if found is not None:
+            if entry.length > _LONGEST_FILE:
+                raise self._refused(
+                    f"{shown(entry.name)} is a sparse file of {entry.length} bytes, which none can have"
+                )
             entry.size = self._left
             self._check_map(entry, found)
             entry.sparse = found
@@ -204,10 +211,16 @@ class Reader:
             return int(text)
         raise self._refused(f"the {shown(what)} in an extended header is {shown(text)}, which is no number")
 
+    def _old_time(self, head: bytes) -> int:
+        seconds = self._number(head[136:148], "time")
+        if abs(seconds) >= 10**_TIME_DIGITS:
+            raise self._refused(f"the time in a header is {seconds} seconds, which no system has")
+        return seconds * 10**9
+
     def _time(self, text: bytes) -> int:
         whole, _point, part = text.partition(b".")
         digits = whole[1:] if whole[:1] == b"-" else whole
-        if not digits.isdigit() or len(digits) > 18 or (part and not part.isdigit()):
+        if not digits.isdigit() or len(digits) > _TIME_DIGITS or (part and not part.isdigit()):
             raise self._refused(f"the time in an extended header is {shown(text)}, which is no number")
         nanoseconds = int((part + b"0" * 9)[:9])
         return int(whole) * 10**9 + (-nanoseconds if whole[:1] == b"-" else nanoseconds)

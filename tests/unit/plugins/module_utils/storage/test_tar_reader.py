@@ -217,6 +217,12 @@ REFUSED = {
     "a record below zero": (with_text(b"-5 path=x\n"), "damaged"),
     "a name with a NUL": (with_records(b"path=x\0y-------"), "can't be that of a file"),
     "a time that is none": (with_records(b"mtime=x-------"), "no number"),
+    "a time that no system has": (changed(136, b"\x80\x7f" + bytes(10)), "no system has"),
+    "a time long before all": (changed(136, b"\xff\x80" + bytes(10)), "no system has"),
+    "an attribute with a NUL": (with_records(b"SCHILY.xattr.user.a\0b=1"), "no file can have"),
+    "sparse and longer than any": (
+        with_records(b"GNU.sparse.map=0,0", b"GNU.sparse.size=9223372036854775808"), "none can have"
+    ),
     "a size in words": (with_records(b"size=1e33333333"), "no number"),
     "sparse of version 7": (
         with_records(b"GNU.sparse.major=7", b"GNU.sparse.minor=0"), "in a form that is not known"
