@@ -121,6 +121,33 @@ def test_a_byte_for_each_connection():
     assert len(heads) == 5
 
 
+def test_all_again_for_each_mib():
+    """It makes progress, and fast, but what it sends grows with the square of that."""
+    sent = []
+
+    def answer(connection, _head):
+        connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % (64 * MIB))
+        sent.append(len(sent) + 1)
+        for _mib in sent:
+            connection.sendall(bytes(MIB))
+        connection.sendall(b"x" * 1000)
+
+    with answering(answer) as (url, _heads), pytest.raises(DownloadFailed, match="the connection ended after"):
+        fetch(url + "/image")
+    assert len(sent) < 10
+
+
+def test_all_again_from_a_server_that_brings_twice_as_much_each_time():
+    size = 24 * MIB
+    ends = [2 * MIB, 5 * MIB, 12 * MIB, size]
+
+    def answer(connection, _head):
+        connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % size + bytes(ends.pop(0)))
+
+    with answering(answer) as (url, _heads):
+        assert len(fetch(url + "/image")) == size
+
+
 def test_a_slow_server_that_is_wanted():
     def answer(connection, _head):
         connection.sendall(OK + b"Content-Length: 40\r\n\r\n")

@@ -35,9 +35,10 @@ class Download:
     """One file. blocks() yields it, in blocks of at most 1 MiB, once; size is known (bytes, else None) after open().
 
     stall: seconds without a byte after which a connection counts as broken. retries: how often in a row one is made
-    again, where 1 MiB begins a new row. min_speed: bytes a second that have to come on average, 0 for any. to_http:
-    what to do instead where the server sends on from https to http; "" where what comes is compared with a checksum:
-    then that is one of the warnings. Raises DownloadFailed; neither it nor anything else here shows credentials.
+    again, where 1 MiB begins a new row, or as much as came once more from a server without ranges. min_speed: bytes a
+    second that have to come on average, 0 for any. to_http: what to do instead where the server sends on from https to
+    http; "" where what comes is compared with a checksum: then that is one of the warnings. Raises DownloadFailed;
+    neither it nor anything else here shows credentials.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Download:
         self._retries = retries
         self._pause = pause or time.sleep
         self._validator = ""
+        # Bytes that came once more, of a server without ranges.
+        self._again = 0
         self._response: Any = None
 
     def open(self) -> None:
@@ -122,8 +125,8 @@ class Download:
                 return
             offset += len(block)
             in_row += len(block)
-            # One that brings a byte each time would never end.
-            if in_row >= CHUNK:
+            # One that brings a byte each time would never end, nor one that brings all for each MiB.
+            if in_row >= max(CHUNK, self._again):
                 failures = 0
             self._pace.came(len(block))
             began = time.monotonic()
@@ -196,6 +199,7 @@ class Download:
                 "the file changed on the server while it was downloaded",
                 "Run again when it is complete there",
             )
+        self._again = 0 if response.status == 206 else offset
         if response.status != 206:
             # A server without ranges sends it all again.
             left = offset
