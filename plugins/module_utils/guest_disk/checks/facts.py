@@ -124,13 +124,22 @@ def _fixed(pattern: str) -> str:
 
 @cache
 def _form(pattern: str) -> re.Pattern[str]:
-    """A star is any name or part of one; [ ] as a shell has them."""
-    parts = re.split(r"(\*|\[!?[^\]]+\])", pattern)
-    known = {"*": "[^/]*"}
-    text = "".join(
-        known.get(part) or (part.replace("[!", "[^", 1) if part.startswith("[") else re.escape(part)) for part in parts
-    )
-    return re.compile(text, re.DOTALL)
+    """A star is any name or part of one; [ ] as a shell has them. A guest's own configuration may be the pattern: what
+    is between two stars is looked for once, where it is first, so that many stars take no longer."""
+    chunks = ["".join(map(_literal, re.split(r"(\[!?[^\]]+\])", chunk))) for chunk in re.split(r"\*+", pattern)]
+    first, middle, last = chunks[0], chunks[1:-1], chunks[-1] if len(chunks) > 1 else None
+    text = first + "".join(f"(?=(?P<m{at}>[^/]*?{chunk}))(?P=m{at})" for at, chunk in enumerate(middle))
+    try:
+        return re.compile(text if last is None else f"{text}[^/]*{last}", re.DOTALL)
+    except re.error:
+        # As [z-a]: a shell takes what is no pattern as it is.
+        return re.compile(re.escape(pattern), re.DOTALL)
+
+
+def _literal(part: str) -> str:
+    if not part.startswith("["):
+        return re.escape(part)
+    return "[" + re.sub(r"^!", "^", part[1:]).replace("[", r"\[")
 
 
 def ok(why: str) -> Answer:

@@ -38,6 +38,8 @@ _SYSLINUX = (
     "/syslinux.cfg", "/boot/isolinux/isolinux.cfg",
 )  # fmt: skip
 _ENTRIES = ("/boot/loader/entries/*.conf", "/boot/efi/loader/entries/*.conf")
+# Patterns that sshd's configuration includes, and characters of one.
+_MOST_INCLUDES, _LONGEST_PATTERN = 50, 1000
 # Lines with options of an entry, of which there is one.
 _MOST_OPTIONS = 10
 BOOT_FILES = (*_GRUB, *_ENTRIES, *_SYSLINUX)
@@ -178,20 +180,26 @@ def has_serial_console(line: str) -> str:
 def sshd_options(facts: Facts) -> dict[str, str]:
     """Outside of Match blocks: of each option, in lower case, the first value, which is the one that counts."""
     found: dict[str, str] = {}
-    _take(facts, "/etc/ssh/sshd_config", found, 0)
+    _take(facts, "/etc/ssh/sshd_config", found, set(), {"/etc/ssh/sshd_config"})
     return found
 
 
-def _take(facts: Facts, path: str, found: dict[str, str], depth: int) -> None:
+def _take(facts: Facts, path: str, found: dict[str, str], patterns: set[str], taken: set[str], depth: int = 0) -> None:
+    """patterns, taken: those that were looked for, and the files that were read, which have nothing new again."""
     for line in lines(facts.text(path)):
         name, _blank, value = line.strip().replace("=", " ", 1).partition(" ")
         name, value = name.lower(), value.strip().strip('"')
         if name == "match":
             return
         if name == "include" and depth < 3:
-            for pattern in value.split():
+            for pattern in value.split(None, _MOST_INCLUDES)[:_MOST_INCLUDES]:
+                if pattern in patterns or len(patterns) >= _MOST_INCLUDES or len(pattern) > _LONGEST_PATTERN:
+                    continue
+                patterns.add(pattern)
                 for other, _node in facts.matching(pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"):
-                    _take(facts, other, found, depth + 1)
+                    if other not in taken:
+                        taken.add(other)
+                        _take(facts, other, found, patterns, taken, depth + 1)
         else:
             found.setdefault(name, value)
 

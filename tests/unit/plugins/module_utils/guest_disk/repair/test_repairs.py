@@ -48,6 +48,12 @@ GRUB = {"/boot/grub/grub.cfg": "linux /vmlinuz root=/dev/vda1\n"}
             {f"{WANTS}/iptables.service": "", "/etc/iptables/rules.v4": f":INPUT DROP\n--dport {long('22,') * 4}"},
         ),
         (repairs._serial_console, {**GRUB, "/etc/default/grub": f"GRUB_CMDLINE_LINUX={long(' ')}x"}),
+        (linux_files.sshd_options, {"/etc/ssh/sshd_config": "Include sshd_config\n" * 3000 + "Port 23\n"}),
+        (linux_files.sshd_options, {f"/etc/ssh/{number}": f"Include *\nA{number} 1" for number in range(50)} | {
+            "/etc/ssh/sshd_config": "Include *\n"}),
+        (linux_files.sshd_options, {"/etc/ssh/sshd_config": f"Include {'*a' * 100}b", f"/etc/ssh/{'a' * 250}": ""}),
+        (linux_files.sshd_options, {"/etc/ssh/sshd_config": f"Include {long('*a')}b", f"/etc/ssh/{'a' * 250}": ""}),
+        (linux_files.sshd_options, {"/etc/ssh/sshd_config": "Include [z-a] [\\] [[:x:]]*\nPort 23\n"}),
         (repairs._mac_addresses, {"/etc/netplan/a.yaml": f"macaddress: 52:54:00:12:34:56\n{long(chr(10))}"}),
     ],
 )  # fmt: skip
