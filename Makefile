@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
 .PHONY: help site teardown status topology audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
-	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs specifications variables attributes floor newest matrix \
+	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs specifications variables attributes floor newest forged matrix \
 	changelog artifact unit integration molecule suites touched coverage mutants \
 	test-awx test-openvz installer torture clean
 
@@ -167,6 +167,15 @@ floor: packages floor-venv  ## the oldest ansible-core promised: documentation, 
 
 newest: packages newest-venv  ## the same by the newest ansible-core, where a Python for it is (root)
 	$(call cheap_tests,.venv-newest)
+
+# What a host answers with, in all roles and playbooks; `make unit` has one of each.
+FORGED := $(addprefix tests/unit/plugins/,plugin_utils/test_facts.py action/test_nebula_builtin.py)
+forged: packages venv floor-venv  ## hosts that answer with facts named like settings, by each ansible-core (root)
+	NEBULA_EVERY=1 $(BIN)/python -m pytest -q -n 2 $(FORGED)
+	NEBULA_EVERY=1 .venv-floor/bin/python -m pytest -q -n 2 $(FORGED)
+	@if tests/tools/newer_python.sh >/dev/null; then $(MAKE) --no-print-directory newest-venv && \
+	NEBULA_EVERY=1 .venv-newest/bin/python -m pytest -q -n 2 $(FORGED); \
+	else echo "forged: the newest ansible-core is left out"; fi
 
 matrix: floor  ## the cheap tests by the oldest ansible-core, ours, and the newest (root)
 	$(call cheap_tests,.venv)

@@ -237,7 +237,8 @@ SUITES = {
             *(f"{UTILS}/context/tree.py", f"{UTILS}/guest_disk/tree.py", f"{UTILS}/hypervisors/openvz/private_area.py"),
         ),
         files=("test_forged_site", "test_host_identity", "test_hostile_answers", "test_tree_attacks"),
-        minutes=15,
+        targets=("forged",),
+        minutes=18,
     ),
     "torture": Suite(
         subjects=("tests/torture",),
