@@ -159,7 +159,12 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variab
     connection_variables,
     filled_in,
 )
-from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import JUMP_VARIABLES, Choice, hosts_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import (
+    JUMP_VARIABLES,
+    Choice,
+    NoCatalog,
+    hosts_of,
+)
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import as_template, for_inventory
 
 # How a machine's node is reached, for connection plugin guest. It is filled in where it is used: it may hold passwords.
@@ -201,7 +206,11 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         )
         self._nodes = {}
         taken = {*inventory.hosts, *inventory.groups, GROUP}
-        for host in hosts_of(self._info(path, cache), choice, taken, self._node_variables):
+        try:
+            found = hosts_of(self._info(path, cache), choice, taken, self._node_variables)
+        except NoCatalog as error:
+            raise _refusal(f"{path}: what the front-end answers is no catalog: {error}") from None
+        for host in found:
             for note in host.notes:
                 self._warn(f"{path}: {note}")
             self._add(host)
@@ -321,6 +330,13 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         return {**variables, **filled_in(self.loader, self.get_option("connection"), variables)}
 
     def _node_variables(self, host):
+        if host not in self._nodes and host not in self.inventory.hosts:
+            # Its name is the front-end's word, and ssh would go wherever it leads.
+            self._warn(
+                f"{self._source}: machines on node {host} are not reached by way of it, since the inventory before "
+                "this source has no such host"
+            )
+            self._nodes[host] = None
         if host not in self._nodes:
             try:
                 self._nodes[host] = connection_variables(

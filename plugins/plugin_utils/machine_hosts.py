@@ -16,6 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from ansible import constants
+
+from ansible_collections.nebula.provision.plugins.module_utils.printable import printable
+
 # The variable of a host that has all that the catalog says of its machine.
 MACHINE = "nebula_machine"
 # Groups that are made without being asked for: the word in the group's name, and the key of MACHINE with its values.
@@ -44,6 +48,10 @@ _LOCAL = ("local", "ansible.builtin.local")
 # Names that mean something else to Ansible, whatever an inventory has.
 _RESERVED = ("all", "ungrouped", "localhost", "127.0.0.1", "::1")
 _DOMAIN = re.compile(r"one-[0-9]+")
+
+
+class NoCatalog(Exception):
+    """What the front-end answers names no machine of a catalog."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ def hosts_of(
 
     taken: names that the inventory has for other hosts and for groups, and those that the caller gives to groups.
     node_variables: JUMP_VARIABLES of a node, None if they are not known; asked for only where one is jumped over.
+    Raises NoCatalog.
     """
     networks = {str(network["name"]): network for network in info.get("networks") or ()}
     used = {*taken, *_RESERVED, *(group for vm in info.get("vms") or () for group in _groups(machine_of(vm), choice))}
@@ -144,11 +153,14 @@ def unreadable_addresses(name: str, nics: Sequence[Mapping[str, Any]], choice: C
 
 
 def _is_address(text: Any) -> bool:
-    """Return whether it is an address and nothing else: ssh takes what begins with a dash for an option."""
+    """Return whether it is an address of another machine and nothing else: ssh takes what begins with a dash for an
+    option, and reaches the control node itself by those that mean whoever uses them."""
     try:
-        return bool(text) and "%" not in str(text) and bool(ipaddress.ip_address(str(text)))
+        address = ipaddress.ip_address(str(text or ""))
     except ValueError:
         return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return "%" not in str(text) and not (address.is_loopback or address.is_unspecified or address.is_multicast)
 
 
 def jump_arguments(host: str, variables: Mapping[str, Any]) -> str:
@@ -194,13 +206,26 @@ def _name_of(vm: Mapping[str, Any], used: set[str], catalog: str) -> tuple[str, 
         why = "the inventory has another host or a group of this name"
     elif not _NAME.fullmatch(name):
         why = "Ansible's patterns give it a meaning"
+    elif printable(name) != name:
+        why = "it has characters that nobody sees"
+    elif _is_of_a_file(name):
+        why = "it is that of a file with variables of another host"
     elif _DOMAIN.fullmatch(name) and name != domain:
         why = "it is the name of another machine's domain"
     else:
         return name, []
     if domain in used:
         domain = f"{domain}-{catalog[:8]}"
+    if domain in used or not _NAME.fullmatch(domain) or _is_of_a_file(domain):
+        raise NoCatalog(f"machine {name!r}: its number is {vm.get('id')!r}, which is no number of a machine's own")
     return domain, [f"machine {name!r} is host {domain} here: {why}"]
+
+
+def _is_of_a_file(name: str) -> bool:
+    """Return whether Ansible may find the variables of a host under its name and under another one: it looks for a file
+    with the name of a host before it looks for one with an ending."""
+    endings = (ending if "." in ending else f".{ending}" for ending in constants.YAML_FILENAME_EXTENSIONS)
+    return name.lower().endswith(tuple(ending.lower() for ending in endings))
 
 
 def _first(variables: Mapping[str, Any], names: Iterable[str]) -> str:

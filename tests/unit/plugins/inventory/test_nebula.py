@@ -17,6 +17,7 @@ from ansible.errors import AnsibleError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import fragment_loader
+from ansible.plugins.vars.host_group_vars import VarsModule
 from ansible.utils.plugin_docs import add_fragments
 
 from ansible_collections.nebula.provision.plugins.inventory import nebula
@@ -155,6 +156,29 @@ def test_the_front_end_is_that_of_the_inventory(read: Read, monkeypatch: pytest.
     assert name == "localhost" and variables["ansible_connection"] == "local"
 
 
+@pytest.mark.parametrize("name", ["root@elsewhere.example", "elsewhere.example", "-oProxyCommand=x", "localhost"])
+def test_ssh_jumps_over_hosts_of_the_inventory_alone(read: Read, name: str) -> None:
+    read.info = {**INFO, "vms": [{**WEB, "host": name}]}
+    found = read.parse({"front": {"ansible_host": "192.0.2.1"}})
+    assert "ansible_ssh_common_args" not in found.hosts["web"].vars and "localhost" not in found.hosts
+    read.info = INFO
+    arguments = read.parse({"node1": {"ansible_host": "192.0.2.7"}}).hosts["web"].vars["ansible_ssh_common_args"]
+    assert "-- 192.0.2.7" in arguments
+
+
+def test_a_machine_has_no_variables_of_another_host(read: Read, tmp_path: Path) -> None:
+    """Ansible looks for them in files with the name of the host, and goes where that leads."""
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars/node1.yml").write_text("ansible_password: of node1\n")
+    read.info = {**INFO, "vms": [{**WEB, "name": "node1.yml"}]}
+    (host,) = {*read.parse({}).hosts.values()}
+    variables = VarsModule().get_vars(DataLoader(), str(tmp_path / "machines.nebula.yml"), host)
+    assert (host.name, variables) == ("one-0", {})
+    read.info = {**INFO, "vms": [{**WEB, "name": "!", "id": "x/../node1"}]}
+    with pytest.raises(AnsibleError, match="what the front-end answers is no catalog: machine '!'"):
+        read.parse({})
+
+
 def test_errors_name_the_option(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AnsibleError, match=r"2 hosts \(a, b\): name the front-end in option frontend"):
         read.parse({"a": {}, "b": {}})
@@ -186,6 +210,7 @@ def test_what_it_prints_is_one_line_that_prints(monkeypatch: pytest.MonkeyPatch)
     plugin = loaded()
     plugin.display = SimpleNamespace(warning=printed.append)
     plugin.inventory, plugin.loader, plugin._source, plugin._nodes = InventoryData(), None, "x.nebula.yml", {}
+    plugin.inventory.add_host("kvm1")
     monkeypatch.setattr(nebula, "connection_variables", refuse)
     assert plugin._node_variables("kvm1") is None
     (text,) = printed

@@ -15,6 +15,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts imp
     ALWAYS,
     NEVER,
     Choice,
+    NoCatalog,
     address_of,
     hosts_of,
     jump_arguments,
@@ -60,8 +61,13 @@ def test_without_an_address(nics: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-oProxyCommand=touch /tmp/x", "10.0.0.1 -x", "web.example", "fe80::1%$(id)", "10.0.0.1\n", 7]
-)
+    "text",
+    [
+        "-oProxyCommand=touch /tmp/x", "10.0.0.1 -x", "web.example", "fe80::1%$(id)", "10.0.0.1\n", 7, True,
+        # By these ssh reaches the control node.
+        "127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "224.0.0.1", "ff02::1",
+    ],
+)  # fmt: skip
 def test_what_is_no_address_is_not_given_to_ssh(text: Any) -> None:
     (host,) = hosts({**vm("a"), "nics": [{"network": "Public", "ip": text, "ip6": "fd00::5"}]})
     assert host.variables["ansible_host"] == "fd00::5"
@@ -86,6 +92,8 @@ def test_networks_of_aliases_are_the_machines_too() -> None:
         ("a b", "one-7"), ("a,b", "one-7"), ("a:b", "one-7"), ("!a", "one-7"), ("&a", "one-7"), ("~a", "one-7"),
         ("a[0]", "one-7"), ("a*", "one-7"), ("{{ a }}", "one-7"), ("-a", "one-7"), ("", "one-7"), ("a\n", "one-7"),
         ("node1", "one-7"),
+        # To a reader this is node1 as well; and these have the files with variables of node1.
+        ("node1\u3164", "one-7"), ("node1.yml", "one-7"), ("node1.YAML", "one-7"), ("node1.json", "one-7"),
     ],
 )  # fmt: skip
 def test_names(name: str, host: str) -> None:
@@ -107,6 +115,23 @@ def test_no_host_is_lost_to_another() -> None:
     machines = [vm("one-3", 3), vm("a b", 5)]
     found = hosts_of({"catalog": "0123456789", "vms": machines}, DEFAULT, ["one-5", "one-3"], lambda _host: NODE)
     assert [host.name for host in found] == ["one-3-01234567", "one-5-01234567"]
+
+
+@pytest.mark.parametrize("number", ["x/../node1", "../node1", "5.yml", "5\n", "a b", "", {"a": 1}])
+def test_a_number_is_no_path_and_no_name_of_another(number: Any) -> None:
+    with pytest.raises(NoCatalog, match="which is no number of a machine's own"):
+        hosts({**vm("a b"), "id": number})
+
+
+@pytest.mark.parametrize("catalog", ["/../node1", "", "x.yml"])
+def test_a_catalogs_uuid_is_no_path_either(catalog: str) -> None:
+    with pytest.raises(NoCatalog):
+        hosts_of({"catalog": catalog, "vms": [vm("a b", 5)]}, DEFAULT, ["one-5"], lambda _host: NODE)
+
+
+def test_no_machine_is_two() -> None:
+    with pytest.raises(NoCatalog):
+        hosts_of({"catalog": "0123456789", "vms": [vm("a b", 5)] * 3}, DEFAULT, [], lambda _host: NODE)
 
 
 def test_a_node_that_is_not_known_is_not_jumped_over() -> None:
