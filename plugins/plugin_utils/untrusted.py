@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible import template
+from jinja2 import Environment, TemplateSyntaxError
 
 if hasattr(template, "trust_as_template"):
 
@@ -28,7 +29,7 @@ else:
 
 
 # A string without a brace is the same whether Ansible takes it for a template or not, unless it says by this word what
-# else begins a template.
+# else begins a template, or is the result of a template that is a condition, which Ansible evaluates once more.
 _OVERRIDES = "#jinja2"
 _TRUSTED: Callable[[str], Any] = getattr(template, "trust_as_template", str)
 
@@ -48,8 +49,25 @@ def for_inventory(value: Any) -> Any:
     if isinstance(value, list):
         return [for_inventory(each) for each in value]
     if isinstance(value, str):
-        return untrusted(value) if "{" in value or _OVERRIDES in value else _TRUSTED(value)
+        return untrusted(value) if _has_a_meaning(value) else _TRUSTED(value)
     return value
+
+
+def _has_a_meaning(text: str) -> bool:
+    """Return whether Ansible could find more in a string than text: a template, or an expression that calls something.
+    Sentences with brackets are none."""
+    if "{" in text or "}" in text or _OVERRIDES in text:
+        return True
+    if "(" not in text:
+        return False
+    try:
+        Environment(autoescape=True).parse(f"{{{{ {text} }}}}")
+    except TemplateSyntaxError:
+        return False
+    except (RecursionError, ValueError):
+        # Too deep for a parser, or a number that is too long for it.
+        return True
+    return True
 
 
 def hands_on_data(plugin: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ given: `make matrix` runs them by the oldest, ours and the newest. test_ansible.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import outside
 import pytest
 from ansible import template
+from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import (
@@ -96,3 +98,36 @@ def test_what_an_inventory_hands_on_is_text(text: str) -> None:
     templar = template.Templar(loader=DataLoader(), variables={"given": value})
     assert templar.template(value) == text
     assert templar.template(as_template("{{ given }}")) == text
+
+
+def is_true(templar: Any, variables: dict[str, Any], condition: str) -> bool:
+    if hasattr(templar, "evaluate_conditional"):
+        return bool(templar.evaluate_conditional(as_template(condition)))
+    from ansible.playbook.conditional import Conditional
+
+    conditional = Conditional(loader=DataLoader())
+    conditional.when = [condition]
+    return bool(conditional.evaluate_conditional(templar, variables))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lookup('pipe', 'touch MARKER') == ''",
+        "query ('pipe', 'touch MARKER') | length > 0 or 9" + "9" * 5000,
+        "lookup('pipe', 'touch MARKER') == '' %} True",
+        "(" * 2000 + "lookup('pipe', 'touch MARKER')" + ")" * 2000,
+    ],
+)
+def test_what_an_inventory_hands_on_is_no_condition(tmp_path: Path, text: str) -> None:
+    """Ansible evaluates the result of a template that is a condition once more."""
+    marker = tmp_path / "marker"
+    variables = for_inventory({"given": {"a": text.replace("MARKER", str(marker))}})
+    with contextlib.suppress(AnsibleError, RecursionError, ValueError):
+        is_true(template.Templar(loader=DataLoader(), variables=variables), variables, "{{ given.a }}")
+    assert not marker.exists() and is_data(variables["given"]["a"])
+
+
+@pytest.mark.parametrize("text", ["it can't start (status 1)", "web (old)?", "a, b", "node_access == 'all'"])
+def test_a_sentence_is_printed_as_a_string(text: str) -> None:
+    assert not is_data(for_inventory(text))
