@@ -13,6 +13,8 @@ description:
     A fact would decide in the inventory's place if it had the name of a variable of this collection, of one by which
     hosts are reached, or of one that a variable of this collection refers to.
   - The filter P(nebula.provision.settings_among#filter) comes before it, since a fact can have the name of C(query).
+  - A host whose settings refer by C(hostvars) to a variable of another host is left out as well where a fact of that
+    host has the variable's name. Filter P(nebula.provision.variable#filter) gives there what the inventory has.
   - A variable of this collection that is meant to be filled in with a fact refers to it by C(ansible_facts).
 options:
   _terms:
@@ -42,4 +44,6 @@ class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
         known = variables or {}
         names = facts.settings_among(known.get("ansible_facts") or {}, known)
-        return untrusted([facts.refusal(str(known.get("inventory_hostname")), names)] if names else [])
+        host = str(known.get("inventory_hostname"))
+        own = [facts.refusal(host, names)] if names else []
+        return untrusted(own or facts.refusal_for(host, facts.forged_for(known)))

@@ -70,8 +70,12 @@ OF_RUNS = frozenset(
 _GATHERED = frozenset({"gather_subset", "module_setup"})
 # Variables that begin with ansible_, reach no host, and hold much.
 _OF_HOSTS = ("ansible_facts", "ansible_local")
+# Variables that are not filled in themselves, and hold all others.
+_LARGE = (*_OF_HOSTS, "groups", "hostvars", "vars")
 # What gives a variable by a name that a template has as a string.
 _BY_NAME = frozenset({"lookup", "query", "q", "vars", "hostvars"})
+# The filter that gives what is no fact (plugins/filter/variable.py).
+_NO_FACT = "nebula.provision.variable"
 # Found by Ansible itself, and put into the answer by it after it has removed a module's own.
 _OF_ANSIBLE = ("discovered_interpreter_",)
 
@@ -87,31 +91,68 @@ def settings_among(facts: Mapping[str, Any], variables: Mapping[str, Any] | None
     return sorted(named | (others & _referred(variables) if variables and others else set()))
 
 
+def forged_for(variables: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the names of facts of other hosts that settings of this host would take for those hosts' variables, by the
+    names of these hosts: settings refer to them by hostvars.
+
+    variables: all of the host, not filled in yet.
+    """
+    hosts = variables.get("hostvars")
+    # What this collection keeps itself asks others by filter `variable`.
+    own = {name: value for name, value in variables.items() if not str(name).startswith(PREFIXES[1])}
+    asked: set[str] = set()
+    if any("hostvars" in text for name, value in own.items() if name not in _LARGE for text in _templates(value)):
+        asked = {name for text in _deciding(own) for name in _named_of_others(text, own)}
+    found: dict[str, list[str]] = {}
+    for host in map(str, hosts or ()) if asked else ():
+        facts = set() if host == str(variables.get("inventory_hostname")) else _cached(variables, host)
+        names = {name for name in facts if is_setting(name) or not name.startswith(("ansible_", *_OF_ANSIBLE))}
+        if names - _GATHERED:
+            # What it has there may refer to further variables of that host.
+            there = hosts.raw_get(host)
+            forged = (names - _GATHERED) & (asked | _referred(there, asked))
+            found |= {host: sorted(forged)} if forged else {}
+    return found
+
+
+def _cached(variables: Mapping[str, Any], host: str) -> set[str]:
+    """Return the names of a host's facts, as they came."""
+    try:
+        return {str(name) for name in variables["hostvars"]._variable_manager._fact_cache.get(host)}
+    except (KeyError, AttributeError, TypeError):
+        return set()
+
+
 def _without_prefix(facts: Mapping[str, Any], variables: Mapping[str, Any]) -> set[str]:
     """Return the names of facts that are variables of the host under that very name.
 
     What is gathered is a variable under ansible_ and its name. Only the cache tells a fact that came as NAME from one
     that came as ansible_NAME; without it, a fact that is there under both counts as one that did not.
     """
-    try:
-        cache = variables["hostvars"]._variable_manager._fact_cache
-        names = {str(name) for name in cache.get(str(variables["inventory_hostname"]))}
-    except (KeyError, AttributeError, TypeError):
-        names = {str(name) for name in facts if f"ansible_{name}" not in variables}
+    names = _cached(variables, str(variables.get("inventory_hostname")))
+    names = names or {str(name) for name in facts if f"ansible_{name}" not in variables}
     return {name for name in names if not name.startswith(("ansible_", *_OF_ANSIBLE))} - _GATHERED
 
 
-def _referred(variables: Mapping[str, Any]) -> set[str]:
-    """Return the names that settings refer to in their templates, by themselves or through other variables."""
-    referred: set[str] = set()
-    left = [value for name, value in variables.items() if _decides(str(name))]
+def _referred(variables: Mapping[str, Any], named: Iterable[str] = ()) -> set[str]:
+    """Return the names that settings refer to in their templates, by themselves or through other variables.
+
+    named: other variables, of which it is asked in the settings' place.
+    """
+    return {name for text in _deciding(variables, named) for name in names_in(text) | _named_in(text)}
+
+
+def _deciding(variables: Mapping[str, Any], named: Iterable[str] = ()) -> Iterator[str]:
+    """Yield the templates of settings, and those of the variables that they refer to."""
+    begin = {name for name in variables if name in named} if named else {*filter(_decides, map(str, variables))}
+    seen, left = {*begin}, [variables[name] for name in begin]
     while left:
         for text in _templates(left.pop()):
-            for name in (names_in(text) | _named_in(text)) - referred:
-                referred.add(name)
-                if name in variables and not is_setting(name):
+            yield text
+            for name in (names_in(text) | _named_in(text)) - seen:
+                seen.add(name)
+                if name in variables:
                     left.append(variables[name])
-    return referred
 
 
 def _decides(name: str) -> bool:
@@ -153,6 +194,35 @@ def _named_in(text: str) -> set[str]:
     return set()
 
 
+def _named_of_others(text: str, variables: Mapping[str, Any]) -> set[str]:
+    """Return the words of a template that may be names of variables of other hosts, which it takes from hostvars. What
+    filter `variable` is asked for is none, since that gives no fact."""
+    if "hostvars" not in names_in(text):
+        return set()
+    try:
+        parsed = _parsed(text)
+    except TemplateSyntaxError:
+        return names_in(text)
+    groups = (each for each in parsed.find_all(nodes.Getitem) if getattr(each.node, "name", "") == "groups")
+    safe = {id(each.arg) for each in groups}
+    for call in parsed.find_all(nodes.Filter):
+        first = call.args[0] if call.args else None
+        name = first.value if call.name == "map" and isinstance(first, nodes.Const) else call.name
+        if name == _NO_FACT:
+            safe |= {id(each) for argument in call.args for each in (argument, *argument.find_all(nodes.Const))}
+    words = {str(each.value) for each in parsed.find_all(nodes.Const) if id(each) not in safe}
+    for each in parsed.find_all(nodes.Getattr):
+        root = each.node
+        gathered = False
+        while isinstance(root, (nodes.Getattr, nodes.Getitem)):
+            gathered = gathered or getattr(root, "attr", "") == "ansible_facts"
+            root = root.node
+        of_others = root.name == "hostvars" or root.name not in variables if isinstance(root, nodes.Name) else True
+        if of_others and not gathered and getattr(root, "name", "") != _NO_FACT:
+            words.add(each.attr)
+    return words
+
+
 def _parsed(text: str) -> nodes.Template:
     return Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"], autoescape=True).parse(text)
 
@@ -187,6 +257,16 @@ def refusal(host: str, names: Iterable[str]) -> str:
         "left out. See what answered with them: a module that ran there, its /etc/ansible/facts.d, or a set_fact with "
         "cacheable. Then remove them from the cache of facts (a task with ansible.builtin.meta: clear_facts)"
     )
+
+
+def refusal_for(host: str, forged: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the sentences that say why a host is left out for the facts of others. forged: of forged_for()."""
+    shown = harmless(host, 60, ONE_LINE)
+    return [
+        f"{refusal(other, names)}. Settings of {shown} refer to them by hostvars, so that it is left out as well. "
+        f"There, filter {_NO_FACT} takes the inventory's alone"
+        for other, names in forged.items()
+    ]
 
 
 def without_facts(result: dict[str, Any], host: str, module: str) -> dict[str, Any]:

@@ -19,7 +19,12 @@ from ansible import template
 from ansible_collections.nebula.provision.plugins.lookup import unfit, unresolved
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looked
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import refusal, settings_among
+from ansible_collections.nebula.provision.plugins.plugin_utils.facts import (
+    forged_for,
+    refusal,
+    refusal_for,
+    settings_among,
+)
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
@@ -173,6 +178,9 @@ class LookingAction(CallingAction):
             forged = settings_among(task_vars.get("ansible_facts") or {}, task_vars)
             if forged:
                 raise NotLooked(refusal(str(task_vars.get("inventory_hostname")), forged))
+            others = refusal_for(str(task_vars.get("inventory_hostname")), forged_for(task_vars))
+            if others:
+                raise NotLooked(others[0])
             for name in wanted.later:
                 roles.expect(name)
             for role in wanted.checked:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,6 +144,92 @@ def test_a_host_whose_facts_have_the_name_of_what_a_setting_refers_to_is_left_ou
     done = run(tmp_path, [PING, play])
     assert done.returncode == 2
     assert "its facts have the names of settings (hostname, webs)" in done.stderr + done.stdout
+
+
+REFERRING = [
+    "{{ hostvars['kvm1'].webs }}",
+    "{{ hostvars['kvm1']['webs'] | default([]) }}",
+    "{{ groups['nebula_nodes'] | map('extract', hostvars, 'webs') | flatten }}",
+    "{{ groups['nebula_nodes'] | map('extract', hostvars) | map(attribute='webs') | flatten }}",
+    "{% set there = hostvars['kvm1'] %}{{ there.webs }}",
+    "{{ of_others }}",
+    "{{ hostvars['kvm1'].all_webs }}",
+]
+
+
+def of_two_hosts(tmp_path: Path, setting: str) -> None:
+    """Make an inventory in which a setting of the front-end refers to a variable of node kvm1, which answers it."""
+    site(tmp_path, {"ansible_facts": {"webs": [{"name": "forged"}]}})
+    inventory = yaml.safe_load((tmp_path / "hosts.yml").read_text())["all"]
+    inventory["hosts"]["kvm1"] |= {"webs": [{"name": "mine"}], "all_webs": "{{ webs }}"}
+    front = {"nebula_vms": setting, "of_others": "{{ hostvars['kvm1'].webs }}", "ansible_connection": "local"}
+    inventory["hosts"]["front"] = {**front, "ansible_python_interpreter": sys.executable}
+    inventory["children"]["nebula_frontend"]["hosts"] = {"front": {}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": inventory}))
+
+
+@pytest.mark.parametrize("setting", [REFERRING[0], REFERRING[2], REFERRING[6]])
+def test_facts_of_another_host_decide_no_setting_that_refers_to_them(tmp_path: Path, setting: str) -> None:
+    of_two_hosts(tmp_path, setting)
+    tasks = [{"ansible.builtin.import_role": {"name": "nebula.provision.values", "tasks_from": "facts"}}]
+    done = run(tmp_path, [PING, {"hosts": "front", "gather_facts": False, "tasks": tasks}])
+    assert done.returncode == 2, done.stdout + done.stderr
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "kvm1: its facts have the names of settings (webs)" in said and "Settings of front refer to them" in said
+
+
+def test_a_setting_may_take_what_the_inventory_has_of_another_host(tmp_path: Path) -> None:
+    of_two_hosts(tmp_path, "{{ hostvars['kvm1'] | nebula.provision.variable('webs', []) }}")
+    tasks = [
+        {"ansible.builtin.import_role": {"name": "nebula.provision.values", "tasks_from": "facts"}},
+        {"ansible.builtin.assert": {"that": "nebula_vms == []"}},
+    ]
+    inventory = yaml.safe_load((tmp_path / "hosts.yml").read_text())
+    del inventory["all"]["hosts"]["front"]["of_others"]
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    done = run(tmp_path, [PING, {"hosts": "front", "gather_facts": False, "tasks": tasks}])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class HostVars(dict[str, Any]):
+    """Variables of all hosts, as far as they are asked for here."""
+
+    def __init__(self, variables: dict[str, Any], cached: dict[str, Any]) -> None:
+        super().__init__(variables)
+        self._variable_manager = SimpleNamespace(_fact_cache=cached)
+
+    def raw_get(self, host: str) -> Any:
+        return self[host]
+
+
+@pytest.mark.parametrize("setting", REFERRING)
+def test_what_a_setting_takes_of_another_host_is_found(setting: str) -> None:
+    kvm1 = {"all_webs": "{{ webs }}", "webs": []}
+    front = {"inventory_hostname": "front", "nebula_vms": setting, "of_others": "{{ hostvars['kvm1'].webs }}"}
+
+    def found(*names: str) -> dict[str, list[str]]:
+        hosts = HostVars({"front": {}, "kvm1": kvm1}, {"kvm1": dict.fromkeys(names)})
+        return facts.forged_for({**front, "hostvars": hosts})
+
+    assert found("webs", "ansible_webs", "others") == {"kvm1": ["webs"]}
+    assert found("ansible_webs", "others", "nebula_vms", "discovered_interpreter_python") == found() == {}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "{{ hostvars['kvm1'].ansible_facts.webs }}",
+        "{{ hostvars['kvm1'] | nebula.provision.variable('webs') }}",
+        "{{ hostvars.values() | map('nebula.provision.variable', 'webs') | list + own.webs }}",
+        "{{ (hostvars[groups['webs'][0]] | nebula.provision.variable('x')).webs }}",
+        "{{ own.webs }}",
+        "hostvars['kvm1'].webs",
+    ],
+)
+def test_what_gives_no_variable_of_another_host_is_none(setting: str) -> None:
+    hosts = HostVars({"front": {}, "kvm1": {}}, {"kvm1": {"webs": [], "nebula_vms": []}})
+    kept = {"__nebula_vms": "{{ hostvars['kvm1'].webs }}"}
+    assert facts.forged_for({**kept, "nebula_vms": setting, "own": {}, "hostvars": hosts}) == {}
 
 
 def test_a_fact_that_a_setting_is_meant_to_have_is_none(tmp_path: Path) -> None:
