@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,7 +32,7 @@ def backup(place: Path, path: Path, manifest: str = "") -> subprocess.CompletedP
     interpreter.chmod(0o755)
     host = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
     host |= {"nebula_root": str(place / "root"), "nebula_backup_fetch": str(place / KEPT)}
-    groups = {group: {"hosts": {"front": {}}} for group in ("nebula_frontend", "nebula_nodes")}
+    groups: dict[str, Any] = {group: {"hosts": {"front": {}}} for group in ("nebula_frontend", "nebula_nodes")}
     (place / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"front": host}, "children": groups}}))
     settings = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_HOME": str(place / "home")}
     return subprocess.run(
