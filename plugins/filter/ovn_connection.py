@@ -9,7 +9,7 @@ short_description: How hosts connect to a database of OVN
 version_added: 0.2.0
 author: nebula.provision contributors (@nebula-provision)
 description: Reads the registered results of M(nebula.provision.nebula_ovn_central), and takes nothing but a connection.
-positional: _input, database
+positional: _input, database, addresses, port
 options:
   _input:
     description: The registered results of central hosts.
@@ -21,12 +21,20 @@ options:
     type: str
     choices: [northbound, southbound]
     required: true
+  addresses:
+    description: The addresses of central hosts in the inventory, with an empty string for one that names its own.
+    type: list
+    elements: str
+    default: ['']
+  port:
+    description: The port of the database in the inventory. Without one, any port is taken.
+    type: int
 """
 
 EXAMPLES = r"""
 - name: Show the way to the southbound database
   ansible.builtin.debug:
-    msg: "{{ central.results | nebula.provision.ovn_connection('southbound') }}"
+    msg: "{{ central.results | nebula.provision.ovn_connection('southbound', ['192.0.2.1'], 6642) }}"
 """
 
 RETURN = r"""
@@ -39,10 +47,11 @@ from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answer
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
 
 
-def ovn_connection(results, database):
+def ovn_connection(results, database, addresses=("",), port=None):
     given = list(results or ())
     found = (
-        ovn_answers.connection(result, database) for _host, result in ovn_answers.answered(given, [""] * len(given))
+        ovn_answers.connection(result, database, addresses, int(port) if port else None)
+        for _host, result in ovn_answers.answered(given, [""] * len(given))
     )
     return next(filter(None, found), "")
 

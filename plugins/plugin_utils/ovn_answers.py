@@ -77,10 +77,28 @@ def unregistered(address: str, result: Mapping[str, Any]) -> str | None:
     return (address or _address(given.get("encap_ip"))) if _NAME.match(held_by.replace("_", "-")) else None
 
 
-def connection(result: Mapping[str, Any], database: str) -> str:
-    """Return how others connect to the database; "" if the answer does not say so."""
+def connection(
+    result: Mapping[str, Any], database: str, addresses: Sequence[str] = ("",), port: int | None = None
+) -> str:
+    """Return how others connect to the database; "" if the answer does not say so.
+
+    addresses, port: of central hosts, as the inventory has them. None but these are taken, unless the inventory leaves
+    the address of one to that host ("").
+    """
     found = text(_mapping(result.get("connections")).get(database), 4 * LONGEST_WORD)
-    return found if _CONNECTIONS.match(found) else ""
+    if not _CONNECTIONS.match(found):
+        return ""
+    known = {_same(address) for address in addresses}
+    for place in found.split(","):
+        address, _colon, number = place.removeprefix("ssl:").rpartition(":")
+        if ("" not in known and _same(address.strip("[]")) not in known) or (port and int(number) != port):
+            return ""
+    return found
+
+
+def _same(address: str) -> str:
+    """Return an address in its one form, and a name as it is."""
+    return _address(address) or address.lower()
 
 
 def part(host: str, kind: str, result: Mapping[str, Any]) -> dict[str, str] | None:

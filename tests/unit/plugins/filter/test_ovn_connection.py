@@ -14,3 +14,14 @@ def test_the_first_connection_is_taken():
     given = [{}, {"connections": {"southbound": "unix:/x"}}, {"connections": {"southbound": "ssl:192.0.2.1:6642"}}]
     assert ovn_connection(given, "southbound") == "ssl:192.0.2.1:6642"
     assert ovn_connection(given, "northbound") == ovn_connection([{}], "southbound") == ""
+
+
+def test_none_but_the_inventorys_addresses_and_port_are_taken():
+    given = [{"connections": {"southbound": "ssl:192.0.2.1:6642,ssl:[2001:DB8::1]:6642"}}]
+    ours = ["192.0.2.1", "2001:db8:0::1", "192.0.2.3"]
+    assert ovn_connection(given, "southbound", ours, 6642).startswith("ssl:192.0.2.1:6642,")
+    assert (
+        ovn_connection(given, "southbound", ours, "6643") == ovn_connection(given, "southbound", ours[1:], 6642) == ""
+    )
+    # A host whose address the inventory does not have names its own.
+    assert ovn_connection(given, "southbound", ["192.0.2.1", ""], 6642) and ovn_connection(given, "southbound")
