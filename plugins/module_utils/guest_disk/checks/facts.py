@@ -126,7 +126,7 @@ def _fixed(pattern: str) -> str:
 def _form(pattern: str) -> re.Pattern[str]:
     """A star is any name or part of one; [ ] as a shell has them. A guest's own configuration may be the pattern: what
     is between two stars is looked for once, where it is first, so that many stars take no longer."""
-    chunks = ["".join(map(_literal, re.split(r"(\[!?[^\]]+\])", chunk))) for chunk in re.split(r"\*+", pattern)]
+    chunks = ["".join(map(_literal, re.split(r"(\[!?[^\[\]]+\])", chunk))) for chunk in re.split(r"\*+", pattern)]
     first, middle, last = chunks[0], chunks[1:-1], chunks[-1] if len(chunks) > 1 else None
     text = first + "".join(f"(?=(?P<m{at}>[^/]*?{chunk}))(?P=m{at})" for at, chunk in enumerate(middle))
     try:
