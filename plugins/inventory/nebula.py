@@ -147,6 +147,7 @@ groups:
   in_trouble: nebula_machine.error | length > 0
 """
 
+import re
 import sys
 
 from ansible.errors import AnsibleError, AnsibleParserError, AnsibleUndefinedVariable
@@ -170,6 +171,8 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 # How a machine's node is reached, for connection plugin guest. It is filled in where it is used: it may hold passwords.
 NODE = "{{ hostvars[nebula_machine.host | default('')] | default({}) | nebula.provision.connection_variables }}"
 GROUP = "nebula_machines"
+# Of a node in no inventory. None that means the control node itself, or has a user.
+_HOST_NAME = re.compile(r"(?!localhost(?:\.|\Z)|127\.|0\.)[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 FRONTEND_GROUP = "nebula_frontend"
 GATHERED = ("networks", "vms")
 # Options that are variables of the front-end's connection.
@@ -330,8 +333,10 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         return {**variables, **filled_in(self.loader, self.get_option("connection"), variables)}
 
     def _node_variables(self, host):
-        if host not in self._nodes and host not in self.inventory.hosts:
-            # Its name is the front-end's word, and ssh would go wherever it leads.
+        # Its name is the front-end's word, and ssh would go wherever it leads. Only where no inventory came before, as
+        # in AWX, there is nothing that it can be looked up in.
+        known = host in self.inventory.hosts if self.inventory.hosts else _HOST_NAME.fullmatch(host)
+        if host not in self._nodes and not known:
             self._warn(
                 f"{self._source}: machines on node {host} are not reached by way of it, since the inventory before "
                 "this source has no such host"

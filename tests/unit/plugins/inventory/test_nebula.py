@@ -166,6 +166,19 @@ def test_ssh_jumps_over_hosts_of_the_inventory_alone(read: Read, name: str) -> N
     assert "-- 192.0.2.7" in arguments
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("node1", "-- node1"), *((name, "") for name in ("root@elsewhere", "-oProxyCommand=x", "localhost", "127.0.0.1"))],
+)
+def test_where_no_inventory_came_before_ssh_jumps_over_the_name_of_a_host(
+    read: Read, name: str, arguments: str
+) -> None:
+    """As in AWX, which reads each source alone."""
+    read.info = {**INFO, "vms": [{**WEB, "host": name}]}
+    found = read.parse({}).hosts["web"].vars.get("ansible_ssh_common_args", "")
+    assert arguments in found and bool(found) is bool(arguments)
+
+
 def test_a_machine_has_no_variables_of_another_host(read: Read, tmp_path: Path) -> None:
     """Ansible looks for them in files with the name of the host, and goes where that leads."""
     (tmp_path / "host_vars").mkdir()
