@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible import template
-from jinja2 import Environment, TemplateSyntaxError
+from jinja2 import Environment, TemplateSyntaxError, nodes
 
 if hasattr(template, "trust_as_template"):
 
@@ -58,16 +58,16 @@ def _has_a_meaning(text: str) -> bool:
     Sentences with brackets are none."""
     if "{" in text or "}" in text or _OVERRIDES in text:
         return True
-    if "(" not in text:
+    if "(" not in text and "|" not in text:
         return False
     try:
-        Environment(autoescape=True).parse(f"{{{{ {text} }}}}")
+        parsed = Environment(autoescape=True).parse(f"{{{{ {text} }}}}")
+        return any(True for _each in parsed.find_all((nodes.Call, nodes.Filter)))
     except TemplateSyntaxError:
         return False
     except (RecursionError, ValueError):
         # Too deep for a parser, or a number that is too long for it.
         return True
-    return True
 
 
 def hands_on_data(plugin: Callable[..., Any]) -> Callable[..., Any]:

@@ -128,6 +128,8 @@ def test_what_an_inventory_hands_on_is_no_condition(tmp_path: Path, text: str) -
     assert not marker.exists() and is_data(variables["given"]["a"])
 
 
-@pytest.mark.parametrize("text", ["it can't start (status 1)", "web (old)?", "a, b", "node_access == 'all'"])
+@pytest.mark.parametrize(
+    "text", ["it can't start (status 1)", "web (old)?", "(secret)", "a, b", "node_access == 'all'"]
+)
 def test_a_sentence_is_printed_as_a_string(text: str) -> None:
     assert not is_data(for_inventory(text))
