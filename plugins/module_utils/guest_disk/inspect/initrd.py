@@ -15,8 +15,11 @@ from ...storage import unpacking
 
 # Bytes of content; a packed file can claim any number.
 LIMIT = 2 << 30
+# Files of an archive, and archives; a general system's has some thousands of files.
+_MOST_FILES, _MOST_ARCHIVES = 200_000, 100
 _MAGIC = (b"070701", b"070702")
 _HEADER = 110
+_ZEROES = bytes(unpacking.CHUNK)
 _LONGEST_NAME = 4096
 _MODULE = re.compile(r"(?:^|/)([^/]+)\.ko(?:\.(?:gz|xz|zst))?$")
 
@@ -24,7 +27,7 @@ _MODULE = re.compile(r"(?:^|/)([^/]+)\.ko(?:\.(?:gz|xz|zst))?$")
 def modules(path: str, what: str) -> frozenset[str]:
     """The names of the drivers in an initrd, with _ for each -. ImageRefused if it can't be read."""
     with Path(path).open("rb") as file:
-        _skip_plain(file)
+        _skip_plain(file, what)
         head = file.read(unpacking.MAGIC_LENGTH)
         file.seek(-len(head), 1)
         packing = unpacking.detect(head)
@@ -57,9 +60,9 @@ def _blocks(file: BinaryIO) -> unpacking.Blocks:
         yield block
 
 
-def _skip_plain(file: BinaryIO) -> None:
+def _skip_plain(file: BinaryIO, what: str) -> None:
     """Skip the unpacked archives that have no drivers (microcode), up to the archive that has them."""
-    while True:
+    for _archive in range(_MOST_ARCHIVES):
         start = file.tell()
         if file.read(6) not in _MAGIC:
             file.seek(start)
@@ -74,12 +77,13 @@ def _skip_plain(file: BinaryIO) -> None:
             file.seek(start)
             return
         # Padded with zeroes to any size.
-        while (byte := file.read(1)) == b"\0":
+        while (block := file.read(unpacking.CHUNK)) and block == _ZEROES[: len(block)]:
             pass
-        if has_modules or not byte:
+        if has_modules or not block:
             file.seek(start)
             return
-        file.seek(-1, 1)
+        file.seek(-len(block.lstrip(b"\0")), 1)
+    raise ImageRefused(what, f"it is more than {_MOST_ARCHIVES} archives", "")
 
 
 class _Stream:
@@ -87,14 +91,15 @@ class _Stream:
 
     def __init__(self, blocks: unpacking.Blocks) -> None:
         self._blocks = blocks
-        self._left = b""
+        # A view: a copy of what is left would be a megabyte for each file of a hundred bytes.
+        self._left = memoryview(b"")
         self._seen = 0
 
     def read(self, count: int) -> bytes:
         parts = []
         while count > 0:
             if not self._left:
-                self._left = next(self._blocks, b"")
+                self._left = memoryview(next(self._blocks, b""))
                 self._seen += len(self._left)
                 if self._seen > LIMIT:
                     raise ValueError(f"it holds more than {LIMIT} bytes")
@@ -119,7 +124,7 @@ def _names(stream: _Stream) -> Iterator[str]:
 
 def _entries(file: BinaryIO | _Stream) -> Iterator[tuple[str, int]]:
     """(name, bytes to be skipped) of each file. The reader is behind the name then, and has to skip."""
-    while True:
+    for _file in range(_MOST_FILES):
         header = file.read(_HEADER)
         if len(header) < _HEADER:
             raise EOFError("it ends before its content does")
@@ -132,6 +137,7 @@ def _entries(file: BinaryIO | _Stream) -> Iterator[tuple[str, int]]:
         if name == "TRAILER!!!":
             return
         yield name, size + (-size % 4)
+    raise ValueError(f"it holds more than {_MOST_FILES} files")
 
 
 def _number(digits: bytes) -> int:

@@ -119,6 +119,33 @@ def test_a_number_that_is_none_is_refused_and_leads_nowhere(tmp_path, digits):
             found(tmp_path, bytes(data))
 
 
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_padding_of_any_length(tmp_path, where):
+    path = tmp_path / "initrd"
+    with path.open("wb") as file:
+        file.write(cpio(MICROCODE if where == "before" else DRIVERS))
+        file.seek(256 << 20)
+        file.write(cpio(DRIVERS) if where == "before" else b"")
+        file.truncate()
+    with bounded(where, 2):
+        assert initrd.modules(str(path), WHAT) == FOUND
+
+
+def test_files_without_end(tmp_path):
+    """Each takes as long as any other, and there would be eighteen millions of them."""
+    path = tmp_path / "initrd"
+    path.write_bytes(gzip.compress(entry("x", b"") * 210_000 + cpio(DRIVERS)))
+    with bounded("files", 5), pytest.raises(ImageRefused, match="more than 200000 files"):
+        initrd.modules(str(path), WHAT)
+
+
+def test_archives_without_end(tmp_path):
+    path = tmp_path / "initrd"
+    path.write_bytes(cpio(MICROCODE) * 100_000 + cpio(DRIVERS))
+    with bounded("archives"), pytest.raises(ImageRefused, match="more than 100 archives"):
+        initrd.modules(str(path), WHAT)
+
+
 def test_another_packing_has_a_remedy(tmp_path):
     with pytest.raises(ImageRefused, match="Use gzip, xz or zstd for it"):
         found(tmp_path, b"\x02\x21\x4c\x18lz4")
