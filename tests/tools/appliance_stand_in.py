@@ -63,7 +63,7 @@ class Appliance(Session):
             answer = getattr(self, "_" + verb.replace("-", "_"))(*arguments)
         except OSError as error:
             raise CommandFailed(f"guestfish: {verb}", f"{verb}: {error.strerror}") from error
-        data = answer if isinstance(answer, bytes) else str(answer if answer is not None else "").encode()
+        data = answer if isinstance(answer, bytes) else os.fsencode(str(answer if answer is not None else ""))
         if len(data) > limit:
             raise CommandFailed(f"guestfish: {verb}", f"the answer is longer than {limit} bytes")
         return data
@@ -156,8 +156,14 @@ class Appliance(Session):
     def _filesize(self, path: str) -> str:
         return f"{self._place(path).stat().st_size}\n"
 
+    def _opened(self, path: str) -> Path:
+        """Where a file lies that is opened: of a named pipe or a device the real one would wait for the other end."""
+        place = self._place(path)
+        assert place.is_file() or place.is_dir() or not place.exists(), f"{path} would be waited for"
+        return place
+
     def _cat(self, path: str) -> bytes:
-        return self._place(path).read_bytes()
+        return self._opened(path).read_bytes()
 
     def _download(self, path: str, _to: str) -> bytes:
         return self._cat(path)
@@ -166,7 +172,7 @@ class Appliance(Session):
         Path(to).write_bytes(self._cat(path)[int(offset) :][: int(size)])
 
     def _upload(self, source: str, path: str) -> None:
-        place = self._place(path)
+        place = self._opened(path)
         place.write_bytes(Path(source).read_bytes())
         self.uploaded[path] = place.read_bytes()
 
@@ -203,7 +209,7 @@ class Appliance(Session):
         self._place(path).touch()
 
     def _truncate(self, path: str) -> None:
-        os.truncate(self._place(path), 0)
+        os.truncate(self._opened(path), 0)
 
     def _ln_s(self, target: str, path: str) -> None:
         self._place(path, follow=False).symlink_to(target)
@@ -222,8 +228,13 @@ class Appliance(Session):
             done = f"{done}/{there.get(name.lower(), name)}"
         return f"{done}\n"
 
+    def _statns(self, path: str) -> str:
+        return self._status(path, self._place(path).stat())
+
     def _lstatns(self, path: str) -> str:
-        found = self._place(path, follow=False).lstat()
+        return self._status(path, self._place(path, follow=False).lstat())
+
+    def _status(self, path: str, found: os.stat_result) -> str:
         uid, gid = self.owners.get(path, (0, 0))
         told = {"st_dev": 2049, "st_ino": found.st_ino, "st_mode": found.st_mode, "st_nlink": 1, "st_uid": uid,
                 "st_gid": gid, "st_rdev": 0, "st_size": found.st_size}  # fmt: skip
@@ -240,6 +251,8 @@ class Appliance(Session):
         return "".join(lines)
 
     def _glob_expand(self, pattern: str) -> str:
+        if not pattern.startswith("/"):
+            raise OSError(errno.EINVAL, "path must start with a / character")
         found: list[str] = []
         for each in _braces(pattern):
             found += sorted(self._matching("", [part for part in each.split("/") if part]))
@@ -281,6 +294,7 @@ class Appliance(Session):
         return found if isinstance(found, dict) else {}
 
     def _hivex_open(self, path: str) -> None:
+        self._opened(path)
         if path not in self.hives:
             raise OSError(errno.ENOTSUP, "Operation not supported")
         self._nodes = [("", self.hives[path])]

@@ -236,7 +236,7 @@ def _put(talk: guestfish.Session, entries: Sequence[Entry], owned: bool, what: s
             if owned:
                 talk.ask("chown", str(entry.uid), str(entry.gid), entry.path)
                 talk.ask("chmod", f"0{entry.mode:o}", entry.path)
-    if owned and _has_selinux(talk.found("cat", _SELINUX, limit=1 << 20) or ""):
+    if owned and _has_selinux(talk.text(_SELINUX, 1 << 20)):
         with _writing(Entry(RELABEL, b""), what):
             talk.ask("touch", RELABEL)
 

@@ -126,11 +126,11 @@ def _boot_code(talk: Session, parts: Iterable[Partition]) -> str:
 
 def _linux(talk: Session, found: Facts, what: str) -> Facts:
     tree = dict(_directory(talk, "/etc", what))
-    tree.update(_listed(talk, [path for pattern in _LINUX for path in talk.lines("glob-expand", pattern)]))
-    os_release = talk.found("cat", "/etc/os-release", limit=LONGEST_TEXT) or ""
+    tree.update(_listed(talk, talk.paths(*_LINUX)))
+    os_release = talk.text("/etc/os-release", LONGEST_TEXT)
     for path in [path for path in tree if _READ.search(path)]:
         if tree[path].kind != image_facts.DIRECTORY:
-            tree[path] = replace(tree[path], text=_text(talk, path))
+            tree[path] = replace(tree[path], text=talk.text(path, LONGEST_TEXT))
     return replace(found, name=context_program.os_name(os_release), tree=tree)
 
 
@@ -194,23 +194,14 @@ def _listed(talk: Session, paths: Iterable[str]) -> Iterator[tuple[str, Node]]:
                 yield posixpath.join(head, name), node
 
 
-def _text(talk: Session, path: str) -> str:
-    try:
-        return talk.read("download", path, "-", limit=LONGEST_TEXT).decode("utf-8", "surrogateescape")
-    except CommandFailed as error:
-        if guestfish.is_broken(error):
-            raise
-        return ""
-
-
 def _kernel(talk: Session, found: Facts, directory: str, what: str) -> Facts:
     versions = {match[1] or match[2] for path in found.tree if (match := _KERNEL.match(path))}
     versions = {version for version in versions if not re.search(r"rescue|\.old$|\.img$", version)}
     if not versions:
         return found
     version = max(versions, key=_natural)
-    builtin = talk.found("cat", f"/lib/modules/{version}/modules.builtin") or ""
-    beside = talk.found("cat", f"/lib/modules/{version}/modules.dep") or ""
+    builtin = talk.text(f"/lib/modules/{version}/modules.builtin")
+    beside = talk.text(f"/lib/modules/{version}/modules.dep")
     found = replace(
         found,
         kernel=version,
@@ -224,9 +215,9 @@ def _kernel(talk: Session, found: Facts, directory: str, what: str) -> Facts:
     if not there:
         return replace(found, initrd_why="there is none in /boot")
     # It may be a link, and that lead anywhere: all that is taken out is as much as was looked at.
-    if talk.ask("is-file", there[0], "followsymlinks:true").strip() != "true":
+    size = talk.file_size(there[0])
+    if size is None:
         return replace(found, initrd_why="it is no file")
-    size = int(talk.ask("filesize", there[0]))
     if size > _LARGEST_INITRD:
         return replace(found, initrd_why="it is too large")
     path = os.path.join(directory, "initrd")
@@ -243,7 +234,8 @@ def _names(paths: Iterable[str]) -> frozenset[str]:
 
 
 def _natural(version: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|[^\d]+", version)]
+    parts = re.findall("[0-9]+|[^0-9]+", version)
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts]
 
 
 def _boot_files(talk: Session, found: Facts) -> Facts:
@@ -254,7 +246,7 @@ def _boot_files(talk: Session, found: Facts) -> Facts:
     talk.ask("umount-all")
     if talk.found("mount-ro", from_efi[0].device, "/") is None:
         return found
-    loaders = talk.lines("glob-expand", "/EFI/*/*")
+    loaders = talk.paths("/EFI/*/*")
     return replace(found, tree={**found.tree, **{f"/boot/efi{path}": Node() for path in loaders}})
 
 

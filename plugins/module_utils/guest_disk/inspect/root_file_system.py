@@ -14,6 +14,7 @@ from dataclasses import field
 
 from ...dataclass import dataclass
 from ...errors import CommandFailed, NotFound, harmless
+from ...model.numbers import whole
 from ..checks import linux_files
 from ..open import guestfish
 from ..open.guestfish import Session
@@ -146,7 +147,7 @@ def file_system(talk: Session, device: str) -> FileSystem:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+    return whole(text) or 0
 
 
 def _mount(talk: Session, verb: str, device: str, point: str, subvolume: str = "") -> None:
@@ -159,13 +160,13 @@ def _mount(talk: Session, verb: str, device: str, point: str, subvolume: str = "
 def _is_root(talk: Session, os_name: str) -> bool:
     if os_name == WINDOWS:
         return talk.found("case-sensitive-path", HIVE) is not None
-    return any(talk.ask("is-file", mark, "followsymlinks:true").strip() == "true" for mark in MARKS)
+    return any(talk.file_size(mark) is not None for mark in MARKS)
 
 
 def _with_others(talk: Session, verb: str, root: Root) -> Root:
     """With the file systems of fstab below it, as far as they are on this disk."""
     mounted, failed = dict(root.mounted), dict(root.failed)
-    lines = list(linux_files.fstab(talk.found("cat", "/etc/fstab", limit=1 << 20) or ""))[:_MOST]
+    lines = list(linux_files.fstab(talk.text("/etc/fstab", 1 << 20)))[:_MOST]
     for source, point, kind, options in sorted(lines, key=_depth):
         if point == "/" or kind in _VIRTUAL or not point.startswith("/"):
             continue

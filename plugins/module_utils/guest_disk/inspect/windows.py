@@ -9,10 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ...errors import CommandFailed
 from ..checks import facts as image_facts
 from ..checks.facts import Facts, Node
-from ..open import guestfish
 from ..open.guestfish import Session
 
 _CONFIG = "/windows/system32/config"
@@ -49,7 +47,8 @@ _STATE = "/windows/setup/state/state.ini"
 # Types of values: text, text with variables, bytes, a number, several texts.
 _NUMBER, _TEXTS = 4, (1, 2, 7)
 _LARGEST_HIVE = 256 << 20
-_MOST = 200
+# Keys below one, and values of one: of rules of a firewall there are some hundreds.
+_MOST, _MOST_VALUES = 200, 5000
 
 
 def facts(talk: Session, found: Facts) -> Facts:
@@ -64,7 +63,7 @@ def facts(talk: Session, found: Facts) -> Facts:
             tree[f"{path}/{name.lower()}"] = Node()
     state = _real(talk, _STATE)
     if state:
-        tree[_STATE] = Node(text=_text(talk.read("download", state, "-", limit=1 << 20)))
+        tree[_STATE] = Node(text=_text(talk.content(state, 1 << 20) or b""))
     values: dict[str, object] = {}
     values.update(_hive(talk, f"{_CONFIG}/system", "system", _SYSTEM))
     values.update(_hive(talk, f"{_CONFIG}/software", "software", _SOFTWARE))
@@ -85,7 +84,7 @@ def _elsewhere(talk: Session, found: Facts, tree: dict[str, Node]) -> dict[str, 
         talk.ask("umount-all")
         if talk.found("mount-ro", part.device, "/") is None:
             continue
-        for path in talk.lines("glob-expand", "/{EFI,efi}/*/*") if system.type == "vfat" else ():
+        for path in talk.paths("/{EFI,efi}/*/*") if system.type == "vfat" else ():
             tree[f"/boot/efi{path}"] = Node()
         for directory in ("/boot", "/efi/microsoft/boot"):
             values.update(_boot_configuration(talk, f"{directory}/bcd"))
@@ -108,17 +107,17 @@ def _text(data: bytes) -> str:
 # --- hives -----------------------------------------------------------------------------------------------------------
 
 
-def _hive(talk: Session, path: str, name: str, keys: tuple[str, ...]) -> dict[str, object]:
+def _opened(talk: Session, path: str) -> bool:
+    """Whether there is such a hive, which is open then. What is no regular file would be waited for."""
     real = _real(talk, path)
-    if not real or int(talk.ask("filesize", real)) > _LARGEST_HIVE:
+    size = talk.file_size(real) if real else None
+    return size is not None and size <= _LARGEST_HIVE and talk.found("hivex-open", real) is not None
+
+
+def _hive(talk: Session, path: str, name: str, keys: tuple[str, ...]) -> dict[str, object]:
+    if not _opened(talk, path):
         return {}
     values: dict[str, object] = {}
-    try:
-        talk.ask("hivex-open", real)
-    except CommandFailed as error:
-        if guestfish.is_broken(error):
-            raise
-        return {}
     try:
         root = talk.ask("hivex-root").strip()
         start = root
@@ -136,8 +135,7 @@ def _hive(talk: Session, path: str, name: str, keys: tuple[str, ...]) -> dict[st
 
 
 def _boot_configuration(talk: Session, path: str) -> dict[str, object]:
-    real = _real(talk, path)
-    if not real or talk.found("hivex-open", real) is None:
+    if not _opened(talk, path):
         return {}
     values: dict[str, object] = {}
     try:
@@ -183,7 +181,7 @@ def _children(talk: Session, node: str) -> list[str]:
 def _values(talk: Session, node: str, place: str, every: bool = False) -> Iterator[tuple[str, object]]:
     if not node:
         return
-    for value in re.findall(r"hivex_value_h: (\d+)", talk.found("hivex-node-values", node) or ""):
+    for value in re.findall(r"hivex_value_h: (\d+)", talk.found("hivex-node-values", node) or "")[:_MOST_VALUES]:
         key = talk.ask("hivex-value-key", value).rstrip("\n").lower()
         if not every and not _VALUES.match(key):
             continue

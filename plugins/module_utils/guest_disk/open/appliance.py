@@ -22,7 +22,8 @@ from .guestfish import KVM_TIMEOUT, TIMEOUT, Session
 _UPLOADED = "/.nebula-context"
 _MARK = "--- nebula-context ---"
 # --root /. is the root too, but keeps the program from calling any of the image's that act on a running system.
-_RUN = f"head -c 4096 /etc/os-release 2>/dev/null; echo; echo '{_MARK}'; exec /bin/sh {_UPLOADED} --root /. install"
+_READ = "[ ! -f /etc/os-release ] || head -c 4096 /etc/os-release 2>/dev/null"
+_RUN = f"{_READ}; echo; echo '{_MARK}'; exec /bin/sh {_UPLOADED} --root /. install"
 _SCRIPT = f"""-rm-f {_UPLOADED}
 upload {PROGRAM} {_UPLOADED}
 chmod 0755 {_UPLOADED}

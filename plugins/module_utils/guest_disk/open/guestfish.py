@@ -10,10 +10,12 @@ may lead to, links included, stays within the appliance.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import secrets
 import selectors
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -29,13 +31,16 @@ from . import appliance_qemu
 TIMEOUT = 600.0
 KVM_TIMEOUT = 120.0
 SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
-# Bytes of one answer.
+# Bytes of one answer, and of one that is a list of paths.
 LIMIT = 64 * 1024 * 1024
+MOST_PATHS = 8 * 1024 * 1024
 CACHE = "/var/cache/nebula-guestfs"
 _KVM = "/dev/kvm"
 # Bytes of an answer that is too long anyway, which are read to find its end.
 _DISCARDED = 1 << 30
 _CHUNK = 256 * 1024
+_STATUS = re.compile(r"^st_(mode|size): (\d+)$", re.MULTILINE)
+_BRACES = re.compile(r"\{([^{}]*)\}")
 _BUILDER = "supermin"
 _NO_KERNEL = re.compile("kernel|/boot|/lib/modules")
 # guestfish says no more of its QEMU.
@@ -116,7 +121,7 @@ class Session:
         return self.read(*words, limit=limit).decode("utf-8", "replace")
 
     def lines(self, *words: str) -> list[str]:
-        return [line for line in self.ask(*words).splitlines() if line]
+        return [line for line in self.ask(*words).split("\n") if line]
 
     def found(self, *words: str, limit: int = LIMIT) -> str | None:
         """The answer to a command; None where it is an error, because the thing asked for is not there or can't be
@@ -127,6 +132,53 @@ class Session:
             if is_broken(error):
                 raise
             return None
+
+    def file_size(self, path: str) -> int | None:
+        """Bytes of a regular file of the guest, whose links are followed as there; None if there is no such one."""
+        status = dict(_STATUS.findall(self.found("statns", path) or ""))
+        is_file = stat.S_ISREG(int(status.get("mode", "0")))
+        return int(status["size"]) if is_file and "size" in status else None
+
+    def content(self, path: str, limit: int = LIMIT) -> bytes | None:
+        """What a regular file of the guest holds; None if there is none, or it holds more than that, or it can't be
+        read. A named pipe in its place would be waited for to the end of all time, and a device has no end."""
+        size = self.file_size(path)
+        if size is None or size > limit:
+            return None
+        try:
+            return self.read("download", path, "-", limit=limit)
+        except CommandFailed as error:
+            if is_broken(error):
+                raise
+            return None
+
+    def text(self, path: str, limit: int = LIMIT) -> str:
+        """The same as text; "" where content() has none. What is written back is what it was, in whatever coding."""
+        return (self.content(path, limit) or b"").decode("utf-8", "surrogateescape")
+
+    def paths(self, *patterns: str) -> list[str]:
+        """What is there by these patterns, which have braces, stars and brackets as a shell has them.
+
+        guestfish writes one path a line, and a name may have line ends. All that is asked for at once has the same
+        number of slashes, so that a path in two parts is told from two paths: one of the parts has less."""
+        found = []
+        alternatives = {each: None for pattern in patterns for each in _alternatives(pattern)}
+        by_depth = sorted(alternatives, key=_depth)
+        for depth, group in itertools.groupby(by_depth, key=_depth):
+            # It has to begin with a slash.
+            pattern = "/{" + ",".join(each[1:] for each in group) + "}"
+            answer = self.read("glob-expand", pattern, limit=MOST_PATHS).decode("utf-8", "surrogateescape")
+            for line in answer.split("\n")[:-1]:
+                # Directories end with a slash.
+                path = line.rstrip("/")
+                if not path.startswith("/") or _depth(path) != depth:
+                    raise CommandFailed(
+                        "guestfish: glob-expand",
+                        f"a name in the image has a line end, and this is a part of it: {harmless(line, 200)}",
+                        "Rename or remove that file in a machine of the image: no system has such names by itself",
+                    )
+                found.append(path)
+        return found
 
     def read(self, *words: str, limit: int = LIMIT) -> bytes:
         mark = secrets.token_hex(16).encode()
@@ -244,10 +296,25 @@ def essence(stderr: str) -> str:
     return harmless("\n".join(line for line in lines if line.strip() and not line.startswith(_ADVICE)), 1000)
 
 
+def _alternatives(pattern: str) -> list[str]:
+    """The patterns without braces that one with braces stands for."""
+    braces = _BRACES.search(pattern)
+    if braces is None:
+        return [pattern]
+    words = braces[1].split(",")
+    return [
+        each for word in words for each in _alternatives(pattern[: braces.start()] + word + pattern[braces.end() :])
+    ]
+
+
+def _depth(path: str) -> int:
+    return path.count("/")
+
+
 def quoted(word: str) -> bytes:
     """A word in the quotes that guestfish undoes."""
     text = b"".join(
         bytes((byte,)) if 0x20 <= byte < 0x7F and byte not in b'"\\' else b"\\x%02x" % byte
-        for byte in os.fsencode(word)
+        for byte in word.encode("utf-8", "surrogateescape")
     )
     return b'"' + text + b'"'

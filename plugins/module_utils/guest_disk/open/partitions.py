@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ...errors import CommandFailed, ImageRefused, NotFound, harmless
 from ...model.inject import WHOLE_DISK
+from ...model.numbers import whole
 from ..checks import linux_files
 from ..inspect import root_file_system
 from ..inspect.root_file_system import DISK, FileSystem
@@ -109,6 +110,6 @@ def _named(partition: str, systems: Sequence[FileSystem]) -> FileSystem | None:
     if partition == WHOLE_DISK:
         return next((system for system in systems if system.device == DISK), None)
     if partition.isdigit():
-        return next((system for system in systems if system.number == int(partition)), None)
+        return next((system for system in systems if system.number == whole(partition)), None)
     device = linux_files.device_of(partition, systems)
     return next((system for system in systems if system.device == device), None)

@@ -128,7 +128,7 @@ def _apply(talk: Session, edit: repairs.Edit, root: root_file_system.Root, what:
         if isinstance(edit, Remove):
             _remove(talk, edit)
         elif isinstance(edit, Empty):
-            talk.ask("truncate", edit.path)
+            _empty(talk, edit)
         elif isinstance(edit, Link):
             inject.make_directories(talk, posixpath.dirname(edit.path))
             talk.ask("rm-f", edit.path)
@@ -143,12 +143,16 @@ def _apply(talk: Session, edit: repairs.Edit, root: root_file_system.Root, what:
 
 
 def _remove(talk: Session, edit: Remove) -> None:
-    paths = [edit.pattern]
-    if re.search(r"[*?\[]", edit.pattern):
-        paths = [path.rstrip("/") for path in talk.lines("glob-expand", edit.pattern)]
-    for path in paths:
+    for path in talk.paths(edit.pattern) if edit.many else [edit.pattern]:
         if posixpath.basename(path) != "lost+found" and not edit.spares(path):
             talk.ask("rm-rf", path)
+
+
+def _empty(talk: Session, edit: Empty) -> None:
+    """A file keeps its owner and mode. What is none goes: a named pipe would be waited for, and a link leads to what is
+    somebody else's."""
+    is_file = talk.ask("is-file", edit.path).strip() == "true"
+    talk.ask("truncate" if is_file else "rm-rf", edit.path)
 
 
 def _write(talk: Session, edit: Write, root: root_file_system.Root, what: str) -> None:

@@ -30,10 +30,12 @@ class Write:
 
 @dataclass(frozen=True)
 class Remove:
-    """pattern: a path, in which a star stands for names. With all that is below it. but: files that stay."""
+    """pattern: a path, in which stars and brackets stand for names if it is of many: a guest may have files whose own
+    names have them. With all that is below it. but: files that stay."""
 
     pattern: str
     but: tuple[str, ...] = ()
+    many: bool = False
 
     def spares(self, path: str) -> bool:
         """Whether this one of the pattern's paths stays, for what it is or holds."""
@@ -127,7 +129,9 @@ def _reaches(edit: Edit, path: str) -> bool:
         return edit.path == path
     # As much of the path as the pattern tells: what lies below goes with it.
     above = "/".join(path.split("/")[: edit.pattern.count("/") + 1])
-    return above == edit.pattern or any(Facts(LINUX, tree={above: Node()}).matching(edit.pattern))
+    if not edit.many:
+        return above == edit.pattern
+    return any(Facts(LINUX, tree={above: Node()}).matching(edit.pattern))
 
 
 def _is_or_holds(path: str, file: str) -> bool:
@@ -333,7 +337,7 @@ def _context_state(facts: Facts) -> Optional[Step]:
     if any(path.startswith("/var/lib/cloud") for path in found):
         edits += [Remove(f"/var/lib/cloud/{name}") for name in ("instance", "instances", "data", "sem")]
     if any(path.startswith("/var/lib/nebula-context") for path in found):
-        edits.append(Remove("/var/lib/nebula-context/*.sum"))
+        edits.append(Remove("/var/lib/nebula-context/*.sum", many=True))
     return Step("context-state", tuple(edits), "\n".join(found), "none")
 
 
@@ -373,7 +377,8 @@ def _random_seed(facts: Facts) -> Optional[Step]:
 def _tmp(facts: Facts) -> Optional[Step]:
     found = linux.left_in_tmp(facts)
     patterns = [f"{head}/{tail}" for head in ("/tmp", "/var/tmp") for tail in ("*", ".[!.]*")]
-    return Step("tmp", tuple(Remove(pattern) for pattern in patterns) if found else (), "\n".join(found), "empty")
+    edits = tuple(Remove(pattern, many=True) for pattern in patterns) if found else ()
+    return Step("tmp", edits, "\n".join(found), "empty")
 
 
 def _logs(facts: Facts) -> Optional[Step]:

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import tarfile
 
+import odd_files as odd
 import pytest
 from appliance_stand_in import Appliance, Device, made
 from hostile import bounded
@@ -113,6 +114,84 @@ def test_whose_boot_code_it_is(first, active, boot):
 def test_a_partition_that_is_not_active_is_not_asked():
     talk = Appliance({"/dev/sda": Device(sector=sector(b"code")), "/dev/sda1": Device(sector=sector(b"GRUB"))})
     assert inspection._boot_code(talk, [Partition(1, "/dev/sda1", 0, 1)]) == "a boot loader that is not known here"
+
+
+# --- files that are none ---------------------------------------------------------------------------------------------
+
+BOOTED = {
+    **SYSTEM,
+    "usr/lib/os-release": 'PRETTY_NAME="Debian 13"\n', "etc/fstab": "# none\n", "boot/vmlinuz-6.1": "x",
+    "boot/initrd.img-6.1": "x", "lib/modules/6.1/modules.builtin": "x", "lib/modules/6.1/modules.dep": "x",
+    "boot/grub/grub.cfg": "x", "boot/grub2/grubenv": "x", "boot/loader/entries/a.conf": "x",
+    "boot/extlinux/extlinux.conf": "x", "boot/syslinux.cfg": "x", "var/lib/dbus/machine-id": "x",
+}  # fmt: skip
+OPENED = ("cat", "download", "download-offset", "hivex-open", "upload", "truncate")
+
+
+def opened(talk) -> set[str]:
+    return {words[1] for words in talk.asked if words[0] in OPENED}
+
+
+def test_which_files_are_opened(tmp_path):
+    """So that the next test has all of them."""
+    talk, root = guest(tmp_path, BOOTED)
+    inspection.facts(talk, root, str(tmp_path), WHAT)
+    assert opened(talk) == {f"/{path}" for path in BOOTED if BOOTED[path] is not None} - {
+        "/boot/vmlinuz-6.1", "/usr/lib/os-release", "/etc/hostname"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", odd.KINDS)
+@pytest.mark.parametrize("path", [path for path in BOOTED if BOOTED[path] is not None])
+def test_what_is_no_file_is_never_opened(tmp_path, path, kind):
+    talk, _root = guest(tmp_path, BOOTED)
+    (tmp_path / "root" / path).unlink()
+    odd.put(tmp_path / "root" / path, kind)
+    talk.mounted.clear()
+    root = root_file_system.mount(talk, WHAT, writable=False)
+    assert inspection.facts(talk, root, str(tmp_path), WHAT).text(f"/{path}") == ""
+
+
+def test_what_is_too_large_is_not_begun(tmp_path):
+    """The answer would be read to its end, a thousand times as long, to find the next one."""
+    talk, root = guest(tmp_path, BOOTED)
+    os.truncate(tmp_path / "root/boot/grub/grub.cfg", inspection.LONGEST_TEXT + 1)
+    assert inspection.facts(talk, root, str(tmp_path), WHAT).text("/boot/grub/grub.cfg") == ""
+    assert "/boot/grub/grub.cfg" not in opened(talk)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "home/a\nb/.ssh/authorized_keys", "home/a\n/.ssh/authorized_keys", "home/\na/.ssh/authorized_keys",
+        "home/a\n\nb/.ssh/authorized_keys", "root/.ssh/id_\n", "root/.\n_history", "tmp/a\nb", "tmp/\n", "tmp/.\n",
+        "var/tmp/a\n/b", "var/log/syslog\n", "var/log/journal/x\n/y", "boot/efi/EFI/a\n/b", "tmp/a\n/b/c",
+        "boot/loader/entries/\n.conf", "boot/vmlinuz-6.1\n",
+    ],
+)  # fmt: skip
+def test_a_name_with_a_line_end_is_refused_and_does_not_hide(tmp_path, path):
+    made(tmp_path / "root", {path: "x"})
+    with pytest.raises(CommandFailed, match="has a line end") as caught:
+        look(tmp_path)
+    assert "Rename or remove" in caught.value.remedy and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\rb", "a\x0bb", "a\x1cb", "a\x85b", "a\u2028b", "a b", "a\udcff", "-a", "a'\"", "*", "[a"]
+)
+def test_any_other_name_is_known_as_it_is(tmp_path, name):
+    made(tmp_path / "root", {f"home/{name}/.ssh/authorized_keys": "x"})
+    found = look(tmp_path).tree
+    assert f"/home/{name}/.ssh/authorized_keys" in found
+
+
+@pytest.mark.parametrize("version", ["6\u00b2", "\u0663.1", "6.\u00bd", "9" * 200, "6\udcff", "6.1\n2"[:3]])
+def test_a_kernel_of_any_version(tmp_path, version):
+    found = look(tmp_path, {f"boot/vmlinuz-{version}": "x", "boot/vmlinuz-5.10": "x"})
+    assert found.kernel in (version, "5.10")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import stat
 
+import odd_files as odd
 import pytest
 from appliance_stand_in import Appliance, Device, made
 
@@ -263,9 +265,42 @@ def test_a_file_is_emptied_and_stays(talk, root):
 
 def test_a_pattern_takes_what_it_names_and_spares_what_it_says(talk, root):
     made(root, {"tmp/lost+found/a": "", "tmp/dir/a": "", "tmp/kept/a": "", "tmp/with*star": "", "tmp/link": "-> /etc"})
-    apply(talk, root, Remove("/tmp/*", but=("/tmp/kept/a",)))
+    apply(talk, root, Remove("/tmp/*", but=("/tmp/kept/a",), many=True))
     assert {path.name for path in (root / "tmp").iterdir()} == {"lost+found", "kept", ".left"}
     assert (root / "etc/fstab").exists()
+
+
+@pytest.mark.parametrize("kind", odd.KINDS)
+def test_what_is_no_file_is_not_opened_to_be_emptied(talk, root, kind):
+    """A log of such a name is known to be there, and not of which kind it is."""
+    log = root / "var/log/syslog,"
+    odd.put(log, kind)
+    apply(talk, root, Empty("/var/log/syslog,"))
+    assert not os.path.lexists(log)
+    assert (root / "etc/fstab").read_text() == SYSTEM["etc/fstab"]
+
+
+@pytest.mark.parametrize("kind", odd.KINDS)
+def test_every_step_where_files_are_none(prepare, talk, root, kind):
+    """All that a step would read or write is no file in another run: nothing is waited for."""
+    made(root, {"var/log/messages": "x", "etc/shadow": "root:x:1:\n", "etc/ssh/ssh_host_rsa_key": "x",
+                "var/lib/dbus/machine-id": MACHINE_ID, "etc/selinux/config": "SELINUX=enforcing\n"})  # fmt: skip
+    paths = [path for path in root.rglob("*") if path.is_file() and path.name != "os-release"]
+    for path in paths:
+        path.unlink()
+        odd.put(path, kind)
+    prepare(timezone="Europe/Berlin", files=(Entry("/etc/motd", b"x"),))
+    assert (root / "etc/motd").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["id_[x]", "id_*", "id_?", "id_{x,y}", "id_\\x", "id_\udcff", "id_\x85", "id_ x"])
+def test_a_name_that_has_what_patterns_have_is_that_file_alone(prepare, root, name):
+    made(root, {f"root/.ssh/{name}": "x", "root/.ssh/known_hosts": "", "root/.ssh/other": "x", "root/.ssh/config": "x"})
+    assert "personal" in names(prepare(steps=("personal",)))
+    assert {path.name for path in (root / "root/.ssh").iterdir()} == {"known_hosts", "other", "config"}
+    made(root, {"home/[ab]/.ssh/authorized_keys": "x", "home/a/.ssh/config": "x"})
+    assert names(prepare(steps=("personal",))) == ["personal"]
+    assert not (root / "home/[ab]/.ssh/authorized_keys").exists() and (root / "home/a/.ssh/config").exists()
 
 
 def test_a_path_without_a_star_is_one_file(talk, root):
@@ -277,8 +312,8 @@ def test_a_path_without_a_star_is_one_file(talk, root):
 @pytest.mark.parametrize(
     ("edit", "path", "verb"),
     [
-        (Empty("/etc/gone/x"), "/etc/gone/x", "truncate"),
-        (Remove("/tmp/*"), "/tmp/*", "rm-rf"),
+        (Empty("/etc/machine-id"), "/etc/machine-id", "truncate"),
+        (Remove("/tmp/*", many=True), "/tmp/*", "rm-rf"),
         (Link("/etc/x", "/y"), "/etc/x", "ln-s"),
         (Write("/etc/fstab", ""), "/etc/fstab", "upload"),
     ],
