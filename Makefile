@@ -211,7 +211,7 @@ torture: packages venv  ## 200 kills anywhere, pairs of runs, a full disk at eac
 	$(BIN)/python tests/torture/torture.py --kills 200 --seed $(TORTURE_SEED) --jobs 2 --report build/torture.jsonl $(ARGS)
 	ROUNDS=6 $(BIN)/pytest -s tests/integration/test_runs_at_once.py
 	NEBULA_TORTURE=1 $(BIN)/pytest tests/integration/test_disk_full.py tests/integration/test_power_cut.py
-	NEBULA_FUZZ=2000 $(BIN)/pytest tests/unit/test_hostile_text.py tests/unit/test_injection.py tests/integration/test_hostile_images.py \
+	NEBULA_FUZZ=2000 $(BIN)/pytest tests/unit/test_hostile_text.py tests/unit/test_hostile_guests.py tests/unit/test_injection.py tests/integration/test_hostile_images.py \
 	    tests/integration/test_injection.py
 
 coverage: packages mutants-venv  ## lines of the plugins that `make test` reaches, by package and by test: build/coverage; ARGS=SUITE (root)
