@@ -115,6 +115,10 @@ class Machines:
             with contextlib.suppress(TimeoutError):
                 fits = (lambda other: b"then another" in other or what[-12:] in other) if name == by else _is(what)
                 heard = self[name].hear(fits, SECONDS if name == by else 0.05)
+                if name == by and what[-12:] not in heard:
+                    # Of frames that are taken up together, one that is asked about overtakes those that are known.
+                    self[sender].send(after)
+                    heard = self[name].hear(fits, SECONDS)
                 if what[-12:] in heard:
                     found[name] = vlan_of(heard)
                     if name == by:

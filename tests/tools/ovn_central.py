@@ -209,3 +209,9 @@ class Node(Daemons):
 
     def appctl(self, *arguments: str) -> str:
         return self.run("ovs-appctl", "-t", str(self.directory / "switchd.ctl"), *arguments)
+
+    def forget_decided(self) -> None:
+        """Wait until Open vSwitch sends nothing any more by what it decided of earlier frames: the flows of OpenFlow
+        hold at once, those that it keeps of them for speed until it has looked at each again."""
+        for _round in ("the one that had begun before", "the next"):
+            self.appctl("revalidator/wait")
