@@ -33,8 +33,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage.importer 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
 PACKERS = {"gz": ["gzip", "-1c"], "xz": ["xz", "-1c"], "bz2": ["bzip2", "-1c"], "zst": ["zstd", "-q", "-c"]}
-# Content, a hole, content that ends within a block.
-RAW = random.Random(1).randbytes(2 * MIB) + bytes(3 * MIB) + b"end" * 100_000
+# Boot code, content, a hole, content that ends within a block.
+BOOT = bytes(510) + b"\x55\xaa"
+RAW = BOOT + random.Random(1).randbytes(2 * MIB - 512) + bytes(3 * MIB) + b"end" * 100_000
 
 
 @pytest.fixture
@@ -262,7 +263,7 @@ def test_a_file_system_that_fills_up(tmp_path, raw):
         (os.mkfifo, InvalidValue, "not a regular file"),
         (lambda p: None, NotFound, "No such file"),
         (lambda p: p.write_bytes(b""), ImageRefused, "it is empty"),
-        (lambda p: p.write_bytes(b"KDMV" + bytes(1000)), ImageRefused, "its format is vmdk"),
+        (lambda p: p.write_bytes(b"KDMV" + bytes(1000)), ImageRefused, "its header of VMDK is cut off|format is VMDK"),
         (lambda p: p.write_bytes(b"PK\3\4" + bytes(1000)), ImageRefused, "archive"),
         (lambda p: p.write_bytes(bytes(257) + b"ustar" + bytes(1000)), ImageRefused, "archive"),
     ],
@@ -294,9 +295,10 @@ def test_cdrom_images(store, tmp_path):
                 store(drive)
         finally:
             subprocess.run(["losetup", "--detach", drive], check=True)
-    disc.write_bytes(b"no iso" * 100_000)
-    with pytest.raises(ImageRefused, match="not an ISO file system"):
-        store(disc, cdrom=True)
+    for content, found in ((b"no iso" * 100_000, "text"), (b"<html>" * 9, "HTML"), (BOOT, "its format is raw")):
+        disc.write_bytes(content)
+        with pytest.raises(ImageRefused, match=f"not an ISO file system .*{found}"):
+            store(disc, cdrom=True)
 
 
 def test_files_are_kept_as_they_are(store, store_directory, raw):
@@ -359,7 +361,7 @@ def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
         "from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, importer, publishing\n"
         "def free():\n"
         "    os.sync(); found = os.statvfs('.'); return found.f_bfree * found.f_frsize\n"
-        "content = os.urandom(40 << 20)\n"
+        "content = bytes(510) + b'\\x55\\xaa' + os.urandom(40 << 20)\n"
         "open('source', 'wb').write(content)\n"
         "before = free()\n"
         "here = os.getcwd()\n"

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import DownloadFailed, InvalidValue
 from ..model.numbers import MOST_DIGITS, whole
+from ..printable import ONE_LINE, printable
 from .urls import MIN_SPEED, SCHEMES, without_secrets
 
 CHUNK = 1024 * 1024
@@ -37,8 +38,9 @@ class Download:
     stall: seconds without a byte after which a connection counts as broken. retries: how often in a row one is made
     again, where 1 MiB begins a new row, or as much as came once more from a server without ranges. min_speed: bytes a
     second that have to come on average, 0 for any. to_http: what to do instead where the server sends on from https to
-    http; "" where what comes is compared with a checksum: then that is one of the warnings. Raises DownloadFailed;
-    neither it nor anything else here shows credentials.
+    http; "" where what comes is compared with a checksum: then that is one of the warnings. packed: whoever reads it
+    unpacks by gzip what is packed; encoding: how the server packed it, though it was not asked to. Raises
+    DownloadFailed; neither it nor anything else here shows credentials.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Download:
         retries: int = 4,
         min_speed: float = MIN_SPEED,
         to_http: str = "Give the file's own https URL",
+        packed: bool = True,
         pause: Callable[[float], None] | None = None,
     ) -> None:
         self.shown = without_secrets(url)
@@ -69,6 +72,8 @@ class Download:
                 "Give one, with / ? # @ : in user and password written as %2F %3F %23 %40 %3A",
             )
         self.size: int | None = None
+        self.encoding = ""
+        self._packed = packed
         self._headers = {"User-Agent": "nebula.provision", "Accept-Encoding": "identity", "Accept": "*/*"}
         if parts.username is not None:
             pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
@@ -102,6 +107,18 @@ class Download:
                 "Download it by other means and give its path",
             )
         self._validator = _validator(self._response.headers)
+        self.encoding = _encoding(self._response.headers)
+        by_gzip = self.encoding in ("gzip", "x-gzip")
+        if by_gzip and urllib.parse.urlsplit(self._url).path.lower().endswith((".gz", ".tgz")):
+            # Some servers say so of a file that is packed itself.
+            self.encoding = ""
+        if self.encoding and not (self._packed and by_gzip):
+            self.close()
+            raise DownloadFailed(
+                f"download of {self.shown}",
+                f"the server sends it packed on the way (Content-Encoding: {self.encoding}), which nobody asked for",
+                "Have the server send it as it is, or download it by other means and give its path",
+            )
 
     def blocks(self) -> Generator[bytes, None, None]:
         if self._response is None:
@@ -407,6 +424,12 @@ def _length(headers: Mapping[str, str]) -> int | None:
         # A number, and beyond every limit: which one does not matter.
         return int(10**MOST_DIGITS)
     return whole(text)
+
+
+def _encoding(headers: Mapping[str, str]) -> str:
+    """How the content is packed on the way; "" if it is not."""
+    words = [word.strip().lower() for word in (headers.get("Content-Encoding") or "").split(",")]
+    return printable(", ".join(word for word in words if word not in ("", "identity"))[:40], ONE_LINE)
 
 
 def _validator(headers: Mapping[str, str]) -> str:

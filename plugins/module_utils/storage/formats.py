@@ -21,7 +21,7 @@ from ..host import command
 from ..host.files import clone, explained, remove_file
 from ..host.sandbox import WRITE
 from ..model.disk import DISK_FORMATS, TAR, DiskFiles
-from . import qcow2_header, qemu_img, tar_archive
+from . import foreign_disks, qcow2_header, qemu_img, recognised, tar_archive
 from .qcow2_header import MAGIC, open_binary
 from .qemu_img import LONG_CPU, LONG_TIMEOUT, LUKS, MIB
 
@@ -34,24 +34,6 @@ _UNLUCKY = 20
 
 _ISO_SECTOR = 2048
 _ISO_DESCRIPTOR = 16 * _ISO_SECTOR
-# Magic at the start of a file → format that QEMU knows, and we do not take.
-_OTHERS = (
-    (b"KDMV", "vmdk"),
-    (b"COWD", "vmdk"),
-    (b"# Disk DescriptorFile", "vmdk"),
-    (b"vhdxfile", "vhdx"),
-    (b"conectix", "vpc"),
-    (b"QED\0", "qed"),
-    (b"LUKS\xba\xbe", "luks"),
-    (b"WithoutFreeSpace", "parallels"),
-    (b"WithouFreSpacExt", "parallels"),
-    (b"Bochs Virtual HD Image", "bochs"),
-)
-# Archives of files, one of which may be the disk.
-_ARCHIVES = ((0, b"PK\3\4", "zip"), (257, b"ustar", "tar"), (0, b"7z\xbc\xaf\x27\x1c", "7z"), (0, b"Rar!", "rar"))
-_VDI = (0x40, b"\x7f\x10\xda\xbe", "vdi")
-# What a program that converts or repairs it follows is what was refused.
-WHOLE = "Export it as one file, qcow2 or raw, where it was made: what converts it elsewhere reads whatever it names"
 # File system → its program and the arguments that make it do without a question.
 _MKFS = {
     "ext2": ("mkfs.ext2", "-q", "-F"),
@@ -79,26 +61,40 @@ class ImageFacts:
 
 
 def inspect(
-    path: str, format: str | None = None, what: str = "", deep: bool = True, encrypted: bool = False
+    path: str,
+    format: str | None = None,
+    what: str = "",
+    deep: bool = True,
+    encrypted: bool = False,
+    meant: bool = False,
 ) -> ImageFacts:
     """What the file is; ImageRefused if it can't be a disk, is damaged, or could read files of the host.
 
     format: what it is known to be; None reads its header, which is right only for a file that comes from a user.
     what: how errors call the image ("image demo"). deep: go through all tables of a qcow2, which nobody can without the
-    key of an encrypted one. encrypted: it may be so, by LUKS.
+    key of an encrypted one. encrypted: it may be so, by LUKS. meant: whatever has the signature of no disk is a raw
+    disk, and nothing in it has to say so.
     """
     asked = what or f"image file {path}"
     if format == TAR:
         return ImageFacts(TAR, tar_archive.check(path, asked))
     with explained(path), open_binary(path) as file:
         found = probe(file) if format is None else format
-        _refuse_format(asked, found)
-        iso = found == "raw" and is_iso(file)
+        if meant and (" " in found or found == TAR):
+            found = "raw"
+        refuse_format(asked, found)
+        iso = found == "raw" and recognised.is_iso(file)
         if found == "qcow2":
             crypt = _refuse_qcow2_header(asked, file, encrypted)
         else:
             crypt = False
             _refuse_truncated(asked, file, iso)
+            if format is None and not meant and not recognised.says_disk(path, file):
+                raise ImageRefused(
+                    asked,
+                    f"nothing in it says that it is a disk: {recognised.looks_like(file)}",
+                    "Give the right file; if it is a raw disk all the same, set format: raw",
+                )
     facts = _info(asked, path, found, crypt)
     if found == "qcow2" and deep and not crypt:
         _check(asked, path)
@@ -112,24 +108,9 @@ def inspect(
 
 
 def probe(file: BinaryIO) -> str:
-    """The format by the file's header. qemu-img could tell too, but opens files that some headers name."""
-    file.seek(0)
-    head = file.read(1024)
-    if head[:4] == MAGIC:
-        version = struct.unpack(">I", head[4:8])[0] if len(head) >= 8 else 0
-        return "qcow2" if version in (2, 3) else "qcow"
-    for magic, name in _OTHERS:
-        if head.startswith(magic):
-            return name
-    for offset, magic, name in (_VDI, *_ARCHIVES):
-        if head[offset : offset + len(magic)] == magic:
-            return name
-    return "raw"
-
-
-def is_iso(file: BinaryIO) -> bool:
-    file.seek(_ISO_DESCRIPTOR + 1)
-    return file.read(5) in (b"CD001", b"BEA01")
+    """The format by the file's signature, as recognised.signature() calls it; raw where there is none. qemu-img could
+    tell too, but opens files that some headers name."""
+    return recognised.signature(file) or "raw"
 
 
 def virtual_size(path: str, format: str) -> int:
@@ -302,18 +283,18 @@ def _damaged(asked: str, error: Exception) -> Exception:
     return ImageRefused(asked, f"it is damaged or truncated: {found}", "Get a whole copy of it and import that")
 
 
-def _refuse_format(asked: str, format: str) -> None:
-    if format in [name for _offset, _magic, name in _ARCHIVES]:
-        remedy = "Unpack it, and import the disk that is in it"
-        if format == TAR:
-            remedy += "; if it is the root file system of a container, set format: tar"
-        raise ImageRefused(asked, f"it is a {format} archive", remedy)
+def refuse_format(asked: str, format: str) -> None:
+    """ImageRefused for what probe() found, where no machine can have it as it is."""
+    if format == recognised.OVA or format in foreign_disks.FORMATS:
+        found = f"its format is {foreign_disks.FORMATS[format]}"
+        raise ImageRefused(asked, found, "Import it as an image (nebula_images), which makes a qcow2 of it")
+    if format == TAR:
+        remedy = f"{recognised.UNPACK}; if it is the root file system of a container, set format: tar"
+        raise ImageRefused(asked, "it is a tar archive", remedy)
+    if " " in format:
+        raise ImageRefused(asked, f"it is {format}", recognised.remedy(format))
     if format not in FORMATS:
-        raise ImageRefused(
-            asked,
-            f"its format is {format}",
-            WHOLE,
-        )
+        raise ImageRefused(asked, f"its format is {format}", recognised.WHOLE)
 
 
 def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
@@ -351,7 +332,7 @@ def _names_files(asked: str, kind: str, name: str) -> ImageRefused:
     return ImageRefused(
         asked,
         f"it names another file, as its {kind}" + (f": {name!r}" if name else ""),
-        WHOLE,
+        recognised.WHOLE,
     )
 
 

@@ -4,6 +4,8 @@
 """Stores the file of a path, an upload or a URL in a datastore: checked, in one pass, and in little memory.
 
 source → blocks → (given checksum) → unpacked → (sha256 of what is stored) → sparse file → its format → its name
+
+A disk in another hypervisor's format is stored as it came, beside; what is stored is made of it.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from ..host.restricted import Rules
 from ..host.urls import MIN_SPEED, is_url, without_secrets
 from ..model import defaults
 from ..model.disk import TAR
-from . import datastore, formats, pipeline, unpacking
+from . import datastore, foreign_disks, formats, pipeline, qcow2_header, recognised, unpacking
 from .checksum import Checksum
-from .publishing import make, publish, unpublished
+from .foreign_disks import Foreign
+from .publishing import GIVEN, NEW, make, publish, unpublished
 from .sparse_file import MIB, SparseFile, too_large
 from .unpacking import Blocks
 
@@ -44,7 +47,8 @@ class Request:
 
     what: how errors name the object. source: a path on this host, or a URL. upload: source is a file of ours, which may
     be renamed instead of copied. disk: it has to be a disk that a machine can have; it is unpacked if it is compressed.
-    cdrom: it has to be an ISO file system. format: if given, it has to be of this format. encrypted: LUKS is allowed.
+    cdrom: it has to be an ISO file system. format: if given, it has to be of this format when it is stored; raw: it is
+    that, whatever it looks like. member: the name of the disk in an OVA. encrypted: LUKS is allowed.
     max_size: bytes. stall: seconds that a download may pause. min_speed: bytes a second of a download. rules: which
     files of this host it may be; None: any.
     """
@@ -55,6 +59,7 @@ class Request:
     disk: bool = True
     cdrom: bool = False
     format: str = ""
+    member: str = ""
     encrypted: bool = False
     upload: bool = False
     max_size: int = DEFAULT_MAX_SIZE
@@ -69,7 +74,8 @@ class Stored:
     """What was stored.
 
     size: MiB that a machine sees, rounded up. sha256: of the stored file. checksums: of the file as given, one
-    "algorithm:digest" or two, separated by a blank. bytes: length of the stored file. warnings: of its download.
+    "algorithm:digest" or two, separated by a blank. bytes: length of the stored file. warnings: of its download, and
+    of what it is.
     """
 
     format: str
@@ -90,7 +96,10 @@ def look(request: Request) -> formats.ImageFacts | None:
         held.callback(os.close, fd)
         if not request.disk or unpacking.detect(os.pread(fd, unpacking.MAGIC_LENGTH, 0)):
             return None
-    return _inspect(request, request.source, deep=False)
+    foreign = _foreign(request, request.source)
+    if foreign is None:
+        return _inspect(request, request.source, deep=False)
+    return None if foreign.packed else formats.ImageFacts(_wanted(request), foreign.size)
 
 
 def store(request: Request, destination: str, say: Say | None = None) -> Stored:
@@ -108,14 +117,19 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
             with files.explained(temporary):
                 os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             pass_.write(temporary)
-        facts = _inspect(request, written)
+        foreign = _foreign(request, written)
+        if foreign is None:
+            facts, sha256 = _inspect(request, written), pass_.sha256
+        else:
+            written, facts = _made_of(request, foreign, written, destination, say)
+            sha256 = _sha256(written)
         stored = Stored(
             format=facts.format,
             size=-(-facts.virtual_size // MIB),
-            sha256=pass_.sha256,
+            sha256=sha256,
             checksums=pass_.checksums,
             bytes=os.path.getsize(written),
-            warnings=pass_.warnings,
+            warnings=(*pass_.warnings, *_odd_length(request, written, facts)),
         )
         publish(written, destination)
     if request.upload:
@@ -132,6 +146,54 @@ def make_empty(destination: str, size: int, format: str, fs: str, key: str = "")
     return Stored(format=format, size=size, sha256="", checksums="", bytes=os.path.getsize(destination))
 
 
+def _foreign(request: Request, path: str) -> Foreign | None:
+    """The disk of another hypervisor that the file is, or holds, where one is wanted."""
+    if not request.disk or request.cdrom or request.format == TAR:
+        return None
+    foreign = foreign_disks.find(path, request.what, request.member)
+    if foreign is not None and foreign.size > request.max_size:
+        raise too_large(request.what, request.max_size, foreign.size)
+    return foreign
+
+
+def _wanted(request: Request) -> str:
+    """The format in which a disk of another hypervisor is stored."""
+    return request.format or "qcow2"
+
+
+def _made_of(
+    request: Request, foreign: Foreign, written: str, destination: str, say: Say | None
+) -> tuple[str, formats.ImageFacts]:
+    new, given = destination + NEW, destination + GIVEN
+    try:
+        if written == new:
+            os.rename(new, given)
+            written = given
+        size = foreign_disks.make_of(foreign, written, new, _wanted(request), request.max_size, request.what, say)
+    finally:
+        files.remove_file(given)
+    return new, formats.ImageFacts(_wanted(request), size)
+
+
+def _sha256(path: str) -> str:
+    hash = hashlib.sha256()
+    with files.explained(path), qcow2_header.open_binary(path) as file:
+        for block in iter(lambda: file.read(MIB), b""):
+            hash.update(block)
+    return hash.hexdigest()
+
+
+def _odd_length(request: Request, path: str, facts: formats.ImageFacts) -> list[str]:
+    """A warning of a disk whose last sector is not whole: something was cut off it, or put behind it."""
+    length = os.path.getsize(path)
+    if not request.disk or request.cdrom or facts.format != "raw" or length % formats.SECTOR == 0:
+        return []
+    found = f"its file has {length} bytes, which is no multiple of {formats.SECTOR}"
+    return [
+        f"{request.what}: {found}: it may be cut off, or have something behind its end; its last sector is filled up"
+    ]
+
+
 def _on_one_file_system(path: str, destination: str) -> bool:
     """Whether a rename can bring the file there: each datastore may be a file system of its own."""
     return os.stat(path).st_dev == os.stat(os.path.dirname(destination)).st_dev
@@ -144,7 +206,8 @@ def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFac
             raise ImageRefused(request.what, "the file is empty", "Give the right file")
         return formats.ImageFacts("raw", size)
     known = TAR if request.format == TAR else None
-    facts = formats.inspect(path, known, what=request.what, deep=deep, encrypted=request.encrypted)
+    meant = request.format == "raw" or request.cdrom
+    facts = formats.inspect(path, known, request.what, deep, request.encrypted, meant)
     if request.format and facts.format != request.format:
         raise ImageRefused(
             f"{request.what}: format {request.format}", f"the file's format is {facts.format}", "Leave format out"
@@ -152,12 +215,20 @@ def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFac
     if request.cdrom and not facts.iso:
         raise ImageRefused(
             f"{request.what}: type CDROM",
-            f"it is not an ISO file system (its format is {facts.format})",
+            f"it is not an ISO file system ({_looks(path, facts)})",
             "Give an ISO file, or import it as OS or DATABLOCK",
         )
     if facts.virtual_size > request.max_size:
         raise too_large(request.what, request.max_size, facts.virtual_size)
     return facts
+
+
+def _looks(path: str, facts: formats.ImageFacts) -> str:
+    with files.explained(path), qcow2_header.open_binary(path) as file:
+        known = recognised.signature(file)
+        if facts.format != "raw" or recognised.says_disk(path, file):
+            return f"its format is {facts.format}"
+        return f"it is {known}" if known else recognised.looks_like(file)
 
 
 class _Pass:
@@ -182,6 +253,8 @@ class _Pass:
                 stall=request.stall,
                 min_speed=request.min_speed,
                 to_http="" if request.checksum else "Give its checksum, or the file's own https URL",
+                # What is no disk is stored as it comes, and nothing would show that it is packed.
+                packed=request.disk,
             )
             self._download.open()
             self.size = self._download.size
@@ -197,10 +270,17 @@ class _Pass:
         self.packing = unpacking.detect(self._first) if request.disk else ""
         algorithms = {"sha256"} | ({request.checksum.algorithm} if request.checksum else set())
         self._given = {name: _new_hash(name) for name in sorted(algorithms)}
+        self._unpacked = _new_hash(request.checksum.algorithm) if request.checksum and self.packing else None
+        # Bytes that came behind what is packed.
+        self._behind: list[int] = []
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(f"{self.request.what}: {text}" for text in self._download.warnings) if self._download else ()
+        texts = list(self._download.warnings) if self._download else []
+        if any(self._behind):
+            found = f"{sum(self._behind)} bytes behind the end of its {self.packing} were left out"
+            texts.append(f"{found} (some projects sign their files so)")
+        return tuple(f"{self.request.what}: {text}" for text in texts)
 
     def hash_only(self) -> None:
         """Read a file once for its hashes, which is stored as it is."""
@@ -221,7 +301,9 @@ class _Pass:
             else:
                 blocks = self._blocks()
                 if self.packing:
-                    blocks = unpacking.unpack(self.packing, blocks, self.request.what)
+                    blocks = self._inside(
+                        unpacking.unpack(self.packing, blocks, self.request.what, self._behind.append)
+                    )
                 with (
                     contextlib.closing(blocks),
                     SparseFile(path, self.request.what, self.request.max_size, hashed=bool(self.packing)) as file,
@@ -256,6 +338,14 @@ class _Pass:
             self.say(_how_far(self._taken, self.size, time.monotonic() - self._began))
         return block
 
+    def _inside(self, blocks: Blocks) -> Blocks:
+        """What was unpacked; its checksum may be the one that was given."""
+        with contextlib.closing(blocks):
+            for block in blocks:
+                if self._unpacked is not None:
+                    self._unpacked.update(block)
+                yield block
+
     def _finish(self) -> None:
         if self.size is not None and self._taken != self.size:
             raise ImageRefused(
@@ -267,17 +357,27 @@ class _Pass:
         if checksum is not None:
             found = self._given[checksum.algorithm].hexdigest()
             if found != checksum.digest:
-                raise ChecksumMismatch(
-                    f"{self.request.what}: checksum {checksum}",
-                    f"{without_secrets(self.request.source) if self._download else 'the file'} has "
-                    f"{checksum.algorithm}:{found} ({self._taken} bytes)",
-                    "The file is not the one that was meant: check path and checksum",
-                )
+                raise self._mismatch(checksum, found)
         first = [checksum.algorithm] if checksum else []
         names = [*first, *(name for name in self._given if name not in first)]
         if not self.packing:
             self.sha256 = self._given["sha256"].hexdigest()
         self.checksums = " ".join(f"{name}:{self._given[name].hexdigest()}" for name in names)
+
+    def _mismatch(self, checksum: Checksum, found: str) -> ChecksumMismatch:
+        asked = f"{self.request.what}: checksum {checksum}"
+        file = without_secrets(self.request.source) if self._download else "the file"
+        text = f"{file} has {checksum.algorithm}:{found} ({self._taken} bytes)"
+        encoding = self._download.encoding if self._download else ""
+        if self._unpacked is not None and self._unpacked.hexdigest() == checksum.digest:
+            text += f". The checksum is that of what is in it, unpacked ({self.packing})"
+            if encoding:
+                text += f"; the server packed it on the way (Content-Encoding: {encoding}), which nobody asked for"
+            right = f"Give the checksum of the file as it comes, {checksum.algorithm}:{found}"
+            return ChecksumMismatch(asked, text, f"{right}, or the path or URL of the unpacked one")
+        if encoding:
+            text += f". The server packed it on the way (Content-Encoding: {encoding}), which nobody asked for"
+        return ChecksumMismatch(asked, text, "The file is not the one that was meant: check path and checksum")
 
     def _needed(self) -> int:
         if self._fd >= 0 and not self.packing:

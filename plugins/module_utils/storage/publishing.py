@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from ..host import files
 from . import datastore
 
-# The ends of two names: of the empty file that a run holds while it stores a file, and of that file until it is whole.
-PART, NEW = ".part", ".new"
+# The ends of names: of the empty file that a run holds while it stores a file, of that file until it is whole, and of
+# what it is made of where it came in another format.
+PART, NEW, GIVEN = ".part", ".new", ".given"
 
 
 @contextlib.contextmanager
@@ -25,7 +26,8 @@ def reserved(destination: str, timeout: float) -> Iterator[None]:
     """
     with files.lock(destination + PART, timeout=timeout):
         try:
-            files.remove_file(destination + NEW)
+            for end in (NEW, GIVEN):
+                files.remove_file(destination + end)
             yield
         finally:
             files.remove_file(destination + PART, sync=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..host import command, sandbox
@@ -94,6 +94,21 @@ def run(
     if _is_unnamed(disk.path):
         return command.run(program, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
     return sandbox.run(program, files, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
+
+
+def of_node(
+    verb: str, *arguments: str, path: str, node: Mapping[str, object], new: str = "", long: bool = False
+) -> command.Completed:
+    """qemu-img with a file whose format, and where in it the disk lies, `node` says, as QEMU's blockdev-add takes it.
+    new: a file that it makes. long: it reads all of the disk."""
+    words = [PROGRAM, verb, *arguments, "json:" + json.dumps(node)]
+    files = {os.path.realpath(path): READ}
+    if new:
+        words.append(new)
+        files[new] = NEW
+    return sandbox.run(
+        words, files, timeout=LONG_TIMEOUT if long else TIMEOUT, memory=MEMORY, cpu=LONG_CPU if long else CPU
+    )
 
 
 def create_over(disk: DiskFiles, path: str, what: str) -> None:

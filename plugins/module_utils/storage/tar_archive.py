@@ -7,6 +7,7 @@ little memory whatever they say, and nothing is unpacked."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from ..errors import ImageRefused
@@ -35,7 +36,7 @@ def check(path: str, asked: str) -> int:
         length = file.seek(0, os.SEEK_END)
         if length == 0:
             raise ImageRefused(asked, "it is empty", "Get a whole copy of it and import that")
-        found = _walk(file, length, asked)
+        found = {_top(header) for header, _place, _size in entries(file, length, asked)}
     if b"etc" not in found or not found & {b"usr", b"bin", b"sbin"}:
         raise ImageRefused(
             asked,
@@ -45,14 +46,14 @@ def check(path: str, asked: str) -> int:
     return length
 
 
-def _walk(file: BinaryIO, length: int, asked: str) -> set[bytes]:
-    """The names at its top."""
-    place, found, size_of_next = 0, set[bytes](), -1
+def entries(file: BinaryIO, length: int, asked: str) -> Iterator[tuple[bytes, int, int]]:
+    """Of each file, directory, link and the like: its header, where its content begins, and how many bytes it has."""
+    place, size_of_next = 0, -1
     while place < length:
         file.seek(place)
         header = file.read(BLOCK)
         if header == bytes(BLOCK):
-            return found
+            return
         if len(header) < BLOCK or not _is_header(header):
             what = "it is no tar archive" if place == 0 else f"it is damaged or cut off at byte {place}"
             raise ImageRefused(asked, what, _REMEDY if place == 0 else _WHOLE)
@@ -70,11 +71,14 @@ def _walk(file: BinaryIO, length: int, asked: str) -> set[bytes]:
             size_of_next = max(size_of_next, _size_in(file.read(size))) if kind in _PAX else size_of_next
         else:
             size_of_next = -1
-            found.add(_top(header))
         # Links and the like have a size that counts for nothing.
-        place += -(-size // BLOCK) * BLOCK if kind in b"0\0007SLKxgX" else 0
+        size = size if kind in b"0\0007SLKxgX" else 0
+        begin = place
+        place += -(-size // BLOCK) * BLOCK
         if place > length:
             raise ImageRefused(asked, f"it is cut off: it has {length} bytes", "Get a whole copy of it and import that")
+        if kind not in _LONG:
+            yield header, begin, size
     raise ImageRefused(
         asked, f"it is cut off: nothing ends it at byte {length}", "Get a whole copy of it and import that"
     )

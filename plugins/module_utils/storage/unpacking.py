@@ -25,6 +25,8 @@ SLICE = 32 * 1024
 MEMORY = 256 * 1024 * 1024
 MAGIC = ((b"\x1f\x8b\x08", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zst"))
 MAGIC_LENGTH = 6
+# A frame that says something to others, and that zstd leaves out: 16 magics that differ in their first byte.
+_SKIPPED = b"\x2a\x4d\x18"
 
 
 def detect(head: bytes) -> str:
@@ -32,14 +34,20 @@ def detect(head: bytes) -> str:
     for magic, name in MAGIC:
         if head.startswith(magic):
             return name
+    if head[1:4] == _SKIPPED and head[0] >> 4 == 5:
+        return "zst"
     return ""
 
 
-def unpack(packing: str, blocks: Blocks, what: str) -> Blocks:
-    """The content, in blocks of at most 1 MiB. ImageRefused if it is damaged, cut off, or needs too much memory."""
+def unpack(packing: str, blocks: Blocks, what: str, behind: Callable[[int], None] | None = None) -> Blocks:
+    """The content, in blocks of at most 1 MiB. ImageRefused if it is damaged, cut off, or needs too much memory.
+
+    behind: called with the number of bytes that follow and are something else, as a signature is; without it, these are
+    damage. (zstd says of them that they are.)
+    """
     if packing == "zst":
         return _by_program(["zstd", "-dc", "-q", f"--memory={MEMORY // (1024 * 1024)}MB"], blocks, what)
-    return _by_library(_DECODERS[packing], blocks, what)
+    return _by_library(packing, blocks, what, behind)
 
 
 class _Gzip:
@@ -81,19 +89,28 @@ _DECODERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def _by_library(new: Callable[[], Any], blocks: Blocks, what: str) -> Blocks:
+def _by_library(packing: str, blocks: Blocks, what: str, behind: Callable[[int], None] | None) -> Blocks:
+    new = _DECODERS[packing]
     decoder = new()
+    # Of what follows a stream: bytes of which it is not known yet whether another stream begins with them.
+    rest = b""
     try:
         for block in blocks:
             for start in range(0, len(block), SLICE):
                 data: bytes | None = block[start : start + SLICE]
                 while data is not None:
                     if decoder.finished:
-                        # One more stream may follow; zeroes are padding.
-                        data = data.lstrip(b"\0")
-                        if not data:
+                        # Zeroes are padding.
+                        data = (rest + data).lstrip(b"\0")
+                        if len(data) < MAGIC_LENGTH:
+                            rest = data
                             break
-                        decoder = new()
+                        if detect(data) != packing and behind is not None:
+                            behind(len(data) + len(block) - min(len(block), start + SLICE))
+                            for left in blocks:
+                                behind(len(left))
+                            return
+                        rest, decoder = b"", new()
                     out, data = decoder.step(data)
                     if out:
                         yield out
@@ -106,7 +123,9 @@ def _by_library(new: Callable[[], Any], blocks: Blocks, what: str) -> Blocks:
         raise _damaged(what, str(error)) from error
     finally:
         blocks.close()
-    if not decoder.finished:
+    if rest and behind is not None:
+        behind(len(rest))
+    elif rest or not decoder.finished:
         raise _damaged(what, "it ends before its content does")
 
 

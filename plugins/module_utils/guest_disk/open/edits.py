@@ -254,8 +254,7 @@ def _format(what: str, path: str, format: str) -> str:
         raise InvalidValue(f"{what}: format {format!r}", "it is not known here", f"Choose one of {', '.join(FORMATS)}")
     with files.explained(path), qcow2_header.open_binary(path) as file:
         found = formats.probe(file) if format == "auto" else format
-    if found not in formats.FORMATS:
-        raise ImageRefused(what, f"its format is {found}", formats.WHOLE)
+    formats.refuse_format(what, found)
     return found
 
 

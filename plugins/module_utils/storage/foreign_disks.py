@@ -1,0 +1,369 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks in the formats of other hypervisors (VMDK, VHD, VHDX, VDI, and an OVA with such a disk in it), which are
+imported as qcow2 or raw, by qemu-img.
+
+Their headers are read here first: one that says that its content, or what it rests on, is in another file is refused.
+Then qemu-img is told the format, and where in the file the disk lies, and sees nothing but that file.
+
+The fields are those of: VMware's "Virtual Disk Format 5.0", Microsoft's "Virtual Hard Disk Image Format Specification"
+and [MS-VHDX], VirtualBox's VDICore.h, DMTF's DSP0243 (OVF).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import struct
+import uuid
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Optional
+
+from ..dataclass import dataclass
+from ..errors import CommandFailed, ImageRefused
+from ..host.files import explained, remove_file
+from ..printable import printable
+from . import datastore, qemu_img, recognised, tar_archive, unpacking
+from .qcow2_header import open_binary
+from .recognised import OVA, SECTOR, VPC, Readable
+from .sparse_file import SparseFile, too_large
+
+VMDK, VHDX, VDI = "vmdk", "vhdx", "vdi"
+# Format by QEMU's name → as people call it.
+FORMATS = {VMDK: "VMDK", VPC: "VHD", VHDX: "VHDX", VDI: "VDI", OVA: "OVA"}
+_WHOLE = "Export it as one file that stands alone, where it was made"
+_AGAIN = "Get a whole copy of it and import that"
+# VMDK: bytes of a descriptor that are read, as QEMU does; where one lies that QEMU reads whatever the header says.
+_LONGEST_DESCRIPTOR, _DESCRIPTOR = 20 * SECTOR, SECTOR
+_KINDS = ("monolithicsparse", "streamoptimized")
+_NO_PARENT = "ffffffff"
+# VHD: types of its footer.
+_FIXED, _DYNAMIC, _DIFFERENCING = 2, 3, 4
+# VHDX.
+_REGIONS, _METADATA = 192 * 1024, uuid.UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
+_PARAMETERS, _SIZE = (
+    uuid.UUID("caa16737-fa36-4d43-b3b6-33f0aa44e76b"),
+    uuid.UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8"),
+)
+_HAS_PARENT = 2
+# Entries of an OVA that are looked at, and bytes of its manifest.
+_MOST_MEMBERS, _LONGEST_MANIFEST = 1000, 1024 * 1024
+_LISTED = 20
+_SUM = re.compile(r"(SHA1|SHA256|SHA384|SHA512)\s*\((.+)\)\s*=\s*([0-9A-Fa-f]{40,128})\s*", re.IGNORECASE)
+_PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """format: of FORMATS, without OVA. offset, length: bytes of the file that are the disk's. size: bytes that a
+    machine sees. member: its name in an OVA; packed: it is compressed there by gzip, and format and size are not known
+    yet. digest: (algorithm, hex) that the OVA's manifest says of it."""
+
+    format: str
+    offset: int
+    length: int
+    size: int = 0
+    member: str = ""
+    packed: bool = False
+    digest: Optional[tuple[str, str]] = None
+
+
+class _Part:
+    """A part of a file, as a file."""
+
+    def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
+        self._file, self._offset, self._length, self._at = file, offset, length, 0
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        self._at = place + (self._length if whence == os.SEEK_END else 0)
+        return self._at
+
+    def read(self, count: int) -> bytes:
+        self._file.seek(self._offset + self._at)
+        data = self._file.read(max(0, min(count, self._length - self._at)))
+        self._at += len(data)
+        return data
+
+
+def find(path: str, what: str, member: str = "") -> Foreign | None:
+    """The disk that a file of such a format is, or holds; None for a file of no such format. ImageRefused: it is
+    damaged, needs other files, or holds no disk, or several of which `member` names none."""
+    with explained(path), open_binary(path) as file:
+        kind = recognised.signature(file)
+        if kind == OVA:
+            return _in_ova(file, what, member)
+        if member:
+            raise ImageRefused(f"{what}: member {member}", "its file is no OVA", "Leave member out")
+        return _disk(file, 0, file.seek(0, os.SEEK_END), kind, what) if kind in FORMATS else None
+
+
+def make_of(
+    foreign: Foreign, path: str, new: str, format: str, max_size: int, what: str, say: Callable[[str], None] | None
+) -> int:
+    """Write the disk as `new`, in our format, and return the bytes that a machine sees. max_size: bytes, of it."""
+    with _whole(foreign, path, new, max_size, what) as (source, disk):
+        if disk.size > max_size:
+            raise too_large(what, max_size, disk.size)
+        if say is not None:
+            say(f"is converted from {FORMATS[disk.format]}")
+        node = _node(source, disk)
+        try:
+            room = json.loads(qemu_img.of_node("measure", "--output=json", "-O", format, path=source, node=node).stdout)
+            datastore.require_space(os.path.dirname(new), int(room["required"]), f"{what}: converting it")
+            arguments = ["-q", "-S", "4k", "-O", format]
+            qemu_img.of_node("convert", *arguments, path=source, node=node, new=new, long=True)
+        except CommandFailed as error:
+            found = f"its {FORMATS[disk.format]} can't be read: {error.found}"
+            raise ImageRefused(what, found, _AGAIN) from error
+    return disk.size
+
+
+def _node(path: str, disk: Foreign) -> dict[str, object]:
+    file: dict[str, object] = {"driver": "file", "filename": os.path.realpath(path)}
+    if disk.member and not disk.packed:
+        file = {"driver": "raw", "offset": disk.offset, "size": disk.length, "file": file}
+    node: dict[str, object] = {"driver": disk.format, "file": file}
+    return {**node, "backing": None} if disk.format == VMDK else node
+
+
+@contextlib.contextmanager
+def _whole(foreign: Foreign, path: str, new: str, max_size: int, what: str) -> Iterator[tuple[str, Foreign]]:
+    """The file in which the disk lies as it is; what the manifest says of it was found to be true."""
+    with explained(path), open_binary(path) as file:
+        part = _Part(file, foreign.offset, foreign.length)
+        if foreign.digest:
+            _check(part, foreign, what)
+        if not foreign.packed:
+            yield path, foreign
+            return
+        unpacked = new + ".member"
+        try:
+            _unpack(part, unpacked, max_size, what)
+            with open_binary(unpacked) as disk:
+                kind = recognised.signature(disk)
+                if kind not in FORMATS or kind == OVA:
+                    raise _no_disk(what, [foreign.member])
+                found = _disk(disk, 0, disk.seek(0, os.SEEK_END), kind, what)
+            yield unpacked, found
+        finally:
+            remove_file(unpacked)
+
+
+def _unpack(part: _Part, path: str, max_size: int, what: str) -> None:
+    part.seek(0)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    with (
+        contextlib.closing(unpacking.unpack("gz", _pieces(part), what)) as blocks,
+        SparseFile(path, what, max_size, hashed=False) as file,
+    ):
+        for block in blocks:
+            file.write(block)
+        file.finish()
+
+
+def _pieces(part: _Part) -> unpacking.Blocks:
+    while True:
+        piece = part.read(_PIECE)
+        if not piece:
+            return
+        yield piece
+
+
+def _check(part: _Part, foreign: Foreign, what: str) -> None:
+    algorithm, wanted = foreign.digest or ("", "")
+    hash = hashlib.new(algorithm, usedforsecurity=False)
+    part.seek(0)
+    for piece in _pieces(part):
+        hash.update(piece)
+    if hash.hexdigest() != wanted:
+        raise ImageRefused(
+            f"{what}: {printable(foreign.member)}",
+            f"the OVA's manifest says {algorithm}:{wanted}, and it has {hash.hexdigest()}",
+            _AGAIN,
+        )
+
+
+# --- an OVA -----------------------------------------------------------------------------------------------------------
+
+
+def _in_ova(file: BinaryIO, what: str, member: str) -> Foreign:
+    found: list[Foreign] = []
+    names: list[str] = []
+    sums: dict[str, tuple[str, str]] = {}
+    for header, place, size in tar_archive.entries(file, file.seek(0, os.SEEK_END), what):
+        name = header[:100].split(b"\0")[0].decode("utf-8", "backslashreplace")
+        names.append(name)
+        if len(names) > _MOST_MEMBERS:
+            raise ImageRefused(
+                what, f"it holds more than {_MOST_MEMBERS} files", "Make the OVA anew, with its disks alone"
+            )
+        if header[156:157] not in (b"0", b"\0"):
+            continue
+        if name.lower().endswith(".mf"):
+            sums.update(_sums(_Part(file, place, min(size, _LONGEST_MANIFEST)).read(_LONGEST_MANIFEST)))
+        part = _Part(file, place, size)
+        kind = recognised.signature(part)
+        if kind in FORMATS and kind != OVA:
+            found.append(Foreign(kind, place, size, member=name))
+        elif unpacking.detect(_magic(part)) == "gz":
+            found.append(Foreign("", place, size, member=name, packed=True))
+    chosen = _chosen(found, names, what, member)
+    digest = sums.get(chosen.member)
+    if chosen.packed:
+        return Foreign("", chosen.offset, chosen.length, member=chosen.member, packed=True, digest=digest)
+    disk = _disk(_Part(file, chosen.offset, chosen.length), chosen.offset, chosen.length, chosen.format, what)
+    return Foreign(disk.format, disk.offset, disk.length, disk.size, chosen.member, digest=digest)
+
+
+def _magic(part: _Part) -> bytes:
+    part.seek(0)
+    return part.read(unpacking.MAGIC_LENGTH)
+
+
+def _chosen(found: list[Foreign], names: list[str], what: str, member: str) -> Foreign:
+    if member:
+        for each in found:
+            if each.member == member:
+                return each
+        raise ImageRefused(
+            f"{what}: member {member}",
+            f"its OVA has no disk of that name; it has {_listed([each.member for each in found] or names)}",
+            "Give the name of one of its disks",
+        )
+    if not found:
+        raise _no_disk(what, names)
+    if len(found) > 1:
+        raise ImageRefused(
+            what,
+            f"its OVA holds {len(found)} disks: {_listed([each.member for each in found])}",
+            "Register an image for each, with member: NAME",
+        )
+    return found[0]
+
+
+def _no_disk(what: str, names: list[str]) -> ImageRefused:
+    return ImageRefused(
+        what,
+        f"its OVA holds no disk in VMDK, VHD, VHDX or VDI; it holds {_listed(names)}",
+        "Export it anew, with its disks",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = [printable(name[:100]) for name in names[:_LISTED]]
+    return ", ".join(shown) + (" …" if len(names) > _LISTED else "")
+
+
+def _sums(text: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
+    for line in text.decode("utf-8", "backslashreplace").splitlines():
+        found = _SUM.fullmatch(line)
+        if found:
+            yield found[2], (found[1].lower(), found[3].lower())
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+def _disk(file: Readable, offset: int, length: int, kind: str, what: str) -> Foreign:
+    try:
+        size = {VMDK: _vmdk, VPC: _vhd, VHDX: _vhdx, VDI: _vdi}[kind](file, what)
+    except struct.error:
+        raise ImageRefused(what, f"its header of {FORMATS[kind]} is cut off", _AGAIN) from None
+    if not size:
+        raise ImageRefused(what, f"its header of {FORMATS[kind]} says that it is a disk of no bytes", _AGAIN)
+    return Foreign(kind, offset, length, size)
+
+
+def _at(file: Readable, place: int, form: str) -> tuple[int, ...]:
+    file.seek(place)
+    return struct.unpack(form, file.read(struct.calcsize(form)))
+
+
+def _vmdk(file: Readable, what: str) -> int:
+    (capacity,) = _at(file, 12, "<Q")
+    place, sectors = _at(file, 28, "<QQ")
+    if not capacity:
+        # QEMU would open the files that its descriptor names.
+        raise _needs_others(what, "VMDK", "its content is in other files, which its descriptor names")
+    for begin, length in (
+        (_DESCRIPTOR, _LONGEST_DESCRIPTOR),
+        (place * SECTOR, min(sectors * SECTOR, _LONGEST_DESCRIPTOR)),
+    ):
+        if 0 < begin < file.seek(0, os.SEEK_END):
+            file.seek(begin)
+            _refuse_descriptor(file.read(length), what)
+    return int(capacity * SECTOR)
+
+
+def _refuse_descriptor(data: bytes, what: str) -> None:
+    """What is there may be something else, as where the header says that there is none."""
+    text = data.decode("latin-1")
+    values = {
+        key.lower(): value.strip(' "').lower()
+        for key, value in re.findall(r"(?im)^(\w{1,64})\s*=\s*([^\r\n\0]*)", text)
+    }
+    extents = re.findall(r"(?im)^\s*(?:RW|RDONLY|NOACCESS)\s+\d+\s+(\w+)", text)
+    if values.get("parentcid", _NO_PARENT) != _NO_PARENT or "parentfilenamehint" in values:
+        raise _needs_others(what, "VMDK", "it holds what differs from another disk (a snapshot)")
+    kind = values.get("createtype", _KINDS[0])
+    if kind not in _KINDS or len(extents) > 1 or any(each.lower() != "sparse" for each in extents):
+        raise _needs_others(what, "VMDK", f"it is of the type {printable(kind[:40])}, of several files")
+
+
+def _vhd(file: Readable, what: str) -> int:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    begin = 0 if file.read(8) == b"conectix" else end - SECTOR
+    (size,), (kind,) = _at(file, begin + 48, ">Q"), _at(file, begin + 60, ">I")
+    if kind == _DIFFERENCING:
+        raise _needs_others(what, "VHD", "it holds what differs from another disk (a snapshot)")
+    if kind not in (_FIXED, _DYNAMIC):
+        raise ImageRefused(what, f"its VHD is of the type {kind}, which is not known", _AGAIN)
+    return size
+
+
+def _vdi(file: Readable, what: str) -> int:
+    (kind,), (size,) = _at(file, 0x4C, "<I"), _at(file, 0x170, "<Q")
+    file.seek(0x1A8)
+    if kind not in (1, 2) or file.read(32).strip(b"\0"):
+        raise _needs_others(what, "VDI", "it holds what differs from another disk (a snapshot)")
+    return size
+
+
+def _vhdx(file: Readable, what: str) -> int:
+    metadata = _entry(file, _REGIONS, b"regi", 8, 16, _METADATA, "<QI")
+    if metadata is None:
+        raise ImageRefused(what, "its VHDX has no metadata", _AGAIN)
+    found = {}
+    for key, form in ((_PARAMETERS, "<II"), (_SIZE, "<Q")):
+        item = _entry(file, metadata, b"metadata", 10, 32, key, "<II")
+        if item is None:
+            raise ImageRefused(what, "its VHDX has no metadata", _AGAIN)
+        found[key] = _at(file, metadata + item, form)
+    if found[_PARAMETERS][1] & _HAS_PARENT:
+        raise _needs_others(what, "VHDX", "it holds what differs from another disk (a snapshot)")
+    return found[_SIZE][0]
+
+
+def _entry(
+    file: Readable, table: int, magic: bytes, count_at: int, first: int, wanted: uuid.UUID, form: str
+) -> int | None:
+    """The offset that an entry of 32 bytes of a table has."""
+    file.seek(table)
+    head = file.read(first + 2047 * 32)
+    if not head.startswith(magic):
+        return None
+    (count,) = struct.unpack("<H", head[count_at : count_at + 2])
+    for number in range(min(count, 2047)):
+        entry = head[first + number * 32 : first + number * 32 + 32]
+        if len(entry) == 32 and entry[:16] == wanted.bytes_le:
+            return int(struct.unpack(form, entry[16 : 16 + struct.calcsize(form)])[0])
+    return None
+
+
+def _needs_others(what: str, format: str, found: str) -> ImageRefused:
+    return ImageRefused(what, f"its format is {format}, and {found}", _WHOLE)
