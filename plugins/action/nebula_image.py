@@ -101,13 +101,13 @@ class ActionModule(CallingAction):
             if not isinstance(name, str) or not name:
                 # The module refuses an item without a name.
                 continue
-            if not _is_true(remote) and item.get("from"):
+            if places.is_ours(remote) and item.get("from"):
                 try:
                     self._take_additions(item, local, variables)
                 except LocalFileError as error:
                     lost[name] = str(error)
                     item.update(packages=None, files=None)
-            if not isinstance(path, str) or not path or "://" in path or _is_true(remote):
+            if not isinstance(path, str) or not path or "://" in path or not places.is_ours(remote):
                 continue
             if str(item.get("state") or "present") == "absent":
                 continue
@@ -151,7 +151,9 @@ class ActionModule(CallingAction):
                     **{key: value for key, value in each.items() if key != "src"},
                     **_taken(each["src"], variables, local, _as_source, _as_content),
                 }
-                if isinstance(each, dict) and isinstance(each.get("src"), str) and not _is_true(each.get("remote_src"))
+                if isinstance(each, dict)
+                and isinstance(each.get("src"), str)
+                and places.is_ours(each.get("remote_src"))
                 else each
                 for each in additions
             ]
@@ -196,7 +198,3 @@ def _items(images: Any) -> list[Any]:
     if not isinstance(images, (list, tuple)):
         raise AnsibleActionFail("option images: it is not a list of dicts. Give one, or its JSON")
     return [dict(item) if isinstance(item, dict) else item for item in images]
-
-
-def _is_true(value: Any) -> bool:
-    return value is True or str(value).strip().lower() in ("yes", "true", "on", "1", "y")

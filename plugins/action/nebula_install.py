@@ -65,5 +65,4 @@ def _local_path(install: Any) -> str:
     parts = {"path": iso} if isinstance(iso, str) else iso
     if not isinstance(parts, Mapping) or not isinstance(parts.get("path"), str) or "://" in parts["path"]:
         return ""
-    remote = str(parts.get("remote_src") or "no").strip().lower() in ("yes", "true", "on", "1", "y")
-    return "" if remote else str(parts["path"])
+    return str(parts["path"]) if places.is_ours(parts.get("remote_src")) else ""

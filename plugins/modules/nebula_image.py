@@ -96,6 +96,11 @@ options:
       - Checksum of the file as given, before it is unpacked, as in C(sha256:9f86…).
       - C(sha256) is recommended. C(sha512), C(sha384), C(sha224), C(sha1) and C(md5) are taken too.
     type: str
+  member:
+    description:
+      - Of an OVA that holds several disks, the name of the one that becomes the image, as in C(web-disk2.vmdk).
+      - An OVA that holds one disk needs none.
+    type: str
   type:
     description:
       - Type of the image. V(OS), V(CDROM) and V(DATABLOCK) are disks, the others are files.
@@ -120,6 +125,9 @@ options:
     description:
       - Format of an empty image, V(raw) if nothing is said.
       - With O(path), the format that the file has to have when it is stored. It is found out by itself.
+      - V(raw) is also the word by which a file is taken as a raw disk in which nothing says that it is one (no
+        partition table, boot code or file system, and it is not empty).
+      - A disk in VMDK, VHD, VHDX or VDI, also in an OVA, is converted to V(qcow2), or to this.
       - An image that is there in the other one is converted while no machine uses it.
       - V(tar) is the archive of the root file system of a container, packed by gz, xz, bz2 or zst or not at all. It has
         to be said, and the image is of type OS. It is not converted, encrypted or made larger, and no machine has it as

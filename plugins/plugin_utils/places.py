@@ -18,6 +18,9 @@ from typing import Any
 from ansible import context
 from ansible.utils.path import unfrackpath
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.model.flags import flag
+
 OWN = Path(__file__).resolve().parents[2]
 COLLECTIONS = "ansible_collections"
 
@@ -28,6 +31,15 @@ class NotThere(Exception):
 
 class NotWritable(Exception):
     """The directory cannot be written to. The message has the reason and what to do."""
+
+
+def is_ours(remote_src: Any) -> bool:
+    """Return whether a path is one of the control node. What is neither yes nor no stays with its item, which the module
+    refuses for it."""
+    try:
+        return remote_src in (None, "") or not flag(remote_src, "remote_src")
+    except NebulaError:
+        return False
 
 
 def find(name: str, variables: Mapping[str, Any], below: str = "files", only_files: bool = False) -> str:

@@ -34,6 +34,7 @@ KEYS: dict[str, Key] = {
     "path": Key(changes="never", packed=True, near=("url", "src", "file", "source")),
     "remote_src": Key(type="bool", default=False, changes="never"),
     "checksum": Key(changes="never", near=("sha256", "sha512", "md5", "sha1")),
+    "member": Key(empty=True, changes="never", near=("disk", "member_name")),
     "type": Key(
         choices=("OS", "CDROM", "DATABLOCK", "KERNEL", "RAMDISK", "CONTEXT"), case="upper", empty=True, changes="unused"
     ),

@@ -54,6 +54,7 @@ class Spec:
     persistent: bool | None = None
     size: int | None = None
     format: str = ""
+    member: str = ""
     fs: str = ""
     compress: bool = False
     sparse: bool = False
@@ -99,6 +100,8 @@ def spec_of(item: Mapping[str, Any]) -> Spec:
         )
     if given["checksum"] and not path:
         raise InvalidValue(f"{what}: checksum", "there is no file to compare with it", "Give its path")
+    if given["member"] and not path:
+        raise InvalidValue(f"{what}: member", "there is no OVA that would hold it", "Give its path")
     if given["target"] and not re.fullmatch(r"[a-z]{3,8}(:cdrom)?", given["target"]):
         found = f"{what}: target {given['target']!r}"
         raise InvalidValue(found, "it is not the name of a disk", "Write it as vda, sdb, hdc …")
@@ -114,6 +117,7 @@ def spec_of(item: Mapping[str, Any]) -> Spec:
         checksum=Checksum.parse(given["checksum"], what) if given["checksum"] else None,
         type=ImageType[given["type"]] if given["type"] else None,
         format=given["format"] or "",
+        member=given["member"] or "",
         fs=fs,
         flatten=given["snapshot_flatten"],
         luks_secret=_uuid(what, given["luks_secret"]),

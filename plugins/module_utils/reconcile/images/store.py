@@ -287,6 +287,7 @@ def request_of(spec: Spec, kind: ImageType, settings: Settings) -> Request | Non
         disk=kind in DISKS,
         cdrom=kind == ImageType.CDROM,
         format=spec.format,
+        member=spec.member,
         encrypted=bool(spec.luks_secret),
         upload=upload is not None,
         max_size=settings.max_size * MIB,

@@ -15,7 +15,7 @@ from action_stand_in import made
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.nebula.provision.plugins.action import nebula_image
-from ansible_collections.nebula.provision.plugins.action.nebula_image import ITEM_KEYS, ActionModule, _is_true, _items
+from ansible_collections.nebula.provision.plugins.action.nebula_image import ITEM_KEYS, ActionModule, _items
 from ansible_collections.nebula.provision.plugins.modules import nebula_image as module
 from ansible_collections.nebula.provision.plugins.plugin_utils.upload import LocalFile
 
@@ -61,6 +61,11 @@ def test_with_a_local_connection_the_path_is_the_hosts_own(files, transport):
         {"name": "web", "path": "https://example.org/web.qcow2"},
         {"name": "web", "path": "gone.qcow2", "remote_src": "yes"},
         {"name": "web", "path": "gone.qcow2", "remote_src": True},
+        # The module refuses these.
+        {"name": "web", "path": "web.qcow2", "remote_src": "yess"},
+        {"name": "web", "path": "web.qcow2", "remote_src": 2},
+        {"name": "web", "from": "debian", "packages": ["a.deb"], "remote_src": "yess"},
+        {"name": "web", "from": "debian", "files": [{"src": "web.qcow2", "path": "/x", "remote_src": "yess"}]},
         {"name": "web", "path": "gone.qcow2", "state": "absent"},
         {"name": "web", "path": ""},
         {"name": "web", "path": 5},
@@ -289,12 +294,3 @@ def test_the_tasks_own_items_stay_as_they_are(files):
     item = {"name": "web", "path": "web.qcow2"}
     ran({"images": [item]}, files, transport="local")
     assert item == {"name": "web", "path": "web.qcow2"}
-
-
-@pytest.mark.parametrize(
-    ("value", "true"),
-    [(True, True), ("Yes", True), (" on ", True), (1, True), ("y", True), (False, False), ("no", False), (None, False),
-     ("", False), (2, False)],
-)  # fmt: skip
-def test_what_is_true(value, true):
-    assert _is_true(value) is true

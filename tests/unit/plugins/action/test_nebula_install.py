@@ -41,6 +41,7 @@ def local(installs, files, **options):
         ({"iso": {"path": "a.iso", "remote_src": "no"}}, "a.iso"),
         ({"iso": {"path": "a.iso", "remote_src": True}}, ""),
         ({"iso": {"path": "a.iso", "remote_src": "Yes"}}, ""),
+        ({"iso": {"path": "a.iso", "remote_src": "yess"}}, ""),
         ({"iso": "https://example.org/a.iso"}, ""),
         ({"iso": {"path": 5}}, ""),
         ({"iso": {}}, ""),

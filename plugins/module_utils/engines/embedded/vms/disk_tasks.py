@@ -18,6 +18,7 @@ from ....errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupporte
 from ....host.files import remove_file
 from ....model import snapshots
 from ....model.disk import TAR, Disk
+from ....model.disk_targets import prefix_of
 from ....model.ids import id_of
 from ....model.image import Image
 from ....model.names import check_name
@@ -109,6 +110,8 @@ class DiskTasks:
             "size": disk.size,
             "firmware": source.firmware if source is not None else "",
             "bus": source.bus if source is not None else "",
+            # Not its target: beside the image that this was, both want it.
+            "dev_prefix": (source.dev_prefix or prefix_of(source.target)) if source is not None else "",
             "luks_secret": disk.luks_secret,
             # Nobody else stores anything there meanwhile.
             "operation": Save(origin),

@@ -171,6 +171,15 @@ def test_what_is_saved_is_like_the_disk_and_its_image(catalog):
     )
 
 
+@pytest.mark.parametrize(("facts", "prefix"), [({"dev_prefix": "vd"}, "vd"), ({"target": "sdb"}, "sd"), ({}, "")])
+def test_machines_have_what_is_saved_where_they_had_the_image(catalog, facts, prefix):
+    """Not at its target: both may be disks of one machine."""
+    catalog.images.update(catalog.demo.id, **facts)
+    catalog.disks.save_as(catalog.machine(), 0, SAVED, "agent")
+    image = catalog.images.info("saved")
+    assert (image.dev_prefix, image.target) == (prefix, "")
+
+
 def test_a_type_that_is_asked_for_goes_before_that_of_the_image(catalog):
     catalog.disks.save_as(catalog.machine(), 0, replace(SAVED, type=ImageType.OS), "agent")
     assert catalog.images.info("saved").type == ImageType.OS
