@@ -34,8 +34,8 @@ class NotWritable(Exception):
 
 
 def is_ours(remote_src: Any) -> bool:
-    """Return whether a path is one of the control node. What is neither yes nor no stays with its item, which the module
-    refuses for it."""
+    """Return whether a path is one of the control node. What is neither yes nor no stays with its item, which the
+    module refuses for it."""
     try:
         return remote_src in (None, "") or not flag(remote_src, "remote_src")
     except NebulaError:

@@ -279,8 +279,15 @@ def _disk(file: Readable, offset: int, length: int, kind: str, what: str) -> For
 
 
 def _at(file: Readable, place: int, form: str) -> tuple[int, ...]:
+    return struct.unpack(form, _read(file, place, struct.calcsize(form)))
+
+
+def _read(file: Readable, place: int, count: int) -> bytes:
+    """Fewer bytes at the end; none beyond it, however far."""
+    if place > file.seek(0, os.SEEK_END):
+        return b""
     file.seek(place)
-    return struct.unpack(form, file.read(struct.calcsize(form)))
+    return file.read(count)
 
 
 def _vmdk(file: Readable, what: str) -> int:
@@ -293,9 +300,8 @@ def _vmdk(file: Readable, what: str) -> int:
         (_DESCRIPTOR, _LONGEST_DESCRIPTOR),
         (place * SECTOR, min(sectors * SECTOR, _LONGEST_DESCRIPTOR)),
     ):
-        if 0 < begin < file.seek(0, os.SEEK_END):
-            file.seek(begin)
-            _refuse_descriptor(file.read(length), what)
+        if begin > 0:
+            _refuse_descriptor(_read(file, begin, length), what)
     return int(capacity * SECTOR)
 
 
@@ -316,8 +322,7 @@ def _refuse_descriptor(data: bytes, what: str) -> None:
 
 def _vhd(file: Readable, what: str) -> int:
     end = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    begin = 0 if file.read(8) == b"conectix" else end - SECTOR
+    begin = 0 if _read(file, 0, 8) == b"conectix" else end - SECTOR
     (size,), (kind,) = _at(file, begin + 48, ">Q"), _at(file, begin + 60, ">I")
     if kind == _DIFFERENCING:
         raise _needs_others(what, "VHD", "it holds what differs from another disk (a snapshot)")
@@ -328,8 +333,7 @@ def _vhd(file: Readable, what: str) -> int:
 
 def _vdi(file: Readable, what: str) -> int:
     (kind,), (size,) = _at(file, 0x4C, "<I"), _at(file, 0x170, "<Q")
-    file.seek(0x1A8)
-    if kind not in (1, 2) or file.read(32).strip(b"\0"):
+    if kind not in (1, 2) or _read(file, 0x1A8, 32).strip(b"\0"):
         raise _needs_others(what, "VDI", "it holds what differs from another disk (a snapshot)")
     return size
 
@@ -353,8 +357,7 @@ def _entry(
     file: Readable, table: int, magic: bytes, count_at: int, first: int, wanted: uuid.UUID, form: str
 ) -> int | None:
     """The offset that an entry of 32 bytes of a table has."""
-    file.seek(table)
-    head = file.read(first + 2047 * 32)
+    head = _read(file, table, first + 2047 * 32)
     if not head.startswith(magic):
         return None
     (count,) = struct.unpack("<H", head[count_at : count_at + 2])

@@ -206,8 +206,9 @@ def test_a_name_that_begins_with_the_directory_is_not_looked_for_in_one_of_that_
 
 @pytest.mark.parametrize(
     ("value", "ours"),
-    [(True, False), ("Yes", False), (" on ", False), (1, False), ("y", False), (False, True), ("no", True), (None, True),
-     ("", True), (0, True), (2, False), ("yess", False), ([], False)],
+    [(True, False), ("Yes", False), (" on ", False), (1, False), ("y", False), (False, True), ("no", True),
+     (None, True), ("", True), (0, True), (2, False),
+     ("yess", False), ([], False)],
 )  # fmt: skip
 def test_whose_a_path_is(value, ours):
     assert places.is_ours(value) is ours

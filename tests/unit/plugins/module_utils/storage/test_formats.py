@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     Unsupported,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage import formats
+from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, recognised
 from ansible_collections.nebula.provision.plugins.module_utils.storage.formats import MIB, ImageFacts
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
@@ -138,20 +138,22 @@ def qemu_img(tmp_path, monkeypatch):
         (b"QFI\xfb", "qcow"),
         (b"QFI\xfb\0\0", "qcow"),
         (b"KDMV\1", "vmdk"),
-        (b"COWD", "vmdk"),
-        (b"# Disk DescriptorFile\nversion=1", "vmdk"),
+        (b"COWD", "a part of a VMDK of ESX"),
+        (b"# Disk DescriptorFile\nversion=1", "the descriptor of a VMDK, which names the files that have its content"),
         (b"vhdxfile", "vhdx"),
         (b"conectix", "vpc"),
         (b"QED\0", "qed"),
-        (b"LUKS\xba\xbe\0\2", "luks"),
+        (b"LUKS\xba\xbe\0\2", "raw"),
+        (bytes(512) + b"conectix" + bytes(504), "vpc"),
         (b"WithoutFreeSpace", "parallels"),
         (b"WithouFreSpacExt", "parallels"),
         (b"Bochs Virtual HD Image", "bochs"),
         (b"<<< Oracle VM VirtualBox Disk Image >>>".ljust(64, b"\0") + b"\x7f\x10\xda\xbe", "vdi"),
-        (b"PK\3\4", "zip"),
+        (b"PK\3\4", "a zip archive"),
         (b"disk.img".ljust(257, b"\0") + b"ustar\0", "tar"),
-        (b"7z\xbc\xaf\x27\x1c", "7z"),
-        (b"Rar!\x1a\7", "rar"),
+        (b"web.OVF".ljust(257, b"\0") + b"ustar\0", "ova"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"Rar!\x1a\7", "a rar archive"),
         (b"\0" + b"KDMV", "raw"),
     ],
 )
@@ -170,15 +172,15 @@ def test_any_header_has_a_format_wherever_the_file_was_read_to(content):
 
 @pytest.mark.parametrize(("magic", "expected"), [(b"\1CD001", True), (b"\0BEA01", True), (b"\1CD002", False)])
 def test_an_iso_by_its_descriptor(magic, expected):
-    assert formats.is_iso(io.BytesIO(iso(20, magic))) is expected
-    assert formats.is_iso(io.BytesIO(b"short")) is False
+    assert recognised.is_iso(io.BytesIO(iso(20, magic))) is expected
+    assert recognised.is_iso(io.BytesIO(b"short")) is False
 
 
 @needs_qemu_img
 @pytest.mark.parametrize(
     ("content", "size"),
     [
-        (b"anything" * 1024, 8192),
+        (bytes(8192), 8192),
         (mbr((0x80, 0x83, 1, 3)) + bytes(3 * 512), 2048),
         (mbr((0x80, 0x83, 1, 2000), start=b"\xeb\x52\x90NTFS    ") + bytes(512), 1024),
         (mbr((0x80, 0x83, 1, 2000), start=bytes(54) + b"FAT16") + bytes(512), 1024),
@@ -188,7 +190,7 @@ def test_an_iso_by_its_descriptor(magic, expected):
         (mbr((0, 0xEE, 1, 0xFFFFFFFF)) + bytes(512), 1024),
         (gpt(3) + bytes(1024), 2048),
     ],
-    ids=["data", "mbr", "NTFS", "FAT16", "FAT32", "code", "no table", "protective", "gpt"],
+    ids=["empty", "mbr", "NTFS", "FAT16", "FAT32", "code", "no table", "protective", "gpt"],
 )
 def test_a_raw_disk_as_large_as_it_says(disk, content, size):
     assert formats.inspect(disk(content)) == ImageFacts("raw", size)
@@ -237,13 +239,19 @@ def test_an_archive_is_to_be_unpacked(disk, name):
 
 
 @pytest.mark.parametrize(
-    ("content", "name"), [(b"KDMV", "vmdk"), (b"vhdxfile", "vhdx"), (b"LUKS\xba\xbe", "luks"), (qcow2(1), "qcow")]
+    ("content", "name"), [(b"QED\0", "qed"), (b"Bochs Virtual HD Image", "bochs"), (qcow2(1), "qcow")]
 )
 def test_another_format_is_to_be_converted(disk, content, name):
     with pytest.raises(ImageRefused) as caught:
         formats.inspect(path := disk(content))
     assert (caught.value.asked, caught.value.found) == (f"image file {path}", f"its format is {name}")
-    assert caught.value.remedy == formats.WHOLE
+    assert caught.value.remedy == recognised.WHOLE
+
+
+@pytest.mark.parametrize(("content", "name"), [(b"KDMV", "VMDK"), (b"vhdxfile", "VHDX"), (b"conectix", "VHD")])
+def test_one_that_is_converted_when_it_is_imported(disk, content, name):
+    with pytest.raises(ImageRefused, match=f"its format is {name}.*Import it as an image"):
+        formats.inspect(disk(content))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_what_is_no_disk_is_refused_for_what_it_is(store, tmp_path, name):
 
 def made(tmp_path, *argv, size=8 * MIB, head=b""):
     path = tmp_path / "made"
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         file.write(head)
         file.truncate(size)
     if argv:
@@ -220,6 +220,6 @@ def test_the_checksum_of_what_is_packed_is_named(store, algorithm):
 def test_hostile_text_is_shown_as_data(tmp_path):
     path = tmp_path / "page"
     path.write_bytes(b"<html><title>a\r\nfatal: [node]: FAILED!\x1b]0;x\x07\xe2\x80\xae</title>")
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         words = recognised.looks_like(file)
     assert words.isprintable() and "\u202e" not in words
