@@ -20,7 +20,7 @@ export PIP_NO_INPUT := 1
 
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
-.PHONY: help site teardown status topology audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
+.PHONY: help site teardown status machine topology audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
 	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs specifications variables attributes floor newest forged matrix \
 	changelog artifact unit integration molecule suites touched coverage mutants \
 	test-awx test-openvz installer torture clean
@@ -38,6 +38,9 @@ teardown: run-venv  ## remove every VM, lease, disk and bridge of the inventory
 
 status: run-venv  ## show hosts, images, networks, leases and VMs; changes nothing
 	$(PLAYBOOK) playbooks/status.yml $(ARGS)
+
+machine: run-venv  ## start, stop or restart machines, or show their consoles: ARGS='-e vm=web-0 -e do=stop'
+	$(PLAYBOOK) playbooks/machine.yml $(ARGS)
 
 topology: run-venv  ## draw tenants, networks, routers, nodes and machines: build/topology.html
 	$(PLAYBOOK) playbooks/topology.yml $(ARGS)

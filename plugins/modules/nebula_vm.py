@@ -418,6 +418,10 @@ vms:
     memory: {description: Memory in MiB., type: int}
     cpu: {description: Share of processors., type: float}
     ip: {description: Its first address., type: str}
+    ips:
+      description: All addresses that are leased to its interfaces, and to the further addresses on these after them.
+      type: list
+      elements: str
     mac: {description: The MAC address of its first interface., type: str}
     nics: {description: All its interfaces with their leases., type: list, elements: dict}
     nic_aliases:

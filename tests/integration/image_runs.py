@@ -19,10 +19,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from raw_disks import BOOT
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024
-CONTENT = random.Random(2).randbytes(3 * MIB) + bytes(2 * MIB) + b"end"
+CONTENT = BOOT + random.Random(2).randbytes(3 * MIB) + bytes(2 * MIB) + b"end"
 LOGIN = "nebula-test-login"
 
 

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NoSpace
@@ -121,7 +122,7 @@ def test_images_lie_where_they_belong(root, tmp_path):
     run(root, name="fast")
     kernel, disk = tmp_path / "vmlinuz", tmp_path / "disk"
     kernel.write_bytes(b"MZ" * 100)
-    disk.write_bytes(os.urandom(MIB))
+    disk.write_bytes(BOOT + os.urandom(MIB - 512))
     given = {"remote_src": True, "path": str(disk)}
     places = {
         "k": apply(root, {"name": "k", "type": "KERNEL", "remote_src": True, "path": str(kernel)}),
@@ -161,7 +162,7 @@ def test_room_is_that_of_its_own_file_system(root, small, tmp_path, how):
         shown = run(root, name="small").payload["datastore"]
         assert (shown["total"], shown["free"]) == (80, 16)
         disk = tmp_path / "disk"
-        disk.write_bytes(os.urandom(20 * MIB))
+        disk.write_bytes(BOOT + os.urandom(20 * MIB - 512))
         given = {"datastore": "small", "remote_src": True, "path": str(disk)}
         full = apply(root, {"name": "a", **given})
         assert type(full.error).__name__ == "NoSpace" and "16.0 MiB are free" in str(full.error)
@@ -177,7 +178,7 @@ def test_room_is_that_of_its_own_file_system(root, small, tmp_path, how):
         run(root, name="small", capacity_check=False)
         assert apply(root, {"name": "e", "type": "DATABLOCK", "size": 20, "datastore": "small"}).error is None
         # What was sent lies in datastore 1, and can't be renamed into another file system.
-        disk.write_bytes(os.urandom(MIB))
+        disk.write_bytes(BOOT + os.urandom(MIB - 512))
         sent = Path(uploads.path_of(datastore.image_directory(root), "0" * 64))
         sent.write_bytes(disk.read_bytes())
         done = apply(root, {"name": "u", "path": "disk", "datastore": "small"}, uploads={"u": str(sent)})
@@ -253,7 +254,7 @@ def test_a_copy_is_not_measured_where_all_of_the_image_fits(tmp_path, programs):
 def test_audit_backup_and_teardown_know_them(root, tmp_path):
     run(root, name="fast")
     disk = tmp_path / "disk"
-    disk.write_bytes(os.urandom(MIB))
+    disk.write_bytes(BOOT + os.urandom(MIB - 512))
     made = apply(root, {"name": "f", "datastore": "fast", "path": str(disk), "remote_src": True}).after
     stray = Path(root) / "datastores/100/stray"
     stray.write_text("x")

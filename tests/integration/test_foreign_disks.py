@@ -17,13 +17,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
 from ansible_collections.nebula.provision.plugins.module_utils.storage import foreign_disks, importer, publishing
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
 MIB = 1024 * 1024
-DISK = bytes(510) + b"\x55\xaa" + random.Random(3).randbytes(MIB - 512) + bytes(2 * MIB) + b"last" * 256 * 1024
+DISK = BOOT + random.Random(3).randbytes(MIB - 512) + bytes(2 * MIB) + b"last" * 256 * 1024
 MADE = {
     "vmdk": ("vmdk", "subformat=monolithicSparse"),
     "stream.vmdk": ("vmdk", "subformat=streamOptimized"),

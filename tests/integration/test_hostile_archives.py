@@ -19,6 +19,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
@@ -62,7 +63,7 @@ def test_ten_gigabytes_in_little(packing, streams, tmp_path):
     assert bomb.stat().st_size < 12 * MIB
     if streams == "one in another":
         done, _pool = apply(tmp_path, path=str(bomb))
-        assert done.after["size"] == -(-len(packed) // MIB) and done.after["state"] == "READY"
+        assert done.after["state"] == "ERROR" and "it is a file that is compressed by" in str(done.error)
         return
     program = (
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
@@ -131,14 +132,14 @@ def test_a_window_that_takes_too_much_memory(what, tmp_path):
 def test_the_largest_window_that_is_taken(tmp_path):
     for number, data in enumerate((xz_with_dictionary(29), ZST + bytes((0, 17 << 3)) + BLOCK)):
         (tmp_path / "image").write_bytes(data)
-        done, _pool = apply(tmp_path / str(number), path=str(tmp_path / "image"))
+        done, _pool = apply(tmp_path / str(number), path=str(tmp_path / "image"), format="raw")
         assert (done.after["state"], done.after["size"]) == ("READY", 1), done.error
 
 
 @pytest.mark.parametrize("packing", PACK)
 def test_streams_with_nothing_in_them(packing, tmp_path):
     """Each is a few bytes, and a decoder of its own."""
-    (tmp_path / "image").write_bytes(PACK[packing](b"x" * 65536) + (PACK[packing](b"") * 400_000)[: 4 * MIB])
+    (tmp_path / "image").write_bytes(PACK[packing](BOOT * 128) + (PACK[packing](b"") * 400_000)[: 4 * MIB])
     began = time.process_time()
     done, _pool = apply(tmp_path, path=str(tmp_path / "image"))
     assert time.process_time() - began < 10
@@ -173,7 +174,7 @@ def test_what_is_no_checksum(number, tmp_path):
 
 
 def test_the_checksum_of_another_file(tmp_path):
-    (tmp_path / "image").write_bytes(b"x" * 65536)
+    (tmp_path / "image").write_bytes(BOOT * 128)
     for text in ("sha256:" + DIGEST, "md5:" + DIGEST[:32], "SHA512:" + DIGEST * 2):
         done, _pool = apply(tmp_path, path=str(tmp_path / "image"), checksum=text)
         assert done.after["state"] == "ERROR" and type(done.error).__name__ == "ChecksumMismatch"

@@ -12,6 +12,7 @@ import resource
 import time
 
 import pytest
+from raw_disks import BOOT
 from web_server import answering
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
@@ -247,7 +248,7 @@ def no_pause(monkeypatch):
 
 
 ENDLESS = {
-    "a body": (OK + b"\r\n", os.urandom(MIB)),
+    "a body": (OK + b"\r\n", BOOT + os.urandom(MIB - 512)),
     "zeroes": (OK + b"\r\n", bytes(MIB)),
     "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n" % MIB + os.urandom(MIB) + b"\r\n"),
     "padding behind gz": (OK + b"\r\n" + gzip.compress(b"x" * 1000), bytes(MIB)),

@@ -89,7 +89,6 @@ HEADERS: dict[str, Callable[[], bytes]] = {
     "vhdx": lambda: b"vhdxfile" + bytes(1020),
     "qed": lambda: b"QED\0" + bytes(1020),
     "parallels": lambda: b"WithoutFreeSpace" + bytes(1020),
-    "luks": lambda: b"LUKS\xba\xbe" + bytes(1020),
     "nothing": lambda: b"",
 }  # fmt: skip
 INSPECT = """

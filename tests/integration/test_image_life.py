@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
@@ -92,7 +93,7 @@ def catalog(root):
 def disk(tmp_path):
     """8 MiB of which a part holds something, and a part zeroes that are written."""
     path = tmp_path / "disk.raw"
-    path.write_bytes(os.urandom(2 * MIB) + b"text " * 400_000 + bytes(6 * MIB - 2_000_000))
+    path.write_bytes(BOOT + os.urandom(2 * MIB - 512) + b"text " * 400_000 + bytes(6 * MIB - 2_000_000))
     return path
 
 
@@ -538,7 +539,7 @@ def test_a_compressed_image_stays_so_when_it_grows(apply, stored):
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
 def test_zeroes_go_and_the_content_stays(apply, root, format, tmp_path):
     source = tmp_path / "full.raw"
-    source.write_bytes(os.urandom(MIB) + bytes(7 * MIB))
+    source.write_bytes(BOOT + os.urandom(MIB - 512) + bytes(7 * MIB))
     given = source
     if format == "qcow2":
         given = tmp_path / "full.qcow2"
@@ -836,7 +837,7 @@ def _qcow2(path):
 
 
 def _raw(path):
-    path.write_bytes(os.urandom(MIB))
+    path.write_bytes(BOOT + os.urandom(MIB - 512))
 
 
 def _nothing(path):

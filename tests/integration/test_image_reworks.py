@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import pytest
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NotFound
@@ -74,7 +75,7 @@ def catalog(root):
 @pytest.fixture
 def disk(tmp_path):
     path = tmp_path / "disk.raw"
-    path.write_bytes(os.urandom(MIB) + bytes(7 * MIB))
+    path.write_bytes(BOOT + os.urandom(MIB - 512) + bytes(7 * MIB))
     return path
 
 

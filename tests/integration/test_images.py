@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import web_server
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
@@ -27,7 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import da
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
-CONTENT = b"a disk" * 100_000
+CONTENT = BOOT.ljust(600_000, b"a disk"[:1])
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import web_server
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ChecksumMismatch,
@@ -34,7 +35,6 @@ MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
 PACKERS = {"gz": ["gzip", "-1c"], "xz": ["xz", "-1c"], "bz2": ["bzip2", "-1c"], "zst": ["zstd", "-q", "-c"]}
 # Boot code, content, a hole, content that ends within a block.
-BOOT = bytes(510) + b"\x55\xaa"
 RAW = BOOT + random.Random(1).randbytes(2 * MIB - 512) + bytes(3 * MIB) + b"end" * 100_000
 
 

@@ -113,9 +113,9 @@ def test_from_the_control_node_over_ssh(site, disk, sshd):
         # As a broken upload leaves it: the first megabytes, which differ here to show that they are kept.
         text = json.dumps([str(disk), len(CONTENT), disk.stat().st_mtime_ns])
         part = root / "datastores" / "1" / (".upload-" + hashlib.sha256(text.encode()).hexdigest())
-        part.write_bytes(b"Z" * MIB)
+        part.write_bytes(CONTENT[:512].ljust(MIB, b"Z"))
         done = site.module(root=str(root), images=[{"name": "rest", "path": "disk.raw"}])
-        assert Path(done["images"][0]["source"]).read_bytes() == b"Z" * MIB + CONTENT[MIB:]
+        assert Path(done["images"][0]["source"]).read_bytes() == CONTENT[:512].ljust(MIB, b"Z") + CONTENT[MIB:]
         assert not part.exists()
         check = site.module(root=str(root), arguments=["--check"], images=[{"name": "new", "path": "disk.raw"}])
         assert check["changed"] and check["images"][0]["id"] is None

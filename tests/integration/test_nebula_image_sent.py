@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.tests.integration.image_runs import (
     MIB,
@@ -47,7 +48,7 @@ def test_what_is_added_to_an_image_is_sent_over_ssh(site, disk, sshd):
 @pytest.mark.parametrize("victim", ["controller", "everything"])
 def test_an_upload_that_is_killed_goes_on(site, sshd, tmp_path, victim):
     """Of three chunks, as the second is on its way: the next run, at once, sends what is missing."""
-    content = os.urandom(MIB) * 150
+    content = BOOT + (os.urandom(MIB) * 150)[512:]
     (tmp_path / "files").mkdir()
     disk = tmp_path / "files" / "large.raw"
     disk.write_bytes(content)

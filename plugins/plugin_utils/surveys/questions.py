@@ -35,7 +35,8 @@ TYPES = {
 KEYS = {"variable", "ask", "type", "default", "required", "blank", "choices", "min", "max", "help"}
 _LIMITS = {"text": (0, 1024), "textarea": (0, 65536), "integer": (0, 2**31 - 1), "float": (0, 2**31 - 1)}
 _ITEM = re.compile(r"(nebula_[a-z0-9_]+)\[\]\.([a-z0-9_]+)")
-_PLAIN = re.compile(r"nebula_[a-z0-9_]+")
+# vm and do are what playbook machine is asked by.
+_PLAIN = re.compile(r"(?:nebula_[a-z0-9_]+|vm|do)")
 
 
 def survey(name: str, questions: Sequence[Question]) -> dict[str, Any]:

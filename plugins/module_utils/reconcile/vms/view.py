@@ -29,6 +29,7 @@ from .outcome import Difference, Outcome
 
 SYSTEM_DATASTORE = "datastores/0"
 # What users see of a machine that says whether it changed.
+_ADDRESSES = ("ip", "ip6", "ip6_ula")
 _SHOWN = ("state", "wanted", "host", "cpu", "vcpu", "memory", "template", "error")
 
 
@@ -118,6 +119,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "former_hostname": record.former,
         "addresses": None if record.addresses is None else list(record.addresses),
         "ip": first.get("ip") or first.get("ip6") or "",
+        "ips": [nic[key] for nic in (*record.nics, *record.nic_aliases) for key in _ADDRESSES if nic.get(key)],
         "mac": first.get("mac", ""),
         "nics": [dict(nic) for nic in record.nics],
         "nic_aliases": [dict(alias) for alias in record.nic_aliases],

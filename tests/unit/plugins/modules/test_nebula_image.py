@@ -14,13 +14,14 @@ import stat
 from pathlib import Path
 
 import pytest
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls import image as called
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.modules import nebula_image
 
-CONTENT = b"a disk\n" * 1000
+CONTENT = BOOT + b"a disk\n" * 1000
 as_root = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("qemu-img") is None, reason="needs root and qemu-utils")
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import web_server
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ChecksumMismatch,
@@ -42,7 +43,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage.sparse_fi
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
 # Content, a hole, content that ends within a block.
-CONTENT = bytes(510) + b"\x55\xaa" + random.Random(1).randbytes(MIB // 4) + bytes(2 * MIB) + b"end" * 1024
+CONTENT = BOOT + random.Random(1).randbytes(MIB // 4) + bytes(2 * MIB) + b"end" * 1024
 PACKERS = {
     "gz": gzip.compress,
     "bz2": lambda data: bz2.compress(data, 1),

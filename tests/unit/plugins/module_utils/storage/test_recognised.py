@@ -12,6 +12,7 @@ import random
 import subprocess
 
 import pytest
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ChecksumMismatch, ImageRefused
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing, recognised
@@ -19,7 +20,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum 
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
 MIB = 1024 * 1024
-BOOT = bytes(510) + b"\x55\xaa"
 NOISE = random.Random(5).randbytes(64 * 1024)
 PAGE = b"""<!DOCTYPE html>
 <html><head><title>

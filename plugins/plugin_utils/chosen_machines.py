@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines that are named on the command line (-e vm=…), and what one of these words does with them (-e do=…). Pure."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.names import nearest
+
+# A word → the item of nebula_vms that does it.
+ITEMS: dict[str, dict[str, Any]] = {
+    "start": {"state": "running"},
+    "stop": {"state": "poweroff"},
+    "poweroff": {"state": "poweroff", "hard": True},
+    "reboot": {"state": "rebooted"},
+    "reset": {"state": "reset"},
+    "suspend": {"state": "suspended"},
+}
+CONSOLE = "console"
+WORDS = (*ITEMS, CONSOLE)
+# What people say elsewhere.
+_MEANT = {
+    "shutdown": "stop",
+    "halt": "stop",
+    "off": "stop",
+    "on": "start",
+    "run": "start",
+    "resume": "start",
+    "destroy": "poweroff",
+    "kill": "poweroff",
+    "restart": "reboot",
+    "pause": "suspend",
+    "save": "suspend",
+    "log": CONSOLE,
+}
+_SEPARATORS = re.compile(r"[,\s]+")
+_STATES = ("running", "poweroff", "suspended")
+_LISTED = 20
+
+
+def chosen(vms: Sequence[Mapping[str, Any]], pattern: Any) -> tuple[list[str], str]:
+    """The names of the machines that one of the patterns names (as the shell has them: web-*), and what is wrong."""
+    names = [str(vm["name"]) for vm in vms]
+    words = [str(word) for word in pattern] if isinstance(pattern, (list, tuple)) else _SEPARATORS.split(str(pattern))
+    found: list[str] = []
+    for word in filter(None, words):
+        new = [name for name in names if fnmatch.fnmatchcase(name, word)]
+        if not new:
+            return [], _unknown(word, names)
+        found += [name for name in new if name not in found]
+    if not found:
+        return [], "No machine is named. Give its name, or a pattern such as web-*, by -e vm=NAME"
+    return found, ""
+
+
+def _unknown(word: str, names: Sequence[str]) -> str:
+    near = nearest(word, names)
+    there = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    meant = f" Did you mean {near!r}?" if near else ""
+    return (
+        f"vm {word}: the catalog has no machine of that name.{meant} There are: {there or 'none'}. Nothing was changed"
+    )
+
+
+def misunderstood(word: Any) -> str:
+    """What is wrong with the word of -e do=…; "" if it is known."""
+    if word in WORDS:
+        return ""
+    near = _MEANT.get(str(word).lower()) or nearest(str(word), WORDS)
+    asked = f"do {word}: there is no such word." if word else "Nothing is asked for: give -e do=WORD."
+    meant = f" Did you mean {near!r}?" if near else ""
+    return f"{asked}{meant} Known are {', '.join(WORDS)}. Nothing was changed"
+
+
+def items(names: Sequence[str], word: str) -> list[dict[str, Any]]:
+    """Items of nebula_vms that do it."""
+    return [{"name": name, **ITEMS[word]} for name in names]
+
+
+def undone(names: Sequence[str], word: str, listed: Any) -> list[str]:
+    """Sentences about the machines that the next run of the inventory's lists brings into another state.
+
+    listed: nebula_vms of the inventory; an item whose name has %i stands for each number.
+    """
+    if ITEMS[word]["state"] not in _STATES:
+        return []
+    wanted: dict[str, list[str]] = {}
+    for name in names:
+        state = _state_of(name, listed)
+        if state in _STATES and state != ITEMS[word]["state"]:
+            wanted.setdefault(state, []).append(name)
+    return [
+        f"The lists of the inventory say {state} of {', '.join(found[:_LISTED])}"
+        f"{f' and {len(found) - _LISTED} more' if len(found) > _LISTED else ''}: the next run of playbook "
+        "nebula.provision.site makes it so again, unless nebula_vms says otherwise by then"
+        for state, found in wanted.items()
+    ]
+
+
+def _state_of(name: str, listed: Any) -> str:
+    for item in listed if isinstance(listed, (list, tuple)) else ():
+        pattern = str(item.get("name")) if isinstance(item, Mapping) else ""
+        if re.fullmatch(r"\d+".join(map(re.escape, pattern.split("%i"))), name):
+            return str(item.get("state") or "running")
+    return ""
