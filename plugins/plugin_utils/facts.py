@@ -23,6 +23,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.printable import 
 
 # The variables of this collection, and what its roles and playbooks keep during a run.
 PREFIXES = ("nebula_", "__nebula_")
+# What playbooks are asked by on the command line.
+ASKED = frozenset({"vm", "do"})
 # Variables by which ansible-core and its plugins for connections, shells and becoming another user are set, and that it
 # does not take out of facts (ansible.vars.clean.clean_facts). Some name programs that run on the control node.
 CONNECTION_VARIABLES = frozenset(
@@ -231,7 +233,7 @@ def is_setting(name: str) -> bool:
     """Return whether the variable decides what this collection does, or how Ansible reaches a host."""
     if name.startswith((*PREFIXES, *_CONNECTION_PREFIXES)):
         return True
-    return name in CONNECTION_VARIABLES or name in FUNCTIONS or name in OF_RUNS
+    return name in CONNECTION_VARIABLES or name in FUNCTIONS or name in OF_RUNS or name in ASKED
 
 
 def has_fact(variables: Mapping[str, Any], name: str) -> bool:

@@ -325,7 +325,7 @@ def test_a_part_that_nobody_asked_for(tmp_path):
 def test_an_image_ends_in_error(attack, tmp_path, no_pause):
     """LOCKED while it is fetched, then ERROR with the reason; the next run stores it from a better server."""
     answers = {"slow": SLOW["a body"], "endless": fast(*ENDLESS["a body"])}
-    content = os.urandom(MIB)
+    content = BOOT + os.urandom(MIB - 512)
 
     def good(connection, _head):
         connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % MIB + content)

@@ -35,6 +35,7 @@ def filters(text: str) -> dict[str, list[Any]]:
         "awx_nodes": [flows, [], text, {"job_template": {text: text}}],
         "awx_problems": [[{"name": text, text: text}], flows, text, {text: text}, {text: text}],
         "awx_workflows": [flows, jobs, text],
+        "chosen_machines": [[{"name": text}], [text]],
         "connection_variables": [{"ansible_host": text, "other": text}],
         "image_checks": [[{"name": text, "path": text}, text]],
         "answered": [[{"waited": [{"name": text, "how": text}]}], [text], "waited"],
