@@ -25,7 +25,7 @@ options:
       - The machine, as the inventory plugin has it. C(id) is its number and C(host) its node. If C(catalog) is there, a
         domain without the mark of that catalog is refused.
     type: dict
-    required: true
+    default: {}
     vars:
       - name: nebula_machine
   node:
@@ -145,6 +145,13 @@ class Connection(ConnectionBase):
             raise AnsibleConnectionFailure(refusal(self.get_option("inventory_name") or "Reaching a guest", forged))
         machine = self.get_option("machine")
         missing = [key for key in ("id", "host") if machine.get(key) in (None, "")]
+        if not machine:
+            raise AnsibleConnectionFailure(
+                "Reaching a guest: variable nebula_machine is not set, so nothing says which machine this host is. Give "
+                "ansible-playbook the inventory of the machines (-i machines.nebula.yml), or set for this host "
+                "nebula_machine: {id: 7, host: NODE} and nebula_guest_node, the variables by which that node is reached "
+                "(docs/inventory.md)"
+            )
         if missing:
             raise AnsibleConnectionFailure(
                 f"Reaching a guest: variable nebula_machine has no {printable(' and no '.join(missing))}. It has to "

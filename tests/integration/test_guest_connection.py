@@ -132,6 +132,7 @@ def use_agent(site: Guests) -> None:
     assert code != 0 and "the domain does not carry the catalog's mark" in output, output
     for variables, sentence in (
         ({"nebula_guest_node": {}}, "variable nebula_guest_node is empty"),
+        ({"nebula_machine": {}}, "variable nebula_machine is not set"),
         ({"nebula_machine": {"id": 0}}, "variable nebula_machine has no host"),
         ({"nebula_machine": {"id": 9, "host": "node1"}}, "there is no such domain"),
         ({"nebula_guest_node": {"ansible_connection": "nowhere"}}, "there is no connection plugin 'nowhere'"),

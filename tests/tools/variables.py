@@ -26,8 +26,10 @@ ROLES = [
 HEAD = """# Variables
 
 Every variable of every role, made from `meta/argument_specs.yml` of each by `make variables`. Set them in the
-`group_vars` of your inventory. Units are in the text. The keys of a list are shown below it.
+`group_vars` of your inventory. Units are in the text. The keys of a list are shown below it. The first list has the
+variables by what you want to do, with the page that explains it.
 """
+TASKS = Path(__file__).with_name("variables_by_task.yml")
 
 
 def prose(description: Any) -> str:
@@ -68,11 +70,35 @@ def rows(options: dict[str, Any], depth: int = 0) -> list[str]:
     return lines
 
 
+def by_task(tasks: list[dict[str, str]], roles: dict[str, str]) -> str:
+    """roles: of each variable, the first role that has it."""
+    lines = []
+    for each in tasks:
+        where = each["page"]
+        shown = [f"[`{name}`](#role-{roles[name]})" if name in roles else f"`-e {name}=…`" for name in names.split()]
+        lines.append(f"- **{each['task']}** ([{where.partition('#')[0]}]({where})): {', '.join(shown)}")
+    return "## By task\n\n" + "\n".join(lines) + "\n"
+
+
+def options_of(role: str) -> dict[str, Any]:
+    spec = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text(encoding="utf-8"))
+    main: dict[str, Any] = spec["argument_specs"]["main"]
+    return main
+
+
 def page() -> str:
-    parts = [HEAD]
+    roles: dict[str, str] = {}
+    # Role demo_image only looks at the images of another.
+    for role in sorted(ROLES, key=lambda role: role == "demo_image"):
+        for name in options_of(role).get("options") or {}:
+            roles.setdefault(name, role)
+    tasks = yaml.safe_load(TASKS.read_text(encoding="utf-8"))
+    missing = sorted({*roles} - {name for each in tasks for name in each["variables"].split()})
+    if missing:
+        raise SystemExit(f"{', '.join(missing)}: say in {TASKS.name} what somebody does by it")
+    parts = [HEAD, by_task(tasks, roles)]
     for role in ROLES:
-        spec = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text(encoding="utf-8"))
-        main = spec["argument_specs"]["main"]
+        main = options_of(role)
         parts.append(f"## Role `{role}`\n\n{main['short_description']}.\n")
         table = rows(main.get("options") or {})
         parts.append("| variable | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(table) + "\n")

@@ -73,7 +73,9 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
         chosen = driver.choose_accelerator(params["accelerator"], known.accelerator)
-        if accelerator.is_emulation(chosen) and params["accelerator"] == "auto":
+        # Once: a later run would only repeat what nobody has changed.
+        news = known.accelerator.get("accelerator") != chosen["accelerator"]
+        if news and accelerator.is_emulation(chosen) and params["accelerator"] == "auto":
             changes.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
     if not check_mode:
         _remember(root, driver, chosen)

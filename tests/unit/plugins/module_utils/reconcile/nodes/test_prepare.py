@@ -183,6 +183,16 @@ def test_emulation_that_nobody_asked_for_warns(driver, root, wanted, accelerator
     assert warnings == ["Machines are emulated, which is slow: there is no other"] * warns
 
 
+def test_emulation_is_told_once_and_again_when_it_comes_back(driver, root):
+    def warned():
+        return bool(prepare.present(params(root, catalog=CATALOG, accelerator="auto"), check_mode=False).warnings)
+
+    told = []
+    for driver.accelerator in ("qemu", "qemu", "kvm", "qemu", "qemu"):
+        told.append(warned())
+    assert told == [True, False, False, True, False]
+
+
 def test_what_is_missing_is_named_with_its_packages_and_only_forecast_in_check_mode(driver, root):
     driver.programs = ("sh", "no-such-ip|nor-this", "true|none")
     driver.libraries = ("pycdlib",)
