@@ -75,7 +75,10 @@ def by_task(tasks: list[dict[str, str]], roles: dict[str, str]) -> str:
     lines = []
     for each in tasks:
         where = each["page"]
-        shown = [f"[`{name}`](#role-{roles[name]})" if name in roles else f"`-e {name}=…`" for name in names.split()]
+        shown = [
+            f"[`{name}`](#role-{roles[name]})" if name in roles else f"`-e {name}=…`"
+            for name in each["variables"].split()
+        ]
         lines.append(f"- **{each['task']}** ([{where.partition('#')[0]}]({where})): {', '.join(shown)}")
     return "## By task\n\n" + "\n".join(lines) + "\n"
 
