@@ -31,7 +31,7 @@ QUICK = (
 TEST = (
     *("test_announcers", "test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
-    *("test_importer",),
+    *("test_importer", "test_foreign_disks"),
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
     *("test_awx_jobs", "test_kvm_modules"),
     *(
@@ -81,7 +81,7 @@ SUITES = {
         ),
         files=(
             *("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
-            *("test_given_up_host", "test_second_runs"),
+            *("test_given_up_host", "test_second_runs", "test_machine", "test_guide"),
         ),
         minutes=20,
     ),
