@@ -147,10 +147,10 @@ class Connection(ConnectionBase):
         missing = [key for key in ("id", "host") if machine.get(key) in (None, "")]
         if not machine:
             raise AnsibleConnectionFailure(
-                "Reaching a guest: variable nebula_machine is not set, so nothing says which machine this host is. Give "
-                "ansible-playbook the inventory of the machines (-i machines.nebula.yml), or set for this host "
-                "nebula_machine: {id: 7, host: NODE} and nebula_guest_node, the variables by which that node is reached "
-                "(docs/inventory.md)"
+                "Reaching a guest: variable nebula_machine is not set, so nothing says which machine this host is. "
+                "Give ansible-playbook the inventory of the machines (-i machines.nebula.yml), or set for this host "
+                "nebula_machine: {id: 7, host: NODE} and nebula_guest_node, the variables by which that node is "
+                "reached (docs/inventory.md)"
             )
         if missing:
             raise AnsibleConnectionFailure(

@@ -6,6 +6,7 @@ no way to Debian's packages."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -38,10 +39,25 @@ class Copied(Site):
         return path
 
 
+def left(site: Site) -> set[str]:
+    """The files and directories of a host that a run could leave."""
+    places = ("/run", "/var/log", "/var/lib", "/var/cache", "/etc", str(site.directory / "home"))
+    # What libvirt's daemons make when they first start, and Ansible for itself.
+    theirs = re.compile(
+        r"/etc/libvirt/|/run/libvirt|/run/mount$|/var/(?:cache|lib)/libvirt/qemu/"
+        rf"|{re.escape(str(site.directory))}/home/\.ansible(?:/tmp.*)?$"
+    )
+    found = (
+        os.path.join(top, name) for place in places for top, more, names in os.walk(place) for name in more + names
+    )
+    return {path for path in found if not theirs.match(path)}
+
+
 @in_bare_world
 def run_as_it_is(image: str) -> None:
     site = Copied(image)
     assert set(yaml.safe_load(site.inventory().read_text())) == {"all", "nebula_frontend", "nebula_nodes"}
+    before = left(site)
     root = ("-e", f"nebula_root={site.root}", "-e", "nebula_manage_packages=false")
     code, output = site.run("site.yml", *root)
     assert code == 0, output
@@ -51,6 +67,8 @@ def run_as_it_is(image: str) -> None:
     assert code == 0 and re.search(r"^alpha +: ok=\d+ +changed=0 ", output, re.MULTILINE), output
     code, output = site.run("playbooks/teardown.yml", *root)
     assert code == 0 and not site.root.exists(), output
+    remains = sorted(left(site) - before)
+    assert remains == [], "\n".join(remains)
 
 
 def test_the_inventory_of_the_guide_is_run_as_it_is() -> None:

@@ -23,12 +23,15 @@ from ..dataclass import dataclass
 from ..errors import CommandFailed, HypervisorError, MissingDependency, TimedOut
 from . import node, processes, units
 from .command import find, run
-from .files import make_directory
+from .files import make_directory, remove_file
 
 START_SECONDS = 60
 STOP_SECONDS = 20
 # In the environment of a daemon that we started: for which nebula_root. What a run that was killed started is ours too.
 MARK = "NEBULA_ROOT"
+# Beside it: the daemon began its log anew, so that this goes with it.
+_NEW_LOG = b"NEBULA_NEW_LOG=yes"
+_LOGS = "/var/log/libvirt"
 LIBVIRT_SOCKET = "/run/libvirt/libvirt-sock"
 
 
@@ -113,6 +116,10 @@ def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, Non
         # Whatever this task's umask is: users of containers go through it, too.
         make_directory(place, 0o755)
     program = find(service.program)
+    marks = {MARK: root}
+    if not os.path.exists(_log(service.name)):
+        name, _equals, value = _NEW_LOG.decode().partition("=")
+        marks[name] = value
     with tempfile.TemporaryFile() as output:
         # Nothing of this task is inherited: not its umask, its directory, its pipes or its environment.
         done = subprocess.run(
@@ -122,7 +129,7 @@ def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, Non
             stderr=output,
             cwd="/",
             umask=0o022,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", MARK: root},
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **marks},
             start_new_session=True,
             timeout=START_SECONDS,
             check=False,
@@ -141,11 +148,19 @@ def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, Non
 def started_for(service: Service, root: str) -> Optional[node.Daemon]:
     """The daemon, if it runs and was started by start() for this nebula_root."""
     pid = peer(service)
+    return _daemon(service, pid) if pid and f"{MARK}={root}".encode() in _environment(pid) else None
+
+
+def _environment(pid: int) -> list[bytes]:
+    """What it was started with; nothing of a process that is gone."""
     try:
-        found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if pid else []
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return None
-    return _daemon(service, pid) if pid and f"{MARK}={root}".encode() in found else None
+        return []
+
+
+def _log(name: str) -> str:
+    return os.path.join(_LOGS, f"{name}.log")
 
 
 def _daemon(service: Service, pid: int) -> Optional[node.Daemon]:
@@ -176,6 +191,7 @@ def stop(daemon: node.Daemon) -> bool:
         # After the handle is taken, so that the process it stands for is the one looked at.
         if processes.start_time(daemon.pid) != daemon.start:
             return False
+        is_new = _NEW_LOG in _environment(daemon.pid)
         signal.pidfd_send_signal(handle, signal.SIGTERM)
         poll = select.poll()
         poll.register(handle, select.POLLIN)
@@ -185,6 +201,8 @@ def stop(daemon: node.Daemon) -> bool:
                 f"it still runs after {STOP_SECONDS} s",
                 "See what it waits for, end it by hand, then run again",
             )
+        if is_new:
+            remove_file(_log(daemon.name))
         return True
     finally:
         os.close(handle)

@@ -145,7 +145,25 @@ def daemon(service: Service, tmp_path: Path) -> Iterator[Path]:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_a_daemon_of_ours_is_started_found_and_ended(service: Service, daemon: Path) -> None:
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_log_that_a_daemon_of_ours_began_goes_with_it(
+    service: Service, daemon: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    monkeypatch.setattr(services, "_LOGS", str(daemon))
+    log = daemon / "testd.log"
+    if is_there:
+        log.write_text("of another start\n")
+    started = services.start(service, str(daemon))
+    assert isinstance(started, node.Daemon)
+    log.touch()
+    assert services.stop(started) and log.exists() == is_there
+
+
+def test_a_daemon_of_ours_is_started_found_and_ended(
+    service: Service, daemon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "_LOGS", str(daemon))
+    (daemon / "testd.log").touch()
     root = str(daemon / "nebula")
     started = services.start(service, root)
     assert isinstance(started, node.Daemon)
