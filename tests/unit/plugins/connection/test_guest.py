@@ -102,7 +102,7 @@ def test_what_fails_in_the_guest_is_the_tasks_failure(monkeypatch: pytest.Monkey
         ({"nebula_guest_node": {}}, "variable nebula_guest_node is empty"),
         ({"nebula_machine": {"id": 0}}, "has no host"),
         ({"nebula_machine": {"host": "kvm1"}}, "has no id"),
-        ({"nebula_machine": {}}, "has no id and no host"),
+        ({"nebula_machine": {}}, "variable nebula_machine is not set.*nebula_machine: {id: 7, host: NODE}"),
     ],
 )
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any], words: str) -> None:
