@@ -89,7 +89,7 @@ def test_a_format_that_is_not_known(image):
 
 def test_a_format_that_can_not_be_written_to(tmp_path):
     (tmp_path / "web.vmdk").write_bytes(b"KDMV".ljust(4096, b"\0"))
-    with pytest.raises(ImageRefused, match=r"its format is vmdk\. Export it as one file"):
+    with pytest.raises(ImageRefused, match=r"its format is VMDK\. Import it as an image"):
         edits.locate(str(tmp_path / "web.vmdk"), "auto", False)
 
 

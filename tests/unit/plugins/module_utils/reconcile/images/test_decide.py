@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_lists import BLANK, CONTENT, LATER, MIB, Apply, error_of, registered, without
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
@@ -74,13 +75,13 @@ def test_of_two_of_one_name_the_second_is_refused(engine: EmbeddedEngine) -> Non
 @needs_qemu_img
 def test_an_image_is_stored_and_then_made_larger(engine: EmbeddedEngine, apply: Apply, tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
-    path.write_bytes(b"content" + bytes(MIB))
+    path.write_bytes(BOOT + b"content" + bytes(MIB))
     wanted = {"name": "demo", "path": str(path), "remote_src": True, "size": 5, "persistent": True}
     predicted, made = apply(wanted, check=True)["demo"], apply(wanted)["demo"]
     assert made.error is None and made.after is not None and predicted.after is not None
     assert predicted.after["size"] == made.after["size"] == 5 and made.after["state"] == "READY"
     now = engine.images.info("demo")
-    assert os.path.getsize(now.source) == 5 * MIB and Path(now.source).read_bytes().startswith(b"content")
+    assert os.path.getsize(now.source) == 5 * MIB and Path(now.source).read_bytes().startswith(BOOT + b"content")
     larger = {"name": "demo", "size": 7, "state": "disabled", "description": "d"}
     predicted, done = apply(larger, check=True)["demo"], apply(larger)["demo"]
     assert done.error is None and done.is_changed and done.after == predicted.after and done.before == made.after

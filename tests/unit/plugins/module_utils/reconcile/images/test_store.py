@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
@@ -41,7 +42,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage.importer 
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 MIB = 1024 * 1024
-CONTENT = b"a kernel " * 10_000
+CONTENT = BOOT + b"a kernel " * 10_000
 SECRET = "7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11"
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-utils")
 
