@@ -170,8 +170,9 @@ def jump_arguments(host: str, variables: Mapping[str, Any]) -> str:
     """
     if str(variables.get("ansible_connection") or "") in _LOCAL:
         return ""
-    # Nobody answers a question for each of many machines.
-    command = ["ssh", "-W", "%h:%p", "-q", "-o", "BatchMode=yes"]
+    # Nobody answers a question for each of many machines. An IPv6 address needs brackets before a port, and ssh takes
+    # them off whatever is in them.
+    command = ["ssh", "-W", "[%h]:%p", "-q", "-o", "BatchMode=yes"]
     if _first(variables, _CHECKING).lower() in ("false", "no", "0"):
         command += ["-o", "StrictHostKeyChecking=no"]
     port, key = _first(variables, _PORTS), _first(variables, _KEYS)

@@ -9,17 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from in_world import in_bare_world
 
+from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import jump_arguments
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
-from ansible_collections.nebula.provision.tests.integration.ordinary_login import a_login
+from ansible_collections.nebula.provision.tests.integration.ordinary_login import a_login, listening
 from ansible_collections.nebula.provision.tests.integration.site_runs import HALTS, Case, torn_down
 
 # A machine's name and its label say this, and nothing runs it.
@@ -167,10 +171,15 @@ def listed_here(site: Inventoried) -> None:
     }
     site.machines_yml(both, **kept)
     assert site.listed(both)[0] == 0
-    # Nothing is asked that was asked before.
+    # Nothing is asked that was asked before: the catalog may be away. Another way to the front-end is another question.
+    away = site.root.rename(site.root.with_name("away"))
+    code, output, found = site.listed(both)
+    away.rename(site.root)
+    assert code == 0 and len(found["nebula_machines"]["hosts"]) == 5, output
     site.machines_yml(both, **kept, connection={"ansible_connection": "ssh", "ansible_port": 1})
     code, output, found = site.listed(both)
-    assert code == 0 and len(found["nebula_machines"]["hosts"]) == 5, output
+    assert code != 0 and "the catalog can't be read on the front-end node1" in output, output
+    site.machines_yml(both)
 
 
 # What is the guest's: its address, on the bridge of its network, and an ssh server.
@@ -282,3 +291,36 @@ def test_machines_of_a_catalog_that_is_here():
 
 def test_machines_behind_a_node_that_is_reached_by_ssh():
     read_over_ssh()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
+def test_ssh_goes_by_way_of_a_node_to_addresses_of_both_families(tmp_path, address):
+    """One real sshd is the node at 127.0.0.1, and the machine at the address."""
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "config").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nListenAddress [::1]:{port}\nHostKey {tmp_path}/host\nPidFile none\n"
+        f"AuthorizedKeysFile {tmp_path}/user.pub\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n"
+    )
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+    node = {
+        "ansible_host": "127.0.0.1",
+        "ansible_port": port,
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(tmp_path / "user"),
+        "ansible_ssh_common_args": shlex.join(options),
+    }
+    with subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(tmp_path / "config")]) as daemon:
+        try:
+            wait_for(lambda: listening("127.0.0.1", port), "sshd")
+            argv = ["ssh", *options, *shlex.split(jump_arguments("node1", node)), "-o", "BatchMode=yes"]
+            argv += ["-i", str(tmp_path / "user"), "-p", str(port), f"root@{address}", 'echo "$SSH_CONNECTION"']
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.split()[2] in ("127.0.0.1" if address == "localhost" else address, "::1"), done.stdout
+        finally:
+            daemon.terminate()

@@ -11,6 +11,7 @@ from typing import Any
 from ..arguments import ENGINE
 from ..errors import InvalidValue, NebulaError, TimedOut
 from ..host import node as node_file
+from ..model.endpoint import split
 from ..network.ovn import certificates, differences, host, places, switch
 from ..network.ovn.host import Host
 from ..network.ovn.switch import Wanted
@@ -142,12 +143,12 @@ def shown(change: places.Change) -> Item:
 
 def check_remote(remote: str) -> None:
     for each in remote.split(","):
-        parts = each.rsplit(":", 1)
-        if each.split(":")[0] not in ("ssl", "tcp") or len(parts) != 2 or not parts[1].isdigit():
+        protocol, _colon, place = each.partition(":")
+        if protocol not in ("ssl", "tcp") or split(place) == ("", ""):
             raise InvalidValue(
                 f"southbound {remote!r}",
                 f"{each!r} is no connection of OVSDB",
-                "Write it as ssl:192.0.2.1:6642, several by commas",
+                "Write it as ssl:192.0.2.1:6642 or ssl:[2001:db8::1]:6642, several by commas",
             )
 
 

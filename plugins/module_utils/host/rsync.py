@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from ..dataclass import dataclass
 from ..errors import CommandFailed, InvalidValue, NebulaError, NoSpace, StorageFailed, TimedOut
+from ..model.endpoint import bracketed
 from .command import Completed, find, run
 from .files import explained, make_directory, read_limited, remove_file, write_atomically
 
@@ -113,8 +114,7 @@ class Exchange:
         return any(line.split()[-1:] == [base] for line in done.stdout.splitlines())
 
     def _there(self, name: str) -> str:
-        address = f"[{self.peer.address}]" if ":" in self.peer.address else self.peer.address
-        return f"{self._user}@{address}:{name}"
+        return f"{self._user}@{bracketed(self.peer.address)}:{name}"
 
     @property
     def _user(self) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..model import defaults
+from ..model.endpoint import endpoint
 from .declared import DECLARED
 
 CONSOLES = {name: each.console for name, each in DECLARED.items() if each.console}
@@ -18,5 +20,6 @@ def ways_in(hypervisor: str, domain: str, graphics: Mapping[str, Any]) -> str:
     """What to type on the machine's host; with graphics, also what to point a viewer at."""
     ways = [CONSOLES[hypervisor].format(domain=domain)] if hypervisor in CONSOLES and domain else []
     if graphics.get("port"):
-        ways.append(f"{str(graphics.get('type', 'vnc')).upper()} {graphics.get('listen')}:{graphics['port']}")
+        listens = endpoint(str(graphics.get("listen") or defaults.GRAPHICS_LISTEN), graphics["port"])
+        ways.append(f"{str(graphics.get('type', 'vnc')).upper()} {listens}")
     return ", ".join(ways)

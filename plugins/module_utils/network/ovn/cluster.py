@@ -22,6 +22,7 @@ from ...dataclass import dataclass
 from ...errors import CommandFailed, Conflict, InvalidValue, NebulaError
 from ...host.command import run
 from ...host.files import explained, make_directory, remove_file, sync_directory
+from ...model.endpoint import endpoint
 from .certificates import Files
 from .places import Places
 
@@ -95,7 +96,7 @@ class Cluster:
 
 
 def connection(address: str, port: int) -> str:
-    return f"ssl:[{address}]:{port}" if ":" in address else f"ssl:{address}:{port}"
+    return f"ssl:{endpoint(address, port)}"
 
 
 def read(

@@ -23,7 +23,9 @@ def test_what_is_missing_is_named(options):
     assert "state is present but all of the following are missing: southbound" in told
 
 
-@pytest.mark.parametrize("remote", ["", "192.0.2.1", "ssl:192.0.2.1", "udp:192.0.2.1:6642", "ssl:a:1,b"])
+@pytest.mark.parametrize(
+    "remote", ["", "192.0.2.1", "ssl:192.0.2.1", "udp:192.0.2.1:6642", "ssl:a:1,b", "ssl:fd00::1:1"]
+)
 def test_what_is_no_connection_is_refused(remote):
     with pytest.raises(InvalidValue, match="is no connection of OVSDB"):
         ovn_host.check_remote(remote)

@@ -168,7 +168,7 @@ def proxy_command(variables: Mapping[str, Any]) -> list[str]:
 
 
 def test_the_way_is_that_of_the_node() -> None:
-    assert proxy_command({}) == ["ssh", "-W", "%h:%p", "-q", "-o", "BatchMode=yes", "--", "node1"]
+    assert proxy_command({}) == ["ssh", "-W", "[%h]:%p", "-q", "-o", "BatchMode=yes", "--", "node1"]
     assert proxy_command(NODE)[-1] == "operator@192.0.2.7"
     words = proxy_command(
         {

@@ -29,7 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.acces
         ("kvm", "one-1", {"type": "vnc", "listen": "127.0.0.1"}, "virsh console one-1"),
         ("kvm", "", {}, ""),
         ("vmware", "one-1", {}, ""),
-        ("vmware", "one-1", {"type": "vnc", "listen": "::1", "port": 5901}, "VNC ::1:5901"),
+        ("vmware", "one-1", {"type": "vnc", "listen": "::1", "port": 5901}, "VNC [::1]:5901"),
     ],
 )  # fmt: skip
 def test_ways_in(hypervisor: str, domain: str, graphics: dict[str, Any], ways: str) -> None:
