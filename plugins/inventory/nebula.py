@@ -263,18 +263,20 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
 
     def _info(self, path, cache):
         """What the front-end has, or had when it was kept."""
-        key = self.get_cache_key(path)
+        name, variables, options = self._asked(path)
+        key = f"{self.get_cache_key(path)}_{catalog_reader.digest(path, name, variables, options)}"
         if cache and self.get_option("cache"):
             try:
                 return self._cache[key]
             except KeyError:
                 pass
-        info = self._read(path)
+        info = self._read(path, name, variables, options)
         if self.get_option("cache"):
             self._cache[key] = info
         return info
 
-    def _read(self, path):
+    def _asked(self, path):
+        """Return which host is asked, the variables by which it is reached, and the options of nebula_info."""
         name = self._frontend()
         try:
             variables = self._connection(path, name)
@@ -285,7 +287,9 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             ) from None
         root, engine = variables.pop("nebula_root", None), variables.pop("nebula_engine", None)
         given = {"root": self.get_option("root") or root, "engine": engine}
-        options = {option: value for option, value in given.items() if value}
+        return name, variables, {option: value for option, value in given.items() if value}
+
+    def _read(self, path, name, variables, options):
         payloads.bring()
         try:
             info = catalog_reader.read(name, variables, GATHERED, options, self.get_option("timeout"))

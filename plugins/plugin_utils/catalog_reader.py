@@ -9,8 +9,10 @@ So a front-end is reached here as it is in playbooks, whatever the connection, t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +51,12 @@ PROGRAM = (
     "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
     "runpy.run_module('ansible', run_name='__main__', alter_sys=True)"
 )
+# Environment variables that say how Ansible and ssh reach a host, and as whom.
+_DECIDING = re.compile(
+    r"ANSIBLE_(REMOTE_(USER|PORT)|TRANSPORT|CONNECTION|PRIVATE_KEY|BECOME|SUDO|SU|DOAS|RUNAS|PARAMIKO|LOCAL"
+    r"|SSH_(ARGS|COMMON_ARGS|EXTRA_ARGS|EXECUTABLE|PRIVATE_KEY|REMOTE|PORT|HOST))"
+)
+_PASSWORD = re.compile(r"pass(word|wd|phrase)?$", re.IGNORECASE)
 # Seconds until a process that was asked to end is killed.
 _PATIENCE = 2
 
@@ -74,6 +82,38 @@ def read(
         program += ["-m", MODULE, "-a", json.dumps({"gather": [*gather], **options})]
         done = _run(program, _environment(directory), timeout)
     return _answer(done)
+
+
+def digest(source: str, name: str, variables: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return what tells a question from others: by it an answer that was kept is found.
+
+    It covers all that decides which catalog is read, and as whom. source: path of the file that asks; the others as in
+    read(). Ansible's own settings and the user's ssh configuration count, too. Passwords do not, since an answer is
+    kept under this, where a password could be guessed from it.
+    """
+    environment = {key: value for key, value in os.environ.items() if _DECIDING.match(key)}
+    configuration = Path(constants.CONFIG_FILE or os.devnull)
+    asked = {
+        "source": os.path.abspath(source),
+        "name": name,
+        "variables": _without_passwords(variables),
+        "options": options,
+        "environment": _without_passwords(environment),
+        "configuration": [str(configuration), hashlib.sha256(_content(configuration)).hexdigest()],
+        "user": [os.geteuid(), str(Path("~").expanduser())],
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_passwords(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not _PASSWORD.search(key)}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _run(program: Sequence[str], environment: Mapping[str, str], timeout: int) -> subprocess.CompletedProcess[str]:

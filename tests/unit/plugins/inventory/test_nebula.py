@@ -214,6 +214,58 @@ def test_what_was_read_is_kept_where_that_is_asked_for(read: Read, tmp_path: Pat
     assert "web" in json.dumps(json.loads(file.read_text()))
 
 
+FRONT = {"ansible_host": "192.0.2.1", "ansible_user": "operator"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "environment", "options"),
+    [
+        ({"staging": FRONT}, {}, {}),
+        ({"front": {**FRONT, "ansible_host": "192.0.2.9"}}, {}, {}),
+        ({"front": {**FRONT, "ansible_user": "somebody"}}, {}, {}),
+        ({"front": {**FRONT, "ansible_port": 2222}}, {}, {}),
+        ({"front": {**FRONT, "ansible_become": True}}, {}, {}),
+        ({"front": {**FRONT, "ansible_ssh_common_args": "-J bastion"}}, {}, {}),
+        ({"front": {**FRONT, "nebula_root": "/srv/staging"}}, {}, {}),
+        ({"front": FRONT}, {"NEBULA_FRONTEND": "192.0.2.9"}, {}),
+        ({"front": FRONT}, {"NEBULA_ROOT": "/srv/staging"}, {}),
+        ({"front": FRONT}, {"NEBULA_FRONTEND_USER": "somebody"}, {}),
+        ({"front": FRONT}, {"NEBULA_FRONTEND_KEY_FILE": "/somebodys"}, {}),
+        ({"front": FRONT}, {"NEBULA_FRONTEND_BECOME": "true"}, {}),
+        ({"front": FRONT}, {"ANSIBLE_REMOTE_USER": "somebody"}, {}),
+        ({"front": FRONT}, {"ANSIBLE_SSH_ARGS": "-F /elsewhere"}, {}),
+        ({"front": FRONT}, {"HOME": "/home/somebody"}, {}),
+        ({"front": FRONT}, {}, {"connection": {"ansible_host": "192.0.2.9"}}),
+        ({"front": FRONT}, {}, {"root": "/srv/staging"}),
+    ],
+)  # fmt: skip
+def test_what_was_read_of_one_catalog_or_as_one_user_is_not_taken_for_another(
+    read: Read, monkeypatch: pytest.MonkeyPatch, hosts: Any, environment: dict[str, str], options: dict[str, Any]
+) -> None:
+    """All by one file, as where it is given beside the inventories of two sites, or with two credentials of AWX."""
+    kept = {"cache": True, "cache_plugin": "jsonfile", "cache_connection": str(read.place / "cache")}
+    read.parse({"front": FRONT}, **kept)
+    with monkeypatch.context() as patch:
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        read.info = {"catalog": "d", "networks": [], "vms": [{**WEB, "name": "staging-web", "host": ""}]}
+        assert {*read.parse(hosts, **kept, **options).hosts} == {*hosts, "staging-web"}
+        assert {*read.parse(hosts, **kept, **options).hosts} == {*hosts, "staging-web"}
+    assert {*read.parse({"front": FRONT}, **kept).hosts} == {"front", "web", "bare"}
+    assert len(read.calls) == 2, "each was read once"
+
+
+def test_what_decides_nothing_of_what_is_read_makes_no_second_question(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"cache": True, "cache_plugin": "jsonfile", "cache_connection": str(read.place / "cache")}
+    read.parse({"front": {**FRONT, "ansible_password": "a"}}, **kept)
+    monkeypatch.setenv("NEBULA_FRONTEND_BECOME_PASSWORD", "a")
+    # A name of a file from which a password could be guessed is readable to many.
+    read.parse({"front": {**FRONT, "ansible_password": "b"}}, **kept, jump="never", timeout=5)
+    assert len(read.calls) == 1
+
+
 def test_what_it_prints_is_one_line_that_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[str] = []
 

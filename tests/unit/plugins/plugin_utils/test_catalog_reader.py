@@ -91,3 +91,13 @@ def test_what_it_says_is_one_line_that_prints(out: str, err: str) -> None:
     with pytest.raises(catalog_reader.CatalogNotRead) as caught:
         catalog_reader._answer(subprocess.CompletedProcess([], 1, out, err))
     assert str(caught.value).isprintable()
+
+
+def test_another_configuration_of_ansible_is_another_question(tmp_path, monkeypatch):
+    configuration = tmp_path / "ansible.cfg"
+    monkeypatch.setattr(catalog_reader.constants, "CONFIG_FILE", str(configuration))
+    found = []
+    for text in ("[defaults]\nremote_user = operator\n", "[defaults]\nremote_user = somebody\n"):
+        configuration.write_text(text)
+        found += [catalog_reader.digest("a.nebula.yml", "front", {}, {})]
+    assert len({*found}) == 2 and found[-1] == catalog_reader.digest("./a.nebula.yml", "front", {}, {})
