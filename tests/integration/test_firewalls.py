@@ -379,6 +379,87 @@ SHAPES = {
         """,
         False,
     ),
+    "IPv6 is rejected": (
+        """
+        add chain inet t f { type filter hook forward priority 0; }
+        add rule inet t f meta nfproto ipv6 reject
+        add rule inet t f meta nfproto ipv6 reject with icmpv6 type no-route
+        """,
+        True,
+    ),
+    "IPv4 is rejected": (
+        """
+        add chain inet t f { type filter hook forward priority 0; }
+        add rule inet t f meta nfproto ipv4 reject
+        """,
+        False,
+    ),
+    "TCP of IPv6 is reset": (
+        """
+        add chain inet t f { type filter hook forward priority 0; }
+        add rule inet t f meta nfproto ipv6 meta l4proto tcp reject with tcp reset
+        """,
+        True,
+    ),
+    "TCP is reset and the rest rejected": (
+        """
+        add chain inet t f { type filter hook forward priority 0; }
+        add rule inet t f meta l4proto tcp reject with tcp reset
+        add rule inet t f reject
+        """,
+        False,
+    ),
+    "TCP of IPv4 alone is reset": (
+        """
+        add chain ip t f { type filter hook forward priority 0; }
+        add rule ip t f meta l4proto tcp reject with tcp reset
+        """,
+        False,
+    ),
+    "who speaks IPv6 is noted and dropped": (
+        """
+        add set inet t s { type ipv6_addr; flags dynamic; }
+        add chain inet t f { type filter hook forward priority 0; }
+        add rule inet t f meta nfproto ipv6 add @s { ip6 saddr } drop
+        """,
+        True,
+    ),
+    "who speaks IPv4 is noted and dropped": (
+        """
+        add set inet t s { type ipv4_addr; flags dynamic; }
+        add chain inet t f { type filter hook forward priority 0; }
+        add rule inet t f meta nfproto ipv4 add @s { ip saddr } drop
+        """,
+        False,
+    ),
+    "IPv6's hops are set": (
+        """
+        add chain inet t f { type filter hook forward priority 0; }
+        add rule inet t f ip6 hoplimit set 64 drop
+        """,
+        True,
+    ),
+    "extension headers of IPv6 alone are accepted": (
+        """
+        add chain inet t f { type filter hook forward priority 0; policy drop; }
+        add rule inet t f exthdr frag exists accept
+        """,
+        False,
+    ),
+    "dropped after it is routed": (
+        """
+        add chain inet t f { type filter hook postrouting priority 0; }
+        add rule inet t f oifname uplink drop
+        """,
+        False,
+    ),
+    "IPv6 is rejected before it is routed": (
+        """
+        add chain inet t f { type filter hook prerouting priority 0; }
+        add rule inet t f meta nfproto ipv6 drop
+        """,
+        True,
+    ),
     "goto does not come back": (
         """
         add chain ip t g

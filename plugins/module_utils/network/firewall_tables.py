@@ -106,6 +106,10 @@ _TYPES = {
         "nd-neighbor-advert": 136, "nd-redirect": 137, "mld2-listener-report": 143,
     },
 }  # fmt: skip
+# Whose answers ICMP is.
+_FAMILIES = {ICMP: 4, ICMPV6: 6}
+# Statements about a field of a packet, and where they name it.
+_OF_A_FIELD = {"set": "elem", "map": "elem", "mangle": "key"}
 _OF_IPTABLES = ("filter", "mangle", "raw", "security")
 
 
@@ -217,6 +221,7 @@ def _nft_rules(thing: Mapping[str, Any]) -> list[Rule]:
         elif kind in ("accept", "drop", "return"):
             return [Rule(tuple(conditions), kind, text=text, handle=handle)]
         elif kind == "reject":
+            conditions.append(_answered(value, thing["family"]))
             return [Rule(tuple(conditions), "drop", text=text, handle=handle)]
         elif kind in ("jump", "goto"):
             return [Rule(tuple(conditions), kind, value["target"], text=text, handle=handle)]
@@ -227,8 +232,23 @@ def _nft_rules(thing: Mapping[str, Any]) -> list[Rule]:
             conditions.append(some)
         elif kind in ("limit", "quota", "ct count"):
             conditions.append(some)
+        elif kind in _OF_A_FIELD and isinstance(value, dict):
+            # It ends the rule for packets that have no such field, and nft leaves out that the rule asks for their
+            # family.
+            conditions.append(_needs(_element(value.get(_OF_A_FIELD[kind]))))
     # It decides nothing; but that nothing was said of it has to be known.
     return [Rule((never,), "return", text=text, handle=handle)] if text else []
+
+
+def _answered(how: Any, family: str) -> Condition:
+    """Which packets a reject of a table of this family may be for. nft leaves out that a rule asks for their family
+    where the answer tells it; and also where it does not, as with TCP's."""
+    kind = how.get("type") if isinstance(how, dict) else None
+    if kind in _FAMILIES:
+        return of_family(_FAMILIES[kind], constant(ALL))
+    if kind == "tcp reset":
+        return every([speaks(TCP), some]) if len(_KINDS.get(family, ())) > 1 else speaks(TCP)
+    return constant(ALL)
 
 
 def _only(expression: Any) -> tuple[str, Any]:
@@ -269,6 +289,12 @@ def _needs(left: Any) -> Condition:
         return _needs(what[0])
     if kind == "tcp option":
         return speaks(TCP)
+    if kind in ("exthdr", "ip option"):
+        return of_family(4 if kind == "ip option" else 6, constant(ALL))
+    if kind in ("ct", "rt") and isinstance(what, dict):
+        # As `ct original ip6 saddr` and `rt ip6 nexthop`.
+        family = what.get("family") or str(what.get("key", "")).partition(" ")[0]
+        return of_family({"ip": 4, "ip6": 6}.get(family), constant(ALL))
     key = _key_of(left)
     of = key.partition(" ")[0]
     if of in NUMBERS:

@@ -146,7 +146,8 @@ PART = (SOME, SOME, SOME)
         (match(header("ip", "saddr"), prefix("10.0.0.0/8")), (ALL, ALL, SOME)),
         (match(header("ip", "saddr"), prefix("10.66.0.64/26")), (SOME, SOME, NONE)),
         (match(header("ip", "saddr"), "10.66.0.7"), (SOME, SOME, NONE)),
-        (match({"exthdr": {"name": "frag", "field": "nexthdr"}}, 17), PART),
+        (match({"exthdr": {"name": "frag", "field": "nexthdr"}}, 17), NOTHING),
+        (match({"ip option": {"name": "lsrr", "field": "type"}}, 1), PART),
         (match({"tcp option": {"name": "maxseg", "field": "size"}}, 1400), PART),
         (match(header("ip", "saddr"), prefix("192.168.0.0/16")), (NONE, NONE, SOME)),
         (match(header("ip", "daddr"), prefix("10.66.0.0/24")), COMES),
@@ -437,10 +438,39 @@ def test_ipv6_is_dropped_by_rules_for_ipv6_where_the_host_has_these_see_bridges(
         (match(meta("l4proto"), "tcp"), (ALL, ALL)),
         (match(header("icmpv6", "type"), "echo-request"), (NONE, NONE)),
         (match(meta("protocol"), "ip6"), (NONE, ALL)),
+        (match({"exthdr": {"name": "frag"}}, True), (NONE, SOME)),
+        (match({"ip option": {"name": "lsrr"}}, True), (SOME, NONE)),
+        (match({"rt": {"key": "nexthop", "family": "ip6"}}, "2001:db8::1"), (NONE, SOME)),
+        (match({"ct": {"key": "ip saddr", "dir": "original"}}, "10.66.0.1"), (SOME, NONE)),
+        # Statements that end a rule for what has no such field.
+        ({"set": {"op": "add", "elem": header("ip6", "saddr"), "set": "@s"}}, (NONE, ALL)),
+        ({"set": {"op": "update", "elem": {"elem": {"val": header("ip", "saddr"), "timeout": 60}}, "set": "@s"}},
+         (ALL, NONE)),
+        ({"mangle": {"key": header("ip6", "hoplimit"), "value": 64}}, (NONE, ALL)),
+        ({"mangle": {"key": meta("mark"), "value": 1}}, (ALL, ALL)),
     ],
-)
+)  # fmt: skip
 def test_conditions_of_either_family(condition: dict[str, Any], found: tuple[str, ...]) -> None:
     assert nft_reach(condition, BETWEEN, BETWEEN6) == found
+
+
+@pytest.mark.parametrize(
+    ("place", "answer", "found"),
+    [
+        ("inet f", {"type": "icmp", "expr": "port-unreachable"}, [BETWEEN]),
+        ("inet f", {"type": "icmpv6", "expr": "no-route"}, [BETWEEN6]),
+        ("inet f", {"type": "icmpx", "expr": "port-unreachable"}, [BETWEEN, BETWEEN6]),
+        ("inet f", None, [BETWEEN, BETWEEN6]),
+        # nft does not tell whose TCP it is.
+        ("inet f", {"type": "tcp reset"}, []),
+        ("ip f", {"type": "tcp reset"}, [BETWEEN]),
+        ("ip6 f", {"type": "tcp reset"}, [BETWEEN6]),
+        ("bridge f", {"type": "icmpv6", "expr": "no-route"}, [BETWEEN6]),
+    ],
+)
+def test_a_reject_is_for_the_family_that_its_answer_is_for(place: str, answer: Any, found: list[Any]) -> None:
+    """As nft lists them, which leaves out `meta nfproto` before them."""
+    assert blocked(nft([{"reject": answer}], place=place), BETWEEN, BETWEEN6, bridges_too=True) == found
 
 
 def test_what_is_dropped_before_it_is_routed_or_after_is_dropped() -> None:
