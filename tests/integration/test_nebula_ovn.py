@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+from unittest import mock
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls import host, network, ovn, router
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import routes
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import routers
 from ansible_collections.nebula.provision.tests.integration.northbound_world import central
 
 HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0, "state": "present"}
@@ -114,3 +117,39 @@ def _machine(engine):
         (json.dumps({"nics": [nic]}),),
     )
     engine.store.db.execute("INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 0, 0, 0)")
+
+
+@in_bare_world
+def test_routes_are_carried_out_or_told() -> None:
+    """The judge is what a real ovn-northd makes of them."""
+    useless = {"destination": "2001:db8:9::/48", "next_hop": "10.0.0.5"}
+    beside = {"destination": "0.0.0.0/0", "next_hop": "10.0.0.5"}
+    with tempfile.TemporaryDirectory() as root, central() as (running, database):
+        given = {"northbound": list(database.remotes)}
+        given["southbound"] = [each.replace("nb", "sb") for each in database.remotes]
+        run(host, root, hosts=[HOST])
+        run(network, root, networks=NETWORKS)
+        run(router, root, **{**EDGE, "routes": [{"destination": "10.9.0.0/16", "next_hop": "10.0.0.5"}]})
+        done = run(ovn, root, **given)
+        assert done.changed and done.warnings == []
+        for each in (useless, beside):
+            (refused,) = run(router, root, expected=1, name=EDGE["name"], routes=[each]).errors
+            assert f"route to {each['destination']} by {each['next_hop']}" in str(refused.error)
+        # What a catalog of before has is told, and the run goes on.
+        with mock.patch.object(routers, "useless", lambda *_given: []):
+            run(router, root, name=EDGE["name"], routes=[useless, beside])
+        for changed in (True, False):
+            done = run(ovn, root, **given)
+            assert done.changed is changed and len(done.warnings) == 2
+            assert "OVN leaves it out" in done.warnings[0] and "OVN keeps one of the two" in done.warnings[1]
+        assert "Address family doesn't match" in "".join(running.complaints("northd"))
+        # What is not known to lead nowhere, and does.
+        run(router, root, name=EDGE["name"], routes=[])
+        run(ovn, root, **given)
+        with mock.patch.object(routers, "useless", lambda *_given: []):
+            run(router, root, name=EDGE["name"], routes=[useless])
+        with mock.patch.object(routes, "of_router", lambda _router: []):
+            assert run(ovn, root, check=True, **given).changed
+            (lost,) = run(ovn, root, expected=1, **given).errors
+            assert "route to 2001:db8:9::/48 by 10.0.0.5" in str(lost.error) and "no flow of it" in str(lost.error)
+            assert not run(ovn, root, **given).changed

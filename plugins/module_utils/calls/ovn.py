@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..arguments import ENGINE
 from ..engines.registry import engine_of, open_engine
-from ..errors import NetworkDatabaseError, TimedOut
+from ..errors import NebulaError, NetworkDatabaseError, TimedOut
 from ..model import inner_mtu
 from ..model.audit import Finding
 from ..model.logical_network import LogicalNetworks
 from ..model.plain import to_plain
-from ..network.northbound import bindings, northbound
+from ..network.northbound import bindings, northbound, routes
 from ..network.northbound.compare import Change
 from ..network.northbound.database import Database, Tls
 from ..network.northbound.northbound import announced, apply, audit, switches
@@ -74,12 +74,46 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 found += _altered(params, switches(database, catalog), desired, hosts)
                 return Result([], payload={**counts, "consistency": found})
             outcome = apply(database, catalog, desired, act=not check_mode)
+            lost, unsure = ([], []) if check_mode else _lost_routes(params, database, desired, outcome.changes)
     except NetworkDatabaseError as error:
         if not params["northbound"]:
             error.remedy += ". Role nebula.provision.ovn sets it up (nebula_ovn: true)"
         raise
-    warnings = [*announced(desired, params["userspace_hosts"]), *_too_large(desired, left)]
-    return Result([_item(change) for change in outcome.changes], payload=counts, warnings=warnings)
+    warnings = [*announced(desired, params["userspace_hosts"]), *_too_large(desired, left), *routes.warnings(desired)]
+    warnings += unsure
+    items = [*(_item(change) for change in outcome.changes), *(Item(each.asked, error=each) for each in lost)]
+    return Result(items, payload=counts, warnings=warnings)
+
+
+def _lost_routes(
+    params: Mapping[str, Any], database: Database, desired: LogicalNetworks, changes: Sequence[Change]
+) -> tuple[Sequence[NebulaError], list[str]]:
+    """Errors of routes that ovn-northd was just told of, and did not carry out, and warnings. It is not looked at where
+    nobody says where the southbound database is."""
+    routers = routes.changed(desired, changes)
+    southbound = _southbound(params) if routers else None
+    if southbound is None:
+        return [], []
+    try:
+        database.settle()
+    except TimedOut as error:
+        return [error], []
+    try:
+        with southbound:
+            flows = southbound.select({routes.TABLE: routes.COLUMNS}, routes.WHERE)[routes.TABLE]
+    except NetworkDatabaseError as error:
+        return [], [f"Whether OVN carries out the routes of routers was not looked at: {error}"]
+    return routes.not_carried_out(routers, flows), []
+
+
+def _southbound(params: Mapping[str, Any]) -> Database | None:
+    remotes = params["southbound"] or ([] if params["northbound"] else [SOUTHBOUND_SOCKET])
+    if not remotes or (remotes == [SOUTHBOUND_SOCKET] and not os.path.exists(SOUTHBOUND_SOCKET.partition(":")[2])):
+        return None
+    tls = None
+    if params["private_key"] and params["southbound_certificate"]:
+        tls = Tls(params["private_key"], params["southbound_certificate"], params["southbound_ca_certificate"])
+    return Database(remotes, tls, name=bindings.DATABASE)
 
 
 def _altered(
@@ -87,14 +121,11 @@ def _altered(
 ) -> list[dict[str, str]]:
     """Findings of what hosts have written into the southbound database. It is not looked at where nobody says where it
     is."""
-    remotes = params["southbound"] or ([] if params["northbound"] else [SOUTHBOUND_SOCKET])
-    if not remotes or (remotes == [SOUTHBOUND_SOCKET] and not os.path.exists(SOUTHBOUND_SOCKET.partition(":")[2])):
+    southbound = _southbound(params)
+    if southbound is None:
         return []
-    tls = None
-    if params["private_key"] and params["southbound_certificate"]:
-        tls = Tls(params["private_key"], params["southbound_certificate"], params["southbound_ca_certificate"])
     try:
-        with Database(remotes, tls, name=bindings.DATABASE) as database:
+        with southbound as database:
             found = bindings.altered(bindings.read(database), desired, hosts, networks)
     except (NetworkDatabaseError, TimedOut) as error:
         return [_plain(Finding("ovn-differs", "", error.asked, error.found, error.remedy))]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from ..engines.base import Engine
@@ -20,6 +20,7 @@ from ..model.network import Network
 from ..model.network_drivers import OVN
 from ..model.reader import typed
 from ..model.router import FloatingIp, Router, RouterGateway, RouterInterface, RouterRoute
+from ..model.router_routes import Useless, useless
 from ..model.specifications.router import KEYS
 from ..sync import Item
 from .logical_networks import kept
@@ -33,7 +34,7 @@ def apply(engine: Engine, item: Mapping[str, Any], check_mode: bool = False) -> 
         check_name("router", item.get("name"))
         found = find(engine, name)
         before = None if found is None else router_view(found)
-        after = kept(engine, lambda: _apply(engine, name, item, found, check_mode), lambda made: made != found)
+        after = kept(engine, lambda: _checked(engine, name, item, found, check_mode), lambda made: made != found)
     except NebulaError as error:
         return Item(name or "?", before, before, error)
     return Item(name, before, None if after is None else router_view(after))
@@ -43,6 +44,34 @@ def networks_in_use(engine: Engine) -> set[str]:
     """Names of the networks that routers have, and that stay until these have others."""
     ids = {number for router in engine.routers.pool() for number, _ip in router.addresses()}
     return {network.name for network in engine.networks.pool() if network.id in ids} if ids else set()
+
+
+def _checked(
+    engine: Engine, name: str, item: Mapping[str, Any], found: Router | None, check_mode: bool
+) -> Router | None:
+    """The router as the item has it. Raises InvalidValue for a route that leads nowhere, unless it did so before."""
+    had = [] if found is None else _useless_routes(engine, found)
+    made = _apply(engine, name, item, found, check_mode)
+    for each in [] if made is None else _useless_routes(engine, made):
+        if each not in had:
+            raise each.error(name)
+    return made
+
+
+def _useless_routes(engine: Engine, router: Router) -> list[Useless]:
+    if not router.routes:
+        return []
+    networks = {number: engine.networks.info(number) for number, _ip in router.addresses()}
+    hop = ""
+    if router.gateway is not None:
+        hop = router.gateway.next_hop or networks[router.gateway.network_id].attributes.get("GATEWAY", "")
+    wholes = ((network_checks.cidr(networks[number]), ip) for number, ip in router.addresses() if ip)
+    return useless(
+        [(each.destination, each.next_hop) for each in router.routes],
+        [ip_interface(f"{ip}/{32 if whole is None else whole.prefixlen}") for whole, ip in wholes],
+        {each.ip for each in router.floating},
+        [hop] if hop else [],
+    )
 
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any], found: Router | None, check_mode: bool) -> Router | None:

@@ -75,11 +75,11 @@ class Database:
         """All rows of the tables that matter here, as they are at one moment, in OVSDB's JSON."""
         return self.select({GLOBAL: ["_uuid", "external_ids"], **{table: columns_read(table) for table in TABLES}})
 
-    def select(self, asked: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, Any]]]:
+    def select(self, asked: Mapping[str, Sequence[str]], where: Sequence[Any] = ()) -> dict[str, list[dict[str, Any]]]:
         """All rows of these tables with these columns, in the same way; with all that there are, where none is
-        named."""
+        named. where: conditions of OVSDB."""
         operations = [
-            {"op": "select", "table": table, "where": [], **({"columns": list(columns)} if columns else {})}
+            {"op": "select", "table": table, "where": [*where], **({"columns": list(columns)} if columns else {})}
             for table, columns in asked.items()
         ]
         try:

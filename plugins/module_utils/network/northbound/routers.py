@@ -70,7 +70,7 @@ def _router(
             "gateway_chassis": set(),
         }
         _attach(rows, router, network, row, columns, nat=interface is gateway)
-    for prefix, hop, output in _routes(router):
+    for prefix, hop, output in routes_of(router):
         route = rows.identity("Logical_Router_Static_Route", router=router.uuid, part=f"route {prefix}")
         columns = {"ip_prefix": prefix, "nexthop": hop, "output_port": frozenset((output,) if output else ())}
         rows.put(rows.add(route, columns), row, "static_routes")
@@ -116,7 +116,7 @@ def announced(network: LogicalNetwork, addresses: Sequence[str]) -> dict[str, st
     return configuration
 
 
-def _routes(router: Router) -> list[tuple[str, str, str]]:
+def routes_of(router: Router) -> list[tuple[str, str, str]]:
     """Each with the port that it leads out by, where that does not follow from the next hop."""
     routes = [(route.destination, route.next_hop, "") for route in router.routes]
     if router.gateway:

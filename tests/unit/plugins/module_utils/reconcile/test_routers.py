@@ -75,3 +75,55 @@ def test_an_error_leaves_what_was(apply):
     assert "the router has no gateway" in str(done.error)
     assert (done.before, done.after, done.is_changed) == (before, before, False)
     assert routers.apply(apply.engine, {"name": "nobody", "state": "absent"}).error is None
+
+
+USELESS = {
+    "2001:db8:9::/48 by 10.0.0.9": "the destination is of IPv6 and the next hop of IPv4",
+    "::/0 by 10.0.0.9": "the destination is of IPv6 and the next hop of IPv4",
+    "10.9.0.0/16 by 10.0.0.1": "the next hop is an address of the router itself",
+    "10.9.0.0/16 by 172.24.1.10": "the next hop is an address of the router itself",
+    "10.9.0.0/16 by 172.24.1.11": "the next hop is an address of the router itself",
+    "10.9.0.0/16 by 10.0.0.255": "the next hop is the address of a whole network, or its broadcast address",
+    "0.0.0.0/0 by 10.0.0.9": "its gateway has the default route by 172.24.1.1",
+    "10.0.0.0/24 by 172.24.1.9": "the router is in that network itself",
+}
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("route", USELESS)
+def test_a_route_that_leads_nowhere_is_refused(apply, route, there):
+    before = apply(floating=[{"vm": "a"}]).after if there else None
+    destination, hop = route.split(" by ")
+    routes = [{"destination": destination, "next_hop": hop}]
+    done = routers.apply(apply.engine, {**EDGE, "floating": [{"vm": "a"}], "routes": routes})
+    assert f"router edge: route to {destination} by {hop}" in str(done.error) and USELESS[route] in str(done.error)
+    found = routers.find(apply.engine, "edge")
+    assert (None if found is None else routers.router_view(found)) == before
+
+
+def test_what_makes_a_route_lead_nowhere_is_refused_and_what_was_there_stays(apply, monkeypatch):
+    route = {"destination": "0.0.0.0/0", "next_hop": "10.0.0.9"}
+    apply(gateway={}, routes=[route])
+    done = routers.apply(apply.engine, EDGE)
+    assert "its gateway has the default route by 172.24.1.1" in str(done.error)
+    # Of a catalog from before this was looked at.
+    with monkeypatch.context() as patch:
+        patch.setattr(routers, "useless", lambda *_given: [])
+        old = apply()
+    assert len(old.after["routes"]) == 1 and not apply(routes=[route]).is_changed
+    assert apply(description="altered").is_changed
+    two = [route, {"destination": "10.9.0.0/16", "next_hop": "10.0.0.1"}]
+    assert "10.9.0.0/16 by 10.0.0.1" in str(routers.apply(apply.engine, {**EDGE, "routes": two}).error)
+    assert apply(routes=[]).is_changed
+
+
+def test_routes_that_lead_somewhere_are_taken(apply):
+    given = [
+        {"destination": destination, "next_hop": hop}
+        for destination, hop in (
+            ("10.9.0.0/16", "10.0.0.9"),
+            ("10.0.0.128/25", "10.0.0.9"),
+            ("10.8.0.1/32", "10.0.0.8"),
+        )
+    ]
+    assert apply(routes=given).after["routes"] == given
