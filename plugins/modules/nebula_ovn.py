@@ -38,7 +38,8 @@ options:
   southbound:
     description:
       - How to connect to the southbound database. Where the host has no socket of it, and this is not given, what nodes
-        have written there is not looked at, nor whether OVN carries out the routes of routers.
+        have written there is not looked at, nor which of them have a bridge mapping for an external network, nor
+        whether OVN carries out the routes of routers.
       - By default the socket of Debian's package on this host, unless O(northbound) is given.
     type: list
     elements: str

@@ -153,3 +153,47 @@ def test_routes_are_carried_out_or_told() -> None:
             (lost,) = run(ovn, root, expected=1, **given).errors
             assert "route to 2001:db8:9::/48 by 10.0.0.5" in str(lost.error) and "no flow of it" in str(lost.error)
             assert not run(ovn, root, **given).changed
+
+
+@in_bare_world
+def test_gateways_are_on_hosts_that_can_carry_them() -> None:
+    with tempfile.TemporaryDirectory() as root, central() as (running, database):
+        given = {"northbound": list(database.remotes)}
+        given["southbound"] = [each.replace("nb", "sb") for each in database.remotes]
+
+        def maps(name, mapping):
+            running.sbctl("set", "Chassis", name, f"other_config:ovn-bridge-mappings={mapping}")
+
+        def carriers():
+            rows = running.nbctl("--bare", "--columns=chassis_name", "list", "Gateway_Chassis")
+            return sorted(rows.split())
+
+        run(host, root, hosts=[HOST, {**HOST, "name": "node2"}, {**HOST, "name": "node3"}])
+        run(network, root, networks=NETWORKS)
+        run(router, root, **EDGE)
+        # Nobody is there yet, of whom anything is known.
+        assert run(ovn, root, **given).warnings == [] and carriers() == ["node1", "node2", "node3"]
+        for number in (1, 2):
+            running.sbctl("chassis-add", f"node{number}", "geneve", f"192.0.2.{number}")
+        (warning,) = run(ovn, root, **given).warnings
+        assert "physical_network physnet1: none of the hosts in OVN" in warning
+        assert carriers() == ["node3"], "it may be connected"
+        maps("node2", "physnet1:br-ex,other:br-other")
+        maps("node1", "other:br-ex")
+        done = run(ovn, root, **given)
+        assert done.changed and done.warnings == [] and carriers() == ["node2", "node3"]
+        assert not run(ovn, root, **given).changed and not run(ovn, root, check=True, **given).changed
+        assert run(ovn, root, state="audited", **given).payload["consistency"] == []
+        # Who is named and can't is told; with nobody else it stays as it was asked for.
+        run(router, root, name=EDGE["name"], gateway={"network": NETWORKS[1]["name"], "hosts": ["node1", "node2"]})
+        (warning,) = run(ovn, root, **given).warnings
+        assert "gateway on node1: no bridge mapping for physical_network physnet1" in warning
+        assert carriers() == ["node2"]
+        run(router, root, name=EDGE["name"], gateway={"network": NETWORKS[1]["name"], "hosts": ["node1"]})
+        (warning,) = run(ovn, root, **given).warnings
+        assert "so that nothing of it goes outside" in warning and carriers() == ["node1"]
+        maps("node1", "physnet1:br-ex")
+        assert run(ovn, root, **given).warnings == [] and carriers() == ["node1"]
+        # Where the southbound database does not answer, that is told, and the rest is done.
+        done = run(ovn, root, northbound=given["northbound"], southbound=["unix:/nowhere"])
+        assert not done.changed and "Which hosts can carry the gateways" in done.warnings[0]

@@ -37,7 +37,7 @@ LAYERS = [
         "guest_disk/checks",
         "guest_disk/repair/repairs",
         *(f"network/northbound/{name}" for name in ("tables", "rows", "switches", "groups", "routers", "render")),
-        *(f"network/northbound/{name}" for name in ("compare", "checks", "refusals", "routes")),
+        *(f"network/northbound/{name}" for name in ("compare", "checks", "refusals", "routes", "carriers")),
     ),
     ("text",),
     ("host", "install/watch"),

@@ -16,7 +16,7 @@ from ..model import inner_mtu
 from ..model.audit import Finding
 from ..model.logical_network import LogicalNetworks
 from ..model.plain import to_plain
-from ..network.northbound import bindings, northbound, routes
+from ..network.northbound import bindings, carriers, northbound, routes
 from ..network.northbound.compare import Change
 from ..network.northbound.database import Database, Tls
 from ..network.northbound.northbound import announced, apply, audit, switches
@@ -55,7 +55,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             catalog = engine.catalog()
             if params["state"] != "absent":
                 desired = engine.networks.logical()
-            if params["state"] == "audited":
+            if params["state"] == "audited" or carriers.matter(desired):
                 hosts = engine.networks.port_hosts()
     counts = {"networks": len(desired.networks), "ports": len(desired.ports), "routers": len(desired.routers)}
     if not catalog:
@@ -67,6 +67,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     tls = None
     if params["private_key"]:
         tls = Tls(params["private_key"], params["certificate"], params["ca_certificate"])
+    known, unsure = _mappings(params, desired)
+    asked, desired = desired, carriers.carried(desired, known)
     try:
         with Database(remotes, tls) as database:
             if params["state"] == "audited":
@@ -74,13 +76,13 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 found += _altered(params, switches(database, catalog), desired, hosts)
                 return Result([], payload={**counts, "consistency": found})
             outcome = apply(database, catalog, desired, act=not check_mode)
-            lost, unsure = ([], []) if check_mode else _lost_routes(params, database, desired, outcome.changes)
+            lost, more = ([], []) if check_mode else _lost_routes(params, database, desired, outcome.changes)
     except NetworkDatabaseError as error:
         if not params["northbound"]:
             error.remedy += ". Role nebula.provision.ovn sets it up (nebula_ovn: true)"
         raise
     warnings = [*announced(desired, params["userspace_hosts"]), *_too_large(desired, left), *routes.warnings(desired)]
-    warnings += unsure
+    warnings += [*carriers.warnings(asked, known, hosts), *unsure, *more]
     items = [*(_item(change) for change in outcome.changes), *(Item(each.asked, error=each) for each in lost)]
     return Result(items, payload=counts, warnings=warnings)
 
@@ -104,6 +106,19 @@ def _lost_routes(
     except NetworkDatabaseError as error:
         return [], [f"Whether OVN carries out the routes of routers was not looked at: {error}"]
     return routes.not_carried_out(routers, flows), []
+
+
+def _mappings(params: Mapping[str, Any], desired: LogicalNetworks) -> tuple[carriers.Mappings, list[str]]:
+    """Which host is connected with which physical network, and warnings. Nothing is known where nobody says where the
+    southbound database is."""
+    southbound = _southbound(params) if carriers.matter(desired) else None
+    if southbound is None:
+        return {}, []
+    try:
+        with southbound:
+            return carriers.mappings(southbound.select({carriers.TABLE: carriers.COLUMNS})[carriers.TABLE]), []
+    except NetworkDatabaseError as error:
+        return {}, [f"Which hosts can carry the gateways of routers was not looked at: {error}"]
 
 
 def _southbound(params: Mapping[str, Any]) -> Database | None:

@@ -140,7 +140,7 @@ class Chassis:
 @dataclass(frozen=True)
 class Gateway:
     """A router's interface in an external network. next_hop4, next_hop6: where everything goes that no other route
-    leads to; "" for nowhere."""
+    leads to; "" for nowhere. named: whether somebody has named these nodes, and they are not just all of them."""
 
     network: str
     addresses: tuple[str, ...]
@@ -148,6 +148,7 @@ class Gateway:
     next_hop4: str = ""
     next_hop6: str = ""
     mac: str = ""
+    named: bool = False
 
 
 @dataclass(frozen=True)

@@ -325,6 +325,7 @@ def _router(
                 (*_with_length(network, router.gateway.ip),),
                 tuple(Chassis(name, _HIGHEST - number) for number, name in enumerate(carriers)),
                 next_hop4=router.gateway.next_hop or network.attributes.get("GATEWAY", ""),
+                named=bool(router.gateway.hosts),
             )
         )
     return Router(

@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gateways and hosts that can carry them. tests/integration/test_nebula_ovn.py has real rows of hosts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import (
+    Chassis,
+    Floating,
+    Gateway,
+    Interface,
+    LogicalNetwork,
+    LogicalNetworks,
+    LogicalPort,
+    Router,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import carriers
+
+BLUE = LogicalNetwork("n1", "blue", "10.0.0.0/24")
+OUT = LogicalNetwork("n3", "public", "192.0.2.0/24", physical_network="physnet")
+WEB = LogicalPort("p1", "n1", "02:00:0a:00:00:0b", ("10.0.0.11",), name="web, NIC 0")
+MAIL = LogicalPort("p3", "n3", "02:00:c0:00:02:63", ("192.0.2.99",), name="mail, NIC 0")
+GATEWAY = Gateway("n3", ("192.0.2.10/24",), (Chassis("node1", 30), Chassis("node2", 20), Chassis("node3", 10)))
+EDGE = Router("r1", "edge", (Interface("n1", ("10.0.0.1/24",)),), GATEWAY)
+DESIRED = LogicalNetworks((BLUE, OUT), (WEB,), (), (EDGE,))
+HAS, HAS_NOT = frozenset(("physnet", "other")), frozenset(("other",))
+
+
+def row(name: str, mapping: str | None, column: str = "other_config") -> dict[str, object]:
+    given = ["map", [] if mapping is None else [["ovn-bridge-mappings", mapping]]]
+    return {"name": name, "external_ids": ["map", []], column: given}
+
+
+def test_what_hosts_have_written_is_read() -> None:
+    rows = [row("node1", "physnet:br-ex,other:br-b"), row("node2", ""), row("node3", None)]
+    assert carriers.mappings([*rows, row("old", "physnet:br-ex", "external_ids")]) == {
+        "node1": HAS, "node2": frozenset(), "node3": frozenset(), "old": frozenset(("physnet",)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("hosts", "names"),
+    [
+        ({}, ["node1", "node2", "node3"]),
+        ({"node1": HAS_NOT, "node2": HAS, "node3": HAS}, ["node2", "node3"]),
+        # Of a host that is not there yet nothing is known.
+        ({"node1": HAS_NOT, "node2": HAS_NOT}, ["node3"]),
+        # None can: it stays as it is, and is told.
+        ({"node1": HAS_NOT, "node2": HAS_NOT, "node3": HAS_NOT}, ["node1", "node2", "node3"]),
+    ],
+)
+def test_a_gateway_is_on_hosts_that_can_carry_it(hosts: carriers.Mappings, names: list[str]) -> None:
+    (router,) = carriers.carried(DESIRED, hosts).routers
+    assert router.gateway is not None and [each.name for each in router.gateway.chassis] == names
+    assert [each.priority for each in router.gateway.chassis] == [
+        each.priority for each in GATEWAY.chassis if each.name in names
+    ]
+
+
+def test_a_network_that_no_host_is_connected_with_is_a_warning() -> None:
+    nobody = dict.fromkeys(("node1", "node2", "node3"), HAS_NOT)
+    (warning,) = carriers.warnings(DESIRED, nobody, {})
+    assert "network public: physical_network physnet: none of the hosts in OVN" in warning
+    assert "nebula_ovn_bridge_mappings" in warning and "node1, node2, node3" in warning
+    assert carriers.warnings(DESIRED, {}, {}) == [], "nothing is known"
+    assert carriers.warnings(DESIRED, {**nobody, "node9": HAS}, {}) != [], "but none that the router is on"
+
+
+def test_hosts_that_somebody_named_and_that_can_not_are_a_warning() -> None:
+    hosts = {"node1": HAS_NOT, "node2": HAS, "node3": HAS}
+    assert carriers.warnings(DESIRED, hosts, {}) == []
+    named = replace(DESIRED, routers=(replace(EDGE, gateway=replace(GATEWAY, named=True)),))
+    (warning,) = carriers.warnings(named, hosts, {})
+    assert "router edge: gateway on node1: no bridge mapping for physical_network physnet" in warning
+    (warning,) = carriers.warnings(DESIRED, {**dict.fromkeys(("node1", "node2", "node3"), HAS_NOT), "x": HAS}, {})
+    assert "gateway on node1, node2, node3" in warning and "nothing of it goes outside" in warning
+
+
+def test_machines_whose_own_host_is_not_connected_are_a_warning() -> None:
+    hosts = {"node1": HAS_NOT, "node2": HAS, "node3": HAS}
+    floating = (Floating("192.0.2.20", "p1", distributed=True), Floating("192.0.2.21", "p1"))
+    there = replace(DESIRED, ports=(WEB, MAIL), routers=(replace(EDGE, floating=floating),))
+    first, second = carriers.warnings(there, hosts, {"p1": "node1", "p3": "node1"})
+    assert "NIC of mail, NIC 0 in network public: host node1 has no bridge mapping" in first
+    assert "floating address 192.0.2.20 of web, NIC 0" in second
+    assert carriers.warnings(there, hosts, {"p1": "node2", "p3": "node3"}) == []
