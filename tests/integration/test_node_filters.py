@@ -41,12 +41,16 @@ from frames import (
 )
 from in_world import in_bare_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.guarding import Guarding
 from ansible_collections.nebula.provision.plugins.module_utils.model import context_firewall, ethertypes
 from ansible_collections.nebula.provision.plugins.module_utils.model import guard as model
 from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard, GuardRule
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.network import guards
 from ansible_collections.nebula.provision.plugins.module_utils.network.boot import GUARDS, PROGRAM, SCRIPT, Boot
@@ -254,6 +258,47 @@ def test_a_machine_sends_with_its_own_addresses_only_and_is_neither_router_nor_d
         assert filtered(guarded(ONE), guarded(FREE, filter_ip=False))
         assert cables.arrives(FREE, forged, TWO)
         assert not cables.arrives(FREE, udp(FREE, TWO, mac="02:00:0a:42:00:77"), TWO)
+
+
+def of_the_catalog(nic: dict[str, object], alias: dict[str, object]) -> list[Guard]:
+    """What the catalog has its node filter of machine ONE, which has this NIC in a filtered network without addresses,
+    and this alias of it in one with addresses."""
+    attributes = {"FILTERS_ON_NODE": "YES", "FILTER_MAC_SPOOFING": "YES", "FILTER_IP_SPOOFING": "YES"}
+    ranges = {"lab": AddressRange(NEW_AR, "ETHER", 9), "more": AddressRange(NEW_AR, "IP4", 9, ip="10.66.0.70")}
+    with (
+        tempfile.TemporaryDirectory() as root,
+        contextlib.closing(EmbeddedEngine(root, create=True)) as engine,
+        engine.session(),
+    ):
+        engine.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=1, cpu=1))
+        for name, given in ranges.items():
+            whole = Network(
+                None, name, vn_mad="bridge", bridge=f"{name}0", attributes=attributes, address_ranges=(given,)
+            )
+            engine.networks.allocate(whole)
+        engine.store.db.execute(
+            "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime, host_id)"
+            " VALUES (?, 'm', '00000000-0000-4000-8000-000000000001', 3, 3, 'RUNNING', 1, 1, '', ?, 0, 0)",
+            (ONE, json.dumps({"nics": [nic], "aliases": [alias]})),
+        )
+        return list(engine.networks.guards()["node1"])
+
+
+@in_bare_world
+def test_a_machine_with_a_mac_address_alone_is_not_held_to_the_address_of_its_alias() -> None:
+    """Who gave it its own address is not the catalog. Its MAC address is the catalog's."""
+    own = {"ar_id": 0, "mac": mac_of(ONE), "target": port_of(ONE), "options": {}, "ip6": "", "ip6_ula": ""}
+    nic = {**own, "nic_id": 0, "network_id": 0, "ip": ""}
+    alias = {**own, "nic_id": 1, "parent_id": 0, "network_id": 1, "ip": "10.66.0.77", "external": False}
+    forged = udp(ONE, TWO, mac="02:00:0a:42:00:77")
+    others = [udp(ONE, TWO, address=address) for address in (address_of(ONE), "10.66.0.77", "2001:db8::5")]
+    with machines() as cables:
+        assert filtered(*of_the_catalog(nic, alias))
+        assert all(cables.arrives(ONE, frame, TWO) for frame in others) and not cables.arrives(ONE, forged, TWO)
+        # With an address of its own it is held to that and its alias's.
+        assert filtered(*of_the_catalog({**nic, "ip": address_of(ONE)}, alias))
+        assert [cables.arrives(ONE, frame, TWO) for frame in others] == [True, True, False]
+        assert not cables.arrives(ONE, udp(ONE, TWO, address="10.66.0.55"), TWO)
 
 
 def answer_to(frame: bytes, port: int) -> bytes:
