@@ -603,6 +603,22 @@ def test_interfaces_stand_on_their_bridge() -> None:
 
 
 @in_world
+def test_an_interface_that_an_earlier_run_left_is_told_with_what_to_do() -> None:
+    with a_node() as node:
+        subprocess.run(["ip", "link", "add", "nbrtest", "type", "bridge"], check=True)
+        try:
+            subprocess.run(["ip", "tuntap", "add", "one-1-0", "mode", "tap"], check=True)
+            vm = node.vm(1, nics=(Nic(0, 0, "net", "nbrtest", "02:00:0a:42:00:01", "10.66.0.1", target="one-1-0"),))
+            error = str(node.one(vm).error)
+            assert "one-1-0" in error and "ip -details link show one-1-0" in error
+            subprocess.run(["ip", "link", "delete", "one-1-0"], check=False, capture_output=True)
+            assert node.one(vm).error is None
+            node.one(vm, "DONE", hard=True)
+        finally:
+            subprocess.run(["ip", "link", "delete", "nbrtest"], check=True)
+
+
+@in_world
 def test_nvram_lies_beside_the_disks_and_goes_with_them() -> None:
     with a_node() as node:
         vm = node.vm(1, memory=128, os=Os(machine="q35", firmware="UEFI"))

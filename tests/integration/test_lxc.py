@@ -388,6 +388,23 @@ def test_other_users_of_the_host_get_nowhere_in_a_machines_directory() -> None:
 
 
 @in_world
+def test_an_interface_that_an_earlier_run_left_is_told_with_what_to_do() -> None:
+    """libvirt may take it away itself after that."""
+    with a_container_node() as node:
+        subprocess.run(["ip", "link", "add", "nbrtest", "type", "bridge"], check=True)
+        try:
+            subprocess.run(["ip", "link", "add", "one-3-0", "type", "bridge"], check=True)
+            vm = node.vm(3, nics=(Nic(0, 0, "net", "nbrtest", "02:00:0a:42:00:01", "10.66.0.1", target="one-3-0"),))
+            error = str(node.one(vm).error)
+            assert "one-3-0" in error and "ip -details link show one-3-0" in error
+            subprocess.run(["ip", "link", "delete", "one-3-0"], check=False, capture_output=True)
+            assert node.one(vm).error is None
+            node.one(vm, "DONE", hard=True)
+        finally:
+            subprocess.run(["ip", "link", "delete", "nbrtest"], check=True)
+
+
+@in_world
 def test_nics_come_to_a_container_that_runs_and_go() -> None:
     def nic(nic_id: int) -> Nic:
         mac = f"02:00:0a:42:00:0{nic_id}"

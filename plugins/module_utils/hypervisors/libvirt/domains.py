@@ -7,6 +7,7 @@ bases of one."""
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,17 @@ PASSING_SECONDS = 300.0
 ENDING_SECONDS = 10.0
 # A guest that is still booting does not see the power button: it is pressed again.
 PRESS_AGAIN = 10.0
+# What versions of libvirt say of an interface on the host that has the name of a machine's NIC already.
+_TAKEN = re.compile(
+    r"[Tt]he (\S+) interface already exists|[Nn]etwork interface '?([^\s']+)'? (?:already exists|exists already)"
+    r"|[Uu]nable to create tap device (\S+): (?:Device or resource busy|File exists|Invalid argument)"
+    r"|[Uu]nable to create (\S+) <-> \S+ veth pair: File exists"
+)
+_REMOVE = (
+    "The host has an interface of that name: a machine that ended badly left it, or it is somebody else's. See what "
+    "it is (ip -details link show {name}) and which process has it (grep -l {name} /proc/[0-9]*/fdinfo/*). If nothing "
+    "needs it, remove it (ip link delete {name}), unless libvirt has done so by now, then run again"
+)
 
 
 class LibvirtDomains:
@@ -358,6 +370,10 @@ def explained(asked: str, text: str, remedies: Iterable[tuple[str, str]]) -> Neb
     """The error that libvirt's words mean."""
     if "Address already in use" in text or "Failed to find an available port" in text:
         return NoCapacity(asked, text, "Run again: the next plan takes another port")
+    taken = _TAKEN.search(text)
+    if taken is not None:
+        name = next(filter(None, taken.groups()))
+        return HypervisorError(asked, text, _REMOVE.format(name=name))
     return HypervisorError(asked, text, next((remedy for pattern, remedy in remedies if pattern in text), ""))
 
 

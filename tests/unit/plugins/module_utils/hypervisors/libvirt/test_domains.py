@@ -406,6 +406,32 @@ def test_a_port_that_is_taken_is_no_fault_of_the_hypervisor(text: str) -> None:
     assert isinstance(error, NoCapacity) and "Run again" in error.remedy and error.found == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Of libvirt 9, for QEMU and for containers. test_kvm.py and test_lxc.py have them of it.
+        "Requested operation is not valid: The one-1-0 interface already exists",
+        "unable to create one-1-0 <-> vnet0 veth pair: File exists",
+        # Of others.
+        "Unable to create tap device one-1-0: Device or resource busy",
+        "Unable to create tap device one-1-0: File exists",
+        "Network interface 'one-1-0' exists already",
+        "internal error: network interface one-1-0 already exists",
+    ],
+)
+def test_an_interface_that_has_a_nics_name_is_told_with_what_to_do(text: str) -> None:
+    error = domains.explained("starting it", text, ())
+    assert isinstance(error, HypervisorError) and error.found == text
+    assert "ip -details link show one-1-0" in error.remedy and "ip link delete one-1-0" in error.remedy
+
+
+@pytest.mark.parametrize(
+    "text", ["operation failed: domain 'one-1' already exists with uuid x", "disk: Device or resource busy"]
+)
+def test_what_else_is_there_already_is_no_interface(text: str) -> None:
+    assert "ip link" not in domains.explained("starting it", text, ()).remedy
+
+
 def test_the_first_remedy_that_fits_is_given_and_none_for_what_is_not_known() -> None:
     remedies = (("no space", "Make room"), ("space", "Look at the stars"))
     assert domains.explained("a", "there is no space", remedies).remedy == "Make room"
