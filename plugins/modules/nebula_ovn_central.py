@@ -42,7 +42,8 @@ options:
       - V(present) installs O(certificates), starts the daemons, and opens the ports.
       - V(registered) removes chassis from the southbound database that keep hosts out of it. Such a chassis has the
         tunnel address of a host of O(unregistered), a name that no host of O(hosts) has, and no ovn-controller that
-        answers for it. A host that comes back under another name has left one.
+        answers for it. A host that comes back under another name has left one. So has a host of O(forgotten), whose
+        chassis is removed unless its ovn-controller answers.
       - V(absent) ends the daemons and removes the databases, keys and certificates that are this catalog's. It is an
         error if others have made switches or routers in them. Packages stay.
       - V(audited) changes nothing, and returns how the host differs from what O(state=present) would make of it.
@@ -62,7 +63,8 @@ options:
       request: {description: 'The request, in PEM.', type: str, required: true}
       installed: {description: Digests of the certificates that the host has., type: dict}
   hosts:
-    description: With O(state=registered), the names of all hosts of the inventory, whose chassis stay.
+    description: The names of all hosts of the inventory. With O(state=registered) their chassis stay, and with
+      O(state=audited) those of others are named.
     type: list
     elements: str
     default: []
@@ -72,6 +74,12 @@ options:
       tunnels.
     type: dict
     default: {}
+    version_added: 0.2.0
+  forgotten:
+    description: With O(state=registered), names of hosts that are gone for good.
+    type: list
+    elements: str
+    default: []
     version_added: 0.2.0
   certificate_days:
     description: With O(state=signed), how long a certificate is good for. An authority is good for ten years.
@@ -188,7 +196,8 @@ majority:
   returned: if O(state=present)
   type: bool
 kept:
-  description: By name of a host in O(unregistered), why the chassis that has its address stays.
+  description: By name of a host in O(unregistered), why the chassis that has its address stays; by name of a host in
+    O(forgotten), why its own stays.
   returned: if O(state=registered)
   type: dict
   sample: {}

@@ -347,6 +347,12 @@ def test_a_chassis_that_is_alive_or_of_the_inventory_stays():
             (kept,) = done["kept"].values()
             assert kept == f"chassis node2 stays, as {why}" and not done["changed"]
             assert chassis() == ["node1", "node2"]
+        # An audit names those of no host of the inventory.
+        look = {"state": "audited", "address": made.central.address}
+        assert made.central.ok("central", hosts=["node1", "node2"], **look)["consistency"] == []
+        (stranger,) = made.central.ok("central", hosts=["node1"], **look)["consistency"]
+        assert "chassis node2 in OVN" in stranger["sentence"] and "forget_host" in stranger["sentence"]
+        assert second in stranger["sentence"] and "ovn-sbctl chassis-del node2" in stranger["sentence"]
         # One whose ovn-controller is gone makes room.
         made.nodes[1].run("/usr/share/ovn/scripts/ovn-ctl", "stop_controller", "--restart")
         given = {"state": "registered", "hosts": ["node1", "ghost"], "unregistered": {"ghost": second}}

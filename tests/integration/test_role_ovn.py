@@ -232,3 +232,43 @@ def test_a_host_that_comes_back_under_another_name_takes_its_place():
         ]
         code, changed, output = playbook()
         assert (code, changed) == (0, 0), output
+
+
+@in_bare_world
+def test_a_host_that_was_forgotten_leaves_no_chassis_and_one_that_is_silent_does():
+    with net() as made:
+        playbook = Playbook(made)
+        assert playbook(play="begin.json")[0] == 0
+        code, _changed, output = playbook()
+        assert code == 0, output
+
+        def chassis():
+            return sorted(made.central.run("ovn-sbctl", "--bare", "--columns=name", "list", "Chassis").split())
+
+        def forgotten(name, *more, **variables):
+            return playbook(*more, play="forget.json", nebula_lost_host=name, **variables)
+
+        roles = [{"name": "nebula.provision.ovn", "tasks_from": "forgotten"}]
+        tasks = [
+            {"ansible.builtin.include_role": roles[0]},
+            {"ansible.builtin.debug": {"msg": "{{ __nebula_ovn_left }}"}},
+        ]
+        play = {"hosts": "nebula_frontend", "gather_facts": False, "tasks": tasks}
+        (playbook.place / "forget.json").write_text(json.dumps([play]))
+        # It does not answer Ansible, and its ovn-controller lives.
+        code, changed, output = forgotten("node2")
+        assert (code, changed) == (0, 0) and "chassis node2 stays, as it is alive" in output, output
+        assert "ovn-sbctl chassis-del node2" in output and chassis() == ["node1", "node2"]
+        made.nodes[1].run("/usr/share/ovn/scripts/ovn-ctl", "stop_controller", "--restart")
+        code, _changed, output = forgotten("node2", "--check")
+        assert code == 0 and chassis() == ["node1", "node2"], output
+        code, changed, output = forgotten("node2")
+        assert (code, changed) == (0, 1) and chassis() == ["node1"], output
+        assert "chassis-del" not in output
+        code, changed, output = forgotten("node2")
+        assert (code, changed) == (0, 0), output
+        # Somebody else's OVN is left alone.
+        theirs = {"northbound": "ssl:192.0.2.1:6641", "southbound": "ssl:192.0.2.1:6642"}
+        code, changed, output = forgotten("node1", nebula_ovn_remote=theirs)
+        assert (code, changed) == (0, 0) and "in the OVN of somebody else" in output, output
+        assert "ovn-sbctl chassis-del node1" in output and chassis() == ["node1"]

@@ -56,6 +56,7 @@ ARGUMENTS: dict[str, Any] = {
         },
         hosts={"type": "list", "elements": "str", "default": []},
         unregistered={"type": "dict", "default": {}},
+        forgotten={"type": "list", "elements": "str", "default": []},
         certificate_days={"type": "int", "default": 365},
         certificates={"type": "dict", "default": {}},
         directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
@@ -180,7 +181,8 @@ def present(params: Mapping[str, Any], act: bool) -> Result:
 
 
 def registered(params: Mapping[str, Any], act: bool) -> Result:
-    """Have hosts take the place of chassis that have their address by a former name."""
+    """Have hosts take the place of chassis that have their address by a former name, and remove those of hosts that
+    were forgotten."""
     found_places = places.read(params["directories"])
     side = Central(found_places, params["catalog"], act)
     found = side.observe()
@@ -188,11 +190,13 @@ def registered(params: Mapping[str, Any], act: bool) -> Result:
     if not found.running:
         return Result([], {"kept": {}})
     asked = {str(host): str(address or "") for host, address in params["unregistered"].items()}
-    former, kept = registration.sort_out(found_places, params["hosts"], asked, act)
+    former, kept = registration.sort_out(found_places, params["hosts"], asked, act, params["forgotten"])
     if former and act:
         registration.remove(found_places, former)
     items = [Item(f"chassis {each.name}", {"address": each.address}, None) for each in former]
-    return Result(items, {"kept": {each.host: f"chassis {each.name} stays, as {each.why}" for each in kept}})
+    return Result(
+        items, {"kept": {each.host or each.name: f"chassis {each.name} stays, as {each.why}" for each in kept}}
+    )
 
 
 def audited(params: Mapping[str, Any], act: bool) -> Result:
@@ -210,6 +214,9 @@ def audited(params: Mapping[str, Any], act: bool) -> Result:
         which = next(which for which, status in found.status.items() if not status.led)
         consistency = differences.of_error(name, cluster.unled(which, found.status[which]))
     part["address"] = wanted.connection("southbound")
+    if params["hosts"] and found.running:
+        gone = registration.strangers(places.read(params["directories"]), params["hosts"])
+        consistency = [*consistency, *(differences.of_stranger(each.name, each.address) for each in gone)]
     return Result([], {"part": part, "connections": central.connections(wanted), "consistency": consistency})
 
 

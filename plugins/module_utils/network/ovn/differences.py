@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,6 +34,20 @@ def of_change(host: str, asked: str, change: Change) -> list[dict[str, Any]]:
 def of_error(host: str, error: NebulaError) -> list[dict[str, Any]]:
     """Of what can't be made."""
     return [plain(Finding(KIND, host, error.asked, error.found, error.remedy))]
+
+
+def of_stranger(name: str, address: str) -> dict[str, Any]:
+    """Of a chassis that no host of the inventory has."""
+    quoted = shlex.quote(name)
+    found = (
+        f"it has the tunnels' address {address or '(none)'}, and the inventory has no host of that name. A host that "
+        "comes to have this address is refused"
+    )
+    remedy = (
+        f"If that host is gone for good, run nebula.provision.forget_host -e nebula_lost_host={quoted}, which removes "
+        f"it (on the central host that is ovn-sbctl chassis-del {quoted}). Else name it in nebula_nodes"
+    )
+    return plain(Finding(KIND, "", f"chassis {name} in OVN", found, remedy))
 
 
 def plain(finding: Finding) -> dict[str, Any]:

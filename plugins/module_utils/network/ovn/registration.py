@@ -44,7 +44,8 @@ def holder(remote: str, tls: Files | None, encap_type: str, address: str) -> str
 
 @dataclass(frozen=True)
 class Former:
-    """A chassis of a former name. rows: to be removed, by table the UUID. host: which host has its address now."""
+    """A chassis that is to go: of a former name, or of a host that was forgotten. rows: to be removed, by table the
+    UUID. host: which host has its address now, "" for none."""
 
     name: str
     address: str
@@ -54,7 +55,8 @@ class Former:
 
 @dataclass(frozen=True)
 class Kept:
-    """A chassis that stays, though a host of another name says that it has its address. why: as an error's found."""
+    """A chassis that stays, though a host of another name says that it has its address, or its own was forgotten. why:
+    as an error's found."""
 
     name: str
     address: str
@@ -63,12 +65,14 @@ class Kept:
 
 
 def sort_out(
-    places: Places, hosts: Collection[str], unregistered: Mapping[str, str], act: bool
+    places: Places, hosts: Collection[str], unregistered: Mapping[str, str], act: bool, forgotten: Collection[str] = ()
 ) -> tuple[list[Former], list[Kept]]:
-    """Find the chassis that hold hosts up. hosts: names of all hosts of the inventory. unregistered: those that the
-    database does not have, with the address of their tunnels."""
-    rows = database.select(places.socket("southbound"), _SOUTH, ("Chassis", "Encap", "Chassis_Private"))
+    """Find the chassis that hold hosts up, and those of hosts that were forgotten. hosts: names of all hosts of the
+    inventory. unregistered: those that the database does not have, with the address of their tunnels. forgotten: names
+    of hosts that are gone for good, of which the inventory may still have some."""
+    rows = _read(places)
     former, kept = compared(rows, hosts, unregistered)
+    former += [each for each in named(rows, forgotten) if each.name not in {other.name for other in former}]
     if former and act:
         alive = _alive(places, [each.name for each in former])
         kept += [
@@ -102,10 +106,34 @@ def compared(
             if why:
                 kept.append(Kept(name, address, host, why))
             else:
-                uuids = {"Chassis": there[name], **({"Chassis_Private": private[name]} if name in private else {})}
-                found = {table: database.uuid_of(row) for table, row in uuids.items()}
-                former.append(Former(name, address, host, found))
+                former.append(Former(name, address, host, _uuids(name, there, private)))
     return former, kept
+
+
+def named(rows: Mapping[str, Sequence[database.Row]], names: Collection[str]) -> list[Former]:
+    """The chassis of these names, with the address of each."""
+    there = {str(row["name"]): row for row in rows["Chassis"]}
+    private = {str(row["name"]): row for row in rows["Chassis_Private"]}
+    addresses = {str(row["chassis_name"]): str(row["ip"]) for row in rows["Encap"]}
+    return [
+        Former(name, addresses.get(name, ""), "", _uuids(name, there, private))
+        for name in sorted(set(names) & set(there))
+    ]
+
+
+def strangers(places: Places, hosts: Collection[str]) -> list[Former]:
+    """The chassis of no host of the inventory. hosts: names of all of them."""
+    rows = _read(places)
+    return named(rows, {str(row["name"]) for row in rows["Chassis"]} - set(hosts))
+
+
+def _read(places: Places) -> Mapping[str, Sequence[database.Row]]:
+    return database.select(places.socket("southbound"), _SOUTH, ("Chassis", "Encap", "Chassis_Private"))
+
+
+def _uuids(name: str, there: Mapping[str, database.Row], private: Mapping[str, database.Row]) -> dict[str, str]:
+    rows = {"Chassis": there[name], **({"Chassis_Private": private[name]} if name in private else {})}
+    return {table: database.uuid_of(row) for table, row in rows.items()}
 
 
 def remove(places: Places, former: Sequence[Former]) -> None:

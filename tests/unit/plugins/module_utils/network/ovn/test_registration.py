@@ -89,3 +89,21 @@ def test_the_database_is_asked_who_has_the_address(monkeypatch):
     assert "--private-key=/k" in asked[0] and '["ip", "==", "192.0.2.11"]' in asked[0][-1]
     monkeypatch.setattr(registration, "run", lambda *_argv, **_options: SimpleNamespace(stdout='[{"rows": []}]'))
     assert registration.holder("tcp:192.0.2.1:6642", None, "geneve", "192.0.2.11") == ""
+
+
+def test_of_a_host_that_was_forgotten_its_own_chassis_goes_unless_it_is_alive(monkeypatch):
+    rows = database(node1="192.0.2.11", node2="192.0.2.12")
+    monkeypatch.setattr(registration, "_read", lambda _places: rows)
+    for alive in (set(), {"node2"}):
+        monkeypatch.setattr(registration, "_alive", lambda _places, _names, alive=alive: alive)
+        former, kept = registration.sort_out(Places(), ["node1", "node2"], {}, True, ["node2", "nobody"])
+        assert [(each.name, each.rows) for each in former] == (
+            [] if alive else [("node2", {"Chassis": "c-node2", "Chassis_Private": "p-node2"})]
+        )
+        assert [each.why for each in kept] == (["it is alive: its ovn-controller answers"] if alive else [])
+
+
+def test_chassis_of_no_host_of_the_inventory(monkeypatch):
+    monkeypatch.setattr(registration, "_read", lambda _places: database(node1="192.0.2.11", old="192.0.2.12"))
+    found = registration.strangers(Places(), ["node1", "node3"])
+    assert [(each.name, each.address) for each in found] == [("old", "192.0.2.12")]
