@@ -335,8 +335,17 @@ def _router(
         gateway,
         snat=gateway is not None and router.gateway is not None and router.gateway.snat,
         floating=tuple(_floating(router, by_machine)) if gateway is not None else (),
-        routes=tuple(Route(each.destination, each.next_hop) for each in router.routes),
+        routes=tuple(_routes(router, networks, gateway is None and router.gateway is not None)),
     )
+
+
+def _routes(router: CatalogRouter, networks: Mapping[int, Network], ungated: bool) -> Iterable[Route]:
+    """ungated: its gateway is not there yet, and neither are routes by that."""
+    spans = [network_checks.cidr(networks[e.network_id]) for e in router.interfaces if e.network_id in networks]
+    for each in router.routes:
+        inside = any(span is not None and network_checks.within(each.next_hop, span) for span in spans)
+        if inside or not ungated:
+            yield Route(each.destination, each.next_hop)
 
 
 def _with_length(network: Network, ip: str) -> Iterable[str]:
