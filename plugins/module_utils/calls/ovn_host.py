@@ -104,7 +104,7 @@ def audited(params: Mapping[str, Any], act: bool) -> Result:
         done = _host(params, act).ensure(wanted, params["mtu"], restart=False)
     except NebulaError as error:
         return Result([], {"part": part, "consistency": differences.of_error(name, error)})
-    consistency = [each for change in done.items for each in differences.of_change(name, asked, change)]
+    consistency = [each for change in done.items for each in differences.of_change(name, asked, change, done.held_by)]
     if not consistency and not done.connected:
         log = f"{places.read(params['directories']).ovn_log}/ovn-controller.log"
         problem = TimedOut(f"ovn-controller towards {wanted.remote}", "it has no connection", f"See {log}")

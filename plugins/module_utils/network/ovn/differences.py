@@ -16,19 +16,24 @@ from .places import Change
 
 KIND = "ovn-differs"
 REMEDY = "Run nebula.provision.ovn again"
+_REMOVE = (
+    "Run nebula.provision.ovn again, which removes that chassis unless it is alive, or its host is in the inventory. "
+    "In an OVN of somebody else (nebula_ovn_remote) do so on the central host: ovn-sbctl chassis-del {}"
+)
 # Characters of a value that are shown.
 LONGEST = 80
 
 
-def of_change(host: str, asked: str, change: Change) -> list[dict[str, Any]]:
-    """Of what would be changed. asked: what of the host it is about."""
+def of_change(host: str, asked: str, change: Change, held_by: str = "") -> list[dict[str, Any]]:
+    """Of what would be changed. asked: what of the host it is about. held_by: the chassis that has the host's place in
+    the southbound database, "" for none."""
     if change.before == change.after:
         return []
     if change.before is None:
         found = "it is not set up for this catalog"
     else:
         found = ", ".join(_pairs(change.before, change.after or {}))
-    return [plain(Finding(KIND, host, asked, found, REMEDY))]
+    return [plain(Finding(KIND, host, asked, found, _REMOVE.format(shlex.quote(held_by)) if held_by else REMEDY))]
 
 
 def of_error(host: str, error: NebulaError) -> list[dict[str, Any]]:

@@ -43,3 +43,16 @@ def test_only_what_differs_is_named(before, after, found):
 def test_what_can_not_be_made_is_a_finding_with_its_own_remedy():
     (found,) = differences.of_error("node1", Conflict("port 6641", "another program listens", "End it"))
     assert found["sentence"] == "host node1: port 6641: another program listens. End it"
+
+
+def test_who_has_the_place_of_a_host_is_named_with_the_command_that_makes_room():
+    change = Change("host node1", {"chassis at 192.0.2.11": "old node"}, {"chassis at 192.0.2.11": "node1"})
+    (found,) = differences.of_change("node1", "ovn-controller", change, "old node")
+    assert "chassis at 192.0.2.11 is old node and is to be node1" in found["found"]
+    assert "ovn-sbctl chassis-del 'old node'" in found["remedy"]
+
+
+def test_a_chassis_of_no_host_is_named_with_its_address():
+    found = differences.of_stranger("old node", "192.0.2.11")
+    assert found["object"] == "chassis old node in OVN" and "192.0.2.11" in found["found"]
+    assert "nebula_lost_host='old node'" in found["remedy"]
