@@ -25,6 +25,8 @@ from ..sync import Item, Result
 
 SOCKET = "unix:/run/ovn/ovnnb_db.sock"
 SOUTHBOUND_SOCKET = "unix:/run/ovn/ovnsb_db.sock"
+# A run goes on without it.
+SOUTHBOUND_SECONDS = 10.0
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
         northbound={"type": "list", "elements": "str"},
@@ -103,7 +105,7 @@ def _lost_routes(
     try:
         with southbound:
             flows = southbound.select({routes.TABLE: routes.COLUMNS}, routes.WHERE)[routes.TABLE]
-    except NetworkDatabaseError as error:
+    except (NetworkDatabaseError, TimedOut) as error:
         return [], [f"Whether OVN carries out the routes of routers was not looked at: {error}"]
     return routes.not_carried_out(routers, flows), []
 
@@ -117,7 +119,7 @@ def _mappings(params: Mapping[str, Any], desired: LogicalNetworks) -> tuple[carr
     try:
         with southbound:
             return carriers.mappings(southbound.select({carriers.TABLE: carriers.COLUMNS})[carriers.TABLE]), []
-    except NetworkDatabaseError as error:
+    except (NetworkDatabaseError, TimedOut) as error:
         return {}, [f"Which hosts can carry the gateways of routers was not looked at: {error}"]
 
 
@@ -128,7 +130,7 @@ def _southbound(params: Mapping[str, Any]) -> Database | None:
     tls = None
     if params["private_key"] and params["southbound_certificate"]:
         tls = Tls(params["private_key"], params["southbound_certificate"], params["southbound_ca_certificate"])
-    return Database(remotes, tls, name=bindings.DATABASE)
+    return Database(remotes, tls, SOUTHBOUND_SECONDS, bindings.DATABASE)
 
 
 def _altered(
