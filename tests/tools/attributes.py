@@ -31,8 +31,9 @@ what becomes of each. Made by `make attributes` from the table that the code its
 | kept | it is kept without a word |
 
 The columns are for hosts that run KVM (emulated, too) and Xen. Attributes in no table are yours: they are kept,
-and `$NAME` names them in CONTEXT. One that looks like a slip of a known one gets a warning, or is an error with
-`strict: true`.
+and `$NAME` names them in CONTEXT. One that looks like a slip of a known one gets a warning, and so does each key in
+one of these vectors that is not in its table, unless CONTEXT names it (`$NIC[ROLE]`). With `strict: true` they are
+errors; a key that the catalog has already stays a warning.
 """
 MACHINE = "The machine itself"
 

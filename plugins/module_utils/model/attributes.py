@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from ..dataclass import dataclass
-from ..errors import InvalidValue
+from ..errors import InvalidValue, NebulaError
 from . import beancounters
 from .flags import FALSE
+from .names import nearest
 from .template import Template
 
 ACTS, REFUSED, NO_EFFECT, KEPT = "acts", "refused", "no effect", "kept"
@@ -73,6 +75,15 @@ _BY_ONED = "a real oned writes it itself"
 _BY_ITEM = "a machine goes to the host that its item names, else to the one with most memory left"
 _NO_CONTAINERS = "no machine here is a container of LXC"
 _OF_OPENVZ = "it is for containers of OpenVZ (openvz.md)"
+_OF_VCENTER = "it is for vCenter"
+_NO_ONEGATE = "there is no OneGate here: the guest gets it, and has nobody to report to"
+_NO_SUNSTONE = "there is no Sunstone that would connect"
+_RDP = (
+    "SERVER_LAYOUT RESIZE_METHOD DISABLE_AUDIO DISABLE_BITMAP_CACHING DISABLE_GLYPH_CACHING DISABLE_OFFSCREEN_CACHING"
+    " ENABLE_AUDIO_INPUT ENABLE_DESKTOP_COMPOSITION ENABLE_FONT_SMOOTHING ENABLE_FULL_WINDOW_DRAG"
+    " ENABLE_MENU_ANIMATIONS ENABLE_THEMING ENABLE_WALLPAPER"
+)
+_CONNECTIONS = " ".join(("RDP SSH VNC", *(f"RDP_{name}" for name in _RDP.split())))
 
 # All attributes of OpenNebula 7.4's templates, those of older ones that are still met, and ours. What is warned of,
 # what is refused, which names look like slips and docs/attributes.md come from here.
@@ -85,7 +96,7 @@ TABLE = (
     _entry(
         "",
         "DESCRIPTION LOGO LABELS INFO ERROR LOCK TEMPLATE_ID SCHED_MESSAGE CREATED_BY SUNSTONE_CAPACITY_SELECT"
-        " SUNSTONE_NETWORK_SELECT",
+        " SUNSTONE_NETWORK_SELECT OS_PROFILE MEMORY_UNIT_COST USER_INPUTS_METADATA",
         KEPT,
         KEPT,
         "for people, for Sunstone, or written by a real oned",
@@ -108,16 +119,20 @@ TABLE = (
     _entry("", "MEMORY_COST CPU_COST DISK_COST", NO_EFFECT, NO_EFFECT, "nothing is billed"),
     _entry("", "PUBLIC AS_GROUP AS_UID AS_GID", NO_EFFECT, NO_EFFECT, "there are no users who would have rights"),
     _entry("", "SUBMIT_ON_HOLD", NO_EFFECT, NO_EFFECT, "an item with state: poweroff is made and not started"),
-    _entry("", "HYPERV_OPTIONS SPICE_OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
+    _entry(
+        "", "HYPERV_OPTIONS HYPERV_TIMERS SPICE_OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"
+    ),
     _entry(
         "",
         "AUTOMATIC_REQUIREMENTS AUTOMATIC_DS_REQUIREMENTS AUTOMATIC_NIC_REQUIREMENTS CLUSTER_ID DEPLOY_ID"
-        " CLONING_TEMPLATE_ID TM_MAD_SYSTEM IMPORTED VROUTER_ID VROUTER_KEEPALIVED_ID VROUTER_KEEPALIVED_PASSWORD"
-        " QEMU_GA_EXEC",
+        " CLONING_TEMPLATE_ID TEMPLATE_NAME TM_MAD_SYSTEM IMPORTED VROUTER_ID VROUTER_KEEPALIVED_ID"
+        " VROUTER_KEEPALIVED_PASSWORD QEMU_GA_EXEC",
         NO_EFFECT,
         NO_EFFECT,
         _BY_ONED,
     ),
+    _entry("", "VROUTER", NO_EFFECT, NO_EFFECT, "a router is no machine here (nebula_routers)"),
+    _entry("", "VCENTER_VM_FOLDER VCENTER_ESX_HOST VCENTER_CCR_REF", NO_EFFECT, NO_EFFECT, _OF_VCENTER),
     _entry("", " ".join(CONTAINER), NO_EFFECT, NO_EFFECT, _OF_OPENVZ),
     _entry(
         "",
@@ -165,13 +180,29 @@ TABLE = (
         NO_EFFECT,
         "the image says it",
     ),
+    _entry(
+        "DISK",
+        "CEPH_HOST CEPH_USER CEPH_SECRET CEPH_CONF CEPH_KEY ISCSI_HOST ISCSI_IQN ISCSI_USER ISCSI_USAGE GLUSTER_HOST"
+        " GLUSTER_VOLUME SHEEPDOG_HOST",
+        NO_EFFECT,
+        NO_EFFECT,
+        "images are files here",
+    ),
+    _entry("DISK", "CLONING ATTACH DISK_SNAPSHOT_TOTAL_SIZE DEVICE_MODEL", NO_EFFECT, NO_EFFECT, _BY_ONED),
+    _entry(
+        "DISK",
+        "VCENTER_ADAPTER_TYPE VCENTER_DISK_TYPE VCENTER_DS_REF VCENTER_INSTANCE_ID",
+        NO_EFFECT,
+        NO_EFFECT,
+        _OF_VCENTER,
+    ),
     _entry("DISK", "DISKSPACE DISKINODES", NO_EFFECT, NO_EFFECT, _OF_OPENVZ),
     # -- interfaces
     _entry(
         "NIC",
         "NETWORK NETWORK_ID IP IP6 MAC MODEL TARGET IP6_GLOBAL IP6_ULA IP6_GATEWAY IP6_METHOD IP6_METRIC VLAN_ID"
         " EXTERNAL GATEWAY GATEWAY6 DNS SEARCH_DOMAIN GUEST_MTU METRIC METHOD NETWORK_ADDRESS NETWORK_MASK ROUTES"
-        " VROUTER_IP VROUTER_IP6 VROUTER_MANAGEMENT",
+        " VROUTER_IP VROUTER_IP6 VROUTER_MANAGEMENT IP6_PREFIX_LENGTH PREFIX_LENGTH",
         ACTS,
         ACTS,
     ),
@@ -212,7 +243,7 @@ TABLE = (
         NO_EFFECT,
         "routers have such addresses, and name the machine (nebula_routers)",
     ),
-    _entry("NIC", "RDP SSH VNC", NO_EFFECT, NO_EFFECT, "there is no Sunstone that would connect"),
+    _entry("NIC", _CONNECTIONS, NO_EFFECT, NO_EFFECT, _NO_SUNSTONE),
     _entry("NIC", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, NO_EFFECT, "names of networks are there once"),
     _entry(
         "NIC",
@@ -224,18 +255,26 @@ TABLE = (
     _entry(
         "NIC",
         "BRIDGE BRIDGE_TYPE PHYDEV VN_MAD AR_ID MTU ISOLATION_BRIDGE CLUSTER_ID TYPE QOS_CLASS CVLANS"
-        " QINQ_TYPE CONF BRIDGE_CONF OVS_BRIDGE_CONF IP_LINK_CONF",
+        " OUTER_VLAN_ID PARENT_NETWORK_ID QINQ_TYPE CONF BRIDGE_CONF OVS_BRIDGE_CONF IP_LINK_CONF",
         NO_EFFECT,
         NO_EFFECT,
         _OF_NETWORKS,
     ),
     _entry(
         "NIC",
-        "NIC_ID ALIAS_IDS PCI_ID SHORT_ADDRESS OPENNEBULA_MANAGED IP6_LINK",
+        "NIC_ID ALIAS_IDS PCI_ID SHORT_ADDRESS OPENNEBULA_MANAGED IP6_LINK ATTACH",
         NO_EFFECT,
         NO_EFFECT,
         _BY_ONED,
     ),
+    _entry(
+        "NIC",
+        "EXTERNAL_PORT_RANGE INTERNAL_PORT_RANGE",
+        NO_EFFECT,
+        NO_EFFECT,
+        "no port of a host or router is led to a machine",
+    ),
+    _entry("NIC", "VCENTER_INSTANCE_ID VCENTER_NET_REF VCENTER_PORTGROUP_TYPE", NO_EFFECT, NO_EFFECT, _OF_VCENTER),
     _entry("NIC", "NAME", ACTS, ACTS, "PARENT of a NIC_ALIAS names the NIC by it"),
     _entry("NIC", "ORDER", NO_EFFECT, NO_EFFECT, "BOOT in OS says it"),
     _entry("NIC_DEFAULT", ". *", ACTS, ACTS, "what each NIC has that does not say it itself"),
@@ -257,7 +296,8 @@ TABLE = (
     _entry(
         "NIC_ALIAS",
         "IP6_GLOBAL IP6_ULA IP6_GATEWAY IP6_METHOD IP6_METRIC VLAN_ID GATEWAY GATEWAY6 DNS SEARCH_DOMAIN GUEST_MTU"
-        " METRIC METHOD NETWORK_ADDRESS NETWORK_MASK ROUTES VROUTER_IP VROUTER_IP6 VROUTER_MANAGEMENT",
+        " METRIC METHOD NETWORK_ADDRESS NETWORK_MASK ROUTES VROUTER_IP VROUTER_IP6 VROUTER_MANAGEMENT"
+        " IP6_PREFIX_LENGTH PREFIX_LENGTH",
         ACTS,
         ACTS,
         "variables of the context (ETHx_ALIASy_…)",
@@ -270,9 +310,23 @@ TABLE = (
         "the rules of its NIC count for all addresses of the NIC",
         "Say it in the NIC",
     ),
-    _entry("NIC_ALIAS", "MODEL TARGET", NO_EFFECT, NO_EFFECT, "an alias has no interface of its own"),
+    _entry(
+        "NIC_ALIAS",
+        "MODEL TARGET VIRTIO_QUEUES INBOUND_AVG_BW INBOUND_PEAK_BW INBOUND_PEAK_KB OUTBOUND_AVG_BW OUTBOUND_PEAK_BW"
+        " OUTBOUND_PEAK_KB",
+        NO_EFFECT,
+        NO_EFFECT,
+        "an alias has no interface of its own",
+    ),
+    _entry("NIC_ALIAS", _CONNECTIONS, NO_EFFECT, NO_EFFECT, _NO_SUNSTONE),
     _entry("NIC_ALIAS", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, NO_EFFECT, "names of networks are there once"),
-    _entry("NIC_ALIAS", "NIC_ID PARENT_ID ALIAS_ID AR_ID BRIDGE VN_MAD", NO_EFFECT, NO_EFFECT, _BY_ONED),
+    _entry(
+        "NIC_ALIAS",
+        "NIC_ID PARENT_ID ALIAS_ID AR_ID BRIDGE VN_MAD OPENNEBULA_MANAGED IP6_LINK ATTACH",
+        NO_EFFECT,
+        NO_EFFECT,
+        _BY_ONED,
+    ),
     # -- what it boots, and how
     _entry("OS", "MACHINE BOOT KERNEL KERNEL_DS INITRD INITRD_DS KERNEL_CMD ROOT UUID FIRMWARE", ACTS, ACTS),
     _entry("OS", "SD_DISK_BUS", ACTS, NO_EFFECT, "disks of Xen are on no such bus"),
@@ -299,6 +353,7 @@ TABLE = (
     ),
     _entry("INJECT", "PATH CONTENT SRC MODE OWNER GROUP DISK PARTITION", ACTS, ACTS, "ours: disks.md says what"),
     _entry("CONTEXT", ". *", ACTS, ACTS, "context.md says what"),
+    _entry("CONTEXT", "REPORT_READY READY_SCRIPT READY_SCRIPT_PATH", NO_EFFECT, NO_EFFECT, _NO_ONEGATE),
     # -- its hardware
     _entry("GRAPHICS", "TYPE LISTEN PORT PASSWD RANDOM_PASSWD KEYMAP", ACTS, ACTS),
     _entry("GRAPHICS", "COMMAND WEBSOCKET_PORT TLSPORT", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
@@ -328,7 +383,8 @@ TABLE = (
     _entry(
         "PCI",
         ". DEVICE VENDOR CLASS TYPE NAME SHORT_ADDRESS ADDRESS PROFILE NETWORK NETWORK_ID IP MAC MODEL NIC_ID ROOT"
-        " ACPI_NODES",
+        " ACPI_NODES DOMAIN BUS SLOT FUNCTION NUMA_NODE MDEV_MODE IOMMUFD PCI_ID UUID VM_ADDRESS VM_BUS VM_BUS_INDEX"
+        " VM_DOMAIN VM_FUNCTION VM_SLOT *",
         NO_EFFECT,
         NO_EFFECT,
         "no device of a host is handed to a machine",
@@ -347,7 +403,7 @@ TABLE = (
         _BY_ITEM,
     ),
     _entry("VMGROUP", ". ROLE VMGROUP_ID VMGROUP_NAME VMGROUP_UNAME VMGROUP_UID", NO_EFFECT, NO_EFFECT, _BY_ITEM),
-    _entry("HOT_RESIZE", ". CPU_HOT_ADD_ENABLED MEMORY_HOT_ADD_ENABLED", NO_EFFECT, NO_EFFECT, "it is for vCenter"),
+    _entry("HOT_RESIZE", ". CPU_HOT_ADD_ENABLED MEMORY_HOT_ADD_ENABLED", NO_EFFECT, NO_EFFECT, _OF_VCENTER),
     _entry(
         "BACKUP_CONFIG",
         ". FS_FREEZE KEEP_LAST BACKUP_VOLATILE INCREMENT_MODE MODE DISK_IDS INTERACTIVE *",
@@ -359,12 +415,14 @@ TABLE = (
     _entry("USER_INPUTS", ". *", NO_EFFECT, NO_EFFECT, "nobody is asked: the inventory says it"),
     _entry("QEMU_GUEST_AGENT", ". *", NO_EFFECT, NO_EFFECT, "the agent is asked what the collection needs of it"),
     _entry("SECURITY_GROUP_RULE", ". *", NO_EFFECT, NO_EFFECT, _BY_ONED),
+    _entry("SNAPSHOT", ". *", NO_EFFECT, NO_EFFECT, "disk_snapshots of an item makes snapshots of disks"),
+    _entry("SUNSTONE", ". NETWORK_SELECT *", NO_EFFECT, NO_EFFECT, "there is no Sunstone"),
     _entry("OPENVZ", ". *", NO_EFFECT, NO_EFFECT, "each attribute of a container has a name of its own (openvz.md)"),
 )
 
 _NONE: Mapping[str, Own] = MappingProxyType({})
-# Of those that are refused: NO asks for nothing.
-_FLAGS = ("OS/FIRMWARE_SECURE", "OS/TPM")
+# Of those that are refused, or of which nothing comes: NO asks for nothing.
+_FLAGS = ("OS/FIRMWARE_SECURE", "OS/TPM", "CONTEXT/REPORT_READY")
 # Attributes with a single value; of them, those that are only kept.
 SINGLES = frozenset(name for entry in TABLE if not entry.vector for name in entry.names)
 NOTES = frozenset(name for entry in TABLE if entry.kvm == KEPT for name in entry.names)
@@ -400,6 +458,10 @@ _MEANT = {
 }
 
 
+# Words of users' own that are one letter away from a known name, and no slips of it.
+_OWN_WORDS = frozenset(("ROUTER",))
+
+
 def near_misses(template: Template) -> list[str]:
     """A sentence for each attribute that is not known and that looks like a slip of one that is.
 
@@ -407,7 +469,7 @@ def near_misses(template: Template) -> list[str]:
     """
     found = []
     for name in template.names():
-        if name in SINGLES or name in VECTORS:
+        if name in SINGLES or name in VECTORS or name in _OWN_WORDS:
             continue
         # Users invent single values (RACK, LOGS), hardly ever vectors: these are suspected sooner.
         if (name, "") in _MEANT:
@@ -417,20 +479,56 @@ def near_misses(template: Template) -> list[str]:
         else:
             near = nearest_known(name, SINGLES | frozenset(VECTORS), shortest=4, replaced_from=5)
         if near:
-            found.append(f"{name} is not a known attribute: did you mean {near}?")
+            found.append(_meant(name, near))
+    return found + [_meant(shown, near) for shown, near, _guess in _unknown_keys(template) if near]
+
+
+def unknown_keys(template: Template) -> list[str]:
+    """A sentence for each key of a known vector that no hypervisor knows, and that near_misses() does not name.
+
+    Users have vectors of their own, but hardly ever keys of their own in those that OpenNebula knows. One that a
+    variable of CONTEXT names ($NIC[ROLE]) is there for that.
+    """
+    named = " ".join(value for vector in template.vectors("CONTEXT") for value in vector.values())
+    return [
+        f"{shown} is not a known attribute, and nothing acts on it" + (f": did you mean {guess}?" if guess else "")
+        for shown, near, guess in _unknown_keys(template)
+        if not near and not _is_named(shown, named)
+    ]
+
+
+def _unknown_keys(template: Template) -> Iterator[tuple[str, str, str]]:
+    """VECTOR/KEY as it is shown, the known key that it is one slip away from, and the one that is most like it."""
     for name, known in VECTORS.items():
-        if known is None:
-            continue
-        several = template.vectors(name)
+        several = template.vectors(name) if known is not None else []
         for index, vector in enumerate(several):
             shown = f"{name}[{index}]" if len(several) > 1 else name
             for key in vector:
-                if key in known:
+                if known is None or key in known:
                     continue
                 near = _MEANT.get((name, key)) or nearest_known(key, known, shortest=3, replaced_from=4)
-                if near:
-                    found.append(f"{shown}/{key} is not a known attribute: did you mean {near}?")
-    return found
+                yield f"{shown}/{key}", near, "" if near else nearest(key, sorted(known))
+
+
+def _meant(shown: str, near: str) -> str:
+    return f"{shown} is not a known attribute: did you mean {near}?"
+
+
+def _is_named(shown: str, text: str) -> bool:
+    """Whether the text has $VECTOR[KEY …]."""
+    vector, _slash, key = shown.partition("/")
+    return bool(re.search(rf"\${vector.partition('[')[0]}\[\s*{key}\b", text, re.IGNORECASE))
+
+
+def add_near_misses(error: NebulaError, where: str, template: Template) -> None:
+    """Name in the error the slips in the vector that it is about: they may be why it lacks something. where: as in the
+    error, the object before the vector."""
+    about = re.match(r"([A-Z_]+)(?: (\d+))?", error.asked[len(where) + 2 :]) if error.asked.startswith(where) else None
+    if about is None:
+        return
+    starts = (f"{about[1]}/", f"{about[1]}[{about[2]}]/")
+    slips = [text for text in near_misses(template) + unknown_keys(template) if text.startswith(starts)]
+    error.found = "; ".join((error.found, *slips))
 
 
 def without_effect(template: Template, column: str = KVM, own: Mapping[str, Own] = _NONE) -> list[str]:

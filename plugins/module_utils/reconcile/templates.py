@@ -77,7 +77,8 @@ def _apply(
         if before is not None:
             engine.templates.delete(id_of(before))
         return before, None
-    doubts = validate(template, strict=bool(item["strict"]), where=f"template {name}", hypervisors=hypervisors)
+    stored = () if before is None else (before.template,)
+    doubts = validate(template, bool(item["strict"]), f"template {name}", hypervisors, stored)
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
     if before is None:
         return None, engine.templates.allocate(name, template)

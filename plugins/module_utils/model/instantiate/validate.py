@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from ...errors import InvalidValue, NebulaError
 from .. import attributes, beancounters, inject, rules
-from ..attributes import near_misses
+from ..attributes import near_misses, unknown_keys
 from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
 from ..template import Template
@@ -56,17 +56,39 @@ _FLAGS = {
 
 
 def validate(
-    template: Template, strict: bool = False, where: str = "template", hypervisors: Sequence[str] = ()
+    template: Template,
+    strict: bool = False,
+    where: str = "template",
+    hypervisors: Sequence[str] = (),
+    stored: Iterable[Template] = (),
 ) -> list[str]:
     """Warnings; what can't be meant raises InvalidValue. where: names the object ("template web"). hypervisors: those
     that its machines may come to, where it does not say itself; one that takes it is enough.
 
-    All that can be known without the images: those are looked at by build(). strict: a near miss of a known
-    attribute is an error too.
+    All that can be known without the images: those are looked at by build(). strict: an attribute that is not known is
+    an error too, where it looks like one that is or stands in a known vector. stored: what the catalog has of it; a key
+    that no vector knows and that is in it already is warned of, strict or not.
     """
-    warnings = near_misses(template)
-    if strict and warnings:
-        raise InvalidValue(where, warnings[0], "Correct it, or set strict: false to keep it as your own attribute")
+    slips, unknown = near_misses(template), unknown_keys(template)
+    if strict:
+        _refuse_unknown(slips + unknown, stored, where)
+    try:
+        return slips + unknown + _check(template, where, hypervisors)
+    except InvalidValue as error:
+        attributes.add_near_misses(error, where, template)
+        raise
+
+
+def _refuse_unknown(found: Iterable[str], stored: Iterable[Template], where: str) -> None:
+    had = {text for template in stored for text in unknown_keys(template)}
+    for text in found:
+        if text not in had:
+            raise InvalidValue(where, text, "Correct it, or set strict: false to keep it as your own attribute")
+
+
+def _check(template: Template, where: str, hypervisors: Sequence[str]) -> list[str]:
+    """Warnings; InvalidValue for what no machine can be."""
+    warnings = []
     _check_shapes(template, where)
     _check_memory(template, where)
     template = with_nic_defaults(template, where)

@@ -85,6 +85,10 @@ class Templates:
             self.known[ref] = (stored.name, stored.template)
         return self.known[ref]
 
+    def of_machines(self, names: Sequence[str]) -> list[Template]:
+        """What the machines of these names that are there were asked to be."""
+        return [record.request for record in self.engine.vms.pool(names=names) if record.request is not None]
+
 
 def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) -> Spec:
     name = check_name("VM", item.get("name"))
@@ -121,7 +125,8 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
             raise InvalidValue(f"{where}: template", found, "Give the name or the id of a stored template")
         spec.template_name, base = templates.get(item["template"])
         spec.template = _merged(base, item, where)
-        notes = validate(spec.template, item["strict"], where, templates.hypervisors)
+        stored = (base, *templates.of_machines(spec.names)) if item["strict"] else ()
+        notes = validate(spec.template, item["strict"], where, templates.hypervisors, stored)
         if notes:
             # The template's own storing has warned of its own already.
             known = validate(base, hypervisors=templates.hypervisors)

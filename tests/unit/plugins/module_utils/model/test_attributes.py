@@ -24,8 +24,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.attributes 
     TABLE,
     VECTORS,
     XEN,
+    add_near_misses,
     near_misses,
     refuse,
+    unknown_keys,
     without_effect,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -108,6 +110,70 @@ def test_users_own_attributes_are_left_alone(name: str) -> None:
     assert near_misses(Template(((name, "x"),))) == []
 
 
+def test_a_word_of_users_own_that_is_nearly_a_known_one_is_left_alone() -> None:
+    assert near_misses(parse("ROUTER = a")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("FEATURES = [ FOOBAR = 1 ]", ["FEATURES/FOOBAR is not a known attribute, and nothing acts on it"]),
+        (
+            "NIC = [ NETWORK = a ] NIC = [ NETWORK = a, FOOBAR = 1 ]",
+            ["NIC[1]/FOOBAR is not a known attribute, and nothing acts on it"],
+        ),
+        (
+            "OS = [ KERNELCOMMAND = quiet ]",
+            ["OS/KERNELCOMMAND is not a known attribute, and nothing acts on it: did you mean KERNEL_CMD?"],
+        ),
+        ("NIC_DEFAULT = [ RATE = 1 ]", ["NIC_DEFAULT/RATE is not a known attribute, and nothing acts on it"]),
+        # Told by near_misses().
+        ("DISK = [ IMGAE = a ]", []),
+        # Vectors that hold anything, and those of users' own.
+        ("CONTEXT = [ FOOBAR = 1 ] USER_INPUTS = [ FOOBAR = 1 ] SITE = [ FOOBAR = 1 ]", []),
+        ('NIC = [ ROLE = web ] CONTEXT = [ A = "is $nic[ Role ]" ]', []),
+        (
+            'NIC = [ ROLE = web ] CONTEXT = [ A = "$NIC[ROLES] $DISK[ROLE]" ]',
+            ["NIC/ROLE is not a known attribute, and nothing acts on it"],
+        ),
+    ],
+)
+def test_keys_that_no_vector_knows_are_told(text: str, told: list[str]) -> None:
+    assert unknown_keys(parse(text)) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("DISK = [ IMGAE = a ]", ["DISK/IMGAE is not a known attribute: did you mean IMAGE?"]),
+        ("NIC = [ NETWROK = a ]", ["NIC/NETWROK is not a known attribute: did you mean NETWORK?"]),
+        ("NIC_ALIAS = [ NETWROK = a ]", ["NIC_ALIAS/NETWROK is not a known attribute: did you mean NETWORK?"]),
+    ],
+)
+def test_slips_within_vectors_are_seen(text: str, told: list[str]) -> None:
+    assert near_misses(parse(text)) == told
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("template web: DISK 1", "x; DISK[1]/IMGAE is not a known attribute: did you mean IMAGE?"),
+        ("template web: DISK 1: SIZE", "x; DISK[1]/IMGAE is not a known attribute: did you mean IMAGE?"),
+        ("template web: DISK 0", "x"),
+        ("template web: OS/BOOT = a", "x; OS/FOOBAR is not a known attribute, and nothing acts on it"),
+        ("template web: MEMORY = 1G", "x"),
+        ("template web", "x"),
+        ("image a", "x"),
+    ],
+)
+def test_an_error_names_the_slips_of_its_vector(asked: str, found: str) -> None:
+    error = InvalidValue(asked, "x", "y")
+    add_near_misses(
+        error, "template web", parse("DISK = [ IMAGE = a ] DISK = [ IMGAE = b ] OS = [ FOOBAR = 1 ] MEMROY = 1")
+    )
+    assert (error.asked, error.found, error.remedy) == (asked, found, "y")
+
+
 def test_context_is_free() -> None:
     assert near_misses(Template((("CONTEXT", (("NETWROK", "x"), ("HOSTNAM", "y"))),))) == []
 
@@ -184,6 +250,28 @@ def test_what_7_4_added_is_known() -> None:
         (name,) = parse(text).names()
         assert name in SINGLES or name in VECTORS
     assert {"GIC", "RAS", "PCIHOLE64", "MIGRATE_COMPRESSED"} <= set(VECTORS["FEATURES"] or ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "HYPERV_TIMERS = x",
+        "VROUTER = YES",
+        "CONTEXT/REPORT_READY = YES",
+        "NIC/RDP_ENABLE_WALLPAPER = YES",
+        "NIC/IP6_PREFIX_LENGTH = 64",
+        "DISK/CEPH_HOST = a",
+        "PCI/MDEV_MODE = legacy",
+        "SUNSTONE/NETWORK_SELECT = NO",
+        "VCENTER_VM_FOLDER = a",
+    ],
+)
+def test_what_templates_of_opennebula_hold_is_in_the_table(text: str) -> None:
+    name, _equals, value = text.partition(" = ")
+    vector, _slash, key = name.rpartition("/")
+    template = Template.from_mapping({vector: {key: value}} if vector else {name: value})
+    assert near_misses(template) + unknown_keys(template) == []
+    assert any(entry.vector == vector and key in entry.names for entry in TABLE)
 
 
 def test_the_page_is_what_the_table_says() -> None:

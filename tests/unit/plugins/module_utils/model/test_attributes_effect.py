@@ -201,7 +201,7 @@ def told(what: str) -> list[tuple[str, str]]:
         for entry in TABLE
         if entry.on(hypervisor) == what
         for text in entry.texts()
-        if not text.endswith("/*")
+        if not text.endswith("/*") and not (what == NO_EFFECT and text.startswith("CONTEXT/"))
     ]
 
 
@@ -353,6 +353,25 @@ def test_what_has_no_effect_has_none_and_is_warned_of(engines, hypervisor: str, 
     assert with_it == made(engines[hypervisor], template_of(line, ""))
     assert not isinstance(with_it[0], str)
     assert len([text for text in warned if text.startswith(f"{named} is kept, and nothing acts on it ")]) == 1
+
+
+@pytest.mark.parametrize("hypervisor", [KVM, XEN])
+@pytest.mark.parametrize("name", ["REPORT_READY", "READY_SCRIPT", "READY_SCRIPT_PATH"])
+def test_what_of_a_context_has_no_effect_reaches_the_guest_and_is_warned_of(engines, hypervisor, name) -> None:
+    assert (
+        next(entry for entry in TABLE if entry.vector == "CONTEXT" and name in entry.names).on(hypervisor) == NO_EFFECT
+    )
+    warned: list[str] = []
+    with_it, plain = (
+        made(engines[hypervisor], template_of("{}", "").merge_context(more), warned) for more in ({name: "YES"}, {})
+    )
+    assert with_it[0][3].pop(name) == "YES"
+    assert with_it == plain
+    assert len([text for text in warned if text.startswith(f"CONTEXT/{name} is kept, and nothing acts on it ")]) == 1
+
+
+def test_who_says_no_to_reporting_is_not_warned() -> None:
+    assert validate(template_of("{}", "").merge_context({"REPORT_READY": "NO"})) == []
 
 
 @pytest.mark.parametrize(("hypervisor", "attribute"), told(KEPT))

@@ -198,3 +198,13 @@ def test_an_item_without_a_name_is_told_apart_by_a_question_mark(apply):
     (done,), _views, _warnings = apply({"template": TEXT})
     assert (done.name, done.is_changed) == ("?", False)
     assert "the name is empty" in str(done.error)
+
+
+def test_strict_refuses_an_unknown_key_of_a_new_template_and_warns_of_one_that_is_there(apply):
+    item = {"name": "web", "template": TEXT + " FEATURES = [ FOOBAR = 1 ]"}
+    (refused,), _views, _warnings = apply({**item, "strict": True})
+    assert "FEATURES/FOOBAR is not a known attribute" in str(refused.error)
+    apply(item)
+    (again,), _views, warnings = apply({**item, "strict": True})
+    assert (again.error, again.is_changed) == (None, False)
+    assert warnings == ["template web: FEATURES/FOOBAR is not a known attribute, and nothing acts on it"]

@@ -39,6 +39,10 @@ REFUSED = {
     "MEMORY = 1 DISK = debian": ("DISK", "a vector", "DISK = ["),
     DEBIAN + "DISK = [ TARGET = vdb ]": ("DISK 1", "no IMAGE", "IMAGE"),
     DEBIAN + "DISK = [ SOURCE = /srv/x.img ]": ("DISK 1", "no IMAGE", "nebula_image"),
+    DEBIAN + "DISK = [ IMGAE = b ]": ("DISK 1", "did you mean IMAGE?", "Name its IMAGE"),
+    DEBIAN + "NIC = [ NETWROK = a ]": ("NIC 0", "did you mean NETWORK?", "NETWORK"),
+    DEBIAN + "NIC_ALIAS = [ NETWROK = a ]": ("NIC_ALIAS 0", "did you mean NETWORK?", "Name the NIC"),
+    DEBIAN + "DISK = [ TYPE = fs, SZIE = 10 ]": ("DISK 1: SIZE", "DISK[1]/SZIE is not a known attribute", "MB"),
     DEBIAN + "DISK = [ IMAGE_ID = x ]": ("DISK 1: IMAGE_ID = 'x'", "whole number", "as IMAGE"),
     DEBIAN + "DISK = [ TYPE = swap ]": ("DISK 1: SIZE", "not set", "MB"),
     DEBIAN + "DISK = [ IMAGE = a, SIZE = big ]": ("DISK 1: SIZE = 'big'", "whole number", "MB"),
@@ -188,10 +192,36 @@ def test_doubtful(text: str, warning: str) -> None:
     assert "123456789" not in said
 
 
-def test_strict_refuses_near_misses_only() -> None:
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("MEMROY = 3", "did you mean MEMORY"),
+        ("FEATURES = [ FOOBAR = 3 ]", "FEATURES/FOOBAR is not a known attribute"),
+        ("NIC = [ NETWORK = a, FOOBAR = 3 ]", "NIC/FOOBAR is not a known attribute"),
+        ("DISK = [ IMGAE = a ]", "did you mean IMAGE"),
+        ("MYATTR = 3", ""),
+        ("SITE = [ FOOBAR = 3 ]", ""),
+    ],
+)
+def test_strict_refuses_what_is_not_known(text: str, named: str) -> None:
+    if not named:
+        assert validate(parse(DEBIAN + text), strict=True) == []
+        return
+    with pytest.raises(InvalidValue, match=named) as caught:
+        validate(parse(DEBIAN + text), strict=True)
+    assert "strict: false" in caught.value.remedy
+
+
+def test_strict_leaves_keys_that_the_catalog_has() -> None:
+    had = parse(DEBIAN + "FEATURES = [ FOOBAR = 3 ]")
+    assert validate(had, strict=True, stored=[had]) == [
+        "FEATURES/FOOBAR is not a known attribute, and nothing acts on it"
+    ]
+    with pytest.raises(InvalidValue, match="FEATURES/OTHER"):
+        validate(parse(DEBIAN + "FEATURES = [ FOOBAR = 3, OTHER = 1 ]"), strict=True, stored=[had])
+    slip = parse(DEBIAN + "MEMROY = 3")
     with pytest.raises(InvalidValue, match="did you mean MEMORY"):
-        validate(parse(DEBIAN + "MEMROY = 3"), strict=True)
-    assert validate(parse(DEBIAN + "MYATTR = 3"), strict=True) == []
+        validate(slip, strict=True, stored=[slip])
 
 
 def test_the_smallest_template_of_oned_is_taken_with_a_warning(machine: Callable[..., Vm]) -> None:

@@ -42,3 +42,12 @@ def test_a_template_may_be_named_by_its_id(engine):
     (planned,) = run(engine, dict(VM, template=engine.templates.info("web").id))
     assert planned.vm.name == "web"
     assert engine.vms.pool()[0].template == "web"
+
+
+def test_strict_refuses_an_unknown_key_of_a_new_machine_and_warns_of_one_that_is_there(engine):
+    item = dict(VM, attributes={"FEATURES": {"FOOBAR": "1"}})
+    assert "FEATURES/FOOBAR is not a known attribute" in refusal(engine, dict(item, strict=True))
+    assert engine.vms.pool() == []
+    run(engine, item)
+    assert run(engine, dict(item, strict=True)) == []
+    assert [record.name for record in engine.vms.pool()] == ["web"]
