@@ -58,7 +58,9 @@ options:
     choices: [present, absent]
     default: present
   strict:
-    description: Whether an attribute that looks like a slip of a known one is an error and not a warning.
+    description:
+      - Whether an attribute that looks like a slip of a known one, or a key that a known vector does not have, is an
+        error and not a warning.
     type: bool
     default: false
   # end: template.yml keys

@@ -244,7 +244,9 @@ options:
     default: false
     version_added: 0.2.0
   strict:
-    description: Whether an attribute that looks like a slip of a known one is an error and not a warning.
+    description:
+      - Whether an attribute that looks like a slip of a known one, or a key that a known vector does not have, is an
+        error and not a warning.
     type: bool
     default: false
   # end: vm.yml keys

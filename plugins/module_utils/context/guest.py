@@ -52,8 +52,8 @@ _USED = re.compile(
     r"(?:ETH[0-9]+_.*|START_SCRIPT.*|USER_?DATA.*|SET_HOSTNAME|HOSTNAME|USERNAME|DNS|SEARCH_DOMAIN"
     r"|FILES|FILES_DS|INIT_SCRIPTS|TARGET|DISK_ID)\Z"
 )
-# cloud-init shows every user of the guest what is in "meta".
-_SECRET = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CRED|CRYPT|PRIVATE|AUTH|CERT|BASE64")
+# Names of variables whose values may be secrets: cloud-init shows every user of the guest what is in "meta".
+SECRET = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CRED|CRYPT|PRIVATE|AUTH|CERT|BASE64")
 
 
 class Guest:
@@ -73,7 +73,7 @@ class Guest:
         self.other = {
             name: value
             for name, value in sorted(variables.items())
-            if not _USED.match(name) and not _SECRET.search(name)
+            if not _USED.match(name) and not SECRET.search(name)
         }
         self.user_data = self._user_data(variables, label, files)
 

@@ -20,6 +20,7 @@ from ..model.vm import Vm
 from ..text import context_sh
 from ..text.expressions import Expression, Scope, expand, expressions
 from .files import parse_files, refuse_twins
+from .guest import SECRET
 
 # ETHn_<first>, and the attributes of the NIC or its network that it comes from: the first that is set counts.
 # The machine has every one of them, if only empty: guests test for what is there.
@@ -81,7 +82,7 @@ def build(
         value = raw
         if "$" in value and name not in _NEVER_EXPANDED:
             scope = scope or _scope(vm, template, networks, images)
-            value, unknown = expand(value, scope)
+            value, unknown = expand(value, scope, secret=bool(SECRET.search(name)))
             remedy = _PLAIN_DOLLAR
             if any(map(_is_of_owner, expressions(raw))):
                 remedy = f"{_OWNER_SAYS} {remedy}"

@@ -13,8 +13,9 @@
 | `$NAME\\$OTHER`               | both, with the backslash between: what follows an expression is text    |
 | `$$NAME`                      | the text `$NAME`; each further `$` before it is one more in the text    |
 
-What is not known becomes nothing, with a warning. A `$` that no name follows is itself: `$`, `$$`, `$(…)`, `${…}`,
-`$1`. Names are taken in any case. What an expression gives is not read again.
+What is not known becomes nothing, with a warning that names it, or where it may be part of a password its place. A
+`$` that no name follows is itself: `$`, `$$`, `$(…)`, `${…}`, `$1`. Names are taken in any case. What an expression
+gives is not read again.
 
 `$$NAME` and a `$` that no name follows are ours, for values from YAML: OpenNebula refuses both. What every engine takes
 is an attribute outside of CONTEXT that holds the text, and its name within: `PRICE = "5$"`, `COST = "$PRICE"`.
@@ -38,6 +39,8 @@ CDATA_END = "]]>"
 # A selector that goes on for longer is not one; it also keeps the time linear when brackets are never closed.
 _LONGEST_SELECTOR = 1024
 _EXPLAINED = 3
+# As templates write the names of variables, and what does not stand right behind one that is no part of a password.
+_PLAIN = re.compile(r"\$[A-Z][A-Z0-9_]{0,63}(?![A-Za-z0-9_!%*^~`#$\\])")
 
 
 @dataclass(frozen=True)
@@ -69,38 +72,64 @@ class Scope:
                 return vector.get(expression.attribute)
         return None
 
-    def explain(self, expression: Expression) -> str:
-        """Why it is not known. What was written is not repeated: it may as well be part of a password."""
+    def explain(self, expression: Expression, shown: str, place: str) -> str:
+        """Why it is not known. shown: its name as it was written, "" where that may as well be part of a password;
+        place: where it stands."""
         if not expression.is_vector:
             if expression.name in self.vectors:
                 return f"${expression.name} needs an attribute: ${expression.name}[…]"
-            return "it holds a $NAME that is not known" + _hint("$", expression.name, self.singles)
+            what = f"{shown}, which is not known{place}" if shown else f"a $NAME that is not known{place}"
+            return f"it holds {what}" + _hint("$", expression.name, self.singles)
         vectors = self.vectors.get(expression.name)
         if not vectors:
-            return "it holds a $VECTOR[…] that the machine does not have" + _hint("$", expression.name, self.vectors)
+            what = f"{shown}[…], which the machine does not have" if shown else "a $VECTOR[…] that it does not have"
+            return f"it holds {what}{place}" + _hint("$", expression.name, self.vectors)
         fitting = [v for v in vectors if not expression.key or v.get(expression.key) == expression.value]
         if not fitting:
             if any(expression.key in v for v in vectors):
                 values = [v[expression.key] for v in vectors if expression.key in v]
-                return f"there is no {expression.name} with that {expression.key}" + _hint("", expression.value, values)
-            return f"{expression.name} can't be chosen by that key" + _hint("", expression.key, _keys(vectors))
-        return f"{expression.name} does not have that attribute" + _hint("", expression.attribute, _keys(fitting[:1]))
+                return f"there is no {expression.name} with that {expression.key}{place}" + _hint(
+                    "", expression.value, values
+                )
+            return f"{expression.name} can't be chosen by that key{place}" + _hint("", expression.key, _keys(vectors))
+        attribute = f"attribute {expression.attribute}" if shown else "that attribute"
+        return f"{expression.name} does not have {attribute}{place}" + _hint(
+            "", expression.attribute, _keys(fitting[:1])
+        )
 
 
-def expand(text: str, scope: Scope) -> tuple[str, list[str]]:
-    """The text with every expression replaced, and a clause for each of the first few that are not known."""
-    unknown: dict[Expression, None] = {}
+def expand(text: str, scope: Scope, secret: bool = False) -> tuple[str, list[str]]:
+    """The text with every expression replaced, and a clause for each of the first few that are not known. secret: any
+    of its words may be part of a password, so that none is repeated."""
+    unknown: dict[Expression, int] = {}
     parts = []
-    for part in _parts(text):
+    for start, part in _parts(text):
         if isinstance(part, Expression):
             value = scope.find(part)
             if value is None:
-                unknown[part] = None
+                unknown.setdefault(part, start)
             parts.append(value or "")
         else:
             parts.append(part)
     # Looking for near misses takes time: what holds a hundred of them is a script, or no template.
-    return "".join(parts), [scope.explain(expression) for expression in list(unknown)[:_EXPLAINED]]
+    return "".join(parts), [
+        scope.explain(expression, "" if secret else _shown(text, start), _place(text, start, secret))
+        for expression, start in list(unknown.items())[:_EXPLAINED]
+    ]
+
+
+def _shown(text: str, start: int) -> str:
+    """The $NAME that begins there, "" where it may as well be part of a password or of its hash."""
+    found = None if start and text[start - 1].isalnum() else _PLAIN.match(text, start)
+    return found.group() if found else ""
+
+
+def _place(text: str, start: int, secret: bool) -> str:
+    """Where that is, as far as its name does not say it."""
+    if "\n" not in text and not secret and _shown(text, start):
+        return ""
+    line = text.count("\n", 0, start) + 1
+    return f" (line {line}, column {start - text.rfind(chr(10), 0, start)} of the value)"
 
 
 def refused(text: str) -> tuple[int, str] | None:
@@ -131,19 +160,20 @@ def refused(text: str) -> tuple[int, str] | None:
 
 def expressions(text: str) -> list[Expression]:
     """Every expression in the text, in order."""
-    return [part for part in _parts(text) if isinstance(part, Expression)]
+    return [part for _start, part in _parts(text) if isinstance(part, Expression)]
 
 
-def _parts(text: str) -> Iterator[str | Expression]:
+def _parts(text: str) -> Iterator[tuple[int, str | Expression]]:
+    """Each piece of text, and each expression, with where it begins."""
     place, read = 0, 0
     while True:
         dollar = text.find("$", place)
         if dollar < 0:
-            yield text[place:]
+            yield place, text[place:]
             return
-        yield text[place:dollar]
+        yield place, text[place:dollar]
         if _is_escaped(text, dollar, read):
-            yield "$"
+            yield dollar, "$"
             place = dollar + 1
             continue
         end = dollar + 1
@@ -151,16 +181,16 @@ def _parts(text: str) -> Iterator[str | Expression]:
             end += 1
         name = _NAME.match(text, end)
         if name is None:
-            yield text[dollar:end]
+            yield dollar, text[dollar:end]
             place = end
         elif end - dollar > 1:
-            yield text[dollar + 1 : name.end()]
+            yield dollar, text[dollar + 1 : name.end()]
             place = name.end()
         else:
             expression, place = _selector(name.group().upper(), text, name.end())
             # OpenNebula's lexer reads one character beyond an expression, and takes it as it is.
             read = place + 1
-            yield expression
+            yield dollar, expression
 
 
 def _is_escaped(text: str, place: int, read: int) -> bool:

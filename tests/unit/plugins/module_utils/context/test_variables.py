@@ -245,6 +245,9 @@ def test_what_is_not_known_is_empty_and_named():
     assert [text.split(":")[0] for text in warnings] == ["CONTEXT/A", "CONTEXT/PASSWORD"]
     assert "$NAME meant?" in warnings[0]
     assert "cret" not in "".join(warnings).replace("secret", "")
+    assert "it holds $NMAE, which is not known" in warnings[0]
+    assert "(line 1, column 3 of the value)" in warnings[1]
+    assert "$SALT" not in built({"CRYPTED_PASSWORD": "$SALT"})[1][0]
 
 
 def test_references_are_what_an_engine_looks_up():

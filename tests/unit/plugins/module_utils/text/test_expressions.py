@@ -101,17 +101,56 @@ def test_expand(text, expected):
 @pytest.mark.parametrize(
     ("text", "clause"),
     [
-        ("$NMAE", "it holds a $NAME that is not known (is $NAME meant?)"),
-        ("$hunter2", "it holds a $NAME that is not known"),
+        ("$NMAE", "it holds $NMAE, which is not known (is $NAME meant?)"),
+        ("web-$SITE_1.example", "it holds $SITE_1, which is not known"),
+        ("http://$SITE:80/", "it holds $SITE, which is not known"),
+        ("$hunter2", "it holds a $NAME that is not known (line 1, column 2 of the value)"),
         ("$NIC", "$NIC needs an attribute: $NIC[…]"),
-        ("$NIX[IP]", "it holds a $VECTOR[…] that the machine does not have (is $NIC meant?)"),
-        ("$NIC[IPP]", "NIC does not have that attribute (is IP meant?)"),
+        ("$NIX[IP]", "it holds $NIX[…], which the machine does not have (is $NIC meant?)"),
+        (
+            "$nix[IP]",
+            "it holds a $VECTOR[…] that it does not have (line 1, column 2 of the value) (is $NIC meant?)",
+        ),
+        ("$NIC[IPP]", "NIC does not have attribute IPP (is IP meant?)"),
         ('$NIC[IP, NETWORK="net-b"]', "there is no NIC with that NETWORK (is net-a meant?)"),
         ('$NIC[IP, NETWROK="net-a"]', "NIC can't be chosen by that key (is NETWORK meant?)"),
     ],
 )
 def test_unknown_is_empty_and_says_why(text, clause):
-    assert expand(f"<{text}>", SCOPE) == ("<>", [clause])
+    expanded, clauses = expand(f"<{text}>", SCOPE)
+    assert clauses == [clause] and "$" not in expanded
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        # A password, one with the variable's letter case, a hash of crypt(3), one of bcrypt.
+        ("s3cret$hunter2", "line 1, column 7"),
+        ("s3cret$SWORDFISH", "line 1, column 7"),
+        ("$6$SWORDFISH$SWORD", "line 1, column 3"),
+        ("$2b$12$SWORDFISH", "line 1, column 7"),
+        ("$SWORDFISH!", "line 1, column 1"),
+        ("$SWORDfish", "line 1, column 1"),
+        ("a\n bc $swordfish", "line 2, column 5"),
+        (r"\\$swordfish", "line 1, column 3"),
+    ],
+)
+def test_what_may_be_part_of_a_password_is_told_by_its_place(text, place):
+    _expanded, clauses = expand(text, SCOPE)
+    assert f"({place} of the value)" in clauses[0]
+    assert not any(word in clause.lower() for word in ("hunter2", "sword") for clause in clauses)
+
+
+def test_where_secrets_are_meant_no_word_is_repeated():
+    assert expand("$SITE", SCOPE, secret=True)[1] == [
+        "it holds a $NAME that is not known (line 1, column 1 of the value)"
+    ]
+
+
+def test_in_text_of_several_lines_name_and_place_are_told():
+    assert expand("#!/bin/sh\necho $HOME\n", SCOPE)[1] == [
+        "it holds $HOME, which is not known (line 2, column 6 of the value)"
+    ]
 
 
 def test_a_warning_does_not_repeat_what_may_be_a_password():
