@@ -52,6 +52,10 @@ NETWORK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
 _NEVER_EXPANDED = frozenset(("START_SCRIPT", "START_SCRIPT_BASE64"))
 _OWNER_SAYS = "What a $USER[…] has is said by the option owner (nebula_owner)."
 _USER, _OF_OWNERS = "USER", ("UNAME", "UID", "GNAME", "GID")
+# Where a file of the front-end is, in images and files: only the context's own files need it, and no guest.
+_PATHS, _FILES = ("PATH", "SOURCE", ""), ("FILES", "FILES_DS")
+_NO_PATH = "guests are not shown where the front-end has its files (FILES and FILES_DS bring a file to them)"
+_NO_VCPU = "the template does not set it, and only what it sets is filled in (set VCPU = 1)"
 _PLAIN_DOLLAR = "For a plain $ write $$ in YAML; in OpenNebula's text name an attribute outside of CONTEXT that has it"
 
 
@@ -74,15 +78,17 @@ def build(
     images = list(images)
     given = _given(template)
     variables, warnings = {}, []
-    scope: Scope | None = None
+    scopes: dict[bool, Scope] = {}
     for name, raw in given.items():
         if not context_sh.is_name(name):
             warnings.append(f"CONTEXT/{name}: left out, as no shell takes that name: begin it with a letter")
             continue
         value = raw
         if "$" in value and name not in _NEVER_EXPANDED:
-            scope = scope or _scope(vm, template, networks, images)
-            value, unknown = expand(value, scope, secret=bool(SECRET.search(name)))
+            shown = vm.context.exact and name not in _FILES
+            if shown not in scopes:
+                scopes[shown] = _scope(vm, template, networks, images, shown)
+            value, unknown = expand(value, scopes[shown], secret=bool(SECRET.search(name)))
             remedy = _PLAIN_DOLLAR
             if any(map(_is_of_owner, expressions(raw))):
                 remedy = f"{_OWNER_SAYS} {remedy}"
@@ -96,7 +102,7 @@ def build(
     elif variables.get("NETWORK", "").upper() not in ("", "NO"):
         warnings.append("CONTEXT/NETWORK: only YES gives the machine its network variables")
     if variables.get("TOKEN", "").upper() == "YES":
-        warnings.append("CONTEXT/TOKEN: there is no OneGate here, so nothing is added for it")
+        warnings.append(_with_token(variables, vm))
     variables["TARGET"] = vm.context.target or variables.get("TARGET", "")
     variables["DISK_ID"] = str(vm.context.disk_id)
     for name, value in variables.items():
@@ -107,6 +113,14 @@ def build(
     )
     warnings += context_sh.check_names(variables)
     return replace(vm.context, variables=variables, files=files), warnings
+
+
+def _with_token(variables: dict[str, str], vm: Vm) -> str:
+    """Add what comes with a token for OneGate and is known here, as OpenNebula does; the warning about the rest."""
+    if vm.context is None or not vm.context.exact:
+        return "CONTEXT/TOKEN: there is no OneGate here, so nothing is added for it"
+    variables["VMID"] = str(vm.vm_id)
+    return "CONTEXT/TOKEN: there is no OneGate here, so VMID is added for it, and no token and no endpoint"
 
 
 def references(template: Template) -> list[Expression]:
@@ -172,7 +186,8 @@ def _own_values(nic: Nic | Alias) -> dict[str, str]:
 
 
 # -- what expressions can name ----------------------------------------------------------------------------------------
-def _scope(vm: Vm, template: Template, networks: Iterable[Network], images: Iterable[Image]) -> Scope:
+def _scope(vm: Vm, template: Template, networks: Iterable[Network], images: Iterable[Image], shown: bool) -> Scope:
+    """What a machine's expressions can name. shown: a guest that may not know all is shown it."""
     singles = {
         "CPU": f"{vm.cpu:g}",
         "VCPU": str(vm.vcpu or 1),
@@ -199,7 +214,17 @@ def _scope(vm: Vm, template: Template, networks: Iterable[Network], images: Iter
     if vm.graphics:
         known = {"TYPE": vm.graphics.type, "LISTEN": vm.graphics.listen, "PORT": str(vm.graphics.port or "")}
         vectors["GRAPHICS"] = [{**template.vector("GRAPHICS"), **known}]
-    return Scope(singles, {name: found for name, found in vectors.items() if any(found)})
+    if not vm.context or not vm.context.exact:
+        return Scope(singles, {name: found for name, found in vectors.items() if any(found)})
+    without = {}
+    if not template.get("VCPU"):
+        del singles["VCPU"]
+        without["VCPU", ""] = _NO_VCPU
+    if shown:
+        for name in ("IMAGE", "FILE"):
+            vectors[name] = [{key: value for key, value in each.items() if key not in _PATHS} for each in vectors[name]]
+            without.update(((name, key), _NO_PATH) for key in _PATHS if key or name == "FILE")
+    return Scope(singles, {name: found for name, found in vectors.items() if any(found)}, without)
 
 
 def _text(**values: object) -> dict[str, str]:

@@ -35,7 +35,8 @@ class ContextFile:
 @dataclass(frozen=True)
 class Context:
     """disk_id: the context is disk.<disk_id>. variables: names in upper case to final values, all expanded.
-    format, device: of FORMATS and DEVICES."""
+    format, device: of FORMATS and DEVICES. exact: its variables are filled in as OpenNebula does it; those of machines
+    that are older than this are not, and stay as they were."""
 
     disk_id: int
     target: str
@@ -44,3 +45,4 @@ class Context:
     files: tuple[ContextFile, ...] = field(default=(), repr=False)
     format: str = FORMATS[0]
     device: str = DEVICES[0]
+    exact: bool = False

@@ -59,10 +59,12 @@ class Expression:
 
 @dataclass(frozen=True)
 class Scope:
-    """What names stand for. All names in upper case. A vector's own value ($FILE[IMAGE="x"]) is under the key ""."""
+    """What names stand for. All names in upper case. A vector's own value ($FILE[IMAGE="x"]) is under the key "".
+    without: why names that are known have no value here, by NAME and ATTRIBUTE, "" for the vector's own."""
 
     singles: Mapping[str, str] = field(default_factory=dict, repr=False)
     vectors: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict, repr=False)
+    without: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     def find(self, expression: Expression) -> str | None:
         if not expression.is_vector:
@@ -75,6 +77,10 @@ class Scope:
     def explain(self, expression: Expression, shown: str, place: str) -> str:
         """Why it is not known. shown: its name as it was written, "" where that may as well be part of a password;
         place: where it stands."""
+        why = self.without.get((expression.name, expression.attribute))
+        if why:
+            attribute = expression.attribute or (f"{expression.key}=…" if expression.key else "")
+            return f"${expression.name}" + (f"[{attribute}]" if attribute else "") + f" is empty here: {why}"
         if not expression.is_vector:
             if expression.name in self.vectors:
                 return f"${expression.name} needs an attribute: ${expression.name}[…]"

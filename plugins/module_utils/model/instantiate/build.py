@@ -78,7 +78,9 @@ def build(
     if contexts:
         places.append(context_place(template, where))
     ids, context_id = list(range(len(vectors))), len(vectors)
+    had = None
     if kept is not None:
+        had = kept.context
         places, ids, context_id = _as_kept(places, kept, context_id)
     board = board_of(template, hypervisor)
     if board.devices.paths:
@@ -113,7 +115,7 @@ def build(
             for index, (nic, vector) in enumerate(zip(nics, template.vectors("NIC")))
         ),
         aliases=aliases_of(aliases, template, nics, where),
-        context=context_of(template, context_id, assigned[-1], where) if contexts else None,
+        context=context_of(template, context_id, assigned[-1], where, had) if contexts else None,
         graphics=graphics_of(template, where, vnc_port),
         inputs=tuple(Input(v.get("TYPE", "").lower(), v.get("BUS", "").lower()) for v in template.vectors("INPUT")),
         tpm=tpm_of(template, where),

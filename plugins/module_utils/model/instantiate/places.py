@@ -60,12 +60,13 @@ def context_place(template: Template, where: str) -> Place:
     return replace(place, readonly=True) if disk else place
 
 
-def context_of(template: Template, disk_id: int, place: Assigned, where: str) -> Context:
-    """The context at the place that it was assigned, still without its variables."""
+def context_of(template: Template, disk_id: int, place: Assigned, where: str, had: Optional[Context]) -> Context:
+    """The context at the place that it was assigned, still without its variables. had: the one that the machine has."""
     return Context(
         disk_id,
         place[0],
         place[1],
         format=word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where),
         device=word(template, "CONTEXT_DEVICE", DEVICES, where),
+        exact=had is None or had.exact,
     )

@@ -47,10 +47,10 @@ def nic(nic_id=0, network="net-a", ip="10.1.0.10", mac="02:00:0a:01:00:0a", valu
     return Nic(nic_id, nic_id, network, "br-a", mac, ip=ip, network_values=values, **more)
 
 
-def machine(context=None, *, nics=(), disks=(), name="web-0", vm_id=7, **more):
-    place = Context(disk_id=len(disks), target="sda", bus="scsi")
+def machine(context=None, *, nics=(), disks=(), name="web-0", vm_id=7, exact=True, template=None, **more):
+    place = Context(disk_id=len(disks), target="sda", bus="scsi", exact=exact)
     vm = Vm(vm_id, "uuid", name, "kvm", 0.5, 128, context=place, nics=tuple(nics), disks=tuple(disks), **more)
-    return vm, Template.from_mapping({"CONTEXT": context or {}})
+    return vm, Template.from_mapping({**(template or {}), "CONTEXT": context or {}})
 
 
 def built(context=None, *, networks=(), images=(), **more):
@@ -70,12 +70,12 @@ def oned_case(case):
         disks = [Disk(0, "vda", source="/d/00debian", image="debian"), Disk(1, "sda"), Disk(2, "sdb")]
         nics = [nic(ip="10.1.0.25", mac="02:00:0a:01:00:19", model="e1000")]
         return Vm(20, "u", "plain-vnc", "kvm", 1, 512, vcpu=2, disks=tuple(disks), nics=tuple(nics),
-                  context=Context(3, "hdb"))  # fmt: skip
+                  context=Context(3, "hdb", exact=True))  # fmt: skip
     disks = [Disk(0, "vda", image="debian", source="/var/lib/one//datastores/1/00debian"), Disk(1, "vdc", image="data"),
              Disk(2, "sda"), Disk(3, "vde"), Disk(4, "hda", image="iso")]  # fmt: skip
     nics = [nic(), nic(1, "net-b", "192.168.77.33", "02:00:c0:a8:4d:21", NET_B, model="e1000")]
     return Vm(1, "u", "boot-disks-nics", "kvm", 1.5, 2048, vcpu=4, disks=tuple(disks), nics=tuple(nics),
-              context=Context(5, "hdd"))  # fmt: skip
+              context=Context(5, "hdd", exact=True))  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ["02-boot-disks-nics", "11-plain-vnc"])
@@ -177,10 +177,64 @@ def test_network_that_is_neither_warns():
     assert warnings == ["CONTEXT/NETWORK: only YES gives the machine its network variables"]
 
 
-def test_a_token_that_nobody_gives_warns():
-    _context, warnings = built({"TOKEN": "yes"})
+def test_a_token_brings_the_id_alone_and_warns():
+    found, warnings = built({"TOKEN": "yes", "VMID": "another"})
+    assert warnings == [
+        "CONTEXT/TOKEN: there is no OneGate here, so VMID is added for it, and no token and no endpoint"
+    ]
+    assert found.variables["VMID"] == "7"
+    found, warnings = built({"TOKEN": "NO"})
+    assert "VMID" not in found.variables and warnings == []
+
+
+def test_a_token_brings_nothing_to_a_machine_of_an_older_version():
+    found, warnings = built({"TOKEN": "yes"}, exact=False)
     assert warnings == ["CONTEXT/TOKEN: there is no OneGate here, so nothing is added for it"]
-    assert built({"TOKEN": "NO"})[1] == []
+    assert "VMID" not in found.variables
+
+
+DISK = Disk(0, "vda", source="/s/debian", image="debian", image_id=4, format="qcow2")
+OWN = Image(4, "debian", type=ImageType.OS, source="/s/debian", format="qcow2", size=9, origin="http://u:p@h/x")
+SCRIPT = Image(5, "init.sh", type=ImageType.CONTEXT, source="/s/init", origin="/root/init.sh")
+
+
+@pytest.mark.parametrize(
+    ("text", "exact", "older", "why"),
+    [
+        ("$VCPU", "", "1", "$VCPU is empty here: the template does not set it"),
+        ("$vcpu", "", "1", "$VCPU is empty here: the template does not set it"),
+        ("$IMAGE[SOURCE]", "", "/s/debian", "$IMAGE[SOURCE] is empty here: guests are not shown"),
+        ('$IMAGE[SOURCE, IMAGE="debian"]', "", "/s/debian", "$IMAGE[SOURCE] is empty here: guests are not shown"),
+        ("$IMAGE[PATH, IMAGE_ID=4]", "", "http://u:p@h/x", "$IMAGE[PATH] is empty here: guests are not shown"),
+        ('$FILE[SOURCE, IMAGE="init.sh"]', "", "/s/init", "$FILE[SOURCE] is empty here: guests are not shown"),
+        ('$FILE[PATH, IMAGE="init.sh"]', "", "/root/init.sh", "$FILE[PATH] is empty here: guests are not shown"),
+        ('$FILE[IMAGE="init.sh"]', "", "/s/init:'init.sh' ", "$FILE[IMAGE=…] is empty here: guests are not shown"),
+        ('$IMAGE[FORMAT, IMAGE="debian"]', "qcow2", "qcow2", ""),
+        ('$FILE[NAME, IMAGE="init.sh"]', "init.sh", "init.sh", ""),
+        # As measured with a real OpenNebula.
+        ('$DISK[SOURCE, IMAGE="debian"]', "/s/debian", "/s/debian", ""),
+    ],
+)
+def test_what_a_real_opennebula_leaves_empty_is_so_for_machines_that_are_new(text, exact, older, why):
+    given = {"images": [OWN, SCRIPT], "disks": [DISK]}
+    found, warnings = built({"A": text}, **given)
+    assert found.variables["A"] == exact
+    assert [warning.startswith(f"CONTEXT/A: {why}") for warning in warnings] == [True] * bool(why)
+    found, warnings = built({"A": text}, **given, exact=False)
+    assert (found.variables["A"], warnings) == (older, [])
+
+
+def test_files_find_theirs_all_the_same():
+    context = {"FILES": '$IMAGE[SOURCE, IMAGE="init.sh"]', "FILES_DS": '$FILE[IMAGE="init.sh"]', "NOTE": "x"}
+    found, warnings = built(context, images=[SCRIPT])
+    assert warnings == [] and found.variables["FILES"] == "/s/init"
+    assert [file.source for file in found.files][-1] == "/s/init"
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_processors_that_are_set_are_filled_in(exact):
+    found, warnings = built({"A": "$VCPU"}, template={"VCPU": "2"}, vcpu=2, exact=exact)
+    assert (found.variables["A"], warnings) == ("2", [])
 
 
 def test_expressions_know_the_machine_and_what_it_uses():
@@ -195,6 +249,7 @@ def test_expressions_know_the_machine_and_what_it_uses():
         },
         nics=[nic(), nic(1, "net-b", values=NET_B)],
         disks=disks,
+        template={"VCPU": "1"},
         owner=Owner("ann", "104", "users", "1", {"SSH_PUBLIC_KEY": "ssh-ed25519 AAAA o'brien@host"}),
         graphics=Graphics(port=5907),
         attributes={"MINE": "user attribute"},

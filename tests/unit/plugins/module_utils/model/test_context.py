@@ -17,7 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 
 FILE = ContextFile("https://example.org/init.sh", "init.sh", sha256="ab" * 32, image="init")
 CONTEXT = Context(
-    2, "sda", "sata", {"PASSWORD": "hunter2"}, (FILE, ContextFile("/srv/hunter3", "b")), "nocloud", "disk"
+    2, "sda", "sata", {"PASSWORD": "hunter2"}, (FILE, ContextFile("/srv/hunter3", "b")), "nocloud", "disk", True
 )
 
 

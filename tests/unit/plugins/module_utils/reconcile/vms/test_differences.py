@@ -461,3 +461,23 @@ def test_what_was_found_off_gets_it_then(engine):
     (planned,) = run(engine, dict(item, state="present"))
     assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
     assert engine.networks.info("Public").address_ranges[0].used == 1
+
+
+# -- what an older version made ----------------------------------------------------------------------------------------
+
+
+def test_a_context_of_an_older_version_goes_on_as_it_was_until_the_machine_is_made_anew(engine):
+    item = dict(VM, cpu=0.5, context={"A": "$VCPU", "TOKEN": "YES"})
+    (planned,) = run(engine, item)
+    assert planned.vm.context.exact
+    assert (planned.vm.context.variables["A"], planned.vm.context.variables["VMID"]) == ("", "0")
+    with engine.session():
+        (body,) = (row["body"] for row in engine.store.rows("SELECT body FROM vms"))
+        older = body.replace(',"exact":true', "").replace('"A":""', '"A":"1"').replace('"VMID":"0",', "")
+        assert len(older) < len(body) - 20
+        engine.store.db.execute("UPDATE vms SET body = ?", (older,))
+    assert run(engine, item) == []
+    (planned,) = run(engine, dict(item, cpu=1))
+    assert planned.vm.context.variables["A"] == "1" and "VMID" not in planned.vm.context.variables
+    (planned,) = run(engine, dict(item, cpu=1, memory=96, recreate=True))
+    assert planned.vm.context.variables["A"] == "" and planned.vm.context.variables["VMID"] == "0"
