@@ -21,7 +21,9 @@ from .words import Ref, flag, whole
 
 TPM_MODELS = (defaults.TPM_MODEL, "tpm-tis")
 _BOOT = re.compile(r"(disk|nic)([0-9]{1,4})")
-_OLD_BOOT = ("hd", "cdrom", "network")
+# Words of OpenNebula's older templates, and what its own repair of a database (onedb fsck) turns them into. No machine
+# has a floppy drive (fd), neither there nor here.
+_OLD_BOOT = {"hd": "the first hard disk", "cdrom": "the first CDROM", "network": "the first NIC"}
 _FILE = re.compile(r"""\$FILE\[\s*(IMAGE|IMAGE_ID)\s*=\s*("?)([^"\]]+)\2\s*\]""")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -60,12 +62,13 @@ def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str)
 def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
     """Device names in order; the words of older templates (hd, cdrom, network) become the first device of that sort."""
     devices: list[str] = []
-    for word in filter(None, (part.strip() for part in text.lower().split(","))):
+    for word in _words(text):
         shown = f"{where}/BOOT = {text}"
         device = _old_boot_device(word, kinds, nics) if word in _OLD_BOOT else word
         match = _BOOT.fullmatch(device)
         if not match and word not in _OLD_BOOT:
-            raise InvalidValue(shown, f"{word} is no device", 'Write the devices in order, as in "disk0,nic0"')
+            what = "a machine has no floppy drive" if word == "fd" else f"{word} is no device"
+            raise InvalidValue(shown, what, 'Write the devices in order, as in "disk0,nic0"')
         there = len(kinds) if match and match.group(1) == "disk" else nics
         if not match or int(match.group(2)) >= there:
             sort = "NIC" if device.startswith("nic") else "DISK"
@@ -88,6 +91,23 @@ def _old_boot_device(word: str, kinds: Sequence[str], nics: int) -> str:
             if kind in sorts:
                 return f"disk{index}"
     return ""
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in (part.strip() for part in text.lower().split(",")) if word]
+
+
+def doubts_of_boot(template: Template, hypervisor: str, os: Optional[Os] = None) -> list[str]:
+    """A warning for the words of older templates in BOOT. os: of a machine, whose devices they are."""
+    text = template.vector("OS").get("BOOT", "")
+    old = [word for word in _words(text) if word in _OLD_BOOT]
+    if not old or "OS/BOOT" in rules.of(hypervisor).own:
+        return []
+    taken = ",".join(os.boot) if os else ", ".join(f"{word} as {_OLD_BOOT[word]}" for word in dict.fromkeys(old))
+    return [
+        f"OS/BOOT = {text} has words of older templates, which a real oned no longer takes. Taken here: {taken}. "
+        + (f'Write BOOT = "{taken}"' if os else 'Write the devices in order, as in "disk0,nic0"')
+    ]
 
 
 def check_bootable(template: Template, kinds: Sequence[str], where: str) -> list[str]:

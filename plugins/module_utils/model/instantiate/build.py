@@ -21,7 +21,7 @@ from ..states import ImageType
 from ..template import Template
 from ..vm import Input, Os, Vm
 from .aliases import aliases_of, doubts_of_aliases
-from .boot import check_boots, file_of, os_of, tpm_of
+from .boot import check_boots, doubts_of_boot, file_of, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .disks import disk_of, kind_of, named
 from .graphics import graphics_of
@@ -183,7 +183,8 @@ def doubts(template: Template, vm: Vm, images: Mapping[int, Image], filtered: Co
     """Warnings about the machine that build() made of the template; what can't work is InvalidValue. filtered: ids of
     the networks whose nodes filter what their machines send."""
     rule = rules.of(vm.hypervisor)
-    found = doubts_of_nics(vm.nics, filtered) + doubts_of_aliases(vm.aliases)
+    found = doubts_of_boot(template, vm.hypervisor, vm.os)
+    found += doubts_of_nics(vm.nics, filtered) + doubts_of_aliases(vm.aliases)
     if not rule.checks_bus:
         return found
     return found + fit.check_bus(template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}")

@@ -14,7 +14,7 @@ from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
 from ..template import Template
 from .aliases import alias_demands
-from .boot import check_bootable, os_of, tpm_of
+from .boot import check_bootable, doubts_of_boot, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .disks import check_disks
 from .graphics import doubts_of_graphics, graphics_of
@@ -141,6 +141,7 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
     check_nics(template, where)
     alias_demands(template, where)
     os_of(template, where, kinds, hypervisor)
+    warnings += doubts_of_boot(template, hypervisor)
     warnings += check_bootable(template, kinds, where)
     graphics = graphics_of(template, where, None)
     if graphics is not None:

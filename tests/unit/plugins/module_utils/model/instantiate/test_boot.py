@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import boot
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import doubts
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
@@ -42,6 +43,7 @@ def test_kernel_from_files_and_from_images(machine: Callable[..., Vm]) -> None:
         ("DISK0, NIC0", ("disk0", "nic0")),
         ("hd", ("disk0",)),
         ("cdrom,hd", ("disk2", "disk0")),
+        ("hd,cdrom,network", ("disk0", "disk2", "nic0")),
         ("network,hd,disk0", ("nic0", "disk0")),
         ("", ()),
     ],
@@ -49,11 +51,52 @@ def test_kernel_from_files_and_from_images(machine: Callable[..., Vm]) -> None:
 def test_boot_order(machine: Callable[..., Vm], boot: str, order: tuple[str, ...]) -> None:
     text = f"""MEMORY = 1 OS = [ BOOT = "{boot}" ]
         DISK = [ IMAGE = blank ] DISK = [ IMAGE = debian ] DISK = [ IMAGE = iso ] NIC = [ NETWORK = a ]"""
-    assert validate(parse(text)) == []
+    old = bool({"hd", "cdrom", "network"} & set(boot.split(",")))
+    assert [f"OS/BOOT = {boot} has words of older templates" in said for said in validate(parse(text))] == [True] * old
     vm = machine(text)
     assert vm.os.boot == order
     devices = {f"disk{d.disk_id}": d.boot_order for d in vm.disks} | {f"nic{n.nic_id}": n.boot_order for n in vm.nics}
     assert [device for device, at in sorted(devices.items(), key=lambda pair: pair[1]) if at] == list(order)
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        (
+            "hd,cdrom,network",
+            "hd as the first hard disk, cdrom as the first CDROM, network as the first NIC. Write the devices in order",
+        ),
+        ("HD,hd, nic0", "hd as the first hard disk. Write"),
+        ("disk0,nic0", ""),
+        ("", ""),
+    ],
+)
+def test_words_of_older_templates_are_told(text: str, warned: str) -> None:
+    template = parse(f'OS = [ BOOT = "{text}" ]')
+    found = boot.doubts_of_boot(template, "kvm")
+    assert [f"Taken here: {warned}" in said for said in found] == [True] * bool(warned)
+    # A container has no order of devices, and that is what is told.
+    assert boot.doubts_of_boot(template, "lxc") == []
+
+
+def test_the_network_by_its_old_word_is_something_to_boot_from() -> None:
+    (said,) = validate(parse('MEMORY = 1 NIC = [ NETWORK = a ] OS = [ BOOT = "network" ]'))
+    assert "network as the first NIC" in said
+
+
+def test_the_devices_that_older_words_stand_for_are_told_of_a_machine(machine: Callable[..., Vm]) -> None:
+    text = """MEMORY = 1 OS = [ BOOT = "cdrom,network,hd" ]
+        DISK = [ IMAGE = iso ] DISK = [ IMAGE = debian ] NIC = [ NETWORK = a ]"""
+    vm = machine(text)
+    (said,) = boot.doubts_of_boot(parse(text), "kvm", vm.os)
+    assert said.endswith('Taken here: disk0,nic0,disk1. Write BOOT = "disk0,nic0,disk1"')
+    assert [each for each in doubts(parse(text), vm, {}) if "BOOT" in each] == [said]
+
+
+def test_no_machine_boots_from_a_floppy() -> None:
+    text = 'MEMORY = 1 DISK = [ IMAGE = debian ] OS = [ BOOT = "fd,hd" ]'
+    with pytest.raises(InvalidValue, match="BOOT = fd,hd: a machine has no floppy drive"):
+        validate(parse(text))
 
 
 def test_an_image_of_uefi_needs_acpi_too(machine: Callable[..., Vm], images: dict[str, Image]) -> None:
