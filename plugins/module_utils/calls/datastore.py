@@ -15,7 +15,7 @@ from ..model.specifications.datastore import KEYS
 from ..reconcile.datastores import apply
 from ..runner import closing
 from ..storage import datastore
-from ..sync import Result
+from ..sync import Result, doubts_of_names
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(argument_spec(KEYS), datastores={"type": "list", "elements": "raw"}, **ENGINE),
@@ -36,7 +36,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             for item in done:
                 if item.before is None and item.after is not None:
                     item.after = {**item.after, "id": None, "path": "", "free": None, "total": None}
-        result = Result([*refused, *done])
+        result = Result([*refused, *done], warnings=doubts_of_names("datastore", done))
         views = [item.after for item in done if item.after is not None]
         result.payload = {"datastores": views, "catalog": engine.catalog()}
     if params["datastores"] is None and views:

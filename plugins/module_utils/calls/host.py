@@ -16,7 +16,7 @@ from ..model.specifications.host import KEYS
 from ..reconcile.host_identity import Identities
 from ..reconcile.hosts import apply
 from ..runner import closing
-from ..sync import Result
+from ..sync import Result, doubts_of_names
 
 _SPEC = dict(
     argument_spec(KEYS),
@@ -40,7 +40,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             identities = Identities(engine, items, params["nodes"])
             result = Result([*refused, *(apply(engine, item, identities) for item in items)])
             identities.clones()
-            result.warnings = identities.warnings
+            result.warnings = identities.warnings + doubts_of_names("host", result.items)
             if check_mode:
                 # In check mode the id is rolled back, so it is not reported.
                 for item in result.items:

@@ -23,7 +23,7 @@ from ..reconcile.images.decide import (
 )
 from ..runner import closing
 from ..storage import datastore, uploads
-from ..sync import Result
+from ..sync import Result, doubts_of_names
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
@@ -79,7 +79,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         if not check_mode and not engine_of(params).begun(params):
             # The catalog was removed meanwhile, and this run may have made its directories again.
             frontends.tidy(params)
-        result = Result([*refused, *done], warnings=warnings)
+        result = Result([*refused, *done], warnings=warnings + doubts_of_names("image", done))
         views = [item.after for item in done if item.after is not None]
         result.payload = {"images": views, "catalog": engine.catalog()}
     if params["images"] is None and views:

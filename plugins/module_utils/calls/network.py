@@ -25,7 +25,7 @@ from ..model.specifications.security_group import KEYS as GROUP_KEYS
 from ..reconcile import routers, security_groups
 from ..reconcile.networks import apply_all, undo_all
 from ..runner import closing
-from ..sync import Item, Result
+from ..sync import Item, Result, doubts_of_names
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
@@ -106,11 +106,10 @@ class Beside:
                 more, more_views, more_warnings = apply_all(engine, gone, check_mode)
                 done, views, warnings = [*done, *more], [*views, *more_views], [*warnings, *more_warnings]
             self.done["security_groups"] += [security_groups.apply(engine, each) for each in unwanted]
-        beside = [
-            replace(item, name=f"{kind} {item.name}")
-            for kind, name in (("security group", "security_groups"), ("router", "routers"))
-            for item in self.done[name]
-        ]
+        kinds = {"security group": self.done["security_groups"], "router": self.done["routers"]}
+        for kind, each in {"network": done, **kinds}.items():
+            warnings = [*warnings, *doubts_of_names(kind, each)]
+        beside = [replace(item, name=f"{kind} {item.name}") for kind, each in kinds.items() for item in each]
         return [*self.refused, *done, *beside], views, warnings
 
     def views(self, check_mode: bool) -> dict[str, Any]:

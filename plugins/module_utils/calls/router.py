@@ -14,7 +14,7 @@ from ..model.specification import argument_spec
 from ..model.specifications.router import KEYS
 from ..reconcile.routers import apply
 from ..runner import closing
-from ..sync import Result
+from ..sync import Result, doubts_of_names
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(argument_spec(KEYS), routers={"type": "list", "elements": "raw"}, **ENGINE),
@@ -33,7 +33,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             for item in done:
                 if item.before is None and item.after is not None:
                     item.after = {**item.after, "id": None, "uuid": None}
-        result = Result([*refused, *done])
+        result = Result([*refused, *done], warnings=doubts_of_names("router", done))
         views = [item.after for item in done if item.after is not None and item.error is None]
         result.payload = {"routers": views, "catalog": engine.catalog()}
     if params["routers"] is None and views:

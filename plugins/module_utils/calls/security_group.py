@@ -14,7 +14,7 @@ from ..model.specification import argument_spec
 from ..model.specifications.security_group import KEYS
 from ..reconcile.security_groups import apply
 from ..runner import closing
-from ..sync import Result
+from ..sync import Result, doubts_of_names
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(argument_spec(KEYS), security_groups={"type": "list", "elements": "raw"}, **ENGINE),
@@ -33,7 +33,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             for item in done:
                 if item.before is None and item.after is not None:
                     item.after = {**item.after, "id": None, "uuid": None}
-        result = Result([*refused, *done])
+        result = Result([*refused, *done], warnings=doubts_of_names("security group", done))
         views = [item.after for item in done if item.after is not None and item.error is None]
         result.payload = {"security_groups": views, "catalog": engine.catalog()}
     if params["security_groups"] is None and views:

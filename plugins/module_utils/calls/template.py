@@ -14,7 +14,7 @@ from ..model.specification import argument_spec
 from ..model.specifications.template import KEYS
 from ..reconcile.templates import apply_all
 from ..runner import closing
-from ..sync import Result
+from ..sync import Result, doubts_of_names
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(argument_spec(KEYS), templates={"type": "json", "no_log": True}, **ENGINE),
@@ -32,7 +32,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     items, refused = items_of(params, "templates", KEYS, "template", once=True)
     with closing(open_engine(params, check_mode, create=True)) as engine, engine.session():
         done, views, warnings = apply_all(engine, items, check_mode)
-    result = Result([*refused, *done], {"templates": views}, warnings)
+    result = Result([*refused, *done], {"templates": views}, warnings + doubts_of_names("template", done))
     if params["templates"] is None and views:
         result.payload["template"] = views[0]
     return result

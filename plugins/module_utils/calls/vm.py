@@ -26,7 +26,7 @@ from ..reconcile.vms.view import (
     vm_items,
 )
 from ..runner import closing
-from ..sync import Result
+from ..sync import Result, doubts_of_names
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
@@ -68,9 +68,9 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             return decide(engine, items, observed, *asked, adopting, renamed)
 
         decided = engine.decide(work)
-        result = Result(
-            [*refused, *vm_items(decided.outcomes, decided.moved)], warnings=decided.warnings + decided.differs
-        )
+        done = vm_items(decided.outcomes, decided.moved)
+        warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
+        result = Result([*refused, *done], warnings=warnings)
         result.payload = {
             **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],

@@ -11,6 +11,7 @@ from ..engines.base import Engine
 from ..errors import WrongState
 from ..model import installed
 from ..model.installed import INSTALLED
+from ..model.names import doubt_of_name
 from . import next_step
 from .belongings import id_of, media_of, templates_of
 from .next_step import machine_name
@@ -41,6 +42,8 @@ def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: O
         check_drivers(engine, spec)
         check_templates(engine, work, spec, settings)
         check_iso(engine, work, spec, settings, outcome)
+        if work.step == next_step.MAKE:
+            work.warnings += filter(None, (doubt_of_name("image", spec.name),))
         work.changed = True
         if work.step == next_step.END:
             outcome.vms += ends(work)

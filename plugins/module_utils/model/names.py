@@ -11,6 +11,8 @@ from typing import Any
 from ..errors import InvalidValue
 
 LONGEST = 128
+# What OpenNebula takes in no name. / is refused here as well, and so are control characters.
+_NOT_OPENNEBULAS = "&|:\\\";'#{}$<>"
 
 
 def check_name(kind: str, name: Any) -> str:
@@ -43,6 +45,29 @@ def _fault(name: str) -> str:
         if not character.isprintable() or character in "\u2028\u2029":
             return f"the name holds the character {character!r}"
     return ""
+
+
+def doubt_of_name(kind: str, name: str) -> str:
+    """A warning about a name that a real OpenNebula would not take for an object of that kind, "" if it would."""
+    why = _why_not_opennebulas(kind, name)
+    return f"{kind} {name!r} could not go to a real OpenNebula: {why}. Here it may keep its name" if why else ""
+
+
+def _why_not_opennebulas(kind: str, name: str) -> str:
+    held = [character for character in dict.fromkeys(name) if character in _NOT_OPENNEBULAS]
+    if held:
+        return "it takes no name with " + " ".join(held)
+    size = len(name.encode())
+    if size > LONGEST:
+        return f"it takes no more than {LONGEST} bytes, and these are {size}"
+    if kind == "host" and not _is_hostname(name):
+        return "it takes 2 to 63 letters, digits, - . and _ for a host, of which - . and _ are not the first"
+    return ""
+
+
+def _is_hostname(name: str) -> bool:
+    known = all(character in "-._" or (character.isascii() and character.isalnum()) for character in name)
+    return known and 2 <= len(name) <= 63 and name[0] not in "-._"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

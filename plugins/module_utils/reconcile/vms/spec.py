@@ -12,11 +12,11 @@ from typing import Any
 from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmOrders
-from ...errors import InvalidValue
+from ...errors import InvalidValue, NotFound
 from ...model import inject
 from ...model.instantiate.nics import with_nic_defaults
 from ...model.instantiate.validate import validate
-from ...model.names import check_name
+from ...model.names import check_name, doubt_of_name
 from ...model.owner import Owner, owner_of
 from ...model.reader import typed
 from ...model.specifications.vm import KEYS
@@ -107,6 +107,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
         hard=item["hard"], shutdown_timeout=item["shutdown_timeout"], operation=OPERATIONS.get(state, "")
     )
     spec.save_as = saves(item, where)
+    warnings += _doubts_of_saved(templates.engine, spec.save_as)
     if state == "absent":
         return spec
     spec.disk_snapshots = disk_snapshots(item, where)
@@ -132,6 +133,19 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
             known = validate(base, hypervisors=templates.hypervisors)
             warnings.extend(f"{where}: {note}" for note in notes if note not in known)
     return spec
+
+
+def _doubts_of_saved(engine: Engine, saved: Sequence[SaveAs]) -> list[str]:
+    """Warnings about the names of images that are to come of disks, and are not there yet."""
+    found = []
+    for save in saved:
+        doubt = doubt_of_name("image", save.image.name)
+        if doubt:
+            try:
+                engine.images.info(save.image.name)
+            except NotFound:
+                found.append(doubt)
+    return found
 
 
 def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:

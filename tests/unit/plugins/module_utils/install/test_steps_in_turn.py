@@ -132,6 +132,14 @@ def test_a_network_may_be_about_to_be_made(engine):
     assert len(said) == 2 and "MEMROY" in said[0] and "NIC 0: there is no network 'Later' yet" in said[1], said
 
 
+def test_a_name_that_no_real_opennebula_takes_is_told(engine):
+    outcome = begun(engine, {"name": "debian:12"}, {"name": "debian"})
+    assert [[text.partition(" could")[0] for text in work.warnings] for work in outcome.works] == [
+        ["image 'debian:12'"],
+        [],
+    ]
+
+
 # -- two of one name --------------------------------------------------------------------------------------------------
 def test_of_two_of_one_name_neither_goes_on(engine):
     other = {"iso": {"path": "/srv/other.iso", "remote_src": True}}

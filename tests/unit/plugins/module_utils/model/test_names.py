@@ -8,7 +8,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.names import LONGEST, check_name, nearest
+from ansible_collections.nebula.provision.plugins.module_utils.model.names import (
+    LONGEST,
+    check_name,
+    doubt_of_name,
+    nearest,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +65,51 @@ def test_what_is_not_even_text(name):
 def test_nearest():
     assert nearest("debain", ["debian", "alpine"]) == "debian"
     assert nearest("windows", ["debian", "alpine"]) == ""
+
+
+@pytest.mark.parametrize("kind", ["image", "network", "template", "VM", "host", "datastore", "router"])
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("bad & <name>", "& < >"),
+        ("debian:12", ":"),
+        ("o'brien", "'"),
+        ('"web"', '"'),
+        ("a#1", "#"),
+        ("$x", "$"),
+        ("{{ x }}", "{ }"),
+        ("a;b|c\\d", "; | \\"),
+    ],
+)
+def test_what_a_real_opennebula_takes_in_no_name(kind, name, held):
+    check_name(kind, name)
+    assert doubt_of_name(kind, name) == (
+        f"{kind} {name!r} could not go to a real OpenNebula: it takes no name with {held}. Here it may keep its name"
+    )
+
+
+@pytest.mark.parametrize("name", ["web-0", "big raw", "Ünï", "a.b_c", "web-%i", "a@b", "a,b", "a(b)", "é" * 64])
+def test_what_it_takes(name):
+    assert doubt_of_name("image", name) == ""
+
+
+def test_it_counts_bytes():
+    assert "no more than 128 bytes, and these are 130" in doubt_of_name("image", "é" * 65)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("node1", True),
+        ("kvm_01.example.org", True),
+        ("10.0.0.1", True),
+        ("a" * 63, True),
+        ("a" * 64, False),
+        ("a", False),
+        ("-a", False),
+        ("big host", False),
+        ("nöde", False),
+    ],
+)
+def test_hosts_have_names_of_hosts(name, taken):
+    assert (doubt_of_name("host", name) == "") == taken

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_differences import (
     VM,
     refusal,
@@ -51,3 +52,13 @@ def test_strict_refuses_an_unknown_key_of_a_new_machine_and_warns_of_one_that_is
     run(engine, item)
     assert run(engine, dict(item, strict=True)) == []
     assert [record.name for record in engine.vms.pool()] == ["web"]
+
+
+def test_the_name_of_an_image_that_a_disk_is_saved_as_is_told_until_it_is_there(engine):
+    item = dict(VM, save_as=[{"disk": 0, "image": "a:b"}])
+    with engine.session():
+        _outcomes, warnings = reconcile(engine, [item])
+    assert [text.partition(" could not go")[0] for text in warnings] == ["image 'a:b'"]
+    with engine.session():
+        _outcomes, warnings = reconcile(engine, [item])
+    assert warnings == []
