@@ -96,7 +96,8 @@ TABLE = (
     _entry(
         "",
         "DESCRIPTION LOGO LABELS INFO ERROR LOCK TEMPLATE_ID SCHED_MESSAGE CREATED_BY SUNSTONE_CAPACITY_SELECT"
-        " SUNSTONE_NETWORK_SELECT OS_PROFILE MEMORY_UNIT_COST USER_INPUTS_METADATA",
+        " SUNSTONE_NETWORK_SELECT OS_PROFILE MEMORY_UNIT_COST INPUTS_ORDER"
+        " USER_INPUTS_METADATA",
         KEPT,
         KEPT,
         "for people, for Sunstone, or written by a real oned",
@@ -140,6 +141,13 @@ TABLE = (
         NO_EFFECT,
         NO_EFFECT,
         _NO_CONTAINERS,
+    ),
+    _entry(
+        "",
+        "LXD_SECURITY_PRIVILEGED LXD_SECURITY_NESTING LXD_PROFILE",
+        NO_EFFECT,
+        NO_EFFECT,
+        "no machine here is a container of LXD",
     ),
     _entry(
         "MEMORY",
@@ -191,7 +199,7 @@ TABLE = (
     _entry("DISK", "CLONING ATTACH DISK_SNAPSHOT_TOTAL_SIZE DEVICE_MODEL", NO_EFFECT, NO_EFFECT, _BY_ONED),
     _entry(
         "DISK",
-        "VCENTER_ADAPTER_TYPE VCENTER_DISK_TYPE VCENTER_DS_REF VCENTER_INSTANCE_ID",
+        "VCENTER_ADAPTER_TYPE VCENTER_DISK_TYPE VCENTER_DS_REF VCENTER_INSTANCE_ID ADAPTER_TYPE",
         NO_EFFECT,
         NO_EFFECT,
         _OF_VCENTER,
@@ -266,6 +274,13 @@ TABLE = (
         NO_EFFECT,
         NO_EFFECT,
         _BY_ONED,
+    ),
+    _entry(
+        "NIC",
+        "WHITE_PORTS_TCP WHITE_PORTS_UDP BLACK_PORTS_TCP BLACK_PORTS_UDP ICMP",
+        NO_EFFECT,
+        NO_EFFECT,
+        "SECURITY_GROUPS say what reaches it",
     ),
     _entry(
         "NIC",
@@ -368,6 +383,8 @@ TABLE = (
         "machines of Xen have no such devices of QEMU's",
     ),
     _entry("FEATURES", "PCIHOLE64", ACTS, NO_EFFECT, "it is for machines of type q35"),
+    _entry("FEATURES", "DEVICE_MODEL", NO_EFFECT, NO_EFFECT, "EMULATOR names another QEMU; Xen's tools choose theirs"),
+    _entry("FEATURES", "PCIBRIDGE", NO_EFFECT, NO_EFFECT, _OF_VCENTER),
     _entry("FEATURES", "GIC RAS", NO_EFFECT, NO_EFFECT, "they are for machines of ARM"),
     _entry("FEATURES", "MIGRATE_AUTO_CONVERGE MIGRATE_COMPRESSED", NO_EFFECT, NO_EFFECT, "no machine is migrated"),
     _entry("FEATURES", "HYPERV_OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),

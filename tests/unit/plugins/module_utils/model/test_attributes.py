@@ -264,6 +264,10 @@ def test_what_7_4_added_is_known() -> None:
         "PCI/MDEV_MODE = legacy",
         "SUNSTONE/NETWORK_SELECT = NO",
         "VCENTER_VM_FOLDER = a",
+        "LXD_SECURITY_PRIVILEGED = YES",
+        "INPUTS_ORDER = a",
+        "NIC/WHITE_PORTS_TCP = 22",
+        "FEATURES/DEVICE_MODEL = a",
     ],
 )
 def test_what_templates_of_opennebula_hold_is_in_the_table(text: str) -> None:
