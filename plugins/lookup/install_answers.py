@@ -42,7 +42,6 @@ _list:
   elements: str
 """
 
-import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +51,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.install import answer_files, next_step
+from ansible_collections.nebula.provision.plugins.module_utils.install import answer_addresses, answer_files, next_step
 from ansible_collections.nebula.provision.plugins.plugin_utils import places
 from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
@@ -105,10 +104,9 @@ class LookupModule(LookupBase):
                 return self._template(path, {"install": facts}, variables)
             return Path(path).read_text(encoding="utf-8")
         values = answer_files.variables_of(kind, answers, where)
-        values["hostname"] = values["hostname"] or facts["hostname"]
+        values["hostname"] = answer_files.host_of(kind, values, facts["name"])
         values["disk"] = values["disk"] or answer_files.disk_name(facts["bus"])
-        if values.get("address"):
-            values["cidr"] = _cidr(str(values["address"]), str(values["netmask"]) or "255.255.255.0", where)
+        values.update(answer_addresses.variables(values, where))
         path = self.find_file_in_search_path(variables, "templates", kind.template)
         if not path:
             raise AnsibleError(f"{where}: template {kind.template} is role install_os's: use it")
@@ -133,13 +131,6 @@ def without_source(text, source):
         if quoted:
             text = text.replace(quoted, "…")
     return text.split(". String: ")[0]
-
-
-def _cidr(address, netmask, where):
-    try:
-        return str(ipaddress.ip_interface(f"{address}/{netmask}"))
-    except ValueError as error:
-        raise AnsibleError(f"{where}: address, netmask: {error}") from error
 
 
 def facts_of(install, kind):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import field
@@ -13,6 +12,7 @@ from dataclasses import field
 from ..dataclass import dataclass
 from ..errors import InvalidValue
 from ..model.names import nearest
+from . import answer_addresses, windows_names
 
 # What our answers have the installer say on the serial console when it has done everything.
 FINISHED = "nebula-install: finished"
@@ -73,8 +73,6 @@ RESERVED_USERS = frozenset((
     "uucp", "uuidd", "vchkpw", "video", "voice", "vpopmail", "wheel", "www-data", "wwwrun",
 ))  # fmt: skip
 _USER = re.compile(r"[a-z][-a-z0-9_]{0,31}")
-# What Windows forbids in the name of an account.
-_WINDOWS_FORBIDDEN = re.compile(r'["/\\\[\]:;|=,+*?<>@]')
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
 
@@ -87,6 +85,8 @@ class Kind:
     by way; {label} is the installer ISO's own. beside: further files that belong on the answers' ISO. memory, disk: MiB
     that the installer needs at least. failures: what it says on its console when it can't go on. accounts: variables of
     which one has to be given, since nobody could log in else. windows: whether that is what it installs.
+    link_local_gateway: whether it takes a router by an address of fe80::/10. longest_host: characters of host name and
+    domain together; the kernel keeps 64 where both are its host name.
     """
 
     name: str
@@ -104,6 +104,8 @@ class Kind:
     failures: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ("password_hash", "root_password_hash", "ssh_keys")
     windows: bool = False
+    link_local_gateway: bool = True
+    longest_host: int = 253
     variables: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -128,6 +130,8 @@ KINDS: Mapping[str, Kind] = {
             },
             memory=1024,
             disk=2048,
+            # netcfg asks for another gateway than one outside of the address's prefix, and has no device for this one.
+            link_local_gateway=False,
             failures=(
                 r"Low memory",
                 r"Failed to (partition the selected disk|create a file system)",
@@ -159,6 +163,7 @@ KINDS: Mapping[str, Kind] = {
             },
             memory=2048,
             disk=10240,
+            longest_host=64,
             failures=(
                 r"Not enough free space on (the selected )?disks?",
                 r"[Nn]ot enough (disk )?space",
@@ -264,6 +269,12 @@ def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[
         if key in OPTIONS:
             continue
         if key not in known:
+            if kind.windows and key in answer_addresses.KEYS:
+                raise InvalidValue(
+                    f"{where}: {key}",
+                    "Windows is installed from its ISO alone, and uses no network for it, neither IPv4 nor IPv6",
+                    "Leave it out: machines of the image get their addresses from their context",
+                )
             near = nearest(str(key), [*known, *OPTIONS])
             raise InvalidValue(
                 f"{where}: {key}",
@@ -275,7 +286,7 @@ def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[
     _check_user(kind, str(known["user"]), where)
     _check_names(known, where)
     for key in ("address", "gateway", "nameservers"):
-        _check_addresses(key, known.get(key), where)
+        answer_addresses.check_form(key, known.get(key), where)
     return known
 
 
@@ -300,17 +311,13 @@ def _value(key: str, value: object, default: object, where: str) -> object:
 
 def _check_user(kind: Kind, name: str, where: str) -> None:
     if kind.windows:
-        if not name.strip(" .") or len(name) > 20 or _WINDOWS_FORBIDDEN.search(name):
-            raise InvalidValue(
-                f"{where}: user",
-                "Windows gives no account such a name",
-                'Use 1 to 20 characters, none of them one of "/\\[]:;|=,+*?<>@',
-            )
-    elif name in RESERVED_USERS:
+        # Its rules are looked at with those for the computer's name: check_late().
+        return
+    if name in RESERVED_USERS:
         raise InvalidValue(
             f"{where}: user {name}", "installers keep this name for the system", "Choose another one, as ops"
         )
-    elif name and not _USER.fullmatch(name):
+    if name and not _USER.fullmatch(name):
         raise InvalidValue(
             f"{where}: user",
             "installers accept no such name",
@@ -330,19 +337,24 @@ def _check_names(variables: Mapping[str, object], where: str) -> None:
         raise InvalidValue(f"{where}: domain", "it is no domain", f"Join labels by dots, each of {form}")
 
 
-def _check_addresses(key: str, value: object, where: str) -> None:
-    # Without a value there is none; an empty item of a list is a slip.
-    given = value if isinstance(value, (list, tuple)) else [value] if value else []
-    for text in given:
-        try:
-            ipaddress.ip_address(str(text))
-        except ValueError:
-            prefix = key == "address" and "/" in str(text)
-            raise InvalidValue(
-                f"{where}: {key}",
-                "it has a prefix" if prefix else "it is no IP address",
-                "Give the mask by netmask" if prefix else "Write it as 192.0.2.10",
-            ) from None
+def check_late(kind: Kind, variables: Mapping[str, object], name: str, where: str) -> None:
+    """InvalidValue for what the installer itself would refuse only when it is half done, or lose. name: the image's.
+
+    An image that is installed, or being installed, is not held to it.
+    """
+    host = host_of(kind, variables, name)
+    if kind.windows:
+        windows_names.check_computer(host, bool(variables["hostname"]), where)
+        windows_names.check_user(str(variables["user"]), host, where)
+        return
+    answer_addresses.check(variables, where, kind.link_local_gateway)
+    whole = f"{host}.{variables['domain']}".rstrip(".")
+    if len(whole) > kind.longest_host:
+        raise InvalidValue(
+            f"{where}: hostname, domain",
+            f"together they have {len(whole)} characters, and a name {kind.longest_host} at most",
+            "Give a shorter one",
+        )
 
 
 def check_accounts(kind: Kind, variables: Mapping[str, object], where: str) -> None:
@@ -366,6 +378,12 @@ def command_line(kind: Kind, way: str, label: str) -> str:
 def host_name(name: str) -> str:
     """A name that a guest may have, made of its image's."""
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].rstrip("-") or "localhost"
+
+
+def host_of(kind: Kind, variables: Mapping[str, object], name: str) -> str:
+    """The host name of what is installed: the answers', or one that is made of its image's name."""
+    made = host_name(name)
+    return str(variables["hostname"] or (windows_names.computer_name(made) if kind.windows else made))
 
 
 def disk_name(bus: str) -> str:

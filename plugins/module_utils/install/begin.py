@@ -27,6 +27,7 @@ def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: O
         outcome.vms += ends(work)
         return
     refuse_undecided(work, spec)
+    _refuse_answers(work, spec)
     if work.step in (
         next_step.MAKE,
         next_step.START,
@@ -96,6 +97,16 @@ def refuse_undecided(work: Work, spec: Spec) -> None:
         "Look at its console and its disk. Then say state: installed if it is finished, or state: absent to give "
         "it up, after which a run begins anew",
     )
+
+
+def _refuse_answers(work: Work, spec: Spec) -> None:
+    """Raise what is wrong with the answers while they are still to be read; an installation that has read them goes on,
+    with a warning."""
+    if spec.refused is None or work.step == next_step.DONE:
+        return
+    if work.step in (next_step.MAKE, next_step.START, next_step.END):
+        raise spec.refused
+    work.warnings.append(str(spec.refused))
 
 
 def _was_heard(work: Work, spec: Spec) -> bool:

@@ -84,7 +84,8 @@ class Iso:
 @dataclass(frozen=True)
 class Spec:
     """One item. size: MiB of the disk. own: the user's template. missing: why there is none, which matters only as long
-    as anything is to be made of it. kind: None without answers. way: how they are given. pattern: the line that is the
+    as anything is to be made of it. refused: why nothing is to be installed by its answers; what is installed, or is
+    being installed, stays. kind: None without answers. way: how they are given. pattern: the line that is the
     end. trial: the line by which the guest is believed. end: as installs has it."""
 
     name: str
@@ -94,6 +95,7 @@ class Spec:
     format: str = "raw"
     own: Template = field(default_factory=Template, repr=False)
     missing: NebulaError | None = None
+    refused: NebulaError | None = None
     kind: Kind | None = None
     way: str = ""
     hostname: str = ""
@@ -266,7 +268,13 @@ def _with_answers(spec: Spec, answers: Mapping[str, Any] | None, where: str) -> 
         return replace(spec, way=way)
     values = answer_files.variables_of(kind, answers, here)
     answer_files.check_accounts(kind, values, here)
-    return replace(spec, way=way, hostname=str(values["hostname"] or answer_files.host_name(spec.name)), marker=True)
+    refused = None
+    try:
+        answer_files.check_late(kind, values, spec.name, here)
+    except InvalidValue as error:
+        refused = error
+    hostname = answer_files.host_of(kind, values, spec.name)
+    return replace(spec, way=way, hostname=hostname, refused=refused, marker=True)
 
 
 def _with_end(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:

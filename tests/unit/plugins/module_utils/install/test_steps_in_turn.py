@@ -140,6 +140,49 @@ def test_a_name_that_no_real_opennebula_takes_is_told(engine):
     ]
 
 
+PRESEED = {"kind": "preseed", "password_hash": "x"}
+WINDOWS = {"kind": "autounattend", "password": "x"}
+LATE = [
+    ({**WINDOWS, "user": "NONE"}, "answers: user 'NONE': Windows' setup keeps NONE for itself"),
+    ({**WINDOWS, "user": "debian"}, "answers: user 'debian': it is the computer's name"),
+    ({**WINDOWS, "hostname": "2022"}, "answers: hostname '2022': it consists of digits only"),
+    ({**PRESEED, "address": "2001:db8::10", "gateway": "10.66.0.1"}, "answers: gateway 10.66.0.1: it is of IPv4"),
+    (
+        {**PRESEED, "address": "2001:db8::10", "netmask": "255.0.0.0"},
+        "netmask: 255.0.0.0: it is a mask of IPv4",
+    ),
+    ({**PRESEED, "hostname": "h" * 63, "domain": ".".join(["d" * 63] * 3)}, "together they have 255 characters"),
+    (
+        {**PRESEED, "kind": "kickstart", "hostname": "h" * 40, "domain": "d" * 24},
+        "they have 65 characters",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answers", "words"), LATE)
+def test_what_an_installer_refuses_late_is_refused_at_once(engine, answers, words):
+    for check_mode in (False, True):
+        outcome = begun(engine, {"answers": answers, "size": 70000}, check_mode=check_mode)
+        assert len(errors(outcome)) == 1 and words in errors(outcome)[0], errors(outcome)
+        assert not outcome.isos and not outcome.vms and not goes_on(outcome.works[0], Settings())
+
+
+@pytest.mark.parametrize(("answers", "_words"), LATE)
+def test_what_is_installed_is_not_held_to_its_answers(engine, answers, _words):
+    """They say nothing any more: the list with which it was installed goes on."""
+    stored(engine, type=ImageType.OS, state=ImageState.READY, attributes={installed.VERIFIED: "YES"})
+    outcome = begun(engine, {"answers": answers, "size": 70000})
+    assert not errors(outcome) and due(outcome) == [next_step.DONE] and not outcome.works[0].warnings
+
+
+def test_what_is_being_installed_goes_on_and_is_warned_of(engine):
+    answers, words = LATE[0]
+    stored(engine, b"x", type=ImageType.DATABLOCK, unfinished=installed.INSTALLED, state=ImageState.READY)
+    outcome = begun(engine, {"answers": answers, "size": 70000})
+    assert not errors(outcome) and due(outcome) == [next_step.CONVERT]
+    assert len(outcome.works[0].warnings) == 1 and words in outcome.works[0].warnings[0]
+
+
 # -- two of one name --------------------------------------------------------------------------------------------------
 def test_of_two_of_one_name_neither_goes_on(engine):
     other = {"iso": {"path": "/srv/other.iso", "remote_src": True}}
