@@ -16,6 +16,10 @@ from .image import Image
 from .template import Template
 from .vm import Os
 
+# Beginnings of the names that libvirt makes up for interfaces: it takes any such name in a definition for one of those,
+# and leaves it out.
+DROPPED_BY_LIBVIRT = ("vnet", "macvtap", "macvlan")
+
 
 def _nothing(_template: Template, _where: str) -> None:
     pass
@@ -65,6 +69,10 @@ class Hypervisor:
     for a machine that can't have that firmware. firmware: whether a machine with this OS has one that boots from its
     devices. fit: OS as the image wants it from which the machine boots, InvalidValue where they don't go together.
 
+    serials: how many characters of a disk's serial number its guests see, by bus. drops_names: beginnings of names of
+    interfaces that it does not keep. command_line: bytes of a kernel's command line that the kernel reads, 0 where
+    there is no limit.
+
     makes_disks: whether it makes disks of their images itself, so that no file is made of them. sources: whether SOURCE
     of a DISK may name a file of the node in place of an image. container: what the template says that only containers
     have, as Vm.container; InvalidValue for what can't be meant.
@@ -92,6 +100,9 @@ class Hypervisor:
     check_firmware: Callable[[str, Template, str], None] = _nothing_of_firmware
     firmware: Callable[[Mapping[str, str]], bool] = _always
     fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = _as_it_is
+    serials: Mapping[str, int] = field(default_factory=dict)
+    drops_names: tuple[str, ...] = ()
+    command_line: int = 0
     makes_disks: bool = False
     sources: bool = False
     container: Callable[[Template, str], Mapping[str, str]] = _no_container

@@ -13,6 +13,7 @@ from ..engines.template_items import template_of
 from ..errors import NebulaError
 from ..model.changes import changes
 from ..model.ids import id_of
+from ..model.instantiate import cut_values
 from ..model.instantiate.validate import validate
 from ..model.names import check_name
 from ..model.reader import twice, typed
@@ -80,10 +81,11 @@ def _apply(
     stored = () if before is None else (before.template,)
     doubts = validate(template, bool(item["strict"]), f"template {name}", hypervisors, stored)
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
+    if before is not None and not changes(before.template, template):
+        return before, before
+    cut_values.refuse_in_template(template, before.template if before else None, f"template {name}", hypervisors)
     if before is None:
         return None, engine.templates.allocate(name, template)
-    if not changes(before.template, template):
-        return before, before
     return before, engine.templates.update(id_of(before), template)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...model import defaults, fit, values
 from ...model.disk_targets import Devices
-from ...model.hypervisor import Hypervisor
+from ...model.hypervisor import DROPPED_BY_LIBVIRT, Hypervisor
 
 KVM = Hypervisor(
     name="kvm",
@@ -29,6 +29,11 @@ KVM = Hypervisor(
     machine=defaults.MACHINE,
     # A floppy would be a device of another kind.
     devices=Devices(lacks=("xen", "uml", "fdc"), renamed={"xvd": "vd"}, cdroms={"xvd": "sd"}, buses={"xen": "virtio"}),
+    # VIRTIO_BLK_ID_BYTES of virtio; ATA's own field; what QEMU puts into the page of serial numbers of a SCSI disk.
+    serials={"virtio": 20, "ide": 20, "sata": 20, "scsi": 36, "usb": 36},
+    drops_names=DROPPED_BY_LIBVIRT,
+    # COMMAND_LINE_SIZE of x86, less the byte that ends it.
+    command_line=2047,
     checks_bus=True,
     check=values.check,
     doubts=values.doubts,

@@ -13,7 +13,7 @@ from ...model.attributes import ACTS, KVM, NO_EFFECT, REFUSED, TABLE, Own
 from ...model.device_matching import kind_of_empty
 from ...model.disk import RAW, TAR
 from ...model.disk_targets import Devices, is_path
-from ...model.hypervisor import Hypervisor
+from ...model.hypervisor import DROPPED_BY_LIBVIRT, Hypervisor
 from ...model.image import TRUSTED, Image
 from ...model.numbers import whole
 from ...model.states import ImageType
@@ -221,6 +221,7 @@ LXC = Hypervisor(
     formats=(TAR,),
     driver=TAR,
     devices=Devices(lacks=("uml", "fdc"), paths=True),
+    drops_names=DROPPED_BY_LIBVIRT,
     check=check,
     check_disk=check_disk,
     fit=fitting,

@@ -19,7 +19,7 @@ from ..nic import Nic
 from ..template import Template
 from .words import Ref, whole
 
-# Characters of an interface's name in Linux (IFNAMSIZ, less the byte that ends it).
+# Bytes of an interface's name in Linux (IFNAMSIZ, less the byte that ends it).
 TARGET_LENGTH = 15
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 # Attributes that become fields of the model; whatever else a NIC says is among its options.
@@ -56,11 +56,11 @@ def check_nics(template: Template, where: str) -> None:
         here = f"{where}: NIC {index}"
         nic_demand(vector, here)
         target = vector.get("TARGET", "")
-        if len(target) > TARGET_LENGTH or "/" in target or any(c.isspace() for c in target):
+        if len(target.encode()) > TARGET_LENGTH or "/" in target or any(c.isspace() for c in target):
             raise InvalidValue(
                 f"{here}: TARGET = {target}",
-                f"Linux takes no interface name of {len(target)} characters, or with / and blanks in it",
-                f"Use at most {TARGET_LENGTH} characters, or leave it out",
+                f"Linux takes no interface name of {len(target.encode())} characters, or with / and blanks in it",
+                f"Use at most {TARGET_LENGTH} characters of ASCII, or leave it out",
             )
 
 

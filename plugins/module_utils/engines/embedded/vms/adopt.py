@@ -83,6 +83,7 @@ class Adoption:
             leased.aliases,
             port,
             request.owner,
+            adopted=True,
         )
         vm, warnings = self.assembler.assemble(blueprint, references)
         if found.compared is None and not foreseen:

@@ -15,7 +15,7 @@ from ....errors import InvalidValue, NebulaError, NotFound
 from ....model import context_firewall, security_group
 from ....model.disk import Disk
 from ....model.image import Image
-from ....model.instantiate import aliases
+from ....model.instantiate import aliases, cut_values
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import Kept
 from ....model.network import filters_on_node
@@ -36,7 +36,8 @@ from .template_references import References
 class Blueprint:
     """What a machine is made of. port: of its graphics, None without any. fetched: SHA-256 of the files from URLs that
     a machine has and keeps, by source; None for a machine all of whose files are read. kept: disks and context that the
-    machine has. graphics: those that it has."""
+    machine has. graphics: those that it has. before: the machine that it is until then, None for a new one. adopted: it
+    runs already as it is made here."""
 
     vm_id: int
     uuid: str
@@ -51,6 +52,8 @@ class Blueprint:
     fetched: Mapping[str, str] | None = None
     kept: Kept | None = None
     graphics: Graphics | None = None
+    before: Vm | None = None
+    adopted: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Assembler:
         networks = {nic.network_id for nic in vm.nics if nic.network_id is not None}
         filtered = {n for n in networks if filters_on_node(references.network(f"network {n}", n))}
         warnings = instantiate.doubts(blueprint.template, vm, blueprint.images, filtered)
+        warnings += _refuse_cut(vm, blueprint)
         self._refuse_unknown_groups(vm, filtered)
         _refuse_weaker(vm, references)
         vm = consoles.closed(vm, blueprint.graphics)
@@ -150,6 +154,13 @@ class Assembler:
             for file in files_of(vm_of(row), disks=True)
             if file.sha256
         }
+
+
+def _refuse_cut(vm: Vm, blueprint: Blueprint) -> list[str]:
+    """Warnings of values that are cut off on a machine that has them. Raises InvalidValue for one that comes."""
+    found = cut_values.of_machine(vm)
+    before = vm if blueprint.adopted else blueprint.before
+    return cut_values.refuse_new(found, cut_values.of_machine(before) if before is not None else [], f"VM {vm.name}")
 
 
 def _refuse_weaker(vm: Vm, references: References) -> None:

@@ -89,6 +89,7 @@ class Recreation:
             port,
             owner or old.owner,
             graphics=old.graphics,
+            before=old,
         )
         body, warnings = self.assembler.assemble(blueprint, references)
         self.rows.write_request(

@@ -97,6 +97,7 @@ class Updates:
             {} if any(change.attribute == "CONTEXT" for change in changes) else fetched_by(vm),
             devices.kept,
             vm.graphics,
+            before=vm,
         )
         body, warnings = self.assembler.assemble(blueprint, references)
         body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.context import formats
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.install import answer_files
+from ansible_collections.nebula.provision.plugins.module_utils.install import answer_files, media
 from ansible_collections.nebula.provision.plugins.module_utils.install.answer_files import KINDS
 
 ROLE = Path(__file__).resolve().parents[5] / "roles" / "install_os"
@@ -80,3 +81,11 @@ def test_somebody_has_to_be_able_to_log_in():
 )
 def test_host_names(name, host):
     assert answer_files.host_name(name) == host
+
+
+def test_no_label_of_ours_is_cut():
+    """Joliet keeps 16 characters of an ISO's label, FAT 11 of a floppy's, and whoever looks for one wants it whole."""
+    labels = [kind.label for kind in KINDS.values()] + [format_.label for format_ in formats.FORMATS.values()]
+    assert len(labels) > 5 and all(len(label) <= 16 for label in labels)
+    disk = media.floppy({"autounattend.xml": b"x"})
+    assert disk[43:54].rstrip() == b"ANSWERS"

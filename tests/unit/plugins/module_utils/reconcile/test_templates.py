@@ -208,3 +208,20 @@ def test_strict_refuses_an_unknown_key_of_a_new_template_and_warns_of_one_that_i
     (again,), _views, warnings = apply({**item, "strict": True})
     assert (again.error, again.is_changed) == (None, False)
     assert warnings == ["template web: FEATURES/FOOBAR is not a known attribute, and nothing acts on it"]
+
+
+def test_what_is_cut_off_is_refused_anew_and_told_where_it_is_stored(apply, engine):
+    text = TEXT + ' DISK = [ TYPE = "fs", SIZE = 1, DEV_PREFIX = "vd", SERIAL = "{}" ]'
+    item = {"name": "web", "template": text.format("s" * 21)}
+    for check in (False, True):
+        done, _views, _warnings = apply(item, check=check)
+        assert "template web: DISK 1: SERIAL" in str(done[0].error) and "first" not in str(done[0].error)
+        assert not engine.templates.pool()
+    with engine.session():
+        engine.templates.allocate("web", parse(item["template"]))
+    for template in (item["template"], item["template"].replace("128", "256")):
+        done, _views, warnings = apply({**item, "template": template})
+        assert done[0].error is None and done[0].changed == ("256" in template)
+        assert len(warnings) == 1 and "Give a SERIAL of up to 20 characters" in warnings[0]
+    done, _views, _warnings = apply({**item, "template": text.format("t" * 21)})
+    assert "SERIAL" in str(done[0].error)

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
+    InvalidValue,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -104,3 +105,32 @@ def test_the_limit_of_a_root_is_what_the_list_says_now(inside):
         assert [disk["size"] for disk in record(inside, vm.id).disks] == [int(size or 0)]
     orders = json.loads(row(inside, vm.id)["orders"])
     assert not orders.get("grown") and not orders.get("refitted")
+
+
+LONG = "pvc-7286dfe6-7c44-4057-a"
+
+
+def test_a_serial_number_that_is_cut_is_refused_for_a_disk_that_gets_it(web):
+    disk = record(web).request.vectors("DISK")[0]
+    for disks in ([{**disk, "SERIAL": LONG}], [disk, {"TYPE": "fs", "SIZE": "1", "DEV_PREFIX": "vd", "SERIAL": LONG}]):
+        wanted = record(web).request.with_vectors("DISK", disks)
+        for change in (web.vms.update, web.vms.recreate):
+            with pytest.raises(InvalidValue, match=r"VM web: DISK [01]: SERIAL = .*24 characters"), web.attempt():
+                change(0, wanted)
+        with pytest.raises(InvalidValue, match=r"VM b: DISK [01]: SERIAL = .*24 characters"), web.attempt():
+            web.vms.instantiate([VmRequest("b", wanted)])
+
+
+def test_a_machine_with_a_serial_number_that_is_cut_goes_on(web):
+    disk = record(web).request.vectors("DISK")[0]
+    web.vms.update(0, record(web).request.with_vectors("DISK", [{**disk, "SERIAL": "SHORT"}]))
+    # As an earlier version has made it.
+    for column in ("body", "request"):
+        web.store.db.execute(f"UPDATE vms SET {column} = replace({column}, 'SHORT', ?)", (LONG,))
+    body = json.loads(row(web)["body"])
+    assert body["disks"][0]["options"]["SERIAL"] == LONG
+    wanted = record(web).request.merged(Template.from_mapping({"CPU": "1"}))
+    for change in (web.vms.update, web.vms.recreate):
+        (said,) = change(0, wanted).warnings
+        assert "DISK 0: SERIAL" in said and "Give a SERIAL of up to 20 characters" in said
+        assert json.loads(row(web)["body"])["disks"] == body["disks"]
