@@ -80,6 +80,8 @@ class VmRecord:
     doubled: str = ""
     # What its guest was told to be called when it was last started, "" if that is what it is told now.
     former: str = ""
+    # Whether it has sockets, cores and threads of its own, or a socket for each processor.
+    has_topology: bool = False
 
 
 @dataclass(frozen=True)

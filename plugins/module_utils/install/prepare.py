@@ -16,7 +16,7 @@ from ..engines.base import Engine
 from ..errors import NebulaError, NotFound, WrongState
 from ..host import files
 from ..host.files import explained
-from ..model import installed
+from ..model import fit, installed
 from ..model.datastore import default_for
 from ..model.image import Image
 from ..model.installed import INSTALLING
@@ -142,7 +142,11 @@ def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
         bus=spec.shape.bus,
         # From its first moment, so that nobody else stores something into it, or takes it for a disk of his own.
         unfinished=INSTALLING,
-        attributes={installed.FROM: spec.iso.image, installed.VERIFIED: "NO"},
+        attributes={
+            installed.FROM: spec.iso.image,
+            installed.VERIFIED: "NO",
+            **({fit.GUEST_OS: fit.WINDOWS} if spec.shape.profile == "windows" else {}),
+        },
     )
     with engine.session():
         image = work.image = engine.images.allocate(wanted)

@@ -391,10 +391,17 @@ TABLE = (
     _entry("CPU_MODEL", "MODEL FEATURES", ACTS, NO_EFFECT, "a machine of Xen sees the processor of its host"),
     _entry(
         "TOPOLOGY",
-        ". SOCKETS CORES THREADS PIN_POLICY NODE_AFFINITY HUGEPAGE_SIZE MEMORY_ACCESS",
+        "SOCKETS CORES THREADS",
+        ACTS,
+        NO_EFFECT,
+        "Xen's tools have no word for it",
+    ),
+    _entry(
+        "TOPOLOGY",
+        "PIN_POLICY NODE_AFFINITY HUGEPAGE_SIZE MEMORY_ACCESS",
         NO_EFFECT,
         NO_EFFECT,
-        "each processor is a socket, and none is pinned",
+        "no processor is pinned, and a machine has one node",
     ),
     _entry("NUMA_NODE", ". *", NO_EFFECT, NO_EFFECT, "a machine has one node"),
     _entry(

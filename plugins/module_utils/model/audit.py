@@ -15,7 +15,7 @@ from .guard import Guard
 from .image import Image
 from .lease import HeldLease
 from .network import Network
-from .vm import Vm
+from .vm import Topology, Vm
 
 # Something is lost, left over, or not what the catalog says; a decision was not carried out yet, and the next run does.
 DIFFERENCE, UNFINISHED = "difference", "unfinished"
@@ -81,6 +81,7 @@ class Domain:
     """A machine as its hypervisor has it, with the mark it carries. persistent: it is still there once it has
     ended. directory: where its mark says that its files are. autostart: it starts with its host; turn: the command
     that makes that the other way round. disks: the files that it uses. port: of its graphics, 0 for none.
+    topology: as its definition has it, None if it says nothing.
     undefine, forget: the commands that end it and remove its definition, and in forget all that its hypervisor
     keeps of it. unmark: the command that takes the mark out of it, "" if there is none."""
 
@@ -95,6 +96,7 @@ class Domain:
     autostart: bool = False
     port: int = 0
     macs: tuple[str, ...] = ()
+    topology: Optional[Topology] = None
     disks: tuple[str, ...] = ()
     turn: str = ""
     undefine: str = ""

@@ -33,6 +33,7 @@ CHANGEABLE = {
     "CPU_MODEL": "poweroff",
     "RAW": "poweroff",
     "TPM": "poweroff",
+    "TOPOLOGY": "poweroff",
     # It is for the next time that the disk is made.
     "INJECT_VIA": "catalog",
     **dict.fromkeys(NOTES, "catalog"),

@@ -20,8 +20,9 @@ BIOS, UEFI, SECURE = "BIOS", "UEFI", "UEFI_SECURE"
 FIRMWARES = (BIOS, UEFI, SECURE)
 # The prefix that stands for an image's bus where nothing else is said of its disk.
 PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "hd"}
-# Attributes of an image in which users say what system is in it.
-_SYSTEM = ("GUEST_OS", "OS", "OS_FAMILY")
+# Attributes of an image in which users say what system is in it, and what is said of one that install/ makes.
+GUEST_OS, WINDOWS = "GUEST_OS", "windows"
+_SYSTEM = (GUEST_OS, "OS", "OS_FAMILY")
 
 
 def boot_disk(os: Os, images: Mapping[int, Image]) -> Optional[int]:
@@ -89,6 +90,14 @@ def check_bus(template: Template, vm: Vm, images: Mapping[int, Image], where: st
         "that driver, and if it finds its file systems by UUID. FORCE_BUS = YES in DISK says that this is known"
     )
     return [doubt]
+
+
+def boots_windows(os: Os, template: Template, images: Mapping[int, Image]) -> bool:
+    """Whether the machine's guest is a Windows: by the image that it boots from, or where none is there yet, by any of
+    its images (the ISO that installs it); or by what its template has for Windows alone. images: of its disks."""
+    index = boot_disk(os, images)
+    booted = list(images.values()) if index is None else [images[index]]
+    return _enlightened(template.vectors("FEATURES")) or any(is_windows(template, image) for image in booted)
 
 
 def is_windows(template: Template, image: Image) -> bool:

@@ -73,6 +73,8 @@ class Hypervisor:
     interfaces that it does not keep. command_line: bytes of a kernel's command line that the kernel reads, 0 where
     there is no limit.
 
+    topology: whether it shows a guest its processors as sockets, cores and threads.
+
     makes_disks: whether it makes disks of their images itself, so that no file is made of them. sources: whether SOURCE
     of a DISK may name a file of the node in place of an image. container: what the template says that only containers
     have, as Vm.container; InvalidValue for what can't be meant.
@@ -103,6 +105,7 @@ class Hypervisor:
     serials: Mapping[str, int] = field(default_factory=dict)
     drops_names: tuple[str, ...] = ()
     command_line: int = 0
+    topology: bool = False
     makes_disks: bool = False
     sources: bool = False
     container: Callable[[Template, str], Mapping[str, str]] = _no_container

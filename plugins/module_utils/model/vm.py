@@ -56,6 +56,15 @@ class Tpm:
 
 
 @dataclass(frozen=True)
+class Topology:
+    """TOPOLOGY = [ … ]: in what the guest sees its virtual processors, as many as the three make together."""
+
+    sockets: int
+    cores: int
+    threads: int
+
+
+@dataclass(frozen=True)
 class Input:
     type: str
     bus: str = ""
@@ -73,6 +82,7 @@ class Vm:
     container: what only containers have, by the names that their hypervisor has for it (KMEMSIZE, CPUUNITS …).
     features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
     attributes: the user's own attributes, single values only. owner: whose it was when its context was made.
+    topology: of its virtual processors, None where each is a socket.
     former: the host name that its guest was started with, where its context has another by now.
     """
 
@@ -102,6 +112,7 @@ class Vm:
     next_nic: int = 0
     container: Mapping[str, str] = field(default_factory=dict)
     former: str = ""
+    topology: Optional[Topology] = None
 
     @property
     def leased(self) -> tuple[Union[Nic, Alias], ...]:

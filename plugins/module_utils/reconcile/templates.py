@@ -13,7 +13,7 @@ from ..engines.template_items import template_of
 from ..errors import NebulaError
 from ..model.changes import changes
 from ..model.ids import id_of
-from ..model.instantiate import cut_values
+from ..model.instantiate import cut_values, sockets
 from ..model.instantiate.validate import validate
 from ..model.names import check_name
 from ..model.reader import twice, typed
@@ -83,7 +83,9 @@ def _apply(
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
     if before is not None and not changes(before.template, template):
         return before, before
-    cut_values.refuse_in_template(template, before.template if before else None, f"template {name}", hypervisors)
+    stored = before.template if before else None
+    cut_values.refuse_in_template(template, stored, f"template {name}", hypervisors)
+    sockets.refuse_in_template(template, stored, f"template {name}")
     if before is None:
         return None, engine.templates.allocate(name, template)
     return before, engine.templates.update(id_of(before), template)

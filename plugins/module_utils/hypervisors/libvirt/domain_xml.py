@@ -19,8 +19,9 @@ from ...model.flags import TRUE
 from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
 from ...model.nic import Nic, interface_id
 from ...model.numbers import whole
+from ...model.plain import to_plain
 from ...model.values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
-from ...model.vm import Graphics, Vm
+from ...model.vm import Graphics, Topology, Vm
 from ..base import Deployment, Site, domain_name
 
 NAMESPACE = "urn:nebula:provision:vm:1"
@@ -183,6 +184,8 @@ def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
 def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
     model = vm.cpu_model.get("MODEL", "")
     if not model:
+        if vm.topology is not None:
+            _topology(ET.SubElement(domain, "cpu"), vm.topology)
         return
     if model == "host-passthrough":
         # Without KVM there is no host's CPU to pass through: all that emulation has comes nearest.
@@ -192,9 +195,22 @@ def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
     else:
         cpu = ET.SubElement(domain, "cpu", {"mode": "custom", "match": "exact"})
         put(cpu, "model", model, fallback="forbid")
+    if vm.topology is not None:
+        _topology(cpu, vm.topology)
     for feature in vm.cpu_model.get("FEATURES", "").split(","):
         if feature.strip():
             ET.SubElement(cpu, "feature", {"policy": "require", "name": feature.strip()})
+
+
+def _topology(cpu: ET.Element, topology: Topology) -> None:
+    ET.SubElement(cpu, "topology", {name: str(value) for name, value in to_plain(topology).items()})
+
+
+def topology_of(cpu: Optional[ET.Element]) -> Optional[Topology]:
+    """What the <cpu> of a definition says of sockets, cores and threads; None where it says nothing."""
+    found = None if cpu is None else cpu.find("topology")
+    numbers = [whole((found.get(name) or "") if found is not None else "") for name in ("sockets", "cores", "threads")]
+    return None if None in numbers else Topology(*(number or 0 for number in numbers))
 
 
 def _clock(domain: ET.Element, vm: Vm, site: Site) -> None:

@@ -124,7 +124,8 @@ class LibvirtDomains:
     def _inventoried(self, domain: Any, mark: Mark) -> Domain:
         name, persistent = domain.name(), bool(domain.isPersistent())
         autostart = persistent and bool(domain.autostart())
-        devices = ET.fromstring(domain.XMLDesc(0)).find("devices")
+        definition = ET.fromstring(domain.XMLDesc(0))
+        devices = definition.find("devices")
         found = ET.Element("devices") if devices is None else devices
         own = ET.fromstring(domain.metadata(self._libvirt.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE))
         ports = [int(each.get("port") or 0) for each in found.iterfind("graphics")]
@@ -147,6 +148,7 @@ class LibvirtDomains:
             autostart=autostart,
             port=max([port for port in ports if port > 0], default=0),
             macs=tuple(each.get("address", "") for each in found.iterfind("interface/mac")),
+            topology=domain_xml.topology_of(definition.find("cpu")),
             disks=(
                 *(each.get("file", "") for each in found.iterfind("disk/source") if each.get("file")),
                 # Of a container, its root and its context.

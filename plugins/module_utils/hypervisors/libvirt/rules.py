@@ -34,6 +34,7 @@ KVM = Hypervisor(
     drops_names=DROPPED_BY_LIBVIRT,
     # COMMAND_LINE_SIZE of x86, less the byte that ends it.
     command_line=2047,
+    topology=True,
     checks_bus=True,
     check=values.check,
     doubts=values.doubts,

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import InvalidValue
 from ..audit import Inventory
-from ..plain import from_plain
+from ..plain import from_plain, to_plain
 from ..plan import Observed
 from ..transfer import OWN_PREFIX, is_name
 from . import bounds, commands
@@ -151,6 +151,8 @@ def _check_inventory(inventory: Inventory, what: str) -> None:
         bounds.number(domain.vm_id, 0, MOST_ID, what, "the id in the mark of a domain")
         bounds.number(domain.generation, 0, MOST_NUMBER, what, "the generation of a domain")
         bounds.number(domain.port, 0, MOST_PORT, what, "the port of a domain's graphics")
+        for number in to_plain(domain.topology).values() if domain.topology is not None else ():
+            bounds.number(number, 1, MOST_NUMBER, what, "a number of a domain's sockets, cores and threads")
         if domain.state not in STATES or not _WORD.fullmatch(domain.uuid):
             raise bounds.refused(what, f"what it says of a domain of machine {domain.vm_id} is not what a node says")
         if not all(_MAC.fullmatch(mac) for mac in domain.macs):

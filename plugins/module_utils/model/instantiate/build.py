@@ -28,6 +28,7 @@ from .graphics import graphics_of
 from .injected import with_files
 from .nics import doubts_of_nics, nic_of, with_nic_defaults
 from .places import board_of, context_of, context_place, place_of
+from .sockets import Before, topology_of
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def build(
     aliases: Sequence[Alias] = (),
     vnc_port: Optional[int] = None,
     kept: Optional[Kept] = None,
+    before: Optional[Before] = None,
 ) -> Vm:
-    """The machine. name: "" becomes one-<vmid>. kept: of one that is there; None for one that is made.
+    """The machine. name: "" becomes one-<vmid>. kept, before: of one that is there; None for one that is made.
 
     images: by index of Demands.images. nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is
     filled in here.
@@ -95,6 +97,13 @@ def build(
         cpu=cpu_of(template, where),
         memory=memory_of(template, where),
         vcpu=vcpu_of(template, where),
+        topology=topology_of(
+            template,
+            hypervisor,
+            fit.boots_windows(os, template, _disk_images(images, vectors)),
+            where,
+            before,
+        ),
         os=os,
         disks=with_files(
             tuple(

@@ -13,7 +13,7 @@ from ..attributes import near_misses, unknown_keys
 from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
 from ..template import Template
-from . import cut_values
+from . import cut_values, sockets
 from .aliases import alias_demands
 from .boot import check_bootable, doubts_of_boot, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
@@ -152,6 +152,7 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
     attributes.refuse(template, where, rule.column, rule.own)
     warnings += map(str, cut_values.of_template(template, hypervisor))
     warnings += cut_values.same_serials(template, hypervisor)
+    warnings += sockets.doubt_of(template, where) if rule.topology else []
     return [*warnings, *rule.doubts(template), *attributes.without_effect(template, rule.column, rule.own)]
 
 

@@ -27,7 +27,7 @@ from ...model.states import FAILURES
 from ...model.template import Template
 from . import adoptions, renames
 from .adoptions import Adoptions
-from .differences import change_as_listed, refuse_unsaved
+from .differences import change_as_listed, doubts_of_sockets, refuse_unsaved
 from .outcome import Outcome
 from .spec import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
 
@@ -379,6 +379,7 @@ def _fulfil(
         _steer(engine, spec, outcome)
         _see_to_disks(engine, spec, outcome)
         warnings.extend(renames.notes_of(outcome.after or record, outcome.before or record))
+        warnings.extend(doubts_of_sockets(engine, spec, outcome.after or record))
     there = {record.name for record in existing}
     missing = [(position, name) for position, name in enumerate(spec.names) if name not in there]
     if missing:

@@ -18,13 +18,15 @@ from ...errors import (
     NotFound,
 )
 from ...model import changes as model_changes
-from ...model import rules
+from ...model import fit, rules
 from ...model.changes import Change, how, paired, refuse_sizes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, NIC, POWEROFF, RECREATE, Has
 from ...model.ids import id_of
+from ...model.instantiate import sockets
 from ...model.owner import Owner
 from ...model.saved import is_saved, origin_of
 from ...model.template import Template
+from ...model.vm import Os
 from . import renames
 from .outcome import Outcome
 from .spec import INDEX, Spec
@@ -108,6 +110,21 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
             _tell_awaited_first(outcome, record, error)
             outcome.after = engine.vms.update(id_of(record), record.request)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]:
+    """Warnings of a machine that is there and whose guest does not see its processors as a new one's would."""
+    request = record.request
+    if request is None or (spec.template is not None and sockets.differs(request, spec.template)):
+        # What the list says besides is told as a difference.
+        return []
+    if sockets.doubt_of_machine(record.hypervisor, record.vcpu, record.has_topology, request, True) is None:
+        return []
+    pool = {image.id: image for image in engine.images.pool()}
+    images = {index: pool[disk["image_id"]] for index, disk in enumerate(record.disks) if disk["image_id"] in pool}
+    windows = fit.boots_windows(Os(), request, images)
+    doubt = sockets.doubt_of_machine(record.hypervisor, record.vcpu, record.has_topology, request, windows)
+    return [f"VM {record.name}: {doubt}"] if doubt else []
 
 
 def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:

@@ -15,10 +15,12 @@ from ....model import orders, rules
 from ....model.host import Host
 from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
+from ....model.instantiate.sockets import Before
 from ....model.instantiate.validate import refusals as refusals_of
 from ....model.names import check_name
 from ....model.plan import ADOPT
 from ....model.states import VmState
+from ....model.template import Template
 from ...ports import VmRecord, VmRequest
 from ..hosts import Hosts
 from ..images.verbs import Images
@@ -84,6 +86,8 @@ class Adoption:
             port,
             request.owner,
             adopted=True,
+            # One that has a TOPOLOGY is held to the list's; one that has none was made when there was none.
+            sockets=Before(found.topology, request.template if found.topology is None else Template()),
         )
         vm, warnings = self.assembler.assemble(blueprint, references)
         if found.compared is None and not foreseen:

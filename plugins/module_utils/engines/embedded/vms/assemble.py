@@ -18,6 +18,7 @@ from ....model.image import Image
 from ....model.instantiate import aliases, cut_values
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import Kept
+from ....model.instantiate.sockets import Before
 from ....model.network import filters_on_node
 from ....model.network_drivers import OVN, OVSWITCH
 from ....model.nic import Alias, Nic
@@ -37,7 +38,7 @@ class Blueprint:
     """What a machine is made of. port: of its graphics, None without any. fetched: SHA-256 of the files from URLs that
     a machine has and keeps, by source; None for a machine all of whose files are read. kept: disks and context that the
     machine has. graphics: those that it has. before: the machine that it is until then, None for a new one. adopted: it
-    runs already as it is made here."""
+    runs already as it is made here. sockets: TOPOLOGY of one that is there."""
 
     vm_id: int
     uuid: str
@@ -54,6 +55,7 @@ class Blueprint:
     graphics: Graphics | None = None
     before: Vm | None = None
     adopted: bool = False
+    sockets: Before | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Assembler:
             aliases=blueprint.aliases,
             vnc_port=blueprint.port,
             kept=blueprint.kept,
+            before=blueprint.sockets,
         )
         vm = replace(vm, owner=blueprint.owner)
         networks = {nic.network_id for nic in vm.nics if nic.network_id is not None}

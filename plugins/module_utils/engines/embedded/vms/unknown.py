@@ -15,6 +15,7 @@ from ....errors import Conflict, NotFound, WrongState
 from ....model.audit import Domain, VmDirectory, copies
 from ....model.instantiate.demands import Demands
 from ....model.plan import Compared, Observed, ObservedVm
+from ....model.vm import Topology
 
 # The states that can be taken over: whoever stands still has to go on or end before.
 _STATES = ("RUNNING", "POWEROFF", "SUSPENDED")
@@ -25,7 +26,8 @@ REMEDY_KNOWN = "Playbook nebula.provision.audit names unknown machines with thei
 @dataclass(frozen=True)
 class Found:
     """A machine as its host has it. seq: the number of its newest deployment file. macs: in the order of its NICs.
-    compared: with what the list says, None if nobody has done so."""
+    topology: None where each of its processors is a socket. compared: with what the list says, None if nobody has done
+    so."""
 
     host: str
     uuid: str
@@ -34,6 +36,7 @@ class Found:
     seq: int
     macs: tuple[str, ...] = ()
     port: int = 0
+    topology: Optional[Topology] = None
     compared: Optional[Compared] = None
 
 
@@ -82,6 +85,7 @@ def find(
         seq=max(numbers),
         macs=tuple(mac.lower() for mac in domain.macs),
         port=domain.port,
+        topology=domain.topology,
         compared=next((each for each in node.compared if each.vm_id == vm_id), None),
     )
 

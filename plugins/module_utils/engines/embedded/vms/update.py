@@ -17,6 +17,7 @@ from ....model.device_matching import DEVICES, LIVE, Has
 from ....model.disk import TAR, Disk
 from ....model.instantiate.build import Kept
 from ....model.instantiate.demands import Demands
+from ....model.instantiate.sockets import Before
 from ....model.names import check_name
 from ....model.nic import Alias
 from ....model.orders import DONE, with_devices
@@ -98,6 +99,7 @@ class Updates:
             devices.kept,
             vm.graphics,
             before=vm,
+            sockets=Before(vm.topology, request_of(row)),
         )
         body, warnings = self.assembler.assemble(blueprint, references)
         body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))

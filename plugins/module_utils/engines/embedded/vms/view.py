@@ -166,6 +166,7 @@ def record_of(
         etime=row["etime"],
         hostname=hostname_of(given),
         former=body.get("former", ""),
+        has_topology=body.get("topology") is not None,
         addresses=addresses_of(given, body.get("aliases", ())) if context else None,
         nics=[
             {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.rows import vm_of
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     ImageRefused,
@@ -28,13 +29,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import run
 from ansible_collections.nebula.provision.plugins.module_utils.install.work import Outcome, Settings, row
-from ansible_collections.nebula.provision.plugins.module_utils.model import installed
+from ansible_collections.nebula.provision.plugins.module_utils.model import fit, installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import verified, waited
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
@@ -400,6 +402,18 @@ def test_what_can_not_be_is_refused_before_anything_is_made(
         assert refused(outcome, kind).startswith(f"install debian: {words}"), outcome.works[0].error
         assert outcome.vms == outcome.isos == [] and not outcome.works[0].changed
     assert [image.name for image in engine.images.pool()] == ["debian.iso"] and templates(engine) == []
+
+
+def test_an_image_of_windows_says_what_it_is_and_its_machine_has_cores(engine: EmbeddedEngine) -> None:
+    installing(engine)
+    assert fit.GUEST_OS not in engine.images.info("debian").attributes
+    deploy(engine, [{"name": NAME, "state": "absent", "hard": True}])
+    well(call(engine, "prepared", {"state": "absent"}))
+    installing(engine, {"profile": "windows", "firmware": "BIOS"})
+    image = engine.images.info("debian")
+    assert image.attributes[fit.GUEST_OS] == "windows" and fit.is_windows(Template(), image)
+    (row,) = engine.store.rows("SELECT * FROM vms WHERE state != 6")
+    assert vm_of(row).topology == Topology(1, 2, 1)
 
 
 def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEngine) -> None:

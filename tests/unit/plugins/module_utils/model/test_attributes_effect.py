@@ -65,6 +65,7 @@ def limit(name: str) -> tuple[str, str]:
 
 
 # Attribute: a line with its place, and a value that is not what the machine has anyway. Others are 7.
+TOPOLOGY = ("TOPOLOGY/SOCKETS", "TOPOLOGY/CORES", "TOPOLOGY/THREADS")
 CASES: dict[str, tuple[str, str]] = {
     "NAME": ("{}", "web"),
     "HYPERVISOR": ("{}", "nosuch"),
@@ -159,6 +160,7 @@ CASES: dict[str, tuple[str, str]] = {
     "NIC/VLAN_TAGGED_ID": (SWITCHED, "10,20"),
     "NIC_DEFAULT": ("NIC_DEFAULT = [ {} ]", "e1000"),
     "TPM": ("TPM = [ {} ]", "tpm-tis"),
+    **dict.fromkeys(TOPOLOGY, ("VCPU = 2\nTOPOLOGY = [ {} ]", "2")),
     "CONTEXT": ("", ""),
 }
 ON_XEN: dict[str, tuple[str, str]] = {

@@ -100,7 +100,7 @@ DIFFERENT = {
         "OS", "nothing", "[ UUID = 01234567-89ab-4cde-8f01-23456789abcd ]", "recreate"
     ),
     "RAW = [ TYPE = kvm, DATA = abcd ]": Change("RAW", "nothing", "[ DATA = (4 characters), TYPE = kvm ]", "poweroff"),
-    "TOPOLOGY = [ CORES = 2 ]": Change("TOPOLOGY", "nothing", "[ CORES = 2 ]", "catalog"),
+    "TOPOLOGY = [ CORES = 2 ]": Change("TOPOLOGY", "nothing", "[ CORES = 2 ]", "poweroff"),
     "HYPERVISOR = xen": Change("HYPERVISOR", "nothing", "xen", "recreate"),
 }
 

@@ -16,7 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Input, Os, Tpm, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Input, Os, Topology, Tpm, Vm
 
 OS = Os("i686", "pc", ("disk0", "nic0"), "/k", "/i", "ro", "vda1", "pygrub", "UEFI", True, "sata")
 GRAPHICS = Graphics("spice", "0.0.0.0", 5901, "hunter2", "de", True)
@@ -36,6 +36,7 @@ VM = Vm(
     context=Context(2, "sda", variables={"PASSWORD": "hunter3"}),
     graphics=GRAPHICS,
     former="old",
+    topology=Topology(1, 4, 1),
     container={"NUMPROC": "240"},
     inputs=(Input("tablet", "usb"),),
     tpm=TPM,

@@ -59,6 +59,18 @@ def test_golden_is_valid_to_the_schema(case: str) -> None:
     assert done.returncode == 0, done.stderr + done.stdout
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("processors_")])
+def test_what_a_definition_says_of_its_processors_is_read_back(case: str) -> None:
+    vm, site = load(case)
+    domain = ET.fromstring(domain_xml.render(vm, site).text)
+    assert vm.topology is not None and domain_xml.topology_of(domain.find("cpu")) == vm.topology
+
+
+@pytest.mark.parametrize("cpu", ["<cpu/>", "<cpu><topology sockets='x' cores='1' threads='1'/></cpu>", ""])
+def test_a_definition_that_says_nothing_of_them(cpu: str) -> None:
+    assert domain_xml.topology_of(ET.fromstring(cpu) if cpu else None) is None
+
+
 def test_every_golden_has_its_case() -> None:
     assert sorted(path.stem for path in FIXTURES.glob("*.xml")) == CASES
     assert len(CASES) > 20

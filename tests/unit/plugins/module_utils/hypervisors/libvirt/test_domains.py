@@ -24,6 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domains
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import LibvirtDomains
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 OTHER = "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -230,11 +231,20 @@ def test_an_inventory_tells_what_a_machine_has_and_what_would_end_it(world: Worl
     assert (found.name, found.catalog, found.vm_id, found.uuid, found.state) == ("one-1", CATALOG, 1, UUID, "RUNNING")
     assert (found.generation, found.directory, found.persistent, found.autostart) == (1, DIRECTORY, True, True)
     assert (found.port, found.macs) == (5901, ("02:00:c0:a8:46:96",))
+    assert found.topology is None
     assert found.disks == (f"{DIRECTORY}/disk.0", f"{DIRECTORY}/disk.1")
     virsh = f"virsh -c {URI}"
     assert found.turn == f"{virsh} autostart --disable one-1"
     assert found.undefine == f"{virsh} destroy one-1; {virsh} undefine --keep-nvram one-1"
     assert found.forget == f"{virsh} destroy one-1; {virsh} undefine --managed-save --nvram one-1"
+
+
+def test_an_inventory_tells_in_what_a_guest_sees_its_processors(world: World) -> None:
+    cpu = "<cpu mode='host-model'><topology sockets='1' dies='1' cores='4' threads='2'/></cpu>"
+    world.domain.xml = XML.replace("<devices>", f"{cpu}<devices>", 1)
+    world.connection.domains = [world.domain]
+    (found,), _foreign = world.driver.inventory()
+    assert found.topology == Topology(1, 4, 2)
 
 
 def test_an_inventory_of_machines_that_are_off_or_go_with_their_end(world: World) -> None:

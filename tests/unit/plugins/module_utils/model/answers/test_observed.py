@@ -40,6 +40,7 @@ REAL = Observed(
 
 # In the place of a number, where each is tried.
 BEYOND = object()
+CORES = {"sockets": 1, "cores": 4, "threads": 1}
 DOMAIN = to_plain(Domain("one-0", UUID, 0, UUID, "RUNNING"))
 
 
@@ -72,6 +73,10 @@ def test_what_a_node_says_is_read_under_the_name_by_which_it_was_asked():
         {"vms": [{"vm_id": 1 << 40, "uuid": "u", "state": "RUNNING"}]},
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "memory": -1}]},
         {"vms": [{"vm_id": 0, "uuid": "\x1b[2J", "state": "RUNNING"}]},
+        *(
+            {"inventory": {"domains": [{**DOMAIN, "topology": topology}]}}
+            for topology in ({**CORES, "sockets": 0}, {**CORES, "cores": 1 << 62}, {})
+        ),
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "ended": "x"}]},
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "cpu_time": 1e300}]},
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "cpu_time": float("nan")}]},

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.rows import vm_of
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     Domain,
@@ -25,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     VmOutcome,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions, ids_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 
@@ -234,3 +236,25 @@ def test_the_option_says_names_and_ids(given, says):
     with pytest.raises(InvalidValue, match=says):
         ids_of(given)
     assert ids_of({"web": "4", "db": 0}) == {"web": 4, "db": 0}
+
+
+WINDOWS = dict(WEB, attributes={"FEATURES": {"HYPERV": "YES"}, "VCPU": "4"})
+
+
+def topology_of(engine):
+    (row,) = engine.store.rows("SELECT * FROM vms")
+    return vm_of(row).topology
+
+
+@pytest.mark.parametrize("has", [None, Topology(1, 4, 1)])
+def test_the_processors_of_one_that_is_adopted_are_as_it_has_them(engine, has):
+    """It was made before they were cores, or since: its definition is compared with what the catalog would make."""
+    adopt(engine, node(engine, topology=has), {"web": 4}, WINDOWS)
+    assert topology_of(engine) == has
+
+
+@pytest.mark.parametrize(("has", "wanted"), [(None, None), (Topology(1, 4, 1), Topology(2, 2, 1))])
+def test_one_that_has_a_topology_is_held_to_that_of_its_list(engine, has, wanted):
+    item = dict(WEB, attributes={"TOPOLOGY": {"SOCKETS": "2"}, "VCPU": "4"})
+    adopt(engine, node(engine, topology=has), {"web": 4}, item)
+    assert topology_of(engine) == wanted

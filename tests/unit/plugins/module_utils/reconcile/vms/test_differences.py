@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import HOTPLUG, POWEROFF
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 
 VM = {"name": "web", "template": "web"}
@@ -481,3 +484,81 @@ def test_a_context_of_an_older_version_goes_on_as_it_was_until_the_machine_is_ma
     assert planned.vm.context.variables["A"] == "1" and "VMID" not in planned.vm.context.variables
     (planned,) = run(engine, dict(item, cpu=1, memory=96, recreate=True))
     assert planned.vm.context.variables["A"] == "" and planned.vm.context.variables["VMID"] == "0"
+
+
+# -- processors --------------------------------------------------------------------------------------------------------
+WINDOWS = dict(VM, attributes={"FEATURES": {"HYPERV": "YES"}, "VCPU": "4"})
+
+
+def told(engine, item):
+    with engine.session():
+        outcomes, warnings = reconcile(engine, [item])
+        planned = [each for plan in engine.vms.plans().values() for each in plan.vms]
+    return [text for text in warnings if "sockets" in text or "TOPOLOGY" in text], outcomes, planned
+
+
+def shape(engine):
+    (row,) = engine.store.rows("SELECT body FROM vms")
+    return json.loads(row["body"])["topology"]
+
+
+def older(engine):
+    """The machine as a version made it that had no word for this."""
+    engine.store.db.execute("UPDATE vms SET body = json_remove(body, '$.topology')")
+
+
+def test_a_new_windows_has_cores_and_nothing_is_said_of_it(engine):
+    (planned,) = run(engine, WINDOWS)
+    assert planned.vm.topology == Topology(1, 4, 1)
+    warned, (outcome,), planned = told(engine, WINDOWS)
+    assert (warned, outcome.changes, planned) == ([], [], [])
+
+
+def test_a_windows_that_was_made_before_stays_and_is_told(engine):
+    run(engine, WINDOWS)
+    older(engine)
+    warned, (outcome,), planned = told(engine, WINDOWS)
+    assert planned == [] and not outcome.changes and not outcome.differences
+    (text,) = warned
+    assert text.startswith("VM web: its 4 processors are 4 sockets") and "CORES = 4" in text
+    # A change of something else leaves it so.
+    more = dict(WINDOWS, state="poweroff", memory=256)
+    run(engine, more)
+    assert shape(engine) is None and len(told(engine, more)[0]) == 1
+    # What the warning says has it mended.
+    mended = dict(
+        more, attributes={**WINDOWS["attributes"], "TOPOLOGY": {"SOCKETS": "1", "CORES": "4", "THREADS": "1"}}
+    )
+    (planned,) = run(engine, mended)
+    assert planned.vm.topology == Topology(1, 4, 1) and told(engine, mended)[0] == []
+
+
+def test_the_image_says_that_it_is_a_windows(engine):
+    item = dict(VM, attributes={"VCPU": "4"})
+    run(engine, item)
+    assert shape(engine) is None and told(engine, item)[0] == []
+    image = engine.images.info("demo")
+    with engine.session():
+        engine.images.update(image.id, attributes={**image.attributes, "GUEST_OS": "windows"})
+    assert len(told(engine, item)[0]) == 1
+
+
+def test_a_topology_that_did_not_act_is_told_until_it_does(engine):
+    item = dict(VM, state="poweroff", attributes={"VCPU": "4", "TOPOLOGY": {"SOCKETS": "2"}})
+    run(engine, item)
+    older(engine)
+    (text,) = told(engine, item)[0]
+    assert "TOPOLOGY does not act on it" in text
+    without = dict(item, attributes={"VCPU": "4"})
+    run(engine, without)
+    (planned,) = run(engine, item)
+    assert planned.vm.topology == Topology(2, 2, 1) and told(engine, item)[0] == []
+
+
+def test_processors_of_a_machine_that_runs_are_a_difference_until_it_is_off(engine):
+    run(engine, WINDOWS)
+    more = dict(WINDOWS, attributes={**WINDOWS["attributes"], "VCPU": "6"})
+    warned, (outcome,), planned = told(engine, more)
+    assert planned == [] and len(outcome.differences) == 1 and not [text for text in warned if "sockets" in text]
+    (planned,) = run(engine, dict(more, state="poweroff"))[:1]
+    assert planned.vm.topology == Topology(1, 6, 1)

@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""TOPOLOGY: in how many sockets, cores and threads a guest sees its virtual processors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from ...dataclass import dataclass
+from ...errors import InvalidValue
+from .. import rules
+from ..template import Template
+from ..vm import Topology
+from .capacity import vcpu_of
+from .words import whole
+
+ATTRIBUTE = "TOPOLOGY"
+_KEYS = ("SOCKETS", "CORES", "THREADS")
+# Sockets that each desktop edition of Windows but Home uses, whatever the machine has.
+WINDOWS_SOCKETS = 2
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a machine that is there has, and the template by which it got that."""
+
+    topology: Optional[Topology]
+    template: Template
+
+
+def topology_of(
+    template: Template, hypervisor: str, windows: bool, where: str, before: Optional[Before] = None
+) -> Optional[Topology]:
+    """The machine's, None where each of its processors is a socket. windows: whether its guest is one. before: of a
+    machine that is there; it keeps what it has until its TOPOLOGY or VCPU changes.
+
+    Windows' desktop editions use two sockets at most, with any number of cores: theirs are cores of one.
+    """
+    if not rules.of(hypervisor).topology:
+        return None
+    if before is not None and not differs(before.template, template):
+        return before.topology
+    vcpu = vcpu_of(template, where) or 1
+    if _is_stated(template):
+        return _exact(template.vector(ATTRIBUTE), vcpu, f"{where}: {ATTRIBUTE}")
+    if before is None:
+        return Topology(1, vcpu, 1) if windows else None
+    if before.topology is None:
+        return None
+    # One that it was given by default goes with it; one that its list said is not said any more.
+    return Topology(1, vcpu, 1) if windows or not _is_stated(before.template) else None
+
+
+def check(template: Template, where: str) -> None:
+    """InvalidValue for a TOPOLOGY that does not come to VCPU."""
+    if _is_stated(template):
+        _exact(template.vector(ATTRIBUTE), vcpu_of(template, where) or 1, f"{where}: {ATTRIBUTE}")
+
+
+def refuse_in_template(template: Template, before: Optional[Template], where: str) -> None:
+    """InvalidValue for a template that says so anew. before: the template that is stored, None if there is none."""
+    if before is None or differs(before, template):
+        check(template, where)
+
+
+def doubt_of(template: Template, where: str) -> list[str]:
+    """A warning for what a template says and no new machine can have."""
+    try:
+        check(template, where)
+    except InvalidValue as error:
+        return [f"{error.asked[len(where) + 2 :]}: {error.found}. {error.remedy}"]
+    return []
+
+
+def doubt_of_machine(
+    hypervisor: str, vcpu: Optional[int], has: bool, template: Template, windows: bool
+) -> Optional[str]:
+    """A warning for a machine that is there and that has another TOPOLOGY than a new one would. has: whether it has
+    any."""
+    if not rules.of(hypervisor).topology or has:
+        return None
+    if _is_stated(template):
+        return (
+            f"{ATTRIBUTE} does not act on it: it was made before that did. Power it off, leave {ATTRIBUTE} out for one "
+            "run, and give it again in the next; or set recreate: true"
+        )
+    number = vcpu or 1
+    if not windows or number <= WINDOWS_SOCKETS:
+        return None
+    return (
+        f"its {number} processors are {number} sockets, of which Windows' desktop editions use {WINDOWS_SOCKETS}. "
+        f"{ATTRIBUTE} = [ SOCKETS = 1, CORES = {number}, THREADS = 1 ] in its template makes them cores of one when "
+        "it is powered off; new machines have that by themselves"
+    )
+
+
+def differs(before: Template, after: Template) -> bool:
+    """Whether two templates say another number of processors, or another TOPOLOGY."""
+    return _stated(before) != _stated(after)
+
+
+def _is_stated(template: Template) -> bool:
+    return any(template.vector(ATTRIBUTE).get(key, "").strip() for key in _KEYS)
+
+
+def _stated(template: Template) -> tuple[str, ...]:
+    vector = template.vector(ATTRIBUTE)
+    return (template.get("VCPU").strip() or "1", *(vector.get(key, "").strip() for key in _KEYS))
+
+
+def _exact(vector: Mapping[str, str], vcpu: int, where: str) -> Topology:
+    """What the vector says, with what follows from VCPU where it is silent."""
+    given = {
+        key: whole(vector[key], f"{where}/{key}", "Give a whole number, at least 1", lowest=1)
+        for key in _KEYS
+        if vector.get(key, "").strip()
+    }
+    threads = given.get("THREADS", 1)
+    sockets = given.get("SOCKETS", 0 if "CORES" in given else 1)
+    cores = given.get("CORES", vcpu // (sockets * threads) if sockets else 1)
+    sockets = sockets or vcpu // (cores * threads)
+    if sockets * cores * threads != vcpu:
+        shown = ", ".join(f"{key} = {value}" for key, value in given.items())
+        raise InvalidValue(
+            f"{where} = [ {shown} ]",
+            f"{sockets} sockets with {cores} cores of {threads} threads are {sockets * cores * threads} processors, "
+            f"and VCPU is {vcpu}",
+            "Make SOCKETS * CORES * THREADS equal to VCPU, or leave one of them out",
+        )
+    return Topology(sockets, cores, threads)
