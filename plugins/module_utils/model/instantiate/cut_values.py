@@ -8,7 +8,7 @@ They are refused where they are new. Machines and templates that have them go on
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Optional
 
 from ...dataclass import dataclass
@@ -20,6 +20,10 @@ from ..template import Template
 from ..vm import Vm
 from .nics import with_nic_defaults
 from .places import board_of, place_of
+
+# Bytes of a host name that Linux has (HOST_NAME_MAX), and characters of one in NetBIOS.
+HOST_NAME = 64
+NETBIOS_NAME = 15
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def of_template(template: Template, hypervisor: str) -> list[Cut]:
         found += _of_serial(f"DISK {index}", vector.get("SERIAL", ""), _bus_of(place, board), rule)
     for index, vector in enumerate(template.vectors("NIC")):
         found += _of_target(f"NIC {index}", vector.get("TARGET", ""), rule)
+    found += of_host_name(template.vector("CONTEXT"))
     os = template.vector("OS")
     if os.get("KERNEL") or os.get("KERNEL_DS"):
         found += _of_command(os.get("ROOT", ""), os.get("KERNEL_CMD", ""), rule)
@@ -59,6 +64,31 @@ def of_machine(vm: Vm) -> list[Cut]:
     for nic in vm.nics:
         found += _of_target(f"NIC {nic.nic_id}", nic.target, rule)
     return found + (_of_command(vm.os.root, vm.os.kernel_cmd, rule) if vm.os.kernel else [])
+
+
+def of_host_name(variables: Mapping[str, str]) -> list[Cut]:
+    """That of a context, if no kernel can have it. What a machine's own values are put into is judged with these."""
+    found = []
+    for key in ("SET_HOSTNAME", "HOSTNAME"):
+        name = variables.get(key, "")
+        if "$" not in name and len(name.encode()) > HOST_NAME:
+            shown = f"CONTEXT/{key} = {name!r}"
+            why = f"it has {len(name.encode())} bytes, and a host name {HOST_NAME} at most: its guest would not get it"
+            found.append(Cut(shown, (key, name), why, "Give a shorter name"))
+    return found
+
+
+def doubts_of_windows(variables: Mapping[str, str]) -> list[str]:
+    """A warning for the host name of a Windows that its network's older protocol cuts off. Its program may be set to
+    keep the whole beside that."""
+    name = (variables.get("SET_HOSTNAME") or variables.get("HOSTNAME") or "").partition(".")[0]
+    if len(name) <= NETBIOS_NAME:
+        return []
+    short = name[:NETBIOS_NAME]
+    return [
+        f"CONTEXT: host name {name!r} has {len(name)} characters, and Windows is {short!r} to its network (NetBIOS), to "
+        f"which cloudbase-init cuts it: other machines may be called the same. Use up to {NETBIOS_NAME}"
+    ]
 
 
 def refuse_new(found: Iterable[Cut], known: Iterable[Cut], where: str) -> list[str]:

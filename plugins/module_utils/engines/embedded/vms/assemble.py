@@ -12,7 +12,7 @@ from ....context import formats, variables
 from ....context.sources import Sources
 from ....dataclass import dataclass
 from ....errors import InvalidValue, NebulaError, NotFound
-from ....model import context_firewall, security_group
+from ....model import context_firewall, fit, security_group
 from ....model.disk import Disk
 from ....model.image import Image
 from ....model.instantiate import aliases, cut_values
@@ -93,6 +93,7 @@ class Assembler:
         if vm.context is None:
             return vm, warnings
         vm, more = self._with_context(vm, blueprint.template, blueprint.fetched or {}, references)
+        more += _refuse_cut_name(vm, blueprint)
         return vm, [*warnings, *more, *_firewalled(vm, filtered)]
 
     def _refuse_unknown_groups(self, vm: Vm, filtered: Collection[int]) -> None:
@@ -164,6 +165,17 @@ def _refuse_cut(vm: Vm, blueprint: Blueprint) -> list[str]:
     found = cut_values.of_machine(vm)
     before = vm if blueprint.adopted else blueprint.before
     return cut_values.refuse_new(found, cut_values.of_machine(before) if before is not None else [], f"VM {vm.name}")
+
+
+def _refuse_cut_name(vm: Vm, blueprint: Blueprint) -> list[str]:
+    """Warnings of a host name that its guest does not have in full. Raises InvalidValue for one that comes."""
+    before = vm if blueprint.adopted else blueprint.before
+    variables, known = (each.context.variables if each and each.context else {} for each in (vm, before))
+    found, had = cut_values.of_host_name(variables), cut_values.of_host_name(known)
+    doubts = cut_values.refuse_new(found, had, f"VM {vm.name}")
+    disks = {index: image for index, image in blueprint.images.items() if index < len(vm.disks)}
+    windows = fit.boots_windows(vm.os, blueprint.template, disks)
+    return doubts + (cut_values.doubts_of_windows(variables) if windows else [])
 
 
 def _refuse_weaker(vm: Vm, references: References) -> None:

@@ -164,3 +164,26 @@ def test_what_a_template_has_is_told_and_what_it_gets_is_refused():
 def test_all_buses_of_a_machine_are_known():
     assert set(rules.of("kvm").serials) >= {"virtio", "scsi", "sata", "ide"}
     assert LONGEST not in str(cut_values.of_template(template(f', TARGET = "sda", SERIAL = "{LONGEST}"'), "kvm"))
+
+
+@pytest.mark.parametrize("key", ["SET_HOSTNAME", "HOSTNAME"])
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [("h" * 64, False), ("h" * 65, True), ("ü" * 33, True), ("", False), ("$NAME" + "h" * 70, False)],
+)
+def test_host_names(key, name, cut):
+    """What a variable stands for is known of a machine only."""
+    said = parse(f'MEMORY = 32 CONTEXT = [ {key} = "{name}" ]')
+    assert bool(cut_values.of_template(said, "kvm")) == bool(cut_values.of_host_name({key: name})) == cut
+    if cut:
+        with pytest.raises(InvalidValue, match=rf"template web: CONTEXT/{key} = .* and a host name 64 at most"):
+            cut_values.refuse_in_template(said, None, "template web", ["lxc"])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("w" * 15, False), ("w" * 16, True), ("web.example.organisation.org", False), ("", False)],
+)
+def test_host_names_of_windows(name, told):
+    found = cut_values.doubts_of_windows({"SET_HOSTNAME": name})
+    assert len(found) == told and all("'wwwwwwwwwwwwwww' to its network" in each for each in found)

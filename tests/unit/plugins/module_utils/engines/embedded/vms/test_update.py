@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
     ImageState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     row,
@@ -134,3 +135,28 @@ def test_a_machine_with_a_serial_number_that_is_cut_goes_on(web):
         (said,) = change(0, wanted).warnings
         assert "DISK 0: SERIAL" in said and "Give a SERIAL of up to 20 characters" in said
         assert json.loads(row(web)["body"])["disks"] == body["disks"]
+
+
+@pytest.mark.parametrize("name", ["h" * 65, "$NAME-" + "h" * 64])
+def test_a_host_name_that_no_kernel_has_is_refused_anew(web, name):
+    wanted = record(web).request.merged(parse(f'CONTEXT = [ SET_HOSTNAME = "{name}" ]'))
+    with pytest.raises(InvalidValue, match=r"VM b: CONTEXT/SET_HOSTNAME = .* a host name 64 at most"), web.attempt():
+        web.vms.instantiate([VmRequest("b", wanted)])
+
+
+def test_a_machine_with_such_a_host_name_goes_on(web):
+    (made,) = web.vms.instantiate(
+        [VmRequest("b", record(web).request.merged(parse('CONTEXT = [ SET_HOSTNAME = "xx" ]')))]
+    )
+    for column in ("body", "request"):
+        web.store.db.execute(f"UPDATE vms SET {column} = replace({column}, 'xx', ?) WHERE id = ?", ("h" * 70, made.id))
+    there = record(web, made.id)
+    (said,) = web.vms.update(made.id, there.request.merged(Template.from_mapping({"CPU": "1"}))).warnings
+    assert "Give a shorter name" in said
+
+
+def test_a_new_windows_is_told_of_a_name_that_is_cut(web):
+    wanted = record(web).request.merged(parse('CONTEXT = [ SET_HOSTNAME = "windows-server-1" ]'))
+    web.images.update("demo", attributes={"GUEST_OS": "windows"})
+    (made,) = web.vms.instantiate([VmRequest("b", wanted)])
+    assert any("'windows-server-' to its network (NetBIOS)" in text for text in made.warnings)
