@@ -437,6 +437,13 @@ networks:
       description: All other attributes, by upper-case name.
       type: dict
       sample: {NETWORK_ADDRESS: 10.66.0.0, NETWORK_MASK: 255.255.255.0, GATEWAY: 10.66.0.1}
+    beside:
+      description:
+        - The other networks that have the same bridge, or the one that the network had before. A node makes of a bridge
+          what all of its networks ask for.
+        - Only there if there are any.
+      type: list
+      elements: dict
 security_groups:
   description:
     - Those of O(with_security_groups) that exist, with the keys that M(nebula.provision.nebula_security_group) returns.

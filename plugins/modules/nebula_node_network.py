@@ -18,6 +18,8 @@ description:
     no router advertisements, no redirects), and to answer for the bridge's own address alone.
   - Without the gateway's address on its bridge no packet passes between machines and node. With it, nftables rules drop
     what C(node_access) of the network does not name, and everything to 169.254.0.0/16.
+  - Networks with driver V(bridge) may have one bridge together. It has the gateways' addresses of all of them, and
+    each of them has its own rules. It is made for the first of them, and for another one once that has gone.
   - A bridge carries the mark of its catalog and network as its alias, and the nftables rules lie in a table of their
     own. What carries no mark of this catalog is never touched. An interface of the wanted name without the mark is an
     error.

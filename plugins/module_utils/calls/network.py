@@ -17,6 +17,8 @@ from ..engines.registry import open_engine
 from ..errors import InvalidValue
 from ..model import inner_mtu
 from ..model.guard import packed
+from ..model.network import Network, to_item
+from ..model.network_drivers import BRIDGE
 from ..model.reader import typed
 from ..model.specification import argument_spec
 from ..model.specifications.network import KEYS
@@ -135,14 +137,32 @@ def answered(
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
             done, views, warnings = work(engine)
-            known = [network.uuid for network in engine.networks.pool()]
+            pool = engine.networks.pool()
+            known = [network.uuid for network in pool]
             # The time is read within the transaction: of two runs, the one with the newer data has the later time.
             as_of = time.time()
             filtered, there = engine.networks.guards(), engine.networks.machines()
-        payload = {"networks": views, "known": known, "as_of": as_of, "catalog": engine.catalog()}
+        former = {item.name: item.before.get("bridge", "") for item in done if item.before}
+        payload = {
+            "networks": [_with_beside(view, former.get(view["name"], ""), pool) for view in views],
+            "known": known,
+            "as_of": as_of,
+            "catalog": engine.catalog(),
+        }
         payload["guards"] = {
             host: packed(filtered.get(host, ()), there.get(host, ())) for host in sorted({*filtered, *there})
         }
     there = [item for item in done if item.error is None and item.after is not None]
     payload["earlier"] = {item.name: item.before for item in there if item.is_changed}
     return Result(items=[*refused, *done], payload=payload, warnings=warnings)
+
+
+def _with_beside(view: dict[str, Any], former: str, pool: Sequence[Network]) -> dict[str, Any]:
+    """The network with the others that have its bridge, or the one that it had before, where there are any: a node
+    makes of a bridge what all of its networks ask for."""
+    others = [
+        to_item(network)
+        for network in pool
+        if network.vn_mad == BRIDGE and network.bridge in (view["bridge"], former) and network.name != view["name"]
+    ]
+    return {**view, "beside": others} if others else view

@@ -59,6 +59,7 @@ class AddressRange:
 class Network:
     """attributes: everything else by upper-case name (NETWORK_ADDRESS, NETWORK_MASK, GATEWAY, DNS, GUEST_MTU …),
     single values, as they reach the context of machines. nat: the bridge carries the gateway's address and masquerades.
+    beside: on a node, the other networks that have the bridge.
     """
 
     id: Optional[int]
@@ -70,6 +71,7 @@ class Network:
     state: NetworkState = NetworkState.READY
     address_ranges: tuple[AddressRange, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[Network, ...] = ()
 
 
 def filters_on_node(network: Network) -> bool:
@@ -150,4 +152,5 @@ def from_item(item: Mapping[str, Any]) -> Network:
             for r in item.get("address_ranges") or ()
         ),
         attributes=dict(item.get("attributes") or {}),
+        beside=tuple(map(from_item, item.get("beside") or ())),
     )

@@ -147,10 +147,10 @@ class Plan:
     front-end's datastores; current: the names of all that the catalog's images hold now, which are worth keeping;
     taken: of files that the node has no more to keep, as they are back on the front-end. lacking_memory, lacking_cpu:
     what the host does not have for those that start before others of the plan have given it back. given_up: machines to
-    be powered off, whose disks stay. bridges: of its machines' networks that have a bridge of their own on each node,
-    their UUIDs by the bridges' names. switches: of its machines' networks of Open vSwitch, their UUIDs by their ids.
-    guards: what the node filters of its machines' NICs, of all machines that it has; machines: their ids; guarded_at:
-    when both were read, in seconds since 1970. proof: by which the node shows that it was given this plan.
+    be powered off, whose disks stay. bridges: of its machines' networks that have a bridge of ours on each node, their
+    UUIDs (several with commas) by the bridges' names. switches: of its machines' networks of Open vSwitch, their UUIDs
+    by their ids. guards: what the node filters of its machines' NICs, of all machines that it has; machines: their ids;
+    guarded_at: when both were read, in seconds since 1970. proof: by which the node shows that it was given this plan.
     """
 
     catalog: str

@@ -56,12 +56,14 @@ _OURS = re.compile(
     r"\.?(networks\.sh|bridge-[^/]+\.(links|device|settings|nft)|nat-[01]\.nft|guards\.nft|switches\.list)"
     r"(\.[^.]+\.tmp)?\Z"
 )
+_COMES_BY = re.compile(r'\biifname "([^"]+)"')
 # bridge-NAME.links: its mark as a comment, two lines that make the bridge, lines that may be carried out again.
 # bridge-NAME.device: the mark of a VLAN or VXLAN device as a comment, with its name, and the lines that make it.
 # bridge-NAME.settings: files below /proc/sys/net, each with what is to be in it before the bridge is up.
 # guards.nft: what is filtered of machines' NICs; nebula_deploy keeps it.
 # switches.list: bridges of Open vSwitch, which makes them again by itself, each with the interface that is to be up.
-# bridge-NAME.nft: its network's rules, for a table that nat-VALUE.nft makes, where VALUE is what forwarding was before.
+# bridge-NAME.nft: the rules of its networks, for a table that nat-VALUE.nft makes, where VALUE is what forwarding was
+# before.
 PROGRAM = r"""#!/bin/sh
 # Brings bridges and NAT of virtual networks back when the host boots. nebula_node_network keeps the files beside it.
 # What is there already and does not carry the mark of catalog $2 is left alone, and makes this fail.
@@ -169,7 +171,7 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
     ours = links.marked(present, catalog)
     files = {SCRIPT: PROGRAM}
     by_network = {mark.network: name for name, link in ours.items() for mark in [link.mark] if mark}
-    forced = [link.mark.network for link in ours.values() if link.mark is not None and link.mark.forced]
+    forced = [name for name, link in ours.items() if link.mark is not None and link.mark.forced]
     limit = memberships.line(present)
     # After a boot the host has its addresses where its distribution puts them, and who moves them again is a run.
     ours = {name: _plain(link) if link.mark and link.mark.forced else link for name, link in ours.items()}
@@ -196,10 +198,11 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
         files[SWITCHES] = _text(f"{name} {bridge.port or '-'}" for name, bridge in sorted(switched.items()))
     rules = _rules(catalog)
     for network, lines in rules.items():
-        if network in forced:
-            files[f"bridge-{by_network[network]}.nft"] = _text(nat.Rules(network, by_network[network]).lines(catalog))
-        elif network in by_network:
-            files[f"bridge-{by_network[network]}.nft"] = _text(lines)
+        # Of a bridge that several networks have, its mark names one of them, and their rules name the bridge.
+        name = by_network.get(network) or next((m[1] for m in map(_COMES_BY.search, lines) if m and m[1] in ours), "")
+        if name:
+            made = nat.Rules(network, name).lines(catalog) if name in forced else lines
+            files[f"bridge-{name}.nft"] = files.get(f"bridge-{name}.nft", "") + _text(made)
     if rules:
         for value in ("0", "1"):
             files[f"nat-{value}.nft"] = _text(nat.frame(catalog, value))
@@ -208,7 +211,11 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
 
 def _plain(link: Link) -> Link:
     mark = link.mark
-    return link if mark is None else replace(link, alias=str(Mark(mark.catalog, mark.network)), ports=())
+    return (
+        link
+        if mark is None
+        else replace(link, alias=str(Mark(mark.catalog, mark.network, shared=mark.shared)), ports=())
+    )
 
 
 def _text(lines: Iterable[str]) -> str:

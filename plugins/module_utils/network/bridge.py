@@ -10,14 +10,15 @@ import contextlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network, summarize_address_range
+from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 from ..dataclass import dataclass
-from ..errors import InUse, InvalidValue, MissingDependency, NebulaError, NotFound
-from ..model import network_checks
+from ..errors import Conflict, InUse, InvalidValue, MissingDependency, NebulaError, NotFound
+from ..model import network_checks, shared_bridge
 from ..model.network import Network
-from ..model.network_drivers import OVN, OVSWITCH, WITH_BRIDGE
+from ..model.network_drivers import BRIDGE, OVN, OVSWITCH, WITH_BRIDGE
+from ..model.states import NetworkState
 from ..model.uplink import Uplink
 from ..model.uplink import uplink as uplink_of
 from . import firewall_rules, firewall_tables, host_firewall, links, memberships, moves, nat, routes, settings, uplinks
@@ -42,7 +43,8 @@ class Done:
 @dataclass(frozen=True)
 class Wanted:
     """address: the gateway's with its prefix length, or "". spans: the addresses that belong to the network. uplink:
-    what joins its bridges on several nodes. six: its machines have IPv6."""
+    what joins its bridges on several nodes. six: its machines have IPv6. beside: UUIDs of the other networks that have
+    the bridge. others_carry: whether the bridge has the gateway's address of one of them."""
 
     name: str
     uuid: str
@@ -52,16 +54,15 @@ class Wanted:
     spans: Sequence[routes.Span]
     uplink: Uplink | None = None
     six: bool = False
+    beside: Sequence[str] = ()
+    others_carry: bool = False
 
     @classmethod
     def of(cls, network: Network) -> Wanted:
         network_checks.check(network)
         _check_uuid(f"network {network.name}: uuid", network.uuid)
         whole = network_checks.cidr(network)
-        spans: list[routes.Span] = [whole] if whole else []
-        for r in network.address_ranges:
-            spans += [] if whole else _spans(r.ip, r.size)
-            spans += [IPv6Network(prefix) for prefix in network_checks.prefixes6(r)]
+        spans = shared_bridge.spans(network)
         address, rules = "", nat.Rules(network.uuid, network.bridge)
         if whole and network_checks.carries_gateway(network):
             gateway = network.attributes["GATEWAY"]
@@ -74,20 +75,54 @@ class Wanted:
     def with_addresses_of_host(self) -> Wanted:
         return replace(self, rules=replace(self.rules, forced=True))
 
+    def _beside(self, networks: Sequence[Wanted]) -> Wanted:
+        """The same where all these networks, this one among them, have the bridge."""
+        if len(networks) < 2:
+            return self
+        rules, uplink = self.rules, self.uplink
+        carrying = [each for each in networks if each.whole is not None]
+        if carrying:
+            access = [each.rules.access for each in carrying]
+            dhcp = any(a.everything or any(first <= 67 <= last for first, last in a.udp) for a in access)
+            wholes = {each.whole for each in carrying if each.whole is not None}
+            rules = replace(rules, shared=nat.Shared(tuple(sorted(wholes)), self.whole, dhcp))
+        if uplink is not None:
+            uplink = replace(uplink, needed=max(each.uplink.needed for each in networks if each.uplink is not None))
+        others = tuple(each.uuid for each in networks if each.name != self.name)
+        return replace(self, rules=rules, uplink=uplink, beside=others, others_carry=bool(carrying))
+
+    @property
+    def carries_gateway(self) -> bool:
+        """Whether the bridge has an address."""
+        return bool(self.address) or self.others_carry
+
+    @property
+    def whole(self) -> IPv4Network | None:
+        """All addresses of the network, if the bridge has its gateway's."""
+        return IPv4Network(self.spans[0]) if self.address else None
+
     @property
     def port(self) -> str:
         """The host's own interface that is to be a port of the bridge."""
         return self.uplink.device if self.uplink is not None and not self.uplink.made else ""
 
 
+def together(networks: Sequence[Wanted]) -> list[Wanted]:
+    """What each of these networks wants, where those of one bridge want what all of them ask of it."""
+    by_bridge: dict[str, list[Wanted]] = {}
+    for each in networks:
+        by_bridge.setdefault(each.bridge, []).append(each)
+    return [each._beside(by_bridge[each.bridge]) for each in networks]
+
+
 @dataclass(frozen=True)
 class _Step:
-    """What was decided about one network. link: its bridge as it is, None if there is none. former: its bridges of
-    other names. wrong: settings of the bridge that are to be others. done: what is to be shown of it. move: of the
-    host's own addresses to the bridge."""
+    """What was decided about one bridge. networks: those that have it, and what each of them wants. link: the bridge as
+    it is, None if there is none. former: their bridges of other names. wrong: settings of the bridge that are to be
+    others. done: what is to be shown of it. move: of the host's own addresses to the bridge."""
 
-    network: Network
-    wanted: Wanted
+    networks: Sequence[Network]
+    wanted: Sequence[Wanted]
     mark: links.Mark
     link: links.Link | None
     former: Sequence[links.Link]
@@ -95,6 +130,14 @@ class _Step:
     wrong: Mapping[str, str]
     done: list[Done]
     move: moves.Move | None = None
+
+    @property
+    def bridge(self) -> str:
+        return self.wanted[0].bridge
+
+    @property
+    def uplink(self) -> Uplink | None:
+        return self.wanted[0].uplink
 
 
 class Node:
@@ -122,8 +165,10 @@ class Node:
         self._here: dict[str, links.Link] = {}
         self._passed_on: set[str] = set()
         self._all_passed_on: list[str] = []
-        # The networks that have a bridge here, or will have.
+        # The networks that have a bridge here, or will have; and of those of this run, by their UUIDs, the bridges that
+        # they are to have, "" for none.
         self._with_bridge: set[str] = set()
+        self._places: dict[str, str] = {}
         self.switch = SwitchNode(catalog, act)
         self._look()
 
@@ -172,10 +217,17 @@ class Node:
     def ensure(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
         """Bring the node to what these networks say; those that are DONE go. known: UUIDs of all networks of the
         catalog; bridges of ours that were made for others are left over, and go too."""
-        done, made, switched = [], [], []
+        networks = _with_beside(networks)
+        # In check mode a network that would be made has no UUID yet.
+        self._places = {n.uuid or n.name: n.bridge if _has_bridge(n) else "" for n in networks}
+        done, made, switched, leaving = [], [], [], []
         for network in networks:
             if network.state.name == "DONE":
-                done += self._remove_of([network.uuid] if network.uuid else [])
+                uuids = [network.uuid] if network.uuid else []
+                if self._leaves_to_others(network.uuid):
+                    leaving += uuids
+                else:
+                    done += self._remove_of(uuids)
             elif network.vn_mad in WITH_BRIDGE:
                 # What it had with another driver.
                 done += self._remove_switched([network.uuid])
@@ -196,6 +248,8 @@ class Node:
                     kinds = host_firewall.bridged(network.bridge, None, six, self.links[network.bridge].ports)
                     self._warn_of_drops(network.name, self._drops(nat.Table(self.catalog), kinds))
         done += self._make(made, known)
+        # A bridge that others have, too, is theirs by now.
+        done += self._remove_of(leaving)
         done += self._make_switched(switched, known)
         if known is not None:
             # In check mode a network that would be created has no UUID yet, and its bridge is here by forecast only.
@@ -204,6 +258,8 @@ class Node:
 
     def remove(self, networks: Sequence[Network] | None) -> list[Done]:
         """Take away what these networks have here, or everything that carries this catalog's mark."""
+        if networks is not None and any(network.beside for network in networks):
+            return self.ensure([replace(network, state=NetworkState.DONE) for network in networks], None)
         uuids = self._present() if networks is None else [network.uuid for network in networks if network.uuid]
         had = bool(self.switch.uuids())
         return self._remove_of(uuids) + ([] if had else _done(self.switch.remove_database()))
@@ -257,7 +313,7 @@ class Node:
         """What is to be done for all of them is decided first, each on what those before it will have made, and then
         done at once. Should that fail, they are made one by one, so that the error is that of the right one."""
         here = self._begin(networks, known)
-        decided = [self._attempt(network, known) for network in networks]
+        decided = [each for group in _by_bridge(networks) for each in self._attempt(group, known)]
         steps = [each for each in decided if isinstance(each, _Step)]
         if not self.act or not steps:
             return [done for each in decided for done in ([each] if isinstance(each, Done) else each.done)]
@@ -281,34 +337,84 @@ class Node:
             with contextlib.suppress(NebulaError):
                 wanted[network.uuid] = uplink_of(network)
         devices = {uplink.device for uplink in wanted.values() if uplink is not None}
-        self._passed_on = devices & uplinks.leaving(wanted, self.catalog, self.links, known)
+        staying = {
+            (network.bridge, uplink.device)
+            for network in networks
+            for uplink in [wanted.get(network.uuid)]
+            if uplink is not None
+        }
+        self._passed_on = devices & uplinks.leaving(wanted, self.catalog, self.links, known, staying)
         self._all_passed_on = sorted(self._passed_on)
         self._with_bridge = {_network_of(link) for link in links.marked(self.links, self.catalog).values()}
         return self._here
 
     def _alone(self, step: _Step, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
-        """Make one network, of which a part may have been made already."""
+        """Make one bridge, of which a part may have been made already."""
         here = self._begin(networks, known)
-        again = self._attempt(step.network, known)
-        if isinstance(again, Done):
-            return [again]
+        again = self._attempt(step.networks, known)
+        steps = [each for each in again if isinstance(each, _Step)]
+        if len(steps) < len(again):
+            return [each for each in again if isinstance(each, Done)]
         try:
-            self._act([again], here)
+            self._act(steps, here)
         except NebulaError as error:
             self._look()
-            before = step.done[-1].before
-            if before is None:
+            before = {each.network: each.before for each in step.done}
+            if step.link is None:
                 self._take_back(step.wanted)
-            return [Done(step.network.name, step.network.bridge, before, self._shown(step.network), error)]
+            return [
+                Done(network.name, network.bridge, before[network.name], self._shown(network), error)
+                for network in step.networks
+            ]
         self._look()
         return step.done
 
-    def _attempt(self, network: Network, known: Sequence[str] | None) -> _Step | Done:
+    def _attempt(self, group: Sequence[Network], known: Sequence[str] | None) -> list[_Step | Done]:
+        """Decide about the networks of one bridge. One that can't be is left out, unless the bridge is its own already:
+        then none of them is changed."""
+        failed: list[_Step | Done] = []
+        left = list(group)
+        while left:
+            error: NebulaError
+            unfit: Network | None = None
+            try:
+                return [*failed, self._decide(left, known)]
+            except _Unfit as found:
+                error, unfit = found.error, found.network
+            except NebulaError as found:
+                error = found
+            if unfit is not None and len(left) > 1 and not self._is_here(unfit):
+                failed.append(self._failed(unfit, error))
+                left.remove(unfit)
+                continue
+            about = unfit or left[0]
+            return [*failed, *(self._failed(n, error if n is about else _because(n, about, error)) for n in left)]
+        return failed
+
+    def _failed(self, network: Network, error: NebulaError) -> Done:
         before = self._shown(network)
-        try:
-            return self._decide(network, known)
-        except NebulaError as error:
-            return Done(network.name, network.bridge, before, before, error)
+        return Done(network.name, network.bridge, before, before, error)
+
+    def _is_here(self, network: Network | Wanted) -> bool:
+        """Whether the bridge that is here was made for this network, or for it as well."""
+        link = self.links.get(network.bridge)
+        mark = link.mark if link is not None else None
+        if mark is None or mark.catalog != self.catalog:
+            return False
+        return mark.network == network.uuid or self._table().bridges.get(network.uuid) == network.bridge
+
+    def _leaves_to_others(self, uuid: str) -> bool:
+        ours = links.marked(self.links, self.catalog).values()
+        return bool(uuid) and any(_network_of(link) == uuid and self._is_others(link, uuid) for link in ours)
+
+    def _is_others(self, link: links.Link, uuid: str) -> bool:
+        """Whether others than this network are to have the bridge, or have it and are none of this run."""
+        if any(bridge == link.name for other, bridge in self._places.items() if other != uuid):
+            return True
+        if not self._places or link.mark is None or not link.mark.shared:
+            return False
+        there = self._table().bridges.items()
+        return any(bridge == link.name and other != uuid and other not in self._places for other, bridge in there)
 
     def _free(self) -> dict[str, links.Link]:
         """The interfaces without what is still another network's, and will not be."""
@@ -317,7 +423,11 @@ class Node:
 
     def _shown(self, network: Network) -> dict[str, Any] | None:
         link = self.links.get(network.bridge)
-        return None if link is None else self._view(link)
+        if link is None:
+            return None
+        if link.mark is None or not link.mark.shared:
+            return self._view(link)
+        return _of_member(self._view(link), link, network.uuid, "") if self._is_here(network) else None
 
     def _view(
         self,
@@ -329,72 +439,112 @@ class Node:
         link = self._here.get(link.name, link)
         return _view(link, uplinks.view(link, self._here), rules, masquerades, differing)
 
-    def _decide(self, network: Network, known: Sequence[str] | None) -> _Step:
-        wanted = Wanted.of(network)
-        link = self.links.get(wanted.bridge)
-        moving = wanted.uplink is not None and uplinks.moves_addresses(wanted.uplink, self._free())
+    def _decide(self, networks: Sequence[Network], known: Sequence[str] | None) -> _Step:
+        """What is to be done for a bridge, which all these networks have."""
+        wanted = together([_fit(network) for network in networks])
+        first, link = wanted[0], self.links.get(wanted[0].bridge)
+        uplink = first.uplink
+        moving = uplink is not None and uplinks.moves_addresses(uplink, self._free())
         has_addresses = moving or (link is not None and link.mark is not None and bool(link.mark.forced))
         if has_addresses:
-            wanted = wanted.with_addresses_of_host()
-        was_down = uplinks.was_down(wanted.uplink, self.catalog, self._here, self._free())
+            wanted = [each.with_addresses_of_host() for each in wanted]
+        was_down = uplinks.was_down(uplink, self.catalog, self._here, self._free())
         how = (links.FORCED * has_addresses, links.DOWN * (was_down and not has_addresses))
-        mark = links.Mark(self.catalog, wanted.uuid, wanted.address, wanted.port, *how)
+        addresses = tuple(dict.fromkeys(each.address for each in wanted if each.address))
+        owner, shared = self._owner(wanted, link), links.SHARED * (len(wanted) > 1)
+        mark = links.Mark(self.catalog, owner, ",".join(addresses), first.port, *how, shared)
         if link is not None:
-            forgotten = known is not None and link.mark is not None and link.mark.network not in known
-            links.refuse_foreign(wanted.name, wanted.bridge, link, mark, forgotten)
-        former = self._former(wanted)
-        _refuse_other_place(wanted, [*former, *([link] if link is not None else [])])
-        if wanted.uplink is not None:
+            links.refuse_foreign(first.name, first.bridge, link, mark, self._may_take_over(link, wanted, known))
+        former = [f for each in wanted for f in self._former(each)]
+        _refuse_other_place(first, [*former, *([link] if link is not None else [])])
+        if uplink is not None:
             free = {**self._free(), **uplinks.given_back(former, self.links)} if former else self._free()
-            uplinks.refuse(wanted.name, wanted.uplink, wanted.bridge, mark, free)
-        table = self._table(needed_by=wanted.name)
-        # A network that is joined with others' outside may well be one that the host is in by another interface.
-        if wanted.uplink is None and (link is None or (wanted.address and wanted.address not in link.addresses)):
-            routes.refuse_overlap(wanted.name, wanted.spans, {wanted.bridge, *(f.name for f in former)}, self.routes)
-        self._refuse_drops(wanted, table, link is not None)
-        expected = links.Link(wanted.bridge, "bridge", str(mark), up=True, addresses=(wanted.address,))
+            uplinks.refuse(first.name, uplink, first.bridge, mark, free)
+        table = self._table(needed_by=first.name)
+        for network, each in zip(networks, wanted):
+            with _unfit(network):
+                self._refuse(each, link, former, table, new=len(wanted) > 1 and not self._is_here(network))
+        expected = links.Link(first.bridge, "bridge", str(mark), up=True, addresses=addresses)
         wrong = {}
-        if has_addresses and wanted.uplink is not None:
-            there = self._free()[wanted.uplink.phydev] if moving or link is None else link
-            expected = replace(
-                expected, addresses=there.addresses, addresses6=there.addresses6, ports=(wanted.uplink.phydev,)
-            )
+        if has_addresses and uplink is not None:
+            there = self._free()[uplink.phydev] if moving or link is None else link
+            expected = replace(expected, addresses=there.addresses, addresses6=there.addresses6, ports=(uplink.phydev,))
         elif link is not None:
-            wrong = settings.differing(link.settings, bool(wanted.address))
+            wrong = settings.differing(link.settings, first.carries_gateway)
         if link is not None and link.addresses6 and "ipv6/disable_ipv6" in wrong:
             self.warnings.append(
-                f"network {wanted.name}: bridge {wanted.bridge} had {', '.join(link.addresses6)}, which this "
+                f"network {first.name}: bridge {first.bridge} had {', '.join(link.addresses6)}, which this "
                 "collection did not give it; it has no IPv6 any more, as this host is no member of the network by IPv6"
             )
-        before = None
-        if link is not None:
-            before = self._view(link, *_of_table(table, wanted), {n: link.settings[n] for n in wrong})
-        joined = uplinks.expected(wanted.uplink, self._free())
-        after = _view(expected, joined, _PRESENT, wanted.rules.whole is not None, wrong)
-        done = [Done(wanted.name, f.name, self._view(f)) for f in former]
-        done.append(Done(wanted.name, wanted.bridge, before, after))
+        joined = uplinks.expected(uplink, self._free())
+        done = [Done(first.name, f.name, self._view(f)) for f in former]
+        for network, each in zip(networks, wanted):
+            before = self._before(network, each, link, table, wrong) if link is not None else None
+            after = _view(expected, joined, _PRESENT, each.rules.whole is not None, wrong)
+            if shared:
+                after = _of_member(after, expected, each.uuid, each.address)
+            done.append(Done(each.name, each.bridge, before, after))
         move = None
-        if moving and wanted.uplink is not None:
-            move = moves.Move(self._free()[wanted.uplink.phydev], wanted.bridge, link)
-        self._expect(expected, former, wanted.uplink)
-        return _Step(network, wanted, mark, link, tuple(former), table, wrong, done, move)
+        if moving and uplink is not None:
+            move = moves.Move(self._free()[uplink.phydev], first.bridge, link)
+        self._expect(expected, former, uplink)
+        return _Step(networks, wanted, mark, link, tuple(former), table, wrong, done, move)
+
+    def _owner(self, wanted: Sequence[Wanted], link: links.Link | None) -> str:
+        """The network that the bridge's mark names: the one that it names already, or else the first."""
+        uuids = [each.uuid for each in wanted]
+        there = _network_of(link) if link is not None else ""
+        return there if there in uuids else uuids[0]
+
+    def _may_take_over(self, link: links.Link, wanted: Sequence[Wanted], known: Sequence[str] | None) -> bool:
+        """Whether these networks may have a bridge that was made for another, which is gone, or goes elsewhere, or had
+        the bridge together with one of them."""
+        there = _network_of(link)
+        forgotten = known is not None and link.mark is not None and there not in known
+        if forgotten or self._places.get(there, link.name) != link.name:
+            return True
+        return any(self._table().bridges.get(each.uuid) == link.name for each in wanted if each.uuid)
+
+    def _refuse(
+        self, wanted: Wanted, link: links.Link | None, former: Sequence[links.Link], table: nat.Table, new: bool
+    ) -> None:
+        """new: others have the bridge, and this network did not."""
+        # A network that is joined with others' outside may well be one that the host is in by another interface.
+        lacks = link is None or new or (wanted.address and wanted.address not in link.addresses)
+        if wanted.uplink is None and lacks:
+            own = {wanted.bridge, *(f.name for f in former), table.bridges.get(wanted.uuid, wanted.bridge)}
+            routes.refuse_overlap(wanted.name, wanted.spans, own, self.routes)
+        self._refuse_drops(wanted, table, link is not None and not new)
+
+    def _before(
+        self, network: Network, wanted: Wanted, link: links.Link, table: nat.Table, wrong: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """What there is of the network here, None if others alone have the bridge."""
+        was_shared = link.mark is not None and bool(link.mark.shared)
+        if (was_shared or wanted.beside) and not self._is_here(network):
+            return None
+        view = self._view(link, *_of_table(table, wanted), {n: link.settings[n] for n in wrong})
+        return _of_member(view, link, wanted.uuid, wanted.address) if was_shared else view
 
     def _act(self, steps: Sequence[_Step], here: Mapping[str, links.Link]) -> None:
         """What may come in by a bridge is decided before it is up, and frames from elsewhere come in last. here: the
         interfaces as they are."""
-        wanted = {step.wanted.uplink.device for step in steps if step.wanted.uplink is not None}
+        wanted = {step.uplink.device for step in steps if step.uplink is not None}
         passed_on = [name for name in self._all_passed_on if name in wanted]
         making: list[str] = uplinks.freeing(passed_on, here)
         here = uplinks.freed(passed_on, here)
         devices = []
         for step in steps:
             for f in step.former:
-                own = f.mark is not None and f.mark.port == step.wanted.port
+                own = f.mark is not None and f.mark.port == step.wanted[0].port
                 making += [*([] if own else uplinks.giving_back(f, here)), *links.delete_steps(f.name)]
-            making += uplinks.former(step.wanted.uplink, step.link, step.mark, here)
-            making += links.new_steps(step.wanted.bridge, step.mark) if step.link is None else []
-            device = uplinks.making(step.wanted.uplink, step.mark, here) if step.wanted.uplink is not None else []
-            devices += [step.wanted.uplink.device] if step.wanted.uplink is not None and device else []
+            making += uplinks.former(step.uplink, step.link, step.mark, here)
+            for each in step.wanted:
+                if each.uuid != step.mark.network:
+                    making += uplinks.former(step.uplink, None, links.Mark(self.catalog, each.uuid), here)
+            making += links.new_steps(step.bridge, step.mark) if step.link is None else []
+            device = uplinks.making(step.uplink, step.mark, here) if step.uplink is not None else []
+            devices += [step.uplink.device] if step.uplink is not None and device else []
             making += device
         moving = [step.move for step in steps if step.move is not None]
         armed: list[moves.Move] = []
@@ -418,26 +568,27 @@ class Node:
         links.carry_out(making)
         for step in steps:
             if step.link is None and not step.mark.forced:
-                settings.begin(step.wanted.bridge, settings.wanted(bool(step.wanted.address)))
+                settings.begin(step.bridge, settings.wanted(step.wanted[0].carries_gateway))
             else:
-                settings.write(step.wanted.bridge, step.wrong)
+                settings.write(step.bridge, step.wrong)
         for name in devices:
             settings.begin(name, uplinks.SETTINGS)
-        rules = [step.wanted.rules for step in steps if not step.table.has(step.wanted.rules)]
+        rules = [each.rules for step in steps for each in step.wanted if not step.table.has(each.rules)]
         nat.ensure(rules, steps[0].table)
         self._observed = None
         lines = []
         for step in steps:
-            lines += links.bridge_steps(step.wanted.bridge, step.mark, step.link)
-            if step.wanted.uplink is not None and step.move is None:
-                lines += uplinks.attaching(step.wanted.uplink, step.wanted.bridge, here)
+            lines += links.bridge_steps(step.bridge, step.mark, step.link)
+            if step.uplink is not None and step.move is None:
+                lines += uplinks.attaching(step.uplink, step.bridge, here)
         links.carry_out(lines)
 
-    def _take_back(self, wanted: Wanted) -> None:
-        """Of a network that could not be made, nothing stays: no half of it is taken for the whole."""
+    def _take_back(self, wanted: Sequence[Wanted]) -> None:
+        """Of networks that could not be made, nothing stays: no half of them is taken for the whole."""
         self._look()
+        self._places = {}
         with contextlib.suppress(NebulaError):
-            self._remove_of([wanted.uuid])
+            self._remove_of([each.uuid for each in wanted])
 
     def _former(self, wanted: Wanted) -> list[links.Link]:
         """The bridges that this network had under other names."""
@@ -446,6 +597,7 @@ class Node:
         # Of hundreds of bridges, each would be asked for its mark as often: its text is looked at first.
         ours = links.marked({n: f for n, f in self.links.items() if wanted.uuid in f.alias}, self.catalog).values()
         former = [f for f in ours if wanted.uuid and _network_of(f) == wanted.uuid and f.name != wanted.bridge]
+        former = [f for f in former if not self._is_others(f, wanted.uuid)]
         for link in former:
             asked = f"network {wanted.name}: bridge {wanted.bridge} instead of {link.name}"
             _refuse_ports(asked, link, uplinks.ports(link, self.links))
@@ -527,10 +679,13 @@ class Node:
     def _remove_linked(self, uuids: Sequence[str]) -> list[Done]:
         """Their rules and bridges; a bridge with ports is an error, and keeps its rules."""
         done: list[Done] = []
-        for uuid in uuids:
+        kept: dict[str, NebulaError] = {}
+        owners = {_network_of(link) for link in links.marked(self.links, self.catalog).values()}
+        for uuid in sorted(uuids, key=lambda each: each not in owners):
             table = self._table()
             rules, masquerades = _PRESENT if table.of(uuid) else _ABSENT, uuid in table.masquerading
             bridges = [b for b in links.marked(self.links, self.catalog).values() if _network_of(b) == uuid]
+            bridges = [b for b in bridges if not self._is_others(b, uuid)]
             devices = uplinks.devices(uuid, self.catalog, self.links)
             items = [
                 Done(f"network {uuid}", link.name, _view(link, uplinks.view(link, self.links), rules, masquerades))
@@ -541,6 +696,8 @@ class Node:
                 items = [Done(f"network {uuid}", "", {"rules": rules, "nat": masquerades, **left})]
             done += items
             try:
+                if table.bridges.get(uuid, "") in kept:
+                    raise kept[table.bridges[uuid]]
                 for link in bridges:
                     joined = uplinks.ports(link, self.links)
                     _refuse_ports(f"remove bridge {link.name}", link, joined, forecast=not self.act)
@@ -560,9 +717,65 @@ class Node:
                     del self.links[name]
                 self.links.update(uplinks.given_back(bridges, self.links))
             except NebulaError as error:
+                kept.update({link.name: error for link in bridges})
                 for item in items:
                     item.after, item.error = item.before, error
         return done
+
+
+class _Unfit(Exception):
+    """One of the networks of a bridge can't be on this host."""
+
+    def __init__(self, network: Network, error: NebulaError) -> None:
+        super().__init__(str(error))
+        self.network, self.error = network, error
+
+
+@contextlib.contextmanager
+def _unfit(network: Network) -> Iterator[None]:
+    try:
+        yield
+    except NebulaError as error:
+        raise _Unfit(network, error) from error
+
+
+def _fit(network: Network) -> Wanted:
+    with _unfit(network):
+        return Wanted.of(network)
+
+
+def _because(network: Network, other: Network, error: NebulaError) -> NebulaError:
+    """Why nothing is done for a network that has its bridge together with one that can't be."""
+    found = f"network {other.name}, which has it, too, can't be as it says: {error.asked}: {error.found}"
+    return Conflict(f"network {network.name}: bridge {network.bridge}", found, error.remedy)
+
+
+def _has_bridge(network: Network) -> bool:
+    return network.vn_mad in WITH_BRIDGE and network.state != NetworkState.DONE
+
+
+def _with_beside(networks: Sequence[Network]) -> list[Network]:
+    """These networks, and after them the others that have their bridges."""
+    found = {network.name: network for network in networks}
+    for network in networks:
+        for other in network.beside:
+            found.setdefault(other.name, other)
+    return list(found.values())
+
+
+def _by_bridge(networks: Sequence[Network]) -> list[list[Network]]:
+    found: dict[str, list[Network]] = {}
+    for network in networks:
+        # None but those of driver bridge have one together.
+        place = network.bridge if network.vn_mad == BRIDGE else f"{network.name} {network.bridge}"
+        found.setdefault(place, []).append(network)
+    return list(found.values())
+
+
+def _of_member(view: dict[str, Any], link: links.Link, uuid: str, address: str) -> dict[str, Any]:
+    """What is shown of a bridge that several networks have, for one of them."""
+    own = address if address in link.addresses else ""
+    return {**view, "network": uuid, "address": own, "owner": _network_of(link)}
 
 
 def _done(changes: Sequence[Change]) -> list[Done]:
@@ -627,13 +840,6 @@ def _refuse_ports(asked: str, link: links.Link, joined: Sequence[str], forecast:
     ports = [port for port in link.ports if port not in joined and not (forecast and links.MACHINES.match(port))]
     if ports:
         raise InUse(asked, f"attached to {link.name} are {', '.join(ports)}", "End the machines that use it first")
-
-
-def _spans(first: str, size: int) -> list[IPv4Network]:
-    if not first:
-        return []
-    start = IPv4Address(first)
-    return list(summarize_address_range(start, start + (size - 1)))
 
 
 def _check_uuid(asked: str, value: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host.command import run
-from . import settings
+from . import nat, settings
 
 TIMEOUT = 30.0
 # What a machine's NIC is called on its host.
@@ -25,16 +25,19 @@ _MARK = "nebula"
 FORCED = "forced"
 # The word in the mark of a bridge that has an interface which was down before.
 DOWN = "down"
+# What ends the mark of a bridge that several networks have.
+SHARED = "+"
 # As the kernel calls them.
 VLAN_KIND, VXLAN_KIND = "vlan", "vxlan"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we gave it,
-    after one more the interface of the host that we made a port of it, and after the last `forced` if the host's own
-    addresses have moved with that, or `down` if it was down before that. Addresses and ports that others add to the
-    bridge are not in the mark, and are left alone."""
+    """Whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we gave it
+    (several with commas), after one more the interface of the host that we made a port of it, and after the last
+    `forced` if the host's own addresses have moved with that, or `down` if it was down before that, and a `+` if other
+    networks have the bridge, too; their rules in our table of nftables name them. Addresses and ports that others add
+    to the bridge are not in the mark, and are left alone."""
 
     catalog: str
     network: str
@@ -42,20 +45,30 @@ class Mark:
     port: str = ""
     forced: str = ""
     down: str = ""
+    shared: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(filter(None, self.address.split(",")))
 
     def __str__(self) -> str:
-        more = [self.address, self.port] if self.port else [self.address] * bool(self.address)
-        more += [self.forced or self.down] * bool(self.port and (self.forced or self.down))
+        more = [self.address, self.port, (self.forced or self.down) * bool(self.port) + self.shared]
+        while more and not more[-1]:
+            more.pop()
         return ":".join([_MARK, self.catalog, self.network, *more])
 
     @classmethod
     @functools.cache
     def read(cls, alias: str) -> Mark | None:
         parts = alias.split(":")
-        if parts[0] != _MARK or not (len(parts) in (3, 4, 5) or (len(parts) == 6 and parts[5] in (FORCED, DOWN))):
+        if parts[0] != _MARK or not 3 <= len(parts) <= 6:
             return None
         catalog, network, address, port, how = (*parts[1:], "", "", "")[:5]
-        return cls(catalog, network, address, port, FORCED * (how == FORCED), DOWN * (how == DOWN))
+        shared = SHARED * how.endswith(SHARED)
+        how = how[: -len(shared)] if shared else how
+        if len(parts) == 6 and how not in (FORCED, DOWN, *[""] * bool(shared)):
+            return None
+        return cls(catalog, network, address, port, FORCED * (how == FORCED), DOWN * (how == DOWN), shared)
 
 
 @dataclass(frozen=True)
@@ -159,11 +172,12 @@ def refuse_foreign(network: str, name: str, link: Link, mark: Mark, forgotten: b
         )
 
 
-def refuse_other(network: str, name: str, link: Link | None, mark: Mark) -> None:
-    """Raise NotFound or ForeignObject if there is no bridge of that name, or one that was not made for this network of
-    this catalog: a machine on it would be in another network than its own, or in none."""
+def refuse_other(network: str, name: str, link: Link | None, catalog: str, uuids: Sequence[str]) -> None:
+    """Raise NotFound or ForeignObject if there is no bridge of that name, or one that was made for none of the networks
+    of this catalog that have it: a machine on it would be in another network than its own, or in none. uuids: theirs.
+    """
     found = None if link is None else link.mark
-    if link is not None and found is not None and (found.catalog, found.network) == (mark.catalog, mark.network):
+    if link is not None and found is not None and found.catalog == catalog and found.network in uuids:
         return
     asked = f"network {network}: bridge {name}"
     remedy = "Run nebula.provision.site: role network makes it on this host, or says what keeps it from that"
@@ -192,13 +206,13 @@ def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
     if link.stp:
         # One after the other: while the protocol runs, the kernel takes no delay below two seconds.
         steps += [f"link set dev {name} type bridge {setting} 0" for setting in ("stp_state", "forward_delay")]
-    former = link.mark.address if link.mark else ""
-    if former and former != mark.address and former in link.addresses:
-        steps += [f"address delete {former} dev {name}"]
+    former = link.mark.addresses if link.mark else ()
+    steps += [
+        f"address delete {each} dev {name}" for each in former if each not in mark.addresses and each in link.addresses
+    ]
     if link.alias != str(mark):
         steps += [f"link set dev {name} alias {mark}"]
-    if mark.address and mark.address not in link.addresses:
-        steps += [f"address add {mark.address} broadcast + dev {name}"]
+    steps += [f"address add {each} broadcast + dev {name}" for each in mark.addresses if each not in link.addresses]
     if not link.up:
         steps += [f"link set dev {name} up"]
     return steps
@@ -229,10 +243,11 @@ def marked_devices(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
 def networks_here(catalog: str) -> tuple[str, ...] | None:
     """UUIDs of the networks of this catalog whose bridge is on this host; None if nothing tells that."""
     try:
-        found = marked(observe(with_settings=False), catalog).values()
+        found = [link.mark for link in marked(observe(with_settings=False), catalog).values() if link.mark is not None]
+        members = nat.observe(catalog).bridges if any(mark.shared for mark in found) else {}
     except (NebulaError, OSError):
         return None
-    return tuple(sorted(link.mark.network for link in found if link.mark is not None))
+    return tuple(sorted({*(mark.network for mark in found), *members}))
 
 
 def carry_out(steps: Sequence[str]) -> None:

@@ -35,6 +35,18 @@ _NAT = "postrouting"
 # rule that names the bridge. None of it is IP.
 _KEPT_BY_BRIDGES = "ether daddr 01:80:c2:00:00:00-01:80:c2:00:00:0f drop"
 _NEW = "ct state != { established, related }"
+# The port of DHCP servers. Who asks them has no address yet.
+_DHCP, _NOBODY = 67, "0.0.0.0"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the networks of one bridge have there together. wholes: the addresses of those that have their gateway on
+    it; own: those of the network itself, if it is one of them. dhcp: the node may serve DHCP to some of them."""
+
+    wholes: tuple[IPv4Network, ...]
+    own: IPv4Network | None = None
+    dhcp: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class Rules:
     """Those of one network. gateway: the node's address on its bridge, "" if the bridge carries none, and then no
     packet passes between bridge and node, unless it has the node's own addresses (forced). whole: its addresses, if it
     has NAT: it reaches out through the node's other interfaces, with the node's addresses. access: what its machines
-    reach on the node."""
+    reach on the node. shared: of a bridge that other networks have, too, on which one has its gateway."""
 
     network: str
     bridge: str
@@ -50,6 +62,7 @@ class Rules:
     whole: IPv4Network | None = None
     access: NodeAccess = NodeAccess()
     forced: bool = False
+    shared: Shared | None = None
 
     @property
     def rules(self) -> list[tuple[str, str]]:
@@ -60,6 +73,8 @@ class Rules:
         if self.forced:
             barred = f"ip daddr {LINK_LOCAL} drop"
             return [*always, ("input", f"iifname {inside} {barred}"), ("forward", f"iifname {inside} {barred}")]
+        if self.shared is not None:
+            return always + self._beside_others(self.shared, inside, leaving, coming)
         if not self.gateway:
             return [
                 *always,
@@ -75,22 +90,54 @@ class Rules:
             ("forward", f"{leaving} ip daddr {LINK_LOCAL} drop"),
         ]
         if not self.access.everything:
-            found += self._of_access(inside, leaving)
+            here, there = f"iifname {inside} {_NEW}", f"{leaving} {_NEW} ct status dnat"
+            found += [("input", f"{here} meta nfproto != ipv4 drop"), *self._of_access(here, there)]
         if self.whole is not None:
-            kept = f"{self.whole}, 224.0.0.0/4, 255.255.255.255"
             found += [
                 ("forward", f"{leaving} ip saddr != {self.whole} drop"),
                 ("forward", f"{coming} {_NEW} drop"),
-                (_NAT, f"ip saddr {self.whole} ip daddr != {{ {kept} }} oifname != {inside} masquerade"),
+                self._translated(self.whole, inside),
             ]
         return found
 
-    def _of_access(self, inside: str, leaving: str) -> list[tuple[str, str]]:
-        """What is not to be reached. Also by translation: what a program of the node publishes at the node's addresses
-        may be somewhere else, and is forwarded then; the port is the one that was asked for."""
-        here, there = f"iifname {inside} {_NEW}", f"{leaving} {_NEW} ct status dnat"
+    def _beside_others(self, shared: Shared, inside: str, leaving: str, coming: str) -> list[tuple[str, str]]:
+        """Nothing passes but what has addresses of networks that have their gateway on the bridge. Each network
+        has these rules, so that it makes no difference which of them goes first."""
+        wholes = ", ".join(map(str, shared.wholes))
+        askers = f", {_NOBODY}" * shared.dhcp
         found = [
-            ("input", f"{here} meta nfproto != ipv4 drop"),
+            ("input", f"iifname {inside} meta nfproto != ipv4 drop"),
+            ("input", f"iifname {inside} ip saddr != {{ {wholes}{askers} }} drop"),
+            ("input", f"iifname {inside} ip daddr {LINK_LOCAL} drop"),
+            ("input", f"iifname {inside} icmp type redirect drop"),
+            ("forward", f"{leaving} meta nfproto != ipv4 drop"),
+            ("forward", f"{coming} meta nfproto != ipv4 drop"),
+            ("forward", f"{leaving} ip saddr != {{ {wholes} }} drop"),
+            ("forward", f"{coming} ip daddr != {{ {wholes} }} drop"),
+            ("forward", f"{leaving} ip daddr {LINK_LOCAL} drop"),
+        ]
+        if shared.dhcp:
+            found += [
+                ("input", f"iifname {inside} ip saddr {_NOBODY} meta l4proto != udp drop"),
+                ("input", f"iifname {inside} ip saddr {_NOBODY} udp dport != {_DHCP} drop"),
+            ]
+        own = shared.own
+        if own is not None and not self.access.everything:
+            of = f"ip saddr {own} {_NEW}"
+            found += self._of_access(f"iifname {inside} {of}", f"{leaving} {of} ct status dnat")
+        if self.whole is not None:
+            found += [("forward", f"{coming} ip daddr {self.whole} {_NEW} drop"), self._translated(self.whole, inside)]
+        return found
+
+    def _translated(self, whole: IPv4Network, inside: str) -> tuple[str, str]:
+        kept = f"{whole}, 224.0.0.0/4, 255.255.255.255"
+        return _NAT, f"ip saddr {whole} ip daddr != {{ {kept} }} oifname != {inside} masquerade"
+
+    def _of_access(self, here: str, there: str) -> list[tuple[str, str]]:
+        """What is not to be reached. Also by translation: what a program of the node publishes at the node's addresses
+        may be somewhere else, and is forwarded then; the port is the one that was asked for. here, there: what comes in
+        from the machines, to the node itself and to where it was translated."""
+        found = [
             ("input", f"{here} meta l4proto != {{ icmp, tcp, udp }} drop"),
             ("forward", f"{there} meta l4proto != {{ tcp, udp }} drop"),
         ]
@@ -121,7 +168,8 @@ class Rules:
 
 @dataclass
 class Table:
-    """This catalog's table as it is. rules: comment → its rules as (chain, handle). found: "0" or "1", what IPv4
+    """This catalog's table as it is. rules: comment → its rules as (chain, handle). bridges: network → the bridge that
+    its rules name. found: "0" or "1", what IPv4
     forwarding was before we set it; forwarding: what it is."""
 
     catalog: str
@@ -130,6 +178,7 @@ class Table:
     mark_handle: int = 0
     forwarding: str = "0"
     rules: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    bridges: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -191,6 +240,9 @@ def observe(catalog: str) -> Table:
             table.found, table.mark_handle = comment[-1], rule["handle"]
         elif comment.startswith(f"{_MARK_CHAIN}:"):
             table.rules.setdefault(comment, []).append((rule["chain"], rule["handle"]))
+            bridge = _bridge(rule)
+            if bridge:
+                table.bridges[comment.split(":")[1]] = bridge
     if not table.found:
         raise ForeignObject(
             f"nftables: table inet {table.name}",
@@ -198,6 +250,15 @@ def observe(catalog: str) -> Table:
             f"See what it is for (nft list table inet {table.name}); if it can go, nft delete table inet {table.name}",
         )
     return table
+
+
+def _bridge(rule: Mapping[str, Any]) -> str:
+    """The interface by which a packet has to come in for the rule, "" if it says none."""
+    for entry in rule.get("expr") or ():
+        match = entry.get("match") or {}
+        if match.get("left") == {"meta": {"key": "iifname"}} and match.get("op") == "==":
+            return str(match.get("right", ""))
+    return ""
 
 
 def ensure(wanted: Sequence[Rules], table: Table) -> None:

@@ -24,10 +24,15 @@ SETTINGS = {"ipv6/disable_ipv6": "1"}
 
 
 def leaving(
-    wanted: Mapping[str, Uplink | None], catalog: str, links: Mapping[str, Link], known: Collection[str] | None
+    wanted: Mapping[str, Uplink | None],
+    catalog: str,
+    links: Mapping[str, Link],
+    known: Collection[str] | None,
+    staying: Collection[tuple[str, str]] = (),
 ) -> set[str]:
     """The devices and ports of networks of this catalog that are to have them no more. wanted: by UUID what joins a
-    network's bridges. known: UUIDs of all networks that there are; None if that is not known."""
+    network's bridges. known: UUIDs of all networks that there are; None if that is not known. staying: bridges, each
+    with the port that one of its networks is to have there."""
 
     def stays(network: str, name: str) -> bool:
         if network in wanted:
@@ -37,8 +42,11 @@ def leaving(
 
     found = {n for n, link in marked_devices(links, catalog).items() if link.mark and not stays(link.mark.network, n)}
     for link in marked(links, catalog).values():
-        if link.mark is not None and link.mark.port in link.ports and not stays(link.mark.network, link.mark.port):
-            found.add(link.mark.port)
+        mark = link.mark
+        if mark is None or mark.port not in link.ports or (link.name, mark.port) in staying:
+            continue
+        if not stays(mark.network, mark.port):
+            found.add(mark.port)
     return found
 
 

@@ -40,7 +40,7 @@ from ..model.states import FAILURES
 from ..model.transfer import OWN_PREFIX, is_past, name_of
 from ..model.uplink import uplink as uplink_of
 from ..network import announcers, guards, settings
-from ..network.bridge import Wanted
+from ..network.bridge import Wanted, together
 from ..network.switches import SwitchPort, port_of
 
 MIB = 1024 * 1024
@@ -502,6 +502,7 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
                 wanted.append((network, _as_here(Wanted.of(network), seen)))
             except NebulaError as error:
                 yield Finding("catalog-books", "", f"network {network.name}", error.found, error.remedy)
+    wanted = [(network, each) for (network, _alone), each in zip(wanted, together([each for _network, each in wanted]))]
     ours = {bridge.name: bridge for bridge in seen.bridges if bridge.catalog == ledger.catalog}
     for network, each in wanted:
         yield from _bridge(host, network, each, ours.get(each.bridge), seen)
@@ -640,14 +641,14 @@ def _bridge(host: str, network: Network, wanted: Wanted, bridge: Bridge | None, 
             yield Finding("bridge-missing", host, what, "it is not there", f"{SITE}: it is made anew")
         return
     differences = []
-    if bridge.network != wanted.uuid:
+    if bridge.network not in (wanted.uuid, *wanted.beside):
         differences.append(f"it carries the mark of network {bridge.network}")
     if not bridge.up:
         differences.append("it is down")
     if wanted.address and wanted.address not in bridge.addresses:
         differences.append(f"it lacks the address {wanted.address}")
     differences += _uplink(wanted, bridge, seen)
-    wrong = {} if wanted.rules.forced else settings.differing(bridge.settings, bool(wanted.address))
+    wrong = {} if wanted.rules.forced else settings.differing(bridge.settings, wanted.carries_gateway)
     for name, value in wrong.items():
         differences.append(f"{settings.key(bridge.name, name)} is {bridge.settings[name]}, and is to be {value}")
     for found in differences:

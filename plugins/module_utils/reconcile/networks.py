@@ -110,7 +110,15 @@ def _coming(items: Sequence[Mapping[str, Any]], current: Mapping[str, Network]) 
             if item.get("phydev") is not None:
                 attributes[PHYDEV_UNUSED] = ""
             attributes.update(_attributes(item, []))
-            found.append(dataclasses.replace(network, vn_mad=driver, attributes=attributes))
+            found.append(
+                dataclasses.replace(
+                    network,
+                    vn_mad=driver,
+                    bridge=item.get("bridge") or network.bridge,
+                    nat=bool(network.nat if item.get("nat") is None else item["nat"]),
+                    attributes=attributes,
+                )
+            )
     return found
 
 

@@ -42,8 +42,8 @@ class Bridges:
                 uuid = self._plan.switches.get(str(nic.network_id), "")
                 switches.refuse_other(nic.network, nic.bridge, self._switches_here(), self._plan.catalog, uuid)
             elif nic.bridge in self._plan.bridges:
-                mark = links.Mark(self._plan.catalog, self._plan.bridges[nic.bridge])
-                links.refuse_other(nic.network, nic.bridge, self._here().get(nic.bridge), mark)
+                there, uuids = self._here().get(nic.bridge), self._plan.bridges[nic.bridge].split(",")
+                links.refuse_other(nic.network, nic.bridge, there, self._plan.catalog, uuids)
 
     def userspace(self, vm: Vm) -> bool:
         """Whether Open vSwitch itself forwards the machine's frames. In the kernel a bridge of it is of a kind of its

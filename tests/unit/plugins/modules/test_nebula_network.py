@@ -687,3 +687,19 @@ def test_the_vlan_of_a_network_with_machines_stays(module, lease):
     for change in ({"vlan_id": 12}, {"vlan_tagged_id": "20,21"}):
         assert "it is" in failures(module({**item, "vlan_id": 11, "vlan_tagged_id": "20", **change}))[0]
     assert not module({**item, "vlan_id": 11, "vlan_tagged_id": "20"}).changed
+
+
+def test_a_network_comes_with_the_others_of_its_bridge(module):
+    """So that a run of one of them tells nodes of all."""
+    first, second = ({"name": name, "bridge": "br0"} for name in ("Public", "Private"))
+    (alone,) = module(first).payload["networks"]
+    assert "beside" not in alone
+    (made,) = module(second).payload["networks"]
+    assert [each["name"] for each in made["beside"]] == ["Public"]
+    again = module(second)
+    assert not any(item.is_changed for item in again.items)
+    (foreseen,) = module(dict(second, bridge="br1"), check=True).payload["networks"]
+    (moved,) = module(dict(second, bridge="br1")).payload["networks"]
+    assert foreseen == moved and [each["name"] for each in moved["beside"]] == ["Public"]
+    (gone,) = module({"name": "Public", "state": "absent"}).payload["networks"]
+    assert (gone["state"], "beside" in gone) == ("DONE", False)

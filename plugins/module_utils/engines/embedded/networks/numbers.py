@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from ....errors import Conflict, InvalidValue
 from ....model.ids import id_of
 from ....model.network import Network
 from ....model.network_drivers import BRIDGE, OVN, OVSWITCH, VXLAN
+from ....model.shared_bridge import ASKED
 from ....model.states import NetworkState
 from ....model.uplink import PHYDEV, VLAN_ID, Uplink, choice_of, number_of, spans, uplink
 
@@ -23,6 +25,7 @@ class Moves:
 
     def __init__(self, coming: Sequence[Network] = (), current: Iterable[Network] = ()) -> None:
         self.coming = [network for network in coming if _place(network)]
+        self._announced = {network.name: network for network in coming}
         places = {network.name: _place(network) for network in coming}
         self._leaving = {
             id_of(network): place
@@ -35,8 +38,26 @@ class Moves:
         return [other for other in others if not self._is_still_there(other)]
 
     def unmoved(self, current: Iterable[Network]) -> set[str]:
-        """The names of the networks that were to leave, and have not."""
-        return {network.name for network in current if self._is_still_there(network)}
+        """The names of the networks that were to leave, and have not, and of those that ask of a bridge which they have
+        with others something else than was announced."""
+        current = tuple(current)
+        shared = Counter(network.bridge for network in current if network.vn_mad == BRIDGE)
+        still_there = {network.name for network in current if self._is_still_there(network)}
+        return still_there | {n.name for n in current if shared[n.bridge] > 1 and self.announced(n) != n}
+
+    def announced(self, network: Network) -> Network:
+        """The network with what it is going to ask of its bridge, so that networks which have one together may change
+        that together. One that is going to be on none has none."""
+        coming = self._announced.get(network.name)
+        if coming is None:
+            return network
+        if coming.state == NetworkState.DONE or coming.vn_mad != BRIDGE:
+            return network
+        attributes = {key: value for key, value in network.attributes.items() if key not in ASKED}
+        attributes.update({key: value for key, value in coming.attributes.items() if key in ASKED and value})
+        return replace(
+            network, bridge=coming.bridge or network.bridge, vn_mad=BRIDGE, nat=coming.nat, attributes=attributes
+        )
 
     def _is_still_there(self, network: Network) -> bool:
         return network.id in self._leaving and _place(network) == self._leaving[network.id]
@@ -98,7 +119,7 @@ def refuse_shared(network: Network, others: Iterable[Network]) -> None:
         their = uplink(other)
         if own is None or their is None:
             continue
-        if network.vn_mad == other.vn_mad == OVSWITCH and network.bridge == other.bridge:
+        if network.vn_mad == other.vn_mad in (BRIDGE, OVSWITCH) and network.bridge == other.bridge:
             continue
         owner = f"network {other.name} (id {other.id}) has it"
         if _share(network, other) and own.number and own.number == their.number:
@@ -110,7 +131,10 @@ def refuse_shared(network: Network, others: Iterable[Network]) -> None:
                     f"A device is a port of one bridge: give bridge: {other.bridge}, which several networks may have"
                 )
             elif own.kind == BRIDGE:
-                remedy = "A device is a port of one bridge: use vn_mad 802.1Q for several networks on it"
+                remedy = (
+                    f"A device is a port of one bridge: use vn_mad 802.1Q for several networks on it, or give bridge: "
+                    f"{other.bridge}, which several networks may have"
+                )
             else:
                 remedy = "Give another vlan_id"
             raise Conflict(f"network {network.name}: device {own.device} on the nodes", owner, remedy)

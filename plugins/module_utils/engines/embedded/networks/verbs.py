@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 from ....errors import Conflict, InUse, InvalidValue, NotFound, Unsupported
-from ....model import addresses, network_checks, security_group, trunks, uplink
+from ....model import addresses, network_checks, security_group, shared_bridge, trunks, uplink
 from ....model.guard import Guard
 from ....model.ids import id_of
 from ....model.lease import HeldLease
@@ -30,7 +30,7 @@ from ....model.network import (
     filters_on_node,
     from_item,
 )
-from ....model.network_drivers import DRIVERS, DUMMY, INTEGRATION_BRIDGE, ON_NODES, OVN, OVSWITCH, SWITCHED
+from ....model.network_drivers import BRIDGE, DRIVERS, DUMMY, INTEGRATION_BRIDGE, ON_NODES, OVN, OVSWITCH, SWITCHED
 from ....model.states import NetworkState
 from ...ports import NetworksPort
 from ..references import Ref, find
@@ -214,6 +214,7 @@ class Networks(NetworksPort):
         )
         network = dataclasses.replace(network, address_ranges=(*network.address_ranges, new))
         self._check(network)
+        self._refuse_contradictions(network)
         self._insert_range(id_of(network), new)
         Reserved(self.store).cover(network)
         Reserved(self.store).keep(network)
@@ -245,6 +246,8 @@ class Networks(NetworksPort):
         changed = tuple(new if r.ar_id == new.ar_id else r for r in network.address_ranges)
         network = dataclasses.replace(network, address_ranges=changed)
         self._check(network)
+        if new.size > current.size:
+            self._refuse_contradictions(network)
         self.store.db.execute(
             f"UPDATE address_ranges SET size = ?, attributes = ? WHERE {IN_RANGE}",
             (new.size, rows.attributes_of(new), network.id, new.ar_id),
@@ -345,14 +348,26 @@ class Networks(NetworksPort):
         if network.vn_mad not in ON_NODES:
             return
         others = [n for n in rows.without_ranges(self.store) if n.id != network.id and n.vn_mad in ON_NODES]
-        for other in others:
-            if other.bridge == network.bridge and not network.vn_mad == other.vn_mad == OVSWITCH:
+        for other in (self.moves.announced(each) for each in others):
+            if other.bridge != network.bridge or network.vn_mad == other.vn_mad == OVSWITCH:
+                continue
+            if not shared_bridge.may_share(network, other):
                 raise Conflict(
-                    f"network {network.name}: BRIDGE = {network.bridge}",
-                    f"it is the bridge of network {other.name} (id {other.id})",
-                    "Choose another bridge, or use it as it is with vn_mad: dummy",
+                    f"network {network.name}: BRIDGE = {network.bridge}, VN_MAD = {network.vn_mad}",
+                    f"it is the bridge of network {other.name} (id {other.id}), with VN_MAD = {other.vn_mad}",
+                    "Choose another bridge, as networks of driver bridge alone have one together; give one network "
+                    "several address_ranges; or use the bridge as it is with vn_mad: dummy",
                 )
+        self._refuse_contradictions(network)
         numbers.refuse_shared(network, self.moves.left(others))
+
+    def _refuse_contradictions(self, network: Network) -> None:
+        """Raise Conflict if a network that has the same bridge asks of it what can't be together."""
+        if network.vn_mad != BRIDGE:
+            return
+        there = [n for n in rows.without_ranges(self.store) if n.id != network.id and n.vn_mad == BRIDGE]
+        known = [rows.read(self.store, id_of(n)) for n in there if self.moves.announced(n).bridge == network.bridge]
+        shared_bridge.refuse(network, [self.moves.announced(each) for each in known])
 
     def _switch_with(self, network: Network) -> str:
         """The bridge that has the network's physical device already, which can have no second one; "" if none has."""

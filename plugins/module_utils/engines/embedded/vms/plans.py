@@ -122,7 +122,12 @@ class Plans:
     def _bridges_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
         names = {nic.bridge for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
         rows = self.store.rows("SELECT bridge, uuid, vn_mad FROM networks") if names else []
-        return {row["bridge"]: row["uuid"] for row in rows if row["bridge"] in names and row["vn_mad"] in WITH_BRIDGE}
+        found: dict[str, str] = {}
+        for row in rows:
+            if row["bridge"] in names and row["vn_mad"] in WITH_BRIDGE:
+                before = found.get(row["bridge"], "")
+                found[row["bridge"]] = f"{before},{row['uuid']}" if before else row["uuid"]
+        return found
 
     def _switches_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
         ids = {nic.network_id for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}

@@ -359,9 +359,12 @@ def test_the_route_of_its_own_bridge_is_no_overlap_nor_that_of_its_former(host: 
 def test_check_mode_knows_what_earlier_networks_would_have_made(host: Host) -> None:
     again = replace(WITH_NAT, name="Again", uuid=QUIET, bridge="nbr1")
     same_bridge = replace(PLAIN, uuid=LOST, bridge="nbr0")
-    first, second, third = bridge.Node(CATALOG, act=False).ensure([WITH_NAT, again, same_bridge], None)
-    assert first.error is None
+    first, beside, second = bridge.Node(CATALOG, act=False).ensure([WITH_NAT, again, same_bridge], None)
+    assert first.error is None and beside.error is None
+    assert beside.before is None and beside.after is not None and beside.after["owner"] == PUBLIC
     assert isinstance(second.error, Conflict) and "10.66.0.0/24 on device nbr0" in second.error.found
+    others = replace(same_bridge, vn_mad="802.1Q", attributes={"PHYDEV": "eth1", "VLAN_ID": "7"})
+    _first, third = bridge.Node(CATALOG, act=False).ensure([WITH_NAT, others], None)
     assert isinstance(third.error, ForeignObject) and PUBLIC in third.error.found
 
 

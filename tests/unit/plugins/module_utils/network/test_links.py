@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from stand_ins import Programs
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, ForeignObject
+from ansible_collections.nebula.provision.plugins.module_utils.model.shared_bridge import MOST_GATEWAYS
 from ansible_collections.nebula.provision.plugins.module_utils.network import links, settings
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link, Mark
 
@@ -306,3 +307,27 @@ def test_where_there_is_nothing_to_do_no_process_is_started(programs: Programs) 
     programs.answer("ip", "-batch -", err="RTNETLINK answers: File exists\nCommand failed -:1\n", code=1)
     with pytest.raises(CommandFailed, match="File exists"):
         links.carry_out(["link add name nbr0 type bridge"])
+
+
+@pytest.mark.parametrize(
+    ("mark", "text"),
+    [
+        (Mark("c", "n", shared="+"), "nebula:c:n:::+"),
+        (Mark("c", "n", "10.0.0.1/24,10.1.0.1/24", shared="+"), "nebula:c:n:10.0.0.1/24,10.1.0.1/24::+"),
+        (Mark("c", "n", "", "eth1", down="down", shared="+"), "nebula:c:n::eth1:down+"),
+        (Mark("c", "n", "", "eth1", forced="forced", shared="+"), "nebula:c:n::eth1:forced+"),
+        (Mark("c", "n", "", "eth1", down="down"), "nebula:c:n::eth1:down"),
+        (Mark("c", "n", "10.0.0.1/24"), "nebula:c:n:10.0.0.1/24"),
+    ],
+)
+def test_the_mark_of_a_bridge_that_several_networks_have(mark: Mark, text: str) -> None:
+    assert str(mark) == text
+    assert Mark.read(text) == mark
+    assert Mark.read(f"{text}?") is None or not mark.shared
+
+
+def test_the_longest_mark_has_room_in_an_alias() -> None:
+    """The kernel cuts aliases to 255 bytes."""
+    addresses = ",".join(f"100.100.10{n}.100/24" for n in range(MOST_GATEWAYS))
+    uuid = "aaaaaaaa-0000-4000-8000-000000000001"
+    assert len(str(Mark(uuid, uuid, addresses, "a" * 15, forced="forced", shared="+"))) < 256

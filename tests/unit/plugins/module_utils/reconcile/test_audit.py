@@ -35,6 +35,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plain impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.network import announcers, guards, nat, settings
+from ansible_collections.nebula.provision.plugins.module_utils.network.bridge import Wanted, together
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
@@ -350,6 +351,28 @@ def test_what_keeps_machines_from_the_node_may_be_missing() -> None:
     bridge = Bridge("nbr1", CATALOG, QUIET.uuid)
     (found,) = compare(replace(ledger(networks=(QUIET,)), vms=()), [node(bridges=(bridge,))])
     assert (found.kind, found.object) == ("rules-missing", "network Quiet")
+
+
+def test_networks_that_have_one_bridge_together_differ_each_for_itself() -> None:
+    inner = {"NETWORK_ADDRESS": "10.67.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.67.0.1"}
+    translated = replace(QUIET, id=2, name="Inner", uuid=f"{QUIET.uuid[:-1]}2", nat=True, attributes=inner)
+    both = replace(ledger(networks=(QUIET, translated)), vms=())
+    rules = [each.rules for each in together([Wanted.of(QUIET), Wanted.of(translated)])]
+    seen = {
+        "bridges": (Bridge("nbr1", CATALOG, translated.uuid, addresses=("10.67.0.1/24",)),),
+        "rules": {each.comment: len(each.rules) for each in rules},
+        "forwarding": True,
+    }
+    assert list(compare(both, [node(**seen)])) == []
+    alone = Wanted.of(QUIET).rules
+    findings = compare(both, [node(**{**seen, "bridges": (Bridge("nbr1", CATALOG, QUIET.uuid),), "rules": {
+        alone.comment: len(alone.rules), rules[1].comment: len(rules[1].rules),
+    }})])  # fmt: skip
+    assert [(each.kind, each.object) for each in findings] == [
+        ("bridge-differs", "network Inner, bridge nbr1"),
+        ("rules-missing", "network Quiet"),
+        ("rules-left", findings[-1].object),
+    ]
 
 
 def test_what_filters_a_machines_nic_may_be_missing_or_left() -> None:

@@ -591,3 +591,39 @@ def test_a_network_that_asks_for_nothing_gets_what_tunnels_leave_and_keeps_it(ap
         assert not any(item.is_changed or item.error for item in done)
     done, _views, _warnings = apply({"name": "first", "guest_mtu": ""}, left=NARROW)
     assert done[0].error is None and mtu(engine, "first") == "1392"
+
+
+# -- networks of one bridge -------------------------------------------------------------------------------------------
+def on_bridge(name, third, **values):
+    return {"name": name, "bridge": "br0", "network_address": f"10.{third}.0.0/24", **values}
+
+
+def test_networks_of_one_bridge_change_together_what_they_ask_of_it(apply):
+    apply(on_bridge("a", 1), on_bridge("b", 2))
+    wanted = [on_bridge(name, n, phydev="eth1", mtu=9000) for n, name in enumerate("abc", 1)]
+    done, views, _warnings = apply(*wanted)
+    assert [item.error for item in done] == [None, None, None]
+    assert {view["attributes"]["PHYDEV"] for view in views} == {"eth1"}
+    done, _views, _warnings = apply(*wanted)
+    assert not any(item.error or item.is_changed for item in done)
+    alone, _views, _warnings = apply(on_bridge("a", 1, phydev="eth2"))
+    assert "network b" in str(alone[0].error) and "PHYDEV = eth1" in str(alone[0].error)
+
+
+def test_one_that_can_not_change_with_the_others_keeps_them_from_it(apply, engine):
+    apply(on_bridge("a", 1), on_bridge("b", 2))
+    done, _views, _warnings = apply(on_bridge("a", 1, phydev="eth1"), on_bridge("b", 2, phydev="eth1", mtu="x"))
+    assert "MTU" in str(done[1].error)
+    assert "network a" in str(done[0].error) and "network b (id 1)" in str(done[0].error)
+    with engine.session():
+        assert ["PHYDEV" in network.attributes for network in engine.networks.pool()] == [False, False]
+
+
+def test_networks_exchange_their_bridges_in_one_run(apply):
+    def items(first, second):
+        return {"name": "a", "bridge": first}, {"name": "b", "bridge": second}
+
+    apply(*items("br0", "br1"))
+    done, views, _warnings = apply(*items("br1", "br0"))
+    assert [item.error for item in done] == [None, None]
+    assert [view["bridge"] for view in views] == ["br1", "br0"]

@@ -47,6 +47,15 @@ def test_those_of_its_networks_are_taken_and_looked_at_once(require):
     assert require(machine("nbr0", "nbr0"), OURS) == 1
 
 
+def test_a_bridge_of_several_networks_is_of_each_of_them(require):
+    other = "aaaaaaaa-0000-4000-8000-000000000002"
+    shared = links.Link("nbr0", "bridge", str(links.Mark(CATALOG, NETWORK, "10.66.0.1/24,10.67.0.1/24", shared="+")))
+    for both in (f"{NETWORK},{other}", f"{other},{NETWORK}"):
+        require(machine("nbr0"), shared, bridges={"nbr0": both})
+    with pytest.raises(ForeignObject):
+        require(machine("nbr0"), shared, bridges={"nbr0": other})
+
+
 def test_bridges_of_the_hosts_own_are_nobodys_business(require):
     assert require(machine("br0", ""), bridges={"nbr0": NETWORK}) == 0
 

@@ -65,10 +65,34 @@ def test_a_name_or_a_bridge_is_had_once(catalog):
     catalog.public(bridge="nbr0")
     with raises(Conflict, "network Public", "network 0 has that name"):
         catalog.public(bridge="nbr1")
-    other = Network(None, "Other", bridge="nbr0")
+    vlan = {"PHYDEV": "eth1", "VLAN_ID": "7"}
+    other = Network(None, "Other", bridge="nbr0", vn_mad="802.1Q", attributes=vlan)
     with raises(Conflict, "network Other", "BRIDGE = nbr0", "network Public (id 0)", "vn_mad: dummy"):
         catalog.networks.allocate(other)
     catalog.networks.allocate(replace(other, vn_mad="dummy"))
+    catalog.networks.allocate(replace(other, name="Tagged", bridge="nbr1"))
+    for vn_mad in ("802.1Q", "vxlan"):
+        again = replace(other, name="Again", bridge="nbr1", vn_mad=vn_mad, attributes={**vlan, "VLAN_ID": "8"})
+        with raises(Conflict, "network Again", "BRIDGE = nbr1", "network Tagged", "several address_ranges"):
+            catalog.networks.allocate(again)
+
+
+def test_networks_of_driver_bridge_have_one_bridge_together(catalog):
+    public = catalog.public(bridge="nbr0")
+    attributes = {"NETWORK_ADDRESS": "10.67.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.67.0.1"}
+    private = Network(
+        None, "Private", bridge="nbr0", nat=True, attributes=attributes, address_ranges=(ip4("10.67.0.9"),)
+    )
+    made = catalog.networks.allocate(private)
+    assert (made.bridge, public.bridge) == ("nbr0", "nbr0")
+    with raises(Conflict, "network Private", "PHYDEV = eth1", "network Public (id 0)", "PHYDEV = (none)"):
+        catalog.networks.update("Private", nat=False, attributes={**attributes, "PHYDEV": "eth1"})
+    with raises(Conflict, "network Private", "network Public (id 0)", "the same MAC addresses"):
+        catalog.networks.add_ar("Private", AddressRange(NEW_AR, "ETHER", 2, mac=public.address_ranges[0].mac))
+    second = catalog.networks.add_ar("Private", ip4("10.67.0.99", size=1))
+    catalog.networks.update_ar("Private", replace(second.address_ranges[1], size=2))
+    catalog.networks.delete("Public")
+    assert catalog.networks.info("Private").bridge == "nbr0"
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a\nb", " a"])

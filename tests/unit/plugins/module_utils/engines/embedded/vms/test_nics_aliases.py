@@ -260,6 +260,24 @@ def test_networks_of_two_bridges_are_refused_before_anything_is_leased(two):
     assert "VM wrong, NIC_ALIAS 0: network 'nosuch'" in refused(two, missing)[0]
 
 
+def test_an_alias_is_of_another_network_of_the_same_bridge(inside):
+    public = inside.networks.info("Public")
+    attributes = {**public.attributes, "NETWORK_ADDRESS": "10.77.0.0", "GATEWAY": "10.77.0.1"}
+    ranges = (AddressRange(0, "IP4", 10, ip="10.77.0.10"),)
+    inner = inside.networks.allocate(
+        Network(None, "Inner", bridge=public.bridge, attributes=attributes, address_ranges=ranges)
+    )
+    for network in (public, inner):
+        filters = {"FILTERS_ON_NODE": "YES", "FILTER_IP_SPOOFING": "YES", "FILTER_MAC_SPOOFING": "YES"}
+        inside.networks.update(network.name, attributes={**network.attributes, **filters})
+    plans = decide(inside, dict(WEB, nics=[PUBLIC], nic_aliases=[{"NETWORK": "Inner"}]))
+    assert set(plans["node1"].bridges[public.bridge].split(",")) == {public.uuid, inner.uuid}
+    obey(inside, plans)
+    assert aliases(inside) == [(1, 0, 0, "10.77.0.10")]
+    (guard,) = inside.networks.guards()["node1"]
+    assert guard.addresses == ("10.66.0.10", "10.77.0.10")
+
+
 def test_an_address_of_a_network_that_filters_more_is_refused(inside):
     for name, attributes in (("open", {}), ("closed", {"FILTER_IP_SPOOFING": "YES"})):
         inside.networks.allocate(
