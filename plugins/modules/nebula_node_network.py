@@ -20,6 +20,8 @@ description:
     what C(node_access) of the network does not name, and everything to 169.254.0.0/16.
   - Networks with driver V(bridge) may have one bridge together. It has the gateways' addresses of all of them, and
     each of them has its own rules. It is made for the first of them, and for another one once that has gone.
+  - Where C(GUEST_MTU) of a network is above 1500, its bridge and its machines' interfaces there get that MTU. Bridges
+    of Open vSwitch get it as well, that of OVN among them.
   - A bridge carries the mark of its catalog and network as its alias, and the nftables rules lie in a table of their
     own. What carries no mark of this catalog is never touched. An interface of the wanted name without the mark is an
     error.

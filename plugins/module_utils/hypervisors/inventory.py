@@ -100,7 +100,8 @@ def _filters(root: str, catalog: str) -> dict[str, str]:
 
 def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:
     addresses, ports = tuple(link.addresses), tuple(link.ports)
-    return Bridge(name, mark.catalog, mark.network, mark.address, link.up, addresses, ports, dict(link.settings))
+    kernels = dict(link.settings)
+    return Bridge(name, mark.catalog, mark.network, mark.address, link.up, addresses, ports, kernels, link.mtu)
 
 
 def _switches(seen: Mapping[str, links.Link]) -> tuple[SwitchBridge, ...]:

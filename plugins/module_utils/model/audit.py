@@ -143,7 +143,7 @@ class VmDirectory:
 @dataclass(frozen=True)
 class Bridge:
     """A bridge, and of one that carries a mark whose it is, for which network, with which address of ours. settings:
-    the kernel's for it, as network/settings.py names them."""
+    the kernel's for it, as network/settings.py names them. mtu: 0 if it is not known."""
 
     name: str
     catalog: str
@@ -153,6 +153,7 @@ class Bridge:
     addresses: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    mtu: int = 0
 
 
 @dataclass(frozen=True)

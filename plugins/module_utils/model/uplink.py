@@ -77,6 +77,17 @@ class Uplink:
         return f"{what} {self.number} on {self.phydev}" if what else self.phydev
 
 
+def jumbo(*values: Mapping[str, str]) -> int:
+    """The MTU that a host's side of machines' NICs needs: what they are told, where an interface has less by itself, or
+    else 0. values: attributes of networks, address ranges and NICs."""
+    largest = max((whole(each.get(GUEST_MTU)) or 0 for each in values), default=0)
+    return largest if largest > ETHERNET_MTU else 0
+
+
+def jumbo_of(network: Network) -> int:
+    return jumbo(network.attributes, *(each.attributes for each in network.address_ranges))
+
+
 def phydev_of(driver: str, attributes: Mapping[str, str]) -> str:
     """The physical device that the network uses, "" for none."""
     unused = driver == DUMMY or (driver == BRIDGE and attributes.get(PHYDEV_UNUSED, "").upper() == "YES")

@@ -19,7 +19,7 @@ from ..model import network_checks, shared_bridge
 from ..model.network import Network
 from ..model.network_drivers import BRIDGE, OVN, OVSWITCH, WITH_BRIDGE
 from ..model.states import NetworkState
-from ..model.uplink import Uplink
+from ..model.uplink import ETHERNET_MTU, PHYDEV, Uplink, jumbo_of
 from ..model.uplink import uplink as uplink_of
 from . import firewall_rules, firewall_tables, host_firewall, links, memberships, moves, nat, routes, settings, uplinks
 from .switch_bridges import Change, SwitchNode
@@ -44,7 +44,8 @@ class Done:
 class Wanted:
     """address: the gateway's with its prefix length, or "". spans: the addresses that belong to the network. uplink:
     what joins its bridges on several nodes. six: its machines have IPv6. beside: UUIDs of the other networks that have
-    the bridge. others_carry: whether the bridge has the gateway's address of one of them."""
+    the bridge. others_carry: whether the bridge has the gateway's address of one of them. mtu: what the bridge and its
+    ports have to carry, 0 if what they have by themselves is enough."""
 
     name: str
     uuid: str
@@ -56,6 +57,7 @@ class Wanted:
     six: bool = False
     beside: Sequence[str] = ()
     others_carry: bool = False
+    mtu: int = 0
 
     @classmethod
     def of(cls, network: Network) -> Wanted:
@@ -70,7 +72,8 @@ class Wanted:
             access = network_checks.node_access(network)
             rules = nat.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
         six = any(network_checks.prefixes6(r) for r in network.address_ranges)
-        return cls(network.name, network.uuid, network.bridge, address, rules, spans, uplink_of(network), six)
+        uplink, mtu = uplink_of(network), jumbo_of(network)
+        return cls(network.name, network.uuid, network.bridge, address, rules, spans, uplink, six, mtu=mtu)
 
     def with_addresses_of_host(self) -> Wanted:
         return replace(self, rules=replace(self.rules, forced=True))
@@ -89,7 +92,8 @@ class Wanted:
         if uplink is not None:
             uplink = replace(uplink, needed=max(each.uplink.needed for each in networks if each.uplink is not None))
         others = tuple(each.uuid for each in networks if each.name != self.name)
-        return replace(self, rules=rules, uplink=uplink, beside=others, others_carry=bool(carrying))
+        mtu = max(each.mtu for each in networks)
+        return replace(self, rules=rules, uplink=uplink, beside=others, others_carry=bool(carrying), mtu=mtu)
 
     @property
     def carries_gateway(self) -> bool:
@@ -119,7 +123,8 @@ def together(networks: Sequence[Wanted]) -> list[Wanted]:
 class _Step:
     """What was decided about one bridge. networks: those that have it, and what each of them wants. link: the bridge as
     it is, None if there is none. former: their bridges of other names. wrong: settings of the bridge that are to be
-    others. done: what is to be shown of it. move: of the host's own addresses to the bridge."""
+    others. done: what is to be shown of it. move: of the host's own addresses to the bridge.
+    narrow: machines' interfaces that get its MTU."""
 
     networks: Sequence[Network]
     wanted: Sequence[Wanted]
@@ -130,6 +135,7 @@ class _Step:
     wrong: Mapping[str, str]
     done: list[Done]
     move: moves.Move | None = None
+    narrow: Sequence[str] = ()
 
     @property
     def bridge(self) -> str:
@@ -243,6 +249,7 @@ class Node:
                 )
             else:
                 self.warnings += settings.doubts(network.name, network.bridge, self.links[network.bridge].settings)
+                self.warnings += self._too_narrow(network)
                 if self.links[network.bridge].kind == "bridge":
                     six = any(network_checks.prefixes6(r) for r in network.address_ranges)
                     kinds = host_firewall.bridged(network.bridge, None, six, self.links[network.bridge].ports)
@@ -273,10 +280,47 @@ class Node:
         """Whether none of these machines' interfaces is here, or in check mode would be."""
         return not self.act or not any(name in self.links for name in interfaces)
 
+    def _too_narrow(self, network: Network) -> list[str]:
+        """What is said of a bridge of the host's own that loses what the network's machines may send."""
+        wanted, link = jumbo_of(network), self.links[network.bridge]
+        ports = [self.links[port] for port in link.ports if not links.MACHINES.match(port)]
+        narrow = [each for each in (link, *ports) if each.mtu < wanted]
+        if not narrow:
+            return []
+        names = ", ".join(f"{each.name} ({each.mtu})" for each in narrow)
+        doubt = (
+            f"network {network.name}: its machines are told an MTU of {wanted}, and bridge {network.bridge} is this "
+            f"host's own and is left as it is: larger frames than the MTU of {names} are lost. Give guest_mtu "
+            f"{min(each.mtu for each in narrow)} or less, or have the host give these interfaces {wanted}"
+        )
+        return [doubt]
+
+    def _widened(self, networks: Sequence[Network]) -> list[Done]:
+        """Have bridges of Open vSwitch carry what their networks' machines may send: NICs of Xen's machines take their
+        MTU. It is never lowered, as other networks may need it."""
+        done = []
+        for network in networks:
+            wanted, link = jumbo_of(network), self.links.get(network.bridge)
+            if link is None and not self.act and wanted:
+                # Open vSwitch gives a new bridge what its ports have.
+                port = self.links.get(network.attributes.get(PHYDEV, ""))
+                link = links.Link(network.bridge, mtu=port.mtu if port is not None else ETHERNET_MTU)
+            if link is None or link.mtu >= wanted:
+                continue
+            before, after = ({"bridge": network.bridge, "mtu": mtu} for mtu in (link.mtu, wanted))
+            done.append(Done(network.name, network.bridge, before, after))
+            try:
+                if self.act:
+                    self.switch.widen(network.bridge, wanted)
+                self.links[network.bridge] = replace(link, mtu=wanted)
+            except NebulaError as error:
+                done[-1].after, done[-1].error = before, error
+        return done
+
     def _without_ovn(self, network: Network) -> list[Done]:
         """A network of OVN needs nothing made on a node but what OVN itself is made of."""
         if network.bridge in self.links or not self.act:
-            return []
+            return self._widened([network])
         error = NotFound(
             f"network {network.name}: bridge {network.bridge}",
             "there is none on this host, which is no host of OVN",
@@ -293,7 +337,7 @@ class Node:
         done += _done(self.switch.ensure(networks, known, self.links))
         self.warnings += self.switch.warnings
         self._look()
-        return done
+        return done + self._widened([n for n in networks if not any(d.network == n.name and d.error for d in done)])
 
     def _remove_switched(self, uuids: Sequence[str]) -> list[Done]:
         if not any(map(self.switch.has, uuids)):
@@ -452,7 +496,7 @@ class Node:
         how = (links.FORCED * has_addresses, links.DOWN * (was_down and not has_addresses))
         addresses = tuple(dict.fromkeys(each.address for each in wanted if each.address))
         owner, shared = self._owner(wanted, link), links.SHARED * (len(wanted) > 1)
-        mark = links.Mark(self.catalog, owner, ",".join(addresses), first.port, *how, shared)
+        mark = links.Mark(self.catalog, owner, ",".join(addresses), first.port, *how, shared, _own_mtu(first, link))
         if link is not None:
             links.refuse_foreign(first.name, first.bridge, link, mark, self._may_take_over(link, wanted, known))
         former = [f for each in wanted for f in self._former(each)]
@@ -464,7 +508,9 @@ class Node:
         for network, each in zip(networks, wanted):
             with _unfit(network):
                 self._refuse(each, link, former, table, new=len(wanted) > 1 and not self._is_here(network))
-        expected = links.Link(first.bridge, "bridge", str(mark), up=True, addresses=addresses)
+        mtu = links.mtu_after(mark, link or links.Link(first.bridge, mtu=ETHERNET_MTU))
+        narrow = self._narrow(first)
+        expected = links.Link(first.bridge, "bridge", str(mark), up=True, addresses=addresses, mtu=mtu)
         wrong = {}
         if has_addresses and uplink is not None:
             there = self._free()[uplink.phydev] if moving or link is None else link
@@ -481,6 +527,9 @@ class Node:
         for network, each in zip(networks, wanted):
             before = self._before(network, each, link, table, wrong) if link is not None else None
             after = _view(expected, joined, _PRESENT, each.rules.whole is not None, wrong)
+            if link is not None and before is not None and (narrow or link.mtu != mtu):
+                before = {**before, "mtu": {first.bridge: link.mtu, **narrow}}
+                after = {**after, "mtu": {first.bridge: mtu, **dict.fromkeys(narrow, first.mtu)}}
             if shared:
                 after = _of_member(after, expected, each.uuid, each.address)
             done.append(Done(each.name, each.bridge, before, after))
@@ -488,7 +537,14 @@ class Node:
         if moving and uplink is not None:
             move = moves.Move(self._free()[uplink.phydev], first.bridge, link)
         self._expect(expected, former, uplink)
-        return _Step(networks, wanted, mark, link, tuple(former), table, wrong, done, move)
+        return _Step(networks, wanted, mark, link, tuple(former), table, wrong, done, move, tuple(narrow))
+
+    def _narrow(self, wanted: Wanted) -> dict[str, int]:
+        """The interfaces of machines on the bridge that would lose what the network's machines may send, with their
+        MTU: those that came before the network said so, or whose hypervisor takes none."""
+        link = self.links.get(wanted.bridge)
+        ports = [self.links[name] for name in (link.ports if link is not None else ()) if links.MACHINES.match(name)]
+        return {port.name: port.mtu for port in ports if port.mtu < wanted.mtu}
 
     def _owner(self, wanted: Sequence[Wanted], link: links.Link | None) -> str:
         """The network that the bridge's mark names: the one that it names already, or else the first."""
@@ -578,6 +634,7 @@ class Node:
         self._observed = None
         lines = []
         for step in steps:
+            lines += [f"link set dev {name} mtu {step.wanted[0].mtu}" for name in step.narrow]
             lines += links.bridge_steps(step.bridge, step.mark, step.link)
             if step.uplink is not None and step.move is None:
                 lines += uplinks.attaching(step.uplink, step.bridge, here)
@@ -770,6 +827,14 @@ def _by_bridge(networks: Sequence[Network]) -> list[list[Network]]:
         place = network.bridge if network.vn_mad == BRIDGE else f"{network.name} {network.bridge}"
         found.setdefault(place, []).append(network)
     return list(found.values())
+
+
+def _own_mtu(wanted: Wanted, link: links.Link | None) -> int:
+    """The MTU of the bridge that is ours. A bridge with a VLAN or VXLAN device has that device's by itself."""
+    if not wanted.mtu or (wanted.uplink is not None and wanted.uplink.made):
+        return 0
+    there = link is not None and link.mtu >= wanted.mtu and not (link.mark is not None and link.mark.mtu)
+    return 0 if there else wanted.mtu
 
 
 def _of_member(view: dict[str, Any], link: links.Link, uuid: str, address: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host.command import run
+from ..model.uplink import ETHERNET_MTU
 from . import nat, settings
 
 TIMEOUT = 30.0
@@ -36,8 +37,9 @@ class Mark:
     """Whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we gave it
     (several with commas), after one more the interface of the host that we made a port of it, and after the last
     `forced` if the host's own addresses have moved with that, or `down` if it was down before that, and a `+` if other
-    networks have the bridge, too; their rules in our table of nftables name them. Addresses and ports that others add
-    to the bridge are not in the mark, and are left alone."""
+    networks have the bridge, too; their rules in our table of nftables name them. After the last colon of all is the
+    MTU that we gave it, if that is larger than it would have by itself. Addresses and ports that others add to the
+    bridge are not in the mark, and are left alone."""
 
     catalog: str
     network: str
@@ -46,6 +48,7 @@ class Mark:
     forced: str = ""
     down: str = ""
     shared: str = ""
+    mtu: int = 0
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -53,6 +56,7 @@ class Mark:
 
     def __str__(self) -> str:
         more = [self.address, self.port, (self.forced or self.down) * bool(self.port) + self.shared]
+        more += [str(self.mtu)] * bool(self.mtu)
         while more and not more[-1]:
             more.pop()
         return ":".join([_MARK, self.catalog, self.network, *more])
@@ -61,14 +65,16 @@ class Mark:
     @functools.cache
     def read(cls, alias: str) -> Mark | None:
         parts = alias.split(":")
-        if parts[0] != _MARK or not 3 <= len(parts) <= 6:
+        if parts[0] != _MARK or not 3 <= len(parts) <= 7 or (len(parts) == 7 and not parts[6].isdecimal()):
             return None
-        catalog, network, address, port, how = (*parts[1:], "", "", "")[:5]
+        catalog, network, address, port, how, mtu = (*parts[1:], *[""] * 4)[:6]
         shared = SHARED * how.endswith(SHARED)
         how = how[: -len(shared)] if shared else how
-        if len(parts) == 6 and how not in (FORCED, DOWN, *[""] * bool(shared)):
+        if len(parts) >= 6 and how not in (FORCED, DOWN, *[""] * bool(shared or mtu)):
             return None
-        return cls(catalog, network, address, port, FORCED * (how == FORCED), DOWN * (how == DOWN), shared)
+        return cls(
+            catalog, network, address, port, FORCED * (how == FORCED), DOWN * (how == DOWN), shared, int(mtu or 0)
+        )
 
 
 @dataclass(frozen=True)
@@ -206,6 +212,7 @@ def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
     if link.stp:
         # One after the other: while the protocol runs, the kernel takes no delay below two seconds.
         steps += [f"link set dev {name} type bridge {setting} 0" for setting in ("stp_state", "forward_delay")]
+    steps += [f"link set dev {name} mtu {mtu}" for mtu in [_other_mtu(mark, link)] if mtu]
     former = link.mark.addresses if link.mark else ()
     steps += [
         f"address delete {each} dev {name}" for each in former if each not in mark.addresses and each in link.addresses
@@ -216,6 +223,20 @@ def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
     if not link.up:
         steps += [f"link set dev {name} up"]
     return steps
+
+
+def _other_mtu(mark: Mark, link: Link) -> int:
+    """The MTU that the bridge is to have instead of its own, 0 if that stays. What somebody else has set stays, as long
+    as it is enough."""
+    former = link.mark.mtu if link.mark else 0
+    if mark.mtu > link.mtu or (mark.mtu and former == link.mtu != mark.mtu):
+        return mark.mtu
+    return ETHERNET_MTU if former and not mark.mtu and former == link.mtu else 0
+
+
+def mtu_after(mark: Mark, link: Link) -> int:
+    """The MTU of the bridge once it is as the mark says."""
+    return _other_mtu(mark, link) or link.mtu
 
 
 def delete_steps(name: str) -> list[str]:

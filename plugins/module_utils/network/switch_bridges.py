@@ -301,6 +301,10 @@ class SwitchNode:
             self._vsctl(["set", "Open_vSwitch", ".", f'external_ids:{MADE}="{value}"'])
         self._forget()
 
+    def widen(self, bridge: str, mtu: int) -> None:
+        """Give the host's own port of the bridge this MTU; Open vSwitch keeps it."""
+        self._vsctl(["set", "Interface", bridge, f"mtu_request={mtu}"])
+
     def _vsctl(self, words: Sequence[str]) -> None:
         if words:
             argv = ["ovs-vsctl", f"--db=unix:{self.places.switch_socket}", f"--timeout={TIMEOUT}", "--", *words]

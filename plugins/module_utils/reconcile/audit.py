@@ -647,6 +647,8 @@ def _bridge(host: str, network: Network, wanted: Wanted, bridge: Bridge | None, 
         differences.append("it is down")
     if wanted.address and wanted.address not in bridge.addresses:
         differences.append(f"it lacks the address {wanted.address}")
+    if 0 < bridge.mtu < wanted.mtu:
+        differences.append(f"its MTU is {bridge.mtu}, and its machines are told {wanted.mtu}")
     differences += _uplink(wanted, bridge, seen)
     wrong = {} if wanted.rules.forced else settings.differing(bridge.settings, wanted.carries_gateway)
     for name, value in wrong.items():

@@ -13,7 +13,7 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
-from ...model import defaults, disk_targets, trunks
+from ...model import defaults, disk_targets, trunks, uplink
 from ...model.disk import Disk, DiskFiles
 from ...model.flags import TRUE
 from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
@@ -361,6 +361,14 @@ def _queues(value: str, vm: Vm) -> str:
     return str(vm.vcpu or 1) if value.lower() == "auto" else value
 
 
+def mtu(element: ET.Element, nic: Nic) -> None:
+    """The MTU of the host's side, where the machine is told more than an interface has by itself. Without it libvirt
+    takes that of the bridge, so that nothing is written where nothing else is meant."""
+    size = uplink.jumbo(nic.network_values, nic.options)
+    if size:
+        ET.SubElement(element, "mtu", {"size": str(size)})
+
+
 def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
     values = {**nic.network_values, **nic.options}
     network_driver = nic.network_values.get("VN_MAD", "")
@@ -388,6 +396,8 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
             ET.SubElement(offload, "host", {"csum": "off"})
         elif queued:
             ET.SubElement(element, "driver", {"queues": queues})
+    if bridged:
+        mtu(element, nic)
     bandwidth(element, values)
     if values.get("FILTER"):
         reference = ET.SubElement(element, "filterref", {"filter": values["FILTER"]})

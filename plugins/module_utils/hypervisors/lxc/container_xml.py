@@ -141,6 +141,8 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
     ET.SubElement(element, "mac", {"address": nic.mac})
     ET.SubElement(element, "target", {"dev": _target(nic, vm)})
     ET.SubElement(element, "guest", {"dev": f"eth{nic.nic_id}"})
+    if bridged:
+        domain_xml.mtu(element, nic)
     domain_xml.bandwidth(element, values)
 
 

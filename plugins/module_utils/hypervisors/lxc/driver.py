@@ -216,6 +216,7 @@ class LxcDriver(LibvirtDomains, Driver):
             # It has ended in between.
             return changed
         # Also those of a run that was killed before it had named them.
+        live_nics.widen(wanted)
         changed = live_nics.name_ends(init, wanted, asked) or changed
         return self._adjust_disks(init, vm, text, asked) or changed
 
@@ -250,10 +251,12 @@ class LxcDriver(LibvirtDomains, Driver):
         if self._confinement():
             confinement.keep(mark.uuid)
         super().start(mark)
-        self._log_console(mark)
+        self.attend(mark)
 
     def attend(self, mark: Mark) -> None:
         self._log_console(mark)
+        with self._explained(f"giving NICs of {called(mark)} their MTU"):
+            live_nics.widen(live_nics.nics_of(self._found(mark).XMLDesc(0)))
 
     def suspend(self, mark: Mark, checkpoint: str) -> None:
         """By the freezer of its cgroup: libvirt saves no container."""

@@ -27,18 +27,22 @@ _BY_LIBVIRT = re.compile(r"vnet\d+")
 @dataclass(frozen=True)
 class LiveNic:
     """A NIC of a definition. host, guest: the names of its two ends, "" where the definition says none. text: its
-    element, as libvirt wants it to attach or detach the NIC."""
+    element, as libvirt wants it to attach or detach the NIC. mtu: 0 where the definition says none."""
 
     host: str
     guest: str
     text: str
+    mtu: int = 0
 
 
 def nics_of(text: str) -> dict[str, LiveNic]:
     """The NICs of a definition, by MAC address."""
     return {
         _attribute(each, "mac", "address").lower(): LiveNic(
-            _attribute(each, "target", "dev"), _attribute(each, "guest", "dev"), ET.tostring(each, encoding="unicode")
+            _attribute(each, "target", "dev"),
+            _attribute(each, "guest", "dev"),
+            ET.tostring(each, encoding="unicode"),
+            int(_attribute(each, "mtu", "size") or 0),
         )
         for each in ET.fromstring(text).iterfind("devices/interface")
     }
@@ -47,6 +51,16 @@ def nics_of(text: str) -> dict[str, LiveNic]:
 def _attribute(parent: ET.Element, tag: str, name: str) -> str:
     child = parent.find(tag)
     return "" if child is None else child.get(name, "")
+
+
+def widen(nics: Mapping[str, LiveNic]) -> None:
+    """Give the hosts' ends the MTU of their definitions, which libvirt reads and does not act on for containers. The
+    container sets that of its own end."""
+    wanted = {nic.host: nic.mtu for nic in nics.values() if nic.host and nic.mtu}
+    for each in _links() if wanted else ():
+        name = str(each.get("ifname"))
+        if each.get("mtu", 0) < wanted.get(name, 0):
+            command.run(["ip", "link", "set", "dev", name, "mtu", str(wanted[name])], timeout=_TIMEOUT)
 
 
 def name_ends(init: int, nics: Mapping[str, LiveNic], asked: str) -> bool:

@@ -48,7 +48,9 @@ DOMAIN = Domain(
 )
 FILE = VmFile("disk.0", "link", 5, "/srv/base", 64, "/srv/older", True)
 DIRECTORY = VmDirectory("/srv/0", "0", "c", 0, "u", 3, (FILE, VmFile("deployment.0")))
-BRIDGE = Bridge("onebr0", "c", "lan", "10.0.0.1/24", False, ("10.0.0.1/24", "10.0.0.2/24"), ("one-0-0",), {"a": "1"})
+BRIDGE = Bridge(
+    "onebr0", "c", "lan", "10.0.0.1/24", False, ("10.0.0.1/24", "10.0.0.2/24"), ("one-0-0",), {"a": "1"}, 9000
+)
 DEVICE = UplinkDevice("eth1.100", "c", "lan", "VLAN 100 on eth1", "onebr0", False)
 SWITCH = SwitchBridge("ovsbr0", "c", ("lan",), "eth1", False, True, {"eth1": "all VLANs"}, False)
 INVENTORY = Inventory(

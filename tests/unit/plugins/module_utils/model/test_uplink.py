@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model import uplink
-from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.uplink import Uplink
 
 
@@ -104,3 +106,21 @@ def test_a_network_on_a_bridge_of_the_hosts_own_says_what_it_likes():
 )
 def test_machines_get_the_mtu_that_a_tunnel_leaves(of, mtu):
     assert uplink.completed(of).attributes.get("GUEST_MTU") == mtu
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], 0),
+        ([{}], 0),
+        ([{"GUEST_MTU": "1500"}], 0),
+        ([{"GUEST_MTU": "1501"}], 1501),
+        ([{"GUEST_MTU": "9000"}, {"GUEST_MTU": "4000"}], 9000),
+        ([{"GUEST_MTU": ""}, {"GUEST_MTU": "4000"}, {"MTU": "9000"}], 4000),
+    ],
+)
+def test_the_hosts_side_needs_more_where_machines_are_told_more_than_ethernet_has(values, expected):
+    assert uplink.jumbo(*values) == expected
+    network = Network(0, "n", attributes=values[0] if values else {})
+    ranges = [AddressRange(n, "ETHER", 1, attributes=each) for n, each in enumerate(values[1:])]
+    assert uplink.jumbo_of(replace(network, address_ranges=tuple(ranges))) == expected

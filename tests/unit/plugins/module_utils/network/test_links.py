@@ -317,13 +317,25 @@ def test_where_there_is_nothing_to_do_no_process_is_started(programs: Programs) 
         (Mark("c", "n", "", "eth1", down="down", shared="+"), "nebula:c:n::eth1:down+"),
         (Mark("c", "n", "", "eth1", forced="forced", shared="+"), "nebula:c:n::eth1:forced+"),
         (Mark("c", "n", "", "eth1", down="down"), "nebula:c:n::eth1:down"),
+        (Mark("c", "n", mtu=9000), "nebula:c:n::::9000"),
+        (
+            Mark("c", "n", "10.0.0.1/24", "eth1", down="down", shared="+", mtu=9000),
+            "nebula:c:n:10.0.0.1/24:eth1:down+:9000",
+        ),
         (Mark("c", "n", "10.0.0.1/24"), "nebula:c:n:10.0.0.1/24"),
     ],
 )
-def test_the_mark_of_a_bridge_that_several_networks_have(mark: Mark, text: str) -> None:
+def test_the_mark_of_a_bridge_that_is_shared_or_has_an_mtu_of_ours(mark: Mark, text: str) -> None:
     assert str(mark) == text
     assert Mark.read(text) == mark
-    assert Mark.read(f"{text}?") is None or not mark.shared
+    for other in (
+        "nebula:c:n::::",
+        "nebula:c:n::::x",
+        "nebula:c:n:::up",
+        "nebula:c:n:::up:9000",
+        "nebula:c:n:::::9000",
+    ):
+        assert Mark.read(other) is None
 
 
 def test_the_longest_mark_has_room_in_an_alias() -> None:

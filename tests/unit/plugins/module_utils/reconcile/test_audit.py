@@ -347,6 +347,16 @@ def test_a_bridge_that_takes_from_guests_what_it_should_not_differs_by_each_sett
     assert found.found == "net.ipv6.conf.nbr1.accept_ra is 1, and is to be 0"
 
 
+@pytest.mark.parametrize(
+    ("mtu", "found"), [(9000, []), (0, []), (1500, ["its MTU is 1500, and its machines are told 9000"])]
+)
+def test_a_bridge_that_does_not_carry_what_machines_are_told_differs(mtu: int, found: list[str]) -> None:
+    jumbo, rules = replace(QUIET, attributes={"GUEST_MTU": "9000"}), nat.Rules(QUIET.uuid, "nbr1")
+    seen = {"bridges": (Bridge("nbr1", CATALOG, QUIET.uuid, mtu=mtu),), "rules": {rules.comment: len(rules.rules)}}
+    findings = compare(replace(ledger(networks=(jumbo,)), vms=()), [node(**seen)])
+    assert [each.found for each in findings] == found
+
+
 def test_what_keeps_machines_from_the_node_may_be_missing() -> None:
     bridge = Bridge("nbr1", CATALOG, QUIET.uuid)
     (found,) = compare(replace(ledger(networks=(QUIET,)), vms=()), [node(bridges=(bridge,))])
