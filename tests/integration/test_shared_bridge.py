@@ -234,6 +234,19 @@ def test_one_that_cannot_be_is_left_out_and_the_other_stays(node):
     assert node.module(FIRST, TRANSLATED)["refused"] == ["Private"]
 
 
+def test_of_those_that_have_it_none_is_changed_where_one_cannot_be(node):
+    node.ok(FIRST, TRANSLATED)
+    node.run("ip", "link", "add", "elsewhere", "type", "bridge")
+    node.run("ip", "link", "set", "elsewhere", "up")
+    node.run("ip", "route", "add", "10.68.0.0/16", "dev", "elsewhere")
+    addresses = {"NETWORK_ADDRESS": "10.68.0.0", "GATEWAY": "10.68.0.1"}
+    moved = {**TRANSLATED, "attributes": {**TRANSLATED["attributes"], **addresses}, "address_ranges": []}
+    said = node.refused({**FIRST, "nat": False}, moved)
+    assert "network Private: 10.68.0.0/24" in said
+    assert "network Public: bridge nbr0: network Private, which has it, too, can't be as it says" in said
+    assert node.module({**FIRST, "nat": False}, moved)["refused"] == ["Public", "Private"]
+
+
 def test_networks_of_a_host_are_those_of_a_bridge_together(node, files):
     code = (
         "from ansible_collections.nebula.provision.plugins.module_utils.network import links;"
