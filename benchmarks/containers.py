@@ -143,7 +143,9 @@ class Ours:
 
     def end(self) -> float:
         absent = {"name": "bench-%i", "state": "absent", "hard": True}
-        done = playbook(HERE / "machines.yml", {**self.variables, "nebula_vms": [absent]})
+        done = playbook(
+            HERE / "machines.yml", {**self.variables, "nebula_vms": [absent], "nebula_destroy_limit": "100%"}
+        )
         self._expect(0)
         return done.seconds
 

@@ -152,7 +152,9 @@ class Ours:
 
     def end(self) -> PlaybookRun:
         absent = {"name": "bench-%i", "state": "absent", "hard": True}
-        done = playbook(HERE / "machines.yml", {**self.variables, "nebula_vms": [absent]})
+        done = playbook(
+            HERE / "machines.yml", {**self.variables, "nebula_vms": [absent], "nebula_destroy_limit": "100%"}
+        )
         expect_running("one-", 0)
         return done
 

@@ -81,9 +81,9 @@ SUITES = {
         ),
         files=(
             *("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
-            *("test_given_up_host", "test_second_runs", "test_machine", "test_guide"),
+            *("test_given_up_host", "test_second_runs", "test_machine", "test_guide", "test_destroy_limit"),
         ),
-        minutes=20,
+        minutes=22,
     ),
     "ansible": Suite(
         subjects=(

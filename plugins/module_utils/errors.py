@@ -85,6 +85,10 @@ class NoLease(NebulaError):
     """The network has no free address, or not the one asked for."""
 
 
+class TooManyDestroyed(NebulaError):
+    """A list would destroy the disks of more machines than one run may."""
+
+
 class BeingEnded(NebulaError):
     """What was asked for is held by machines that are being ended: it is free once they are gone."""
 

@@ -277,6 +277,24 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  destroy_limit:
+    description:
+      - Of how many machines one call may destroy disks with what they hold, by C(count) that is lowered,
+        C(state=absent), C(recreate) and C(detach). A number such as V(5), or V(10%) of the machines that the catalog
+        has, which is never less than one machine but for V(0%).
+      - If the list would do that to more, nothing of it is done, and the error names the machines.
+      - Machines of which nothing would be lost do not count, such as one that never ran, or whose disks are persistent
+        images.
+    type: str
+    default: "1"
+    version_added: 0.2.0
+  destroy_limit_only:
+    description:
+      - Whether to find out only if the list would go beyond O(destroy_limit), before anything else of a run is done.
+        Nothing is changed then, and what the list needs besides may be missing as yet.
+    type: bool
+    default: false
+    version_added: 0.2.0
   adopt:
     description:
       - Machines that a host was found to have, with this catalog's mark, and that the catalog does not know, as those
@@ -454,6 +472,12 @@ changed_vms:
   returned: always
   type: list
   elements: str
+destroyed:
+  description: Names of the machines of whose disks something is destroyed.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.2.0
 differs:
   description: What differs from the list and was left as it is, a sentence each.
   returned: always

@@ -150,7 +150,13 @@ class Flow:
     def decision(self, *vms: dict[str, Any]) -> dict[str, Any]:
         """The arguments of nebula_vm, after a look at the node."""
         observed = self.run("nebula_deploy", host=HOST, state="polled")["observed"]
-        return {"vms": json.dumps(vms), "observed": [observed], "hosts": [HOST], "return_plans": True}
+        return {
+            "vms": json.dumps(vms),
+            "observed": [observed],
+            "hosts": [HOST],
+            "return_plans": True,
+            "destroy_limit": "100%",
+        }
 
     def decide(self, *vms: dict[str, Any]) -> dict[str, Any]:
         return self.run("nebula_vm", **self.decision(*vms))

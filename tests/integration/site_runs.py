@@ -58,6 +58,8 @@ class Site:
             "ansible_python_interpreter": "/usr/bin/python3",
             "nebula_root": str(self.root),
             "nebula_reserved_memory": 0,
+            # How many machines a run may end without a word is a matter of test_destroy_limit.py.
+            "nebula_destroy_limit": "100%",
             "nebula_images": [{"name": "demo", "path": image}],
             "nebula_networks": [NETWORK],
             "nebula_templates": [{"name": "web", "template": TEMPLATE}],

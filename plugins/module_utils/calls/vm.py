@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..arguments import ENGINE, items_of, parse_json
@@ -15,6 +15,7 @@ from ..model import defaults, deliveries
 from ..model.specification import argument_spec
 from ..model.specifications.vm import KEYS
 from ..reconcile.vms.adoptions import Adoptions, ids_of
+from ..reconcile.vms.destroying import DestroyLimit, counted, destroyed, limit_of, listed
 from ..reconcile.vms.renames import formers
 from ..reconcile.vms.view import (
     Decided,
@@ -35,6 +36,8 @@ ARGUMENTS: dict[str, Any] = {
         hosts={"type": "list", "elements": "str"},
         observed={"type": "list", "elements": "dict"},
         end_given_up={"type": "bool", "default": False},
+        destroy_limit={"type": "str", "default": defaults.DESTROY_LIMIT},
+        destroy_limit_only={"type": "bool", "default": False},
         adopt={"type": "dict", "default": {}},
         safe_dirs={"type": "list", "elements": "path", "default": []},
         restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
@@ -56,21 +59,27 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     # In check mode the module may be asked for the plans to compare.
     adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
     items, refused = items_of(params, "vms", KEYS, "VM", {"owner": params["owner"]}, once=True)
+    # The names of unreadable items count as well.
+    renamed = formers(parse_json(params["vms"], "vms")) if refused else ()
+    limit = limit_of(params["destroy_limit"])
+    if params["destroy_limit_only"]:
+        return _within_limit(params, items, renamed, limit)
     with closing(open_engine(params, check_mode)) as engine:
         observed = observed_of(params["observed"] or [])
-        # The names of unreadable items count as well.
-        renamed = formers(parse_json(params["vms"], "vms")) if refused else ()
 
         def work() -> Decided:
             if check_mode and params["declared"]:
                 engine.declare(parse_json(params["declared"], "declared"))
             asked = (params["hosts"], params["return_plans"], params["end_given_up"])
-            return decide(engine, items, observed, *asked, adopting, renamed)
+            return decide(engine, items, observed, *asked, adopting, renamed, limit)
 
         decided = engine.decide(work)
         done = vm_items(decided.outcomes, decided.moved)
         warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
         result = Result([*refused, *done], warnings=warnings)
+        lost = destroyed(decided.outcomes)
+        if check_mode and lost:
+            result.warnings.append(f"The disks of {counted(lost)} would be destroyed: {listed(lost)}")
         result.payload = {
             **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
@@ -85,3 +94,14 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["vms"] is None and len(decided.records) == 1:
         result.payload["vm"] = result.payload["vms"][0]
     return result
+
+
+def _within_limit(
+    params: Mapping[str, Any], items: Sequence[Mapping[str, Any]], renamed: Collection[str], limit: DestroyLimit
+) -> Result:
+    """Raise TooManyDestroyed if the list goes beyond the limit; nothing else is found out, and nothing changed."""
+    with closing(open_engine(params, check_mode=True)) as engine, engine.session():
+        if params["declared"]:
+            engine.declare(parse_json(params["declared"], "declared"))
+        decide(engine, items, [], params["hosts"], False, False, None, renamed, limit, foreseen=True)
+    return Result()

@@ -35,6 +35,13 @@ XEN_FORMAT = "raw"
 TPM_MODEL = "tpm-crb"
 TPM_VERSION = "2.0"
 
+# -- machines and their disks that end ---------------------------------------------------------------------------------
+# Ours. Of how many machines one run may destroy the disks without a word: a number, or a percentage of those that there
+# are. One is what somebody sets absent on purpose. Several are what a slip does as well: a count that lost a
+# digit, a recreate that was left in the item of a pattern. A percentage would let a slip take thirty machines of three
+# hundred, and what a disk holds is not worth less where there are many.
+DESTROY_LIMIT = "1"
+
 # -- consoles ---------------------------------------------------------------------------------------------------------
 GRAPHICS_TYPE = "vnc"
 # libvirt's own (vnc_listen of qemu.conf): nobody but users of the host reaches a console before somebody says so.

@@ -27,6 +27,7 @@ from ...model.states import FAILURES
 from ...model.template import Template
 from . import adoptions, renames
 from .adoptions import Adoptions
+from .destroying import DestroyLimit, destroyed, loses_disks, refuse_beyond
 from .differences import change_as_listed, doubts_of_sockets, refuse_unsaved
 from .outcome import Outcome
 from .spec import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
@@ -45,11 +46,15 @@ def reconcile(
     hosts: Sequence[str] | None = None,
     adopting: Adoptions | None = None,
     formers: Collection[str] = (),
+    limit: DestroyLimit | None = None,
+    foreseen: bool = False,
 ) -> tuple[list[Outcome], list[str]]:
     """Called within a session. An item that can't be is an Outcome with its error, and nothing of it is kept; the
     others go on. The machines of such an item are outcomes as they are. hosts: only there are machines placed or
     touched (None: anywhere). adopting: unknown machines that become those of the list. formers: former names that items
-    say which are not among these, since they can't be read. Returns outcomes and warnings.
+    say which are not among these, since they can't be read. limit: TooManyDestroyed if more machines lose disks than
+    that. foreseen: count also those of items that fail as yet, since what they need may come later in the run. Returns
+    outcomes and warnings.
 
     The list is decided as a whole: what machines hold that it ends counts as free for those that it makes on the same
     host, wherever in the list either stands; and if something of it does not fit all the same, nothing is ended."""
@@ -76,9 +81,12 @@ def reconcile(
     lacking = adoptions.missing(adopting, [*refused, *(name for spec in specs for name in spec.names)])
     outcomes.extend(_refused(name, error) for name, error in lacking.items())
     formers = {*formers, *renames.formers(items)}
-    decision = _Decision(engine, specs, _Current(engine, specs), hosts, adopting, formers)
+    there = len(engine.vms.names()) if limit is not None and limit.is_percentage else 0
+    decision = _Decision(engine, specs, _Current(engine, specs), hosts, adopting, formers, foreseen)
     decision.take()
     outcomes.extend(decision.outcomes())
+    if limit is not None:
+        refuse_beyond(limit, decision.losing if foreseen else destroyed(outcomes), there)
     return outcomes, list(dict.fromkeys([*warnings, *decision.warnings]))
 
 
@@ -116,7 +124,8 @@ class _Decision:
     """What becomes of a list: first all that ends, then what stays and what is new.
 
     errors, made: by the number of the specification. refused: those not tried again, with their errors. spared:
-    nothing is ended. formers: former names; a machine that has one still is to get another one, and to stay.
+    nothing is ended. formers: former names; a machine that has one still is to get another one, and to stay. losing:
+    names of machines whose disks would be destroyed, whether or not that was undone since.
     """
 
     def __init__(
@@ -127,6 +136,7 @@ class _Decision:
         hosts: Sequence[str] | None,
         adopting: Adoptions,
         formers: Collection[str],
+        foreseen: bool = False,
     ) -> None:
         self.engine = engine
         self.specs = specs
@@ -134,6 +144,7 @@ class _Decision:
         self.hosts = hosts
         self.adopting = adopting
         self.formers = formers
+        self.foreseen = foreseen
         self.warnings: list[str] = []
         self.errors: dict[int, NebulaError] = {}
         self.made: list[list[Outcome]] = []
@@ -143,6 +154,7 @@ class _Decision:
         self.kept: list[str] = []
         # Numbers of the specifications that got machines which were there, under another name or unknown.
         self.begun: set[int] = set()
+        self.losing: dict[str, None] = {}
 
     def take(self) -> None:
         while True:
@@ -242,6 +254,8 @@ class _Decision:
                 continue
             if spec.state == "absent":
                 refuse_unsaved(self.engine, spec, record, "state absent", "say state: present once")
+            outcome.destroys = loses_disks(self.engine, record)
+            self._note([outcome])
             if self.spared:
                 continue
             if spec.state == "absent":
@@ -258,17 +272,24 @@ class _Decision:
                 made: list[Outcome] = []
                 try:
                     with self.engine.attempt():
-                        _fulfil(self.engine, self.specs[number], self.current, self.hosts, made, self.warnings)
+                        self._fulfil(self.specs[number], made)
                     self.made[number].extend(made)
                     self.errors.pop(number, None)
                 except NebulaError as error:
                     self.errors[number] = error
                     if isinstance(error, _HAD_BY_OTHERS):
                         again.append(number)
+                self._note(made)
             if len(again) == len(left):
                 return
             # Others may have become smaller, further down in the list.
             left = again
+
+    def _fulfil(self, spec: Spec, made: list[Outcome]) -> None:
+        _fulfil(self.engine, spec, self.current, self.hosts, made, self.warnings, self.foreseen)
+
+    def _note(self, outcomes: Sequence[Outcome]) -> None:
+        self.losing.update({outcome.name: None for outcome in outcomes if outcome.destroys})
 
     def _undo_if_wanted(self, ended: Collection[int]) -> None:
         """_Undone if something was ended that is not to be."""
@@ -336,7 +357,7 @@ class _Current:
         return Outcome(record.name, self.before.get(id_of(record), record), record)
 
     def of(self, spec: Spec) -> list[VmRecord]:
-        if spec.pattern and spec.state == "absent":
+        if spec.pattern and spec.state == "absent" and spec.count is None:
             return self.by_pattern.get(spec.pattern, [])
         return [self.by_name[name] for name in spec.names if name in self.by_name]
 
@@ -356,30 +377,24 @@ def _fulfil(
     hosts: Sequence[str] | None,
     made: list[Outcome],
     warnings: list[str],
+    foreseen: bool,
 ) -> None:
-    """All of an item but what it ends."""
+    """All of an item but what it ends. foreseen: the others of its machines are looked at, too, where one can't be."""
     if spec.state == "absent":
         return
     existing = current.of(spec)
+    failures = []
     for record in existing:
         outcome = current.outcome(record)
         made.append(outcome)
-        if id_of(record) in current.adopted:
-            # As it is: what the list wants of it besides is for the next run.
-            outcome.before = None
-            warnings.extend(adoptions.notes_of(current.adopted[id_of(record)], WANTED.get(spec.state, "")))
-            continue
-        if _is_elsewhere(record, hosts, warnings):
-            continue
-        _refuse_doubled(spec, record)
-        change_as_listed(engine, spec, outcome, warnings)
-        if record.recreates and outcome.differences and not spec.recreate:
-            # Whatever is decided about it has it made anew.
-            continue
-        _steer(engine, spec, outcome)
-        _see_to_disks(engine, spec, outcome)
-        warnings.extend(renames.notes_of(outcome.after or record, outcome.before or record))
-        warnings.extend(doubts_of_sockets(engine, spec, outcome.after or record))
+        try:
+            _keep(engine, spec, outcome, current, hosts, warnings)
+        except NebulaError as error:
+            if not foreseen:
+                raise
+            failures.append(error)
+    if failures:
+        raise failures[0]
     there = {record.name for record in existing}
     missing = [(position, name) for position, name in enumerate(spec.names) if name not in there]
     if missing:
@@ -387,6 +402,36 @@ def _fulfil(
         made.extend(new)
         for outcome in new:
             _see_to_disks(engine, spec, outcome)
+
+
+def _keep(
+    engine: Engine,
+    spec: Spec,
+    outcome: Outcome,
+    current: _Current,
+    hosts: Sequence[str] | None,
+    warnings: list[str],
+) -> None:
+    """What becomes of a machine that is there, and stays."""
+    record = outcome.after
+    if record is None:
+        return
+    if id_of(record) in current.adopted:
+        # As it is: what the list wants of it besides is for the next run.
+        outcome.before = None
+        warnings.extend(adoptions.notes_of(current.adopted[id_of(record)], WANTED.get(spec.state, "")))
+        return
+    if _is_elsewhere(record, hosts, warnings):
+        return
+    _refuse_doubled(spec, record)
+    change_as_listed(engine, spec, outcome, warnings)
+    if record.recreates and outcome.differences and not spec.recreate:
+        # Whatever is decided about it has it made anew.
+        return
+    _steer(engine, spec, outcome)
+    _see_to_disks(engine, spec, outcome)
+    warnings.extend(renames.notes_of(outcome.after or record, outcome.before or record))
+    warnings.extend(doubts_of_sockets(engine, spec, outcome.after or record))
 
 
 def _refuse_doubled(spec: Spec, record: VmRecord) -> None:

@@ -28,13 +28,12 @@ from ...model.saved import is_saved, origin_of
 from ...model.template import Template
 from ...model.vm import Os
 from . import renames
+from .destroying import NOT_STARTED, loses_disks, never_ran
 from .outcome import Outcome
 from .spec import INDEX, Spec
 
 # What a change of it is called: no attribute of a template.
 OWNER = "owner"
-# Failed with no domain that runs.
-_NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
 
 
 def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: list[str]) -> None:
@@ -56,7 +55,7 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
     owner = _another_owner(spec, record)
     if owner is not None:
         changes.append(Change(OWNER, record.owner.name, owner.name, how("CONTEXT", record.request, record.request)))
-    off = record.state == "POWEROFF" or record.state in _NOT_STARTED or spec.state == "poweroff"
+    off = record.state == "POWEROFF" or record.state in NOT_STARTED or spec.state == "poweroff"
     live = rule.live if record.state == "RUNNING" else ()
     fits = off or set(DEVICES) <= set(rule.live)
     if record.awaits and not fits and not (changes and spec.recreate):
@@ -70,6 +69,7 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
         return
     if spec.recreate or never_ran(engine, record):
         refuse_unsaved(engine, spec, record, "recreate", "leave recreate out once")
+        outcome.destroys = loses_disks(engine, record)
         outcome.after = engine.vms.recreate(id_of(record), spec.template, spec.owner)
         outcome.changes = changes
         return
@@ -176,6 +176,7 @@ def _leaves_disks(
         if possible:
             ids = {record.disks[index]["disk_id"] for index in lost}
             refuse_unsaved(engine, spec, record, "detach", "leave detach out once", ids)
+            outcome.destroys = True
         return False
     outcome.left(record, DISK, named, "nothing of it", what, remedy)
     return True
@@ -205,14 +206,6 @@ def _tell_awaited_first(outcome: Outcome, record: VmRecord, error: NebulaError) 
     what = f"gets first what was decided about its disks and NICs before ({error})"
     remedy = "run again when that is done"
     outcome.left(record, "/".join(DEVICES), "those of the list before", "those of the list", what, remedy)
-
-
-def never_ran(engine: Engine, record: VmRecord) -> bool:
-    """Whether it failed before it ran for the first time: then nothing on its disks can be lost."""
-    if record.state not in _NOT_STARTED:
-        return False
-    # One that was adopted may have been SUSPENDED from the first.
-    return not any(step["state"] in ("RUNNING", "POWEROFF", "SUSPENDED") for step in engine.vms.history(id_of(record)))
 
 
 def refuse_unsaved(

@@ -39,7 +39,7 @@ class Difference:
 @dataclass
 class Outcome:
     """What was decided. before and after are None where there is no machine; changes: what becomes different of its
-    template; differences: what was found different and left alone."""
+    template; differences: what was found different and left alone; destroys: disks go with what they hold."""
 
     name: str
     before: VmRecord | None = None
@@ -47,6 +47,7 @@ class Outcome:
     error: NebulaError | None = None
     changes: list[Change] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    destroys: bool = False
 
     @property
     def differs(self) -> tuple[str, ...]:

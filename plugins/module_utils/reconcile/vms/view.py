@@ -25,6 +25,7 @@ from ...sync import Item
 from ..host_identity import without_second_names
 from .adoptions import Adoptions
 from .decide import reconcile
+from .destroying import DestroyLimit, destroyed
 from .outcome import Difference, Outcome
 
 SYSTEM_DATASTORE = "datastores/0"
@@ -64,6 +65,7 @@ class Decided:
             "differs": self.differs,
             "differences": [difference_view(each) for outcome in self.outcomes for each in outcome.differences],
             "given_up": to_plain(self.given_up),
+            "destroyed": destroyed(self.outcomes),
         }
 
 
@@ -76,8 +78,11 @@ def decide(
     end_given_up: bool,
     adopting: Adoptions | None = None,
     formers: Collection[str] = (),
+    limit: DestroyLimit | None = None,
+    foreseen: bool = False,
 ) -> Decided:
-    """Called within a decision: what the nodes say is recorded, then the list is decided. formers: see reconcile()."""
+    """Called within a decision: what the nodes say is recorded, then the list is decided. formers, limit, foreseen: see
+    reconcile()."""
     observed = engine.hosts.check(observed)
     observed, second = without_second_names(engine, observed)
     if second:
@@ -86,7 +91,7 @@ def decide(
         hosts = [name for name in named if name not in second]
     moved = engine.vms.observe(observed)
     given_up = engine.vms.given_up()
-    outcomes, warnings = reconcile(engine, items, hosts, adopting, formers)
+    outcomes, warnings = reconcile(engine, items, hosts, adopting, formers, limit, foreseen)
     warnings += [f"host {name}: {why}. Nothing was done under the name {name}" for name, why in second.items()]
     warnings += map(str, engine.networks.spread_out())
     warnings += warnings_of_given_up(given_up, end_given_up, hosts)

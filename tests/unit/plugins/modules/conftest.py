@@ -138,6 +138,8 @@ def host(options):
 @pytest.fixture
 def vm(options):
     def run(root, check=False, **given):
+        # What a list may destroy without a word is a matter of tests of its own.
+        given = {"destroy_limit": "100%", **given}
         return nebula_vm.run(options(nebula_vm, root=root, return_plans=True, **given), check)
 
     return run

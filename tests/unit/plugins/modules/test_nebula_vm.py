@@ -249,6 +249,7 @@ def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
         "differences",
         "changed_vms",
         "given_up",
+        "destroyed",
         "catalog",
         "pools",
         "refused_answers",

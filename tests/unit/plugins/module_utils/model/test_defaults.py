@@ -30,6 +30,7 @@ SOURCE = ROOT / "plugins/module_utils/model/defaults.py"
 VARIABLES = {
     "nebula_awx_timeout": "AWX_PROJECT_SECONDS",
     "nebula_cpu_overcommit": "CPU_OVERCOMMIT",
+    "nebula_destroy_limit": "DESTROY_LIMIT",
     "nebula_hypervisor": "HYPERVISOR",
     "nebula_image_check_timeout": "IMAGE_CHECK_SECONDS",
     "nebula_image_max_size": "IMAGE_MAX_SIZE",
@@ -58,6 +59,7 @@ OPTIONS = {
     "nebula_packages.cache_seconds": "PACKAGE_CACHE_SECONDS",
     "nebula_restore.directory": "BACKUPS",
     "nebula_verify.timeout": "VERIFY_SECONDS",
+    "nebula_vm.destroy_limit": "DESTROY_LIMIT",
     "nebula_vm.min_speed": "DOWNLOAD_MIN_KIB_PER_SECOND",
     "nebula_vm.shutdown_timeout": "SHUTDOWN_SECONDS",
     "nebula_vm.timeout": "DOWNLOAD_STALL_SECONDS",
@@ -67,7 +69,9 @@ OPTIONS = {
 }
 OF_CONNECTIONS = {option: name for option, name in OPTIONS.items() if option.startswith("guest.")}
 # Words by which a value of YAML is known to be one that belongs into defaults.py.
-LOOKS_LIKE_ONE = re.compile(r"(timeout|seconds|_size|speed|overcommit|reserved_memory|hypervisor|^nebula_root)$")
+LOOKS_LIKE_ONE = re.compile(
+    r"(timeout|seconds|_size|speed|overcommit|reserved_memory|hypervisor|destroy_limit|^nebula_root)$"
+)
 
 
 def of_roles() -> Iterator[tuple[str, str, Any]]:
@@ -87,9 +91,9 @@ def of_roles() -> Iterator[tuple[str, str, Any]]:
 def of_variables_md() -> Iterator[tuple[str, str, Any]]:
     """The rows of docs/variables.md that are variables of roles and have a default."""
     for line in (ROOT / "docs/variables.md").read_text().splitlines():
-        row = re.match(r"\| `(nebula_\w+)` \| [^|]* \| `([^`]*)` \|", line)
+        row = re.match(r"\| `(nebula_\w+)` \| ([^|]*) \| `([^`]*)` \|", line)
         if row and row[1] in VARIABLES:
-            yield "docs/variables.md", row[1], yaml.safe_load(row[2])
+            yield "docs/variables.md", row[1], row[3] if row[2] == "str" else yaml.safe_load(row[3])
 
 
 def texts(path: Path) -> Iterator[str]:

@@ -120,6 +120,12 @@ def test_absent_takes_the_whole_pattern_without_a_count(engine):
     assert machines(engine) == {}
 
 
+def test_absent_with_a_count_takes_the_first_of_the_pattern(engine):
+    run(engine, WEB)
+    run(engine, {"name": "web-%i", "count": 1, "state": "absent"})
+    assert sorted(machines(engine)) == ["web-1", "web-2"]
+
+
 def test_what_is_taken_out_of_the_list_is_left_alone(engine):
     run(engine, WEB, {"name": "db", "template": "web"})
     run(engine, WEB)

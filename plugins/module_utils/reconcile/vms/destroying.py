@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Of how many machines one list may destroy the disks: what is more needs a word of the user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from ...dataclass import dataclass
+from ...engines.base import Engine
+from ...engines.ports import VmRecord
+from ...errors import InvalidValue, TooManyDestroyed
+from ...model.device_matching import DISK
+from ...model.ids import id_of
+from .outcome import Outcome
+
+# Failed with no domain that runs.
+NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
+# A message has to stay readable; --diff shows all machines of a list.
+_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class DestroyLimit:
+    """number: of machines, or their percentage of those that the catalog has."""
+
+    number: int
+    is_percentage: bool = False
+
+    def of(self, there: int) -> int:
+        """Return how many machines that is. A percentage is never less than one machine, but for 0%: otherwise a small
+        site could not end a single one."""
+        if not self.is_percentage:
+            return self.number
+        return max(1, there * self.number // 100) if self.number else 0
+
+    def __str__(self) -> str:
+        return f"{self.number}%" if self.is_percentage else str(self.number)
+
+
+def limit_of(text: str) -> DestroyLimit:
+    """Read it from what a user says: 5, or 10%. Raises InvalidValue."""
+    found = re.fullmatch(r"([0-9]{1,9})(%?)", text.strip())
+    limit = DestroyLimit(int(found[1]), bool(found[2])) if found else None
+    if limit is None or (limit.is_percentage and limit.number > 100):
+        raise InvalidValue(
+            f"nebula_destroy_limit {text!r} (destroy_limit of nebula_vm)",
+            "it is neither a number of machines nor a percentage from 0% to 100%",
+            "Give one such as 5 or 10%",
+        )
+    return limit
+
+
+def never_ran(engine: Engine, record: VmRecord) -> bool:
+    """Whether it failed before it ran for the first time: then nothing on its disks can be lost."""
+    if record.state not in NOT_STARTED:
+        return False
+    # One that was adopted may have been SUSPENDED from the first.
+    return not any(step["state"] in ("RUNNING", "POWEROFF", "SUSPENDED") for step in engine.vms.history(id_of(record)))
+
+
+def loses_disks(engine: Engine, record: VmRecord) -> bool:
+    """Whether the end of the machine, or its being made anew, destroys something: not of one that is being ended or
+    made anew anyway, nor of one that never ran, nor of one whose disks are all those of persistent images."""
+    if record.wanted == "DONE" or record.recreates or never_ran(engine, record):
+        return False
+    return any(disk.own for disk in engine.vms.devices(id_of(record)).get(DISK, ()))
+
+
+def destroyed(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return the names of the machines of whose disks something is destroyed."""
+    return [outcome.name for outcome in outcomes if outcome.destroys and outcome.before != outcome.after]
+
+
+def counted(names: Collection[Any]) -> str:
+    """Return how many machines that is."""
+    return f"{len(names)} machine" + "s" * (len(names) != 1)
+
+
+def listed(names: Collection[str]) -> str:
+    """Return their names, as many as a message can have."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(list(names)[:_SHOWN]) + more
+
+
+def refuse_beyond(limit: DestroyLimit, names: Collection[str], there: int) -> None:
+    """Raise TooManyDestroyed if these are more machines than one list may destroy the disks of. there: how many the
+    catalog had before."""
+    most = limit.of(there)
+    if len(names) <= most:
+        return
+    may = counted(range(most)) + (f" ({limit} of {there})" if limit.is_percentage else "")
+    raise TooManyDestroyed(
+        f"nebula_vms: destroying the disks of {counted(names)} ({listed(names)})",
+        f"one run may do that to {may}, as nebula_destroy_limit says; nothing was done",
+        "If they are to go (a lowered count, state: absent, recreate or detach ends their disks with what they hold), "
+        f"run again with -e nebula_destroy_limit={len(names)} (destroy_limit of nebula_vm). If not, correct the list",
+    )
