@@ -233,6 +233,13 @@ options:
     description: Seconds to wait for another run that is storing the same image.
     type: int
     default: 600
+  declared:
+    description:
+      - In check mode, what earlier tasks of the same run would have made, by C(datastores), as dicts like those of the
+        list of M(nebula.provision.nebula_datastore).
+      - Without it a datastore that is not there is taken as given in check mode, with a warning.
+    type: dict
+    version_added: 0.2.0
   max_size:
     description:
       - The largest image to store, in MB, by what a machine sees of it.
@@ -344,6 +351,12 @@ image:
   description: The image, if one was asked for. The same keys as an item of RV(images).
   returned: when O(images) is not given and the image exists
   type: dict
+removed:
+  description: The images of the list that were removed, with C(name) and C(state).
+  returned: always
+  type: list
+  elements: dict
+  version_added: 0.2.0
 images:
   description: The images of the list that exist, in its order.
   returned: always

@@ -444,6 +444,17 @@ networks:
         - Only there if there are any.
       type: list
       elements: dict
+removed:
+  description: What was removed of O(with_security_groups) and O(with_routers), by C(security_groups) and C(routers).
+  returned: if no network is to be undone
+  type: dict
+  version_added: 0.2.0
+routed:
+  description: In check mode the addresses that routers would have, by the names of routers and networks.
+  returned: if no network is to be undone
+  type: list
+  elements: dict
+  version_added: 0.2.0
 security_groups:
   description:
     - Those of O(with_security_groups) that exist, with the keys that M(nebula.provision.nebula_security_group) returns.

@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, Any] = {
         timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
         min_speed={"type": "int", "default": defaults.DOWNLOAD_MIN_KIB_PER_SECOND},
         wait_timeout={"type": "int", "default": defaults.IMAGE_WAIT_SECONDS},
+        declared={"type": "dict"},
         max_size={"type": "int", "default": defaults.IMAGE_MAX_SIZE},
         safe_dirs={"type": "list", "elements": "path", "default": []},
         restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
@@ -74,14 +75,22 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             validate_certs=params["validate_certs"],
             say=Reporter(params["_progress_file"]).say,
             rules=Rules(params["restricted_dirs"], params["safe_dirs"], params["root"]),
+            declared=params["declared"],
         )
         done, warnings = apply(engine, items, settings)
         if not check_mode and not engine_of(params).begun(params):
             # The catalog was removed meanwhile, and this run may have made its directories again.
             frontends.tidy(params)
+        if check_mode:
+            for item in done:
+                if item.before and item.after and item.before["name"] != item.after["name"]:
+                    # Later tasks of the run take it as renamed.
+                    item.after = {**item.after, "renamed_from": item.before["name"]}
         result = Result([*refused, *done], warnings=warnings + doubts_of_names("image", done))
         views = [item.after for item in done if item.after is not None]
-        result.payload = {"images": views, "catalog": engine.catalog()}
+        gone = [item for item in done if item.before is not None and item.after is None and item.error is None]
+        removed = [{"name": item.before["name"], "state": "absent"} for item in gone if item.before is not None]
+        result.payload = {"images": views, "removed": removed, "catalog": engine.catalog()}
     if params["images"] is None and views:
         result.payload["image"] = views[0]
     return result

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Callable
 
@@ -72,6 +72,14 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     return result
 
 
+class _RefusedGroup(Exception):
+    """Undoes what was made with a new group that is refused."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
 @dataclass
 class Beside:
     """What belongs with the networks of the list, and is made in the same transaction: groups may name networks, and
@@ -82,6 +90,8 @@ class Beside:
     inner_mtus: Mapping[str, int]
     refused: Sequence[Item]
     done: dict[str, list[Item]] = field(default_factory=dict)
+    # What routers would have, for later tasks of a check run.
+    routed: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Beside:
@@ -93,7 +103,19 @@ class Beside:
     def around(
         self, engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
     ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
-        new = security_groups.begin(engine, self.groups)
+        """Do all of it. A new group that is refused is not there for the networks that name it."""
+        refused: set[str] = set()
+        while True:
+            try:
+                with engine.attempt():
+                    return self._around(engine, items, check_mode, refused)
+            except _RefusedGroup as problem:
+                refused.add(problem.name)
+
+    def _around(
+        self, engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool, refused: Collection[str]
+    ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+        new = security_groups.begin(engine, [each for each in self.groups if each.get("name") not in refused])
         later = routers.networks_in_use(engine) | security_groups.networks_in_use(engine)
         gone = [each for each in items if each.get("state") == "absent" and each.get("name") in later]
         done, views, warnings = apply_all(
@@ -102,7 +124,11 @@ class Beside:
         unwanted = [each for each in self.groups if each.get("state") == "absent"]
         stay = [each for each in self.groups if each not in unwanted]
         self.done["security_groups"] = [security_groups.apply(engine, each, new) for each in stay]
+        for item in self.done["security_groups"]:
+            if item.error is not None and item.name in new and security_groups.find(engine, item.name) is not None:
+                raise _RefusedGroup(item.name)
         self.done["routers"] = [routers.apply(engine, each, check_mode) for each in self.routers]
+        self.routed = _addresses_of_routers(engine) if check_mode else []
         with security_groups.without_rules(engine, unwanted):
             if gone:
                 more, more_views, more_warnings = apply_all(engine, gone, check_mode)
@@ -116,7 +142,7 @@ class Beside:
 
     def views(self, check_mode: bool) -> dict[str, Any]:
         """Of check mode without ids of what would be created: they mean nothing."""
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"removed": {}, "routed": list(self.routed)}
         for kind, items in self.done.items():
             there = [item for item in items if item.after is not None and item.error is None]
             if check_mode:
@@ -124,7 +150,19 @@ class Beside:
                     if item.before is None and item.after is not None:
                         item.after = {**item.after, "id": None, "uuid": None}
             found[kind] = [item.after for item in there]
+            gone = [item for item in items if item.before is not None and item.after is None and item.error is None]
+            found["removed"][kind] = [{"name": item.name, "state": "absent"} for item in gone]
         return found
+
+
+def _addresses_of_routers(engine: Engine) -> list[dict[str, Any]]:
+    """Return what each router has, by names: ids of what check mode would make mean nothing."""
+    found = engine.routers.pool()
+    names = {network.id: network.name for network in engine.networks.pool()} if found else {}
+    return [
+        {"name": each.name, "addresses": [{"network": names[n], "ip": ip} for n, ip in each.addresses() if n in names]}
+        for each in found
+    ]
 
 
 def answered(

@@ -9,11 +9,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..arguments import ENGINE, items_of, parse_json
+from ..engines.base import Engine
 from ..engines.registry import open_engine
 from ..host.restricted import RESTRICTED
 from ..model import defaults, deliveries
 from ..model.specification import argument_spec
+from ..model.specifications.template import KEYS as TEMPLATE_KEYS
 from ..model.specifications.vm import KEYS
+from ..reconcile import templates
 from ..reconcile.vms.adoptions import Adoptions, ids_of
 from ..reconcile.vms.destroying import DestroyLimit, counted, destroyed, limit_of, listed
 from ..reconcile.vms.renames import formers
@@ -69,7 +72,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
 
         def work() -> Decided:
             if check_mode and params["declared"]:
-                engine.declare(parse_json(params["declared"], "declared"))
+                _declare(engine, params["declared"])
             asked = (params["hosts"], params["return_plans"], params["end_given_up"])
             return decide(engine, items, observed, *asked, adopting, renamed, limit)
 
@@ -102,6 +105,18 @@ def _within_limit(
     """Raise TooManyDestroyed if the list goes beyond the limit; nothing else is found out, and nothing changed."""
     with closing(open_engine(params, check_mode=True)) as engine, engine.session():
         if params["declared"]:
-            engine.declare(parse_json(params["declared"], "declared"))
+            _declare(engine, params["declared"])
         decide(engine, items, [], params["hosts"], False, False, None, renamed, limit, foreseen=True)
     return Result()
+
+
+def _declare(engine: Engine, text: str) -> None:
+    """Take as given what earlier tasks of this run would have made. Results lack the secrets of templates; so their
+    list is taken once more as nebula_template does, and what that refuses is not there for a machine."""
+    declared = parse_json(text, "declared")
+    given = declared.get("templates") or []
+    shown = [each for each in given if isinstance(each, Mapping) and "attributes" in each]
+    engine.declare({**declared, "templates": shown})
+    unread = [each for each in given if each not in shown]
+    items, _refused = items_of({"templates": unread}, "templates", TEMPLATE_KEYS, "template", once=True)
+    templates.apply_all(engine, items, check_mode=True)

@@ -86,8 +86,11 @@ class Datastores(DatastoresPort):
         return datastore
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take one that an earlier task of a check run would have made as given."""
-        if self.store.row("SELECT id FROM datastores WHERE name = ?", item["name"]) is None:
+        """Take one that an earlier task of a check run would have made as given, and one that it would have removed as
+        gone."""
+        if item.get("state") == "absent":
+            self.store.db.execute("DELETE FROM datastores WHERE name = ? AND id >= ?", (item["name"], FIRST))
+        elif self.store.row("SELECT id FROM datastores WHERE name = ?", item["name"]) is None:
             kind = DatastoreType[item.get("type") or "IMAGE"]
             self.allocate(Datastore(None, item["name"], kind, capacity_check=bool(item.get("capacity_check", True))))
 

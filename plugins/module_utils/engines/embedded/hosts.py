@@ -16,7 +16,6 @@ from ...model.host import Host, Overhead
 from ...model.names import check_name
 from ...model.plain import from_plain, to_plain
 from ...model.states import HostState
-from ...model.transfer import SHARED
 from ..ports import HostsPort, Ref
 from .host_marks import HostMarks
 from .images.returns import come_from_renamed, coming_from
@@ -37,6 +36,9 @@ COLUMNS = (
     "cpu_overcommit",
     "transfer",
 )
+
+# What a result shows of them as they are.
+_DECLARED = ("overhead", *(column for column in COLUMNS if column != "state"))
 
 
 class Machines(Protocol):
@@ -223,25 +225,20 @@ class Hosts(HostsPort):
         return None
 
     def declare(self, item: Mapping[str, Any]) -> None:
+        """In check mode, make of a host what an earlier task of this run would have made of it."""
         former = item.get("renamed_from") or ""
         if former and self.store.row("SELECT id FROM hosts WHERE name = ?", former):
             self.rename(former, item["name"])
-        elif self.store.row("SELECT id FROM hosts WHERE name = ?", item["name"]) is None:
-            self.allocate(
-                Host(
-                    id=None,
-                    name=item["name"],
-                    hypervisor=item.get("hypervisor") or "kvm",
-                    state=HostState.MONITORED,
-                    memory=int(item.get("memory") or 0),
-                    overhead=from_plain(Overhead, item.get("overhead") or {}),
-                    cpu=float(item.get("cpu") or 0),
-                    reserved_memory=int(item.get("reserved_memory") or 0),
-                    memory_overcommit=float(item.get("memory_overcommit") or 1),
-                    cpu_overcommit=float(item.get("cpu_overcommit") or 1),
-                    transfer=item.get("transfer") or SHARED,
-                )
-            )
+        values = {name: item[name] for name in _DECLARED if item.get(name) is not None}
+        if "overhead" in values:
+            values["overhead"] = from_plain(Overhead, values["overhead"])
+        if item.get("state") in HostState.__members__:
+            values["state"] = HostState[item["state"]]
+        if self.store.row("SELECT id FROM hosts WHERE name = ?", item["name"]) is None:
+            self.allocate(Host(id=None, name=item["name"], **{"state": HostState.MONITORED, **values}))
+            return
+        current = self.info(item["name"])
+        self.update(current.name, **{name: each for name, each in values.items() if getattr(current, name) != each})
 
     def promise(self, host_id: int, memory: int, overhead: int, cpu: float, vms: int) -> None:
         """Count what machines of the host were promised; negative to give it back."""

@@ -72,9 +72,18 @@ class Routers(RoutersPort):
         return router
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take one that an earlier task of a check run would have made as given."""
-        if item.get("state") != "absent" and self._row(item["name"]) is None:
-            self.allocate(Router(None, item["name"]))
+        """In check mode, have a router what an earlier task of this run would have given it, or removed.
+
+        item: its name, and of the addresses that it has, with the names of their networks.
+        """
+        row = self._row(item["name"])
+        if item.get("state") == "absent":
+            if row is not None:
+                self.reserved.release(router_holder(row["id"]))
+            return
+        number = row["id"] if row is not None else id_of(self.allocate(Router(None, item["name"])))
+        places = [(resolve(self.store, "networks", each["network"])["id"], each["ip"]) for each in item["addresses"]]
+        self.reserved.have(router_holder(number), places, f"router {item['name']}")
 
     def _keep(self, router: Router) -> Router:
         """Write it down, after its addresses were leased: those of ranges by name, new ones where it says none."""

@@ -81,8 +81,11 @@ class SecurityGroups(SecurityGroupsPort):
         return group
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take one that an earlier task of a check run would have made as given."""
-        if item.get("state") != "absent" and self._row(item["name"]) is None:
+        """Take one that an earlier task of a check run would have made as given, and one that it would have removed as
+        gone."""
+        if item.get("state") == "absent":
+            self.store.db.execute("DELETE FROM security_groups WHERE name = ?", (item["name"],))
+        elif self._row(item["name"]) is None:
             self.allocate(SecurityGroup(None, item["name"]))
 
     def _users(self, number: int) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import Conflict, NebulaError
+from ...errors import Conflict
 from ...model.names import check_name
 from ...model.template import StoredTemplate, Template
 from ..ports import TemplatesPort
@@ -55,23 +55,14 @@ class Templates(TemplatesPort):
         return stored
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Check mode: take a template as given that an earlier task of this run would have stored, changed or removed.
+        """Check mode: take a template as given that an earlier task of this run would have stored.
 
-        item: as lists of templates have it; what is not valid was refused by that task. Or as results of
-        nebula_template have it, for one that is not there yet: these lack the secrets, and a plan for show needs none.
+        item: as results of nebula_template have it, for one that is not there yet: these lack the secrets, and a plan
+        for show needs none.
         """
-        if item.get("state") == "absent":
-            self.store.db.execute("DELETE FROM templates WHERE name = ?", (item.get("name"),))
-            return
-        try:
-            name, template = template_of({"template": item["attributes"], **item} if "attributes" in item else item)
-        except NebulaError:
-            return
-        row = self.store.row("SELECT id FROM templates WHERE name = ?", name)
-        if row is None:
+        name, template = template_of({"name": item["name"], "template": item["attributes"]})
+        if self.store.row("SELECT id FROM templates WHERE name = ?", name) is None:
             self._insert(StoredTemplate(self.store.take_ids("templates"), name, template, 0))
-        elif "attributes" not in item:
-            self.update(row["id"], template)
 
     def _insert(self, stored: StoredTemplate) -> None:
         self.store.db.execute(

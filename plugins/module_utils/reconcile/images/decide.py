@@ -43,6 +43,8 @@ def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings
     works = [_checked(item) for item in items]
     order = [works[number] for number in _sources_first([work.spec for work in works])]
     with engine.session():
+        if settings.check_mode and settings.declared is not None:
+            engine.declare(settings.declared)
         for work in order:
             _begin(engine, work, settings, begun)
     if not settings.check_mode:

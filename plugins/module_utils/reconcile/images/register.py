@@ -101,7 +101,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         image = None
     place = source.datastore_id
     if spec.datastore:
-        place = _datastore(engine, work, spec, values["type"], settings.check_mode)
+        place = _datastore(engine, work, spec, values["type"], settings)
     wanted = Image(
         id=None,
         name=spec.name,
@@ -263,20 +263,20 @@ def _new_image(engine: Engine, work: Work, spec: Spec, settings: Settings) -> Im
         id=None,
         name=spec.name,
         persistent=bool(spec.persistent),
-        datastore_id=_datastore(engine, work, spec, kind, settings.check_mode),
+        datastore_id=_datastore(engine, work, spec, kind, settings),
         origin=without_secrets(spec.path) if is_url(spec.path) else spec.path,
         luks_secret=spec.luks_secret or "",
         **values,
     )
 
 
-def _datastore(engine: Engine, work: Work, spec: Spec, kind: ImageType, check_mode: bool) -> int:
+def _datastore(engine: Engine, work: Work, spec: Spec, kind: ImageType, settings: Settings) -> int:
     if not spec.datastore:
         return default_for(kind)
     try:
         place = engine.datastores.info(spec.datastore)
     except NotFound as error:
-        if not check_mode:
+        if not settings.check_mode or settings.declared is not None:
             raise
         # An earlier task of this run may be what makes it.
         work.warnings.append(f"{error}; taken as given in check mode")

@@ -248,27 +248,6 @@ def test_references_are_names_first_and_ids_then(module, engine):
         engine.templates.info("nothing like it")
 
 
-@pytest.mark.parametrize(("item", "memory"), [
-    (WEB, "128"),
-    ({"name": "web", "template": SAME}, "128"),
-    ({"template": "NAME = web MEMORY = 7 " + TEXT.replace("MEMORY = 128", "")}, "7"),
-    (ABSENT, None),
-    ({"id": 0, "name": "web", "attributes": {"MEMORY": "9", "CONTEXT": {"A": "(secret)"}}}, "64"),
-    ({"name": "web", "template": "A = ["}, "64"),
-])  # fmt: skip
-def test_declared_templates_stand_for_what_an_earlier_task_would_have_done(tmp_path, item, memory):
-    EmbeddedEngine(str(tmp_path), create=True).close()
-    nebula_template.run(
-        {"root": str(tmp_path), "templates": json.dumps([{**WEB, "template": TEXT.replace("128", "64")}])}, False
-    )
-    engine = EmbeddedEngine(str(tmp_path), check_mode=True)
-    with engine.session():
-        engine.declare({"templates": [item]})
-        found = {stored.name: stored.template.get("MEMORY") for stored in engine.templates.pool()}
-    engine.close()
-    assert found == ({"web": memory} if memory else {})
-
-
 def test_results_of_check_mode_can_be_declared(tmp_path, module):
     view = module(WEB, check=True).payload["templates"][0]
     engine = EmbeddedEngine(str(tmp_path), check_mode=True)

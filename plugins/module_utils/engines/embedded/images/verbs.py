@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -156,8 +157,12 @@ class Images(ImagesPort):
         return get(self.store, image.id)
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take an image that an earlier task of a check run would have made as given."""
-        if self.store.row("SELECT id FROM images WHERE name = ?", item["name"]) is not None:
+        """In check mode, make of an image what an earlier task of this run would have made of it, removed or renamed.
+
+        item: as nebula_image returns it; of one that it removes, its name and state: absent.
+        """
+        if item.get("state") == "absent":
+            self.store.db.execute("DELETE FROM images WHERE name = ?", (item["name"],))
             return
         values = {column: item[column] for column in COLUMNS if item.get(column) is not None}
         # Of these, results show something else.
@@ -165,7 +170,26 @@ class Images(ImagesPort):
             values.pop(column, None)
         values["type"] = ImageType[item.get("type") or "OS"]
         values["state"] = ImageState[item.get("state") or "READY"]
-        self.allocate(Image(id=None, name=item["name"], attributes=item.get("attributes") or {}, **values))
+        row = self._declared(item)
+        if row is None:
+            self.allocate(Image(id=None, name=item["name"], attributes=item.get("attributes") or {}, **values))
+            return
+        changes = {**values, "name": item["name"]}
+        if item.get("attributes") is not None:
+            changes["attributes"] = item["attributes"]
+        if values["state"] == ImageState.READY:
+            changes["operation"] = None
+        for name, value in changes.items():
+            # What may change is no question any more: that task has answered it.
+            self.store.db.execute(f"UPDATE images SET {name} = ? WHERE id = ?", (stored(name, value), row["id"]))
+
+    def _declared(self, item: Mapping[str, Any]) -> sqlite3.Row | None:
+        """The row that is to become it."""
+        for name in (item.get("renamed_from"), item["name"]):
+            row = self.store.row("SELECT id FROM images WHERE name = ?", name) if name else None
+            if row is not None:
+                return row
+        return None
 
 
 def _trust(image: Image, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def test_declared_objects_can_be_used_in_check_mode(options):
                 "hosts": [{"name": "node1", "hypervisor": "kvm", "state": "MONITORED", "memory": 4096, "cpu": 4}],
                 "images": [{"name": "demo", "type": "OS", "state": "READY", "size": 16, "format": "qcow2"}],
                 "networks": [network],
-                "templates": [{"name": "web", "template": "CPU = 1\nMEMORY = 64\n"}],
+                "templates": [{"name": "web", "attributes": {"CPU": "1", "MEMORY": "64"}}],
             }
         )
         made = engine.vms.instantiate([request()])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -226,7 +227,10 @@ def test_one_that_an_earlier_task_would_have_made_is_taken_as_given(hosts):
     ]
 
 
-def test_one_that_is_there_stays_as_it_is(hosts):
+def test_one_that_is_there_becomes_what_the_earlier_task_would_have_made_of_it(hosts):
     made = hosts.allocate(host())
-    hosts.declare({"name": "node1", "memory": 1, "hypervisor": "xen"})
+    hosts.declare({"name": "node1"})
     assert hosts.pool() == [made]
+    hosts.declare({"name": "node1", "memory": 1, "hypervisor": "xen", "state": "DISABLED"})
+    changed = dataclasses.replace(made, memory=1, hypervisor="xen", state=HostState.DISABLED)
+    assert hosts.pool() == [changed]

@@ -97,31 +97,9 @@ def declared(templates, *items):
     return {each.name: each.template for each in templates.pool()}
 
 
-def test_one_that_would_have_been_stored_is_there(templates):
-    assert declared(templates, {"name": "web", "template": "CPU = 2\nMEMORY = 128\n"}) == {"web": OTHER}
-
-
-def test_one_that_would_have_been_changed_is_changed_under_its_id(templates):
-    made = templates.allocate("web", WEB)
-    assert declared(templates, {"name": "web", "template": {"CPU": 2, "MEMORY": 128}}) == {"web": OTHER}
-    assert templates.info("web").id == made.id
-
-
-def test_one_that_would_have_been_removed_is_gone(templates):
-    templates.allocate("web", WEB)
-    templates.allocate("other", OTHER)
-    assert declared(templates, {"name": "web", "state": "absent"}) == {"other": OTHER}
-    assert declared(templates, {"name": "nosuch", "state": "absent"}) == {"other": OTHER}
-
-
 def test_a_result_brings_one_that_is_not_there_and_changes_none_that_is(templates):
     """Results lack the secrets, which the template itself still has."""
     templates.allocate("web", WEB)
     result = {"id": 7, "attributes": {"CPU": "2", "MEMORY": "128"}}
     found = declared(templates, {**result, "name": "web"}, {**result, "name": "new"})
     assert found == {"web": WEB, "new": OTHER}
-
-
-def test_what_is_not_valid_was_told_by_its_own_task(templates):
-    bad = [{"name": "a"}, {"name": "b", "template": "CPU = ["}, {"name": "c/d", "template": "CPU = 1\n"}]
-    assert declared(templates, *bad) == {}
