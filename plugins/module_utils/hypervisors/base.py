@@ -297,6 +297,9 @@ class Driver(abc.ABC):
     def check_saved(self, image: str, asked: str) -> None:  # noqa: B027 (most take any name)
         """Raise InvalidValue if what is saved of a machine here could not be used under this name of an image."""
 
+    def check_consistency(self, mark: Mark, disk: Disk, consistency: str) -> None:  # noqa: B027 (most ask no guest)
+        """Raise what copy_disk() and snapshot_disk() would raise now of the running machine's guest."""
+
     # -- operations that not every hypervisor has -----------------------------------------------------------------
     def shutdown(self, mark: Mark, timeout: int) -> None:
         """Press the power button and wait; TimedOut if the guest does not obey within `timeout` s (it runs on)."""

@@ -73,6 +73,22 @@ def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None
         )
 
 
+def check(task: DiskTask, vm: Vm, mark: Mark, state: str, driver: Driver) -> None:
+    """Raise what carry_out() would raise of the guest or the kind of its disk, as far as that can be told without doing
+    anything. state: see carry_out()."""
+    disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
+    if disk is None:
+        return
+    what = f"virtual machine {vm.name}: disk {task.disk_id}: {_named(task)}"
+    if disk.format == TAR and not disk.by_hypervisor:
+        _refuse_root(task, state, what)
+        return
+    if task.kind == SAVE_AS:
+        driver.check_saved(task.image, what)
+    if state == "RUNNING" and task.kind in (SAVE_AS, CREATE):
+        driver.check_consistency(mark, disk, task.consistency)
+
+
 def carry_out(
     task: DiskTask, vm: Vm, mark: Mark, files: Mapping[int, DiskFiles], state: str, driver: Driver
 ) -> TaskOutcome:
@@ -96,16 +112,22 @@ def carry_out(
 
 
 def _root(task: DiskTask, vm: Vm, files: DiskFiles, state: str, what: str) -> TaskOutcome:
-    """The root of a container becomes an archive again; it is no disk, which could have snapshots."""
+    """The root of a container becomes an archive again."""
+    _refuse_root(task, state, what)
+    roots.save(files.path, task.target, id_range(vm.vm_id), what)
+    size = formats.virtual_size(task.target, TAR)
+    return TaskOutcome(task.token, size=-(-size // saving.MIB), format=TAR)
+
+
+def _refuse_root(task: DiskTask, state: str, what: str) -> None:
+    """Raise Unsupported for what can't be done with the root of a container: it is no disk, which could have snapshots,
+    and is saved while nobody writes to it."""
     if task.kind != SAVE_AS:
         raise Unsupported(what, "it is the root file system of a container", "Save it as an image (save_as)")
     if state == "RUNNING":
         raise Unsupported(
             what, f"the container is {state}, and its files change while they are read", "Power it off first"
         )
-    roots.save(files.path, task.target, id_range(vm.vm_id), what)
-    size = formats.virtual_size(task.target, TAR)
-    return TaskOutcome(task.token, size=-(-size // saving.MIB), format=TAR)
 
 
 def _copied(task: DiskTask, disk: Disk, mark: Mark, driver: Driver, what: str) -> TaskOutcome:

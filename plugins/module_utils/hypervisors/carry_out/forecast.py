@@ -14,14 +14,15 @@ from ...errors import NebulaError
 from ...host import node
 from ...model.disk import DiskFiles
 from ...model.installed import starts_with_host
-from ...model.plan import Observed, Plan, PlannedVm, VmOutcome
+from ...model.plan import ADOPT, Observed, Plan, PlannedVm, VmOutcome
 from ...model.vm import Vm
 from ...storage import disks, transfer
 from ...storage.datastore import disk_path, vm_directory
 from ..base import Deployment, Driver, Mark
 from ..record import read_record, was_started
-from . import given_up
+from . import disk_tasks, given_up
 from .definition import site_with
+from .support import check_supported
 
 
 class Forecast:
@@ -61,6 +62,23 @@ class Forecast:
         except NebulaError:
             return True
 
+    def refused_tasks(self, planned: PlannedVm, state: str) -> dict[str, NebulaError]:
+        """What the tasks with its disks would come to that can't be done, by their tokens. state: in which it is."""
+        if state != planned.wanted or not planned.tasks:
+            # In which state it will be then, and what its guest is like, nothing tells.
+            return {}
+        mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
+        record = read_record(vm_directory(self.root, planned.vm.vm_id))
+        done = {each.token for each in record.tasks} if record is not None else set()
+        refused = {}
+        for task in planned.tasks:
+            try:
+                if task.token not in done:
+                    disk_tasks.check(task, planned.vm, mark, state, self.driver)
+            except NebulaError as error:
+                refused[task.token] = error
+        return refused
+
     def would_be(self, vm: Vm, known: node.NodeFile) -> tuple[Deployment, str, dict[int, DiskFiles]]:
         """The machine's definition, the digest of its context, and where its disks belong. Nothing is made."""
         directory = vm_directory(self.root, vm.vm_id)
@@ -91,8 +109,15 @@ def predict(plan: Plan, observed: Observed, driver: Driver | None, root: str) ->
         if _is_over(root, planned, state):
             outcomes.append(VmOutcome(vm_id, planned.generation, state))
             continue
-        changed = state != planned.wanted or (forecast is not None and forecast.would_change(planned))
-        outcomes.append(VmOutcome(vm_id, planned.generation, planned.wanted, changed))
+        unsupported = _unsupported(planned, driver)
+        if unsupported is not None:
+            outcomes.append(VmOutcome(vm_id, planned.generation, state, False, unsupported.as_dict()))
+            continue
+        refused = forecast.refused_tasks(planned, state) if forecast is not None else {}
+        left = replace(planned, tasks=tuple(task for task in planned.tasks if task.token not in refused))
+        changed = state != planned.wanted or (forecast is not None and forecast.would_change(left))
+        error = next((each.as_dict() for each in refused.values()), None)
+        outcomes.append(VmOutcome(vm_id, planned.generation, planned.wanted, changed, error))
     ended = [(each, given_up.would_change(each, driver, plan.catalog)) for each in plan.given_up]
     return [*outcomes, *(VmOutcome(each.vm_id, 0, "POWEROFF", changed) for each, changed in ended)]
 
@@ -102,3 +127,13 @@ def _is_over(root: str, planned: PlannedVm, state: str) -> bool:
         return was_started(planned, read_record(vm_directory(root, planned.vm.vm_id)), state)
     except NebulaError:
         return False
+
+
+def _unsupported(planned: PlannedVm, driver: Driver | None) -> NebulaError | None:
+    """Why its hypervisor can't do what the plan says. A plan by which a machine is only compared does nothing."""
+    try:
+        if driver is not None and planned.operation != ADOPT:
+            check_supported(planned, driver)
+    except NebulaError as error:
+        return error
+    return None

@@ -199,6 +199,11 @@ class RunningDisks:
                     raise HypervisorError(error.asked, error.found, error.remedy) from error
                 time.sleep(PAUSE)
 
+    def check_agent(self, consistency: str) -> None:
+        """Raise Unsupported where an agent is needed, and none answers."""
+        if consistency == AGENT:
+            quiesce.ping(self._libvirt, self._domain, self._asked)
+
     @contextlib.contextmanager
     def _moment(self, consistency: str) -> Iterator[None]:
         with contextlib.ExitStack() as held:

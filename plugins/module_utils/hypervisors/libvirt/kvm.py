@@ -283,6 +283,9 @@ class KvmDriver(LibvirtDomains, Driver):
     def ask_agent(self, mark: Mark) -> AgentAnswer:
         return guest_agent.ask(self._libvirt, self._found(mark), f"the guest agent of {called(mark)}")
 
+    def check_consistency(self, mark: Mark, disk: Disk, consistency: str) -> None:
+        self._running_disks(mark, disk).check_agent(consistency)
+
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         self._running_disks(mark, disk).copy(disk, path, format, consistency)
 

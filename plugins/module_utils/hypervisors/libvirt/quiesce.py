@@ -62,7 +62,7 @@ class Thawed(HypervisorError):
 def frozen(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
     """The guest's file systems are frozen within it. Unsupported: it has no agent that answers. HypervisorError at its
     end: they were not frozen all the time."""
-    _ping(libvirt, domain, asked)
+    ping(libvirt, domain, asked)
     with _watched(libvirt, uri, domain) as watchdog, _patient(libvirt, domain):
         begun = time.monotonic()
         _say(watchdog, b"f")
@@ -97,7 +97,8 @@ def frozen(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
         raise Thawed(asked, "somebody else has thawed its file systems meanwhile", "Run again")
 
 
-def _ping(libvirt: Any, domain: Any, asked: str) -> None:
+def ping(libvirt: Any, domain: Any, asked: str) -> None:
+    """Raise Unsupported if the guest has no agent that answers."""
     try:
         require("libvirt_qemu").qemuAgentCommand(domain, '{"execute": "guest-ping"}', PATIENCE, 0)
     except libvirt.libvirtError as error:

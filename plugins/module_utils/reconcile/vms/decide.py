@@ -18,9 +18,11 @@ from ...errors import (
     NebulaError,
     NoCapacity,
     NoLease,
+    NotFound,
     WrongState,
 )
 from ...model.ids import id_of
+from ...model.image import Image
 from ...model.owner import Owner
 from ...model.reader import twice
 from ...model.states import FAILURES
@@ -524,4 +526,15 @@ def _see_to_disks(engine: Engine, spec: Spec, outcome: Outcome) -> None:
     for snapshot in spec.disk_snapshots:
         outcome.after = engine.vms.disk_snapshot(vm_id, snapshot.disk, snapshot.name, snapshot.state)
     for save in spec.save_as:
+        there = _image(engine, save.image.name)
         outcome.after = engine.vms.disk_save_as(vm_id, save.disk, save.image, save.consistency)
+        image = _image(engine, save.image.name)
+        if image is not None and image != there:
+            outcome.saves[save.disk] = image
+
+
+def _image(engine: Engine, name: str) -> Image | None:
+    try:
+        return engine.images.info(name)
+    except NotFound:
+        return None

@@ -14,6 +14,7 @@ from ...errors import (
 )
 from ...model.changes import Change
 from ...model.ids import id_of
+from ...model.image import Image
 from ...printable import printable
 
 
@@ -39,7 +40,8 @@ class Difference:
 @dataclass
 class Outcome:
     """What was decided. before and after are None where there is no machine; changes: what becomes different of its
-    template; differences: what was found different and left alone; destroys: disks go with what they hold."""
+    template; differences: what was found different and left alone; destroys: disks go with what they hold;
+    saves: by number of disk, the image as which it is to be saved, of what is not under way or done."""
 
     name: str
     before: VmRecord | None = None
@@ -48,6 +50,7 @@ class Outcome:
     changes: list[Change] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     destroys: bool = False
+    saves: dict[int, Image] = field(default_factory=dict)
 
     @property
     def differs(self) -> tuple[str, ...]:

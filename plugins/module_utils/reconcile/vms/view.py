@@ -18,6 +18,7 @@ from ...model import deliveries
 from ...model.answers import observed as heard
 from ...model.answers import outcomes as carried_out
 from ...model.ids import id_of
+from ...model.image import Image
 from ...model.instantiate.graphics import leaves_password
 from ...model.plain import to_plain
 from ...model.plan import GivenUp, Observed, Plan, VmOutcome
@@ -167,6 +168,8 @@ def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> lis
 
 def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     before, after = _shown(outcome.before), _shown(outcome.after)
+    if after is not None and outcome.saves:
+        after["saved_as"] = [_saved(number, image) for number, image in sorted(outcome.saves.items())]
     if outcome.before is None or outcome.after is None or before is None or after is None:
         return before, after
     if outcome.before.name != outcome.after.name:
@@ -193,6 +196,12 @@ def _shown(record: VmRecord | None) -> dict[str, Any] | None:
         shown["nic_aliases"] = [{key: each[key] for key in ("parent", "network", "ip")} for each in record.nic_aliases]
     shown["disks"] = [{key: disk[key] for key in ("disk_id", "image", "target", "size")} for disk in record.disks]
     return shown
+
+
+def _saved(number: int, image: Image) -> dict[str, Any]:
+    """The new image of a disk, as far as it is known before it is saved."""
+    shown = {"image": image.name, "type": image.type.name, "format": image.format, "size": image.size}
+    return {"disk_id": number, **shown, "description": image.description}
 
 
 def names_in_pools(engine: Engine, listed: Sequence[VmRecord] | None) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from memory_hypervisor import MemoryDriver
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import poll
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record as records
@@ -22,13 +24,17 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import Record
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import TAR, Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    AGENT,
     CREATE,
+    SAVE_AS,
     DiskTask,
     Plan,
     PlannedVm,
     TaskOutcome,
+    VmOutcome,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
@@ -156,3 +162,56 @@ def test_an_installer_that_has_ended_is_foretold_to_stay_so(root: str) -> None:
     driver.machines[0].state = "POWEROFF"
     (told,) = forecast.predict(asked, poll.poll(driver, root, "node1"), driver, root)
     assert (told.state, told.changed) == ("POWEROFF", False)
+
+
+# -- what can't be done ------------------------------------------------------------------------------------------------
+class Deaf(MemoryDriver):
+    """Its guests have no agent."""
+
+    def check_consistency(self, mark: Any, disk: Disk, consistency: str) -> None:
+        if consistency == AGENT:
+            raise Unsupported(f"disk {disk.disk_id}", "no guest agent answers", "Start one")
+
+    def copy_disk(self, mark: Any, disk: Disk, path: str, format: str, consistency: str) -> None:
+        self.check_consistency(mark, disk, consistency)
+        super().copy_disk(mark, disk, path, format, consistency)
+
+    def snapshot_disk(self, mark: Any, disk: Disk, tag: str, consistency: str) -> None:
+        self.check_consistency(mark, disk, consistency)
+        super().snapshot_disk(mark, disk, tag, consistency)
+
+
+def told_and_done(driver: MemoryDriver, root: str, planned: PlannedVm) -> tuple[VmOutcome, VmOutcome]:
+    asked = plan(2, planned)
+    (told,) = forecast.predict(asked, poll.poll(driver, root, "node1"), driver, root)
+    (done,) = Batch(asked, driver, root).apply()
+    return told, done
+
+
+@pytest.mark.parametrize(("kind", "consistency"), [(CREATE, AGENT), (CREATE, "crash")])
+def test_a_task_for_which_no_agent_answers_is_foreseen_to_fail(root: str, kind: str, consistency: str) -> None:
+    driver = Deaf()
+    web = machine(disks=(Disk(0, "vda", type="FS", size=1, driver="qcow2"),))
+    Batch(plan(1, PlannedVm(web, 1, "RUNNING")), driver, root).apply()
+    task = DiskTask(kind, "t1", 0, name="before", consistency=consistency)
+    told, done = told_and_done(driver, root, PlannedVm(web, 1, "RUNNING", tasks=(task,)))
+    assert (told.error, told.state, told.changed) == (done.error, done.state, done.changed)
+    assert (told.error is not None) == (consistency == AGENT)
+
+
+def test_what_a_hypervisor_does_not_have_is_foreseen_to_fail(root: str) -> None:
+    driver = MemoryDriver()
+    Batch(plan(1, PlannedVm(machine(), 1, "RUNNING")), driver, root).apply()
+    foreign = dataclasses.replace(machine(), hypervisor="xen")
+    told, done = told_and_done(driver, root, PlannedVm(foreign, 2, "RUNNING"))
+    assert told.error is not None
+    assert (told.error, told.state, told.changed) == (done.error, done.state, done.changed)
+
+
+def test_the_root_of_a_container_that_runs_is_foreseen_not_to_be_saved(root: str) -> None:
+    driver = MemoryDriver()
+    box = machine(disks=(Disk(0, "sda", type="FS", format=TAR),))
+    task = DiskTask(SAVE_AS, "t1", 0, image="new", target=f"{root}/new")
+    Batch(plan(1, PlannedVm(machine(), 1, "RUNNING")), driver, root).apply()
+    told, _done = told_and_done(driver, root, PlannedVm(box, 1, "RUNNING", tasks=(task,)))
+    assert told.error is not None and "Power it off first" in told.error["remedy"]

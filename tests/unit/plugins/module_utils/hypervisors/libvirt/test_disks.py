@@ -269,6 +269,21 @@ def test_without_an_agent_nothing_is_done_where_one_was_asked_for(
     assert machine.told == []
 
 
+@pytest.mark.parametrize("consistency", [AGENT, "", CRASH])
+def test_whether_an_agent_answers_is_asked_alone_where_one_is_needed(
+    disks: RunningDisks, machine: Machine, monkeypatch: pytest.MonkeyPatch, consistency: str
+) -> None:
+    def ping(_libvirt: Any, domain: Any, asked: str) -> None:
+        assert (domain, asked) == (machine, "disk 0 of virtual machine 1")
+        raise Unsupported(asked, "no guest agent answers", "Start qemu-guest-agent")
+
+    monkeypatch.setattr(quiesce, "ping", ping)
+    needed = consistency == AGENT
+    with pytest.raises(Unsupported) if needed else contextlib.nullcontext():
+        disks.check_agent(consistency)
+    assert machine.told == []
+
+
 @pytest.mark.parametrize("thawed", [1, libvirt_disks.TRIES - 1])
 def test_what_was_done_while_somebody_else_thawed_the_guest_is_done_anew(
     disks: RunningDisks, machine: Machine, guest: Guest, clock: Clock, thawed: int

@@ -26,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.snapshots i
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import vm_items
 
 SAVE = [{"image": "saved", "description": "as it was"}]
 VM = {"name": "web", "template": "web"}
@@ -601,3 +602,29 @@ def test_nor_is_it_where_the_host_failed_to_make_the_machine_anew(web):
     outcomes, planned = want(web, dict(again, state="present", save_as=SAVE))
     assert "is to be made anew" in failed(outcomes)[0]
     assert planned == []
+
+
+def test_the_new_image_of_a_disk_is_shown_once(web):
+    run(web, VM)
+    outcomes, planned = want(web, dict(VM, save_as=[dict(SAVE[0], type="DATABLOCK")]))
+    (item,) = vm_items(outcomes)
+    assert "saved_as" not in item.before
+    assert item.after["saved_as"] == [
+        {
+            "disk_id": 0,
+            "image": "saved",
+            "type": "DATABLOCK",
+            "format": "qcow2",
+            "size": outcomes[0].after.disks[0]["size"],
+            "description": "as it was",
+        }
+    ]
+    carry_out(web, planned)
+    (item,) = vm_items(want(web, dict(VM, save_as=SAVE))[0])
+    assert not item.is_changed and "saved_as" not in item.after
+
+
+def test_the_new_image_of_a_new_machine_is_shown_with_it(web):
+    outcomes, _planned = want(web, dict(VM, name="new", state="poweroff", save_as=SAVE))
+    (item,) = vm_items(outcomes)
+    assert item.before is None and [each["image"] for each in item.after["saved_as"]] == ["saved"]
