@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import field
 
 from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
@@ -32,7 +34,8 @@ class Record:
     of what the machine has; they cover secrets, so this file is as closed as the deployment file. tasks: those that
     were done, as long as plans name them. started: of machines that install, the generation whose start was last
     begun; -1: of none. images: what it rests on of this node's copies of images, by PlannedImage.local. closed: when it
-    was last started here, its graphics had a password."""
+    was last started here, its graphics had a password. devices: what the log last said of its disks and NICs, by their
+    names; empty where an earlier release said nothing."""
 
     catalog: str
     vm_id: int
@@ -46,6 +49,7 @@ class Record:
     started: int = -1
     images: tuple[str, ...] = ()
     closed: bool = False
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 def left_behind(name: str) -> bool:

@@ -20,6 +20,7 @@ from ...model.inject import Injected
 from ...storage import disks
 from ...storage.datastore import disk_path
 from ..base import Driver, Site
+from . import devices
 from .job import Common, Job
 
 # Bytes of a file that is written into a disk: what the front-end reads for one machine.
@@ -85,6 +86,7 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
         # What a machine still has while it runs stays until it is off.
         _take_away(job)
     job.fitted = is_off or (adjusts and not job.planned.grown)
+    devices.tell(job, new=not known.definition, at_once=is_off or adjusts)
     if context != job.record.context:
         if running and vm.context is not None:
             at_once = job.common.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))
