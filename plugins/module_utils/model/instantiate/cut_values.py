@@ -85,10 +85,9 @@ def doubts_of_windows(variables: Mapping[str, str]) -> list[str]:
     if len(name) <= NETBIOS_NAME:
         return []
     short = name[:NETBIOS_NAME]
-    return [
-        f"CONTEXT: host name {name!r} has {len(name)} characters, and Windows is {short!r} to its network (NetBIOS), to "
-        f"which cloudbase-init cuts it: other machines may be called the same. Use up to {NETBIOS_NAME}"
-    ]
+    cut = f"Windows is {short!r} to its network (NetBIOS), to which cloudbase-init cuts it"
+    told = f"CONTEXT: host name {name!r} has {len(name)} characters, and {cut}: other machines may be called the same"
+    return [f"{told}. Use up to {NETBIOS_NAME}"]
 
 
 def refuse_new(found: Iterable[Cut], known: Iterable[Cut], where: str) -> list[str]:
