@@ -225,6 +225,76 @@ def test_a_family_that_is_not_static_gets_no_address_of_the_context(
     assert name == "plain" or set(there) <= words
 
 
+FAR = {
+    "NETWORK": "YES",
+    "ETH0_MAC": "02:00:0a:42:00:0a",
+    "ETH0_IP": "203.0.113.77",
+    "ETH0_MASK": "255.255.255.255",
+    "ETH0_GATEWAY": "198.51.100.1",
+    "ETH0_METRIC": "7",
+    "ETH0_IP6_METHOD": "disable",
+    "ETH0_ROUTES": "10.9.0.0/16 via 198.51.100.1, 10.8.0.0/16 via 198.51.100.8",
+}
+BY_DHCP = {
+    "NETWORK": "YES",
+    "ETH0_MAC": "02:00:0a:42:00:0a",
+    "ETH0_METHOD": "dhcp",
+    "ETH0_METRIC": "50",
+    "ETH0_DNS": "192.0.2.53",
+    "ETH0_SEARCH_DOMAIN": "corp.example",
+    "ETH0_ROUTES": "10.9.0.0/16 via 10.66.0.9",
+}
+
+
+def test_ifcfg_files_of_rhel(tmp_path: Path) -> None:
+    """By their documented form: there are no such tools here. The other tools are run in test_guest_network.py."""
+    guest = layout(tmp_path, "scripts")
+    place = "etc/sysconfig/network-scripts"
+    guest.context(context_sh.render(FAR))
+    written(guest, "network")
+    text = guest.read(f"{place}/ifcfg-eth0")
+    # ifup leaves out a GATEWAY that is in another network than IPADDR.
+    assert "GATEWAY" not in text
+    assert "\nIPV6INIT=no\nIPV6_DISABLED=yes\n" in text
+    assert guest.read(f"{place}/route-eth0").splitlines() == [
+        "198.51.100.1/32 dev eth0",
+        "198.51.100.8/32 dev eth0",
+        "default via 198.51.100.1 dev eth0 metric 7",
+        "10.9.0.0/16 via 198.51.100.1 dev eth0",
+        "10.8.0.0/16 via 198.51.100.8 dev eth0",
+    ]
+    guest.context(context_sh.render(BY_DHCP))
+    written(guest, "network")
+    lines = guest.read(f"{place}/ifcfg-eth0").splitlines()
+    assert {"BOOTPROTO=dhcp", "METRIC=50", "DNS1=192.0.2.53", 'DOMAIN="corp.example"'} <= set(lines)
+    assert guest.read(f"{place}/route-eth0") == "10.66.0.9/32 dev eth0\n10.9.0.0/16 via 10.66.0.9 dev eth0\n"
+    assert not any("IPV6_DISABLED" in line for line in lines)
+
+
+def test_ifcfg_files_of_wicked(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "wicked")
+    place = "etc/sysconfig/network"
+    (guest.root / place / "config").write_text('NETCONFIG_DNS_STATIC_SEARCHLIST=""\nNETCONFIG_DNS_STATIC_SERVERS=""\n')
+    guest.context(context_sh.render(FAR))
+    written(guest, "network")
+    assert guest.read(f"{place}/ifroute-eth0").splitlines() == [
+        "198.51.100.1/32 - - eth0",
+        "198.51.100.8/32 - - eth0",
+        "default 198.51.100.1 - eth0 metric 7",
+        "10.9.0.0/16 198.51.100.1 - eth0",
+        "10.8.0.0/16 198.51.100.8 - eth0",
+    ]
+    assert "net.ipv6.conf.eth0.disable_ipv6 = 1\n" in guest.read(f"{place}/ifsysctl-eth0")
+    guest.context(context_sh.render(BY_DHCP))
+    written(guest, "network")
+    assert {"BOOTPROTO='dhcp'", "DHCLIENT_ROUTE_PRIORITY='50'"} <= set(guest.read(f"{place}/ifcfg-eth0").splitlines())
+    assert guest.read(f"{place}/ifroute-eth0") == "10.66.0.9/32 - - eth0\n10.9.0.0/16 10.66.0.9 - eth0\n"
+    assert guest.read(f"{place}/config") == (
+        'NETCONFIG_DNS_STATIC_SEARCHLIST="corp.example"\nNETCONFIG_DNS_STATIC_SERVERS="192.0.2.53"\n'
+    )
+    assert not (guest.root / place / "ifsysctl-eth0").exists()
+
+
 def test_what_is_not_said_of_ip6_is_as_it_is_for_ip4(tmp_path: Path) -> None:
     guest = layout(tmp_path, "networkd")
     own = {"ETH1_GATEWAY": "192.168.70.1", "ETH1_METRIC": "9"}

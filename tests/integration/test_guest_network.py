@@ -1,0 +1,190 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What NetworkManager, systemd-networkd, netplan, ifupdown and the kernel make of what the guest program writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.tests.integration.guests.managers import STARTS, boot
+
+pytestmark = pytest.mark.root
+EACH = pytest.mark.parametrize("renderer", sorted(STARTS))
+ETH0 = {"NETWORK": "YES", "ETH0_MAC": "02:00:0a:42:00:0a"}
+ETH1 = {"ETH1_MAC": "02:00:c0:a8:46:96"}
+# The second interface shows that routers are heard: what eth0 is to leave alone has reached it before.
+HEARS = {**ETH1, "ETH1_METHOD": "skip", "ETH1_IP6_METHOD": "auto"}
+
+
+def default(to: str, via: str) -> str:
+    return f"any(r['to'] == '{to}' and r['via'] == '{via}' for r in seen['routes'])"
+
+
+FAR = {
+    "/32 and /128": (
+        {"ETH0_MASK": "255.255.255.255", "ETH0_IP6_PREFIX_LENGTH": "128"},
+        ("198.51.100.1", "2001:db8:1::1"),
+    ),
+    "/30 and /126": (
+        {"ETH0_MASK": "255.255.255.252", "ETH0_IP6_PREFIX_LENGTH": "126", "ETH0_METRIC": "70"},
+        ("203.0.113.81", "2001:db8:77::9"),
+    ),
+    "in the prefix, by a bit": (
+        {"ETH0_MASK": "255.255.255.240", "ETH0_IP6_PREFIX_LENGTH": "125"},
+        ("203.0.113.78", "2001:db8:77::7"),
+    ),
+}
+
+
+@EACH
+@pytest.mark.parametrize("where", sorted(FAR))
+def test_routers_outside_of_the_prefix(tmp_path: Path, renderer: str, where: str) -> None:
+    more, (router, router6) = FAR[where]
+    context = {
+        **ETH0,
+        **more,
+        "ETH0_IP": "203.0.113.77",
+        "ETH0_GATEWAY": router,
+        "ETH0_IP6": "2001:db8:77::5",
+        "ETH0_IP6_GATEWAY": router6,
+        "ETH0_ROUTES": f"198.51.100.128/25 via {router}, 192.0.2.0/24 via 198.51.100.9, "
+        f"2001:db8:8::/48 via {router6}, 2001:db8:9::/48 via 2001:db8:2::9",
+    }
+    routes = {
+        "default": {router, router6},
+        "198.51.100.128/25": {router},
+        "192.0.2.0/24": {"198.51.100.9"},
+        "2001:db8:8::/48": {router6},
+        "2001:db8:9::/48": {"2001:db8:2::9"},
+    }
+    until = " and ".join(default(to, via) for to, routers in routes.items() for via in routers)
+    seen = boot(tmp_path, renderer, context, until)
+    assert seen.met, seen
+    assert seen.faults == ""
+    for to, routers in routes.items():
+        assert {via for via, _metric in seen.route(to)} >= routers
+    if "ETH0_METRIC" in context:
+        assert (router, 70) in seen.route("default")
+
+
+@EACH
+@pytest.mark.parametrize("method", ["static", "dhcp"])
+def test_ip6_that_is_disabled_is_not_taken_from_any_router(tmp_path: Path, renderer: str, method: str) -> None:
+    static = {"ETH0_IP": "10.66.0.10", "ETH0_GATEWAY": "10.66.0.1"}
+    context = {
+        **ETH0,
+        **HEARS,
+        **static,
+        "ETH0_METHOD": method,
+        "ETH0_IP6_METHOD": "disable",
+        "ETH0_IP6": "2001:db8::5",
+    }
+    seen = boot(tmp_path, renderer, context, f"{default('default', '10.66.0.1')} and '2001:db8:6::' in str(seen)")
+    assert seen.met, seen
+    assert seen.faults == ""
+    assert [address for address in seen.of("eth0") if ":" in address] == []
+    assert [route for route in seen.routes if route["dev"] == "eth0" and ":" in f"{route['to']}{route['via']}"] == []
+
+
+@EACH
+def test_dhcp_with_values_of_the_context(tmp_path: Path, renderer: str) -> None:
+    own = {
+        "ETH0_METHOD": "dhcp",
+        "ETH0_METRIC": "50",
+        "ETH0_DNS": "192.0.2.53",
+        "ETH0_SEARCH_DOMAIN": "corp.example",
+        "ETH0_ROUTES": "198.51.100.0/24 via 10.66.0.9",
+        "ETH0_IP6_METHOD": "skip",
+    }
+    wanted = [
+        default("default", "10.66.0.1"),
+        default("198.51.100.0/24", "10.66.0.9"),
+        *(f"'{word}' in seen['resolver']" for word in ("192.0.2.53", "corp.example")),
+    ]
+    seen = boot(tmp_path, renderer, {**ETH0, **own}, " and ".join(wanted))
+    assert seen.met, seen
+    assert seen.faults == ""
+    assert [found for found in seen.route("default") if ":" not in str(found)] == [("10.66.0.1", 50)]
+
+
+@EACH
+def test_what_a_router_advertises_with_values_of_the_context(tmp_path: Path, renderer: str) -> None:
+    own = {
+        "ETH0_IP": "10.66.0.10",
+        "ETH0_GATEWAY": "10.66.0.1",
+        "ETH0_DNS": "2001:db8::53",
+        "ETH0_SEARCH_DOMAIN": "corp.example",
+        "ETH0_IP6_METHOD": "auto",
+        "ETH0_IP6_METRIC": "61",
+        "ETH0_ROUTES": "2001:db8:8::/48 via 2001:db8:5::9",
+    }
+    wanted = [
+        default("default", "10.66.0.1"),
+        default("2001:db8:8::/48", "2001:db8:5::9"),
+        "any((r['to'], r['dev']) == ('default', 'eth0') and 'fe80' in r['via'] for r in seen['routes'])",
+        *(f"'{word}' in seen['resolver']" for word in ("2001:db8::53", "corp.example")),
+    ]
+    seen = boot(tmp_path, renderer, {**ETH0, **own}, " and ".join(wanted))
+    assert seen.met, seen
+    assert any(address.startswith("2001:db8:5:") for address in seen.of("eth0"))
+    metrics = {metric for via, metric in seen.route("default") if via.startswith("fe80")}
+    if renderer == "netplan":
+        assert seen.faults == "ETH0: netplan has no metric for what a router advertises\n"
+    else:
+        assert seen.faults == ""
+        assert metrics == {61}
+
+
+# What an earlier life of the image left for eth0, by the file's path. Each asks for an address by DHCP.
+KEYFILE = (
+    "[connection]\nid={0}\ntype=ethernet\nautoconnect-priority=120\n{1}\n[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n"
+)
+LEFT = {
+    # NetworkManager takes files without an ending too.
+    "etc/NetworkManager/system-connections/cloud-init-eth0.nmconnection": KEYFILE.format(
+        "cloud-init eth0", "interface-name=eth0\n\n[ethernet]"
+    ),
+    "etc/NetworkManager/system-connections/Wired": KEYFILE.format("Wired", "autoconnect=true\n"),
+    "etc/NetworkManager/system-connections/by-mac.nmconnection": KEYFILE.format(
+        "by-mac", "\n[802-3-ethernet]\nmac-address=02:00:0A:42:00:0A"
+    ),
+    "etc/NetworkManager/system-connections/matched.nmconnection": KEYFILE.format(
+        "matched", "\n[match]\ninterface-name=e*0;"
+    ),
+    "etc/systemd/network/00-any.network": "[Match]\nName=e*\n[Network]\nDHCP=yes\n",
+    "etc/systemd/network/10-cloud-init-eth0.network": "[Match]\nMACAddress=02:00:0a:42:00:0a\n[Network]\nDHCP=yes\n",
+    "etc/netplan/50-cloud-init.yaml": "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}\n",
+    "etc/network/interfaces.d/50-cloud-init": "auto eth0\niface\teth0\tinet\tdhcp\n",
+    "etc/network/interfaces": "source /etc/network/interfaces.d/*\nauto lo eth0\niface lo inet loopback\n"
+    "allow-hotplug eth0\niface eth0 inet dhcp\n",
+}
+# What is not for eth0, and stays.
+OTHERS = {
+    "etc/NetworkManager/system-connections/eth1.nmconnection": KEYFILE.format("eth1", "interface-name=eth1"),
+    "etc/NetworkManager/system-connections/other.nmconnection": KEYFILE.format(
+        "other", "\n[ethernet]\nmac-address=02:00:00:00:00:99"
+    ),
+    "etc/systemd/network/90-any.network": "[Match]\nName=e*\n[Network]\nDHCP=yes\n",
+    "etc/systemd/network/01-eth1.network": "[Match]\nName=eth1\n[Network]\nDHCP=yes\n",
+    "etc/netplan/01-renderer.yaml": "network:\n  version: 2\n",
+}
+
+
+@EACH
+def test_configuration_of_an_earlier_life_is_set_aside(tmp_path: Path, renderer: str) -> None:
+    context = {**ETH0, "ETH0_IP": "10.66.0.10", "ETH0_GATEWAY": "10.66.0.1", "ETH0_IP6_METHOD": "disable"}
+    found = boot(tmp_path, renderer, context, default("default", "10.66.0.1"), files={**LEFT, **OTHERS})
+    assert found.met, found
+    assert (found.faults, found.of("eth0")) == ("", ["10.66.0.10/24"])
+    etc = tmp_path / "upper"
+    for name in LEFT:
+        text = (etc / name).read_text() if (etc / name).is_file() else ""
+        # ifupdown's own file is written anew, without what it sourced.
+        assert "dhcp" not in text.lower() or (renderer, name.rsplit("/", 1)[-1]) == ("interfaces", "50-cloud-init")
+        assert "method=auto" not in text
+    for name, text in OTHERS.items():
+        assert (etc / name).read_text() == text
+    assert (etc / "var/lib/nebula-context/before/etc/NetworkManager/system-connections/Wired").is_file()
