@@ -9,6 +9,7 @@ guests of it; the tools themselves are stand-ins here, which note how they were 
 
 from __future__ import annotations
 
+import base64
 import configparser
 import hashlib
 import json
@@ -434,6 +435,90 @@ def test_no_name_that_a_shell_keeps_to_itself_is_taken(tmp_path: Path) -> None:
         assert guest.read("tmp/ran") == "web_1.example.org\n"
         taken = guest.read("run/nebula-context/names").split()
         assert set(taken) & set(context_sh.SPECIAL_NAMES) == set()
+
+
+LONG = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (f"{LONG}.example.org", f"'{LONG}' has 64 characters"),
+        (f"web.{LONG}.org", f"'{LONG}' has 64 characters"),
+        (".".join(["a" * 50] * 6), "the name has 305 characters"),
+        ("--__--", "has no letter and no digit"),
+    ],
+)
+def test_a_name_that_no_host_can_have_is_told_and_not_written(tmp_path: Path, name: str, why: str) -> None:
+    guest = layout(tmp_path, "scripts", "dash")
+    (guest.root / "etc/hostname").write_text("own\n")
+    guest.context(context_sh.render({"SET_HOSTNAME": name}))
+    # It is told at each boot.
+    for _boot in range(2):
+        assert set(written(guest, "network")).isdisjoint({"etc/hostname", "etc/hosts", "etc/sysconfig/network"})
+        assert why in guest.faults()
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "whole"),
+    [
+        ("a" * 63, "a" * 63, "a" * 63),
+        (f"web.{'a' * 63}.example.org", "web", f"web.{'a' * 63}.example.org"),
+        ("-web-.-example-..org.", "web", "web.example.org"),
+    ],
+)
+def test_names_that_a_host_can_have(tmp_path: Path, name: str, short: str, whole: str) -> None:
+    guest = layout(tmp_path, "scripts", "dash")
+    (guest.root / "etc/sysconfig/network").write_text("HOSTNAME=own\n")
+    guest.context(context_sh.render({"SET_HOSTNAME": name}))
+    found = written(guest, "network")
+    assert guest.faults() == ""
+    assert found["etc/hostname"].decode() == f"{short}\n"
+    assert f"127.0.1.1\t{whole}" in found["etc/hosts"].decode()
+    assert found["etc/sysconfig/network"].decode() == f"HOSTNAME={whole if len(whole) <= 64 else short}\n"
+
+
+BLOCK = "{0}for i in 1 2; do\r\n  if [ $i = 2 ]; then\r\n    echo ran $i >> /tmp/ran\r\n  fi\r\ndone\r\n"
+WINDOWS = {
+    "by its first line": BLOCK.format("#!/bin/sh\r\n"),
+    "without one": BLOCK.format(""),
+    "but the first line": BLOCK.format("#!/bin/sh\n"),
+    "with a mark": BLOCK.format("\ufeff#!/bin/sh -e\r\n"),
+    "without an end": BLOCK.format("#! /bin/sh\r\n").rstrip(),
+}
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+@pytest.mark.parametrize("name", sorted(WINDOWS))
+def test_scripts_with_lines_of_windows(tmp_path: Path, name: str, shell: str) -> None:
+    guest = layout(tmp_path, "plain", shell)
+    script = WINDOWS[name]
+    for variables, files in (
+        ({"START_SCRIPT": script}, {}),
+        ({"START_SCRIPT_BASE64": base64.b64encode(script.encode()).decode()}, {}),
+        ({}, {"init.sh": script}),
+        ({"INIT_SCRIPTS": "one.sh"}, {"one.sh": script}),
+    ):
+        guest.context(context_sh.render({"GREETING": name, **variables}), files)
+        assert guest.run("all").returncode == 0
+        assert guest.faults() == ""
+        assert guest.read("tmp/ran") == "ran 2\n"
+        (guest.root / "tmp/ran").unlink()
+
+
+def test_a_script_with_bytes_that_no_text_has_stays_as_it_is(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain")
+    archive = b"#!/bin/sh\ntail -n +4 \"$0\" > /tmp/payload\nexit\n\0one\r\ntwo\r\n"
+    guest.context(context_sh.render({"START_SCRIPT_BASE64": base64.b64encode(archive).decode()}))
+    assert guest.run("all").returncode == 0
+    assert (guest.root / "tmp/payload").read_bytes() == b"\0one\r\ntwo\r\n"
+
+
+def test_a_script_that_names_no_program_is_run_by_bash(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain", "bash")
+    guest.context(context_sh.render({"START_SCRIPT": 'a=(x y)\necho "${a[1]}" > /tmp/ran\n'}))
+    assert guest.run("all").returncode == 0
+    assert (guest.faults(), guest.read("tmp/ran")) == ("", "y\n")
 
 
 def test_large_contexts(tmp_path: Path) -> None:
