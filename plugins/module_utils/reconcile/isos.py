@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import parse_json
-from ..context import formats, iso9660
+from ..context import formats, iso9660, readers
 from ..context.files import context_file
 from ..context.variables import start_script
 from ..dataclass import dataclass
@@ -156,6 +156,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
             if found and _is(wanted, iso):
                 same = {"size": found.size, "sha256": iso.sha256 if found.size == iso.size else iso.digest}
                 return Item(wanted.dest, same, same, changed=False)
+            warnings += [f"ISO {wanted.dest}: {text}" for text in readers.warnings(wanted.format, wanted.variables)]
             before = _shown(wanted.dest, found.format) if found else None
             if not check_mode:
                 iso.save(wanted.dest, wanted.mode, wanted.owner, wanted.group)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from ....context import formats, variables
+from ....context import formats, readers, variables
 from ....context.sources import Sources
 from ....dataclass import dataclass
 from ....errors import InvalidValue, NebulaError, NotFound
@@ -117,6 +117,9 @@ class Assembler:
         """The machine with the context that its guest is to read, and the warnings."""
         named_networks, named_images = references.of_context(template)
         context, warnings = variables.build(vm, template, networks=named_networks, images=named_images)
+        if context is not None:
+            context = replace(context, variables=readers.as_read(context.format, context.variables))
+            warnings += readers.warnings(context.format, context.variables)
         if context is not None and (context.files or context.format != formats.DEFAULT):
             # Images that only $IMAGE names are left out: a disk may hold what no other machine is to read.
             names = {image.source: image.name for image in named_images if image.type == ImageType.CONTEXT}

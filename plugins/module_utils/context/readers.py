@@ -1,0 +1,127 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What cloud-init takes of each format of a context, and what it leaves out. Pure.
+
+The table of it is in docs/context.md. OpenNebula's own packages and our guest program take all of context.sh; which of
+them an image has nobody knows here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+
+OPENNEBULA, CONFIG_DRIVE, NOCLOUD = "opennebula", "configdrive", "nocloud"
+_NIC = re.compile(r"ETH([0-9]{1,5})_MAC\Z")
+_ALIAS = re.compile(r"(ETH[0-9]{1,5}_ALIAS[0-9]{1,5}_)(?:IP|IP6|IP6_ULA)\Z")
+_LIST = re.compile(r"(?:ETH[0-9]{1,5}_)?(?:DNS|SEARCH_DOMAIN)\Z")
+# Nothing but cloud-init reads these: where they are, it is the reader.
+_USER_DATA = ("USER_DATA", "USERDATA")
+_ACCOUNTS_AND_SCRIPTS = (
+    *("USERNAME", "USERNAME_SHELL", "USERNAME_SUDO", "PASSWORD", "PASSWORD_BASE64", "CRYPTED_PASSWORD"),
+    *("CRYPTED_PASSWORD_BASE64", "START_SCRIPT", "START_SCRIPT_BASE64", "INIT_SCRIPTS"),
+)
+
+
+def as_read(format: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a context that is made anew, with values written so that each reader of the format takes them.
+
+    cloud-init tells the items of a list apart by blanks alone, where the others take commas too, and looks for search
+    domains only at an interface.
+    """
+    found = dict(variables)
+    if format != OPENNEBULA:
+        return found
+    for name, value in variables.items():
+        if _LIST.match(name) and "," in value:
+            found[name] = " ".join(value.replace(",", " ").split())
+    first = next(iter(_nics(found)), "")
+    if first and found.get("SEARCH_DOMAIN", "").strip():
+        both = f"{found['SEARCH_DOMAIN']} {found.get(f'{first}SEARCH_DOMAIN', '')}"
+        found[f"{first}SEARCH_DOMAIN"] = " ".join(dict.fromkeys(both.split()))
+    return found
+
+
+def lost(format: str, variables: Mapping[str, str]) -> list[str]:
+    """What cloud-init leaves out of a context of this format: names of variables that ask for something."""
+    given = {name: value.strip() for name, value in variables.items() if value.strip()}
+    found = [name for prefix in _nics(given) for name in _of_nic(format, given, prefix)]
+    if format == OPENNEBULA:
+        found += _aliases(given)
+        if any(name in given for name in _USER_DATA):
+            found += [name for name in _ACCOUNTS_AND_SCRIPTS if name in given]
+    return found
+
+
+def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
+    """One sentence for the user about all that is lost, or none."""
+    names = lost(format, variables)
+    if not names:
+        return []
+    remedy = "The context program of role guest_context takes all"
+    if format != NOCLOUD:
+        if lost(NOCLOUD, variables) == []:
+            remedy = 'CONTEXT_FORMAT = "nocloud" (context_format: nocloud) gives it all of them'
+        else:
+            remedy = 'CONTEXT_FORMAT = "nocloud" (context_format: nocloud) gives it most of them'
+        remedy += "; the context program of role guest_context and OpenNebula's packages take all"
+    return [f"CONTEXT: if the guest has cloud-init, it does not act on {', '.join(names)} in format {format}. {remedy}"]
+
+
+def _nics(variables: Mapping[str, str]) -> list[str]:
+    """The prefixes ETHn_ of the interfaces that the context names, by number."""
+    return [f"ETH{number}_" for number in sorted(int(found[1]) for found in map(_NIC.match, variables) if found)]
+
+
+def _of_nic(format: str, given: Mapping[str, str], prefix: str) -> Iterator[str]:
+    method = given.get(f"{prefix}METHOD", "static").lower()
+    method6 = given.get(f"{prefix}IP6_METHOD", method).lower()
+    if format == OPENNEBULA:
+        if method != "static":
+            yield f"{prefix}METHOD"
+        elif f"{prefix}IP" not in given:
+            # It makes one up out of the MAC address.
+            yield f"{prefix}IP (there is none, and cloud-init takes one out of {prefix}MAC)"
+        if f"{prefix}IP6_METHOD" in given and method6 != "static":
+            yield f"{prefix}IP6_METHOD"
+        yield from (prefix + name for name in ("METRIC", "IP6_METRIC", "ROUTES") if prefix + name in given)
+    elif format == CONFIG_DRIVE:
+        if method == "dhcp" and f"{prefix}METRIC" in given:
+            yield f"{prefix}METRIC"
+        if method6 == "disable":
+            yield f"{prefix}IP6_METHOD"
+    elif format == NOCLOUD and f"{prefix}IP6_METRIC" in given and method6 != "skip":
+        yield f"{prefix}IP6_METRIC"
+    if format != NOCLOUD:
+        if method == "static" and _is_far(given, f"{prefix}GATEWAY", (f"{prefix}IP",), given.get(f"{prefix}MASK", "24")):
+            yield f"{prefix}GATEWAY (it is outside of the prefix)"
+        length = given.get(f"{prefix}IP6_PREFIX_LENGTH", "64")
+        if method6 == "static" and _is_far(
+            given, f"{prefix}IP6_GATEWAY", (f"{prefix}IP6", f"{prefix}IP6_ULA"), length
+        ):
+            yield f"{prefix}IP6_GATEWAY (it is outside of the prefix)"
+
+
+def _is_far(given: Mapping[str, str], router: str, addresses: tuple[str, ...], mask: str) -> bool:
+    """Whether the router is in the network of none of the addresses; False for values that are no addresses."""
+    try:
+        via = ipaddress.ip_address(given[router])
+        own = [
+            ipaddress.ip_interface(given[name] if "/" in given[name] else f"{given[name]}/{mask}").network
+            for name in addresses
+            if name in given
+        ]
+    except (KeyError, ValueError):
+        return False
+    return bool(own) and not via.is_link_local and not any(via in network for network in own)
+
+
+def _aliases(given: Mapping[str, str]) -> list[str]:
+    return [
+        name
+        for name in given
+        for found in [_ALIAS.match(name)]
+        if found and given.get(f"{found[1]}EXTERNAL", "").upper() != "YES"
+    ]
