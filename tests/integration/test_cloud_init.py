@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import formats, iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.context import formats, iso9660, readers
 from ansible_collections.nebula.provision.plugins.module_utils.context.files import context_file
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import Verdict, wait
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import Wanted
@@ -208,3 +208,71 @@ def test_cloud_init_has_nothing_to_complain_of(guests: dict[str, Guest], format:
     assert guest.facts("schema") == ["Valid cloud-config: system userdata"]
     assert guest.facts("complaints") == ["0"]
     assert guest.facts("instance") == [str(uuid.UUID(*guest.facts("instance")))]
+
+
+# -- OpenNebula's format, as cloud-init reads it -----------------------------------------------------------------------
+READER = Path(__file__).parent / "guests/cloud_init_opennebula.py"
+MACS = ("02:00:0a:42:00:0a", "02:00:c0:a8:46:96")
+TWO = {
+    **{"NETWORK": "YES", "ETH0_MAC": MACS[0], "ETH0_IP": "10.66.0.10", "ETH0_MASK": "255.255.0.0"},
+    **{"ETH0_GATEWAY": "10.66.0.1", "ETH1_MAC": MACS[1], "ETH1_IP": "192.168.70.150", "ETH1_IP6": "2001:db8::5"},
+}
+
+
+def as_cloud_init_reads(place: Path, variables: Mapping[str, str]) -> dict[str, dict[str, object]]:
+    """The configuration of each interface."""
+    place.mkdir(exist_ok=True)
+    _label, files = formats.documents("opennebula", variables)
+    (place / "context.sh").write_bytes(files["context.sh"])
+    done = subprocess.run(
+        ["/usr/bin/python3", str(READER), str(place), *MACS],
+        env={"PYTHONPATH": str(cloud_init.image().python), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout)["network"]["ethernets"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ETH1_METHOD": "dhcp"},
+        {"ETH1_METHOD": "skip"},
+        {"ETH1_IP6_METHOD": "auto"},
+        {"ETH1_IP6_METHOD": "disable"},
+        {"ETH0_METRIC": "5"},
+        {"ETH1_IP6_METRIC": "5"},
+        {"ETH0_ROUTES": "10.67.0.0/16 via 10.66.0.2"},
+        {"ETH0_ALIAS0_IP": "10.66.0.11"},
+        {"DNS": "192.0.2.53,192.0.2.54"},
+        {"ETH1_DNS": "192.0.2.53, 192.0.2.54"},
+        {"SEARCH_DOMAIN": "corp.example,example.org"},
+        {"ETH0_SEARCH_DOMAIN": "own.example", "SEARCH_DOMAIN": "corp.example"},
+        {"ETH1_MTU": "1400"},
+        {"ETH1_IP6_PREFIX_LENGTH": "48"},
+        {"ETH1_IP6_GATEWAY": "2001:db8::1"},
+        {"ETH1_IP6_ULA": "fd00::5"},
+    ],
+    ids=lambda more: "+".join(more),
+)
+def test_what_cloud_init_takes_of_opennebulas_format(tmp_path: Path, more: dict[str, str]) -> None:
+    """What readers.lost names changes nothing for it, and all the rest does."""
+    written = readers.as_read("opennebula", {**TWO, **more})
+    found = as_cloud_init_reads(tmp_path, written)
+    lost = readers.lost("opennebula", written)
+    assert set(lost) <= set(more)
+    assert (found == as_cloud_init_reads(tmp_path, TWO)) == (lost == list(more))
+    for name, key in (("DNS", "addresses"), ("SEARCH_DOMAIN", "search")):
+        items = [
+            item for given, value in more.items() if given.endswith(name) for item in value.replace(",", " ").split()
+        ]
+        nic = "eth1" if f"ETH1_{name}" in more else "eth0"
+        if items:
+            assert set(found[nic]["nameservers"][key]) == set(items)  # type: ignore[index]
+
+
+def test_cloud_init_makes_up_an_address_where_there_is_none(tmp_path: Path) -> None:
+    alone = {name: value for name, value in TWO.items() if name != "ETH1_IP"}
+    assert readers.lost("opennebula", alone) == ["ETH1_IP (there is none, and cloud-init takes one out of ETH1_MAC)"]
+    assert "192.168.70.150/24" in as_cloud_init_reads(tmp_path, alone)["eth1"]["addresses"]  # type: ignore[operator]
