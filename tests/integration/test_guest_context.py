@@ -508,7 +508,7 @@ def test_scripts_with_lines_of_windows(tmp_path: Path, name: str, shell: str) ->
 
 def test_a_script_with_bytes_that_no_text_has_stays_as_it_is(tmp_path: Path) -> None:
     guest = layout(tmp_path, "plain")
-    archive = b"#!/bin/sh\ntail -n +4 \"$0\" > /tmp/payload\nexit\n\0one\r\ntwo\r\n"
+    archive = b'#!/bin/sh\ntail -n +4 "$0" > /tmp/payload\nexit\n\0one\r\ntwo\r\n'
     guest.context(context_sh.render({"START_SCRIPT_BASE64": base64.b64encode(archive).decode()}))
     assert guest.run("all").returncode == 0
     assert (guest.root / "tmp/payload").read_bytes() == b"\0one\r\ntwo\r\n"

@@ -95,12 +95,12 @@ def _of_nic(format: str, given: Mapping[str, str], prefix: str) -> Iterator[str]
     elif format == NOCLOUD and f"{prefix}IP6_METRIC" in given and method6 != "skip":
         yield f"{prefix}IP6_METRIC"
     if format != NOCLOUD:
-        if method == "static" and _is_far(given, f"{prefix}GATEWAY", (f"{prefix}IP",), given.get(f"{prefix}MASK", "24")):
+        if method == "static" and _is_far(
+            given, f"{prefix}GATEWAY", (f"{prefix}IP",), given.get(f"{prefix}MASK", "24")
+        ):
             yield f"{prefix}GATEWAY (it is outside of the prefix)"
         length = given.get(f"{prefix}IP6_PREFIX_LENGTH", "64")
-        if method6 == "static" and _is_far(
-            given, f"{prefix}IP6_GATEWAY", (f"{prefix}IP6", f"{prefix}IP6_ULA"), length
-        ):
+        if method6 == "static" and _is_far(given, f"{prefix}IP6_GATEWAY", (f"{prefix}IP6", f"{prefix}IP6_ULA"), length):
             yield f"{prefix}IP6_GATEWAY (it is outside of the prefix)"
 
 

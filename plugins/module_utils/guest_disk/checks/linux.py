@@ -187,7 +187,9 @@ def addresses(facts: Facts) -> Answer:
         )
     automatic = linux_files.automatic_addresses(facts)
     if automatic:
-        return ok(f"DHCP: {some(automatic)}")
+        # The program looks for what matches its interfaces; of others' files nobody knows which of the two acts.
+        aside = linux_files.OURS in linux_files.contextualisers(facts)
+        return ok(f"DHCP: {some(automatic)}" + ("; set aside for the interfaces of a context" if aside else ""))
     found = linux_files.contextualisers(facts)
     if found:
         return ok(f"{found[0]} configures the network")
@@ -427,7 +429,7 @@ def leases(facts: Facts) -> Answer:
 
 
 def context_state(facts: Facts) -> Answer:
-    found = [path for path, _node in facts.matching(*STATES)]
+    found = [*(path for path, _node in facts.matching(*STATES)), *linux_files.former_networks(facts)]
     if found:
         return bad(f"what a former machine was told is there: {some(found)}", PREPARE)
     if not linux_files.contextualisers(facts):

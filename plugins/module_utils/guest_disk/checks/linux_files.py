@@ -255,6 +255,26 @@ def _no_dns(text: str) -> str:
     return re.sub(r"^([ \t]+)nameservers[ \t]*:.*\n(?:\1[ \t]+.*\n?)*", "", text + "\n", flags=re.MULTILINE)
 
 
+# Names of network files that context programs write, and what stands in those whose names don't tell it.
+_WRITTEN_NAME = re.compile(r"cloud-init|nebula-context|one-context", re.IGNORECASE)
+_WRITTEN_TEXT = re.compile(
+    r"^\s*#.*\b(?:created|generated|written) by (?:cloud-init|nebula-context|one-context)|^\s*id\s*=\s*cloud-init\b",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+def former_networks(facts: Facts) -> list[str]:
+    """The network files that a context program wrote in an earlier life of the image. They may act in place of those
+    that are written for a machine: NetworkManager prefers cloud-init's profiles by a priority."""
+    return [
+        path
+        for path, node in facts.matching(*NETWORK_FILES)
+        # ifupdown needs that one, and whoever writes it writes the whole of it.
+        if path != "/etc/network/interfaces"
+        and (_WRITTEN_NAME.search(path.rsplit("/", 1)[-1]) or _WRITTEN_TEXT.search(node.text))
+    ]
+
+
 def automatic_addresses(facts: Facts) -> list[str]:
     """The files that ask for an address by DHCP."""
     forms = re.compile(

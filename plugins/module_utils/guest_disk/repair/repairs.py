@@ -338,7 +338,9 @@ def _context_state(facts: Facts) -> Optional[Step]:
         edits += [Remove(f"/var/lib/cloud/{name}") for name in ("instance", "instances", "data", "sem")]
     if any(path.startswith("/var/lib/nebula-context") for path in found):
         edits.append(Remove("/var/lib/nebula-context/*.sum", many=True))
-    return Step("context-state", tuple(edits), "\n".join(found), "none")
+    networks = linux_files.former_networks(facts)
+    edits += [Remove(path) for path in networks]
+    return Step("context-state", tuple(edits), "\n".join([*found, *networks]), "none")
 
 
 def _machine_id(facts: Facts) -> Optional[Step]:

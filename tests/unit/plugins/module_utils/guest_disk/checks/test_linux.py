@@ -261,6 +261,13 @@ def test_an_address_comes_from_whoever_configures_the_network(tree: dict[str, No
     assert says(points.addresses(facts(tree)), result, why)
 
 
+def test_what_the_context_program_sets_aside_at_boot_is_told() -> None:
+    profile = {"/etc/NetworkManager/system-connections/wired": text("[ipv4]\nmethod=auto\n")}
+    aside = "; set aside for the interfaces of a context"
+    assert aside in points.addresses(facts(profile, OURS)).why
+    assert aside not in points.addresses(facts(profile, CLOUD_INIT)).why
+
+
 def test_what_takes_a_context_is_named_or_why_it_does_not() -> None:
     assert says(points.context(facts(CLOUD_INIT, OURS)), PASS, "cloud-init, nebula-context")
     switched_off = {"/etc/cloud/cloud-init.disabled": text("")}
@@ -581,7 +588,12 @@ LEFT = {
     "random_seed": ["/var/lib/systemd/random-seed", "/var/lib/misc/random-seed"],
     "personal": ["/root/.ssh/authorized_keys", "/home/me/.ssh/id_ed25519", "/home/me/.bash_history"],
     "leases": ["/var/lib/dhcp/dhclient.eth0.leases", "/var/lib/NetworkManager/secret_key"],
-    "context_state": ["/var/lib/cloud/instance", "/var/lib/nebula-context/a.sum"],
+    "context_state": [
+        *("/var/lib/cloud/instance", "/var/lib/nebula-context/a.sum"),
+        "/etc/NetworkManager/system-connections/cloud-init-eth0.nmconnection",
+        *("/etc/netplan/50-cloud-init.yaml", "/etc/systemd/network/10-cloud-init-eth0.network"),
+        *("/etc/network/interfaces.d/50-cloud-init", "/etc/systemd/network/05-nebula-context-eth0.network"),
+    ],
     "tmp": ["/tmp/.X0-lock", "/var/tmp/x"],
     "logs": ["/var/log/syslog.1.gz", "/var/log/journal/0123/system.journal", "/var/log/wtmp"],
 }

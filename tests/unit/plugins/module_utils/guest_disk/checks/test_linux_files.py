@@ -425,3 +425,20 @@ SYSTEMS = (
 )
 def test_the_device_of_a_line_of_fstab_is_found_by_any_of_its_names(source: str, device: str | None) -> None:
     assert linux_files.device_of(source, SYSTEMS) == device
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "found"),
+    [
+        ("/etc/NetworkManager/system-connections/cloud-init-eth0.nmconnection", "", True),
+        ("/etc/NetworkManager/system-connections/eth0", "[connection]\nid=cloud-init eth0\n", True),
+        ("/etc/sysconfig/network-scripts/ifcfg-eth0", "# Created by cloud-init on instance boot\nDEVICE=eth0\n", True),
+        ("/etc/sysconfig/network-scripts/ifcfg-eth0", "# Written by nebula-context at boot.\n", True),
+        ("/etc/sysconfig/network-scripts/ifcfg-eth0", "DEVICE=eth0\nBOOTPROTO=dhcp\n", False),
+        ("/etc/netplan/01-netcfg.yaml", "network:\n  version: 2\n", False),
+        ("/etc/network/interfaces", "# Written by nebula-context at boot.\n", False),
+    ],
+)
+def test_network_files_that_a_context_program_wrote(path: str, content: str, found: bool) -> None:
+    tree = {path: Node(size=len(content), text=content)}
+    assert linux_files.former_networks(Facts(LINUX, tree=tree)) == ([path] if found else [])
