@@ -84,10 +84,9 @@ def doubts_of_windows(variables: Mapping[str, str]) -> list[str]:
     name = (variables.get("SET_HOSTNAME") or variables.get("HOSTNAME") or "").partition(".")[0]
     if len(name) <= NETBIOS_NAME:
         return []
-    short = name[:NETBIOS_NAME]
-    cut = f"Windows is {short!r} to its network (NetBIOS), to which cloudbase-init cuts it"
-    told = f"CONTEXT: host name {name!r} has {len(name)} characters, and {cut}: other machines may be called the same"
-    return [f"{told}. Use up to {NETBIOS_NAME}"]
+    found = f"CONTEXT: host name {name!r} has {len(name)} characters, and Windows is {name[:NETBIOS_NAME]!r}"
+    why = "to its network (NetBIOS), to which cloudbase-init cuts it: other machines may be called the same"
+    return [f"{found} {why}. Use up to {NETBIOS_NAME}"]
 
 
 def refuse_new(found: Iterable[Cut], known: Iterable[Cut], where: str) -> list[str]:

@@ -161,6 +161,7 @@ def test_allowed_without_a_word(text: str) -> None:
         ("DISK = [ IMAGE = a ]", "MEMORY is not set"),
         (DEBIAN + "MEMROY = 3", "MEMROY is not a known attribute: did you mean MEMORY?"),
         (DEBIAN + 'GRAPHICS = [ TYPE = vnc, PASSWD = "123456789" ]', "VNC uses the first 8"),
+        (DEBIAN + f'GRAPHICS = [ TYPE = spice, PASSWD = "{"s" * 60}" ]', "SPICE uses the first 59"),
         (DEBIAN + "GRAPHICS = [ TYPE = vnc, LISTEN = 0.0.0.0, RANDOM_PASSWD = NO ]", "whoever reaches the host"),
         (DEBIAN + "GRAPHICS = [ TYPE = vnc, RANDOM_PASSWD = no ]", "whoever logs in on the host"),
         (DEBIAN + 'GRAPHICS = [ TYPE = spice, LISTEN = "::", RANDOM_PASSWD = FALSE ]', "LISTEN is ::"),
