@@ -214,8 +214,14 @@ def test_cloud_init_has_nothing_to_complain_of(guests: dict[str, Guest], format:
 READER = Path(__file__).parent / "guests/cloud_init_opennebula.py"
 MACS = ("02:00:0a:42:00:0a", "02:00:c0:a8:46:96")
 TWO = {
-    "NETWORK": "YES", "ETH0_MAC": MACS[0], "ETH0_IP": "10.66.0.10", "ETH0_MASK": "255.255.0.0",
-    "ETH0_GATEWAY": "10.66.0.1", "ETH1_MAC": MACS[1], "ETH1_IP": "192.168.70.150", "ETH1_IP6": "2001:db8::5",
+    "NETWORK": "YES",
+    "ETH0_MAC": MACS[0],
+    "ETH0_IP": "10.66.0.10",
+    "ETH0_MASK": "255.255.0.0",
+    "ETH0_GATEWAY": "10.66.0.1",
+    "ETH1_MAC": MACS[1],
+    "ETH1_IP": "192.168.70.150",
+    "ETH1_IP6": "2001:db8::5",
 }
 
 
@@ -254,7 +260,7 @@ def as_cloud_init_reads(place: Path, variables: Mapping[str, str]) -> dict[str, 
         {"ETH1_IP6_GATEWAY": "2001:db8::1"},
         {"ETH1_IP6_ULA": "fd00::5"},
     ],
-    ids=lambda more: "+".join(more),
+    ids="+".join,
 )
 def test_what_cloud_init_takes_of_opennebulas_format(tmp_path: Path, more: dict[str, str]) -> None:
     """What readers.lost names changes nothing for it, and all the rest does."""

@@ -83,9 +83,9 @@ def _apply(
     warnings += [f"template {name}: {doubt}" for doubt in doubts]
     if before is not None and not changes(before.template, template):
         return before, before
-    stored = before.template if before else None
-    cut_values.refuse_in_template(template, stored, f"template {name}", hypervisors)
-    sockets.refuse_in_template(template, stored, f"template {name}")
+    known = before.template if before else None
+    cut_values.refuse_in_template(template, known, f"template {name}", hypervisors)
+    sockets.refuse_in_template(template, known, f"template {name}")
     if before is None:
         return None, engine.templates.allocate(name, template)
     return before, engine.templates.update(id_of(before), template)

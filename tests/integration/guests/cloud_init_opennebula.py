@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which network configuration cloud-init makes of OpenNebula's format: cloud_init_opennebula.py DIRECTORY MAC…
 
-It runs with a cloud-init on its path, and no other part of this project. DIRECTORY has a context.sh; MAC: of the guest's
-interfaces, eth0 first. Printed is cloud-init's configuration as JSON.
+It runs with a cloud-init on its path, and no other part of this project. DIRECTORY has a context.sh; MAC: of the
+guest's interfaces, eth0 first. Printed is cloud-init's configuration as JSON.
 """
 
 from __future__ import annotations

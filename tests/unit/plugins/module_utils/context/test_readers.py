@@ -11,9 +11,19 @@ from ansible_collections.nebula.provision.plugins.module_utils.context import fo
 from ansible_collections.nebula.provision.plugins.module_utils.model import context
 
 PLAIN = {
-    "NETWORK": "YES", "ETH0_MAC": "02:00:0a:42:00:0a", "ETH0_IP": "10.66.0.10", "ETH0_MASK": "255.255.255.0",
-    "ETH0_GATEWAY": "10.66.0.1", "ETH0_DNS": "10.66.0.1", "SET_HOSTNAME": "web", "ETH0_METHOD": "", "DNS": "",
-    "ETH0_IP6": "2001:db8::5", "ETH0_IP6_GATEWAY": "fe80::1", "START_SCRIPT": "true", "PASSWORD": "x",
+    "NETWORK": "YES",
+    "ETH0_MAC": "02:00:0a:42:00:0a",
+    "ETH0_IP": "10.66.0.10",
+    "ETH0_MASK": "255.255.255.0",
+    "ETH0_GATEWAY": "10.66.0.1",
+    "ETH0_DNS": "10.66.0.1",
+    "SET_HOSTNAME": "web",
+    "ETH0_METHOD": "",
+    "DNS": "",
+    "ETH0_IP6": "2001:db8::5",
+    "ETH0_IP6_GATEWAY": "fe80::1",
+    "START_SCRIPT": "true",
+    "PASSWORD": "x",
 }
 
 
@@ -73,13 +83,17 @@ def test_what_a_format_loses(more: dict[str, str], names: list[str], drive: list
 def test_lists_are_written_with_blanks() -> None:
     given = {
         **PLAIN,
-        "DNS": "192.0.2.53,192.0.2.54", "ETH0_DNS": "10.66.0.1, 10.66.0.2", "SEARCH_DOMAIN": "a.example,b.example",
+        "DNS": "192.0.2.53,192.0.2.54",
+        "ETH0_DNS": "10.66.0.1, 10.66.0.2",
+        "SEARCH_DOMAIN": "a.example,b.example",
         "ETH0_ROUTES": "10.67.0.0/16 via 10.66.0.2,10.68.0.0/16 via 10.66.0.2",
     }
     found = readers.as_read("opennebula", given)
     assert found == {
         **given,
-        "DNS": "192.0.2.53 192.0.2.54", "ETH0_DNS": "10.66.0.1 10.66.0.2", "SEARCH_DOMAIN": "a.example b.example",
+        "DNS": "192.0.2.53 192.0.2.54",
+        "ETH0_DNS": "10.66.0.1 10.66.0.2",
+        "SEARCH_DOMAIN": "a.example b.example",
         "ETH0_SEARCH_DOMAIN": "a.example b.example",
     }
     assert readers.as_read("opennebula", found) == found
