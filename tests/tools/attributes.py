@@ -34,6 +34,10 @@ The columns are for hosts that run KVM (emulated, too) and Xen. Attributes in no
 and `$NAME` names them in CONTEXT. One that looks like a slip of a known one gets a warning, and so does each key in
 one of these vectors that is not in its table, unless CONTEXT names it (`$NIC[ROLE]`). With `strict: true` they are
 errors; a key that the catalog has already stays a warning.
+
+Names of machines and of what they are made of may be freer here than with a real OpenNebula, which takes none with
+one of `& | : \\ " ; ' # { } $ < >`, none of more than 128 bytes, and for hosts only names of hosts. A warning says so
+when an object gets such a name.
 """
 MACHINE = "The machine itself"
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -56,6 +57,7 @@ _USER, _OF_OWNERS = "USER", ("UNAME", "UID", "GNAME", "GID")
 _PATHS, _FILES = ("PATH", "SOURCE", ""), ("FILES", "FILES_DS")
 _NO_PATH = "guests are not shown where the front-end has its files (FILES and FILES_DS bring a file to them)"
 _NO_VCPU = "the template does not set it, and only what it sets is filled in (set VCPU = 1)"
+_PASSWORD = re.compile(r"pass|pwd|secret|token", re.IGNORECASE)
 _PLAIN_DOLLAR = "For a plain $ write $$ in YAML; in OpenNebula's text name an attribute outside of CONTEXT that has it"
 
 
@@ -88,7 +90,7 @@ def build(
             shown = vm.context.exact and name not in _FILES
             if shown not in scopes:
                 scopes[shown] = _scope(vm, template, networks, images, shown)
-            value, unknown = expand(value, scopes[shown], secret=bool(SECRET.search(name)))
+            value, unknown = expand(value, scopes[shown], secret=_may_be_secret(name, raw))
             remedy = _PLAIN_DOLLAR
             if any(map(_is_of_owner, expressions(raw))):
                 remedy = f"{_OWNER_SAYS} {remedy}"
@@ -113,6 +115,12 @@ def build(
     )
     warnings += context_sh.check_names(variables)
     return replace(vm.context, variables=variables, files=files), warnings
+
+
+def _may_be_secret(name: str, text: str) -> bool:
+    """Whether a word of that variable may be part of a password: by its name, or by what stands around its $NAMEs."""
+    around = re.sub(r"\$\w+", "", text)
+    return bool((SECRET.search(name) and "PUBLIC" not in name) or _PASSWORD.search(around))
 
 
 def _with_token(variables: dict[str, str], vm: Vm) -> str:

@@ -126,7 +126,8 @@ def expand(text: str, scope: Scope, secret: bool = False) -> tuple[str, list[str
 
 def _shown(text: str, start: int) -> str:
     """The $NAME that begins there, "" where it may as well be part of a password or of its hash."""
-    found = None if start and text[start - 1].isalnum() else _PLAIN.match(text, start)
+    # user:password is a common form.
+    found = None if start and (text[start - 1].isalnum() or text[start - 1] == ":") else _PLAIN.match(text, start)
     return found.group() if found else ""
 
 

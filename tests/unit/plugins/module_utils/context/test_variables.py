@@ -302,7 +302,25 @@ def test_what_is_not_known_is_empty_and_named():
     assert "cret" not in "".join(warnings).replace("secret", "")
     assert "it holds $NMAE, which is not known" in warnings[0]
     assert "(line 1, column 3 of the value)" in warnings[1]
-    assert "$SALT" not in built({"CRYPTED_PASSWORD": "$SALT"})[1][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("SET_HOSTNAME", "web-$NAEM", True),
+        ("SSH_PUBLIC_KEY", "$SITE_KEY", True),
+        ("GREETING", "your pass is no $SECRET_PLACE", False),
+        ("CRYPTED_PASSWORD", "$SALT", False),
+        ("API_KEY", "$SALT", False),
+        ("DATABASE", "host=db password=$SWORDFISH", False),
+    ],
+)
+def test_a_name_is_told_where_no_password_is_meant(name, text, named):
+    (warning,) = built({name: text})[1]
+    written = text[text.index("$") :]
+    assert (f"it holds {written}, which is not known" in warning) == named
+    assert (f"column {text.index('$') + 1} of the value" in warning) == (not named)
+    assert named or written[1:] not in warning
 
 
 def test_references_are_what_an_engine_looks_up():

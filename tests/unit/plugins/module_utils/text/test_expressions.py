@@ -130,6 +130,7 @@ def test_unknown_is_empty_and_says_why(text, clause):
         ("$6$SWORDFISH$SWORD", "line 1, column 3"),
         ("$2b$12$SWORDFISH", "line 1, column 7"),
         ("$SWORDFISH!", "line 1, column 1"),
+        ("ann:$SWORDFISH", "line 1, column 5"),
         ("$SWORDfish", "line 1, column 1"),
         ("a\n bc $swordfish", "line 2, column 5"),
         (r"\\$swordfish", "line 1, column 3"),

@@ -26,6 +26,11 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconc
         ({"state": "runing"}, "Did you mean 'running'? Known are running, poweroff"),
         ({"count": 100_001, "name": "w-%i"}, "it is not a whole number of machines, 0 to 100000"),
         ({"count": 2}, "Put %i where the index belongs, as in name: web-%i"),
+        (
+            {"disks": [{"IMGAE": "demo"}]},
+            "VM web: DISK 0: it names no IMAGE, and is neither TYPE = swap nor TYPE = fs; DISK",
+        ),
+        ({"nics": [{"NETWROK": "Public"}]}, "NIC/NETWROK is not a known attribute: did you mean NETWORK?"),
         ({"hard": "maybe"}, "VM web: hard 'maybe': it is neither true nor false"),
     ],
 )
