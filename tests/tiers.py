@@ -172,7 +172,7 @@ SUITES = {
             *(f"{UTILS}/host/console", f"{UTILS}/reconcile/verify.py"),
             *("plugins/modules/nebula_verify.py", "extensions/molecule/context"),
         ),
-        files=("test_cloud_init", "test_guest_context_offline", "test_guest_network"),
+        files=("test_cloud_init", "test_guest_context_offline", "test_guest_growth", "test_guest_network"),
         scenarios=("context",),
         minutes=25,
     ),

@@ -23,6 +23,33 @@ def default(to: str, via: str) -> str:
     return f"any(r['to'] == '{to}' and r['via'] == '{via}' for r in seen['routes'])"
 
 
+@EACH
+def test_addresses_and_mtu(tmp_path: Path, renderer: str) -> None:
+    context = {
+        **ETH0,
+        "ETH0_IP": "10.66.0.10",
+        "ETH0_MTU": "1400",
+        "ETH0_ALIAS0_IP": "10.66.0.11",
+        "ETH0_ALIAS0_MASK": "255.255.255.0",
+        "ETH0_IP6": "2001:db8:77::5",
+        "ETH0_IP6_ULA": "fd00::5",
+    }
+    wanted = {"10.66.0.10/24", "10.66.0.11/24", "2001:db8:77::5/64", "fd00::5/64"}
+    until = " and ".join([*(f"'{address}' in str(seen)" for address in wanted), "seen['mtu']['eth0'] == 1400"])
+    seen = boot(tmp_path, renderer, context, until)
+    assert seen.met, seen
+    assert seen.faults == ""
+
+
+@EACH
+def test_addresses_by_dhcpv6(tmp_path: Path, renderer: str) -> None:
+    context = {**ETH0, "ETH0_IP": "10.66.0.10", "ETH0_IP6_METHOD": "dhcp"}
+    seen = boot(tmp_path, renderer, context, "'2001:db8:5::1' in str(seen['addresses'])", managed=True, timeout=20)
+    assert seen.met, seen
+    assert any(address.startswith("2001:db8:5::1") for address in seen.of("eth0"))
+    assert seen.faults == ""
+
+
 FAR = {
     "/32 and /128": (
         {"ETH0_MASK": "255.255.255.255", "ETH0_IP6_PREFIX_LENGTH": "128"},

@@ -74,20 +74,21 @@ peer() {{ nsenter --net=/run/peer "$@"; }}
 ip link set lo up
 peer ip link set lo up
 peer ip address add 10.66.0.1/24 dev eth0
+peer ip address add 2001:db8:5::1/64 dev eth0 nodad
 peer dnsmasq --conf-file=/dev/null --port=0 --interface=eth0 --bind-dynamic --dhcp-leasefile=/run/leases --user=root \
-    --no-ping \
+    --no-ping --dhcp-range=2001:db8:5::100,2001:db8:5::1ff,64 \
     --dhcp-range=10.66.0.100,10.66.0.150,255.255.255.0 --dhcp-option=option:router,10.66.0.1 \
     --dhcp-option=option:dns-server,10.66.0.53 --log-facility=/run/dnsmasq.log
-peer python3 /advertise.py &
+peer python3 /advertise.py {managed} &
 sh /nebula-context network > /run/said 2>&1
 {start}
 exec python3 /seen.py
 """
 # On each link a router of its own advertises a prefix.
 _ADVERTISE = """
-import socket, struct, time
+import socket, struct, sys, time
 def packet(prefix):
-    head = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+    head = struct.pack("!BBHBBHII", 134, 0, 0, 64, int(sys.argv[1]), 1800, 0, 0)
     return head + struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + socket.inet_pton(socket.AF_INET6, prefix)
 while True:
     for name, prefix in (("eth0", "2001:db8:5::"), ("eth1", "2001:db8:6::")):
@@ -113,6 +114,7 @@ def look():
                       if link["ifname"] != "lo" for a in link.get("addr_info", []) if a.get("scope") == "global"],
         "routes": [dict(to=r["dst"], via=r.get("gateway"), dev=r.get("dev"), metric=r.get("metric"))
                    for r in ip("-4", "route") + ip("-6", "route")],
+        "mtu": {{link["ifname"]: link["mtu"] for link in ip("link")}},
         "resolver": text("/etc/resolv.conf", "/run/systemd/netif/links/*"),
         "faults": text("/run/nebula-context/faults"),
         "log": text("/run/said", "/run/tool.log")[-6000:],
@@ -134,6 +136,7 @@ class Seen:
 
     addresses: list[list[str]]
     routes: list[dict[str, Any]]
+    mtu: dict[str, int]
     resolver: str
     faults: str
     log: str
@@ -162,18 +165,20 @@ def boot(
     until: str,
     *,
     files: Mapping[str, str] | None = None,
+    managed: bool = False,
     timeout: float = 8,
 ) -> Seen:
     """What a guest comes to whose context is configured by that renderer.
 
-    until: a Python expression about `seen`. files: text by path, what the image has before.
+    until: a Python expression about `seen`. files: text by path, what the image has before. managed: whether
+    the router says that addresses come by DHCPv6.
     """
     given = {
         "etc/nebula-context.conf": "" if renderer == "netplan by NetworkManager" else f"renderer={renderer}\n",
         "context/context.sh": context_sh.render(context),
         "nebula-context": PROGRAM.read_text(),
         "advertise.py": _ADVERTISE,
-        "inside.sh": _INSIDE.format(start=STARTS[renderer]),
+        "inside.sh": _INSIDE.format(start=STARTS[renderer], managed=0xC0 if managed else 0),
         "etc/resolv.conf": "",
         # By which systemd-networkd is known to servers.
         "etc/machine-id": f"{1:032x}\n",

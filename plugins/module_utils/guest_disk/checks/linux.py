@@ -45,10 +45,12 @@ def partitions(facts: Facts) -> Answer:
     root = _root_partition(facts)
     if not facts.partitions:
         return ok("the root takes the whole disk")
+    if root is None and linux_files.OURS in linux_files.contextualisers(facts):
+        return ok(f"the root is on {facts.root}, which nebula-context grows with what it is on")
     if root is None:
         return bad(
             f"the root is on {facts.root}, which is no partition",
-            "Install with the root on a plain partition, the last one: nothing grows volume groups by itself",
+            "Install with the root on a plain partition, the last one: only the context program grows volume groups",
         )
     behind = [part for part in facts.partitions if part.start > root.start]
     # Windows' own recovery partition ends the disk of most installations, and makes them as bad to grow.
@@ -62,12 +64,13 @@ def partitions(facts: Facts) -> Answer:
 
 
 def growth(facts: Facts) -> Answer:
-    if facts.partitions and _root_partition(facts) is None:
-        return bad(
-            f"the root is on {facts.root}, which nothing grows by itself", "Install with the root on a partition"
-        )
     has_tool = facts.has("/usr/bin/growpart") or not facts.partitions
     found = linux_files.contextualisers(facts)
+    if facts.partitions and _root_partition(facts) is None and linux_files.OURS not in found:
+        return bad(
+            f"the root is on {facts.root}, which nothing in it grows",
+            f"Install with the root on a partition, or put the context program into it: {PREPARE}",
+        )
     if linux_files.OURS in found:
         if has_tool or facts.has("/usr/sbin/sfdisk", "/sbin/sfdisk"):
             return ok("nebula-context grows it at boot")

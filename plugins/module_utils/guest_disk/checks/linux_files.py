@@ -257,9 +257,10 @@ def _no_dns(text: str) -> str:
 
 # Names of network files that context programs write, and what stands in those whose names don't tell it.
 _WRITTEN_NAME = re.compile(r"cloud-init|nebula-context|one-context", re.IGNORECASE)
-_WRITTEN_TEXT = re.compile(
-    r"^\s*#.*\b(?:created|generated|written) by (?:cloud-init|nebula-context|one-context)|^\s*id\s*=\s*cloud-init\b",
-    re.MULTILINE | re.IGNORECASE,
+_WRITTEN_LINE = re.compile(
+    r"\A[ \t]*(?:#.*\b(?:created|generated|written) by (?:cloud-init|nebula-context|one-context)"
+    r"|id[ \t]*=[ \t]*cloud-init\b)",
+    re.IGNORECASE,
 )
 
 
@@ -271,7 +272,7 @@ def former_networks(facts: Facts) -> list[str]:
         for path, node in facts.matching(*NETWORK_FILES)
         # ifupdown needs that one, and whoever writes it writes the whole of it.
         if path != "/etc/network/interfaces"
-        and (_WRITTEN_NAME.search(path.rsplit("/", 1)[-1]) or _WRITTEN_TEXT.search(node.text))
+        and (_WRITTEN_NAME.search(path.rsplit("/", 1)[-1]) or any(map(_WRITTEN_LINE.match, node.text.splitlines())))
     ]
 
 

@@ -90,7 +90,7 @@ def test_what_is_behind_the_root_is_named_by_what_is_known_of_it() -> None:
 def test_a_root_on_a_volume_is_grown_by_nobody() -> None:
     here = facts(CLOUD_INIT, GROWPART, partitions=(part(1),), root="/dev/vg/root")
     assert says(points.partitions(here), FAIL, "the root is on /dev/vg/root, which is no partition", "plain partition")
-    assert says(points.growth(here), FAIL, "the root is on /dev/vg/root, which nothing grows by itself", "partition")
+    assert says(points.growth(here), FAIL, "the root is on /dev/vg/root, which nothing in it grows", "partition")
 
 
 def test_a_disk_without_partitions_is_the_roots() -> None:
