@@ -26,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.text import conte
 from ansible_collections.nebula.provision.tests.integration.guests.layouts import (
     LAYOUTS,
     PROGRAM,
+    RECORDER,
     SHELLS,
     Layout,
     layout,
@@ -568,6 +569,96 @@ def test_a_user_of_its_own(tmp_path: Path) -> None:
     guest.context(context_sh.render({"USERNAME": "x; touch /pwned", "SSH_PUBLIC_KEY": "ssh-rsa A a"}))
     assert written(guest, "all") == {}
     assert "USERNAME holds what no user name can" in guest.faults()
+
+
+# --- growing ---------------------------------------------------------------------------------------------------------
+SECTORS = 2048  # of a MiB
+
+
+def blocks(guest: Layout, devices: dict[str, dict[str, str]], source: str) -> None:
+    """A tree as the kernel shows these block devices, of which `source` is the root's.
+
+    It stands for devices that this machine's kernel may not have; LVM's are real in test_guest_growth.py.
+    """
+    (guest.root / "proc/mounts").write_text(f"/dev/{source} / ext4 rw 0 0\n")
+    for name, files in devices.items():
+        place = guest.root / "sys/devices" / files.get("disk", "") / name
+        for path, text in files.items():
+            if path != "disk":
+                (place / path).parent.mkdir(parents=True, exist_ok=True)
+                (place / path).write_text(f"{text}\n")
+        (guest.root / "sys/class/block").mkdir(parents=True, exist_ok=True)
+        (guest.root / "sys/class/block" / name).symlink_to(f"/sys/devices/{files.get('disk', '.')}/{name}")
+    os.mknod(guest.root / "dev" / source, 0o600 | 0o060000, os.makedev(253, 0))
+
+
+def below(guest: Layout, upper: str, place: str, lower: str) -> None:
+    link = guest.root / "sys/devices" / upper / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(f"/sys/class/block/{lower}")
+
+
+def grown(guest: Layout, *programs: str) -> list[str]:
+    """The calls of these programs that the guest program made, which all went well."""
+    for program in programs:
+        (guest.root / "bin" / program).unlink(missing_ok=True)
+        (guest.root / "sbin" / program).write_text(RECORDER)
+        (guest.root / "sbin" / program).chmod(0o755)
+    command = ["unshare", "--uts", "--net", "--mount", "chroot", str(guest.root), "/bin/sh", "/nebula-context", "rest"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    calls = guest.root / "calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+DISK = {"size": str(1600 * SECTORS)}
+PARTITION = {"disk": "sda", "partition": "1", "start": "2048", "size": str(800 * SECTORS)}
+GROWN = {**PARTITION, "size": str(1599 * SECTORS)}
+CRYPT = {"dm/uuid": "CRYPT-LUKS2-0123-root", "dm/name": "root", "size": str(784 * SECTORS)}
+
+
+def test_what_is_encrypted_grows_with_its_partition(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain", "dash")
+    guest.context(context_sh.render({"A": "b"}))
+    blocks(guest, {"sda": DISK, "sda1": GROWN, "dm-0": CRYPT}, "dm-0")
+    below(guest, "dm-0", "slaves/sda1", "sda1")
+    assert grown(guest, "growpart", "cryptsetup", "resize2fs") == ["cryptsetup resize root", "resize2fs /dev/dm-0"]
+    assert guest.faults() == ""
+
+
+def test_a_partition_below_it_is_grown_first(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain")
+    guest.context(context_sh.render({"A": "b"}))
+    blocks(guest, {"sda": DISK, "sda1": PARTITION, "dm-0": CRYPT}, "dm-0")
+    below(guest, "dm-0", "slaves/sda1", "sda1")
+    # These do nothing here, so that there is no room for what is encrypted.
+    assert grown(guest, "growpart", "cryptsetup", "resize2fs") == ["growpart /dev/sda 1", "resize2fs /dev/dm-0"]
+
+
+def test_an_array_grows_with_its_smallest_member(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "plain")
+    guest.context(context_sh.render({"A": "b"}))
+    array = {"size": str(780 * SECTORS), "md/component_size": str(780 * 1024), "md/dev-sda1/offset": "2048"}
+    blocks(guest, {"sda": DISK, "sda1": GROWN, "md0": array}, "md0")
+    below(guest, "md0", "slaves/sda1", "sda1")
+    below(guest, "md0", "md/dev-sda1/block", "sda1")
+    assert grown(guest, "growpart", "mdadm", "resize2fs") == ["mdadm --grow /dev/md0 --size=max", "resize2fs /dev/md0"]
+
+
+@pytest.mark.parametrize(
+    ("uuid", "step"),
+    [
+        ("CRYPT-LUKS2-0123-root", "'cryptsetup resize root' is left to be done, and there is no cryptsetup here"),
+        ("LVM-0123", "pvresize and lvextend are left to be done for /dev/mapper/root, and there is no pvresize here"),
+    ],
+)
+def test_the_step_that_is_left_is_told(tmp_path: Path, uuid: str, step: str) -> None:
+    guest = layout(tmp_path, "plain")
+    guest.context(context_sh.render({"A": "b"}))
+    blocks(guest, {"sda": DISK, "sda1": GROWN, "dm-0": {**CRYPT, "dm/uuid": uuid}}, "dm-0")
+    below(guest, "dm-0", "slaves/sda1", "sda1")
+    grown(guest, "growpart", "resize2fs")
+    assert f"the root file system is not grown: {step}" in guest.faults()
 
 
 # --- installing ------------------------------------------------------------------------------------------------------

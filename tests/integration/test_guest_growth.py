@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guest program grows a root file system on LVM, LUKS and MD to its disk, by their own tools, in an appliance."""
+"""The guest program grows a root file system on LVM to its disk, by LVM's own tools, in an appliance."""
 
 from __future__ import annotations
 
@@ -29,11 +29,6 @@ LAYOUTS = {
     ],
     # A half of the group is kept for something else.
     "LVM with room": [*PLAIN, "pvcreate /dev/sda1", *(line.format("/dev/sda1", 50) for line in LVM)],
-    "LUKS": [
-        *PLAIN,
-        *("luks-format /dev/sda1 0", "cryptsetup-open /dev/sda1 root"),
-        *("mke2fs /dev/mapper/root fstype:ext4", "mount /dev/mapper/root /"),
-    ],
 }
 # What is read in the guest after the program has run.
 SEEN = r"""
@@ -61,10 +56,10 @@ def grown(place: Path, layout: str) -> list[list[str]]:
     ]
     (place / "script").write_text("\n".join(script) + "\n")
     done = subprocess.run(
-        ["guestfish", "--keys-from-stdin", "-f", str(place / "script")],
+        ["guestfish", "-f", str(place / "script")],
         # A /dev/kvm that does not work would be waited for.
         env={**os.environ, "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"},
-        input="key\nkey\n",
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=500,
@@ -80,10 +75,10 @@ def test_the_root_takes_what_its_disk_has_more(tmp_path: Path, layout: str) -> N
     sizes = {words[1]: int(words[2]) * 512 for words in found if words[0] == "size"}
     partition = sizes["sda5" if "logical" in layout else "sda1"]
     assert partition > DISK - 4 * MIB
-    # LVM and LUKS keep some MiB for themselves; what the group had free before stays free.
+    # LVM keeps some MiB for itself; what the group had free before stays free.
     kept = PARTITION // 2 if layout == "LVM with room" else 0
     assert partition - kept - 24 * MIB < sizes["dm-0"] < partition - kept + 8 * MIB
     # ext4 keeps some for its tables; a second run finds nothing more.
     total, again = (int(words[1]) * 1024 for words in found if words[0] in ("total", "again"))
-    assert sizes["dm-0"] * 0.93 < total <= sizes["dm-0"]
+    assert sizes["dm-0"] * 0.9 < total <= sizes["dm-0"]
     assert again == total
