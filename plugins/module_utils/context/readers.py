@@ -17,6 +17,7 @@ OPENNEBULA, CONFIG_DRIVE, NOCLOUD = "opennebula", "configdrive", "nocloud"
 _NIC = re.compile(r"ETH([0-9]{1,5})_MAC\Z")
 _ALIAS = re.compile(r"(ETH[0-9]{1,5}_ALIAS[0-9]{1,5}_)(?:IP|IP6|IP6_ULA)\Z")
 _LIST = re.compile(r"(?:ETH[0-9]{1,5}_)?(?:DNS|SEARCH_DOMAIN)\Z")
+_LONGEST_LABEL, _LONGEST_NAME = 63, 253
 # Nothing but cloud-init reads these: where they are, it is the reader.
 _USER_DATA = ("USER_DATA", "USERDATA")
 _ACCOUNTS_AND_SCRIPTS = (
@@ -56,10 +57,11 @@ def lost(format: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
-    """One sentence for the user about all that is lost, or none."""
+    """What the user is told: a host name that no guest can have, and one sentence about all that is lost."""
+    told = _of_host_name(variables)
     names = lost(format, variables)
     if not names:
-        return []
+        return told
     remedy = "The context program of role guest_context takes all"
     if format != NOCLOUD:
         if lost(NOCLOUD, variables) == []:
@@ -67,7 +69,19 @@ def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
         else:
             remedy = 'CONTEXT_FORMAT = "nocloud" (context_format: nocloud) gives it most of them'
         remedy += "; the context program of role guest_context and OpenNebula's packages take all"
-    return [f"CONTEXT: if the guest has cloud-init, it does not act on {', '.join(names)} in format {format}. {remedy}"]
+    leaves_out = f"CONTEXT: if the guest has cloud-init, it does not act on {', '.join(names)} in format {format}."
+    return [*told, f"{leaves_out} {remedy}"]
+
+
+def _of_host_name(variables: Mapping[str, str]) -> list[str]:
+    name = next((key for key in ("SET_HOSTNAME", "HOSTNAME") if variables.get(key, "").strip()), "")
+    text = variables.get(name, "").strip().rstrip(".")
+    longest = max(map(len, text.split(".")))
+    if longest <= _LONGEST_LABEL and len(text) <= _LONGEST_NAME:
+        return []
+    found = f"a part of it has {longest} characters" if longest > _LONGEST_LABEL else f"it has {len(text)} characters"
+    limits = f"at most {_LONGEST_LABEL} between two dots and {_LONGEST_NAME} in all"
+    return [f"CONTEXT/{name}: {found}, and a host name has {limits}: the guest keeps its own name. Give a shorter one"]
 
 
 def _nics(variables: Mapping[str, str]) -> list[str]:

@@ -100,3 +100,19 @@ def test_lists_are_written_with_blanks() -> None:
     assert readers.as_read("nocloud", given) == given
     own = {**given, "ETH0_SEARCH_DOMAIN": "own.example"}
     assert readers.as_read("opennebula", own)["ETH0_SEARCH_DOMAIN"] == "a.example b.example own.example"
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"SET_HOSTNAME": "a" * 64}, "CONTEXT/SET_HOSTNAME: a part of it has 64 characters"),
+        ({"SET_HOSTNAME": f"web.{'a' * 64}.org"}, "CONTEXT/SET_HOSTNAME: a part of it has 64 characters"),
+        ({"HOSTNAME": ".".join(["a" * 60] * 5)}, "CONTEXT/HOSTNAME: it has 304 characters"),
+        ({"SET_HOSTNAME": f"{'a' * 63}.example.org."}, ""),
+        ({"SET_HOSTNAME": "web"}, ""),
+    ],
+)
+def test_a_name_that_no_guest_can_have_is_told(variables: dict[str, str], why: str) -> None:
+    told = readers.warnings("nocloud", variables)
+    assert len(told) == bool(why)
+    assert not why or told[0].startswith(why)
