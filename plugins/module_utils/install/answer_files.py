@@ -347,6 +347,10 @@ def check_late(kind: Kind, variables: Mapping[str, object], name: str, where: st
         windows_names.check_computer(host, bool(variables["hostname"]), where)
         windows_names.check_user(str(variables["user"]), host, where)
         return
+    if ":" in str(variables["user_fullname"]):
+        raise InvalidValue(
+            f"{where}: user_fullname", "it has a colon, which separates the fields of /etc/passwd", "Leave it out"
+        )
     answer_addresses.check(variables, where, kind.link_local_gateway)
     whole = f"{host}.{variables['domain']}".rstrip(".")
     if len(whole) > kind.longest_host:

@@ -13,7 +13,7 @@ from ...errors import InvalidValue
 from ...model import attributes, defaults, fit, values
 from ...model.disk_targets import Devices
 from ...model.flags import TRUE
-from ...model.hypervisor import Hypervisor
+from ...model.hypervisor import DROPPED_BY_LIBVIRT, Hypervisor
 from ...model.image import TRUSTED, Image
 from ...model.template import Template
 from ...model.vm import Os, Vm
@@ -213,6 +213,8 @@ XEN_LIBVIRT = replace(
     name="xen_libvirt",
     machines="xen",
     module=("xen.libvirt", "XenLibvirtDriver"),
+    # libvirt calls those of Xen as Xen's own tools do.
+    drops_names=("vif", *DROPPED_BY_LIBVIRT),
     packages=(
         "xen-utils-common",
         "xenstore-utils",

@@ -71,9 +71,10 @@ def of_host_name(variables: Mapping[str, str]) -> list[Cut]:
     found = []
     for key in ("SET_HOSTNAME", "HOSTNAME"):
         name = variables.get(key, "")
-        if "$" not in name and len(name.encode()) > HOST_NAME:
+        length = len(name.encode(errors="surrogatepass"))
+        if "$" not in name and length > HOST_NAME:
             shown = f"CONTEXT/{key} = {name!r}"
-            why = f"it has {len(name.encode())} bytes, and a host name {HOST_NAME} at most: its guest would not get it"
+            why = f"it has {length} bytes, and a host name {HOST_NAME} at most: its guest would not get it"
             found.append(Cut(shown, (key, name), why, "Give a shorter name"))
     return found
 
@@ -153,7 +154,7 @@ def _of_target(device: str, target: str, rule: Hypervisor) -> list[Cut]:
 
 def _of_command(root: str, command: str, rule: Hypervisor) -> list[Cut]:
     text = " ".join(filter(None, (f"root=/dev/{root}" if root else "", command)))
-    length, most = len(text.encode()), rule.command_line
+    length, most = len(text.encode(errors="surrogatepass")), rule.command_line
     if not most or length <= most:
         return []
     found = f"the command line has {length} bytes with ROOT, and the kernel would read the first {most}"

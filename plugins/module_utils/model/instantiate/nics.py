@@ -56,10 +56,11 @@ def check_nics(template: Template, where: str) -> None:
         here = f"{where}: NIC {index}"
         nic_demand(vector, here)
         target = vector.get("TARGET", "")
-        if len(target.encode()) > TARGET_LENGTH or "/" in target or any(c.isspace() for c in target):
+        length = len(target.encode(errors="surrogatepass"))
+        if length > TARGET_LENGTH or "/" in target or any(c.isspace() for c in target):
             raise InvalidValue(
                 f"{here}: TARGET = {target}",
-                f"Linux takes no interface name of {len(target.encode())} characters, or with / and blanks in it",
+                f"Linux takes no interface name of {length} characters, or with / and blanks in it",
                 f"Use at most {TARGET_LENGTH} characters of ASCII, or leave it out",
             )
 

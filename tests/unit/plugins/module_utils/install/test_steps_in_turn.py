@@ -151,6 +151,7 @@ LATE = [
         {**PRESEED, "address": "2001:db8::10", "netmask": "255.0.0.0"},
         "netmask: 255.0.0.0: it is a mask of IPv4",
     ),
+    ({**PRESEED, "user_fullname": "Ops: all"}, "answers: user_fullname: it has a colon"),
     ({**PRESEED, "hostname": "h" * 63, "domain": ".".join(["d" * 63] * 3)}, "together they have 255 characters"),
     (
         {**PRESEED, "kind": "kickstart", "hostname": "h" * 40, "domain": "d" * 24},

@@ -90,6 +90,13 @@ def test_names_that_libvirt_drops(target, cut):
             cut_values.refuse_in_template(parse(f'NIC_DEFAULT = [ TARGET = "{target}" ] NIC = [ ]'), None, "x")
 
 
+def test_names_that_libvirt_drops_of_a_machine_of_xen():
+    for name, cut in (("vif7.0", True), ("vnet7", True), ("one-7-0", False)):
+        said = template(nic=f', TARGET = "{name}"')
+        assert len(cut_values.of_template(said, "xen_libvirt")) == cut
+        assert cut_values.of_template(said, "xen") == []
+
+
 def test_libvirt_drops_these_names_and_no_other():
     if shutil.which("virsh") is None:
         pytest.skip("virsh is libvirt's")
