@@ -37,6 +37,8 @@ options:
     description:
       - Name of the bridge on the nodes, up to 15 characters. A new network with driver V(bridge) gets V(onebr<id>). One
         with V(ovswitch) gets the bridge that has its O(phydev) already, if there is one.
+      - Several networks with V(bridge) may have one bridge, if they say the same O(phydev) and have no addresses in
+        common. Each of them has its gateway's address and its NAT there.
       - It can't be changed while addresses are leased.
     type: str
   phydev:
@@ -185,7 +187,8 @@ options:
     elements: str
   guest_mtu:
     description:
-      - MTU in bytes, for the interfaces of machines.
+      - MTU in bytes, for the interfaces of machines. Above 1500, the bridge and the host's side of these interfaces get
+        it as well.
       - A network with O(vn_mad=vxlan) gets O(mtu) where that is given, and otherwise 1450, which fits through an
         O(phydev) of 1500.
     type: int

@@ -157,3 +157,50 @@ def test_what_one_of_two_nodes_can_have_is_kept_and_what_none_can_is_not(role, n
     assert refused({**PUBLIC, "nat": False}) == ({"here", "there"}, "in the catalog as it was before")
     assert catalog(tmp_path) == [("Private", 0), ("Public", 1)]
     assert sorted(bridges(namespace)) == sorted(bridges(second)) == ["nbr0", "nbr1"]
+
+
+def test_two_networks_on_one_bridge_and_a_list_of_one_of_them_alone(role, namespace, tmp_path):
+    private = {
+        "name": "Private",
+        "bridge": "nbr0",
+        "network_address": "10.67.0.0/24",
+        "gateway": "10.67.0.1",
+        "nat": True,
+        "guest_mtu": 9000,
+        "address_ranges": [{"ip": "10.67.0.10", "size": 100}],
+    }
+
+    def addresses():
+        command = ["ip", "-n", namespace, "-json", "address", "show", "dev", "nbr0"]
+        (link,) = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+        return sorted(each["local"] for each in link["addr_info"] if each["family"] == "inet"), link["mtu"]
+
+    one, other = "10.66.0.1", "10.67.0.1"
+    for networks, changed, there in (
+        ([PUBLIC], 2, ([one], 1500)),
+        # The one that comes is the only one of its list.
+        ([private], 2, ([one, other], 9000)),
+        ([PUBLIC, private], 0, ([one, other], 9000)),
+        ([PUBLIC], 0, ([one, other], 9000)),
+        ([{"name": "Public", "state": "absent"}], 2, ([other], 9000)),
+        ([private], 0, ([other], 9000)),
+        ([PUBLIC, {**private, "guest_mtu": 1500}], 2, ([one, other], 1500)),
+        ([{"name": "Private", "state": "absent"}, PUBLIC], 2, ([one], 1500)),
+    ):
+        code, predicted, output = role(*networks, check=True)
+        assert code == 0, output
+        code, real, output = role(*networks)
+        assert code == 0, output
+        assert (predicted, real) == (changed, changed), output
+        assert addresses() == there
+    for check in (True, False):
+        code, _changed, output = role(PUBLIC, {**private, "nat": False, "phydev": "eth1"}, check=check)
+        assert code != 0 and "network Private: BRIDGE = nbr0, PHYDEV = eth1" in output
+        assert "it is the bridge of network Public (id 2) too" in output
+    # What no node can have is not kept, and the other one stays.
+    add = ["ip", "-n", namespace, "route", "add", "blackhole", "10.67.0.0/16"]
+    subprocess.run(add, check=True, timeout=60)
+    code, _changed, output = role(PUBLIC, private)
+    assert code != 0 and "network Private: no node of this run can have it" in output
+    assert catalog(tmp_path) == [("Public", 1)]
+    assert addresses() == ([one], 1500)

@@ -86,7 +86,7 @@ class Wanted:
         carrying = [each for each in networks if each.whole is not None]
         if carrying:
             access = [each.rules.access for each in carrying]
-            dhcp = any(a.everything or any(first <= 67 <= last for first, last in a.udp) for a in access)
+            dhcp = any(a.everything or any(first <= nat.DHCP <= last for first, last in a.udp) for a in access)
             wholes = {each.whole for each in carrying if each.whole is not None}
             rules = replace(rules, shared=nat.Shared(tuple(sorted(wholes)), self.whole, dhcp))
         if uplink is not None:
@@ -556,6 +556,8 @@ class Node:
         """Whether these networks may have a bridge that was made for another, which is gone, or goes elsewhere, or had
         the bridge together with one of them."""
         there = _network_of(link)
+        if there in [each.uuid for each in wanted]:
+            return True
         forgotten = known is not None and link.mark is not None and there not in known
         if forgotten or self._places.get(there, link.name) != link.name:
             return True

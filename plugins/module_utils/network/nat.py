@@ -36,7 +36,7 @@ _NAT = "postrouting"
 _KEPT_BY_BRIDGES = "ether daddr 01:80:c2:00:00:00-01:80:c2:00:00:0f drop"
 _NEW = "ct state != { established, related }"
 # The port of DHCP servers. Who asks them has no address yet.
-_DHCP, _NOBODY = 67, "0.0.0.0"
+DHCP, _NOBODY = 67, "0.0.0.0"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Rules:
         if shared.dhcp:
             found += [
                 ("input", f"iifname {inside} ip saddr {_NOBODY} meta l4proto != udp drop"),
-                ("input", f"iifname {inside} ip saddr {_NOBODY} udp dport != {_DHCP} drop"),
+                ("input", f"iifname {inside} ip saddr {_NOBODY} udp dport != {DHCP} drop"),
             ]
         own = shared.own
         if own is not None and not self.access.everything:

@@ -209,7 +209,7 @@ def _undo_each(
 
 def _unleased(network: Network) -> Network:
     ranges = tuple(dataclasses.replace(r, used=0) for r in network.address_ranges)
-    return dataclasses.replace(network, address_ranges=ranges)
+    return dataclasses.replace(network, address_ranges=ranges, beside=())
 
 
 def _back(engine: Engine, current: Network, earlier: Network | None) -> Network:
