@@ -162,6 +162,18 @@ def test_the_interface_to_other_nodes_has_to_carry_them(namespaces, node):
 NO_VLANS = pytest.mark.skipif(not kernel_has("vlan"), reason="this kernel has no VLANs")
 
 
+def test_of_networks_on_one_bridge_one_that_its_port_does_not_carry_is_left_out(namespaces, node):
+    wire(node, "eth7", namespaces(), "far")
+    one = {**PLAIN, "attributes": {**PLAIN["attributes"], "PHYDEV": "eth7"}}
+    node.ok(one)
+    addresses = {"NETWORK_ADDRESS": "10.67.0.0", "NETWORK_MASK": "255.255.255.0", "PHYDEV": "eth7"}
+    other = network("Other", 2, attributes={**addresses, "GUEST_MTU": "9000"}, address_ranges=[])
+    for networks in ([one, other], [other, one]):
+        said = node.refused(*networks)
+        assert "network Other: eth7: frames of 9000 bytes" in said and "network Public" not in said
+        assert node.module(*networks)["refused"] == ["Other"]
+
+
 @pytest.mark.parametrize("driver", [pytest.param("802.1Q", marks=NO_VLANS), "vxlan"])
 def test_a_bridge_with_a_device_of_ours_has_what_that_has(namespaces, node, driver):
     other = namespaces()

@@ -503,7 +503,9 @@ class Node:
         _refuse_other_place(first, [*former, *([link] if link is not None else [])])
         if uplink is not None:
             free = {**self._free(), **uplinks.given_back(former, self.links)} if former else self._free()
-            uplinks.refuse(first.name, uplink, first.bridge, mark, free)
+            asker = max(networks, key=_needed)
+            with _unfit(asker):
+                uplinks.refuse(asker.name, uplink, first.bridge, mark, free)
         table = self._table(needed_by=first.name)
         for network, each in zip(networks, wanted):
             with _unfit(network):
@@ -801,6 +803,12 @@ def _unfit(network: Network) -> Iterator[None]:
 def _fit(network: Network) -> Wanted:
     with _unfit(network):
         return Wanted.of(network)
+
+
+def _needed(network: Network) -> int:
+    """What the network's frames need of what joins its bridges."""
+    uplink = uplink_of(network)
+    return uplink.needed if uplink is not None else 0
 
 
 def _because(network: Network, other: Network, error: NebulaError) -> NebulaError:
