@@ -81,9 +81,10 @@ SUITES = {
         ),
         files=(
             *("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
-            *("test_given_up_host", "test_second_runs", "test_machine", "test_guide", "test_destroy_limit"),
+            *("test_given_up_host", "test_second_runs", "test_machine", "test_guide"),
+            *("test_destroy_limit", "test_daily_work"),
         ),
-        minutes=22,
+        minutes=27,
     ),
     "ansible": Suite(
         subjects=(
