@@ -137,6 +137,18 @@ def test_dhcp_with_values_of_the_context(tmp_path: Path, renderer: str) -> None:
     assert [found for found in seen.route("default") if ":" not in str(found)] == [("10.66.0.1", 50)]
 
 
+@pytest.mark.parametrize("renderer", ["nm", "networkd", "netplan", "plain"])
+def test_two_interfaces_by_dhcp_where_nothing_is_said_of_ip6(tmp_path: Path, renderer: str) -> None:
+    """IPv6 takes the method of IPv4 then, and nobody here answers it."""
+    own = {"ETH0_METHOD": "dhcp", "ETH0_METRIC": "50", "ETH0_DNS": "192.0.2.53", **ETH1}
+    seen = boot(
+        tmp_path, renderer, {**ETH0, **own}, f"{default('default', '10.66.0.1')} and '192.0.2.53' in seen['resolver']"
+    )
+    assert seen.met, seen
+    assert seen.faults == ""
+    assert ("10.66.0.1", 50) in seen.route("default")
+
+
 @EACH
 def test_what_a_router_advertises_with_values_of_the_context(tmp_path: Path, renderer: str) -> None:
     own = {
