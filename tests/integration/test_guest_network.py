@@ -166,15 +166,16 @@ def test_what_a_router_advertises_with_values_of_the_context(tmp_path: Path, ren
         "any((r['to'], r['dev']) == ('default', 'eth0') and 'fe80' in r['via'] for r in seen['routes'])",
         *(f"'{word}' in seen['resolver']" for word in ("2001:db8::53", "corp.example")),
     ]
+    wanted.append("any(name == 'eth0' and '2001:db8:5:' in address for name, address in seen['addresses'])")
+    if renderer != "netplan":
+        # The kernel may have taken a first packet by itself, whose route goes when the tool takes over.
+        wanted.append(
+            "all(r['metric'] == 61 for r in seen['routes'] if r['dev'] == 'eth0' and 'fe80' in (r['via'] or ''))"
+        )
     seen = boot(tmp_path, renderer, {**ETH0, **own}, " and ".join(wanted))
     assert seen.met, seen
-    assert any(address.startswith("2001:db8:5:") for address in seen.of("eth0"))
-    metrics = {metric for via, metric in seen.route("default") if via.startswith("fe80")}
-    if renderer == "netplan":
-        assert seen.faults == "ETH0: netplan has no metric for what a router advertises\n"
-    else:
-        assert seen.faults == ""
-        assert metrics == {61}
+    told = "ETH0: netplan has no metric for what a router advertises\n" if renderer == "netplan" else ""
+    assert seen.faults == told
 
 
 # What an earlier life of the image left for eth0, by the file's path. Each asks for an address by DHCP.

@@ -166,7 +166,7 @@ def boot(
     *,
     files: Mapping[str, str] | None = None,
     managed: bool = False,
-    timeout: float = 8,
+    timeout: float = 20,
 ) -> Seen:
     """What a guest comes to whose context is configured by that renderer.
 
