@@ -52,10 +52,10 @@ class LookupModule(LookupBase):
         if not any(given.values()):
             return []
         known = known_tags(Path(__file__).resolve().parents[2])
-        return untrusted([_told(name, tag, known) for name in WHAT for tag in sorted(given[name] - known)])
+        return untrusted([_sentence_on(name, tag, known) for name in WHAT for tag in sorted(given[name] - known)])
 
 
-def _told(name, tag, known):
+def _sentence_on(name, tag, known):
     # Two exchanged letters change a large part of a short word, and so does an s at its end.
     turned = [each for each in sorted(known) if sorted(each) == sorted(tag) or f"{each}s" == tag]
     near = turned[0] if turned else nearest(tag, sorted(known))
