@@ -58,10 +58,10 @@ def lost(format: str, variables: Mapping[str, str]) -> list[str]:
 
 def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
     """What the user is told: a host name that no guest can have, and one sentence about all that is lost."""
-    told = _of_host_name(variables)
+    found = _of_host_name(variables)
     names = lost(format, variables)
     if not names:
-        return told
+        return found
     remedy = "The context program of role guest_context takes all"
     if format != NOCLOUD:
         if lost(NOCLOUD, variables) == []:
@@ -70,7 +70,7 @@ def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
             remedy = 'CONTEXT_FORMAT = "nocloud" (context_format: nocloud) gives it most of them'
         remedy += "; the context program of role guest_context and OpenNebula's packages take all"
     leaves_out = f"CONTEXT: if the guest has cloud-init, it does not act on {', '.join(names)} in format {format}."
-    return [*told, f"{leaves_out} {remedy}"]
+    return [*found, f"{leaves_out} {remedy}"]
 
 
 def _of_host_name(variables: Mapping[str, str]) -> list[str]:
