@@ -10,7 +10,7 @@ version_added: 0.2.0
 author: nebula.provision contributors (@nebula-provision)
 description:
   - Finds machines by names and patterns, as playbooks get them by C(-e vm=web-*).
-  - With a word, as playbook M(nebula.provision.machine) gets it by C(-e do=stop), the items of RV(ignore:nebula_vms)
+  - With a word, as playbook C(nebula.provision.machine) gets it by C(-e do=stop), the items of RV(ignore:nebula_vms)
     that do it are returned, too.
 positional: _input, pattern, word, listed
 options:

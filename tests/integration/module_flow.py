@@ -84,7 +84,7 @@ class Flow:
         self.base.write_bytes(GUEST.ljust(1 << 20, b"\0"))
         self.packed = place / "packed.raw.gz"
         # Not zeroes, of which nothing would be written.
-        self.content = b"".join(hashlib.sha512(str(n).encode()).digest() for n in range(6144)) + bytes(1 << 18)
+        self.content = GUEST + b"".join(hashlib.sha512(str(n).encode()).digest() for n in range(6144)) + bytes(1 << 18)
         self.packed.write_bytes(gzip.compress(self.content, 1))
 
     def attempt(self, module: str, **arguments: Any) -> dict[str, Any]:
