@@ -119,7 +119,8 @@ def refuse_shared(network: Network, others: Iterable[Network]) -> None:
         their = uplink(other)
         if own is None or their is None:
             continue
-        if network.vn_mad == other.vn_mad in (BRIDGE, OVSWITCH) and network.bridge == other.bridge:
+        shares = network.vn_mad in (BRIDGE, OVSWITCH) and network.vn_mad == other.vn_mad
+        if shares and network.bridge == other.bridge:
             continue
         owner = f"network {other.name} (id {other.id}) has it"
         if _share(network, other) and own.number and own.number == their.number:
