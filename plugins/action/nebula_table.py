@@ -22,7 +22,7 @@ NOTHING = "-"
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("title", "columns", "rows", "empty", "notes", "statistic", "statistics"))
+    _VALID_ARGS = frozenset(("title", "columns", "rows", "empty", "notes", "statistic", "statistic_keys", "statistics"))
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -47,8 +47,8 @@ class ActionModule(ActionBase):
         for line in text:
             display.display(line)
         result.update(changed=False, lines=lines)
-        name = self._task.args.get("statistic")
-        data = dict(further) | ({str(name): shown(rows, columns)} if name else {})
+        name, keys = self._task.args.get("statistic"), self._task.args.get("statistic_keys") or []
+        data = dict(further) | ({str(name): shown(rows, [*columns, *keys])} if name else {})
         if data:
             # The form in which ansible.builtin.set_stats hands them to Ansible.
             result["ansible_stats"] = {"data": data, "per_host": False, "aggregate": False}
@@ -58,7 +58,7 @@ class ActionModule(ActionBase):
 
 
 def shown(rows: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
-    """Return the rows with those of their keys that are columns: nothing that the table does not show."""
+    """Return the rows with those of their keys that are columns: nothing else of what is known of them."""
     keys = [str(name).split("=", 1)[0] for name in columns]
     return [{key: row[key] for key in keys if key in row} for row in rows]
 

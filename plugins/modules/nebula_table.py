@@ -41,6 +41,12 @@ options:
         of O(columns). AWX shows it as an artifact of the job, and gives it to the next nodes of a workflow.
     type: str
     version_added: 0.2.0
+  statistic_keys:
+    description: Keys of the rows that the statistic has besides those of O(columns).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
   statistics:
     description: Further custom statistics, by their names.
     type: dict

@@ -286,7 +286,7 @@ options:
       - Machines of which nothing would be lost do not count, such as one that never ran, or whose disks are persistent
         images.
     type: str
-    default: "1"
+    default: "3"
     version_added: 0.2.0
   destroy_limit_only:
     description:

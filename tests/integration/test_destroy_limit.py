@@ -40,7 +40,7 @@ def stopped(site: Case, *texts: str, **changes: Any) -> None:
 @in_bare_world
 def limited() -> None:
     with torn_down(Case()) as site:
-        del site.variables["nebula_destroy_limit"]
+        site.variables["nebula_destroy_limit"] = "1"
         site.done(nebula_vms=[WEB])
         everything = "3 machines (web-2, web-1, web-0): one run may do that to 1 machine,"
         stopped(site, everything, "-e nebula_destroy_limit=3", nebula_vms=[{**WEB, "count": 0}])
@@ -62,8 +62,15 @@ def limited() -> None:
         code, output = site.run("site.yml", "-e", "nebula_destroy_limit=2", nebula_vms=[{**WEB, "count": 0}])
         assert code == 0 and site.machines() == {}, output
         # Blank, as a survey may have it, is the default.
-        site.done(nebula_vms=[WEB], nebula_destroy_limit="")
-        code, output = site.run("site.yml", nebula_vms=[WEB])
+        site.variables["nebula_destroy_limit"] = ""
+        site.done(nebula_vms=[{**WEB, "count": 4}])
+        stopped(
+            site,
+            "4 machines (web-3, web-2, web-1, web-0): one run may do that to 3 machines,",
+            nebula_vms=[{**WEB, "count": 0}],
+        )
+        site.done(nebula_vms=[{**WEB, "count": 1}])
+        code, output = site.run("site.yml", nebula_vms=[{**WEB, "count": 1}])
         assert code == 0 and recap(output)["changed"] == 0, output
 
 

@@ -37,10 +37,10 @@ TPM_VERSION = "2.0"
 
 # -- machines and their disks that end ---------------------------------------------------------------------------------
 # Ours. Of how many machines one run may destroy the disks without a word: a number, or a percentage of those that there
-# are. One is what somebody sets absent on purpose. Several are what a slip does as well: a count that lost a
-# digit, a recreate that was left in the item of a pattern. A percentage would let a slip take thirty machines of three
-# hundred, and what a disk holds is not worth less where there are many.
-DESTROY_LIMIT = "1"
+# are. A few are a day's work: one is set absent, a pattern is scaled down, as the demo's three machines are. More are
+# what a slip takes: a count that lost a digit, a recreate that was left in the item of a pattern. A percentage would
+# let a slip take thirty machines of three hundred, and what a disk holds is not worth less where there are many.
+DESTROY_LIMIT = "3"
 
 # -- consoles ---------------------------------------------------------------------------------------------------------
 GRAPHICS_TYPE = "vnc"

@@ -83,7 +83,7 @@ def test_several_items_count_together_and_nothing_else_of_the_list_is_done(engin
     assert "2 machines (web-2, db)" in says or "2 machines (db, web-2)" in says
 
 
-def test_one_machine_that_is_absent_on_purpose_needs_no_word(engine):
+def test_a_few_machines_that_end_on_purpose_need_no_word(engine):
     run(engine, WEB, {"name": "db", "template": "web"})
     run(engine, WEB, {"name": "db", "state": "absent"}, limit=limit_of(defaults.DESTROY_LIMIT))
     assert "db" not in dict(machines(engine))
@@ -150,8 +150,8 @@ def test_before_the_rest_of_a_run_they_count_though_what_they_need_is_not_there_
         ("100%", 3, 3),
         ("0%", 300, 0),
         (" 7 ", 300, 7),
-        (defaults.DESTROY_LIMIT, 3, 1),
-        (defaults.DESTROY_LIMIT, 300, 1),
+        (defaults.DESTROY_LIMIT, 3, 3),
+        (defaults.DESTROY_LIMIT, 300, 3),
     ],
 )
 def test_a_limit_is_a_number_or_a_percentage(text, there, may):
