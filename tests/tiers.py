@@ -141,9 +141,10 @@ SUITES = {
         files=(
             *("test_firewalls", "test_forced_phydev", "test_forced_phydev_ssh", "test_role_network"),
             *("test_nic_aliases", "test_site_filters", "test_switches_life", "test_switches_site"),
+            *("test_shared_bridge", "test_jumbo_frames", "test_jumbo_machines"),
         ),
         scenarios=("network",),
-        minutes=15,
+        minutes=20,
     ),
     "ovn": Suite(
         subjects=(

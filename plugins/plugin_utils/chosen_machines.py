@@ -32,7 +32,6 @@ _MEANT = {
     "run": "start",
     "resume": "start",
     "destroy": "poweroff",
-    "kill": "poweroff",
     "restart": "reboot",
     "pause": "suspend",
     "save": "suspend",

@@ -58,20 +58,22 @@ SITE = Site(
 Put = Callable[[str], tuple[Vm, Site]]
 
 
-def strings(cls: type, name: str = "") -> Iterator[str]:
-    """Class.field of every field below cls that holds text."""
+def strings(cls: type, name: str = "", above: tuple[type, ...] = ()) -> Iterator[str]:
+    """Class.field of every field below cls that holds text. above: the classes that have it, one of which may have it
+    again."""
     for field, hint in typing.get_type_hints(cls).items():
-        yield from _strings(hint, f"{name or cls.__name__}.{field}")
+        yield from _strings(hint, f"{name or cls.__name__}.{field}", (*above, cls))
 
 
-def _strings(hint: Any, name: str) -> Iterator[str]:
+def _strings(hint: Any, name: str, above: tuple[type, ...]) -> Iterator[str]:
     if hint is str:
         yield name
     elif dataclasses.is_dataclass(hint):
-        yield from strings(typing.cast(type, hint))
+        if hint not in above:
+            yield from strings(typing.cast(type, hint), above=above)
     elif typing.get_origin(hint) is not None:
         inner = [part for part in typing.get_args(hint) if part not in (Ellipsis, type(None))]
-        found = {text for part in inner for text in _strings(part, name)}
+        found = {text for part in inner for text in _strings(part, name, above)}
         yield from sorted(found)
 
 

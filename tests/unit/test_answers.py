@@ -102,6 +102,7 @@ ONLY_FAILED = {
     "__nebula_answer": "playbook forget_host ends if the host answers, whatever it says",
     "__nebula_ovn_central_look": "what it found is read by answers/looked.py, and is of the host that has all of OVN",
     "__nebula_ovn_registered": "of the host that has all of OVN: why it keeps a chassis, as an error of the node",
+    "__nebula_ovn_unchassised": "of the host that has all of OVN: why it keeps a chassis, in the report of forget_host",
 }
 
 

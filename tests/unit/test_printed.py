@@ -48,6 +48,8 @@ DECIDES = {
     ("module_utils/host/console/log.py", "table"): "it takes a terminal's sequences out of what a console had",
     ("module_utils/host/console/log.py", "backslashreplace"): "it makes text of bytes",
     ("module_utils/host/confined.py", "backslashreplace"): "it makes bytes of text",
+    ("module_utils/storage/foreign_disks.py", "backslashreplace"): "it makes text of bytes",
+    ("module_utils/storage/recognised.py", "table"): "it takes the mark off a file's begin",
     ("module_utils/storage/tar_reader.py", "backslashreplace"): "it makes text of bytes",
     ("plugin_utils/guest/use_console.py", "table"): "it types, and takes a terminal's sequences out of what it read",
     ("plugin_utils/topology/legible.py", "category"): "it measures how wide a character is",

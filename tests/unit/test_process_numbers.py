@@ -52,6 +52,7 @@ KNOWN = {
     ("module_utils/host/services.py", "pidfd_open"): "its start time is compared while the descriptor is open",
     ("module_utils/host/services.py", "pidfd_send_signal"): "its start time is compared while the descriptor is open",
     ("module_utils/hypervisors/libvirt/domain_xml.py", "cmdline"): "an element of a definition",
+    ("module_utils/hypervisors/libvirt/domains.py", "/proc/number"): "a command that a person is told",
     (
         "module_utils/hypervisors/lxc/console_logger.py",
         "of_root",

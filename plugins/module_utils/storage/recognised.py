@@ -16,10 +16,11 @@ from typing import BinaryIO, Protocol
 
 from ..host import command, sandbox
 from ..host.sandbox import READ
+from ..model.disk import TAR
 from ..printable import printable
 
 SECTOR = 512
-TAR, OVA, VPC, QCOW = "tar", "ova", "vpc", "qcow"
+OVA, VPC, QCOW = "ova", "vpc", "qcow"
 QCOW2_MAGIC = b"QFI\xfb"
 # Bytes that are read of a file's beginning, and those of them that are looked at as text.
 HEAD = 64 * 1024
