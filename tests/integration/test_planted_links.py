@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from raw_disks import BOOT
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
@@ -105,7 +106,7 @@ def store(root: Path, victim: Victim, source: Path | None = None) -> None:
     destination = datastore.image_path(str(root), 1, 1)
     given = source or root.parent / "given.raw"
     if source is None:
-        given.write_bytes(b"content" * 1000)
+        given.write_bytes(BOOT.ljust(7168, b"c"))
     with publishing.reserved(destination, 0):
         importer.store(Request("image x", str(given), upload=source is not None), destination)
 
