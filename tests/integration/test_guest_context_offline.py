@@ -399,7 +399,7 @@ def test_one_bad_image_keeps_no_other_from_being_done(place, tmp_path):
         ({"path": "disk.raw"}, "not absolute"),
         ({"path": str(tmp_path)}, "not a regular file"),
         ({"path": str(pipe)}, "not a regular file"),
-        ({"path": str(disk)}, "its format is vmdk"),
+        ({"path": str(disk)}, "its format is VMDK"),
         ({"path": str(stored)}, "datastore"),
         ({"path": str(open_to_all / "x.raw")}, "everybody may write"),
         ({"path": str(good.parent / "x"), "via": "mount"}, "not said to be trusted"),
