@@ -9,6 +9,8 @@ them an image has nobody knows here.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +19,12 @@ OPENNEBULA, CONFIG_DRIVE, NOCLOUD = "opennebula", "configdrive", "nocloud"
 _NIC = re.compile(r"ETH([0-9]{1,5})_MAC\Z")
 _ALIAS = re.compile(r"(ETH[0-9]{1,5}_ALIAS[0-9]{1,5}_)(?:IP|IP6|IP6_ULA)\Z")
 _LIST = re.compile(r"(?:ETH[0-9]{1,5}_)?(?:DNS|SEARCH_DOMAIN)\Z")
-_LONGEST_LABEL, _LONGEST_NAME = 63, 253
+_SCRIPTS = ("START_SCRIPT", "START_SCRIPT_BASE64")
+# First words of scripts that Windows runs, in small letters: their lines end as Windows has them.
+_OF_WINDOWS = (b"#ps1", b"rem cmd")
+_MARK = b"\xef\xbb\xbf"
+# cloud-init runs what names no program by sh. OpenNebula's guests do by bash, where there is one.
+_BY_BASH = b'#!/bin/sh\n[ -n "$BASH_VERSION" ] || ! command -v bash > /dev/null || exec bash "$0" "$@"\n'
 # Nothing but cloud-init reads these: where they are, it is the reader.
 _USER_DATA = ("USER_DATA", "USERDATA")
 _ACCOUNTS_AND_SCRIPTS = (
@@ -29,11 +36,12 @@ _ACCOUNTS_AND_SCRIPTS = (
 def as_read(format: str, variables: Mapping[str, str]) -> dict[str, str]:
     """The variables of a context that is made anew, with values written so that each reader of the format takes them.
 
-    cloud-init tells the items of a list apart by blanks alone, where the others take commas too, and looks for search
-    domains only at an interface.
+    In OpenNebula's format, cloud-init tells the items of a list apart by blanks alone, where the others take commas too,
+    and looks for search domains only at an interface. In the other formats it takes a script as it is.
     """
     found = dict(variables)
     if format != OPENNEBULA:
+        found.update({name: _script(name, variables[name]) for name in _SCRIPTS if variables.get(name, "").strip()})
         return found
     for name, value in variables.items():
         if _LIST.match(name) and "," in value:
@@ -43,6 +51,26 @@ def as_read(format: str, variables: Mapping[str, str]) -> dict[str, str]:
         both = f"{found['SEARCH_DOMAIN']} {found.get(f'{first}SEARCH_DOMAIN', '')}"
         found[f"{first}SEARCH_DOMAIN"] = " ".join(dict.fromkeys(both.split()))
     return found
+
+
+def _script(name: str, value: str) -> str:
+    """The script as a guest of Linux can run it: lines that end as Unix has them, no mark at the beginning, and run by
+    bash where it names no program. What holds bytes 0 is no text."""
+    encoded = name.endswith("_BASE64")
+    try:
+        given = base64.b64decode("".join(value.split()), validate=True) if encoded else value.encode()
+    except (binascii.Error, ValueError):
+        # It is refused later, with its reason.
+        return value
+    script = given[len(_MARK) :] if given.startswith(_MARK) else given
+    if not script or b"\0" in script:
+        return value
+    if not script.lower().startswith(_OF_WINDOWS):
+        script = re.sub(rb"\r(?=\n|\Z)", b"", script)
+        script = script if script.startswith(b"#!") else _BY_BASH + script
+    if script == given:
+        return value
+    return base64.b64encode(script).decode() if encoded else script.decode()
 
 
 def lost(format: str, variables: Mapping[str, str]) -> list[str]:
@@ -57,11 +85,10 @@ def lost(format: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
-    """What the user is told: a host name that no guest can have, and one sentence about all that is lost."""
-    found = _of_host_name(variables)
+    """What the user is told: one sentence about all that is lost, if something is."""
     names = lost(format, variables)
     if not names:
-        return found
+        return []
     remedy = "The context program of role guest_context takes all"
     if format != NOCLOUD:
         if lost(NOCLOUD, variables) == []:
@@ -70,18 +97,7 @@ def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
             remedy = 'CONTEXT_FORMAT = "nocloud" (context_format: nocloud) gives it most of them'
         remedy += "; the context program of role guest_context and OpenNebula's packages take all"
     leaves_out = f"CONTEXT: if the guest has cloud-init, it does not act on {', '.join(names)} in format {format}."
-    return [*found, f"{leaves_out} {remedy}"]
-
-
-def _of_host_name(variables: Mapping[str, str]) -> list[str]:
-    name = next((key for key in ("SET_HOSTNAME", "HOSTNAME") if variables.get(key, "").strip()), "")
-    text = variables.get(name, "").strip().rstrip(".")
-    longest = max(map(len, text.split(".")))
-    if longest <= _LONGEST_LABEL and len(text) <= _LONGEST_NAME:
-        return []
-    found = f"a part of it has {longest} characters" if longest > _LONGEST_LABEL else f"it has {len(text)} characters"
-    limits = f"at most {_LONGEST_LABEL} between two dots and {_LONGEST_NAME} in all"
-    return [f"CONTEXT/{name}: {found}, and a host name has {limits}: the guest keeps its own name. Give a shorter one"]
+    return [f"{leaves_out} {remedy}"]
 
 
 def _nics(variables: Mapping[str, str]) -> list[str]:

@@ -20,6 +20,7 @@ from ..dataclass import dataclass
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..host.files import explained, group_id, remove_file, user_id
 from ..model.context import ContextFile
+from ..model.instantiate import cut_values
 from ..model.numbers import file_mode, whole
 from ..model.template import Template
 from ..sync import Item
@@ -152,16 +153,22 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         if not check_mode and not os.path.isdir(directory):
             raise NotFound(f"ISO {wanted.dest}", f"there is no directory {directory}", "Make it first")
         place = directory if os.path.isdir(directory) else None
-        with iso9660.built(wanted.variables, wanted.files, place, format=wanted.format) as iso:
+        written = readers.as_read(wanted.format, wanted.variables)
+        if found and written != wanted.variables:
+            # As a former release has written it: it stays while the same is asked for.
+            with iso9660.built(wanted.variables, wanted.files, place, format=wanted.format) as iso:
+                if _is(wanted, iso):
+                    return _unchanged(wanted, found, iso)
+        with iso9660.built(written, wanted.files, place, format=wanted.format) as iso:
             if found and _is(wanted, iso):
-                same = {"size": found.size, "sha256": iso.sha256 if found.size == iso.size else iso.digest}
-                return Item(wanted.dest, same, same, changed=False)
-            warnings += [f"ISO {wanted.dest}: {text}" for text in readers.warnings(wanted.format, wanted.variables)]
+                return _unchanged(wanted, found, iso)
+            warnings += [f"ISO {wanted.dest}: {text}" for text in readers.warnings(wanted.format, written)]
+            warnings += [f"ISO {wanted.dest}: {cut}" for cut in cut_values.of_host_name(written)]
             before = _shown(wanted.dest, found.format) if found else None
             if not check_mode:
                 iso.save(wanted.dest, wanted.mode, wanted.owner, wanted.group)
             entries = {entry.path: entry.size for entry in iso.entries if not entry.directory}
-            after = _facts(wanted.format, iso.size, iso.sha256, wanted.mode, wanted.variables, entries)
+            after = _facts(wanted.format, iso.size, iso.sha256, wanted.mode, written, entries)
             return Item(wanted.dest, before, after, changed=True)
     except (MissingDependency, NotFound) as error:
         if not check_mode:
@@ -169,6 +176,11 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         # Earlier tasks of the same run may be about to bring it.
         warnings.append(f"In check mode, taken as about to come: {error}")
         return Item(wanted.dest, None, {"size": None, "sha256": None}, changed=True)
+
+
+def _unchanged(wanted: Wanted, found: iso9660.Found, iso: iso9660.Iso) -> Item:
+    same = {"size": found.size, "sha256": iso.sha256 if found.size == iso.size else iso.digest}
+    return Item(wanted.dest, same, same, changed=False)
 
 
 def _is(wanted: Wanted, iso: iso9660.Iso) -> bool:

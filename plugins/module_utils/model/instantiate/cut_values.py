@@ -21,8 +21,9 @@ from ..vm import Vm
 from .nics import with_nic_defaults
 from .places import board_of, place_of
 
-# Bytes of a host name that Linux has (HOST_NAME_MAX), and characters of one in NetBIOS.
+# Bytes of a host name that Linux has (HOST_NAME_MAX), those between two dots, and characters of one in NetBIOS.
 HOST_NAME = 64
+LABEL = 63
 NETBIOS_NAME = 15
 
 
@@ -71,12 +72,20 @@ def of_host_name(variables: Mapping[str, str]) -> list[Cut]:
     found = []
     for key in ("SET_HOSTNAME", "HOSTNAME"):
         name = variables.get(key, "")
-        length = len(name.encode(errors="surrogatepass"))
-        if "$" not in name and length > HOST_NAME:
-            shown = f"CONTEXT/{key} = {name!r}"
-            why = f"it has {length} bytes, and a host name {HOST_NAME} at most: its guest would not get it"
-            found.append(Cut(shown, (key, name), why, "Give a shorter name"))
+        plain = name.strip().rstrip(".")
+        length, label = (_bytes(text) for text in (plain, max(plain.split("."), key=_bytes)))
+        if "$" in name or (length <= HOST_NAME and label <= LABEL):
+            continue
+        why = f"it has {length} bytes, and a host name {HOST_NAME} at most"
+        if length <= HOST_NAME:
+            why = f"a part of it has {label} bytes, and one between two dots has {LABEL} at most"
+        shown = f"CONTEXT/{key} = {name!r}"
+        found.append(Cut(shown, (key, name), f"{why}: its guest would not get it", "Give a shorter name"))
     return found
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
 
 
 def doubts_of_windows(variables: Mapping[str, str]) -> list[str]:

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import base64
+import email
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import formats, readers
+from ansible_collections.nebula.provision.plugins.module_utils.context import formats, guest, readers
 from ansible_collections.nebula.provision.plugins.module_utils.model import context
 
 PLAIN = {
@@ -97,22 +102,52 @@ def test_lists_are_written_with_blanks() -> None:
         "ETH0_SEARCH_DOMAIN": "a.example b.example",
     }
     assert readers.as_read("opennebula", found) == found
-    assert readers.as_read("nocloud", given) == given
+    assert readers.as_read("nocloud", {**given, "START_SCRIPT": ""}) == {**given, "START_SCRIPT": ""}
     own = {**given, "ETH0_SEARCH_DOMAIN": "own.example"}
     assert readers.as_read("opennebula", own)["ETH0_SEARCH_DOMAIN"] == "a.example b.example own.example"
 
 
+LINES = "for i in 1 2; do\n  if [ $i = 2 ]; then\n    echo ran $i\n  fi\ndone\n"
+WINDOWS = LINES.replace("\n", "\r\n")
+SCRIPTS = {
+    "by its first line": f"#!/bin/sh\r\n{WINDOWS}",
+    "without one": WINDOWS,
+    "with a mark": f"\ufeff#!/bin/sh -e\r\n{WINDOWS}",
+    "with a mark alone": f"\ufeff#!/bin/sh\n{LINES}",
+    "with one line of Windows": LINES.replace("then\n", "then\r\n"),
+    "without an end": f"#! /bin/sh\r\n{WINDOWS}".removesuffix("\n"),
+    "of bash, without a first line": 'a=(0 "ran 2")\r\necho "${a[1]}"\r\n',
+}
+
+
+@pytest.mark.parametrize("format", ["nocloud", "configdrive"])
+@pytest.mark.parametrize("name", ["START_SCRIPT", "START_SCRIPT_BASE64"])
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_scripts_are_written_so_that_a_guest_runs_them(tmp_path: Path, kind: str, name: str, format: str) -> None:
+    script = SCRIPTS[kind]
+    given = {"SET_HOSTNAME": "web", name: base64.b64encode(script.encode()).decode() if name.endswith("64") else script}
+    if name.endswith("64"):
+        given["START_SCRIPT"] = "exit 3"
+    found = readers.as_read(format, given)
+    assert readers.as_read(format, found) == found
+    assert readers.as_read("opennebula", given)[name] == given[name]
+    # As cloud-init runs it: a file of its own.
+    message = email.message_from_bytes(guest.Guest(found, "i", "cidata", ()).user_data)
+    (part,) = [part for part in message.walk() if "20-start-script" in (part.get_filename() or "")]
+    payload = part.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    (tmp_path / "script").write_bytes(payload)
+    (tmp_path / "script").chmod(0o700)
+    done = subprocess.run([tmp_path / "script"], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran 2\n", "")
+
+
+@pytest.mark.parametrize("format", ["nocloud", "configdrive"])
 @pytest.mark.parametrize(
-    ("variables", "why"),
-    [
-        ({"SET_HOSTNAME": "a" * 64}, "CONTEXT/SET_HOSTNAME: a part of it has 64 characters"),
-        ({"SET_HOSTNAME": f"web.{'a' * 64}.org"}, "CONTEXT/SET_HOSTNAME: a part of it has 64 characters"),
-        ({"HOSTNAME": ".".join(["a" * 60] * 5)}, "CONTEXT/HOSTNAME: it has 304 characters"),
-        ({"SET_HOSTNAME": f"{'a' * 63}.example.org."}, ""),
-        ({"SET_HOSTNAME": "web"}, ""),
-    ],
+    "script",
+    [b"#ps1_sysnative\r\nGet-Date\r\n", b"rem cmd\r\ndir\r\n", b"#!/bin/sh\r\nexit\r\n\0\r\n", b"#!/bin/sh\nid\n"],
 )
-def test_a_name_that_no_guest_can_have_is_told(variables: dict[str, str], why: str) -> None:
-    told = readers.warnings("nocloud", variables)
-    assert len(told) == bool(why)
-    assert not why or told[0].startswith(why)
+def test_a_script_of_windows_or_with_bytes_that_no_text_has_stays(format: str, script: bytes) -> None:
+    given = {"START_SCRIPT_BASE64": base64.b64encode(script).decode()}
+    assert readers.as_read(format, given) == given
+    assert readers.as_read(format, {"START_SCRIPT_BASE64": "?", "START_SCRIPT": ""})["START_SCRIPT_BASE64"] == "?"

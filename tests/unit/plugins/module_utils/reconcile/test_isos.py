@@ -71,6 +71,35 @@ def test_what_is_there_is_what_was_made(dest: str) -> None:
     assert not nothing.is_changed and view(nothing) == {"dest": dest, "changed": False, "size": None, "sha256": None}
 
 
+@pytest.mark.parametrize(
+    ("format", "context", "name", "written"),
+    [
+        ("opennebula", {"DNS": "192.0.2.1,192.0.2.2"}, "DNS", "192.0.2.1 192.0.2.2"),
+        ("nocloud", {"START_SCRIPT": "#!/bin/sh\r\nid\r\n"}, "START_SCRIPT", "#!/bin/sh\nid\n"),
+    ],
+)
+def test_values_are_written_as_readers_take_them_and_what_is_there_stays(
+    dest: str, format: str, context: dict[str, str], name: str, written: str
+) -> None:
+    made(dest, context=context, format=format)
+    assert iso9660.read(dest)[0][name] == written
+    assert not make(dest, context=context, format=format).is_changed
+    # As a former release has written it.
+    with iso9660.built(context, format=format) as iso:
+        iso.save(dest, iso9660.MODE, None, None)
+    before = Path(dest).read_bytes()
+    assert not make(dest, context=context, format=format).is_changed
+    assert Path(dest).read_bytes() == before
+    assert make(dest, context={**context, "A": "1"}, format=format).is_changed
+    assert iso9660.read(dest)[0][name] == written
+
+
+def test_a_host_name_that_no_guest_can_have_is_told(dest: str) -> None:
+    warnings: list[str] = []
+    assert apply({"dest": dest, "context": {"SET_HOSTNAME": "a" * 64}}, False, warnings).is_changed
+    assert len(warnings) == 1 and "has 63 at most" in warnings[0]
+
+
 def test_a_context_may_be_json(dest: str) -> None:
     made(dest, context=json.dumps({"A": 1}))
     assert iso9660.read(dest)[0] == {"A": "1"}
