@@ -45,6 +45,10 @@ def _no_container(_template: Template, _where: str) -> Mapping[str, str]:
     return {}
 
 
+def _no_limit(_os: Mapping[str, str]) -> int:
+    return 0
+
+
 def _always(_os: Mapping[str, str]) -> bool:
     return True
 
@@ -70,8 +74,8 @@ class Hypervisor:
     devices. fit: OS as the image wants it from which the machine boots, InvalidValue where they don't go together.
 
     serials: how many characters of a disk's serial number its guests see, by bus. drops_names: beginnings of names of
-    interfaces that it does not keep. command_line: bytes of a kernel's command line that the kernel reads, 0 where
-    there is no limit.
+    interfaces that it does not keep. command_line: bytes of a kernel's command line that the kernel of a machine with
+    this OS reads, 0 where there is no limit.
 
     topology: whether it shows a guest its processors as sockets, cores and threads.
 
@@ -104,7 +108,7 @@ class Hypervisor:
     fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = _as_it_is
     serials: Mapping[str, int] = field(default_factory=dict)
     drops_names: tuple[str, ...] = ()
-    command_line: int = 0
+    command_line: Callable[[Mapping[str, str]], int] = _no_limit
     topology: bool = False
     makes_disks: bool = False
     sources: bool = False

@@ -48,7 +48,8 @@ OVN_PREFIX_LENGTH = 64
 MOST_RESERVED = 4096
 # Of longer prefixes, the first address is a machine's, too (RFC 6164).
 _ANYCAST_BELOW = 127
-_RESERVED = ("lo", "all", "default")
+# Names that each kernel uses itself, and such as mean a directory of /sys.
+TAKEN_INTERFACES = ("lo", "all", "default", "bonding_masters", ".", "..")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
@@ -255,7 +256,7 @@ def check_bridge(name: str, bridge: str) -> None:
         raise InvalidValue(
             asked, f"{len(bridge)} characters", f"The kernel takes up to {LONGEST_BRIDGE}: choose a shorter name"
         )
-    if bridge in _RESERVED:
+    if bridge in TAKEN_INTERFACES:
         raise InvalidValue(asked, "the kernel uses that name itself", "Choose another")
     if not _BRIDGE.match(bridge):
         raise InvalidValue(asked, "not a name for an interface", "Use letters, digits, '-', '_' and '.'")

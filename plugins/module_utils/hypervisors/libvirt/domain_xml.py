@@ -13,7 +13,7 @@ from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
-from ...model import defaults, disk_targets, trunks, uplink
+from ...model import console_passwords, defaults, disk_targets, trunks, uplink
 from ...model.disk import Disk, DiskFiles
 from ...model.flags import TRUE
 from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
@@ -30,8 +30,6 @@ ET.register_namespace("nebula", NAMESPACE)
 ET.register_namespace("qemu", QEMU_NAMESPACE)
 
 CONSOLE_LOG = "console.log"
-# What the protocols themselves can carry.
-PASSWORD_LENGTH = {"vnc": 8, "spice": 59}
 # Root ports beyond those that the devices of the definition take: what can be attached to a running q35 machine.
 ROOT_PORTS = 16
 HYPERV = (
@@ -466,7 +464,7 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
             port=str(graphics.port) if graphics.port else "-1",
             autoport="no" if graphics.port else "yes",
             listen=graphics.listen,
-            passwd=graphics.password[: PASSWORD_LENGTH.get(kind)],
+            passwd=console_passwords.first(kind, graphics.password),
             keymap=graphics.keymap,
         ),
     )

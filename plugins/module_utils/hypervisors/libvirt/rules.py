@@ -33,7 +33,7 @@ KVM = Hypervisor(
     serials={"virtio": 20, "ide": 20, "sata": 20, "scsi": 36, "usb": 36},
     drops_names=DROPPED_BY_LIBVIRT,
     # COMMAND_LINE_SIZE of x86, less the byte that ends it.
-    command_line=2047,
+    command_line=lambda _os: 2047,
     topology=True,
     checks_bus=True,
     check=values.check,

@@ -15,7 +15,7 @@ from typing import Optional
 from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...host.console import log as console_log
-from ...model import defaults, disk_targets
+from ...model import console_passwords, defaults, disk_targets
 from ...model.disk import DiskFiles
 from ...model.flags import TRUE
 from ...model.nic import Nic
@@ -28,7 +28,6 @@ from . import rules as xen
 CREDIT = 256
 LOWEST, HIGHEST = 1, 65535
 FIRST_PORT = defaults.FIRST_GRAPHICS_PORT
-PASSWORD_LENGTH = 8
 # How xl calls the driver that can read a format.
 _PREFIX = {"raw": "file:", "qcow2": "qcow2:"}
 # Models that xl's QEMU has; all others (virtio) are those of other hypervisors.
@@ -193,7 +192,7 @@ def _graphics(graphics: Optional[Graphics], kind: str) -> list[str]:
         "vnclisten": graphics.listen,
         "vncunused": "0" if display else "1",
         "vncdisplay": display,
-        "vncpasswd": graphics.password[:PASSWORD_LENGTH],
+        "vncpasswd": console_passwords.first("vnc", graphics.password),
         "keymap": graphics.keymap,
     }
     given = {name: value for name, value in values.items() if value}

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...host.console import log as console_log
-from ...model import defaults, disk_targets
+from ...model import console_passwords, defaults, disk_targets
 from ...model.disk import DiskFiles
 from ...model.nic import Nic
 from ...model.vm import Graphics, Vm
@@ -21,7 +21,7 @@ from ..base import Deployment, Site, domain_name
 from ..libvirt.domain_xml import NAMESPACE, check_domain, flag, given, metadata, put
 from . import ports
 from . import rules as xen
-from .config import NIC_MODELS, PASSWORD_LENGTH, Needs, credits
+from .config import NIC_MODELS, Needs, credits
 
 XEN_NAMESPACE = "http://libvirt.org/schemas/domain/xen/1.0"
 ET.register_namespace("xen", XEN_NAMESPACE)
@@ -202,7 +202,7 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
             port=str(graphics.port) if graphics.port else "-1",
             autoport="no" if graphics.port else "yes",
             listen=graphics.listen,
-            passwd=graphics.password[:PASSWORD_LENGTH],
+            passwd=console_passwords.first("vnc", graphics.password),
             keymap=graphics.keymap,
         ),
     )

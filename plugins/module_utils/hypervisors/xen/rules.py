@@ -203,6 +203,8 @@ XEN = Hypervisor(
     check=check,
     firmware=lambda os: kind(os) == HVM,
     fit=fitting,
+    # MAX_GUEST_CMDLINE of Xen's start page, and COMMAND_LINE_SIZE of x86, less the byte that ends each.
+    command_line=lambda os: 1023 if kind(os) == PV else 2047,
     column=attributes.XEN,
     live=("DISK", "NIC", "MEMORY"),
     ends_at_reboot="on_reboot = 'destroy'",

@@ -9,13 +9,15 @@ They are refused where they are new. Machines and templates that have them go on
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import field
 from typing import Optional
 
 from ...dataclass import dataclass
 from ...errors import InvalidValue
-from .. import disk_targets, rules
+from .. import console_passwords, defaults, disk_targets, rules
 from ..disk_targets import UNKNOWN, Board
 from ..hypervisor import Hypervisor
+from ..network_checks import TAKEN_INTERFACES
 from ..template import Template
 from ..vm import Vm
 from .nics import with_nic_defaults
@@ -25,6 +27,7 @@ from .places import board_of, place_of
 HOST_NAME = 64
 LABEL = 63
 NETBIOS_NAME = 15
+_NO_MAC = "00:00:00:00:00:00"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Cut:
     """A value of which something is lost. key: attribute and value, by which it is known again on whichever device."""
 
     asked: str
-    key: tuple[str, str]
+    key: tuple[str, str] = field(repr=False)
     found: str
     remedy: str
 
@@ -49,10 +52,14 @@ def of_template(template: Template, hypervisor: str) -> list[Cut]:
         found += _of_serial(f"DISK {index}", vector.get("SERIAL", ""), _bus_of(place, board), rule)
     for index, vector in enumerate(template.vectors("NIC")):
         found += _of_target(f"NIC {index}", vector.get("TARGET", ""), rule)
+        found += _of_mac(f"NIC {index}", vector.get("MAC", ""))
+    found += _of_same_targets([vector.get("TARGET", "") for vector in template.vectors("NIC")])
+    graphics = template.vector("GRAPHICS")
+    found += _of_password(graphics.get("TYPE", defaults.GRAPHICS_TYPE), graphics.get("PASSWD", ""))
     found += of_host_name(template.vector("CONTEXT"))
     os = template.vector("OS")
     if os.get("KERNEL") or os.get("KERNEL_DS"):
-        found += _of_command(os.get("ROOT", ""), os.get("KERNEL_CMD", ""), rule)
+        found += _of_command(os.get("ROOT", ""), os.get("KERNEL_CMD", ""), rule.command_line(os))
     return found
 
 
@@ -64,7 +71,14 @@ def of_machine(vm: Vm) -> list[Cut]:
         found += _of_serial(f"DISK {index}", disk.options.get("SERIAL", ""), disk.bus, rule)
     for nic in vm.nics:
         found += _of_target(f"NIC {nic.nic_id}", nic.target, rule)
-    return found + (_of_command(vm.os.root, vm.os.kernel_cmd, rule) if vm.os.kernel else [])
+        found += _of_mac(f"NIC {nic.nic_id}", nic.mac)
+    found += _of_same_targets([nic.target for nic in vm.nics])
+    if vm.graphics is not None:
+        found += _of_password(vm.graphics.type, vm.graphics.password)
+    if vm.os.kernel:
+        os = {"MACHINE": vm.os.machine, "KERNEL": vm.os.kernel}
+        found += _of_command(vm.os.root, vm.os.kernel_cmd, rule.command_line(os))
+    return found
 
 
 def of_host_name(variables: Mapping[str, str]) -> list[Cut]:
@@ -88,15 +102,18 @@ def _bytes(text: str) -> int:
     return len(text.encode(errors="surrogatepass"))
 
 
-def doubts_of_windows(variables: Mapping[str, str]) -> list[str]:
-    """A warning for the host name of a Windows that its network's older protocol cuts off. Its program may be set to
-    keep the whole beside that."""
-    name = (variables.get("SET_HOSTNAME") or variables.get("HOSTNAME") or "").partition(".")[0]
+def of_windows(variables: Mapping[str, str]) -> list[Cut]:
+    """The host name of a Windows, if its program cuts it to what the older protocol of its network has."""
+    key = "SET_HOSTNAME" if variables.get("SET_HOSTNAME") else "HOSTNAME"
+    name = variables.get(key, "").partition(".")[0]
     if len(name) <= NETBIOS_NAME:
         return []
-    found = f"CONTEXT: host name {name!r} has {len(name)} characters, and Windows is {name[:NETBIOS_NAME]!r}"
-    why = "to its network (NetBIOS), to which cloudbase-init cuts it: other machines may be called the same"
-    return [f"{found} {why}. Use up to {NETBIOS_NAME}"]
+    found = (
+        f"its host name has {len(name)} characters, and Windows would be {name[:NETBIOS_NAME]!r}, to which "
+        "cloudbase-init cuts it for its network (NetBIOS): other machines may be called the same"
+    )
+    remedy = f"Give a host name of up to {NETBIOS_NAME} characters, as {key} in CONTEXT or by the machine's name"
+    return [Cut(f"CONTEXT/{key} = {name!r}", ("NETBIOS", name), found, remedy)]
 
 
 def refuse_new(found: Iterable[Cut], known: Iterable[Cut], where: str) -> list[str]:
@@ -126,7 +143,8 @@ def same_serials(template: Template, hypervisor: str) -> list[str]:
     found: list[str] = []
     first: dict[str, int] = {}
     for index, vector in enumerate(template.vectors("DISK") if rules.of(hypervisor).serials else ()):
-        serial = vector.get("SERIAL", "")
+        # Guests leave out blanks at either end.
+        serial = vector.get("SERIAL", "").strip()
         if serial and first.setdefault(serial, index) != index:
             found.append(
                 f"DISK {index}: SERIAL = {serial!r} is that of DISK {first[serial]} too, and guests take disks with "
@@ -155,15 +173,52 @@ def _of_serial(device: str, serial: str, bus: str, rule: Hypervisor) -> list[Cut
 
 def _of_target(device: str, target: str, rule: Hypervisor) -> list[Cut]:
     prefix = next((each for each in rule.drops_names if target.startswith(each)), "")
-    if not prefix:
+    held = [character for character in ":%" if character in target]
+    found = ""
+    if prefix:
+        found = f"libvirt makes up the names with {prefix} itself, and would drop this one"
+    elif held:
+        found = f"it holds {' '.join(held)}, which no interface of Linux has in its name"
+    elif target in TAKEN_INTERFACES:
+        found = "the node's kernel uses that name itself"
+    if not found:
         return []
-    found = f"libvirt makes up the names with {prefix} itself, and would drop this one"
     return [Cut(f"{device}: TARGET = {target}", ("TARGET", target), found, "Give the NIC another TARGET, or none")]
 
 
-def _of_command(root: str, command: str, rule: Hypervisor) -> list[Cut]:
+def _of_same_targets(targets: Iterable[str]) -> list[Cut]:
+    """Those of NICs that are called as an earlier one of the same machine."""
+    found: list[Cut] = []
+    first: dict[str, int] = {}
+    for index, target in enumerate(targets):
+        if target and first.setdefault(target, index) != index:
+            why = f"NIC {first[target]} is called so too, and a node has one interface of a name"
+            asked = f"NIC {index}: TARGET = {target}"
+            found.append(Cut(asked, ("TARGET twice", target), why, "Give each NIC a TARGET of its own, or none"))
+    return found
+
+
+def _of_mac(device: str, mac: str) -> list[Cut]:
+    if mac != _NO_MAC:
+        return []
+    found = "it stands for none: QEMU would give the NIC another, and the kernel takes no such one"
+    remedy = "Give another, as 02:00:0a:00:00:01, or correct the address range that it comes from"
+    return [Cut(f"{device}: MAC = {mac}", ("MAC", mac), found, remedy)]
+
+
+def _of_password(kind: str, password: str) -> list[Cut]:
+    kind = kind.lower()
+    if kind not in console_passwords.LENGTHS or not console_passwords.is_cut(kind, password):
+        return []
+    most = console_passwords.LENGTHS[kind]
+    # The password itself is shown nowhere.
+    found = f"it is longer than {most} bytes: {kind.upper()} uses the first {most} only"
+    return [Cut("GRAPHICS/PASSWD", ("PASSWD", password), found, f"Give one of up to {most} bytes, or none")]
+
+
+def _of_command(root: str, command: str, most: int) -> list[Cut]:
     text = " ".join(filter(None, (f"root=/dev/{root}" if root else "", command)))
-    length, most = len(text.encode(errors="surrogatepass")), rule.command_line
+    length = len(text.encode(errors="surrogatepass"))
     if not most or length <= most:
         return []
     found = f"the command line has {length} bytes with ROOT, and the kernel would read the first {most}"

@@ -16,9 +16,6 @@ from ..vm import Graphics
 from .words import whole
 
 GRAPHICS_TYPES = ("vnc", "spice")
-# Characters of a password that VNC and SPICE look at.
-VNC_PASSWORD = 8
-PASSWORDS = {"vnc": VNC_PASSWORD, "spice": 59}
 FIRST_PORT, LAST_PORT = defaults.FIRST_GRAPHICS_PORT, defaults.LAST_GRAPHICS_PORT
 
 
@@ -72,13 +69,8 @@ def leaves_password(template: Template) -> bool:
 
 
 def doubts_of_graphics(graphics: Graphics) -> list[str]:
-    """Warnings about a password that is cut off, or that is missing where anybody could use the console."""
+    """Warnings about a password that is missing where anybody could use the console."""
     doubts = []
-    most = PASSWORDS[graphics.type]
-    if len(graphics.password) > most:
-        doubts.append(
-            f"GRAPHICS/PASSWD is longer than {most} characters: {graphics.type.upper()} uses the first {most} only"
-        )
     if not graphics.password and not graphics.made_up:
         everywhere = graphics.listen in ("0.0.0.0", "::", "")
         doubts.append(

@@ -175,10 +175,10 @@ def _refuse_cut_name(vm: Vm, blueprint: Blueprint) -> list[str]:
     before = vm if blueprint.adopted else blueprint.before
     variables, known = (each.context.variables if each and each.context else {} for each in (vm, before))
     found, had = cut_values.of_host_name(variables), cut_values.of_host_name(known)
-    doubts = cut_values.refuse_new(found, had, f"VM {vm.name}")
     disks = {index: image for index, image in blueprint.images.items() if index < len(vm.disks)}
-    windows = fit.boots_windows(vm.os, blueprint.template, disks)
-    return doubts + (cut_values.doubts_of_windows(variables) if windows else [])
+    if fit.boots_windows(vm.os, blueprint.template, disks):
+        found, had = found + cut_values.of_windows(variables), had + cut_values.of_windows(known)
+    return cut_values.refuse_new(found, had, f"VM {vm.name}")
 
 
 def _refuse_weaker(vm: Vm, references: References) -> None:

@@ -203,5 +203,107 @@ def test_host_names(key, name, cut):
     [("w" * 15, False), ("w" * 16, True), ("web.example.organisation.org", False), ("", False)],
 )
 def test_host_names_of_windows(name, told):
-    found = cut_values.doubts_of_windows({"SET_HOSTNAME": name})
-    assert len(found) == told and all("'wwwwwwwwwwwwwww' to its network" in each for each in found)
+    for variables in ({"SET_HOSTNAME": name}, {"SET_HOSTNAME": "", "HOSTNAME": name}):
+        found = cut_values.of_windows(variables)
+        assert len(found) == told and all("Windows would be 'wwwwwwwwwwwwwww'" in str(each) for each in found)
+    if told:
+        with pytest.raises(InvalidValue, match=r"VM w: CONTEXT/HOSTNAME = 'w+': its host name has 16 characters"):
+            cut_values.refuse_new(found, [], "VM w")
+        # A machine that has it goes on.
+        assert cut_values.refuse_new(found, found, "VM w") == [str(found[0])]
+
+
+@pytest.mark.parametrize(
+    "target", ["a:b", "web%d", "%", ".", "..", "all", "default", "lo", "bonding_masters", "web:vnet"]
+)
+@pytest.mark.parametrize("hypervisor", ["kvm", "lxc", "xen"])
+def test_names_that_no_interface_has(target, hypervisor, machine):
+    said = template(nic=f', TARGET = "{target}"')
+    found = cut_values.of_template(said, hypervisor)
+    assert [each.asked for each in found] == [f"NIC 0: TARGET = {target}"]
+    if hypervisor == "kvm":
+        assert cut_values.of_machine(machine(said)) == found
+    with pytest.raises(InvalidValue, match="Give the NIC another TARGET"):
+        cut_values.refuse_new(found, [], "template web")
+    assert cut_values.refuse_new(found, found, "template web") == [str(found[0])]
+
+
+def test_two_nics_of_one_name(machine):
+    said = parse(
+        'MEMORY = 32\nDISK = [ IMAGE = "debian" ]\n'
+        + "".join(f'NIC = [ NETWORK = "a", TARGET = "{name}" ]\n' for name in ("web0", "web1", "web0"))
+    )
+    found = cut_values.of_template(said, "kvm")
+    assert [each.asked for each in found] == ["NIC 2: TARGET = web0"] and "NIC 0 is called so too" in found[0].found
+    assert cut_values.of_machine(machine(said)) == found
+    # NIC_DEFAULT makes all of them the same.
+    with pytest.raises(InvalidValue, match="NIC 1: TARGET = web"):
+        cut_values.refuse_in_template(parse('NIC_DEFAULT = [ TARGET = "web" ] NIC = [ ] NIC = [ ]'), None, "x")
+
+
+@pytest.mark.parametrize(
+    ("mac", "hypervisor", "cut"),
+    [
+        ("00:00:00:00:00:00", "kvm", True),
+        ("00:00:00:00:00:00", "lxc", True),
+        ("00:00:00:00:00:00", "xen", True),
+        ("fe:54:00:12:34:56", "kvm", False),
+        ("00:00:00:00:00:01", "kvm", False),
+        ("02:00:0a:00:00:01", "kvm", False),
+    ],
+)
+def test_addresses_that_no_nic_can_have(mac, hypervisor, cut, machine):
+    said = template(nic=f', MAC = "{mac}"')
+    found = cut_values.of_template(said, hypervisor)
+    assert [each.asked for each in found] == [f"NIC 0: MAC = {mac.lower()}"] * cut
+    if hypervisor == "kvm":
+        assert cut_values.of_machine(machine(said)) == found
+    if cut:
+        with pytest.raises(InvalidValue, match="02:00:0a:00:00:01"):
+            cut_values.refuse_in_template(said, None, "template web", [hypervisor])
+        cut_values.refuse_in_template(said, said, "template web", [hypervisor])
+
+
+@pytest.mark.parametrize(
+    ("type_", "password", "cut"),
+    [
+        ("vnc", "12345678", False),
+        ("vnc", "123456789", True),
+        ("VNC", "123456789", True),
+        ("vnc", "ü2345678", True),
+        ("spice", "s" * 59, False),
+        ("spice", "s" * 60, True),
+    ],
+)
+def test_passwords_of_consoles(type_, password, cut, machine):
+    said = template(more=f'GRAPHICS = [ TYPE = "{type_}", PASSWD = "{password}" ]\n')
+    found = cut_values.of_template(said, "kvm")
+    assert len(found) == cut and cut_values.of_machine(machine(said)) == found
+    # It is shown nowhere.
+    assert all(password not in str(each) + repr(each) for each in found)
+    if cut:
+        with pytest.raises(InvalidValue, match=r"GRAPHICS/PASSWD: it is longer than (8|59) bytes"):
+            cut_values.refuse_in_template(said, None, "template web")
+        assert cut_values.refuse_new(found, found, "template web") == [str(found[0])]
+
+
+@pytest.mark.parametrize(
+    ("os", "most"),
+    [
+        ('KERNEL = "/k"', 1023),
+        ('KERNEL = "/k", MACHINE = "xenpv"', 1023),
+        ('KERNEL = "/k", MACHINE = "xenpvh"', 2047),
+        ('KERNEL = "/k", MACHINE = "xenfv"', 2047),
+    ],
+)
+@pytest.mark.parametrize("hypervisor", ["xen", "xen_libvirt"])
+def test_command_lines_of_xen(os, most, hypervisor):
+    for length, cut in ((most, False), (most + 1, True)):
+        said = template(os=f'{os}, KERNEL_CMD = "{"a" * length}"')
+        assert bool(cut_values.of_template(said, hypervisor)) == cut
+
+
+def test_blanks_around_a_serial_number_tell_no_disks_apart():
+    text = 'MEMORY = 32\nDISK = [ IMAGE = "debian", SERIAL = "a" ]\nDISK = [ TYPE = "fs", SIZE = 1, SERIAL = "{}" ]\n'
+    for serial in ("a ", " a"):
+        assert any("is that of DISK 0 too" in each for each in validate(parse(text.format(serial))))

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms import consoles
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import PASSWORD_LENGTH
+from ansible_collections.nebula.provision.plugins.module_utils.model.console_passwords import LENGTHS
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 
 OPEN = Graphics(made_up=True)
@@ -26,7 +26,7 @@ def test_a_password_that_nobody_chose(kind):
     assert len(found) == 100
     assert all(re.fullmatch(r"[A-Za-z0-9]+", each) for each in found)
     # All of it counts.
-    assert {len(each) for each in found} == {consoles.LENGTHS[kind]} and consoles.LENGTHS[kind] <= PASSWORD_LENGTH[kind]
+    assert {len(each) for each in found} == {consoles.LENGTHS[kind]} and consoles.LENGTHS[kind] <= LENGTHS[kind]
 
 
 @pytest.mark.parametrize("graphics", [None, Graphics(), Graphics(password="chosen")])

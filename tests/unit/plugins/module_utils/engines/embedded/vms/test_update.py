@@ -155,8 +155,15 @@ def test_a_machine_with_such_a_host_name_goes_on(web):
     assert len([text for text in said if "host name" in text]) == 1 and "Give a shorter name" in said[0]
 
 
-def test_a_new_windows_is_told_of_a_name_that_is_cut(web):
-    wanted = record(web).request.merged(parse('CONTEXT = [ SET_HOSTNAME = "windows-server-1" ]'))
+def test_a_name_that_windows_cuts_is_refused_where_it_is_new(web):
+    """What was made before its image was known to be a Windows goes on."""
+    named = record(web).request.merged(parse('CONTEXT = [ SET_HOSTNAME = "windows-server-1" ]'))
+    (there,) = web.vms.instantiate([VmRequest("there", named)])
     web.images.update("demo", attributes={"GUEST_OS": "windows"})
-    (made,) = web.vms.instantiate([VmRequest("b", wanted)])
-    assert any("'windows-server-' to its network (NetBIOS)" in text for text in made.warnings)
+    with pytest.raises(InvalidValue, match=r"VM b: CONTEXT/SET_HOSTNAME = 'windows-server-1'.*16"), web.attempt():
+        web.vms.instantiate([VmRequest("b", named)])
+    for change in (web.vms.update, web.vms.recreate):
+        said = change(there.id, named.merged(Template.from_mapping({"CPU": "1"}))).warnings
+        assert any("Windows would be 'windows-server-'" in text for text in said)
+        with pytest.raises(InvalidValue, match="windows-server-2"), web.attempt():
+            change(there.id, named.merged(parse('CONTEXT = [ SET_HOSTNAME = "windows-server-2" ]')))
