@@ -10,11 +10,11 @@ a bridge with two of them would join what they keep apart. Bridges of Open vSwit
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, summarize_address_range
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 from typing import Optional, Union
 
 from ..errors import Conflict
-from . import addresses, network_checks
+from . import addresses, network_checks, told_mtu
 from .network import AddressRange, Network
 from .network_drivers import BRIDGE
 from .uplink import GUEST_MTU, MTU, PHYDEV, is_forced, phydev_of
@@ -51,6 +51,7 @@ def refuse(network: Network, others: Iterable[Network]) -> None:
         _refuse_mtu(network, other)
         _refuse_gateway(network, other)
         _refuse_same_addresses(network, other)
+        _refuse_leased_gateway(network, other)
     carrying = [each for each in (network, *others) if network_checks.carries_gateway(each)]
     if len({each.attributes.get("GATEWAY") for each in carrying}) > MOST_GATEWAYS:
         raise Conflict(
@@ -87,7 +88,7 @@ def _refuse_mtu(network: Network, other: Network) -> None:
             "Give both the same mtu, or choose another bridge",
         )
     for first, second in ((network, other), (other, network)):
-        guest, most = int(first.attributes.get(GUEST_MTU) or 0), int(second.attributes.get(MTU) or 0)
+        guest, most = told_mtu.largest(first), int(second.attributes.get(MTU) or 0)
         if most and guest > most:
             raise Conflict(
                 f"{_asked(network)}: {_named(first)} has {GUEST_MTU} = {guest}",
@@ -138,6 +139,29 @@ def _refuse_same_addresses(network: Network, other: Network) -> None:
                     f"would get the same {what}",
                     "Give it other addresses, or choose another bridge",
                 )
+
+
+def _refuse_leased_gateway(network: Network, other: Network) -> None:
+    """Nor can a machine have the address by which machines of another network on its wire reach the outside."""
+    for leasing, reaching in ((network, other), (other, network)):
+        for name in ("GATEWAY", "GATEWAY6"):
+            gateway = reaching.attributes.get(name, "")
+            held = next((each for each in leasing.address_ranges if gateway and _has(each, gateway)), None)
+            if held is not None:
+                raise Conflict(
+                    f"{_asked(network)}: {name} {gateway} of {_named(reaching)}",
+                    f"address range {addresses.shown(held)} of {_named(leasing)} holds it, on the same bridge: a "
+                    "machine would get it",
+                    "Begin the range above it, end it below it, or choose another bridge",
+                )
+
+
+def _has(one: AddressRange, address: str) -> bool:
+    if ":" in address:
+        first, number = int(addresses.ip6_address(one.ip6, "")) if one.ip6 else -1, int(IPv6Address(address))
+    else:
+        first, number = addresses.ip_number(one.ip, "") if one.ip else -1, addresses.ip_number(address, "")
+    return 0 <= first <= number < first + one.size
 
 
 def _shared_by(one: AddressRange, other: AddressRange) -> str:

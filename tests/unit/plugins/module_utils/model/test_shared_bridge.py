@@ -45,6 +45,8 @@ def refused(one: Network, *others: Network) -> str:
         ({"attributes": of(66, PHYDEV="eth1")}, {"attributes": of(67, PHYDEV="eth1")}),
         ({"attributes": of(66, MTU=9000)}, {"attributes": of(67, GUEST_MTU=9000)}),
         ({"attributes": of(66, GUEST_MTU=1500)}, {"attributes": of(67, GUEST_MTU=9000)}),
+        # A gateway just beyond the range of the other.
+        ({"address_ranges": (RANGE,)}, {"attributes": of(66, gateway=False, GATEWAY="10.66.0.20")}),
         # The same network, in two parts.
         ({"attributes": of(66), "address_ranges": (RANGE,)}, {"attributes": of(66)}),
         ({"attributes": of(66), "nat": True}, {"attributes": of(66), "nat": True}),
@@ -69,6 +71,21 @@ def test_what_adds_is_taken(one: dict[str, object], other: dict[str, object]) ->
         ),
         ({"attributes": of(66, MTU=9000)}, {"attributes": of(67, MTU=1500)}, ("MTU = 9000", "MTU = 1500")),
         ({"attributes": of(66, GUEST_MTU=9000)}, {"attributes": of(67, MTU=1500)}, ("GUEST_MTU = 9000", "MTU = 1500")),
+        (
+            {"address_ranges": (replace(RANGE, attributes={"GUEST_MTU": "9000"}),)},
+            {"attributes": of(67, MTU=1500)},
+            ("GUEST_MTU = 9000", "MTU = 1500"),
+        ),
+        (
+            {"address_ranges": (RANGE,)},
+            {"attributes": of(66, gateway=False, GATEWAY="10.66.0.19")},
+            ("GATEWAY 10.66.0.19 of network Private", "address range 0 [10.66.0.10-10.66.0.19]"),
+        ),
+        (
+            {"address_ranges": (AddressRange(1, "IP6_STATIC", 5, ip6="2001:db8::5", prefix_length=64),)},
+            {"attributes": of(67, GATEWAY6="2001:db8::9")},
+            ("GATEWAY6 2001:db8::9 of network Private", "a machine would get it"),
+        ),
         ({"nat": True}, {"attributes": of(66)}, ("10.66.0.0/24", "alone")),
         ({"nat": True}, {"nat": True, "attributes": {**of(66), "GATEWAY": "10.66.0.9"}}, ("10.66.0.1", "10.66.0.9")),
         ({"nat": True}, {"attributes": of(66, GATEWAY_ON_BRIDGE="YES")}, ("nat = ",)),

@@ -580,6 +580,32 @@ def test_what_a_network_has_already_stays_with_all_else_that_is_changed(apply, e
     assert done[0].error is None and mtu(engine, "old") == "1392"
 
 
+OLD = {"name": "old", "vn_mad": "bridge", "bridge": "br9", "phydev": "eth9"}
+
+
+def test_what_machines_are_told_of_an_mtu_and_can_not_be_is_refused_when_it_is_new(apply, engine, monkeypatch):
+    large = {"ip": "10.0.0.10", "size": 2, "attributes": {"GUEST_MTU": 9000}}
+    six = {"type": "IP4_6", "ip": "10.0.1.10", "size": 2, "global_prefix": "2001:db8::"}
+    items = [
+        {**OLD, "name": "above", "bridge": "br8", "mtu": 1500, "address_ranges": [large]},
+        {"name": "narrow", "vn_mad": "bridge", "guest_mtu": 1000, "address_ranges": [six]},
+    ]
+    done, _views, _warnings = apply(*items)
+    assert "GUEST_MTU = 9000: the network has MTU = 1500" in str(done[0].error)
+    assert "GUEST_MTU = 1000: its address range" in str(done[1].error)
+    # As an earlier version has kept them.
+    with monkeypatch.context() as patched:
+        patched.setattr(networks.told_mtu, "problems", lambda _network: {})
+        done, _views, _warnings = apply({**OLD, "mtu": 1500, "address_ranges": [large]})
+        assert done[0].error is None
+    for more in ({}, {"description": "of all"}, {"address_ranges": [{**large, "size": 5}]}):
+        done, _views, warnings = apply({**OLD, **more})
+        assert done[0].error is None
+        assert any("GUEST_MTU = 9000: the network has MTU = 1500" in text for text in warnings)
+    done, _views, _warnings = apply({**OLD, "mtu": 1400})
+    assert "MTU = 1400" in str(done[0].error)
+
+
 def test_a_network_that_asks_for_nothing_gets_what_tunnels_leave_and_keeps_it(apply, engine):
     apply({"name": "first", "vn_mad": "ovn"}, {"name": "plain"})
     done, _views, _warnings = apply({"name": "new", "vn_mad": "ovn"}, {"name": "plain", "vn_mad": "ovn"}, left=NARROW)

@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The MTU that a network's machines are told, by the network itself and by its address ranges, and what of it can't be.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..errors import InvalidValue
+from .addresses import shown
+from .network import Network
+from .network_checks import prefixes6
+from .network_drivers import BRIDGE, OVSWITCH, VLAN
+from .numbers import whole
+from .uplink import ETHERNET_MTU, GUEST_MTU, MTU, phydev_of
+
+# The least that IPv6 works with (RFC 8200, 5). Linux takes IPv6 from an interface that has less.
+LEAST_OF_IPV6 = 1280
+# Whose machines have what Ethernet has unless they are told otherwise.
+_AS_ETHERNET = (BRIDGE, VLAN, OVSWITCH)
+
+# The number of the address range that it is of, what its machines are told, and what is the least or the most.
+Problem = tuple[int, int, int]
+
+
+def largest(network: Network) -> int:
+    """The largest packet that any of its machines is told to send, in bytes; 0 if none is told anything."""
+    return max(map(_told, (network.attributes, *(each.attributes for each in network.address_ranges))))
+
+
+def problems(network: Network) -> dict[Problem, InvalidValue]:
+    """What can't be of what the network's machines are told, besides what is refused of every network."""
+    return {key: problem for key, problem in (*_above_the_uplink(network), *_too_small_for_ipv6(network))}
+
+
+def doubts(network: Network) -> list[str]:
+    """A warning where machines send more than the network's devices are told to carry, as nobody tells them."""
+    most = whole(network.attributes.get(MTU)) or 0
+    untold = network.vn_mad in _AS_ETHERNET and not largest(network) and phydev_of(network.vn_mad, network.attributes)
+    if not untold or not 0 < most < ETHERNET_MTU:
+        return []
+    return [
+        f"network {network.name}: {MTU} = {most}, and its machines are told no MTU, so that they send {ETHERNET_MTU} "
+        f"bytes, and larger packets than {most} are lost: set guest_mtu: {most}"
+    ]
+
+
+def _told(attributes: Mapping[str, str]) -> int:
+    return whole(attributes.get(GUEST_MTU)) or 0
+
+
+def _above_the_uplink(network: Network) -> Iterator[tuple[Problem, InvalidValue]]:
+    """Of address ranges; a network's own is refused whenever it is stored."""
+    most = whole(network.attributes.get(MTU)) or 0
+    if not most or not phydev_of(network.vn_mad, network.attributes):
+        return
+    for each in network.address_ranges:
+        told = _told(each.attributes)
+        if told > most:
+            yield (
+                (each.ar_id, told, most),
+                InvalidValue(
+                    f"network {network.name}: address range {shown(each)}: {GUEST_MTU} = {told}",
+                    f"the network has {MTU} = {most}: what is larger would be lost without a word",
+                    f"Give the range guest_mtu {most} or less, or the network a larger mtu",
+                ),
+            )
+
+
+def _too_small_for_ipv6(network: Network) -> Iterator[tuple[Problem, InvalidValue]]:
+    for each in network.address_ranges:
+        told = _told(each.attributes) or _told(network.attributes)
+        if prefixes6(each) and 0 < told < LEAST_OF_IPV6:
+            yield (
+                (each.ar_id, told, LEAST_OF_IPV6),
+                InvalidValue(
+                    f"network {network.name}: {GUEST_MTU} = {told}",
+                    f"its address range {shown(each)} has addresses of IPv6, which no interface with less than "
+                    f"{LEAST_OF_IPV6} has",
+                    f"Give {LEAST_OF_IPV6} or more, or take the addresses of IPv6 away",
+                ),
+            )

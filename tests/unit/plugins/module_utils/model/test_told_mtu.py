@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What machines are told of an MTU by networks and their address ranges."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.model import told_mtu
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+
+
+def network(driver: str = "bridge", *ranges: AddressRange, **attributes: str) -> Network:
+    return Network(0, "Public", vn_mad=driver, address_ranges=ranges, attributes=attributes)
+
+
+def four(number: int = 0, **attributes: str) -> AddressRange:
+    return AddressRange(number, "IP4", 5, ip="10.0.0.10", attributes=attributes)
+
+
+def six(number: int = 0, **attributes: str) -> AddressRange:
+    return AddressRange(number, "IP4_6", 5, ip="10.0.0.10", global_prefix="2001:db8::", attributes=attributes)
+
+
+@pytest.mark.parametrize(
+    ("of", "largest"),
+    [
+        (network(), 0),
+        (network(GUEST_MTU="1400"), 1400),
+        (network("bridge", four(GUEST_MTU="9000"), four(1), GUEST_MTU="1500"), 9000),
+        (network("bridge", four(GUEST_MTU="1300"), GUEST_MTU="1500"), 1500),
+    ],
+)
+def test_the_largest(of: Network, largest: int) -> None:
+    assert told_mtu.largest(of) == largest
+
+
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [
+        (network("bridge", four(GUEST_MTU="9000"), PHYDEV="eth1", MTU="1500"), "GUEST_MTU = 9000: the network has MTU"),
+        (network("vxlan", four(GUEST_MTU="1500"), PHYDEV="eth1", MTU="1450"), "Give the range guest_mtu 1450 or less"),
+        (network("bridge", four(GUEST_MTU="1500"), PHYDEV="eth1", MTU="1500"), ""),
+        # Without a physical device, nothing acts on MTU.
+        (network("bridge", four(GUEST_MTU="9000"), MTU="1500"), ""),
+        (network("bridge", six(), GUEST_MTU="1279"), "addresses of IPv6, which no interface with less than 1280 has"),
+        (network("ovn", six(GUEST_MTU="1000"), GUEST_MTU="1442"), "GUEST_MTU = 1000: its address range 0 ["),
+        (network("bridge", six(GUEST_MTU="1280"), GUEST_MTU="1000"), ""),
+        (network("bridge", six()), ""),
+        (network("bridge", four(), GUEST_MTU="576"), ""),
+    ],
+)
+def test_what_can_not_be(of: Network, told: str) -> None:
+    found = told_mtu.problems(of)
+    assert [told in str(problem) for problem in found.values()] == [True] * bool(told)
+
+
+@pytest.mark.parametrize(
+    ("of", "doubted"),
+    [
+        (network("802.1Q", PHYDEV="eth1", MTU="1400"), True),
+        (network("802.1Q", PHYDEV="eth1", MTU="1400", GUEST_MTU="1400"), False),
+        (network("bridge", PHYDEV="eth1", MTU="9000"), False),
+        (network("bridge", MTU="1400"), False),
+        # Its machines are told what its tunnels leave.
+        (network("vxlan", PHYDEV="eth1", MTU="1400"), False),
+    ],
+)
+def test_machines_that_are_told_nothing_and_send_too_much(of: Network, doubted: bool) -> None:
+    assert ["set guest_mtu: 1400" in text for text in told_mtu.doubts(of)] == [True] * doubted
