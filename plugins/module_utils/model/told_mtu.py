@@ -32,7 +32,7 @@ def largest(network: Network) -> int:
 
 def problems(network: Network) -> dict[Problem, InvalidValue]:
     """What can't be of what the network's machines are told, besides what is refused of every network."""
-    return {key: problem for key, problem in (*_above_the_uplink(network), *_too_small_for_ipv6(network))}
+    return dict((*_above_the_uplink(network), *_too_small_for_ipv6(network)))
 
 
 def doubts(network: Network) -> list[str]:
@@ -41,10 +41,11 @@ def doubts(network: Network) -> list[str]:
     untold = network.vn_mad in _AS_ETHERNET and not largest(network) and phydev_of(network.vn_mad, network.attributes)
     if not untold or not 0 < most < ETHERNET_MTU:
         return []
-    return [
+    doubt = (
         f"network {network.name}: {MTU} = {most}, and its machines are told no MTU, so that they send {ETHERNET_MTU} "
         f"bytes, and larger packets than {most} are lost: set guest_mtu: {most}"
-    ]
+    )
+    return [doubt]
 
 
 def _told(attributes: Mapping[str, str]) -> int:

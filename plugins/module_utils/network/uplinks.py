@@ -111,11 +111,12 @@ def doubts(network: str, uplink: Uplink, told: int, links: Mapping[str, Link]) -
     room = links[uplink.phydev].mtu - uplink.cost
     if told <= room:
         return []
-    return [
+    doubt = (
         f"network {network}: machines of an address range are told an MTU of {told}, and {uplink.phydev} of this host "
         f"leaves {room}: larger packets are lost between hosts. Give the range guest_mtu {room} or less, or set the "
         f"MTU of {uplink.phydev} to {told + uplink.cost} here and on all that is between the nodes"
-    ]
+    )
+    return [doubt]
 
 
 def _refuse_port(asked: str, uplink: Uplink, phydev: Link, bridge: str) -> None:

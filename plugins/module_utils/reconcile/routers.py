@@ -59,9 +59,9 @@ def _checked(
 
 
 def _useless_routes(engine: Engine, router: Router) -> list[Useless]:
-    if not router.routes:
+    if not router.routes and router.gateway is None:
         return []
-    networks = {number: engine.networks.info(number) for number, _ip in router.addresses()}
+    networks = {number: engine.networks.info(number) for number in {number for number, _ip in router.addresses()}}
     hop = ""
     if router.gateway is not None:
         hop = router.gateway.next_hop or networks[router.gateway.network_id].attributes.get("GATEWAY", "")

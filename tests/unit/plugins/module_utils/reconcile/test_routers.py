@@ -86,6 +86,8 @@ USELESS = {
     "10.9.0.0/16 by 10.0.0.255": "the next hop is the address of a whole network, or its broadcast address",
     "0.0.0.0/0 by 10.0.0.9": "its gateway has the default route by 172.24.1.1",
     "10.0.0.0/24 by 172.24.1.9": "the router is in that network itself",
+    "10.9.0.0/16 by 192.168.5.1": "the router is in no network that has the next hop",
+    "172.24.1.11/32 by 10.0.0.9": "the destination is an address of the router itself",
 }
 
 
@@ -99,6 +101,17 @@ def test_a_route_that_leads_nowhere_is_refused(apply, route, there):
     assert f"router edge: route to {destination} by {hop}" in str(done.error) and USELESS[route] in str(done.error)
     found = routers.find(apply.engine, "edge")
     assert (None if found is None else routers.router_view(found)) == before
+
+
+def test_a_gateway_whose_next_hop_is_the_router_is_refused_when_it_is_new(apply, monkeypatch):
+    wrong = {"network": "Out1", "ip": "172.24.1.12", "next_hop": "172.24.1.12"}
+    told = "route to 0.0.0.0/0 by 172.24.1.12: the next hop is an address of the router itself"
+    assert told in str(routers.apply(apply.engine, {**EDGE, "gateway": wrong}).error)
+    with monkeypatch.context() as patch:
+        patch.setattr(routers, "useless", lambda *_given: [])
+        apply(gateway=wrong)
+    assert apply(gateway=wrong, description="altered").is_changed
+    assert apply(gateway={"network": "Out1", "next_hop": "172.24.1.9"}).is_changed
 
 
 def test_what_makes_a_route_lead_nowhere_is_refused_and_what_was_there_stays(apply, monkeypatch):
