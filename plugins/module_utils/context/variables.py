@@ -57,6 +57,7 @@ _USER, _OF_OWNERS = "USER", ("UNAME", "UID", "GNAME", "GID")
 _PATHS, _FILES = ("PATH", "SOURCE", ""), ("FILES", "FILES_DS")
 _NO_PATH = "guests are not shown where the front-end has its files (FILES and FILES_DS bring a file to them)"
 _NO_VCPU = "the template does not set it, and only what it sets is filled in (set VCPU = 1)"
+_NO_LISTEN = "the template does not set it, and only what it sets is filled in"
 _PASSWORD = re.compile(r"pass|pwd|secret|token", re.IGNORECASE)
 _PLAIN_DOLLAR = "For a plain $ write $$ in YAML; in OpenNebula's text name an attribute outside of CONTEXT that has it"
 
@@ -228,6 +229,9 @@ def _scope(vm: Vm, template: Template, networks: Iterable[Network], images: Iter
     if not template.get("VCPU"):
         del singles["VCPU"]
         without["VCPU", ""] = _NO_VCPU
+    if vm.graphics and not template.vector("GRAPHICS").get("LISTEN"):
+        vectors["GRAPHICS"] = [{key: value for key, value in vectors["GRAPHICS"][0].items() if key != "LISTEN"}]
+        without["GRAPHICS", "LISTEN"] = _NO_LISTEN
     if shown:
         for name in ("IMAGE", "FILE"):
             vectors[name] = [{key: value for key, value in each.items() if key not in _PATHS} for each in vectors[name]]

@@ -41,10 +41,8 @@ def useless(
     besides that it answers for. default_hops: where its gateway sends everything that no other route leads to, which is
     a route as well.
     """
-    found = []
-    for hop in default_hops:
-        if _is_own(hop, own, floating):
-            found.append(Useless("::/0" if ":" in hop else "0.0.0.0/0", hop, _OWN, _NEIGHBOUR))
+    to_itself = [hop for hop in default_hops if _is_own(hop, own, floating)]
+    found = [Useless("::/0" if ":" in hop else "0.0.0.0/0", hop, _OWN, _NEIGHBOUR) for hop in to_itself]
     for destination, next_hop in routes:
         why, remedy = _problem(destination, next_hop, own, floating, default_hops)
         if why:

@@ -63,6 +63,13 @@ KNOWN = (
 )  # fmt: skip
 
 
+# In a template's AR these are no attributes but what it says of itself.
+_KNOWN_OF_RANGES = (
+    *KNOWN, "TYPE", "SIZE", "IP", "IP6", "MAC", "GLOBAL_PREFIX", "ULA_PREFIX", "PREFIX_LENGTH", "IP6_PREFIX_LENGTH",
+    "IP6_GATEWAY", "IP6_GLOBAL", "IP6_ULA",
+)  # fmt: skip
+
+
 T = TypeVar("T")
 # By which an entry of address_ranges means a range that is there.
 _FIRST = ("ip", "mac", "global_prefix", "ula_prefix", "ip6")
@@ -311,6 +318,7 @@ def _present(
     if driver == OVN and not attributes.get(uplink.GUEST_MTU):
         attributes.update(_fitting_mtu(attributes, current, left))
     ranges = [_Range.of(name, entry) for entry in item.get("address_ranges") or ()]
+    warnings.extend(doubt for each in ranges for doubt in _slips(each))
     if current is None:
         new = Network(
             id=None,
@@ -571,6 +579,16 @@ def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, A
             )
         pairs[number] = (entry, there)
     return [pairs[number] for number in range(len(ranges))]
+
+
+def _slips(entry: _Range) -> list[str]:
+    """A warning for each attribute of an address range that is likely to mean another."""
+    found = []
+    for key in entry.wanted.attributes:
+        near = "" if key in _KNOWN_OF_RANGES else nearest(key, _KNOWN_OF_RANGES)
+        if near:
+            found.append(f"{entry.where}: attribute {key} is kept as your own; did you mean {near}?")
+    return found
 
 
 def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:

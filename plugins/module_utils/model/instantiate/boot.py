@@ -60,10 +60,11 @@ def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str)
 
 
 def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
-    """Device names in order; the words of older templates (hd, cdrom, network) become the first device of that sort."""
+    """Device names in order; the words of older templates (hd, cdrom, network) become the first device of that sort.
+    They were an order of sorts, of which a machine need not have all: those that it has none of are passed over."""
     devices: list[str] = []
+    shown, lacking = f"{where}/BOOT = {text}", ""
     for word in _words(text):
-        shown = f"{where}/BOOT = {text}"
         device = _old_boot_device(word, kinds, nics) if word in _OLD_BOOT else word
         match = _BOOT.fullmatch(device)
         if not match and word not in _OLD_BOOT:
@@ -71,15 +72,24 @@ def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, 
             raise InvalidValue(shown, what, 'Write the devices in order, as in "disk0,nic0"')
         there = len(kinds) if match and match.group(1) == "disk" else nics
         if not match or int(match.group(2)) >= there:
-            sort = "NIC" if device.startswith("nic") else "DISK"
-            raise InvalidValue(
-                shown,
-                f"{word}: there is no such {sort}; the template has {len(kinds)} DISK and {nics} NIC",
-                "Devices count from 0, in the order of the template",
-            )
+            lacking = lacking or word
+            if word in _OLD_BOOT:
+                continue
+            raise _no_such(shown, word, kinds, nics)
         if device not in devices:
             devices.append(device)
+    if lacking and not devices:
+        raise _no_such(shown, lacking, kinds, nics)
     return tuple(devices)
+
+
+def _no_such(shown: str, word: str, kinds: Sequence[str], nics: int) -> InvalidValue:
+    sort = "NIC" if word.startswith(("nic", "network")) else "DISK"
+    return InvalidValue(
+        shown,
+        f"{word}: there is no such {sort}; the template has {len(kinds)} DISK and {nics} NIC",
+        "Devices count from 0, in the order of the template",
+    )
 
 
 def _old_boot_device(word: str, kinds: Sequence[str], nics: int) -> str:

@@ -211,12 +211,14 @@ SCRIPT = Image(5, "init.sh", type=ImageType.CONTEXT, source="/s/init", origin="/
         ('$FILE[IMAGE="init.sh"]', "", "/s/init:'init.sh' ", "$FILE[IMAGE=…] is empty here: guests are not shown"),
         ('$IMAGE[FORMAT, IMAGE="debian"]', "qcow2", "qcow2", ""),
         ('$FILE[NAME, IMAGE="init.sh"]', "init.sh", "init.sh", ""),
+        ("$GRAPHICS[LISTEN]", "", "127.0.0.1", "$GRAPHICS[LISTEN] is empty here: the template does not set it"),
+        ("$GRAPHICS[TYPE] $GRAPHICS[PORT]", "vnc 5907", "vnc 5907", ""),
         # As measured with a real OpenNebula.
         ('$DISK[SOURCE, IMAGE="debian"]', "/s/debian", "/s/debian", ""),
     ],
 )
 def test_what_a_real_opennebula_leaves_empty_is_so_for_machines_that_are_new(text, exact, older, why):
-    given = {"images": [OWN, SCRIPT], "disks": [DISK]}
+    given = {"images": [OWN, SCRIPT], "disks": [DISK], "graphics": Graphics("vnc", port=5907)}
     found, warnings = built({"A": text}, **given)
     assert found.variables["A"] == exact
     assert [warning.startswith(f"CONTEXT/A: {why}") for warning in warnings] == [True] * bool(why)

@@ -158,6 +158,19 @@ def test_options_become_attributes_and_an_empty_one_takes_its_attribute_away(app
     assert changed["attributes"] == {key: value for key, value in made["attributes"].items() if key != "DNS"}
 
 
+def test_slips_in_an_address_range_are_told(apply):
+    entry = {"ip": "10.0.0.10", "size": 2, "attributes": {"GATWAY": "10.0.0.1", "RACK": "7", "DNS": "9.9.9.9"}}
+    done, _views, warnings = apply({"name": "a", "address_ranges": [entry]})
+    assert done[0].error is None
+    (said,) = [text for text in warnings if "did you mean" in text]
+    assert "address range" in said and said.endswith("attribute GATWAY is kept as your own; did you mean GATEWAY?")
+    done, _views, warnings = apply({"name": "b", "template": 'AR = [ TYP = "IP4", IP = "10.1.0.10", SIZE = "2" ]'})
+    assert any("attribute TYP is kept as your own; did you mean TYPE?" in text for text in warnings)
+    done, _views, warnings = apply({"name": "c", "template": 'AR = [ IP = "10.1.0.10", SZIE = "2" ]'})
+    assert "SIZE = 0: not a size" in str(done[0].error)
+    assert any("SZIE is kept as your own; did you mean SIZE?" in text for text in warnings)
+
+
 def test_a_description_is_an_attribute_that_changes_at_any_time_and_can_be_taken_away(apply):
     described = {"name": "Public", "description": "Web servers of the shop"}
     _done, (made,), warnings = apply(described)

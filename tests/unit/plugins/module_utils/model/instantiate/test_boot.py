@@ -93,6 +93,26 @@ def test_the_devices_that_older_words_stand_for_are_told_of_a_machine(machine: C
     assert [each for each in doubts(parse(text), vm, {}) if "BOOT" in each] == [said]
 
 
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [
+        ("hd,cdrom,network", ("disk0",)),
+        ("CDROM, network,hd", ("disk0",)),
+        ("network,disk0", ("disk0",)),
+    ],
+)
+def test_older_words_for_what_a_machine_has_not_are_passed_over(
+    machine: Callable[..., Vm], text: str, order: tuple[str, ...]
+) -> None:
+    template = f'MEMORY = 1 DISK = [ IMAGE = debian ] OS = [ BOOT = "{text}" ]'
+    (said,) = validate(parse(template))
+    assert f"OS/BOOT = {text} has words of older templates" in said
+    vm = machine(template)
+    assert vm.os.boot == order
+    (said,) = boot.doubts_of_boot(parse(template), "kvm", vm.os)
+    assert said.endswith('Taken here: disk0. Write BOOT = "disk0"')
+
+
 def test_no_machine_boots_from_a_floppy() -> None:
     text = 'MEMORY = 1 DISK = [ IMAGE = debian ] OS = [ BOOT = "fd,hd" ]'
     with pytest.raises(InvalidValue, match="BOOT = fd,hd: a machine has no floppy drive"):
