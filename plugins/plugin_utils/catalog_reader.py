@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -53,9 +54,15 @@ PROGRAM = (
 )
 # Environment variables that say how Ansible and ssh reach a host, and as whom.
 _DECIDING = re.compile(
-    r"ANSIBLE_(REMOTE_(USER|PORT)|TRANSPORT|CONNECTION|PRIVATE_KEY|BECOME|SUDO|SU|DOAS|RUNAS|PARAMIKO|LOCAL"
-    r"|SSH_(ARGS|COMMON_ARGS|EXTRA_ARGS|EXECUTABLE|PRIVATE_KEY|REMOTE|PORT|HOST))"
+    r"ANSIBLE_(REMOTE_(USER|PORT)|TRANSPORT|CONNECTION|PRIVATE_KEY|BECOME|SUDO|SU|DOAS|RUNAS|PARAMIKO|LOCAL|DOCKER"
+    r"|PODMAN|SSH_(ARGS|COMMON_ARGS|EXTRA_ARGS|EXECUTABLE|PRIVATE_KEY|REMOTE|PORT|HOST))"
+    r"|(DOCKER_(HOST|CONTEXT)|CONTAINER_(HOST|CONNECTION))\Z"
 )
+# Files that say where ssh finds a host, besides what Ansible says of it: the user's, and the machine's.
+SSH_CONFIGURATIONS = (".ssh/config", "/etc/ssh/ssh_config")
+# Which machine this is: where a front-end is reached as "this machine", others with the same store mean others by it.
+MACHINE_ID = Path("/etc/machine-id")
+_LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
 _PASSWORD = re.compile(r"pass(word|wd|phrase)?$", re.IGNORECASE)
 # Seconds until a process that was asked to end is killed.
 _PATIENCE = 2
@@ -88,8 +95,8 @@ def digest(source: str, name: str, variables: Mapping[str, Any], options: Mappin
     """Return what tells a question from others: by it an answer that was kept is found.
 
     It covers all that decides which catalog is read, and as whom. source: path of the file that asks; the others as in
-    read(). Ansible's own settings and the user's ssh configuration count, too. Passwords do not, since an answer is
-    kept under this, where a password could be guessed from it.
+    read(). Ansible's own settings and the user's ssh configuration count, too, and this machine where it is the
+    front-end itself. Passwords do not, since an answer is kept under this, where a password could be guessed from it.
     """
     environment = {key: value for key, value in os.environ.items() if _DECIDING.match(key)}
     configuration = Path(constants.CONFIG_FILE or os.devnull)
@@ -101,12 +108,32 @@ def digest(source: str, name: str, variables: Mapping[str, Any], options: Mappin
         "environment": _without_passwords(environment),
         "configuration": [str(configuration), hashlib.sha256(_content(configuration)).hexdigest()],
         "user": [os.geteuid(), str(Path("~").expanduser())],
+        "ssh": [hashlib.sha256(_content(_home() / name)).hexdigest() for name in SSH_CONFIGURATIONS],
+        "machine": _this_machine() if _is_this_machine(name, variables) else [],
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _without_passwords(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not _PASSWORD.search(key)}
+
+
+def _home() -> Path:
+    """Where ssh looks for the user's own files: it does not heed HOME."""
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        return Path("~").expanduser()
+
+
+def _is_this_machine(name: str, variables: Mapping[str, Any]) -> bool:
+    address = str(variables.get("ansible_host") or variables.get("ansible_ssh_host") or name)
+    local = str(variables.get("ansible_connection") or "") in _LOCAL_CONNECTIONS
+    return local or address == "localhost" or address.startswith("127.") or address == "::1"
+
+
+def _this_machine() -> list[str]:
+    return [os.uname().nodename, _content(MACHINE_ID).decode("ascii", "replace").strip()]
 
 
 def _content(path: Path) -> bytes:

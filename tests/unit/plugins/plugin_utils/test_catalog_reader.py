@@ -101,3 +101,43 @@ def test_another_configuration_of_ansible_is_another_question(tmp_path, monkeypa
         configuration.write_text(text)
         found += [catalog_reader.digest("a.nebula.yml", "front", {}, {})]
     assert len({*found}) == 2 and found[-1] == catalog_reader.digest("./a.nebula.yml", "front", {}, {})
+
+
+@pytest.mark.parametrize("key", ["DOCKER_HOST", "CONTAINER_HOST", "ANSIBLE_PODMAN_EXTRA_ARGS", "ANSIBLE_BECOME_USER"])
+def test_what_decides_which_host_is_reached_is_another_question(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set()
+    for value in ("tcp://a.example:2375", "tcp://b.example:2375"):
+        monkeypatch.setenv(key, value)
+        found.add(catalog_reader.digest("a.nebula.yml", "front", {}, {}))
+    assert len(found) == 2
+
+
+def test_another_configuration_of_ssh_is_another_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_reader, "SSH_CONFIGURATIONS", (str(tmp_path / "config"),))
+    found = [catalog_reader.digest("a.nebula.yml", "front", {}, {})]
+    for host in ("prod.example", "staging.example"):
+        (tmp_path / "config").write_text(f"Host front\n  HostName {host}\n")
+        found.append(catalog_reader.digest("a.nebula.yml", "front", {}, {}))
+    assert len({*found}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "own"),
+    [
+        ("localhost", {"ansible_connection": "local"}, True),
+        ("front", {"ansible_connection": "ansible.builtin.local"}, True),
+        ("front", {"ansible_host": "127.0.0.1"}, True),
+        ("front", {"ansible_host": "::1"}, True),
+        ("front", {"ansible_host": "192.0.2.1"}, False),
+        ("front", {}, False),
+    ],
+)
+def test_this_machine_is_another_front_end_than_that_of_others(
+    name: str, variables: dict[str, str], own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = set()
+    for number in ("1", "2"):
+        (tmp_path / number).write_text(number)
+        monkeypatch.setattr(catalog_reader, "MACHINE_ID", tmp_path / number)
+        found.add(catalog_reader.digest("a.nebula.yml", name, variables, {}))
+    assert len(found) == 1 + own
