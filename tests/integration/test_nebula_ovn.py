@@ -194,6 +194,25 @@ def test_gateways_are_on_hosts_that_can_carry_them() -> None:
         assert "so that nothing of it goes outside" in warning and carriers() == ["node1"]
         maps("node1", "physnet1:br-ex")
         assert run(ovn, root, **given).warnings == [] and carriers() == ["node1"]
+        # A new network that nobody is connected with is an error of the run that makes it, and a warning from then on;
+        # check mode does not know which mappings the run would bring.
+        wrong = {"name": "Wrong", "vn_mad": "ovn", "network_address": "172.25.1.0/24", "physical_network": "physnet2"}
+        running.sbctl("chassis-add", "node3", "geneve", "192.0.2.3")
+        run(network, root, networks=[wrong])
+        assert run(ovn, root, check=True, **given).changed
+        (error,) = run(ovn, root, expected=1, **given).errors
+        assert "network Wrong: physical_network physnet2: none of the hosts in OVN has a bridge mapping" in str(
+            error.error
+        )
+        (warning,) = run(ovn, root, **given).warnings
+        assert "physical_network physnet2: none of the hosts in OVN" in warning
+        run(network, root, networks=[{**wrong, "description": "altered", "dhcp": True}])
+        assert len(run(ovn, root, **given).warnings) == 1
+        run(network, root, networks=[{**wrong, "physical_network": "physnet3"}])
+        (error,) = run(ovn, root, expected=1, **given).errors
+        assert "physical_network physnet3" in str(error.error)
+        run(network, root, networks=[{"name": "Wrong", "state": "absent"}])
+        assert run(ovn, root, **given).warnings == []
         # Where the southbound database does not answer, that is told, and the rest is done.
         done = run(ovn, root, northbound=given["northbound"], southbound=["unix:/nowhere"])
         assert not done.changed and "Which hosts can carry the gateways" in done.warnings[0]

@@ -52,6 +52,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     left = inner_mtu.read(params["inner_mtus"])
     catalog, desired = "", LogicalNetworks()
     hosts: Mapping[str, str] = {}
+    members: Sequence[str] = ()
     if engine_of(params).begun(params):
         with closing(open_engine(params, check_mode, create=False)) as engine, engine.session():
             catalog = engine.catalog()
@@ -59,6 +60,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 desired = engine.networks.logical()
             if params["state"] == "audited" or carriers.matter(desired):
                 hosts = engine.networks.port_hosts()
+                members = [each.name for each in engine.hosts.pool()]
     counts = {"networks": len(desired.networks), "ports": len(desired.ports), "routers": len(desired.routers)}
     if not catalog:
         return Result([], payload=counts)
@@ -79,12 +81,19 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 return Result([], payload={**counts, "consistency": found})
             outcome = apply(database, catalog, desired, act=not check_mode)
             lost, more = ([], []) if check_mode else _lost_routes(params, database, desired, outcome.changes)
+            if not check_mode and carriers.unmapped(asked, known, members, outcome.changes):
+                # A mapping of this run may only just have come there.
+                database.settle()
+                known, unsure = _mappings(params, desired)
+                lost = [*lost, *carriers.unmapped(asked, known, members, outcome.changes)]
     except NetworkDatabaseError as error:
         if not params["northbound"]:
             error.remedy += ". Role nebula.provision.ovn sets it up (nebula_ovn: true)"
         raise
     warnings = [*announced(desired, params["userspace_hosts"]), *_too_large(desired, left), *routes.warnings(desired)]
-    warnings += [*carriers.warnings(asked, known, hosts), *unsure, *more]
+    errors = {str(each) for each in lost}
+    told = [each for each in carriers.warnings(asked, known, hosts) if each not in errors]
+    warnings += [*told, *unsure, *more]
     items = [*(_item(change) for change in outcome.changes), *(Item(each.asked, error=each) for each in lost)]
     return Result(items, payload=counts, warnings=warnings)
 

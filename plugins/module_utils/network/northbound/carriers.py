@@ -7,11 +7,14 @@ outside. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Optional
 
+from ...errors import InvalidValue
 from ...model.logical_network import LogicalNetwork, LogicalNetworks, Router
+from ...model.names import nearest
+from .compare import Change
 
 TABLE = "Chassis"
 # All of its columns: earlier versions of OVN have no other_config.
@@ -57,20 +60,55 @@ def warnings(desired: LogicalNetworks, hosts: Mappings, places: Mapping[str, str
     """Of what reaches nobody outside. desired: as the catalog has it. places: by the ports' UUIDs, where their machines
     are."""
     networks = {network.uuid: network for network in desired.networks if network.physical_network}
-    nowhere = {
-        network.physical_network: network
-        for network in networks.values()
-        if hosts and not any(network.physical_network in each for each in hosts.values())
-    }
-    found = [
-        f"network {network.name}: physical_network {physical}: none of the hosts in OVN has a bridge mapping for it "
-        f"({', '.join(sorted(hosts))}), so nothing of it goes outside. {_REMEDY.format('a node')}"
-        for physical, network in nowhere.items()
-    ]
+    nowhere = _nowhere(networks.values(), hosts)
+    found = [str(_unmapped(network, hosts)) for network in nowhere.values()]
     known = {uuid: network for uuid, network in networks.items() if network.physical_network not in nowhere}
     for router in desired.routers:
         found += _of_router(router, known, hosts)
     return [*found, *_of_machines(desired, known, hosts, places)]
+
+
+def unmapped(
+    desired: LogicalNetworks, hosts: Mappings, members: Collection[str], changes: Iterable[Change]
+) -> list[InvalidValue]:
+    """An error for each network that OVN was just told to connect with a physical network which no host is connected
+    with. members: the catalog's hosts; before all of them are known, none is called wrong."""
+    if not members or not hosts.keys() >= set(members):
+        return []
+    told = {change.owner.uuid for change in changes if change.owner.kind == "network" and _connects(change)}
+    nowhere = _nowhere((network for network in desired.networks if network.uuid in told), hosts)
+    return [_unmapped(network, hosts) for network in nowhere.values()]
+
+
+def _connects(change: Change) -> bool:
+    """Whether it gives a network another physical network."""
+    before, after = _physical(change.before), _physical(change.after)
+    return bool(after) and after != before
+
+
+def _physical(rows: Optional[Mapping[str, Any]]) -> str:
+    columns = (dict(row).get("options") or {} for row in (rows or {}).values() if isinstance(row, Mapping))
+    return next((str(options["network_name"]) for options in columns if "network_name" in options), "")
+
+
+def _nowhere(networks: Iterable[LogicalNetwork], hosts: Mappings) -> Mapping[str, LogicalNetwork]:
+    """Networks that no host is connected with, one for each physical network."""
+    return {
+        network.physical_network: network
+        for network in networks
+        if network.physical_network and hosts and not any(network.physical_network in each for each in hosts.values())
+    }
+
+
+def _unmapped(network: LogicalNetwork, hosts: Mappings) -> InvalidValue:
+    physical = network.physical_network
+    near = nearest(physical, sorted({each for names in hosts.values() for each in names}))
+    return InvalidValue(
+        f"network {network.name}: physical_network {physical}",
+        f"none of the hosts in OVN has a bridge mapping for it ({', '.join(sorted(hosts))}), so nothing of it goes "
+        "outside",
+        _REMEDY.format("a node") + (f", or did you mean {near}?" if near else ""),
+    )
 
 
 def _of_router(router: Router, networks: Mapping[str, LogicalNetwork], hosts: Mappings) -> Iterator[str]:

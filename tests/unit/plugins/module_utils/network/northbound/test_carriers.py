@@ -20,6 +20,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.logical_net
     Router,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import carriers
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.compare import Change
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.tables import Owner
 
 BLUE = LogicalNetwork("n1", "blue", "10.0.0.0/24")
 OUT = LogicalNetwork("n3", "public", "192.0.2.0/24", physical_network="physnet")
@@ -69,6 +71,35 @@ def test_a_network_that_no_host_is_connected_with_is_a_warning() -> None:
     assert "nebula_ovn_bridge_mappings" in warning and "node1, node2, node3" in warning
     assert carriers.warnings(DESIRED, {}, {}) == [], "nothing is known"
     assert carriers.warnings(DESIRED, {**nobody, "node9": HAS}, {}) != [], "but none that the router is on"
+
+
+def told(before: str | None, after: str | None, uuid: str = "n3") -> Change:
+    rows = [{"localnet": {"options": {"network_name": each}}} if each else None for each in (before, after)]
+    return Change(Owner("network", uuid), "public", *rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ([told(None, "physnet")], True),
+        ([told("other", "physnet")], True),
+        ([told("physnet", "physnet")], False),
+        ([Change(Owner("network", "n3"), "public", {"x": {"name": "a"}}, {"x": {"name": "b"}})], False),
+        ([told(None, "physnet", "n9")], False),
+        ([], False),
+    ],
+)
+def test_a_network_that_is_told_of_and_that_no_host_is_connected_with_is_an_error(
+    changes: list[Change], wrong: bool
+) -> None:
+    nobody = dict.fromkeys(("node1", "node2"), frozenset(("physnet1",)))
+    found = carriers.unmapped(DESIRED, nobody, ["node1", "node2"], changes)
+    assert ["network public: physical_network physnet" in str(error) for error in found] == [True] * wrong
+    assert all("did you mean physnet1?" in str(error) for error in found)
+    # Of one host nothing is known; or one is connected.
+    assert carriers.unmapped(DESIRED, nobody, ["node1", "node2", "node3"], changes) == []
+    assert carriers.unmapped(DESIRED, {**nobody, "node3": HAS}, ["node1", "node2"], changes) == []
+    assert carriers.unmapped(DESIRED, {}, [], changes) == []
 
 
 def test_hosts_that_somebody_named_and_that_can_not_are_a_warning() -> None:
