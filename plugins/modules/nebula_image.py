@@ -236,8 +236,9 @@ options:
   declared:
     description:
       - In check mode, what earlier tasks of the same run would have made, by C(datastores), as dicts like those of the
-        list of M(nebula.provision.nebula_datastore).
-      - Without it a datastore that is not there is taken as given in check mode, with a warning.
+        list of M(nebula.provision.nebula_datastore), and C(paths) of files on the front-end.
+      - Without it a datastore or a file of the front-end that is not there is taken as given in check mode, with a
+        warning. With it what is not named in it is refused, as the run refuses it.
     type: dict
     version_added: 0.2.0
   max_size:

@@ -175,9 +175,11 @@ def _notes_of_copy(work: Work, spec: Spec, source: Image, settings: Settings) ->
     """What the catalog notes of a copy: its recipe, and whether its file is compressed or sparse as the source's."""
     notes: dict[str, Any] = {}
     if spec.recipe is not None:
-        if settings.check_mode:
-            _warn_of_missing(spec, work.warnings)
-        else:
+        unseen = _unseen(spec, settings)
+        work.warnings.extend(
+            f"image {spec.name}: {path} is not there; taken as given in check mode" for path in unseen
+        )
+        if not unseen:
             notes["recipe"] = spec.recipe.digest()
     for key in ("compress", "sparse"):
         if source.notes.get(key) == source.generation and spec.recipe is None:
@@ -215,13 +217,10 @@ def _refuse_other_kind(spec: Spec, source: Image, kind: ImageType) -> None:
             raise
 
 
-def _warn_of_missing(spec: Spec, warnings: list[str]) -> None:
+def _unseen(spec: Spec, settings: Settings) -> list[str]:
+    """The missing files of its recipe that an earlier task of this run may be about to bring."""
     named = recipes.local_files(spec.recipe) if spec.recipe is not None else ()
-    warnings.extend(
-        f"image {spec.name}: {path} is not there; taken as given in check mode"
-        for path in named
-        if not os.path.isfile(path)
-    )
+    return [path for path in named if settings.may_bring(path) and not os.path.exists(path)]
 
 
 def _expect(work: Work, spec: Spec, image: Image | None, **values: Any) -> None:
@@ -311,9 +310,9 @@ def _look(request: Request | None, spec: Spec, settings: Settings, warnings: lis
     try:
         return importer.look(request)
     except (NotFound, WrongState) as error:
-        if not settings.check_mode:
-            raise
         # An earlier task of this run may be what makes it, or finishes it.
+        if not settings.may_bring(request.source):
+            raise
         warnings.append(f"{error}; taken as given in check mode")
     except MissingDependency:
         # Would be installed.

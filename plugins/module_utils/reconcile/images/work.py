@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
@@ -28,8 +29,8 @@ class Settings:
     """What holds for all items of a run. uploads: name of an image → its uploaded file. lost: name of an image → what
     is the matter with its file on the control node. wait_timeout: seconds that another run may still take for the same
     image. stall: seconds without a byte. min_speed: KiB a second of a download. max_size: MiB. rules: which files of
-    the front-end may be stored; None: all. declared: in check mode, what earlier tasks of this run would have made;
-    None: nobody says, and so it may be anything."""
+    the front-end may be stored; None: all. declared: in check mode, what earlier tasks of this run would have made, files
+    of the front-end by paths; None: nobody says, and so it may be anything."""
 
     check_mode: bool = False
     uploads: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +43,12 @@ class Settings:
     say: Callable[[str], None] | None = None
     rules: Rules | None = None
     declared: Mapping[str, Any] | None = None
+
+    def may_bring(self, path: str) -> bool:
+        """Whether an earlier task of this run may be what makes the file, which check mode does not see."""
+        if not self.check_mode or self.declared is None:
+            return self.check_mode
+        return os.path.normpath(path) in {os.path.normpath(str(each)) for each in self.declared.get("paths") or ()}
 
 
 @dataclass

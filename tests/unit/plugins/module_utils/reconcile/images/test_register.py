@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,33 @@ def test_in_check_mode_an_earlier_task_may_be_about_to_bring_it(apply: Apply, wa
     assert len(warnings) == 2 and all(text.endswith("; taken as given in check mode") for text in warnings)
     assert "datastore 'later'" in warnings[0] and "/nowhere/x" in warnings[1]
     assert isinstance(apply(missing)["demo"].error, NotFound)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"path": "{}", "remote_src": True, "type": "KERNEL"},
+        {"path": "{}", "remote_src": True},
+        {"from": "base", "packages": ["{}"]},
+        {"from": "base", "files": [{"path": "/x", "src": "{}"}]},
+    ],
+)
+def test_a_file_that_no_earlier_task_makes_is_refused_in_check_mode_as_in_the_run(
+    engine: EmbeddedEngine, apply: Apply, warnings: list[str], keys: dict[str, Any]
+) -> None:
+    registered(engine, ImageState.READY, name="base")
+    item = json.loads(json.dumps({"name": "demo", **keys}).replace("{}", "/nowhere/a.deb"))
+    said = error_of(apply(item), NotFound)
+    assert "/nowhere/a.deb" in said
+    for declared in ({}, {"datastores": [], "paths": ["/nowhere/b.deb"]}):
+        assert error_of(apply(item, check=True, declared=declared), NotFound) == said and warnings == []
+    done = apply(item, check=True, declared={"paths": ["/nowhere//a.deb"]})["demo"]
+    assert done.error is None and done.is_changed
+    assert len(warnings) == 1 and "/nowhere/a.deb" in warnings[0] and warnings[0].endswith("as given in check mode")
+    # A directory of that name is no file that is yet to come.
+    wrong = json.loads(json.dumps({"name": "demo", **keys}).replace("{}", "/"))
+    if "packages" not in keys:
+        assert apply(wrong, check=True)["demo"].error is not None
 
 
 @needs_qemu_img
