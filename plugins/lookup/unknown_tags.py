@@ -5,22 +5,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: unknown_tags
-short_description: Tags of a run that nothing of this collection has
+short_description: Tags of a run that nothing of its playbook has
 version_added: 0.2.0
 author: nebula.provision contributors (@nebula-provision)
 description:
-  - Tells of tags given by C(--tags) or C(--skip-tags) that no task of this collection's playbooks has. Ansible accepts
-    any; with one that is misspelt a run does nothing, and ends well.
-  - Which tags there are, the playbooks say themselves.
+  - Tells of tags given by C(--tags) or C(--skip-tags) that no task of a playbook of this collection has. Ansible accepts
+    any; with one that is misspelt, or that another playbook has, a run does nothing, and ends well.
+  - Which tags there are, the playbooks and their roles say themselves.
 options:
   _terms:
-    description: None.
+    description: Name of the playbook, without its collection. Without it all playbooks are meant.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""
 - name: Say which tags select nothing
   nebula.provision.nebula_changes:
-    warnings: "{{ query('nebula.provision.unknown_tags') }}"
+    warnings: "{{ query('nebula.provision.unknown_tags', 'site') }}"
 """
 
 RETURN = r"""
@@ -41,9 +43,11 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 # Ansible's own words.
 SPECIAL = {"all", "always", "never", "tagged", "untagged"}
 WHAT = {
-    "ansible_run_tags": "--tags {tag}: no task of this collection has this tag, so that it selects none",
-    "ansible_skip_tags": "--skip-tags {tag}: no task of this collection has this tag, so that it leaves none out",
+    "ansible_run_tags": "--tags {tag}: no task of {where} has this tag, so that it selects none",
+    "ansible_skip_tags": "--skip-tags {tag}: no task of {where} has this tag, so that it leaves none out",
 }
+COLLECTION = "nebula.provision"
+ROLE_TASKS = ("import_role", "include_role")
 
 
 class LookupModule(LookupBase):
@@ -51,33 +55,56 @@ class LookupModule(LookupBase):
         given = {name: set(map(str, (variables or {}).get(name) or ())) - SPECIAL for name in WHAT}
         if not any(given.values()):
             return []
-        known = known_tags(Path(__file__).resolve().parents[2])
-        return untrusted([_sentence_on(name, tag, known) for name in WHAT for tag in sorted(given[name] - known)])
+        root = Path(__file__).resolve().parents[2]
+        playbook = next((str(term) for term in terms or () if term), "")
+        known = known_tags(root, playbook)
+        where = f"playbook {COLLECTION}.{playbook}" if playbook else "this collection"
+        return untrusted([_sentence_on(name, tag, known, where) for name in WHAT for tag in sorted(given[name] - known)])
 
 
-def _sentence_on(name, tag, known):
+def _sentence_on(name, tag, known, where):
     # Two exchanged letters change a large part of a short word, and so does an s at its end.
     turned = [each for each in sorted(known) if sorted(each) == sorted(tag) or f"{each}s" == tag]
     near = turned[0] if turned else nearest(tag, sorted(known))
     meant = f" Did you mean {near}?" if near else ""
-    return f"{WHAT[name].format(tag=tag)}.{meant} Known are {', '.join(sorted(known))}"
+    there = f"Known are {', '.join(sorted(known))}" if known else "It has none: run it without tags"
+    return f"{WHAT[name].format(tag=tag, where=where)}.{meant} {there}"
 
 
-def known_tags(root):
-    """Return the tags of all tasks, as the playbooks and roles name them."""
+def known_tags(root, playbook=""):
+    """Return the tags of all tasks, as the playbooks and roles name them. playbook: of this one and its roles alone."""
     found = set()
-    for path in (*root.glob("playbooks/*.yml"), *root.glob("roles/*/tasks/*.yml")):
-        _gather(yaml.safe_load(path.read_text(encoding="utf-8")), found)
+    if not playbook:
+        for path in (*root.glob("playbooks/*.yml"), *root.glob("roles/*/tasks/*.yml")):
+            _gather(_read(path), found, set())
+        return found - SPECIAL
+    roles, seen = set(), set()
+    _gather(_read(root / f"playbooks/{playbook}.yml"), found, roles)
+    while roles - seen:
+        role = min(roles - seen)
+        seen.add(role)
+        for path in (root / f"roles/{role}/tasks").glob("*.yml"):
+            _gather(_read(path), found, roles)
     return found - SPECIAL
 
 
-def _gather(value, found):
+def _read(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _gather(value, found, roles):
+    """Add the tags that tasks, plays and roles have to found, and the names of this collection's roles to roles."""
     if isinstance(value, list):
         for each in value:
-            _gather(each, found)
+            _gather(each, found, roles)
     elif isinstance(value, dict):
         for key, each in value.items():
             if key == "tags":
                 found.update([each] if isinstance(each, str) else each)
-            else:
-                _gather(each, found)
+                continue
+            role = each if key == "role" else ""
+            if key.rpartition(".")[2] in ROLE_TASKS and isinstance(each, dict):
+                role = each.get("name")
+            if isinstance(role, str) and role.startswith(f"{COLLECTION}."):
+                roles.add(role.rpartition(".")[2])
+            _gather(each, found, roles)

@@ -253,12 +253,14 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             result.payload["observed"] = shown(replace(seen, compared=compare(plan, driver, root)), check_mode)
             return result
         if plan is not None:
+            rules = Rules(params["restricted_dirs"], params["safe_dirs"], root)
             if check_mode or driver is None:
                 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import (
                     predict,
                 )
 
-                outcomes = predict(plan, poll(driver, root, host, plan.catalog, params["hypervisor"]), driver, root)
+                observed = poll(driver, root, host, plan.catalog, params["hypervisor"])
+                outcomes = predict(plan, observed, driver, root, rules)
             else:
                 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
                 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.guarding import (
@@ -268,7 +270,6 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
                 progress = Reporter(params["_progress_file"])
                 word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) and plan.vms else "done"
                 report = functools.partial(progress.report, word=word)
-                rules = Rules(params["restricted_dirs"], params["safe_dirs"], root)
                 guarding = Guarding(plan, root)
                 guarding.begin()
                 outcomes = Batch(plan, driver, root, params["threads"], rules).apply(report)

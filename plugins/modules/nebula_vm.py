@@ -366,7 +366,9 @@ options:
     description:
       - What earlier tasks of the same run would have created, by C(images), C(networks), C(templates) and C(hosts),
         as dicts like those of
-        their modules' lists. Read in check mode only.
+        their modules' lists, and by C(paths) the files that they would have brought. Read in check mode only.
+      - Without it a file that C(FILES) or C(INJECT) names and that is not there is taken as given in check mode, with a
+        warning. With it, it is refused as in the run.
     type: json
 extends_documentation_fragment:
   - nebula.provision.engine

@@ -51,12 +51,16 @@ USUAL = Limits()
 
 class Sources:
     """lacking: URLs that found() was asked for and that are not fetched yet. In check mode they never are.
-    absent: paths that are not here in check mode, where an earlier task may be about to bring them."""
+    absent: paths that are not here in check mode, where an earlier task may be about to bring them. coming: those of
+    which that is said; None: nobody says, and so it may be any."""
 
-    def __init__(self, root: str, limits: Limits = USUAL, check_mode: bool = False) -> None:
+    def __init__(
+        self, root: str, limits: Limits = USUAL, check_mode: bool = False, coming: Collection[str] | None = None
+    ) -> None:
         self._root = root
         self._limits = limits
         self._check_mode = check_mode
+        self._coming = coming
         self._rules = Rules(limits.restricted, limits.safe)
         self._read: dict[tuple[str, bool], PlannedSource | NebulaError] = {}
         self._fetched: dict[str, str | NebulaError] = {}
@@ -156,10 +160,9 @@ class Sources:
                 return None
             if self._check_mode and file.image and not os.path.lexists(file.source):
                 return None  # an earlier task would have stored it
-            if self._check_mode and not is_url(file.source) and not os.path.exists(file.source):
-                if not file.image:
-                    self._check(file.source, os.path.realpath(file.source))
-                    self.absent[file.source] = None
+            if self._may_come(file.source):
+                self._check(file.source, os.path.realpath(file.source))
+                self.absent[file.source] = None
                 return None
             try:
                 known = self._look(file)
@@ -169,6 +172,12 @@ class Sources:
         if isinstance(known, NebulaError):
             raise _again(known)
         return known
+
+    def _may_come(self, path: str) -> bool:
+        """Whether a file that is missing is what an earlier task may be about to bring, in check mode."""
+        if not self._check_mode or is_url(path) or os.path.exists(path):
+            return False
+        return self._coming is None or path in self._coming
 
     def _look(self, file: ContextFile) -> PlannedSource:
         if file.sha256:

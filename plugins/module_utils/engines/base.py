@@ -127,7 +127,8 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def declare(self, declared: Mapping[str, Any]) -> None:
         """Check mode: take as given what earlier tasks of this run would have created, as their results show it
-        (keys images, networks, templates, hosts)."""
+        (keys images, networks, templates, hosts), and as paths the files that they would have brought to this host: no
+        other may be missing."""
 
     @abc.abstractmethod
     def catalog(self) -> str:

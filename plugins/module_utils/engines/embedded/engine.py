@@ -53,6 +53,7 @@ class EmbeddedEngine(Engine):
         self, root: str, check_mode: bool = False, create: bool = False, limits: Optional[Limits] = None
     ) -> None:
         self._root, self._limits = root, limits
+        self._coming: Optional[tuple[str, ...]] = None
         self.store = Store(root, check_mode=check_mode, create=create)
 
     @cached_property
@@ -60,7 +61,7 @@ class EmbeddedEngine(Engine):
         """The files of contexts. limits: those of nebula_vm; the usual ones for everybody else."""
         from ...context.sources import USUAL, Sources
 
-        return Sources(self._root, self._limits or USUAL, self.store.check_mode)
+        return Sources(self._root, self._limits or USUAL, self.store.check_mode, self._coming)
 
     def port(self, kind: str) -> Any:
         if kind == "images":
@@ -148,6 +149,7 @@ class EmbeddedEngine(Engine):
         self.store.db.execute("RELEASE attempt")
 
     def declare(self, declared: Mapping[str, Any]) -> None:
+        self._coming = tuple(map(str, declared.get("paths") or ()))
         for kind in _DECLARED:
             items = declared.get(kind) or ()
             if kind == "networks" and items:

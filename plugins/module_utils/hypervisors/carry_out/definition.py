@@ -20,7 +20,7 @@ from ...model.inject import Injected
 from ...storage import disks
 from ...storage.datastore import disk_path
 from ..base import Driver, Site
-from . import devices
+from . import devices, named_files
 from .job import Common, Job
 
 # Bytes of a file that is written into a disk: what the front-end reads for one machine.
@@ -34,7 +34,9 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
     vm, known = job.vm, job.record
     is_off = not running and not paused
     if not running:
-        _refuse_restricted(job)
+        named_files.refuse(vm, job.common.rules)
+    if boots:
+        named_files.require(vm, job.common.root)
     if is_off:
         job.common.driver.let_go(job.mark)
     # The digests tell what is new, as what is there already is left as it is.
@@ -98,18 +100,6 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
         # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
         # has just begun to boot.
         job.keep_record()
-
-
-def _refuse_restricted(job: Job) -> None:
-    """What its guest could read from then on. One that runs has it already."""
-    vm = job.vm
-    named = [("OS/KERNEL", vm.os.kernel), ("OS/INITRD", vm.os.initrd), ("OS/FIRMWARE", vm.os.firmware)]
-    # A file of this host in place of an image.
-    named += [("DISK/SOURCE", disk.source) for disk in vm.disks if disk.image_id is None]
-    for name, path in named:
-        # FIRMWARE may be a word.
-        if path.startswith("/"):
-            job.common.rules.refuse_medium(f"virtual machine {vm.name}: {name} = {path}", path)
 
 
 def _take_away(job: Job) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ...context import cache, iso9660
 from ...errors import NebulaError
 from ...host import node
+from ...host.restricted import Rules
 from ...model.disk import DiskFiles
 from ...model.installed import starts_with_host
 from ...model.plan import ADOPT, Observed, Plan, PlannedVm, VmOutcome
@@ -20,9 +21,13 @@ from ...storage import disks, transfer
 from ...storage.datastore import disk_path, vm_directory
 from ..base import Deployment, Driver, Mark
 from ..record import read_record, was_started
-from . import disk_tasks, given_up
+from . import disk_tasks, given_up, named_files
 from .definition import site_with
 from .support import check_supported
+
+
+# Of a machine that is not there, and of one that is off.
+_OFF = ("", "DONE", "POWEROFF")
 
 
 class Forecast:
@@ -97,9 +102,12 @@ class Forecast:
         return self.driver.starts_with_host(mark) not in (None, starts_with_host(planned.vm, planned.wanted))
 
 
-def predict(plan: Plan, observed: Observed, driver: Driver | None, root: str) -> list[VmOutcome]:
+def predict(
+    plan: Plan, observed: Observed, driver: Driver | None, root: str, rules: Rules | None = None
+) -> list[VmOutcome]:
     """What apply() would do, as far as can be told without doing it: for check mode. driver None: there is no
-    hypervisor here yet, so observed has no machine either."""
+    hypervisor here yet, so observed has no machine either. rules: which files of this node machines may boot."""
+    rules = rules if rules is not None else Rules(own=root)
     forecast = Forecast(plan, driver, root) if driver is not None else None
     states = {seen.vm_id: seen.state for seen in observed.vms}
     outcomes = []
@@ -109,9 +117,9 @@ def predict(plan: Plan, observed: Observed, driver: Driver | None, root: str) ->
         if _is_over(root, planned, state):
             outcomes.append(VmOutcome(vm_id, planned.generation, state))
             continue
-        unsupported = _unsupported(planned, driver)
-        if unsupported is not None:
-            outcomes.append(VmOutcome(vm_id, planned.generation, state, False, unsupported.as_dict()))
+        refusal = _unsupported(planned, driver) or _lacks_files(planned, driver, state, root, rules)
+        if refusal is not None:
+            outcomes.append(VmOutcome(vm_id, planned.generation, state, False, refusal.as_dict()))
             continue
         refused = forecast.refused_tasks(planned, state) if forecast is not None else {}
         left = replace(planned, tasks=tuple(task for task in planned.tasks if task.token not in refused))
@@ -134,6 +142,20 @@ def _unsupported(planned: PlannedVm, driver: Driver | None) -> NebulaError | Non
     try:
         if driver is not None and planned.operation != ADOPT:
             check_supported(planned, driver)
+    except NebulaError as error:
+        return error
+    return None
+
+
+def _lacks_files(
+    planned: PlannedVm, driver: Driver | None, state: str, root: str, rules: Rules
+) -> NebulaError | None:
+    """Return why a machine that is to be started from its disks can't have the files of this host that it names."""
+    if driver is None or planned.operation == ADOPT or planned.wanted != "RUNNING" or state not in _OFF:
+        return None
+    try:
+        named_files.refuse(planned.vm, rules)
+        named_files.require(planned.vm, root)
     except NebulaError as error:
         return error
     return None

@@ -18,6 +18,7 @@ from ...errors import (
     ImageRefused,
     InvalidValue,
     MissingDependency,
+    NebulaError,
     NotFound,
     WrongState,
 )
@@ -180,7 +181,11 @@ def _notes_of_copy(work: Work, spec: Spec, source: Image, settings: Settings) ->
             f"image {spec.name}: {path} is not there; taken as given in check mode" for path in unseen
         )
         if not unseen:
-            notes["recipe"] = spec.recipe.digest()
+            try:
+                notes["recipe"] = spec.recipe.digest()
+            except NebulaError as error:
+                error.asked = f"image {spec.name}: {error.asked}"
+                raise
     for key in ("compress", "sparse"):
         if source.notes.get(key) == source.generation and spec.recipe is None:
             notes[key] = 0

@@ -36,7 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     TaskOutcome,
     VmOutcome,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 
@@ -215,3 +215,37 @@ def test_the_root_of_a_container_that_runs_is_foreseen_not_to_be_saved(root: str
     Batch(plan(1, PlannedVm(machine(), 1, "RUNNING")), driver, root).apply()
     told, _done = told_and_done(driver, root, PlannedVm(box, 1, "RUNNING", tasks=(task,)))
     assert told.error is not None and "Power it off first" in told.error["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"kernel": "/nowhere/vmlinuz"}, "OS/KERNEL = /nowhere/vmlinuz"),
+        ({"initrd": "/nowhere/initrd"}, "OS/INITRD = /nowhere/initrd"),
+        ({"kernel": "/etc/passwd"}, "OS/KERNEL = /etc/passwd"),
+        ({"firmware": "/etc/passwd"}, "OS/FIRMWARE = /etc/passwd"),
+        ({"kernel": "{here}"}, ""),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "POWEROFF"])
+def test_a_file_of_the_host_that_a_machine_cannot_have_is_foreseen(
+    root: str, tmp_path: Path, named: dict[str, str], words: str, before: str
+) -> None:
+    here = tmp_path / "vmlinuz"
+    here.write_bytes(b"kernel")
+    named = {key: path.format(here=here) for key, path in named.items()}
+    driver = MemoryDriver()
+    if before:
+        Batch(plan(1, PlannedVm(machine(), 1, before)), driver, root).apply()
+    told, done = told_and_done(driver, root, PlannedVm(machine(os=Os(**named)), 2, "RUNNING"))
+    assert told.error == done.error
+    assert (done.error["asked"] if done.error else "").endswith(words)
+    assert bool(done.error) == bool(words)
+
+
+@pytest.mark.parametrize("wanted", ["RUNNING", "POWEROFF"])
+def test_a_machine_that_runs_or_stays_off_goes_on_without_its_kernel(root: str, wanted: str) -> None:
+    driver = MemoryDriver()
+    Batch(plan(1, PlannedVm(machine(), 1, wanted)), driver, root).apply()
+    told, done = told_and_done(driver, root, PlannedVm(machine(os=Os(kernel="/nowhere/vmlinuz")), 2, wanted))
+    assert told.error is None and done.error is None and done.state == wanted

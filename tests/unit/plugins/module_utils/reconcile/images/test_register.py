@@ -148,7 +148,7 @@ def test_a_file_that_no_earlier_task_makes_is_refused_in_check_mode_as_in_the_ru
     registered(engine, ImageState.READY, name="base")
     item = json.loads(json.dumps({"name": "demo", **keys}).replace("{}", "/nowhere/a.deb"))
     said = error_of(apply(item), NotFound)
-    assert "/nowhere/a.deb" in said
+    assert said.startswith("image demo: ") and "/nowhere/a.deb" in said
     for declared in ({}, {"datastores": [], "paths": ["/nowhere/b.deb"]}):
         assert error_of(apply(item, check=True, declared=declared), NotFound) == said and warnings == []
     done = apply(item, check=True, declared={"paths": ["/nowhere//a.deb"]})["demo"]

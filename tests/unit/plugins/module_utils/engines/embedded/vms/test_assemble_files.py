@@ -212,6 +212,21 @@ def test_a_path_that_is_not_here_yet_is_a_warning_in_check_mode(again, engine, t
     assert "not here yet" in str(warnings)
 
 
+def test_a_path_that_no_earlier_task_brings_is_refused_in_check_mode_as_in_the_run(again, engine, tmp_path):
+    wanted = [web(FILES=str(tmp_path / "later"))]
+    (done,), _ = engine.decide(lambda: reconcile(engine, wanted))
+    for paths in ([], [str(tmp_path / "other")]):
+        checked = again(check_mode=True)
+        checked.declare({"paths": paths})
+        (foreseen,), warnings = checked.decide(lambda used=checked: reconcile(used, wanted))
+        assert str(foreseen.error) == str(done.error) and "later is not there" in str(done.error)
+        assert warnings == []
+    checked = again(check_mode=True)
+    checked.declare({"paths": [str(tmp_path / "later")]})
+    (foreseen,), warnings = checked.decide(lambda: reconcile(checked, wanted))
+    assert foreseen.error is None and "not here yet" in str(warnings)
+
+
 def test_the_owner_is_oneadmin(engine):
     _, plans = want(engine, web(OWNER="$USER[NAME]:$UNAME:$GNAME", ID="$USER[ID]:$UID:$GID"))
     variables = plans["node1"].vms[0].vm.context.variables

@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of this host that a machine's template names by their paths, in place of images: whether it may have them, and
+whether they are there."""
+
+from __future__ import annotations
+
+import os
+
+from ...errors import NotFound
+from ...host.restricted import Rules, is_below
+from ...model.vm import Vm
+
+
+def refuse(vm: Vm, rules: Rules) -> None:
+    """Raise InvalidValue for what its guest may not read. One that runs has it already."""
+    firmware = [("OS/FIRMWARE", vm.os.firmware)]
+    for name, path in (*_boots_from(vm), *firmware, *_disks(vm)):
+        # FIRMWARE may be a word.
+        if path.startswith("/"):
+            rules.refuse_medium(f"virtual machine {vm.name}: {name} = {path}", path)
+
+
+def require(vm: Vm, root: str) -> None:
+    """Raise NotFound for a kernel or an initrd that is not on this host. Those below root are images, which come by
+    another way."""
+    for name, path in _boots_from(vm):
+        if path.startswith("/") and not is_below(path, [root]) and not os.path.exists(path):
+            raise NotFound(
+                f"virtual machine {vm.name}: {name} = {path}",
+                "there is no such file on its host",
+                "Correct the path, bring the file to the host, or name an image of type KERNEL or RAMDISK by "
+                '"$FILE[IMAGE=…]"',
+            )
+
+
+def _boots_from(vm: Vm) -> tuple[tuple[str, str], ...]:
+    return ("OS/KERNEL", vm.os.kernel), ("OS/INITRD", vm.os.initrd)
+
+
+def _disks(vm: Vm) -> list[tuple[str, str]]:
+    return [("DISK/SOURCE", disk.source) for disk in vm.disks if disk.image_id is None]
