@@ -37,7 +37,6 @@ _MEANT = {
     "save": "suspend",
     "log": CONSOLE,
 }
-_SEPARATORS = re.compile(r"[,\s]+")
 _STATES = ("running", "poweroff", "suspended")
 _LISTED = 20
 
@@ -45,16 +44,31 @@ _LISTED = 20
 def chosen(vms: Sequence[Mapping[str, Any]], pattern: Any) -> tuple[list[str], str]:
     """The names of the machines that one of the patterns names (as the shell has them: web-*), and what is wrong."""
     names = [str(vm["name"]) for vm in vms]
-    words = [str(word) for word in pattern] if isinstance(pattern, (list, tuple)) else _SEPARATORS.split(str(pattern))
     found: list[str] = []
-    for word in filter(None, words):
-        new = [name for name in names if fnmatch.fnmatchcase(name, word)]
+    for word in _words(pattern, names):
+        new = _named(word, names)
         if not new:
             return [], _unknown(word, names)
         found += [name for name in new if name not in found]
     if not found:
         return [], "No machine is named. Give its name, or a pattern such as web-*, by -e vm=NAME"
     return found, ""
+
+
+def _words(pattern: Any, names: Sequence[str]) -> list[str]:
+    """The names and patterns that are asked for. A blank or a comma may be part of a name."""
+    if isinstance(pattern, (list, tuple)):
+        return [str(word) for word in pattern if str(word)]
+    text = str(pattern).strip()
+    if _named(text, names):
+        return [text]
+    parts = [part.strip() for part in text.split(",")]
+    return [word for part in parts for word in ([part] if _named(part, names) else part.split()) if word]
+
+
+def _named(word: str, names: Sequence[str]) -> list[str]:
+    """The machine that has this very name, which may hold [ or *; else those that the pattern names."""
+    return [word] if word in names else [name for name in names if fnmatch.fnmatchcase(name, word)]
 
 
 def _unknown(word: str, names: Sequence[str]) -> str:

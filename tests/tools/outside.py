@@ -10,9 +10,11 @@ from typing import Any
 
 LOOKUPS = {"answer", "install_answers", "secret", "unresolved"}
 # Terms that are one string ansible-core before 2.19 fills in itself, before output_directory has them. Of values that
-# they are given, misspelt and unfit hand nothing on, has_module gives truth values, and settings_among_facts and
-# unknown_tags are given none.
-UNTRIED_LOOKUPS = {"has_module", "misspelt", "output_directory", "settings_among_facts", "unfit", "unknown_tags"}
+# they are given, misspelt and unfit hand nothing on, has_module gives truth values, extra_variables and unknown_tags
+# are given names that playbooks have, and settings_among_facts none.
+UNTRIED_LOOKUPS = {
+    *("extra_variables", "has_module", "misspelt", "output_directory", "settings_among_facts", "unfit", "unknown_tags")
+}
 
 
 # Filters that let nothing through but what has a form of its own.

@@ -19,8 +19,10 @@ from ansible_collections.nebula.provision.plugins.lookup.unknown_tags import SPE
 ROOT = Path(__file__).parents[4]
 
 
-def told(run=("all",), skip=()):
-    return LookupModule().run([], variables={"ansible_run_tags": list(run), "ansible_skip_tags": list(skip)})
+def told(run=("all",), skip=(), playbook=()):
+    return LookupModule().run(
+        [playbook] if playbook else [], variables={"ansible_run_tags": list(run), "ansible_skip_tags": list(skip)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,23 @@ def test_known_ones_and_the_words_of_ansible_are_not_told():
     assert LookupModule().run([], variables={}) == []
 
 
+@pytest.mark.parametrize("playbook", ["status", "machine", "audit", "teardown", "topology", "backup", "restore"])
+def test_a_tag_that_only_another_playbook_has_is_told(playbook):
+    (sentence,) = told(["vm"], playbook=playbook)
+    assert sentence == (
+        f"--tags vm: no task of playbook nebula.provision.{playbook} has this tag, so that it selects none. "
+        "It has none: run it without tags"
+    )
+    assert len(told(skip=["vm", "network"], playbook=playbook)) == 2
+
+
+def test_the_tags_of_a_playbook_are_no_news_to_it():
+    assert told(["vm", "network", "verify"], ["image"], "site") == []
+    (sentence,) = told(["image_check"], playbook="site")
+    assert "playbook nebula.provision.site" in sentence and "Did you mean" not in sentence
+    assert told(["image_check"], playbook="image_check") == []
+
+
 def test_those_that_are_known_are_those_that_ansible_finds():
     playbooks = sorted(map(str, (ROOT / "playbooks").glob("*.yml")))
     done = subprocess.run(
@@ -63,5 +82,9 @@ def test_those_that_are_known_are_those_that_ansible_finds():
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
     )
+    for section in done.stdout.split("\nplaybook: ")[1:]:
+        name = Path(section.splitlines()[0]).stem
+        listed = {tag.strip() for tags in re.findall(r"TASK TAGS: \[([^]]*)\]", section) for tag in tags.split(",")}
+        assert listed - SPECIAL - {""} == known_tags(ROOT, name), name
     found = {tag.strip() for tags in re.findall(r"TAGS: \[([^]]*)\]", done.stdout) for tag in tags.split(",")}
     assert found - SPECIAL - {""} == known_tags(ROOT)

@@ -103,3 +103,24 @@ def test_what_the_lists_will_make_undone_is_said(names, word, said):
 @pytest.mark.parametrize("listed", [None, {}, "x", [None, 5]])
 def test_lists_that_are_none_say_nothing(listed):
     assert machines.undone(["web-0"], "stop", listed) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("web server", ["web server"]),
+        ("db[1]", ["db[1]"]),
+        ("a,b", ["a,b"]),
+        ("db[1], web server", ["db[1]", "web server"]),
+        ("web-0 web server,a", ["web-0", "web", "server", "a"]),
+        ("web *", ["web server", "web other"]),
+        ("db[12]", ["db1"]),
+        ("*", ["web-0", "web", "server", "web server", "web other", "db[1]", "db1", "a", "b", "a,b", "-x", "ü"]),
+        ("a b,ü", ["a", "b", "ü"]),
+        ("-x", ["-x"]),
+        (["web server", "a,b"], ["web server", "a,b"]),
+    ],
+)
+def test_names_may_hold_blanks_commas_and_what_the_shell_reads(pattern, found):
+    names = ["web-0", "web", "server", "web server", "web other", "db[1]", "db1", "a", "b", "a,b", "-x", "ü"]
+    assert machines.chosen([{"name": name} for name in names], pattern) == (found, "")
