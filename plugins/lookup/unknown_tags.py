@@ -9,8 +9,8 @@ short_description: Tags of a run that nothing of its playbook has
 version_added: 0.2.0
 author: nebula.provision contributors (@nebula-provision)
 description:
-  - Tells of tags given by C(--tags) or C(--skip-tags) that no task of a playbook of this collection has. Ansible accepts
-    any; with one that is misspelt, or that another playbook has, a run does nothing, and ends well.
+  - Tells of tags given by C(--tags) or C(--skip-tags) that no task of a playbook of this collection has. Ansible
+    accepts any; with one that is misspelt, or that another playbook has, a run does nothing, and ends well.
   - Which tags there are, the playbooks and their roles say themselves.
 options:
   _terms:
@@ -59,7 +59,9 @@ class LookupModule(LookupBase):
         playbook = next((str(term) for term in terms or () if term), "")
         known = known_tags(root, playbook)
         where = f"playbook {COLLECTION}.{playbook}" if playbook else "this collection"
-        return untrusted([_sentence_on(name, tag, known, where) for name in WHAT for tag in sorted(given[name] - known)])
+        return untrusted(
+            [_sentence_on(name, tag, known, where) for name in WHAT for tag in sorted(given[name] - known)]
+        )
 
 
 def _sentence_on(name, tag, known, where):

@@ -46,6 +46,12 @@ def limited() -> None:
         stopped(site, everything, "-e nebula_destroy_limit=3", nebula_vms=[{**WEB, "count": 0}])
         stopped(site, "3 machines (web-0, web-1, web-2)", nebula_vms=[{**WEB, "memory": 48, "recreate": True}])
         stopped(site, "2 machines", nebula_vms=[{"name": f"web-{n}", "state": "absent"} for n in (0, 1)])
+        # A limit that can't be read is no reason to do everything else first.
+        code, output = site.run(
+            "site.yml", "-e", "nebula_destroy_limit=3.5", nebula_vms=[{**WEB, "count": 0}], nebula_templates=[]
+        )
+        assert code != 0 and "neither a number of machines nor a percentage" in output, output
+        assert "Prepare the front-end" not in output and changed_tasks(output) == [], output
         # The list alone: what the look finds to be all that there is to do.
         code, output = site.run("site.yml", nebula_vms=[{**WEB, "count": 0}])
         assert code != 0 and everything in refusal(output), output

@@ -25,7 +25,6 @@ from . import disk_tasks, given_up, named_files
 from .definition import site_with
 from .support import check_supported
 
-
 # Of a machine that is not there, and of one that is off.
 _OFF = ("", "DONE", "POWEROFF")
 
@@ -147,9 +146,7 @@ def _unsupported(planned: PlannedVm, driver: Driver | None) -> NebulaError | Non
     return None
 
 
-def _lacks_files(
-    planned: PlannedVm, driver: Driver | None, state: str, root: str, rules: Rules
-) -> NebulaError | None:
+def _lacks_files(planned: PlannedVm, driver: Driver | None, state: str, root: str, rules: Rules) -> NebulaError | None:
     """Return why a machine that is to be started from its disks can't have the files of this host that it names."""
     if driver is None or planned.operation == ADOPT or planned.wanted != "RUNNING" or state not in _OFF:
         return None

@@ -177,9 +177,7 @@ def _notes_of_copy(work: Work, spec: Spec, source: Image, settings: Settings) ->
     notes: dict[str, Any] = {}
     if spec.recipe is not None:
         unseen = _unseen(spec, settings)
-        work.warnings.extend(
-            f"image {spec.name}: {path} is not there; taken as given in check mode" for path in unseen
-        )
+        work.warnings.extend(f"image {spec.name}: {path} is not there; taken as given in check mode" for path in unseen)
         if not unseen:
             try:
                 notes["recipe"] = spec.recipe.digest()

@@ -29,8 +29,8 @@ class Settings:
     """What holds for all items of a run. uploads: name of an image → its uploaded file. lost: name of an image → what
     is the matter with its file on the control node. wait_timeout: seconds that another run may still take for the same
     image. stall: seconds without a byte. min_speed: KiB a second of a download. max_size: MiB. rules: which files of
-    the front-end may be stored; None: all. declared: in check mode, what earlier tasks of this run would have made, files
-    of the front-end by paths; None: nobody says, and so it may be anything."""
+    the front-end may be stored; None: all. declared: in check mode, what earlier tasks of this run would have made, and
+    by paths files of the front-end; None: nobody says, and so it may be anything."""
 
     check_mode: bool = False
     uploads: Mapping[str, str] = field(default_factory=dict)

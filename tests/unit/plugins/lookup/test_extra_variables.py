@@ -55,7 +55,7 @@ def test_what_e_gives_is_told_from_what_the_inventory_has(
 ) -> None:
     play = tmp_path / "play.yml"
     play.write_text(
-        "- {hosts: node1, gather_facts: false, tasks: [{ansible.builtin.debug: {msg: \"{{ "
+        '- {hosts: node1, gather_facts: false, tasks: [{ansible.builtin.debug: {msg: "{{ '
         "query('nebula.provision.extra_variables', 'vm', 'do') | default(['-'], true) | string }}\"}}]}\n"
     )
     code, output = run(inventory, play, *arguments)
