@@ -73,6 +73,18 @@ def _script(name: str, value: str) -> str:
     return base64.b64encode(script).decode() if encoded else script.decode()
 
 
+def as_changed(format: str, variables: Mapping[str, str], before: Mapping[str, str]) -> dict[str, str]:
+    """The same of a context that was made by a release which wrote all values as they were given. before: the variables
+    that the machine has. What is given as before stays as it is."""
+    searched = variables.get("SEARCH_DOMAIN") != before.get("SEARCH_DOMAIN")
+    return {
+        name: value
+        if variables.get(name) != before.get(name) or (searched and name.endswith("_SEARCH_DOMAIN"))
+        else variables[name]
+        for name, value in as_read(format, variables).items()
+    }
+
+
 def lost(format: str, variables: Mapping[str, str]) -> list[str]:
     """What cloud-init leaves out of a context of this format: names of variables that ask for something."""
     given = {name: value.strip() for name, value in variables.items() if value.strip()}

@@ -158,7 +158,8 @@ def _directory(path: str, name: str) -> VmDirectory:
     files = tuple(_file(os.path.join(path, each), each) for each in sorted(os.listdir(path)))
     if record is None:
         return VmDirectory(path, name, files=files)
-    return VmDirectory(path, name, record.catalog, record.vm_id, record.uuid, record.generation, files)
+    mark = (record.catalog, record.vm_id, record.uuid, record.generation)
+    return VmDirectory(path, name, *mark, files, record.exact)
 
 
 def _file(path: str, name: str) -> VmFile:

@@ -129,7 +129,8 @@ class VmFile:
 
 @dataclass(frozen=True)
 class VmDirectory:
-    """A directory of the system datastore with the mark in it (catalog "": none that can be read)."""
+    """A directory of the system datastore with the mark in it (catalog "": none that can be read). exact: its machine's
+    context is filled in as those of new machines, and not as an earlier release did."""
 
     path: str
     name: str
@@ -138,6 +139,7 @@ class VmDirectory:
     uuid: str = ""
     generation: int = 0
     files: tuple[VmFile, ...] = ()
+    exact: bool = False
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
             job.log("VMM", "I", f"The context was changed{later}")
         job.record = replace(job.record, context=context)
         job.changed = True
+    job.record = replace(job.record, exact=vm.context is not None and vm.context.exact)
     if job.record != known:
         # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
         # has just begun to boot.

@@ -86,6 +86,7 @@ class Adoption:
             port,
             request.owner,
             adopted=True,
+            exact=found.exact,
             # One that has a TOPOLOGY is held to the list's; one that has none was made when there was none.
             sockets=Before(found.topology, request.template if found.topology is None else Template()),
         )

@@ -13,6 +13,7 @@ from ....context.sources import Sources
 from ....dataclass import dataclass
 from ....errors import InvalidValue, NebulaError, NotFound
 from ....model import context_firewall, fit, security_group
+from ....model.context import Context
 from ....model.disk import Disk
 from ....model.image import Image
 from ....model.instantiate import aliases, cut_values
@@ -38,7 +39,8 @@ class Blueprint:
     """What a machine is made of. port: of its graphics, None without any. fetched: SHA-256 of the files from URLs that
     a machine has and keeps, by source; None for a machine all of whose files are read. kept: disks and context that the
     machine has. graphics: those that it has. before: the machine that it is until then, None for a new one. adopted: it
-    runs already as it is made here. sockets: TOPOLOGY of one that is there."""
+    runs already as it is made here. exact: of one that is adopted, whether its context is filled in as those of new ones.
+    sockets: TOPOLOGY of one that is there."""
 
     vm_id: int
     uuid: str
@@ -55,6 +57,7 @@ class Blueprint:
     graphics: Graphics | None = None
     before: Vm | None = None
     adopted: bool = False
+    exact: bool = True
     sockets: Before | None = None
 
 
@@ -81,6 +84,8 @@ class Assembler:
             before=blueprint.sockets,
         )
         vm = replace(vm, owner=blueprint.owner)
+        if vm.context is not None and not blueprint.exact:
+            vm = replace(vm, context=replace(vm.context, exact=False))
         networks = {nic.network_id for nic in vm.nics if nic.network_id is not None}
         filtered = {n for n in networks if filters_on_node(references.network(f"network {n}", n))}
         warnings = instantiate.doubts(blueprint.template, vm, blueprint.images, filtered)
@@ -92,7 +97,7 @@ class Assembler:
             vm = replace(vm, disks=self._with_sources(vm))
         if vm.context is None:
             return vm, warnings
-        vm, more = self._with_context(vm, blueprint.template, blueprint.fetched or {}, references)
+        vm, more = self._with_context(vm, blueprint, references)
         more += _refuse_cut_name(vm, blueprint)
         return vm, [*warnings, *more, *_firewalled(vm, filtered)]
 
@@ -111,14 +116,13 @@ class Assembler:
                         "Make it first (nebula_security_groups), or name another",
                     )
 
-    def _with_context(
-        self, vm: Vm, template: Template, fetched: Mapping[str, str], references: References
-    ) -> tuple[Vm, list[str]]:
+    def _with_context(self, vm: Vm, blueprint: Blueprint, references: References) -> tuple[Vm, list[str]]:
         """The machine with the context that its guest is to read, and the warnings."""
+        template, fetched = blueprint.template, blueprint.fetched or {}
         named_networks, named_images = references.of_context(template)
         context, warnings = variables.build(vm, template, networks=named_networks, images=named_images)
         if context is not None:
-            context = replace(context, variables=readers.as_read(context.format, context.variables))
+            context = replace(context, variables=_as_read(context, blueprint))
             warnings += readers.warnings(context.format, context.variables)
         if context is not None and (context.files or context.format != formats.DEFAULT):
             # Images that only $IMAGE names are left out: a disk may hold what no other machine is to read.
@@ -161,6 +165,16 @@ class Assembler:
             for file in files_of(vm_of(row), disks=True)
             if file.sha256
         }
+
+
+def _as_read(context: Context, blueprint: Blueprint) -> dict[str, str]:
+    """The variables of a context as each reader takes them. Those of a machine that is older than this, and that are
+    not changed, stay as they were written."""
+    if context.exact:
+        return readers.as_read(context.format, context.variables)
+    before = blueprint.before.context if blueprint.before is not None else None
+    known = context.variables if blueprint.adopted else before.variables if before is not None else {}
+    return readers.as_changed(context.format, context.variables, known)
 
 
 def _refuse_cut(vm: Vm, blueprint: Blueprint) -> list[str]:

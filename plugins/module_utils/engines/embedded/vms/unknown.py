@@ -26,7 +26,8 @@ REMEDY_KNOWN = "Playbook nebula.provision.audit names unknown machines with thei
 @dataclass(frozen=True)
 class Found:
     """A machine as its host has it. seq: the number of its newest deployment file. macs: in the order of its NICs.
-    topology: None where each of its processors is a socket. compared: with what the list says, None if nobody has done
+    topology: None where each of its processors is a socket. exact: its context is filled in as those of new machines, and
+    not as an earlier release did. compared: with what the list says, None if nobody has done
     so."""
 
     host: str
@@ -37,6 +38,7 @@ class Found:
     macs: tuple[str, ...] = ()
     port: int = 0
     topology: Optional[Topology] = None
+    exact: bool = False
     compared: Optional[Compared] = None
 
 
@@ -86,6 +88,7 @@ def find(
         macs=tuple(mac.lower() for mac in domain.macs),
         port=domain.port,
         topology=domain.topology,
+        exact=directory.exact,
         compared=next((each for each in node.compared if each.vm_id == vm_id), None),
     )
 

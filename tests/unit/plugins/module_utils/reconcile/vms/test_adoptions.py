@@ -35,7 +35,7 @@ MAC = "02:00:0a:42:00:0f"
 WEB = {"name": "web", "template": "web"}
 
 
-def node(engine, vm_id=4, state="RUNNING", differences=(), compared=True, **domain):
+def node(engine, vm_id=4, state="RUNNING", differences=(), compared=True, exact=True, **domain):
     """What node1 says that has a machine of this id."""
     catalog = engine.catalog()
     values = {"macs": (MAC,), **domain}
@@ -45,7 +45,7 @@ def node(engine, vm_id=4, state="RUNNING", differences=(), compared=True, **doma
         vms=(ObservedVm(vm_id, UUID, state, 3, memory=128),),
         inventory=Inventory(
             domains=(Domain(f"one-{vm_id}", catalog, vm_id, UUID, state, 3, **values),),
-            directories=(VmDirectory("d", str(vm_id), catalog, vm_id, UUID, 3, (VmFile("deployment.2"),)),),
+            directories=(VmDirectory("d", str(vm_id), catalog, vm_id, UUID, 3, (VmFile("deployment.2"),), exact),),
         ),
         compared=(Compared(vm_id, UUID, 3, tuple(differences)),) if compared else (),
     )
@@ -112,6 +112,22 @@ def test_it_goes_on_like_any_other(engine):
     # Its id is used up.
     adopt(engine, replace(node(engine), vms=()), {}, WEB)
     assert engine.vms.pool()[0].id > 4
+
+
+@pytest.mark.parametrize(
+    ("exact", "vcpu", "vmid", "dns"), [(True, "", "4", "9.9.9.9 8.8.8.8"), (False, "1", None, "9.9.9.9,8.8.8.8")]
+)
+def test_it_is_compared_with_what_the_release_that_made_it_writes_into_its_context(engine, exact, vcpu, vmid, dns):
+    item = dict(WEB, context={"A": "$VCPU", "TOKEN": "YES", "DNS": "9.9.9.9,8.8.8.8"})
+    seen = node(engine, exact=exact)
+    (compared,) = adopt(engine, replace(seen, compared=()), {"web": 4}, item, foreseen=True)[1]
+    found = compared.vm.context
+    assert (found.exact, found.variables["A"], found.variables.get("VMID"), found.variables["DNS"]) == (
+        exact,
+        vcpu,
+        vmid,
+        dns,
+    )
 
 
 def test_the_image_that_it_writes_to_is_taken_over_with_it(engine):

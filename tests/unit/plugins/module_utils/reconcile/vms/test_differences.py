@@ -486,6 +486,30 @@ def test_a_context_of_an_older_version_goes_on_as_it_was_until_the_machine_is_ma
     assert planned.vm.context.variables["A"] == "" and planned.vm.context.variables["VMID"] == "0"
 
 
+def test_lists_of_an_older_context_stay_as_they_were_written_until_they_change(engine):
+    said = {"NETWORK": "YES", "ETH0_DNS": "9.9.9.9,8.8.8.8", "SEARCH_DOMAIN": "a.example,b.example"}
+    item = dict(VM, nics=[{"NETWORK": "Public"}], cpu=0.5, context=said)
+    (planned,) = run(engine, item)
+    new = planned.vm.context.variables
+    assert (new["ETH0_DNS"], new["ETH0_SEARCH_DOMAIN"]) == ("9.9.9.9 8.8.8.8", "a.example b.example")
+    with engine.session():
+        (text,) = (row["body"] for row in engine.store.rows("SELECT body FROM vms"))
+        body = json.loads(text)
+        del body["context"]["exact"]
+        body["context"]["variables"] |= {**said, "ETH0_SEARCH_DOMAIN": ""}
+        engine.store.db.execute("UPDATE vms SET body = ?", (json.dumps(body),))
+    assert run(engine, item) == []
+    (planned,) = run(engine, dict(item, cpu=1))
+    assert planned.vm.context.variables == body["context"]["variables"]
+    (planned,) = run(engine, dict(item, cpu=1, context={**said, "ETH0_DNS": "9.9.9.9,1.1.1.1"}))
+    found = planned.vm.context.variables
+    assert found["ETH0_DNS"] == "9.9.9.9 1.1.1.1" and found["SEARCH_DOMAIN"] == "a.example,b.example"
+    assert found["ETH0_SEARCH_DOMAIN"] == ""
+    (planned,) = run(engine, dict(item, cpu=1, context={**said, "SEARCH_DOMAIN": "c.example,d.example"}))
+    found = planned.vm.context.variables
+    assert found["ETH0_SEARCH_DOMAIN"] == found["SEARCH_DOMAIN"] == "c.example d.example"
+
+
 # -- processors --------------------------------------------------------------------------------------------------------
 WINDOWS = dict(VM, attributes={"FEATURES": {"HYPERV": "YES"}, "VCPU": "4"})
 
