@@ -35,6 +35,8 @@ MADE = {
     "vdi": ("vdi", "static=off"),
     "static.vdi": ("vdi", "static=on"),
 }
+# Who made a VHD, by the four bytes with which its footer says it.
+CREATORS = (b"win ", b"vbox", b"vpc ", b"qemu", b"wa\0\0", b"else")
 NEEDS_OTHERS = {
     "flat": ("vmdk", "subformat=monolithicFlat"),
     "extents": ("vmdk", "subformat=twoGbMaxExtentSparse"),
@@ -115,6 +117,28 @@ def test_it_is_imported_as_qcow2_and_as_raw(make, store, name):
     packed.write_bytes(gzip.compress(source.read_bytes()))
     stored, image = store(packed)
     assert content(image, stored.format)[: len(DISK)] == DISK
+
+
+@pytest.mark.parametrize("creator", CREATORS)
+@pytest.mark.parametrize("name", ["fixed.vhd", "dynamic.vhd"])
+def test_a_vhd_ends_where_its_maker_says(make, store, name, creator):
+    source = make(name)
+    data = bytearray(source.read_bytes())
+    for begin in (0, len(data) - 512) if name == "dynamic.vhd" else (len(data) - 512,):
+        # Fewer sectors by its cylinders than by its size.
+        data[begin + 28 : begin + 32] = creator
+        data[begin + 56 : begin + 60] = struct.pack(">HBB", 100, 4, 17)
+        data[begin + 64 : begin + 68] = bytes(4)
+        data[begin + 64 : begin + 68] = struct.pack(">I", ~sum(data[begin : begin + 512]) & 0xFFFFFFFF)
+    # The last byte of the footer is missing in those of the oldest makers.
+    source.write_bytes(data[:-1] if name == "fixed.vhd" else data)
+    stored, image = store(source)
+    seen = content(image, stored.format)
+    assert stored.size == -(-len(seen) // MIB)
+    if creator in (b"vpc ", b"qemu"):
+        assert seen == DISK[: 100 * 4 * 17 * 512]
+    else:
+        assert seen[: len(DISK)] == DISK and not seen[len(DISK) :].strip(b"\0")
 
 
 @pytest.mark.parametrize("name", NEEDS_OTHERS)

@@ -14,7 +14,9 @@ and [MS-VHDX], VirtualBox's VDICore.h, DMTF's DSP0243 (OVF).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import io
 import json
 import os
 import re
@@ -29,8 +31,9 @@ from ..host.files import explained, remove_file
 from ..printable import printable
 from . import datastore, qemu_img, recognised, tar_archive, unpacking
 from .qcow2_header import open_binary
-from .recognised import OVA, SECTOR, VPC, Readable
+from .recognised import OVA, SECTOR, VPC
 from .sparse_file import SparseFile, too_large
+from .tar_archive import Readable
 
 VMDK, VHDX, VDI = "vmdk", "vhdx", "vdi"
 # Format by QEMU's name → as people call it.
@@ -41,8 +44,11 @@ _AGAIN = "Get a whole copy of it and import that"
 _LONGEST_DESCRIPTOR, _DESCRIPTOR = 20 * SECTOR, SECTOR
 _KINDS = ("monolithicsparse", "streamoptimized")
 _NO_PARENT = "ffffffff"
-# VHD: types of its footer.
+# VHD: types of its footer; who shows a machine as many sectors as its cylinders have; the most that these can say, and
+# what it has then and QEMU takes from its size.
 _FIXED, _DYNAMIC, _DIFFERENCING = 2, 3, 4
+_BY_CYLINDERS = (b"vpc ", b"qemu")
+_MOST_BY_CYLINDERS = 65535 * 16 * 255
 # VHDX.
 _REGIONS, _METADATA = 192 * 1024, uuid.UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
 _PARAMETERS, _SIZE = (
@@ -53,6 +59,9 @@ _HAS_PARENT = 2
 # Entries of an OVA that are looked at, and bytes of its manifest.
 _MOST_MEMBERS, _LONGEST_MANIFEST = 1000, 1024 * 1024
 _LISTED = 20
+# Of a disk in several files: the number of a part.
+_PART = re.compile(r"(.+)\.[0-9]{9}", re.DOTALL)
+_PACKED_NAMES = (".vmdk", ".vhd", ".vhdx", ".vdi")
 _SUM = re.compile(r"(SHA1|SHA256|SHA384|SHA512)\s*\((.+)\)\s*=\s*([0-9A-Fa-f]{40,128})\s*", re.IGNORECASE)
 _PIECE = 1024 * 1024
 
@@ -61,7 +70,8 @@ _PIECE = 1024 * 1024
 class Foreign:
     """format: of FORMATS, without OVA. offset, length: bytes of the file that are the disk's. size: bytes that a
     machine sees. member: its name in an OVA; packed: it is compressed there by gzip, and format and size are not known
-    yet. digest: (algorithm, hex) that the OVA's manifest says of it."""
+    yet. digest: (algorithm, hex) that the OVA's manifest says of it. by_cylinders: size is what the cylinders of a VHD
+    say."""
 
     format: str
     offset: int
@@ -70,6 +80,7 @@ class Foreign:
     member: str = ""
     packed: bool = False
     digest: Optional[tuple[str, str]] = None
+    by_cylinders: bool = False
 
 
 class _Part:
@@ -127,6 +138,9 @@ def _node(path: str, disk: Foreign) -> dict[str, object]:
     if disk.member and not disk.packed:
         file = {"driver": "raw", "offset": disk.offset, "size": disk.length, "file": file}
     node: dict[str, object] = {"driver": disk.format, "file": file}
+    if disk.format == VPC:
+        # Who made it does not tell QEMU which of the two sizes counts: the smaller one may end within a partition.
+        node["force_size_calc"] = "chs" if disk.by_cylinders else "current_size"
     return {**node, "backing": None} if disk.format == VMDK else node
 
 
@@ -193,30 +207,68 @@ def _check(part: _Part, foreign: Foreign, what: str) -> None:
 def _in_ova(file: BinaryIO, what: str, member: str) -> Foreign:
     found: list[Foreign] = []
     names: list[str] = []
+    sparse: list[str] = []
     sums: dict[str, tuple[str, str]] = {}
-    for header, place, size in tar_archive.entries(file, file.seek(0, os.SEEK_END), what):
-        name = header[:100].split(b"\0")[0].decode("utf-8", "backslashreplace")
+    for entry in tar_archive.entries(file, file.seek(0, os.SEEK_END), what):
+        name = _plain(entry.name.decode("utf-8", "backslashreplace"))
         names.append(name)
         if len(names) > _MOST_MEMBERS:
             raise ImageRefused(
                 what, f"it holds more than {_MOST_MEMBERS} files", "Make the OVA anew, with its disks alone"
             )
-        if header[156:157] not in (b"0", b"\0"):
+        part = _Part(file, entry.place, entry.size)
+        if entry.sparse:
+            sparse.append(name)
+        elif entry.kind not in (b"0", b"\0", b"7"):
             continue
-        if name.lower().endswith(".mf"):
-            sums.update(_sums(_Part(file, place, min(size, _LONGEST_MANIFEST)).read(_LONGEST_MANIFEST)))
-        part = _Part(file, place, size)
-        kind = recognised.signature(part)
-        if kind in FORMATS and kind != OVA:
-            found.append(Foreign(kind, place, size, member=name))
-        elif unpacking.detect(_magic(part)) == "gz":
-            found.append(Foreign("", place, size, member=name, packed=True))
+        elif name.lower().endswith(".mf"):
+            sums.update(_sums(part.read(_LONGEST_MANIFEST)))
+        else:
+            kind = recognised.signature(part)
+            if kind in FORMATS and kind != OVA:
+                found.append(Foreign(kind, entry.place, entry.size, member=name))
+            elif unpacking.detect(_magic(part)) == "gz" and _holds_disk(part, name, what):
+                found.append(Foreign("", entry.place, entry.size, member=name, packed=True))
+    member = _plain(member)
+    if sparse and (not found or member in sparse):
+        raise ImageRefused(
+            what,
+            f"its OVA holds files that tar packed with their holes: {_listed(sparse)}",
+            "Make it anew without tar's option --sparse",
+        )
     chosen = _chosen(found, names, what, member)
+    if _PART.fullmatch(chosen.member):
+        raise ImageRefused(
+            what,
+            f"its OVA holds its disk in several files, of which {printable(chosen.member)} is one",
+            "Export it anew, with each disk as one file (ovftool without --chunkSize)",
+        )
     digest = sums.get(chosen.member)
     if chosen.packed:
         return Foreign("", chosen.offset, chosen.length, member=chosen.member, packed=True, digest=digest)
     disk = _disk(_Part(file, chosen.offset, chosen.length), chosen.offset, chosen.length, chosen.format, what)
-    return Foreign(disk.format, disk.offset, disk.length, disk.size, chosen.member, digest=digest)
+    return dataclasses.replace(disk, member=chosen.member, digest=digest)
+
+
+def _plain(name: str) -> str:
+    """A member's name, as a manifest has it."""
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return name
+
+
+def _holds_disk(part: _Part, name: str, what: str) -> bool:
+    """Whether a disk is packed in a file by gzip: by the content's first bytes, or, since that of a VHD may have its
+    signature at the end, by its name."""
+    if name.lower().removesuffix(".gz").endswith(_PACKED_NAMES):
+        return True
+    part.seek(0)
+    try:
+        with contextlib.closing(unpacking.unpack("gz", _pieces(part), what)) as blocks:
+            head = next(blocks, b"")
+    except ImageRefused:
+        return False
+    return recognised.signature(io.BytesIO(head)) in FORMATS
 
 
 def _magic(part: _Part) -> bytes:
@@ -249,7 +301,7 @@ def _no_disk(what: str, names: list[str]) -> ImageRefused:
     return ImageRefused(
         what,
         f"its OVA holds no disk in VMDK, VHD, VHDX or VDI; it holds {_listed(names)}",
-        "Export it anew, with its disks",
+        "Export it anew with its disks in one of these, or unpack it, and import the disk that is in it",
     )
 
 
@@ -262,7 +314,7 @@ def _sums(text: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
     for line in text.decode("utf-8", "backslashreplace").splitlines():
         found = _SUM.fullmatch(line)
         if found:
-            yield found[2], (found[1].lower(), found[3].lower())
+            yield _plain(found[2]), (found[1].lower(), found[3].lower())
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
@@ -270,12 +322,15 @@ def _sums(text: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
 
 def _disk(file: Readable, offset: int, length: int, kind: str, what: str) -> Foreign:
     try:
-        size = {VMDK: _vmdk, VPC: _vhd, VHDX: _vhdx, VDI: _vdi}[kind](file, what)
+        if kind == VPC:
+            size, by_cylinders = _vhd(file, what)
+        else:
+            size, by_cylinders = {VMDK: _vmdk, VHDX: _vhdx, VDI: _vdi}[kind](file, what), False
     except struct.error:
         raise ImageRefused(what, f"its header of {FORMATS[kind]} is cut off", _AGAIN) from None
     if not size:
         raise ImageRefused(what, f"its header of {FORMATS[kind]} says that it is a disk of no bytes", _AGAIN)
-    return Foreign(kind, offset, length, size)
+    return Foreign(kind, offset, length, size, by_cylinders=by_cylinders)
 
 
 def _at(file: Readable, place: int, form: str) -> tuple[int, ...]:
@@ -320,15 +375,19 @@ def _refuse_descriptor(data: bytes, what: str) -> None:
         raise _needs_others(what, "VMDK", f"it is of the type {printable(kind[:40])}, of several files")
 
 
-def _vhd(file: Readable, what: str) -> int:
-    end = file.seek(0, os.SEEK_END)
-    begin = 0 if _read(file, 0, 8) == b"conectix" else end - SECTOR
+def _vhd(file: Readable, what: str) -> tuple[int, bool]:
+    """Its size, and whether its cylinders say it."""
+    begin = 0 if _read(file, 0, 8) == b"conectix" else recognised.vhd_footer(file)
     (size,), (kind,) = _at(file, begin + 48, ">Q"), _at(file, begin + 60, ">I")
+    cylinders, heads, sectors = _at(file, begin + 56, ">HBB")
     if kind == _DIFFERENCING:
         raise _needs_others(what, "VHD", "it holds what differs from another disk (a snapshot)")
     if kind not in (_FIXED, _DYNAMIC):
         raise ImageRefused(what, f"its VHD is of the type {kind}, which is not known", _AGAIN)
-    return size
+    blocks = cylinders * heads * sectors
+    if _read(file, begin + 28, 4) in _BY_CYLINDERS and 0 < blocks < _MOST_BY_CYLINDERS:
+        return blocks * SECTOR, True
+    return size, False
 
 
 def _vdi(file: Readable, what: str) -> int:

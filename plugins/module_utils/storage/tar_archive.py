@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import NamedTuple, Protocol
 
 from ..errors import ImageRefused
 from ..host.files import explained
@@ -16,17 +16,51 @@ from ..model.numbers import MOST_DIGITS
 from .qcow2_header import open_binary
 
 BLOCK = 512
-_SIZE, _SUM, _TYPE, _MAGIC = slice(124, 136), slice(148, 156), 156, slice(257, 262)
+_MODE, _SIZE, _SUM, _TYPE, _MAGIC = slice(100, 108), slice(124, 136), slice(148, 156), 156, slice(257, 262)
 # What belongs to the entry that follows: names (GNU), attributes (pax); sparse files of old GNU archives say more in
 # further blocks.
 _LONG = b"LKxgX"
 _PAX = b"xX"
+_GNU_NAME = b"L"
 _OLD_SPARSE = b"S"
 _MORE = 482
 # Bytes of attributes of one entry: more is no root file system.
 _LONGEST = 1 << 20
 _WHOLE = "Get a whole copy of it and import that"
 _REMEDY = "Give the archive of a root file system, as tar makes it of a whole system"
+
+
+class Readable(Protocol):
+    """A file, or a part of one."""
+
+    def seek(self, place: int, whence: int = ..., /) -> int: ...
+
+    def read(self, count: int, /) -> bytes: ...
+
+
+class Entry(NamedTuple):
+    """A file, directory, link or the like. kind: its letter. place, size: bytes of the archive that are its content.
+    sparse: these are without the file's holes."""
+
+    header: bytes
+    name: bytes
+    kind: bytes
+    place: int
+    size: int
+    sparse: bool
+
+
+def begins(head: bytes) -> bool:
+    """Whether a file that begins so is a tar archive. The oldest form has no magic, but its sum."""
+    header = head[:BLOCK]
+    if header[_MAGIC] == b"ustar":
+        return True
+    words = (header[_MODE], header[_SIZE], header[_SUM])
+    return (
+        len(header) == BLOCK
+        and all(not word.strip(b" \0" + b"01234567") and word.strip(b" \0") for word in words)
+        and (header[0] > 32 and _is_header(header))
+    )
 
 
 def check(path: str, asked: str) -> int:
@@ -36,7 +70,7 @@ def check(path: str, asked: str) -> int:
         length = file.seek(0, os.SEEK_END)
         if length == 0:
             raise ImageRefused(asked, "it is empty", "Get a whole copy of it and import that")
-        found = {_top(header) for header, _place, _size in entries(file, length, asked)}
+        found = {_top(entry.header) for entry in entries(file, length, asked)}
     if b"etc" not in found or not found & {b"usr", b"bin", b"sbin"}:
         raise ImageRefused(
             asked,
@@ -46,9 +80,9 @@ def check(path: str, asked: str) -> int:
     return length
 
 
-def entries(file: BinaryIO, length: int, asked: str) -> Iterator[tuple[bytes, int, int]]:
-    """Of each file, directory, link and the like: its header, where its content begins, and how many bytes it has."""
-    place, size_of_next = 0, -1
+def entries(file: Readable, length: int, asked: str) -> Iterator[Entry]:
+    """All that is in the archive, in its order."""
+    place, size_of_next, name, sparse = 0, -1, b"", False
     while place < length:
         file.seek(place)
         header = file.read(BLOCK)
@@ -68,7 +102,13 @@ def entries(file: BinaryIO, length: int, asked: str) -> Iterator[tuple[bytes, in
         if kind in _LONG:
             if size > _LONGEST:
                 raise ImageRefused(asked, f"an entry has {size} bytes of attributes", _REMEDY)
-            size_of_next = max(size_of_next, _size_in(file.read(size))) if kind in _PAX else size_of_next
+            told = file.read(size) if kind in _PAX + _GNU_NAME else b""
+            if kind == _GNU_NAME:
+                name = told.split(b"\0")[0]
+            elif kind in _PAX:
+                size_of_next = max(size_of_next, _size_in(told))
+                name = _value(told, b"GNU.sparse.name") or _value(told, b"path") or name
+                sparse = sparse or b" GNU.sparse." in told
         else:
             size_of_next = -1
         # Links and the like have a size that counts for nothing.
@@ -78,7 +118,8 @@ def entries(file: BinaryIO, length: int, asked: str) -> Iterator[tuple[bytes, in
         if place > length:
             raise ImageRefused(asked, f"it is cut off: it has {length} bytes", "Get a whole copy of it and import that")
         if kind not in _LONG:
-            yield header, begin, size
+            yield Entry(header, name or _name(header), kind, begin, size, sparse or kind in _OLD_SPARSE)
+            name, sparse = b"", False
     raise ImageRefused(
         asked, f"it is cut off: nothing ends it at byte {length}", "Get a whole copy of it and import that"
     )
@@ -97,7 +138,7 @@ def _number(field: bytes) -> int:
     return int(text or b"0", 8) if not text.strip(b"01234567") else -1
 
 
-def _beyond_map(file: BinaryIO, header: bytes, place: int) -> int:
+def _beyond_map(file: Readable, header: bytes, place: int) -> int:
     more = header[_MORE]
     while more:
         block = file.read(BLOCK)
@@ -117,9 +158,19 @@ def _size_in(attributes: bytes) -> int:
     return found
 
 
-def _top(header: bytes) -> bytes:
+def _value(attributes: bytes, key: bytes) -> bytes:
+    """The value that pax attributes have for a key; b"" for none."""
+    _before, found, rest = (b"\n" + attributes).partition(b" " + key + b"=")
+    return rest.partition(b"\n")[0] if found else b""
+
+
+def _name(header: bytes) -> bytes:
     name = header[:100].split(b"\0")[0]
     if header[_MAGIC] == b"ustar" and header[345:500].strip(b"\0") and header[257:265] != b"ustar  \0":
         name = header[345:500].split(b"\0")[0] + b"/" + name
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    return name
+
+
+def _top(header: bytes) -> bytes:
+    parts = [part for part in _name(header).split(b"/") if part not in (b"", b".")]
     return parts[0] if parts else b""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import lzma
 import subprocess
 import threading
@@ -27,6 +28,7 @@ MAGIC = ((b"\x1f\x8b\x08", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bz2"), (b"\
 MAGIC_LENGTH = 6
 # A frame that says something to others, and that zstd leaves out: 16 magics that differ in their first byte.
 _SKIPPED = b"\x2a\x4d\x18"
+_FRAME = b"\x28\xb5\x2f\xfd"
 
 
 def detect(head: bytes) -> str:
@@ -43,11 +45,91 @@ def unpack(packing: str, blocks: Blocks, what: str, behind: Callable[[int], None
     """The content, in blocks of at most 1 MiB. ImageRefused if it is damaged, cut off, or needs too much memory.
 
     behind: called with the number of bytes that follow and are something else, as a signature is; without it, these are
-    damage. (zstd says of them that they are.)
+    damage.
     """
     if packing == "zst":
+        if behind is not None:
+            blocks = _frames(blocks, behind)
         return _by_program(["zstd", "-dc", "-q", f"--memory={MEMORY // (1024 * 1024)}MB"], blocks, what)
     return _by_library(packing, blocks, what, behind)
+
+
+def _frames(blocks: Blocks, behind: Callable[[int], None]) -> Blocks:
+    """The frames of zstd, for which what follows them is damage. Zeroes between them are padding."""
+    steps = _steps()
+    want, how = next(steps)
+    held = b""
+    with contextlib.closing(blocks):
+        for block in blocks:
+            data, begin, at, held = held + block, 0, 0, b""
+            while at < len(data) or not want:
+                if how == _PASSED:
+                    passed = min(want, len(data) - at)
+                    at, want = at + passed, want - passed
+                    if want:
+                        break
+                    want, how = next(steps)
+                    continue
+                if how == _MAGIC and data[at] == 0:
+                    if at > begin:
+                        yield data[begin:at]
+                    zeroes = data[at : at + _ZEROES]
+                    at = begin = at + len(zeroes) - len(zeroes.lstrip(b"\0"))
+                    continue
+                if len(data) - at < want:
+                    held = data[at:]
+                    break
+                seen = data[at : at + want]
+                try:
+                    want, how = steps.send(seen)
+                except StopIteration as end:
+                    yield data[begin:at]
+                    left = data[at:]
+                    if not end.value:
+                        # It may be packed by something else that zstd knows, or damaged: zstd tells.
+                        yield left
+                        yield from blocks
+                        return
+                    behind(len(left))
+                    for left in blocks:
+                        behind(len(left))
+                    return
+                at += len(seen)
+            yield data[begin:at]
+        if how == _MAGIC:
+            behind(len(held))
+        else:
+            yield held
+
+
+# Zeroes between frames that are looked at in one step.
+_ZEROES = 1024
+# What is done with the next bytes: they are looked at, as the beginning of a frame or of a part of one, or passed on.
+_MAGIC, _SEEN, _PASSED = "magic", "seen", "passed"
+
+
+def _steps() -> Generator[tuple[int, str], bytes, bool]:
+    """How many bytes come next in zstd's frames, and what is done with them (RFC 8878). It ends where something follows
+    that is no frame: whether the last one has a sum, or its length, by which zstd sees that it is whole."""
+    whole = False
+    while True:
+        magic = yield 4, _MAGIC
+        if magic[1:] == _SKIPPED and magic[0] >> 4 == 5:
+            yield int.from_bytes((yield 4, _SEEN), "little"), _PASSED
+            continue
+        if magic != _FRAME:
+            return whole
+        flags = (yield 1, _SEEN)[0]
+        single, summed, length = flags >> 5 & 1, flags >> 2 & 1, flags >> 6
+        whole = bool(single or summed or length)
+        yield (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[length] + 1 - single, _PASSED
+        last = False
+        while not last:
+            block = int.from_bytes((yield 3, _SEEN), "little")
+            last = bool(block & 1)
+            # Of a block of one byte many times, the length is what it is unpacked.
+            yield 1 if block >> 1 & 3 == 1 else block >> 3, _PASSED
+        yield 4 * summed, _PASSED
 
 
 class _Gzip:

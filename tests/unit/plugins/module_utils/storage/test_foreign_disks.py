@@ -6,8 +6,11 @@ tests/integration."""
 
 from __future__ import annotations
 
+import gzip
 import io
+import os
 import struct
+import subprocess
 import tarfile
 import uuid
 
@@ -38,10 +41,14 @@ def vmdk(descriptor: str = DESCRIPTOR, capacity: int = 8192, at: int = 1) -> byt
     return head.ljust(SECTOR * at, b"\0") + descriptor.encode().ljust(20 * SECTOR, b"\0")
 
 
-def vhd(kind: int = 2, size: int = 4 * MIB, first: bool = False) -> bytes:
+def vhd(
+    kind: int = 2, size: int = 4 * MIB, first: bool = False, creator: bytes = b"", geometry: tuple[int, ...] = (0, 0, 0)
+) -> bytes:
     footer = bytearray(b"conectix".ljust(SECTOR, b"\0"))
     struct.pack_into(">Q", footer, 48, size)
     struct.pack_into(">I", footer, 60, kind)
+    footer[28:32] = creator.ljust(4, b"\0")
+    struct.pack_into(">HBB", footer, 56, *geometry)
     return bytes(footer) + bytes(SECTOR) if first else bytes(SECTOR * 8) + bytes(footer)
 
 
@@ -77,14 +84,19 @@ def vhdx(bits: int = 0, size: int = 4 * MIB, lacks: str = "", far: bool = False)
     return bytes(data)
 
 
-def ova(**members: bytes) -> bytes:
+def tar_of(members: dict[str, bytes], form: int = tarfile.USTAR_FORMAT, kind: bytes = tarfile.REGTYPE) -> bytes:
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, data in {"vm.ovf": b"<Envelope/>", **members}.items():
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+        for name, data in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
+            entry.type = tarfile.DIRTYPE if name.endswith("/") else kind
             archive.addfile(entry, io.BytesIO(data))
     return file.getvalue()
+
+
+def ova(**members: bytes) -> bytes:
+    return tar_of({"vm.ovf": b"<Envelope/>", **members})
 
 
 @pytest.fixture
@@ -168,8 +180,83 @@ def test_where_a_disk_lies_in_an_ova(found):
 
 
 @pytest.mark.parametrize(
+    ("creator", "geometry", "size"),
+    [
+        (b"win ", (100, 4, 17), 4 * MIB),
+        (b"vbox", (100, 4, 17), 4 * MIB),
+        (b"wa", (100, 4, 17), 4 * MIB),
+        (b"", (100, 4, 17), 4 * MIB),
+        (b"vpc ", (100, 4, 17), 100 * 4 * 17 * SECTOR),
+        (b"qemu", (100, 4, 17), 100 * 4 * 17 * SECTOR),
+        (b"vpc ", (0, 0, 0), 4 * MIB),
+        (b"vpc ", (65535, 16, 255), 4 * MIB),
+    ],
+)
+def test_which_of_its_two_sizes_a_vhd_has(found, creator, geometry, size):
+    disk = found(vhd(creator=creator, geometry=geometry))
+    assert (disk.size, disk.by_cylinders) == (size, size != 4 * MIB)
+
+
+@pytest.mark.parametrize("cut", [1, 100])
+def test_a_footer_whose_end_is_missing_is_one(found, cut):
+    assert found(vhd()[:-cut]) == Foreign("vpc", 0, 9 * SECTOR - cut, 4 * MIB)
+
+
+OVF, LONG = b"<Envelope/>", "n" * 120
+SUM = b"SHA256(a.vmdk)= " + b"A" * 64 + b"\n"
+FORMS = {
+    "the disk first": tar_of({"a.vmdk": vmdk(), "vm.ovf": OVF}),
+    "the manifest first": tar_of({"vm.mf": SUM, "vm.ovf": OVF, "a.vmdk": vmdk()}),
+    "from a directory": tar_of({"./": b"", "./vm.ovf": OVF, "./vm.mf": SUM, "./a.vmdk": vmdk()}),
+    "within a directory": tar_of({"vm/": b"", "vm/vm.ovf": OVF, "vm/a.vmdk": vmdk()}),
+    "in capitals": tar_of({"VM.OVF": OVF, "A.VMDK": vmdk()}),
+    "a box of Vagrant": tar_of({"./Vagrantfile": b"", "./box.ovf": OVF, "./metadata.json": b"{}", "./a.vmdk": vmdk()}),
+    "GNU's long names": tar_of({LONG + ".ovf": OVF, LONG + ".vmdk": vmdk()}, tarfile.GNU_FORMAT),
+    "pax' long names": tar_of({LONG + ".ovf": OVF, LONG + ".vmdk": vmdk()}, tarfile.PAX_FORMAT),
+    "pax' names": tar_of({"ä.ovf": OVF, "ä.vmdk": vmdk()}, tarfile.PAX_FORMAT),
+    "contiguous": tar_of({"vm.ovf": OVF, "a.vmdk": vmdk()}, kind=tarfile.CONTTYPE),
+    "another file by gzip": tar_of({"vm.ovf": OVF, "a.vmdk": vmdk(), "notes.gz": gzip.compress(b"text")}),
+    "a broken file by gzip": tar_of({"vm.ovf": OVF, "a.vmdk": vmdk(), "notes.gz": gzip.compress(b"text")[:12]}),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_an_ova_however_it_was_made(found, name):
+    content = FORMS[name]
+    disk = found(content)
+    assert disk is not None and (disk.format, disk.size) == ("vmdk", 4 * MIB)
+    assert content[disk.offset : disk.offset + disk.length] == vmdk()
+    assert disk.digest == (("sha256", "a" * 64) if b"SHA256" in content else None)
+    assert not disk.member.startswith("./")
+    assert found(content, disk.member) == found(content, "./" + disk.member) == disk
+
+
+def test_a_disk_that_is_packed_in_an_ova_is_known_by_what_is_in_it(found):
+    assert found(ova(**{"disk.gz": gzip.compress(vmdk())})).packed
+    assert found(ova(**{"a.vhd.gz": gzip.compress(vhd())})).packed
+
+
+def test_a_tar_archive_that_has_no_description_of_a_machine_is_no_ova(found):
+    deep = tar_of({"usr/share/doc/vm.ovf": OVF, "a.vmdk": vmdk()})
+    assert found(tar_of({"a.vmdk": vmdk()})) is found(deep) is None
+
+
+def test_an_ova_with_a_disk_without_its_holes_is_refused(found, tmp_path):
+    (tmp_path / "vm.ovf").write_bytes(OVF)
+    (tmp_path / "a.vmdk").write_bytes(vmdk())
+    os.truncate(tmp_path / "a.vmdk", 4 * MIB)
+    for form in ("gnu", "posix"):
+        argv = ["tar", f"--format={form}", "--sparse", "-C", tmp_path, "-cf", tmp_path / "vm.ova", "vm.ovf", "a.vmdk"]
+        subprocess.run(argv, check=True)
+        for member in ("", "a.vmdk"):
+            with pytest.raises(ImageRefused, match=r"with their holes: a\.vmdk"):
+                found((tmp_path / "vm.ova").read_bytes(), member)
+
+
+@pytest.mark.parametrize(
     ("content", "member", "words"),
     [
+        (ova(**{"a.vmdk.000000000": vmdk(), "a.vmdk.000000001": b"x"}), "", "in several files, of which a"),
         (ova(**{"a.vmdk": vmdk(), "b.vdi": vdi()}), "", r"holds 2 disks: a\.vmdk, b\.vdi"),
         (ova(**{"a.vmdk": vmdk(), "b.vdi": vdi()}), "c", r"no disk of that name; it has a\.vmdk, b\.vdi"),
         (ova(**{"a.vmdk": vmdk(capacity=0)}), "", "content is in other files"),

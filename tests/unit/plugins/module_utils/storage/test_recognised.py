@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import lzma
 import random
 import subprocess
+import tarfile
 
 import pytest
 from raw_disks import BOOT
@@ -25,6 +27,27 @@ PAGE = b"""<!DOCTYPE html>
 <html><head><title>
   Sign in \xe2\x80\x94 \x1b[31mExample</title></head><body>%s</body></html>""" % (b"<p>word</p>" * 900)
 SUM = b"8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
+# What a disk with a GPT has in its first sectors.
+GPT = bytes(510) + b"\x55\xaa" + b"EFI PART".ljust(MIB, b"\0")
+
+
+def tar_of(name: str, content: bytes, form: int) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def oldest(archive: bytes) -> bytes:
+    """The first header as tar wrote it before it had a magic."""
+    header = bytearray(archive[:257].ljust(512, b"\0"))
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + archive[512:]
+
+
 NO_DISKS = {
     "a page": (PAGE, r"page of HTML, with the title 'Sign in — \\x1b\[31mExample'.*in place of the file"),
     "a page after a blank": (b"\r\n  <HTML lang=en>" + PAGE, "page of HTML"),
@@ -47,6 +70,39 @@ NO_DISKS = {
     "cpio": (b"070701" + NOISE, "cpio"),
     "zip": (b"PK\3\4" + NOISE, "zip archive"),
     "a descriptor": (b"# Disk DescriptorFile\nversion=1\n", "names the files that have its content"),
+    "a descriptor after a mark": (
+        b"\xef\xbb\xbf\r\n# Disk DescriptorFile\r\n",
+        "names the files that have its content",
+    ),
+    "a descriptor in UTF-16": ("# Disk DescriptorFile\n".encode("utf-16"), "names the files that have its content"),
+    "a descriptor without its title": (b'version=1\nCID=1\nparentCID=ffffffff\ncreateType="vmfs"\n', "its content"),
+    "a page in Latin-1": (PAGE.decode().replace("—", "ü").encode("latin-1"), "page of HTML, with the title 'Sign in ü"),
+    "a page in UTF-16": (PAGE.decode().encode("utf-16"), "page of HTML, with the title 'Sign in —"),
+    "a page in UTF-16 without a mark": (PAGE.decode().encode("utf-16-be"), "page of HTML, with the title 'Sign in —"),
+    "a page in UTF-32": (PAGE.decode().encode("utf-32"), "page of HTML, with the title 'Sign in —"),
+    "a page that is filled up": (PAGE[:300].ljust(8192, b"\0"), "page of HTML"),
+    "a page with something else in it": (PAGE[:300] + b"\0\1\2\xff" + NOISE, "page of HTML"),
+    "a page after many blanks": (b" \r\n" * 20_000 + PAGE, "page of HTML"),
+    "a page after a comment": (b"<!-- %s -->\n" % (b"x" * 2000) + PAGE, "page of HTML"),
+    "a part of a page": (b"<h1>404 Not Found</h1>", "page of HTML"),
+    "XML without a prolog": (b'<ListBucketResult xmlns="x"></ListBucketResult>', "it is XML"),
+    "bare checksums": (b"# of today\n" + SUM + b"\n", "a list of checksums"),
+    "a pointer of LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+    "RTF": (b"{\\rtf1 text}", r"document \(RTF\)"),
+    "an INI file": (b"[Unit]\nDescription=x\n", r"it is text, and begins with '\[Unit\]'"),
+    "blanks": (b"\n", "it is text"),
+    "lrzip": (b"LRZI\0\6" + NOISE, "compressed by lrzip"),
+    "zlib": (b"\x78\x9c" + NOISE, "compressed by zlib"),
+    "an empty zip": (b"PK\5\6" + bytes(18), "zip archive"),
+    "EWF": (b"EVF\x09\r\n\xff\0" + NOISE, "EnCase"),
+    "a part of ESX": (b"\xbe\xba\xfe\xca\0\0\0\0" + NOISE, "part of a VMDK of ESX"),
+    "cloop": (b"#!/bin/sh\n#V2.0 Format\n" + NOISE, "cloop"),
+    "a signature of OpenPGP": (b"\x89\2\x33\4\0" + NOISE, r"signature \(OpenPGP\)"),
+    "encrypted": (b"\x8c\x0d\4\x09\3\x0a" + NOISE, r"encrypted \(OpenPGP\)"),
+    "a kernel": (b"MZ".ljust(510, b"\1") + b"\x55\xaa\xeb\x66HdrS" + NOISE, "a kernel of Linux"),
+    "an image of Nero": (NOISE + b"NER5" + bytes(8), "Nero"),
+    "tar": (tar_of("disk.raw", GPT, tarfile.USTAR_FORMAT), "a tar archive"),
+    "tar of the oldest form": (oldest(tar_of("disk.raw", GPT, tarfile.USTAR_FORMAT)), "a tar archive"),
     "a package": (b"!<arch>\ndebian-binary   ", "package"),
     "a program": (b"\x7fELF\2\1\1\0" + NOISE, "a program"),
     "a program of Windows": (b"MZ\x90\0" + NOISE, "a program"),
@@ -180,6 +236,8 @@ SIGNED = b"untrusted comment: signed\n" + NOISE[:100]
         (("xz", "-c"), SIGNED, len(SIGNED)),
         (("bzip2", "-c"), SIGNED, len(SIGNED)),
         (("zstd", "-q", "-c"), b"\x5a\x2a\x4d\x18\4\0\0\0text", 0),
+        (("zstd", "-q", "-c"), bytes(1000), 0),
+        (("zstd", "-q", "-c"), SIGNED, len(SIGNED)),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
@@ -193,7 +251,7 @@ def test_what_follows_a_stream(store, tmp_path, argv, behind, warned):
     assert stored.sha256 == hashlib.sha256(content + more).hexdigest()
     told = [f"image demo: {warned} bytes behind the end of its"] if warned else []
     assert [each[: len(told[0])] for each in stored.warnings if "behind the end of its" in each] == told
-    if argv[0] == "zstd":
+    if argv[0] == "zstd" and behind.startswith(b"\x5a"):
         assert store(behind + packed).sha256 == stored.sha256
 
 

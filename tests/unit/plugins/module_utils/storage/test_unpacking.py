@@ -171,3 +171,48 @@ def test_the_source_is_closed_at_the_end(packing):
     source = Watched([packed(packing)])
     assert b"".join(unpacking.unpack(packing, source.blocks, "image demo")) == CONTENT
     assert source.closed
+
+
+def frames(content: bytes, *options: str) -> bytes:
+    return subprocess.run(["zstd", "-q", "-c", *options], input=content, capture_output=True, check=True).stdout
+
+
+SKIPPED = b"\x5a\x2a\x4d\x18\4\0\0\0text"
+BEHIND_ZST = {
+    "a signature": ((packed, SKIPPED), b"untrusted comment: x", 20),
+    "a byte": ((packed,), b"\1", 1),
+    "what could begin a frame": ((packed, packed), b"\x28\xb5\x2f", 3),
+    "zeroes": ((SKIPPED, packed), bytes(5000), 0),
+    "zeroes, and something": ((packed,), bytes(5000) + b"some", 4),
+}
+
+
+@needs_zstd
+@pytest.mark.parametrize("length", [1, 7, 1000, 1 << 20])
+@pytest.mark.parametrize("name", BEHIND_ZST)
+def test_what_follows_the_frames_of_zstd_is_counted(name, length):
+    parts, more, counted = BEHIND_ZST[name]
+    content = b"word " * 30_000
+    whole = [part if isinstance(part, bytes) else frames(content, "--fast=5") for part in parts]
+    behind: list[int] = []
+    data = bytes(9).join(whole) + more
+    blocks = unpacking.unpack("zst", blocks_of(data, length), "image demo", behind.append)
+    assert b"".join(blocks) == content * sum(part is packed for part in parts)
+    assert sum(behind) == counted
+
+
+@needs_zstd
+@pytest.mark.parametrize("options", [("--no-check", "--no-content-size"), ("--no-check", "--no-content-size", "-19")])
+def test_what_may_have_been_cut_off_within_a_frame_is_damage(options):
+    # Nothing in it tells how much it holds, and the block that follows could be what was taken for something else.
+    data = frames(CONTENT, *options)
+    assert b"".join(unpacking.unpack("zst", blocks_of(data), "image demo", lambda _count: None)) == CONTENT
+    with pytest.raises(ImageRefused, match="damaged"):
+        b"".join(unpacking.unpack("zst", blocks_of(data + b"text"), "image demo", lambda _count: None))
+
+
+@needs_zstd
+@pytest.mark.parametrize("left", [3, 5, 9, 13, -5, -1])
+def test_frames_that_are_cut_off_are_damage_where_what_follows_them_is_counted(left):
+    with pytest.raises(ImageRefused, match="damaged"):
+        b"".join(unpacking.unpack("zst", blocks_of(frames(CONTENT)[:left], 7), "image demo", lambda _count: None))
