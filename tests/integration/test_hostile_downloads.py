@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
+import lzma
 import os
 import resource
 import time
@@ -16,10 +18,16 @@ from raw_disks import BOOT
 from web_server import answering
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import DownloadFailed, ImageRefused, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    ChecksumMismatch,
+    DownloadFailed,
+    ImageRefused,
+    NebulaError,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.host.download import WINDOW, Download
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
 MIB = 1024 * 1024
@@ -346,3 +354,88 @@ def test_an_image_ends_in_error(attack, tmp_path, no_pause):
         done = apply(url)
     assert (done.after["state"], done.error) == ("READY", None)
     assert [p.read_bytes() for p in (tmp_path / "datastores" / "1").iterdir()] == [content]
+
+
+# -- packed on the way -------------------------------------------------------------------------------------------------
+DISK = BOOT + bytes(64 * 1024)
+
+
+def whole(body: bytes, *headers: bytes):
+    head = OK + b"".join(header + b"\r\n" for header in headers) + b"Content-Length: %d\r\n\r\n" % len(body)
+    return lambda connection, _head: connection.sendall(head + body)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "identity, gzip", "identity", "aws-chunked", "none"])
+@pytest.mark.parametrize("name", ["/disk.raw", "/disk.raw.gz"])
+def test_a_disk_that_a_server_packs_is_unpacked(coding, name, tmp_path):
+    with answering(whole(gzip.compress(DISK), b"Content-Encoding: " + coding.encode())) as (url, _heads):
+        assert store(tmp_path, url + name).bytes == len(DISK)
+
+
+@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "gzip, gzip", "compress"])
+def test_what_a_server_packs_in_another_way_is_refused(coding, tmp_path):
+    with (
+        answering(whole(DISK, b"Content-Encoding: " + coding.encode())) as (url, _heads),
+        pytest.raises(DownloadFailed, match=rf"on the way \(Content-Encoding: {coding}\), which nobody asked for"),
+    ):
+        store(tmp_path, url + "/disk.raw")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "deflate, chunked"])
+@pytest.mark.parametrize("disk", [True, False])
+def test_what_is_packed_between_two_servers_is_refused(coding, disk, tmp_path):
+    with (
+        answering(whole(gzip.compress(DISK), b"Transfer-Encoding: " + coding.encode())) as (url, _heads),
+        pytest.raises(DownloadFailed, match=rf"on the way \(Transfer-Encoding: {coding}\)"),
+    ):
+        store(tmp_path, url + "/disk.raw", disk=disk)
+
+
+def test_a_file_that_is_packed_itself_is_not_packed_on_the_way(tmp_path):
+    initrd = gzip.compress(b"070701")
+    words = b"Content-Encoding: gzip"
+
+    def answer(connection, head):
+        if head.startswith("GET /latest "):
+            connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /initrd.gz\r\nContent-Length: 0\r\n\r\n")
+        else:
+            own = b'Content-Disposition: attachment; filename="initrd.gz"'
+            whole(initrd, words, *([own] if head.startswith("GET /own ") else []))(connection, head)
+
+    for name in ("/initrd.gz", "/latest", "/own", "/download?file=initrd.gz"):
+        with answering(answer) as (url, _heads):
+            assert store(tmp_path, url + name, disk=False).bytes == len(initrd)
+    with answering(answer) as (url, _heads), pytest.raises(DownloadFailed, match="Content-Encoding: gzip"):
+        store(tmp_path, url + "/initrd", disk=False)
+
+
+@pytest.mark.parametrize("form", ["of what it is on the server", "of something else"])
+def test_a_checksum_beside_a_file_that_is_packed_on_the_way(form, tmp_path):
+    digest = hashlib.sha256(lzma.compress(DISK)).hexdigest() if "server" in form else "0" * 64
+    packed = gzip.compress(lzma.compress(DISK))
+    with (
+        answering(whole(packed, b"Content-Encoding: gzip")) as (url, _heads),
+        pytest.raises(ChecksumMismatch, match="packed it on the way") as caught,
+    ):
+        store(tmp_path, url + "/disk.raw.xz", checksum=Checksum.parse(f"sha256:{digest}", "x"))
+    assert ("that of what is in it, unpacked" in str(caught.value)) == ("server" in form)
+
+
+def test_what_is_packed_twice_is_told_with_its_cause(tmp_path):
+    body = gzip.compress(lzma.compress(DISK))
+    for header, cause in ((b"Content-Encoding: gzip", True), (b"A: b", False)):
+        with (
+            answering(whole(body, header)) as (url, _heads),
+            pytest.raises(ImageRefused, match="compressed by xz") as caught,
+        ):
+            store(tmp_path, url + "/disk.raw.xz")
+        assert ("The server packed it on the way (Content-Encoding: gzip)" in str(caught.value)) == cause
+
+
+def test_a_page_in_place_of_a_file_with_a_checksum_is_named(tmp_path):
+    page = b"<html><title>Sign in</title></html>"
+    with (
+        answering(whole(page, b"Content-Type: text/html")) as (url, _heads),
+        pytest.raises(ChecksumMismatch, match="it is a page of HTML, with the title 'Sign in'"),
+    ):
+        store(tmp_path, url + "/disk.raw", checksum=Checksum.parse("sha256:" + "0" * 64, "x"))

@@ -27,6 +27,10 @@ MAX_REDIRECTS = 10
 # Over how many times `stall` the speed is taken: that is longer than all attempts to make a broken connection again.
 WINDOW = 10
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+# Words of servers for what is not packed: some stores keep how a file was sent to them, or what somebody meant by it.
+_AS_IT_IS = ("", "identity", "none", "binary", "7bit", "8bit", "utf-8", "aws-chunked")
+# With what the name of a file ends that is packed by gzip itself.
+_PACKED = (".gz", ".tgz", ".gzip", ".box", ".svgz")
 # What a request goes on with after a redirect: what it says of itself, and which part of the file it wants. All else is
 # for the server, or the proxy, that it was made for.
 _GOES_ALONG = frozenset(("user-agent", "accept", "accept-encoding", "range", "if-range"))
@@ -109,7 +113,7 @@ class Download:
         self._validator = _validator(self._response.headers)
         self.encoding = _encoding(self._response.headers)
         by_gzip = self.encoding in ("gzip", "x-gzip")
-        if by_gzip and urllib.parse.urlsplit(self._url).path.lower().endswith((".gz", ".tgz")):
+        if by_gzip and any(name.lower().endswith(_PACKED) for name in self._names()):
             # Some servers say so of a file that is packed itself.
             self.encoding = ""
         if self.encoding and not (self._packed and by_gzip):
@@ -119,6 +123,12 @@ class Download:
                 f"the server sends it packed on the way (Content-Encoding: {self.encoding}), which nobody asked for",
                 "Have the server send it as it is, or download it by other means and give its path",
             )
+
+    def _names(self) -> list[str]:
+        """Where the file's name may be: in its URL, in the one that the server sent on to, and in a header."""
+        parts = [urllib.parse.urlsplit(url) for url in (self._url, self._response.geturl())]
+        own = (self._response.headers.get("Content-Disposition") or "").rstrip("; ").strip("\"'")
+        return [part for each in parts for part in (each.path, each.query)] + [own]
 
     def blocks(self) -> Generator[bytes, None, None]:
         if self._response is None:
@@ -193,6 +203,14 @@ class Download:
         response = self._opener.open(request, timeout=self._stall)
         if offset:
             self._continue(response, offset)
+        elif _ways(response.headers) not in ([], ["chunked"]):
+            # http.client does not undo it, nor what it does along with it.
+            response.close()
+            raise DownloadFailed(
+                f"download of {self.shown}",
+                f"the server packs it on the way (Transfer-Encoding: {', '.join(_ways(response.headers))[:40]})",
+                "Have the server send it as it is, or download it by other means and give its path",
+            )
         elif response.status == 206:
             response.close()
             raise DownloadFailed(
@@ -428,8 +446,17 @@ def _length(headers: Mapping[str, str]) -> int | None:
 
 def _encoding(headers: Mapping[str, str]) -> str:
     """How the content is packed on the way; "" if it is not."""
-    words = [word.strip().lower() for word in (headers.get("Content-Encoding") or "").split(",")]
-    return printable(", ".join(word for word in words if word not in ("", "identity"))[:40], ONE_LINE)
+    words = _words(headers.get("Content-Encoding"))
+    return printable(", ".join(word for word in words if word not in _AS_IT_IS)[:40], ONE_LINE)
+
+
+def _ways(headers: Mapping[str, str]) -> list[str]:
+    """What is done with the file on the way."""
+    return [printable(word, ONE_LINE) for word in _words(headers.get("Transfer-Encoding")) if word not in _AS_IT_IS]
+
+
+def _words(value: str | None) -> list[str]:
+    return [word.strip().lower() for word in (value or "").split(",")]
 
 
 def _validator(headers: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..dataclass import dataclass
@@ -117,10 +117,11 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
             with files.explained(temporary):
                 os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             pass_.write(temporary)
-        foreign = _foreign(request, written)
-        if foreign is None:
-            facts, sha256 = _inspect(request, written), pass_.sha256
-        else:
+        with pass_.explained():
+            foreign = _foreign(request, written)
+            if foreign is None:
+                facts, sha256 = _inspect(request, written), pass_.sha256
+        if foreign is not None:
             written, facts = _made_of(request, foreign, written, destination, say)
             sha256 = _sha256(written)
         stored = Stored(
@@ -267,6 +268,7 @@ class _Pass:
         except BaseException:
             self._close()
             raise
+        self._begins = self._first[: recognised.HEAD]
         self.packing = unpacking.detect(self._first) if request.disk else ""
         algorithms = {"sha256"} | ({request.checksum.algorithm} if request.checksum else set())
         self._given = {name: _new_hash(name) for name in sorted(algorithms)}
@@ -368,16 +370,28 @@ class _Pass:
         asked = f"{self.request.what}: checksum {checksum}"
         file = without_secrets(self.request.source) if self._download else "the file"
         text = f"{file} has {checksum.algorithm}:{found} ({self._taken} bytes)"
-        encoding = self._download.encoding if self._download else ""
+        text += self._on_the_way()
         if self._unpacked is not None and self._unpacked.hexdigest() == checksum.digest:
             text += f". The checksum is that of what is in it, unpacked ({self.packing})"
-            if encoding:
-                text += f"; the server packed it on the way (Content-Encoding: {encoding}), which nobody asked for"
             right = f"Give the checksum of the file as it comes, {checksum.algorithm}:{found}"
             return ChecksumMismatch(asked, text, f"{right}, or the path or URL of the unpacked one")
-        if encoding:
-            text += f". The server packed it on the way (Content-Encoding: {encoding}), which nobody asked for"
+        looks = "" if self.packing else recognised.kind_of_text(self._begins)
+        text += f". Of what it is: {looks}" if looks else ""
         return ChecksumMismatch(asked, text, "The file is not the one that was meant: check path and checksum")
+
+    def _on_the_way(self) -> str:
+        encoding = self._download.encoding if self._download else ""
+        cause = f". The server packed it on the way (Content-Encoding: {encoding}), which nobody asked for"
+        return cause if encoding else ""
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Tell of a file that is refused that it is not what the server has."""
+        try:
+            yield
+        except ImageRefused as error:
+            error.found += self._on_the_way()
+            raise
 
     def _needed(self) -> int:
         if self._fd >= 0 and not self.packing:

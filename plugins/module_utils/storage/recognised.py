@@ -311,24 +311,27 @@ def _is_zero(file: BinaryIO) -> bool:
 def looks_like(file: Readable) -> str:
     """In words, what a file is that nothing says to be a disk."""
     head = _head(file)
-    text = _as_text(head)
-    if text is not None:
-        return _kind_of_text(text)
-    page = _kind_of_markup(head[:_TEXT].decode("latin-1"))
-    if page:
-        return page
+    text = kind_of_text(head)
+    if text:
+        return text
     for magic, name in _WEAK:
         if head.startswith(magic):
-            return _said(name)
+            return _words_for(name)
     for first, at, versions, name in _OPENPGP:
         if head[:1] == bytes((first,)) and head[at : at + 1] in [bytes((version,)) for version in versions]:
-            return _said(name)
+            return _words_for(name)
     if any(_at_end(file, length).startswith(magic) for magic, length in _NERO):
-        return _said("an image of a CD, made by Nero (NRG)")
+        return _words_for("an image of a CD, made by Nero (NRG)")
     return f"its first bytes are {head[:8].hex(' ')}"
 
 
-def _said(name: str) -> str:
+def kind_of_text(head: bytes) -> str:
+    """In words, what a text or page is that begins with these bytes; "" for what is none."""
+    text = _as_text(head)
+    return _kind_of_markup(head[:_TEXT].decode("latin-1")) if text is None else _kind_of_text(text)
+
+
+def _words_for(name: str) -> str:
     return f"it looks like {name}" if name.startswith(("a ", "an ")) else f"it is {name}"
 
 

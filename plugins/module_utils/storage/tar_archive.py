@@ -102,13 +102,13 @@ def entries(file: Readable, length: int, asked: str) -> Iterator[Entry]:
         if kind in _LONG:
             if size > _LONGEST:
                 raise ImageRefused(asked, f"an entry has {size} bytes of attributes", _REMEDY)
-            told = file.read(size) if kind in _PAX + _GNU_NAME else b""
+            attributes = file.read(size) if kind in _PAX + _GNU_NAME else b""
             if kind == _GNU_NAME:
-                name = told.split(b"\0")[0]
+                name = attributes.split(b"\0")[0]
             elif kind in _PAX:
-                size_of_next = max(size_of_next, _size_in(told))
-                name = _value(told, b"GNU.sparse.name") or _value(told, b"path") or name
-                sparse = sparse or b" GNU.sparse." in told
+                size_of_next = max(size_of_next, _size_in(attributes))
+                name = _value(attributes, b"GNU.sparse.name") or _value(attributes, b"path") or name
+                sparse = sparse or b" GNU.sparse." in attributes
         else:
             size_of_next = -1
         # Links and the like have a size that counts for nothing.
