@@ -141,6 +141,39 @@ def test_a_vhd_ends_where_its_maker_says(make, store, name, creator):
         assert seen[: len(DISK)] == DISK and not seen[len(DISK) :].strip(b"\0")
 
 
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _bit in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def summed(data: bytearray) -> bytes:
+    data[4:8] = bytes(4)
+    data[4:8] = struct.pack("<I", crc32c(data))
+    return bytes(data)
+
+
+def test_a_vhdx_that_was_not_closed_is_told(make, store):
+    source = make("vhdx")
+    data = bytearray(source.read_bytes())
+    log, end = b"1" * 16, len(data)
+    for begin in (64 * 1024, 128 * 1024):
+        header = data[begin : begin + 4096]
+        header[48:64] = log
+        data[begin : begin + 4096] = summed(header)
+    entry = bytearray(4096)
+    entry[:64] = struct.pack("<4sIIIQII16sQQ", b"loge", 0, 4096, 0, 1, 1, 0, log, end, end)
+    entry[64:96] = struct.pack("<4sIQQQ", b"zero", 0, 4096, end - 4096, 1)
+    data[MIB : MIB + 4096] = summed(entry)
+    source.write_bytes(data)
+    with pytest.raises(ImageRefused, match="was not closed: its last changes are in a log") as caught:
+        store(source)
+    assert "qemu-img" not in str(caught.value) and "Dismount-VHD" in caught.value.remedy
+
+
 @pytest.mark.parametrize("name", NEEDS_OTHERS)
 def test_one_of_several_files_is_refused(make, store, name):
     with pytest.raises(ImageRefused, match=r"VMDK, which names the files|its content is in other files"):

@@ -56,6 +56,8 @@ _PARAMETERS, _SIZE = (
     uuid.UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8"),
 )
 _HAS_PARENT = 2
+# QEMU's words for what was not written to its place.
+_LOG = "contains a log that needs to be replayed"
 # Entries of an OVA that are looked at, and bytes of its manifest.
 _MOST_MEMBERS, _LONGEST_MANIFEST = 1000, 1024 * 1024
 _LISTED = 20
@@ -128,9 +130,20 @@ def make_of(
             arguments = ["-q", "-S", "4k", "-O", format]
             qemu_img.of_node("convert", *arguments, path=source, node=node, new=new, long=True)
         except CommandFailed as error:
-            found = f"its {FORMATS[disk.format]} can't be read: {error.found}"
-            raise ImageRefused(what, found, _AGAIN) from error
+            raise _unreadable(what, disk, error.found) from error
     return disk.size
+
+
+def _unreadable(what: str, disk: Foreign, found: str) -> ImageRefused:
+    """QEMU names our own file, and what to do with it, which is not to be done."""
+    reason = (found.partition("}': ")[2] or found).partition("\n")[0]
+    if _LOG in reason:
+        return ImageRefused(
+            what,
+            f"its {FORMATS[disk.format]} was not closed: its last changes are in a log beside the disk",
+            "Shut down the machine that has it, or use Mount-VHD and Dismount-VHD there; then give it again",
+        )
+    return ImageRefused(what, f"its {FORMATS[disk.format]} can't be read: {reason}", _AGAIN)
 
 
 def _node(path: str, disk: Foreign) -> dict[str, object]:
