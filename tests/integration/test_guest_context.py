@@ -297,6 +297,28 @@ def test_ifcfg_files_of_wicked(tmp_path: Path) -> None:
     assert not (guest.root / place / "ifsysctl-eth0").exists()
 
 
+def test_routers_within_and_outside_of_the_prefix_where_busybox_is_all_there_is(tmp_path: Path) -> None:
+    """Its awk may know less than others."""
+    guest = layout(tmp_path, "wicked")
+    routes = "192.0.2.7 via 10.66.0.9, 198.51.100.77/25 via 198.51.100.1, 172.16.0.0/255.240.0.0 via 10.66.1.8"
+    own = {
+        "ETH0_MAC": "02:00:0a:42:00:0a",
+        "ETH0_IP": "10.66.0.10",
+        "ETH0_GATEWAY": "10.66.0.1",
+        "ETH0_MASK": "255.255.254.0",
+    }
+    guest.context(context_sh.render({**own, "ETH0_ROUTES": routes}))
+    guest.run("network")
+    assert guest.faults() == ""
+    assert guest.read("etc/sysconfig/network/ifroute-eth0").splitlines() == [
+        "198.51.100.1/32 - - eth0",
+        "default 10.66.0.1 - eth0",
+        "192.0.2.7/32 10.66.0.9 - eth0",
+        "198.51.100.0/25 198.51.100.1 - eth0",
+        "172.16.0.0/12 10.66.1.8 - eth0",
+    ]
+
+
 def test_what_is_not_said_of_ip6_is_as_it_is_for_ip4(tmp_path: Path) -> None:
     guest = layout(tmp_path, "networkd")
     own = {"ETH1_GATEWAY": "192.168.70.1", "ETH1_METRIC": "9"}

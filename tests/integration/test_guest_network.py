@@ -19,6 +19,9 @@ ETH1 = {"ETH1_MAC": "02:00:c0:a8:46:96"}
 HEARS = {**ETH1, "ETH1_METHOD": "skip", "ETH1_IP6_METHOD": "auto"}
 
 
+ADVERTISED = "any((r['to'], r['dev']) == ('default', 'eth0') and 'fe80' in (r['via'] or '') for r in seen['routes'])"
+
+
 def default(to: str, via: str) -> str:
     return f"any(r['to'] == '{to}' and r['via'] == '{via}' for r in seen['routes'])"
 
@@ -44,7 +47,8 @@ def test_addresses_and_mtu(tmp_path: Path, renderer: str) -> None:
 @EACH
 def test_addresses_by_dhcpv6(tmp_path: Path, renderer: str) -> None:
     context = {**ETH0, "ETH0_IP": "10.66.0.10", "ETH0_IP6_METHOD": "dhcp"}
-    seen = boot(tmp_path, renderer, context, "'2001:db8:5::1' in str(seen['addresses'])", managed=True, timeout=20)
+    until = f"'2001:db8:5::1' in str(seen['addresses']) and {ADVERTISED}"
+    seen = boot(tmp_path, renderer, context, until, managed=True, timeout=20)
     assert seen.met, seen
     assert any(address.startswith("2001:db8:5::1") for address in seen.of("eth0"))
     assert seen.faults == ""
@@ -163,7 +167,7 @@ def test_what_a_router_advertises_with_values_of_the_context(tmp_path: Path, ren
     wanted = [
         default("default", "10.66.0.1"),
         default("2001:db8:8::/48", "2001:db8:5::9"),
-        "any((r['to'], r['dev']) == ('default', 'eth0') and 'fe80' in r['via'] for r in seen['routes'])",
+        ADVERTISED,
         *(f"'{word}' in seen['resolver']" for word in ("2001:db8::53", "corp.example")),
     ]
     wanted.append("any(name == 'eth0' and '2001:db8:5:' in address for name, address in seen['addresses'])")
@@ -176,6 +180,72 @@ def test_what_a_router_advertises_with_values_of_the_context(tmp_path: Path, ren
     assert seen.met, seen
     told = "ETH0: netplan has no metric for what a router advertises\n" if renderer == "netplan" else ""
     assert seen.faults == told
+
+
+@EACH
+@pytest.mark.parametrize("method", ["static", "dhcp"])
+def test_of_two_routers_that_of_the_first_interface_goes_before(tmp_path: Path, renderer: str, method: str) -> None:
+    second = {**ETH1, "ETH1_IP": "10.67.0.10", "ETH1_GATEWAY": "10.67.0.1", "ETH1_IP6_METHOD": "disable"}
+    first = {"ETH0_IP": "10.66.0.10", "ETH0_GATEWAY": "10.66.0.1", "ETH0_METHOD": method, "ETH0_IP6_METHOD": "skip"}
+    until = f"{default('default', '10.66.0.1')} and {default('default', '10.67.0.1')}"
+    seen = boot(tmp_path, renderer, {**ETH0, **first, **second}, until)
+    assert seen.met, seen
+    metrics = {via: metric or 0 for dev in ("eth0", "eth1") for via, metric in seen.route("default", dev)}
+    assert metrics["10.66.0.1"] < metrics["10.67.0.1"] == 2
+    assert seen.faults == ""
+
+
+@EACH
+def test_a_network_of_a_route_may_be_written_in_each_way(tmp_path: Path, renderer: str) -> None:
+    context = {
+        **ETH0,
+        "ETH0_IP": "10.66.0.10",
+        "ETH0_IP6": "2001:db8:77::5",
+        "ETH0_ROUTES": "192.0.2.7 via 10.66.0.9, 198.51.100.77/25 VIA 10.66.0.9,172.16.0.0/255.240.0.0 via 10.66.0.8,"
+        " 10.99.0.0/255.0.255.0 via 10.66.0.1, 10.98.0.0/16 via fe80::1, 203.0.113.0/24 via 10.66.0.9 10.66.0.8,"
+        "2001:DB8:9::1 via 2001:db8:77::9, 2001:db8:8::5/48 via fe80::9",
+    }
+    wanted = {
+        "192.0.2.7": "10.66.0.9",
+        "198.51.100.0/25": "10.66.0.9",
+        "172.16.0.0/12": "10.66.0.8",
+        "2001:db8:9::1": "2001:db8:77::9",
+        "2001:db8:8::/48": "fe80::9",
+    }
+    seen = boot(tmp_path, renderer, context, " and ".join(default(*each) for each in wanted.items()))
+    assert seen.met, seen
+    assert {str(route["to"]) for route in seen.routes if route["via"]} - {"default"} == set(wanted)
+    assert seen.faults == (
+        "ETH0_ROUTES: what is left out is no route, which is written as '10.0.0.0/8 via 10.66.0.1': "
+        "10.99.0.0/255.0.255.0 via 10.66.0.1, 10.98.0.0/16 via fe80::1, 203.0.113.0/24 via 10.66.0.9 10.66.0.8\n"
+    )
+
+
+@EACH
+@pytest.mark.parametrize("first", ["skip", "none"])
+def test_what_is_said_of_no_interface_is_for_the_first_that_is_configured(
+    tmp_path: Path, renderer: str, first: str
+) -> None:
+    context = {
+        **ETH0,
+        **({"ETH0_METHOD": "skip", "ETH0_IP": "10.66.0.10"} if first == "skip" else {}),
+        **ETH1,
+        "ETH1_IP": "10.67.0.10",
+        "DNS": "192.0.2.53",
+        "SEARCH_DOMAIN": "corp.example",
+    }
+    seen = boot(tmp_path, renderer, context, "all(word in seen['resolver'] for word in ('192.0.2.53', 'corp.example'))")
+    assert seen.met, seen
+    assert seen.faults == ""
+    written = "".join(path.read_text() for path in (tmp_path / "upper/etc").rglob("*nebula-context*") if path.is_file())
+    assert "192.0.2.53" in written or renderer in ("interfaces", "plain")
+
+
+def test_the_metric_that_netplan_has_no_key_for_is_told(tmp_path: Path) -> None:
+    own = {"ETH0_METHOD": "skip", "ETH0_IP6_METHOD": "auto", "ETH0_IP6_METRIC": "61"}
+    seen = boot(tmp_path, "netplan", {**ETH0, **own}, ADVERTISED)
+    assert seen.met, seen
+    assert seen.faults == "ETH0: netplan has no metric for what a router advertises\n"
 
 
 # What an earlier life of the image left for eth0, by the file's path. Each asks for an address by DHCP.
@@ -228,3 +298,58 @@ def test_configuration_of_an_earlier_life_is_set_aside(tmp_path: Path, renderer:
     for name, text in OTHERS.items():
         assert (etc / name).read_text() == text
     assert (etc / "var/lib/nebula-context/before/etc/NetworkManager/system-connections/Wired").is_file()
+
+
+# By which an earlier life of the image keeps NetworkManager from eth0.
+HERE = f"{default('default', '10.66.0.1')} and any(name == 'eth0' for name, _ in seen['addresses'])"
+UNMANAGED = {
+    "a device": ("etc/NetworkManager/conf.d/10-eth0.conf", "[keyfile]\nunmanaged-devices=interface-name:eth0\n"),
+    "all devices": ("usr/lib/NetworkManager/conf.d/10-none.conf", "[keyfile]\nunmanaged-devices=*,except:type:wifi\n"),
+    "by mac": ("etc/NetworkManager/NetworkManager.conf", "[keyfile]\nunmanaged-devices=mac:02:00:0A:42:00:0A;\n"),
+    "a section": ("etc/NetworkManager/conf.d/99-x.conf", "[device-x]\nmatch-device=interface-name:e*\nmanaged=0\n"),
+    "a stanza": ("etc/network/interfaces", "auto eth0\niface eth0 inet dhcp\n"),
+}
+
+
+@pytest.mark.parametrize("renderer", ["nm", "netplan by NetworkManager"])
+@pytest.mark.parametrize("by", sorted(UNMANAGED))
+def test_networkmanager_manages_what_it_was_kept_from(tmp_path: Path, renderer: str, by: str) -> None:
+    name, text = UNMANAGED[by]
+    context = {**ETH0, "ETH0_IP": "10.66.0.10", "ETH0_GATEWAY": "10.66.0.1", "ETH0_IP6_METHOD": "disable"}
+    found = boot(tmp_path, renderer, context, HERE, files={name: text})
+    assert found.met, found
+    assert (found.faults, found.of("eth0")) == ("", ["10.66.0.10/24"])
+    # What it was kept from besides stays so.
+    if by == "all devices":
+        assert found.of("eth1") == []
+
+
+# For systemd-networkd, by the name of the file: whether it is for eth0.
+MATCHES = {
+    "any-but-lo": ("Name=!lo", True),
+    "any-but-eth": ("Name=!eth* wlan*", False),
+    "any-kind-of-link": ("Type=!loopback", True),
+    "ethernet": ("Type=ether wlan", True),
+    "wireless": ("Type=wlan", False),
+    "bridges": ("Name=*\nKind=bridge", False),
+    "by-driver": ("Driver=veth virtio_net", True),
+    "by-lists": ("Name=lo\nName=eth1 eth0", True),
+}
+
+
+def test_files_of_networkd_are_set_aside_by_what_they_match(tmp_path: Path) -> None:
+    place = "etc/systemd/network"
+    files = {
+        f"{place}/00-{name}.network": f"[Match]\n{match}\n[Network]\nDHCP=yes\n" for name, (match, _) in MATCHES.items()
+    }
+    files[f"{place}/05-nebula-context-eth0.network.d/more.conf"] = "[Network]\nDHCP=yes\n"
+    context = {**ETH0, "ETH0_IP": "10.66.0.10", "ETH0_GATEWAY": "10.66.0.1", "ETH0_IP6_METHOD": "disable"}
+    found = boot(tmp_path, "networkd", context, HERE, files=files)
+    assert found.met, found
+    assert (found.faults, found.of("eth0")) == ("", ["10.66.0.10/24"])
+    aside = {
+        name
+        for name in MATCHES
+        if (tmp_path / f"upper/var/lib/nebula-context/before/{place}/00-{name}.network").is_file()
+    }
+    assert aside == {name for name, (_, ours) in MATCHES.items() if ours}
