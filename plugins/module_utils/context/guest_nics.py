@@ -173,7 +173,7 @@ def _addresses(variables: Mapping[str, str], name: str) -> list[str]:
 
 
 def _words(variables: Mapping[str, str], name: str) -> list[str]:
-    return variables.get(name, "").replace(",", " ").split()
+    return variables.get(name, "").replace(",", " ").replace(";", " ").split()
 
 
 def _address(text: str, name: str, version: int = 0) -> Address:

@@ -36,21 +36,47 @@ _ACCOUNTS_AND_SCRIPTS = (
 def as_read(format: str, variables: Mapping[str, str]) -> dict[str, str]:
     """The variables of a context that is made anew, with values written so that each reader of the format takes them.
 
-    In OpenNebula's format, cloud-init tells the items of a list apart by blanks alone, where the others take commas too,
-    and looks for search domains only at an interface. In the other formats it takes a script as it is.
+    In OpenNebula's format, cloud-init tells the items of a list apart by blanks alone, where the others take commas
+    too, and looks for search domains only at an interface. In the other formats it takes a script as it is.
     """
     found = dict(variables)
     if format != OPENNEBULA:
         found.update({name: _script(name, variables[name]) for name in _SCRIPTS if variables.get(name, "").strip()})
+        for prefix in _nics(found):
+            # The name that OpenNebula had before 6.2, which the others know as well.
+            if found.get(f"{prefix}GATEWAY6", "").strip() and not found.get(f"{prefix}IP6_GATEWAY", "").strip():
+                found[f"{prefix}IP6_GATEWAY"] = found[f"{prefix}GATEWAY6"]
         return found
     for name, value in variables.items():
-        if _LIST.match(name) and "," in value:
-            found[name] = " ".join(value.replace(",", " ").split())
+        if _LIST.match(name) and re.search("[,;]", value):
+            found[name] = " ".join(re.split(r"[,;\s]+", value.strip(",; ")))
+    for prefix in _nics(found):
+        _split_lengths(found, (f"{prefix}IP",), f"{prefix}MASK", "255.255.255.0")
+        _split_lengths(found, (f"{prefix}IP6", f"{prefix}IP6_ULA"), f"{prefix}IP6_PREFIX_LENGTH", "64")
     first = next(iter(_nics(found)), "")
     if first and found.get("SEARCH_DOMAIN", "").strip():
         both = f"{found['SEARCH_DOMAIN']} {found.get(f'{first}SEARCH_DOMAIN', '')}"
         found[f"{first}SEARCH_DOMAIN"] = " ".join(dict.fromkeys(both.split()))
     return found
+
+
+def _split_lengths(variables: dict[str, str], names: tuple[str, ...], where: str, default: str) -> None:
+    """Write prefix lengths that stand in addresses into the variable for them, if all addresses have the same."""
+    given = {name: variables[name].strip() for name in names if variables.get(name, "").strip()}
+    if not any("/" in address for address in given.values()):
+        return
+    beside = variables.get(where, "").strip() or default
+    try:
+        found = {
+            name: ipaddress.ip_interface(address if "/" in address else f"{address}/{beside}")
+            for name, address in given.items()
+        }
+    except ValueError:
+        return
+    if len({each.network.prefixlen for each in found.values()}) == 1:
+        variables.update((name, str(each.ip)) for name, each in found.items() if "/" in given[name])
+        one = next(iter(found.values()))
+        variables[where] = str(one.netmask) if one.version == 4 else str(one.network.prefixlen)
 
 
 def _script(name: str, value: str) -> str:
@@ -126,6 +152,9 @@ def _of_nic(format: str, given: Mapping[str, str], prefix: str) -> Iterator[str]
         elif f"{prefix}IP" not in given:
             # It makes one up out of the MAC address.
             yield f"{prefix}IP (there is none, and cloud-init takes one out of {prefix}MAC)"
+        for name in ("IP", "IP6", "IP6_ULA"):
+            if "/" in given.get(prefix + name, ""):
+                yield f"{prefix}{name} (with a length of its own)"
         if f"{prefix}IP6_METHOD" in given and method6 != "static":
             yield f"{prefix}IP6_METHOD"
         yield from (prefix + name for name in ("METRIC", "IP6_METRIC", "ROUTES") if prefix + name in given)

@@ -194,7 +194,7 @@ def addresses(facts: Facts) -> Answer:
         aside = linux_files.OURS in linux_files.contextualisers(facts)
         return ok(f"DHCP: {some(automatic)}" + ("; set aside for the interfaces of a context" if aside else ""))
     found = linux_files.contextualisers(facts)
-    if found:
+    if found and not (found == [linux_files.CLOUD_INIT] and linux_files.cloud_init_without_network(facts)):
         return ok(f"{found[0]} configures the network")
     if linux_files.enabled(facts, "NetworkManager"):
         return ok("NetworkManager takes DHCP where nothing is configured")
@@ -203,6 +203,12 @@ def addresses(facts: Facts) -> Answer:
 
 def context(facts: Facts) -> Answer:
     found = linux_files.contextualisers(facts)
+    kept = linux_files.cloud_init_without_network(facts) if found == [linux_files.CLOUD_INIT] else ""
+    if kept:
+        return bad(
+            f"{kept} keeps cloud-init from the network: guests would not get the addresses of their contexts",
+            "Remove that, or put the context program into it beside cloud-init (role guest_context)",
+        )
     if found:
         return ok(", ".join(found))
     if facts.has("/usr/bin/cloud-init"):

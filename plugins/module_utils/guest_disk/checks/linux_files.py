@@ -148,6 +148,19 @@ def cloud_init_obstacle(facts: Facts) -> str:
     return ""
 
 
+_NO_NETWORK = re.compile(
+    r"^network[ \t]*:[ \t]*(?:\{|\n[ \t])[ \t]*[\"']?config[\"']?[ \t]*:[ \t]*[\"']?disabled\b", re.MULTILINE
+)
+
+
+def cloud_init_without_network(facts: Facts) -> str:
+    """What keeps cloud-init from configuring the network, as installers leave it; "" if nothing does."""
+    if any("network-config=disabled" in line for line in command_lines(facts)):
+        return "network-config=disabled on the kernel's command line"
+    files = facts.matching("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg")
+    return next((path for path, node in files if _NO_NETWORK.search(node.text)), "")
+
+
 # --- the kernel's command line ---------------------------------------------------------------------------------------
 
 

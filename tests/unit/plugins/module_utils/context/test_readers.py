@@ -103,8 +103,42 @@ def test_lists_are_written_with_blanks() -> None:
     }
     assert readers.as_read("opennebula", found) == found
     assert readers.as_read("nocloud", {**given, "START_SCRIPT": ""}) == {**given, "START_SCRIPT": ""}
+    assert readers.as_read("opennebula", {**PLAIN, "DNS": " 192.0.2.1;2001:db8::53 ,192.0.2.2, "})["DNS"] == (
+        "192.0.2.1 2001:db8::53 192.0.2.2"
+    )
     own = {**given, "ETH0_SEARCH_DOMAIN": "own.example"}
     assert readers.as_read("opennebula", own)["ETH0_SEARCH_DOMAIN"] == "a.example b.example own.example"
+
+
+@pytest.mark.parametrize(
+    ("more", "written", "lost"),
+    [
+        ({"ETH0_IP": "10.66.0.10/16"}, {"ETH0_IP": "10.66.0.10", "ETH0_MASK": "255.255.0.0"}, []),
+        ({"ETH0_IP6": "2001:db8::5/48"}, {"ETH0_IP6": "2001:db8::5", "ETH0_IP6_PREFIX_LENGTH": "48"}, []),
+        (
+            {"ETH0_IP6": "2001:db8::5/64", "ETH0_IP6_ULA": "fd00::5"},
+            {"ETH0_IP6": "2001:db8::5", "ETH0_IP6_PREFIX_LENGTH": "64"},
+            [],
+        ),
+        ({"ETH0_IP6": "2001:db8::5/48", "ETH0_IP6_ULA": "fd00::5"}, {}, ["ETH0_IP6 (with a length of its own)"]),
+        ({"ETH0_IP6": "here/48"}, {}, ["ETH0_IP6 (with a length of its own)"]),
+    ],
+)
+def test_lengths_in_addresses_are_written_where_cloud_init_reads_them(
+    more: dict[str, str], written: dict[str, str], lost: list[str]
+) -> None:
+    given = {**PLAIN, **more}
+    found = readers.as_read("opennebula", given)
+    assert found == {**given, **written}
+    assert readers.lost("opennebula", found) == lost
+
+
+@pytest.mark.parametrize("format", ["nocloud", "configdrive"])
+def test_a_router_by_its_former_name_is_written_by_the_other_too(format: str) -> None:
+    given = {"ETH0_MAC": "02:00:0a:42:00:0a", "ETH0_IP6": "2001:db8::5", "ETH0_GATEWAY6": "2001:db8::1"}
+    assert readers.as_read(format, given) == {**given, "ETH0_IP6_GATEWAY": "2001:db8::1"}
+    own = {**given, "ETH0_IP6_GATEWAY": "2001:db8::2"}
+    assert readers.as_read(format, own) == own
 
 
 LINES = "for i in 1 2; do\n  if [ $i = 2 ]; then\n    echo ran $i\n  fi\ndone\n"

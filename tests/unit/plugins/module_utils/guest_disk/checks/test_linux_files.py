@@ -185,6 +185,27 @@ def test_nothing_keeps_cloud_init_from_a_context(tree: dict[str, Node]) -> None:
     assert linux_files.cloud_init_obstacle(facts({**CLOUD, **tree})) == ""
 
 
+@pytest.mark.parametrize(
+    ("tree", "what"),
+    [
+        ({"/etc/cloud/cloud.cfg.d/99.cfg": text("network: {config: disabled}\n")}, "/etc/cloud/cloud.cfg.d/99.cfg"),
+        ({"/etc/cloud/cloud.cfg": text("a: 1\nnetwork:\n  config: disabled\n")}, "/etc/cloud/cloud.cfg"),
+        ({"/etc/cloud/cloud.cfg": text("network: { 'config': \"disabled\" }\n")}, "/etc/cloud/cloud.cfg"),
+        (
+            {"/boot/grub/grub.cfg": text("linux /vmlinuz ro network-config=disabled\n")},
+            "network-config=disabled on the kernel's command line",
+        ),
+        ({"/etc/cloud/cloud.cfg": text("# network: {config: disabled}\n")}, ""),
+        ({"/etc/cloud/cloud.cfg": text("network:\n  renderers: [netplan]\n")}, ""),
+        ({"/etc/cloud/notes.cfg": text("network: {config: disabled}\n")}, ""),
+    ],
+)
+def test_what_keeps_cloud_init_from_the_network_is_told(tree: dict[str, Node], what: str) -> None:
+    here = facts({**CLOUD, **tree})
+    assert linux_files.cloud_init_without_network(here) == what
+    assert linux_files.contextualisers(here) == ["cloud-init"]
+
+
 # --- the kernel's command line ---------------------------------------------------------------------------------------
 
 

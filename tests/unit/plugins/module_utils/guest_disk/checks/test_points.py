@@ -194,6 +194,15 @@ def test_a_fault_fails_its_point_and_no_other(fault):
 
 
 SEVERAL = {
+    "cloud-init without network": (
+        changed(
+            {
+                "/etc/cloud/cloud.cfg.d/99-disable-network-config.cfg": text("network: {config: disabled}\n"),
+                "/etc/network/interfaces": None,
+            }
+        ),
+        {"context", "dhcp"},
+    ),
     "no context": (changed(NO_CLOUD_INIT), {"context", "growth", "host-keys"}),
     "cloud-init switched off": (
         changed({"/etc/cloud/cloud-init.disabled": Node()}),
