@@ -32,7 +32,7 @@ LAYERS = [
         "model",
         "hypervisors/declared",
         "hypervisors/FOLDER/rules",
-        *(f"install/{name}" for name in ("answer_addresses", "answer_files", "windows_names")),
+        *(f"install/{name}" for name in ("answer_addresses", "answer_files", "answer_values", "windows_names")),
         "install/next_step",
         "guest_disk/checks",
         "guest_disk/repair/repairs",

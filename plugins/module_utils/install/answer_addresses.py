@@ -59,6 +59,13 @@ def check(answers: Mapping[str, object], where: str, link_local_gateway: bool) -
     """InvalidValue where gateway and name servers are of no use to the address. link_local_gateway: whether the
     installer takes one of fe80::/10."""
     given = interface_of(answers, where)
+    servers = answers.get("nameservers")
+    texts = servers if isinstance(servers, Sequence) and not isinstance(servers, str) else []
+    addresses = [ipaddress.ip_address(str(text)) for text in texts]
+    for server in addresses:
+        fault = _fault_of_other(server)
+        if fault:
+            raise InvalidValue(f"{where}: nameservers: {server}", fault, "Give the address of a name server")
     gateway = str(answers.get("gateway") or "")
     if given is None:
         lost = [key for key in ("netmask", "gateway") if answers.get(key)]
@@ -71,9 +78,7 @@ def check(answers: Mapping[str, object], where: str, link_local_gateway: bool) -
         return
     if gateway:
         _check_gateway(given, ipaddress.ip_address(gateway), where, link_local_gateway)
-    servers = answers.get("nameservers")
-    texts = servers if isinstance(servers, Sequence) and not isinstance(servers, str) else []
-    _check_servers(given, [ipaddress.ip_address(str(text)) for text in texts], where)
+    _check_servers(given, addresses, where)
 
 
 def check_form(key: str, value: object, where: str) -> None:
@@ -116,7 +121,7 @@ def _check_host(given: Interface, where: str) -> None:
     address, network = given.ip, given.network
     several = network.prefixlen < network.max_prefixlen - 1
     faults = (
-        (address.is_unspecified or address.is_multicast or address.is_loopback, "no machine of a network has it"),
+        (_is_nobodys(address), "no machine of a network has it"),
         (given.version == 6 and address.is_link_local, "it reaches no router: each interface has such a one by itself"),
         (several and address == network.network_address, f"it is the address of the network {network} itself"),
         (
@@ -129,6 +134,24 @@ def _check_host(given: Interface, where: str) -> None:
             raise InvalidValue(f"{where}: address {address}", fault, "Give an address of one machine")
 
 
+def _is_nobodys(address: Address) -> bool:
+    """Whether no machine has it, wherever it is."""
+    if address.version == 6:
+        # ::ffff:192.0.2.1 is how a program writes an address of IPv4.
+        mapped = ipaddress.IPv6Address(int(address)).ipv4_mapped is not None
+        return mapped or address.is_unspecified or address.is_multicast or address.is_loopback
+    return address.is_multicast or address.is_loopback or address.is_reserved or int(address) >> 24 == 0
+
+
+def _fault_of_other(address: Address) -> str:
+    """Why a machine that installs can't ask that one, "" if it can."""
+    if _is_nobodys(address):
+        return "no other machine has it"
+    if address.version == 6 and address.is_link_local:
+        return "without an interface nothing is reached by it"
+    return ""
+
+
 def _check_gateway(given: Interface, gateway: Address, where: str, link_local: bool) -> None:
     asked = f"{where}: gateway {gateway}"
     if gateway.version != given.version:
@@ -137,6 +160,8 @@ def _check_gateway(given: Interface, gateway: Address, where: str, link_local: b
             f"it is of IPv{gateway.version}, and address {given} is of IPv{given.version}",
             f"Give the router's IPv{given.version} address",
         )
+    network = given.network
+    several = network.prefixlen < network.max_prefixlen - 1
     if gateway == given.ip:
         raise InvalidValue(asked, "it is the machine's own address", "Give the router's")
     if gateway.version == 6 and gateway.is_link_local:
@@ -152,6 +177,9 @@ def _check_gateway(given: Interface, gateway: Address, where: str, link_local: b
             f"it is not in {given.network}, the network of the address, and installers ask for another one",
             "Correct gateway, address or netmask",
         )
+    elif several and given.version == 4 and gateway in (network.network_address, network.broadcast_address):
+        kind = "broadcast address" if gateway == network.broadcast_address else "address"
+        raise InvalidValue(asked, f"it is the {kind} of the network {network} itself", "Give the router's")
 
 
 def _check_servers(given: Interface, servers: Sequence[Address], where: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import field
 from ..dataclass import dataclass
 from ..errors import InvalidValue
 from ..model.names import nearest
-from . import answer_addresses, windows_names
+from . import answer_addresses, answer_values, windows_names
 
 # What our answers have the installer say on the serial console when it has done everything.
 FINISHED = "nebula-install: finished"
@@ -57,20 +57,21 @@ OPTIONS = ("kind", "file", "way")
 # name whatever the priority and waits for ever, and those that exist or that packages make.
 RESERVED_USERS = frozenset((
     "abrt", "adm", "admin", "alias", "apache", "asterisk", "audio", "avahi", "backup", "bin", "bind", "cdrom", "ceph",
-    "chrony", "clevis", "cockpit-ws", "crontab", "cupsys", "daemon", "dbus", "dcc", "dhcp", "dhcpcd", "dialout",
-    "dictd", "dip", "disk", "dnsmasq", "dovecot", "fax", "fetchmail", "firebird", "floppy", "ftn", "ftp", "fuse",
-    "fwupd-refresh", "games", "gdm", "geoclue", "gnats", "grsec-proc", "grsec-sock-all", "grsec-sock-clt",
-    "grsec-sock-srv", "grsec-tpe", "haclient", "hacluster", "haldaemon", "halt", "hplilp", "identd", "input", "irc",
-    "jwhois", "klog", "kmem", "kvm", "landscape", "libstoragemgmt", "libvirt-qemu", "libvirtdbus", "list", "lock", "lp",
-    "lpadmin", "lxd", "maas", "mail", "man", "messagebus", "mysql", "mythtv", "netdev", "netplan", "news", "nginx",
-    "nobody", "nogroup", "ntp", "opensrf", "operator", "pcp", "pipewire", "plugdev", "polkitd", "polkituser",
-    "pollinate", "postdrop", "postfix", "powerdev", "proxy", "qemu", "qmail", "qmaild", "qmaill", "qmailp", "qmailq",
-    "qmailr", "qmails", "radvd", "render", "root", "rpc", "rpcuser", "rtkit", "saned", "sasl", "saslauth", "sbuild",
-    "scanner", "sgx", "shadow", "shutdown", "slocate", "slurm", "src", "ssh", "ssh_keys", "sshd", "ssl-cert", "sslwrap",
-    "sssd", "staff", "stapdev", "stapsys", "stapusr", "statd", "sudo", "sync", "sys", "syslog", "systemd-bus-proxy",
+    "cgred", "chrony", "clevis", "cockpit-ws", "colord", "crontab", "cupsys", "daemon", "dbus", "dcc", "dhcp", "dhcpcd",
+    "dhcpd", "dialout", "dictd", "dip", "disk", "dnsmasq", "dovecot", "fax", "fetchmail", "firebird", "flatpak",
+    "floppy", "ftn", "ftp", "fuse", "fwupd-refresh", "games", "gdm", "geoclue", "gnats", "grsec-proc", "grsec-sock-all",
+    "grsec-sock-clt", "grsec-sock-srv", "grsec-tpe", "haclient", "hacluster", "haldaemon", "halt", "hplilp", "identd",
+    "input", "irc", "jwhois", "klog", "kmem", "kvm", "landscape", "libstoragemgmt", "libvirt-qemu", "libvirtdbus",
+    "list", "lock", "lp", "lpadmin", "lxd", "maas", "mail", "maildrop", "man", "messagebus", "mysql", "mythtv", "named",
+    "netdev", "netplan", "news", "nginx", "nobody", "nogroup", "ntp", "opensrf", "operator", "pcp", "pesign",
+    "pipewire", "plugdev", "polkitd", "polkituser", "pollinate", "postdrop", "postfix", "postgres", "powerdev",
+    "printadmin", "proxy", "qemu", "qmail", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "radvd",
+    "render", "root", "rpc", "rpcuser", "rtkit", "saned", "sasl", "saslauth", "sbuild", "scanner", "setroubleshoot",
+    "sgx", "shadow", "shutdown", "slocate", "slurm", "src", "ssh", "ssh_keys", "sshd", "ssl-cert", "sslwrap", "sssd",
+    "staff", "stapdev", "stapsys", "stapusr", "statd", "sudo", "sync", "sys", "syslog", "systemd-bus-proxy",
     "systemd-coredump", "systemd-journal", "systemd-network", "systemd-oom", "systemd-resolve", "systemd-timesync",
-    "tac-plus", "tape", "tcpdump", "telnetd", "tftpd", "trusted", "tss", "tty", "unbound", "usbmux", "users", "utmp",
-    "uucp", "uuidd", "vchkpw", "video", "voice", "vpopmail", "wheel", "www-data", "wwwrun",
+    "tac-plus", "tape", "tcpdump", "telnetd", "tftpd", "trusted", "tss", "tty", "unbound", "usbmux", "users",
+    "utempter", "utmp", "uucp", "uuidd", "vchkpw", "video", "voice", "vpopmail", "wheel", "www-data", "wwwrun",
 ))  # fmt: skip
 _USER = re.compile(r"[a-z][-a-z0-9_]{0,31}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -85,6 +86,7 @@ class Kind:
     by way; {label} is the installer ISO's own. beside: further files that belong on the answers' ISO. memory, disk: MiB
     that the installer needs at least. failures: what it says on its console when it can't go on. accounts: variables of
     which one has to be given, since nobody could log in else. windows: whether that is what it installs.
+    disk_paths: whether it wants the path of a disk. web_mirror: whether it takes a mirror by http and its like only.
     link_local_gateway: whether it takes a router by an address of fe80::/10. longest_host: characters of host name and
     domain together; the kernel keeps 64 where both are its host name.
     """
@@ -104,6 +106,8 @@ class Kind:
     failures: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ("password_hash", "root_password_hash", "ssh_keys")
     windows: bool = False
+    disk_paths: bool = True
+    web_mirror: bool = False
     link_local_gateway: bool = True
     longest_host: int = 253
     variables: Mapping[str, object] = field(default_factory=dict)
@@ -132,6 +136,7 @@ KINDS: Mapping[str, Kind] = {
             disk=2048,
             # netcfg asks for another gateway than one outside of the address's prefix, and has no device for this one.
             link_local_gateway=False,
+            web_mirror=True,
             failures=(
                 r"Low memory",
                 r"Failed to (partition the selected disk|create a file system)",
@@ -164,6 +169,7 @@ KINDS: Mapping[str, Kind] = {
             memory=2048,
             disk=10240,
             longest_host=64,
+            disk_paths=False,
             failures=(
                 r"Not enough free space on (the selected )?disks?",
                 r"[Nn]ot enough (disk )?space",
@@ -346,7 +352,9 @@ def check_late(kind: Kind, variables: Mapping[str, object], name: str, where: st
     if kind.windows:
         windows_names.check_computer(host, bool(variables["hostname"]), where)
         windows_names.check_user(str(variables["user"]), host, where)
+        answer_values.check_windows(variables, where)
         return
+    answer_values.check_linux(variables, kind.disk_paths, kind.web_mirror, where)
     if ":" in str(variables["user_fullname"]):
         raise InvalidValue(
             f"{where}: user_fullname", "it has a colon, which separates the fields of /etc/passwd", "Leave it out"

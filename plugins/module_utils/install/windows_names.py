@@ -21,9 +21,10 @@ _FORBIDDEN = '"/\\[]:;|=,+*?<>@%'
 _ACCOUNTS = frozenset((
     "administrator", "administrateur", "administrador", "administratör", "järjestelmänvalvoja", "rendszergazda",
     "администратор", "guest", "gast", "invité", "invitado", "convidado", "gäst", "gjest", "ospite", "gość", "vieras",
-    "vendég", "гость", "defaultaccount", "defaultuser0", "wdagutilityaccount", "helpassistant", "krbtgt",
+    "vendég", "гость", "gæst", "konuk", "defaultaccount", "defaultuser0", "wdagutilityaccount", "wsiaccount",
+    "helpassistant", "krbtgt",
 ))  # fmt: skip
-# Its groups: accounts and groups share one list of names.
+# Its groups, likewise: accounts and groups share one list of names.
 _GROUPS = frozenset((
     "access control assistance operators", "account operators", "administrators", "backup operators",
     "certificate service dcom access", "cryptographic operators", "device owners", "distributed com users",
@@ -32,6 +33,11 @@ _GROUPS = frozenset((
     "rds endpoint servers", "rds management servers", "rds remote access servers", "remote desktop users",
     "remote management users", "replicator", "server operators", "storage replica administrators",
     "system managed accounts group", "user mode hardware operators", "users",
+    "administradores", "administrateurs", "administratoren", "administratorer", "administratorzy", "administratörer",
+    "amministratori", "användare", "benutzer", "brugere", "brukere", "convidados", "felhasználók",
+    "gasten", "gebruikers", "gjester", "goście", "gäste", "gæster", "hauptbenutzer", "invitados", "invités",
+    "järjestelmänvalvojat", "käyttäjät", "rendszergazdák", "usuarios", "usuários", "utenti", "utilisateurs",
+    "utilizadores", "użytkownicy", "администраторы", "гости", "пользователи",
 ))  # fmt: skip
 # Names that mean something else to its security system wherever an account could be named.
 _PRINCIPALS = frozenset((
@@ -42,11 +48,15 @@ _PRINCIPALS = frozenset((
     "nt domain", "nt service", "ntlm auth", "ntlm authentication", "null", "owner rights", "proxy",
     "remote interactive", "remote interactive logon", "restricted", "schannel auth", "schannel authentication", "self",
     "server", "service", "system", "terminal server", "terminal server user", "this organization", "world",
+    "alla", "alle", "iedereen", "jeder", "système", "todos", "tout le monde", "wszyscy", "все",
 ))  # fmt: skip
 # An account's files are in a directory of its name, and no directory has one of these: they are devices.
 _DEVICES = frozenset((
-    "aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)),
+    "aux", "clock$", "con", "conin$", "conout$", "nul", "prn",
+    *(f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"),
 ))  # fmt: skip
+# Directories beside those of the accounts, which are for all of them.
+_PROFILES = frozenset(("all users", "default", "default user", "public"))
 # Of the words that Microsoft reserves, those that have the form of a computer's name; and names that others have.
 _COMPUTERS = frozenset((
     "anonymous", "batch", "builtin", "dialup", "interactive", "internet", "local", "localhost", "network", "null",
@@ -83,12 +93,14 @@ def check_computer(name: str, chosen: bool, where: str) -> None:
 def _fault_of_user(name: str, computer: str) -> tuple[str, str]:
     """Why there can be no such account, and the remedy; "" if there can."""
     other, word = "Choose another name, as ops", name.casefold()
+    # As Windows counts them: those beyond the 65536th are two.
+    length = len(name.encode("utf-16-le", errors="surrogatepass")) // 2
     form = f"Use 1 to {LONGEST_USER} characters, none of them one of {_FORBIDDEN}"
     found = sorted({c for c in name if c in _FORBIDDEN or ord(c) < 32 or ord(c) == 127})
     faults = (
         (not name, "Windows is not installed without an account of the user's own", form),
         (bool(name) and not name.strip(" ."), "it consists of dots and blanks only", form),
-        (len(name) > LONGEST_USER, f"it has {len(name)} characters, and Windows takes {LONGEST_USER} at most", form),
+        (length > LONGEST_USER, f"it has {length} characters, and Windows takes {LONGEST_USER} at most", form),
         (bool(found), f"it holds {' '.join(map(repr, found))}, which Windows allows in no account's name", form),
         (name.endswith("."), "it ends with a dot, which Windows allows in no account's name", "Leave the dot out"),
         (name != name.strip(), "it begins or ends with a blank", "Leave the blank out"),
@@ -96,7 +108,12 @@ def _fault_of_user(name: str, computer: str) -> tuple[str, str]:
         (word in _ACCOUNTS, "it is an account that Windows has itself", f"{other}; password is also Administrator's"),
         (word in _GROUPS, "it is a group that Windows has itself", other),
         (word in _PRINCIPALS, "it is a word that Windows' security system keeps for itself", other),
-        (word.split(".")[0] in _DEVICES, "it is a device of Windows, and no directory can have its name", other),
+        (word in _PROFILES, "Windows has a directory of that name beside those of its accounts", other),
+        (
+            word.split(".")[0].rstrip() in _DEVICES,
+            "it is a device of Windows, and no directory can have its name",
+            other,
+        ),
         (word == computer.casefold(), "it is the computer's name, which no account may have", f"{other}, or hostname"),
     )
     return next(((fault, remedy) for wrong, fault, remedy in faults if wrong), ("", ""))

@@ -64,6 +64,29 @@ def test_without_an_address_there_is_nothing():
         ({"address": "0.0.0.0"}, "no machine of a network has it"),
         ({"address": "127.0.0.1"}, "no machine of a network has it"),
         ({"address": "ff02::1"}, "no machine of a network has it"),
+        ({"address": "240.0.0.1"}, "no machine of a network has it"),
+        ({"address": "255.255.255.255", "netmask": "32"}, "no machine of a network has it"),
+        ({"address": "0.1.2.3", "netmask": "8"}, "no machine of a network has it"),
+        ({"address": "::ffff:10.66.0.20", "netmask": "96"}, "no machine of a network has it"),
+        ({"address": "10.66.0.20", "gateway": "10.66.0.0"}, "it is the address of the network 10.66.0.0/24 itself"),
+        (
+            {"address": "10.66.0.20", "gateway": "10.66.0.255"},
+            "it is the broadcast address of the network 10.66.0.0/24",
+        ),
+        *(
+            ({**address, "nameservers": [server]}, f"nameservers: {server}: ")
+            for address in ({}, {"address": "10.66.0.20"}, {"address": "2001:db8::10"})
+            for server in (
+                "0.0.0.0",
+                "255.255.255.255",
+                "224.0.0.251",
+                "127.0.0.1",
+                "::",
+                "::1",
+                "ff02::fb",
+                "fe80::53",
+            )
+        ),
         ({"address": "::1"}, "no machine of a network has it"),
         ({"address": "fe80::10"}, "each interface has such a one by itself"),
         ({"netmask": "24"}, "netmask: no address is given"),
@@ -92,6 +115,10 @@ def test_what_can_not_be(answers, why):
         {"address": "2001:db8::10", "gateway": "2001:db8::1", "nameservers": ["2001:db8:1::53"]},
         {"address": "10.66.0.20", "gateway": "10.66.0.1", "nameservers": ["10.66.0.1", "2001:db8::53"]},
         {"address": "2001:db8::10", "gateway": "fe80::1"},
+        # The anycast address of a network's routers, and both of two machines.
+        {"address": "2001:db8::10", "gateway": "2001:db8::"},
+        {"address": "10.66.0.1", "netmask": "31", "gateway": "10.66.0.0"},
+        {"address": "169.254.1.2", "netmask": "16", "gateway": "169.254.1.1", "nameservers": ["169.254.169.253"]},
     ],
 )
 def test_what_can_be(answers):

@@ -26,7 +26,14 @@ WINDOWS = answer_files.KINDS["autounattend"]
         *((name, "an account that Windows has itself") for name in ("Administrateur", "Gast", "defaultaccount")),
         *((name, "a group that Windows has itself") for name in ("Administrators", "users", "Power Users")),
         *((name, "security system keeps for itself") for name in ("System", "everyone", "Network Service", "Self")),
+        *((name, "an account that Windows has itself") for name in ("Gæst", "WsiAccount", "WDAGUtilityAccount")),
+        *((name, "a group that Windows has itself") for name in ("Administratoren", "BENUTZER", "Utilisateurs")),
+        *((name, "security system keeps for itself") for name in ("Jeder", "Tout le monde", "LOCAL SERVICE")),
+        *((name, "a directory of that name") for name in ("Public", "default", "All Users")),
         *((name, "it is a device of Windows") for name in ("con", "NUL", "COM1", "lpt9", "aux.x")),
+        *((name, "it is a device of Windows") for name in ("com0", "LPT³", "con .x", "CONIN$", "clock$")),
+        # Each of them is two characters to Windows.
+        ("\U00010400" * 11, "it has 22 characters"),
         *((name, "it is the computer's name") for name in ("web-1", "WEB-1", "Web-1")),
     ],
 )
