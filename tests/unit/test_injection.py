@@ -180,7 +180,8 @@ def test_no_field_is_without_a_case() -> None:
 
 def expected(field: str, text: str) -> list[str]:
     """The forms that a text may have in the file."""
-    cut = text[:8] if field == "Graphics.password" else text
+    # The bytes that VNC looks at, in whole characters.
+    cut = text.encode(errors="surrogatepass")[:8].decode(errors="ignore") if field == "Graphics.password" else text
     cut = text.replace(",", "") if field == "Vm.cpu_model FEATURES" else cut
     return [cut, cut.lower(), cut.strip(), cut.strip().lower()]
 

@@ -11,14 +11,19 @@ LENGTHS = {"vnc": 8, "spice": 59}
 
 def is_cut(kind: str, password: str) -> bool:
     """Whether a console of that type looks at a part of the password only."""
-    return len(_bytes(password)) > LENGTHS[kind]
+    return kind in LENGTHS and _size(password) > LENGTHS[kind]
 
 
 def first(kind: str, password: str) -> str:
     """The part of a password that a console of that type looks at, in whole characters. libvirt starts no machine with
     a longer one."""
-    return _bytes(password)[: LENGTHS[kind]].decode(errors="ignore")
+    if not is_cut(kind, password):
+        return password
+    password = password[: LENGTHS[kind]]
+    while is_cut(kind, password):
+        password = password[:-1]
+    return password
 
 
-def _bytes(password: str) -> bytes:
-    return password.encode(errors="replace")
+def _size(password: str) -> int:
+    return len(password.encode(errors="surrogatepass"))

@@ -18,6 +18,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model import cons
         ("vnc", "ü234567", "ü234567"),
         ("vnc", "ü2345678", "ü234567"),
         ("vnc", "1234567ü", "1234567"),
+        # What no file can hold is refused elsewhere, and not dropped here.
+        ("vnc", "\ud800", "\ud800"),
+        ("other", "s" * 99, "s" * 99),
         ("spice", "s" * 59, "s" * 59),
         ("spice", "s" * 60, "s" * 59),
     ],
