@@ -32,6 +32,16 @@ _TAKEN = re.compile(
     r"[Tt]he (\S+) interface already exists|[Nn]etwork interface '?([^\s']+)'? (?:already exists|exists already)"
     r"|[Uu]nable to create tap device (\S+): (?:Device or resource busy|File exists|Invalid argument)"
     r"|[Uu]nable to create (\S+) <-> \S+ veth pair: File exists"
+    r"|ip link add (?:name )?(\S+) type veth [^:]{0,200}: .{0,200}File exists"
+    r"|[Uu]nable to rename '[^']+' to '([^']+)' ?: File exists"
+    r"|[Uu]nable to add bridge \S+ port (\S+): Device or resource busy"
+)
+# The same of ports, which Open vSwitch keeps without their interfaces, and beyond a reboot.
+_PORT_TAKEN = re.compile(r"[Uu]nable to add port (\S+) to OVS bridge (\S+?)(?:[:.]|$)")
+_TAKE_OUT = (
+    "See that Open vSwitch runs and has the bridge (ovs-vsctl br-exists {bridge}), and whether it has a port of that "
+    "name in another one, which a machine that ended badly left (ovs-vsctl port-to-br {name}). If nothing needs that "
+    "port, take it out (ovs-vsctl del-port {name}), then run again"
 )
 _REMOVE = (
     "The host has an interface of that name: a machine that ended badly left it, or it is somebody else's. See what "
@@ -376,6 +386,9 @@ def explained(asked: str, text: str, remedies: Iterable[tuple[str, str]]) -> Neb
     if taken is not None:
         name = next(filter(None, taken.groups()))
         return HypervisorError(asked, text, _REMOVE.format(name=name))
+    switched = _PORT_TAKEN.search(text)
+    if switched is not None:
+        return HypervisorError(asked, text, _TAKE_OUT.format(name=switched[1], bridge=switched[2]))
     return HypervisorError(asked, text, next((remedy for pattern, remedy in remedies if pattern in text), ""))
 
 

@@ -427,12 +427,28 @@ def test_a_port_that_is_taken_is_no_fault_of_the_hypervisor(text: str) -> None:
         "Unable to create tap device one-1-0: File exists",
         "Network interface 'one-1-0' exists already",
         "internal error: network interface one-1-0 already exists",
+        "Unable to add bridge nbr0 port one-1-0: Device or resource busy",
+        "Unable to rename 'vnet3' to 'one-1-0' : File exists",
+        "Child process (ip link add one-1-0 type veth peer name v) exit status 2: RTNETLINK answers: File exists",
     ],
 )
 def test_an_interface_that_has_a_nics_name_is_told_with_what_to_do(text: str) -> None:
     error = domains.explained("starting it", text, ())
     assert isinstance(error, HypervisorError) and error.found == text
     assert "ip -details link show one-1-0" in error.remedy and "ip link delete one-1-0" in error.remedy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "internal error: Unable to add port one-1-0 to OVS bridge br-int",
+        "Unable to add port one-1-0 to OVS bridge br-int: one-1-0 is actually attached to bridge ovsbr0",
+    ],
+)
+def test_a_port_that_open_vswitch_does_not_take_is_told_with_what_to_do(text: str) -> None:
+    error = domains.explained("starting it", text, ())
+    assert isinstance(error, HypervisorError) and error.found == text
+    assert "ovs-vsctl br-exists br-int" in error.remedy and "ovs-vsctl del-port one-1-0" in error.remedy
 
 
 @pytest.mark.parametrize(
