@@ -13,6 +13,7 @@ from .addresses import shown
 from .network import Network
 from .network_checks import prefixes6
 from .network_drivers import BRIDGE, OVSWITCH, VLAN
+from .nic import Nic
 from .numbers import whole
 from .uplink import ETHERNET_MTU, GUEST_MTU, MTU, phydev_of
 
@@ -46,6 +47,18 @@ def doubts(network: Network) -> list[str]:
         f"bytes, and larger packets than {most} are lost: set guest_mtu: {most}"
     )
     return [doubt]
+
+
+def doubts_of_nic(nic: Nic) -> list[str]:
+    """Warnings of an MTU that a NIC says itself, beyond what its network tells machines or what IPv6 works with."""
+    told, most = _told(nic.options), _told(nic.network_values) or ETHERNET_MTU
+    if told > most:
+        found = f"network {nic.network} carries {most}, and larger packets are lost"
+        return [f"NIC/{GUEST_MTU} = {told}: {found}. Leave it out, or give the network guest_mtu: {told}"]
+    if 0 < told < LEAST_OF_IPV6 and (nic.ip6 or nic.ip6_ula):
+        found = f"no interface with less than {LEAST_OF_IPV6} has {nic.ip6 or nic.ip6_ula} or another address of IPv6"
+        return [f"NIC/{GUEST_MTU} = {told}: {found}. Give {LEAST_OF_IPV6} or more"]
+    return []
 
 
 def _told(attributes: Mapping[str, str]) -> int:

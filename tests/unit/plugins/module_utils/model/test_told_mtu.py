@@ -8,7 +8,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model import told_mtu
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.nics import doubts_of_nics
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 
 
 def network(driver: str = "bridge", *ranges: AddressRange, **attributes: str) -> Network:
@@ -69,3 +71,23 @@ def test_what_can_not_be(of: Network, told: str) -> None:
 )
 def test_machines_that_are_told_nothing_and_send_too_much(of: Network, doubted: bool) -> None:
     assert ["set guest_mtu: 1400" in text for text in told_mtu.doubts(of)] == [True] * doubted
+
+
+@pytest.mark.parametrize(
+    ("own", "of_network", "ip6", "doubted"),
+    [
+        ("9000", "9000", "", ""),
+        ("1500", "", "", ""),
+        ("", "1400", "2001:db8::5", ""),
+        ("9000", "", "", "network Public carries 1500, and larger packets are lost"),
+        ("1500", "1450", "", "carries 1450"),
+        ("1279", "", "2001:db8::5", "no interface with less than 1280 has 2001:db8::5"),
+        ("1279", "", "", ""),
+    ],
+)
+def test_what_a_nic_says_itself(own: str, of_network: str, ip6: str, doubted: str) -> None:
+    values = {"GUEST_MTU": of_network} if of_network else {}
+    nic = Nic(0, 0, "Public", "br0", "02:00:00:00:00:01", ip6=ip6, options={"GUEST_MTU": own}, network_values=values)
+    assert [f"NIC/GUEST_MTU = {own}: " in text and doubted in text for text in doubts_of_nics([nic], ())] == [
+        True
+    ] * bool(doubted)
