@@ -645,6 +645,8 @@ def test_the_database_is_reached_by_tcp_and_by_tls() -> None:
                 ("tcp:127.0.0.1:6699", None, "Connection refused"),
                 (f"unix:{place}/nothing", None, "No such file"),
                 ("http://127.0.0.1", None, "neither unix:PATH nor"),
+                ("tcp:127.0.0.1", None, "it names no address and port, as in tcp:192.0.2.1:6641"),
+                ("tcp:[::1]:port", None, "it names no address and port"),
             ):
                 with Database([remote], given, timeout=5) as database, pytest.raises(NetworkDatabaseError, match=found):
                     database.read()

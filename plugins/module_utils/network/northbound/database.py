@@ -186,6 +186,8 @@ class Database:
         except OSError as problem:
             # TLS's errors are of this kind, too: a file that can't be read, a certificate that is not accepted.
             return f"{problem.strerror or problem}"
+        except ValueError:
+            return "it names no address and port, as in tcp:192.0.2.1:6641 or ssl:[2001:db8::1]:6641"
         if error:
             return os.strerror(error)
         self._connection = ovs.jsonrpc.Connection(_WholeCharacters(stream))
