@@ -482,6 +482,20 @@ _MEANT = {
 }
 
 
+# As others call what the vector calls otherwise: what is likely to be meant by a key that is known nowhere.
+_CALLED_OTHERWISE = {
+    **{("NIC", name): "IP" for name in ("IPADDR", "IP_ADDRESS", "IP4", "IPV4")},
+    **{("NIC", name): "IP6" for name in ("IPV6", "IP6_ADDRESS", "IP6ADDR")},
+    **{("NIC", name): "MAC" for name in ("MAC_ADDRESS", "MACADDR", "HWADDR")},
+    **{("NIC", name): "VLAN_ID" for name in ("VLAN", "VLAN_TAG")},
+    **{("DISK", name): "BOOT in OS" for name in ("BOOT_ORDER", "BOOTABLE")},
+    **{("DISK", name): "IMAGE" for name in ("NAME", "PATH", "FILE")},
+    **{("DISK", name): "SIZE" for name in ("SIZE_GB", "SIZE_MB", "CAPACITY")},
+    ("OS", "BOOT_ORDER"): "BOOT",
+    ("GRAPHICS", "PW"): "PASSWD",
+}
+
+
 # Words of users' own that are one letter away from a known name, and no slips of it.
 _OWN_WORDS = frozenset(("ROUTER",))
 
@@ -508,13 +522,19 @@ def near_misses(template: Template) -> list[str]:
 
 
 def unknown_keys(template: Template) -> list[str]:
-    """A sentence for each key of a known vector that no hypervisor knows, and that near_misses() does not name.
+    """A sentence for each key of a known vector that no hypervisor knows, and that near_misses() does not name; and for
+    such a vector that is written as a single value.
 
     Users have vectors of their own, but hardly ever keys of their own in those that OpenNebula knows. One that a
     variable of CONTEXT names ($NIC[ROLE]) is there for that.
     """
     named = " ".join(value for vector in template.vectors("CONTEXT") for value in vector.values())
+    texts = (name for name in template.names() if name in VECTORS and name not in SINGLES and name not in SILENT)
     return [
+        f"{name} is a single value, and nothing acts on it: write {name} = [ … ]"
+        for name in texts
+        if template.get(name)
+    ] + [
         f"{shown} is not a known attribute, and nothing acts on it" + (f": did you mean {guess}?" if guess else "")
         for shown, near, guess in _unknown_keys(template)
         if not near and not _is_named(shown, named)
@@ -531,7 +551,8 @@ def _unknown_keys(template: Template) -> Iterator[tuple[str, str, str]]:
                 if known is None or key in known:
                     continue
                 near = _MEANT.get((name, key)) or nearest_known(key, known, shortest=3, replaced_from=4)
-                yield f"{shown}/{key}", near, "" if near else nearest(key, sorted(known))
+                guess = _CALLED_OTHERWISE.get((name.partition("_ALIAS")[0], key)) or nearest(key, sorted(known))
+                yield f"{shown}/{key}", near, "" if near else guess
 
 
 def _meant(shown: str, near: str) -> str:

@@ -127,6 +127,21 @@ def test_a_word_of_users_own_that_is_nearly_a_known_one_is_left_alone() -> None:
             ["OS/KERNELCOMMAND is not a known attribute, and nothing acts on it: did you mean KERNEL_CMD?"],
         ),
         ("NIC_DEFAULT = [ RATE = 1 ]", ["NIC_DEFAULT/RATE is not a known attribute, and nothing acts on it"]),
+        (
+            "NIC = [ IP_ADDRESS = x ]",
+            ["NIC/IP_ADDRESS is not a known attribute, and nothing acts on it: did you mean IP?"],
+        ),
+        (
+            "NIC_ALIAS = [ HWADDR = x ]",
+            ["NIC_ALIAS/HWADDR is not a known attribute, and nothing acts on it: did you mean MAC?"],
+        ),
+        (
+            "DISK = [ BOOT_ORDER = 1 ]",
+            ["DISK/BOOT_ORDER is not a known attribute, and nothing acts on it: did you mean BOOT in OS?"],
+        ),
+        ("TOPOLOGY = 2", ["TOPOLOGY is a single value, and nothing acts on it: write TOPOLOGY = [ … ]"]),
+        # Told as a whole.
+        ("NUMA_NODE = 2 PCI = x MEMORY = 512", []),
         # Told by near_misses().
         ("DISK = [ IMGAE = a ]", []),
         # Vectors that hold anything, and those of users' own.
