@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
 
 from ..arguments import ENGINE
@@ -126,11 +127,20 @@ def _wanted(params: Mapping[str, Any]) -> Wanted:
         catalog=params["catalog"],
         remote=remote,
         encap_type=params["encap_type"],
-        encap_ip=params["encap_ip"] or host.encap_ip(remote),
+        encap_ip=_one_form(params["encap_ip"]) or host.encap_ip(remote),
         datapath=params["datapath"],
         mappings=switch.read_mappings(params["bridge_mappings"]),
         tls=tls,
     )
+
+
+def _one_form(address: str | None) -> str:
+    """An address as the kernel and OVN write it: the same one of IPv6 may be written in several ways. What is none stays
+    as it is, and no interface has it."""
+    try:
+        return str(ip_address((address or "").strip().strip("[]")))
+    except ValueError:
+        return address or ""
 
 
 def absent(params: Mapping[str, Any], act: bool) -> Result:

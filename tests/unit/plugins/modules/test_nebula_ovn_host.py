@@ -33,3 +33,17 @@ def test_what_is_no_connection_is_refused(remote):
 
 def test_connections_are_taken():
     ovn_host.check_remote("ssl:192.0.2.1:6642,ssl:[2001:db8::1]:6642,tcp:central.example:1")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:0DB8:0::1", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("node1.example", "node1.example"),
+    ],
+)
+def test_the_tunnels_address_is_in_the_one_form_that_the_host_has_it_in(options, given, meant):
+    told = {"name": "n", "catalog": CATALOG, "southbound": "ssl:192.0.2.1:6642", "encap_ip": given}
+    assert ovn_host._wanted(options(nebula_ovn_host, **told)).encap_ip == meant
