@@ -135,8 +135,8 @@ def _wanted(params: Mapping[str, Any]) -> Wanted:
 
 
 def _one_form(address: str | None) -> str:
-    """An address as the kernel and OVN write it: the same one of IPv6 may be written in several ways. What is none stays
-    as it is, and no interface has it."""
+    """An address as the kernel and OVN write it: one of IPv6 may be written in several ways. What is none stays as it
+    is, and no interface has it."""
     try:
         return str(ip_address((address or "").strip().strip("[]")))
     except ValueError:
