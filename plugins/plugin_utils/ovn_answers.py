@@ -74,7 +74,7 @@ def unregistered(address: str, result: Mapping[str, Any]) -> str | None:
     one. address: as the inventory has it, "" for the node's own word."""
     given = _mapping(result.get("host"))
     held_by = text(given.get("held_by"), LONGEST_WORD)
-    return (address or _address(given.get("encap_ip"))) if _NAME.match(held_by.replace("_", "-")) else None
+    return _address(address or given.get("encap_ip")) if _NAME.match(held_by.replace("_", "-")) else None
 
 
 def connection(

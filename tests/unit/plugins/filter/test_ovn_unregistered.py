@@ -22,3 +22,8 @@ def test_only_who_is_held_up_is_named_with_the_inventorys_address():
         "a": "192.0.2.11",
         "b": "192.0.2.99",
     }
+
+
+def test_addresses_are_in_the_one_form_that_ovn_has_them_in():
+    held = {"host": {"held_by": "old", "encap_ip": "192.0.2.11"}}
+    assert ovn_unregistered([held, held], ["a", "b"], ["2001:0DB8:0::1", ""]) == {"a": "2001:db8::1", "b": "192.0.2.11"}
