@@ -97,7 +97,7 @@ def hosts_of(
         name, notes = _name_of(vm, used, str(info.get("catalog") or ""))
         used.add(name)
         variables: dict[str, Any] = {MACHINE: machine}
-        address, network = address_of(machine["nics"], choice)
+        address, network = _reached_by(machine, choice)
         notes += unreadable_addresses(name, machine["nics"], choice)
         if address:
             variables["ansible_host"] = address
@@ -133,8 +133,21 @@ def machine_of(vm: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def address_of(nics: Sequence[Mapping[str, Any]], choice: Choice) -> tuple[str, str]:
+def _reached_by(machine: Mapping[str, Any], choice: Choice) -> tuple[str, str]:
     """Return the address by which the machine is reached, and its network; both are "" if it has none."""
+    # A NIC may have no address but that of a private prefix; or none that the catalog knows of, and an alias that has.
+    inner = [alias for alias in machine["nic_aliases"] if not alias.get("external")]
+    for nics in (machine["nics"], inner):
+        private = [{**nic, "ip6": nic.get("ip6_ula")} for nic in nics]
+        for several in (nics, private):
+            found = address_of(several, choice)
+            if found[0]:
+                return found
+    return "", ""
+
+
+def address_of(nics: Sequence[Mapping[str, Any]], choice: Choice) -> tuple[str, str]:
+    """Return the address of these by which the machine is reached, and its network; both are "" if there is none."""
     patterns = [*choice.networks, "*"]
     for pattern in patterns:
         for family in choice.families:

@@ -85,6 +85,29 @@ def test_networks_of_aliases_are_the_machines_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("nics", "aliases", "address"),
+    [
+        ([{"ip": "", "ip6": "", "ip6_ula": "fd00::5"}], [], "fd00::5"),
+        # What it has besides is no worse.
+        ([{"ip6_ula": "fd00::5"}, {"ip6": "2001:db8::5"}], [], "2001:db8::5"),
+        ([{"ip6_ula": "fd00::5"}, {"ip": "10.0.0.5"}], [], "10.0.0.5"),
+        ([{"mac": "02:00:00:00:00:01"}], [{"ip": "", "ip6": "2001:db8::9"}], "2001:db8::9"),
+        ([{"mac": "02:00:00:00:00:01"}], [{"ip6_ula": "fd00::9"}], "fd00::9"),
+        ([{"ip6_ula": "fd00::5"}], [{"ip": "10.0.0.9"}], "fd00::5"),
+        # The guest itself does not have it.
+        ([{"mac": "02:00:00:00:00:01"}], [{"ip": "203.0.113.9", "external": True}], ""),
+    ],
+)
+def test_a_machine_is_reached_by_whichever_address_it_has(
+    nics: list[dict[str, Any]], aliases: list[dict[str, Any]], address: str
+) -> None:
+    placed = [[{"network": "Public", **each} for each in several] for several in (nics, aliases)]
+    (host,) = hosts({**vm("a"), "nics": placed[0], "nic_aliases": placed[1]})
+    assert host.variables.get("ansible_host", "") == address
+    assert ("[%h]:%p" in host.variables.get("ansible_ssh_common_args", "")) == bool(address)
+
+
+@pytest.mark.parametrize(
     ("name", "host"),
     [
         ("web-0", "web-0"), ("web.example.org", "web.example.org"), ("web_1", "web_1"), ("ünder", "ünder"),
