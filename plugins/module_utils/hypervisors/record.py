@@ -34,9 +34,9 @@ class Record:
     of what the machine has; they cover secrets, so this file is as closed as the deployment file. tasks: those that
     were done, as long as plans name them. started: of machines that install, the generation whose start was last
     begun; -1: of none. images: what it rests on of this node's copies of images, by PlannedImage.local. closed: when it
-    was last started here, its graphics had a password. devices: what the log last said of its disks and NICs, by their
-    names; empty where an earlier release said nothing. exact: the context is filled in as those of new machines, which no
-    context was that an earlier release made."""
+    was last started here, its graphics had a password. devices: what the log last said of its disks, NICs and the like,
+    by their names; empty where an earlier release said nothing. exact: the context is filled in as those of new
+    machines, which no context was that an earlier release made."""
 
     catalog: str
     vm_id: int

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The log of a machine says which disks and NICs it got or lost, and when it has them."""
+"""The log of a machine says which disks and NICs it got or lost, when it has them, and what else was changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import node
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record as records
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
@@ -27,6 +27,7 @@ FIRST = Disk(0, "vda", type="FS", size=1, driver="qcow2")
 MORE = Disk(1, "vdb", type="FS", size=2, driver="qcow2")
 PUBLIC = Nic(0, 0, "Public", "nbr0", "02:00:0a:42:00:0a", ip="10.66.0.10", target="one-0-0")
 INNER = Nic(1, 1, "Inner", "nbr1", "02:00:0a:43:00:0a", ip="10.67.0.10", target="one-0-1")
+ALIAS = Alias(1, 0, "Public", "nbr0", "02:00:0a:42:00:0c", ip="10.66.0.12")
 NIC = "network Public, 10.66.0.10, 02:00:0a:42:00:0a"
 
 
@@ -39,12 +40,14 @@ class Life:
     def bring(self, wanted: str, disks: tuple[Disk, ...], nics: tuple[Nic, ...], **orders: Any) -> list[str]:
         self.number += 1
         web = Vm(0, "uuid-0", "web", "memory", 1.0, memory=64, disks=disks, nics=nics)
+        web = replace(web, **orders.pop("as_well", {}))
         planned = PlannedVm(web, self.number, wanted, **orders)
         before = self.log()
         (outcome,) = Batch(Plan(CATALOG, self.number, "node1", (planned,)), self.driver, self.root).apply()
         assert outcome.error is None, outcome.error
         new = self.log()[len(before) :]
-        return [line.split("[I]: ", 1)[1] for line in new if "Disk " in line or "NIC" in line]
+        words = ("Disk ", "NIC", " was changed: ")
+        return [line.split("[I]: ", 1)[1] for line in new if any(word in line for word in words)]
 
     @property
     def place(self) -> Path:
@@ -86,6 +89,34 @@ def test_what_stays_and_is_another_way_is_told(life: Life) -> None:
         "Disk 0 was changed: vdc, FS, 1 MiB, before vda, FS, 1 MiB",
         f"NIC 0 was changed: {NIC.replace('0.10', '0.11')}, before {NIC}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"name": "db"}, ["Name was changed: db, before web"]),
+        ({"cpu": 0.5}, ["CPU was changed: 0.5, before 1"]),
+        ({"vcpu": 2}, ["VCPU was changed: 2, before that of its hypervisor"]),
+        ({"memory": 128}, ["Memory was changed: 128 MiB, before 64 MiB"]),
+        ({"memory": 128, "cpu": 2.0}, ["CPU was changed: 2, before 1", "Memory was changed: 128 MiB, before 64 MiB"]),
+        ({"aliases": (ALIAS,)}, ["Alias 1 of NIC 0 was attached: network Public, 10.66.0.12, 02:00:0a:42:00:0c"]),
+    ],
+)
+def test_what_else_is_changed_is_told(life: Life, values: dict[str, Any], told: list[str]) -> None:
+    life.bring("POWEROFF", (FIRST,), (PUBLIC,))
+    assert life.bring("POWEROFF", (FIRST,), (PUBLIC,), as_well=values) == told
+    assert life.bring("POWEROFF", (FIRST,), (PUBLIC,), as_well=values) == []
+    assert len(life.bring("POWEROFF", (FIRST,), (PUBLIC,))) == len(told), "and back"
+
+
+@pytest.mark.parametrize("values", [{"name": "db"}, {"cpu": 0.5}, {"aliases": (ALIAS,)}])
+def test_what_a_machine_that_runs_has_at_once_is_not_put_off(
+    life: Life, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(MemoryDriver, "capabilities", MemoryDriver.capabilities - {"adjust"})
+    life.bring("RUNNING", (FIRST,), (PUBLIC,))
+    (line,) = life.bring("RUNNING", (FIRST,), (PUBLIC,), as_well=values)
+    assert "started the next time" not in line
 
 
 @pytest.mark.parametrize("adjusts", [True, False])
