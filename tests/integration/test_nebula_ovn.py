@@ -16,7 +16,7 @@ from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls import host, network, ovn, router
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import routes
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import routes, switches
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import routers
 from ansible_collections.nebula.provision.tests.integration.northbound_world import central
 
@@ -107,6 +107,41 @@ def test_the_catalog_is_told_as_foreseen() -> None:
         told(True)
         told(True, state="absent")
         told(False, state="absent")
+
+
+@in_bare_world
+def test_a_rule_of_the_release_before_is_made_anew_and_nothing_is_said_to_be_changed() -> None:
+    with tempfile.TemporaryDirectory() as root, central() as (_ovn, database):
+        given = {"northbound": list(database.remotes)}
+        run(host, root, hosts=[HOST])
+        run(network, root, networks=NETWORKS)
+        with contextlib.closing(EmbeddedEngine(root)) as engine, engine.session():
+            _machine(engine)
+        assert run(ovn, root, **given).changed
+
+        def rule():
+            (found,) = (
+                row for row in database.read()["ACL"] if row["priority"] == switches.FIRST and "udp" in row["match"]
+            )
+            return found["_uuid"], found["match"]
+
+        def write(text):
+            uuid, _match = rule()
+            where = [["_uuid", "==", uuid]]
+            database.write([{"op": "update", "table": "ACL", "where": where, "row": {"match": text}}])
+
+        _uuid, now = rule()
+        earlier = now.replace(switches._ANSWERS, switches._EARLIER_ANSWERS)
+        assert earlier != now
+        write(earlier)
+        for check in (True, False):
+            assert rule()[1] == earlier
+            done = run(ovn, root, check=check, **given)
+            assert not done.changed and ["answers of DHCP servers" in each for each in done.warnings] == [True]
+        assert rule()[1] == now and run(ovn, root, **given).warnings == []
+        # Whatever else is there instead is a difference as ever.
+        write(earlier.replace("68", "69"))
+        assert run(ovn, root, **given).changed
 
 
 def _machine(engine):

@@ -65,6 +65,8 @@ from ansible_collections.nebula.provision.tests.integration.node_namespaces impo
 BRIDGE = "nbr0"
 # As nftables lists a table that versions before made for ONE and TWO, which had all of their rules for themselves.
 FORMER = Path(__file__).parents[1] / "fixtures" / "filters" / "former.nft"
+# And as it lists one that the release before made for the same.
+EARLIER = FORMER.with_name("earlier.nft")
 NICS = ONE, TWO, FREE = (1, 2, 3)
 TCP = 6
 SYN, ACK, FIN = 2, 16, 1
@@ -800,6 +802,26 @@ def test_a_table_of_the_former_form_is_brought_to_this_one_and_keeps_its_answers
         works()
         assert "pass_in" not in run("nft", "list", "table", "bridge", TABLE)
         assert not filtered(one, two)
+
+
+@in_bare_world
+def test_a_table_of_the_release_before_is_made_anew_and_nothing_is_said_to_be_changed() -> None:
+    one, two = guarded(ONE), guarded(TWO, rules=WEB)
+    late = udp(ONE, FREE, ports=(4000, 68))
+    with machines() as cables:
+        run("nft", "-f", str(EARLIER))
+        table = guards.observe(CATALOG)
+        assert guards.differing([one, two], table, ()) == ({}, {})
+        assert guards.renewing([one, two], table) == {"one-1-0", "one-2-0"}
+        assert cables.arrives(ONE, late, FREE)
+        # What somebody has changed besides, or the catalog says otherwise, is a difference as ever.
+        before, after = guards.differing([one, guarded(TWO)], table, ())
+        assert (list(before), list(after)) == (["one-2-0"], ["one-2-0"])
+        run("nft", "flush", "chain", "bridge", TABLE, "out_1_0")
+        assert guards.renewing([one, two], guards.observe(CATALOG)) == {"one-2-0"}
+        assert filtered(one, two)
+        assert guards.renewing([one, two], guards.observe(CATALOG)) == set()
+        assert not cables.arrives(ONE, late, FREE) and not filtered(one, two)
 
 
 @in_bare_world

@@ -57,11 +57,11 @@ def carried_out(params: Mapping[str, Any], check_mode: bool) -> Result:
     done = node.remove(networks) if absent else node.ensure(networks or [], known)
     if node.act and as_of and any(item.before is None and item.after is not None for item in done):
         node_file.networks_made(params["root"], as_of)
+    boot = Boot(params["root"], params["catalog"])
     filtering = [
-        *_filtering(params, node, filtered, machines),
+        *_filtering(params, node, filtered, machines, boot),
         *_silencing(params, node, filtered, machines),
     ]
-    boot = Boot(params["root"], params["catalog"])
     if absent and not node.left():
         before, after = boot.remove(node.act)
     else:
@@ -83,7 +83,7 @@ def carried_out(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 
 def _filtering(
-    params: Mapping[str, Any], node: Node, filtered: Optional[Sequence[Guard]], machines: Sequence[int]
+    params: Mapping[str, Any], node: Node, filtered: Optional[Sequence[Guard]], machines: Sequence[int], boot: Boot
 ) -> list[Item]:
     """Bring what is filtered of machines' NICs to what the catalog says; all of it goes with the last network."""
     catalog, absent = params["catalog"], params["state"] == "absent"
@@ -96,7 +96,8 @@ def _filtering(
     as_of = table.as_of if absent else params["as_of"] or time.time()
     staying = [] if absent else guards.of_strangers(table, machines)
     before, after = guards.differing(wanted, table, staying)
-    if before == after:
+    renewed = guards.renewing(wanted, table)
+    if before == after and not renewed:
         return []
     if table.as_of > as_of:
         node.warnings.append(
@@ -104,8 +105,18 @@ def _filtering(
             f"again. If the front-end's clock was set back: nft delete table {guards.FAMILY} {table.name}"
         )
         return []
+    if renewed:
+        node.warnings.append(
+            f"what is filtered of {len(renewed)} NICs of machines is as an earlier release has made it, and is made "
+            "anew: answers of DHCP servers that a machine sends are dropped from whatever port they come"
+        )
     if node.act:
         guards.ensure(wanted, table, as_of, staying)
+        if renewed:
+            # Nothing that a boot makes is another for that.
+            boot.keep_guards(guards.at_boot(catalog))
+    if before == after:
+        return []
     return [Item("filters of NICs", before or None, after or None)]
 
 

@@ -91,6 +91,11 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             error.remedy += ". Role nebula.provision.ovn sets it up (nebula_ovn: true)"
         raise
     warnings = [*announced(desired, params["userspace_hosts"]), *_too_large(desired, left), *routes.warnings(desired)]
+    if outcome.renewed:
+        warnings.append(
+            "OVN's rule against answers of DHCP servers that machines send is as an earlier release has made it, and "
+            "is made anew: they are dropped from whatever port they come"
+        )
     errors = {str(each) for each in lost}
     told = [each for each in carriers.warnings(asked, known, hosts) if each not in errors]
     warnings += [*told, *unsure, *more]

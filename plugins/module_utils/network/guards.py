@@ -153,8 +153,16 @@ class _Chains:
     @property
     def digest(self) -> str:
         """The content, with that of the chains that all NICs share."""
+        return self._digest(_shared_digest())
+
+    @property
+    def earlier(self) -> str:
+        """The same as the release before had it."""
+        return self._digest(_hash(repr(sorted(_earlier().items()))))
+
+    def _digest(self, shared: str) -> str:
         content = (sorted(self.sets.items()), sorted(self.chains.items()), sorted(self.letting.items()))
-        return _hash(repr(content) + _shared_digest())
+        return _hash(repr(content) + shared)
 
     @property
     def number(self) -> int:
@@ -409,6 +417,16 @@ def _alike() -> Mapping[str, Sequence[str]]:
     return chains
 
 
+def _earlier() -> Mapping[str, Sequence[str]]:
+    """These chains as the release before had them. It let answers of DHCP servers pass from other ports than theirs."""
+    chains = _alike()
+    return {
+        **chains,
+        "servers": ["udp sport 67 udp dport 68 drop", *chains["servers"][1:]],
+        "servers6": [chains["servers6"][0], "udp sport != 547 return", *chains["servers6"][1:]],
+    }
+
+
 @functools.lru_cache(maxsize=1)
 def _shared_digest() -> str:
     return _hash(repr(sorted(_alike().items())))
@@ -420,7 +438,8 @@ class Table:
     """This catalog's table as it is. as_of: when what is in it was decided. ports: interface → the digest of its rules,
     "" if not all of them are there. nics: interface → the numbers of machine and NIC. letting: chain → the chains that
     it asks what security groups or a firewall let through. through: chain → what tells the rules that let something
-    through, with "" among it if rules are missing, so that anything may have been."""
+    through, with "" among it if rules are missing, so that anything may have been. earlier: as ports, of interfaces whose
+    rules are whole beside what the release before had for all NICs."""
 
     catalog: str
     exists: bool = False
@@ -431,6 +450,7 @@ class Table:
     through: dict[str, set[str]] = field(default_factory=dict)
     chains: set[str] = field(default_factory=set)
     sets: set[str] = field(default_factory=set)
+    earlier: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -491,15 +511,19 @@ def observe(catalog: str) -> Table:
             f"See what it is for (nft list table {FAMILY} {table.name}); if it can go, nft delete table {FAMILY} "
             f"{table.name}",
         )
-    shared = all(counts.get(chain, 0) == len(rules) for chain, rules in _alike().items())
+    shared, earlier = (
+        all(counts.get(chain, 0) == len(rules) for chain, rules in chains.items()) for chains in (_alike(), _earlier())
+    )
     complete: set[str] = set()
     for port, (vm_id, nic_id, digest, number) in claimed.items():
         own = [f"{what}_{vm_id}_{nic_id}" for what in _CHAINS]
         used = {chain for each in own for chain in table.letting.get(each, ())}
         whole = sum(counts.get(chain, 0) for chain in (*own, *used)) == number
         complete |= set(own) if whole else set()
-        whole = whole and shared and all(port in ports for ports in led.values())
-        table.ports[port], table.nics[port] = digest if whole else "", (vm_id, nic_id)
+        whole = whole and all(port in ports for ports in led.values())
+        table.ports[port], table.nics[port] = digest if whole and shared else "", (vm_id, nic_id)
+        if whole and earlier:
+            table.earlier[port] = digest
     for chain, names in table.letting.items():
         table.through[chain] = _through_of(table, names) | (set() if chain in complete else {""})
     return table
@@ -568,9 +592,17 @@ def differing(guards: Sequence[Guard], table: Table, staying: Collection[str]) -
     rules stay, though they are of none of these NICs."""
     wanted = expected(guards)
     others = {port for port in table.ports if port not in staying}
-    names = [port for port in sorted({*wanted, *others}) if wanted.get(port) != table.ports.get(port)]
+    renewed = renewing(guards, table)
+    names = [port for port in sorted({*wanted, *others} - renewed) if wanted.get(port) != table.ports.get(port)]
     shown = {port: "rules " + (table.ports[port] or "that are not whole") for port in names if port in table.ports}
     return shown, {port: f"rules {wanted[port]}" for port in names if port in wanted}
+
+
+def renewing(guards: Iterable[Guard], table: Table) -> set[str]:
+    """Interfaces whose rules are just what the release before made of the same. They are replaced, and what the catalog
+    says of them has not changed."""
+    asked = [guard for guard in guards if guard.filters and guard.port in table.earlier]
+    return {guard.port for guard in asked if table.earlier[guard.port] == _rendered(guard).earlier}
 
 
 def ensure(guards: Sequence[Guard], table: Table, as_of: float, staying: Collection[str]) -> bool:

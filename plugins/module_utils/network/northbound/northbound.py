@@ -18,7 +18,7 @@ from . import checks, refusals
 from .compare import Change, Found, Plan, compared
 from .database import ChangedMeanwhile, ConnectionLost, Database
 from .render import rendered
-from .switches import unguarded
+from .switches import is_renewal, unguarded
 from .tables import CATALOG, NETWORK
 
 # Somebody else's change between reading and writing takes milliseconds to happen, and seldom does.
@@ -27,9 +27,11 @@ _TRIES = 5
 
 @dataclass
 class Outcome:
-    """changes: of each object that was (or would be) changed."""
+    """changes: of each object that was (or would be) changed. renewed: likewise of those that are made as this release
+    makes them, where an earlier one made them, and of which the catalog says what it said."""
 
     changes: list[Change] = field(default_factory=list)
+    renewed: list[Change] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -72,7 +74,9 @@ def _applied(database: Database, catalog: str, desired: LogicalNetworks, act: bo
         break
     else:
         raise _overrun(catalog)
-    return Outcome(plan.changes or unknown)
+    changes = plan.changes or unknown
+    renewed = [change for change in changes if is_renewal(catalog, change)]
+    return Outcome([change for change in changes if change not in renewed], renewed)
 
 
 def _overrun(catalog: str) -> Conflict:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...model.guard import may_announce
 from ...model.logical_network import STATEFUL, STATELESS, LogicalNetwork, LogicalNetworks, LogicalPort
+from .compare import Change
 from .rows import Rows, safe_name, stable_mac
 from .tables import Identity, constants
 
@@ -19,6 +20,9 @@ FIRST = 30000
 QOS_PRIORITY = 1000
 # What machines send that only a DHCP server does. Clients take an answer from whatever port it comes.
 _ANSWERS = "(ip4 && udp.dst == 68) || (ip6 && udp.dst == 546)"
+# What the release before named of it.
+_EARLIER_ANSWERS = "(ip4 && udp.src == 67 && udp.dst == 68) || (ip6 && udp.src == 547 && udp.dst == 546)"
+_RULE = "ACL guard"
 
 
 def render(rows: Rows, desired: LogicalNetworks) -> None:
@@ -178,9 +182,20 @@ def _guard(rows: Rows, desired: LogicalNetworks) -> None:
     group = rows.add(rows.identity("Port_Group", part="guard"), {"name": name, "ports": set(), "acls": set()})
     for port in guarded:
         rows.put(port_of(rows, port), group, "ports")
-    matched = f"inport == @{name} && ({_ANSWERS})"
+    matched = _sent_by(name, _ANSWERS)
     columns = {"priority": FIRST, "direction": "from-lport", "match": matched, "action": "drop"}
     rows.put(rows.add(rows.identity("ACL", part="guard"), columns), group, "acls")
+
+
+def _sent_by(group: str, what: str) -> str:
+    return f"inport == @{group} && ({what})"
+
+
+def is_renewal(catalog: str, change: Change) -> bool:
+    """Whether nothing differs but that the rule against answers of DHCP servers is just that of the release before."""
+    name = safe_name("guard", catalog)
+    earlier, now = ({_RULE: {"match": _sent_by(name, what)}} for what in (_EARLIER_ANSWERS, _ANSWERS))
+    return (change.before, change.after) == (earlier, now)
 
 
 def unguarded(desired: LogicalNetworks) -> list[str]:

@@ -39,8 +39,8 @@ class Blueprint:
     """What a machine is made of. port: of its graphics, None without any. fetched: SHA-256 of the files from URLs that
     a machine has and keeps, by source; None for a machine all of whose files are read. kept: disks and context that the
     machine has. graphics: those that it has. before: the machine that it is until then, None for a new one. adopted: it
-    runs already as it is made here. exact: of one that is adopted, whether its context is filled in as those of new ones.
-    sockets: TOPOLOGY of one that is there."""
+    runs already as it is made here. exact: of one that is adopted, whether its context is filled in as those of new
+    ones. sockets: TOPOLOGY of one that is there."""
 
     vm_id: int
     uuid: str

@@ -26,8 +26,8 @@ REMEDY_KNOWN = "Playbook nebula.provision.audit names unknown machines with thei
 @dataclass(frozen=True)
 class Found:
     """A machine as its host has it. seq: the number of its newest deployment file. macs: in the order of its NICs.
-    topology: None where each of its processors is a socket. exact: its context is filled in as those of new machines, and
-    not as an earlier release did. compared: with what the list says, None if nobody has done
+    topology: None where each of its processors is a socket. exact: its context is filled in as those of new machines,
+    and not as an earlier release did. compared: with what the list says, None if nobody has done
     so."""
 
     host: str
