@@ -95,7 +95,8 @@ def _filters(root: str, catalog: str) -> dict[str, str]:
     if not catalog:
         return {}
     silent = announcers.digests(announcers.Announcers(root, catalog).found())
-    return {**guards.found(catalog, needed=False).ports, **silent}
+    table = guards.found(catalog, needed=False)
+    return {**table.ports, **table.earlier, **silent}
 
 
 def _bridge(name: str, link: links.Link, mark: links.Mark) -> Bridge:

@@ -438,8 +438,8 @@ class Table:
     """This catalog's table as it is. as_of: when what is in it was decided. ports: interface → the digest of its rules,
     "" if not all of them are there. nics: interface → the numbers of machine and NIC. letting: chain → the chains that
     it asks what security groups or a firewall let through. through: chain → what tells the rules that let something
-    through, with "" among it if rules are missing, so that anything may have been. earlier: as ports, of interfaces whose
-    rules are whole beside what the release before had for all NICs."""
+    through, with "" among it if rules are missing, so that anything may have been. earlier: as ports, of interfaces
+    whose rules are whole beside what the release before had for all NICs."""
 
     catalog: str
     exists: bool = False
@@ -601,8 +601,12 @@ def differing(guards: Sequence[Guard], table: Table, staying: Collection[str]) -
 def renewing(guards: Iterable[Guard], table: Table) -> set[str]:
     """Interfaces whose rules are just what the release before made of the same. They are replaced, and what the catalog
     says of them has not changed."""
-    asked = [guard for guard in guards if guard.filters and guard.port in table.earlier]
-    return {guard.port for guard in asked if table.earlier[guard.port] == _rendered(guard).earlier}
+    return {guard.port for guard in guards if is_earlier(guard, table.earlier.get(guard.port, ""))}
+
+
+def is_earlier(guard: Guard, digest: str) -> bool:
+    """Whether that is the digest of what the release before made of the NIC."""
+    return bool(digest) and guard.filters and digest == _rendered(guard).earlier
 
 
 def ensure(guards: Sequence[Guard], table: Table, as_of: float, staying: Collection[str]) -> bool:

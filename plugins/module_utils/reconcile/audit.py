@@ -539,6 +539,8 @@ def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
     for guard in of_host:
         if guard.port in wanted and seen.filters.get(guard.port) != wanted[guard.port]:
             found = "the nftables rules that filter what it sends and gets are not there, or not as the catalog says"
+            if guards.is_earlier(guard, seen.filters.get(guard.port, "")):
+                found = "the nftables rules that filter what it sends and gets are those of an earlier release"
             what = f"{_called(settled[guard.vm_id])}, NIC {guard.nic_id}"
             yield Finding("rules-missing", host, what, found, f"{SITE}: they are made anew")
     for port in sorted(set(seen.filters) - {guard.port for guard in of_host}):
