@@ -141,6 +141,24 @@ def test_a_vhd_ends_where_its_maker_says(make, store, name, creator):
         assert seen[: len(DISK)] == DISK and not seen[len(DISK) :].strip(b"\0")
 
 
+@pytest.mark.parametrize("label", ["gpt", "dos"])
+def test_a_part_of_a_disk_is_refused(store, tmp_path, label):
+    """The first file of a disk in several has a header of its own, and may have no descriptor."""
+    raw, part = tmp_path / "raw", tmp_path / "disk-s001.vmdk"
+    raw.write_bytes(b"")
+    os.truncate(raw, 8 * MIB)
+    subprocess.run(["sfdisk", "-q", raw], input=f"label: {label}\nstart=2048\n".encode(), check=True)
+    for length in (8 * MIB, 4 * MIB):
+        os.truncate(raw, length)
+        qemu_img("convert", "-f", "raw", "-O", "vmdk", str(raw), str(part))
+        for format in ("", "raw"):
+            if length == 8 * MIB:
+                assert store(part, format=format)[0].size == 8
+                continue
+            with pytest.raises(ImageRefused, match=r"a part of a disk: it has 4194304 bytes, its partition table says"):
+                store(part, format=format)
+
+
 def crc32c(data: bytes) -> int:
     crc = 0xFFFFFFFF
     for byte in data:

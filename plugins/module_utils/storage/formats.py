@@ -350,6 +350,27 @@ def _refuse_truncated(asked: str, file: BinaryIO, iso: bool) -> None:
         )
 
 
+def refuse_part(asked: str, path: str, format: str, size: int) -> None:
+    """ImageRefused for a disk that was made of another hypervisor's, and whose partition table says that it is larger:
+    one of several parts of a disk has a header of its own."""
+    head = path + ".head"
+    file = {"driver": "file", "filename": os.path.realpath(path)}
+    below = {"driver": format, "file": file, **({"backing": None} if format == "qcow2" else {})}
+    node = {"driver": "raw", "offset": 0, "size": 2 * SECTOR, "file": below}
+    try:
+        qemu_img.of_node("convert", "-q", "-O", "raw", path=path, node=node, new=head)
+        with explained(head), open_binary(head) as sectors:
+            claims = max(_claimed_by_gpt(sectors), _claimed_by_mbr(sectors))
+    finally:
+        remove_file(head)
+    if claims > size:
+        raise ImageRefused(
+            asked,
+            f"it is truncated, or a part of a disk: it has {size} bytes, its partition table says {claims}",
+            "Get a whole copy of it, or export the disk as one file, where it was made",
+        )
+
+
 def _claimed_by_iso(file: BinaryIO) -> int:
     file.seek(_ISO_DESCRIPTOR)
     descriptor = file.read(_ISO_SECTOR)

@@ -171,6 +171,8 @@ def _made_of(
             os.rename(new, given)
             written = given
         size = foreign_disks.make_of(foreign, written, new, _wanted(request), request.max_size, request.what, say)
+        if size >= 2 * formats.SECTOR:
+            formats.refuse_part(request.what, new, _wanted(request), size)
     finally:
         files.remove_file(given)
     return new, formats.ImageFacts(_wanted(request), size)
