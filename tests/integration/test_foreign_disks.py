@@ -141,6 +141,15 @@ def test_a_vhd_ends_where_its_maker_says(make, store, name, creator):
         assert seen[: len(DISK)] == DISK and not seen[len(DISK) :].strip(b"\0")
 
 
+@pytest.mark.parametrize("name", [name for name in MADE if name != "fixed.vhd"])
+def test_one_whose_end_is_missing_is_refused(make, store, name):
+    source = make(name)
+    # A block of a VHDX is larger than this disk.
+    os.truncate(source, source.stat().st_size - (5 * MIB if "vhdx" in name else 256 * 1024))
+    with pytest.raises(ImageRefused, match=r"truncated|can't be read"):
+        store(source)
+
+
 @pytest.mark.parametrize("label", ["gpt", "dos"])
 def test_a_part_of_a_disk_is_refused(store, tmp_path, label):
     """The first file of a disk in several has a header of its own, and may have no descriptor."""

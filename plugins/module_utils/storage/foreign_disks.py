@@ -56,7 +56,8 @@ _PARAMETERS, _SIZE = (
     uuid.UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8"),
 )
 _HAS_PARENT = 2
-# QEMU's words for what was not written to its place.
+# QEMU's words for what is missing at the end, and for what was not written to its place.
+_BEYOND = "points after EOF"
 _LOG = "contains a log that needs to be replayed"
 # Entries of an OVA that are looked at, and bytes of its manifest.
 _MOST_MEMBERS, _LONGEST_MANIFEST = 1000, 1024 * 1024
@@ -125,6 +126,9 @@ def make_of(
             say(f"is converted from {FORMATS[disk.format]}")
         node = _node(source, disk)
         try:
+            if disk.format == VMDK:
+                # Of what its tables name beyond the file's end, QEMU reads zeroes without a word.
+                qemu_img.of_node("check", path=source, node=node, long=True)
             room = json.loads(qemu_img.of_node("measure", "--output=json", "-O", format, path=source, node=node).stdout)
             datastore.require_space(os.path.dirname(new), int(room["required"]), f"{what}: converting it")
             arguments = ["-q", "-S", "4k", "-O", format]
@@ -137,6 +141,8 @@ def make_of(
 def _unreadable(what: str, disk: Foreign, found: str) -> ImageRefused:
     """QEMU names our own file, and what to do with it, which is not to be done."""
     reason = (found.partition("}': ")[2] or found).partition("\n")[0]
+    if _BEYOND in found:
+        reason = "it is truncated: its tables name what is beyond the end of the file"
     if _LOG in reason:
         return ImageRefused(
             what,
@@ -407,6 +413,11 @@ def _vdi(file: Readable, what: str) -> int:
     (kind,), (size,) = _at(file, 0x4C, "<I"), _at(file, 0x170, "<Q")
     if kind not in (1, 2) or _read(file, 0x1A8, 32).strip(b"\0"):
         raise _needs_others(what, "VDI", "it holds what differs from another disk (a snapshot)")
+    (begin,), (block,), (blocks,) = _at(file, 0x158, "<I"), _at(file, 0x178, "<I"), _at(file, 0x184, "<I")
+    there, wanted = file.seek(0, os.SEEK_END), begin + blocks * block
+    if there < wanted:
+        # QEMU would read zeroes without a word.
+        raise ImageRefused(what, f"it is truncated: it has {there} bytes, its VDI says {wanted}", _AGAIN)
     return size
 
 

@@ -36,6 +36,7 @@ from .unpacking import Blocks
 if TYPE_CHECKING:
     from ..host.download import Download
 
+_NO_ISO = "Give an ISO file, or import it as OS or DATABLOCK"
 DEFAULT_MAX_SIZE = defaults.IMAGE_MAX_SIZE * MIB
 
 Say = Callable[[str], None]
@@ -208,6 +209,8 @@ def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFac
         if size == 0:
             raise ImageRefused(request.what, "the file is empty", "Give the right file")
         return formats.ImageFacts("raw", size)
+    if request.cdrom:
+        _refuse_other_disk(request, path)
     known = TAR if request.format == TAR else None
     meant = request.format == "raw" or request.cdrom
     facts = formats.inspect(path, known, request.what, deep, request.encrypted, meant)
@@ -219,19 +222,29 @@ def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFac
         raise ImageRefused(
             f"{request.what}: type CDROM",
             f"it is not an ISO file system ({_looks(path, facts)})",
-            "Give an ISO file, or import it as OS or DATABLOCK",
+            _NO_ISO,
         )
     if facts.virtual_size > request.max_size:
         raise too_large(request.what, request.max_size, facts.virtual_size)
     return facts
 
 
+def _refuse_other_disk(request: Request, path: str) -> None:
+    with files.explained(path), qcow2_header.open_binary(path) as file:
+        name = foreign_disks.FORMATS.get(recognised.signature(file))
+    if name:
+        found = f"it is not an ISO file system (its format is {name})"
+        raise ImageRefused(f"{request.what}: type CDROM", found, _NO_ISO)
+
+
 def _looks(path: str, facts: formats.ImageFacts) -> str:
     with files.explained(path), qcow2_header.open_binary(path) as file:
         known = recognised.signature(file)
+        if known == TAR or " " in known:
+            return "it is a tar archive" if known == TAR else f"it is {known}"
         if facts.format != "raw" or recognised.says_disk(path, file):
             return f"its format is {facts.format}"
-        return f"it is {known}" if known else recognised.looks_like(file)
+        return recognised.looks_like(file)
 
 
 class _Pass:

@@ -18,7 +18,7 @@ from ..errors import ImageRefused
 from ..host import command, sandbox
 from ..host.sandbox import READ
 from ..model.disk import TAR
-from ..printable import printable
+from ..printable import ONE_LINE, printable
 from . import tar_archive
 from .tar_archive import Readable
 
@@ -246,11 +246,11 @@ def _is_descriptor(head: bytes) -> bool:
 
 def _has_ovf(file: Readable) -> bool:
     """Whether a tar archive has the description of a machine at its top, or in a directory there."""
-    if _head(file)[:100].rstrip(b"\0").lower().endswith(b".ovf"):
+    if _is_ovf(_head(file)[:100].rstrip(b"\0")):
         return True
     try:
         for number, entry in enumerate(tar_archive.entries(file, file.seek(0, os.SEEK_END), "")):
-            if entry.name.lower().endswith(b".ovf") and entry.name.removeprefix(b"./").strip(b"/").count(b"/") < 2:
+            if _is_ovf(entry.name):
                 return True
             if number >= _MOST_ENTRIES:
                 return False
@@ -258,6 +258,11 @@ def _has_ovf(file: Readable) -> bool:
         # It is damaged, which whoever reads it tells.
         pass
     return False
+
+
+def _is_ovf(name: bytes) -> bool:
+    parts = [part for part in name.lower().split(b"/") if part not in (b"", b".")]
+    return name.lower().endswith(b".ovf") and len(parts) < 3
 
 
 def remedy(words: str) -> str:
@@ -349,7 +354,7 @@ def _kind_of_text(text: str) -> str:
         return "it is a document (RTF)"
     if _JSON.match(words):
         return "it is JSON"
-    first = printable(lines[0][:60]) if lines else ""
+    first = printable(lines[0][:60], ONE_LINE) if lines else ""
     return _kind_of_markup(words) or (f"it is text, and begins with '{first}'" if first else "it is text")
 
 

@@ -52,12 +52,14 @@ def vhd(
     return bytes(footer) + bytes(SECTOR) if first else bytes(SECTOR * 8) + bytes(footer)
 
 
-def vdi(kind: int = 1, size: int = 4 * MIB, parent: bytes = b"") -> bytes:
+def vdi(kind: int = 1, size: int = 4 * MIB, parent: bytes = b"", begin: int = 0, blocks: int = 0) -> bytes:
     data = bytearray(512)
     data[0x40:0x44] = b"\x7f\x10\xda\xbe"
     struct.pack_into("<I", data, 0x4C, kind)
     struct.pack_into("<Q", data, 0x170, size)
     data[0x1B8 : 0x1B8 + len(parent)] = parent
+    for place, value in ((0x158, begin), (0x178, MIB), (0x184, blocks)):
+        struct.pack_into("<I", data, place, value)
     return bytes(data)
 
 
@@ -120,6 +122,7 @@ def found(tmp_path):
         (vhd(3, first=True), "vpc"),
         (vdi(), "vdi"),
         (vdi(2), "vdi"),
+        (vdi(begin=512, blocks=1) + bytes(MIB), "vdi"),
         (vhdx(), "vhdx"),
         (vhdx(1), "vhdx"),
     ],
@@ -150,6 +153,8 @@ def test_other_files_are_none(found, content):
         (vhd(4, first=True), SNAPSHOT),
         (vhd(7), "of the type 7"),
         (vhd(size=0), "of no bytes"),
+        (vdi(begin=513), "it is truncated: it has 512 bytes, its VDI says 513"),
+        (vdi(begin=512, blocks=1) + bytes(MIB - 1), f"its VDI says {MIB + 512}"),
         (vdi(4), SNAPSHOT),
         (vdi(parent=b"p"), SNAPSHOT),
         (vhdx(2), SNAPSHOT),
