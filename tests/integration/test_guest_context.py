@@ -319,6 +319,75 @@ def test_routers_within_and_outside_of_the_prefix_where_busybox_is_all_there_is(
     ]
 
 
+BRIDGE = "auto br0\niface br0 inet dhcp\n    bridge_ports {0}\n"
+STATIC = {"ETH0_MAC": "02:00:0a:42:00:0a", "ETH0_IP": "10.66.0.10"}
+
+
+def test_a_bridge_of_an_earlier_life_does_not_take_the_interface(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "interfaces")
+    for name, ports in {"ours": "eth1 eth0", "other": "eth1 eth00 peth0"}.items():
+        (guest.root / "etc/network/interfaces.d" / name).write_text(BRIDGE.format(ports))
+    guest.context(context_sh.render(STATIC))
+    found = written(guest, "network")["etc/network/interfaces"].decode()
+    assert "source /etc/network/interfaces.d/other\n" in found
+    assert "interfaces.d/ours" not in found
+
+
+def test_a_bridge_goes_on_without_the_interface_where_another_tool_has_it(tmp_path: Path) -> None:
+    guest = layout(tmp_path, "nm")
+    (guest.root / "etc/nebula-context.conf").write_text("renderer=nm\n")
+    (guest.root / "etc/network/interfaces.d").mkdir(parents=True)
+    file = guest.root / "etc/network/interfaces.d/br0"
+    file.write_text(BRIDGE.format("eth1 eth0") + "auto eth0:1\niface eth0:1 inet dhcp\n")
+    guest.context(context_sh.render(STATIC))
+    guest.run("network")
+    assert file.read_text() == BRIDGE.format("eth1")
+
+
+ANY = "TYPE=Ethernet\nBOOTPROTO=dhcp\nNAME='Wired connection 1'\nAUTOCONNECT_PRIORITY=120\n"
+
+
+@pytest.mark.parametrize("name", ["scripts", "nm"])
+@pytest.mark.parametrize(
+    ("file", "text", "aside"),
+    [
+        ("ifcfg-Wired_connection_1", ANY, True),
+        ("ifcfg-ens3", 'DEVICE="ens3"\nTYPE="Ethernet"\n', False),
+        ("ifcfg-br0", "TYPE=Bridge\nBOOTPROTO=dhcp\n", False),
+        ("ifcfg-x", "TYPE=Ethernet\nHWADDR=02:00:0A:42:00:0A\n", True),
+    ],
+)
+def test_ifcfg_files_are_set_aside_by_what_they_match(
+    tmp_path: Path, name: str, file: str, text: str, aside: bool
+) -> None:
+    guest = layout(tmp_path, name)
+    place = guest.root / "etc/sysconfig/network-scripts"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / file).write_text(text)
+    guest.context(context_sh.render(STATIC))
+    guest.run("network")
+    assert (place / file).exists() != aside
+    assert (guest.root / "var/lib/nebula-context/before/etc/sysconfig/network-scripts" / file).exists() == aside
+
+
+@pytest.mark.parametrize("enabled", ["etc/systemd/system/multi-user.target.wants/dhcpcd.service", ""])
+def test_the_daemon_dhcpcd_is_denied_what_the_context_configures(tmp_path: Path, enabled: str) -> None:
+    guest = layout(tmp_path, "nm")
+    settings = guest.root / "etc/dhcpcd.conf"
+    before = "hostname\ninterface eth0\nstatic ip_address=10.66.0.77/24\n"
+    settings.write_text(before)
+    if enabled:
+        (guest.root / enabled).parent.mkdir(parents=True, exist_ok=True)
+        (guest.root / enabled).symlink_to("/lib/systemd/system/dhcpcd.service")
+    first = "# Written by nebula-context at boot: it configures these.\ndenyinterfaces{0}\n" if enabled else ""
+    guest.context(context_sh.render(STATIC))
+    guest.run("network")
+    assert settings.read_text() == first.format(" eth0") + before
+    guest.context(context_sh.render({**STATIC, "ETH1_MAC": "02:00:c0:a8:46:96", "ETH1_IP": "10.67.0.10"}))
+    guest.run("network")
+    assert settings.read_text() == first.format(" eth0 eth1") + before
+
+
 def test_what_is_not_said_of_ip6_is_as_it_is_for_ip4(tmp_path: Path) -> None:
     guest = layout(tmp_path, "networkd")
     own = {"ETH1_GATEWAY": "192.168.70.1", "ETH1_METRIC": "9"}
@@ -681,6 +750,36 @@ def test_the_step_that_is_left_is_told(tmp_path: Path, uuid: str, step: str) -> 
     below(guest, "dm-0", "slaves/sda1", "sda1")
     grown(guest, "growpart", "resize2fs")
     assert f"the root file system is not grown: {step}" in guest.faults()
+
+
+@pytest.mark.parametrize(("device", "told"), [("3276800", True), ("1640448", False)])
+def test_a_thin_volume_is_told_where_there_is_room(tmp_path: Path, device: str, told: bool) -> None:
+    guest = layout(tmp_path, "plain")
+    guest.context(context_sh.render({"A": "b"}))
+    volume = {**CRYPT, "dm/uuid": "LVM-0123"}
+    blocks(guest, {"sda": DISK, "sda1": GROWN, "dm-0": volume, "dm-1": {**CRYPT, "dm/uuid": "LVM-0123-tpool"}}, "dm-0")
+    below(guest, "dm-0", "slaves/dm-1", "dm-1")
+    below(guest, "dm-1", "slaves/sda1", "sda1")
+    (guest.root / "sbin/pvs").write_text(f"#!/bin/sh\necho '  {device} 1638400'\n")
+    (guest.root / "sbin/pvs").chmod(0o755)
+    grown(guest, "growpart", "resize2fs")
+    assert ("whose pool is left to be grown" in guest.faults()) == told
+
+
+def test_a_map_whose_name_is_none_of_the_kernels_is_found_by_its_number(tmp_path: Path) -> None:
+    """Without udev, /dev/mapper has devices instead of links."""
+    guest = layout(tmp_path, "plain")
+    guest.context(context_sh.render({"A": "b"}))
+    blocks(guest, {"sda": DISK, "sda1": GROWN, "dm-0": CRYPT}, "dm-0")
+    below(guest, "dm-0", "slaves/sda1", "sda1")
+    (guest.root / "dev/mapper").mkdir()
+    os.mknod(guest.root / "dev/mapper/root", 0o600 | 0o060000, os.makedev(253, 0))
+    (guest.root / "proc/mounts").write_text("/dev/mapper/root / ext4 rw 0 0\n")
+    (guest.root / "proc/self").mkdir()
+    (guest.root / "proc/self/mountinfo").write_text("1 0 253:0 / / rw - ext4 /dev/mapper/root rw\n")
+    (guest.root / "sys/dev/block").mkdir(parents=True)
+    (guest.root / "sys/dev/block/253:0").symlink_to("/sys/devices/dm-0")
+    assert grown(guest, "growpart", "cryptsetup", "resize2fs") == ["cryptsetup resize root", "resize2fs /dev/dm-0"]
 
 
 # --- installing ------------------------------------------------------------------------------------------------------

@@ -268,6 +268,7 @@ LEFT = {
     "etc/systemd/network/10-cloud-init-eth0.network": "[Match]\nMACAddress=02:00:0a:42:00:0a\n[Network]\nDHCP=yes\n",
     "etc/netplan/50-cloud-init.yaml": "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}\n",
     "etc/network/interfaces.d/50-cloud-init": "auto eth0\niface\teth0\tinet\tdhcp\n",
+    "etc/network/interfaces.d/alias": "auto eth0:1\niface eth0:1 inet static\n  address 10.66.0.77/24\n",
     "etc/network/interfaces": "source /etc/network/interfaces.d/*\nauto lo eth0\niface lo inet loopback\n"
     "allow-hotplug eth0\niface eth0 inet dhcp\n",
 }
