@@ -13,7 +13,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 OPENNEBULA, CONFIG_DRIVE, NOCLOUD = "opennebula", "configdrive", "nocloud"
 _NIC = re.compile(r"ETH([0-9]{1,5})_MAC\Z")
@@ -166,25 +166,37 @@ def _of_nic(format: str, given: Mapping[str, str], prefix: str) -> Iterator[str]
     elif format == NOCLOUD and f"{prefix}IP6_METRIC" in given and method6 != "skip":
         yield f"{prefix}IP6_METRIC"
     if format != NOCLOUD:
-        if method == "static" and _is_far(
-            given, f"{prefix}GATEWAY", (f"{prefix}IP",), given.get(f"{prefix}MASK", "24")
-        ):
-            yield f"{prefix}GATEWAY (it is outside of the prefix)"
+        own4 = _networks(given, (f"{prefix}IP",), given.get(f"{prefix}MASK", "24")) if method == "static" else []
         length = given.get(f"{prefix}IP6_PREFIX_LENGTH", "64")
-        if method6 == "static" and _is_far(given, f"{prefix}IP6_GATEWAY", (f"{prefix}IP6", f"{prefix}IP6_ULA"), length):
-            yield f"{prefix}IP6_GATEWAY (it is outside of the prefix)"
+        own6 = _networks(given, (f"{prefix}IP6", f"{prefix}IP6_ULA"), length) if method6 == "static" else []
+        for name, own in ((f"{prefix}GATEWAY", own4), (f"{prefix}IP6_GATEWAY", own6)):
+            if _is_far(given.get(name, ""), own):
+                yield f"{name} (it is outside of the prefix)"
+        routers = [words.split()[-1] for words in given.get(f"{prefix}ROUTES", "").split(",") if words.split()]
+        # Where all routes are lost it is told already.
+        if format == CONFIG_DRIVE and any(_is_far(via, own6 if ":" in via else own4) for via in routers):
+            yield f"{prefix}ROUTES (by a router outside of the prefix)"
 
 
-def _is_far(given: Mapping[str, str], router: str, addresses: tuple[str, ...], mask: str) -> bool:
-    """Whether the router is in the network of none of the addresses; False for values that are no addresses."""
+def _networks(
+    given: Mapping[str, str], addresses: tuple[str, ...], mask: str
+) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Those of the addresses; [] for values that are none."""
     try:
-        via = ipaddress.ip_address(given[router])
-        own = [
+        return [
             ipaddress.ip_interface(given[name] if "/" in given[name] else f"{given[name]}/{mask}").network
             for name in addresses
             if name in given
         ]
-    except (KeyError, ValueError):
+    except ValueError:
+        return []
+
+
+def _is_far(router: str, own: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    """Whether the router is in none of the networks; False where there is none, and for a text that is no address."""
+    try:
+        via = ipaddress.ip_address(router)
+    except ValueError:
         return False
     return bool(own) and not via.is_link_local and not any(via in network for network in own)
 

@@ -68,6 +68,13 @@ def test_nothing_is_lost_of_what_each_takes(format: str) -> None:
             ["ETH0_IP6_GATEWAY (it is outside of the prefix)"],
             [],
         ),
+        (
+            {"ETH0_ROUTES": "10.67.0.0/16 via 10.66.0.2, 10.68.0.0/16 via 10.99.0.2"},
+            ["ETH0_ROUTES"],
+            ["ETH0_ROUTES (by a router outside of the prefix)"],
+            [],
+        ),
+        ({"ETH0_ROUTES": "2001:db8:9::/48 via fe80::2,10.67.0.0/16 via 10.66.0.2"}, ["ETH0_ROUTES"], [], []),
         ({"ETH0_IP": ""}, ["ETH0_IP (there is none, and cloud-init takes one out of ETH0_MAC)"], [], []),
         # Only cloud-init reads user data, so that the others are lost for sure.
         ({"USER_DATA": "#!/bin/sh\n"}, ["PASSWORD", "START_SCRIPT"], [], []),
