@@ -94,12 +94,17 @@ def _check_address(text: str, version: int, where: str) -> None:
         raise InvalidValue(where, f"it is no IPv{version} address", "Correct it, or leave it out to get a free one")
 
 
+def own_name(vm_id: int, nic_id: int) -> str:
+    """What a NIC's interface on the node is called where TARGET does not say it."""
+    return f"one-{vm_id}-{nic_id}"
+
+
 def nic_of(nic: Nic, vector: Mapping[str, str], vm_id: int, boot_order: int) -> Nic:
     """The NIC of machine `vm_id`: the lease that the engine found, with what the template says of it besides."""
     return replace(
         nic,
         model=vector.get("MODEL", ""),
-        target=vector.get("TARGET") or f"one-{vm_id}-{nic.nic_id}",
+        target=vector.get("TARGET") or own_name(vm_id, nic.nic_id),
         boot_order=boot_order,
         options={key: value for key, value in vector.items() if key not in _NIC_FIELDS},
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ....context import formats, readers, variables
 from ....context.sources import Sources
 from ....dataclass import dataclass
-from ....errors import InvalidValue, NebulaError, NotFound
+from ....errors import Conflict, InvalidValue, NebulaError, NotFound
 from ....model import context_firewall, fit, security_group
 from ....model.context import Context
 from ....model.disk import Disk
@@ -19,6 +19,7 @@ from ....model.image import Image
 from ....model.instantiate import aliases, cut_values
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import Kept
+from ....model.instantiate.nics import own_name
 from ....model.instantiate.sockets import Before
 from ....model.network import filters_on_node
 from ....model.network_drivers import OVN, OVSWITCH
@@ -27,7 +28,7 @@ from ....model.owner import Owner
 from ....model.states import ImageType
 from ....model.template import Template
 from ....model.vm import Graphics, Vm
-from ..store import Store
+from ..store import Store, compact
 from . import consoles
 from .plans import files_of
 from .rows import vm_of
@@ -90,6 +91,7 @@ class Assembler:
         filtered = {n for n in networks if filters_on_node(references.network(f"network {n}", n))}
         warnings = instantiate.doubts(blueprint.template, vm, blueprint.images, filtered)
         warnings += _refuse_cut(vm, blueprint)
+        self._refuse_taken_names(vm, blueprint)
         self._refuse_unknown_groups(vm, filtered)
         _refuse_weaker(vm, references)
         vm = consoles.closed(vm, blueprint.graphics)
@@ -156,6 +158,29 @@ class Assembler:
                 entries.append(replace(entry, file=file))
             disks.append(replace(disk, inject=tuple(entries)))
         return tuple(disks)
+
+    def _refuse_taken_names(self, vm: Vm, blueprint: Blueprint) -> None:
+        """Raise Conflict for an interface that a NIC gets by name, and that another machine of its node has by that
+        name. What the machine has already is left as it is."""
+        before = vm if blueprint.adopted else blueprint.before
+        had = {nic.target for nic in before.nics} if before is not None else set()
+        for nic in vm.nics:
+            if nic.target in had or nic.target == own_name(vm.vm_id, nic.nic_id):
+                continue
+            # Disks have targets too, so that what is found is looked at.
+            for row in self.store.rows(
+                "SELECT * FROM vms WHERE id != ? AND state != 6 AND instr(body, ?) "
+                "AND host_id = (SELECT host_id FROM vms WHERE id = ?)",
+                vm.vm_id,
+                f'"target":{compact(nic.target)}',
+                vm.vm_id,
+            ):
+                if any(each.target == nic.target for each in vm_of(row).nics):
+                    raise Conflict(
+                        f"VM {vm.name}: NIC {nic.nic_id}: TARGET = {nic.target}",
+                        f"VM {row['name']} has an interface of that name on the same host, which has one of a name",
+                        "Give each machine another TARGET, or none, which is a name by its id",
+                    )
 
     def fetched(self) -> set[str]:
         """SHA-256 of the files from URLs that machines have."""

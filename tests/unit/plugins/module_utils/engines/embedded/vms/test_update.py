@@ -167,3 +167,33 @@ def test_a_name_that_windows_cuts_is_refused_where_it_is_new(web):
         assert any("Windows would be 'windows-server-'" in text for text in said)
         with pytest.raises(InvalidValue, match="windows-server-2"), web.attempt():
             change(there.id, named.merged(parse('CONTEXT = [ SET_HOSTNAME = "windows-server-2" ]')))
+
+
+NAMED = 'CPU = 0.1 MEMORY = 32 DISK = [ IMAGE = "demo" ] NIC = [ NETWORK = "Public", TARGET = "{}" ]'
+
+
+def test_an_interface_of_a_host_has_one_name(inside):
+    """As a fixed port of graphics: each machine of one template would have it."""
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    named = parse(NAMED.format("tap7"))
+    there, other = (
+        inside.vms.instantiate([VmRequest(name, named, host=host)])[0]
+        for name, host in (("a", "node1"), ("c", "node2"))
+    )
+    refused = "VM b: NIC 0: TARGET = tap7: VM a has an interface of that name on the same host"
+    with pytest.raises(Conflict, match=refused), inside.attempt():
+        inside.vms.instantiate([VmRequest("b", named, host="node1")])
+    with pytest.raises(Conflict, match="VM e: NIC 0: TARGET = tap8: VM d has"), inside.attempt():
+        inside.vms.instantiate([VmRequest(name, parse(NAMED.format("tap8")), host="node1") for name in "de"])
+    (made,) = inside.vms.instantiate([VmRequest("b", parse(NAMED.format("tap9")), host="node1")])
+    # A disk has a target too.
+    inside.vms.instantiate([VmRequest("f", parse(NAMED.format("vda")), host="node1")])
+    for change in (inside.vms.update, inside.vms.recreate):
+        with pytest.raises(Conflict, match=refused), inside.attempt():
+            change(made.id, named)
+    # What two have goes on.
+    for column in ("body", "request"):
+        inside.store.db.execute(f"UPDATE vms SET {column} = replace({column}, 'tap9', 'tap7') WHERE id = ?", (made.id,))
+    for vm_id in (there.id, other.id, made.id):
+        for change in (inside.vms.update, inside.vms.recreate):
+            change(vm_id, record(inside, vm_id).request.merged(Template.from_mapping({"CPU": "0.2"})))
