@@ -86,7 +86,7 @@ class Kind:
     by way; {label} is the installer ISO's own. beside: further files that belong on the answers' ISO. memory, disk: MiB
     that the installer needs at least. failures: what it says on its console when it can't go on. accounts: variables of
     which one has to be given, since nobody could log in else. windows: whether that is what it installs.
-    disk_paths: whether it wants the path of a disk. web_mirror: whether it takes a mirror by http and its like only.
+    disk_paths: whether it wants the path of a disk. apt: whether it is apt that gets mirror and proxy.
     link_local_gateway: whether it takes a router by an address of fe80::/10. longest_host: characters of host name and
     domain together; the kernel keeps 64 where both are its host name.
     """
@@ -107,7 +107,7 @@ class Kind:
     accounts: tuple[str, ...] = ("password_hash", "root_password_hash", "ssh_keys")
     windows: bool = False
     disk_paths: bool = True
-    web_mirror: bool = False
+    apt: bool = False
     link_local_gateway: bool = True
     longest_host: int = 253
     variables: Mapping[str, object] = field(default_factory=dict)
@@ -136,7 +136,7 @@ KINDS: Mapping[str, Kind] = {
             disk=2048,
             # netcfg asks for another gateway than one outside of the address's prefix, and has no device for this one.
             link_local_gateway=False,
-            web_mirror=True,
+            apt=True,
             failures=(
                 r"Low memory",
                 r"Failed to (partition the selected disk|create a file system)",
@@ -199,6 +199,7 @@ KINDS: Mapping[str, Kind] = {
                 r"An error occurred\. Press enter to start a shell",
                 r"curtin.*(command failed|FAIL)",
             ),
+            apt=True,
             variables={**_COMMON, "storage": "direct"},
         ),
         Kind(
@@ -354,7 +355,7 @@ def check_late(kind: Kind, variables: Mapping[str, object], name: str, where: st
         windows_names.check_user(str(variables["user"]), host, where)
         answer_values.check_windows(variables, where)
         return
-    answer_values.check_linux(variables, kind.disk_paths, kind.web_mirror, where)
+    answer_values.check_linux(variables, kind.disk_paths, kind.apt, where)
     if ":" in str(variables["user_fullname"]):
         raise InvalidValue(
             f"{where}: user_fullname", "it has a colon, which separates the fields of /etc/passwd", "Leave it out"

@@ -55,10 +55,17 @@ _MIRROR = Form(
     "Write it as http://deb.example.org/debian",
     shown=False,
 )
+# What apt gets.
 _WEB = Form(
     r"(?:https?|ftp)://[^\s/]\S*",
     "this installer takes a mirror by http, https or ftp",
     "Write it as http://deb.example.org/debian",
+    shown=False,
+)
+_PROXY = Form(
+    r"https?://[^\s/]\S*",
+    "apt, which this installer uses, takes no proxy without http:// before it",
+    "Write it as http://proxy.example.org:3128/",
     shown=False,
 )
 # A group has blanks in its name, a package has none.
@@ -88,10 +95,11 @@ _WINDOWS = {
 }
 
 
-def check_linux(variables: Mapping[str, object], disk_paths: bool, web_mirror: bool, where: str) -> None:
+def check_linux(variables: Mapping[str, object], disk_paths: bool, apt: bool, where: str) -> None:
     """InvalidValue for a form that the installers of Linux can't use. disk_paths: whether the installer wants a path of
-    a disk, and no name. web_mirror: whether it knows nothing but http and its like."""
-    forms = {**_LINUX, "disk": _DISK_PATH if disk_paths else _DISK, "mirror": _WEB if web_mirror else _MIRROR}
+    a disk, and no name. apt: whether it is apt that gets mirror and proxy."""
+    forms = {**_LINUX, "disk": _DISK_PATH if disk_paths else _DISK}
+    forms.update({"mirror": _WEB, "proxy": _PROXY} if apt else {"mirror": _MIRROR})
     for key, form in forms.items():
         form.check(key, variables[key], where)
     for package in _texts(variables["packages"]):

@@ -13,6 +13,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.install import an
 
 LINUX = ("preseed", "kickstart", "autoinstall", "autoyast")
 ALL_BUT_KICKSTART = tuple(kind for kind in LINUX if kind != "kickstart")
+APT = ("preseed", "autoinstall")
 WHERE = "install d: answers"
 
 
@@ -34,7 +35,8 @@ def late(kind: str, answers: Mapping[str, Any]) -> None:
             (LINUX, "mirror", each, "mirror: ")
             for each in ("deb.example.org/debian", "http://", "http:/x", "http:///x")
         ),
-        *((("preseed",), "mirror", each, "by http, https or ftp") for each in ("nfs://a/b", "file:///srv", "cd:/")),
+        *((APT, "mirror", each, "by http, https or ftp") for each in ("nfs://a/b", "file:///srv", "cd:/")),
+        *((APT, "proxy", each, "takes no proxy without http://") for each in ("proxy:3128", "proxy", "socks5://a")),
         *((LINUX, "packages", each, "no name of a package") for each in ("vim curl", ["vim", "a b"], ["vim", ""])),
         *((("autounattend",), "locale", each, "no such language") for each in ("en_US.UTF-8", "en_US", "de", "german")),
         *(
@@ -85,6 +87,8 @@ def test_forms_that_installers_stop_at(kinds: tuple[str, ...], key: str, value: 
             )
         ),
         *((("kickstart", "autoyast"), "mirror", each) for each in ("nfs://a/b", "file:///srv/x", "hd:vdb:/x")),
+        *((LINUX, "proxy", each) for each in ("", "http://proxy.example.org:3128/", "http://u:p@[2001:db8::1]:3128")),
+        *((("kickstart", "autoyast"), "proxy", each) for each in ("proxy.example.org:3128",)),
         *((LINUX, "packages", each) for each in ([], "vim", ["@Development Tools", "-nano", "gcc-12", "libc6:i386"])),
         *((("autounattend",), "locale", each) for each in ("en-US", "sr-Latn-RS", "es-419", "ca-ES-valencia", "DE-de")),
         *(
