@@ -97,8 +97,8 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
             "is made anew: they are dropped from whatever port they come"
         )
     errors = {str(each) for each in lost}
-    told = [each for each in carriers.warnings(asked, known, hosts) if each not in errors]
-    warnings += [*told, *unsure, *more]
+    known_before = [each for each in carriers.warnings(asked, known, hosts) if each not in errors]
+    warnings += [*known_before, *unsure, *more]
     items = [*(_item(change) for change in outcome.changes), *(Item(each.asked, error=each) for each in lost)]
     return Result(items, payload=counts, warnings=warnings)
 

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summar
 from typing import Optional, Union
 
 from ..errors import Conflict
-from . import addresses, network_checks, told_mtu
+from . import addresses, guest_mtu, network_checks
 from .network import AddressRange, Network
 from .network_drivers import BRIDGE
 from .uplink import GUEST_MTU, MTU, PHYDEV, is_forced, phydev_of
@@ -88,7 +88,7 @@ def _refuse_mtu(network: Network, other: Network) -> None:
             "Give both the same mtu, or choose another bridge",
         )
     for first, second in ((network, other), (other, network)):
-        guest, most = told_mtu.largest(first), int(second.attributes.get(MTU) or 0)
+        guest, most = guest_mtu.largest(first), int(second.attributes.get(MTU) or 0)
         if most and guest > most:
             raise Conflict(
                 f"{_asked(network)}: {_named(first)} has {GUEST_MTU} = {guest}",

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import Conflict, InUse, InvalidValue, MissingDependency, NebulaError, NotFound
-from ..model import network_checks, shared_bridge, told_mtu
+from ..model import guest_mtu, network_checks, shared_bridge
 from ..model.network import Network
 from ..model.network_drivers import BRIDGE, OVN, OVSWITCH, WITH_BRIDGE
 from ..model.states import NetworkState
@@ -507,7 +507,7 @@ class Node:
             with _unfit(asker):
                 uplinks.refuse(asker.name, uplink, first.bridge, mark, free)
             self.warnings += [
-                doubt for each in networks for doubt in uplinks.doubts(each.name, uplink, told_mtu.largest(each), free)
+                doubt for each in networks for doubt in uplinks.doubts(each.name, uplink, guest_mtu.largest(each), free)
             ]
         table = self._table(needed_by=first.name)
         for network, each in zip(networks, wanted):

@@ -105,16 +105,16 @@ def refuse(network: str, uplink: Uplink, bridge: str, mark: Mark, links: Mapping
         )
 
 
-def doubts(network: str, uplink: Uplink, told: int, links: Mapping[str, Link]) -> list[str]:
+def doubts(network: str, uplink: Uplink, stated: int, links: Mapping[str, Link]) -> list[str]:
     """A warning where machines of some address range are told more than this host's uplink carries, which is not
-    refused. told: the largest of all, in bytes. links: as for refuse()."""
+    refused. stated: the largest of all, in bytes. links: as for refuse()."""
     room = links[uplink.phydev].mtu - uplink.cost
-    if told <= room:
+    if stated <= room:
         return []
     doubt = (
-        f"network {network}: machines of an address range are told an MTU of {told}, and {uplink.phydev} of this host "
+        f"network {network}: machines of an address range are told an MTU of {stated}, and {uplink.phydev} here "
         f"leaves {room}: larger packets are lost between hosts. Give the range guest_mtu {room} or less, or set the "
-        f"MTU of {uplink.phydev} to {told + uplink.cost} here and on all that is between the nodes"
+        f"MTU of {uplink.phydev} to {stated + uplink.cost} here and on all that is between the nodes"
     )
     return [doubt]
 

@@ -15,7 +15,7 @@ from typing import Any, Callable, TypeVar
 from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
-from ..model import addresses, ethertypes, inner_mtu, network_checks, told_mtu, trunks, uplink
+from ..model import addresses, ethertypes, guest_mtu, inner_mtu, network_checks, trunks, uplink
 from ..model.ids import id_of
 from ..model.names import check_name, nearest
 from ..model.network import (
@@ -270,7 +270,7 @@ def _apply(
     if item.get("state") != "absent":
         network = _present(engine, item, current, warnings, left)
         _refuse_mtu(network, current, left)
-        warnings.extend(_told_before(network, current))
+        warnings.extend(_mtu_before(network, current))
         return network
     if current is None:
         return Network(id=None, name=str(item["name"]), state=NetworkState.DONE)
@@ -286,15 +286,15 @@ def _refuse_mtu(network: Network, current: Network | None, left: Mapping[str, in
         raise problem
 
 
-def _told_before(network: Network, current: Network | None) -> list[str]:
+def _mtu_before(network: Network, current: Network | None) -> list[str]:
     """Warnings of what its machines are told of an MTU, and what can't be, as the catalog has it already. Raises
     InvalidValue for what is new."""
-    found = told_mtu.problems(network)
-    had = {} if current is None else told_mtu.problems(current)
+    found = guest_mtu.problems(network)
+    had = {} if current is None else guest_mtu.problems(current)
     for problem in found:
         if problem not in had:
             raise found[problem]
-    return [*map(str, found.values()), *told_mtu.doubts(network)]
+    return [*map(str, found.values()), *guest_mtu.doubts(network)]
 
 
 def _present(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ...dataclass import dataclass
 from ...errors import InvalidValue
-from .. import attributes, flags, guard, security_group, told_mtu, trunks
+from .. import attributes, flags, guard, guest_mtu, security_group, trunks
 from ..network import FILTERS
 from ..network_drivers import OVN, OVSWITCH
 from ..nic import Nic
@@ -115,7 +115,7 @@ def doubts_of_nics(nics: Sequence[Nic], filtered: Collection[int]) -> list[str]:
     nodes act on filters, besides those of OVN. Raises InvalidValue for what can't be acted on."""
     doubts = []
     for nic in nics:
-        doubts += told_mtu.doubts_of_nic(nic)
+        doubts += guest_mtu.doubts_of_nic(nic)
         driver = nic.network_values.get("VN_MAD")
         if driver == OVSWITCH:
             _check_switched(nic)

@@ -75,8 +75,8 @@ def unmapped(
     with. members: the catalog's hosts; before all of them are known, none is called wrong."""
     if not members or not hosts.keys() >= set(members):
         return []
-    told = {change.owner.uuid for change in changes if change.owner.kind == "network" and _connects(change)}
-    nowhere = _nowhere((network for network in desired.networks if network.uuid in told), hosts)
+    altered = {change.owner.uuid for change in changes if change.owner.kind == "network" and _connects(change)}
+    nowhere = _nowhere((network for network in desired.networks if network.uuid in altered), hosts)
     return [_unmapped(network, hosts) for network in nowhere.values()]
 
 

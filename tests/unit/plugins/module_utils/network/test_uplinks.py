@@ -215,7 +215,7 @@ def test_who_has_an_interface_after_another_network_knows_whether_it_was_down():
     ("uplink", "told", "warned"),
     [
         (PORT, 1500, ""),
-        (PORT, 9000, "told an MTU of 9000, and eth1 of this host leaves 1500: larger packets are lost"),
+        (PORT, 9000, "told an MTU of 9000, and eth1 here leaves 1500: larger packets are lost"),
         (VXLAN, 1450, ""),
         (VXLAN, 1451, "leaves 1450: larger packets are lost between hosts. Give the range guest_mtu 1450 or less"),
         (VXLAN, 9000, "or set the MTU of eth1 to 9050 here and on all that is between the nodes"),

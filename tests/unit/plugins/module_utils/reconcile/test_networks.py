@@ -608,7 +608,7 @@ def test_what_machines_are_told_of_an_mtu_and_can_not_be_is_refused_when_it_is_n
     assert "GUEST_MTU = 1000: its address range" in str(done[1].error)
     # As an earlier version has kept them.
     with monkeypatch.context() as patched:
-        patched.setattr(networks.told_mtu, "problems", lambda _network: {})
+        patched.setattr(networks.guest_mtu, "problems", lambda _network: {})
         done, _views, _warnings = apply({**OLD, "mtu": 1500, "address_ranges": [large]})
         assert done[0].error is None
     for more in ({}, {"description": "of all"}, {"address_ranges": [{**large, "size": 5}]}):

@@ -28,7 +28,7 @@ Problem = tuple[int, int, int]
 
 def largest(network: Network) -> int:
     """The largest packet that any of its machines is told to send, in bytes; 0 if none is told anything."""
-    return max(map(_told, (network.attributes, *(each.attributes for each in network.address_ranges))))
+    return max(map(_stated, (network.attributes, *(each.attributes for each in network.address_ranges))))
 
 
 def problems(network: Network) -> dict[Problem, InvalidValue]:
@@ -39,8 +39,8 @@ def problems(network: Network) -> dict[Problem, InvalidValue]:
 def doubts(network: Network) -> list[str]:
     """A warning where machines send more than the network's devices are told to carry, as nobody tells them."""
     most = whole(network.attributes.get(MTU)) or 0
-    untold = network.vn_mad in _AS_ETHERNET and not largest(network) and phydev_of(network.vn_mad, network.attributes)
-    if not untold or not 0 < most < ETHERNET_MTU:
+    unsaid = network.vn_mad in _AS_ETHERNET and not largest(network) and phydev_of(network.vn_mad, network.attributes)
+    if not unsaid or not 0 < most < ETHERNET_MTU:
         return []
     doubt = (
         f"network {network.name}: {MTU} = {most}, and its machines are told no MTU, so that they send {ETHERNET_MTU} "
@@ -51,17 +51,17 @@ def doubts(network: Network) -> list[str]:
 
 def doubts_of_nic(nic: Nic) -> list[str]:
     """Warnings of an MTU that a NIC says itself, beyond what its network tells machines or what IPv6 works with."""
-    told, most = _told(nic.options), _told(nic.network_values) or ETHERNET_MTU
-    if told > most:
+    stated, most = _stated(nic.options), _stated(nic.network_values) or ETHERNET_MTU
+    if stated > most:
         found = f"network {nic.network} carries {most}, and larger packets are lost"
-        return [f"NIC/{GUEST_MTU} = {told}: {found}. Leave it out, or give the network guest_mtu: {told}"]
-    if 0 < told < LEAST_OF_IPV6 and (nic.ip6 or nic.ip6_ula):
+        return [f"NIC/{GUEST_MTU} = {stated}: {found}. Leave it out, or give the network guest_mtu: {stated}"]
+    if 0 < stated < LEAST_OF_IPV6 and (nic.ip6 or nic.ip6_ula):
         found = f"no interface with less than {LEAST_OF_IPV6} has {nic.ip6 or nic.ip6_ula} or another address of IPv6"
-        return [f"NIC/{GUEST_MTU} = {told}: {found}. Give {LEAST_OF_IPV6} or more"]
+        return [f"NIC/{GUEST_MTU} = {stated}: {found}. Give {LEAST_OF_IPV6} or more"]
     return []
 
 
-def _told(attributes: Mapping[str, str]) -> int:
+def _stated(attributes: Mapping[str, str]) -> int:
     return whole(attributes.get(GUEST_MTU)) or 0
 
 
@@ -71,12 +71,12 @@ def _above_the_uplink(network: Network) -> Iterator[tuple[Problem, InvalidValue]
     if not most or not phydev_of(network.vn_mad, network.attributes):
         return
     for each in network.address_ranges:
-        told = _told(each.attributes)
-        if told > most:
+        stated = _stated(each.attributes)
+        if stated > most:
             yield (
-                (each.ar_id, told, most),
+                (each.ar_id, stated, most),
                 InvalidValue(
-                    f"network {network.name}: address range {shown(each)}: {GUEST_MTU} = {told}",
+                    f"network {network.name}: address range {shown(each)}: {GUEST_MTU} = {stated}",
                     f"the network has {MTU} = {most}: what is larger would be lost without a word",
                     f"Give the range guest_mtu {most} or less, or the network a larger mtu",
                 ),
@@ -85,12 +85,12 @@ def _above_the_uplink(network: Network) -> Iterator[tuple[Problem, InvalidValue]
 
 def _too_small_for_ipv6(network: Network) -> Iterator[tuple[Problem, InvalidValue]]:
     for each in network.address_ranges:
-        told = _told(each.attributes) or _told(network.attributes)
-        if prefixes6(each) and 0 < told < LEAST_OF_IPV6:
+        stated = _stated(each.attributes) or _stated(network.attributes)
+        if prefixes6(each) and 0 < stated < LEAST_OF_IPV6:
             yield (
-                (each.ar_id, told, LEAST_OF_IPV6),
+                (each.ar_id, stated, LEAST_OF_IPV6),
                 InvalidValue(
-                    f"network {network.name}: {GUEST_MTU} = {told}",
+                    f"network {network.name}: {GUEST_MTU} = {stated}",
                     f"its address range {shown(each)} has addresses of IPv6, which no interface with less than "
                     f"{LEAST_OF_IPV6} has",
                     f"Give {LEAST_OF_IPV6} or more, or take the addresses of IPv6 away",

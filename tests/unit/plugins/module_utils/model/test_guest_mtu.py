@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.model import told_mtu
+from ansible_collections.nebula.provision.plugins.module_utils.model import guest_mtu
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.nics import doubts_of_nics
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -35,7 +35,7 @@ def six(number: int = 0, **attributes: str) -> AddressRange:
     ],
 )
 def test_the_largest(of: Network, largest: int) -> None:
-    assert told_mtu.largest(of) == largest
+    assert guest_mtu.largest(of) == largest
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_largest(of: Network, largest: int) -> None:
     ],
 )
 def test_what_can_not_be(of: Network, told: str) -> None:
-    found = told_mtu.problems(of)
+    found = guest_mtu.problems(of)
     assert [told in str(problem) for problem in found.values()] == [True] * bool(told)
 
 
@@ -70,7 +70,7 @@ def test_what_can_not_be(of: Network, told: str) -> None:
     ],
 )
 def test_machines_that_are_told_nothing_and_send_too_much(of: Network, doubted: bool) -> None:
-    assert ["set guest_mtu: 1400" in text for text in told_mtu.doubts(of)] == [True] * doubted
+    assert ["set guest_mtu: 1400" in text for text in guest_mtu.doubts(of)] == [True] * doubted
 
 
 @pytest.mark.parametrize(
