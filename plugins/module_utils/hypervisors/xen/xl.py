@@ -41,6 +41,10 @@ _LINE = re.compile(
 )
 # What xl or the hypervisor say, and what to do about it.
 LESS_MEMORY = "Ask for less MEMORY, end another machine, or give dom0 less (dom0_mem, xl mem-set 0)"
+_LEFT = (
+    "The host has an interface with the name of one of its NICs: a machine that ended badly left it, or it is somebody "
+    "else's. See what it is (ip -details link show). If nothing needs it, remove it (ip link delete), then run again"
+)
 REMEDIES = (
     # What follows is of the other host, which got nothing.
     ("enable logdirty", "This Xen can't follow what a PV machine writes meanwhile: shut it down, and start it there"),
@@ -56,6 +60,10 @@ REMEDIES = (
     ("Not enough free memory", LESS_MEMORY),
     ("Not enough memory", LESS_MEMORY),
     ("connect to xend", "Start xend, which does all that xm is asked: service xend start"),
+    # Of an interface of Xen's script, and of one of its QEMU.
+    (" name one-", _LEFT),
+    ("answers: File exists", _LEFT),
+    ("-emu): Device or resource busy", _LEFT),
     ("bridge", "Its network's bridge is not there: run role nebula.provision.network first"),
     ("is not a block device", "The file is a link, or not there: make the machine anew (recreate: true)"),
     ("block device type", "Check DRIVER of its disks: leave it out, or use raw or qcow2"),

@@ -56,6 +56,12 @@ def test_what_it_says_is_the_cause_alone() -> None:
         ('libxl: error: libxl_create.c:1:f: Domain 3:Domain with name "one-3" already exists.', "will not be touched"),
         ("/etc/xen/one-1.cfg:17: config parsing error near `'", "RAW"),
         ("libxl: error: libxl_device.c:1:f: script: no such VLAN; hotplug", "xen-hotplug.log"),
+        (
+            "vif-bridge online exited with error status 1\nscript: ip link set vif3.0 name one-1-0 failed",
+            "ip link delete",
+        ),
+        ("libxl: error: libxl_device.c:1:f: script: RTNETLINK answers: File exists; hotplug", "ip link delete"),
+        ("could not configure /dev/net/tun (one-1-0-emu): Device or resource busy", "ip -details link show"),
         ("Could not find bridge, and none was specified", "nebula.provision.network"),
     ],
 )
