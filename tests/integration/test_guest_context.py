@@ -370,6 +370,34 @@ def test_ifcfg_files_are_set_aside_by_what_they_match(
     assert (guest.root / "var/lib/nebula-context/before/etc/sysconfig/network-scripts" / file).exists() == aside
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "text", "left"),
+    [
+        (
+            "scripts",
+            "etc/sysconfig/network",
+            "NETWORKING=yes\nGATEWAY=192.0.2.1\nGATEWAYDEV=eth0\nNOZEROCONF=yes\nIPV6_DEFAULTGW=fe80::1%eth0\n",
+            "NETWORKING=yes\nNOZEROCONF=yes\n",
+        ),
+        (
+            "wicked",
+            "etc/sysconfig/network/routes",
+            "default 192.0.2.1 - -\n10.9.0.0/16 192.0.2.9 - eth0\n10.8.0.0/16 192.0.2.9 - eth00\n",
+            "10.8.0.0/16 192.0.2.9 - eth00\n",
+        ),
+    ],
+)
+def test_routers_of_no_certain_interface_are_set_aside(
+    tmp_path: Path, name: str, file: str, text: str, left: str
+) -> None:
+    guest = layout(tmp_path, name)
+    (guest.root / file).write_text(text)
+    guest.context(context_sh.render(STATIC))
+    guest.run("network")
+    assert (guest.faults(), guest.read(file)) == ("", left)
+    assert guest.read(f"var/lib/nebula-context/before/{file}") == text
+
+
 @pytest.mark.parametrize("enabled", ["etc/systemd/system/multi-user.target.wants/dhcpcd.service", ""])
 def test_the_daemon_dhcpcd_is_denied_what_the_context_configures(tmp_path: Path, enabled: str) -> None:
     guest = layout(tmp_path, "nm")

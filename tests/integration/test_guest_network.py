@@ -264,6 +264,9 @@ LEFT = {
     "etc/NetworkManager/system-connections/matched.nmconnection": KEYFILE.format(
         "matched", "\n[match]\ninterface-name=e*0;"
     ),
+    "etc/NetworkManager/system-connections/not-eth1.nmconnection": KEYFILE.format(
+        "not-eth1", "\n[match]\ninterface-name=!eth1;|eth*;"
+    ),
     "etc/systemd/network/00-any.network": "[Match]\nName=e*\n[Network]\nDHCP=yes\n",
     "etc/systemd/network/10-cloud-init-eth0.network": "[Match]\nMACAddress=02:00:0a:42:00:0a\n[Network]\nDHCP=yes\n",
     "etc/netplan/50-cloud-init.yaml": "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}\n",
@@ -274,6 +277,9 @@ LEFT = {
 }
 # What is not for eth0, and stays.
 OTHERS = {
+    "etc/NetworkManager/system-connections/not-eth0.nmconnection": KEYFILE.format(
+        "not-eth0", "\n[match]\ninterface-name=!eth0;&eth*;"
+    ),
     "etc/NetworkManager/system-connections/eth1.nmconnection": KEYFILE.format("eth1", "interface-name=eth1"),
     "etc/NetworkManager/system-connections/other.nmconnection": KEYFILE.format(
         "other", "\n[ethernet]\nmac-address=02:00:00:00:00:99"

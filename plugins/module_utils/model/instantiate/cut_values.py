@@ -23,9 +23,11 @@ from ..vm import Vm
 from .nics import with_nic_defaults
 from .places import board_of, place_of
 
-# Bytes of a host name that Linux has (HOST_NAME_MAX), those between two dots, and characters of one in NetBIOS.
+# Bytes of a host name that Linux has (HOST_NAME_MAX), those between two dots, those of one with its domain, of which
+# guests have what is before the first dot if the whole is too long, and characters of one in NetBIOS.
 HOST_NAME = 64
 LABEL = 63
+WHOLE_NAME = 253
 NETBIOS_NAME = 15
 _NO_MAC = "00:00:00:00:00:00"
 
@@ -82,17 +84,20 @@ def of_machine(vm: Vm) -> list[Cut]:
 
 
 def of_host_name(variables: Mapping[str, str]) -> list[Cut]:
-    """That of a context, if no kernel can have it. What a machine's own values are put into is judged with these."""
+    """That of a context, if no guest can have it. What a machine's own values are put into is judged with these."""
     found = []
     for key in ("SET_HOSTNAME", "HOSTNAME"):
         name = variables.get(key, "")
         plain = name.strip().rstrip(".")
         length, label = (_bytes(text) for text in (plain, max(plain.split("."), key=_bytes)))
-        if "$" in name or (length <= HOST_NAME and label <= LABEL):
+        if "$" in name or (label <= LABEL and length <= WHOLE_NAME):
             continue
-        why = f"it has {length} bytes, and a host name {HOST_NAME} at most"
-        if length <= HOST_NAME:
+        if label > HOST_NAME and label == length:
+            why = f"it has {length} bytes, and a host name {HOST_NAME} at most"
+        elif label > LABEL:
             why = f"a part of it has {label} bytes, and one between two dots has {LABEL} at most"
+        else:
+            why = f"it has {length} bytes, and with its domain a host name has {WHOLE_NAME} at most"
         shown = f"CONTEXT/{key} = {name!r}"
         found.append(Cut(shown, (key, name), f"{why}: its guest would not get it", "Give a shorter name"))
     return found
