@@ -41,14 +41,15 @@ _GROUPS = frozenset((
 ))  # fmt: skip
 # Names that mean something else to its security system wherever an account could be named.
 _PRINCIPALS = frozenset((
-    "all services", "anonymous", "anonymous logon", "authenticated user", "authenticated users", "batch", "builtin",
-    "console logon", "creator group", "creator group server", "creator owner", "creator owner server", "dialup",
-    "digest auth", "digest authentication", "enterprise domain controllers", "everyone", "interactive", "internet",
-    "iusr", "local", "local account", "local service", "local system", "network", "network service", "nt authority",
+    "all services", "alla", "alle", "anonymous", "anonymous logon", "authenticated user", "authenticated users",
+    "batch", "builtin", "console logon", "creator group", "creator group server", "creator owner",
+    "creator owner server", "dialup", "digest auth", "digest authentication", "enterprise domain controllers",
+    "everyone", "iedereen", "interactive", "internet", "iusr", "jeder", "local", "local account", "local service",
+    "local system", "localservice", "localsystem", "network", "network service", "networkservice", "nt authority",
     "nt domain", "nt service", "ntlm auth", "ntlm authentication", "null", "owner rights", "proxy",
     "remote interactive", "remote interactive logon", "restricted", "schannel auth", "schannel authentication", "self",
-    "server", "service", "system", "terminal server", "terminal server user", "this organization", "world",
-    "alla", "alle", "iedereen", "jeder", "système", "todos", "tout le monde", "wszyscy", "все",
+    "server", "service", "system", "système", "terminal server", "terminal server user", "this organization", "todos",
+    "tout le monde", "trustedinstaller", "world", "wszyscy", "все",
 ))  # fmt: skip
 # An account's files are in a directory of its name, and no directory has one of these: they are devices.
 _DEVICES = frozenset((
@@ -96,7 +97,7 @@ def _fault_of_user(name: str, computer: str) -> tuple[str, str]:
     # As Windows counts them: those beyond the 65536th are two.
     length = len(name.encode("utf-16-le", errors="surrogatepass")) // 2
     form = f"Use 1 to {LONGEST_USER} characters, none of them one of {_FORBIDDEN}"
-    found = sorted({c for c in name if c in _FORBIDDEN or ord(c) < 32 or ord(c) == 127})
+    found = sorted({c for c in name if c in _FORBIDDEN or not c.isprintable()})
     faults = (
         (not name, "Windows is not installed without an account of the user's own", form),
         (bool(name) and not name.strip(" ."), "it consists of dots and blanks only", form),

@@ -32,6 +32,15 @@ WINDOWS = answer_files.KINDS["autounattend"]
         *((name, "a directory of that name") for name in ("Public", "default", "All Users")),
         *((name, "it is a device of Windows") for name in ("con", "NUL", "COM1", "lpt9", "aux.x")),
         *((name, "it is a device of Windows") for name in ("com0", "LPT³", "con .x", "CONIN$", "clock$")),
+        *(
+            (name, "security system keeps for itself")
+            for name in ("LocalService", "networkservice", "TrustedInstaller")
+        ),
+        # What nobody sees.
+        *(
+            (f"Administrator{c}", "allows in no account's name")
+            for c in ("\u200b", "\u00ad", "\u202e", "\ufeff", "\ud800")
+        ),
         # Each of them is two characters to Windows.
         ("\U00010400" * 11, "it has 22 characters"),
         *((name, "it is the computer's name") for name in ("web-1", "WEB-1", "Web-1")),
