@@ -77,6 +77,9 @@ class Hypervisor:
     interfaces that it does not keep. command_line: bytes of a kernel's command line that the kernel of a machine with
     this OS reads, 0 where there is no limit.
 
+    most_vcpus, most_queues: processors of a machine, and queues of a NIC, with which it starts one; 0 where there is no
+    limit.
+
     topology: whether it shows a guest its processors as sockets, cores and threads.
 
     makes_disks: whether it makes disks of their images itself, so that no file is made of them. sources: whether SOURCE
@@ -109,6 +112,8 @@ class Hypervisor:
     serials: Mapping[str, int] = field(default_factory=dict)
     drops_names: tuple[str, ...] = ()
     command_line: Callable[[Mapping[str, str]], int] = _no_limit
+    most_vcpus: int = 0
+    most_queues: int = 0
     topology: bool = False
     makes_disks: bool = False
     sources: bool = False

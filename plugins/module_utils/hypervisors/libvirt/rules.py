@@ -34,6 +34,9 @@ KVM = Hypervisor(
     drops_names=DROPPED_BY_LIBVIRT,
     # COMMAND_LINE_SIZE of x86, less the byte that ends it.
     command_line=lambda _os: 2047,
+    # libvirt's own limits: of a machine without an IOMMU, and of a tap.
+    most_vcpus=255,
+    most_queues=256,
     topology=True,
     checks_bus=True,
     check=values.check,

@@ -18,6 +18,7 @@ from .. import console_passwords, defaults, disk_targets, rules
 from ..disk_targets import UNKNOWN, Board
 from ..hypervisor import Hypervisor
 from ..network_checks import TAKEN_INTERFACES
+from ..numbers import whole
 from ..template import Template
 from ..vm import Vm
 from .nics import with_nic_defaults
@@ -55,6 +56,10 @@ def of_template(template: Template, hypervisor: str) -> list[Cut]:
     for index, vector in enumerate(template.vectors("NIC")):
         found += _of_target(f"NIC {index}", vector.get("TARGET", ""), rule)
         found += _of_mac(f"NIC {index}", vector.get("MAC", ""))
+        found += _of_queues(f"NIC {index}", vector, rule)
+    found += _of_vcpus(
+        whole(template.get("VCPU").strip()), [each.get("DATA", "") for each in template.vectors("RAW")], rule
+    )
     found += _of_same_targets([vector.get("TARGET", "") for vector in template.vectors("NIC")])
     graphics = template.vector("GRAPHICS")
     found += _of_password(graphics.get("TYPE", defaults.GRAPHICS_TYPE), graphics.get("PASSWD", ""))
@@ -74,6 +79,8 @@ def of_machine(vm: Vm) -> list[Cut]:
     for nic in vm.nics:
         found += _of_target(f"NIC {nic.nic_id}", nic.target, rule)
         found += _of_mac(f"NIC {nic.nic_id}", nic.mac)
+        found += _of_queues(f"NIC {nic.nic_id}", nic.options, rule)
+    found += _of_vcpus(vm.vcpu, vm.raw.values(), rule)
     found += _of_same_targets([nic.target for nic in vm.nics])
     if vm.graphics is not None:
         found += _of_password(vm.graphics.type, vm.graphics.password)
@@ -209,6 +216,25 @@ def _of_mac(device: str, mac: str) -> list[Cut]:
     found = "it stands for none: QEMU would give the NIC another, and the kernel takes no such one"
     remedy = "Give another, as 02:00:0a:00:00:01, or correct the address range that it comes from"
     return [Cut(f"{device}: MAC = {mac}", ("MAC", mac), found, remedy)]
+
+
+def _of_queues(device: str, options: Mapping[str, str], rule: Hypervisor) -> list[Cut]:
+    text = options.get("VIRTIO_QUEUES", "").strip()
+    number = whole(text)
+    if not rule.most_queues or number is None or number <= rule.most_queues:
+        return []
+    found = f"an interface has {rule.most_queues} queues at most, and the machine would not start"
+    asked = f"{device}: VIRTIO_QUEUES = {text}"
+    return [Cut(asked, ("VIRTIO_QUEUES", text), found, "Give fewer, as one for each processor: auto")]
+
+
+def _of_vcpus(number: Optional[int], raw: Iterable[str], rule: Hypervisor) -> list[Cut]:
+    # With an IOMMU of its own, which RAW can bring, a machine has as many as QEMU knows.
+    if not rule.most_vcpus or number is None or number <= rule.most_vcpus or any("<iommu" in text for text in raw):
+        return []
+    found = f"a machine has {rule.most_vcpus} processors at most, and would not start"
+    remedy = f"Give up to {rule.most_vcpus}, or an <iommu> with <driver intremap='on' eim='on'/> by RAW on machine q35"
+    return [Cut(f"VCPU = {number}", ("VCPU", str(number)), found, remedy)]
 
 
 def _of_password(kind: str, password: str) -> list[Cut]:

@@ -310,3 +310,25 @@ def test_blanks_around_a_serial_number_tell_no_disks_apart():
     text = 'MEMORY = 32\nDISK = [ IMAGE = "debian", SERIAL = "a" ]\nDISK = [ TYPE = "fs", SIZE = 1, SERIAL = "{}" ]\n'
     for serial in ("a ", " a"):
         assert any("is that of DISK 0 too" in each for each in validate(parse(text.format(serial))))
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("VCPU = 255\n", False),
+        ("VCPU = 256\n", True),
+        ('VCPU = 256\nRAW = [ TYPE = "kvm", DATA = "<devices><iommu /></devices>" ]\n', False),
+        ('NIC = [ NETWORK = "a", VIRTIO_QUEUES = "256" ]\n', False),
+        ('NIC = [ NETWORK = "a", VIRTIO_QUEUES = "auto" ]\n', False),
+        ('NIC = [ NETWORK = "a", VIRTIO_QUEUES = "257" ]\n', True),
+    ],
+)
+def test_numbers_with_which_libvirt_starts_no_machine(text, cut, machine):
+    said = template(more=text)
+    found = cut_values.of_template(said, "kvm")
+    assert len(found) == cut and cut_values.of_machine(machine(said)) == found
+    assert cut_values.of_template(said, "xen") == cut_values.of_template(said, "lxc") == []
+    if cut:
+        with pytest.raises(InvalidValue, match="would not start"):
+            cut_values.refuse_in_template(said, None, "template web")
+        cut_values.refuse_in_template(said, said, "template web")
