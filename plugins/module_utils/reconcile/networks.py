@@ -30,7 +30,7 @@ from ..model.network import (
     from_item,
     to_item,
 )
-from ..model.network_drivers import DEFAULT, ON_LINUX_BRIDGE, ON_NODES, OVN, OVSWITCH
+from ..model.network_drivers import BRIDGE, DEFAULT, ON_LINUX_BRIDGE, ON_NODES, OVN, OVSWITCH, VLAN
 from ..model.network_template import with_template
 from ..model.node_access import ATTRIBUTE as NODE_ACCESS
 from ..model.node_access import NOTHING
@@ -647,6 +647,12 @@ def _doubts(network: Network) -> list[str]:
         if network.attributes.get(attribute, neutral) != neutral
         if attribute not in OF_FILTERS or not filters_on_node(network)
     ]
+    vlan = network.attributes.get(uplink.VLAN_ID) or network.attributes.get(uplink.VLAN_IDS)
+    if vlan and network.vn_mad == BRIDGE:
+        found.append(
+            f"network {network.name}: VLAN {vlan} is kept, but its driver {BRIDGE} does not act on it: its machines "
+            f"are on one wire with all others of {network.bridge}. Use vn_mad: {VLAN} for a VLAN of its own"
+        )
     unsaid = [name.lower() for name in FILTERS if not network.attributes.get(name)]
     if unsaid and network.vn_mad in ON_LINUX_BRIDGE and not filters_on_node(network):
         found.append(

@@ -158,6 +158,24 @@ def test_options_become_attributes_and_an_empty_one_takes_its_attribute_away(app
     assert changed["attributes"] == {key: value for key, value in made["attributes"].items() if key != "DNS"}
 
 
+@pytest.mark.parametrize(
+    ("driver", "given", "doubted"),
+    [
+        ("bridge", {"vlan_id": 5}, "VLAN 5 is kept, but its driver bridge does not act on it"),
+        ("bridge", {"attributes": {"VLAN_IDS": "5-9"}}, "VLAN 5-9 is kept"),
+        ("bridge", {}, ""),
+        ("dummy", {"vlan_id": 5}, ""),
+        ("802.1Q", {"vlan_id": 5, "phydev": "eth1"}, ""),
+    ],
+)
+def test_a_vlan_of_a_plain_bridge_is_doubted(apply, driver, given, doubted):
+    done, _views, warnings = apply({"name": "a", "vn_mad": driver, "bridge": "br7", **given})
+    assert done[0].error is None
+    assert [doubted in text and "one wire with all others of br7" in text for text in warnings if "VLAN" in text] == [
+        True
+    ] * bool(doubted)
+
+
 def test_slips_in_an_address_range_are_told(apply):
     entry = {"ip": "10.0.0.10", "size": 2, "attributes": {"GATWAY": "10.0.0.1", "RACK": "7", "DNS": "9.9.9.9"}}
     done, _views, warnings = apply({"name": "a", "address_ranges": [entry]})
