@@ -330,8 +330,27 @@ def _present(
         network = engine.networks.allocate(dataclasses.replace(new, attributes=_with_access(new, None)))
     else:
         network = _update(engine, current, wanted, attributes, ranges)
-    warnings.extend(_doubts(network))
+    warnings.extend([*_doubts(network), *_not_apart(engine, network)])
     return network
+
+
+def _not_apart(engine: Engine, network: Network) -> list[str]:
+    """A warning where a VLAN is asked for to keep networks apart that have one plain bridge."""
+    vlan = network.attributes.get(uplink.VLAN_ID, "")
+    if not vlan or network.vn_mad != BRIDGE:
+        return []
+    others = [
+        each.name
+        for each in engine.networks.pool()
+        if (each.bridge, each.vn_mad) == (network.bridge, BRIDGE)
+        and each.id != network.id
+        and each.attributes.get(uplink.VLAN_ID, "") != vlan
+    ]
+    doubt = (
+        f"network {network.name}: VLAN_ID = {vlan} is kept, but its driver {BRIDGE} does not act on it: its machines "
+        f"are on one wire with those of {', '.join(others)}, which have bridge {network.bridge} too. Use vn_mad: {VLAN}"
+    )
+    return [doubt] if others else []
 
 
 def _no_longer_passing(network: Network, attributes: Mapping[str, str]) -> list[str]:
@@ -647,12 +666,6 @@ def _doubts(network: Network) -> list[str]:
         if network.attributes.get(attribute, neutral) != neutral
         if attribute not in OF_FILTERS or not filters_on_node(network)
     ]
-    vlan = network.attributes.get(uplink.VLAN_ID) or network.attributes.get(uplink.VLAN_IDS)
-    if vlan and network.vn_mad == BRIDGE:
-        found.append(
-            f"network {network.name}: VLAN {vlan} is kept, but its driver {BRIDGE} does not act on it: its machines "
-            f"are on one wire with all others of {network.bridge}. Use vn_mad: {VLAN} for a VLAN of its own"
-        )
     unsaid = [name.lower() for name in FILTERS if not network.attributes.get(name)]
     if unsaid and network.vn_mad in ON_LINUX_BRIDGE and not filters_on_node(network):
         found.append(

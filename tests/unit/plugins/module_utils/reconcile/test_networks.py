@@ -158,22 +158,16 @@ def test_options_become_attributes_and_an_empty_one_takes_its_attribute_away(app
     assert changed["attributes"] == {key: value for key, value in made["attributes"].items() if key != "DNS"}
 
 
-@pytest.mark.parametrize(
-    ("driver", "given", "doubted"),
-    [
-        ("bridge", {"vlan_id": 5}, "VLAN 5 is kept, but its driver bridge does not act on it"),
-        ("bridge", {"attributes": {"VLAN_IDS": "5-9"}}, "VLAN 5-9 is kept"),
-        ("bridge", {}, ""),
-        ("dummy", {"vlan_id": 5}, ""),
-        ("802.1Q", {"vlan_id": 5, "phydev": "eth1"}, ""),
-    ],
-)
-def test_a_vlan_of_a_plain_bridge_is_doubted(apply, driver, given, doubted):
-    done, _views, warnings = apply({"name": "a", "vn_mad": driver, "bridge": "br7", **given})
-    assert done[0].error is None
-    assert [doubted in text and "one wire with all others of br7" in text for text in warnings if "VLAN" in text] == [
-        True
-    ] * bool(doubted)
+def test_a_vlan_does_not_keep_networks_of_one_plain_bridge_apart(apply):
+    first, second, third = (on_bridge(name, n) for n, name in enumerate("abc", 1))
+    _done, _views, warnings = apply({**first, "vlan_id": 5})
+    assert not any("VLAN" in text for text in warnings), "it is alone"
+    done, _views, warnings = apply({**first, "vlan_id": 5}, {**second, "vlan_id": 5}, {**third, "bridge": "br1"})
+    assert not any(item.error for item in done) and not any("VLAN" in text for text in warnings)
+    for other in ({**second, "vlan_id": 6}, {**second, "vlan_id": ""}):
+        done, _views, warnings = apply(other, {**first, "vlan_id": 5})
+        assert not any(item.error for item in done)
+        assert any("network a: VLAN_ID = 5" in text and "are on one wire with those of b" in text for text in warnings)
 
 
 def test_slips_in_an_address_range_are_told(apply):
