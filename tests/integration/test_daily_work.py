@@ -48,9 +48,13 @@ def days() -> None:
         bad = [
             {"name": "large", "template": HALTS.replace("MEMORY = 32", "MEMORY = 1G")},
             {"name": "odd", "template": HALTS, "strict": "yess"},
+            {"name": "bare", "template": HALTS.replace("halt", "gone")},
+            {"name": "unscripted", "template": HALTS.replace('NETWORK = "YES"', 'FILES = "/nowhere/init.sh"')},
         ]
+        images = [*site.variables["nebula_images"], {"name": "gone", "path": "/nowhere/x.raw", "remote_src": True}]
         machines = [WEB, *({"name": each["name"], "template": each["name"]} for each in bad)]
-        same(site, "template large: MEMORY", "strict", nebula_templates=[*templates, *bad], nebula_vms=machines)
+        texts = ("template large: MEMORY", "strict", "image gone: path /nowhere/x.raw", "/nowhere/init.sh is not there")
+        same(site, *texts, nebula_images=images, nebula_templates=[*templates, *bad], nebula_vms=machines)
         assert list(site.machines()) == ["web"], "it stands on nothing that was refused"
 
         saved = [{**WEB, "save_as": [{"image": "golden", "description": "as it was"}]}]
@@ -70,7 +74,7 @@ def days() -> None:
         code, output = site.run("site.yml", "--tags", "vms", nebula_vms=[WEB])
         assert code == 0 and "Did you mean vm?" in re.sub(r"\s+", " ", output), output
         code, output = site.run("site.yml", "--tags", "vm", nebula_vms=[WEB])
-        assert code == 0 and "no task of this collection" not in output, output
+        assert code == 0 and "no task of playbook" not in output, output
 
 
 def test_what_an_operator_does_every_day() -> None:
