@@ -28,8 +28,8 @@ class NebulaError(Exception):
 
     def __str__(self) -> str:
         asked, found, remedy = (harmless(part) for part in (self.asked, self.found, self.remedy))
-        # What a program said may end with one by itself.
-        end = "" if found.endswith(".") else "."
+        # What a program said may end with one by itself, and "did you mean …?" does.
+        end = "" if found.endswith((".", "?")) else "."
         return f"{asked}: {found}{end} {remedy}" if remedy else f"{asked}: {found}"
 
     def as_dict(self) -> dict[str, str]:

@@ -36,6 +36,7 @@ CLASSES = [
         (("image a", "there is none"), "image a: there is none"),
         (("qemu-img", "No space left.", "Make room"), "qemu-img: No space left. Make room"),
         (("qemu-img", "No space left."), "qemu-img: No space left."),
+        (("DISK 0", "IMGAE: did you mean IMAGE?", "Name it"), "DISK 0: IMGAE: did you mean IMAGE? Name it"),
     ],
 )
 def test_the_three_parts_become_one_sentence_after_another(parts: tuple[str, ...], text: str) -> None:
