@@ -34,7 +34,7 @@ OPTIONS: dict[str, Any] = {
 class Call:
     """What a module takes and does, as a file of calls/ has it. at_once: it is not asked first, because it only reads,
     or because what it decides is what its caller wants. only_asked: it is not carried out, because where nothing is to
-    be done it would do nothing at all, and answer the same."""
+    be done it would do nothing at all, and answer the same, unless it says that it makes something anew."""
 
     arguments: Mapping[str, Any]
     run: Callable[[Mapping[str, Any], bool], Result]
@@ -109,21 +109,22 @@ def look(asked: Sequence[Asked], wanted: Sequence[str], check_mode: bool, diff: 
 def _ask(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list[str], bool]:
     """Return the module's answer, its warnings, and whether it was carried out."""
     if not one.call.at_once:
-        answer, warned = _carry_out(one, True, diff)
-        if check_mode or one.call.only_asked or answer.get("failed") or answer["changed"]:
+        answer, warned, renews = _carry_out(one, True, diff)
+        is_all = one.call.only_asked and not renews
+        if check_mode or is_all or answer.get("failed") or answer["changed"]:
             return answer, warned, False
-    answer, warned = _carry_out(one, check_mode, diff)
+    answer, warned, _renews = _carry_out(one, check_mode, diff)
     return answer, warned, not check_mode
 
 
-def _carry_out(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list[str]]:
+def _carry_out(one: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], list[str], bool]:
     try:
         check_root(one.params)
         result = one.call.run(one.params, check_mode)
     except Exception as problem:
         error = as_error(problem)
-        return {"failed": True, "changed": False, "msg": str(error), "error": error.as_dict()}, []
-    return answer_of(result, diff), result.warnings
+        return {"failed": True, "changed": False, "msg": str(error), "error": error.as_dict()}, [], False
+    return answer_of(result, diff), result.warnings, result.renews
 
 
 def _lacking(names: Sequence[str]) -> str:

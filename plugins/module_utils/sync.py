@@ -37,11 +37,13 @@ class Item:
 
 @dataclass
 class Result:
-    """A module's whole answer. payload: what goes beside changed and diff, already in its final form."""
+    """A module's whole answer. payload: what goes beside changed and diff, already in its final form. renews: something
+    is made anew as this release makes it, and is what it was to users."""
 
     items: list[Item] = field(default_factory=list)
     payload: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    renews: bool = False
 
     @property
     def changed(self) -> bool:

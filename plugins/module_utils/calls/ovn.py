@@ -100,7 +100,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     known_before = [each for each in carriers.warnings(asked, known, hosts) if each not in errors]
     warnings += [*known_before, *unsure, *more]
     items = [*(_item(change) for change in outcome.changes), *(Item(each.asked, error=each) for each in lost)]
-    return Result(items, payload=counts, warnings=warnings)
+    return Result(items, payload=counts, warnings=warnings, renews=bool(outcome.renewed))
 
 
 def _lost_routes(

@@ -30,7 +30,7 @@ from ...model.template import Template
 from . import adoptions, renames
 from .adoptions import Adoptions
 from .destroying import DestroyLimit, destroyed, loses_disks, refuse_beyond
-from .differences import change_as_listed, doubts_of_sockets, refuse_unsaved
+from .differences import change_as_listed, doubts_of_host_name, doubts_of_sockets, refuse_unsaved
 from .outcome import Outcome
 from .spec import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
 
@@ -434,6 +434,7 @@ def _keep(
     _see_to_disks(engine, spec, outcome)
     warnings.extend(renames.notes_of(outcome.after or record, outcome.before or record))
     warnings.extend(doubts_of_sockets(engine, spec, outcome.after or record))
+    warnings.extend(doubts_of_host_name(outcome.after or record))
 
 
 def _refuse_doubled(spec: Spec, record: VmRecord) -> None:

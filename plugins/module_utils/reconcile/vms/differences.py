@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ from ...model import fit, rules
 from ...model.changes import Change, how, paired, refuse_sizes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, NIC, POWEROFF, RECREATE, Has
 from ...model.ids import id_of
-from ...model.instantiate import sockets
+from ...model.instantiate import cut_values, sockets
 from ...model.owner import Owner
 from ...model.saved import is_saved, origin_of
 from ...model.template import Template
@@ -32,6 +33,7 @@ from .destroying import NOT_STARTED, loses_disks, never_ran
 from .outcome import Outcome
 from .spec import INDEX, Spec
 
+_OWN_NAME = re.compile(r"\$NAME\b")
 # What a change of it is called: no attribute of a template.
 OWNER = "owner"
 
@@ -125,6 +127,14 @@ def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]
     windows = fit.boots_windows(Os(), request, images)
     doubt = sockets.doubt_of_machine(record.hypervisor, record.vcpu, record.has_topology, request, windows)
     return [f"VM {record.name}: {doubt}"] if doubt else []
+
+
+def doubts_of_host_name(record: VmRecord) -> list[str]:
+    """A warning of a machine that is there and whose own name makes its host name longer than a guest can have. One that
+    its template says in full is told with that."""
+    context = record.request.vector("CONTEXT") if record.request is not None else {}
+    named = {key: _OWN_NAME.sub(lambda _found: record.name, value) for key, value in context.items() if "$" in value}
+    return [f"VM {record.name}: {cut}" for cut in cut_values.of_host_name(named)]
 
 
 def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:

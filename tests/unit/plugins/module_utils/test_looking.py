@@ -7,6 +7,7 @@ its own."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +57,15 @@ def test_what_need_not_be_carried_out_is_asked_alone_and_its_answer_is_whole():
     assert (work.modes, after.modes) == ([True], [True])
     assert result.payload["answers"]["__answer"]["found"] == 2 and result.warnings == SAME.warnings
     assert result.payload["differs"] == "__answer: something is to be done" and not result.changed
+
+
+def test_what_is_made_anew_without_a_change_is_carried_out():
+    work = Work(replace(SAME, renews=True), SAME, only_asked=True)
+    result = looked(work)
+    assert work.modes == [True, False]
+    assert result.payload["differs"] == "" and not result.changed
+    foreseen = Work(replace(SAME, renews=True), only_asked=True)
+    assert looked(foreseen, check_mode=True).payload["differs"] == "" and foreseen.modes == [True]
 
 
 @pytest.mark.parametrize(

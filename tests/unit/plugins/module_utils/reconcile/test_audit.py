@@ -401,7 +401,7 @@ def test_what_filters_a_machines_nic_may_be_missing_or_left() -> None:
     earlier = guards._rendered(guard).earlier
     assert found(_3=earlier) == missing and earlier != whole
     rows = compare(ledger(guards=told, settled=True), [node(filters={"one-3-0": earlier})])
-    assert [row.found for row in rows if row.kind == "rules-missing"][0].endswith("are those of an earlier release")
+    assert next(row.found for row in rows if row.kind == "rules-missing").endswith("are those of an earlier release")
     # What is about to be carried out brings its rules along.
     assert found(settled=False) == found(settled=False, _3=whole) == found(_3=whole, _4="0123456789ab") == []
     assert found(_3=whole, _9=whole) == [("rules-left", "interface one-9-0")]

@@ -47,6 +47,7 @@ def test_nothing_is_changed_and_what_is_wrong_is_told_each_time(engine):
             *(f"template boot: {key}/FOOBAR is not a known attribute" for key in ("NIC", "FEATURES")),
             *(f"template serials: DISK {number}: SERIAL = " for number in range(3)),
             "template host name: CONTEXT/SET_HOSTNAME = ",
+            f"VM {older_site.LONG}: CONTEXT/SET_HOSTNAME = ",
             "template target: NIC 0: TARGET = vnet7: ",
             "route to 2001:db8:9::/48 by 10.66.4.20: the destination is of IPv6",
             "route to 10.9.0.0/16 by 10.66.4.1: the next hop is an address of the router itself",
@@ -55,6 +56,14 @@ def test_nothing_is_changed_and_what_is_wrong_is_told_each_time(engine):
         ):
             assert len([each for each in told if text in each]) == 1, (text, told)
         assert not [each for each in told if "10.8.0.0/16" in each]
+
+
+def test_a_host_name_that_is_too_long_is_told_once(engine):
+    with engine.session():
+        outcomes, warnings = reconcile(engine, [{**each, "memory": 80, "state": "poweroff"} for each in older_site.VMS])
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    told = [each.partition(": CONTEXT")[0] for each in warnings if "SET_HOSTNAME" in each]
+    assert sorted(told) == sorted([f"VM {NAMES['host name']}", f"VM {older_site.LONG}"])
 
 
 def machines(engine, **changes) -> dict[str, Vm]:
