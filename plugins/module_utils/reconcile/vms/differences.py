@@ -130,8 +130,8 @@ def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]
 
 
 def doubts_of_host_name(record: VmRecord) -> list[str]:
-    """A warning of a machine that is there and whose own name makes its host name longer than a guest can have. One that
-    its template says in full is told with that."""
+    """A warning of a machine that is there and whose own name makes its host name longer than a guest can have. One
+    that its template says in full is told with that."""
     context = record.request.vector("CONTEXT") if record.request is not None else {}
     named = {key: _OWN_NAME.sub(lambda _found: record.name, value) for key, value in context.items() if "$" in value}
     return [f"VM {record.name}: {cut}" for cut in cut_values.of_host_name(named)]
