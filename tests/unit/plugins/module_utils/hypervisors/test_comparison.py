@@ -82,6 +82,24 @@ def test_names_of_elements_are_told(here: Node, monkeypatch: pytest.MonkeyPatch)
     assert differences(here, machine()) == ("its definition differs (memory, source)",)
 
 
+@pytest.mark.parametrize(
+    ("had", "wanted", "says"),
+    [
+        ("", "  <mtu size='9000'/>\n", ()),
+        ("  <mtu size='9000'/>\n", "", ("its definition differs (mtu)",)),
+        ("  <a/>\n", "  <mtu size='9000'/>\n", ("its definition differs (a, mtu)",)),
+    ],
+)
+def test_an_mtu_that_an_earlier_release_did_not_write_is_no_difference(
+    here: Node, monkeypatch: pytest.MonkeyPatch, had: str, wanted: str, says: tuple[str, ...]
+) -> None:
+    here.one("RUNNING")
+    (here.directory() / "deployment.0").write_text(f"<domain>\n{had}</domain>\n")
+    real, text = here.driver.render, f"<domain>\n{wanted}</domain>\n"
+    monkeypatch.setattr(here.driver, "render", lambda vm, site: replace(real(vm, site), text=text, digest="x"))
+    assert differences(here, machine()) == says
+
+
 def test_the_newest_deployment_file_counts(here: Node) -> None:
     graphics = Graphics(password="first", made_up=True)
     here.one("RUNNING", vm=machine(graphics=graphics), seq=2)
