@@ -212,6 +212,16 @@ def test_a_directory_is_told_with_its_mark_and_its_files(host: Host, tmp_path: P
     )
 
 
+def test_a_directory_says_whether_its_context_is_as_those_of_new_machines(host: Host) -> None:
+    record = host.machine(7) / RECORD
+    told = json.loads(record.read_text())
+    told.pop("exact", None)
+    for more, exact in (({}, False), ({"exact": False}, False), ({"exact": True}, True)):
+        record.write_text(json.dumps({**told, **more}))
+        (found,) = host.seen().directories
+        assert found.exact is exact
+
+
 def test_directories_without_a_mark_and_other_things_are_told_as_they_are(host: Host) -> None:
     (host.system / "10").mkdir()
     (host.system / "9").mkdir()

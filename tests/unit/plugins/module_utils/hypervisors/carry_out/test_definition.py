@@ -94,6 +94,14 @@ def unpadded(here: Node, monkeypatch: pytest.MonkeyPatch) -> tuple[Vm, Path, int
     return vm, iso, iso.stat().st_size
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_record_says_how_the_context_was_filled_in(here: Node, exact: bool) -> None:
+    context = Context(1, "hda", variables={"A": "1"}, exact=exact)
+    assert told(here.one("RUNNING", vm=machine(context=context))) == ("RUNNING", True, "")
+    assert json.loads((here.directory() / "vm.json").read_text())["exact"] is exact
+    assert told(here.one("RUNNING", vm=machine(context=context))) == ("RUNNING", False, "")
+
+
 def test_a_machine_of_a_former_release_keeps_its_iso_until_it_boots(here: Node, unpadded: tuple[Vm, Path, int]) -> None:
     vm, iso, length = unpadded
     before = facts(iso), here.record()
