@@ -90,10 +90,9 @@ def inspect(
             crypt = False
             _refuse_truncated(asked, file, iso)
             if format is None and not meant and not recognised.says_disk(path, file):
+                looks = recognised.looks_like(file)
                 raise ImageRefused(
-                    asked,
-                    f"nothing in it says that it is a disk: {recognised.looks_like(file)}",
-                    "Give the right file; if it is a raw disk all the same, set format: raw",
+                    asked, f"nothing in it says that it is a disk: {looks}", recognised.remedy_for_looks(looks)
                 )
     facts = _info(asked, path, found, crypt)
     if found == "qcow2" and deep and not crypt:

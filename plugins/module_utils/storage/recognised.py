@@ -330,6 +330,22 @@ def looks_like(file: Readable) -> str:
     return f"its first bytes are {head[:8].hex(' ')}"
 
 
+def remedy_for_looks(words: str) -> str:
+    """What to do with what looks_like() has words for."""
+    right = "Give the right file"
+    if not words.startswith("it is text"):
+        right = next((remedy for word, remedy in _HOLDING if word in words), right)
+    return f"{right}; if it is a raw disk all the same, set format: raw"
+
+
+_HOLDING = (
+    (" encrypted", "Decrypt it, and import the disk that is in it"),
+    (" compressed by ", UNPACK),
+    (" packed", UNPACK),
+    (" archive", UNPACK),
+)
+
+
 def kind_of_text(head: bytes) -> str:
     """In words, what a text or page is that begins with these bytes; "" for what is none."""
     text = _as_text(head)

@@ -143,6 +143,15 @@ def test_what_is_no_disk_is_refused_for_what_it_is(store, tmp_path, name):
     assert store(content, disk=False).format == "raw"
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("lzma", "Unpack it"), ("zlib", "Unpack it"), ("encrypted", "Decrypt it"), ("a word", "Give")]
+)
+def test_what_holds_a_disk_is_to_be_unpacked(store, name, remedy):
+    with pytest.raises(ImageRefused) as caught:
+        store(NO_DISKS[name][0])
+    assert caught.value.remedy.startswith(remedy) and "format: raw" in caught.value.remedy
+
+
 def made(tmp_path, *argv, size=8 * MIB, head=b""):
     path = tmp_path / "made"
     with path.open("wb") as file:
