@@ -150,6 +150,14 @@ def test_one_whose_end_is_missing_is_refused(make, store, name):
         store(source)
 
 
+@pytest.mark.parametrize("left", ["image.new", "image.new.member", "image.new.head", "image.given"])
+def test_what_a_killed_run_left_is_replaced(make, store, tmp_path, left):
+    source = ova(tmp_path / "vm.ova", **{"a.vmdk.gz": gzip.compress(make("vmdk").read_bytes())})
+    (tmp_path / "datastores" / "1" / left).write_bytes(b"half")
+    stored, image = store(source)
+    assert content(image, stored.format)[: len(DISK)] == DISK
+
+
 @pytest.mark.parametrize("label", ["gpt", "dos"])
 def test_a_part_of_a_disk_is_refused(store, tmp_path, label):
     """The first file of a disk in several has a header of its own, and may have no descriptor."""

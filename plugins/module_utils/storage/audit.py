@@ -19,11 +19,11 @@ from ..model.states import ImageState, ImageType
 from . import formats, qcow2_header, uploads
 from .datastore import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
 from .image_files import BESIDE, WORK
-from .publishing import GIVEN, NEW, PART
+from .publishing import GIVEN, HEAD, MEMBER, NEW, PART
 
 _STORED = (ImageState.READY, ImageState.USED, ImageState.USED_PERS, ImageState.DISABLED, ImageState.CLONE)
 # What lies beside an image while a run is at it.
-_ENDS = (NEW, NEW + ".raw", NEW + ".member", NEW + BESIDE, GIVEN, PART, WORK)
+_ENDS = (NEW, NEW + ".raw", NEW + MEMBER, NEW + HEAD, NEW + BESIDE, GIVEN, PART, WORK)
 _DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
 _BLOCK = 1 << 20
 AGAIN = "Run playbook nebula.provision.site, or nebula_image for it, again with its path"

@@ -30,6 +30,7 @@ from ..errors import CommandFailed, ImageRefused
 from ..host.files import explained, remove_file
 from ..printable import printable
 from . import datastore, qemu_img, recognised, tar_archive, unpacking
+from .publishing import MEMBER
 from .qcow2_header import open_binary
 from .recognised import OVA, SECTOR, VPC
 from .sparse_file import SparseFile, too_large
@@ -173,7 +174,7 @@ def _whole(foreign: Foreign, path: str, new: str, max_size: int, what: str) -> I
         if not foreign.packed:
             yield path, foreign
             return
-        unpacked = new + ".member"
+        unpacked = new + MEMBER
         try:
             _unpack(part, unpacked, max_size, what)
             with open_binary(unpacked) as disk:

@@ -22,6 +22,7 @@ from ..host.files import clone, explained, remove_file
 from ..host.sandbox import WRITE
 from ..model.disk import DISK_FORMATS, TAR, DiskFiles
 from . import foreign_disks, qcow2_header, qemu_img, recognised, tar_archive
+from .publishing import HEAD
 from .qcow2_header import MAGIC, open_binary
 from .qemu_img import LONG_CPU, LONG_TIMEOUT, LUKS, MIB
 
@@ -352,7 +353,7 @@ def _refuse_truncated(asked: str, file: BinaryIO, iso: bool) -> None:
 def refuse_part(asked: str, path: str, format: str, size: int) -> None:
     """ImageRefused for a disk that was made of another hypervisor's, and whose partition table says that it is larger:
     one of several parts of a disk has a header of its own."""
-    head = path + ".head"
+    head = path + HEAD
     file = {"driver": "file", "filename": os.path.realpath(path)}
     below = {"driver": format, "file": file, **({"backing": None} if format == "qcow2" else {})}
     node = {"driver": "raw", "offset": 0, "size": 2 * SECTOR, "file": below}

@@ -15,6 +15,8 @@ from . import datastore
 # The ends of names: of the empty file that a run holds while it stores a file, of that file until it is whole, and of
 # what it is made of where it came in another format.
 PART, NEW, GIVEN = ".part", ".new", ".given"
+# Behind NEW: of the disk that was packed in an OVA, and of the first sectors of what was converted.
+MEMBER, HEAD = ".member", ".head"
 
 
 @contextlib.contextmanager
@@ -26,7 +28,7 @@ def reserved(destination: str, timeout: float) -> Iterator[None]:
     """
     with files.lock(destination + PART, timeout=timeout):
         try:
-            for end in (NEW, GIVEN):
+            for end in (NEW, NEW + MEMBER, NEW + HEAD, GIVEN):
                 files.remove_file(destination + end)
             yield
         finally:

@@ -237,6 +237,8 @@ def test_an_image_that_failed_says_why(place, unfinished, remedy):
         (".upload-" + "a" * 32, "an upload that was broken off", UNFINISHED),
         ("abc.new", "what a run that was killed had stored of an image", UNFINISHED),
         ("abc.new.raw", "what a run that was killed had stored of an image", UNFINISHED),
+        ("abc.new.member", "what a run that was killed had stored of an image", UNFINISHED),
+        ("abc.new.head", "what a run that was killed had stored of an image", UNFINISHED),
         ("abc.new.d", "what a run that was killed had stored of an image", UNFINISHED),
         ("abc.work", "what a run that was killed had stored of an image", UNFINISHED),
         ("abc.part", "what a run that was killed had stored of an image", UNFINISHED),
