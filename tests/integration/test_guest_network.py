@@ -241,6 +241,27 @@ def test_what_is_said_of_no_interface_is_for_the_first_that_is_configured(
     assert "192.0.2.53" in written or renderer in ("interfaces", "plain")
 
 
+@EACH
+def test_what_is_no_address_does_not_take_the_rest_with_it(tmp_path: Path, renderer: str) -> None:
+    context = {
+        **ETH0,
+        "ETH0_IP": "10.66.0.10",
+        "ETH0_GATEWAY": "10.66.0.1",
+        "ETH0_IP6": "2001:db8:77::5",
+        "ETH0_IP6_GATEWAY": "2001:db8:77:::1",
+        "ETH0_DNS": "192.0.2.53,10.66.0.300;2001:db8::53 abc",
+        "ETH0_ROUTES": "10.67.0.0/16 via 10.66.0.9, 10.68.0.0/16 via 10.66.0.999, 2001:db8:9::/48 via 2001:db8::77::9",
+    }
+    wanted = [default("default", "10.66.0.1"), default("10.67.0.0/16", "10.66.0.9")]
+    wanted += [f"'{server}' in seen['resolver']" for server in ("192.0.2.53", "2001:db8::53")]
+    seen = boot(tmp_path, renderer, context, " and ".join(wanted))
+    assert seen.met, seen
+    told = [f"ETH0: {word} is no address" for word in ("2001:db8:77:::1", "10.66.0.300", "abc")]
+    told.append("10.68.0.0/16 via 10.66.0.999, 2001:db8:9::/48 via 2001:db8::77::9")
+    assert len(seen.faults.splitlines()) == len(told)
+    assert all(text in line for text, line in zip(told, seen.faults.splitlines()))
+
+
 def test_the_metric_that_netplan_has_no_key_for_is_told(tmp_path: Path) -> None:
     own = {"ETH0_METHOD": "skip", "ETH0_IP6_METHOD": "auto", "ETH0_IP6_METRIC": "61"}
     seen = boot(tmp_path, "netplan", {**ETH0, **own}, ADVERTISED)

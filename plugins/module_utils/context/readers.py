@@ -40,6 +40,7 @@ def as_read(format: str, variables: Mapping[str, str]) -> dict[str, str]:
     too, and looks for search domains only at an interface. In the other formats it takes a script as it is.
     """
     found = dict(variables)
+    found.update({name: _user_data(variables, name) for name in _USER_DATA if variables.get(name, "").strip()})
     if format != OPENNEBULA:
         found.update({name: _script(name, variables[name]) for name in _SCRIPTS if variables.get(name, "").strip()})
         for prefix in _nics(found):
@@ -77,6 +78,19 @@ def _split_lengths(variables: dict[str, str], names: tuple[str, ...], where: str
         variables.update((name, str(each.ip)) for name, each in found.items() if "/" in given[name])
         one = next(iter(found.values()))
         variables[where] = str(one.netmask) if one.version == 4 else str(one.network.prefixlen)
+
+
+def _user_data(variables: Mapping[str, str], name: str) -> str:
+    """User data without a mark at the beginning, behind which cloud-init does not know what they are."""
+    value = variables[name]
+    encoding = variables.get("USERDATA_ENCODING") or variables.get("USER_DATA_ENCODING", "")
+    if encoding.strip().lower() != "base64":
+        return value.removeprefix(_MARK.decode())
+    try:
+        given = base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return value
+    return base64.b64encode(given[len(_MARK) :]).decode() if given.startswith(_MARK) else value
 
 
 def _script(name: str, value: str) -> str:

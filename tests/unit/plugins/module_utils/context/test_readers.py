@@ -140,6 +140,19 @@ def test_lengths_in_addresses_are_written_where_cloud_init_reads_them(
     assert readers.lost("opennebula", found) == lost
 
 
+@pytest.mark.parametrize("format", context.FORMATS)
+@pytest.mark.parametrize("name", ["USER_DATA", "USERDATA"])
+@pytest.mark.parametrize("encoding", ["", "USER_DATA_ENCODING", "USERDATA_ENCODING"])
+def test_user_data_have_no_mark_at_their_beginning(format: str, name: str, encoding: str) -> None:
+    def given(text: str) -> dict[str, str]:
+        value = base64.b64encode(text.encode()).decode() if encoding else text
+        return {name: value, **({encoding: "base64"} if encoding else {})}
+
+    text = "#cloud-config\r\nhostname: a\r\n"
+    assert readers.as_read(format, given(f"\ufeff{text}")) == given(text)
+    assert readers.as_read(format, given(text)) == given(text)
+
+
 @pytest.mark.parametrize("format", ["nocloud", "configdrive"])
 def test_a_router_by_its_former_name_is_written_by_the_other_too(format: str) -> None:
     given = {"ETH0_MAC": "02:00:0a:42:00:0a", "ETH0_IP6": "2001:db8::5", "ETH0_GATEWAY6": "2001:db8::1"}
