@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 
 from ..errors import InvalidValue
+from ..printable import printable
 
 # Characters of an account's name (SAM), and of a computer's (NetBIOS, less the byte that says what it is).
 LONGEST_USER = 20
@@ -97,7 +98,7 @@ def _fault_of_user(name: str, computer: str) -> tuple[str, str]:
     # As Windows counts them: those beyond the 65536th are two.
     length = len(name.encode("utf-16-le", errors="surrogatepass")) // 2
     form = f"Use 1 to {LONGEST_USER} characters, none of them one of {_FORBIDDEN}"
-    found = sorted({c for c in name if c in _FORBIDDEN or not c.isprintable()})
+    found = sorted({c for c in name if c in _FORBIDDEN or ord(c) < 32 or printable(c) != c})
     faults = (
         (not name, "Windows is not installed without an account of the user's own", form),
         (bool(name) and not name.strip(" ."), "it consists of dots and blanks only", form),

@@ -233,7 +233,7 @@ def _of_vcpus(number: Optional[int], raw: Iterable[str], rule: Hypervisor) -> li
     if not rule.most_vcpus or number is None or number <= rule.most_vcpus or any("<iommu" in text for text in raw):
         return []
     found = f"a machine has {rule.most_vcpus} processors at most, and would not start"
-    remedy = f"Give up to {rule.most_vcpus}, or an <iommu> with <driver intremap='on' eim='on'/> by RAW on machine q35"
+    remedy = f"Give up to {rule.most_vcpus}, or an iommu with a driver that has intremap and eim, by RAW on machine q35"
     return [Cut(f"VCPU = {number}", ("VCPU", str(number)), found, remedy)]
 
 
