@@ -47,9 +47,8 @@ def limited() -> None:
         stopped(site, "3 machines (web-0, web-1, web-2)", nebula_vms=[{**WEB, "memory": 48, "recreate": True}])
         stopped(site, "2 machines", nebula_vms=[{"name": f"web-{n}", "state": "absent"} for n in (0, 1)])
         # A limit that can't be read is no reason to do everything else first.
-        code, output = site.run(
-            "site.yml", "-e", "nebula_destroy_limit=3.5", nebula_vms=[{**WEB, "count": 0}], nebula_templates=[]
-        )
+        new = [*site.variables["nebula_templates"], {"name": "another", "template": "CPU = 1\nMEMORY = 32\n"}]
+        code, output = site.run("site.yml", "-e", "nebula_destroy_limit=3.5", nebula_templates=new, nebula_vms=[WEB])
         assert code != 0 and "neither a number of machines nor a percentage" in output, output
         assert "Prepare the front-end" not in output and changed_tasks(output) == [], output
         # The list alone: what the look finds to be all that there is to do.
