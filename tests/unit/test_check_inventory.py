@@ -64,7 +64,9 @@ def test_slips_are_told_with_a_limit_as_without(tmp_path: Path, limit: str) -> N
 @pytest.mark.parametrize("setting", ["nebula_audit_repair=ture", "nebula_lost_host_gone=", "nebula_ovn=yess"])
 def test_a_setting_of_playbooks_is_true_or_false(tmp_path: Path, setting: str) -> None:
     code, output = run(tmp_path, "audit", "-e", setting)
-    assert code != 0 and f"{setting.partition('=')[0]}: it is neither true nor false. Give one of them" in output, output
+    assert code != 0 and f"{setting.partition('=')[0]}: it is neither true nor false. Give one of them" in output, (
+        output
+    )
 
 
 @pytest.mark.parametrize("playbook", sorted(PLAYBOOKS))

@@ -47,7 +47,7 @@ DOMAIN = Domain(
     unmark="virsh metadata one-0 --remove",
 )
 FILE = VmFile("disk.0", "link", 5, "/srv/base", 64, "/srv/older", True)
-DIRECTORY = VmDirectory("/srv/0", "0", "c", 0, "u", 3, (FILE, VmFile("deployment.0")))
+DIRECTORY = VmDirectory("/srv/0", "0", "c", 0, "u", 3, (FILE, VmFile("deployment.0")), exact=True)
 BRIDGE = Bridge(
     "onebr0", "c", "lan", "10.0.0.1/24", False, ("10.0.0.1/24", "10.0.0.2/24"), ("one-0-0",), {"a": "1"}, 9000
 )
