@@ -57,7 +57,7 @@ def unpack(packing: str, blocks: Blocks, what: str, behind: Callable[[int], None
 def _frames(blocks: Blocks, behind: Callable[[int], None]) -> Blocks:
     """The frames of zstd, for which what follows them is damage. Zeroes between them are padding."""
     steps = _steps()
-    want, how = next(steps)
+    want, how = next(steps, _NEXT)
     held = b""
     with contextlib.closing(blocks):
         for block in blocks:
@@ -68,7 +68,7 @@ def _frames(blocks: Blocks, behind: Callable[[int], None]) -> Blocks:
                     at, want = at + passed, want - passed
                     if want:
                         break
-                    want, how = next(steps)
+                    want, how = next(steps, _NEXT)
                     continue
                 if how == _MAGIC and data[at] == 0:
                     if at > begin:
@@ -106,6 +106,8 @@ def _frames(blocks: Blocks, behind: Callable[[int], None]) -> Blocks:
 _ZEROES = 1024
 # What is done with the next bytes: they are looked at, as the beginning of a frame or of a part of one, or passed on.
 _MAGIC, _SEEN, _PASSED = "magic", "seen", "passed"
+# As each frame begins.
+_NEXT = (4, _MAGIC)
 
 
 def _steps() -> Generator[tuple[int, str], bytes, bool]:
@@ -113,7 +115,7 @@ def _steps() -> Generator[tuple[int, str], bytes, bool]:
     that is no frame: whether the last one has a sum, or its length, by which zstd sees that it is whole."""
     whole = False
     while True:
-        magic = yield 4, _MAGIC
+        magic = yield _NEXT
         if magic[1:] == _SKIPPED and magic[0] >> 4 == 5:
             yield int.from_bytes((yield 4, _SEEN), "little"), _PASSED
             continue
