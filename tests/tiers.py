@@ -31,7 +31,7 @@ QUICK = (
 TEST = (
     *("test_announcers", "test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
-    *("test_importer", "test_foreign_disks"),
+    "test_importer",
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
     *("test_awx_jobs", "test_kvm_modules"),
     *(
@@ -94,7 +94,7 @@ SUITES = {
         ),
         files=(
             *("test_ansible", "test_awx_jobs_life", "test_guest_connection", "test_guest_connection_console"),
-            "test_guest_connection_life",
+            *("test_guest_connection_life", "test_inventory_over_ssh"),
         ),
         targets=("matrix",),
         minutes=19,
@@ -119,7 +119,7 @@ SUITES = {
         ),
         files=(
             *("test_image_check", "test_image_check_live", "test_image_recipes", "test_image_edits"),
-            *("test_image_reworks", "test_nebula_image_sent"),
+            *("test_image_reworks", "test_nebula_image_sent", "test_foreign_disks"),
         ),
         minutes=18,
     ),
