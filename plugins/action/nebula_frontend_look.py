@@ -3,27 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.errors import AnsibleActionFail
-
-from ansible_collections.nebula.provision.plugins.plugin_utils.looking import (
-    CATALOG,
-    MACHINES,
-    OVN,
-    OVN_CENTRAL,
-    LookingAction,
-)
-
-LOOKS = {"catalog": CATALOG, "ovn_central": OVN_CENTRAL, "ovn": OVN, "machines": MACHINES}
+from ansible_collections.nebula.provision.plugins.plugin_utils.looking import LookingAction
 
 
 class ActionModule(LookingAction):
-    """Reads from the roles what they would call on the front-end, and has it all looked at in one call."""
-
-    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        wanted = str(self._task.args.get("of"))
-        if wanted not in LOOKS:
-            raise AnsibleActionFail(f"nebula_frontend_look: option of is {wanted!r}. Give one of {', '.join(LOOKS)}")
-        return self.look(LOOKS[wanted], {"of": wanted}, task_vars or {})
+    """Asks on the front-end what the roles would ask."""

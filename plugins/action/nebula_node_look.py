@@ -3,14 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from typing import Any
-
-from ansible_collections.nebula.provision.plugins.plugin_utils.looking import NODE, LookingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.looking import LookingAction
 
 
 class ActionModule(LookingAction):
-    """Reads from the roles what they would call on a node, and has it all looked at in one call."""
-
-    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        return self.look(NODE, {}, task_vars or {})
+    """Asks on a node what the roles would ask."""

@@ -38,13 +38,13 @@ _list:
 """
 
 import json
-from pathlib import Path
 
 from ansible.module_utils.common import validation
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.names import nearest
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
+from ansible_collections.nebula.provision.plugins.plugin_utils.role_variables import options_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
 
 # Ansible's own checks, so that every value that Ansible accepts is accepted.
@@ -74,11 +74,8 @@ class LookupModule(LookupBase):
     def run(self, terms, variables=None, role="", **kwargs):
         # Every run begins with this lookup, so it is where kept payloads are brought.
         payloads.bring()
-        specification = Path(__file__).resolve().parents[2] / "roles" / role / "meta/argument_specs.yml"
-        specifications = self._loader.load_from_file(str(specification))["argument_specs"]
-        options = (specifications.get("main") or {}).get("options") or {}
         found = []
-        for name, option in options.items():
+        for name, option in options_of(role).items():
             if name not in (variables or {}):
                 continue
             try:

@@ -37,18 +37,17 @@ _list:
   elements: str
 """
 
-from pathlib import Path
-
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import faults, why_not
+from ansible_collections.nebula.provision.plugins.plugin_utils.role_variables import options_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
 
 
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, role="", **kwargs):
         found = []
-        for name in [*terms, *self._taken_by(role)]:
+        for name in [*terms, *(options_of(role) if role else ())]:
             if name not in (variables or {}):
                 continue
             value = variables[name]
@@ -58,9 +57,3 @@ class LookupModule(LookupBase):
                 # Each item by itself may be valid, and the list as a whole not.
                 found += list(faults(value, str(name), self._templar.template)) or [f"{name}: {why_not(error)}"]
         return untrusted(found)
-
-    def _taken_by(self, role):
-        if not role:
-            return []
-        specification = Path(__file__).resolve().parents[2] / "roles" / role / "meta/argument_specs.yml"
-        return self._loader.load_from_file(str(specification))["argument_specs"]["main"]["options"]

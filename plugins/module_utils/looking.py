@@ -24,8 +24,10 @@ from .runner import answer_of, as_error, check_root, execute
 from .sync import Item, Result
 
 OPTIONS: dict[str, Any] = {
+    "calls": {"type": "json", "required": True, "no_log": True},
+    "roles": {"type": "list", "elements": "str", "default": []},
+    "found": {"type": "list", "elements": "str", "default": []},
     "known": {"type": "dict", "default": {}},
-    "calls": {"type": "json", "no_log": True},
     "packages": {"type": "list", "elements": "str", "default": []},
 }
 

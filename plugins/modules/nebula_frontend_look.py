@@ -13,25 +13,31 @@ description:
   - Asks all modules that the roles call on the front-end whether they have something to do.
   - Where nothing is to be done, this one call has done what those tasks do, and its answers are theirs. Where something
     is, it says what, and changes nothing of it.
-  - It reads the tasks of this collection's roles, so it is of use to its playbook site only.
+  - It asks what variables of this collection's roles say, so it is of use to its playbook site only.
 options:
-  of:
+  calls:
     description:
-      - V(catalog) asks about packages, the front-end, the demo image, datastores, networks with their routers and
-        security groups, images and templates.
-      - V(ovn_central) asks the host that the task runs on about its part as OVN's central one.
-      - V(ovn) asks about certificates for OVN, and whether its northbound database has what the catalog has.
-      - V(machines) asks about hosts, and decides about virtual machines.
-    type: str
-    choices: [catalog, ovn_central, ovn, machines]
+      - The names of variables of roles, each of which says what a task calls. The action plugin fills them in.
+      - Known are those that call M(nebula.provision.nebula_frontend), M(nebula.provision.nebula_demo_image), M(nebula.provision.nebula_datastore),
+        M(nebula.provision.nebula_network), M(nebula.provision.nebula_image), M(nebula.provision.nebula_template),
+        M(nebula.provision.nebula_ovn_central), M(nebula.provision.nebula_ovn), M(nebula.provision.nebula_host) and
+        M(nebula.provision.nebula_vm).
+    type: json
     required: true
+  roles:
+    description: Roles whose variables have to be as their specifications say.
+    type: list
+    elements: str
+    default: []
+  found:
+    description: Variables of roles that are returned as well, filled in with the answers.
+    type: list
+    elements: str
+    default: []
   known:
-    description: Variables that those tasks find set by earlier ones.
+    description: Variables that the tasks find set by earlier ones.
     type: dict
     default: {}
-  calls:
-    description: The tasks' modules and options. The action plugin gives them. Not for use in tasks.
-    type: json
   packages:
     description:
       - Packages of the distribution that have to be installed. The action plugin gives them. Not for use in tasks.
@@ -47,7 +53,7 @@ author:
 EXAMPLES = r"""
 - name: Look at the front-end and its catalog
   nebula.provision.nebula_frontend_look:
-    of: catalog
+    calls: [__nebula_frontend_call, __nebula_network_call]
   register: looked
 """
 

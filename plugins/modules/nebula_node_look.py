@@ -13,15 +13,29 @@ description:
   - Asks all modules that the roles call on a node whether they have something to do, and polls its virtual machines.
   - Where nothing is to be done, this one call has done what those tasks do, and its answers are theirs. Where something
     is, it says what, and changes nothing of it.
-  - It reads the tasks of this collection's roles, so it is of use to its playbook site only.
+  - It asks what variables of this collection's roles say, so it is of use to its playbook site only.
 options:
+  calls:
+    description:
+      - The names of variables of roles, each of which says what a task calls. The action plugin fills them in.
+      - Known are those that call M(nebula.provision.nebula_node), M(nebula.provision.nebula_ovn_host),
+        M(nebula.provision.nebula_node_network) and M(nebula.provision.nebula_deploy).
+    type: json
+    required: true
+  roles:
+    description: Roles whose variables have to be as their specifications say.
+    type: list
+    elements: str
+    default: []
+  found:
+    description: Variables of roles that are returned as well, filled in with the answers.
+    type: list
+    elements: str
+    default: []
   known:
-    description: Variables that those tasks find set by earlier ones.
+    description: Variables that the tasks find set by earlier ones.
     type: dict
     default: {}
-  calls:
-    description: The tasks' modules and options. The action plugin gives them. Not for use in tasks.
-    type: json
   packages:
     description:
       - Packages of the distribution that have to be installed. The action plugin gives them. Not for use in tasks.
@@ -37,6 +51,7 @@ author:
 EXAMPLES = r"""
 - name: Look at each node
   nebula.provision.nebula_node_look:
+    calls: [__nebula_node_call, __nebula_poll_call]
     known: "{{ looked.facts }}"
 """
 

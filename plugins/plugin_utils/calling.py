@@ -10,7 +10,7 @@ byte by byte. That is one system call for each of some 600,000 bytes, and took a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import without_facts
 from ansible_collections.nebula.provision.plugins.plugin_utils.said import harmless_output
 
+NAMESPACE = "nebula.provision."
 # What Python gets as an argument instead: it reads standard input at once, and runs that.
 READ_ALL = 'import sys;exec(compile(sys.stdin.buffer.read(),"<stdin>","exec"))'
 
@@ -85,3 +86,28 @@ class CallingAction(ActionBase):
     ) -> Any:
         command = read_at_once(self, cmd, in_data)
         return super()._low_level_execute_command(command, sudoable, in_data, *arguments, **options)
+
+
+def action_of(action: ActionBase, module: str, options: Mapping[str, Any], templar: Any) -> Any:
+    """Return the action plugin that calls a module of this collection in the place of the task's own.
+
+    module: its name without the collection's. options: of the module, filled in.
+    """
+    task = action._task.copy()
+    task.action = NAMESPACE + module
+    task.args = dict(options)
+    return action._shared_loader_obj.action_loader.get(
+        task.action,
+        task=task,
+        connection=action._connection,
+        play_context=action._play_context,
+        loader=action._loader,
+        templar=templar,
+        shared_loader_obj=action._shared_loader_obj,
+    )
+
+
+def filled_in(options: Mapping[str, Any], templar: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a call's options without those whose template omits them."""
+    found = templar.template(dict(options))
+    return {name: value for name, value in found.items() if value != variables.get("omit", options)}

@@ -7,6 +7,9 @@ plugins/module_utils/model/specifications/OBJECT.yml says what an item of a list
 the table beside it, which is what reaches a target, and, between the lines that name the file, the options of the
 module, what it returns, and the options of the role.
 
+Out of the roles themselves plugin_utils/role_variables.json is made: which options each of them takes, and, of roles with
+calls (docs/architecture.md, "One way to call a module"), their defaults and variables. Plugins read it, and no YAML.
+
 Of each key the file says (model/specification.py has the same names):
 
 - type, elements, choices, default, required, options: as in an argument_spec of Ansible. description, version_added: as
@@ -201,6 +204,41 @@ def _as_code(found: re.Match[str]) -> str:
     return f"C({found[2]})" if found[0].startswith(("O", "RV")) else found[0]
 
 
+# -- what plugins know of the roles -----------------------------------------------------------------------------------
+
+ROLE_VARIABLES = ROOT / "plugins/plugin_utils/role_variables.json"
+# Of an option, what plugins check a value by.
+CHECKED = ("type", "elements", "choices", "default")
+
+
+def role_variables() -> str:
+    """Return the table, each variable in a line of its own."""
+    roles = {}
+    for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
+        given = (load(path)["argument_specs"].get("main") or {}).get("options") or {}
+        checked = {name: {key: option[key] for key in CHECKED if key in option} for name, option in given.items()}
+        roles[path.parts[-3]] = {"options": checked, **_of_calls(path.parents[1])}
+    text = ",\n".join(
+        f" {json.dumps(role)}: {{\n"
+        + ",\n".join(
+            f"  {json.dumps(part)}: {{\n"
+            + ",\n".join(f"   {json.dumps(name)}: {json.dumps(each)}" for name, each in variables.items())
+            + "\n  }"
+            for part, variables in parts.items()
+        )
+        + "\n }"
+        for role, parts in roles.items()
+    )
+    return f"{{\n{text}\n}}\n"
+
+
+def _of_calls(role: Path) -> dict[str, Any]:
+    files = {"defaults": role / "defaults/main.yml", "vars": role / "vars/main.yml"}
+    if not files["vars"].is_file() or "_call:\n" not in files["vars"].read_text(encoding="utf-8"):
+        return {}
+    return {name: load(file) for name, file in files.items()}
+
+
 # -- into files -----------------------------------------------------------------------------------------------------
 
 PARTS = {"keys": module_options, "shown": shown, "items": role_options}
@@ -219,7 +257,7 @@ def filled(text: str, source: Path, specification: Mapping[str, Any]) -> str:
 
 def made() -> dict[Path, str]:
     """Every file with a part that is made, as it is to be."""
-    result: dict[Path, str] = {}
+    result: dict[Path, str] = {ROLE_VARIABLES: role_variables()}
     for source in sources():
         specification = load(source)
         result[source.with_suffix(".py")] = table(source)

@@ -9,12 +9,7 @@ from typing import Any
 
 from ..looking import OPTIONS, Call, Calls
 
-ARGUMENTS: dict[str, Any] = {
-    "argument_spec": {
-        "of": {"type": "str", "choices": ["catalog", "ovn_central", "ovn", "machines"], "required": True},
-        **OPTIONS,
-    }
-}
+ARGUMENTS: dict[str, Any] = {"argument_spec": OPTIONS}
 
 
 def _frontend() -> Call:
