@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import as_template
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _roles() -> dict[str, dict[str, dict[str, Any]]]:
     return dict(json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")))
 
@@ -24,13 +24,13 @@ def options_of(role: str) -> Mapping[str, Mapping[str, Any]]:
     return _roles()[role]["options"]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def defaults() -> Mapping[str, Any]:
     """Return the defaults of all roles that have calls, as templates."""
     return _all_of("defaults")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def variables() -> Mapping[str, Any]:
     """Return the variables of all roles that have calls, as templates."""
     return _all_of("vars")
