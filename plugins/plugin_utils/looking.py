@@ -70,16 +70,16 @@ class LookingAction(CallingAction):
 
     def _asked(self, here: Host, wanted: Sequence[Any]) -> tuple[list[dict[str, Any]], list[str]]:
         """Return the calls for the module, and the packages that the roles would install before them."""
-        asked, packages = [], []
         for role in self._task.args.get("roles") or ():
             here.check(role)
-        for call in wanted:
-            there = here.other(call["host"]) if "host" in call else here
-            if not there.holds(call.get("when", True)):
-                continue
+        hosts = [(call, here.other(call["host"]) if "host" in call else here) for call in wanted]
+        due = [(call, there) for call, there in hosts if there.holds(call.get("when", True))]
+        for call, there in due:
             there.check(call["role"])
             if there.holds(call.get("unless", False)):
                 raise NotLooked(f"{call['module']}: {call['unless']}")
+        asked, packages = [], []
+        for call, there in due:
             packages += (there.other(call["packages_of"]) if "packages_of" in call else there).packages(call)
             options = filled_in(call["options"], there.templar, there.all)
             action = action_of(self, call["module"], options, there.templar)

@@ -12,8 +12,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 GROUPS = {"nebula_frontend": {"hosts": {"here": {}}}, "nebula_nodes": {"hosts": {"here": {}}}}
+# The looks of playbook site: the name of each one's module, and its options.
+LOOKS: list[tuple[str, dict[str, Any]]] = [
+    (key.rpartition(".")[2], task[key])
+    for play in yaml.safe_load((CHECKOUT / "playbooks/site.yml").read_text())
+    for task in play.get("tasks", ())
+    for key in task
+    if key.endswith("_look")
+]
+CALLS = {name for _module, options in LOOKS for name in options["calls"]}
 CONNECTION = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 
 

@@ -1,13 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the roles call on a node, looked at in one call that reads the roles."""
+"""What the roles call on a node, looked at in one call."""
 
 from __future__ import annotations
 
-from looking_runs import looked
+from looking_runs import LOOKS, looked
 
-LOOK = {"nebula.provision.nebula_node_look": {"known": "{{ known }}"}, "register": "looked"}
+NODE = next(options for module, options in LOOKS if module == "nebula_node_look")
+LOOK = {"nebula.provision.nebula_node_look": {**NODE, "known": "{{ known }}"}, "register": "looked"}
 
 
 def test_what_earlier_looks_found_is_known_and_a_bare_host_differs(tmp_path):
@@ -20,10 +21,10 @@ def test_what_earlier_looks_found_is_known_and_a_bare_host_differs(tmp_path):
     assert found["differs"].startswith("__nebula_node: ") and not found["changed"]
     assert found["facts"]["__nebula_frontend"] == known["__nebula_frontend"]
     # The node was asked about, and what follows from its answer is left open.
-    assert "__nebula_node" in found["facts"] and "__nebula_host" not in found["facts"]
+    assert "__nebula_node" in found["facts"] and "__nebula_host_found" not in found["facts"]
     assert not (tmp_path / "nebula").exists()
 
 
 def test_machines_that_are_to_be_adopted_are_the_roles_matter(tmp_path):
     found = looked(tmp_path, [LOOK], nebula_adopt_unknown={"node1": {"a": 1}}, known={})
-    assert found["differs"] == "nebula_deploy: nebula_adopt_unknown | length > 0"
+    assert found["differs"] == "nebula_deploy: {{ nebula_adopt_unknown | length > 0 }}"

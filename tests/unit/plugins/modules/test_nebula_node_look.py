@@ -15,7 +15,7 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_node_loo
 
 
 def test_options_are_documented_as_they_are(agree):
-    assert set(agree(nebula_node_look)["argument_spec"]) == {"known", "calls", "packages"}
+    assert set(agree(nebula_node_look)["argument_spec"]) == {"calls", "found", "known", "packages", "roles"}
 
 
 @pytest.mark.parametrize("name", node_look.CALLS)
