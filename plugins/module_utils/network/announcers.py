@@ -1,17 +1,17 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps a machine on OVN's integration bridge from announcing itself as a router, where the kernel forwards.
+"""Keeps a machine on OVN's integration bridge from announcing itself as a router, where the kernel forwards.
 
-OVN lets such advertisements pass above all rules of a switch that has any (ovn-northd(8), ls_in_acl: nd_ra at priority
-65532). So nftables drops them where they come in, before Open vSwitch has them: by one chain of family netdev for each
-interface. It lets through what it can read: an advertisement in parts, or in a frame of IEEE 802.3 (SNAP), which Open
-vSwitch reads as if it were none, is dropped with all that is not ARP or IP. The userspace datapath reads what comes
-before nftables does, and nothing is dropped there.
+OVN lets such advertisements pass above all rules of a switch that has any (ovn-northd(8), ls_in_acl: nd_ra at
+priority 65532). So nftables drops them where they come in, before Open vSwitch has them: by one chain of family
+netdev for each interface. The chain lets through what it can read: an advertisement in parts, or in a frame of IEEE
+802.3 (SNAP), which Open vSwitch reads as if it were none, is dropped with all that is not ARP or IP. The userspace
+datapath reads what comes before nftables does, and nothing is dropped there.
 
-With kernels before 6.16 such a chain is gone with its interface, and can't be made before there is one. So each
-interface has a file with the commands that make its chain, and a rule of udev carries them out whenever an interface of
-that name comes: with its machine, whoever starts it.
+With kernels before 6.16 such a chain disappears with its interface, and can't be made before the interface exists.
+So each interface has a file with the commands that make its chain, and a rule of udev carries them out whenever an
+interface of that name comes, whoever starts its machine.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _MARKED = re.compile(r' comment "([0-9a-f]{12}/[0-9]+)"')
 
 
 def expected(guards: Iterable[Guard], catalog: str) -> dict[str, str]:
-    """Interface → the commands that make its chain."""
+    """Return the commands that make each interface's chain, by the interface's name."""
     return {
         name: _commands(
             catalog,
@@ -93,7 +93,7 @@ def _commands(catalog: str, interface: str, chain: str, named: Sequence[int]) ->
 
 
 def _is_whole(rules: str, wanted: str) -> bool:
-    """Whether a chain is as the commands make it. rules: as nft lists the chain, after its hook."""
+    """Return whether a chain is as the commands make it. rules: as nft lists the chain, after its hook."""
     mark = _MARKED.search(wanted)
     if mark is None:
         # Of an earlier version, for a machine that the catalog does not know.
@@ -103,7 +103,8 @@ def _is_whole(rules: str, wanted: str) -> bool:
 
 
 def digests(files: Mapping[str, str]) -> dict[str, str]:
-    """Of interfaces as an audit knows them. What Xen's emulated interface has besides goes with the other one."""
+    """Return a digest of each interface's file, as an audit knows it. What Xen's emulated interface has besides goes
+    with the other interface."""
     emulated = {name for port in files for name in names_of(port) if name != port}
     return {
         name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in files.items() if name not in emulated
@@ -111,7 +112,8 @@ def digests(files: Mapping[str, str]) -> dict[str, str]:
 
 
 class Announcers:
-    """Of one node, whose machines are those of one catalog. root: nebula_root."""
+    """Keeps the files, the rule of udev and the chains of one node, whose machines are those of one catalog.
+    root: nebula_root."""
 
     def __init__(self, root: str, catalog: str) -> None:
         self.catalog = catalog
@@ -120,7 +122,7 @@ class Announcers:
         self.mark = f"# {Mark(catalog, DIRECTORY)}"
 
     def found(self) -> dict[str, str]:
-        """Interface → what its file holds."""
+        """Return what the file of each interface holds, by the interface's name."""
         places = {name: os.path.join(self.place, name) for name in self._names() if not _UNFINISHED.match(name)}
         return {name: read_limited(path, LARGEST).decode("utf-8", "replace") for name, path in places.items()}
 
@@ -131,8 +133,8 @@ class Announcers:
             return []
 
     def of_strangers(self, machines: Collection[int]) -> set[str]:
-        """Interfaces with a file that are there, of machines that are not among these: one that the catalog does not
-        know goes on with what it had for as long as it runs."""
+        """Return the interfaces that are there and have a file, but whose machine is not among these. A machine that
+        the catalog does not know keeps what it had for as long as it runs."""
         found = {name: re.search(r" nic_(\d+)_", text) for name, text in self.found().items()}
         known = {name for name, match in found.items() if match is not None and int(match.group(1)) in machines}
         return {name for name in found if name not in known and (INTERFACES / name).exists()}
@@ -178,8 +180,8 @@ class Announcers:
                 return True, []
 
     def _script(self, wanted: Mapping[str, str], needed: bool) -> str:
-        """What makes the chains that are lacking, and removes those that nothing has a file for. needed: whether nft
-        is."""
+        """Return what makes the chains that are lacking and removes the chains for which there is no file. needed:
+        whether nft has to be installed."""
         where = f"{FAMILY} {nat.table_name(self.catalog)}"
         listed = self._listed(needed)
         if not wanted:

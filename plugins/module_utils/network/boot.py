@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node's networks after its host was rebooted: a unit of systemd carries out what lies in files below the node's
-root, before the hypervisor starts its machines. The files say what the node has now; nothing of them is a program but
-one script, which is the same everywhere."""
+"""Brings a node's networks back after a reboot of its host: a unit of systemd carries out what lies in files below the
+node's root, before the hypervisor starts its machines. The files say what the node has now; none of them is a
+program but one script, which is the same everywhere."""
 
 from __future__ import annotations
 
@@ -167,14 +167,16 @@ exit "$failed"
 
 
 def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
-    """Name → content of the files that make what is here now."""
+    """Return the files that make what is here now: each name with its content."""
     ours = links.marked(present, catalog)
     files = {SCRIPT: PROGRAM}
     by_network = {mark.network: name for name, link in ours.items() for mark in [link.mark] if mark}
     forced = [name for name, link in ours.items() if link.mark is not None and link.mark.forced]
     limit = memberships.line(present)
     # After a boot the host has its addresses where its distribution puts them, and who moves them again is a run.
-    ours = {name: _plain(link) if link.mark and link.mark.forced else link for name, link in ours.items()}
+    ours = {
+        name: _without_host_addresses(link) if link.mark and link.mark.forced else link for name, link in ours.items()
+    }
     for name, link in ours.items():
         if link.mark is not None:
             steps = links.new_steps(name, link.mark, link.mac) + links.bridge_steps(name, link.mark, None)
@@ -209,7 +211,7 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
     return files
 
 
-def _plain(link: Link) -> Link:
+def _without_host_addresses(link: Link) -> Link:
     mark = link.mark
     return (
         link
@@ -223,7 +225,7 @@ def _text(lines: Iterable[str]) -> str:
 
 
 def _rules(catalog: str) -> dict[str, list[str]]:
-    """This catalog's rules as nftables itself writes them, by their networks' UUIDs."""
+    """Return this catalog's rules as nftables itself writes them, by their networks' UUIDs."""
     table = nat.table_name(catalog)
     try:
         text = run(["nft", "--stateless", "list", "table", "inet", table], timeout=nat.TIMEOUT, check=False).stdout
@@ -244,7 +246,7 @@ SWITCHES = "switches.list"
 
 
 class Boot:
-    """Of one node, whose machines are those of one catalog. root: nebula_root."""
+    """Keeps the unit and the files of one node, whose machines are those of one catalog. root: nebula_root."""
 
     def __init__(self, root: str, catalog: str) -> None:
         self.catalog = catalog
@@ -253,7 +255,7 @@ class Boot:
         self.unit = f"{PREFIX}{catalog or '<catalog>'}.service"
 
     def text(self, switched: bool = False) -> str:
-        """The unit. switched: there are bridges of Open vSwitch."""
+        """Return the text of the unit. switched: whether there are bridges of Open vSwitch."""
         return UNIT.format(
             mark=self.mark,
             catalog=self.catalog,
@@ -348,7 +350,7 @@ def _brief(content: str) -> str:
 
 
 def catalogs(root: str) -> list[str]:
-    """Whose networks a unit brings back from below this root."""
+    """Return the catalogs whose networks a unit brings back from below this root."""
     found = []
     for name in units.named(PREFIX):
         catalog = name[len(PREFIX) : -len(".service")]

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node needs for networks that have a bridge on each node: the bridge, what joins it with those of other nodes,
-the gateway's address on it, what keeps its machines from the node, NAT."""
+"""Makes what a node needs for networks that have a bridge on each node: the bridge, what joins it with the bridges of
+other nodes, the gateway's address on it, what keeps its machines from the node, NAT."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 @dataclass
 class Done:
-    """What was done about one network on this node (or would be). before, after: None where there is no bridge."""
+    """Says what was done, or would be done, about one network on this node. before, after: None where there is no
+    bridge."""
 
     network: str
     bridge: str
@@ -42,10 +43,16 @@ class Done:
 
 @dataclass(frozen=True)
 class Wanted:
-    """address: the gateway's with its prefix length, or "". spans: the addresses that belong to the network. uplink:
-    what joins its bridges on several nodes. six: its machines have IPv6. beside: UUIDs of the other networks that have
-    the bridge. others_carry: whether the bridge has the gateway's address of one of them. mtu: what the bridge and its
-    ports have to carry, 0 if what they have by themselves is enough."""
+    """Says what one network wants of this node.
+
+    address: the gateway's with its prefix length, or ""
+    spans: the addresses that belong to the network
+    uplink: what joins its bridges on several nodes
+    six: whether its machines have IPv6
+    beside: UUIDs of the other networks that have the bridge
+    others_carry: whether the bridge has the gateway's address of another of these networks
+    mtu: what the bridge and its ports have to carry, 0 if what they have by themselves is enough
+    """
 
     name: str
     uuid: str
@@ -78,8 +85,8 @@ class Wanted:
     def with_addresses_of_host(self) -> Wanted:
         return replace(self, rules=replace(self.rules, forced=True))
 
-    def _beside(self, networks: Sequence[Wanted]) -> Wanted:
-        """The same where all these networks, this one among them, have the bridge."""
+    def _shared_with(self, networks: Sequence[Wanted]) -> Wanted:
+        """Return what this network wants where all these networks, itself among them, have the bridge."""
         if len(networks) < 2:
             return self
         rules, uplink = self.rules, self.uplink
@@ -97,34 +104,40 @@ class Wanted:
 
     @property
     def carries_gateway(self) -> bool:
-        """Whether the bridge has an address."""
+        """Return whether the bridge has an address."""
         return bool(self.address) or self.others_carry
 
     @property
     def whole(self) -> IPv4Network | None:
-        """All addresses of the network, if the bridge has its gateway's."""
+        """Return all addresses of the network, if the bridge has its gateway's address."""
         return IPv4Network(self.spans[0]) if self.address else None
 
     @property
     def port(self) -> str:
-        """The host's own interface that is to be a port of the bridge."""
+        """Return the host's own interface that is to be a port of the bridge."""
         return self.uplink.device if self.uplink is not None and not self.uplink.made else ""
 
 
 def together(networks: Sequence[Wanted]) -> list[Wanted]:
-    """What each of these networks wants, where those of one bridge want what all of them ask of it."""
+    """Return what each of these networks wants, where networks of one bridge want what all of them ask of it."""
     by_bridge: dict[str, list[Wanted]] = {}
     for each in networks:
         by_bridge.setdefault(each.bridge, []).append(each)
-    return [each._beside(by_bridge[each.bridge]) for each in networks]
+    return [each._shared_with(by_bridge[each.bridge]) for each in networks]
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What was decided about one bridge. networks: those that have it, and what each of them wants. link: the bridge as
-    it is, None if there is none. former: their bridges of other names. wrong: settings of the bridge that are to be
-    others. done: what is to be shown of it. move: of the host's own addresses to the bridge.
-    narrow: machines' interfaces that get its MTU."""
+    """Holds what was decided about one bridge.
+
+    networks, wanted: the networks that have it, and what each of them wants
+    link: the bridge as it is, None if there is none
+    former: bridges of other names that these networks had
+    wrong: settings of the bridge that are to be changed
+    done: what is to be shown of the bridge
+    move: how the host's own addresses come to the bridge
+    narrow: machines' interfaces that get the bridge's MTU
+    """
 
     networks: Sequence[Network]
     wanted: Sequence[Wanted]
@@ -147,10 +160,11 @@ class _Step:
 
 
 class Node:
-    """This host, or this network namespace. act: False in check mode, where the same is decided and nothing done.
-    ignore_drops: a firewall that drops what a network needs is a warning, no error.
+    """Makes networks on this host, or in this network namespace.
 
-    In check mode a program may be missing: what needs it is not there then, and would be made.
+    act: False in check mode, where the same is decided and nothing done. A program may be missing then: what needs
+    it is taken as absent, and would be made.
+    ignore_drops: whether a firewall that drops what a network needs is a warning instead of an error.
     """
 
     def __init__(self, catalog: str, act: bool, ignore_drops: bool = False) -> None:
@@ -181,21 +195,22 @@ class Node:
     def _look(self) -> None:
         self._observed = None
         self._routes = None
-        with self._tolerant():
+        with self._warn_if_missing():
             self.links = links.observe()
         self._here, self._passed_on, self._all_passed_on = dict(self.links), set(), []
 
     @property
     def routes(self) -> list[routes.Route]:
-        """Those of this host, and of what was decided. Not every network has to do with them."""
+        """Return the routes of this host and of what was decided. They are read when first asked for: not every
+        network needs them."""
         if self._routes is None:
             self._routes = []
-            with self._tolerant():
+            with self._warn_if_missing():
                 self._routes = routes.observe()
         return self._routes
 
     @contextlib.contextmanager
-    def _tolerant(self) -> Iterator[None]:
+    def _warn_if_missing(self) -> Iterator[None]:
         try:
             yield
         except MissingDependency as error:
@@ -204,11 +219,11 @@ class Node:
             self.warnings.append(f"{error.asked}: {error.found}; it would have to be installed first")
 
     def _table(self, needed_by: str = "") -> nat.Table:
-        """Where nftables is not there, there is no table of ours either. needed_by: the network that can't be without
-        its rules."""
+        """Return our table of nftables; where nftables is not installed, there is none. needed_by: the network that
+        can't be without its rules."""
         if self._observed is not None:
             return self._observed
-        with self._tolerant() if needed_by else contextlib.suppress(MissingDependency):
+        with self._warn_if_missing() if needed_by else contextlib.suppress(MissingDependency):
             try:
                 self._observed = nat.observe(self.catalog)
                 return self._observed
@@ -223,7 +238,7 @@ class Node:
     def ensure(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
         """Bring the node to what these networks say; those that are DONE go. known: UUIDs of all networks of the
         catalog; bridges of ours that were made for others are left over, and go too."""
-        networks = _with_beside(networks)
+        networks = _with_bridge_sharers(networks)
         # In check mode a network that would be made has no UUID yet.
         self._places = {n.uuid or n.name: n.bridge if _has_bridge(n) else "" for n in networks}
         done, made, switched, leaving = [], [], [], []
@@ -269,19 +284,19 @@ class Node:
             return self.ensure([replace(network, state=NetworkState.DONE) for network in networks], None)
         uuids = self._present() if networks is None else [network.uuid for network in networks if network.uuid]
         had = bool(self.switch.uuids())
-        return self._remove_of(uuids) + ([] if had else _done(self.switch.remove_database()))
+        return self._remove_of(uuids) + ([] if had else _as_done(self.switch.remove_database()))
 
     def left(self) -> bool:
-        """Whether anything of this catalog's is here, or in check mode would be."""
+        """Return whether anything of this catalog is here, or in check mode would be."""
         ours = links.marked(self.links, self.catalog) or links.marked_devices(self.links, self.catalog)
         return bool(ours) or bool(self.switch.uuids()) or (self.act and bool(self._present()))
 
     def are_gone(self, interfaces: Iterable[str]) -> bool:
-        """Whether none of these machines' interfaces is here, or in check mode would be."""
+        """Return whether none of these machines' interfaces is here, or in check mode would be."""
         return not self.act or not any(name in self.links for name in interfaces)
 
     def _too_narrow(self, network: Network) -> list[str]:
-        """What is said of a bridge of the host's own that loses what the network's machines may send."""
+        """Return a warning for a bridge of the host's own that loses what the network's machines may send."""
         wanted, link = jumbo_of(network), self.links[network.bridge]
         ports = [self.links[port] for port in link.ports if not links.MACHINES.match(port)]
         narrow = [each for each in (link, *ports) if each.mtu < wanted]
@@ -295,7 +310,7 @@ class Node:
         )
         return [doubt]
 
-    def _widened(self, networks: Sequence[Network]) -> list[Done]:
+    def _widen_mtu(self, networks: Sequence[Network]) -> list[Done]:
         """Have bridges of Open vSwitch carry what their networks' machines may send: NICs of Xen's machines take their
         MTU. It is never lowered, as other networks may need it."""
         done = []
@@ -318,9 +333,10 @@ class Node:
         return done
 
     def _without_ovn(self, network: Network) -> list[Done]:
-        """A network of OVN needs nothing made on a node but what OVN itself is made of."""
+        """Make nothing for a network of OVN, which needs only what OVN itself is made of; return an error where the
+        host has no bridge of OVN."""
         if network.bridge in self.links or not self.act:
-            return self._widened([network])
+            return self._widen_mtu([network])
         error = NotFound(
             f"network {network.name}: bridge {network.bridge}",
             "there is none on this host, which is no host of OVN",
@@ -329,20 +345,20 @@ class Node:
         return [Done(network.name, network.bridge, error=error)]
 
     def _make_switched(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
-        """Networks of Open vSwitch. What they had with another driver goes first."""
+        """Make networks of Open vSwitch. What they had with another driver is removed first."""
         if not networks:
             return []
         former = set(self._present_linked())
         done = self._remove_linked([network.uuid for network in networks if network.uuid in former])
-        done += _done(self.switch.ensure(networks, known, self.links))
+        done += _as_done(self.switch.ensure(networks, known, self.links))
         self.warnings += self.switch.warnings
         self._look()
-        return done + self._widened([n for n in networks if not any(d.network == n.name and d.error for d in done)])
+        return done + self._widen_mtu([n for n in networks if not any(d.network == n.name and d.error for d in done)])
 
     def _remove_switched(self, uuids: Sequence[str]) -> list[Done]:
         if not any(map(self.switch.has, uuids)):
             return []
-        done = _done(self.switch.remove(uuids, self.links))
+        done = _as_done(self.switch.remove(uuids, self.links))
         if self.act:
             self._look()
         else:
@@ -354,8 +370,9 @@ class Node:
         return done
 
     def _make(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
-        """What is to be done for all of them is decided first, each on what those before it will have made, and then
-        done at once. Should that fail, they are made one by one, so that the error is that of the right one."""
+        """Make the bridges of these networks. What is to be done for all of them is decided first, each on what those
+        before it will have made, and then done at once. Should that fail, they are made one by one, so that the
+        error names the right network."""
         here = self._begin(networks, known)
         decided = [each for group in _by_bridge(networks) for each in self._attempt(group, known)]
         steps = [each for each in decided if isinstance(each, _Step)]
@@ -369,7 +386,7 @@ class Node:
             return [
                 done
                 for each in decided
-                for done in ([each] if isinstance(each, Done) else self._alone(each, networks, known))
+                for done in ([each] if isinstance(each, Done) else self._make_alone(each, networks, known))
             ]
         return [done for each in decided for done in ([each] if isinstance(each, Done) else each.done)]
 
@@ -392,7 +409,7 @@ class Node:
         self._with_bridge = {_network_of(link) for link in links.marked(self.links, self.catalog).values()}
         return self._here
 
-    def _alone(self, step: _Step, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
+    def _make_alone(self, step: _Step, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
         """Make one bridge, of which a part may have been made already."""
         here = self._begin(networks, known)
         again = self._attempt(step.networks, known)
@@ -423,7 +440,7 @@ class Node:
             unfit: Network | None = None
             try:
                 return [*failed, self._decide(left, known)]
-            except _Unfit as found:
+            except _NetworkRefused as found:
                 error, unfit = found.error, found.network
             except NebulaError as found:
                 error = found
@@ -432,7 +449,7 @@ class Node:
                 left.remove(unfit)
                 continue
             about = unfit or left[0]
-            return [*failed, *(self._failed(n, error if n is about else _because(n, about, error)) for n in left)]
+            return [*failed, *(self._failed(n, error if n is about else _refused_with(n, about, error)) for n in left)]
         return failed
 
     def _failed(self, network: Network, error: NebulaError) -> Done:
@@ -440,7 +457,7 @@ class Node:
         return Done(network.name, network.bridge, before, before, error)
 
     def _is_here(self, network: Network | Wanted) -> bool:
-        """Whether the bridge that is here was made for this network, or for it as well."""
+        """Return whether the bridge that is here was made for this network, or for it as well."""
         link = self.links.get(network.bridge)
         mark = link.mark if link is not None else None
         if mark is None or mark.catalog != self.catalog:
@@ -452,7 +469,7 @@ class Node:
         return bool(uuid) and any(_network_of(link) == uuid and self._is_others(link, uuid) for link in ours)
 
     def _is_others(self, link: links.Link, uuid: str) -> bool:
-        """Whether others than this network are to have the bridge, or have it and are none of this run."""
+        """Return whether other networks are to have the bridge, or have it and are not part of this run."""
         if any(bridge == link.name for other, bridge in self._places.items() if other != uuid):
             return True
         if not self._places or link.mark is None or not link.mark.shared:
@@ -460,8 +477,8 @@ class Node:
         there = self._table().bridges.items()
         return any(bridge == link.name and other != uuid and other not in self._places for other, bridge in there)
 
-    def _free(self) -> dict[str, links.Link]:
-        """The interfaces without what is still another network's, and will not be."""
+    def _freed_links(self) -> dict[str, links.Link]:
+        """Return the interfaces without those that another network still has, but is about to lose."""
         # Once for each network: of hundreds of interfaces no copy is made for nothing.
         return uplinks.freed(self._passed_on, self.links) if self._passed_on else self.links
 
@@ -484,15 +501,15 @@ class Node:
         return _view(link, uplinks.view(link, self._here), rules, masquerades, differing)
 
     def _decide(self, networks: Sequence[Network], known: Sequence[str] | None) -> _Step:
-        """What is to be done for a bridge, which all these networks have."""
-        wanted = together([_fit(network) for network in networks])
+        """Decide what is to be done for a bridge, which all these networks have."""
+        wanted = together([_wanted_of(network) for network in networks])
         first, link = wanted[0], self.links.get(wanted[0].bridge)
         uplink = first.uplink
-        moving = uplink is not None and uplinks.moves_addresses(uplink, self._free())
+        moving = uplink is not None and uplinks.moves_addresses(uplink, self._freed_links())
         has_addresses = moving or (link is not None and link.mark is not None and bool(link.mark.forced))
         if has_addresses:
             wanted = [each.with_addresses_of_host() for each in wanted]
-        was_down = uplinks.was_down(uplink, self.catalog, self._here, self._free())
+        was_down = uplinks.was_down(uplink, self.catalog, self._here, self._freed_links())
         how = (links.FORCED * has_addresses, links.DOWN * (was_down and not has_addresses))
         addresses = tuple(dict.fromkeys(each.address for each in wanted if each.address))
         owner, shared = self._owner(wanted, link), links.SHARED * (len(wanted) > 1)
@@ -502,23 +519,23 @@ class Node:
         former = [f for each in wanted for f in self._former(each)]
         _refuse_other_place(first, [*former, *([link] if link is not None else [])])
         if uplink is not None:
-            free = {**self._free(), **uplinks.given_back(former, self.links)} if former else self._free()
+            free = {**self._freed_links(), **uplinks.given_back(former, self.links)} if former else self._freed_links()
             asker = max(networks, key=_needed)
-            with _unfit(asker):
+            with _refusals_of(asker):
                 uplinks.refuse(asker.name, uplink, first.bridge, mark, free)
             self.warnings += [
                 doubt for each in networks for doubt in uplinks.doubts(each.name, uplink, guest_mtu.largest(each), free)
             ]
         table = self._table(needed_by=first.name)
         for network, each in zip(networks, wanted):
-            with _unfit(network):
+            with _refusals_of(network):
                 self._refuse(each, link, former, table, new=len(wanted) > 1 and not self._is_here(network))
         mtu = links.mtu_after(mark, link or links.Link(first.bridge, mtu=ETHERNET_MTU))
         narrow = self._narrow(first)
         expected = links.Link(first.bridge, "bridge", str(mark), up=True, addresses=addresses, mtu=mtu)
         wrong = {}
         if has_addresses and uplink is not None:
-            there = self._free()[uplink.phydev] if moving or link is None else link
+            there = self._freed_links()[uplink.phydev] if moving or link is None else link
             expected = replace(expected, addresses=there.addresses, addresses6=there.addresses6, ports=(uplink.phydev,))
         elif link is not None:
             wrong = settings.differing(link.settings, first.carries_gateway)
@@ -527,7 +544,7 @@ class Node:
                 f"network {first.name}: bridge {first.bridge} had {', '.join(link.addresses6)}, which this "
                 "collection did not give it; it has no IPv6 any more, as this host is no member of the network by IPv6"
             )
-        joined = uplinks.expected(uplink, self._free())
+        joined = uplinks.expected(uplink, self._freed_links())
         done = [Done(first.name, f.name, self._view(f)) for f in former]
         for network, each in zip(networks, wanted):
             before = self._before(network, each, link, table, wrong) if link is not None else None
@@ -540,26 +557,26 @@ class Node:
             done.append(Done(each.name, each.bridge, before, after))
         move = None
         if moving and uplink is not None:
-            move = moves.Move(self._free()[uplink.phydev], first.bridge, link)
+            move = moves.Move(self._freed_links()[uplink.phydev], first.bridge, link)
         self._expect(expected, former, uplink)
         return _Step(networks, wanted, mark, link, tuple(former), table, wrong, done, move, tuple(narrow))
 
     def _narrow(self, wanted: Wanted) -> dict[str, int]:
-        """The interfaces of machines on the bridge that would lose what the network's machines may send, with their
-        MTU: those that came before the network said so, or whose hypervisor takes none."""
+        """Return the machines' interfaces on the bridge that would lose what the network's machines may send, with
+        their MTU: they came before the network said so, or their hypervisor takes no MTU."""
         link = self.links.get(wanted.bridge)
         ports = [self.links[name] for name in (link.ports if link is not None else ()) if links.MACHINES.match(name)]
         return {port.name: port.mtu for port in ports if port.mtu < wanted.mtu}
 
     def _owner(self, wanted: Sequence[Wanted], link: links.Link | None) -> str:
-        """The network that the bridge's mark names: the one that it names already, or else the first."""
+        """Return the network that the bridge's mark names: the network that it names already, or else the first."""
         uuids = [each.uuid for each in wanted]
         there = _network_of(link) if link is not None else ""
         return there if there in uuids else uuids[0]
 
     def _may_take_over(self, link: links.Link, wanted: Sequence[Wanted], known: Sequence[str] | None) -> bool:
-        """Whether these networks may have a bridge that was made for another, which is gone, or goes elsewhere, or had
-        the bridge together with one of them."""
+        """Return whether these networks may have a bridge that was made for another network, which is gone, or gets
+        another bridge, or had the bridge together with one of them."""
         there = _network_of(link)
         if there in [each.uuid for each in wanted]:
             return True
@@ -571,7 +588,8 @@ class Node:
     def _refuse(
         self, wanted: Wanted, link: links.Link | None, former: Sequence[links.Link], table: nat.Table, new: bool
     ) -> None:
-        """new: others have the bridge, and this network did not."""
+        """Raise an error where the network's addresses overlap with the host's, or a firewall drops its packets.
+        new: whether others have the bridge, and this network did not."""
         # A network that is joined with others' outside may well be one that the host is in by another interface.
         lacks = link is None or new or (wanted.address and wanted.address not in link.addresses)
         if wanted.uplink is None and lacks:
@@ -582,7 +600,7 @@ class Node:
     def _before(
         self, network: Network, wanted: Wanted, link: links.Link, table: nat.Table, wrong: Mapping[str, str]
     ) -> dict[str, Any] | None:
-        """What there is of the network here, None if others alone have the bridge."""
+        """Return what there is of the network here, None if others alone have the bridge."""
         was_shared = link.mark is not None and bool(link.mark.shared)
         if (was_shared or wanted.beside) and not self._is_here(network):
             return None
@@ -590,8 +608,8 @@ class Node:
         return _of_member(view, link, wanted.uuid, wanted.address) if was_shared else view
 
     def _act(self, steps: Sequence[_Step], here: Mapping[str, links.Link]) -> None:
-        """What may come in by a bridge is decided before it is up, and frames from elsewhere come in last. here: the
-        interfaces as they are."""
+        """Carry the steps out: what may come in by a bridge is decided before it is up, and frames from elsewhere come
+        in last. here: the interfaces as they are."""
         wanted = {step.uplink.device for step in steps if step.uplink is not None}
         passed_on = [name for name in self._all_passed_on if name in wanted]
         making: list[str] = uplinks.freeing(passed_on, here)
@@ -648,14 +666,14 @@ class Node:
         links.carry_out(lines)
 
     def _take_back(self, wanted: Sequence[Wanted]) -> None:
-        """Of networks that could not be made, nothing stays: no half of them is taken for the whole."""
+        """Remove what there is of networks that could not be made, so that no half of them is taken for the whole."""
         self._look()
         self._places = {}
         with contextlib.suppress(NebulaError):
             self._remove_of([each.uuid for each in wanted])
 
     def _former(self, wanted: Wanted) -> list[links.Link]:
-        """The bridges that this network had under other names."""
+        """Return the bridges that this network had under other names."""
         if wanted.uuid not in self._with_bridge:
             return []
         # Of hundreds of bridges, each would be asked for its mark as often: its text is looked at first.
@@ -668,11 +686,11 @@ class Node:
         return former
 
     def _expect(self, expected: links.Link, former: Sequence[links.Link], uplink: Uplink | None) -> None:
-        """What the networks after this one will find."""
+        """Note what the networks after this one will find."""
         self.links[expected.name] = expected
         self._with_bridge.add(_network_of(expected))
         if uplink is not None:
-            self.links[uplink.device] = uplinks.forecast(uplink, expected, self._free())
+            self.links[uplink.device] = uplinks.forecast(uplink, expected, self._freed_links())
             if uplink.device in self._passed_on:
                 self._passed_on.remove(uplink.device)
                 for name, link in self.links.items():
@@ -719,11 +737,11 @@ class Node:
             self.warnings.append(f"{asked}: {explanation}. {remedy.partition(' To go on without:')[0]}")
 
     def _present(self) -> list[str]:
-        """The UUIDs of the networks of this catalog that have anything on this host."""
+        """Return the UUIDs of the networks of this catalog that have anything on this host."""
         return list(dict.fromkeys([*self._present_linked(), *self.switch.uuids()]))
 
     def _present_linked(self) -> list[str]:
-        """The same without what they have in Open vSwitch."""
+        """Return the UUIDs of networks that have anything here outside Open vSwitch."""
         ours = {**links.marked(self.links, self.catalog), **links.marked_devices(self.links, self.catalog)}
         table = self._table()
         return list(dict.fromkeys([*map(_network_of, ours.values()), *table.networks]))
@@ -741,7 +759,7 @@ class Node:
         return self._remove_linked(uuids) + self._remove_switched(uuids)
 
     def _remove_linked(self, uuids: Sequence[str]) -> list[Done]:
-        """Their rules and bridges; a bridge with ports is an error, and keeps its rules."""
+        """Remove the rules and bridges of these networks; a bridge with ports is an error, and keeps its rules."""
         done: list[Done] = []
         kept: dict[str, NebulaError] = {}
         owners = {_network_of(link) for link in links.marked(self.links, self.catalog).values()}
@@ -787,8 +805,8 @@ class Node:
         return done
 
 
-class _Unfit(Exception):
-    """One of the networks of a bridge can't be on this host."""
+class _NetworkRefused(Exception):
+    """Says that one of the networks of a bridge can't be on this host."""
 
     def __init__(self, network: Network, error: NebulaError) -> None:
         super().__init__(str(error))
@@ -796,26 +814,26 @@ class _Unfit(Exception):
 
 
 @contextlib.contextmanager
-def _unfit(network: Network) -> Iterator[None]:
+def _refusals_of(network: Network) -> Iterator[None]:
     try:
         yield
     except NebulaError as error:
-        raise _Unfit(network, error) from error
+        raise _NetworkRefused(network, error) from error
 
 
-def _fit(network: Network) -> Wanted:
-    with _unfit(network):
+def _wanted_of(network: Network) -> Wanted:
+    with _refusals_of(network):
         return Wanted.of(network)
 
 
 def _needed(network: Network) -> int:
-    """What the network's frames need of what joins its bridges."""
+    """Return the MTU that the network's frames need of what joins its bridges."""
     uplink = uplink_of(network)
     return uplink.needed if uplink is not None else 0
 
 
-def _because(network: Network, other: Network, error: NebulaError) -> NebulaError:
-    """Why nothing is done for a network that has its bridge together with one that can't be."""
+def _refused_with(network: Network, other: Network, error: NebulaError) -> NebulaError:
+    """Return why nothing is done for a network that shares its bridge with a network that can't be made."""
     found = f"network {other.name}, which has it, too, can't be as it says: {error.asked}: {error.found}"
     return Conflict(f"network {network.name}: bridge {network.bridge}", found, error.remedy)
 
@@ -824,8 +842,8 @@ def _has_bridge(network: Network) -> bool:
     return network.vn_mad in WITH_BRIDGE and network.state != NetworkState.DONE
 
 
-def _with_beside(networks: Sequence[Network]) -> list[Network]:
-    """These networks, and after them the others that have their bridges."""
+def _with_bridge_sharers(networks: Sequence[Network]) -> list[Network]:
+    """Return these networks, and after them the others that have their bridges."""
     found = {network.name: network for network in networks}
     for network in networks:
         for other in network.beside:
@@ -843,7 +861,8 @@ def _by_bridge(networks: Sequence[Network]) -> list[list[Network]]:
 
 
 def _own_mtu(wanted: Wanted, link: links.Link | None) -> int:
-    """The MTU of the bridge that is ours. A bridge with a VLAN or VXLAN device has that device's by itself."""
+    """Return the MTU to set on the bridge, 0 for none. A bridge with a VLAN or VXLAN device has that device's MTU by
+    itself."""
     if not wanted.mtu or (wanted.uplink is not None and wanted.uplink.made):
         return 0
     there = link is not None and link.mtu >= wanted.mtu and not (link.mark is not None and link.mark.mtu)
@@ -851,17 +870,17 @@ def _own_mtu(wanted: Wanted, link: links.Link | None) -> int:
 
 
 def _of_member(view: dict[str, Any], link: links.Link, uuid: str, address: str) -> dict[str, Any]:
-    """What is shown of a bridge that several networks have, for one of them."""
+    """Return what is shown of a bridge that several networks have, for one of them."""
     own = address if address in link.addresses else ""
     return {**view, "network": uuid, "address": own, "owner": _network_of(link)}
 
 
-def _done(changes: Sequence[Change]) -> list[Done]:
+def _as_done(changes: Sequence[Change]) -> list[Done]:
     return [Done(each.name, each.bridge, each.before, each.after, each.error) for each in changes]
 
 
 def _of_table(table: nat.Table, wanted: Wanted) -> tuple[str, bool]:
-    """What there is of the network's rules, and whether it has NAT."""
+    """Return what there is of the network's rules, and whether it has NAT."""
     there = _PRESENT if table.has(wanted.rules) else _OTHERS if table.of(wanted.uuid) else _ABSENT
     return there, wanted.uuid in table.masquerading and table.forwarding == "1"
 
@@ -873,8 +892,9 @@ def _view(
     masquerades: bool = False,
     differing: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """joined: what joins it with other nodes'. differing: of the kernel's settings those that are not as they are to
-    be, as they are or are to be."""
+    """Return what is shown of a bridge.
+    joined: what joins it with bridges of other nodes
+    differing: those of the kernel's settings that have to be changed, as they are or are to be"""
     mark = link.mark
     address = mark.address if mark and mark.address in link.addresses else ""
     shown = {settings.key(link.name, name): value for name, value in (differing or {}).items()}
@@ -894,7 +914,8 @@ def _view(
 
 
 def _refuse_other_place(wanted: Wanted, there: Sequence[links.Link]) -> None:
-    """The host's own addresses go from a bridge only with that, and by no detour."""
+    """Raise InUse where the host's own addresses would leave a bridge otherwise than with their interface, or by a
+    detour."""
     for link in there:
         if link.mark is None or not link.mark.forced:
             continue
@@ -913,14 +934,16 @@ def _network_of(link: links.Link) -> str:
 
 
 def _refuse_ports(asked: str, link: links.Link, joined: Sequence[str], forecast: bool = False) -> None:
-    """joined: those by which it is joined with other nodes'. forecast: in check mode machines that an earlier task
-    would have ended are still there."""
+    """Raise InUse for a bridge with ports.
+    joined: the ports by which it is joined with other nodes
+    forecast: in check mode, machines that an earlier task would have ended are still there"""
     ports = [port for port in link.ports if port not in joined and not (forecast and links.MACHINES.match(port))]
     if ports:
         raise InUse(asked, f"attached to {link.name} are {', '.join(ports)}", "End the machines that use it first")
 
 
 def _check_uuid(asked: str, value: str) -> None:
-    """Marks are parts of command lines. Empty: not known yet, in check mode."""
+    """Raise InvalidValue for what is no UUID, since marks are parts of command lines. Empty: not known yet, in check
+    mode."""
     if value and not _UUID.match(value):
         raise InvalidValue(f"{asked} = {value!r}", "not a UUID", "Pass on what nebula_network returned")

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packets that a host forwards, and rules that firewalls have for them. Pure.
+"""Describes packets that a host forwards, and rules that firewalls have for them. Pure.
 
-A rule is followed for a kind of packets, such as all that open a TCP connection from the network to anywhere outside.
-It matches all of them, none, or some: where they go to is not known, and what can't be understood counts as some."""
+A rule is followed for a kind of packets, such as all that open a TCP connection from the network to anywhere
+outside.
+It matches all of them, none, or some: where they go to is not known, and what can't be understood counts as some.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,16 @@ Net = Union[IPv4Network, IPv6Network]
 
 @dataclass(frozen=True)
 class Packets:
-    """A kind of packets. iif, oif: interfaces, "" where it may be any but `other`. source, destination: None where
-    they may be anything. bridge: over which they are bridged, "" for those that are routed. state: conntrack's, ""
-    where it may be any. family: 4, 6 or ARP. icmp: the type, of ICMP alone. ingress, egress: interfaces of the host by
-    which some of them come in and leave."""
+    """Describes a kind of packets.
+
+    iif, oif: interfaces, "" where it may be any but `other`
+    source, destination: None where they may be anything
+    bridge: over which they are bridged, "" for those that are routed
+    state: conntrack's, "" where it may be any
+    family: 4, 6 or ARP
+    icmp: the type, of ICMP alone
+    ingress, egress: interfaces of the host by which some of them come in and leave
+    """
 
     what: str
     iif: str
@@ -57,7 +65,8 @@ Condition = Callable[[Packets], int]
 
 @dataclass(frozen=True)
 class Rule:
-    """verdict: accept, drop, jump, goto, return or maybe (what it says depends on what can't be known)."""
+    """Is a rule of a firewall.
+    verdict: accept, drop, jump, goto, return or maybe (the rule's verdict depends on what can't be known)"""
 
     conditions: Sequence[Condition]
     verdict: str
@@ -68,11 +77,15 @@ class Rule:
 
 @dataclass
 class Table:
-    """name: with its family for nftables, as in `inet filter`. tool: nft, iptables-nft or iptables-legacy, or the same
-    of ip6tables. bases: the chains that the kernel calls for forwarded packets, with their policies. hooks: those of
-    them that are called before or after it has decided where a packet goes, and which it is; early: those that are
-    called before conntrack knows a packet; devices: the interfaces of those that are called for what comes in by one,
-    or leaves by it."""
+    """Holds the chains of a firewall's table.
+
+    name: with its family for nftables, as in `inet filter`
+    tool: nft, iptables-nft or iptables-legacy, or the same of ip6tables
+    bases: the chains that the kernel calls for forwarded packets, with their policies
+    hooks: which of them are called before or after the kernel has decided where a packet goes
+    early: which of them are called before conntrack knows a packet
+    devices: for those that are called for what comes in or leaves by an interface, these interfaces
+    """
 
     name: str
     tool: str
@@ -84,7 +97,7 @@ class Table:
 
     @property
     def families(self) -> Collection[int]:
-        """Those whose packets it has."""
+        """Return the families whose packets it sees."""
         if self.tool.startswith("ip6") or self.name.startswith("ip6 "):
             return (6,)
         if self.tool.startswith("ip") or self.name.startswith("ip "):
@@ -144,12 +157,12 @@ def state_in(wanted: Sequence[str]) -> Condition:
 
 
 def marked(value: Any) -> Condition:
-    """Whether what nobody marked has this mark."""
+    """Return whether a packet that nobody marked has this mark."""
     return constant(ALL if value in (0, "0", "0x0", "0x00000000") else NONE)
 
 
 def of_family(family: int | None, condition: Condition) -> Condition:
-    """What only packets of this family can match; None: of any."""
+    """Return a condition that only packets of this family can match; None: of any."""
     return lambda packets: condition(packets) if family in (None, packets.family) else NONE
 
 
@@ -162,7 +175,7 @@ def speaks(protocol: str) -> Condition:
 
 
 def of_type(first: int | None = None, last: int | None = None) -> Condition:
-    """Whether a message of ICMP has a type from first to last; without them, it may have."""
+    """Return the condition that a message of ICMP has a type from first to last; without them, it may match."""
     if first is None or last is None:
         return lambda packets: SOME if packets.icmp >= 0 else NONE
     return lambda packets: ALL if first <= packets.icmp <= last else NONE

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rules that a host's firewalls have for what it forwards: nftables' by JSON, and iptables' as iptables-save prints
-them, since nft shows matches of its extensions without what they say, and nothing of its older interface."""
+"""Reads the rules that a host's firewalls have for what it forwards: nftables' by JSON, and iptables' as iptables-save
+prints them, since nft shows matches of its extensions without what they say, and nothing of its older interface."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ LEGACY_TABLES6 = Path("/proc/net/ip6_tables_names")
 
 # -- what is there ---------------------------------------------------------------------------------------------------
 def observe(own: str, families: Collection[int] = (4, 6)) -> list[Table]:
-    """All tables with rules for forwarded packets of these families, but the catalog's own, of the name own, and those
-    of filters of NICs, whose name says whose they are."""
+    """Return all tables with rules for forwarded packets of these families, without the catalog's own, whose name is
+    own, and filters of machines' NICs, whose name says whose they are."""
     tables = _of_nftables(own, families)
     for family, tool, legacy in ((4, "iptables", LEGACY_TABLES), (6, "ip6tables", LEGACY_TABLES6)):
         if family not in families:
@@ -132,12 +132,12 @@ def _of_nftables(own: str, families: Collection[int]) -> list[Table]:
 
 
 def _devices() -> Mapping[tuple[str, str, str], Sequence[str]]:
-    """The interfaces of chains, which nft (1.0.6) does not show as JSON."""
+    """Return the interfaces of chains, which nft (1.0.6) does not show as JSON."""
     return read_devices(run(["nft", "list", "chains"], timeout=TIMEOUT).stdout)
 
 
 def read_devices(listed: str) -> Mapping[tuple[str, str, str], Sequence[str]]:
-    """By family, table and chain."""
+    """Return the interfaces of chains by family, table and chain."""
     found: dict[tuple[str, str, str], Sequence[str]] = {}
     family = table = chain = ""
     for match in _CHAIN.finditer(listed):
@@ -150,7 +150,8 @@ def read_devices(listed: str) -> Mapping[tuple[str, str, str], Sequence[str]]:
 
 
 def _is_called(chain: Mapping[str, Any]) -> bool:
-    """Whether the kernel calls this chain for what it forwards, and the chain may drop it: those of NAT don't."""
+    """Return whether the kernel calls this chain for what it forwards, and the chain may drop it; chains of NAT don't
+    drop."""
     family, hook = chain.get("family"), chain.get("hook")
     if hook in OF_DEVICES:
         called = family in _WITH_DEVICES
@@ -160,7 +161,7 @@ def _is_called(chain: Mapping[str, Any]) -> bool:
 
 
 def _listed(*what: str) -> Sequence[Mapping[str, Any]]:
-    """What nft lists; nothing of a table that has gone in the meantime."""
+    """Return what nft lists; nothing of a table that has gone in the meantime."""
     # Terse: elements of named sets may be hundreds of thousands, and are left out.
     done = run(["nft", "-j", "-t", "list", *what], timeout=TIMEOUT, check=False)
     if done.returncode != 0:
@@ -174,8 +175,8 @@ def _listed(*what: str) -> Sequence[Mapping[str, Any]]:
 def read_nftables(
     listed: Mapping[str, Any], devices: Mapping[tuple[str, str, str], Sequence[str]] | None = None
 ) -> list[Table]:
-    """Out of what `nft --json list` prints of a ruleset or of some of its tables. devices: of chains of which it does
-    not print them, by family, table and chain."""
+    """Return the tables that `nft --json list` prints of a ruleset or of some tables. devices: the interfaces of
+    chains where it does not print them, by family, table and chain."""
     tables: dict[tuple[str, str], Table] = {}
     for entry in listed.get("nftables", ()):
         kind, thing = next(iter(entry.items()))
@@ -206,22 +207,22 @@ def _is_of_iptables(table: Table, family: int) -> bool:
 
 
 def _nft_rules(thing: Mapping[str, Any]) -> list[Rule]:
-    """One of nftables' rules as one of ours, or one for each element of its verdict map."""
+    """Return one of nftables' rules as one of ours, or as one for each element of its verdict map."""
     conditions: list[Condition] = []
     handle = int(thing.get("handle", 0))
     text = ""
     for expression in thing.get("expr", ()):
-        kind, value = _only(expression)
+        kind, value = _kind_and_value(expression)
         if kind == "match":
             conditions.append(_nft_match(value))
         elif kind == "vmap":
             elements = _nft_elements(value["key"], value["data"])
-            conditions.append(_needs(value["key"]))
+            conditions.append(_has_field(value["key"]))
             return [Rule((*conditions, condition), *verdict, handle=handle) for condition, verdict in elements]
         elif kind in ("accept", "drop", "return"):
             return [Rule(tuple(conditions), kind, text=text, handle=handle)]
         elif kind == "reject":
-            conditions.append(_answered(value, thing["family"]))
+            conditions.append(_reject_condition(value, thing["family"]))
             return [Rule(tuple(conditions), "drop", text=text, handle=handle)]
         elif kind in ("jump", "goto"):
             return [Rule(tuple(conditions), kind, value["target"], text=text, handle=handle)]
@@ -235,14 +236,14 @@ def _nft_rules(thing: Mapping[str, Any]) -> list[Rule]:
         elif kind in _OF_A_FIELD and isinstance(value, dict):
             # It ends the rule for packets that have no such field, and nft leaves out that the rule asks for their
             # family.
-            conditions.append(_needs(_element(value.get(_OF_A_FIELD[kind]))))
+            conditions.append(_has_field(_element(value.get(_OF_A_FIELD[kind]))))
     # It decides nothing; but that nothing was said of it has to be known.
     return [Rule((never,), "return", text=text, handle=handle)] if text else []
 
 
-def _answered(how: Any, family: str) -> Condition:
-    """Which packets a reject of a table of this family may be for. nft leaves out that a rule asks for their family
-    where the answer tells it; and also where it does not, as with TCP's."""
+def _reject_condition(how: Any, family: str) -> Condition:
+    """Return which packets a reject of a table of this family may be for. nft leaves out that a rule asks for their
+    family where the answer tells it; and also where it does not, as with TCP's."""
     kind = how.get("type") if isinstance(how, dict) else None
     if kind in _FAMILIES:
         return of_family(_FAMILIES[kind], constant(ALL))
@@ -251,13 +252,13 @@ def _answered(how: Any, family: str) -> Condition:
     return constant(ALL)
 
 
-def _only(expression: Any) -> tuple[str, Any]:
-    """The kind of an expression or statement, and what belongs to it."""
+def _kind_and_value(expression: Any) -> tuple[str, Any]:
+    """Return the kind of an expression or statement, and what belongs to it."""
     return next(iter(expression.items())) if isinstance(expression, dict) and expression else (str(expression), None)
 
 
 def _nft_elements(left: Any, data: Any) -> list[tuple[Condition, tuple[str, str]]]:
-    """What each element of a verdict map matches, and its verdict."""
+    """Return what each element of a verdict map matches, and its verdict."""
     if not isinstance(data, dict) or "set" not in data:
         return [(some, ("maybe", ""))]  # a named map, whose elements were not listed
     keys = [_element(key) for key, _verdict in data["set"]]
@@ -277,16 +278,16 @@ def _nft_match(value: Mapping[str, Any]) -> Condition:
     op, left, right = value.get("op", "=="), value.get("left"), value.get("right")
     condition = _nft_compared(left, right) if op in ("==", "!=", "in") else some
     # What has no such field is not another value of it: the rule ends there.
-    return every([_needs(left), unlike(condition) if op == "!=" else condition])
+    return every([_has_field(left), unlike(condition) if op == "!=" else condition])
 
 
-def _needs(left: Any) -> Condition:
-    """What a packet has to be for that to be in it."""
-    kind, what = _only(left)
+def _has_field(left: Any) -> Condition:
+    """Return the condition that a packet has this field at all."""
+    kind, what = _kind_and_value(left)
     if kind == "concat" and isinstance(what, list):
-        return every([_needs(part) for part in what])
+        return every([_has_field(part) for part in what])
     if kind in ("&", "|", "^", "<<", ">>") and isinstance(what, list) and what:
-        return _needs(what[0])
+        return _has_field(what[0])
     if kind == "tcp option":
         return speaks(TCP)
     if kind in ("exthdr", "ip option"):
@@ -347,11 +348,11 @@ def _nft_compared(left: Any, right: Any) -> Condition:
         return address(key.partition(" ")[2][0], _networks(right))
     if key in ("icmp type", "icmpv6 type"):
         return of_type(*_span(_TYPES[key.partition(" ")[0]], right))
-    return _needs(left) if key in ("icmp code", "icmpv6 code") and right == 0 else every([_needs(left), some])
+    return _has_field(left) if key in ("icmp code", "icmpv6 code") and right == 0 else every([_has_field(left), some])
 
 
 def _span(names: Mapping[str, int], value: Any) -> tuple[int, int] | tuple[()]:
-    """The first and last of these types; () if it can't be told."""
+    """Return the first and last of these types; () if it can't be told."""
     ends = value["range"] if isinstance(value, dict) and "range" in value else [value, value]
     numbers = [names.get(str(end), end) for end in ends]
     return (numbers[0], numbers[1]) if all(isinstance(each, int) for each in numbers) else ()
@@ -369,7 +370,7 @@ def _element(value: Any) -> Any:
 
 
 def _networks(value: Any) -> list[Net] | None:
-    """None: it can't be told."""
+    """Return the networks of an address, a prefix or a range; None if it can't be told."""
     try:
         if isinstance(value, dict) and "prefix" in value:
             return [ip_network(f"{value['prefix']['addr']}/{value['prefix']['len']}", strict=False)]
@@ -392,7 +393,7 @@ def _of_iptables(tool: str) -> list[Table]:
 
 
 def read_iptables(saved: str, tool: str, family: str = "") -> list[Table]:
-    """Out of what iptables-save prints."""
+    """Return the tables that iptables-save prints."""
     tables: list[Table] = []
     for line in saved.splitlines():
         if line.startswith("*"):
@@ -454,7 +455,7 @@ def _iptables_rule(words: Sequence[str], line: str) -> Rule:
 
 
 def _options(words: Sequence[str]) -> list[tuple[bool, str, list[str]]]:
-    """Each option with its values, and whether a ! stands before it."""
+    """Return each option with its values, and whether a ! stands before it."""
     found: list[tuple[bool, str, list[str]]] = []
     negated = False
     for word in words:
@@ -472,7 +473,7 @@ def _options(words: Sequence[str]) -> list[tuple[bool, str, list[str]]]:
 
 
 def _iptables_condition(name: str, values: Sequence[str]) -> Condition | None:
-    """None: it is no condition."""
+    """Return the condition of an option of iptables, None for an option that is no condition."""
     value = values[0] if values else ""
     if name in ("-m", "--match", "--comment"):
         return None

@@ -1,25 +1,25 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What passes between machines and the bridges that they are attached to, by nftables: one table of family bridge of
-ours per catalog, and no rule anywhere else.
+"""Filters what passes between machines and the bridges that they are attached to, by nftables: one table of family
+bridge of ours per catalog, and no rule anywhere else.
 
-The rules say what passes, and all else is dropped: ARP, IPv4 and IPv6 in Ethernet II as leases and security groups have
-it, both ways, and the Ethernet types that a network names besides. A frame that no rule can read, such as one with a
-VLAN tag or with LLC, would carry anything past all of them.
+The rules say what passes, and all else is dropped: ARP, IPv4 and IPv6 in Ethernet II as leases and security groups
+have it, both ways, and the Ethernet types that a network names besides. A frame that no rule can read, such as one
+with a VLAN tag or with LLC, would carry anything past all of them.
 
 A NIC is known by the name of its interface on the node, which its definition gives it, so that its rules are there
-before it is. All that it sends passes the hook prerouting with that name, and all that it gets the hook postrouting,
-also what the node itself sends or gets by the bridge.
+before the interface is. All that it sends passes the hook prerouting with that name, and all that it gets the hook
+postrouting, also what the node itself sends or gets by the bridge.
 
-What answers is known by sets of this table, into which a packet that a rule lets through puts what its answer looks
-like. The kernel's own connection tracking for bridges is not used: not every kernel has it, and it has one table for
-all bridges, where machines of two networks with the same addresses would have each other's answers.
+Answers are known by sets of this table, into which a packet that a rule lets through puts what its answer looks
+like. The kernel's own connection tracking for bridges is not used: not every kernel has it, and it has one table
+for all bridges, where machines of two networks with the same addresses would have each other's answers.
 
 A node may have a thousand NICs. What is the same for all of them is in chains that they share, and the rules of a
-security group are in one chain for all NICs that have these rules. A NIC's own rules name its addresses and its sets,
-and need few sets: to find one by its name, or a name for one that has none, the kernel looks through all sets of a
-table, and nft asks for the elements of each.
+security group are in one chain for all NICs that have these rules. A NIC's own rules name its addresses and its
+sets, and need few sets: to find a set by its name, or a name for a set that has none, the kernel looks through all
+sets of a table, and nft asks for the elements of each.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _OTHER_WAY = {"out": "in", "in": "out"}
 
 
 def _key(family: int, ports: bool, answer: bool) -> str:
-    """By which a set knows a packet: as it is, or as its answer will be."""
+    """Return the key by which a set knows a packet: as it is, or as its answer will be."""
     ip = _IP[family]
     sides = ("daddr", "saddr") if answer else ("saddr", "daddr")
     terms = [f"{ip} {side}" for side in sides] + ["meta l4proto"]
@@ -112,38 +112,43 @@ def _fragment(family: int) -> str:
     return f"{_IP[family]} saddr . {_IP[family]} daddr . {'ip id' if family == 4 else 'frag id'}"
 
 
-def _later(family: int) -> str:
-    """A fragment that is not the first, and so says nothing of ports."""
+def _later_fragment(family: int) -> str:
+    """Return the match of a fragment that is not the first, and so says nothing of ports."""
     return "ip frag-off & 0x1fff != 0" if family == 4 else "frag frag-off != 0"
 
 
-def _first(family: int) -> str:
+def _first_fragment(family: int) -> str:
     return "ip frag-off & 0x3fff == 0x2000" if family == 4 else "frag frag-off 0"
 
 
 def link_local(mac: str) -> str:
-    """The address that IPv6 makes of a MAC address."""
+    """Return the address that IPv6 makes of a MAC address."""
     parts = bytes.fromhex(mac.replace(":", ""))
     identifier = bytes((parts[0] ^ 2, *parts[1:3], 0xFF, 0xFE, *parts[3:]))
     return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
 
 
-def _any(values: Iterable[str]) -> str:
+def _one_of(values: Iterable[str]) -> str:
     found = list(values)
     return found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"
 
 
-def _none(what: str, values: Sequence[str]) -> str:
-    """That it is none of these values."""
+def _none_of(what: str, values: Sequence[str]) -> str:
+    """Return the match of a field with none of these values."""
     few = len(values) <= _FEW
-    return " ".join(f"{what} != {each}" for each in values) if few else f"{what} != {_any(values)}"
+    return " ".join(f"{what} != {each}" for each in values) if few else f"{what} != {_one_of(values)}"
 
 
 @dataclass(frozen=True)
 class _Chains:
-    """The rules of one NIC. sets: name → type. chains: name → rules. letting: the same of the chains with what security
-    groups and a firewall let through, which other NICs may use as well. through: way → the comments of the rules that
-    let something through."""
+    """Holds the rules of one NIC.
+
+    sets: the type of each set, by its name
+    chains: the rules of each chain, by its name
+    letting: the same of chains with what security groups and a firewall let through, which other NICs may use as
+    well
+    through: for each way, the comments of the rules that let something through
+    """
 
     sets: Mapping[str, str]
     chains: Mapping[str, Sequence[str]]
@@ -152,13 +157,13 @@ class _Chains:
 
     @property
     def digest(self) -> str:
-        """The content, with that of the chains that all NICs share."""
+        """Return the digest of these rules and of the chains that all NICs share."""
         return self._digest(_shared_digest())
 
     @property
     def earlier(self) -> str:
-        """The same as the release before had it."""
-        return self._digest(_hash(repr(sorted(_earlier().items()))))
+        """Return the digest as the release before had it."""
+        return self._digest(_hash(repr(sorted(_former_shared_chains().items()))))
 
     def _digest(self, shared: str) -> str:
         content = (sorted(self.sets.items()), sorted(self.chains.items()), sorted(self.letting.items()))
@@ -166,7 +171,7 @@ class _Chains:
 
     @property
     def number(self) -> int:
-        """How many rules the NIC has, and those chains."""
+        """Return how many rules the NIC and the chains that let something through for it have."""
         return sum(map(len, (*self.chains.values(), *self.letting.values()))) + 1
 
 
@@ -178,7 +183,7 @@ def _name(guard: Guard, what: str) -> str:
     return f"{what}_{guard.vm_id}_{guard.nic_id}"
 
 
-def _rendered(guard: Guard) -> _Chains:
+def _render(guard: Guard) -> _Chains:
     sets: dict[str, str] = {}
     letting: dict[str, Sequence[str]] = {}
     through: dict[str, Collection[str]] = {}
@@ -192,12 +197,12 @@ def _rendered(guard: Guard) -> _Chains:
         if guard.passing is not None:
             firewall = ""
             if way == "in" and guard.firewall is not None:
-                firewall, lines = _let("firewall", way, guard.firewall)
+                firewall, lines = _letting_chain("firewall", way, guard.firewall)
                 parts[firewall] = lines
             rules = tuple(rule for rule in guard.passing if (rule.direction == INBOUND) == (way == "in"))
-            name, lines = _let(f"passing_{way}", way, rules)
+            name, lines = _letting_chain(f"passing_{way}", way, rules)
             parts[name] = lines
-            through[way] = {_through(comment, firewall) for comment in _comments(lines)}
+            through[way] = {_known_by(comment, firewall) for comment in _comments(lines)}
             sets.update(_sets(guard, way))
         letting.update(parts)
         chains[_name(guard, way)] = [*_rules(guard, way, ethernet, parts)]
@@ -205,7 +210,7 @@ def _rendered(guard: Guard) -> _Chains:
 
 
 def _families(guard: Guard) -> Sequence[int]:
-    """Those of which the machine may send anything at all, so that there are answers."""
+    """Return the families of which the machine may send anything at all, so that there are answers."""
     own = {family_of(text) for text in guard.addresses} if guard.filter_ip else set()
     return sorted(own) or (4, 6)
 
@@ -229,13 +234,14 @@ def _rules(guard: Guard, way: str, ethernet: str, letting: Iterable[str]) -> Ite
     for family in _families(guard):
         yield from _answers(guard, way, family)
     yield from (f"jump {name}" for name in letting)
-    yield from _remembering(guard, _OTHER_WAY[way])
+    yield from _remember_answers(guard, _OTHER_WAY[way])
     yield f"goto end_{way}"
 
 
 @functools.lru_cache(maxsize=256)
-def _let(kind: str, way: str, rules: Sequence[GuardRule]) -> tuple[str, Sequence[str]]:
-    """A chain, by its name and its rules, out of which there comes what one of these rules lets through."""
+def _letting_chain(kind: str, way: str, rules: Sequence[GuardRule]) -> tuple[str, Sequence[str]]:
+    """Return the name and the rules of a chain that returns for what one of these rules lets through, and drops all
+    else."""
     lines = []
     for rule in rules:
         lines += [f'{matched} return comment "rule:{_hash(matched)}"' for matched in _matches(rule, way)]
@@ -247,15 +253,16 @@ def _comments(rules: Iterable[str]) -> set[str]:
     return {found.group(1) for found in map(_COMMENT.search, rules) if found}
 
 
-def _through(comment: str, firewall: str) -> str:
-    """By which a rule that lets something through is known again. With another firewall it is another."""
+def _known_by(comment: str, firewall: str) -> str:
+    """Return the text by which a rule that lets something through is known again. With another firewall the text is
+    another."""
     return f"{comment} {firewall}" if firewall else comment
 
 
 @functools.lru_cache(maxsize=256)
 def _ethernet(named: Sequence[int], way: str) -> tuple[str, Sequence[str]]:
-    """A chain, by its name and its rules, out of which there comes what is ARP or IP in Ethernet II. named: what passes
-    besides."""
+    """Return the name and the rules of a chain that returns for ARP and IP in Ethernet II. named: Ethernet types that
+    pass besides."""
     if not named:
         return f"ethernet_{way}", ()
     lines = [*named_types(named), f"goto ethernet_{way}"]
@@ -263,10 +270,10 @@ def _ethernet(named: Sequence[int], way: str) -> tuple[str, Sequence[str]]:
 
 
 def named_types(named: Sequence[int]) -> Iterable[str]:
-    """Rules that let frames of these Ethernet types pass, whatever is in them."""
+    """Yield rules that let frames of these Ethernet types pass, whatever is in them."""
     types = [f"0x{each:04x}" for each in named if each != ethertypes.LLC]
     if types:
-        yield f"ether type {_any(types)} accept"
+        yield f"ether type {_one_of(types)} accept"
     if ethertypes.LLC in named:
         yield f"ether type < 0x{ethertypes.LEAST:04x} accept"
 
@@ -284,24 +291,24 @@ def _against_spoofing(guard: Guard) -> Iterable[str]:
         yield from _own_mac(guard.mac)
         return
     # 0.0.0.0 asks whether an address is free.
-    yield f"{_none('arp saddr ip', [*four, '0.0.0.0'])} drop"
-    yield f"arp saddr ip 0.0.0.0 {_none('arp daddr ip', four)}".rstrip() + " drop"
-    yield f"{_none('ip saddr', four)} drop" if four else "ether type ip drop"
+    yield f"{_none_of('arp saddr ip', [*four, '0.0.0.0'])} drop"
+    yield f"arp saddr ip 0.0.0.0 {_none_of('arp daddr ip', four)}".rstrip() + " drop"
+    yield f"{_none_of('ip saddr', four)} drop" if four else "ether type ip drop"
     if not six:
         yield "ether type ip6 drop"
         return
     own = [*six, link_local(guard.mac)]
     # The unspecified address asks whether an address is free.
-    yield f"{_none('ip6 saddr', [*own, '::'])} drop"
+    yield f"{_none_of('ip6 saddr', [*own, '::'])} drop"
     numbers = [f"0x{int(IPv6Address(text)):032x}" for text in own]
-    about = _none("@th,64,128", numbers)
+    about = _none_of("@th,64,128", numbers)
     yield f"ip6 saddr :: icmpv6 type nd-neighbor-solicit {about} drop"
     yield f"icmpv6 type nd-neighbor-advert {about} drop"
     yield from _own_mac(guard.mac)
 
 
 def _own_mac(mac: str) -> Iterable[str]:
-    """The MAC address in neighbour discovery, of which chain discovery lets one option pass at most."""
+    """Yield rules for the MAC address in neighbour discovery, of which chain discovery lets one option pass at most."""
     number = mac.replace(":", "")
     for kind, option, others in (
         ("nd-neighbor-advert", "0201", ""),
@@ -324,14 +331,14 @@ def _answers(guard: Guard, way: str, family: int) -> Iterable[str]:
     name, key = _name(guard, f"plain{family}_{way}"), _key(family, False, False)
     found = f"{key} @{name}"
     yield f"{'icmp' if family == 4 else 'icmpv6'} type echo-reply {found} {done}"
-    others = _none("meta l4proto", ("tcp", "udp", "icmp", "ipv6-icmp"))
+    others = _none_of("meta l4proto", ("tcp", "udp", "icmp", "ipv6-icmp"))
     yield f"{others} {found} update @{name} {{ {key} timeout {_OTHERS} }} {done}"
 
 
-def _remembering(guard: Guard, other: str) -> Iterable[str]:
-    """What answers look like of what a rule let through: they are to come through, too. A set that is full keeps
-    nothing from passing. other: the way that answers go."""
-    others = _none("meta l4proto", ("tcp", "udp"))
+def _remember_answers(guard: Guard, other: str) -> Iterable[str]:
+    """Yield rules that remember what answers to what was let through look like: the answers are to come through, too.
+    A set that is full keeps nothing from passing. other: the way that answers go."""
+    others = _none_of("meta l4proto", ("tcp", "udp"))
     for family in _families(guard):
         name, key = _name(guard, f"ports{family}_{other}"), _key(family, True, True)
         of_family = f"ether type {_IP[family]}"
@@ -343,7 +350,7 @@ def _remembering(guard: Guard, other: str) -> Iterable[str]:
 
 
 def _matches(rule: GuardRule, way: str) -> Iterable[str]:
-    """What a rule lets through, as expressions of nftables."""
+    """Yield what a rule lets through, as expressions of nftables."""
     side = "saddr" if way == "in" else "daddr"
     terms = []
     if rule.protocol != ALL:
@@ -352,20 +359,20 @@ def _matches(rule: GuardRule, way: str) -> Iterable[str]:
         terms.append(f"{'icmp' if rule.protocol == ICMP else 'icmpv6'} type {rule.icmp_type}")
     if rule.ports:
         spans = (str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-        terms.append(f"th dport {_any(spans)}")
+        terms.append(f"th dport {_one_of(spans)}")
     families = {family_of(text) for text in rule.addresses} or {4, 6}
     for family in sorted(families & {_OF_FAMILY.get(rule.protocol, 4), _OF_FAMILY.get(rule.protocol, 6)}):
         addresses = [text for text in rule.addresses if family_of(text) == family]
-        first = f"{_IP[family]} {side} {_any(addresses)}" if addresses else f"ether type {_IP[family]}"
+        first = f"{_IP[family]} {side} {_one_of(addresses)}" if addresses else f"ether type {_IP[family]}"
         yield " ".join([first, *terms])
 
 
 # -- what all NICs have alike -----------------------------------------------------------------------------------------
 @functools.lru_cache(maxsize=1)
-def _alike() -> Mapping[str, Sequence[str]]:
-    """The chains that all NICs share, by their names."""
+def _shared_chains() -> Mapping[str, Sequence[str]]:
+    """Return the chains that all NICs share, by their names."""
     shapes = (f"{kind} . {length + more}" for kind, length in _PLAIN.items() for more in (0, _OPTION))
-    later = f"{_later(6)} return"
+    later = f"{_later_fragment(6)} return"
     chains: dict[str, Sequence[str]] = {
         # Whatever is not named here passes in neither direction: no other rule could tell whose it is.
         "ethernet_in": [_KNOWN, "drop"],
@@ -410,16 +417,19 @@ def _alike() -> Mapping[str, Sequence[str]]:
             f"{_NEIGHBOURS[way]} accept",
             *(f"{each} accept" for each in _DHCP[way]),
             *(f"{each} accept" for each in _ERRORS.values()),
-            *(f"{_later(family)} {_fragment(family)} @fragments{family}_{way} accept" for family in (4, 6)),
+            *(f"{_later_fragment(family)} {_fragment(family)} @fragments{family}_{way} accept" for family in (4, 6)),
         ]
-        first = [f"{_first(family)} update @fragments{family}_{way} {{ {_fragment(family)} }}" for family in (4, 6)]
+        first = [
+            f"{_first_fragment(family)} update @fragments{family}_{way} {{ {_fragment(family)} }}" for family in (4, 6)
+        ]
         chains[f"end_{way}"] = [*first, "accept"]
     return chains
 
 
-def _earlier() -> Mapping[str, Sequence[str]]:
-    """These chains as the release before had them. It let answers of DHCP servers pass from other ports than theirs."""
-    chains = _alike()
+def _former_shared_chains() -> Mapping[str, Sequence[str]]:
+    """Return these chains as the release before had them. It let answers of DHCP servers pass from other ports than
+    theirs."""
+    chains = _shared_chains()
     return {
         **chains,
         "servers": ["udp sport 67 udp dport 68 drop", *chains["servers"][1:]],
@@ -429,17 +439,22 @@ def _earlier() -> Mapping[str, Sequence[str]]:
 
 @functools.lru_cache(maxsize=1)
 def _shared_digest() -> str:
-    return _hash(repr(sorted(_alike().items())))
+    return _hash(repr(sorted(_shared_chains().items())))
 
 
 # -- the table ------------------------------------------------------------------------------------------------------
 @dataclass
 class Table:
-    """This catalog's table as it is. as_of: when what is in it was decided. ports: interface → the digest of its rules,
-    "" if not all of them are there. nics: interface → the numbers of machine and NIC. letting: chain → the chains that
-    it asks what security groups or a firewall let through. through: chain → what tells the rules that let something
-    through, with "" among it if rules are missing, so that anything may have been. earlier: as ports, of interfaces
-    whose rules are whole beside what the release before had for all NICs."""
+    """Holds this catalog's table as it is.
+
+    as_of: when what is in it was decided
+    ports: for each interface the digest of its rules, "" if not all of them are there
+    nics: for each interface the numbers of machine and NIC
+    letting: for each chain the chains that it asks what security groups or a firewall let through
+    through: for each chain what tells the rules that let something through; "" is in it if rules are missing, so
+    that anything may have been let through
+    earlier: as ports, of interfaces whose rules are whole beside what the release before had for all NICs
+    """
 
     catalog: str
     exists: bool = False
@@ -458,8 +473,8 @@ class Table:
 
 
 def found(catalog: str, needed: bool) -> Table:
-    """The table as it is. needed: whether there is anything for it to hold; without, a host without nftables has no
-    table."""
+    """Return the table as it is. needed: whether there is anything for it to hold; without, a host without nftables
+    has no table."""
     try:
         return observe(catalog)
     except MissingDependency as error:
@@ -474,7 +489,7 @@ def found(catalog: str, needed: bool) -> Table:
 
 
 def observe(catalog: str) -> Table:
-    """The table as it is; ForeignObject if one of that name is not this catalog's."""
+    """Return the table as it is. Raise ForeignObject if a table of that name is not this catalog's."""
     table = Table(catalog)
     listed = _listed(table.name)
     table.exists = bool(listed)
@@ -512,7 +527,8 @@ def observe(catalog: str) -> Table:
             f"{table.name}",
         )
     shared, earlier = (
-        all(counts.get(chain, 0) == len(rules) for chain, rules in chains.items()) for chains in (_alike(), _earlier())
+        all(counts.get(chain, 0) == len(rules) for chain, rules in chains.items())
+        for chains in (_shared_chains(), _former_shared_chains())
     )
     complete: set[str] = set()
     for port, (vm_id, nic_id, digest, number) in claimed.items():
@@ -530,17 +546,18 @@ def observe(catalog: str) -> Table:
 
 
 def _through_of(table: Table, letting: Collection[str]) -> set[str]:
-    """What tells the rules of these chains, one of which may be that of a firewall."""
+    """Return what tells the rules of these chains, one of which may be a firewall's."""
     firewall = "".join(name for name in letting if name.startswith("firewall_"))
     others = (name for name in letting if name != firewall)
-    return {_through(comment, firewall) for name in others for comment in table.through.get(name, ())}
+    return {_known_by(comment, firewall) for name in others for comment in table.through.get(name, ())}
 
 
 def _listed(table: str, check: bool = True) -> str:
-    """The table as nft lists it, "" if there is none. check: raise CommandFailed if nft can't list anything.
+    """Return the table as nft lists it, "" if there is none. check: raise CommandFailed if nft can't list anything.
 
     As text, which is a quarter of what JSON would be. Terse: the sets of answers may be large, and are nobody's
-    business. Where it is asked for one table, nft reads them all the same."""
+    business. Where it is asked for one table, nft reads them all the same.
+    """
     argv = ["nft", "--stateless", "--terse", "--numeric-protocol", "list", "ruleset", FAMILY]
     text = run(argv, timeout=TIMEOUT, most=LONGEST_LIST, check=check).stdout
     found = re.search(rf"^table {FAMILY} {re.escape(table)} {{\n.*?^}}\n", text, re.MULTILINE | re.DOTALL)
@@ -548,7 +565,7 @@ def _listed(table: str, check: bool = True) -> str:
 
 
 def _read(listed: str) -> Iterator[tuple[str, str, list[str]]]:
-    """The chains and sets of a table that nft has listed: which of these it is, its name, the rules of a chain."""
+    """Yield the chains and sets of a table that nft has listed: chain or set, its name, the rules of a chain."""
     kind, name, rules = "", "", list[str]()
     parts: list[str] = []
     opened = 0
@@ -572,14 +589,16 @@ def _read(listed: str) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def expected(guards: Iterable[Guard]) -> dict[str, str]:
-    """Interface → the digest of its rules."""
-    return {guard.port: _rendered(guard).digest for guard in guards if guard.filters}
+    """Return the digest of each interface's rules, by the interface's name."""
+    return {guard.port: _render(guard).digest for guard in guards if guard.filters}
 
 
 def of_strangers(table: Table, machines: Collection[int]) -> set[str]:
-    """Interfaces with rules that are there, of machines that are not among these. machines: the ids of those that the
-    catalog has on this host. A machine that it does not know, such as one of a host that was given up, goes on with the
-    rules that it had for as long as it runs."""
+    """Return the interfaces that are there and have rules, but whose machine is not among these. A machine that the
+    catalog does not know, such as one of a host that was given up, keeps the rules that it had for as long as it
+    runs.
+    machines: the ids of those that the catalog has on this host
+    """
     return {
         port
         for port, (vm_id, _nic_id) in table.nics.items()
@@ -588,8 +607,8 @@ def of_strangers(table: Table, machines: Collection[int]) -> set[str]:
 
 
 def differing(guards: Sequence[Guard], table: Table, staying: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Of interfaces that are not as they are to be: what they are, and what they will be. staying: interfaces whose
-    rules stay, though they are of none of these NICs."""
+    """Return what interfaces that have to be changed are, and what they will be. staying: interfaces whose rules stay,
+    though they are of none of these NICs."""
     wanted = expected(guards)
     others = {port for port in table.ports if port not in staying}
     renewed = renewing(guards, table)
@@ -599,14 +618,14 @@ def differing(guards: Sequence[Guard], table: Table, staying: Collection[str]) -
 
 
 def renewing(guards: Iterable[Guard], table: Table) -> set[str]:
-    """Interfaces whose rules are just what the release before made of the same. They are replaced, and what the catalog
-    says of them has not changed."""
+    """Return the interfaces whose rules are just what the release before made of the same NICs. They are replaced, and
+    what the catalog says of them has not changed."""
     return {guard.port for guard in guards if is_earlier(guard, table.earlier.get(guard.port, ""))}
 
 
 def is_earlier(guard: Guard, digest: str) -> bool:
-    """Whether that is the digest of what the release before made of the NIC."""
-    return bool(digest) and guard.filters and digest == _rendered(guard).earlier
+    """Return whether this is the digest of what the release before made of the NIC."""
+    return bool(digest) and guard.filters and digest == _render(guard).earlier
 
 
 def ensure(guards: Sequence[Guard], table: Table, as_of: float, staying: Collection[str]) -> bool:
@@ -622,9 +641,9 @@ def ensure(guards: Sequence[Guard], table: Table, as_of: float, staying: Collect
 
 
 def change(guards: Sequence[Guard], table: Table, as_of: float, staying: Collection[str]) -> str:
-    """What nftables is to carry out, "" for nothing."""
+    """Return what nftables is to carry out, "" for nothing."""
     wanted = {guard.port: guard for guard in guards if guard.filters}
-    chains = {port: _rendered(guard) for port, guard in wanted.items()}
+    chains = {port: _render(guard) for port, guard in wanted.items()}
     new = [port for port, each in chains.items() if table.ports.get(port) != each.digest]
     # A NIC whose interface has another name now has its chains anew.
     taken = {(guard.vm_id, guard.nic_id) for guard in wanted.values()}
@@ -640,7 +659,7 @@ def change(guards: Sequence[Guard], table: Table, as_of: float, staying: Collect
     lines += [f'add rule {where} {_MARK} counter comment "{_MARK}:{table.catalog}:{as_of:.3f}"']
     lines += _shared(where)
     for name, rules in {name: rules for port in new for name, rules in chains[port].letting.items()}.items():
-        lines += _made(where, name, rules)
+        lines += _make_chain(where, name, rules)
     for port in new:
         lines += _of_nic(where, wanted[port], chains[port], table)
     leading = {**kept, **{port: (guard.vm_id, guard.nic_id) for port, guard in wanted.items()}}
@@ -651,27 +670,27 @@ def change(guards: Sequence[Guard], table: Table, as_of: float, staying: Collect
             f'"{name}" : goto {way}_{nic[0]}_{nic[1]}' for port, nic in leading.items() for name in names_of(port)
         ]
         lines.append(f"add rule {where} {hook} {key} vmap {{ {', '.join(entries)} }}")
-    lines += _removing(where, table, chains.values(), kept)
+    lines += _remove_unused(where, table, chains.values(), kept)
     return "".join(f"{line}\n" for line in lines)
 
 
 def names_of(port: str) -> list[str]:
-    """The interfaces that a NIC may have: its own, and what Xen's QEMU emulates of it."""
+    """Return the interfaces that a NIC may have: its own, and what Xen's QEMU emulates of it."""
     return [port] if len(port + _EMULATED) > _LONGEST else [port, port + _EMULATED]
 
 
 def _shared(where: str) -> Iterable[str]:
     # Some lead to others.
-    yield from (f"add chain {where} {name}" for name in _alike())
+    yield from (f"add chain {where} {name}" for name in _shared_chains())
     for way in _HOOKS:
         for family in (4, 6):
             kind = f"typeof {_fragment(family)}; {_GROWS}; timeout {_FRAGMENTS};"
             yield f"add set {where} fragments{family}_{way} {{ {kind} }}"
-    for name, rules in _alike().items():
-        yield from _made(where, name, rules)
+    for name, rules in _shared_chains().items():
+        yield from _make_chain(where, name, rules)
 
 
-def _made(where: str, name: str, rules: Iterable[str]) -> Iterable[str]:
+def _make_chain(where: str, name: str, rules: Iterable[str]) -> Iterable[str]:
     yield f"add chain {where} {name}"
     yield f"flush chain {where} {name}"
     yield from (f"add rule {where} {name} {rule}" for rule in rules)
@@ -683,7 +702,7 @@ def _of_nic(where: str, guard: Guard, each: _Chains, table: Table) -> Iterable[s
     mark = f"{_MARK}/{guard.vm_id}/{guard.nic_id}/{guard.port}/{each.digest}/{each.number}"
     marking = {_name(guard, "out"): [f'counter comment "{mark}"']}
     for name, rules in each.chains.items():
-        yield from _made(where, name, [*marking.get(name, ()), *rules])
+        yield from _make_chain(where, name, [*marking.get(name, ()), *rules])
     # What a rule let through that is gone gets no more answers.
     for way in _HOOKS:
         if not table.through.get(_name(guard, way), set()) <= set(each.through[way]):
@@ -693,10 +712,10 @@ def _of_nic(where: str, guard: Guard, each: _Chains, table: Table) -> Iterable[s
                     yield from [f"flush set {where} {name}"] if name in table.sets else []
 
 
-def _removing(
+def _remove_unused(
     where: str, table: Table, rendered: Iterable[_Chains], kept: Mapping[str, tuple[int, int]]
 ) -> Iterable[str]:
-    """What no NIC has any more. Chains first: they use each other, and the sets."""
+    """Yield lines that remove what no NIC has any more. Chains come first: they use each other, and the sets."""
     staying = {name for each in rendered for name in (*each.chains, *each.letting, *each.sets)}
     owners = {f"_{vm_id}_{nic_id}" for vm_id, nic_id in kept.values()}
     owned = {name: found.group() for name in (*table.chains, *table.sets) for found in [_OWNED.search(name)] if found}
@@ -721,8 +740,8 @@ def remove(table: Table) -> None:
 
 
 def at_boot(catalog: str) -> str:
-    """What makes the table as it is on a host that has just been booted, as nftables itself writes it; "" if there is
-    none."""
+    """Return what makes the table as it is on a host that has just been booted, as nftables itself writes it; "" if
+    there is no table."""
     try:
         return _SIZE.sub("", _listed(nat.table_name(catalog), check=False))
     except MissingDependency:

@@ -1,12 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the host's firewalls do to the packets of a network: told by their rules, which are read and never changed.
+"""Tells what the host's firewalls do to the packets of a network, by their rules, which are read and never changed.
 
 Traffic is blocked when none of it gets through; a firewall that lets some of it through was made to do just that.
-
-The kinds are few, and stand for the rest: TCP, UDP, a ping, and between machines what they find each other by, which is
-ARP and IPv6's neighbour discovery. Without the last two nothing else gets through either.
+The kinds are few, and stand for the rest: TCP, UDP, a ping, and between machines what they find each other by,
+which is ARP and IPv6's neighbour discovery. Without the last two nothing else gets through either.
 """
 
 from __future__ import annotations
@@ -59,8 +58,9 @@ _ASKED = IPv6Network("ff02::1:ff00:0/104")
 
 @dataclass(frozen=True)
 class Drop:
-    """What keeps a kind of packets from getting through. rule: "" where it is the base chain's policy. devices: by
-    which they come in or leave, if the chain is of interfaces."""
+    """Says what keeps a kind of packets from getting through.
+    rule: None where it is the base chain's policy
+    devices: the interfaces by which they come in or leave, if the chain is of interfaces"""
 
     packets: Packets
     table: Table
@@ -75,12 +75,13 @@ class Drop:
 
     @property
     def was_looked_for(self) -> bool:
-        """Whether earlier versions refused a network for it."""
+        """Return whether earlier versions refused a network for it."""
         return self.packets.family == 4 and self.packets.protocol == TCP and self.hook == FORWARD
 
     @property
     def is_all(self) -> bool:
-        """Whether next to nothing gets through without these. Who lets TCP through, and no UDP or ping, means it."""
+        """Return whether next to nothing gets through without these packets. Who lets TCP through, and no UDP or ping,
+        means it."""
         return self.packets.protocol not in (UDP, ICMP)
 
     @property
@@ -89,12 +90,13 @@ class Drop:
         if self.devices:
             more = len(self.devices) - _FEW
             place += f"of {', '.join(self.devices[:_FEW])}{f' and {more} more' if more > 0 else ''}, "
-        return place + ("policy drop" if self.rule is None else f"rule `{_shown(self.table, self.chain, self.rule)}`")
+        return place + ("policy drop" if self.rule is None else f"rule `{_as_text(self.table, self.chain, self.rule)}`")
 
 
 def routed(bridge: str, whole: IPv4Network, uplink: str, ports: Sequence[str] = ()) -> list[Packets]:
-    """What a network with NAT needs: connections to outside, and their answers. uplink: "" if it may be any. ports: of
-    the bridge."""
+    """Return what a network with NAT needs: connections to outside, and their answers.
+    uplink: "" if it may be any
+    ports: of the bridge"""
     inside, outside = (bridge, *ports), (uplink,) if uplink else ()
     sent = Packets(
         f"what machines of {bridge} send", bridge, uplink, bridge, "new", whole, ingress=inside, egress=outside
@@ -121,7 +123,9 @@ def routed(bridge: str, whole: IPv4Network, uplink: str, ports: Sequence[str] = 
 
 
 def bridged(bridge: str, whole: IPv4Network | None, six: bool = False, ports: Sequence[str] = ()) -> list[Packets]:
-    """What machines of one network send each other. six: they have IPv6. ports: of the bridge."""
+    """Return what machines of one network send each other.
+    six: whether they have IPv6
+    ports: of the bridge"""
     what = f"what machines of {bridge} send each other"
     four = Packets(what, bridge, bridge, "", "new", whole, whole, bridge, ingress=ports, egress=ports)
     found = [
@@ -146,8 +150,8 @@ def bridged(bridge: str, whole: IPv4Network | None, six: bool = False, ports: Se
 def drops(
     tables: Iterable[Table], kinds: Iterable[Packets], bridged_families: Collection[int] | None = None
 ) -> list[Drop]:
-    """Where packets of these kinds are dropped. bridged_families: those of which rules for routed packets see bridged
-    ones; None: as this host says."""
+    """Return where packets of these kinds are dropped. bridged_families: the families of which rules for routed
+    packets see bridged packets; None: as this host says."""
     if bridged_families is None:
         bridged_families = sees_bridged()
     found = []
@@ -156,7 +160,7 @@ def drops(
             if packets.family not in table.families:
                 continue
             for base, policy in table.bases.items():
-                met = _meeting(packets, table, base, bridged_families)
+                met = _packets_of_chain(packets, table, base, bridged_families)
                 blocked = {device: _blocked(table, base, policy, seen) for device, seen in met}
                 devices = tuple(device for device, drop in blocked.items() if drop is not None and device)
                 first = next((drop for drop in blocked.values() if drop is not None), None)
@@ -165,27 +169,27 @@ def drops(
     return found
 
 
-def _meeting(
+def _packets_of_chain(
     packets: Packets, table: Table, base: str, bridged_families: Collection[int]
 ) -> Iterable[tuple[str, Packets]]:
-    """The packets as a base chain has them, if it has them: with the interface that it has them of, if it is of
-    interfaces."""
+    """Yield the packets as a base chain has them, if it has them. A chain of interfaces has them once for each of its
+    interfaces, which is named with them."""
     if base in table.devices:
         comes_in = table.hooks[base] == INGRESS
         for device in packets.ingress if comes_in else packets.egress:
             if any(fits(device, wanted) for wanted in table.devices[base]):
-                yield device, _at(packets, device, comes_in)
+                yield device, _at_interface(packets, device, comes_in)
     elif table.of_bridges:
         if packets.bridge:
-            yield "", _seen(packets, table, base)
+            yield "", _at_hook(packets, table, base)
     elif not packets.bridge or packets.family in bridged_families:
-        yield "", _seen(packets, table, base)
+        yield "", _at_hook(packets, table, base)
 
 
-def _at(packets: Packets, device: str, comes_in: bool) -> Packets:
-    """As they pass one of the host's interfaces, where conntrack does not know them. Beyond the host they have its own
-    address."""
-    inside = bool(packets.bridge) or (_leaves(packets) == comes_in)
+def _at_interface(packets: Packets, device: str, comes_in: bool) -> Packets:
+    """Return the packets as they pass one of the host's interfaces, where conntrack does not know them. Beyond the
+    host they have its own address."""
+    inside = bool(packets.bridge) or (_leaves_network(packets) == comes_in)
     return replace(
         packets,
         iif=device * comes_in,
@@ -197,8 +201,8 @@ def _at(packets: Packets, device: str, comes_in: bool) -> Packets:
     )
 
 
-def _seen(packets: Packets, table: Table, base: str) -> Packets:
-    """The packets as a base chain has them that is of no interface."""
+def _at_hook(packets: Packets, table: Table, base: str) -> Packets:
+    """Return the packets as a base chain that is of no interface has them."""
     if table.of_bridges:
         # What a bridge forwards comes and goes by its ports: their names are not known before machines start.
         packets = replace(packets, iif="", oif="", other=packets.bridge)
@@ -207,7 +211,7 @@ def _seen(packets: Packets, table: Table, base: str) -> Packets:
         packets = replace(packets, state=_UNKNOWN)
     if hook == BEFORE:
         # An answer to what was masqueraded comes to the host's own address.
-        answers = not packets.bridge and not _leaves(packets)
+        answers = not packets.bridge and not _leaves_network(packets)
         packets = replace(packets, oif="", destination=None if answers else packets.destination)
     return replace(packets, iif="") if hook == AFTER else packets
 
@@ -238,14 +242,14 @@ def explained(network: str, found: Sequence[Drop]) -> tuple[str, str, str]:
 
 
 def _kinds(protocols: Collection[str]) -> str:
-    """Which kinds of packets they are, where it is not all of them."""
+    """Return words for the kinds of packets, where it is not all of them."""
     if {TCP, UDP} <= set(protocols) and not {ICMP, ICMPV6}.isdisjoint(protocols):
         return ""
     return f" ({', '.join(_WORDS[each] for each in protocols)})"
 
 
 def remedies(drop: Drop) -> list[str]:
-    """The commands of the firewall whose rule it is that let these packets through."""
+    """Return the commands that let these packets through, of the firewall whose rule drops them."""
     packets, table, bridge = drop.packets, drop.table, drop.packets.bridge or drop.packets.other
     if drop.devices:
         key = "iifname" if drop.hook == INGRESS else "oifname"
@@ -255,7 +259,7 @@ def remedies(drop: Drop) -> list[str]:
         way = (
             f"in on {bridge} out on {bridge}"
             if packets.bridge
-            else f"{'in' if _leaves(packets) else 'out'} on {bridge}"
+            else f"{'in' if _leaves_network(packets) else 'out'} on {bridge}"
         )
         return [f"ufw route allow {way}"]
     if table.name == "inet firewalld":
@@ -264,26 +268,28 @@ def remedies(drop: Drop) -> list[str]:
         chain = "DOCKER-USER" if "DOCKER-USER" in table.chains else drop.base
         of = "" if table.name == "filter" or " filter" in table.name else f" -t {table.name.rpartition(' ')[2]}"
         if drop.hook != FORWARD:
-            return [f"{table.tool}{of} -I {drop.base} {_way(drop)} -j ACCEPT"]
-        inside = f"-i {bridge}" if packets.bridge or _leaves(packets) else ""
+            return [f"{table.tool}{of} -I {drop.base} {_interface_match(drop)} -j ACCEPT"]
+        inside = f"-i {bridge}" if packets.bridge or _leaves_network(packets) else ""
         outside = "" if inside and not packets.bridge else f"-o {bridge}"
         state = "" if inside else "-m conntrack --ctstate RELATED,ESTABLISHED"
         return [" ".join(f"{table.tool}{of} -I {chain} {inside} {outside} {state} -j ACCEPT".split())]
     if drop.hook != FORWARD:
         of_ports = f"meta {'i' if drop.hook == BEFORE else 'o'}brname {bridge}"
-        match = of_ports if table.of_bridges else _way(drop, words=True)
+        match = of_ports if table.of_bridges else _interface_match(drop, words=True)
         return [f"nft insert rule {table.name} {drop.base} {match} accept"]
     if table.of_bridges:
         return [f"nft insert rule {table.name} {drop.base} meta ibrname {bridge} accept"]
     match = (
-        f"iifname {bridge}" if packets.bridge or _leaves(packets) else f"oifname {bridge} ct state established,related"
+        f"iifname {bridge}"
+        if packets.bridge or _leaves_network(packets)
+        else f"oifname {bridge} ct state established,related"
     )
     return [f"nft insert rule {table.name} {drop.base} {match} accept"]
 
 
-def _way(drop: Drop, words: bool = False) -> str:
-    """The match of an interface that a chain knows before or after it is decided where packets go: the bridge, or all
-    others. words: as nftables writes it."""
+def _interface_match(drop: Drop, words: bool = False) -> str:
+    """Return the match of an interface that a chain knows before or after it is decided where packets go: the bridge,
+    or all other interfaces. words: as nftables writes it."""
     packets = drop.packets
     bridge, before = packets.bridge or packets.other, drop.hook == BEFORE
     other = not packets.bridge and before != ("what machines" in packets.what)
@@ -292,12 +298,12 @@ def _way(drop: Drop, words: bool = False) -> str:
     return f"{'! ' * other}{'-i' if before else '-o'} {bridge}"
 
 
-def _leaves(packets: Packets) -> bool:
+def _leaves_network(packets: Packets) -> bool:
     return packets.iif == packets.other
 
 
 def sees_bridged() -> Collection[int]:
-    """The families of which rules for routed packets see those that a bridge forwards."""
+    """Return the families of which rules for routed packets see what a bridge forwards."""
     found = []
     for family, path in ((4, BRIDGED_TOO), (6, BRIDGED_TOO6)):
         with contextlib.suppress(OSError):
@@ -307,8 +313,8 @@ def sees_bridged() -> Collection[int]:
 
 # -- following rules -------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class _Met:
-    """A verdict that some of the packets come to. chain, rule: where."""
+class _Verdict:
+    """Says what verdict some of the packets come to. chain, rule: where."""
 
     accepted: bool
     chain: str
@@ -318,16 +324,16 @@ class _Met:
 def _blocked(table: Table, base: str, policy: str, packets: Packets) -> Drop | None:
     met, through = _walk(table, base, packets, 0)
     if through:
-        met.append(_Met(policy != "drop", base, None))
+        met.append(_Verdict(policy != "drop", base, None))
     if any(verdict.accepted for verdict in met):
         return None
     last = met[-1]
     return Drop(packets, table, base, last.chain, last.rule)
 
 
-def _hit(rule: Rule, packets: Packets) -> int:
-    """How many of the packets a rule matches. There may be thousands of rules: most are done with at their first
-    condition."""
+def _matched(rule: Rule, packets: Packets) -> int:
+    """Return how many of the packets a rule matches. There may be thousands of rules: most are done with at their
+    first condition."""
     hit = ALL
     for condition in rule.conditions:
         hit = min(hit, condition(packets))
@@ -336,19 +342,19 @@ def _hit(rule: Rule, packets: Packets) -> int:
     return hit
 
 
-def _walk(table: Table, chain: str, packets: Packets, depth: int) -> tuple[list[_Met], bool]:
-    """The verdicts that packets meet in this chain, and whether any come out of it without one."""
-    met: list[_Met] = []
+def _walk(table: Table, chain: str, packets: Packets, depth: int) -> tuple[list[_Verdict], bool]:
+    """Return the verdicts that packets meet in this chain, and whether any come out of it without a verdict."""
+    met: list[_Verdict] = []
     returned = False
     for rule in table.chains.get(chain, ()) if depth < DEPTH else ():
-        hit = _hit(rule, packets)
+        hit = _matched(rule, packets)
         if hit == NONE:
             continue
         through = False
         if rule.verdict in ("accept", "drop"):
-            met.append(_Met(rule.verdict == "accept", chain, rule))
+            met.append(_Verdict(rule.verdict == "accept", chain, rule))
         elif rule.verdict == "maybe":
-            met.append(_Met(True, chain, rule))
+            met.append(_Verdict(True, chain, rule))
             through = True
         elif rule.verdict == "return":
             returned = True
@@ -362,8 +368,8 @@ def _walk(table: Table, chain: str, packets: Packets, depth: int) -> tuple[list[
     return met, True
 
 
-def _shown(table: Table, chain: str, rule: Rule) -> str:
-    """The rule as its own tool writes it."""
+def _as_text(table: Table, chain: str, rule: Rule) -> str:
+    """Return the rule as its own tool writes it."""
     if table.tool != "nft":
         return rule.text
     family, name = table.name.split(" ", 1)

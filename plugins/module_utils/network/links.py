@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Interfaces of a node, by `ip`. What is ours carries a mark in its alias; nothing else is ever changed."""
+"""Reads and changes interfaces of a node, by `ip`. What is ours carries a mark in its alias; nothing else is ever
+changed."""
 
 from __future__ import annotations
 
@@ -34,12 +35,13 @@ VLAN_KIND, VXLAN_KIND = "vlan", "vxlan"
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we gave it
-    (several with commas), after one more the interface of the host that we made a port of it, and after the last
-    `forced` if the host's own addresses have moved with that, or `down` if it was down before that, and a `+` if other
-    networks have the bridge, too; their rules in our table of nftables name them. After the last colon of all is the
-    MTU that we gave it, if that is larger than it would have by itself. Addresses and ports that others add to the
-    bridge are not in the mark, and are left alone."""
+    """Says whose a bridge is: `nebula:<catalog>:<network>`, both UUIDs, and after another colon the address that we
+    gave it (several with commas), after one more the interface of the host that we made a port of it, and after the
+    last `forced` if the host's own addresses have moved with that, or `down` if it was down before that, and a `+`
+    if other networks have the bridge, too; their rules in our table of nftables name them. After the last colon of
+    all is the MTU that we gave it, if that is larger than it would have by itself. Addresses and ports that others
+    add to the bridge are not in the mark, and are left alone.
+    """
 
     catalog: str
     network: str
@@ -79,11 +81,17 @@ class Mark:
 
 @dataclass(frozen=True)
 class Link:
-    """A network interface. addresses: IPv4, with their prefix lengths. ports: interfaces attached to it. stp: whether
-    it runs the spanning tree protocol, or waits before it forwards. settings: of a bridge, as settings.py names them.
-    addresses6: IPv6, those that somebody gave it for good; dynamic6: those that it was given for a while. bridge: of
-    which it is a port. parent, number, group: the device that a VLAN or VXLAN device is on, its VLAN id or VNI, and the
-    group in which it finds other nodes."""
+    """Describes a network interface.
+
+    addresses: IPv4, with their prefix lengths
+    ports: interfaces attached to it
+    stp: whether it runs the spanning tree protocol, or waits before it forwards
+    settings: of a bridge, as settings.py names them
+    addresses6, dynamic6: IPv6 addresses that somebody gave it for good, and those that it was given for a while
+    bridge: the bridge of which it is a port
+    parent, number, group: the device that a VLAN or VXLAN device is on, its VLAN id or VNI, and the group in which
+    it finds other nodes
+    """
 
     name: str
     kind: str = ""
@@ -108,8 +116,8 @@ class Link:
 
 
 def observe(with_settings: bool = True) -> dict[str, Link]:
-    """All interfaces of this host (of this network namespace), by name. with_settings: those of the kernel for bridges,
-    of which each is a file."""
+    """Return all interfaces of this host (of this network namespace), by name. with_settings: whether the kernel's
+    settings of bridges are read, each of which is a file."""
     entries = json.loads(run(["ip", "-json", "-details", "address", "show"], timeout=TIMEOUT).stdout or "[]")
     ports: dict[str, list[str]] = {}
     for entry in entries:
@@ -194,7 +202,8 @@ def refuse_other(network: str, name: str, link: Link | None, catalog: str, uuids
 
 
 def new_steps(name: str, mark: Mark, mac: str = "") -> list[str]:
-    """The lines for `ip -batch` that make a bridge, marked and down: it is set up before anything can come in by it."""
+    """Return the lines for `ip -batch` that make a bridge, marked and down: it is set up before anything can come in
+    by it."""
     # A fixed address: else the bridge takes its lowest port's, and guests lose the gateway whenever that changes.
     # Random, since the bridges of several nodes may be joined.
     mac = mac or ":".join(f"{byte:02x}" for byte in (6, *os.urandom(5)))
@@ -205,14 +214,14 @@ def new_steps(name: str, mark: Mark, mac: str = "") -> list[str]:
 
 
 def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
-    """The lines that make a bridge that is there what it is to be; none if it is so. link: as it is now, None if
-    new_steps() have just made it."""
+    """Return the lines that make a bridge what it is to be; none if it is so. link: as it is now, None if new_steps()
+    have just made it."""
     link = link or Link(name, "bridge", str(mark))
     steps = []
     if link.stp:
         # One after the other: while the protocol runs, the kernel takes no delay below two seconds.
         steps += [f"link set dev {name} type bridge {setting} 0" for setting in ("stp_state", "forward_delay")]
-    steps += [f"link set dev {name} mtu {mtu}" for mtu in [_other_mtu(mark, link)] if mtu]
+    steps += [f"link set dev {name} mtu {mtu}" for mtu in [_mtu_to_set(mark, link)] if mtu]
     former = link.mark.addresses if link.mark else ()
     steps += [
         f"address delete {each} dev {name}" for each in former if each not in mark.addresses and each in link.addresses
@@ -225,9 +234,9 @@ def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
     return steps
 
 
-def _other_mtu(mark: Mark, link: Link) -> int:
-    """The MTU that the bridge is to have instead of its own, 0 if that stays. What somebody else has set stays, as long
-    as it is enough."""
+def _mtu_to_set(mark: Mark, link: Link) -> int:
+    """Return the MTU that the bridge is to have instead of its own, 0 if that stays. What somebody else has set stays,
+    as long as it is enough."""
     former = link.mark.mtu if link.mark else 0
     if mark.mtu > link.mtu or (mark.mtu and former == link.mtu != mark.mtu):
         return mark.mtu
@@ -235,8 +244,8 @@ def _other_mtu(mark: Mark, link: Link) -> int:
 
 
 def mtu_after(mark: Mark, link: Link) -> int:
-    """The MTU of the bridge once it is as the mark says."""
-    return _other_mtu(mark, link) or link.mtu
+    """Return the MTU of the bridge once it is as the mark says."""
+    return _mtu_to_set(mark, link) or link.mtu
 
 
 def delete_steps(name: str) -> list[str]:
@@ -244,7 +253,7 @@ def delete_steps(name: str) -> list[str]:
 
 
 def marked(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
-    """The bridges that carry the mark of this catalog."""
+    """Return the bridges that carry the mark of this catalog."""
     return {
         name: link
         for name, link in links.items()
@@ -253,7 +262,7 @@ def marked(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
 
 
 def marked_devices(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
-    """The VLAN and VXLAN devices that carry the mark of this catalog."""
+    """Return the VLAN and VXLAN devices that carry the mark of this catalog."""
     return {
         name: link
         for name, link in links.items()
@@ -262,7 +271,7 @@ def marked_devices(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
 
 
 def networks_here(catalog: str) -> tuple[str, ...] | None:
-    """UUIDs of the networks of this catalog whose bridge is on this host; None if nothing tells that."""
+    """Return the UUIDs of the networks of this catalog whose bridge is on this host; None if nothing tells that."""
     try:
         found = [link.mark for link in marked(observe(with_settings=False), catalog).values() if link.mark is not None]
         members = nat.observe(catalog).bridges if any(mark.shared for mark in found) else {}
@@ -272,6 +281,7 @@ def networks_here(catalog: str) -> tuple[str, ...] | None:
 
 
 def carry_out(steps: Sequence[str]) -> None:
-    """One process for all: what is between the making of a bridge and its mark is as short as it can be."""
+    """Carry all steps out in one process, so that the time between the making of a bridge and its mark is as short as
+    it can be."""
     if steps:
         run(["ip", "-batch", "-"], input="".join(step + "\n" for step in steps), timeout=TIMEOUT)

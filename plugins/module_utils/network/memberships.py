@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many groups of multicast this host may be in. Each VXLAN device is in one, all of them by one socket of the
-kernel's, and the kernel's own limit of 20 for each socket says "No buffer space available" where there are more."""
+"""Has this host be in as many groups of multicast as it needs. Each VXLAN device is in one, all of them by one socket
+of the kernel's, and the kernel's own limit of 20 for each socket says "No buffer space available" where there are
+more."""
 
 from __future__ import annotations
 
@@ -18,12 +19,13 @@ _OTHERS = 20
 
 
 def needed(devices: int) -> int:
-    """The limit that so many VXLAN devices need."""
+    """Return the limit that so many VXLAN devices need."""
     return devices + _OTHERS
 
 
 def line(links: Mapping[str, Link]) -> str:
-    """For whoever sets the limit without this module: the path below /proc/sys/net, and the value for these links."""
+    """Return a line for programs that set the limit without this module: the path below /proc/sys/net, and the value
+    for these links."""
     count = sum(link.kind == VXLAN_KIND for link in links.values())
     return f"ipv4/{LIMIT.name} {needed(count)}"
 

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The addresses and routes of this host, moved from an interface to the bridge that it becomes a port of.
+"""Moves the addresses and routes of this host from an interface to the bridge that it becomes a port of.
 
-Ansible's own connection may go by that interface. So a program of the host's own waits from before anything is changed
-until somebody who has connected anew gives a second word; without it, it puts all of it back by itself."""
+Ansible's own connection may go by that interface. So a program of the host's own waits from before anything is
+changed until somebody who has connected anew gives a second word; without it, it puts all of it back by itself.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ _EVERY = 4294967295
 
 @dataclass(frozen=True)
 class Belongings:
-    """What an interface has of the host's: lines for `ip`, without the interface. routes: by family."""
+    """Holds what an interface has of the host's: lines for `ip`, without the interface. routes: by family."""
 
     addresses: tuple[str, ...] = ()
     routes4: tuple[str, ...] = ()
@@ -70,21 +71,21 @@ class Belongings:
 
     def given_to(self, name: str, taken: bool = False) -> list[str]:
         verb = "delete" if taken else "replace"
-        return [f"address {verb} {_first(each) if taken else each} dev {name}" for each in self.addresses]
+        return [f"address {verb} {_without_options(each) if taken else each} dev {name}" for each in self.addresses]
 
     def routed(self, name: str) -> Iterator[tuple[str, list[str]]]:
-        """Those that others lead by come first."""
+        """Yield the routes of each family. Routes that others lead by come first."""
         for family, lines in (("-4", self.routes4), ("-6", self.routes6)):
             ordered = sorted(lines, key=lambda line: " via " in line)
             yield family, [f"route replace {line} dev {name}" for line in ordered]
 
 
-def _first(address: str) -> str:
+def _without_options(address: str) -> str:
     return address.partition(" ")[0]
 
 
 def observe(name: str) -> Belongings:
-    """What the interface has. The kernel's own addresses and routes, which come and go with it, are not among it."""
+    """Return what the interface has, without the kernel's own addresses and routes, which come and go with it."""
     entries = json.loads(run(["ip", "-json", "address", "show", "dev", name], timeout=links.TIMEOUT).stdout or "[]")
     infos = [info for entry in entries for info in entry.get("addr_info", ())]
     found = [_address(info) for info in infos if not _is_of_link(info)]
@@ -149,7 +150,7 @@ def refuse(asked: str, phydev: Link, present: Mapping[str, Link]) -> None:
             f"{manager} manages {phydev.name}, and would give it its addresses again",
             remedy,
         )
-    led = _led_otherwise(phydev.name)
+    led = _immovable_route(phydev.name)
     if led:
         raise Conflict(f"{asked}: phydev_forced", f"on this host there is {led}, which would not move", remedy)
     tunnels = [link.name for link in present.values() if link.kind == VXLAN_KIND and link.parent == phydev.name]
@@ -161,8 +162,8 @@ def refuse(asked: str, phydev: Link, present: Mapping[str, Link]) -> None:
         )
 
 
-def _led_otherwise(name: str) -> str:
-    """What leads packets by the interface and would be lost, or not be found again."""
+def _immovable_route(name: str) -> str:
+    """Return what leads packets by the interface and would be lost, or not be found again; "" for nothing."""
     for line in observe(name).routes6:
         if " expires " in line:
             return f"the route {line} on {name}, which a router announced for a while"
@@ -178,7 +179,7 @@ def _led_otherwise(name: str) -> str:
 
 
 def _manager(name: str) -> str:
-    """The daemon that sets the interface up; "" if it is none that would do so again."""
+    """Return the daemon that sets the interface up; "" if none would do so again."""
     try:
         # Those of the host know nothing of another network namespace.
         if os.readlink("/proc/self/ns/net") != os.readlink("/proc/1/ns/net"):
@@ -197,7 +198,7 @@ def _manager(name: str) -> str:
 
 
 class Move:
-    """Of one interface into one bridge, which is there already or is about to be made. former: the bridge as it is."""
+    """Moves one interface into one bridge, which is there already or is about to be made. former: the bridge as it is."""
 
     def __init__(self, phydev: Link, bridge: str, former: Link | None) -> None:
         self.phydev, self.bridge, self.former = phydev, bridge, former
@@ -206,7 +207,7 @@ class Move:
         self.settings: dict[str, str] = {}
 
     def arm(self, table: nat.Table) -> None:
-        """From now on everything is put back, unless keep() is called in time."""
+        """Start the program that puts everything back, unless keep() is called in time."""
         _refuse_pending(self.bridge)
         self.belongings = observe(self.phydev.name)
         self.settings = {**settings.observe(self.phydev.name)}
@@ -223,7 +224,10 @@ class Move:
             back.append(f"link delete dev {self.bridge} type bridge")
         else:
             back.append(f"link set dev {self.bridge} address {self.former.mac} alias {self.former.alias}")
-            kept = [f"{family}/conf/{self.bridge}/{key} {value}" for family, key, value in _split(self.former.settings)]
+            kept = [
+                f"{family}/conf/{self.bridge}/{key} {value}"
+                for family, key, value in _split_names(self.former.settings)
+            ]
         routed = dict(self.belongings.routed(self.phydev.name))
         make_directory(PLACE, 0o700)
         make_directory(self.directory, 0o700)
@@ -245,7 +249,7 @@ class Move:
         subprocess.Popen(argv, stdin=none, stdout=none, stderr=none, cwd="/", start_new_session=True, close_fds=True)
 
     def carry_out(self) -> None:
-        """The bridge is there, marked and up."""
+        """Move the addresses and routes to the bridge, which is there, marked and up."""
         name = self.phydev.name
         settings.write(self.bridge, self.settings)
         links.carry_out(
@@ -256,7 +260,7 @@ class Move:
                 *self.belongings.given_to(self.bridge),
             ]
         )
-        _lead(self.belongings, name, self.bridge)
+        _lead_routes(self.belongings, name, self.bridge)
 
     def undo(self) -> None:
         """Have everything put back now, and wait for that."""
@@ -265,7 +269,7 @@ class Move:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _lead(belongings: Belongings, former: str, name: str) -> None:
+def _lead_routes(belongings: Belongings, former: str, name: str) -> None:
     """Have the routes lead by the other interface. Some went with the addresses, and it does not matter which."""
     for family, lines in belongings.routed(name):
         if lines:
@@ -284,7 +288,7 @@ def give_back(bridge: Link, port: str) -> None:
             *belongings.given_to(port),
         ]
     )
-    _lead(belongings, bridge.name, port)
+    _lead_routes(belongings, bridge.name, port)
     shutil.rmtree(_directory(bridge.name), ignore_errors=True)
 
 
@@ -338,12 +342,12 @@ def _is_running(directory: str) -> bool:
 
 
 def _program(directory: str) -> list[str]:
-    """What is run, but for its last argument: the seconds."""
+    """Return the command that is run, but for its last argument: the seconds."""
     return ["/bin/sh", os.path.join(directory, _SCRIPT), directory]
 
 
 def _rules(table: nat.Table) -> str:
-    """Lines for nft that make the table what it is now."""
+    """Return lines for nft that make the table what it is now."""
     text = f"add table inet {table.name}\ndelete table inet {table.name}\n"
     if table.exists:
         argv = ["nft", "--stateless", "list", "table", "inet", table.name]
@@ -351,7 +355,7 @@ def _rules(table: nat.Table) -> str:
     return text
 
 
-def _split(values: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _split_names(values: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     for name, value in values.items():
         family, _slash, key = name.partition("/")
         yield family, key, value

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What passes between a node, its networks and what is beyond them, by nftables: one table of ours per catalog, and no
-rule anywhere else.
+"""Decides what passes between a node, its networks and what is beyond them, by nftables: one table of ours per
+catalog, and no rule anywhere else.
 
 The rules only ever drop or translate. An accept would promise too much: what another table drops stays dropped.
 IPv4 forwarding is on while a network in the table has NAT; what it was before is kept in the table, which is as
@@ -41,8 +41,9 @@ DHCP, _NOBODY = 67, "0.0.0.0"
 
 @dataclass(frozen=True)
 class Shared:
-    """What the networks of one bridge have there together. wholes: the addresses of those that have their gateway on
-    it; own: those of the network itself, if it is one of them. dhcp: the node may serve DHCP to some of them."""
+    """Says what the networks of one bridge have there together.
+    wholes: the addresses of networks that have their gateway on it; own: the network's own, if it is one of them
+    dhcp: whether the node may serve DHCP to some of them"""
 
     wholes: tuple[IPv4Network, ...]
     own: IPv4Network | None = None
@@ -51,10 +52,15 @@ class Shared:
 
 @dataclass(frozen=True)
 class Rules:
-    """Those of one network. gateway: the node's address on its bridge, "" if the bridge carries none, and then no
-    packet passes between bridge and node, unless it has the node's own addresses (forced). whole: its addresses, if it
-    has NAT: it reaches out through the node's other interfaces, with the node's addresses. access: what its machines
-    reach on the node. shared: of a bridge that other networks have, too, on which one has its gateway."""
+    """Makes the rules of one network.
+
+    gateway: the node's address on its bridge, "" if the bridge carries none, and then no packet passes between
+    bridge and node, unless it has the node's own addresses (forced)
+    whole: its addresses, if it has NAT: it reaches out through the node's other interfaces, with the node's
+    addresses
+    access: what its machines reach on the node
+    shared: set if other networks have the bridge, too, and one of them has its gateway on it
+    """
 
     network: str
     bridge: str
@@ -66,7 +72,7 @@ class Rules:
 
     @property
     def rules(self) -> list[tuple[str, str]]:
-        """The rules of this network, each with its chain. Their order has no meaning: networks come and go."""
+        """Return the rules of this network, each with its chain. Their order has no meaning: networks come and go."""
         inside = f'"{self.bridge}"'
         leaving, coming = f"iifname {inside} oifname != {inside}", f"oifname {inside} iifname != {inside}"
         always = [("input", _KEPT_BY_BRIDGES), ("forward", _KEPT_BY_BRIDGES)]
@@ -74,7 +80,7 @@ class Rules:
             barred = f"ip daddr {LINK_LOCAL} drop"
             return [*always, ("input", f"iifname {inside} {barred}"), ("forward", f"iifname {inside} {barred}")]
         if self.shared is not None:
-            return always + self._beside_others(self.shared, inside, leaving, coming)
+            return always + self._rules_beside_others(self.shared, inside, leaving, coming)
         if not self.gateway:
             return [
                 *always,
@@ -91,18 +97,18 @@ class Rules:
         ]
         if not self.access.everything:
             here, there = f"iifname {inside} {_NEW}", f"{leaving} {_NEW} ct status dnat"
-            found += [("input", f"{here} meta nfproto != ipv4 drop"), *self._of_access(here, there)]
+            found += [("input", f"{here} meta nfproto != ipv4 drop"), *self._access_rules(here, there)]
         if self.whole is not None:
             found += [
                 ("forward", f"{leaving} ip saddr != {self.whole} drop"),
                 ("forward", f"{coming} {_NEW} drop"),
-                self._translated(self.whole, inside),
+                self._masquerade_rule(self.whole, inside),
             ]
         return found
 
-    def _beside_others(self, shared: Shared, inside: str, leaving: str, coming: str) -> list[tuple[str, str]]:
-        """Nothing passes but what has addresses of networks that have their gateway on the bridge. Each network
-        has these rules, so that it makes no difference which of them goes first."""
+    def _rules_beside_others(self, shared: Shared, inside: str, leaving: str, coming: str) -> list[tuple[str, str]]:
+        """Return rules that let nothing pass but what has addresses of networks with their gateway on the bridge. Each
+        network has these rules, so that it makes no difference which of them goes first."""
         wholes = ", ".join(map(str, shared.wholes))
         askers = f", {_NOBODY}" * shared.dhcp
         found = [
@@ -124,19 +130,22 @@ class Rules:
         own = shared.own
         if own is not None and not self.access.everything:
             of = f"ip saddr {own} {_NEW}"
-            found += self._of_access(f"iifname {inside} {of}", f"{leaving} {of} ct status dnat")
+            found += self._access_rules(f"iifname {inside} {of}", f"{leaving} {of} ct status dnat")
         if self.whole is not None:
-            found += [("forward", f"{coming} ip daddr {self.whole} {_NEW} drop"), self._translated(self.whole, inside)]
+            found += [
+                ("forward", f"{coming} ip daddr {self.whole} {_NEW} drop"),
+                self._masquerade_rule(self.whole, inside),
+            ]
         return found
 
-    def _translated(self, whole: IPv4Network, inside: str) -> tuple[str, str]:
+    def _masquerade_rule(self, whole: IPv4Network, inside: str) -> tuple[str, str]:
         kept = f"{whole}, 224.0.0.0/4, 255.255.255.255"
         return _NAT, f"ip saddr {whole} ip daddr != {{ {kept} }} oifname != {inside} masquerade"
 
-    def _of_access(self, here: str, there: str) -> list[tuple[str, str]]:
-        """What is not to be reached. Also by translation: what a program of the node publishes at the node's addresses
-        may be somewhere else, and is forwarded then; the port is the one that was asked for. here, there: what comes in
-        from the machines, to the node itself and to where it was translated."""
+    def _access_rules(self, here: str, there: str) -> list[tuple[str, str]]:
+        """Return rules for what is not to be reached, also by translation: what a program of the node publishes at the
+        node's addresses may be somewhere else, and is forwarded then; the port is the one that was asked for.
+        here, there: what comes in from the machines, to the node itself and to where it was translated"""
         found = [
             ("input", f"{here} meta l4proto != {{ icmp, tcp, udp }} drop"),
             ("forward", f"{there} meta l4proto != {{ tcp, udp }} drop"),
@@ -155,22 +164,24 @@ class Rules:
         return found
 
     def lines(self, catalog: str) -> list[str]:
-        """For nft, which has the catalog's table already."""
+        """Return lines for nft, which has the catalog's table already."""
         table = table_name(catalog)
         return [f'add rule inet {table} {chain} {rule} comment "{self.comment}"' for chain, rule in self.rules]
 
     @property
     def comment(self) -> str:
-        """The comment that the rules carry: the network that they belong to, and a digest of their content."""
+        """Return the comment that the rules carry: the network that they belong to, and a digest of their content."""
         digest = hashlib.sha256(repr(self.rules).encode()).hexdigest()[:12]
         return f"{_MARK_CHAIN}:{self.network}:{digest}"
 
 
 @dataclass
 class Table:
-    """This catalog's table as it is. rules: comment → its rules as (chain, handle). bridges: network → the bridge that
-    its rules name. found: "0" or "1", what IPv4
-    forwarding was before we set it; forwarding: what it is."""
+    """Holds this catalog's table as it is.
+    rules: for each comment its rules as (chain, handle)
+    bridges: for each network the bridge that its rules name
+    found, forwarding: "0" or "1", what IPv4 forwarding was before we set it, and what it is
+    """
 
     catalog: str
     exists: bool = False
@@ -193,7 +204,7 @@ class Table:
 
     @property
     def masquerading(self) -> set[str]:
-        """The networks that have NAT."""
+        """Return the networks that have NAT."""
         return {
             comment.split(":")[1] for comment, rules in self.rules.items() for chain, _handle in rules if chain == _NAT
         }
@@ -212,7 +223,8 @@ def table_name(catalog: str) -> str:
 
 
 def frame(catalog: str, forwarding: str) -> list[str]:
-    """The lines for `nft` that make a table without networks; the last is its mark. forwarding: what it is before."""
+    """Return the lines for `nft` that make a table without networks; the last is its mark. forwarding: what it is
+    before."""
     table = table_name(catalog)
     return [
         f"add table inet {table}",
@@ -225,7 +237,7 @@ def frame(catalog: str, forwarding: str) -> list[str]:
 
 
 def observe(catalog: str) -> Table:
-    """The table as it is; ForeignObject if one of that name is not this catalog's."""
+    """Return the table as it is. Raise ForeignObject if a table of that name is not this catalog's."""
     table = Table(catalog, forwarding=FORWARDING.read_text(encoding="ascii").strip())
     done = run(["nft", "-j", "list", "table", "inet", table.name], timeout=TIMEOUT, check=False)
     if done.returncode != 0:
@@ -240,7 +252,7 @@ def observe(catalog: str) -> Table:
             table.found, table.mark_handle = comment[-1], rule["handle"]
         elif comment.startswith(f"{_MARK_CHAIN}:"):
             table.rules.setdefault(comment, []).append((rule["chain"], rule["handle"]))
-            bridge = _bridge(rule)
+            bridge = _bridge_of(rule)
             if bridge:
                 table.bridges[comment.split(":")[1]] = bridge
     if not table.found:
@@ -252,8 +264,8 @@ def observe(catalog: str) -> Table:
     return table
 
 
-def _bridge(rule: Mapping[str, Any]) -> str:
-    """The interface by which a packet has to come in for the rule, "" if it says none."""
+def _bridge_of(rule: Mapping[str, Any]) -> str:
+    """Return the interface by which a packet has to come in for the rule, "" if it says none."""
     for entry in rule.get("expr") or ():
         match = entry.get("match") or {}
         if match.get("left") == {"meta": {"key": "iifname"}} and match.get("op") == "==":

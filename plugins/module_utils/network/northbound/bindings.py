@@ -1,12 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What hosts have written into the southbound database, against the catalog. Pure, but for the one read.
+"""Compares what hosts have written into the southbound database with the catalog. Pure, but for the one read.
 
-OVN's role ovn-controller lets the certificate of each host set the chassis of any port, of a router's gateway as well,
-and insert and alter learned addresses (MAC_Binding, FDB) of any network. A host that was taken over draws traffic of
-others to itself by that. None of it is prevented here: it is found, as far as the catalog says what is right. Of a
-neighbour outside it does not know the MAC address: two routers that know different ones are found."""
+OVN's role ovn-controller lets the certificate of each host set the chassis of any port, of a router's gateway as
+well, and insert and alter learned addresses (MAC_Binding, FDB) of any network. A host that was taken over draws
+traffic of others to itself by that. None of it is prevented here: it is found, as far as the catalog says what is
+right. Of a neighbour outside the catalog does not know the MAC address: two routers that know different ones are
+found.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ _SWITCH = "logical-switch"
 
 @dataclass(frozen=True)
 class Altered:
-    """What somebody has written. asked, found, remedy: as those of an error. host: where the catalog has the
+    """Says what somebody has written. asked, found, remedy: as those of an error. host: where the catalog has the
     machine."""
 
     asked: str
@@ -50,13 +52,14 @@ def read(database: Database) -> Rows:
 def altered(
     rows: Rows, desired: LogicalNetworks, hosts: Mapping[str, str], switches: Mapping[str, str]
 ) -> list[Altered]:
-    """hosts: by each port's UUID, where the catalog has its machine. switches: by the UUIDs of the northbound
-    database's rows, the networks of the catalog."""
+    """Return what somebody has written against the catalog.
+    hosts: by each port's UUID, where the catalog has its machine
+    switches: the networks of the catalog, by the UUIDs of the northbound database's rows"""
     return [
-        *_moved(rows, desired, hosts),
-        *_drawn(rows, desired),
-        *_bound(rows, desired),
-        *_forwarded(rows, desired, switches),
+        *_ports_elsewhere(rows, desired, hosts),
+        *_gateways_elsewhere(rows, desired),
+        *_wrong_mac_bindings(rows, desired),
+        *_wrong_forwarding(rows, desired, switches),
     ]
 
 
@@ -64,7 +67,7 @@ def _names(rows: Rows) -> Mapping[str, str]:
     return {_uuid(row["_uuid"]): str(row["name"]) for row in rows["Chassis"]}
 
 
-def _moved(rows: Rows, desired: LogicalNetworks, hosts: Mapping[str, str]) -> Iterator[Altered]:
+def _ports_elsewhere(rows: Rows, desired: LogicalNetworks, hosts: Mapping[str, str]) -> Iterator[Altered]:
     names = _names(rows)
     ports = {port.uuid: port for port in desired.ports}
     for row in rows["Port_Binding"]:
@@ -92,8 +95,9 @@ def _moved(rows: Rows, desired: LogicalNetworks, hosts: Mapping[str, str]) -> It
             )
 
 
-def _drawn(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
-    """Gateways on a host that does not carry them. Which of those that may is alive, nobody says here."""
+def _gateways_elsewhere(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
+    """Yield gateways on a host that does not carry them. Which of the hosts that may carry one is alive is not known
+    here."""
     names = _names(rows)
     routers = {
         f"cr-{port_name(router.uuid, router.gateway.network)}": router for router in desired.routers if router.gateway
@@ -126,7 +130,7 @@ _Link = tuple[str, Any]
 
 
 def _links(desired: LogicalNetworks) -> Mapping[str, _Link]:
-    """By the UUIDs of networks."""
+    """Return the link of each network, by the network's UUID."""
     return {
         network.uuid: (network.physical_network, network.vlan) if network.physical_network else ("", network.uuid)
         for network in desired.networks
@@ -134,7 +138,7 @@ def _links(desired: LogicalNetworks) -> Mapping[str, _Link]:
 
 
 def _owners(desired: LogicalNetworks, links: Mapping[str, _Link]) -> Mapping[tuple[_Link, str], _Owner]:
-    """Who has each address of a link."""
+    """Return who has each address of a link."""
     found: dict[tuple[_Link, str], _Owner] = {}
     for router in desired.routers:
         for each in (*router.interfaces, *((router.gateway,) if router.gateway else ())):
@@ -144,19 +148,21 @@ def _owners(desired: LogicalNetworks, links: Mapping[str, _Link]) -> Mapping[tup
             if router.gateway is not None:
                 where = links[router.gateway.network]
                 name = f"the floating addresses of router {router.name}"
-                found[where, _plain(floating.external_ip)] = _Owner(name, outside_mac(router, router.gateway, floating))
+                found[where, _normalized(floating.external_ip)] = _Owner(
+                    name, outside_mac(router, router.gateway, floating)
+                )
     for port in desired.ports:
-        found.update({(links[port.network], _plain(text)): _Owner(port.name, port.mac) for text in port.addresses})
+        found.update({(links[port.network], _normalized(text)): _Owner(port.name, port.mac) for text in port.addresses})
     return found
 
 
-def _bound(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
-    """Routers send what is for an address to the MAC address that was learned for it."""
+def _wrong_mac_bindings(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
+    """Yield addresses for which routers have learned a wrong MAC address: they send there what is for the address."""
     links = _links(desired)
     owners = _owners(desired, links)
     by_mac = {(link, owner.mac.lower()): owner for (link, _address), owner in owners.items()}
     # What may send from any address may be whom somebody has made a router's neighbour.
-    by_mac = {key: owner for key, owner in by_mac.items() if key not in _free(desired, links)}
+    by_mac = {key: owner for key, owner in by_mac.items() if key not in _unfiltered_macs(desired, links)}
     interfaces = {
         port_name(router.uuid, each.network): (router, links[each.network])
         for router in desired.routers
@@ -165,7 +171,7 @@ def _bound(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
     strangers: dict[tuple[_Link, str], list[tuple[Router, Mapping[str, Any]]]] = {}
     for row in rows["MAC_Binding"]:
         router, link = interfaces.get(str(row["logical_port"]), (None, ("", "")))
-        address, mac = _plain(str(row["ip"])), str(row["mac"]).lower()
+        address, mac = _normalized(str(row["ip"])), str(row["mac"]).lower()
         owner = owners.get((link, address))
         if router is None:
             continue
@@ -175,7 +181,7 @@ def _bound(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
                 f"routers send to {row['mac']} what is for it (MAC_Binding), and the catalog has {owner.mac}",
                 _removal("MAC_Binding", row),
             )
-        if owner is not None or address not in _hops(router):
+        if owner is not None or address not in _next_hops(router):
             continue
         strangers.setdefault((link, address), []).append((router, row))
         if (link, mac) in by_mac:
@@ -202,27 +208,28 @@ def _contradicting(
             )
 
 
-def _free(desired: LogicalNetworks, links: Mapping[str, _Link]) -> set[tuple[_Link, str]]:
+def _unfiltered_macs(desired: LogicalNetworks, links: Mapping[str, _Link]) -> set[tuple[_Link, str]]:
     return {(links[port.network], port.mac.lower()) for port in desired.ports if not port.filter_ip}
 
 
-def _hops(router: Router) -> set[str]:
+def _next_hops(router: Router) -> set[str]:
     gateway = (router.gateway.next_hop4, router.gateway.next_hop6) if router.gateway else ()
-    return {_plain(text) for text in (*gateway, *(route.next_hop for route in router.routes)) if text}
+    return {_normalized(text) for text in (*gateway, *(route.next_hop for route in router.routes)) if text}
 
 
-def _plain(address: str) -> str:
-    """In the one form that Python gives it; what hosts have written may be anything."""
+def _normalized(address: str) -> str:
+    """Return the address in the one form that Python gives it; what hosts have written may be anything."""
     try:
         return str(ip_address(address))
     except ValueError:
         return address
 
 
-def _forwarded(rows: Rows, desired: LogicalNetworks, switches: Mapping[str, str]) -> Iterator[Altered]:
-    """Switches send what is for a MAC address to the port that was learned for it, where they know no port of it."""
+def _wrong_forwarding(rows: Rows, desired: LogicalNetworks, switches: Mapping[str, str]) -> Iterator[Altered]:
+    """Yield MAC addresses that were learned at a wrong port: switches send there what is for a MAC address of which
+    they know no port."""
     networks = {
-        int(row["tunnel_key"]): switches.get(_map(row["external_ids"]).get(_SWITCH, ""), "")
+        int(row["tunnel_key"]): switches.get(_read_map(row["external_ids"]).get(_SWITCH, ""), "")
         for row in rows["Datapath_Binding"]
     }
     keys = {str(row["logical_port"]): int(row["tunnel_key"]) for row in rows["Port_Binding"]}
@@ -246,15 +253,15 @@ def _removal(table: str, *rows: Mapping[str, Any]) -> str:
 
 
 def _uuid(value: Any) -> str:
-    """Of a reference; "" where there is none."""
+    """Return the UUID of a reference; "" where there is none."""
     return str(value[1]) if isinstance(value, list) and len(value) == 2 and value[0] == "uuid" else ""
 
 
 def _uuids(value: Any) -> set[str]:
-    """Of a set of references, which OVSDB writes as one where there is one."""
+    """Return the UUIDs of a set of references, which OVSDB writes as a single reference where there is one."""
     several = isinstance(value, list) and value[:1] == ["set"]
     return {_uuid(each) for each in (value[1] if several else [value])} - {""}
 
 
-def _map(value: Any) -> Mapping[str, str]:
+def _read_map(value: Any) -> Mapping[str, str]:
     return {str(key): str(item) for key, item in value[1]} if isinstance(value, list) and value[:1] == ["map"] else {}

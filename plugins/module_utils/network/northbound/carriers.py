@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which hosts are connected with an external network: those that have a bridge mapping for its physical network, as
-each of them has written into the southbound database. OVN gives a gateway to any other as well, and nothing of it goes
-outside. Pure."""
+"""Tells which hosts are connected with an external network: those that have a bridge mapping for its physical network,
+as each of them has written into the southbound database. OVN gives a gateway to any other host as well, and nothing
+of it goes outside. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Mappings = Mapping[str, frozenset[str]]
 
 
 def mappings(rows: Sequence[Mapping[str, Any]]) -> Mappings:
-    """rows: of TABLE. A host that has none there is not known."""
+    """Return the physical networks of each host. A host without a row is not known. rows: of TABLE."""
     found = {}
     for row in rows:
         texts = [dict(row[column][1]).get(_KEY) for column in ("other_config", "external_ids") if column in row]
@@ -37,30 +37,31 @@ def mappings(rows: Sequence[Mapping[str, Any]]) -> Mappings:
 
 
 def carried(desired: LogicalNetworks, hosts: Mappings) -> LogicalNetworks:
-    """The same, with each gateway on those of its hosts that can carry it, or may for all that is known. Where none
-    can, it stays as it is."""
+    """Return the same networks, with each gateway on those of its hosts that can carry it, or may for all that is
+    known. Where none can, it stays as it is."""
     networks = {network.uuid: network for network in desired.networks}
-    return replace(desired, routers=tuple(_carried(router, networks, hosts) for router in desired.routers))
+    return replace(desired, routers=tuple(_on_able_hosts(router, networks, hosts) for router in desired.routers))
 
 
-def _carried(router: Router, networks: Mapping[str, LogicalNetwork], hosts: Mappings) -> Router:
+def _on_able_hosts(router: Router, networks: Mapping[str, LogicalNetwork], hosts: Mappings) -> Router:
     gateway = router.gateway
     if gateway is None or gateway.network not in networks:
         return router
     physical = networks[gateway.network].physical_network
-    able = tuple(each for each in gateway.chassis if _may(each.name, physical, hosts))
+    able = tuple(each for each in gateway.chassis if _may_carry(each.name, physical, hosts))
     return router if not able or able == gateway.chassis else replace(router, gateway=replace(gateway, chassis=able))
 
 
-def _may(host: str, physical: str, hosts: Mappings) -> bool:
+def _may_carry(host: str, physical: str, hosts: Mappings) -> bool:
     return host not in hosts or physical in hosts[host]
 
 
 def warnings(desired: LogicalNetworks, hosts: Mappings, places: Mapping[str, str]) -> list[str]:
-    """Of what reaches nobody outside. desired: as the catalog has it. places: by the ports' UUIDs, where their machines
-    are."""
+    """Return warnings of what reaches nobody outside.
+    desired: as the catalog has it
+    places: by the ports' UUIDs, where their machines are"""
     networks = {network.uuid: network for network in desired.networks if network.physical_network}
-    nowhere = _nowhere(networks.values(), hosts)
+    nowhere = _unconnected(networks.values(), hosts)
     found = [str(_unmapped(network, hosts)) for network in nowhere.values()]
     known = {uuid: network for uuid, network in networks.items() if network.physical_network not in nowhere}
     for router in desired.routers:
@@ -71,17 +72,17 @@ def warnings(desired: LogicalNetworks, hosts: Mappings, places: Mapping[str, str
 def unmapped(
     desired: LogicalNetworks, hosts: Mappings, members: Collection[str], changes: Iterable[Change]
 ) -> list[InvalidValue]:
-    """An error for each network that OVN was just told to connect with a physical network which no host is connected
-    with. members: the catalog's hosts; before all of them are known, none is called wrong."""
+    """Return an error for each network that OVN was just told to connect with a physical network which no host is
+    connected with. members: the catalog's hosts; before all of them are known, no network is called wrong."""
     if not members or not hosts.keys() >= set(members):
         return []
     altered = {change.owner.uuid for change in changes if change.owner.kind == "network" and _connects(change)}
-    nowhere = _nowhere((network for network in desired.networks if network.uuid in altered), hosts)
+    nowhere = _unconnected((network for network in desired.networks if network.uuid in altered), hosts)
     return [_unmapped(network, hosts) for network in nowhere.values()]
 
 
 def _connects(change: Change) -> bool:
-    """Whether it gives a network another physical network."""
+    """Return whether the change gives a network another physical network."""
     before, after = _physical(change.before), _physical(change.after)
     return bool(after) and after != before
 
@@ -91,8 +92,8 @@ def _physical(rows: Optional[Mapping[str, Any]]) -> str:
     return next((str(options["network_name"]) for options in columns if "network_name" in options), "")
 
 
-def _nowhere(networks: Iterable[LogicalNetwork], hosts: Mappings) -> Mapping[str, LogicalNetwork]:
-    """Networks that no host is connected with, one for each physical network."""
+def _unconnected(networks: Iterable[LogicalNetwork], hosts: Mappings) -> Mapping[str, LogicalNetwork]:
+    """Return the networks that no host is connected with, one for each physical network."""
     return {
         network.physical_network: network
         for network in networks
@@ -116,7 +117,7 @@ def _of_router(router: Router, networks: Mapping[str, LogicalNetwork], hosts: Ma
     if gateway is None or gateway.network not in networks:
         return
     physical = networks[gateway.network].physical_network
-    unable = [each.name for each in gateway.chassis if not _may(each.name, physical, hosts)]
+    unable = [each.name for each in gateway.chassis if not _may_carry(each.name, physical, hosts)]
     if unable and (gateway.named or len(unable) == len(gateway.chassis)):
         rest = "the others carry it" if len(unable) < len(gateway.chassis) else "nothing of it goes outside"
         yield (
@@ -129,7 +130,8 @@ def _of_router(router: Router, networks: Mapping[str, LogicalNetwork], hosts: Ma
 def _of_machines(
     desired: LogicalNetworks, networks: Mapping[str, LogicalNetwork], hosts: Mappings, places: Mapping[str, str]
 ) -> Iterator[str]:
-    """Those whose own host sends and takes their packets: in the external network, or by a floating address."""
+    """Yield warnings of machines whose own host sends and takes their packets: in the external network, or by a
+    floating address."""
     spread = {
         (floating.port, router.gateway.network): f"floating address {floating.external_ip}"
         for router in desired.routers
@@ -141,7 +143,7 @@ def _of_machines(
     names = {port.uuid: port.name or port.uuid for port in desired.ports}
     for (port, uuid), what in {**own, **spread}.items():
         host = places.get(port, "")
-        if uuid in networks and host and not _may(host, networks[uuid].physical_network, hosts):
+        if uuid in networks and host and not _may_carry(host, networks[uuid].physical_network, hosts):
             network = networks[uuid]
             yield (
                 f"{what} of {names.get(port, port)} in network {network.name}: host {host} has no bridge mapping for "
@@ -151,5 +153,5 @@ def _of_machines(
 
 
 def matter(desired: LogicalNetworks) -> Collection[str]:
-    """The physical networks that hosts are asked for."""
+    """Return the physical networks that hosts are asked for."""
     return {network.physical_network for network in desired.networks} - {""}

@@ -1,9 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What must not be asked of OVN, whatever it has already. Pure.
+"""Refuses what must not be asked of OVN, whatever it has already. Pure.
 
-Much of it OVN would take without a word, and then drop packets, or send them to whom they are not for."""
+Much of it OVN would take without a word, and then drop packets, or send them to whom they are not for.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +44,9 @@ Address = Union[IPv4Address, IPv6Address]
 
 
 @functools.lru_cache(maxsize=1 << 17)
-def _parsed(text: str) -> Address:
-    """Each is asked for several times, and reading one takes longer than all that is done with it."""
+def _parse_address(text: str) -> Address:
+    """Return the address. Each text is read several times, and that takes longer than all that is done with it: it is
+    cached."""
     return ip_address(text)
 
 
@@ -57,25 +59,25 @@ def refuse(desired: LogicalNetworks) -> None:
     """Raise the first thing that is wrong, in the order in which it was asked for."""
     networks = {network.uuid: network for network in desired.networks}
     ports = {port.uuid: port for port in desired.ports}
-    _once("network", desired.networks)
-    _once("NIC", desired.ports)
-    _once("security group", desired.groups)
-    _once("router", desired.routers)
+    _check_once("network", desired.networks)
+    _check_once("NIC", desired.ports)
+    _check_once("security group", desired.groups)
+    _check_once("router", desired.routers)
     for network in desired.networks:
-        _network(network)
+        _check_network(network)
     for group in desired.groups:
         for rule in group.rules:
-            _rule(f"security group {group.name}", rule, networks)
+            _check_rule(f"security group {group.name}", rule, networks)
     groups = {group.uuid for group in desired.groups}
     for port in desired.ports:
-        _port(port, networks, groups)
+        _check_port(port, networks, groups)
     for router in desired.routers:
-        _router(router, networks, ports)
-    _addresses_once(desired, networks)
-    _outside_once(desired, networks)
+        _check_router(router, networks, ports)
+    _check_addresses_once(desired, networks)
+    _check_outside_once(desired, networks)
 
 
-def _once(kind: str, objects: Iterable[Any]) -> None:
+def _check_once(kind: str, objects: Iterable[Any]) -> None:
     seen: set[str] = set()
     for each in objects:
         if not _UUID.match(each.uuid):
@@ -96,14 +98,14 @@ def checked(asked: str, text: str, read: Callable[[str], Any], form: str) -> Any
 
 
 def address(asked: str, text: str, version: int = 0) -> Address:
-    found: Address = checked(asked, text, _parsed, "10.66.0.10 or 2001:db8::10")
+    found: Address = checked(asked, text, _parse_address, "10.66.0.10 or 2001:db8::10")
     if version and found.version != version:
         raise InvalidValue(f"{asked} = {text!r}", f"it is one of IPv{found.version}", f"Give one of IPv{version}")
     return found
 
 
 # --- networks and ports -----------------------------------------------------------------------------------------------
-def _network(network: LogicalNetwork) -> None:
+def _check_network(network: LogicalNetwork) -> None:
     of = f"network {network.name}"
     if network.cidr4:
         span = checked(f"{of}: CIDR", network.cidr4, _span, "10.66.0.0/24")
@@ -129,7 +131,7 @@ def _network(network: LogicalNetwork) -> None:
     for text in network.barred:
         checked(f"{of}: barred", text, _span, "169.254.0.0/16")
     for label in network.search_domain.split(".") if network.search_domain else ():
-        _host(f"{of}: search domain", network.search_domain, label)
+        _check_host(f"{of}: search domain", network.search_domain, label)
     if network.vlan is not None:
         if not network.physical_network:
             raise InvalidValue(f"{of}: VLAN {network.vlan}", "it has no physical network", "Name that, too")
@@ -137,14 +139,14 @@ def _network(network: LogicalNetwork) -> None:
             raise InvalidValue(f"{of}: VLAN {network.vlan}", "no such tag", f"Give one from 1 to {LAST_VLAN}")
 
 
-def _host(asked: str, text: str, label: str) -> None:
+def _check_host(asked: str, text: str, label: str) -> None:
     if not _HOST.match(label):
         raise InvalidValue(f"{asked} = {text!r}", "not a name of a host", "Use letters, digits and hyphens")
 
 
-def _port(port: LogicalPort, networks: Mapping[str, LogicalNetwork], groups: Collection[str]) -> None:
+def _check_port(port: LogicalPort, networks: Mapping[str, LogicalNetwork], groups: Collection[str]) -> None:
     of = f"NIC {port.name or port.uuid}"
-    _plain_mac(f"{of}: MAC", port.mac)
+    _check_mac(f"{of}: MAC", port.mac)
     for text in port.addresses4:
         address(f"{of}: address", text, 4)
     for text in port.addresses6:
@@ -152,15 +154,15 @@ def _port(port: LogicalPort, networks: Mapping[str, LogicalNetwork], groups: Col
     for text in port.further:
         address(f"{of}: address", text)
     for label in port.hostname.split(".") if port.hostname else ():
-        _host(f"{of}: host name", port.hostname, label)
+        _check_host(f"{of}: host name", port.hostname, label)
     if port.network not in networks:
         raise _dangling(of, "network", port.network)
     for group in port.security_groups:
         if group not in groups:
             raise _dangling(of, "security group", group)
     span = networks[port.network].cidr4
-    for text in (each for each in port.addresses if _parsed(each).version == 4) if span else ():
-        if _parsed(text) not in _span(span):
+    for text in (each for each in port.addresses if _parse_address(each).version == 4) if span else ():
+        if _parse_address(text) not in _span(span):
             raise InvalidValue(
                 f"{of}: address = {text}",
                 f"it is outside of {span}, the CIDR of network {networks[port.network].name}",
@@ -168,8 +170,9 @@ def _port(port: LogicalPort, networks: Mapping[str, LogicalNetwork], groups: Col
             )
 
 
-def _plain_mac(asked: str, text: str) -> None:
-    """Others than the catalog write them in more ways, which OVN does not know."""
+def _check_mac(asked: str, text: str) -> None:
+    """Raise InvalidValue for a MAC address in a form that OVN does not know. Others than the catalog write them in
+    more ways."""
     plain = _mac_text(_mac(text, asked))
     if text.lower() != plain:
         raise InvalidValue(f"{asked} = {text!r}", "OVN reads one form", f"Write it as {plain}")
@@ -179,7 +182,7 @@ def _dangling(of: str, kind: str, uuid: str) -> NebulaError:
     return NotFound(f"{of}: {kind} {uuid}", "there is none among those that are wanted", "Name one that is there")
 
 
-def _rule(of: str, rule: Rule, networks: Mapping[str, LogicalNetwork]) -> None:
+def _check_rule(of: str, rule: Rule, networks: Mapping[str, LogicalNetwork]) -> None:
     if rule.direction not in DIRECTIONS:
         raise InvalidValue(f"{of}: RULE_TYPE = {rule.direction!r}", "unknown", "Write inbound or outbound")
     if rule.protocol not in PROTOCOLS:
@@ -213,20 +216,20 @@ def _rule(of: str, rule: Rule, networks: Mapping[str, LogicalNetwork]) -> None:
 
 
 # --- routers ----------------------------------------------------------------------------------------------------------
-def _router(router: Router, networks: Mapping[str, LogicalNetwork], ports: Mapping[str, LogicalPort]) -> None:
+def _check_router(router: Router, networks: Mapping[str, LogicalNetwork], ports: Mapping[str, LogicalPort]) -> None:
     of = f"router {router.name}"
     attached: list[str] = []
     for interface in router.interfaces:
-        network = _interface(of, interface, networks)
+        network = _check_interface(of, interface, networks)
         if network.uuid in attached:
             raise Conflict(f"{of}: network {network.name}", "it is there twice", "Give one interface its addresses")
         attached.append(network.uuid)
-    _spans_apart(of, [networks[uuid] for uuid in attached])
+    _check_spans_apart(of, [networks[uuid] for uuid in attached])
     for text in router.barred:
         checked(f"{of}: barred", text, ip_network, "169.254.0.0/16")
     reached = [ip_interface(text).network for each in router.interfaces for text in each.addresses]
     if router.gateway:
-        _gateway(of, router, networks, attached)
+        _check_gateway(of, router, networks, attached)
         reached += [ip_interface(text).network for text in router.gateway.addresses]
     for route in router.routes:
         checked(f"{of}: route", route.destination, ip_network, "10.9.0.0/16")
@@ -238,17 +241,17 @@ def _router(router: Router, networks: Mapping[str, LogicalNetwork], ports: Mappi
         if destinations.count(destination) > 1:
             raise Conflict(f"{of}: route to {destination}", "there are two", "Give one next hop")
     for floating in router.floating:
-        _floating(of, floating, router, networks, ports)
+        _check_floating(of, floating, router, networks, ports)
 
 
-def _interface(of: str, interface: Any, networks: Mapping[str, LogicalNetwork]) -> LogicalNetwork:
+def _check_interface(of: str, interface: Any, networks: Mapping[str, LogicalNetwork]) -> LogicalNetwork:
     if interface.network not in networks:
         raise _dangling(of, "network", interface.network)
     network = networks[interface.network]
     if not interface.addresses:
         raise InvalidValue(f"{of}: network {network.name}", "it has no address there", "Give one as 10.66.0.1/24")
     if interface.mac:
-        _plain_mac(f"{of}: MAC in network {network.name}", interface.mac)
+        _check_mac(f"{of}: MAC in network {network.name}", interface.mac)
     within = [ip_network(text) for text in (network.cidr4, *network.prefixes6) if text]
     for text in interface.addresses:
         asked = f"{of}: address in network {network.name}"
@@ -264,7 +267,7 @@ def _interface(of: str, interface: Any, networks: Mapping[str, LogicalNetwork]) 
     return network
 
 
-def _spans_apart(of: str, networks: list[LogicalNetwork]) -> None:
+def _check_spans_apart(of: str, networks: list[LogicalNetwork]) -> None:
     seen: list[tuple[Any, str]] = []
     for network in networks:
         for text in (network.cidr4, *network.prefixes6):
@@ -281,16 +284,16 @@ def _spans_apart(of: str, networks: list[LogicalNetwork]) -> None:
             seen.append((span, network.name))
 
 
-def _gateway(of: str, router: Router, networks: Mapping[str, LogicalNetwork], attached: list[str]) -> None:
+def _check_gateway(of: str, router: Router, networks: Mapping[str, LogicalNetwork], attached: list[str]) -> None:
     gateway = router.gateway
     if gateway is None:
         return
-    network = _interface(f"{of}: gateway", gateway, networks)
+    network = _check_interface(f"{of}: gateway", gateway, networks)
     if not network.physical_network:
         raise InvalidValue(f"{of}: gateway in network {network.name}", "it is no external network", "Name one that is")
     if network.uuid in attached:
         raise Conflict(f"{of}: gateway in network {network.name}", "it has an interface there, too", "Give one of both")
-    _spans_apart(of, [*(networks[uuid] for uuid in attached), network])
+    _check_spans_apart(of, [*(networks[uuid] for uuid in attached), network])
     if not gateway.chassis:
         raise InvalidValue(f"{of}: gateway", "no node carries it", "Name one node or more that reach the network")
     for values in ([each.name for each in gateway.chassis], [each.priority for each in gateway.chassis]):
@@ -303,7 +306,7 @@ def _gateway(of: str, router: Router, networks: Mapping[str, LogicalNetwork], at
             raise InvalidValue(f"{of}: next hop {text}", "the gateway does not reach it", "Give a neighbour's address")
 
 
-def _floating(
+def _check_floating(
     of: str,
     floating: Any,
     router: Router,
@@ -334,8 +337,8 @@ def _floating(
 
 
 # --- addresses that are there once ------------------------------------------------------------------------------------
-class _Seen:
-    """Addresses of one link, with who has them."""
+class _AddressOwners:
+    """Holds the addresses of one link, with who has them."""
 
     def __init__(self) -> None:
         self.owners: dict[object, str] = {}
@@ -346,15 +349,15 @@ class _Seen:
             raise Conflict(f"{owner}: {key} in {where}", f"{other} has it", "Give each its own")
 
 
-def _addresses_once(desired: LogicalNetworks, networks: Mapping[str, LogicalNetwork]) -> None:
-    """On one switch, among machines and routers."""
-    seen = {uuid: _Seen() for uuid in networks}
+def _check_addresses_once(desired: LogicalNetworks, networks: Mapping[str, LogicalNetwork]) -> None:
+    """Raise Conflict for an address that machines or routers have twice on one switch."""
+    seen = {uuid: _AddressOwners() for uuid in networks}
     for port in desired.ports:
         owner = f"NIC {port.name or port.uuid}"
         of, where = seen[port.network], f"network {networks[port.network].name}"
         of.take(f"MAC {_mac(port.mac, f'{owner}: MAC'):012x}", owner, where)
         for text in port.addresses:
-            of.take(_parsed(text), owner, where)
+            of.take(_parse_address(text), owner, where)
     for router in desired.routers:
         owner = f"router {router.name}"
         interfaces: list[Any] = [*router.interfaces, *((router.gateway,) if router.gateway else ())]
@@ -364,13 +367,13 @@ def _addresses_once(desired: LogicalNetworks, networks: Mapping[str, LogicalNetw
                 of.take(ip_interface(text).ip, owner, where)
 
 
-def _outside_once(desired: LogicalNetworks, networks: Mapping[str, LogicalNetwork]) -> None:
-    """In one external network, among gateways, floating addresses, and machines that are in it themselves. Two
-    networks of one VLAN on one physical network are one."""
-    seen: dict[tuple[str, Any], _Seen] = {}
+def _check_outside_once(desired: LogicalNetworks, networks: Mapping[str, LogicalNetwork]) -> None:
+    """Raise Conflict for an address that is twice in one external network, among gateways, floating addresses, and
+    machines that are in it themselves. Two networks of one VLAN on one physical network are one."""
+    seen: dict[tuple[str, Any], _AddressOwners] = {}
 
-    def link(uuid: str) -> _Seen:
-        return seen.setdefault((networks[uuid].physical_network, networks[uuid].vlan), _Seen())
+    def link(uuid: str) -> _AddressOwners:
+        return seen.setdefault((networks[uuid].physical_network, networks[uuid].vlan), _AddressOwners())
 
     for router in desired.routers:
         if router.gateway:

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows that are there against rows that are wanted: what differs, and the operations of OVSDB (RFC 7047, section 5.2)
-that make it so. Pure.
+"""Compares rows that are there with rows that are wanted: what differs, and the operations of OVSDB (RFC 7047, section
+5.2) that change it. Pure.
 
 All of them go in one transaction. `wait` operations before them name what was read of whatever they change, so that
-nothing happens at all if somebody changed it since. Rows without the catalog's mark are never changed; where one of
-them is a member of ours, it stays that.
+nothing happens at all if somebody changed it since. Rows without the catalog's mark are never changed; a row of
+others that is a member of ours stays a member.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _GENERATION = "nebula-generation-"
 
 
 class Found:
-    """All that was read, and what of it is the catalog's."""
+    """Holds all that was read, and what of it is the catalog's."""
 
     def __init__(self, catalog: str, read: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         self.catalog = catalog
@@ -84,13 +84,13 @@ class Found:
                     self.parents.setdefault(member, []).append((uuid, column))
 
     def foreign(self, table: str) -> Iterable[tuple[Uuid, dict[str, Any]]]:
-        """The table's rows that are not the catalog's."""
+        """Yield the table's rows that are not the catalog's."""
         for uuid, (its_table, columns) in self.rows.items():
             if its_table == table and uuid not in self.identities:
                 yield uuid, columns
 
     def label(self, uuid: Uuid) -> str:
-        """A row as users know it."""
+        """Return a row as users know it."""
         if uuid not in self.rows:
             return f"row {uuid}"
         table, columns = self.rows[uuid]
@@ -99,8 +99,8 @@ class Found:
 
 @dataclass
 class Change:
-    """What differs of one object. before and after: those of its rows and columns that do; before is None for one that
-    is not there, after for one that is not wanted."""
+    """Says what differs of one object. before and after: its rows and columns that differ; before is None for an
+    object that is not there, after for an object that is not wanted."""
 
     owner: Owner
     name: str
@@ -118,8 +118,8 @@ class Plan:
 
 
 def compared(found: Found, desired: Desired) -> Plan:
-    """What is to be done, and what that changes of each object; ForeignObject if it can't be done without rows of
-    others."""
+    """Return what is to be done, and what that changes of each object. Raise ForeignObject if it can't be done without
+    rows of others."""
     return _Comparison(found, desired).plan()
 
 
@@ -186,16 +186,16 @@ class _Comparison:
                     if rows
                 ]
                 if (table, column) not in CHILDREN:
-                    self._differ(identity, column, self._shown(kind, gone), self._shown(kind, come))
+                    self._note_difference(identity, column, self._shown(kind, gone), self._shown(kind, come))
                 continue
             if value == now[column]:
                 continue
-            wanted = self._wanted(table, column, now[column], value)
+            wanted = self._merged(table, column, now[column], value)
             if wanted == now[column]:
                 continue
             read[column], written[column] = now[column], wanted
             before, after = (self._shown(kind, each) for each in (now[column], wanted))
-            self._differ(identity, column, before, after)
+            self._note_difference(identity, column, before, after)
         if written or mutations:
             self._wait(uuid, read)
         if written:
@@ -204,8 +204,8 @@ class _Comparison:
         if mutations:
             self.acts.append({"op": "mutate", "table": table, "where": _where(uuid), "mutations": mutations})
 
-    def _wanted(self, table: str, column: str, now: Any, value: Any) -> Any:
-        """In the form of what is there; with what others put beside ours."""
+    def _merged(self, table: str, column: str, now: Any, value: Any) -> Any:
+        """Return the value in the form of what is there, with what others put beside ours."""
         kind = KINDS[table][column]
         if kind == LINK:
             rows = {self.found.ours.get(each, each) for each in value}
@@ -217,7 +217,7 @@ class _Comparison:
         return value
 
     def _membership(self, now: Collection[Uuid], wanted: Collection[Identity]) -> tuple[set[Uuid], set[Identity]]:
-        """Members of ours that are to go, and those that are to come."""
+        """Return members of ours that are to go, and members that are to come."""
         ours = {uuid: self.found.identities[uuid] for uuid in now if uuid in self.found.identities}
         gone = {uuid for uuid, each in ours.items() if each not in wanted or self.found.ours[each] != uuid}
         there = {each for uuid, each in ours.items() if uuid not in gone}
@@ -317,7 +317,7 @@ class _Comparison:
         return self.numbers.setdefault(identity, f"row{len(self.numbers)}")
 
     # -- what users see -----------------------------------------------------------------------------------------------
-    def _differ(self, identity: Identity, column: str, before: Any, after: Any) -> None:
+    def _note_difference(self, identity: Identity, column: str, before: Any, after: Any) -> None:
         for side, value in ((self.before, before), (self.after, after)):
             side.setdefault(identity.owner, {}).setdefault(str(identity), {})[column] = value
 

@@ -398,7 +398,7 @@ def test_what_filters_a_machines_nic_may_be_missing_or_left() -> None:
     missing = [("rules-missing", "VM web (id 3), NIC 0")]
     assert found(_3=whole) == []
     assert found() == found(_3="") == found(_3="0123456789ab") == missing
-    earlier = guards._rendered(guard).earlier
+    earlier = guards._render(guard).earlier
     assert found(_3=earlier) == missing and earlier != whole
     rows = compare(ledger(guards=told, settled=True), [node(filters={"one-3-0": earlier})])
     assert next(row.found for row in rows if row.kind == "rules-missing").endswith("are those of an earlier release")
