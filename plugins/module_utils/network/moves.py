@@ -198,7 +198,8 @@ def _manager(name: str) -> str:
 
 
 class Move:
-    """Moves one interface into one bridge, which is there already or is about to be made. former: the bridge as it is."""
+    """Moves one interface into one bridge, which is there already or is about to be made.
+    former: the bridge as it is"""
 
     def __init__(self, phydev: Link, bridge: str, former: Link | None) -> None:
         self.phydev, self.bridge, self.former = phydev, bridge, former

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OVN's northbound database, by Debian's python3-openvswitch: one read of all tables, one write, each in a transaction.
+"""Reads and writes OVN's northbound database, by Debian's python3-openvswitch: one read of all tables, one write, each
+in a transaction.
 
-Of the ways in, this is the one that costs least and can compare and set: its 1,000 ports are written in a seventh of
-what one transaction of ovn-nbctl takes, and read in as much time. ovsdbapp keeps a copy of the database first, and
-neither of the two has `wait` operations. The library brings connections (Unix, TCP, TLS) and JSON-RPC.
+Of the ways in, this is the one that costs least and can compare and set: its 1,000 ports are written in a seventh
+of what one transaction of ovn-nbctl takes, and read in as much time. ovsdbapp keeps a copy of the database first,
+and neither of the two has `wait` operations. The library brings connections (Unix, TCP, TLS) and JSON-RPC.
 """
 
 from __future__ import annotations
@@ -31,16 +32,17 @@ _NO_LEADER, _FOLLOWS = "its cluster has no leader at the moment", "it follows an
 
 
 class ChangedMeanwhile(Exception):
-    """Something is not as it was when it was read; nothing was written."""
+    """Says that something is not as it was when it was read; nothing was written."""
 
 
 class ConnectionLost(NetworkDatabaseError):
-    """The connection ended before the answer came: what was to be written is written, or it is not."""
+    """Says that the connection ended before the answer came: what was to be written is written, or it is not."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Paths of PEM files: the client's key and certificate, and those who sign servers' certificates."""
+    """Holds paths of PEM files: the client's key and certificate, and the certificates of the authorities that sign
+    servers' certificates."""
 
     private_key: str
     certificate: str
@@ -48,9 +50,11 @@ class Tls:
 
 
 class Database:
-    """remotes: one or several, as unix:/run/ovn/ovnnb_db.sock, tcp:192.0.2.1:6641 or ssl:192.0.2.1:6641; those of a
-    cluster's members, of which the leader is asked. name: of the database, which is read only where it is not the
-    northbound one. With `with`, the connection ends at the end of that."""
+    """Is one of OVN's databases. As a context manager, it closes the connection at the end.
+    remotes: one or several, as unix:/run/ovn/ovnnb_db.sock, tcp:192.0.2.1:6641 or ssl:192.0.2.1:6641; for a cluster
+    its members, of which the leader is asked
+    name: the database's, which is only read where it is not the northbound one
+    """
 
     def __init__(
         self, remotes: Sequence[str], tls: Optional[Tls] = None, timeout: float = TIMEOUT, name: str = DATABASE
@@ -72,12 +76,12 @@ class Database:
 
     # -- transactions -------------------------------------------------------------------------------------------------
     def read(self) -> dict[str, list[dict[str, Any]]]:
-        """All rows of the tables that matter here, as they are at one moment, in OVSDB's JSON."""
+        """Return all rows of the tables that matter here, as they are at one moment, in OVSDB's JSON."""
         return self.select({GLOBAL: ["_uuid", "external_ids"], **{table: columns_read(table) for table in TABLES}})
 
     def select(self, asked: Mapping[str, Sequence[str]], where: Sequence[Any] = ()) -> dict[str, list[dict[str, Any]]]:
-        """All rows of these tables with these columns, in the same way; with all that there are, where none is
-        named. where: conditions of OVSDB."""
+        """Return all rows of these tables with these columns, in the same way; with all columns, where none is named.
+        where: conditions of OVSDB."""
         operations = [
             {"op": "select", "table": table, "where": [*where], **({"columns": list(columns)} if columns else {})}
             for table, columns in asked.items()
@@ -90,8 +94,8 @@ class Database:
         return {table: answer["rows"] for table, answer in zip(asked, answers)}
 
     def write(self, operations: Sequence[Mapping[str, Any]]) -> None:
-        """All of it, or nothing: ChangedMeanwhile if a `wait` operation does not find what it names, ConnectionLost if
-        nobody knows which."""
+        """Carry out all operations, or none. Raise ChangedMeanwhile if a `wait` operation does not find what it names,
+        and ConnectionLost if nobody knows whether they were carried out."""
         self._transact(DATABASE, operations)
 
     def settle(self, hosts: bool = False) -> None:
@@ -124,7 +128,7 @@ class Database:
     def _transact(
         self, name: str, operations: Sequence[Mapping[str, Any]], timeout: Optional[float] = None
     ) -> list[dict[str, Any]]:
-        """The answers to each operation."""
+        """Return the answers to each operation."""
         if self._connection is None:
             self._connect()
         answers = self._ask(name, operations, time.monotonic() + (timeout or self.timeout))
@@ -145,7 +149,7 @@ class Database:
 
     # -- the connection -----------------------------------------------------------------------------------------------
     def _connect(self) -> None:
-        """To the first that answers and does not follow another."""
+        """Connect with the first remote that answers and does not follow another."""
         ovs = require(LIBRARY)
         if self.tls is not None:
             ovs.stream.Stream.ssl_set_private_key_file(self.tls.private_key)
@@ -155,13 +159,13 @@ class Database:
         while True:
             found: dict[str, str] = {}
             for remote in self.remotes:
-                found[remote] = self._try(ovs, remote, deadline)
+                found[remote] = self._try_remote(ovs, remote, deadline)
                 if not found[remote]:
                     return
                 self.close()
             # A member that follows passes on what is written. What it has may be older, which `wait` finds out.
             following = next((remote for remote, problem in found.items() if problem == _FOLLOWS), None)
-            if following is not None and self._try(ovs, following, deadline) == _FOLLOWS:
+            if following is not None and self._try_remote(ovs, following, deadline) == _FOLLOWS:
                 return
             self.close()
             # One that is not there will not be there soon; one that has no leader yet will.
@@ -174,8 +178,8 @@ class Database:
             "Start ovn-central there, or name where it is; for ssl: give key, certificate and CA",
         )
 
-    def _try(self, ovs: Any, remote: str, deadline: float) -> str:
-        """Connect; why that is no use, if it is none."""
+    def _try_remote(self, ovs: Any, remote: str, deadline: float) -> str:
+        """Connect with a remote. Return why the connection is of no use, "" if it is of use."""
         if not ovs.stream.Stream.is_valid_name(remote):
             return "neither unix:PATH nor tcp:ADDRESS:PORT nor ssl:ADDRESS:PORT"
         if remote.startswith("ssl:") and self.tls is None:
@@ -248,7 +252,7 @@ class Database:
 
 
 class _WholeCharacters:
-    """A stream whose pieces end between characters: the library decodes each piece by itself."""
+    """Is a stream whose pieces end between characters: the library decodes each piece by itself."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._rest = stream, b""
@@ -269,7 +273,7 @@ class _WholeCharacters:
 
 
 def whole(data: bytes) -> int:
-    """How many of the bytes are whole characters of UTF-8."""
+    """Return how many of the bytes are whole characters of UTF-8."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte < 0x80:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows of security groups: port groups whose rules let through what the group names, and drop the rest. Pure."""
+"""Makes rows of security groups: port groups whose rules let through what the group names, and drop the rest. Pure."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def render(rows: Rows, desired: LogicalNetworks) -> None:
     networks = {network.uuid: network for network in desired.networks}
     groups = {}
     for group in desired.groups:
-        groups[group.uuid] = _group(rows, group, networks)
+        groups[group.uuid] = _add_group(rows, group, networks)
     for network in dict.fromkeys(rule.network for group in desired.groups for rule in group.rules if rule.network):
-        _address_sets(rows, networks[network])
+        _add_address_sets(rows, networks[network])
     for port in desired.ports:
         for uuid in port.security_groups:
             rows.put(port_of(rows, port.uuid), groups[uuid], "ports")
-    _only_known(rows, desired)
+    _add_ethernet_rules(rows, desired)
 
 
-def _only_known(rows: Rows, desired: LogicalNetworks) -> None:
+def _add_ethernet_rules(rows: Rows, desired: LogicalNetworks) -> None:
     """Drop what is neither ARP nor IP, nor named by its network, of ports that are held to addresses or are in a group,
     both ways. The end of a group's list drops that, too, but for what the network names."""
     by_types: dict[tuple[int, ...], list[LogicalPort]] = {}
@@ -98,7 +98,7 @@ def _only_known(rows: Rows, desired: LogicalNetworks) -> None:
                 rows.put(rows.add(acl, columns), row, "acls")
 
 
-def _group(rows: Rows, group: SecurityGroup, networks: Mapping[str, LogicalNetwork]) -> Identity:
+def _add_group(rows: Rows, group: SecurityGroup, networks: Mapping[str, LogicalNetwork]) -> Identity:
     name = safe_name("group", group.uuid)
     columns = {"name": name, "ports": set(), "acls": set()}
     row = rows.add(rows.identity("Port_Group", group=group.uuid), columns, group.name)
@@ -129,7 +129,7 @@ def _group(rows: Rows, group: SecurityGroup, networks: Mapping[str, LogicalNetwo
 
 
 def match(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> str:
-    """The expression of OVN's that fits what the rule lets through, but for the port."""
+    """Return the expression of OVN's that fits what the rule lets through, but for the port."""
     side = "src" if rule.direction == INBOUND else "dst"
     terms = [_PROTOCOLS[rule.protocol]]
     if rule.icmp_type is not None:
@@ -138,8 +138,10 @@ def match(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> str:
         terms.append(_ports(f"{_PROTOCOLS[rule.protocol]}.dst", rule))
     if rule.network:
         network = networks[rule.network]
-        sets = [f"ip{family}.{side} == ${_set_name(network, family)}" for family in FAMILIES if _has(network, family)]
-        terms.append(_any(sets))
+        sets = [
+            f"ip{family}.{side} == ${_set_name(network, family)}" for family in FAMILIES if _has_family(network, family)
+        ]
+        terms.append(_one_of(sets))
     elif rule.ip:
         found = spans(rule)
         terms.append(f"ip{found[0].version}.{side} == {constants(map(str, found))}")
@@ -147,7 +149,7 @@ def match(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> str:
 
 
 def spans(rule: Rule) -> list[Span]:
-    """The prefixes that together are the addresses of a rule; ValueError if they are none."""
+    """Return the prefixes that together are the addresses of a rule. Raise ValueError if the rule has no addresses."""
     if "/" in rule.ip:
         return [ip_network(rule.ip)]
     first = ip_address(rule.ip)
@@ -159,14 +161,14 @@ def _ports(field: str, rule: Rule) -> str:
     single = [str(first) for first, last in rule.ports if first == last]
     terms = [f"{field} == {constants(single)}"] if single else []
     terms += [f"({first} <= {field} <= {last})" for first, last in rule.ports if first != last]
-    return _any(terms)
+    return _one_of(terms)
 
 
-def _any(terms: list[str]) -> str:
+def _one_of(terms: list[str]) -> str:
     return terms[0] if len(terms) == 1 else f"({' || '.join(terms)})"
 
 
-def _has(network: LogicalNetwork, family: int) -> bool:
+def _has_family(network: LogicalNetwork, family: int) -> bool:
     return bool(network.cidr4 if family == 4 else network.prefixes6)
 
 
@@ -174,8 +176,8 @@ def _set_name(network: LogicalNetwork, family: int) -> str:
     return f"{safe_name('network', network.uuid)}_v{family}"
 
 
-def _address_sets(rows: Rows, network: LogicalNetwork) -> None:
+def _add_address_sets(rows: Rows, network: LogicalNetwork) -> None:
     for family, addresses in ((4, (network.cidr4,)), (6, network.prefixes6)):
-        if _has(network, family):
+        if _has_family(network, family):
             row = rows.identity("Address_Set", network=network.uuid, part=f"v{family}")
             rows.add(row, {"name": _set_name(network, family), "addresses": frozenset(addresses)})

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a catalog wants of OVN, brought about: read once, compared, written once."""
+"""Has OVN hold what a catalog wants of it: the database is read once, compared, written once."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ _TRIES = 5
 
 @dataclass
 class Outcome:
-    """changes: of each object that was (or would be) changed. renewed: likewise of those that are made as this release
-    makes them, where an earlier one made them, and of which the catalog says what it said."""
+    """Says what came of it.
+    changes: one for each object that was (or would be) changed
+    renewed: likewise for objects that an earlier release made otherwise, though the catalog says the same of them"""
 
     changes: list[Change] = field(default_factory=list)
     renewed: list[Change] = field(default_factory=list)
@@ -40,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is not as the catalog has it. asked, found, remedy: as those of an error."""
+    """Says what is not as the catalog has it. asked, found, remedy: as those of an error."""
 
     asked: str
     found: str
@@ -52,15 +53,15 @@ def apply(database: Database, catalog: str, desired: LogicalNetworks, act: bool 
 
     Raises before anything is written: for what can't be meant, and for what others have there. act: False foretells
     what would change. All is written, or nothing."""
-    with _uncollected():
-        return _applied(database, catalog, desired, act)
+    with _without_garbage_collection():
+        return _apply(database, catalog, desired, act)
 
 
-def _applied(database: Database, catalog: str, desired: LogicalNetworks, act: bool) -> Outcome:
+def _apply(database: Database, catalog: str, desired: LogicalNetworks, act: bool) -> Outcome:
     checks.refuse(desired)
     unknown: list[Change] = []
     for _attempt in range(_TRIES):
-        plan = _planned(database, catalog, desired)
+        plan = _plan(database, catalog, desired)
         if not act or not plan.operations:
             break
         try:
@@ -73,13 +74,13 @@ def _applied(database: Database, catalog: str, desired: LogicalNetworks, act: bo
             continue
         break
     else:
-        raise _overrun(catalog)
+        raise _too_many_changes(catalog)
     changes = plan.changes or unknown
     renewed = [change for change in changes if is_renewal(catalog, change)]
     return Outcome([change for change in changes if change not in renewed], renewed)
 
 
-def _overrun(catalog: str) -> Conflict:
+def _too_many_changes(catalog: str) -> Conflict:
     return Conflict(
         f"OVN's northbound database: the networks of catalog {catalog}",
         f"others changed the same rows {_TRIES} times between reading and writing",
@@ -88,8 +89,8 @@ def _overrun(catalog: str) -> Conflict:
 
 
 def announced(desired: LogicalNetworks, hosts: Optional[Sequence[str]]) -> list[str]:
-    """Warnings of networks whose machines hear what one of them announces as a router. hosts: those where that passes,
-    since they have the userspace datapath; None for unknown."""
+    """Return a warning for each network whose machines hear what one of them announces as a router. hosts: the hosts
+    where that passes, since they have the userspace datapath; None for unknown."""
     if hosts is not None and not hosts:
         return []
     where = f" on hosts with the userspace datapath ({', '.join(sorted(hosts))})" if hosts else ""
@@ -107,7 +108,7 @@ def remove_all(database: Database, catalog: str, act: bool = True) -> Outcome:
     return apply(database, catalog, LogicalNetworks(), act)
 
 
-def _planned(database: Database, catalog: str, desired: LogicalNetworks) -> Plan:
+def _plan(database: Database, catalog: str, desired: LogicalNetworks) -> Plan:
     found = Found(catalog, database.read())
     rows = rendered(catalog, desired)
     refusals.refuse(found, rows, desired)
@@ -115,9 +116,9 @@ def _planned(database: Database, catalog: str, desired: LogicalNetworks) -> Plan
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Python looks through all that there is for circles whenever much was made: with 10,000 ports that was more than
-    half of the time, and here are no circles."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Keep Python from its search for circles, for which it looks through all that there is whenever much was made:
+    with 10,000 ports that was more than half of the time, and here are no circles."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -128,9 +129,9 @@ def _uncollected() -> Iterator[None]:
 
 
 def audit(database: Database, catalog: str, desired: LogicalNetworks) -> list[Finding]:
-    """Where the northbound database is not as the catalog has it; nothing is changed."""
+    """Return where the northbound database is not as the catalog has it; nothing is changed."""
     findings = []
-    for change in _planned(database, catalog, desired).changes:
+    for change in _plan(database, catalog, desired).changes:
         asked = f"OVN: {change}"
         if change.after is None:
             found = "OVN has it, and the catalog does not know it"
@@ -138,13 +139,15 @@ def audit(database: Database, catalog: str, desired: LogicalNetworks) -> list[Fi
             found = "OVN does not have it"
         else:
             differing = sorted({*change.before, *change.after})
-            found = f"it differs from the catalog's in {', '.join(_places(change, row) for row in differing)}"
+            found = (
+                f"it differs from the catalog's in {', '.join(_differing_columns(change, row) for row in differing)}"
+            )
         findings.append(Finding(asked, found, "Run the playbook that makes the networks: it makes OVN as the catalog"))
     return findings
 
 
 def switches(database: Database, catalog: str) -> dict[str, str]:
-    """By the UUIDs of the database's own rows, the networks of the catalog."""
+    """Return the networks of the catalog, by the UUIDs of the database's own rows."""
     found = {}
     for row in database.select({"Logical_Switch": ["_uuid", "external_ids"]})["Logical_Switch"]:
         marks = dict(row["external_ids"][1])
@@ -153,7 +156,7 @@ def switches(database: Database, catalog: str) -> dict[str, str]:
     return found
 
 
-def _places(change: Change, row: str) -> str:
+def _differing_columns(change: Change, row: str) -> str:
     before, after = ((side or {}).get(row) for side in (change.before, change.after))
     if before is None or after is None:
         return f"{row} ({'missing' if before is None else 'too much'})"

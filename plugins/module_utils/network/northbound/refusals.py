@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What must not be asked of OVN because of what others have in it: names and addresses that are taken. Pure."""
+"""Refuses what must not be asked of OVN because of what others have in it: names and addresses that are taken. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Link = tuple[str, Optional[int]]
 
 
 def refuse(found: Found, rows: Desired, desired: LogicalNetworks) -> None:
-    _names(found, rows)
-    _addresses_on_switches(found, desired)
-    _addresses_outside(found, desired)
+    _refuse_names(found, rows)
+    _refuse_addresses_on_switches(found, desired)
+    _refuse_addresses_outside(found, desired)
 
 
 def _whose(found: Found, uuid: Uuid) -> str:
@@ -35,7 +35,7 @@ def _whose(found: Found, uuid: Uuid) -> str:
     return f"is not of this catalog (external_ids: {marks or 'none'})"
 
 
-def _names(found: Found, rows: Desired) -> None:
+def _refuse_names(found: Found, rows: Desired) -> None:
     taken: dict[tuple[str, str], Uuid] = {}
     for table in (*UNIQUE_NAMES, *_NAMED):
         for uuid, row in found.foreign(table):
@@ -57,23 +57,23 @@ def _names(found: Found, rows: Desired) -> None:
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------
-def _addresses_on_switches(found: Found, desired: LogicalNetworks) -> None:
-    """Ports that others have on switches of ours."""
+def _refuse_addresses_on_switches(found: Found, desired: LogicalNetworks) -> None:
+    """Raise Conflict for an address that a port of others on a switch of ours has."""
     taken = {network.uuid: dict(_foreign_ports(found, network)) for network in desired.networks}
     if not any(taken.values()):
         return
     names = {network.uuid: network.name for network in desired.networks}
     for port in desired.ports:
         for text in port.addresses:
-            _taken(found, taken[port.network], text, f"NIC {port.name or port.uuid}", names[port.network])
+            _refuse_taken(found, taken[port.network], text, f"NIC {port.name or port.uuid}", names[port.network])
     for router in desired.routers:
         for interface in (*router.interfaces, *((router.gateway,) if router.gateway else ())):
             for text in interface.addresses:
                 plain = str(ip_interface(text).ip)
-                _taken(found, taken[interface.network], plain, f"router {router.name}", names[interface.network])
+                _refuse_taken(found, taken[interface.network], plain, f"router {router.name}", names[interface.network])
 
 
-def _taken(found: Found, taken: Mapping[Any, Uuid], text: str, owner: str, network: str) -> None:
+def _refuse_taken(found: Found, taken: Mapping[Any, Uuid], text: str, owner: str, network: str) -> None:
     uuid = taken.get(ip_address(text))
     if uuid is not None:
         raise Conflict(
@@ -104,8 +104,9 @@ def _port_addresses(found: Found, port: Uuid) -> Iterator[Any]:
                 continue
 
 
-def _addresses_outside(found: Found, desired: LogicalNetworks) -> None:
-    """What routers of others answer for in an external network of ours, and what others added to routers of ours."""
+def _refuse_addresses_outside(found: Found, desired: LogicalNetworks) -> None:
+    """Raise Conflict for an address that routers of others answer for in an external network of ours, or that others
+    added to routers of ours."""
     links = {network.uuid: (network.physical_network, network.vlan) for network in desired.networks}
     names = {network.uuid: network.name for network in desired.networks}
     taken: dict[Link, dict[Any, Uuid]] = {}
@@ -119,21 +120,21 @@ def _addresses_outside(found: Found, desired: LogicalNetworks) -> None:
         if not others:
             continue
         for text in router.gateway.addresses:
-            _taken(found, others, str(ip_interface(text).ip), f"router {router.name}: gateway", names[network])
+            _refuse_taken(found, others, str(ip_interface(text).ip), f"router {router.name}: gateway", names[network])
         for floating in router.floating:
             owner = f"router {router.name}: floating address"
-            _taken(found, others, floating.external_ip, owner, names[network])
+            _refuse_taken(found, others, floating.external_ip, owner, names[network])
 
 
 def _foreign_nat(found: Found, router: str) -> Iterator[tuple[Any, Uuid]]:
-    """Added by others to a router of ours."""
+    """Yield the addresses that others added to a router of ours."""
     uuid = found.ours.get(Identity("Logical_Router", found.catalog, router=router))
     for nat in found.rows[uuid][1]["nat"] if uuid else ():
         if nat in found.rows and nat not in found.identities:
-            yield from _external(found, nat)
+            yield from _nat_addresses(found, nat)
 
 
-def _external(found: Found, nat: Uuid) -> Iterator[tuple[Any, Uuid]]:
+def _nat_addresses(found: Found, nat: Uuid) -> Iterator[tuple[Any, Uuid]]:
     try:
         yield ip_address(found.rows[nat][1]["external_ip"]), nat
     except ValueError:
@@ -142,7 +143,8 @@ def _external(found: Found, nat: Uuid) -> Iterator[tuple[Any, Uuid]]:
 
 
 def _foreign_outside(found: Found) -> Iterator[tuple[Link, Any, Uuid]]:
-    """Each address by which somebody else's router is in an external network, and those that it translates to."""
+    """Yield each address by which somebody else's router is in an external network, and the addresses that it
+    translates to."""
     routers = list(found.foreign("Logical_Router"))
     if not routers:
         return
@@ -164,7 +166,7 @@ def _foreign_outside(found: Found) -> Iterator[tuple[Link, Any, Uuid]]:
             for text in found.rows[port][1]["networks"]:
                 yield links[port], ip_interface(text).ip, port
             for nat in columns["nat"]:
-                yield from ((links[port], each, uuid) for each, uuid in _external(found, nat))
+                yield from ((links[port], each, uuid) for each, uuid in _nat_addresses(found, nat))
 
 
 def _link(port: Mapping[str, Any]) -> Link:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows of routers: their ports, gateway, address translation, routes, and what they lead nobody to. Pure."""
+"""Makes rows of routers: their ports, gateway, address translation, routes, and what they lead nobody to. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render(rows: Rows, desired: LogicalNetworks) -> None:
     networks = {network.uuid: network for network in desired.networks}
     ports = {port.uuid: port for port in desired.ports}
     for router in desired.routers:
-        _router(rows, router, networks, ports)
+        _add_router(rows, router, networks, ports)
 
 
 def port_name(router: str, network: str) -> str:
@@ -42,13 +42,14 @@ def mac_of(router: Router, interface: Interface | Gateway) -> str:
 
 
 def outside_mac(router: Router, gateway: Gateway, floating: Floating) -> str:
-    """By which neighbours outside reach a floating address: the gateway's, where that carries it."""
+    """Return the MAC address by which neighbours outside reach a floating address: the gateway's, where the gateway
+    carries it."""
     # The MAC address goes with the address, whichever machine that leads to: neighbours need not learn another.
     own = stable_mac("floating", router.uuid, floating.external_ip)
     return own if floating.distributed else mac_of(router, gateway)
 
 
-def _router(
+def _add_router(
     rows: Rows, router: Router, networks: Mapping[str, LogicalNetwork], ports: Mapping[str, LogicalPort]
 ) -> None:
     row = rows.add(rows.identity("Logical_Router", router=router.uuid), {"name": router.name})
@@ -78,10 +79,10 @@ def _router(
         policy = rows.identity("Logical_Router_Policy", router=router.uuid, part=f"barred{family}")
         rows.put(rows.add(policy, {"priority": FIRST, "match": matched, "action": "drop"}), row, "policies")
     if gateway:
-        _chassis(rows, router, gateway)
-        _snat(rows, router, gateway, networks, row)
+        _add_gateway_chassis(rows, router, gateway)
+        _add_snat(rows, router, gateway, networks, row)
         for floating in router.floating:
-            _floating(rows, router, gateway, floating, ports[floating.port], row)
+            _add_floating(rows, router, gateway, floating, ports[floating.port], row)
 
 
 def _attach(
@@ -101,7 +102,7 @@ def _attach(
 
 
 def announced(network: LogicalNetwork, addresses: Sequence[str]) -> dict[str, str]:
-    """What the router announces to a network's machines."""
+    """Return what the router announces to a network's machines."""
     if not network.ra_mode or all(ip_interface(address).version == 4 for address in addresses):
         return {}
     configuration = {"address_mode": network.ra_mode, "send_periodic": "true"}
@@ -117,7 +118,7 @@ def announced(network: LogicalNetwork, addresses: Sequence[str]) -> dict[str, st
 
 
 def routes_of(router: Router) -> list[tuple[str, str, str]]:
-    """Each with the port that it leads out by, where that does not follow from the next hop."""
+    """Return each route with the port that it leads out by, where that does not follow from the next hop."""
     routes = [(route.destination, route.next_hop, "") for route in router.routes]
     if router.gateway:
         output = port_name(router.uuid, router.gateway.network)
@@ -126,7 +127,7 @@ def routes_of(router: Router) -> list[tuple[str, str, str]]:
     return routes
 
 
-def _chassis(rows: Rows, router: Router, gateway: Gateway) -> None:
+def _add_gateway_chassis(rows: Rows, router: Router, gateway: Gateway) -> None:
     marks = {"router": router.uuid, "network": gateway.network}
     port = rows.identity("Logical_Router_Port", part="interface", **marks)
     for chassis in gateway.chassis:
@@ -137,12 +138,14 @@ def _chassis(rows: Rows, router: Router, gateway: Gateway) -> None:
 
 
 def outside4(gateway: Gateway) -> str:
-    """The address that stands for machines outside; "" if the gateway has none of IPv4."""
+    """Return the address that stands for machines outside; "" if the gateway has no IPv4 address."""
     found = (ip_interface(address) for address in gateway.addresses)
     return next((str(each.ip) for each in found if each.version == 4), "")
 
 
-def _snat(rows: Rows, router: Router, gateway: Gateway, networks: Mapping[str, LogicalNetwork], row: Identity) -> None:
+def _add_snat(
+    rows: Rows, router: Router, gateway: Gateway, networks: Mapping[str, LogicalNetwork], row: Identity
+) -> None:
     outside = outside4(gateway)
     if not router.snat or not outside:
         return
@@ -162,14 +165,14 @@ def _snat(rows: Rows, router: Router, gateway: Gateway, networks: Mapping[str, L
 
 
 def inside(floating: Floating, port: LogicalPort) -> str:
-    """The machine's address that a floating one leads to; "" if it has none of that family."""
+    """Return the machine's address that a floating address leads to; "" if the machine has none of that family."""
     if floating.logical_ip:
         return floating.logical_ip
     of_kind = port.addresses4 if ip_address(floating.external_ip).version == 4 else port.addresses6
     return of_kind[0] if of_kind else ""
 
 
-def _floating(
+def _add_floating(
     rows: Rows, router: Router, gateway: Gateway, floating: Floating, port: LogicalPort, row: Identity
 ) -> None:
     spread = floating.distributed

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes of routers: those that lead nowhere, and those that ovn-northd has made nothing of. Pure."""
+"""Finds routes of routers that lead nowhere, and routes that ovn-northd has made nothing of. Pure."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def of_router(router: Router) -> list[Useless]:
 
 
 def warnings(desired: LogicalNetworks) -> list[str]:
-    """Of routes that were in the catalog before it was known that they lead nowhere."""
+    """Return warnings of routes that were in the catalog before it was known that they lead nowhere."""
     return [str(each.error(router.name)) for router in desired.routers for each in of_router(router)]
 
 
 def changed(desired: LogicalNetworks, changes: Iterable[Change]) -> list[Router]:
-    """The routers with routes that OVN was told something of."""
+    """Return the routers with routes that OVN was told something of."""
     uuids = {change.owner.uuid for change in changes if change.owner.kind == "router" and change.after is not None}
     return [router for router in desired.routers if router.uuid in uuids and routes_of(router)]
 
 
 def not_carried_out(routers: Collection[Router], flows: Iterable[Mapping[str, Any]]) -> list[NetworkDatabaseError]:
-    """An error for each route of these routers that no flow is there for; not for those of which it is known why.
-    flows: rows of TABLE, those of WHERE."""
+    """Return an error for each route of these routers that has no flow, unless it is known why. flows: rows of TABLE
+    that fit WHERE."""
     routing = [(str(flow["match"]), str(flow["actions"])) for flow in flows]
     found = []
     for router in routers:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows that the northbound database is to have, while they are put together, and names that things have there. Pure."""
+"""Collects rows that the northbound database is to have, and makes names that things have there. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tables import EXTERNAL_IDS, NAME, Identity
 
 
 class Rows:
-    """wanted: each row by what it is known by, with its columns. Sets of references grow while rows are added."""
+    """Collects rows. wanted: the columns of each row, by its identity. Sets of references grow while rows are added."""
 
     def __init__(self, catalog: str) -> None:
         self.catalog = catalog
@@ -35,11 +35,11 @@ class Rows:
 
 
 def stable_mac(*of: str) -> str:
-    """A MAC address that follows from names alone, beside those that catalogs give (02:00:…)."""
+    """Return a MAC address that follows from names alone, beside those that catalogs give (02:00:…)."""
     digest = hashlib.sha256("\0".join(of).encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x0A, *digest[:5]))
 
 
 def safe_name(kind: str, uuid: str) -> str:
-    """Of a port group or an address set, which expressions name."""
+    """Return the name of a port group or an address set, which expressions name."""
     return f"nebula_{kind}_{uuid.replace('-', '_')}"

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows of networks and of machines' ports: switches, DHCP, DNS, limits, and what no machine reaches. Pure."""
+"""Makes rows of networks and of machines' ports: switches, DHCP, DNS, limits, and what no machine reaches. Pure."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def render(rows: Rows, desired: LogicalNetworks) -> None:
     for port in desired.ports:
         by_network[port.network].append(port)
     for network in desired.networks:
-        _network(rows, network, by_network[network.uuid])
-    _guard(rows, desired)
+        _add_network(rows, network, by_network[network.uuid])
+    _add_guard(rows, desired)
 
 
 def switch_of(rows: Rows, network: str) -> Identity:
@@ -42,31 +42,31 @@ def port_of(rows: Rows, port: str) -> Identity:
     return rows.identity("Logical_Switch_Port", port=port)
 
 
-def _network(rows: Rows, network: LogicalNetwork, ports: Sequence[LogicalPort]) -> None:
+def _add_network(rows: Rows, network: LogicalNetwork, ports: Sequence[LogicalPort]) -> None:
     switch = rows.add(switch_of(rows, network.uuid), {"name": network.name})
     for column in ("ports", "acls", "qos_rules", "dns_records"):
         rows.wanted[switch][column] = set()
     if network.physical_network:
-        _localnet(rows, network, switch)
+        _add_localnet(rows, network, switch)
     for family, matched in barring(network.barred):
         acl = rows.identity("ACL", network=network.uuid, part=f"barred{family}")
         columns = {"priority": FIRST, "direction": "from-lport", "match": matched, "action": "drop"}
         rows.put(rows.add(acl, columns), switch, "acls")
-    dhcp4, dhcp6 = _dhcp4(rows, network), _dhcp6(rows, network)
-    _dns(rows, network, ports, switch)
+    dhcp4, dhcp6 = _add_dhcp4(rows, network), _add_dhcp6(rows, network)
+    _add_dns(rows, network, ports, switch)
     for port in ports:
-        _port(rows, port, switch, dhcp4, dhcp6)
+        _add_port(rows, port, switch, dhcp4, dhcp6)
 
 
 def barring(barred: Iterable[str]) -> list[tuple[int, str]]:
-    """For each family that has any: what matches packets to these addresses."""
+    """Return what matches packets to these addresses, for each family that has any."""
     by_family: dict[int, list[str]] = {}
     for prefix in sorted(barred):
         by_family.setdefault(ip_network(prefix).version, []).append(prefix)
     return [(family, f"ip{family}.dst == {constants(prefixes)}") for family, prefixes in sorted(by_family.items())]
 
 
-def _localnet(rows: Rows, network: LogicalNetwork, switch: Identity) -> None:
+def _add_localnet(rows: Rows, network: LogicalNetwork, switch: Identity) -> None:
     columns = {
         "name": f"localnet-{network.uuid}",
         "type": "localnet",
@@ -78,7 +78,7 @@ def _localnet(rows: Rows, network: LogicalNetwork, switch: Identity) -> None:
     rows.put(rows.add(port, columns), switch, "ports")
 
 
-def _dhcp4(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
+def _add_dhcp4(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
     if not network.dhcp or not network.cidr4:
         return frozenset()
     span = ip_network(network.cidr4)
@@ -101,8 +101,9 @@ def _dhcp4(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
     return frozenset((rows.add(row, {"cidr": network.cidr4, "options": options}),))
 
 
-def _dhcp6(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
-    """By DHCP machines get an address, or only what is no address, if routers say so."""
+def _add_dhcp6(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
+    """Add a row for DHCP of IPv6, if routers tell machines to ask it: for an address (stateful), or for all but
+    addresses (stateless). Return its identity."""
     if network.ra_mode not in (STATEFUL, STATELESS) or not network.prefixes6:
         return frozenset()
     options = {"server_id": stable_mac("dhcp", network.uuid)}
@@ -121,7 +122,7 @@ def of_family(family: int, addresses: Iterable[str]) -> list[str]:
     return [address for address in addresses if ip_address(address).version == family]
 
 
-def _dns(rows: Rows, network: LogicalNetwork, ports: Sequence[LogicalPort], switch: Identity) -> None:
+def _add_dns(rows: Rows, network: LogicalNetwork, ports: Sequence[LogicalPort], switch: Identity) -> None:
     records: dict[str, list[str]] = {}
     for port in sorted(ports, key=lambda port: port.uuid):
         if not port.hostname:
@@ -139,7 +140,7 @@ def _dns(rows: Rows, network: LogicalNetwork, ports: Sequence[LogicalPort], swit
     rows.put(rows.add(rows.identity("DNS", network=network.uuid, part="dns"), columns), switch, "dns_records")
 
 
-def _port(
+def _add_port(
     rows: Rows, port: LogicalPort, switch: Identity, dhcp4: frozenset[Identity], dhcp6: frozenset[Identity]
 ) -> None:
     addresses = " ".join((port.mac, *port.addresses))
@@ -173,8 +174,8 @@ def _port(
         rows.put(rows.add(rows.identity("QoS", port=port.uuid, part=direction), limit), switch, "qos_rules")
 
 
-def _guard(rows: Rows, desired: LogicalNetworks) -> None:
-    """What only DHCP servers send does not come from machines that are held to their addresses."""
+def _add_guard(rows: Rows, desired: LogicalNetworks) -> None:
+    """Add rows that drop what only DHCP servers send, from machines that are held to their addresses."""
     guarded = [port.uuid for port in desired.ports if port.filter_ip]
     if not guarded:
         return
@@ -182,26 +183,28 @@ def _guard(rows: Rows, desired: LogicalNetworks) -> None:
     group = rows.add(rows.identity("Port_Group", part="guard"), {"name": name, "ports": set(), "acls": set()})
     for port in guarded:
         rows.put(port_of(rows, port), group, "ports")
-    matched = _sent_by(name, _ANSWERS)
+    matched = _sent_by_group(name, _ANSWERS)
     columns = {"priority": FIRST, "direction": "from-lport", "match": matched, "action": "drop"}
     rows.put(rows.add(rows.identity("ACL", part="guard"), columns), group, "acls")
 
 
-def _sent_by(group: str, what: str) -> str:
+def _sent_by_group(group: str, what: str) -> str:
     return f"inport == @{group} && ({what})"
 
 
 def is_renewal(catalog: str, change: Change) -> bool:
-    """Whether nothing differs but that the rule against answers of DHCP servers is just that of the release before."""
+    """Return whether nothing differs but that the rule against answers of DHCP servers is just that of the release
+    before."""
     name = safe_name("guard", catalog)
-    earlier, now = ({_RULE: {"match": _sent_by(name, what)}} for what in (_EARLIER_ANSWERS, _ANSWERS))
+    earlier, now = ({_RULE: {"match": _sent_by_group(name, what)}} for what in (_EARLIER_ANSWERS, _ANSWERS))
     return (change.before, change.after) == (earlier, now)
 
 
 def unguarded(desired: LogicalNetworks) -> list[str]:
-    """Names of networks whose machines hear what one of them announces as a router.
+    """Return the names of networks whose machines hear what one of them announces as a router.
 
-    On a switch that has any rule OVN lets these advertisements pass above all of them (ovn-northd(8), ls_in_acl: nd_ra
-    at priority 65532), and port security does not look at them."""
+    On a switch that has any rule OVN lets these advertisements pass above all of them (ovn-northd(8), ls_in_acl:
+    nd_ra at priority 65532), and port security does not look at them.
+    """
     held = {port.network for port in desired.ports if port.filter_ip and may_announce(port.held)}
     return [network.name for network in desired.networks if network.uuid in held]

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tables of OVN's northbound database, as far as networks of tenants need them, and the forms that values have in
-Python and in OVSDB's JSON (RFC 7047, section 5.1). Pure."""
+"""Describes the tables of OVN's northbound database, as far as networks of tenants need them, and the forms that
+values have in Python and in OVSDB's JSON (RFC 7047, section 5.1). Pure."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ MARKS = frozenset((*KEYS, NAME))
 
 
 class Uuid(str):
-    """Of a row that is in the database."""
+    """Is the UUID of a row that is in the database."""
 
     __slots__ = ()
 
@@ -109,8 +109,8 @@ class Owner(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What tells a row of ours from all others, whether it is in the database or not: its table, and its marks in the
-    order of KEYS, "" for those that it has not."""
+    """Tells a row of ours from all others, whether it is in the database or not: by its table, and its marks in the
+    order of KEYS, "" for marks that it does not have."""
 
     table: str
     catalog: str
@@ -126,7 +126,7 @@ class Identity(NamedTuple):
 
     @property
     def owner(self) -> Owner:
-        """The object that it belongs to: the narrowest that its marks name."""
+        """Return the object that the row belongs to: the narrowest that its marks name."""
         for kind, uuid in (("port", self.port), ("router", self.router), ("security group", self.group)):
             if uuid:
                 return Owner(kind, uuid)
@@ -137,7 +137,7 @@ class Identity(NamedTuple):
 
 
 def identity_of(table: str, external_ids: Mapping[str, str], catalog: str) -> Union[Identity, None]:
-    """Of a row that is there; None if it is not the catalog's."""
+    """Return the identity of a row that is there; None if the row is not the catalog's."""
     if external_ids.get(CATALOG) != catalog:
         return None
     return Identity(table, *[external_ids.get(key, "") for key in KEYS])
@@ -145,7 +145,7 @@ def identity_of(table: str, external_ids: Mapping[str, str], catalog: str) -> Un
 
 # --- OVSDB's JSON -----------------------------------------------------------------------------------------------------
 def decoded(kind: str, value: Any) -> Any:
-    """A column's value as Python has it: a set of one comes without brackets."""
+    """Return a column's value as Python has it. OVSDB writes a set with a single element without brackets."""
     if kind == ATOM:
         return value
     if kind == MAP:
@@ -157,7 +157,8 @@ def decoded(kind: str, value: Any) -> Any:
 
 
 def encoded(kind: str, value: Any, reference: Callable[[Any], list[str]]) -> Any:
-    """reference: Uuid or Identity → what OVSDB calls the row. In a fixed order, whatever that of a set is."""
+    """Return a column's value in OVSDB's JSON, in a fixed order, whatever the order of a set. reference: returns what
+    OVSDB calls the row of a Uuid or Identity."""
     if kind == ATOM:
         return value
     if kind == MAP:
@@ -179,6 +180,6 @@ def decoded_row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def constants(values: Iterable[str]) -> str:
-    """Several values in an expression of OVN's."""
+    """Return several values as an expression of OVN has them."""
     listed = list(values)
     return listed[0] if len(listed) == 1 else "{" + ", ".join(listed) + "}"

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host's bridges of Open vSwitch after the host was rebooted. Open vSwitch makes them again by itself, but they come
-back down and without their addresses: a unit of systemd sets them up, before machines are started."""
+"""Sets a host's bridges of Open vSwitch up after the host was rebooted. Open vSwitch makes them again by itself, but
+they come back down and without their addresses: a unit of systemd sets them up, before machines are started."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ exit "$failed"
 
 
 def wanted(mappings: Sequence[BridgeMapping]) -> dict[str, str]:
-    """Name → content of the files."""
+    """Return the content of each file, by its name."""
     lines = [f"{each.bridge} {each.address or '-'} {each.interface or '-'}\n" for each in mappings]
     return {SCRIPT: PROGRAM.format(mark=MARK), LIST: "".join(lines)} if lines else {}
 
@@ -94,7 +94,7 @@ class Boot:
         return found
 
     def view(self) -> dict[str, str]:
-        """What there is, as a diff shows it."""
+        """Return what there is, as a diff shows it."""
         shown = {name: "present" if name == SCRIPT else content for name, content in self.found().items()}
         if units.has_systemd() and units.installed(self.unit, self.text()):
             shown["unit"] = self.unit
@@ -106,7 +106,8 @@ class Boot:
         return {SCRIPT: "present", LIST: wanted(mappings)[LIST], "unit": self.unit}
 
     def keep(self, mappings: Sequence[BridgeMapping]) -> None:
-        """Where there is no systemd, running the playbook again sets them up."""
+        """Write the files and install the unit. Where there is no systemd, running the playbook again sets the bridges
+        up."""
         if not units.has_systemd() or not mappings:
             self.remove()
             return
@@ -124,7 +125,7 @@ class Boot:
 
 
 def addresses(bridges: Mapping[str, Bridge], catalog: str) -> dict[str, str]:
-    """The addresses that we gave, by bridge."""
+    """Return the addresses that we gave, by bridge."""
     return {
         name: bridge.external_ids[ADDRESS]
         for name, bridge in bridges.items()
