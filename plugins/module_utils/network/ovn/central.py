@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The central side of OVN: both databases with their servers, and northd; who may connect to them, and how."""
+"""Sets up the central side of OVN: both databases with their servers, and northd; who may connect to them, and how."""
 
 from __future__ import annotations
 
@@ -36,8 +36,13 @@ SOON = 5.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """address: by which the others reach this host. ports: TCP, by the databases' names. cluster: None where this is
-    the only central host. renewed: whether its certificates are new."""
+    """Says what a central host is to have.
+
+    address: by which the others reach this host
+    ports: TCP, by the databases' names
+    cluster: None where this is the only central host
+    renewed: whether its certificates are new
+    """
 
     catalog: str
     address: str
@@ -52,21 +57,25 @@ class Wanted:
         return f"pssl:{self.ports[which]}:{everywhere}"
 
     def connection(self, which: str) -> str:
-        """Of a cluster, all members, of which a client chooses one."""
+        """Return where clients find a database: for a cluster all members, of which a client chooses one."""
         addresses = self.cluster.addresses if self.cluster else [self.address]
         return ",".join(cluster.connection(address, self.ports[which]) for address in addresses)
 
     def options(self) -> dict[str, list[str]]:
-        """Of a cluster's member, for each of its daemons."""
+        """Return the options of each daemon of a cluster's member."""
         found = {which: cluster.server_options(which, self.files[which]) for which in NAMES}
         return {**found, "northd": cluster.northd_options(self.connection("northbound"), self.files["northbound"])}
 
 
 @dataclass
 class Found:
-    """What there is of a central side on this host. rows: by database and table, none without a database. drop_ins:
-    what its units have of us, None where daemons are not started by units. Of a member of a cluster: copies, its files;
-    status, what its servers say; started, with what its daemons were; guard, what nftables has for it."""
+    """Holds what there is of a central side on this host.
+
+    rows: by database and table, none without a database
+    drop_ins: what its units have of us, None where daemons are not started by units
+    copies, status, started, guard: of a member of a cluster its files, what its servers say, with what its daemons
+    were started, and what nftables has for it
+    """
 
     running: bool = False
     starts: bool = False
@@ -83,12 +92,12 @@ class Found:
 
     @property
     def led(self) -> bool:
-        """Whether both databases can be written."""
+        """Return whether both databases can be written."""
         return all(self.status.get(which, Status()).led for which in NAMES)
 
     @property
     def state(self) -> str:
-        """In a word or two, for a table."""
+        """Return the state in a word or two, for a table."""
         if not self.running:
             return "not running"
         return "no leader" if self.member and not self.led else "running"
@@ -99,7 +108,7 @@ class Found:
         return database.mark_of(rows[0]) if rows else ""
 
     def shown(self, catalog: str) -> dict[str, Any] | None:
-        """What is ours of it."""
+        """Return what is ours of it."""
         # A copy that is still to be filled has no mark.
         if self.mark != catalog and not (self.member and not self.rows.get("northbound", {}).get("NB_Global")):
             return None
@@ -148,7 +157,7 @@ class Central:
         return found
 
     def _answers(self, which: str, found: Found) -> bool:
-        """Whether a server can be asked. One without a leader refuses."""
+        """Return whether a server can be asked. A server without a leader refuses."""
         if not self.daemons.serving():
             return False
         if found.copies[which].kind != CLUSTERED:
@@ -157,7 +166,7 @@ class Central:
         return found.status[which].led
 
     def refuse_foreign(self, found: Found) -> None:
-        """ForeignObject if the databases are used by somebody else, or another catalog's."""
+        """Raise ForeignObject if somebody else or another catalog uses the databases."""
         if found.mark == self.catalog or not found.rows:
             return
         place = self.places.ovn_database
@@ -183,7 +192,7 @@ class Central:
             )
 
     def _objects(self, foreign_only: bool = False) -> list[str]:
-        """Switches, routers and the like, of anybody or of others than this catalog."""
+        """Return switches, routers and the like, of anybody or of others than this catalog."""
         found = Found(copies={"northbound": cluster.look(self.places.database("northbound"))})
         if self._answers("northbound", found):
             rows = database.select(
@@ -248,8 +257,8 @@ class Central:
         return Change("central", before, after)
 
     def _refuse_unserved(self, wanted: Wanted, changed: bool) -> None:
-        """CommandFailed if a database of this host gives no answer by TLS. changed: whether something was done just
-        now, which the servers take up within moments."""
+        """Raise CommandFailed if a database of this host gives no answer by TLS. changed: whether something was done
+        just now, which the servers take up within moments."""
         for which, port in wanted.ports.items():
             address = "::1" if "[" in wanted.target(which) else "127.0.0.1"
             tls, limit = wanted.files[which], time.monotonic() + (SECONDS if changed and self.act else 0)
@@ -276,7 +285,7 @@ class Central:
         before = found.shown(self.catalog)
         after = self._expected(wanted)
         self._refuse_taken_ports(wanted, found)
-        gone = self._strangers(group, found)
+        gone = self._former_members(group, found)
         if gone:
             after["given_up"] = gone
         if not self.act or (before == after and not wanted.renewed):
@@ -299,7 +308,7 @@ class Central:
         if self._wait_for_leader(bool(new)):
             self._write(wanted)
             self._refuse_unserved(wanted, True)
-            self._kick(group)
+            self._remove_former_members(group)
         now = cluster.options_of(self.daemons.pid("northd"))
         if now != after["northd"] or wanted.renewed:
             self.daemons.start_northd(options["northd"])
@@ -308,7 +317,7 @@ class Central:
     def _keep_units(self, options: Mapping[str, Sequence[str]]) -> None:
         daemons.keep_central_drop_ins(daemons.central_drop_ins(self.catalog, options, guard.path(self.root)))
 
-    def _strangers(self, group: Cluster, found: Found) -> list[str]:
+    def _former_members(self, group: Cluster, found: Found) -> list[str]:
         return [
             f"{which} {server}"
             for which, status in found.status.items()
@@ -316,7 +325,8 @@ class Central:
         ]
 
     def _wait_for_leader(self, needed: bool) -> bool:
-        """needed: whether this member has just begun or joined, so that there is a leader if all is well."""
+        """Return whether there is a leader. needed: whether this member has just begun or joined, so that there is a
+        leader if all is well."""
 
         def led() -> bool:
             return all(cluster.status(self.places, which).led for which in NAMES)
@@ -347,13 +357,14 @@ class Central:
                 database.transact(self.places.socket(which), name, operations)
         self._wait_for_ports(wanted)
 
-    def _kick(self, group: Cluster) -> None:
+    def _remove_former_members(self, group: Cluster) -> None:
         for which in NAMES:
             for server in cluster.strangers(cluster.status(self.places, which), group, which):
                 cluster.kick(self.places, which, server)
 
     def _ready(self) -> bool:
-        """Whether both servers answer, and have the row that everything hangs on: under systemd northd makes it."""
+        """Return whether both servers answer, and have the row that everything hangs on: under systemd northd makes
+        it."""
         try:
             found = self.observe()
         except CommandFailed:
@@ -400,7 +411,8 @@ class Central:
                 )
 
     def _operations(self, which: str, wanted: Wanted, rows: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
-        """What makes the database as it is to be, in one transaction that fails if somebody was faster."""
+        """Return the operations that make the database what it is to be, in one transaction that fails if somebody was
+        faster."""
         table = GLOBAL[which]
         mark = database.map_value({MARK: self.catalog})
         row = rows[table][0]
@@ -433,7 +445,7 @@ class Central:
             ids = {**database.as_map(row["external_ids"]), MARK: self.catalog}
             changes["external_ids"] = database.map_value(ids)
         if changes:
-            operations.insert(0, {**_unchanged(table, row, list(changes))})
+            operations.insert(0, {**_wait_operation(table, row, list(changes))})
             operations.append(_update(table, row, changes))
         return operations
 
@@ -461,7 +473,7 @@ class Central:
         return Change("central", before, None)
 
     def _remove_rest(self) -> Change | None:
-        """What a central host has besides its databases, which may be gone already."""
+        """Remove what a central host has besides its databases, which may be gone already."""
         drop_ins = daemons.found_central_drop_ins(self.catalog) if self.daemons.by_units else {}
         rules = guard.ours_of(self.catalog, guard.observe())
         if not drop_ins and not rules and not os.path.lexists(guard.path(self.root)):
@@ -508,7 +520,7 @@ def _update(table: str, row: Row, columns: Mapping[str, Any]) -> dict[str, Any]:
     return {"op": "update", "table": table, "where": [["_uuid", "==", row["_uuid"]]], "row": dict(columns)}
 
 
-def _unchanged(table: str, row: Row, columns: Sequence[str]) -> dict[str, Any]:
+def _wait_operation(table: str, row: Row, columns: Sequence[str]) -> dict[str, Any]:
     return {
         "op": "wait",
         "table": table,

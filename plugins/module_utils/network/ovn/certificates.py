@@ -1,13 +1,13 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys and certificates of OVN: who may speak with which database.
+"""Makes keys and certificates of OVN, which decide who may speak with which database.
 
-There are two authorities, since a server accepts whatever its authority has signed. That of the northbound database
-signs for its servers and for the front-end's client, that of the southbound database for its servers, the front-end and
-the hosts: a host's certificate opens no way to the northbound database. A private key never leaves the host that it is
-of: it asks with a request (PKCS #10), and the front-end signs. The work is done by the program openssl, on which the
-package of Open vSwitch depends; python3-cryptography is not on every target.
+There are two authorities, since a server accepts whatever its authority has signed. The authority of the northbound
+database signs for its servers and for the front-end's client, the authority of the southbound database for its
+servers, the front-end and the hosts: a host's certificate opens no way to the northbound database. A private key
+never leaves its host: the host asks with a request (PKCS #10), and the front-end signs. The work is done by the
+program openssl, on which the package of Open vSwitch depends; python3-cryptography is not on every target.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ authorityKeyIdentifier = keyid
 
 @dataclass(frozen=True)
 class Files:
-    """Of one connection, as the daemons and clients take them."""
+    """Holds the files of one connection, as the daemons and clients take them."""
 
     private_key: str
     certificate: str
@@ -76,7 +76,7 @@ class Files:
 
 
 def files(root: str, kind: str, which: str) -> Files:
-    """kind: host, central or client, which have a directory each."""
+    """Return the files of a connection. kind: host, central or client, which have a directory each."""
     return Files(ours(root, kind, KEY), ours(root, kind, f"{which}.pem"), ours(root, kind, f"{which}-authority.pem"))
 
 
@@ -90,7 +90,8 @@ def check_name(name: str) -> None:
 
 
 def check_readable(asked: str, tls: Files) -> None:
-    """Before a daemon is told to use them: what it can't read, it says in its log only."""
+    """Raise an error for files that a daemon could not read, before it is told to use them: it would say so in its log
+    only."""
     for key, path in tls.as_dict().items():
         try:
             content = read_limited(path, LARGEST)
@@ -102,7 +103,7 @@ def check_readable(asked: str, tls: Files) -> None:
 
 
 def request(root: str, kind: str, name: str, act: bool) -> tuple[str, bool]:
-    """The request for a certificate of this host, and whether it is (or is to be) made now."""
+    """Return the request for a certificate of this host, and whether it is (or is to be) made now."""
     check_name(name)
     place = ours(root, kind)
     with contextlib.suppress(NotFound):
@@ -146,7 +147,7 @@ def install(root: str, kind: str, certificates: Mapping[str, Mapping[str, str]],
 
 
 def installed(root: str, kind: str) -> dict[str, str]:
-    """Which certificates are in place, by the databases' names, as fingerprints() has those that are to be."""
+    """Return which certificates are in place, by the databases' names, in the form of fingerprints()."""
     found = {}
     for which in WHICH:
         tls = files(root, kind, which)
@@ -159,7 +160,7 @@ def installed(root: str, kind: str) -> dict[str, str]:
 
 
 def fingerprints(certificates: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """A digest of each certificate with that of its authority."""
+    """Return a digest of each certificate together with its authority's."""
     return {which: _digest(given["certificate"] + "\0" + given["authority"]) for which, given in certificates.items()}
 
 
@@ -184,7 +185,7 @@ def remove_place(root: str, place: str) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A certificate that somebody asks for. kind: host, central or client."""
+    """Describes a certificate that somebody asks for. kind: host, central or client."""
 
     name: str
     kind: str
@@ -200,7 +201,7 @@ class Wanted:
 
 
 class Authority:
-    """On the front-end: both authorities, and what they have signed."""
+    """Keeps both authorities on the front-end, and what they have signed."""
 
     def __init__(self, root: str, catalog: str, days: int, act: bool, now: float | None = None) -> None:
         self.root, self.catalog, self.days, self.act = root, catalog, days, act
@@ -215,15 +216,15 @@ class Authority:
         self.issued: dict[str, Any] = self._read()
 
     def certificates(self, asked: Sequence[Wanted]) -> dict[str, dict[str, dict[str, str]]]:
-        """By kind and name, of each database: {certificate, authority}. What is still good for more than a third of its
-        life is given out again. Whose request is not what it has to be gets none, and is in refused: one host does not
-        keep the others from theirs."""
-        missing = [which for which in WHICH if not self._authority(which)]
+        """Return {certificate, authority} by kind and name, and by database. What is still good for more than a third
+        of its life is given out again. A host whose request is not what it has to be gets no certificate, and is in
+        refused: one host does not keep the others from theirs."""
+        missing = [which for which in WHICH if not self._ensure_authority(which)]
         result: dict[str, dict[str, dict[str, str]]] = {}
         for wanted in asked:
             check_name(wanted.name)
             for which in wanted.authorities:
-                found = "" if missing else self._found(wanted, which)
+                found = "" if missing else self._still_good(wanted, which)
                 if not found:
                     try:
                         self._verify(wanted)
@@ -239,8 +240,8 @@ class Authority:
             self._write()
         return result
 
-    def _authority(self, which: str) -> bool:
-        """Whether it is there now."""
+    def _ensure_authority(self, which: str) -> bool:
+        """Make the authority if it is not there. Return whether it is there now."""
         key, certificate = self._paths(which)
         begun = self.issued.get("authorities", {}).get(which, {})
         if os.path.exists(key) and os.path.exists(certificate):
@@ -274,7 +275,7 @@ class Authority:
         self._write()
         return True
 
-    def _found(self, wanted: Wanted, which: str) -> str:
+    def _still_good(self, wanted: Wanted, which: str) -> str:
         entry = self.issued.get("certificates", {}).get(wanted.key, {}).get(which, {})
         left = float(entry.get("until", 0)) - self.now
         life = float(entry.get("until", 0)) - float(entry.get("since", 0))
@@ -282,8 +283,8 @@ class Authority:
         return str(entry["certificate"]) if same and left >= life / 3 else ""
 
     def _verify(self, wanted: Wanted) -> None:
-        """InvalidValue for a request that is none, or not that of the host that was asked for it. In check mode there
-        may be none yet."""
+        """Raise InvalidValue for a request that is no request, or not that of the host for which it was asked. In
+        check mode there may be no request yet."""
         if wanted.key in self._verified or (not wanted.request and not self.act):
             return
         asked = f"certificate of {wanted.kind} {wanted.name}"
@@ -301,13 +302,13 @@ class Authority:
             # Some versions end with 0 all the same.
             if "verify OK" not in done.stdout + done.stderr:
                 raise InvalidValue(asked, "its request is not signed by the key that it is for", remedy)
-        whose = self._whose(requests.point(wanted.request), wanted.key)
+        whose = self._other_owner(requests.point(wanted.request), wanted.key)
         if whose:
             raise InvalidValue(asked, f"its request is for the key that {whose} has", remedy)
         self._verified.add(wanted.key)
 
-    def _whose(self, key: bytes, asking: str) -> str:
-        """Who else has a certificate for the key, or asks for one; "" for nobody."""
+    def _other_owner(self, key: bytes, asking: str) -> str:
+        """Return who else has a certificate for the key, or asks for one; "" for nobody."""
         other = self._keys.setdefault(key, asking)
         if other != asking:
             return other
@@ -370,7 +371,7 @@ def _make_place(root: str) -> None:
 
 @contextlib.contextmanager
 def _configuration(name: str, usage: str = "clientAuth") -> Iterator[tuple[str, str]]:
-    """A directory that only we can open, and in it a configuration of openssl."""
+    """Yield a directory that only we can open, and in it a configuration of openssl."""
     with tempfile.TemporaryDirectory(prefix="nebula-ovn-") as directory:
         path = os.path.join(directory, "openssl.cnf")
         Path(path).write_text(_CONFIGURATION.format(name=name, usage=usage), encoding="ascii")
@@ -382,7 +383,7 @@ def _openssl(words: Sequence[str]) -> str:
 
 
 def _serial() -> str:
-    """Positive, 128 bits."""
+    """Return a positive number of 128 bits."""
     return "0x" + bytes([os.urandom(1)[0] & 0x7F | 0x40, *os.urandom(15)]).hex()
 
 

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the kernel leaves the sums of packets to an interface. The userspace datapath of Open vSwitch passes packets
-on as they are, so that TCP of the host itself over one of its bridges would hang, while ping works."""
+"""Tells whether the kernel leaves the sums of packets to an interface. The userspace datapath of Open vSwitch passes
+packets on as they are, so that TCP of the host itself over one of its bridges would hang, while ping works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REQUEST = 40
 
 
 def is_on(name: str) -> bool:
-    """False too where there is no such interface, or it can't say."""
+    """Return whether it does; False too where there is no such interface, or it can't say."""
     try:
         return bool(_ask(name, _GET, 0))
     except OSError:

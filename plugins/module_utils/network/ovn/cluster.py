@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Three central hosts: each database is a cluster (Raft), of which every member keeps a copy.
+"""Sets up three central hosts: each database is a cluster (Raft), of which every member keeps a copy.
 
-northd runs on each member. It is active on the one whose southbound server leads, since it connects to the socket of
-its own member, and leaves a server that does not lead; the northbound database, whose leader may be another member, it
-reaches by TLS. So nobody needs a port of the southbound database at which everything may be written."""
+northd runs on each member. It is active on the member whose southbound server leads, since it connects to the
+socket of its own member, and leaves a server that does not lead; the northbound database, whose leader may be
+another member, it reaches by TLS. So nobody needs a port of the southbound database at which everything may be
+written.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,9 @@ _SERVER = re.compile(r"\s+(?P<server>[0-9a-f]{4}) \([0-9a-f]{4} at (?P<address>[
 
 @dataclass(frozen=True)
 class Copy:
-    """A member's file of a database. cluster: its UUID, "" as long as the member has not got to know it. address: by
-    which the member is known in the cluster."""
+    """Describes a member's file of a database.
+    cluster: its UUID, "" as long as the member has not got to know it
+    address: by which the member is known in the cluster"""
 
     kind: str = NONE
     cluster: str = ""
@@ -50,8 +53,9 @@ class Copy:
 
 @dataclass(frozen=True)
 class Status:
-    """What a server of a cluster says of it. led: whether it follows a leader, or is it. servers: all others, as their
-    short names and addresses."""
+    """Holds what a server of a cluster says of the cluster.
+    led: whether it follows a leader, or is the leader
+    servers: all others, as their short names and addresses"""
 
     led: bool = False
     words: str = ""
@@ -67,7 +71,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Cluster:
-    """As the member `name` sees it. members: the first is the one that begins the cluster where there is none."""
+    """Describes the cluster as the member `name` sees it. members: the first begins the cluster where there is none."""
 
     name: str
     members: tuple[Member, ...]
@@ -80,7 +84,7 @@ class Cluster:
 
     @property
     def addresses(self) -> list[str]:
-        """Of all members, always in the same order."""
+        """Return the addresses of all members, always in the same order."""
         return sorted((each.address for each in self.members), key=lambda each: (":" in each, ip_address(each)))
 
     def local(self, which: str) -> str:
@@ -91,7 +95,7 @@ class Cluster:
         return [connection(each.address, self.ports[which]) for each in self.members if each.name != self.name]
 
     def known(self, which: str) -> str:
-        """The UUID of the cluster of that database, "" if there is none yet."""
+        """Return the UUID of the cluster of that database, "" if there is none yet."""
         return next((each.copies[which].cluster for each in self.members if each.copies[which].cluster), "")
 
 
@@ -102,7 +106,7 @@ def connection(address: str, port: int) -> str:
 def read(
     name: str, given: Sequence[Mapping[str, Any]], ports: Mapping[str, int], files: Mapping[str, Files]
 ) -> Cluster | None:
-    """The option `cluster`; None where there is one central host."""
+    """Return what the option `cluster` says; None where there is one central host."""
     if not given:
         return None
     names = [str(each["name"]) for each in given]
@@ -153,8 +157,8 @@ def _copy(given: Mapping[str, Any]) -> Copy:
 
 
 def refuse(found: Mapping[str, Copy], wanted: Cluster | None, mine: bool) -> None:
-    """Conflict for copies that would not become one cluster without losing something. mine: whether what is in the
-    copies of this host carries this catalog's mark."""
+    """Raise Conflict for copies that would not become one cluster without losing something. mine: whether what is in
+    the copies of this host carries this catalog's mark."""
     for which, copy in found.items():
         asked = f"OVN's {which} database"
         if wanted is None:
@@ -188,7 +192,7 @@ def refuse(found: Mapping[str, Copy], wanted: Cluster | None, mine: bool) -> Non
 
 
 def look(path: str) -> Copy:
-    """Of which kind the file is, and whose."""
+    """Return of which kind the file is, and whose."""
     try:
         with Path(path).open("rb") as file:
             if not file.readline(4096).startswith(_MAGIC):
@@ -221,7 +225,7 @@ def read_status(text: str) -> Status:
 
 
 def strangers(found: Status, cluster: Cluster, which: str) -> list[str]:
-    """Servers of members that are no more: such as this one's before it lost its databases."""
+    """Return servers of members that are no more: such as this member's server before it lost its databases."""
     return [server for server, address in found.servers if address not in cluster.others(which)]
 
 
@@ -254,7 +258,7 @@ def join(path: str, which: str, cluster: Cluster) -> None:
 
 
 def as_standalone(path: str, directory: str) -> str:
-    """What a copy holds, as a database that can be read without a server."""
+    """Return the path of a database with what a copy holds, which can be read without a server."""
     made = os.path.join(directory, "copy.db")
     run(["ovsdb-tool", "cluster-to-standalone", made, path], timeout=TIMEOUT)
     return made
@@ -265,8 +269,8 @@ def temporary() -> tempfile.TemporaryDirectory[str]:
 
 
 def server_options(which: str, tls: Files) -> list[str]:
-    """For ovn-ctl. They are not in the database, where the server would look for them: a member that is to join has
-    no database yet."""
+    """Return options for ovn-ctl. They are not in the database, where the server would look for them: a member that is
+    to join has no database yet."""
     begin_with = f"--ovn-{_SHORT[which]}-db-ssl"
     return [
         f"{begin_with}-key={tls.private_key}",
@@ -285,7 +289,7 @@ def northd_options(northbound: str, tls: Files) -> list[str]:
 
 
 def options_of(pid: int) -> dict[str, str]:
-    """With what a daemon was started, as far as it is ours to say."""
+    """Return with which options a daemon was started, as far as they are ours to say."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:

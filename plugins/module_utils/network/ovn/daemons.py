@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Daemons of Open vSwitch and OVN: by the packages' units where systemd is process 1, else by the packages' scripts."""
+"""Runs daemons of Open vSwitch and OVN: by the packages' units where systemd is process 1, else by the packages'
+scripts."""
 
 from __future__ import annotations
 
@@ -74,14 +75,14 @@ _PROGRAMS = {
 
 @dataclass(frozen=True)
 class Daemons:
-    """Of one host. system_id: the name that the host has in OVN."""
+    """Runs the daemons of one host. system_id: the name that the host has in OVN."""
 
     places: Places
     system_id: str = ""
 
     @property
     def by_units(self) -> bool:
-        """The packages' units know the packages' directories only."""
+        """Return whether the daemons are started by the packages' units, which know the packages' directories only."""
         return units.has_systemd() and self.places == Places()
 
     def running(self, which: str) -> bool:
@@ -96,19 +97,19 @@ class Daemons:
         return bool(pid_of(places.ovn_run, "ovn-northd", "ovn-northd")) and self.serving()
 
     def serving(self) -> bool:
-        """Whether both central databases have their servers."""
+        """Return whether both central databases have their servers."""
         return all(self.serves(which) for which in SHORT)
 
     def serves(self, which: str) -> bool:
-        """Whether the northbound or the southbound database has its server."""
+        """Return whether the northbound or the southbound database has its server."""
         return bool(pid_of(self.places.ovn_run, f"{SHORT[which]}_db", "ovsdb-server"))
 
     def reading(self) -> bool:
-        """Whether the database of Open vSwitch has its server."""
+        """Return whether the database of Open vSwitch has its server."""
         return bool(pid_of(self.places.ovs_run, "ovsdb-server", "ovsdb-server"))
 
     def starts_with_host(self, which: str) -> bool:
-        """True too where nothing does, for want of a service manager."""
+        """Return whether they start with the host; True too where nothing does, for want of a service manager."""
         return not self.by_units or units.start_with_host(_UNITS[which])
 
     def start(self, which: str) -> None:
@@ -128,7 +129,7 @@ class Daemons:
         self._wait(which, True)
 
     def stop(self, which: str) -> None:
-        """For good. Of the controller: its flows go, and its row in the southbound database."""
+        """End daemons for good. The controller's flows go, and its row in the southbound database."""
         if which == "controller" and self.running(which):
             self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_controller"])
         if self.by_units:
@@ -141,10 +142,11 @@ class Daemons:
         self._wait(which, False)
 
     def switching_on(self, there: bool) -> str:
-        """What start("switch") is going to change of this host, for switch_off(). there: whether it has a database.
+        """Return what start("switch") is going to change of this host, for switch_off(). there: whether it has a
+        database.
 
-        "database": it has none, and gets one. "unit": Open vSwitch neither runs nor starts with the host. "boot": it
-        runs already, and does not start with the host. "": nothing that is to be undone.
+        "database": it has no database, and gets one. "unit": Open vSwitch neither runs nor starts with the host.
+        "boot": it runs already, and does not start with the host. "": nothing that is to be undone.
         """
         if self.by_units and self.starts_with_host("switch"):
             return ""
@@ -166,7 +168,7 @@ class Daemons:
                 remove_file(os.path.realpath(each))
 
     def start_servers(self, options: Sequence[str]) -> None:
-        """Of a member of a cluster: those of both databases, and northd too where systemd starts them."""
+        """Start the servers of both databases of a cluster's member, and northd too where systemd starts them."""
         require_installed("central")
         if self.by_units:
             self.start("central")
@@ -177,7 +179,7 @@ class Daemons:
             self._script(OVN_SCRIPTS, "ovn-ctl", [*words, f"start_{which}_ovsdb"])
 
     def start_northd(self, options: Sequence[str]) -> None:
-        """Of a member of a cluster. It is started anew, with these options, where it runs."""
+        """Start northd of a cluster's member; where it runs, it is started anew with these options."""
         if self.by_units:
             run_program(["systemctl", "restart", "ovn-northd"], timeout=units.TIMEOUT)
         else:
@@ -185,7 +187,7 @@ class Daemons:
         self._wait("central", True)
 
     def halt_central(self) -> None:
-        """Until they are started again."""
+        """End the central daemons until they are started again."""
         if self.by_units:
             run_program(["systemctl", "stop", *_PARTS["central"]], timeout=units.TIMEOUT)
         else:
@@ -198,13 +200,13 @@ class Daemons:
         )
 
     def pid(self, which: str) -> int:
-        """Of northd, or of the server of a database; 0 if it does not run."""
+        """Return the process of northd, or of the server of a database; 0 if it does not run."""
         if which == "northd":
             return pid_of(self.places.ovn_run, "ovn-northd", "ovn-northd")
         return pid_of(self.places.ovn_run, f"{SHORT[which]}_db", "ovsdb-server")
 
     def restart_controller(self) -> None:
-        """Without a cut: flows and the host's row in the southbound database stay meanwhile."""
+        """Restart the controller without a cut: flows and the host's row in the southbound database stay meanwhile."""
         if self.by_units:
             if self.running("controller"):
                 self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_controller", "--restart", "--no-monitor"])
@@ -214,7 +216,7 @@ class Daemons:
         self._wait("controller", True)
 
     def connected(self) -> bool:
-        """Whether the controller has its connection to the southbound database."""
+        """Return whether the controller has its connection to the southbound database."""
         argv = ["ovn-appctl", "-t", "ovn-controller", "connection-status"]
         done = run_program(argv, timeout=SECONDS, env=self.places.environment, check=False)
         return done.returncode == 0 and done.stdout.strip() == "connected"
@@ -252,7 +254,7 @@ class Daemons:
 
 
 def until(condition: Callable[[], bool], asked: str, found: str, where: str, seconds: float = SECONDS) -> None:
-    """TimedOut if the condition does not come."""
+    """Wait for the condition. Raise TimedOut if it does not come."""
     limit = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > limit:
@@ -261,11 +263,12 @@ def until(condition: Callable[[], bool], asked: str, found: str, where: str, sec
 
 
 def pid_of(directory: str, name: str, program: str) -> int:
-    """The process that the pid file names, if it is the program's, started by root or by whom the file is of; else 0.
+    """Return the process that the pid file names, if it is the program's, started by root or by the owner of the file;
+    else 0.
 
-    The number may be another process's by now, and anybody can give one any name: a daemon of Open vSwitch's holds a
-    lock on its file as long as it lives. Some distributions have these daemons run as a user of their own, who also
-    owns the directory of the file.
+    The number may be another process's by now, and anybody can give a process any name: a daemon of Open vSwitch's
+    holds a lock on its file as long as it lives. Some distributions have these daemons run as a user of their own,
+    who also owns the directory of the file.
     """
     path = Path(directory, f"{name}.pid")
     try:
@@ -295,7 +298,7 @@ def drop_in_wanted() -> str:
 
 
 def drop_in() -> str:
-    """Its text, "" if it is not there."""
+    """Return the text of the drop-in, "" if it is not there."""
     path = os.path.join(units.PLACE, DROP_IN)
     return read_limited(path, 1 << 16).decode("utf-8", "replace") if os.path.lexists(path) else ""
 
@@ -308,7 +311,7 @@ def keep_drop_in() -> None:
 
 
 def central_drop_ins(catalog: str, options: Mapping[str, Sequence[str]], guard: str) -> dict[str, str]:
-    """What the units of a cluster's member have of us, by their files."""
+    """Return what the units of a cluster's member have of us, by their files."""
     script = os.path.join(OVN_SCRIPTS, "ovn-ctl")
     found = {
         name: CENTRAL_DROP_IN_TEXT.format(
@@ -326,13 +329,13 @@ def central_drop_ins(catalog: str, options: Mapping[str, Sequence[str]], guard: 
 
 
 def northd_drop_in(catalog: str) -> dict[str, str]:
-    """What the units of a single central host have of us, by their files."""
+    """Return what the units of a single central host have of us, by their files."""
     stops = _NORTHD_STOPS.format(script=os.path.join(OVN_SCRIPTS, "ovn-ctl"))
     return {CENTRAL_DROP_INS["northd"]: NORTHD_DROP_IN_TEXT.format(catalog=catalog) + stops}
 
 
 def found_central_drop_ins(catalog: str) -> dict[str, str]:
-    """Those that are this catalog's."""
+    """Return the drop-ins that are this catalog's."""
     mark, found = CENTRAL_DROP_IN_TEXT.partition(":")[0].format(catalog=catalog), {}
     for name in CENTRAL_DROP_INS.values():
         path = os.path.join(units.PLACE, name)
@@ -370,7 +373,7 @@ def remove_drop_in() -> None:
 
 
 def listens(port: int) -> bool:
-    """Whether something takes TCP connections at this port of this host."""
+    """Return whether something takes TCP connections at this port of this host."""
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(path).read_text(encoding="ascii").splitlines()[1:]:
@@ -381,7 +384,7 @@ def listens(port: int) -> bool:
 
 
 def own_address_towards(address: str, port: int = 9) -> str:
-    """The address with which this host would send to that one; "" if there is no way. Nothing is sent."""
+    """Return the address with which this host would send to that address; "" if there is no way. Nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((address, port))
@@ -390,8 +393,8 @@ def own_address_towards(address: str, port: int = 9) -> str:
 
 
 def main_address(host: str) -> str:
-    """The address with which this host reaches what it has no other route to, or the only one that it has. host: its
-    name, for an error."""
+    """Return the address with which this host reaches what it has no other route to, or the only address that it has.
+    host: its name, for an error."""
     found = own_address_towards("192.0.2.1") or own_address_towards("2001:db8::1")
     if not found:
         raise InvalidValue(

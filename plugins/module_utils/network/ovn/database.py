@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Databases of Open vSwitch and OVN, by `ovsdb-client`: one process for what is read, one for what is changed."""
+"""Reads and changes databases of Open vSwitch and OVN, by `ovsdb-client`: one process for what is read, one for what
+is changed."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ MARK = "nebula-catalog"
 def select(
     socket: str, database: str, tables: Sequence[str], columns: Sequence[str] | None = None
 ) -> dict[str, list[Row]]:
-    """All rows of the tables, by the names of the tables; all columns, or these."""
+    """Return all rows of the tables, by the names of the tables; all columns, or these."""
     argv = ["ovsdb-client", "query", f"unix:{socket}", _selection(database, tables, columns)]
     return rows_of(tables, run(argv, timeout=TIMEOUT).stdout)
 
@@ -29,7 +30,7 @@ def select(
 def select_file(
     path: str, database: str, tables: Sequence[str], columns: Sequence[str] | None = None
 ) -> dict[str, list[Row]]:
-    """The same of a database that no server has open."""
+    """Return the same of a database that no server has open."""
     argv = ["ovsdb-tool", "query", path, _selection(database, tables, columns)]
     return rows_of(tables, run(argv, timeout=TIMEOUT).stdout)
 
@@ -47,7 +48,7 @@ def transact(socket: str, database: str, operations: Sequence[Mapping[str, Any]]
 
 
 def rows_of(tables: Sequence[str], text: str) -> dict[str, list[Row]]:
-    """What a query of these tables has printed, by the names of the tables."""
+    """Return what a query of these tables has printed, by the names of the tables."""
     return {table: list(result.get("rows", ())) for table, result in zip(tables, _results(text))}
 
 
@@ -62,18 +63,18 @@ def _results(text: str) -> list[Mapping[str, Any]]:
 
 
 def as_map(value: Any) -> dict[str, str]:
-    """A column of type map."""
+    """Return a column of type map as a dict."""
     return {str(key): str(item) for key, item in value[1]} if isinstance(value, list) and value[0] == "map" else {}
 
 
 def as_list(value: Any) -> list[Any]:
-    """A column of type set; UUIDs as text. A set of one is written as the one."""
+    """Return a column of type set as a list; UUIDs as text. OVSDB writes a set with a single element as the element."""
     items = value[1] if isinstance(value, list) and value[:1] == ["set"] else [value]
     return [as_uuid(item) for item in items]
 
 
 def as_text(value: Any) -> str:
-    """A column that may be empty."""
+    """Return a column that may be empty as text."""
     items = as_list(value)
     return str(items[0]) if items else ""
 
@@ -87,7 +88,7 @@ def uuid_of(row: Row) -> str:
 
 
 def mark_of(row: Row) -> str:
-    """The UUID of the catalog whose row it is; "" for somebody else's."""
+    """Return the UUID of the catalog whose row it is; "" for somebody else's."""
     return as_map(row.get("external_ids")).get(MARK, "")
 
 

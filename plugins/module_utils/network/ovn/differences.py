@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a host's part in OVN differs from what a run would make of it, as findings of an audit."""
+"""Tells how a host's part in OVN differs from what a run would make of it, as findings of an audit."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ LONGEST = 80
 
 
 def of_change(host: str, asked: str, change: Change, held_by: str = "") -> list[dict[str, Any]]:
-    """Of what would be changed. asked: what of the host it is about. held_by: the chassis that has the host's place in
-    the southbound database, "" for none."""
+    """Return a finding for what would be changed.
+    asked: what of the host it is about
+    held_by: the chassis that has the host's place in the southbound database, "" for none"""
     if change.before == change.after:
         return []
     if change.before is None:
@@ -37,12 +38,12 @@ def of_change(host: str, asked: str, change: Change, held_by: str = "") -> list[
 
 
 def of_error(host: str, error: NebulaError) -> list[dict[str, Any]]:
-    """Of what can't be made."""
+    """Return a finding for what can't be made."""
     return [plain(Finding(KIND, host, error.asked, error.found, error.remedy))]
 
 
 def of_stranger(name: str, address: str) -> dict[str, Any]:
-    """Of a chassis that no host of the inventory has."""
+    """Return a finding for a chassis that no host of the inventory has."""
     quoted = shlex.quote(name)
     found = (
         f"it has the tunnels' address {address or '(none)'}, and the inventory has no host of that name. A host that "
@@ -56,7 +57,7 @@ def of_stranger(name: str, address: str) -> dict[str, Any]:
 
 
 def plain(finding: Finding) -> dict[str, Any]:
-    """As nebula_info shows those of an audit."""
+    """Return the finding as nebula_info shows findings of an audit."""
     return {**to_plain(finding), "sentence": str(finding)}
 
 

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may connect to the ports by which the members of a cluster speak with each other: the members only.
+"""Keeps all but the members of a cluster from the ports by which these speak with each other.
 
-A server of OVSDB has one authority for all its ports, and that of the southbound database signs for the hosts, too. By
-the port of the cluster a host could write what its role forbids, so that nftables keeps others away from it."""
+A server of OVSDB has one authority for all its ports, and the authority of the southbound database signs for the
+hosts, too. By the port of the cluster a host could write what its role forbids, so that nftables keeps others away
+from it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def path(root: str) -> str:
 
 
 def text(catalog: str, addresses: Sequence[str], ports: Sequence[int]) -> str:
-    """What nft reads: it replaces the table as a whole, in one transaction."""
+    """Return what nft reads: it replaces the table as a whole, in one transaction."""
     rules = [(_CHAIN, f"tcp dport {port} jump {_OTHERS}") for port in sorted(ports)]
     rules += [(_OTHERS, f"{'ip6' if ':' in each else 'ip'} saddr {each} return") for each in sorted(addresses)]
     rules.append((_OTHERS, "drop"))
@@ -48,12 +50,12 @@ def text(catalog: str, addresses: Sequence[str], ports: Sequence[int]) -> str:
 
 
 def expected(catalog: str, addresses: Sequence[str], ports: Sequence[int]) -> list[str]:
-    """The comments of its rules."""
+    """Return the comments that the table's rules are to have."""
     return [_comment(catalog, addresses, ports)] * (len(ports) + len(addresses) + 1)
 
 
 def observe() -> list[str] | None:
-    """The comments of the rules that are there; None where there is no such table."""
+    """Return the comments of the rules that are there; None where there is no such table."""
     try:
         done = run(["nft", "-j", "list", "table", "inet", TABLE], timeout=TIMEOUT, check=False)
     except MissingDependency:
@@ -78,7 +80,8 @@ def refuse_foreign(catalog: str, found: Sequence[str] | None) -> None:
 
 
 def keep(root: str, catalog: str, addresses: Sequence[str], ports: Sequence[int]) -> None:
-    """Before a server listens. The file is for the units, which put the rules in before they start the server."""
+    """Put the rules in, before a server listens. The file is for the units, which put the rules in before they start
+    the server."""
     write_atomically(path(root), text(catalog, addresses, ports), mode=0o600)
     run(["nft", "-f", path(root)], timeout=TIMEOUT)
 
