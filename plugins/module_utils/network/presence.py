@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether machines have their addresses: asked on the node's bridges by ARP and neighbour solicitation, in raw frames,
-so that the node needs no address there, and gets none.
+"""Finds out whether machines have their addresses: it asks on the node's bridges by ARP and neighbour solicitation, in
+raw frames, so that the node needs no address there, and gets none.
 
 A guest that is just about to take an address looks first whether anybody has it, and takes a question that names no
-asker for somebody who is about to take it too: then it has none (RFC 5227, RFC 4862). So the questions name one,
-wherever that is possible.
+asker for somebody who is about to take it too: then it has none (RFC 5227, RFC 4862). So the questions name an
+asker, wherever that is possible.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _FILTER = (
 
 @dataclass(frozen=True)
 class Target:
-    """An address that a machine is to have by one of its NICs. mac: the NIC's, in lower case."""
+    """Is an address that a machine is to have by one of its NICs. mac: the NIC's, in lower case."""
 
     vm_id: int
     bridge: str
@@ -81,7 +81,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Claim:
-    """Who says that an address is his. looks: he asks whether anybody else has it."""
+    """Says who claims an address. looks: whether he only asks if anybody else has it."""
 
     address: Address
     mac: str
@@ -90,7 +90,7 @@ class Claim:
 
 @dataclass
 class _Asked:
-    """What is known of a target. heard: when each MAC address last said that the address is its own."""
+    """Holds what is known of a target. heard: when each MAC address last said that the address is its own."""
 
     target: Target
     next: float = 0.0
@@ -102,7 +102,7 @@ class _Asked:
 
 
 class Presence:
-    """All machines of a node. now: seconds since waiting began."""
+    """Asks for the addresses of all machines of a node. now: seconds since waiting began."""
 
     kind = "address"
 
@@ -113,14 +113,14 @@ class Presence:
             asked = _Asked(target)
             by_bridge.setdefault(target.bridge, []).append(asked)
             self._of.setdefault(target.vm_id, []).append(asked)
-        self._wires = {bridge: _Wire(bridge, found) for bridge, found in by_bridge.items()}
+        self._sockets = {bridge: _BridgeSocket(bridge, found) for bridge, found in by_bridge.items()}
         self._now = 0.0
 
     def look(self, waiting: Collection[int], now: float) -> None:
         """Take in what was answered since the last look, and ask about those that are waited for."""
         self._now = now
         senders: Optional[Mapping[str, Sequence[ipaddress.IPv4Interface]]] = None
-        for wire in self._wires.values():
+        for wire in self._sockets.values():
             wire.listen(now)
             if wire.is_due(waiting, now):
                 senders = own_addresses() if senders is None else senders
@@ -128,7 +128,7 @@ class Presence:
             wire.ask(waiting, now)
 
     def evidence(self, vm_id: int) -> str:
-        """The machine's own NICs have all its addresses, and nobody else has one of them; "" otherwise."""
+        """Return that the machine's own NICs have all its addresses, and nobody else has one of them; "" otherwise."""
         found = self._of.get(vm_id, [])
         if not found or any(asked.holders(self._now) != [asked.target.mac] for asked in found):
             return ""
@@ -137,14 +137,14 @@ class Presence:
     def found(self, vm_id: int) -> str:
         if vm_id not in self._of:
             return "no address that could be asked for on a bridge of this node"
-        return ", ".join(self._described(asked) for asked in self._of[vm_id])
+        return ", ".join(self._describe(asked) for asked in self._of[vm_id])
 
     def close(self) -> None:
-        for wire in self._wires.values():
+        for wire in self._sockets.values():
             wire.close()
 
-    def _described(self, asked: _Asked) -> str:
-        target, problem = asked.target, self._wires[asked.target.bridge].problem
+    def _describe(self, asked: _Asked) -> str:
+        target, problem = asked.target, self._sockets[asked.target.bridge].problem
         about = f"{target.address} on {target.bridge}"
         holders = asked.holders(self._now)
         others = [mac for mac in holders if mac != target.mac]
@@ -157,7 +157,7 @@ class Presence:
 
 
 def own_addresses() -> dict[str, list[ipaddress.IPv4Interface]]:
-    """The addresses of the node itself, by interface."""
+    """Return the addresses of the node itself, by interface."""
     try:
         found = links.observe()
     except NebulaError:
@@ -165,8 +165,8 @@ def own_addresses() -> dict[str, list[ipaddress.IPv4Interface]]:
     return {name: [ipaddress.IPv4Interface(text) for text in link.addresses] for name, link in found.items()}
 
 
-class _Wire:
-    """A bridge and those that are asked on it. problem: why it can't be used, "" if it can."""
+class _BridgeSocket:
+    """Asks for addresses on one bridge. problem: why the bridge can't be used, "" if it can."""
 
     def __init__(self, bridge: str, asked: Sequence[_Asked]) -> None:
         self.bridge = bridge
@@ -183,7 +183,7 @@ class _Wire:
         self._last = 0.0
 
     def is_due(self, waiting: Collection[int], now: float) -> bool:
-        """Whether it is to be opened."""
+        """Return whether the bridge is to be opened."""
         if self._socket is not None or now < self._retry:
             return False
         return any(asked.target.vm_id in waiting for asked in self._turn)
@@ -197,7 +197,7 @@ class _Wire:
             self.problem = f"{error.strerror}; raw frames are root's, become: true"
             return
         try:
-            _filter(opened)
+            _attach_filter(opened)
             opened.bind((self.bridge, _ALL_PROTOCOLS))
             self._mac = bytes(opened.getsockname()[4])[:6]
         except OSError as error:
@@ -221,7 +221,7 @@ class _Wire:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._lost(error)
+                self._note_lost(error)
                 return
             claim = None if sender[2] == _OUTGOING else claim_of(frame)
             if claim is not None:
@@ -267,15 +267,15 @@ class _Wire:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._lost(error)
+            self._note_lost(error)
 
-    def _lost(self, error: OSError) -> None:
+    def _note_lost(self, error: OSError) -> None:
         """Note that a bridge went or is down; it may come back."""
         self.problem = f"{self.bridge}: {error.strerror}"
         self.close()
 
 
-def _filter(opened: socket.socket) -> None:
+def _attach_filter(opened: socket.socket) -> None:
     """Have the kernel drop frames that this process would throw away. Without the filter the process works too."""
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _FILTER))
     with contextlib.suppress(OSError):
@@ -285,7 +285,7 @@ def _filter(opened: socket.socket) -> None:
 
 
 def _checksum(data: bytes) -> int:
-    """The Internet checksum: the complement of the sum of all 16-bit words."""
+    """Return the Internet checksum: the complement of the sum of all 16-bit words."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -294,13 +294,14 @@ def _checksum(data: bytes) -> int:
 
 # -- frames -----------------------------------------------------------------------------------------------------------
 def request(mac: bytes, asker: ipaddress.IPv4Address, address: ipaddress.IPv4Address) -> bytes:
-    """The ARP frame that asks who has the address."""
+    """Return the ARP frame that asks who has the address."""
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, _REQUEST) + mac + asker.packed + bytes(6) + address.packed
     return (_BROADCAST + mac + struct.pack("!H", _ARP) + body).ljust(_SHORTEST, b"\0")
 
 
 def solicitation(mac: bytes, address: ipaddress.IPv6Address) -> bytes:
-    """The same of IPv6. The asker is what the MAC address makes of itself, whether or not the node has it."""
+    """Return the same frame of IPv6. Its asker is the address that follows from the MAC address, whether or not the
+    node has it."""
     asker = b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:]
     group = ipaddress.IPv6Address("ff02::1:ff00:0").packed[:13] + address.packed[13:]
     option = bytes((_SOURCE_LINK, 1)) + mac
@@ -312,7 +313,7 @@ def solicitation(mac: bytes, address: ipaddress.IPv6Address) -> bytes:
 
 
 def claim_of(frame: bytes) -> Optional[Claim]:
-    """What a frame says of an address; None if nothing, or if it is none of these two kinds."""
+    """Return what a frame says of an address; None if it says nothing, or is of neither kind."""
     if len(frame) < 42:
         return None
     source, kind = frame[6:12], struct.unpack_from("!H", frame, 12)[0]
@@ -324,7 +325,7 @@ def claim_of(frame: bytes) -> Optional[Claim]:
     announced = source
     if len(frame) >= 86 and frame[78] == _TARGET_LINK and frame[79] == 1:
         announced = frame[80:86]
-    return Claim(ipaddress.IPv6Address(frame[62:78]), _differing(source, announced))
+    return Claim(ipaddress.IPv6Address(frame[62:78]), _mac_text(source, announced))
 
 
 def _arp_claim(frame: bytes, source: bytes) -> Optional[Claim]:
@@ -333,11 +334,12 @@ def _arp_claim(frame: bytes, source: bytes) -> Optional[Claim]:
         return None
     announced, sender, target = frame[22:28], frame[28:32], frame[38:42]
     if sender == NOBODY.packed:
-        return Claim(ipaddress.IPv4Address(target), _differing(source, announced), looks=True)
-    return Claim(ipaddress.IPv4Address(sender), _differing(source, announced))
+        return Claim(ipaddress.IPv4Address(target), _mac_text(source, announced), looks=True)
+    return Claim(ipaddress.IPv4Address(sender), _mac_text(source, announced))
 
 
-def _differing(source: bytes, announced: bytes) -> str:
-    """A MAC address as text. A frame that comes from another than it tells is nobody's."""
+def _mac_text(source: bytes, announced: bytes) -> str:
+    """Return a MAC address as text. Where a frame comes from another address than it tells, both are named, so that it
+    is nobody's."""
     texts = [":".join(f"{byte:02x}" for byte in mac) for mac in (source, announced)]
     return texts[0] if source == announced else " as ".join(texts)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes of a node, and whether a virtual network would take addresses from one of them."""
+"""Reads routes of a node, and tells whether a virtual network would take addresses from one of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ Span = Union[IPv4Network, IPv6Network]
 
 @dataclass(frozen=True)
 class Route:
-    """device: "" for a route without one (blackhole); several by commas. table: "" for the main one."""
+    """Describes a route. device: "" for a route without one (blackhole); several by commas. table: "" for the main
+    table."""
 
     destination: Span
     device: str
@@ -40,8 +41,8 @@ class Route:
 
 
 def observe() -> list[Route]:
-    """The routes of all tables. That of local addresses counts too: one that a host has on its loopback interface is in
-    no other."""
+    """Return the routes of all tables. The table of local addresses counts too: an address that a host has on its
+    loopback interface is in no other table."""
     routes = []
     for family, everywhere in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
         # Without IPv6 there is nothing to show, and that is no error.
@@ -61,7 +62,7 @@ def observe() -> list[Route]:
 
 
 def uplink(routes: Sequence[Route]) -> str:
-    """The device by which the host reaches what it has no other route to; "" if there is none, or several."""
+    """Return the device by which the host reaches what it has no other route to; "" if there is none, or several."""
     devices = {route.device for route in routes if route.destination == IPv4Network("0.0.0.0/0") and not route.table}
     return devices.pop() if len(devices) == 1 and "," not in "".join(devices) else ""
 

@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel does by itself on a bridge: what it takes for its own from packets that come in, and for which of the
-node's addresses it answers. With the kernel's defaults whoever is attached to the bridge gives the node an address and
-a default route by a router advertisement, and reaches the node's services by link-local addresses."""
+"""Decides what the kernel does by itself on a bridge: what it takes for its own from packets that come in, and for
+which of the node's addresses it answers. With the kernel's defaults whoever is attached to the bridge gives the
+node an address and a default route by a router advertisement, and reaches the node's services by link-local
+addresses.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ _SEEN = (*_ALWAYS, _ARP, "ipv6/forwarding")
 
 
 def wanted(gateway: bool) -> dict[str, str]:
-    """Of a bridge of ours, as far as this kernel has them: without IPv6 it has none of its settings. gateway: whether
-    the bridge carries the gateway's address."""
+    """Return the settings of a bridge of ours, as far as this kernel has them: without IPv6 it has none of its
+    settings. gateway: whether the bridge carries the gateway's address."""
     values = {**_ALWAYS, _ARP: _OWN_ADDRESSES if gateway else _NO_ADDRESS}
     families = [family for family in ("ipv4", "ipv6") if os.path.isdir(f"{PROC}/{family}")]
     return {name: value for name, value in values.items() if name.partition("/")[0] in families}
@@ -52,13 +54,13 @@ def observe(bridge: str) -> dict[str, str]:
 
 
 def differing(seen: Mapping[str, str], gateway: bool) -> dict[str, str]:
-    """Those of a bridge of ours that are not what they are to be, with what that is."""
+    """Return the settings of a bridge of ours that are to be changed, with the wanted values."""
     return {name: value for name, value in wanted(gateway).items() if seen.get(name, value) != value}
 
 
 def trusting(seen: Mapping[str, str]) -> dict[str, str]:
-    """Those of a bridge of somebody else's by which the node believes what a guest says of routes, with the value that
-    ends it."""
+    """Return the settings of a bridge of somebody else by which the node believes what a guest says of routes, with
+    the value that ends it."""
     if not seen:
         return {}
     found = [name for name in TRUSTING if seen.get(name, "0") != "0"]
@@ -71,7 +73,8 @@ def trusting(seen: Mapping[str, str]) -> dict[str, str]:
 
 
 def doubts(network: str, bridge: str, seen: Mapping[str, str]) -> list[str]:
-    """A sentence about a bridge that somebody else made for the machines of a network, if there is something to say."""
+    """Return a sentence about a bridge that somebody else made for the machines of a network, if there is something to
+    say."""
     found = trusting(seen)
     if not found:
         return []
@@ -85,7 +88,7 @@ def doubts(network: str, bridge: str, seen: Mapping[str, str]) -> list[str]:
 
 
 def known(interface: str, values: Mapping[str, str]) -> dict[str, str]:
-    """Of these settings those that the kernel has for the interface."""
+    """Return those of these settings that the kernel has for the interface."""
     return {name: value for name, value in values.items() if os.path.exists(_path(interface, name))}
 
 
@@ -116,7 +119,8 @@ def write(bridge: str, values: Mapping[str, str]) -> None:
 
 
 def key(bridge: str, name: str) -> str:
-    """As `sysctl` calls it. A dot in the bridge's name would be taken for a level of its own."""
+    """Return the name of a setting as `sysctl` calls it. A dot in the bridge's name would be taken for a level of its
+    own."""
     family, setting = name.split("/")
     mark = "/" if "." in bridge else "."
     return mark.join(("net", family, "conf", bridge, setting))
@@ -127,24 +131,25 @@ def command(bridge: str, name: str, value: str) -> str:
 
 
 def lines(bridge: str, gateway: bool) -> list[str]:
-    """For whoever sets them without this module: below /proc/sys/net, each path with its value."""
+    """Return lines for programs that set them without this module: below /proc/sys/net, each path with its value."""
     values = wanted(gateway)
     return [f"{_place(bridge, name).relative_to(PROC)} {value}" for name, value in values.items()]
 
 
 def lines_of(interface: str, values: Mapping[str, str]) -> list[str]:
-    """The same for an interface that is no bridge, and these settings of it."""
+    """Return the same for an interface that is no bridge, and these settings of it."""
     return [f"{_place(interface, name).relative_to(PROC)} {value}" for name, value in known(interface, values).items()]
 
 
 def _path(bridge: str, name: str) -> str:
-    """Of hundreds of bridges, pathlib would take most of the time."""
+    """Return the path of a setting as text: of hundreds of bridges, pathlib would take most of the time."""
     family, setting = name.split("/")
     return f"{PROC}/{family}/conf/{bridge}/{setting}"
 
 
 def _read(path: str) -> str:
-    """Of hundreds of bridges, what Python does to open a file would take most of the time, too."""
+    """Read a setting by its descriptor: of hundreds of bridges, what Python does to open a file would take most of the
+    time, too."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, 100).decode("ascii").strip()

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host's part in OVN: Open vSwitch set up for it, its bridges, and ovn-controller."""
+"""Sets up a host's part in OVN: Open vSwitch, its bridges, and ovn-controller."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 @dataclass
 class Outcome:
-    """connected: whether ovn-controller is, and the southbound database has this host at its address. held_by: the
-    chassis that it has there instead."""
+    """Says what came of it.
+    connected: whether ovn-controller is connected, and the southbound database has this host at its address
+    held_by: the chassis that the database has there instead"""
 
     items: list[Change]
     warnings: list[str]
@@ -50,7 +51,7 @@ class Outcome:
 
 
 class Host:
-    """name: the host's name in OVN."""
+    """Sets up this host's part in OVN. name: the host's name in OVN."""
 
     def __init__(self, root: str, places: Places, catalog: str, name: str, act: bool) -> None:
         certificates.check_name(name)
@@ -64,7 +65,7 @@ class Host:
     # --- what is refused ----------------------------------------------------------------------------------------------
 
     def refuse_foreign(self, found: Switch, remote: str = "") -> None:
-        """ForeignObject if Open vSwitch is set up for an OVN that is not this catalog's."""
+        """Raise ForeignObject if Open vSwitch is set up for an OVN that is not this catalog's."""
         asked = f"Open vSwitch of host {self.name}"
         if found.mark == self.catalog:
             return
@@ -91,7 +92,7 @@ class Host:
             )
 
     def refuse_bridges(self, found: Switch, wanted: Wanted, present: Mapping[str, Link]) -> None:
-        """ForeignObject, NotFound or Conflict for what can't be made, before anything is."""
+        """Raise ForeignObject, NotFound or Conflict for what can't be made, before anything is made."""
         for name in (switch.INTEGRATION, *(each.bridge for each in wanted.mappings)):
             there = found.bridges.get(name)
             if there is not None and there.mark != self.catalog and not self._is_made_by_itself(there):
@@ -118,7 +119,8 @@ class Host:
                 self._refuse_interface(found, mapping, present)
 
     def _is_made_by_itself(self, bridge: Bridge) -> bool:
-        """Installing its package starts ovn-controller, which makes its bridge at once, for no OVN at all yet."""
+        """Return whether the bridge was made by the installation of its package, which starts ovn-controller: that
+        makes its bridge at once, for no OVN at all yet."""
         untouched = bridge.fail_mode == "secure" and not bridge.mark and not bridge.ports
         return bridge.name == switch.INTEGRATION and untouched and self.daemons.running("controller")
 
@@ -174,7 +176,8 @@ class Host:
     # --- what is done -------------------------------------------------------------------------------------------------
 
     def ensure(self, wanted: Wanted, mtu: int, restart: bool, coming: Sequence[str] = ()) -> Outcome:
-        """coming: files of TLS that are written before by a real run, so that in check mode they may be missing."""
+        """Make the host's part what is wanted. coming: files of TLS that a real run writes before, so that in check
+        mode they may be missing."""
         if not daemons.installed("switch") or not daemons.installed("controller"):
             if self.act:
                 daemons.require_installed("switch")
@@ -224,7 +227,7 @@ class Host:
         return outcome
 
     def _check_registration(self, wanted: Wanted, outcome: Outcome) -> None:
-        """Whether the southbound database has this chassis at this address. ovn-controller does not say so."""
+        """Note whether the southbound database has this chassis at this address. ovn-controller does not say so."""
 
         def held_by() -> str:
             return registration.holder(wanted.remote, wanted.tls, wanted.encap_type, wanted.encap_ip)
@@ -362,7 +365,7 @@ class Host:
             )
 
     def _give_links_back(self, bridges: Sequence[Bridge]) -> None:
-        """Of bridges that are gone: their addresses go where they came from."""
+        """Give addresses of bridges that are gone back to the interfaces from which they came."""
         ours = [bridge for bridge in bridges if bridge.mark == self.catalog]
         present = links.observe() if ours else {}
         steps = []
@@ -418,7 +421,8 @@ class Host:
         return view
 
     def _check_tunnel(self, wanted: Wanted, present: Mapping[str, Link], mtu: int, outcome: Outcome) -> None:
-        """Whether the host has the tunnels' address, and what they leave for the machines' packets."""
+        """Raise InvalidValue if the host does not have the tunnels' address, and note what tunnels leave for the
+        machines' packets."""
         six = ":" in wanted.encap_ip
         carriers = [link for link in present.values() if wanted.encap_ip in [a.split("/")[0] for a in _addresses(link)]]
         coming = [m for m in wanted.mappings if m.address and str(ip_interface(m.address).ip) == wanted.encap_ip]
@@ -441,7 +445,7 @@ class Host:
 
 
 def encap_ip(remote: str) -> str:
-    """The address by which this host reaches the first server of a connection string."""
+    """Return the address by which this host reaches the first server of a connection string."""
     for each in remote.split(","):
         host = each.split(":", 1)[1].rsplit(":", 1)[0].strip("[]") if each.count(":") >= 2 else ""
         if host:
@@ -479,7 +483,7 @@ def mtu_of(name: str) -> int:
 
 
 def carries_host(link: Link) -> str:
-    """Why the host itself needs the interface, "" if it does not."""
+    """Return why the host itself needs the interface, "" if it does not."""
     for route in routes.observe():
         if route.destination.prefixlen == 0 and link.name in route.device.split(",") and not route.table:
             return f"the host's default route leads over it ({route})"
@@ -489,7 +493,7 @@ def carries_host(link: Link) -> str:
 
 
 def ssh_addresses() -> set[str]:
-    """Addresses of this host to which somebody is connected by ssh, or by which this very task came."""
+    """Return addresses of this host to which somebody is connected by ssh, or by which this very task came."""
     found = set()
     pid = os.getpid()
     while pid > 1:
@@ -512,12 +516,12 @@ def ssh_addresses() -> set[str]:
                 _number, local, _remote, state = line.split()[:4]
                 address, port = local.rsplit(":", 1)
                 if state == _ESTABLISHED and int(port, 16) == _SSH:
-                    found.add(_decoded(address, family))
+                    found.add(_read_address(address, family))
     return found
 
 
-def _decoded(address: str, family: int) -> str:
-    """An address as /proc/net/tcp writes it: words of 32 bits in the order of this machine."""
+def _read_address(address: str, family: int) -> str:
+    """Return an address as text. In /proc/net/tcp it is words of 32 bits in the order of this machine."""
     raw = bytes.fromhex(address)
     words = [raw[i : i + 4][::-1] for i in range(0, len(raw), 4)]
     text = socket.inet_ntop(family, b"".join(words))

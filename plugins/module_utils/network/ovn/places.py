@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where Open vSwitch and OVN keep their files on a host, and where we keep ours."""
+"""Names the places where Open vSwitch and OVN keep their files on a host, and where we keep ours."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ NO_CATALOG = "(none yet)"
 
 @dataclass(frozen=True)
 class Places:
-    """Directories of the daemons, by default those of the distribution's packages. configuration: the one that holds
-    openvswitch/ and ovn/ (/etc)."""
+    """Names the directories of the daemons, by default those of the distribution's packages. configuration: the
+    directory that holds openvswitch/ and ovn/ (/etc)."""
 
     ovs_run: str = "/var/run/openvswitch"
     ovs_log: str = "/var/log/openvswitch"
@@ -35,7 +35,7 @@ class Places:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the packages' scripts and programs read."""
+        """Return what the packages' scripts and programs read."""
         return {
             "OVS_RUNDIR": self.ovs_run,
             "OVS_LOGDIR": self.ovs_log,
@@ -71,7 +71,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Change:
-    """What is done with one thing, as a diff shows it; None: it is not there."""
+    """Says what is done with one thing, as a diff shows it; None: it is not there."""
 
     name: str
     before: Mapping[str, Any] | None
@@ -83,7 +83,7 @@ KEYS = ("ovs_run", "ovs_log", "ovs_database", "ovn_run", "ovn_log", "ovn_databas
 
 
 def read(given: Mapping[str, Any] | None) -> Places:
-    """The option `directories`."""
+    """Return what the option `directories` says."""
     values = {key: str(value) for key, value in (given or {}).items() if value}
     for key, value in values.items():
         if not os.path.isabs(value) or os.path.normpath(value).strip("/") == "":
@@ -94,7 +94,7 @@ def read(given: Mapping[str, Any] | None) -> Places:
 
 
 def catalog(uuid: str, needed: bool) -> str:
-    """The option `catalog`, which is empty in check mode and in a teardown where there is none. needed: whether
+    """Return the option `catalog`, which is empty in check mode and in a teardown where there is none. needed: whether
     something is to be marked with it."""
     if needed and not uuid:
         raise InvalidValue(

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which chassis the southbound database has at a tunnel address.
+"""Tells which chassis the southbound database has at a tunnel address.
 
-It takes one for each kind and address of tunnels. A host that comes back under another name is refused as long as its
-former chassis is there, while its ovn-controller says that it is connected. A host may not remove what is of another
-name, so that a central host does."""
+It takes one chassis for each kind and address of tunnels. A host that comes back under another name is refused as
+long as its former chassis is there, while its ovn-controller says that it is connected. A host may not remove what
+is of another name, so that a central host does.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ _SOUTH, _NORTH = cluster.NAMES["southbound"], cluster.NAMES["northbound"]
 
 
 def holder(remote: str, tls: Files | None, encap_type: str, address: str) -> str:
-    """The name of the chassis that has the address, as the southbound database says; "" if none has."""
+    """Return the name of the chassis that has the address, as the southbound database says; "" if there is none."""
     files = []
     if tls is not None:
         files = [
@@ -44,8 +45,9 @@ def holder(remote: str, tls: Files | None, encap_type: str, address: str) -> str
 
 @dataclass(frozen=True)
 class Former:
-    """A chassis that is to go: of a former name, or of a host that was forgotten. rows: to be removed, by table the
-    UUID. host: which host has its address now, "" for none."""
+    """Describes a chassis that is to go: of a former name, or of a host that was forgotten.
+    rows: to be removed, by table the UUID
+    host: which host has its address now, "" for none"""
 
     name: str
     address: str
@@ -55,8 +57,8 @@ class Former:
 
 @dataclass(frozen=True)
 class Kept:
-    """A chassis that stays, though a host of another name says that it has its address, or its own was forgotten. why:
-    as an error's found."""
+    """Describes a chassis that stays, though a host of another name says that it has its address, or its own host was
+    forgotten. why: as an error's found."""
 
     name: str
     address: str
@@ -74,7 +76,7 @@ def sort_out(
     former, kept = compared(rows, hosts, unregistered)
     former += [each for each in named(rows, forgotten) if each.name not in {other.name for other in former}]
     if former and act:
-        alive = _alive(places, [each.name for each in former])
+        alive = _find_alive(places, [each.name for each in former])
         kept += [
             Kept(each.name, each.address, each.host, "it is alive: its ovn-controller answers")
             for each in former
@@ -87,7 +89,7 @@ def sort_out(
 def compared(
     rows: Mapping[str, Sequence[database.Row]], hosts: Collection[str], unregistered: Mapping[str, str]
 ) -> tuple[list[Former], list[Kept]]:
-    """The same by the rows of the database, whoever of them is alive."""
+    """Return the same by the rows of the database, whether a chassis is alive or not."""
     there = {str(row["name"]): row for row in rows["Chassis"]}
     private = {str(row["name"]): row for row in rows["Chassis_Private"]}
     former: list[Former] = []
@@ -111,7 +113,7 @@ def compared(
 
 
 def named(rows: Mapping[str, Sequence[database.Row]], names: Collection[str]) -> list[Former]:
-    """The chassis of these names, with the address of each."""
+    """Return the chassis of these names, with the address of each."""
     there = {str(row["name"]): row for row in rows["Chassis"]}
     private = {str(row["name"]): row for row in rows["Chassis_Private"]}
     addresses = {str(row["chassis_name"]): str(row["ip"]) for row in rows["Encap"]}
@@ -122,7 +124,7 @@ def named(rows: Mapping[str, Sequence[database.Row]], names: Collection[str]) ->
 
 
 def strangers(places: Places, hosts: Collection[str]) -> list[Former]:
-    """The chassis of no host of the inventory. hosts: names of all of them."""
+    """Return the chassis of no host of the inventory. hosts: names of all hosts of the inventory."""
     rows = _read(places)
     return named(rows, {str(row["name"]) for row in rows["Chassis"]} - set(hosts))
 
@@ -145,8 +147,8 @@ def remove(places: Places, former: Sequence[Former]) -> None:
     database.transact(places.socket("southbound"), _SOUTH, operations)
 
 
-def _alive(places: Places, names: Sequence[str]) -> set[str]:
-    """Which of these chassis take up a new number of the configuration, as each that is alive does."""
+def _find_alive(places: Places, names: Sequence[str]) -> set[str]:
+    """Return which of these chassis take up a new number of the configuration, as each that is alive does."""
     step: Mapping[str, Any] = {"op": "mutate", "table": "NB_Global", "where": [], "mutations": [["nb_cfg", "+=", 1]]}
     database.transact(places.socket("northbound"), _NORTH, [step])
     rows = database.select(places.socket("northbound"), _NORTH, ["NB_Global"], ["nb_cfg"])["NB_Global"]

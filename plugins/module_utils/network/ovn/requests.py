@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a request for a certificate may be, which comes from a host that may be anybody's by now. Pure.
+"""Decides what a request for a certificate may be, which comes from a host that anybody may have taken over. Pure.
 
-A request of ours (certificates.request) has one form: a key on the curve P-256, the host's name as its only subject,
-and no attributes, in which extensions would be. So it is compared with that form, byte by byte, and is not parsed."""
+A request of ours (certificates.request) has one form: a key on the curve P-256, the host's name as its only
+subject, and no attributes, in which extensions would be. So it is compared with that form, byte by byte, and is not
+parsed.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,14 @@ _NO_ATTRIBUTES = bytes.fromhex("a000")
 
 
 def problem(name: str, text: str) -> str:
-    """Why this is no request of the host of that name, "" if it is one. Whether its signature is right is not looked
-    at."""
+    """Return why this is no request of the host of that name, "" if it is. Whether its signature is right is not
+    looked at."""
     if len(text) > LARGEST:
         return f"its request has {len(text)} characters, and one of this collection has at most {LARGEST}"
     found = _decoded(_PEM.match(text))
     if found is None:
         return "its request is nothing that openssl writes as a request in PEM"
-    content = _content(found)
+    content = _signed_part(found)
     for string in _STRINGS:
         head = _VERSION + _subject(name, string) + _P256
         if content.startswith(head):
@@ -52,14 +54,14 @@ def problem(name: str, text: str) -> str:
 
 
 def point(text: str) -> bytes:
-    """The public key of a request that is one."""
-    content = _content(_decoded(_PEM.match(text)) or b"")
+    """Return the public key of a request; b"" if the text is no request."""
+    content = _signed_part(_decoded(_PEM.match(text)) or b"")
     start = content.find(_P256)
     return content[start + len(_P256) :][:_POINT] if start >= 0 else b""
 
 
 def has_key(certificate: str, key: bytes) -> bool:
-    """Whether the certificate (PEM) is for that public key."""
+    """Return whether the certificate (PEM) is for that public key."""
     return bool(key) and key in (_decoded(_CERTIFICATE.search(certificate)) or b"")
 
 
@@ -68,17 +70,17 @@ def _subject(name: str, string: int) -> bytes:
 
 
 def _der(tag: int, content: bytes) -> bytes:
-    """Of less than 128 bytes, as a name has at most 64."""
+    """Return a value in DER. The content has less than 128 bytes, as a name has at most 64."""
     return bytes([tag, len(content)]) + content
 
 
-def _content(request: bytes) -> bytes:
-    """What is signed of it, without the head of the sequence."""
-    return _inside(_inside(request) or b"") or b""
+def _signed_part(request: bytes) -> bytes:
+    """Return what is signed of the request, without the head of the sequence."""
+    return _sequence_content(_sequence_content(request) or b"") or b""
 
 
-def _inside(value: bytes) -> Optional[bytes]:
-    """The content of a sequence that is at the beginning of value."""
+def _sequence_content(value: bytes) -> Optional[bytes]:
+    """Return the content of a sequence that is at the beginning of value."""
     if len(value) < 2 or value[0] != 0x30:
         return None
     size, start = value[1], 2

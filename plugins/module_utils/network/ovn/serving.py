@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a database of OVN serves TLS: whether who connects by it gets an answer.
+"""Tells whether a database of OVN serves TLS: whether a client that connects by it gets an answer.
 
-A server that can't use its key with its certificate listens all the same, and ends each connection. Only its log says
-so."""
+A server that can't use its key with its certificate listens all the same, and ends each connection. Only its log
+says so.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ LARGEST = 1 << 16
 
 
 def problem(port: int, tls: Files, address: str) -> str:
-    """Why a client with these files gets no answer from this host's server at the port, "" if it gets one. address:
-    one at which the server listens."""
+    """Return why a client with these files gets no answer from this host's server at the port, "" if it gets an
+    answer. address: an address at which the server listens."""
     import ssl
 
     try:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host's Open vSwitch has and is to have for OVN: bridges, external_ids, TLS. Reading, comparing, and the words
-for `ovs-vsctl`; nothing here changes anything."""
+"""Describes what a host's Open vSwitch has and is to have for OVN: bridges, external_ids, TLS. It reads, compares, and
+makes the words for `ovs-vsctl`; nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ _NETWORK = re.compile(r"[A-Za-z0-9_.-]{1,63}\Z")
 
 @dataclass(frozen=True)
 class BridgeMapping:
-    """A bridge of this host. network: the physical network that it is for OVN; "" for a bridge that only carries the
-    tunnels' own address, as the userspace datapath needs it. address: with its prefix length."""
+    """Describes a bridge of this host.
+    network: the physical network that it is for OVN; "" for a bridge that only carries the tunnels' own address, as
+    the userspace datapath needs it
+    address: with its prefix length
+    """
 
     bridge: str
     network: str = ""
@@ -82,7 +85,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Bridge:
-    """ports: interfaces by the mark of their port. patches: ports that OVN made to join two bridges."""
+    """Describes a bridge of Open vSwitch. ports: the mark of each interface's port. Ports that OVN made to join two
+    bridges are left out."""
 
     name: str
     external_ids: Mapping[str, str] = field(default_factory=dict)
@@ -97,7 +101,7 @@ class Bridge:
 
 @dataclass
 class Switch:
-    """What Open vSwitch has. there: whether it has a database at all."""
+    """Holds what Open vSwitch has. there: whether it has a database at all."""
 
     there: bool = False
     external_ids: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +115,7 @@ class Switch:
 
 
 def read_mappings(items: Sequence[Mapping[str, Any]]) -> tuple[BridgeMapping, ...]:
-    """The option bridge_mappings."""
+    """Return what the option bridge_mappings says."""
     found: list[BridgeMapping] = []
     for item in items:
         values = {key: str(item.get(key) or "") for key in ("bridge", "network", "interface", "address")}
@@ -145,7 +149,7 @@ def read_mappings(items: Sequence[Mapping[str, Any]]) -> tuple[BridgeMapping, ..
 
 
 def observe(places: Places, running: Daemons) -> Switch:
-    """One read of the database; its file where no server has it open."""
+    """Read the database once; its file where no server has it open."""
     if running.reading():
         rows = database.select(places.switch_socket, DATABASE, TABLES)
     elif os.path.exists(places.switch_database):
@@ -185,7 +189,7 @@ def observe(places: Places, running: Daemons) -> Switch:
 
 
 def view(switch: Switch, catalog: str) -> dict[str, Any]:
-    """What is this catalog's of it, as a diff shows it."""
+    """Return what is this catalog's of it, as a diff shows it."""
     keys = (MARK, "system-id", *OURS)
     return {
         "external_ids": {key: switch.external_ids[key] for key in keys if key in switch.external_ids},
@@ -204,7 +208,7 @@ def view(switch: Switch, catalog: str) -> dict[str, Any]:
 
 
 def expected(wanted: Wanted) -> dict[str, Any]:
-    """The same as it is to be."""
+    """Return the same as it is to be."""
     bridges = {
         each.bridge: {
             "datapath": wanted.datapath,
@@ -223,8 +227,11 @@ def expected(wanted: Wanted) -> dict[str, Any]:
 
 
 def commands(switch: Switch, wanted: Wanted, moved: Mapping[str, str], down: Sequence[str], made: str) -> list[str]:
-    """The words for one `ovs-vsctl`, which is one transaction. moved: by address, the interface that has it now. down:
-    interfaces that are not up. made: what was switched on for us."""
+    """Return the words for one `ovs-vsctl`, which is one transaction.
+    moved: by address, the interface that has it now
+    down: interfaces that are not up
+    made: what was switched on for us
+    """
     now, then = view(switch, wanted.catalog), expected(wanted)
     words: list[str] = []
     if now["external_ids"] != then["external_ids"]:
@@ -249,7 +256,7 @@ def commands(switch: Switch, wanted: Wanted, moved: Mapping[str, str], down: Seq
     by_name = {each.bridge: each for each in wanted.mappings}
     for name, bridge in then["bridges"].items():
         if now["bridges"].get(name) != bridge:
-            words += _bridge(name, bridge, wanted, by_name.get(name), switch, moved, down)
+            words += _bridge_words(name, bridge, wanted, by_name.get(name), switch, moved, down)
     if then["tls"] != now["tls"]:
         if then["tls"]:
             words += ["--", "--id=@ssl", "create", "SSL", f"private_key={_quoted(then['tls']['private_key'])}"]
@@ -261,7 +268,7 @@ def commands(switch: Switch, wanted: Wanted, moved: Mapping[str, str], down: Seq
     return words[1:]
 
 
-def _bridge(
+def _bridge_words(
     name: str,
     bridge: Mapping[str, Any],
     wanted: Wanted,
@@ -295,7 +302,7 @@ def _bridge(
 
 
 def removal(switch: Switch, catalog: str) -> list[str]:
-    """The words that take away what is this catalog's."""
+    """Return the words that take away what is this catalog's."""
     words: list[str] = []
     for name, bridge in switch.bridges.items():
         if bridge.mark == catalog:
