@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node needs for networks with driver ovswitch: a bridge of Open vSwitch, which several networks may have, told
-apart by VLANs, and the physical device as its port. The host's own port of the bridge stays down, so that the node is
-no member of any of them. Bridges, ports and settings of others are never changed."""
+"""Makes what a node needs for networks with driver ovswitch: a bridge of Open vSwitch, which several networks may
+have, told apart by VLANs, and the physical device as its port. The host's own port of the bridge stays down, so
+that the node is no member of any of these networks. Bridges, ports and settings of others are never changed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PACKAGE = "openvswitch-switch"
 
 @dataclass
 class Change:
-    """What is done about one network; before, after: None where it has no bridge."""
+    """Says what is done about one network; before, after: None where it has no bridge."""
 
     name: str
     bridge: str
@@ -55,7 +55,7 @@ class _Wanted:
 
 
 class SwitchNode:
-    """This host's Open vSwitch. act: False in check mode, where the same is decided and nothing done."""
+    """Makes bridges in this host's Open vSwitch. act: False in check mode, where the same is decided and nothing done."""
 
     def __init__(self, catalog: str, act: bool) -> None:
         self.catalog, self.act = catalog, act
@@ -72,14 +72,14 @@ class SwitchNode:
         return self._found
 
     def _forget(self) -> None:
-        """What was read is not so any more."""
+        """Forget what was read: it is not so any more."""
         self._found = self._marked = None
 
     def has(self, uuid: str) -> bool:
         return bool(uuid) and uuid in self.uuids()
 
     def uuids(self) -> list[str]:
-        """Of the networks of this catalog that have anything here."""
+        """Return the UUIDs of the networks of this catalog that have anything here."""
         if self._found is None:
             self._marked = marked(self.catalog, self.places) if self._marked is None else self._marked
             ours = self._marked
@@ -98,33 +98,33 @@ class SwitchNode:
         for network in networks:
             before = self._shown(network.bridge, network.uuid, present)
             try:
-                wanted.append(self._decided(network, known, networks, present))
+                wanted.append(self._decide(network, known, networks, present))
                 done.append(
                     Change(network.name, network.bridge, before, self._expected(wanted[-1], network.uuid, present))
                 )
             except NebulaError as error:
                 done.append(Change(network.name, network.bridge, before, before, error))
-        leaving = self._leaving(networks, known)
+        leaving = self._leaving_networks(networks, known)
         if self.act and any(each.before != each.after for each in done if each.error is None):
             try:
                 self._make(wanted, leaving, present)
             except NebulaError as error:
                 self._forget()
                 with contextlib.suppress(NebulaError):
-                    self._take_back()
+                    self._switch_off()
                 for each in done:
                     if each.error is None and each.before != each.after:
                         each.after, each.error = each.before, error
         return done
 
-    def _decided(
+    def _decide(
         self,
         network: Network,
         known: Collection[str] | None,
         networks: Sequence[Network],
         present: Mapping[str, Link],
     ) -> _Wanted:
-        """Raises an error for what this host can't have."""
+        """Return what the network wants here. Raise an error for what this host can't have."""
         network_checks.check(network)
         asked = f"network {network.name}: bridge {network.bridge}"
         if not daemons.installed("switch") and self.act:
@@ -168,7 +168,9 @@ class SwitchNode:
             if uplink.phydev not in bridge.ports:
                 continue
             ours = bridge.mark == self.catalog and bridge.port == uplink.phydev
-            if bridge.name != network.bridge and not (ours and self._frees(bridge, uplink.phydev, known, networks)):
+            if bridge.name != network.bridge and not (
+                ours and self._gives_up_port(bridge, uplink.phydev, known, networks)
+            ):
                 raise InUse(
                     f"network {network.name}: {uplink}",
                     f"on this host it is a port of bridge {bridge.name} of Open vSwitch already",
@@ -180,17 +182,17 @@ class SwitchNode:
                 freed.pop(network.bridge, None)
         uplinks.refuse(network.name, uplink, network.bridge, links.Mark(self.catalog, network.uuid), freed)
 
-    def _frees(
+    def _gives_up_port(
         self, bridge: SwitchBridge, port: str, known: Collection[str] | None, networks: Sequence[Network]
     ) -> bool:
-        """Whether the bridge is to have the port no more, once these networks are as they say."""
+        """Return whether the bridge is to have the port no more, once these networks are as they say."""
         here = [each for each in networks if each.bridge == bridge.name]
         if here:
             return all(each.attributes.get("PHYDEV", "") != port for each in here)
-        return not self._stays(bridge, self._leaving(networks, known))
+        return not self._stays(bridge, self._leaving_networks(networks, known))
 
-    def _leaving(self, networks: Sequence[Network], known: Collection[str] | None) -> dict[str, set[str]]:
-        """By bridge of ours, the networks that are on it no more."""
+    def _leaving_networks(self, networks: Sequence[Network], known: Collection[str] | None) -> dict[str, set[str]]:
+        """Return the networks that are on a bridge of ours no more, by bridge."""
         places = {network.uuid: network.bridge for network in networks if network.uuid}
         found: dict[str, set[str]] = {}
         for bridge in self.found.ours(self.catalog).values():
@@ -232,7 +234,7 @@ class SwitchNode:
             if left and bridge.port in taken:
                 words += ["--", "--if-exists", "del-port", bridge.name, bridge.port]
                 words += ["--", "remove", "Bridge", bridge.name, "external_ids", PORT, PORT_DOWN]
-        added = [self._bridge(name, each, leaving, moving, was_down) for name, each in bridges.items()]
+        added = [self._bridge_words(name, each, leaving, moving, was_down) for name, each in bridges.items()]
         # What leaves a bridge comes first, so that another may have it.
         words += [word for leaves, _joins in added for word in leaves]
         words += [word for _leaves, joins in added for word in joins]
@@ -240,7 +242,7 @@ class SwitchNode:
         self._vsctl(words[1:])
         self._forget()
         here = links.observe()
-        down = [*bridges, *self._released(former)]
+        down = [*bridges, *self._down_again(former)]
         links.carry_out([f"link set dev {name} down" for name in down if name in here and here[name].up])
         for name, having in bridges.items():
             port = having[0].port
@@ -254,12 +256,13 @@ class SwitchNode:
                     f"See {self.places.ovs_log}/ovs-vswitchd.log",
                 )
 
-    def _released(self, former: Mapping[str, SwitchBridge]) -> list[str]:
-        """Interfaces of the host that were down before one of these bridges had them, and that no bridge has now."""
+    def _down_again(self, former: Mapping[str, SwitchBridge]) -> list[str]:
+        """Return interfaces of the host that were down before one of these bridges had them, and that no bridge has
+        now."""
         had = {bridge.port for bridge in former.values() if bridge.port_was_down}
         return sorted(had - {port for bridge in self.found.bridges.values() for port in bridge.ports})
 
-    def _bridge(
+    def _bridge_words(
         self,
         name: str,
         wanted: Sequence[_Wanted],
@@ -267,8 +270,8 @@ class SwitchNode:
         moving: Collection[str],
         was_down: Collection[str],
     ) -> tuple[list[str], list[str]]:
-        """The words that take a port from the bridge, and those that make the bridge as it is to be. was_down:
-        interfaces of the host that were down before any bridge had them."""
+        """Return the words that take a port from the bridge, and the words that make the bridge what it is to be.
+        was_down: interfaces of the host that were down before any bridge had them."""
         there = self.found.bridges.get(name)
         port = wanted[0].port
         stay = set(there.networks) - (leaving.get(name, set()) & set(moving)) if there is not None else set()
@@ -340,8 +343,8 @@ class SwitchNode:
                 former = self.found.ours(self.catalog)
                 self._vsctl(words[1:])
                 self._forget()
-                links.carry_out([f"link set dev {port} down" for port in self._released(former) if port in present])
-                self._take_back()
+                links.carry_out([f"link set dev {port} down" for port in self._down_again(former) if port in present])
+                self._switch_off()
             except NebulaError as error:
                 self._forget()
                 for item in done:
@@ -349,8 +352,8 @@ class SwitchNode:
         return done
 
     def remove_database(self) -> list[Change]:
-        """Where somebody has deleted our bridges already, what was made for them is still there."""
-        made = self._made()
+        """Take back what was made for our bridges, where somebody has deleted these already."""
+        made = self._switched_on()
         if not made or self.found.ours(self.catalog):
             return []
         change = Change("Open vSwitch", "", {made: f"made for catalog {self.catalog}"})
@@ -358,14 +361,14 @@ class SwitchNode:
             try:
                 if not self.found.running:
                     self.daemons.start("switch")
-                self._take_back()
+                self._switch_off()
             except NebulaError as error:
                 change.after, change.error = change.before, error
         return [change]
 
-    def _take_back(self) -> None:
-        """What was switched on, if it was for us alone and nobody has anything in it."""
-        made = self._made()
+    def _switch_off(self) -> None:
+        """Switch off what was switched on, if it was for us alone and nobody has anything in it."""
+        made = self._switched_on()
         if not made or self.found.ours(self.catalog):
             return
         words = ["remove", "Open_vSwitch", ".", "external_ids", MADE]
@@ -379,13 +382,13 @@ class SwitchNode:
                 remove_file(os.path.realpath(self.places.system_id))
         self._forget()
 
-    def _made(self) -> str:
-        """What was switched on for this catalog, as Daemons.switching_on() has it."""
+    def _switched_on(self) -> str:
+        """Return what was switched on for this catalog, in the words of Daemons.switching_on()."""
         catalog, _colon, made = self.found.external_ids.get(MADE, "").partition(":")
         return (made or "database") if catalog == self.catalog else ""
 
     def _refuse_ports(self, asked: str, bridge: SwitchBridge, present: Mapping[str, Link]) -> None:
-        """A port of a machine that is gone, as after a power cut, keeps nothing."""
+        """Raise InUse for a bridge with ports. A port of a machine that is gone, as after a power cut, does not count."""
         ports = [
             name
             for name, port in bridge.ports.items()
@@ -421,7 +424,7 @@ class SwitchNode:
 
 
 def _view(bridge: str, uuid: str, running: bool, up: bool) -> dict[str, Any]:
-    """up: whether the host's own port of the bridge is."""
+    """Return what is shown of a bridge. up: whether the host's own port of the bridge is up."""
     return {"bridge": bridge, "network": uuid, "switch": "Open vSwitch", "running": running, "up": up}
 
 

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bridges of Open vSwitch on this host, as far as networks with driver ovswitch have them: what there is. Nothing here
-changes anything."""
+"""Reads bridges of Open vSwitch on this host, as far as networks with driver ovswitch have them. Nothing here changes
+anything."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ _OF_KERNEL = ("", "system", "tap")
 
 @dataclass(frozen=True)
 class SwitchPort:
-    """tag, trunks, mode: as Open vSwitch has them; without any of them the port is in all VLANs. kind: "" for an
-    interface of the host. error: why Open vSwitch can't use it."""
+    """Describes a port of Open vSwitch.
+    tag, trunks, mode: as Open vSwitch has them; without any of them the port is in all VLANs
+    kind: "" for an interface of the host
+    error: why Open vSwitch can't use it
+    """
 
     tag: int | None = None
     trunks: tuple[int, ...] = ()
@@ -58,7 +61,7 @@ class SwitchPort:
 
 
 def port_of(wanted: Port) -> SwitchPort:
-    """What libvirt makes of a NIC."""
+    """Return the port that libvirt makes of a NIC."""
     if wanted.tag and not wanted.trunks:
         return SwitchPort(wanted.tag)
     return SwitchPort(wanted.tag or None, wanted.carried, wanted.mode)
@@ -73,7 +76,7 @@ class SwitchBridge:
 
     @property
     def mark(self) -> str:
-        """The UUID of the catalog whose bridge it is; "" for somebody else's."""
+        """Return the UUID of the catalog whose bridge it is; "" for somebody else's."""
         return self.external_ids.get(MARK, "")
 
     @property
@@ -91,7 +94,8 @@ class SwitchBridge:
 
 @dataclass(frozen=True)
 class Switches:
-    """Open vSwitch of this host. there: whether it has a database. running: whether both of its daemons run."""
+    """Holds what Open vSwitch of this host has. there: whether it has a database. running: whether both of its daemons
+    run."""
 
     there: bool = False
     running: bool = False
@@ -103,7 +107,7 @@ class Switches:
 
 
 def observe(places: Places | None = None) -> Switches:
-    """One read of the database; its file where no server has it open. No process where there is none."""
+    """Read the database once; its file where no server has it open. Where there is no database, no process is started."""
     places = places or Places()
     rows = _rows(places, TABLES)
     if not rows:
@@ -132,7 +136,8 @@ def observe(places: Places | None = None) -> Switches:
 
 
 def marked(catalog: str, places: Places | None = None) -> dict[str, SwitchBridge]:
-    """The bridges of this catalog, without their ports: where OVN has thousands of these, nothing of them is read."""
+    """Return the bridges of this catalog, without their ports: where OVN has thousands of these, nothing of them is
+    read."""
     rows = _rows(places or Places(), ("Bridge",), ("name", "external_ids")).get("Bridge", ())
     found = {str(row["name"]): SwitchBridge(str(row["name"]), database.as_map(row["external_ids"])) for row in rows}
     return Switches(bridges=found).ours(catalog)
@@ -154,7 +159,7 @@ def _running(places: Places) -> bool:
 
 
 def networks_here(catalog: str) -> tuple[str, ...]:
-    """UUIDs of the networks of this catalog that have their bridge in a running Open vSwitch of this host."""
+    """Return the UUIDs of the networks of this catalog that have their bridge in a running Open vSwitch of this host."""
     if not _running(Places()):
         return ()
     try:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What joins a bridge of this node with those of other nodes: a physical device that is its port, or a VLAN or VXLAN
-device of ours on one. Devices of ours carry the mark of their network; what carries none is never changed."""
+"""Joins a bridge of this node with the bridges of other nodes: by a physical device that is its port, or by a VLAN or
+VXLAN device of ours on one. Devices of ours carry the mark of their network; what carries no mark is never changed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ def leaving(
     known: Collection[str] | None,
     staying: Collection[tuple[str, str]] = (),
 ) -> set[str]:
-    """The devices and ports of networks of this catalog that are to have them no more. wanted: by UUID what joins a
-    network's bridges. known: UUIDs of all networks that there are; None if that is not known. staying: bridges, each
-    with the port that one of its networks is to have there."""
+    """Return the devices and ports that networks of this catalog have, and are to have no more.
+    wanted: by UUID what joins a network's bridges
+    known: UUIDs of all networks that there are; None if that is not known
+    staying: bridges, each with the port that one of its networks is to have there
+    """
 
     def stays(network: str, name: str) -> bool:
         if network in wanted:
@@ -51,13 +53,13 @@ def leaving(
 
 
 def freeing(names: Iterable[str], links: Mapping[str, Link]) -> list[str]:
-    """The lines that take these from their former networks, so that others can have them."""
+    """Return the lines that take these from their former networks, so that others can have them."""
     made = [f"link delete dev {name}" for name in names if links[name].kind in KINDS and links[name].mark is not None]
     return made + [f"link set dev {name} nomaster" for name in names if f"link delete dev {name}" not in made]
 
 
 def freed(names: Collection[str], links: Mapping[str, Link]) -> dict[str, Link]:
-    """The links once that is done."""
+    """Return the links once that is done."""
     gone = {line.rpartition(" ")[2] for line in freeing(names, links) if "delete" in line}
     return {n: replace(link, bridge="") if n in names else link for n, link in links.items() if n not in gone}
 
@@ -106,8 +108,11 @@ def refuse(network: str, uplink: Uplink, bridge: str, mark: Mark, links: Mapping
 
 
 def doubts(network: str, uplink: Uplink, stated: int, links: Mapping[str, Link]) -> list[str]:
-    """A warning where machines of some address range are told more than this host's uplink carries, which is not
-    refused. stated: the largest of all, in bytes. links: as for refuse()."""
+    """Return a warning where machines of some address range are told more than this host's uplink carries, which is
+    not refused.
+    stated: the largest MTU of all, in bytes
+    links: as for refuse()
+    """
     room = links[uplink.phydev].mtu - uplink.cost
     if stated <= room:
         return []
@@ -152,7 +157,7 @@ def _addresses(phydev: Link) -> list[str]:
 
 
 def moves_addresses(uplink: Uplink, links: Mapping[str, Link]) -> bool:
-    """Whether the physical device has addresses of the host that are to move to the bridge with it."""
+    """Return whether the physical device has addresses of the host that are to move to the bridge with it."""
     phydev = links.get(uplink.phydev)
     return uplink.forced and phydev is not None and not phydev.bridge and bool(_addresses(phydev))
 
@@ -176,7 +181,7 @@ def _refuse_device(asked: str, uplink: Uplink, mark: Mark, there: Link | None) -
 
 
 def is_made(uplink: Uplink, links: Mapping[str, Link]) -> bool:
-    """Whether the device is there as it is to be, apart from where it is attached."""
+    """Return whether the device is there as it is to be, apart from where it is attached."""
     there = links.get(uplink.device)
     if not uplink.made:
         return there is not None
@@ -189,7 +194,7 @@ def is_made(uplink: Uplink, links: Mapping[str, Link]) -> bool:
 
 
 def making(uplink: Uplink, mark: Mark, links: Mapping[str, Link]) -> list[str]:
-    """The lines for `ip -batch` that make the device, marked and down; none if it is there."""
+    """Return the lines for `ip -batch` that make the device, marked and down; none if it is there."""
     if is_made(uplink, links):
         return []
     steps = [f"link delete dev {uplink.device}"] if uplink.device in links else []
@@ -206,7 +211,7 @@ def making(uplink: Uplink, mark: Mark, links: Mapping[str, Link]) -> list[str]:
 
 
 def remaking(device: Link) -> list[str]:
-    """The lines for `ip -batch` that make such a device. device: one of ours."""
+    """Return the lines for `ip -batch` that make a device like this. device: one of ours."""
     mtu = f" mtu {device.mtu}" if device.mtu else ""
     if device.kind == VLAN_KIND:
         made = f"link add link {device.parent} name {device.name}{mtu} type vlan id {device.number}"
@@ -217,13 +222,13 @@ def remaking(device: Link) -> list[str]:
 
 
 def at_boot(device: Link, bridge: str) -> list[str]:
-    """The lines that make it a port of the bridge when the host boots, whatever it is then."""
+    """Return the lines that make it a port of the bridge when the host boots, whatever it is then."""
     lines = [f"link set dev {device.name} master {bridge}", f"link set dev {device.parent or device.name} up"]
     return lines + [f"link set dev {device.name} up"] * bool(device.parent)
 
 
 def attaching(uplink: Uplink, bridge: str, links: Mapping[str, Link]) -> list[str]:
-    """The lines that make it a port of the bridge, and let frames pass; none if it is so."""
+    """Return the lines that make it a port of the bridge, and let frames pass; none if it is so."""
     there = links.get(uplink.device) if is_made(uplink, links) else None
     phydev = links.get(uplink.phydev)
     steps = []
@@ -241,7 +246,7 @@ def attaching(uplink: Uplink, bridge: str, links: Mapping[str, Link]) -> list[st
 
 
 def forecast(uplink: Uplink, bridge: Link, links: Mapping[str, Link]) -> Link:
-    """The device as it is going to be."""
+    """Return the device as it is going to be."""
     there = links.get(uplink.device, Link(uplink.device))
     if not uplink.made:
         return replace(there, up=True, bridge=bridge.name)
@@ -260,7 +265,7 @@ def forecast(uplink: Uplink, bridge: Link, links: Mapping[str, Link]) -> Link:
 
 
 def former(uplink: Uplink | None, bridge: Link | None, mark: Mark, links: Mapping[str, Link]) -> list[str]:
-    """The lines that end what joined the bridge before and is to do so no more."""
+    """Return the lines that end what joined the bridge before and is to do so no more."""
     wanted = uplink.device if uplink is not None else ""
     steps = giving_back(bridge, links) if bridge is not None and bridge.mark and bridge.mark.port != wanted else []
     # Of hundreds of devices, each would be asked for its mark as often: its text is looked at first.
@@ -272,8 +277,8 @@ def former(uplink: Uplink | None, bridge: Link | None, mark: Mark, links: Mappin
 
 
 def giving_back(bridge: Link, links: Mapping[str, Link]) -> list[str]:
-    """The lines that take the host's interface from the bridge, and set it down if it was so before. links: where
-    another network has the interface by now, it is no port of this bridge."""
+    """Return the lines that take the host's interface from the bridge, and set it down if it was down before. links:
+    where another network has the interface by now, it is no port of this bridge."""
     mark = bridge.mark
     if mark is None or not mark.port or mark.port not in bridge.ports:
         return []
@@ -283,7 +288,7 @@ def giving_back(bridge: Link, links: Mapping[str, Link]) -> list[str]:
 
 
 def given_back(bridges: Iterable[Link], links: Mapping[str, Link]) -> dict[str, Link]:
-    """The host's interfaces once their bridges are gone."""
+    """Return the host's interfaces once their bridges are gone."""
     found = {}
     for bridge in bridges:
         there = links.get(bridge.mark.port) if bridge.mark is not None else None
@@ -293,8 +298,8 @@ def given_back(bridges: Iterable[Link], links: Mapping[str, Link]) -> dict[str, 
 
 
 def was_down(uplink: Uplink | None, catalog: str, links: Mapping[str, Link], free: Mapping[str, Link]) -> bool:
-    """Whether the host's interface that is to be a port was down before any network had it. free: the interfaces
-    without what is still another network's, and will not be."""
+    """Return whether the host's interface that is to be a port was down before any network had it. free: the
+    interfaces without those that another network still has, but is about to lose."""
     if uplink is None or uplink.made:
         return False
     for bridge in marked(links, catalog).values():
@@ -305,13 +310,13 @@ def was_down(uplink: Uplink | None, catalog: str, links: Mapping[str, Link], fre
 
 
 def devices(network: str, catalog: str, links: Mapping[str, Link]) -> list[str]:
-    """The VLAN and VXLAN devices that were made for the network."""
+    """Return the VLAN and VXLAN devices that were made for the network."""
     found = marked_devices(links, catalog).items()
     return [name for name, link in found if link.mark is not None and link.mark.network == network]
 
 
 def ports(bridge: Link, links: Mapping[str, Link]) -> list[str]:
-    """Of the bridge's ports those by which it is joined with other nodes'."""
+    """Return those of the bridge's ports by which it is joined with bridges of other nodes."""
     mark = bridge.mark
     return [] if mark is None else [p for p in bridge.ports if p == mark.port or _made_for(links.get(p), mark)]
 
@@ -322,13 +327,13 @@ def _made_for(link: Link | None, mark: Mark) -> bool:
 
 
 def shown(device: Link) -> str:
-    """What a device of ours is, as a network shows its uplink."""
+    """Return what a device of ours is, as a network shows its uplink."""
     kind = next(name for name, kind in _KINDS.items() if kind == device.kind)
     return str(Uplink(kind, device.parent, device.name, device.number))
 
 
 def view(bridge: Link, links: Mapping[str, Link]) -> dict[str, Any]:
-    """What joins the bridge now, for diffs; {} if nothing does."""
+    """Return what joins the bridge now, for diffs; {} if nothing does."""
     found: dict[str, Any] = {}
     for name in ports(bridge, links):
         link = links[name]
@@ -339,7 +344,7 @@ def view(bridge: Link, links: Mapping[str, Link]) -> dict[str, Any]:
 
 
 def expected(uplink: Uplink | None, links: Mapping[str, Link]) -> dict[str, Any]:
-    """The same once it is as it is to be."""
+    """Return the same once it is as it is to be."""
     if uplink is None:
         return {}
     shown: dict[str, Any] = {"up": True}
@@ -349,7 +354,7 @@ def expected(uplink: Uplink | None, links: Mapping[str, Link]) -> dict[str, Any]
 
 
 def _mtu(uplink: Uplink, links: Mapping[str, Link]) -> int:
-    """What the device's MTU is to be. One that nobody gave stays, as long as it is enough."""
+    """Return what the device's MTU is to be. An MTU that nobody gave stays, as long as it is enough."""
     there = links.get(uplink.device) if is_made(uplink, links) else None
     phydev = links.get(uplink.phydev)
     room = (phydev.mtu if phydev is not None else 0) - uplink.cost

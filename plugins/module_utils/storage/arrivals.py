@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of images on a node that does not see the front-end's datastores: what came is checked and kept, what machines
-wrote goes back.
+"""Checks and keeps files of images on a node that does not see the front-end's datastores, and gives back what
+machines wrote.
 
     transfer/in/NAME, NAME.json   as the front-end brings them; the second one last, with what the first has to be
     cache/NAME                    checked: nothing writes to it, machines rest on it
@@ -56,14 +56,17 @@ _BLOCK = 1 << 20
 
 @dataclass
 class Arrived:
-    """faults: by PlannedImage.local, why a file is not here. new: those that are here since this run."""
+    """Says what arrived.
+    faults: by PlannedImage.local, why a file is not here
+    new: the files that are here since this run"""
 
     faults: dict[str, NebulaError] = field(default_factory=dict)
     new: set[str] = field(default_factory=set)
 
 
 def make_places(root: str) -> list[str]:
-    """The directories that are missing, made; those below `transfer` belong to the user that the front-end comes as."""
+    """Make the directories that are missing, and return them; those below `transfer` belong to the user as whom the
+    front-end comes."""
     user = pwd.getpwnam(rsync.USER)
     made = []
     for name, mode, owner in (
@@ -87,24 +90,24 @@ def make_places(root: str) -> list[str]:
 
 
 def path_of(root: str, image: PlannedImage) -> str:
-    """The path on this node at which a file of the front-end is, or will be."""
+    """Return the path on this node at which a file of the front-end is, or will be."""
     if image.kind == SAVED:
         return os.path.join(root, CACHE, SAVING + image.name)
     return os.path.join(root, CACHE, image.local)
 
 
 def kept(root: str) -> tuple[str, ...]:
-    """The files that are kept here, by PlannedImage.local, taken from names alone, so that a poll stays cheap."""
+    """Return the files that are kept here, by PlannedImage.local, taken from names alone, so that a poll stays cheap."""
     return tuple(sorted(name for name in _names(root, CACHE) if is_name(name.removeprefix(OWN_PREFIX))))
 
 
 def returns(root: str) -> dict[str, int]:
-    """The bytes that each file takes which is to go back to the front-end, by name."""
+    """Return the bytes that each file that is to go back to the front-end takes, by name."""
     return {name: status.st_blocks * 512 for name, status in _going_back(root)}
 
 
 def lengths(root: str) -> dict[str, int]:
-    """The length in bytes of each of these files, with its holes."""
+    """Return the length in bytes of each of these files, with its holes."""
     return {name: status.st_size for name, status in _going_back(root)}
 
 
@@ -116,7 +119,7 @@ def _going_back(root: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def free(root: str) -> int:
-    """The room for files that arrive, in MiB."""
+    """Return the room for files that arrive, in MiB."""
     return room(os.path.join(root, IN))[0] or 0
 
 
@@ -127,7 +130,7 @@ def take_in(root: str, plan: Plan) -> Arrived:
     wanted = {image.local: image for image in plan.images if image.kind in SENT}
     if not wanted and not plan.taken:
         return arrived
-    with _held(root):
+    with _locked(root):
         for name in plan.taken:
             if is_name(name):
                 remove_file(os.path.join(root, OUT, name))
@@ -156,9 +159,9 @@ def _take_in(root: str, image: PlannedImage) -> None:
             "what its last machine wrote has not come back to the front-end yet",
             "Run again: it is fetched first",
         )
-    size, digest = _parsed(asked, check)
+    size, digest = _read_announced(asked, check)
     try:
-        with _opened(asked, came) as file:
+        with _open_file(asked, came) as file:
             found = _digest(file)
             if found == (size, digest) and image.sha256 in ("", digest):
                 # What was read, and not what has its name by now.
@@ -166,7 +169,7 @@ def _take_in(root: str, image: PlannedImage) -> None:
                 remove_file(check)
                 return
     except NotFound:
-        raise _absent(asked) from None
+        raise _not_arrived(asked) from None
     for path in (check, came):
         remove_file(path)
     raise StorageFailed(
@@ -177,23 +180,23 @@ def _take_in(root: str, image: PlannedImage) -> None:
     )
 
 
-def _absent(asked: str) -> NotFound:
+def _not_arrived(asked: str) -> NotFound:
     return NotFound(asked, "it did not come here", "See what the front-end said of sending it, then run again")
 
 
-def _parsed(asked: str, check: str) -> tuple[int, str]:
+def _read_announced(asked: str, check: str) -> tuple[int, str]:
     try:
         announced = json.loads(read_limited(check, LARGEST, follow=False))
         return int(announced["size"]), str(announced["sha256"])
     except NotFound:
-        raise _absent(asked) from None
+        raise _not_arrived(asked) from None
     except (ValueError, KeyError, TypeError) as error:
         remove_file(check)
         raise StorageFailed(asked, f"{check} can't be read: {error}", "Run again: it is sent anew") from error
 
 
 @contextlib.contextmanager
-def _opened(asked: str, path: str) -> Iterator[BinaryIO]:
+def _open_file(asked: str, path: str) -> Iterator[BinaryIO]:
     with explained(path):
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     # Looked at before it is opened as a file, which a directory can't be.
@@ -231,15 +234,15 @@ def give_up(root: str, directory: str, stay: set[str], disks: Collection[int] | 
     """Have the files that a machine wrote to brought back. stay: by PlannedImage.local, those that it goes on with.
     disks: ids of those that it is about; None: of all."""
     about = None if disks is None else {os.path.basename(disk_path(directory, disk_id)) for disk_id in disks}
-    links = _links(root, directory)
+    links = _own_disks(root, directory)
     found = {local for name, local in links.items() if local not in stay and (about is None or name in about)}
     for local in sorted(found):
         _hand_over(root, local)
     return bool(found)
 
 
-def _links(root: str, directory: str) -> dict[str, str]:
-    """PlannedImage.local of what the disks of a machine are themselves, by name of the disk."""
+def _own_disks(root: str, directory: str) -> dict[str, str]:
+    """Return PlannedImage.local of the files that are themselves disks of a machine, by name of the disk."""
     found = {}
     cache = os.path.realpath(os.path.join(root, CACHE))
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
@@ -283,10 +286,10 @@ def prune(root: str, plan: Plan, used: Callable[[], set[str]]) -> None:
     what no machine has any more that ended. used: tells what machines rest on, by PlannedImage.local."""
     if not os.path.isdir(os.path.join(root, PLACE)):
         return
-    with contextlib.suppress(NebulaError, OSError), _held(root):
+    with contextlib.suppress(NebulaError, OSError), _locked(root):
         if not node.is_current(root, plan.catalog, plan.number):
             return
-        used_now = used() | _linked(root)
+        used_now = used() | _in_use(root)
         needed = used_now | {image.local for image in plan.images} | set(plan.current)
         for name in _names(root, CACHE):
             if (is_name(name) and name not in needed) or name.startswith(COMING) or _is_given_up(name, plan):
@@ -304,22 +307,22 @@ def prune(root: str, plan: Plan, used: Callable[[], set[str]]) -> None:
 
 
 def _is_given_up(name: str, plan: Plan) -> bool:
-    """Whether it is what a killed run was about to save, and no plan wants any more."""
+    """Return whether it is what a killed run was about to save, and no plan wants any more."""
     wanted = {image.name for image in plan.images if image.kind == SAVED}
     return name.startswith(SAVING) and name.removeprefix(SAVING).partition(".")[0] not in wanted
 
 
-def _linked(root: str) -> set[str]:
+def _in_use(root: str) -> set[str]:
     found: set[str] = set()
     place = os.path.dirname(vm_directory(root, 0))
     for name in os.listdir(place):
-        found.update(_links(root, os.path.join(place, name)).values())
+        found.update(_own_disks(root, os.path.join(place, name)).values())
     return found
 
 
 def remove_all(root: str) -> None:
     """Remove all files that were kept here, for a node that is given back: no machine rests on them any more."""
-    with contextlib.suppress(NotFound), _held(root):
+    with contextlib.suppress(NotFound), _locked(root):
         for name in _names(root, CACHE):
             if is_name(name.removeprefix(OWN_PREFIX)) or name.startswith((COMING, SAVING)):
                 remove_file(os.path.join(root, CACHE, name))
@@ -338,7 +341,7 @@ def _names(root: str, place: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _held(root: str) -> Iterator[None]:
+def _locked(root: str) -> Iterator[None]:
     place = os.path.join(root, PLACE, "")
     if not os.path.isdir(place):
         raise NotFound(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image datastore against the catalog's images: what is missing, not as it was stored, or left over."""
+"""Compares the image datastore with the catalog's images: what is missing, not as it was stored, or left over."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ LOST = (
 
 
 def findings(images: Sequence[Image], root: str, deep: bool = False) -> list[Finding]:
-    """deep: also compare the content with the hash that was taken when it was stored; that reads all of it."""
-    found = [finding for image in images for finding in _image(image, deep)]
+    """Return what differs. deep: also compare the content with the hash that was taken when it was stored; that reads
+    all of it."""
+    found = [finding for image in images for finding in _image_findings(image, deep)]
     # Datastore 0 is a node's.
     places = {image_directory(root, number) for number in numbers(root) if number != SYSTEM}
     directories = sorted({image_directory(root, IMAGES), *places, *(os.path.dirname(image.source) for image in images)})
     known = {image.source for image in images}
-    return found + [finding for place in directories for finding in _left(place, known)]
+    return found + [finding for place in directories for finding in _left_over(place, known)]
 
 
-def _image(image: Image, deep: bool) -> Iterator[Finding]:
+def _image_findings(image: Image, deep: bool) -> Iterator[Finding]:
     what = f"image {image.name} (id {image.id})"
     host = comes_from(image.operation)
     if host:
@@ -68,14 +69,14 @@ def _image(image: Image, deep: bool) -> Iterator[Finding]:
         yield Finding("image-failed", "", what, f"it is ERROR ({image.error})", remedy, UNFINISHED)
     elif image.state in _STORED:
         try:
-            for found, remedy in _file(image, deep):
+            for found, remedy in _file_faults(image, deep):
                 yield Finding("image-file", "", what, f"its file {image.source} {found}", remedy)
         except (OSError, NebulaError) as error:
             reason = error.found if isinstance(error, NebulaError) else error.strerror
             yield Finding("image-file", "", what, f"its file {image.source} can't be read: {reason}", LOST)
 
 
-def _file(image: Image, deep: bool) -> Iterator[tuple[str, str]]:
+def _file_faults(image: Image, deep: bool) -> Iterator[tuple[str, str]]:
     try:
         found = os.lstat(image.source)
     except FileNotFoundError:
@@ -102,7 +103,7 @@ def _file(image: Image, deep: bool) -> Iterator[tuple[str, str]]:
             return
     # While a machine writes to it, its tables are not all in the file.
     if image.format == "qcow2" and image.state != ImageState.USED_PERS:
-        yield from _tables(image)
+        yield from _table_faults(image)
     if deep and image.sha256 and image.state != ImageState.USED_PERS:
         digest = _sha256(image.source)
         if digest != image.sha256:
@@ -113,7 +114,7 @@ def _owners() -> tuple[tuple[int, int], ...]:
     return ((0, 0), (0, hypervisor_group()))
 
 
-def _tables(image: Image) -> Iterator[tuple[str, str]]:
+def _table_faults(image: Image) -> Iterator[tuple[str, str]]:
     try:
         formats.inspect(image.source, image.format, f"image {image.name}", encrypted=bool(image.luks_secret))
     except NebulaError as error:
@@ -128,7 +129,7 @@ def _sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def _left(place: str, known: set[str]) -> Iterator[Finding]:
+def _left_over(place: str, known: set[str]) -> Iterator[Finding]:
     try:
         names = sorted(os.listdir(place))
     except FileNotFoundError:
@@ -165,7 +166,7 @@ def _left(place: str, known: set[str]) -> Iterator[Finding]:
 
 
 def _returns(path: str, known: set[str]) -> bool:
-    """Whether a file is one that came back beside an image (RETURN), or rsync's unfinished form of it:
+    """Return whether a file is one that came back beside an image (RETURN), or rsync's unfinished form of it:
     .NAME.return.abc."""
     place, name = os.path.split(path)
     image, found, _rest = name.lstrip(".").partition(RETURN)
@@ -173,7 +174,7 @@ def _returns(path: str, known: set[str]) -> bool:
 
 
 def _held(path: str) -> bool:
-    """Whether a run holds the lock of this file."""
+    """Return whether a run holds the lock of this file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A directory of backups: for each its file and, written last, the manifest that makes it complete; copies of images
-once for all of them."""
+"""Keeps a directory of backups: for each its file and, written last, the manifest that makes it complete; copies of
+images once for all of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def opened(directory: str) -> Iterator[None]:
 
 
 def manifests(directory: str) -> tuple[list[Manifest], list[NebulaError]]:
-    """Of all complete backups, the oldest first; and why others can't be read."""
+    """Return the manifests of all complete backups, the oldest first; and why others can't be read."""
     found, unreadable = [], []
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(directory)):
@@ -83,7 +83,7 @@ def write(directory: str, manifest: Manifest) -> str:
 
 
 def newest(directory: str, catalogs: Collection[str]) -> str:
-    """The newest of those of these catalogs; without any, of the only one that there are backups of."""
+    """Return the newest backup of these catalogs; without any, of the only catalog of which there are backups."""
     asked, remedy = f"a backup in {directory}", "Name its file: -e nebula_backup=/path/to/it.db"
     found, unreadable = manifests(directory)
     if unreadable:
@@ -136,7 +136,8 @@ def listed(image: Image) -> ImageFile:
 
 
 def copied(directory: str, images: Sequence[Image], warnings: list[str]) -> list[ImageFile]:
-    """All that have a file, with a copy of it; one that a machine writes to can't be copied as it is."""
+    """Copy the files of images. Return an entry for each image. The file of an image that a machine writes to can't be
+    copied as it is."""
     place = os.path.join(directory, IMAGES)
     # One that is there may be somebody's, and keeps its mode: the copies are closed themselves.
     if not os.path.isdir(place):
@@ -157,7 +158,8 @@ def copied(directory: str, images: Sequence[Image], warnings: list[str]) -> list
 
 
 def bring_back(directory: str, image: ImageFile, check_mode: bool) -> str:
-    """What became of an image's file: "" if it is there, "restored" from its copy, or what is the matter."""
+    """Bring an image's file back. Return "" if it is there, "restored" if it came from its copy, or what is the
+    matter."""
     try:
         return _bring_back(directory, image, check_mode)
     except NebulaError as error:

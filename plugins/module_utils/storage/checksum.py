@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checksums of files as users write them: algorithm:digest."""
+"""Reads checksums of files as users write them: algorithm:digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALGORITHMS = {"sha256": 64, "sha512": 128, "sha384": 96, "sha224": 56, "sha1": 4
 
 @dataclass(frozen=True)
 class Checksum:
-    """A digest that a file is to have."""
+    """Is a digest that a file is to have."""
 
     algorithm: str
     digest: str

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where files lie below nebula_root, whose they are, and whether there is room for more."""
+"""Names the places of files below nebula_root, gives files their owners, and tells whether there is room for more."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def image_directory(root: str, datastore_id: int = IMAGES) -> str:
 
 
 def image_path(root: str, image_id: int, epoch: int, datastore_id: int = IMAGES) -> str:
-    """The path of an image's file, in OpenNebula's form: its name is the MD5 of time and id of the registration."""
+    """Return the path of an image's file, in OpenNebula's form: its name is the MD5 of time and id of the
+    registration."""
     name = hashlib.md5(f"{epoch}:{image_id}".encode(), usedforsecurity=False).hexdigest()
     return os.path.join(image_directory(root, datastore_id), name)
 
 
 def numbers(root: str) -> list[int]:
-    """The numbers of the datastores that have a directory here."""
+    """Return the numbers of the datastores that have a directory here."""
     try:
         return sorted(int(name) for name in os.listdir(os.path.join(root, "datastores")) if name.isdigit())
     except OSError:
@@ -62,7 +63,7 @@ def prepare_root(root: str) -> bool:
 
 
 def prepare_directories(root: str, *datastore_ids: int) -> bool:
-    """The directories down to the datastores; True if one was missing. 0711: paths can be followed, not listed."""
+    """Make the directories down to the datastores; True if one was missing. 0711: paths can be followed, not listed."""
     changed = prepare_root(root)
     for path in [os.path.join(root, "datastores"), *(image_directory(root, i) for i in datastore_ids or (IMAGES,))]:
         changed = make_directory(path, 0o711) or changed
@@ -82,7 +83,7 @@ def protect(path: str, writable: bool) -> bool:
 
 
 def hypervisor_group() -> int:
-    """The number of group kvm; -1 where there is no such group."""
+    """Return the number of group kvm; -1 where there is no such group."""
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
@@ -90,14 +91,14 @@ def hypervisor_group() -> int:
 
 
 def free_space(directory: str) -> int:
-    """The number of bytes that can still be written to the file system of a path."""
+    """Return the number of bytes that can still be written to the file system of a path."""
     with explained(directory):
         found = os.statvfs(directory)
         return max(0, found.f_bavail * found.f_frsize - RESERVE)
 
 
 def room(directory: str) -> tuple[int | None, int | None]:
-    """MiB that may still be written there, and that its file system has; None for what is not there yet."""
+    """Return the MiB that may still be written there, and that its file system has; None for what is not there yet."""
     place = directory
     while not os.path.isdir(place) and os.path.dirname(place) != place:
         # What is missing is made on the file system of what is there.

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The file in the image datastore by which a node finds out that it sees the front-end's datastores itself."""
+"""Keeps the file in the image datastore by which a node finds out that it sees the front-end's datastores itself."""
 
 from __future__ import annotations
 

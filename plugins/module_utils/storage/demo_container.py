@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo image of containers: the archive of a root file system with busybox in it, and what the demo guest does."""
+"""Makes the demo image of containers: the archive of a root file system with busybox in it, and what the demo guest
+does."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ _MODES = {"tmp": 0o1777, "root": 0o700}
 
 
 def archive(busybox: bytes) -> bytes:
-    """The same bytes for the same busybox. busybox: the program, linked statically."""
+    """Return the archive: the same bytes for the same busybox. busybox: the program, linked statically."""
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for entry, content in _entries(busybox):

@@ -136,9 +136,9 @@ def test_the_interface_that_carries_the_host_is_refused(monkeypatch):
 
 
 def test_addresses_of_the_kernels_table_are_read():
-    assert host._decoded("0100007F", socket.AF_INET) == "127.0.0.1"
-    assert host._decoded("0000000000000000FFFF00000B0200C0", socket.AF_INET6) == "192.0.2.11"
-    assert host._decoded("B80D01200000000000000000" + "01000000", socket.AF_INET6) == "2001:db8::1"
+    assert host._read_address("0100007F", socket.AF_INET) == "127.0.0.1"
+    assert host._read_address("0000000000000000FFFF00000B0200C0", socket.AF_INET6) == "192.0.2.11"
+    assert host._read_address("B80D01200000000000000000" + "01000000", socket.AF_INET6) == "2001:db8::1"
 
 
 def test_the_tunnels_address_is_the_way_to_the_database():

@@ -95,7 +95,7 @@ def test_of_a_host_that_was_forgotten_its_own_chassis_goes_unless_it_is_alive(mo
     rows = database(node1="192.0.2.11", node2="192.0.2.12")
     monkeypatch.setattr(registration, "_read", lambda _places: rows)
     for alive in (set(), {"node2"}):
-        monkeypatch.setattr(registration, "_alive", lambda _places, _names, alive=alive: alive)
+        monkeypatch.setattr(registration, "_find_alive", lambda _places, _names, alive=alive: alive)
         former, kept = registration.sort_out(Places(), ["node1", "node2"], {}, True, ["node2", "nobody"])
         assert [(each.name, each.rows) for each in former] == (
             [] if alive else [("node2", {"Chassis": "c-node2", "Chassis_Private": "p-node2"})]
