@@ -55,7 +55,8 @@ class _Wanted:
 
 
 class SwitchNode:
-    """Makes bridges in this host's Open vSwitch. act: False in check mode, where the same is decided and nothing done."""
+    """Makes bridges in this host's Open vSwitch. act: False in check mode, where the same is decided and nothing
+    done."""
 
     def __init__(self, catalog: str, act: bool) -> None:
         self.catalog, self.act = catalog, act
@@ -388,7 +389,8 @@ class SwitchNode:
         return (made or "database") if catalog == self.catalog else ""
 
     def _refuse_ports(self, asked: str, bridge: SwitchBridge, present: Mapping[str, Link]) -> None:
-        """Raise InUse for a bridge with ports. A port of a machine that is gone, as after a power cut, does not count."""
+        """Raise InUse for a bridge with ports. A port of a machine that is gone, as after a power cut, does not
+        count."""
         ports = [
             name
             for name, port in bridge.ports.items()

@@ -107,7 +107,8 @@ class Switches:
 
 
 def observe(places: Places | None = None) -> Switches:
-    """Read the database once; its file where no server has it open. Where there is no database, no process is started."""
+    """Read the database once; its file where no server has it open. Where there is no database, no process is
+    started."""
     places = places or Places()
     rows = _rows(places, TABLES)
     if not rows:
@@ -159,7 +160,8 @@ def _running(places: Places) -> bool:
 
 
 def networks_here(catalog: str) -> tuple[str, ...]:
-    """Return the UUIDs of the networks of this catalog that have their bridge in a running Open vSwitch of this host."""
+    """Return the UUIDs of the networks of this catalog that have their bridge in a running Open vSwitch of this
+    host."""
     if not _running(Places()):
         return ()
     try:

@@ -97,7 +97,8 @@ def path_of(root: str, image: PlannedImage) -> str:
 
 
 def kept(root: str) -> tuple[str, ...]:
-    """Return the files that are kept here, by PlannedImage.local, taken from names alone, so that a poll stays cheap."""
+    """Return the files that are kept here, by PlannedImage.local, taken from names alone, so that a poll stays
+    cheap."""
     return tuple(sorted(name for name in _names(root, CACHE) if is_name(name.removeprefix(OWN_PREFIX))))
 
 

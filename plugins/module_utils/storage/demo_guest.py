@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What runs inside the demo guest: small texts for busybox, kept in Python because only module_utils reach a target.
+"""Holds what runs inside the demo guest: small texts for busybox, kept in Python because only module_utils reach a
+target.
 
 The guest's word to the outside is its serial console, one fact a line, each read back from the system:
 

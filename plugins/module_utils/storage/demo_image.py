@@ -2,10 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The demo image: Debian's cloud kernel and busybox on one bootable disk, made from packages without mounting anything.
+"""Builds the demo image: Debian's cloud kernel and busybox on one bootable disk, made from packages without mounting
+anything.
 
-Packages are downloaded and unpacked, never installed. The disk holds one FAT partition with syslinux, kernel and initrd
-(mtools writes it through an offset); the initrd is the whole system, written here as a cpio archive.
+Packages are downloaded and unpacked, never installed. The disk holds one FAT partition with syslinux, kernel and
+initrd (mtools writes it through an offset); the initrd is the whole system, written here as a cpio archive.
+
 Beside the image lies <image>.json: what it was made from, and its SHA-256.
 """
 
@@ -53,7 +55,7 @@ TOOLS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One member of the initrd. data is the content of a file, the target of a link, nothing of a directory."""
+    """Is a member of the initrd. data is the content of a file, the target of a link, nothing of a directory."""
 
     mode: int
     data: bytes = b""
@@ -75,8 +77,8 @@ def link(target: str) -> Entry:
 
 
 def inputs(arch: str) -> dict[str, Any]:
-    """What decides how an image turns out, less the packages' versions: a newer kernel in the mirror is no reason to
-    replace an image that machines were made from."""
+    """Return what decides how an image turns out, less the packages' versions: a newer kernel in the mirror is no
+    reason to replace an image that machines were made from."""
     text = json.dumps(
         [
             BUILDER,
@@ -101,7 +103,8 @@ def record_path(dest: Path) -> Path:
 
 
 def existing(dest: Path) -> dict[str, Any] | None:
-    """What `dest` was made from, or None where there is no image, no record of it, or another content than recorded."""
+    """Return what `dest` was made from, or None where there is no image, no record of it, or another content than
+    recorded."""
     try:
         record = json.loads(record_path(dest).read_text(encoding="utf-8"))
         if isinstance(record, dict) and record.get("sha256") == sha256_of(dest):
@@ -123,7 +126,7 @@ def sha256_of(path: Path) -> str:
 
 
 def missing_tools() -> list[str]:
-    """The Debian packages of the programs that are not installed here."""
+    """Return the Debian packages of the programs that are not installed here."""
     missing = {package for program, package in TOOLS.items() if not has(program)}
     if not any(Path(path).exists() for path in MBR_CODE):
         missing.add("syslinux-common")
@@ -138,7 +141,7 @@ def has(program: str) -> bool:
 
 
 def kernel_package(arch: str) -> str:
-    """The package that holds the kernel: the one that Debian's cloud kernel package depends on."""
+    """Return the package that holds the kernel, on which Debian's cloud kernel package depends."""
     if arch != "amd64":
         raise Unsupported(f"demo image: arch {arch}", "only amd64 boots from a BIOS disk", "Leave arch at amd64")
     text = command.run(
@@ -155,7 +158,8 @@ def kernel_package(arch: str) -> str:
 
 
 def fetch(arch: str, cache: Path, root: Path) -> dict[str, str]:
-    """Kernel and busybox, unpacked below root; package → version. apt's lists may be missing, or too old."""
+    """Unpack kernel and busybox below root, and return the version of each package. apt's lists may be missing, or too
+    old."""
     try:
         return unpack([kernel_package(arch), BUSYBOX_PACKAGE], cache, root)
     except (NotFound, CommandFailed):
@@ -193,13 +197,14 @@ def unpack(packages: Sequence[str], cache: Path, root: Path) -> dict[str, str]:
 
 
 def dependencies(module: bytes) -> list[str]:
-    """The modules that a .ko names as needed before it (its .modinfo section: NUL-separated key=value)."""
+    """Return the modules that a .ko names as needed before it (its .modinfo section: NUL-separated key=value)."""
     match = re.search(rb"\0depends=([^\0]*)\0", module)
     return [name for name in match.group(1).decode().split(",") if name] if match else []
 
 
 def module_order(wanted: Iterable[tuple[str, str]], sources: Mapping[str, Path]) -> list[tuple[str, str]]:
-    """(module, options) in the order in which insmod takes them. A module that the kernel has built in is left out."""
+    """Return (module, options) in the order in which insmod takes them. A module that the kernel has built in is left
+    out."""
     options = dict(wanted)
     order: dict[str, str] = {}
 
@@ -216,7 +221,7 @@ def module_order(wanted: Iterable[tuple[str, str]], sources: Mapping[str, Path])
 
 
 def guest_tree(root: Path, modules: Sequence[tuple[str, str]] = demo_guest.KERNEL_MODULES) -> dict[str, Entry]:
-    """The guest's file system, from the packages unpacked below root."""
+    """Return the guest's file system, from the packages unpacked below root."""
     sources = {path.stem.replace("-", "_"): path for path in root.glob("lib/modules/*/kernel/**/*.ko")}
     order = module_order(modules, sources)
     tree = {
@@ -252,7 +257,7 @@ def guest_tree(root: Path, modules: Sequence[tuple[str, str]] = demo_guest.KERNE
 
 
 def cpio(tree: Mapping[str, Entry]) -> bytes:
-    """A cpio archive in the newc form, as the kernel unpacks it: the same bytes for the same tree."""
+    """Return a cpio archive in the newc form, as the kernel unpacks it: the same bytes for the same tree."""
     parts: list[bytes] = []
 
     def member(number: int, name: str, entry: Entry) -> None:
@@ -274,7 +279,8 @@ def cpio(tree: Mapping[str, Entry]) -> bytes:
 
 
 def partition_table(sectors: int) -> bytes:
-    """The first sector of a disk of that many sectors with one active FAT partition; the boot code is put before it."""
+    """Return the first sector of a disk of that many sectors with one active FAT partition; the boot code is put
+    before it."""
     chs = b"\xfe\xff\xff"  # "see the LBA fields"
     entry = struct.pack("<B3sB3sII", 0x80, chs, FAT16_LBA, chs, PARTITION_START, sectors - PARTITION_START)
     return b"\0" * 446 + entry + b"\0" * 48 + b"\x55\xaa"
@@ -371,7 +377,7 @@ def _require_debian(dest: Path, release: Path = Path("/etc/os-release")) -> None
 
 
 def leftovers(dest: Path, cache: Path) -> list[Path]:
-    """All files that building `dest` with this cache may have left behind."""
+    """Return all files that building `dest` with this cache may have left behind."""
     archives = [path for name in ("linux-image-*.deb", f"{BUSYBOX_PACKAGE}_*.deb") for path in sorted(cache.glob(name))]
     return [path for path in (dest, record_path(dest), *archives) if path.exists()]
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The disks of one machine on its node: made once, whole or not at all, never again over what a guest wrote."""
+"""Makes the disks of one machine on its node: once, whole or not at all, never again over what a guest wrote."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def remove(directory: str, ids: Optional[Collection[int]] = None) -> bool:
 
 
 def locate(vm: Vm, directory: str, find: Find = shared) -> dict[int, DiskFiles]:
-    """The paths at which prepare() would put each of the disks, by disk id; nothing is made."""
+    """Return the paths at which prepare() would put each of the disks, by disk id; nothing is made."""
     return {disk.disk_id: _locate(disk, directory, find(disk) if disk.source else "") for disk in vm.disks}
 
 
@@ -122,7 +122,7 @@ def _grow(disk: Disk, file: DiskFiles, whole: bool) -> None:
 
 
 def would_grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:
-    """Whether grow() has something to do."""
+    """Return whether grow() has something to do."""
     return bool(_growing(vm, files, ids, whole))
 
 
@@ -168,14 +168,14 @@ def _prepare(
     if disk.format == TAR:
         return files, _make_root(vm_id, disk, source, path)
     if not disk.source:
-        return files, _once(path, lambda new: _make_volatile(disk, new, contents))
+        return files, _make_once(path, lambda new: _make_volatile(disk, new, contents))
     if not disk.clone:
         return files, _link(path, source, disk)
-    return files, _once(path, lambda new: _make(disk, source, new, contents, whole))
+    return files, _make_once(path, lambda new: _make(disk, source, new, contents, whole))
 
 
 def _make_root(vm_id: int, disk: Disk, source: str, path: str) -> bool:
-    """The root of a container, made of the unpacked image for its own users; False if it is there already."""
+    """Make the root of a container of the unpacked image, for its own users; return False if it is there already."""
     kind = _kind(path)
     if kind not in ("", "directory"):
         raise _in_the_way(path, kind, "the root file system of a container")
@@ -197,7 +197,8 @@ def _make_root(vm_id: int, disk: Disk, source: str, path: str) -> bool:
 
 
 def _key(disk: Disk, source: str) -> str:
-    """What the unpacked image is called. An archive that somebody has put in the place of the image's is another."""
+    """Return the name of the unpacked image. An archive that somebody has put in the place of the image's has another
+    name."""
     with explained(source):
         found = os.stat(source)
     digest = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns}".encode()).hexdigest()
@@ -205,7 +206,7 @@ def _key(disk: Disk, source: str) -> str:
 
 
 def _refuse_twin(vm_id: int, directory: str) -> None:
-    """No two containers of a host have the same users."""
+    """Raise Conflict where another container of this host has the same users."""
     place = os.path.dirname(directory)
     for name in os.listdir(place):
         if not name.isdigit() or int(name) == vm_id or id_range(int(name)) != id_range(vm_id):
@@ -237,7 +238,7 @@ def _inject(disk: Disk, path: str, contents: Contents, what: str, trusted: bool)
         inject.inject(path, disk.driver, entries, what, disk.inject_via, trusted)
 
 
-def _once(path: str, make: Callable[[str], None]) -> bool:
+def _make_once(path: str, make: Callable[[str], None]) -> bool:
     """Make the file under another name and give it its own when it is complete; False if it is there already."""
     kind = _kind(path)
     if kind == "file":
@@ -271,11 +272,11 @@ def _make_volatile(disk: Disk, path: str, contents: Contents) -> None:
 
 def _make_overlay(disk: Disk, source: str, path: str) -> None:
     require_space(os.path.dirname(path), MIB, "an overlay")
-    formats.create_overlay(path, source, disk.format, _size(disk, source))
+    formats.create_overlay(path, source, disk.format, _size_of_disk(disk, source))
 
 
 def _make_copy(disk: Disk, source: str, path: str, whole: bool) -> None:
-    size = _size(disk, source)
+    size = _size_of_disk(disk, source)
     saving.require_room(path, DiskFiles(source, disk.format), "raw", "a copy")
     formats.copy(source, disk.format, path, "raw")
     if formats.resize(path, "raw", size) and whole:
@@ -288,13 +289,13 @@ def _make_whole(disk: Disk, source: str, path: str) -> None:
     formats.copy(source, "raw", path, "raw")
 
 
-def _size(disk: Disk, source: str) -> int:
+def _size_of_disk(disk: Disk, source: str) -> int:
     # Without a size the disk is as its image.
     return disk.size * MIB if disk.size else formats.virtual_size(source, disk.format)
 
 
 def _link(path: str, source: str, disk: Disk) -> bool:
-    """OpenNebula's LN: disk.N points to the image's own file, which the hypervisor opens under its own path."""
+    """Make OpenNebula's LN: disk.N points to the image's own file, which the hypervisor opens under its own path."""
     kind = _kind(path)
     if kind == "link" and os.readlink(path) == source:
         return False
@@ -315,7 +316,7 @@ def _link(path: str, source: str, disk: Disk) -> bool:
 
 
 def _refuse_empty(disk: Disk, source: str) -> None:
-    """Made as large as the disk, a file that holds nothing any more would be a blank one, and nobody told."""
+    """Raise ImageRefused for an empty file: made as large as the disk, it would be a blank disk, and nobody told."""
     with explained(source):
         empty = os.path.getsize(source) == 0
     if empty:

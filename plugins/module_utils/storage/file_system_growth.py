@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""File systems that become as large as the disk that they are on, which nothing has mounted.
+"""Makes file systems as large as the disk that they are on, which nothing has mounted.
 
-That of ext2, ext3 and ext4 by their own programs, which first finish what a container had begun to write when it ended;
-that of xfs by the kernel alone, which has it mounted where nobody sees it."""
+File systems of ext2, ext3 and ext4 grow by their own programs, which first finish what a container had begun to
+write when it ended; those of xfs by the kernel alone, which has them mounted where nobody sees it.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ _XFS_INODES_AT = 28
 
 
 def needed(path: str) -> bool:
-    """Whether the file system on a raw disk is smaller than the disk; False where there is none that we know. Disks are
-    whole MB, and what is left of less than one is what its own blocks leave."""
+    """Return whether the file system on a raw disk is smaller than the disk; False where there is no file system that
+    we know. Disks are whole MB, and a rest of less than one MB is what the file system's own blocks leave."""
     kind, taken, _block = _size_of(path)
     return bool(kind) and os.path.getsize(path) - taken >= MIB
 
@@ -90,7 +91,8 @@ def _grow_xfs(path: str, blocks: int, asked: str) -> None:
 
 
 def _wait_until_free(path: str, asked: str) -> None:
-    """The kernel lets a device go a moment after its last mount, and then somebody may mount the disk again."""
+    """Wait until the kernel has let the device go, which it does a moment after the last mount: then somebody may
+    mount the disk again."""
     limit = time.monotonic() + _ENDING
     while loop_devices.devices_of(os.path.realpath(path)):
         if time.monotonic() > limit:
@@ -107,7 +109,8 @@ def _refused(asked: str, found: str) -> Unsupported:
 
 
 def _size_of(path: str) -> tuple[str, int, int]:
-    """The kernel's name of the file system, its bytes, and those of a block; "" for none that we know."""
+    """Return the kernel's name of the file system, its bytes, and the bytes of a block; "" for a file system that we
+    don't know."""
     with explained(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

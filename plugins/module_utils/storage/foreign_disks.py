@@ -1,14 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks in the formats of other hypervisors (VMDK, VHD, VHDX, VDI, and an OVA with such a disk in it), which are
-imported as qcow2 or raw, by qemu-img.
+"""Imports disks in the formats of other hypervisors (VMDK, VHD, VHDX, VDI, and an OVA with such a disk in it) as qcow2
+or raw, by qemu-img.
 
-Their headers are read here first: one that says that its content, or what it rests on, is in another file is refused.
-Then qemu-img is told the format, and where in the file the disk lies, and sees nothing but that file.
+Their headers are read here first: a header that says that its content, or what it rests on, is in another file is
+refused. Then qemu-img is told the format, and where in the file the disk lies, and sees nothing but that file.
 
-The fields are those of: VMware's "Virtual Disk Format 5.0", Microsoft's "Virtual Hard Disk Image Format Specification"
-and [MS-VHDX], VirtualBox's VDICore.h, DMTF's DSP0243 (OVF).
+The fields are those of: VMware's "Virtual Disk Format 5.0", Microsoft's "Virtual Hard Disk Image Format
+Specification" and [MS-VHDX], VirtualBox's VDICore.h, DMTF's DSP0243 (OVF).
 """
 
 from __future__ import annotations
@@ -72,10 +72,16 @@ _PIECE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Foreign:
-    """format: of FORMATS, without OVA. offset, length: bytes of the file that are the disk's. size: bytes that a
-    machine sees. member: its name in an OVA; packed: it is compressed there by gzip, and format and size are not known
-    yet. digest: (algorithm, hex) that the OVA's manifest says of it. by_cylinders: size is what the cylinders of a VHD
-    say."""
+    """Describes a disk of another hypervisor.
+
+    format: of FORMATS, without OVA
+    offset, length: bytes of the file that are the disk's
+    size: bytes that a machine sees
+    member: its name in an OVA
+    packed: whether it is compressed there by gzip; then format and size are not known yet
+    digest: (algorithm, hex) that the OVA's manifest says of it
+    by_cylinders: whether size is what the cylinders of a VHD say
+    """
 
     format: str
     offset: int
@@ -88,25 +94,25 @@ class Foreign:
 
 
 class _Part:
-    """A part of a file, as a file."""
+    """Is a part of a file, which is read like a file."""
 
     def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
-        self._file, self._offset, self._length, self._at = file, offset, length, 0
+        self._file, self._offset, self._length, self._unpack_at = file, offset, length, 0
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        self._at = place + (self._length if whence == os.SEEK_END else 0)
-        return self._at
+        self._unpack_at = place + (self._length if whence == os.SEEK_END else 0)
+        return self._unpack_at
 
     def read(self, count: int) -> bytes:
-        self._file.seek(self._offset + self._at)
-        data = self._file.read(max(0, min(count, self._length - self._at)))
-        self._at += len(data)
+        self._file.seek(self._offset + self._unpack_at)
+        data = self._file.read(max(0, min(count, self._length - self._unpack_at)))
+        self._unpack_at += len(data)
         return data
 
 
 def find(path: str, what: str, member: str = "") -> Foreign | None:
-    """The disk that a file of such a format is, or holds; None for a file of no such format. ImageRefused: it is
-    damaged, needs other files, or holds no disk, or several of which `member` names none."""
+    """Return the disk that a file of such a format is, or holds; None for a file of no such format. Raise ImageRefused
+    if it is damaged, needs other files, or holds no disk, or several of which `member` names none."""
     with explained(path), open_binary(path) as file:
         kind = recognised.signature(file)
         if kind == OVA:
@@ -120,7 +126,7 @@ def make_of(
     foreign: Foreign, path: str, new: str, format: str, max_size: int, what: str, say: Callable[[str], None] | None
 ) -> int:
     """Write the disk as `new`, in our format, and return the bytes that a machine sees. max_size: bytes, of it."""
-    with _whole(foreign, path, new, max_size, what) as (source, disk):
+    with _disk_as_it_is(foreign, path, new, max_size, what) as (source, disk):
         if disk.size > max_size:
             raise too_large(what, max_size, disk.size)
         if say is not None:
@@ -140,7 +146,8 @@ def make_of(
 
 
 def _unreadable(what: str, disk: Foreign, found: str) -> ImageRefused:
-    """QEMU names our own file, and what to do with it, which is not to be done."""
+    """Return the error for a disk that QEMU can't read. QEMU names our own file, and what to do with it, which is not
+    to be done."""
     reason = (found.partition("}': ")[2] or found).partition("\n")[0]
     if _BEYOND in found:
         reason = "it is truncated: its tables name what is beyond the end of the file"
@@ -165,8 +172,8 @@ def _node(path: str, disk: Foreign) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _whole(foreign: Foreign, path: str, new: str, max_size: int, what: str) -> Iterator[tuple[str, Foreign]]:
-    """The file in which the disk lies as it is; what the manifest says of it was found to be true."""
+def _disk_as_it_is(foreign: Foreign, path: str, new: str, max_size: int, what: str) -> Iterator[tuple[str, Foreign]]:
+    """Yield the file in which the disk lies as it is; what the manifest says of it was found to be true."""
     with explained(path), open_binary(path) as file:
         part = _Part(file, foreign.offset, foreign.length)
         if foreign.digest:
@@ -230,7 +237,7 @@ def _in_ova(file: BinaryIO, what: str, member: str) -> Foreign:
     sparse: list[str] = []
     sums: dict[str, tuple[str, str]] = {}
     for entry in tar_archive.entries(file, file.seek(0, os.SEEK_END), what):
-        name = _plain(entry.name.decode("utf-8", "backslashreplace"))
+        name = _member_name(entry.name.decode("utf-8", "backslashreplace"))
         names.append(name)
         if len(names) > _MOST_MEMBERS:
             raise ImageRefused(
@@ -242,21 +249,21 @@ def _in_ova(file: BinaryIO, what: str, member: str) -> Foreign:
         elif entry.kind not in (b"0", b"\0", b"7"):
             continue
         elif name.lower().endswith(".mf"):
-            sums.update(_sums(part.read(_LONGEST_MANIFEST)))
+            sums.update(_read_manifest(part.read(_LONGEST_MANIFEST)))
         else:
             kind = recognised.signature(part)
             if kind in FORMATS and kind != OVA:
                 found.append(Foreign(kind, entry.place, entry.size, member=name))
             elif unpacking.detect(_magic(part)) == "gz" and _holds_disk(part, name, what):
                 found.append(Foreign("", entry.place, entry.size, member=name, packed=True))
-    member = _plain(member)
+    member = _member_name(member)
     if sparse and (not found or member in sparse):
         raise ImageRefused(
             what,
             f"its OVA holds files that tar packed with their holes: {_listed(sparse)}",
             "Make it anew without tar's option --sparse",
         )
-    chosen = _chosen(found, names, what, member)
+    chosen = _choose(found, names, what, member)
     if _PART.fullmatch(chosen.member):
         raise ImageRefused(
             what,
@@ -270,16 +277,16 @@ def _in_ova(file: BinaryIO, what: str, member: str) -> Foreign:
     return dataclasses.replace(disk, member=chosen.member, digest=digest)
 
 
-def _plain(name: str) -> str:
-    """A member's name, as a manifest has it."""
+def _member_name(name: str) -> str:
+    """Return a member's name, as a manifest has it."""
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name
 
 
 def _holds_disk(part: _Part, name: str, what: str) -> bool:
-    """Whether a disk is packed in a file by gzip: by the content's first bytes, or, since that of a VHD may have its
-    signature at the end, by its name."""
+    """Return whether a disk is packed in a file by gzip: by the content's first bytes, or by its name, since a VHD may
+    have its signature at the end."""
     if name.lower().removesuffix(".gz").endswith(_PACKED_NAMES):
         return True
     part.seek(0)
@@ -296,7 +303,7 @@ def _magic(part: _Part) -> bytes:
     return part.read(unpacking.MAGIC_LENGTH)
 
 
-def _chosen(found: list[Foreign], names: list[str], what: str, member: str) -> Foreign:
+def _choose(found: list[Foreign], names: list[str], what: str, member: str) -> Foreign:
     if member:
         for each in found:
             if each.member == member:
@@ -330,11 +337,11 @@ def _listed(names: list[str]) -> str:
     return ", ".join(shown) + (" …" if len(names) > _LISTED else "")
 
 
-def _sums(text: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
+def _read_manifest(text: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
     for line in text.decode("utf-8", "backslashreplace").splitlines():
         found = _SUM.fullmatch(line)
         if found:
-            yield _plain(found[2]), (found[1].lower(), found[3].lower())
+            yield _member_name(found[2]), (found[1].lower(), found[3].lower())
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
@@ -343,9 +350,9 @@ def _sums(text: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
 def _disk(file: Readable, offset: int, length: int, kind: str, what: str) -> Foreign:
     try:
         if kind == VPC:
-            size, by_cylinders = _vhd(file, what)
+            size, by_cylinders = _vhd_size(file, what)
         else:
-            size, by_cylinders = {VMDK: _vmdk, VHDX: _vhdx, VDI: _vdi}[kind](file, what), False
+            size, by_cylinders = {VMDK: _vmdk_size, VHDX: _vhdx_size, VDI: _vdi_size}[kind](file, what), False
     except struct.error:
         raise ImageRefused(what, f"its header of {FORMATS[kind]} is cut off", _AGAIN) from None
     if not size:
@@ -353,21 +360,21 @@ def _disk(file: Readable, offset: int, length: int, kind: str, what: str) -> For
     return Foreign(kind, offset, length, size, by_cylinders=by_cylinders)
 
 
-def _at(file: Readable, place: int, form: str) -> tuple[int, ...]:
+def _unpack_at(file: Readable, place: int, form: str) -> tuple[int, ...]:
     return struct.unpack(form, _read(file, place, struct.calcsize(form)))
 
 
 def _read(file: Readable, place: int, count: int) -> bytes:
-    """Fewer bytes at the end; none beyond it, however far."""
+    """Read at a place. Near the end there are fewer bytes; beyond it none, however far."""
     if place > file.seek(0, os.SEEK_END):
         return b""
     file.seek(place)
     return file.read(count)
 
 
-def _vmdk(file: Readable, what: str) -> int:
-    (capacity,) = _at(file, 12, "<Q")
-    place, sectors = _at(file, 28, "<QQ")
+def _vmdk_size(file: Readable, what: str) -> int:
+    (capacity,) = _unpack_at(file, 12, "<Q")
+    place, sectors = _unpack_at(file, 28, "<QQ")
     if not capacity:
         # QEMU would open the files that its descriptor names.
         raise _needs_others(what, "VMDK", "its content is in other files, which its descriptor names")
@@ -381,7 +388,8 @@ def _vmdk(file: Readable, what: str) -> int:
 
 
 def _refuse_descriptor(data: bytes, what: str) -> None:
-    """What is there may be something else, as where the header says that there is none."""
+    """Raise ImageRefused for a descriptor that needs other files. Something else may be in its place, as where the
+    header says that there is no descriptor."""
     text = data.decode("latin-1")
     values = {
         key.lower(): value.strip(' "').lower()
@@ -395,11 +403,11 @@ def _refuse_descriptor(data: bytes, what: str) -> None:
         raise _needs_others(what, "VMDK", f"it is of the type {printable(kind[:40])}, of several files")
 
 
-def _vhd(file: Readable, what: str) -> tuple[int, bool]:
-    """Its size, and whether its cylinders say it."""
+def _vhd_size(file: Readable, what: str) -> tuple[int, bool]:
+    """Return the disk's size, and whether its cylinders say it."""
     begin = 0 if _read(file, 0, 8) == b"conectix" else recognised.vhd_footer(file)
-    (size,), (kind,) = _at(file, begin + 48, ">Q"), _at(file, begin + 60, ">I")
-    cylinders, heads, sectors = _at(file, begin + 56, ">HBB")
+    (size,), (kind,) = _unpack_at(file, begin + 48, ">Q"), _unpack_at(file, begin + 60, ">I")
+    cylinders, heads, sectors = _unpack_at(file, begin + 56, ">HBB")
     if kind == _DIFFERENCING:
         raise _needs_others(what, "VHD", "it holds what differs from another disk (a snapshot)")
     if kind not in (_FIXED, _DYNAMIC):
@@ -410,11 +418,15 @@ def _vhd(file: Readable, what: str) -> tuple[int, bool]:
     return size, False
 
 
-def _vdi(file: Readable, what: str) -> int:
-    (kind,), (size,) = _at(file, 0x4C, "<I"), _at(file, 0x170, "<Q")
+def _vdi_size(file: Readable, what: str) -> int:
+    (kind,), (size,) = _unpack_at(file, 0x4C, "<I"), _unpack_at(file, 0x170, "<Q")
     if kind not in (1, 2) or _read(file, 0x1A8, 32).strip(b"\0"):
         raise _needs_others(what, "VDI", "it holds what differs from another disk (a snapshot)")
-    (begin,), (block,), (blocks,) = _at(file, 0x158, "<I"), _at(file, 0x178, "<I"), _at(file, 0x184, "<I")
+    (begin,), (block,), (blocks,) = (
+        _unpack_at(file, 0x158, "<I"),
+        _unpack_at(file, 0x178, "<I"),
+        _unpack_at(file, 0x184, "<I"),
+    )
     there, wanted = file.seek(0, os.SEEK_END), begin + blocks * block
     if there < wanted:
         # QEMU would read zeroes without a word.
@@ -422,7 +434,7 @@ def _vdi(file: Readable, what: str) -> int:
     return size
 
 
-def _vhdx(file: Readable, what: str) -> int:
+def _vhdx_size(file: Readable, what: str) -> int:
     metadata = _entry(file, _REGIONS, b"regi", 8, 16, _METADATA, "<QI")
     if metadata is None:
         raise ImageRefused(what, "its VHDX has no metadata", _AGAIN)
@@ -431,7 +443,7 @@ def _vhdx(file: Readable, what: str) -> int:
         item = _entry(file, metadata, b"metadata", 10, 32, key, "<II")
         if item is None:
             raise ImageRefused(what, "its VHDX has no metadata", _AGAIN)
-        found[key] = _at(file, metadata + item, form)
+        found[key] = _unpack_at(file, metadata + item, form)
     if found[_PARAMETERS][1] & _HAS_PARENT:
         raise _needs_others(what, "VHDX", "it holds what differs from another disk (a snapshot)")
     return found[_SIZE][0]
@@ -440,7 +452,7 @@ def _vhdx(file: Readable, what: str) -> int:
 def _entry(
     file: Readable, table: int, magic: bytes, count_at: int, first: int, wanted: uuid.UUID, form: str
 ) -> int | None:
-    """The offset that an entry of 32 bytes of a table has."""
+    """Return the offset that an entry of 32 bytes of a table has."""
     head = _read(file, table, first + 2047 * 32)
     if not head.startswith(magic):
         return None

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disk image formats: what a file is, and empty disks, overlays, copies and growth by qemu-img (qemu_img.py).
+"""Reads what format a disk image has, and makes empty disks, overlays, copies and larger disks by qemu-img
+(qemu_img.py).
 
-A format is found out once, when a file comes from a user. After that it is known, and qemu-img is always told: what a
-guest could have written is never probed, since a guest can write a header that names a file of the host.
+A format is found out once, when a file comes from a user. After that it is known, and qemu-img is always told: what
+a guest could have written is never probed, since a guest can write a header that names a file of the host.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ FILE_SYSTEMS = tuple(_MKFS)
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """format: raw, qcow2 or tar. virtual_size: bytes that a machine sees, or of the archive. iso: it is an ISO 9660 (or
-    UDF) file system.
-
-    backing_file is empty in every image that was not refused."""
+    """Says what an image file is.
+    format: raw, qcow2 or tar
+    virtual_size: bytes that a machine sees, or of the archive
+    iso: whether it is an ISO 9660 (or UDF) file system
+    backing_file: empty in every image that was not refused
+    """
 
     format: str
     virtual_size: int
@@ -69,12 +72,13 @@ def inspect(
     encrypted: bool = False,
     meant: bool = False,
 ) -> ImageFacts:
-    """What the file is; ImageRefused if it can't be a disk, is damaged, or could read files of the host.
+    """Return what the file is. Raise ImageRefused if it can't be a disk, is damaged, or could read files of the host.
 
-    format: what it is known to be; None reads its header, which is right only for a file that comes from a user.
-    what: how errors call the image ("image demo"). deep: go through all tables of a qcow2, which nobody can without the
-    key of an encrypted one. encrypted: it may be so, by LUKS. meant: whatever has the signature of no disk is a raw
-    disk, and nothing in it has to say so.
+    format: what it is known to be; None reads its header, which is right only for a file that comes from a user
+    what: how errors call the image ("image demo")
+    deep: go through all tables of a qcow2, which nobody can without the key of an encrypted one
+    encrypted: it may be encrypted, by LUKS
+    meant: whatever has the signature of no disk is a raw disk, and nothing in it has to say so
     """
     asked = what or f"image file {path}"
     if format == TAR:
@@ -108,13 +112,14 @@ def inspect(
 
 
 def probe(file: BinaryIO) -> str:
-    """The format by the file's signature, as recognised.signature() calls it; raw where there is none. qemu-img could
-    tell too, but opens files that some headers name."""
+    """Return the format by the file's signature, as recognised.signature() calls it; raw where there is no signature.
+    qemu-img could tell too, but opens files that some headers name."""
     return recognised.signature(file) or "raw"
 
 
 def virtual_size(path: str, format: str) -> int:
-    """The number of bytes that a machine sees of a disk of this known format. It is cheap: no program is started."""
+    """Return the number of bytes that a machine sees of a disk of this known format. It is cheap: no program is
+    started."""
     with explained(path):
         if format in ("raw", TAR):
             return os.path.getsize(path)
@@ -127,11 +132,13 @@ def virtual_size(path: str, format: str) -> int:
 
 
 def create_empty(path: str, format: str, size: int, fs: str = "", key: str = "") -> None:
-    """A disk of `size` bytes that takes no room yet, but for its file system if it is to have one. key: of a qcow2 that
-    is to be encrypted."""
-    _known(path, format)
+    """Make a disk of `size` bytes that takes no room yet, but for its file system if it is to have one. key: of a
+    qcow2 that is to be encrypted."""
+    _refuse_unknown(path, format)
     if format != "raw" and not fs:
-        _done(lambda: qemu_img.plain("create", "-q", "-f", format, *_sealed_by(key), path, str(size), key=key), key)
+        _run_or_raise(
+            lambda: qemu_img.plain("create", "-q", "-f", format, *_luks_options(key), path, str(size), key=key), key
+        )
         return
     plain = path if format == "raw" else path + ".raw"
     if plain != path:
@@ -154,7 +161,7 @@ def create_empty(path: str, format: str, size: int, fs: str = "", key: str = "")
 
 def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
     """Make a qcow2 of `size` bytes that holds only what differs from the base."""
-    _known(base, base_format)
+    _refuse_unknown(base, base_format)
     below = virtual_size(base, base_format)
     if size < below:
         raise InvalidValue(
@@ -163,17 +170,21 @@ def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
             "A disk can't be smaller than its image: leave SIZE out, or raise it",
         )
     # -u: the base is not opened, format and size being known.
-    _done(lambda: qemu_img.plain("create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size)))
+    _run_or_raise(
+        lambda: qemu_img.plain("create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size))
+    )
 
 
 def copy(source: str, source_format: str, path: str, format: str) -> None:
     """Make a copy: it shares blocks where format and file system allow it, and leaves out the zeroes elsewhere."""
-    _known(source, source_format)
-    _known(path, format)
+    _refuse_unknown(source, source_format)
+    _refuse_unknown(path, format)
     if source_format == format and _clone(source, path):
         return
     disk = DiskFiles(source, source_format)
-    _done(lambda: qemu_img.run("convert", "-q", "-O", format, disk=disk, new=path, timeout=LONG_TIMEOUT, check=False))
+    _run_or_raise(
+        lambda: qemu_img.run("convert", "-q", "-O", format, disk=disk, new=path, timeout=LONG_TIMEOUT, check=False)
+    )
 
 
 def _clone(source: str, path: str) -> bool:
@@ -188,11 +199,11 @@ def _clone(source: str, path: str) -> bool:
 def rewrite(
     source: str, source_format: str, path: str, format: str, compress: bool = False, source_key: str = "", key: str = ""
 ) -> None:
-    """What a machine sees of the disk, written anew: nothing that is empty, no snapshots. key: of a qcow2 that is to be
-    encrypted; source_key: of one that is. Both are the same where both are given."""
-    _known(source, source_format)
-    _known(path, format)
-    _done(
+    """Write what a machine sees of the disk anew: nothing that is empty, no snapshots. key: of a qcow2 that is to be
+    encrypted; source_key: of an encrypted source. Both are the same where both are given."""
+    _refuse_unknown(source, source_format)
+    _refuse_unknown(path, format)
+    _run_or_raise(
         lambda: qemu_img.run(
             "convert",
             "-q",
@@ -202,7 +213,7 @@ def rewrite(
             *(["-c"] if compress else []),
             "-O",
             format,
-            *_sealed_by(key),
+            *_luks_options(key),
             disk=DiskFiles(source, source_format),
             new=path,
             key=key or source_key,
@@ -216,18 +227,19 @@ def rewrite(
 
 
 def room_for(source: str, source_format: str, format: str) -> int:
-    """Bytes that rewriting a disk takes at most. (Of one that is encrypted this is not known without its key.)"""
+    """Return the bytes that rewriting a disk takes at most. (For an encrypted disk this is not known without its
+    key.)"""
     done = qemu_img.run("measure", "--output=json", "-O", format, disk=DiskFiles(source, source_format))
     return int(json.loads(done.stdout)["required"])
 
 
-def _sealed_by(key: str) -> list[str]:
+def _luks_options(key: str) -> list[str]:
     return ["-o", LUKS] if key else []
 
 
 def resize(path: str, format: str, size: int, key: str = "", backing: tuple[tuple[str, str], ...] = ()) -> bool:
     """Grow the disk to `size` bytes; True if it was smaller. It never shrinks. backing: see DiskFiles."""
-    _known(path, format)
+    _refuse_unknown(path, format)
     if virtual_size(path, format) >= size:
         return False
     if format == "raw":
@@ -235,7 +247,7 @@ def resize(path: str, format: str, size: int, key: str = "", backing: tuple[tupl
             os.truncate(path, size)
     else:
         disk = DiskFiles(path, format, backing)
-        _done(
+        _run_or_raise(
             lambda: qemu_img.run(
                 "resize", "-q", disk=disk, use=WRITE, after=[str(size)], key=key, closed=bool(key), check=False
             ),
@@ -264,7 +276,9 @@ def _info(asked: str, path: str, format: str, crypt: bool) -> dict[str, Any]:
         raise _damaged(asked, CommandFailed(error.asked, error.found)) from error
     data = (facts.get("format-specific") or {}).get("data") or {}
     if facts.get("backing-filename") or data.get("data-file"):
-        raise _names_files(asked, "backing or data file", str(facts.get("backing-filename") or data.get("data-file")))
+        raise _refused_for_other_file(
+            asked, "backing or data file", str(facts.get("backing-filename") or data.get("data-file"))
+        )
     return facts
 
 
@@ -284,7 +298,7 @@ def _damaged(asked: str, error: Exception) -> Exception:
 
 
 def refuse_format(asked: str, format: str) -> None:
-    """ImageRefused for what probe() found, where no machine can have it as it is."""
+    """Raise ImageRefused for what probe() found, where no machine can have it as it is."""
     if format == recognised.OVA or format in foreign_disks.FORMATS:
         found = f"its format is {foreign_disks.FORMATS[format]}"
         raise ImageRefused(asked, found, "Import it as an image (nebula_images), which makes a qcow2 of it")
@@ -298,12 +312,13 @@ def refuse_format(asked: str, format: str) -> None:
 
 
 def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
-    """Whether it is encrypted, if it may be."""
+    """Raise ImageRefused for a header of qcow2 that no machine can have. Return whether the disk is encrypted, if it
+    may be."""
     header = qcow2_header.Header(file)
     if not header.whole:
         raise ImageRefused(asked, "its qcow2 header is cut off", "Get a whole copy of it and import that")
     if header.has_backing:
-        raise _names_files(asked, "backing file", header.backing)
+        raise _refused_for_other_file(asked, "backing file", header.backing)
     if header.size > LARGEST:
         raise ImageRefused(
             asked, f"it says that it is a disk of {header.size} bytes", "Get a whole copy of it and import that"
@@ -318,7 +333,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
             else "Have whoever made it give a copy that is not encrypted, or by LUKS",
         )
     if header.incompatible & qcow2_header.DATA_FILE:
-        raise _names_files(asked, "external data file", "")
+        raise _refused_for_other_file(asked, "external data file", "")
     if header.incompatible & ~qcow2_header.KNOWN_FEATURES:
         raise ImageRefused(
             asked, "it has features that are not known here", "Convert it with an older qemu-img, where it was made"
@@ -328,7 +343,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
     return bool(header.crypt)
 
 
-def _names_files(asked: str, kind: str, name: str) -> ImageRefused:
+def _refused_for_other_file(asked: str, kind: str, name: str) -> ImageRefused:
     return ImageRefused(
         asked,
         f"it names another file, as its {kind}" + (f": {name!r}" if name else ""),
@@ -337,7 +352,8 @@ def _names_files(asked: str, kind: str, name: str) -> ImageRefused:
 
 
 def _refuse_truncated(asked: str, file: BinaryIO, iso: bool) -> None:
-    """Raw files have no length of their own, but what is in them may: a GPT, an MBR, an ISO file system."""
+    """Raise ImageRefused for a file that is shorter than what is in it says. Raw files have no length of their own,
+    but a GPT, an MBR, or an ISO file system in them has."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         raise ImageRefused(asked, "it is empty", "Get a whole copy of it and import that")
@@ -351,8 +367,8 @@ def _refuse_truncated(asked: str, file: BinaryIO, iso: bool) -> None:
 
 
 def refuse_part(asked: str, path: str, format: str, size: int) -> None:
-    """ImageRefused for a disk that was made of another hypervisor's, and whose partition table says that it is larger:
-    one of several parts of a disk has a header of its own."""
+    """Raise ImageRefused for a disk that was made of another hypervisor's, and whose partition table says that it is
+    larger: each of several parts of a disk has a header of its own."""
     head = path + HEAD
     file = {"driver": "file", "filename": os.path.realpath(path)}
     below = {"driver": format, "file": file, **({"backing": None} if format == "qcow2" else {})}
@@ -406,14 +422,14 @@ def _claimed_by_mbr(file: BinaryIO) -> int:
     return end * SECTOR
 
 
-def _known(path: str, format: str) -> None:
+def _refuse_unknown(path: str, format: str) -> None:
     if format not in FORMATS:
         raise Unsupported(
             f"disk {path}: format {format}", "it is not known here", f"Choose one of {', '.join(FORMATS)}"
         )
 
 
-def _done(run: Callable[[], command.Completed], key: str = "") -> None:
+def _run_or_raise(run: Callable[[], command.Completed], key: str = "") -> None:
     for _attempt in range(_UNLUCKY):
         done = run()
         # How fast this processor derives keys, it measures in ticks of the clock, and may see none.

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The file of an image written anew, or made larger: beside it first, then in its place.
+"""Writes the file of an image anew, or makes it larger: beside it first, then in its place.
 
 rewrite ──► settle ──► (the caller notes that it is whole) ──► swap
-Whoever is killed before the note leaves the old file, and after it, one of the two under the image's name: the rename
-tells which. Growing and digging holes write nothing that was there, and can be done again.
+
+Whoever is killed before the note leaves the old file, and after it, one of the two under the image's name: the
+rename tells which. Growing and digging holes write nothing that was there, and can be done again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Say = Callable[[str], None]
 
 
 def duplicate(source: str, target: str, what: str, say: Say | None = None) -> None:
-    """A copy of the file with its holes, `target` new; blocks are shared where the file system can."""
+    """Copy the file with its holes to a new `target`; blocks are shared where the file system can."""
     with files.explained(source), qcow2_header.open_binary(source) as opened:
         with files.explained(target):
             fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -51,7 +52,7 @@ def duplicate(source: str, target: str, what: str, say: Say | None = None) -> No
 
 
 def _extents(fd: int, size: int) -> list[tuple[int, int]]:
-    """Where the file has data."""
+    """Return where the file has data."""
     found: list[tuple[int, int]] = []
     end = 0
     while end < size:
@@ -78,13 +79,13 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
 
 
 def require_room(path: str, format: str, new_format: str, key: str, what: str) -> None:
-    """NoSpace unless rewriting the disk at `path` fits beside it."""
+    """Raise NoSpace unless rewriting the disk at `path` fits beside it."""
     needed = os.stat(path).st_blocks * 512 if key else formats.room_for(path, format, new_format)
     datastore.require_space(os.path.dirname(path), needed + _LUKS, what)
 
 
 def rewrite(path: str, format: str, new_format: str, size: int, compress: bool, source_key: str, key: str) -> None:
-    """What a machine sees of the disk, whole and synced in the file beside it. size: bytes, at least."""
+    """Write what a machine sees of the disk, whole and synced, into the file beside it. size: bytes, at least."""
     work = path + WORK
     files.remove_file(work)
     formats.rewrite(path, format, work, new_format, compress, source_key, key)
@@ -102,7 +103,7 @@ def swap(path: str, writable: bool) -> None:
 
 
 def made(path: str) -> bool:
-    """Whether something made still lies beside the image."""
+    """Return whether something made still lies beside the image."""
     return os.path.lexists(path + WORK)
 
 
