@@ -437,7 +437,7 @@ def test_locks_of_another_user_stop_no_run() -> None:
             assert given.one(first).state == "RUNNING"
             assert given.one(given.vm(2)).state == "RUNNING"
             # What is the host's once, and what comes and goes.
-            with node.alone(True), arrivals._held(given.root):
+            with node.alone(True), arrivals._locked(given.root):
                 pass
             # Importing an image that all may read, and changing one.
             destination = datastore.image_path(given.root, 1, 1)

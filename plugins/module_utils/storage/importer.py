@@ -44,14 +44,19 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be stored.
+    """Says what is to be stored.
 
-    what: how errors name the object. source: a path on this host, or a URL. upload: source is a file of ours, which may
-    be renamed instead of copied. disk: it has to be a disk that a machine can have; it is unpacked if it is compressed.
-    cdrom: it has to be an ISO file system. format: if given, it has to be of this format when it is stored; raw: it is
-    that, whatever it looks like. member: the name of the disk in an OVA. encrypted: LUKS is allowed.
-    max_size: bytes. stall: seconds that a download may pause. min_speed: bytes a second of a download. rules: which
-    files of this host it may be; None: any.
+    what: how errors name the object
+    source, upload: a path on this host, or a URL; upload: it is a file of ours, which may be renamed instead of
+    copied
+    disk: it has to be a disk that a machine can have; it is unpacked if it is compressed
+    cdrom: it has to be an ISO file system
+    format: if given, it has to be of this format when it is stored; raw: it is raw, whatever it looks like
+    member: the name of the disk in an OVA
+    encrypted: LUKS is allowed
+    max_size: bytes
+    stall, min_speed: seconds that a download may pause, and its bytes a second
+    rules: which files of this host it may be; None: any
     """
 
     what: str
@@ -72,11 +77,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Stored:
-    """What was stored.
+    """Says what was stored.
 
-    size: MiB that a machine sees, rounded up. sha256: of the stored file. checksums: of the file as given, one
-    "algorithm:digest" or two, separated by a blank. bytes: length of the stored file. warnings: of its download, and
-    of what it is.
+    size: MiB that a machine sees, rounded up
+    sha256: of the stored file
+    checksums: of the file as given, one "algorithm:digest" or two, separated by a blank
+    bytes: length of the stored file
+    warnings: of its download, and of what it is
     """
 
     format: str
@@ -88,7 +95,7 @@ class Stored:
 
 
 def look(request: Request) -> formats.ImageFacts | None:
-    """What a local source is, as far as its first bytes show; None if that is not known before it is read.
+    """Return what a local source is, as far as its first bytes show; None if that is not known before it is read.
 
     It raises the errors that store() would raise for the same reason.
     """
@@ -97,10 +104,10 @@ def look(request: Request) -> formats.ImageFacts | None:
         held.callback(os.close, fd)
         if not request.disk or unpacking.detect(os.pread(fd, unpacking.MAGIC_LENGTH, 0)):
             return None
-    foreign = _foreign(request, request.source)
+    foreign = _find_foreign(request, request.source)
     if foreign is None:
         return _inspect(request, request.source, deep=False)
-    return None if foreign.packed else formats.ImageFacts(_wanted(request), foreign.size)
+    return None if foreign.packed else formats.ImageFacts(_wanted_format(request), foreign.size)
 
 
 def store(request: Request, destination: str, say: Say | None = None) -> Stored:
@@ -119,11 +126,11 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
                 os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             pass_.write(temporary)
         with pass_.explained():
-            foreign = _foreign(request, written)
+            foreign = _find_foreign(request, written)
             if foreign is None:
                 facts, sha256 = _inspect(request, written), pass_.sha256
         if foreign is not None:
-            written, facts = _made_of(request, foreign, written, destination, say)
+            written, facts = _convert(request, foreign, written, destination, say)
             sha256 = _sha256(written)
         stored = Stored(
             format=facts.format,
@@ -131,7 +138,7 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
             sha256=sha256,
             checksums=pass_.checksums,
             bytes=os.path.getsize(written),
-            warnings=(*pass_.warnings, *_odd_length(request, written, facts)),
+            warnings=(*pass_.warnings, *_warn_of_odd_length(request, written, facts)),
         )
         publish(written, destination)
     if request.upload:
@@ -148,8 +155,8 @@ def make_empty(destination: str, size: int, format: str, fs: str, key: str = "")
     return Stored(format=format, size=size, sha256="", checksums="", bytes=os.path.getsize(destination))
 
 
-def _foreign(request: Request, path: str) -> Foreign | None:
-    """The disk of another hypervisor that the file is, or holds, where one is wanted."""
+def _find_foreign(request: Request, path: str) -> Foreign | None:
+    """Return the disk of another hypervisor that the file is, or holds, where a disk is wanted."""
     if not request.disk or request.cdrom or request.format == TAR:
         return None
     foreign = foreign_disks.find(path, request.what, request.member)
@@ -158,12 +165,12 @@ def _foreign(request: Request, path: str) -> Foreign | None:
     return foreign
 
 
-def _wanted(request: Request) -> str:
-    """The format in which a disk of another hypervisor is stored."""
+def _wanted_format(request: Request) -> str:
+    """Return the format in which a disk of another hypervisor is stored."""
     return request.format or "qcow2"
 
 
-def _made_of(
+def _convert(
     request: Request, foreign: Foreign, written: str, destination: str, say: Say | None
 ) -> tuple[str, formats.ImageFacts]:
     new, given = destination + NEW, destination + GIVEN
@@ -171,12 +178,14 @@ def _made_of(
         if written == new:
             os.rename(new, given)
             written = given
-        size = foreign_disks.make_of(foreign, written, new, _wanted(request), request.max_size, request.what, say)
+        size = foreign_disks.make_of(
+            foreign, written, new, _wanted_format(request), request.max_size, request.what, say
+        )
         if size >= 2 * formats.SECTOR:
-            formats.refuse_part(request.what, new, _wanted(request), size)
+            formats.refuse_part(request.what, new, _wanted_format(request), size)
     finally:
         files.remove_file(given)
-    return new, formats.ImageFacts(_wanted(request), size)
+    return new, formats.ImageFacts(_wanted_format(request), size)
 
 
 def _sha256(path: str) -> str:
@@ -187,8 +196,8 @@ def _sha256(path: str) -> str:
     return hash.hexdigest()
 
 
-def _odd_length(request: Request, path: str, facts: formats.ImageFacts) -> list[str]:
-    """A warning of a disk whose last sector is not whole: something was cut off it, or put behind it."""
+def _warn_of_odd_length(request: Request, path: str, facts: formats.ImageFacts) -> list[str]:
+    """Return a warning for a disk whose last sector is not whole: something was cut off it, or put behind it."""
     length = os.path.getsize(path)
     if not request.disk or request.cdrom or facts.format != "raw" or length % formats.SECTOR == 0:
         return []
@@ -199,7 +208,7 @@ def _odd_length(request: Request, path: str, facts: formats.ImageFacts) -> list[
 
 
 def _on_one_file_system(path: str, destination: str) -> bool:
-    """Whether a rename can bring the file there: each datastore may be a file system of its own."""
+    """Return whether a rename can bring the file there: each datastore may be a file system of its own."""
     return os.stat(path).st_dev == os.stat(os.path.dirname(destination)).st_dev
 
 
@@ -221,7 +230,7 @@ def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFac
     if request.cdrom and not facts.iso:
         raise ImageRefused(
             f"{request.what}: type CDROM",
-            f"it is not an ISO file system ({_looks(path, facts)})",
+            f"it is not an ISO file system ({_described(path, facts)})",
             _NO_ISO,
         )
     if facts.virtual_size > request.max_size:
@@ -237,7 +246,7 @@ def _refuse_other_disk(request: Request, path: str) -> None:
         raise ImageRefused(f"{request.what}: type CDROM", found, _NO_ISO)
 
 
-def _looks(path: str, facts: formats.ImageFacts) -> str:
+def _described(path: str, facts: formats.ImageFacts) -> str:
     with files.explained(path), qcow2_header.open_binary(path) as file:
         known = recognised.signature(file)
         if known == TAR or " " in known:
@@ -248,7 +257,7 @@ def _looks(path: str, facts: formats.ImageFacts) -> str:
 
 
 class _Pass:
-    """The one pass over a source. packing: how it is compressed; "" if it is not, or is not to be unpacked."""
+    """Reads a source once. packing: how it is compressed; "" if it is not, or is not to be unpacked."""
 
     def __init__(self, request: Request, say: Say | None) -> None:
         self.request = request
@@ -318,7 +327,7 @@ class _Pass:
             else:
                 blocks = self._blocks()
                 if self.packing:
-                    blocks = self._inside(
+                    blocks = self._hash_unpacked(
                         unpacking.unpack(self.packing, blocks, self.request.what, self._behind.append)
                     )
                 with (
@@ -337,7 +346,7 @@ class _Pass:
             pass
 
     def _blocks(self) -> Blocks:
-        """The blocks of the source as given, each hashed and counted."""
+        """Yield the blocks of the source as given, each hashed and counted."""
         with contextlib.closing(self._rest):
             if self._first:
                 yield self._count(self._first)
@@ -355,8 +364,8 @@ class _Pass:
             self.say(_how_far(self._taken, self.size, time.monotonic() - self._began))
         return block
 
-    def _inside(self, blocks: Blocks) -> Blocks:
-        """What was unpacked; its checksum may be the one that was given."""
+    def _hash_unpacked(self, blocks: Blocks) -> Blocks:
+        """Yield what was unpacked; its checksum may be the one that was given."""
         with contextlib.closing(blocks):
             for block in blocks:
                 if self._unpacked is not None:
@@ -441,7 +450,7 @@ class _Pass:
 
 
 def _open_source(request: Request, held: contextlib.ExitStack) -> tuple[int, int]:
-    """The open file and its size. held: keeps runs waiting that would write to it."""
+    """Return the open file and its size. held: keeps runs waiting that would write to it."""
     path = request.source
     if not os.path.isabs(path):
         raise InvalidValue(f"{request.what}: path {path}", "it is not absolute", "Give the full path on the front-end")
@@ -476,7 +485,7 @@ def _open_source(request: Request, held: contextlib.ExitStack) -> tuple[int, int
 
 
 def _peek(blocks: Blocks) -> tuple[bytes, Blocks]:
-    """Enough of the beginning to see how it is packed, and the blocks after it."""
+    """Return enough of the beginning to see how it is packed, and the blocks after it."""
     first = b""
     for block in blocks:
         first += block

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Paths below an open directory that may be longer than the kernel takes in one call (4095 bytes), for a process that
-has nothing but that tree (host/confined.py): links on the way are followed, as they lead to places in it."""
+"""Opens paths below an open directory that may be longer than the kernel takes in one call (4095 bytes), for a process
+that has nothing but that tree (host/confined.py): links on the way are followed, as they lead to places in it."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Places:
-    """top: the open directory. One directory besides is kept open: what is asked for next is often in it."""
+    """Finds places below a directory. One directory besides is kept open: what is asked for next is often in it.
+    top: the open directory"""
 
     def __init__(self, top: int) -> None:
         self.top = top
         self._path, self._fd = b"", -1
 
     def at(self, path: bytes) -> tuple[int, bytes]:
-        """An open directory, which is good until the next call, and the path from there, which the kernel takes."""
+        """Return an open directory, which is good until the next call, and the path from there, which the kernel
+        takes."""
         if len(path) <= _PIECE:
             return self.top, path
         parent, _slash, name = path.rpartition(b"/")
-        return self._opened(parent), name
+        return self._open_directory(parent), name
 
     def forget(self) -> None:
-        """What was kept is closed: a path may lead elsewhere from now on."""
+        """Close what was kept: a path may lead elsewhere from now on."""
         if self._fd >= 0:
             os.close(self._fd)
         self._path, self._fd = b"", -1
 
-    def _opened(self, path: bytes) -> int:
+    def _open_directory(self, path: bytes) -> int:
         if path == self._path:
             return self._fd
         start, rest = self.top, path
         if self._path and path.startswith(self._path + b"/"):
             start, rest = self._fd, path[len(self._path) + 1 :]
-        fd = _descended(start, rest)
+        fd = _descend(start, rest)
         self.forget()
         self._path, self._fd = path, fd
         return fd
 
 
-def _descended(start: int, path: bytes) -> int:
+def _descend(start: int, path: bytes) -> int:
     here = start
     try:
         while path:

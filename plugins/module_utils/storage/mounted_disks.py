@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks of a container: the file system of each is mounted on the node, with the owners that the container's users
-have, and the container shows it at a path of its own.
+"""Mounts disks of a container: the file system of each is mounted on the node, with the owners that the container's
+users have, and the container shows it at a path of its own.
 
-The mounts are below /run, whose directories end with the host as the mounts do: a container whose disks are not there
-can't be started, and never writes to what lies below them. Nothing removes a directory there with what is in it.
+The mounts are below /run, whose directories end with the host as the mounts do: a container whose disks are not
+there can't be started, and never writes to what lies below them. Nothing removes a directory there with what is in
+it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _STEP = 0.05
 
 @dataclass(frozen=True)
 class MountedDisk:
-    """file: of the disk (raw). point: where it is mounted on the node. ids: the container's."""
+    """Describes a disk that is mounted. file: of the disk (raw). point: where it is mounted on the node. ids: the
+    container's."""
 
     file: str
     point: str
@@ -47,19 +49,19 @@ class MountedDisk:
 
 
 def point_of(uuid: str, disk_id: int) -> str:
-    """Where that disk of the machine with that UUID is mounted."""
+    """Return where that disk of the machine with that UUID is mounted."""
     return os.path.join(PLACE, uuid, str(disk_id))
 
 
 def place_of(point: str) -> tuple[str, int]:
-    """The machine's UUID and the disk's id, of a path that point_of() made; ("", 0) for any other."""
+    """Return the machine's UUID and the disk's id, of a path that point_of() made; ("", 0) for any other."""
     found = re.fullmatch(re.escape(PLACE) + r"/([0-9a-f-]{36})/(\d{1,9})", point)
     return (found[1], int(found[2])) if found else ("", 0)
 
 
 def mount(disk: MountedDisk, what: str) -> bool:
     """Mount it; False if it is mounted. what: names machine and disk in errors."""
-    _close(os.path.dirname(disk.point))
+    _give_to_root(os.path.dirname(disk.point))
     if is_mounted(disk.point):
         return False
     file = os.path.realpath(disk.file)
@@ -87,8 +89,9 @@ def mount(disk: MountedDisk, what: str) -> bool:
 
 
 def _make_place() -> None:
-    """What is unmounted there has to be unmounted for all who have a copy of this host's mounts, as libvirt's
-    controller of each container has. That is so where mounts are shared, which systemd makes them."""
+    """Make the directory of all mounts. What is unmounted there has to be unmounted for all who have a copy of this
+    host's mounts, as libvirt's controller of each container has. That is so where mounts are shared, which systemd
+    makes them."""
     make_directory(PLACE, 0o711)
     if not mounts.is_shared(PLACE):
         with explained(PLACE):
@@ -104,12 +107,12 @@ def close(changes: Changes) -> None:
         if owner != 0:
             changes.did(path, f"user {owner}", "root: its container changes nothing there")
             if not changes.check_mode:
-                _close(path)
+                _give_to_root(path)
 
 
-def _close(directory: str) -> None:
-    """A version before this one gave it to the container's root. What that has put there stays, and is looked at after
-    this."""
+def _give_to_root(directory: str) -> None:
+    """Give a directory to root. A version before this one gave it to the container's root. What that has put there
+    stays, and is looked at after this."""
     if os.path.lexists(directory):
         adopt(directory, 0o710, 0)
 
@@ -141,7 +144,7 @@ def is_mounted(point: str) -> bool:
 
 
 def points(uuid: str) -> list[str]:
-    """The places where disks of that machine are mounted, or have been."""
+    """Return the places where disks of that machine are mounted, or have been."""
     place = os.path.join(PLACE, uuid)
     with contextlib.suppress(FileNotFoundError):
         return [os.path.join(place, name) for name in sorted(os.listdir(place)) if name.isdigit()]
@@ -149,7 +152,7 @@ def points(uuid: str) -> list[str]:
 
 
 def device_of(point: str) -> Optional[int]:
-    """The number of the device that is mounted there; None for no mount."""
+    """Return the number of the device that is mounted there; None for no mount."""
     return os.lstat(point).st_dev if is_mounted(point) else None
 
 
@@ -173,7 +176,7 @@ def unmount(point: str) -> bool:
 def release(uuid: str) -> bool:
     """Unmount all disks of a machine that is off; True if there was one."""
     released = False
-    _close(os.path.join(PLACE, uuid))
+    _give_to_root(os.path.join(PLACE, uuid))
     found = points(uuid)
     for point in found:
         released = unmount(point) or released

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine's root that shows the base of its image, and keeps only what the machine changes: an overlay whose lower
-layer is the base with the machine's owners.
+"""Makes a machine's root that shows the base of its image, and keeps only what the machine changes: an overlay whose
+lower layer is the base with the machine's owners.
 
-`directory` is where it is mounted; beside it, `directory`.layers has what belongs to it. Mounts end with the host, so
-before each start mount_again() is called.
+`directory` is where it is mounted; beside it, `directory`.layers has what belongs to it. Mounts end with the host,
+so before each start mount_again() is called.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENODEV, errno.EPE
 
 @dataclass(frozen=True)
 class Layers:
-    """base: the tree of the image. ids: whom the machine's files belong to."""
+    """Describes what a root is made of. base: the tree of the image. ids: whom the machine's files belong to."""
 
     base: str
     ids: IdRange
@@ -50,7 +50,7 @@ def make(base: str, directory: str, ids: IdRange) -> str:
             for name in (_WORK, _LOWER, _UPPER):
                 os.mkdir(os.path.join(place, name), 0o700)
             os.mkdir(directory, 0o755)
-            _as_root_of(base, os.path.join(place, _UPPER), ids)
+            _copy_root_attributes(base, os.path.join(place, _UPPER), ids)
         _mount(Layers(base, ids), directory)
         mark = {"base": base, "start": ids.start, "count": ids.count}
         files.write_atomically(os.path.join(place, _MARK), json.dumps(mark) + "\n")
@@ -66,7 +66,7 @@ def make(base: str, directory: str, ids: IdRange) -> str:
 
 
 def read(directory: str) -> Optional[Layers]:
-    """What the root at `directory` is made of; None for one that is no overlay."""
+    """Return what the root at `directory` is made of; None for a root that is no overlay."""
     path = os.path.join(directory + LAYERS, _MARK)
     if not os.path.lexists(directory + LAYERS):
         return None
@@ -82,7 +82,7 @@ def read(directory: str) -> Optional[Layers]:
 
 
 def is_unfinished(directory: str) -> bool:
-    """Whether a run that made the layers was killed: their mark is written last."""
+    """Return whether a run that made the layers was killed: their mark is written last."""
     place = directory + LAYERS
     return os.path.lexists(place) and not os.path.lexists(os.path.join(place, _MARK))
 
@@ -159,12 +159,13 @@ def _mount(layers: Layers, directory: str) -> None:
 
 
 def _escaped(path: str) -> str:
-    """A path as the options of an overlay have it, where these signs separate paths and options."""
+    """Return a path as the options of an overlay have it, where these signs separate paths and options."""
     return "".join(f"\\{sign}" if sign in "\\:," else sign for sign in path)
 
 
-def _as_root_of(base: str, upper: str, ids: IdRange) -> None:
-    """The root of an overlay has the owner, mode and time of its uppermost layer's."""
+def _copy_root_attributes(base: str, upper: str, ids: IdRange) -> None:
+    """Give the uppermost layer the owner, mode and time of the base: the root of an overlay has those of its uppermost
+    layer."""
     found = os.stat(base)
     owners = [number - BASES.start for number in (found.st_uid, found.st_gid)]
     os.chown(upper, *(ids.start + number for number in owners))

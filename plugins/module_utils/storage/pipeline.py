@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Large files read and written so that the disk works while the processor does, with holes for zeroes.
+"""Reads and writes large files so that the disk works while the processor does, with holes for zeroes.
 
 The kernel is asked to read ahead, and to write before it has to: a thread for each stage gained little beside that.
 """
@@ -23,7 +23,7 @@ _HOLE = bytes(HOLE)
 
 
 def read(fd: int) -> Generator[bytes, None, None]:
-    """The whole file, in chunks; its own position is left alone."""
+    """Yield the whole file, in chunks; its own position is left alone."""
     offset = asked = 0
     while True:
         if asked - offset <= AHEAD:
@@ -37,7 +37,7 @@ def read(fd: int) -> Generator[bytes, None, None]:
 
 
 def stretches(chunk: bytes) -> Iterator[tuple[int, int]]:
-    """Beginning and end of what is to be written of a chunk (1 MiB at most): all but blocks of zeroes."""
+    """Yield beginning and end of what is to be written of a chunk (1 MiB at most): all but blocks of zeroes."""
     length = len(chunk)
     if chunk == _ZEROES or (length < CHUNK and chunk == _ZEROES[:length]):
         return
@@ -54,7 +54,7 @@ def stretches(chunk: bytes) -> Iterator[tuple[int, int]]:
 
 
 class Written:
-    """Of a file that is written from front to end: has the kernel begin early with what fsync() will wait for."""
+    """Has the kernel begin early with what fsync() will wait for, of a file that is written from front to end."""
 
     def __init__(self, fd: int, offset: int = 0) -> None:
         self._fd = fd

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a file that is written gets its name in a datastore: whole, synced, and by one run at a time."""
+"""Gives a file that is written its name in a datastore: whole, synced, and by one run at a time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make(destination: str, fill: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def unpublished(destination: str) -> Iterator[str]:
-    """The name for a file that is not whole yet; it is free within reserved(), and free again afterwards."""
+    """Yield the name for a file that is not whole yet; it is free within reserved(), and free again afterwards."""
     temporary = destination + NEW
     try:
         yield temporary

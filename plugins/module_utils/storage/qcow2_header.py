@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the header of a qcow2 file says, read before QEMU's own programs read it, and what of it is refused.
+"""Reads what the header of a qcow2 file says, before QEMU's own programs read it, and refuses some of it.
 
 A stranger, a guest, or a QEMU which its guest took over could have written the file.
 """
@@ -36,7 +36,7 @@ def open_binary(path: str) -> BinaryIO:
 
 
 class Header:
-    """What the header of a qcow2 file says. crypt: 0 where it is not encrypted."""
+    """Holds what the header of a qcow2 file says. crypt: 0 where it is not encrypted."""
 
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
@@ -69,8 +69,8 @@ def _extension(file: BinaryIO, head: bytes, version: int, wanted: int) -> str:
 
 
 def refuse_data_file(path: str, format: str, what: str) -> None:
-    """ImageRefused where a disk of ours, whatever it rests on, says that its content is in another file. For programs
-    that can't be told what a disk rests on: nothing but that is in the header that they read."""
+    """Raise ImageRefused where a disk of ours, whatever it rests on, says that its content is in another file. For
+    programs that can't be told what a disk rests on: nothing but that is in the header that they read."""
     if format == "qcow2":
         with explained(path), open_binary(path) as file:
             header = Header(file)
@@ -79,8 +79,9 @@ def refuse_data_file(path: str, format: str, what: str) -> None:
 
 
 def refuse_strange(files: DiskFiles, what: str = "", encrypted: bool = False) -> None:
-    """ImageRefused where a file of the chain says that it is something else than what the catalog knows: its content is
-    in another file, it rests on another one, it is encrypted and should not be, or it has a feature without a name."""
+    """Raise ImageRefused where a file of the chain says that it is something else than what the catalog knows: its
+    content is in another file, it rests on another file, it is encrypted and should not be, or it has a feature
+    without a name."""
     chain = [(files.path, files.format), *files.backing]
     for (path, format_), below in zip(chain, [*(path for path, _format in files.backing), ""]):
         if format_ == "qcow2":
@@ -106,7 +107,8 @@ def _refuse(header: Header, path: str, below: str, what: str, encrypted: bool) -
 
 
 def _is_meant(backing: str, below: str) -> bool:
-    """Whether what a header calls the file below is that one, wherever its datastore or cache was mounted then."""
+    """Return whether what a header calls the file below is that file, wherever its datastore or cache was mounted
+    then."""
     if not below:
         return False
     if backing.startswith("json:"):

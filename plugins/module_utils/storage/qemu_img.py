@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to disks that a stranger, a guest, or a QEMU which its guest took over could have written.
+"""Is the one door to disks that a stranger, a guest, or a QEMU which its guest took over could have written.
 
-Headers are read (qcow2_header.py) before QEMU's own programs read them. Then the format of each file and all that lies
-below it are named (`json:`), so that no header is followed, and the program runs in a sandbox that has these files and
-no network.
+Headers are read (qcow2_header.py) before QEMU's own programs read them. Then the format of each file and all that
+lies below it are named (`json:`), so that no header is followed, and the program runs in a sandbox that has these
+files and no network.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LUKS = "encrypt.format=luks,encrypt.key-secret=key"
 
 
 def named(files: DiskFiles, key: str = "", open_below: bool = True) -> str:
-    """The disk as QEMU is told of it. What a header says of what is below it is not read, nor looked for."""
+    """Return the disk as QEMU is told of it. What a header says of what is below it is not read, nor looked for."""
     node = _node([(files.path, files.format), *(files.backing if open_below else ())])
     if key:
         node["encrypt"] = {"key-secret": "key"}
@@ -43,18 +43,18 @@ def named(files: DiskFiles, key: str = "", open_below: bool = True) -> str:
 
 
 def _is_unnamed(path: str) -> bool:
-    """Whether it is a file that this process has made and given no name, as answers of an installation are: what nobody
-    else could write, and no sandbox can be given."""
+    """Return whether it is a file that this process has made and given no name, as answers of an installation are:
+    what nobody else could write, and no sandbox can be given."""
     return path.startswith(f"/proc/{os.getpid()}/fd/") and not os.path.exists(os.path.realpath(path))
 
 
-def _whole(path: str) -> str:
+def _real_path(path: str) -> str:
     return path if _is_unnamed(path) else os.path.realpath(path)
 
 
 def _node(files: Sequence[tuple[str, str]]) -> dict[str, Any]:
     (path, format_), below = files[0], files[1:]
-    node: dict[str, Any] = {"driver": format_, "file": {"driver": "file", "filename": _whole(path)}}
+    node: dict[str, Any] = {"driver": format_, "file": {"driver": "file", "filename": _real_path(path)}}
     if format_ == "qcow2":
         node["backing"] = _node(below) if below else None
     return node
@@ -76,16 +76,19 @@ def run(
     cpu: int = CPU,
     check: bool = True,
 ) -> command.Completed:
-    """qemu-img, with the disk's name after its arguments, then `after`, then `new`.
+    """Run qemu-img, with the disk's name after its arguments, then `after`, then `new`.
 
-    use: what it does with the disk. new: a file that it makes. what: how errors call the disk. key: of what is
-    encrypted, the disk where that is closed (which only a look at it needs no key for), else what is made.
-    open_below, write_below: whether what is below the disk is opened, and written to.
+    use: what it does with the disk
+    new: a file that it makes
+    what: how errors call the disk
+    key: the key of what is encrypted: the disk where it is closed, else what is made
+    closed: whether the disk is encrypted (only a look at it needs no key)
+    open_below, write_below: whether what is below the disk is opened, and written to
     """
     qcow2_header.refuse_strange(disk, what, encrypted=closed)
     words = [verb, *(KEY if key else ()), *arguments, named(disk, key if closed else "", open_below), *after]
-    files = {_whole(path): WRITE if write_below else READ for path, _format in disk.backing if open_below}
-    files[_whole(disk.path)] = use
+    files = {_real_path(path): WRITE if write_below else READ for path, _format in disk.backing if open_below}
+    files[_real_path(disk.path)] = use
     if new:
         new = os.path.join(os.path.realpath(os.path.dirname(new)), os.path.basename(new))
         words.append(new)
@@ -99,8 +102,11 @@ def run(
 def of_node(
     verb: str, *arguments: str, path: str, node: Mapping[str, object], new: str = "", long: bool = False
 ) -> command.Completed:
-    """qemu-img with a file whose format, and where in it the disk lies, `node` says, as QEMU's blockdev-add takes it.
-    new: a file that it makes. long: it reads all of the disk."""
+    """Run qemu-img with a file whose format, and where in it the disk lies, `node` says, as QEMU's blockdev-add takes
+    it.
+    new: a file that it makes
+    long: whether it reads all of the disk
+    """
     words = [PROGRAM, verb, *arguments, "json:" + json.dumps(node)]
     files = {os.path.realpath(path): READ}
     if new:
@@ -112,11 +118,13 @@ def of_node(
 
 
 def create_over(disk: DiskFiles, path: str, what: str) -> None:
-    """A qcow2 at `path` that holds only what differs from the disk, which is opened: what can't be is seen here."""
+    """Make a qcow2 at `path` that holds only what differs from the disk, which is opened: what can't be is seen
+    here."""
     run("create", "-q", "-f", "qcow2", "-F", disk.format, "-b", disk=disk, new=path, what=what)
 
 
 def plain(verb: str, *arguments: str, key: str = "", cpu: int = CPU, timeout: float = TIMEOUT) -> command.Completed:
-    """qemu-img where it opens no disk but one that it makes, or what an administrator has said to be trusted."""
+    """Run qemu-img where it opens no disk but one that it makes, or one that an administrator has said to be
+    trusted."""
     words = [PROGRAM, verb, *(KEY if key else ()), *arguments]
     return command.run(words, timeout=timeout, memory=MEMORY, cpu=cpu, check=False, input=key or None)

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a file that should be a disk is: by the signatures of disk formats, archives and compressors; and of one that
-has none of these, whether anything says that it is a raw disk, or what it looks like otherwise.
+"""Recognises what a file that should be a disk is: by the signatures of disk formats, archives and compressors; and
+without one of these, whether anything says that it is a raw disk, or what it looks like otherwise.
 
-A raw disk has no signature of its own. What has no partition table, no boot code, no file system and no signature of a
-volume may be anything: a server's error page, a list of checksums, an archive of a kind that is not known here.
+A raw disk has no signature of its own. What has no partition table, no boot code, no file system and no signature
+of a volume may be anything: a server's error page, a list of checksums, an archive of a kind that is not known
+here.
 """
 
 from __future__ import annotations
@@ -206,8 +207,8 @@ _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,200})", re.IGNORECASE)
 
 
 def signature(file: Readable) -> str:
-    """What the file is, where a signature says it: a disk's format by QEMU's name, TAR or OVA, or in words (with
-    blanks, see remedy()); "" if there is none."""
+    """Return what the file is, where a signature says it: a disk's format by QEMU's name, TAR or OVA, or in words
+    (with blanks, see remedy()); "" if there is none."""
     head = _head(file)
     if head[:4] == QCOW2_MAGIC:
         version = int.from_bytes(head[4:8].ljust(4, b"\xff"), "big")
@@ -226,7 +227,7 @@ def signature(file: Readable) -> str:
         return _DESCRIPTOR_WORDS
     if head[510:512] == b"\x55\xaa" and head[_KERNEL_AT : _KERNEL_AT + 4] == _KERNEL:
         return _KERNEL_WORDS
-    if _at(file, vhd_footer(file)).startswith(b"conectix"):
+    if _read_at(file, vhd_footer(file)).startswith(b"conectix"):
         # One of a fixed size is the disk's bytes, and a footer.
         return VPC
     if _at_end(file, _UDIF_LENGTH).startswith(_UDIF):
@@ -235,7 +236,7 @@ def signature(file: Readable) -> str:
 
 
 def vhd_footer(file: Readable) -> int:
-    """Where the footer of a VHD begins: its last sector, which some programs write with 511 bytes."""
+    """Return where the footer of a VHD begins: its last sector, which some programs write with 511 bytes."""
     return max(0, file.seek(0, os.SEEK_END) - 1) // SECTOR * SECTOR
 
 
@@ -245,7 +246,7 @@ def _is_descriptor(head: bytes) -> bool:
 
 
 def _has_ovf(file: Readable) -> bool:
-    """Whether a tar archive has the description of a machine at its top, or in a directory there."""
+    """Return whether a tar archive has the description of a machine at its top, or in a directory there."""
     if _is_ovf(_head(file)[:100].rstrip(b"\0")):
         return True
     try:
@@ -266,7 +267,7 @@ def _is_ovf(name: bytes) -> bool:
 
 
 def remedy(words: str) -> str:
-    """What to do with what signature() has words for."""
+    """Return what to do with a file for which signature() has words."""
     known = {_DMG: WHOLE, **_REMEDIES, **{name: remedy for _magic, name, remedy in _OTHERS}}
     return known.get(words, UNPACK)
 
@@ -277,7 +278,7 @@ def is_iso(file: Readable) -> bool:
 
 
 def says_disk(path: str, file: BinaryIO) -> bool:
-    """Whether anything in a file that has no signature() says that it is a raw disk, or it is empty."""
+    """Return whether anything in a file that has no signature() says that it is a raw disk, or it is empty."""
     head = _head(file)
     if head[510:512] == b"\x55\xaa" or any(head[at : at + 8] == b"EFI PART" for at in (512, 2048, 4096)):
         return True
@@ -285,7 +286,7 @@ def says_disk(path: str, file: BinaryIO) -> bool:
 
 
 def _is_known(path: str) -> bool:
-    """Whether blkid finds a partition table, a file system, or the signature of a volume."""
+    """Return whether blkid finds a partition table, a file system, or the signature of a volume."""
     real = os.path.realpath(path)
     done = sandbox.run(["blkid", "--probe", "--output", "value", real], {real: READ}, timeout=_SECONDS, check=False)
     if done.returncode not in (_FOUND, 2, _AMBIVALENT):
@@ -314,7 +315,7 @@ def _is_zero(file: BinaryIO) -> bool:
 
 
 def looks_like(file: Readable) -> str:
-    """In words, what a file is that nothing says to be a disk."""
+    """Return in words what a file is that nothing says to be a disk."""
     head = _head(file)
     text = kind_of_text(head)
     if text:
@@ -331,7 +332,7 @@ def looks_like(file: Readable) -> str:
 
 
 def remedy_for_looks(words: str) -> str:
-    """What to do with what looks_like() has words for."""
+    """Return what to do with a file for which looks_like() has words."""
     right = "Give the right file"
     if not words.startswith("it is text"):
         right = next((remedy for word, remedy in _HOLDING if word in words), right)
@@ -347,7 +348,7 @@ _HOLDING = (
 
 
 def kind_of_text(head: bytes) -> str:
-    """In words, what a text or page is that begins with these bytes; "" for what is none."""
+    """Return in words what kind of text or page begins with these bytes; "" for what is neither."""
     text = _as_text(head)
     return _kind_of_markup(head[:_TEXT].decode("latin-1")) if text is None else _kind_of_text(text)
 
@@ -375,7 +376,8 @@ def _kind_of_text(text: str) -> str:
 
 
 def _kind_of_markup(text: str) -> str:
-    """What a page is, or a message in XML; "" for what is none. Of a page, what follows may be anything."""
+    """Return what a page is, or a message in XML; "" for what is neither. What follows the beginning of a page may be
+    anything."""
     words = text.removeprefix("\xef\xbb\xbf").lstrip("\ufeff \t\r\n")
     title = _TITLE.search(words)
     while words.startswith("<!--"):
@@ -390,8 +392,8 @@ def _kind_of_markup(text: str) -> str:
 
 
 def _as_text(head: bytes) -> str | None:
-    """What a file begins with, without blanks before and zeroes behind; None for what is no text."""
-    head, form = _form(head)
+    """Return what a file begins with, without blanks before and zeroes behind; None for what is no text."""
+    head, form = _encoding_of(head)
     if form == "utf-8":
         piece = head.lstrip(b" \t\r\n").rstrip(b"\0")[:_TEXT]
         # A character may be cut at the end.
@@ -408,8 +410,9 @@ def _as_text(head: bytes) -> str | None:
     return text if all(char >= " " or char in "\t\n\r\f\x1b" for char in text) else None
 
 
-def _form(head: bytes) -> tuple[bytes, str]:
-    """How text is written, by its byte order mark, or by the bytes of its first characters that are zero."""
+def _encoding_of(head: bytes) -> tuple[bytes, str]:
+    """Return the head without its byte order mark, and how text is written in it: by that mark, or by which bytes of
+    its first characters are zero."""
     for mark, form in _MARKS:
         if head.startswith(mark):
             return head[len(mark) :], form
@@ -425,9 +428,9 @@ def _head(file: Readable) -> bytes:
 
 
 def _at_end(file: Readable, length: int) -> bytes:
-    return _at(file, max(0, file.seek(0, os.SEEK_END) - length))
+    return _read_at(file, max(0, file.seek(0, os.SEEK_END) - length))
 
 
-def _at(file: Readable, place: int) -> bytes:
+def _read_at(file: Readable, place: int) -> bytes:
     file.seek(place)
     return file.read(16)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether there still is room, looked at while many files are written: others write to the same file system."""
+"""Looks whether there still is room while many files are written: others write to the same file system."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _FILES_LEFT = 1024
 
 
 class Room:
-    """what: the words that errors begin with. place: a path or descriptor on the file system. reserve: bytes of it
-    that are left free."""
+    """Counts what is written to a file system.
+    what: the words that errors begin with
+    place: a path or descriptor on the file system
+    reserve: bytes of it that are left free
+    """
 
     def __init__(self, what: str, place: Union[str, int], reserve: int) -> None:
         self._what, self._place, self._reserve = what, place, reserve

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job that makes a machine's own tree of the base of its image, in a process that can reach nothing but the two
+"""Makes a machine's own tree of the base of its image, as a job in a process that can reach nothing but the two
 (host/confined.py), where they are /source and /target.
 
-The process has two ranges of ids: the machine's begins with 0, and that of the base with COUNT.
+The process has two ranges of ids: the machine's begins with 0, and the base's with COUNT.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _NAMING, _ACL_HEAD, _ACL_ENTRY = (0x02, 0x08), 4, 8
 
 
 def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
-    """what: the words that errors begin with. reserve: bytes of the file system that are left free."""
+    """Copy the tree. Return how many entries it has, and how many files share their content with the base.
+    what: the words that errors begin with
+    reserve: bytes of the file system that are left free"""
     top = os.open("/target", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     copying = _Copying(what, Room(what, top, reserve), Places(top))
     for path, name, status in tree_walk.walk("/source", what, depth):
@@ -43,7 +45,7 @@ def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
 
 
 class _Copying:
-    """shared: files whose content is on the disk once."""
+    """Makes the entries of the new tree. shared: files whose content is on the disk once."""
 
     def __init__(self, what: str, room: Room, places: Places) -> None:
         self.entries = self.shared = 0
@@ -157,7 +159,7 @@ def _settle_name(place: int, target: bytes, status: os.stat_result) -> None:
 
 
 def _of_this_root(key: bytes, value: bytes) -> bytes:
-    """An attribute with the ids of the machine where it has those of the base."""
+    """Return an attribute with the ids of the machine where it has ids of the base."""
     if key == CAPABILITY:
         # The second version of the three has no root; the kernel adds that of this namespace.
         return value[:3] + b"\2" + value[4:20]

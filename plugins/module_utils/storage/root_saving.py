@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job that makes an archive of a machine's root, in a process that can reach nothing but that (host/confined.py),
+"""Makes an archive of a machine's root, as a job in a process that can reach nothing but that (host/confined.py),
 which is its root. Owners are those that the machine sees."""
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def save(what: str, reserve: int, depth: int, length: int) -> dict[str, Any]:
 
 
 class _Saving:
-    """size: bytes of the archive. left_out: sockets and device nodes, and attributes that can't be written."""
+    """Writes the entries of the archive.
+    size: bytes of the archive
+    left_out: how many sockets, device nodes and attributes can't be written"""
 
     def __init__(self, what: str, room: Room) -> None:
         self.entries = self.size = self.left_out = 0
