@@ -225,7 +225,7 @@ def audited(disk: str) -> None:
 
 def saved(disk: str) -> None:
     # A file system that may be too small, so that what the disk takes is measured, too.
-    saving._measured(chain(disk), "qcow2", "x", False)
+    saving._measure(chain(disk), "qcow2", "x", False)
 
 
 def edited(disk: str) -> None:

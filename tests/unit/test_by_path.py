@@ -286,7 +286,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/storage/arrivals.py": ARRIVES,
     "module_utils/storage/mounted_disks.py": {
-        "_close": "a directory that containers of an older version had, in one of root's, taken by a descriptor",
+        "_give_to_root": "a directory that containers of an older version had, in one of root's, taken by a descriptor",
         "_make_place": RUN,
         "close": RUN,
         "mount": "the directory is root's; it is looked at whether its point is a link",

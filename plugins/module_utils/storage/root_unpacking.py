@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job that makes a root file system of an archive, in a process that can reach nothing but the new tree
+"""Makes a root file system of an archive, as a job in a process that can reach nothing but the new tree
 (host/confined.py), which is its root: links lead to places in it, wherever they lead.
 
-Tar itself was tried first: it has no limit of entries, knows of no room that is to be left, ends with an error for each
-device node, and its messages would have to be read to find out what was left out. This one takes as long.
+Tar itself was tried first: it has no limit of entries, knows of no room that is to be left, ends with an error for
+each device node, and its messages would have to be read to find out what was left out. This job takes as long.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def unpack(what: str, limits: dict[str, int], reserve: int) -> dict[str, Any]:
 
 
 class Tree:
-    """What is made of the entries. devices: device nodes that were left out. lost: entries with attributes that were
-    left out."""
+    """Is the tree that is made of the entries.
+    devices: how many device nodes were left out
+    lost: how many entries have attributes that were left out"""
 
     def __init__(self, what: str, limits: dict[str, int], reserve: int) -> None:
         self.entries = self.size = self.devices = self.lost = 0
@@ -79,7 +80,7 @@ class Tree:
                 self._have_parents(name)
             self._make[entry.kind](name, entry, reader)
         except OSError as error:
-            raise self._explained(entry, error) from error
+            raise self._explain(entry, error) from error
         self.lost += bool(entry.lost)
 
     def finish(self) -> None:
@@ -95,7 +96,7 @@ class Tree:
                 else:
                     self._settle(fd, entry, entry.uid or entry.gid)
             except OSError as error:
-                raise self._explained(entry, error) from error
+                raise self._explain(entry, error) from error
             finally:
                 os.close(fd)
 
@@ -123,7 +124,7 @@ class Tree:
         given = bool(entry.uid or entry.gid)
         plain = not (given or entry.mode & 0o7000)
         mode = entry.mode if plain else 0o600
-        fd = self._new(name, lambda place, here: os.open(here, _NEW, mode, dir_fd=place))
+        fd = self._replace(name, lambda place, here: os.open(here, _NEW, mode, dir_fd=place))
         try:
             if entry.sparse is not None:
                 self._write_stretches(fd, entry, reader)
@@ -161,7 +162,7 @@ class Tree:
         # It may be closed when the other is opened.
         source = os.dup(source)
         try:
-            self._new(
+            self._replace(
                 name,
                 lambda place, here: os.link(target, here, src_dir_fd=source, dst_dir_fd=place, follow_symlinks=False),
             )
@@ -169,11 +170,11 @@ class Tree:
             os.close(source)
 
     def _link(self, name: bytes, entry: Entry, _reader: Reader) -> None:
-        self._new(name, lambda place, here: os.symlink(entry.target, here, dir_fd=place))
+        self._replace(name, lambda place, here: os.symlink(entry.target, here, dir_fd=place))
         self._settle_name(name, entry)
 
     def _fifo(self, name: bytes, entry: Entry, _reader: Reader) -> None:
-        self._new(name, lambda place, here: os.mkfifo(here, 0o600, dir_fd=place))
+        self._replace(name, lambda place, here: os.mkfifo(here, 0o600, dir_fd=place))
         self._settle_name(name, entry)
 
     def _device(self, _name: bytes, _entry: Entry, _reader: Reader) -> None:
@@ -183,7 +184,7 @@ class Tree:
     # --- what they have in common -------------------------------------------------------------------------------------
 
     def _place(self, name: bytes) -> bytes:
-        """The path from the root of the tree, b"" for the root itself."""
+        """Return the path from the root of the tree, b"" for the root itself."""
         if len(name) > self._limits["length"]:
             raise self._refused(f"the name {shown(name)} has {len(name)} bytes; the limit is {self._limits['length']}")
         if name[:2] == b"./":
@@ -218,8 +219,8 @@ class Tree:
                     raise self._refused(f"{shown(name)} is in {shown(place)}, which is no directory") from None
             self._known.add(place)
 
-    def _new(self, name: bytes, make: Callable[[int, bytes], Any]) -> Any:
-        """What `make` makes, in the place of what is there; a directory has to be empty. make: is given an open
+    def _replace(self, name: bytes, make: Callable[[int, bytes], Any]) -> Any:
+        """Return what `make` makes, in the place of what is there; a directory has to be empty. make: is given an open
         directory, and the path from there."""
         if not name:
             raise self._refused("its root is no directory")
@@ -281,7 +282,7 @@ class Tree:
         if self.size > self._limits["size"]:
             raise self._refused(f"it unpacks to more than {self._limits['size'] // MIB} MiB", _TOO_LARGE)
 
-    def _explained(self, entry: Optional[Entry], error: OSError) -> NebulaError:
+    def _explain(self, entry: Optional[Entry], error: OSError) -> NebulaError:
         name = shown(b"a directory" if entry is None else entry.name)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
             found = explain(error, name)

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Root file systems of containers: unpacked from archives, copied for machines, saved as archives, removed.
+"""Unpacks root file systems of containers from archives, copies them for machines, saves them as archives, removes
+them.
 
 What is in them is a stranger's or a guest's, so whatever goes through a tree does so in a process that has no right
-over anything else (host/confined.py). There are two kinds on a disk: the base of an image, once per node, whose files
-belong to ids that nobody has; and the root of a machine, whose files belong to the machine's range of ids.
+over anything else (host/confined.py). There are two kinds on a disk: the base of an image, once per node, whose
+files belong to ids that nobody has; and the root of a machine, whose files belong to the machine's range of ids.
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ _useless: dict[int, str] = {}
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to, and what is saved as one. size: bytes that its files take. depth: directories one
-    in another. length: bytes of a name from the root on, a little less than what readers of archives take."""
+    """Limits what an archive may unpack to, and what is saved as an archive.
+
+    size: bytes that its files take
+    depth: directories one in another
+    length: bytes of a name from the root on, a little less than what readers of archives take
+    """
 
     size: int = 64 * GIB
     entries: int = 4_000_000
@@ -64,8 +69,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """size: bytes that it takes, about. devices: device nodes that were left out. lost: entries with attributes that
-    no container has (labels of other hosts, lists in a form that is not read)."""
+    """Says what an archive was unpacked to.
+
+    size: bytes that it takes, about
+    devices: how many device nodes were left out
+    lost: how many entries have attributes that no container has (labels of other hosts, lists in a form that is not
+    read)
+    """
 
     entries: int
     size: int
@@ -89,12 +99,12 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Optional[Limits] 
     then nothing is left. Conflict: something is there already."""
     asked = what or f"archive {archive}"
     limits = limits or Limits()
-    with _held(directory, WAIT):
+    with _locked(directory, WAIT):
         new = directory + _NEW
         trees.remove(new)
         if os.path.lexists(directory) and not _is_empty(directory):
             raise Conflict(f"{asked}: directory {directory}", "something is there", "See what it is; remove it")
-        with _opened(archive, asked) as (fd, size, blocks):
+        with _open_archive(archive, asked) as (fd, size, blocks):
             require_room(directory, size, asked)
             with files.explained(new):
                 os.mkdir(new, 0o700)
@@ -116,7 +126,7 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Optional[Limits] 
 
 @dataclass(frozen=True)
 class Base:
-    """path: the tree. made: it was not there before."""
+    """Is the base of an image. path: the tree. made: whether it is new."""
 
     path: str
     made: bool
@@ -124,16 +134,17 @@ class Base:
 
 
 def base(cache: str, archive: str, key: str, limits: Optional[Limits] = None, what: str = "") -> Base:
-    """The unpacked tree of an image, which is made once. cache: the directory of such trees, which nobody but root can
-    enter. key: what is in them, as the generation of an image."""
+    """Make the unpacked tree of an image, once, and return it.
+    cache: the directory of such trees, which nobody but root can enter
+    key: what is in them, as the generation of an image"""
     if key != os.path.basename(key) or key.startswith(".") or not key:
         raise InvalidValue(f"the unpacked image {key!r}", "that can't be the name of a directory")
     files.make_own_directory(cache)
     home = os.path.join(cache, key)
     # Another thread or run may be at it.
-    with _held(home, _LONGEST):
+    with _locked(home, _LONGEST):
         tree = os.path.join(home, _ROOT)
-        known = _unpacked(home)
+        known = _read_mark(home)
         if known is not None:
             return Base(tree, False, known)
         # What a killed run left of it.
@@ -152,7 +163,7 @@ def base(cache: str, archive: str, key: str, limits: Optional[Limits] = None, wh
 
 
 def unpacked_in(place: str) -> str:
-    """The directory of unpacked images of the machines whose directories are in a system datastore."""
+    """Return the directory of unpacked images of the machines whose directories are in a system datastore."""
     return os.path.join(place, datastore.UNPACKED)
 
 
@@ -171,7 +182,7 @@ def drop(cache: str, keep: Collection[str]) -> list[str]:
         home = os.path.join(cache, key)
         if key in keep or key.endswith(publishing.PART) or not os.path.isdir(home):
             continue
-        with contextlib.suppress(TimedOut), _held(home, 0):
+        with contextlib.suppress(TimedOut), _locked(home, 0):
             if key == _TRIAL:
                 _end_trial(home)
             elif not _users(home):
@@ -185,7 +196,7 @@ def drop(cache: str, keep: Collection[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Copied:
-    """way: OVERLAY, REFLINK, COPY or UNPACK. why: why it is no overlay."""
+    """Says how a root was made. way: OVERLAY, REFLINK, COPY or UNPACK. why: why it is no overlay."""
 
     way: str
     why: str = ""
@@ -196,19 +207,19 @@ def copy(base: str, directory: str, ids: IdRange, what: str = "") -> Copied:
     Conflict: there is a root, which remove() removes."""
     asked = what or f"root {directory}"
     home = os.path.dirname(base)
-    with _held(directory, WAIT):
+    with _locked(directory, WAIT):
         trees.remove(directory + _NEW)
         if overlay.is_unfinished(directory):
             overlay.remove(directory)
         if os.path.lexists(directory + overlay.LAYERS) or (os.path.lexists(directory) and not _is_empty(directory)):
             raise Conflict(f"{asked}: directory {directory}", "something is there", "See what it is; remove it")
         files.remove_empty_directory(directory)
-        with _held(home, WAIT):
-            if _unpacked(home) is None:
+        with _locked(home, WAIT):
+            if _read_mark(home) is None:
                 raise NotFound(f"{asked}: the unpacked image {base}", "it is not on this node, or not whole")
             _add_user(home, directory)
         try:
-            why = _show(base, directory, ids)
+            why = _show_base(base, directory, ids)
             return Copied(_copy(base, directory, ids, asked), why) if why else Copied(OVERLAY)
         except BaseException:
             if not os.path.lexists(directory + overlay.LAYERS):
@@ -237,31 +248,31 @@ def make(cache: str, archive: str, key: str, directory: str, ids: IdRange, what:
 
 
 def is_there(directory: str) -> bool:
-    """Whether the machine has its root, mounted or not: what a killed run left of one is none."""
+    """Return whether the machine has its root, mounted or not: what a killed run left of a root does not count."""
     if overlay.is_unfinished(directory):
         return False
     return os.path.lexists(directory + overlay.LAYERS) or (os.path.isdir(directory) and not _is_empty(directory))
 
 
 def owner_of(name: str) -> str:
-    """The name of the root that a name in its directory belongs to: its own, or that of what is beside it."""
+    """Return the name of the root that a name in its directory belongs to: the root itself, or what is beside it."""
     return name.removesuffix(overlay.LAYERS).removesuffix(_NEW)
 
 
 def is_mounted(directory: str) -> bool:
-    """Whether the root of a machine is there for it: one that shows its image has to be mounted."""
+    """Return whether the root of a machine is there for it: a root that shows its image has to be mounted."""
     return os.path.isdir(directory) and (overlay.read(directory) is None or overlay.is_mounted(directory))
 
 
 def mount_again(directory: str) -> bool:
     """Mount the root of a machine if it shows its image, which ends with the host; True if that was needed."""
-    with _held(directory, WAIT):
+    with _locked(directory, WAIT):
         return overlay.mount_again(directory)
 
 
 def remove(directory: str) -> bool:
     """Remove a root, or what a killed run left of one; True if there was anything. InUse: something uses it."""
-    with _held(directory, WAIT):
+    with _locked(directory, WAIT):
         shown = None
         with contextlib.suppress(ForeignObject, InvalidValue):
             shown = overlay.read(directory)
@@ -275,7 +286,8 @@ def remove(directory: str) -> bool:
 
 @dataclass(frozen=True)
 class Saved:
-    """size: bytes of the archive. left_out: sockets, device nodes, and attributes that an archive can't have."""
+    """Says what was saved. size: bytes of the archive. left_out: how many sockets, device nodes and attributes an
+    archive can't have."""
 
     entries: int
     size: int
@@ -288,7 +300,7 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
     asked = what or f"root {directory}"
     limits = Limits()
     arguments = {"what": asked, "reserve": datastore.RESERVE, "depth": limits.depth, "length": limits.length}
-    with _held(directory, WAIT):
+    with _locked(directory, WAIT):
         if not os.path.isdir(directory):
             raise NotFound(asked, "it is not there", "Deploy the machine")
         overlay.mount_again(directory)
@@ -304,18 +316,19 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
 
 
 def space_taken(directory: str) -> int:
-    """The number of bytes that a root takes on its disk; of one that shows its image, those that are its own."""
+    """Return the number of bytes that a root takes on its disk; of a root that shows its image, the bytes that are its
+    own."""
     layers = directory + overlay.LAYERS
     return trees.taken(layers if os.path.lexists(layers) else directory)
 
 
 def require_room(directory: str, size: int, what: str) -> None:
-    """NoSpace unless so many bytes fit where the directory is to be."""
+    """Raise NoSpace unless so many bytes fit where the directory is to be."""
     datastore.require_space(os.path.dirname(directory), size, what)
 
 
-def _show(base: str, directory: str, ids: IdRange) -> str:
-    """Why the machine can't show the base, "" where it does."""
+def _show_base(base: str, directory: str, ids: IdRange) -> str:
+    """Have the machine show the base. Return why it can't, "" where it does."""
     with files.explained(directory):
         places = (os.stat(base).st_dev, os.stat(os.path.dirname(directory)).st_dev)
     if places not in _without_overlay:
@@ -327,20 +340,20 @@ def _show(base: str, directory: str, ids: IdRange) -> str:
 
 
 def _without_base(cache: str, home: str) -> str:
-    """Why machines could not share what is in an unpacked image of this cache, "" where they can."""
+    """Return why machines could not share what is in an unpacked image of this cache, "" where they can."""
     files.make_own_directory(cache)
     with files.explained(cache):
         number = os.stat(cache).st_dev
-    if number not in _useless and _unpacked(home) is None:
+    if number not in _useless and _read_mark(home) is None:
         trial = os.path.join(cache, _TRIAL)
-        with _held(trial, WAIT):
+        with _locked(trial, WAIT):
             # Another thread may have done it meanwhile.
             if number not in _useless:
-                _useless[number] = _try(trial)
+                _useless[number] = _try_overlay(trial)
     return _useless.get(number, "")
 
 
-def _try(trial: str) -> str:
+def _try_overlay(trial: str) -> str:
     _end_trial(trial)
     try:
         tree, probe = os.path.join(trial, _ROOT), os.path.join(trial, _MARK)
@@ -383,7 +396,7 @@ def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
 
 
 def _can_share(path: str, directory: str) -> bool:
-    """Whether files of the directory can share the content of the file."""
+    """Return whether files of the directory can share the content of the file."""
     with files.explained(directory), tempfile.TemporaryFile(dir=directory) as file:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -402,8 +415,8 @@ def _settle(tree: str) -> None:
             os.close(fd)
 
 
-def _unpacked(home: str) -> Optional[Unpacked]:
-    """What a base was unpacked to; None for one that is not whole."""
+def _read_mark(home: str) -> Optional[Unpacked]:
+    """Return what a base was unpacked to; None for a base that is not whole."""
     try:
         found = json.loads(files.read_limited(os.path.join(home, _MARK), _LONGEST_MARK, follow=False))
         return Unpacked(*(int(found[name]) for name in ("entries", "size", "devices", "lost")))
@@ -427,7 +440,7 @@ def _add_user(home: str, directory: str) -> None:
 
 
 def _users(home: str) -> list[str]:
-    """The directories of machines that were made of the base, or are being made of it."""
+    """Return the directories of machines that were made of the base, or are being made of it."""
     place = os.path.join(home, _USERS)
     found = []
     for name in sorted(os.listdir(place)) if os.path.isdir(place) else []:
@@ -445,14 +458,14 @@ def _is_reserved(directory: str) -> bool:
     if not os.path.isdir(os.path.dirname(directory)):
         return False
     try:
-        with _held(directory, 0):
+        with _locked(directory, 0):
             return False
     except TimedOut:
         return True
 
 
 @contextlib.contextmanager
-def _held(path: str, timeout: float) -> Iterator[None]:
+def _locked(path: str, timeout: float) -> Iterator[None]:
     """Hold what is at `path`, or will be, against other runs. Nothing waits for the disk: one that is told which blocks
     are free (discard) may take ten seconds for a tree that was removed before."""
     with files.lock(path + publishing.PART, timeout=timeout):
@@ -468,8 +481,8 @@ def _is_empty(directory: str) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(archive: str, what: str) -> Iterator[tuple[int, int, Optional[Generator[bytes, None, None]]]]:
-    """The open file, how much it unpacks to at least, and, where it is packed, what is in it."""
+def _open_archive(archive: str, what: str) -> Iterator[tuple[int, int, Optional[Generator[bytes, None, None]]]]:
+    """Yield the open file, how much it unpacks to at least, and, where it is packed, what is in it."""
     with files.explained(archive):
         fd = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

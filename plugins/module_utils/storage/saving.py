@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine's disk becomes an image of its own; and the snapshots within a qcow2 file. Of what a guest or its QEMU
-could have written, only what the catalog says is believed (qemu_img.py)."""
+"""Saves a machine's disk as an image of its own, and makes the snapshots within a qcow2 file. Of what a guest or its
+QEMU could have written, only what the catalog says is believed (qemu_img.py)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TABLES, _TABLE = 12, 26
 
 @dataclass(frozen=True)
 class Saved:
-    """size: MiB that a machine sees, rounded up."""
+    """Says what was saved. size: MiB that a machine sees, rounded up."""
 
     size: int
     format: str
@@ -39,7 +39,7 @@ class Saved:
 
 @contextlib.contextmanager
 def place(target: str, what: str) -> Iterator[str]:
-    """Yields where the new image's file is to be made. It gets its name at the end, whole, on the disk, and as images
+    """Yield where the new image's file is to be made. It gets its name at the end, whole, on the disk, and as images
     are; on an error there is nothing. What a killed run left of it is removed first."""
     directory = os.path.dirname(target)
     if not os.path.isdir(directory):
@@ -63,7 +63,7 @@ def place(target: str, what: str) -> Iterator[str]:
 
 
 def make_empty(path: str, format: str, size: int) -> None:
-    """A file for QEMU to write a disk of `size` bytes to."""
+    """Make a file for QEMU to write a disk of `size` bytes to."""
     formats.create_empty(path, format, size)
     adopt(path, 0o660, -1, datastore.hypervisor_group())
 
@@ -100,23 +100,23 @@ def _punch(fd: int, start: int, length: int) -> bool:
 
 
 def require_room(path: str, files: DiskFiles, format: str, what: str, running: bool = False) -> None:
-    """NoSpace unless what the disk holds, and all files below it, fits at `path` as a file of its own. running: QEMU
-    writes it while the machine runs."""
+    """Raise NoSpace unless what the disk holds, and all files below it, fits at `path` as a file of its own. running:
+    QEMU writes it while the machine runs."""
     directory = os.path.dirname(path)
     if files.format == format == "raw" and not running:
         # Byte by byte, without the holes.
-        needed = _taken(files)
+        needed = _bytes_taken(files)
     else:
         needed = formats.virtual_size(files.path, files.format)
         if format == "qcow2":
             needed += needed >> _TABLES
         # Where even all of it fits, nobody needs to know how much it is. (QEMU writes the zeroes of a raw disk too.)
         if needed + MIB > datastore.free_space(directory) and not (running and format == "raw"):
-            needed = min(needed, _measured(files, format, what, running))
+            needed = min(needed, _measure(files, format, what, running))
     datastore.require_space(directory, needed + MIB, what)
 
 
-def _taken(files: DiskFiles) -> int:
+def _bytes_taken(files: DiskFiles) -> int:
     found = 0
     for path in (files.path, *(path for path, _format in files.backing)):
         with explained(path):
@@ -125,8 +125,8 @@ def _taken(files: DiskFiles) -> int:
     return found
 
 
-def _measured(files: DiskFiles, format: str, what: str, running: bool) -> int:
-    """Bytes that a copy takes at most: what is compressed expands."""
+def _measure(files: DiskFiles, format: str, what: str, running: bool) -> int:
+    """Return the bytes that a copy takes at most: what is compressed expands."""
     # As qcow2, always: of a raw one it would count the holes too. -U: a running QEMU has locked its disk.
     done = qemu_img.run(
         *("measure", "-U", "--output=json", "-O", "qcow2"),
@@ -141,14 +141,14 @@ def _measured(files: DiskFiles, format: str, what: str, running: bool) -> int:
     data = int(facts["required"]) - tables
     if running:
         # The disk's own tables may not have been written yet; and of the copy QEMU writes all, for the zeroes.
-        return max(data, _taken(files)) + tables
+        return max(data, _bytes_taken(files)) + tables
     # Tables of what is empty are not made: each is for at least one cluster of data, but for that of the tables.
     return data + (min(tables, data + (size >> _TABLE) + MIB) if format == "qcow2" else 0)
 
 
 def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
-    """What the disk of a machine that is off holds, as a file that stands alone; its snapshots stay behind. encrypted:
-    it is copied as it is."""
+    """Write what the disk of a machine that is off holds to a file that stands alone; its snapshots stay behind.
+    encrypted: it is copied as it is."""
     if files.backing or (files.format == "qcow2" and not encrypted):
         # Not as it is, even where nothing is below it: then its header would be read, and what that names.
         qcow2_header.refuse_strange(files, what)
@@ -168,7 +168,8 @@ def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
 
 
 def verify(path: str, format: str, size: int, encrypted: bool, what: str) -> Saved:
-    """ImageRefused unless the file is whole, of this format, at least of `size` bytes, and names no other."""
+    """Raise ImageRefused unless the file is whole, of this format, at least of `size` bytes, and names no other
+    file."""
     if format == "qcow2":
         found = formats.inspect(path, format, what, encrypted=encrypted).virtual_size
     else:
@@ -189,7 +190,7 @@ def snapshot_tags(files: DiskFiles) -> list[str]:
 
 
 def create_snapshot(files: DiskFiles, tag: str) -> bool:
-    """False if there is one of that name already: a run that was killed made it."""
+    """Make a snapshot; return False if there is a snapshot of that name already: a run that was killed made it."""
     if tag in snapshot_tags(files):
         return False
     _snapshot("-c", tag, files)

@@ -20,10 +20,12 @@ SPACE_CHECK = 64 * MIB
 
 
 class SparseFile:
-    """A file that is written by blocks of any length. It has holes for zeroes.
+    """Writes a file by blocks of any length, with holes for zeroes. Raises ImageRefused for a file that is too large,
+    and NoSpace if the file system is about to be full.
 
-    what: how errors name the object. max_size: bytes; ImageRefused for more. NoSpace if the file system is about to be
-    full. hashed: its SHA-256 is wanted.
+    what: how errors name the object
+    max_size: bytes
+    hashed: whether the file's SHA-256 is wanted
     """
 
     def __init__(self, path: str, what: str, max_size: int, hashed: bool) -> None:
@@ -96,7 +98,7 @@ class SparseFile:
 
 
 def too_large(what: str, max_size: int, size: int) -> ImageRefused:
-    """The error for a file of more than max_size bytes. size: the bytes that are known so far."""
+    """Return the error for a file of more than max_size bytes. size: the bytes that are known so far."""
     return ImageRefused(
         what,
         f"it has {size // MIB} MiB or more, the limit is {max_size // MIB} MiB",

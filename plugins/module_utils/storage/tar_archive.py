@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a file is a whole tar archive with the root file system of a container in it. Headers alone are read, in
-little memory whatever they say, and nothing is unpacked."""
+"""Checks whether a file is a whole tar archive with the root file system of a container in it. Headers alone are read,
+in little memory whatever they say, and nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REMEDY = "Give the archive of a root file system, as tar makes it of a whole sy
 
 
 class Readable(Protocol):
-    """A file, or a part of one."""
+    """Is a file, or a part of a file."""
 
     def seek(self, place: int, whence: int = ..., /) -> int: ...
 
@@ -39,8 +39,11 @@ class Readable(Protocol):
 
 
 class Entry(NamedTuple):
-    """A file, directory, link or the like. kind: its letter. place, size: bytes of the archive that are its content.
-    sparse: these are without the file's holes."""
+    """Describes a file, directory, link or the like.
+    kind: its letter
+    place, size: bytes of the archive that are its content
+    sparse: whether these are without the file's holes
+    """
 
     header: bytes
     name: bytes
@@ -51,7 +54,7 @@ class Entry(NamedTuple):
 
 
 def begins(head: bytes) -> bool:
-    """Whether a file that begins so is a tar archive. The oldest form has no magic, but its sum."""
+    """Return whether a file that begins so is a tar archive. The oldest form has no magic, but its sum."""
     header = head[:BLOCK]
     if header[_MAGIC] == b"ustar":
         return True
@@ -64,8 +67,8 @@ def begins(head: bytes) -> bool:
 
 
 def check(path: str, asked: str) -> int:
-    """The length of the archive in bytes. Raises ImageRefused for what is none, is cut off, or has no root file system
-    in it."""
+    """Return the length of the archive in bytes. Raise ImageRefused for a file that is no archive, is cut off, or has
+    no root file system in it."""
     with explained(path), open_binary(path) as file:
         length = file.seek(0, os.SEEK_END)
         if length == 0:
@@ -81,7 +84,7 @@ def check(path: str, asked: str) -> int:
 
 
 def entries(file: Readable, length: int, asked: str) -> Iterator[Entry]:
-    """All that is in the archive, in its order."""
+    """Yield all that is in the archive, in its order."""
     place, size_of_next, name, sparse = 0, -1, b"", False
     while place < length:
         file.seek(place)
@@ -130,7 +133,8 @@ def _is_header(header: bytes) -> bool:
 
 
 def _number(field: bytes) -> int:
-    """-1 for what is none: int() would take a sign, which leads back to where the reader was."""
+    """Return the number in a field, -1 for what is no number: int() would take a sign, which leads back to where the
+    reader was."""
     if field[0] & 0x80:
         # Too large for octal digits: GNU's binary numbers.
         return int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
@@ -148,7 +152,7 @@ def _beyond_map(file: Readable, header: bytes, place: int) -> int:
 
 
 def _size_in(attributes: bytes) -> int:
-    """The size that pax attributes give the entry that follows; -1 for none."""
+    """Return the size that pax attributes give the entry that follows; -1 for none."""
     found = -1
     for line in attributes.split(b"\n"):
         word, _equals, value = line.partition(b"=")
@@ -159,7 +163,7 @@ def _size_in(attributes: bytes) -> int:
 
 
 def _value(attributes: bytes, key: bytes) -> bytes:
-    """The value that pax attributes have for a key; b"" for none."""
+    """Return the value that pax attributes have for a key; b"" for none."""
     _before, found, rest = (b"\n" + attributes).partition(b" " + key + b"=")
     return rest.partition(b"\n")[0] if found else b""
 

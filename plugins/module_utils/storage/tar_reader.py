@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives of tar, read from front to end: ustar, pax, and GNU's, with sparse files and extended attributes.
+"""Reads archives of tar from front to end: ustar, pax, and GNU's, with sparse files and extended attributes.
 
-Python's own reader takes a damaged header in the middle for the end, guesses where archives contradict themselves, and
-keeps what it has read; tar itself has no limits. Here an archive that is not whole, or that readers understand in
-different ways, is refused. It reads 10,000 headers in a fifth of a second.
+Python's own reader takes a damaged header in the middle for the end, guesses where archives contradict themselves,
+and keeps what it has read; tar itself has no limits. Here an archive that is not whole, or that readers understand
+in different ways, is refused. It reads 10,000 headers in a fifth of a second.
 """
 
 from __future__ import annotations
@@ -40,9 +40,15 @@ Stretches = list[tuple[int, int]]
 
 
 class Entry:
-    """name: as it is in the archive. size: bytes of it there; length: bytes of the file. mtime: nanoseconds. target:
-    where a link leads. sparse: where its bytes go, None where the file has no holes. lost: attributes that are there
-    in a form that is not read."""
+    """Describes an entry of an archive.
+
+    name: as it is in the archive
+    size, length: bytes of it there, and bytes of the file
+    mtime: nanoseconds
+    target: where a link leads
+    sparse: where its bytes go, None where the file has no holes
+    lost: attributes that are there in a form that is not read
+    """
 
     __slots__ = ("gid", "kind", "length", "lost", "mode", "mtime", "name", "size", "sparse", "target", "uid", "xattrs")
 
@@ -54,7 +60,9 @@ class Entry:
 
 
 class Reader:
-    """read: as of a file, up to so many bytes, b"" at the end. what: the words that errors begin with."""
+    """Reads the entries of an archive.
+    read: as of a file, up to so many bytes, b"" at the end
+    what: the words that errors begin with"""
 
     def __init__(self, read: Callable[[int], bytes], what: str) -> None:
         self._read = read
@@ -65,7 +73,7 @@ class Reader:
         self._name = b""
 
     def __iter__(self) -> Iterator[Entry]:
-        """The entries. Whatever of one's content was not read is left out."""
+        """Yield the entries. What was not read of an entry's content is left out."""
         first = True
         while True:
             self._skip()
@@ -79,7 +87,7 @@ class Reader:
             yield self._entry(head)
 
     def content(self) -> Iterator[bytes]:
-        """The bytes of the entry, of which a sparse file has those of its stretches."""
+        """Yield the bytes of the entry; for a sparse file, the bytes of its stretches."""
         while self._left:
             if self._at >= len(self._data):
                 self._fill()
@@ -89,7 +97,7 @@ class Reader:
             yield piece
 
     def whole(self) -> bytes:
-        """All of them at once, for files that are small."""
+        """Return the bytes of the entry at once, for files that are small."""
         size, self._left = self._left, 0
         return self._take(size, self._name)
 
@@ -107,7 +115,7 @@ class Reader:
                 elif kind == b"K":
                     target = content.rstrip(b"\0")
                 elif kind == b"g":
-                    self._global(content)
+                    self._refuse_global(content)
                 else:
                     records.update(self._records(content, stretches))
                 # A name that is there twice is not one that all readers take.
@@ -116,9 +124,9 @@ class Reader:
             if kind == b"V":
                 head = self._take(BLOCK, b"the label")
                 continue
-            return self._made(head, name, target, records, stretches)
+            return self._read_entry(head, name, target, records, stretches)
 
-    def _made(
+    def _read_entry(
         self, head: bytes, name: bytes, target: bytes, records: dict[bytes, bytes], stretches: Stretches
     ) -> Entry:
         name = records.get(_SPARSE + b"name") or records.get(b"path") or name or _own_name(head)
@@ -250,7 +258,7 @@ class Reader:
                     raise self._too_many()
             yield key, value
 
-    def _global(self, content: bytes) -> None:
+    def _refuse_global(self, content: bytes) -> None:
         for key, _value in self._records(content, []):
             if key in _MEANT or key.startswith((_SPARSE, _XATTR)):
                 raise self._refused(f"a header states the {shown(key)} of all that follows")
@@ -277,7 +285,7 @@ class Reader:
         return found
 
     def _new_map(self) -> Stretches:
-        """It is the beginning of the content, in lines, up to the end of a block."""
+        """Read the map of a sparse file: it is the beginning of the content, in lines, up to the end of a block."""
         lines: list[bytes] = []
         wanted, rest = 1, b""
         while len(lines) < wanted:
@@ -340,7 +348,7 @@ class Reader:
             self._padding = 0
 
     def _end(self) -> None:
-        """Two blocks of zeroes are the end; what fills the last record are zeroes as well."""
+        """Check the end: two blocks of zeroes, and zeroes that fill the last record."""
         if self._take(BLOCK, self._name) != _ZEROES:
             raise self._refused("something follows after its end: it is damaged")
         while True:
@@ -365,7 +373,7 @@ class Reader:
 
 
 def shown(name: bytes) -> str:
-    """A name as errors have it."""
+    """Return a name as errors have it."""
     text = name.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}")
 

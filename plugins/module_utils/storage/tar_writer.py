@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives of tar, written: the headers of entries, in ustar's form, and pax's for what that does not hold. Headers say
+"""Writes archives of tar: the headers of entries, in ustar's form, and pax's for what that does not hold. Headers say
 nothing of when or by whom they were written, so the same tree makes the same archive."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SPARSE_NAME = b"GNUSparseFile.0/"
 
 
 def header(entry: Entry) -> bytes:
-    """What comes before the content of an entry. A sparse file's content is that of its stretches."""
+    """Return what comes before the content of an entry. The content of a sparse file is that of its stretches."""
     records: list[tuple[bytes, bytes]] = []
     name, size, kind, before = entry.name, entry.size, entry.kind, b""
     if kind == DIRECTORY and not name.endswith(b"/"):
@@ -49,12 +49,12 @@ def header(entry: Entry) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """What follows a content of so many bytes."""
+    """Return what follows a content of so many bytes."""
     return bytes(-size % BLOCK)
 
 
 def end(size: int) -> bytes:
-    """The end of an archive that has so many bytes without it."""
+    """Return the end of an archive that has so many bytes without it."""
     return bytes(2 * BLOCK + -(size + 2 * BLOCK) % _RECORD)
 
 
@@ -81,7 +81,7 @@ def _map(stretches: list[tuple[int, int]], length: int) -> bytes:
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """It begins with its own length."""
+    """Return a record of an extended header, which begins with its own length."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the files of images get to a node and back. A method is a class and a line in METHODS."""
+"""Brings the files of images to a node and back. A method is a class and a line in METHODS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import arrivals
 
 
 class Transfer(abc.ABC):
-    """On a node, for one plan. Called from several threads, for different machines."""
+    """Brings files to and from a node for one plan. Several threads call it, for different machines."""
 
     def __init__(self, root: str, plan: Plan) -> None:
         self.root = root
@@ -31,18 +31,19 @@ class Transfer(abc.ABC):
         return False
 
     def localized(self, planned: PlannedVm) -> PlannedVm:
-        """The machine with the paths that its files have on this node."""
+        """Return the machine with the paths that its files have on this node."""
         return planned
 
     @abc.abstractmethod
     def find(self, disk: Disk) -> str:
-        """The file that a disk of a localized machine is made of; an error that says why it is not here."""
+        """Return the file that a disk of a localized machine is made of. Raise an error that says why it is not
+        here."""
 
     def require(self, vm: Vm) -> None:  # noqa: B027 (what is here need not come)
-        """The error that says why the kernel or the initrd of a localized machine did not come here."""
+        """Raise the error that says why the kernel or the initrd of a localized machine did not come here."""
 
     def used(self, vm: Vm) -> tuple[str, ...]:
-        """What of the node's own copies the machine rests on, by PlannedImage.local."""
+        """Return which of the node's own copies the machine rests on, by PlannedImage.local."""
         return ()
 
     def give_up(self, directory: str, vm: Vm | None, disks: Collection[int] | None = None) -> bool:
@@ -51,19 +52,20 @@ class Transfer(abc.ABC):
         return False
 
     def is_fetched(self, path: str) -> bool:
-        """Whether the front-end fetches the file `path` of a localized task, and takes no more of it than the disk has
-        in the catalog."""
+        """Return whether the front-end fetches the file `path` of a localized task, and takes no more of it than the
+        disk has in the catalog."""
         return False
 
     def saved(self, path: str) -> None:  # noqa: B027
-        """A disk was saved as the file `path` of a localized task."""
+        """Take over the file `path` of a localized task, as which a disk was saved."""
 
     def prune(self, used: Callable[[], set[str]]) -> None:  # noqa: B027
         """Remove copies that nothing needs. used: tells what machines of this node rest on."""
 
 
 def shared(disk: Disk) -> str:
-    """Where a link leads: an administrator may have put one to a drive in an image's place."""
+    """Return the file to which the disk's source leads: an administrator may have put a link to a drive in an image's
+    place."""
     path = os.path.realpath(disk.source)
     if disk.image_id is None and disk.by_hypervisor and not os.path.isfile(path):
         raise NotFound(
@@ -87,14 +89,15 @@ def is_drive(path: str) -> bool:
 
 
 class Shared(Transfer):
-    """The datastores are on this node under the front-end's own paths: it is the front-end, or mounts them."""
+    """Finds the datastores on this node under the front-end's own paths: it is the front-end, or mounts them."""
 
     def find(self, disk: Disk) -> str:
         return shared(disk)
 
 
 class Ssh(Transfer):
-    """The front-end sends each file once, checked, and fetches what machines wrote: storage/arrivals.py."""
+    """Takes files that the front-end sends once each, checked, and gives back what machines wrote:
+    storage/arrivals.py."""
 
     def __init__(self, root: str, plan: Plan) -> None:
         super().__init__(root, plan)
@@ -109,12 +112,12 @@ class Ssh(Transfer):
 
     def localized(self, planned: PlannedVm) -> PlannedVm:
         vm = planned.vm
-        os_ = replace(vm.os, kernel=self._here(vm.os.kernel), initrd=self._here(vm.os.initrd))
-        disks = tuple(replace(disk, source=self._here(disk.source)) for disk in vm.disks)
-        tasks = tuple(replace(task, target=self._here(task.target)) for task in planned.tasks)
+        os_ = replace(vm.os, kernel=self._local_path(vm.os.kernel), initrd=self._local_path(vm.os.initrd))
+        disks = tuple(replace(disk, source=self._local_path(disk.source)) for disk in vm.disks)
+        tasks = tuple(replace(task, target=self._local_path(task.target)) for task in planned.tasks)
         return replace(planned, vm=replace(vm, os=os_, disks=disks), tasks=tasks)
 
-    def _here(self, path: str) -> str:
+    def _local_path(self, path: str) -> str:
         image = self._images.get(path)
         return path if image is None else arrivals.path_of(self.root, image)
 

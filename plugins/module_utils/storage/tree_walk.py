@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A tree that a guest may have made, gone through from a process that has it for its root (host/confined.py): in the
+"""Goes through a tree that a guest may have made, from a process that has it for its root (host/confined.py): in the
 order of names, without following a link, with the attributes that a root file system keeps."""
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_kept(attribute: bytes) -> bool:
-    """Whether it is one of a root file system. Labels and signatures are a host's, and what overlays note is theirs."""
+    """Return whether a root file system keeps the attribute. Labels and signatures are a host's, and what overlays
+    note is theirs."""
     return attribute in (CAPABILITY, _ACCESS, _DEFAULT) or attribute.startswith(b"user.")
 
 
 class _Level:
-    """A directory on the way down: who it is, how long its own name is, and the names in it that are left."""
+    """Is a directory on the way down: which it is, how long its own name is, and the names in it that are left."""
 
     def __init__(self, fd: int, length: int) -> None:
         self.itself = _identity(os.fstat(fd))
@@ -34,13 +35,14 @@ class _Level:
 
 
 def walk(top: str, what: str, depth: int) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
-    """Path from the top, name and status of whatever is below a directory, which itself comes first as b"" and b".".
-    Until the next one, the working directory is that in which the name is. A directory comes before what is in it.
-    what: the words that errors begin with. ImageRefused: directories are deeper in one another than `depth`. InUse:
-    they were moved meanwhile.
+    """Yield path from the top, name and status of whatever is below a directory, which itself comes first as b"" and
+    b".". Raise ImageRefused for directories that are deeper in one another than `depth`, InUse for directories that
+    were moved meanwhile. what: the words that errors begin with.
 
-    However deep it is, one directory is open, and one path is kept."""
-    levels = [_entered(top, 0)]
+    Until the next one is asked for, the working directory has the name in it. A directory comes before what is in
+    it. However deep it is, one directory is open, and one path is kept.
+    """
+    levels = [_enter(top, 0)]
     place = b""
     yield b"", b".", os.stat(b".")
     while levels:
@@ -58,11 +60,11 @@ def walk(top: str, what: str, depth: int) -> Iterator[tuple[bytes, bytes, os.sta
         if stat.S_ISDIR(status.st_mode):
             if len(levels) > depth:
                 raise ImageRefused(what, f"it has directories that are deeper than {depth}", "Remove them there")
-            levels.append(_entered(name, len(name)))
+            levels.append(_enter(name, len(name)))
             place = path + b"/"
 
 
-def _entered(name: Union[str, bytes], length: int) -> _Level:
+def _enter(name: Union[str, bytes], length: int) -> _Level:
     fd = os.open(name, _OPEN)
     try:
         level = _Level(fd, length)
@@ -87,7 +89,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def attributes(place: Union[int, bytes]) -> dict[bytes, bytes]:
-    """Those of an open file, or of what has the name in the working directory, that are kept."""
+    """Return the attributes that are kept, of an open file, or of what has the name in the working directory."""
     follow: dict[str, bool] = {} if isinstance(place, int) else {"follow_symlinks": False}
     found = {}
     for text in os.listxattr(place, **follow):
@@ -98,7 +100,7 @@ def attributes(place: Union[int, bytes]) -> dict[bytes, bytes]:
 
 
 def stretches(fd: int, status: os.stat_result) -> list[tuple[int, int]]:
-    """Offset and length of what a file holds; all of it at once where it has no holes."""
+    """Return offset and length of what a file holds; all of it at once where it has no holes."""
     size = status.st_size
     if status.st_blocks * 512 >= size:
         return [(0, size)] if size else []

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compressed files as streams of what is in them: gz, xz, bz2 and zst, in bounded memory whatever they hold."""
+"""Unpacks compressed files to streams of what is in them: gz, xz, bz2 and zst, in bounded memory whatever they hold."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FRAME = b"\x28\xb5\x2f\xfd"
 
 
 def detect(head: bytes) -> str:
-    """How a file that begins like this is compressed; "" if it is not."""
+    """Return how a file that begins like this is compressed; "" if it is not."""
     for magic, name in MAGIC:
         if head.startswith(magic):
             return name
@@ -42,11 +42,9 @@ def detect(head: bytes) -> str:
 
 
 def unpack(packing: str, blocks: Blocks, what: str, behind: Callable[[int], None] | None = None) -> Blocks:
-    """The content, in blocks of at most 1 MiB. ImageRefused if it is damaged, cut off, or needs too much memory.
-
-    behind: called with the number of bytes that follow and are something else, as a signature is; without it, these are
-    damage.
-    """
+    """Yield the content, in blocks of at most 1 MiB. Raise ImageRefused if it is damaged, cut off, or needs too much
+    memory. behind: called with the number of bytes that follow and are something else, as a signature is; without
+    it, these are damage."""
     if packing == "zst":
         if behind is not None:
             blocks = _frames(blocks, behind)
@@ -55,7 +53,7 @@ def unpack(packing: str, blocks: Blocks, what: str, behind: Callable[[int], None
 
 
 def _frames(blocks: Blocks, behind: Callable[[int], None]) -> Blocks:
-    """The frames of zstd, for which what follows them is damage. Zeroes between them are padding."""
+    """Yield the frames of zstd, for which what follows them is damage. Zeroes between them are padding."""
     steps = _steps()
     want, how = next(steps, _NEXT)
     held = b""
@@ -111,8 +109,8 @@ _NEXT = (4, _MAGIC)
 
 
 def _steps() -> Generator[tuple[int, str], bytes, bool]:
-    """How many bytes come next in zstd's frames, and what is done with them (RFC 8878). It ends where something follows
-    that is no frame: whether the last one has a sum, or its length, by which zstd sees that it is whole."""
+    """Yield how many bytes come next in zstd's frames, and what is done with them (RFC 8878). Return, where something
+    follows that is no frame, whether the last one has a sum, or its length, by which zstd sees that it is whole."""
     whole = False
     while True:
         magic = yield _NEXT
@@ -143,14 +141,15 @@ class _Gzip:
         return self._decoder.eof
 
     def step(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Up to 1 MiB of content, and what to go on with: b"" if more comes without input, None if input is wanted."""
+        """Return up to 1 MiB of content, and what to go on with: b"" if more comes without input, None if input is
+        wanted."""
         out = self._decoder.decompress(data, CHUNK)
         rest = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
         return out, rest or (b"" if len(out) == CHUNK and not self._decoder.eof else None)
 
 
 class _Library:
-    """bz2 and lzma, which keep input themselves."""
+    """Decodes with bz2 and lzma, which keep input themselves."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that come from the control node in chunks. What has arrived stays, so that a broken upload can go on.
+"""Keeps files that come from the control node in chunks. What has arrived stays, so that a broken upload can go on.
 
 They lie in the datastore's own directory: an image that is not packed is renamed there, not copied.
 """
@@ -25,14 +25,15 @@ _IDENTITY = re.compile(r"[0-9a-f]{32,64}")
 
 
 def path_of(directory: str, identity: str) -> str:
-    """The file of the upload that the control node calls so (a digest of the file's name, size and time)."""
+    """Return the file of an upload. identity: what the control node calls it (a digest of the file's name, size and
+    time)."""
     if not _IDENTITY.fullmatch(identity):
         raise InvalidValue(f"upload {identity!r}", "that is no digest", "Leave uploads to the action plugin")
     return os.path.join(directory, PREFIX + identity)
 
 
 def received(directory: str, identity: str) -> int:
-    """How many bytes of it are here."""
+    """Return how many bytes of it are here."""
     try:
         return os.path.getsize(path_of(directory, identity))
     except FileNotFoundError:
@@ -97,7 +98,7 @@ def _append(fd: int, offset: int, chunk: str) -> int:
 
 
 def remove(directory: str) -> None:
-    """Those that nobody went on with."""
+    """Remove the uploads of the directory."""
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         if name.startswith(PREFIX):
             files.remove_file(os.path.join(directory, name))
