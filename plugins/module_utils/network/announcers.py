@@ -103,8 +103,8 @@ def _is_whole(rules: str, wanted: str) -> bool:
 
 
 def digests(files: Mapping[str, str]) -> dict[str, str]:
-    """Return a digest of each interface's file, as an audit knows it. What Xen's emulated interface has besides goes
-    with the other interface."""
+    """Return a digest of each interface's file, as an audit knows it. Xen's emulated interface counts with the
+    other."""
     emulated = {name for port in files for name in names_of(port) if name != port}
     return {
         name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in files.items() if name not in emulated
@@ -112,8 +112,7 @@ def digests(files: Mapping[str, str]) -> dict[str, str]:
 
 
 class Announcers:
-    """Keeps the files, the rule of udev and the chains of one node, whose machines are those of one catalog.
-    root: nebula_root."""
+    """Keeps files, udev's rule and chains of one node, whose machines are one catalog's. root: nebula_root."""
 
     def __init__(self, root: str, catalog: str) -> None:
         self.catalog = catalog

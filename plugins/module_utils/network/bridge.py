@@ -31,8 +31,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 @dataclass
 class Done:
-    """Says what was done, or would be done, about one network on this node. before, after: None where there is no
-    bridge."""
+    """Says what was done, or would be, about one network on this node. before, after: None where there is no bridge."""
 
     network: str
     bridge: str
@@ -44,7 +43,6 @@ class Done:
 @dataclass(frozen=True)
 class Wanted:
     """Says what one network wants of this node.
-
     address: the gateway's with its prefix length, or ""
     spans: the addresses that belong to the network
     uplink: what joins its bridges on several nodes
@@ -129,7 +127,6 @@ def together(networks: Sequence[Wanted]) -> list[Wanted]:
 @dataclass(frozen=True)
 class _Step:
     """Holds what was decided about one bridge.
-
     networks, wanted: the networks that have it, and what each of them wants
     link: the bridge as it is, None if there is none
     former: bridges of other names that these networks had
@@ -161,7 +158,6 @@ class _Step:
 
 class Node:
     """Makes networks on this host, or in this network namespace.
-
     act: False in check mode, where the same is decided and nothing done. A program may be missing then: what needs
     it is taken as absent, and would be made.
     ignore_drops: whether a firewall that drops what a network needs is a warning instead of an error.
@@ -201,8 +197,8 @@ class Node:
 
     @property
     def routes(self) -> list[routes.Route]:
-        """Return the routes of this host and of what was decided. They are read when first asked for: not every
-        network needs them."""
+        """Return the routes of this host and of what was decided, read when first asked for: not every network needs
+        them."""
         if self._routes is None:
             self._routes = []
             with self._warn_if_missing():
@@ -333,8 +329,7 @@ class Node:
         return done
 
     def _without_ovn(self, network: Network) -> list[Done]:
-        """Make nothing for a network of OVN, which needs only what OVN itself is made of; return an error where the
-        host has no bridge of OVN."""
+        """Make nothing for a network of OVN, but return an error where the host has no bridge of OVN."""
         if network.bridge in self.links or not self.act:
             return self._widen_mtu([network])
         error = NotFound(
@@ -370,9 +365,9 @@ class Node:
         return done
 
     def _make(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
-        """Make the bridges of these networks. What is to be done for all of them is decided first, each on what those
-        before it will have made, and then done at once. Should that fail, they are made one by one, so that the
-        error names the right network."""
+        """Make these networks' bridges. What is to be done for all of them is decided first, each on what those before
+        it will have made, and then done at once. Should that fail, they are made one by one, so that the error
+        names the right one."""
         here = self._begin(networks, known)
         decided = [each for group in _by_bridge(networks) for each in self._attempt(group, known)]
         steps = [each for each in decided if isinstance(each, _Step)]
@@ -861,8 +856,7 @@ def _by_bridge(networks: Sequence[Network]) -> list[list[Network]]:
 
 
 def _own_mtu(wanted: Wanted, link: links.Link | None) -> int:
-    """Return the MTU to set on the bridge, 0 for none. A bridge with a VLAN or VXLAN device has that device's MTU by
-    itself."""
+    """Return the MTU to set on the bridge, 0 for none. With a VLAN or VXLAN device it has that device's by itself."""
     if not wanted.mtu or (wanted.uplink is not None and wanted.uplink.made):
         return 0
     there = link is not None and link.mtu >= wanted.mtu and not (link.mark is not None and link.mark.mtu)
@@ -914,8 +908,7 @@ def _view(
 
 
 def _refuse_other_place(wanted: Wanted, there: Sequence[links.Link]) -> None:
-    """Raise InUse where the host's own addresses would leave a bridge otherwise than with their interface, or by a
-    detour."""
+    """Raise InUse where the host's own addresses would leave a bridge without their interface, or by a detour."""
     for link in there:
         if link.mark is None or not link.mark.forced:
             continue
@@ -943,7 +936,6 @@ def _refuse_ports(asked: str, link: links.Link, joined: Sequence[str], forecast:
 
 
 def _check_uuid(asked: str, value: str) -> None:
-    """Raise InvalidValue for what is no UUID, since marks are parts of command lines. Empty: not known yet, in check
-    mode."""
+    """Raise InvalidValue for what is no UUID: marks are parts of command lines. Empty: not known yet, in check mode."""
     if value and not _UUID.match(value):
         raise InvalidValue(f"{asked} = {value!r}", "not a UUID", "Pass on what nebula_network returned")

@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Describes packets that a host forwards, and rules that firewalls have for them. Pure.
 
-A rule is followed for a kind of packets, such as all that open a TCP connection from the network to anywhere
-outside.
-It matches all of them, none, or some: where they go to is not known, and what can't be understood counts as some.
+A rule is followed for a kind of packets, such as all that open a TCP connection from the network to outside. It
+matches all of them, none, or some: where they go to is not known, and what can't be understood counts as some.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ Net = Union[IPv4Network, IPv6Network]
 @dataclass(frozen=True)
 class Packets:
     """Describes a kind of packets.
-
     iif, oif: interfaces, "" where it may be any but `other`
     source, destination: None where they may be anything
     bridge: over which they are bridged, "" for those that are routed
@@ -78,7 +76,6 @@ class Rule:
 @dataclass
 class Table:
     """Holds the chains of a firewall's table.
-
     name: with its family for nftables, as in `inet filter`
     tool: nft, iptables-nft or iptables-legacy, or the same of ip6tables
     bases: the chains that the kernel calls for forwarded packets, with their policies

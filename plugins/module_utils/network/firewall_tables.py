@@ -150,8 +150,7 @@ def read_devices(listed: str) -> Mapping[tuple[str, str, str], Sequence[str]]:
 
 
 def _is_called(chain: Mapping[str, Any]) -> bool:
-    """Return whether the kernel calls this chain for what it forwards, and the chain may drop it; chains of NAT don't
-    drop."""
+    """Return whether the kernel calls this chain for what it forwards, and the chain may drop it, as NAT's don't."""
     family, hook = chain.get("family"), chain.get("hook")
     if hook in OF_DEVICES:
         called = family in _WITH_DEVICES

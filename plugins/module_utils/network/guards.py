@@ -142,7 +142,6 @@ def _none_of(what: str, values: Sequence[str]) -> str:
 @dataclass(frozen=True)
 class _Chains:
     """Holds the rules of one NIC.
-
     sets: the type of each set, by its name
     chains: the rules of each chain, by its name
     letting: the same of chains with what security groups and a firewall let through, which other NICs may use as
@@ -240,8 +239,7 @@ def _rules(guard: Guard, way: str, ethernet: str, letting: Iterable[str]) -> Ite
 
 @functools.lru_cache(maxsize=256)
 def _letting_chain(kind: str, way: str, rules: Sequence[GuardRule]) -> tuple[str, Sequence[str]]:
-    """Return the name and the rules of a chain that returns for what one of these rules lets through, and drops all
-    else."""
+    """Return name and rules of a chain that returns for what one of these rules lets through, and drops the rest."""
     lines = []
     for rule in rules:
         lines += [f'{matched} return comment "rule:{_hash(matched)}"' for matched in _matches(rule, way)]
@@ -254,8 +252,7 @@ def _comments(rules: Iterable[str]) -> set[str]:
 
 
 def _known_by(comment: str, firewall: str) -> str:
-    """Return the text by which a rule that lets something through is known again. With another firewall the text is
-    another."""
+    """Return how a rule that lets something through is known again: with another firewall it is another rule."""
     return f"{comment} {firewall}" if firewall else comment
 
 
@@ -427,8 +424,7 @@ def _shared_chains() -> Mapping[str, Sequence[str]]:
 
 
 def _former_shared_chains() -> Mapping[str, Sequence[str]]:
-    """Return these chains as the release before had them. It let answers of DHCP servers pass from other ports than
-    theirs."""
+    """Return these chains of the release before. It let DHCP servers' answers pass from other ports than theirs."""
     chains = _shared_chains()
     return {
         **chains,
@@ -446,7 +442,6 @@ def _shared_digest() -> str:
 @dataclass
 class Table:
     """Holds this catalog's table as it is.
-
     as_of: when what is in it was decided
     ports: for each interface the digest of its rules, "" if not all of them are there
     nics: for each interface the numbers of machine and NIC
@@ -594,11 +589,9 @@ def expected(guards: Iterable[Guard]) -> dict[str, str]:
 
 
 def of_strangers(table: Table, machines: Collection[int]) -> set[str]:
-    """Return the interfaces that are there and have rules, but whose machine is not among these. A machine that the
-    catalog does not know, such as one of a host that was given up, keeps the rules that it had for as long as it
-    runs.
-    machines: the ids of those that the catalog has on this host
-    """
+    """Return interfaces that are there and have rules, of machines that are not among these. machines: the ids of
+    those that the catalog has on this host. A machine that it does not know, such as one of a host that was given
+    up, keeps the rules that it had for as long as it runs."""
     return {
         port
         for port, (vm_id, _nic_id) in table.nics.items()

@@ -80,8 +80,8 @@ class Drop:
 
     @property
     def is_all(self) -> bool:
-        """Return whether next to nothing gets through without these packets. Who lets TCP through, and no UDP or ping,
-        means it."""
+        """Return whether next to nothing gets through without these. Who lets TCP through, and no UDP or ping, means
+        it."""
         return self.packets.protocol not in (UDP, ICMP)
 
     @property
@@ -123,9 +123,7 @@ def routed(bridge: str, whole: IPv4Network, uplink: str, ports: Sequence[str] = 
 
 
 def bridged(bridge: str, whole: IPv4Network | None, six: bool = False, ports: Sequence[str] = ()) -> list[Packets]:
-    """Return what machines of one network send each other.
-    six: whether they have IPv6
-    ports: of the bridge"""
+    """Return what machines of one network send each other. six: whether they have IPv6. ports: of the bridge."""
     what = f"what machines of {bridge} send each other"
     four = Packets(what, bridge, bridge, "", "new", whole, whole, bridge, ingress=ports, egress=ports)
     found = [

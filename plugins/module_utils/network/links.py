@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and changes interfaces of a node, by `ip`. What is ours carries a mark in its alias; nothing else is ever
-changed."""
+"""Reads and changes interfaces of a node, by `ip`. What is ours carries a mark in its alias; all else stays as it
+is."""
 
 from __future__ import annotations
 
@@ -82,7 +82,6 @@ class Mark:
 @dataclass(frozen=True)
 class Link:
     """Describes a network interface.
-
     addresses: IPv4, with their prefix lengths
     ports: interfaces attached to it
     stp: whether it runs the spanning tree protocol, or waits before it forwards
@@ -202,8 +201,7 @@ def refuse_other(network: str, name: str, link: Link | None, catalog: str, uuids
 
 
 def new_steps(name: str, mark: Mark, mac: str = "") -> list[str]:
-    """Return the lines for `ip -batch` that make a bridge, marked and down: it is set up before anything can come in
-    by it."""
+    """Return lines for `ip -batch` that make a bridge, marked and down: nothing comes in before it is set up."""
     # A fixed address: else the bridge takes its lowest port's, and guests lose the gateway whenever that changes.
     # Random, since the bridges of several nodes may be joined.
     mac = mac or ":".join(f"{byte:02x}" for byte in (6, *os.urandom(5)))
@@ -281,7 +279,6 @@ def networks_here(catalog: str) -> tuple[str, ...] | None:
 
 
 def carry_out(steps: Sequence[str]) -> None:
-    """Carry all steps out in one process, so that the time between the making of a bridge and its mark is as short as
-    it can be."""
+    """Carry all steps out in one process, so that a bridge is without its mark for as short as it can be."""
     if steps:
         run(["ip", "-batch", "-"], input="".join(step + "\n" for step in steps), timeout=TIMEOUT)

@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Has this host be in as many groups of multicast as it needs. Each VXLAN device is in one, all of them by one socket
-of the kernel's, and the kernel's own limit of 20 for each socket says "No buffer space available" where there are
-more."""
+of the kernel's, which by itself says "No buffer space available" beyond 20."""
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ def needed(devices: int) -> int:
 
 
 def line(links: Mapping[str, Link]) -> str:
-    """Return a line for programs that set the limit without this module: the path below /proc/sys/net, and the value
-    for these links."""
+    """Return the path below /proc/sys/net, and the value for these links, for programs that set the limit
+    themselves."""
     count = sum(link.kind == VXLAN_KIND for link in links.values())
     return f"ipv4/{LIMIT.name} {needed(count)}"
 

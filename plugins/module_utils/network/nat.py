@@ -53,7 +53,6 @@ class Shared:
 @dataclass(frozen=True)
 class Rules:
     """Makes the rules of one network.
-
     gateway: the node's address on its bridge, "" if the bridge carries none, and then no packet passes between
     bridge and node, unless it has the node's own addresses (forced)
     whole: its addresses, if it has NAT: it reaches out through the node's other interfaces, with the node's
@@ -223,7 +222,7 @@ def table_name(catalog: str) -> str:
 
 
 def frame(catalog: str, forwarding: str) -> list[str]:
-    """Return the lines for `nft` that make a table without networks; the last is its mark. forwarding: what it is
+    """Return the lines for `nft` that make a table without networks; the last is its mark. forwarding: as it was
     before."""
     table = table_name(catalog)
     return [

@@ -300,8 +300,7 @@ def request(mac: bytes, asker: ipaddress.IPv4Address, address: ipaddress.IPv4Add
 
 
 def solicitation(mac: bytes, address: ipaddress.IPv6Address) -> bytes:
-    """Return the same frame of IPv6. Its asker is the address that follows from the MAC address, whether or not the
-    node has it."""
+    """Return the same frame of IPv6. The asker is the MAC address's own address, whether or not the node has it."""
     asker = b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:]
     group = ipaddress.IPv6Address("ff02::1:ff00:0").packed[:13] + address.packed[13:]
     option = bytes((_SOURCE_LINK, 1)) + mac
@@ -339,7 +338,7 @@ def _arp_claim(frame: bytes, source: bytes) -> Optional[Claim]:
 
 
 def _mac_text(source: bytes, announced: bytes) -> str:
-    """Return a MAC address as text. Where a frame comes from another address than it tells, both are named, so that it
-    is nobody's."""
+    """Return a MAC address as text. A frame that comes from another address than it tells is nobody's: both are
+    named."""
     texts = [":".join(f"{byte:02x}" for byte in mac) for mac in (source, announced)]
     return texts[0] if source == announced else " as ".join(texts)

@@ -26,8 +26,7 @@ Span = Union[IPv4Network, IPv6Network]
 
 @dataclass(frozen=True)
 class Route:
-    """Describes a route. device: "" for a route without one (blackhole); several by commas. table: "" for the main
-    table."""
+    """Describes a route. device: "" for none (blackhole); several by commas. table: "" for the main table."""
 
     destination: Span
     device: str

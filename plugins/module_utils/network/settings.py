@@ -2,10 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides what the kernel does by itself on a bridge: what it takes for its own from packets that come in, and for
-which of the node's addresses it answers. With the kernel's defaults whoever is attached to the bridge gives the
-node an address and a default route by a router advertisement, and reaches the node's services by link-local
-addresses.
-"""
+which of the node's addresses it answers. By its defaults whoever is attached gives the node an address and a
+default route by a router advertisement, and reaches the node's services by link-local addresses."""
 
 from __future__ import annotations
 
@@ -73,8 +71,7 @@ def trusting(seen: Mapping[str, str]) -> dict[str, str]:
 
 
 def doubts(network: str, bridge: str, seen: Mapping[str, str]) -> list[str]:
-    """Return a sentence about a bridge that somebody else made for the machines of a network, if there is something to
-    say."""
+    """Return a sentence, if there is something to say, about a bridge of others for the machines of a network."""
     found = trusting(seen)
     if not found:
         return []
@@ -119,8 +116,7 @@ def write(bridge: str, values: Mapping[str, str]) -> None:
 
 
 def key(bridge: str, name: str) -> str:
-    """Return the name of a setting as `sysctl` calls it. A dot in the bridge's name would be taken for a level of its
-    own."""
+    """Return the name of a setting as `sysctl` has it. A dot in the bridge's name would be taken for a level."""
     family, setting = name.split("/")
     mark = "/" if "." in bridge else "."
     return mark.join(("net", family, "conf", bridge, setting))
@@ -148,8 +144,7 @@ def _path(bridge: str, name: str) -> str:
 
 
 def _read(path: str) -> str:
-    """Read a setting by its descriptor: of hundreds of bridges, what Python does to open a file would take most of the
-    time, too."""
+    """Read a setting by its descriptor: of hundreds of bridges, Python's own files would take most of the time."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, 100).decode("ascii").strip()

@@ -55,8 +55,7 @@ class _Wanted:
 
 
 class SwitchNode:
-    """Makes bridges in this host's Open vSwitch. act: False in check mode, where the same is decided and nothing
-    done."""
+    """Makes bridges in this host's Open vSwitch. act: False in check mode, which decides the same and does nothing."""
 
     def __init__(self, catalog: str, act: bool) -> None:
         self.catalog, self.act = catalog, act
@@ -258,8 +257,7 @@ class SwitchNode:
                 )
 
     def _down_again(self, former: Mapping[str, SwitchBridge]) -> list[str]:
-        """Return interfaces of the host that were down before one of these bridges had them, and that no bridge has
-        now."""
+        """Return interfaces of the host that were down before one of these bridges had them, and are free now."""
         had = {bridge.port for bridge in former.values() if bridge.port_was_down}
         return sorted(had - {port for bridge in self.found.bridges.values() for port in bridge.ports})
 
@@ -389,8 +387,7 @@ class SwitchNode:
         return (made or "database") if catalog == self.catalog else ""
 
     def _refuse_ports(self, asked: str, bridge: SwitchBridge, present: Mapping[str, Link]) -> None:
-        """Raise InUse for a bridge with ports. A port of a machine that is gone, as after a power cut, does not
-        count."""
+        """Raise InUse for a bridge with ports. A port without its machine, as after a power cut, keeps nothing."""
         ports = [
             name
             for name, port in bridge.ports.items()

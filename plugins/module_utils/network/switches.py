@@ -94,8 +94,7 @@ class SwitchBridge:
 
 @dataclass(frozen=True)
 class Switches:
-    """Holds what Open vSwitch of this host has. there: whether it has a database. running: whether both of its daemons
-    run."""
+    """Holds what this host's Open vSwitch has. there: whether it has a database. running: whether both daemons run."""
 
     there: bool = False
     running: bool = False
@@ -107,8 +106,7 @@ class Switches:
 
 
 def observe(places: Places | None = None) -> Switches:
-    """Read the database once; its file where no server has it open. Where there is no database, no process is
-    started."""
+    """Read the database once, or its file where no server has it open. Without a database no process is started."""
     places = places or Places()
     rows = _rows(places, TABLES)
     if not rows:
@@ -137,8 +135,7 @@ def observe(places: Places | None = None) -> Switches:
 
 
 def marked(catalog: str, places: Places | None = None) -> dict[str, SwitchBridge]:
-    """Return the bridges of this catalog, without their ports: where OVN has thousands of these, nothing of them is
-    read."""
+    """Return this catalog's bridges without their ports: where OVN has thousands of ports, none of them is read."""
     rows = _rows(places or Places(), ("Bridge",), ("name", "external_ids")).get("Bridge", ())
     found = {str(row["name"]): SwitchBridge(str(row["name"]), database.as_map(row["external_ids"])) for row in rows}
     return Switches(bridges=found).ours(catalog)
@@ -160,8 +157,7 @@ def _running(places: Places) -> bool:
 
 
 def networks_here(catalog: str) -> tuple[str, ...]:
-    """Return the UUIDs of the networks of this catalog that have their bridge in a running Open vSwitch of this
-    host."""
+    """Return the UUIDs of this catalog's networks that have their bridge in a running Open vSwitch of this host."""
     if not _running(Places()):
         return ()
     try:

@@ -108,11 +108,8 @@ def refuse(network: str, uplink: Uplink, bridge: str, mark: Mark, links: Mapping
 
 
 def doubts(network: str, uplink: Uplink, stated: int, links: Mapping[str, Link]) -> list[str]:
-    """Return a warning where machines of some address range are told more than this host's uplink carries, which is
-    not refused.
-    stated: the largest MTU of all, in bytes
-    links: as for refuse()
-    """
+    """Return a warning where machines of an address range are told more than this host's uplink carries; nothing is
+    refused. stated: the largest MTU of all, in bytes. links: as for refuse()."""
     room = links[uplink.phydev].mtu - uplink.cost
     if stated <= room:
         return []

@@ -56,17 +56,16 @@ _BLOCK = 1 << 20
 
 @dataclass
 class Arrived:
-    """Says what arrived.
-    faults: by PlannedImage.local, why a file is not here
-    new: the files that are here since this run"""
+    """Says what arrived. faults: by PlannedImage.local, why a file is not here. new: the files that are here since
+    this run."""
 
     faults: dict[str, NebulaError] = field(default_factory=dict)
     new: set[str] = field(default_factory=set)
 
 
 def make_places(root: str) -> list[str]:
-    """Make the directories that are missing, and return them; those below `transfer` belong to the user as whom the
-    front-end comes."""
+    """Make and return the directories that are missing; those below `transfer` belong to the user the front-end comes
+    as."""
     user = pwd.getpwnam(rsync.USER)
     made = []
     for name, mode, owner in (
@@ -97,8 +96,7 @@ def path_of(root: str, image: PlannedImage) -> str:
 
 
 def kept(root: str) -> tuple[str, ...]:
-    """Return the files that are kept here, by PlannedImage.local, taken from names alone, so that a poll stays
-    cheap."""
+    """Return the files that are kept here, by PlannedImage.local; names alone are read, so that a poll stays cheap."""
     return tuple(sorted(name for name in _names(root, CACHE) if is_name(name.removeprefix(OWN_PREFIX))))
 
 

@@ -34,8 +34,7 @@ LOST = (
 
 
 def findings(images: Sequence[Image], root: str, deep: bool = False) -> list[Finding]:
-    """Return what differs. deep: also compare the content with the hash that was taken when it was stored; that reads
-    all of it."""
+    """Return what differs. deep: compare the content with the hash of when it was stored, which reads all of it."""
     found = [finding for image in images for finding in _image_findings(image, deep)]
     # Datastore 0 is a node's.
     places = {image_directory(root, number) for number in numbers(root) if number != SYSTEM}

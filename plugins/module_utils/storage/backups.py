@@ -136,8 +136,7 @@ def listed(image: Image) -> ImageFile:
 
 
 def copied(directory: str, images: Sequence[Image], warnings: list[str]) -> list[ImageFile]:
-    """Copy the files of images. Return an entry for each image. The file of an image that a machine writes to can't be
-    copied as it is."""
+    """Copy the images' files and return their entries. A file that a machine writes to can't be copied as it is."""
     place = os.path.join(directory, IMAGES)
     # One that is there may be somebody's, and keeps its mode: the copies are closed themselves.
     if not os.path.isdir(place):
@@ -158,8 +157,7 @@ def copied(directory: str, images: Sequence[Image], warnings: list[str]) -> list
 
 
 def bring_back(directory: str, image: ImageFile, check_mode: bool) -> str:
-    """Bring an image's file back. Return "" if it is there, "restored" if it came from its copy, or what is the
-    matter."""
+    """Return what became of an image's file: "" if it is there, "restored" from its copy, or what is the matter."""
     try:
         return _bring_back(directory, image, check_mode)
     except NebulaError as error:

@@ -31,8 +31,7 @@ def image_directory(root: str, datastore_id: int = IMAGES) -> str:
 
 
 def image_path(root: str, image_id: int, epoch: int, datastore_id: int = IMAGES) -> str:
-    """Return the path of an image's file, in OpenNebula's form: its name is the MD5 of time and id of the
-    registration."""
+    """Return the path of an image's file, as in OpenNebula: named by the MD5 of time and id of its registration."""
     name = hashlib.md5(f"{epoch}:{image_id}".encode(), usedforsecurity=False).hexdigest()
     return os.path.join(image_directory(root, datastore_id), name)
 

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the demo image of containers: the archive of a root file system with busybox in it, and what the demo guest
-does."""
+"""Makes the demo image of containers: the archive of a root file system, with busybox and what the demo guest does."""
 
 from __future__ import annotations
 

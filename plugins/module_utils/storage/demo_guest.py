@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Holds what runs inside the demo guest: small texts for busybox, kept in Python because only module_utils reach a
-target.
+"""Holds the demo guest: small texts for busybox, kept in Python because only module_utils reach a target.
 
 The guest's word to the outside is its serial console, one fact a line, each read back from the system:
 

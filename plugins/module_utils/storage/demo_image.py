@@ -2,13 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Builds the demo image: Debian's cloud kernel and busybox on one bootable disk, made from packages without mounting
-anything.
+"""Builds the demo image: Debian's cloud kernel and busybox on one bootable disk, from packages; nothing is mounted.
 
 Packages are downloaded and unpacked, never installed. The disk holds one FAT partition with syslinux, kernel and
-initrd (mtools writes it through an offset); the initrd is the whole system, written here as a cpio archive.
-
-Beside the image lies <image>.json: what it was made from, and its SHA-256.
+initrd (mtools writes it through an offset); the initrd is the whole system, written here as a cpio archive. Beside
+the image lies <image>.json: what it was made from, and its SHA-256.
 """
 
 from __future__ import annotations
@@ -103,8 +101,7 @@ def record_path(dest: Path) -> Path:
 
 
 def existing(dest: Path) -> dict[str, Any] | None:
-    """Return what `dest` was made from, or None where there is no image, no record of it, or another content than
-    recorded."""
+    """Return what `dest` was made from; None without an image, without a record, or if its content is another."""
     try:
         record = json.loads(record_path(dest).read_text(encoding="utf-8"))
         if isinstance(record, dict) and record.get("sha256") == sha256_of(dest):
@@ -158,8 +155,7 @@ def kernel_package(arch: str) -> str:
 
 
 def fetch(arch: str, cache: Path, root: Path) -> dict[str, str]:
-    """Unpack kernel and busybox below root, and return the version of each package. apt's lists may be missing, or too
-    old."""
+    """Unpack kernel and busybox below root; return each package's version. apt's lists may be missing, or too old."""
     try:
         return unpack([kernel_package(arch), BUSYBOX_PACKAGE], cache, root)
     except (NotFound, CommandFailed):
@@ -203,8 +199,7 @@ def dependencies(module: bytes) -> list[str]:
 
 
 def module_order(wanted: Iterable[tuple[str, str]], sources: Mapping[str, Path]) -> list[tuple[str, str]]:
-    """Return (module, options) in the order in which insmod takes them. A module that the kernel has built in is left
-    out."""
+    """Return (module, options) in insmod's order. A module that the kernel has built in is left out."""
     options = dict(wanted)
     order: dict[str, str] = {}
 
@@ -279,8 +274,7 @@ def cpio(tree: Mapping[str, Entry]) -> bytes:
 
 
 def partition_table(sectors: int) -> bytes:
-    """Return the first sector of a disk of that many sectors with one active FAT partition; the boot code is put
-    before it."""
+    """Return the first sector of a disk with one active FAT partition; the boot code is put before it."""
     chs = b"\xfe\xff\xff"  # "see the LBA fields"
     entry = struct.pack("<B3sB3sII", 0x80, chs, FAT16_LBA, chs, PARTITION_START, sectors - PARTITION_START)
     return b"\0" * 446 + entry + b"\0" * 48 + b"\x55\xaa"

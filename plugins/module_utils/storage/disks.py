@@ -197,8 +197,7 @@ def _make_root(vm_id: int, disk: Disk, source: str, path: str) -> bool:
 
 
 def _key(disk: Disk, source: str) -> str:
-    """Return the name of the unpacked image. An archive that somebody has put in the place of the image's has another
-    name."""
+    """Return the name of the unpacked image: another one if somebody has put another archive in the image's place."""
     with explained(source):
         found = os.stat(source)
     digest = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns}".encode()).hexdigest()

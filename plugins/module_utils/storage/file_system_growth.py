@@ -91,8 +91,8 @@ def _grow_xfs(path: str, blocks: int, asked: str) -> None:
 
 
 def _wait_until_free(path: str, asked: str) -> None:
-    """Wait until the kernel has let the device go, which it does a moment after the last mount: then somebody may
-    mount the disk again."""
+    """Wait until the kernel lets the device go, a moment after its last mount: then somebody may mount the disk
+    again."""
     limit = time.monotonic() + _ENDING
     while loop_devices.devices_of(os.path.realpath(path)):
         if time.monotonic() > limit:
@@ -109,8 +109,8 @@ def _refused(asked: str, found: str) -> Unsupported:
 
 
 def _size_of(path: str) -> tuple[str, int, int]:
-    """Return the kernel's name of the file system, its bytes, and the bytes of a block; "" for a file system that we
-    don't know."""
+    """Return the kernel's name of the file system, its bytes, and a block's; "" for a file system that we don't
+    know."""
     with explained(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -73,7 +73,6 @@ _PIECE = 1024 * 1024
 @dataclass(frozen=True)
 class Foreign:
     """Describes a disk of another hypervisor.
-
     format: of FORMATS, without OVA
     offset, length: bytes of the file that are the disk's
     size: bytes that a machine sees
@@ -146,8 +145,7 @@ def make_of(
 
 
 def _unreadable(what: str, disk: Foreign, found: str) -> ImageRefused:
-    """Return the error for a disk that QEMU can't read. QEMU names our own file, and what to do with it, which is not
-    to be done."""
+    """Return an error for a disk that QEMU can't read; QEMU's own error names our file and a wrong remedy."""
     reason = (found.partition("}': ")[2] or found).partition("\n")[0]
     if _BEYOND in found:
         reason = "it is truncated: its tables name what is beyond the end of the file"
@@ -388,8 +386,7 @@ def _vmdk_size(file: Readable, what: str) -> int:
 
 
 def _refuse_descriptor(data: bytes, what: str) -> None:
-    """Raise ImageRefused for a descriptor that needs other files. Something else may be in its place, as where the
-    header says that there is no descriptor."""
+    """Raise ImageRefused for a descriptor that needs other files. Where there is none, something else may be there."""
     text = data.decode("latin-1")
     values = {
         key.lower(): value.strip(' "').lower()

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what format a disk image has, and makes empty disks, overlays, copies and larger disks by qemu-img
-(qemu_img.py).
+"""Reads what format an image has, and makes empty disks, overlays and copies by qemu-img (qemu_img.py).
 
 A format is found out once, when a file comes from a user. After that it is known, and qemu-img is always told: what
 a guest could have written is never probed, since a guest can write a header that names a file of the host.
@@ -73,7 +72,6 @@ def inspect(
     meant: bool = False,
 ) -> ImageFacts:
     """Return what the file is. Raise ImageRefused if it can't be a disk, is damaged, or could read files of the host.
-
     format: what it is known to be; None reads its header, which is right only for a file that comes from a user
     what: how errors call the image ("image demo")
     deep: go through all tables of a qcow2, which nobody can without the key of an encrypted one
@@ -118,8 +116,7 @@ def probe(file: BinaryIO) -> str:
 
 
 def virtual_size(path: str, format: str) -> int:
-    """Return the number of bytes that a machine sees of a disk of this known format. It is cheap: no program is
-    started."""
+    """Return the bytes that a machine sees of a disk of this known format. It is cheap: no program is started."""
     with explained(path):
         if format in ("raw", TAR):
             return os.path.getsize(path)
@@ -227,8 +224,7 @@ def rewrite(
 
 
 def room_for(source: str, source_format: str, format: str) -> int:
-    """Return the bytes that rewriting a disk takes at most. (For an encrypted disk this is not known without its
-    key.)"""
+    """Return the most bytes that rewriting a disk takes. (Of an encrypted one that is not known without its key.)"""
     done = qemu_img.run("measure", "--output=json", "-O", format, disk=DiskFiles(source, source_format))
     return int(json.loads(done.stdout)["required"])
 
@@ -312,8 +308,7 @@ def refuse_format(asked: str, format: str) -> None:
 
 
 def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
-    """Raise ImageRefused for a header of qcow2 that no machine can have. Return whether the disk is encrypted, if it
-    may be."""
+    """Raise ImageRefused for a header that no machine can have. Return whether the disk is encrypted, if it may be."""
     header = qcow2_header.Header(file)
     if not header.whole:
         raise ImageRefused(asked, "its qcow2 header is cut off", "Get a whole copy of it and import that")
@@ -352,8 +347,7 @@ def _refused_for_other_file(asked: str, kind: str, name: str) -> ImageRefused:
 
 
 def _refuse_truncated(asked: str, file: BinaryIO, iso: bool) -> None:
-    """Raise ImageRefused for a file that is shorter than what is in it says. Raw files have no length of their own,
-    but a GPT, an MBR, or an ISO file system in them has."""
+    """Raise ImageRefused for a raw file that is shorter than the GPT, MBR or ISO file system in it says."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         raise ImageRefused(asked, "it is empty", "Get a whole copy of it and import that")

@@ -45,7 +45,6 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Request:
     """Says what is to be stored.
-
     what: how errors name the object
     source, upload: a path on this host, or a URL; upload: it is a file of ours, which may be renamed instead of
     copied
@@ -78,7 +77,6 @@ class Request:
 @dataclass(frozen=True)
 class Stored:
     """Says what was stored.
-
     size: MiB that a machine sees, rounded up
     sha256: of the stored file
     checksums: of the file as given, one "algorithm:digest" or two, separated by a blank
@@ -112,9 +110,7 @@ def look(request: Request) -> formats.ImageFacts | None:
 
 def store(request: Request, destination: str, say: Say | None = None) -> Stored:
     """Bring the source to `destination`, within reserved(). After an error there is no file.
-
-    say: called with the progress in words, after each block.
-    """
+    say: called with the progress in words, after each block."""
     pass_ = _Pass(request, say)
     with unpublished(destination) as temporary:
         if request.upload and not pass_.packing and _on_one_file_system(request.source, destination):
@@ -148,9 +144,7 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
 
 def make_empty(destination: str, size: int, format: str, fs: str, key: str = "") -> Stored:
     """Make an empty disk of `size` MiB, within reserved(). It has no hash, since there is nothing to compare it with.
-
-    key: of a qcow2 that is to be encrypted.
-    """
+    key: of a qcow2 that is to be encrypted."""
     make(destination, lambda temporary: formats.create_empty(temporary, format, size * MIB, fs, key))
     return Stored(format=format, size=size, sha256="", checksums="", bytes=os.path.getsize(destination))
 

@@ -22,8 +22,7 @@ class Places:
         self._path, self._fd = b"", -1
 
     def at(self, path: bytes) -> tuple[int, bytes]:
-        """Return an open directory, which is good until the next call, and the path from there, which the kernel
-        takes."""
+        """Return an open directory, which is good until the next call, and the path from there for the kernel."""
         if len(path) <= _PIECE:
             return self.top, path
         parent, _slash, name = path.rpartition(b"/")

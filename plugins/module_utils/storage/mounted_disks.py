@@ -39,8 +39,7 @@ _STEP = 0.05
 
 @dataclass(frozen=True)
 class MountedDisk:
-    """Describes a disk that is mounted. file: of the disk (raw). point: where it is mounted on the node. ids: the
-    container's."""
+    """Describes a mounted disk. file: of the disk (raw). point: where it is mounted. ids: the container's."""
 
     file: str
     point: str

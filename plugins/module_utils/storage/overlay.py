@@ -164,8 +164,7 @@ def _escaped(path: str) -> str:
 
 
 def _copy_root_attributes(base: str, upper: str, ids: IdRange) -> None:
-    """Give the uppermost layer the owner, mode and time of the base: the root of an overlay has those of its uppermost
-    layer."""
+    """Give the uppermost layer the base's owner, mode and time, which the root of the overlay shows."""
     found = os.stat(base)
     owners = [number - BASES.start for number in (found.st_uid, found.st_gid)]
     os.chown(upper, *(ids.start + number for number in owners))

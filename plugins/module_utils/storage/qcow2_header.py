@@ -107,8 +107,7 @@ def _refuse(header: Header, path: str, below: str, what: str, encrypted: bool) -
 
 
 def _is_meant(backing: str, below: str) -> bool:
-    """Return whether what a header calls the file below is that file, wherever its datastore or cache was mounted
-    then."""
+    """Return whether what a header calls the file below is that file, wherever its datastore or cache was mounted."""
     if not below:
         return False
     if backing.startswith("json:"):

@@ -77,7 +77,6 @@ def run(
     check: bool = True,
 ) -> command.Completed:
     """Run qemu-img, with the disk's name after its arguments, then `after`, then `new`.
-
     use: what it does with the disk
     new: a file that it makes
     what: how errors call the disk
@@ -102,11 +101,8 @@ def run(
 def of_node(
     verb: str, *arguments: str, path: str, node: Mapping[str, object], new: str = "", long: bool = False
 ) -> command.Completed:
-    """Run qemu-img with a file whose format, and where in it the disk lies, `node` says, as QEMU's blockdev-add takes
-    it.
-    new: a file that it makes
-    long: whether it reads all of the disk
-    """
+    """Run qemu-img with a file whose format, and where in it the disk lies, `node` says, as blockdev-add takes it.
+    new, long: a file that it makes, and whether it reads all of the disk"""
     words = [PROGRAM, verb, *arguments, "json:" + json.dumps(node)]
     files = {os.path.realpath(path): READ}
     if new:
@@ -118,13 +114,11 @@ def of_node(
 
 
 def create_over(disk: DiskFiles, path: str, what: str) -> None:
-    """Make a qcow2 at `path` that holds only what differs from the disk, which is opened: what can't be is seen
-    here."""
+    """Make a qcow2 at `path` that holds only what differs from the disk; this is opened, so that its faults show."""
     run("create", "-q", "-f", "qcow2", "-F", disk.format, "-b", disk=disk, new=path, what=what)
 
 
 def plain(verb: str, *arguments: str, key: str = "", cpu: int = CPU, timeout: float = TIMEOUT) -> command.Completed:
-    """Run qemu-img where it opens no disk but one that it makes, or one that an administrator has said to be
-    trusted."""
+    """Run qemu-img where it opens no disk but one that it makes, or one that an administrator trusts."""
     words = [PROGRAM, verb, *(KEY if key else ()), *arguments]
     return command.run(words, timeout=timeout, memory=MEMORY, cpu=cpu, check=False, input=key or None)

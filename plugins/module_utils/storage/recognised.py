@@ -376,8 +376,7 @@ def _kind_of_text(text: str) -> str:
 
 
 def _kind_of_markup(text: str) -> str:
-    """Return what a page is, or a message in XML; "" for what is neither. What follows the beginning of a page may be
-    anything."""
+    """Return what a page is, or a message in XML; "" for neither. What follows its beginning may be anything."""
     words = text.removeprefix("\xef\xbb\xbf").lstrip("\ufeff \t\r\n")
     title = _TITLE.search(words)
     while words.startswith("<!--"):
@@ -411,8 +410,8 @@ def _as_text(head: bytes) -> str | None:
 
 
 def _encoding_of(head: bytes) -> tuple[bytes, str]:
-    """Return the head without its byte order mark, and how text is written in it: by that mark, or by which bytes of
-    its first characters are zero."""
+    """Return the head without its byte order mark, and its encoding: by that, or by the zero bytes of its first
+    characters."""
     for mark, form in _MARKS:
         if head.startswith(mark):
             return head[len(mark) :], form

@@ -33,9 +33,7 @@ _NAMING, _ACL_HEAD, _ACL_ENTRY = (0x02, 0x08), 4, 8
 
 
 def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
-    """Copy the tree. Return how many entries it has, and how many files share their content with the base.
-    what: the words that errors begin with
-    reserve: bytes of the file system that are left free"""
+    """Copy the tree, and return its numbers. what: the words that errors begin with. reserve: bytes to leave free."""
     top = os.open("/target", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     copying = _Copying(what, Room(what, top, reserve), Places(top))
     for path, name, status in tree_walk.walk("/source", what, depth):

@@ -34,9 +34,7 @@ def save(what: str, reserve: int, depth: int, length: int) -> dict[str, Any]:
 
 
 class _Saving:
-    """Writes the entries of the archive.
-    size: bytes of the archive
-    left_out: how many sockets, device nodes and attributes can't be written"""
+    """Writes the archive. size: its bytes. left_out: sockets, device nodes and attributes that can't be written."""
 
     def __init__(self, what: str, room: Room) -> None:
         self.entries = self.size = self.left_out = 0

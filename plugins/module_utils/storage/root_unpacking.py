@@ -46,9 +46,8 @@ def unpack(what: str, limits: dict[str, int], reserve: int) -> dict[str, Any]:
 
 
 class Tree:
-    """Is the tree that is made of the entries.
-    devices: how many device nodes were left out
-    lost: how many entries have attributes that were left out"""
+    """Makes a tree of the entries. devices: device nodes that were left out. lost: entries that have lost
+    attributes."""
 
     def __init__(self, what: str, limits: dict[str, int], reserve: int) -> None:
         self.entries = self.size = self.devices = self.lost = 0

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unpacks root file systems of containers from archives, copies them for machines, saves them as archives, removes
-them.
+"""Unpacks, copies, saves and removes root file systems of containers.
 
 What is in them is a stranger's or a guest's, so whatever goes through a tree does so in a process that has no right
 over anything else (host/confined.py). There are two kinds on a disk: the base of an image, once per node, whose
@@ -52,7 +51,6 @@ _useless: dict[int, str] = {}
 @dataclass(frozen=True)
 class Limits:
     """Limits what an archive may unpack to, and what is saved as an archive.
-
     size: bytes that its files take
     depth: directories one in another
     length: bytes of a name from the root on, a little less than what readers of archives take
@@ -70,7 +68,6 @@ class Limits:
 @dataclass(frozen=True)
 class Unpacked:
     """Says what an archive was unpacked to.
-
     size: bytes that it takes, about
     devices: how many device nodes were left out
     lost: how many entries have attributes that no container has (labels of other hosts, lists in a form that is not
@@ -286,8 +283,8 @@ def remove(directory: str) -> bool:
 
 @dataclass(frozen=True)
 class Saved:
-    """Says what was saved. size: bytes of the archive. left_out: how many sockets, device nodes and attributes an
-    archive can't have."""
+    """Says what was saved. size: the archive's bytes. left_out: sockets, device nodes and attributes that it can't
+    have."""
 
     entries: int
     size: int
@@ -316,8 +313,7 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
 
 
 def space_taken(directory: str) -> int:
-    """Return the number of bytes that a root takes on its disk; of a root that shows its image, the bytes that are its
-    own."""
+    """Return the bytes that a root takes on its disk; of a root that shows its image, those that are its own."""
     layers = directory + overlay.LAYERS
     return trees.taken(layers if os.path.lexists(layers) else directory)
 

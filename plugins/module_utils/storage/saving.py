@@ -168,8 +168,7 @@ def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
 
 
 def verify(path: str, format: str, size: int, encrypted: bool, what: str) -> Saved:
-    """Raise ImageRefused unless the file is whole, of this format, at least of `size` bytes, and names no other
-    file."""
+    """Raise ImageRefused unless the file is whole, of this format and at least this size, and names no other."""
     if format == "qcow2":
         found = formats.inspect(path, format, what, encrypted=encrypted).virtual_size
     else:

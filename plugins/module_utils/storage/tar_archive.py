@@ -133,8 +133,7 @@ def _is_header(header: bytes) -> bool:
 
 
 def _number(field: bytes) -> int:
-    """Return the number in a field, -1 for what is no number: int() would take a sign, which leads back to where the
-    reader was."""
+    """Return the number in a field, -1 for none: int() would take a sign, and lead back to where the reader was."""
     if field[0] & 0x80:
         # Too large for octal digits: GNU's binary numbers.
         return int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")

@@ -41,7 +41,6 @@ Stretches = list[tuple[int, int]]
 
 class Entry:
     """Describes an entry of an archive.
-
     name: as it is in the archive
     size, length: bytes of it there, and bytes of the file
     mtime: nanoseconds
@@ -60,9 +59,8 @@ class Entry:
 
 
 class Reader:
-    """Reads the entries of an archive.
-    read: as of a file, up to so many bytes, b"" at the end
-    what: the words that errors begin with"""
+    """Reads an archive. read: as a file's, up to so many bytes, b"" at the end. what: the words that errors begin
+    with."""
 
     def __init__(self, read: Callable[[int], bytes], what: str) -> None:
         self._read = read

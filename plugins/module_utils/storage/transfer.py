@@ -64,8 +64,7 @@ class Transfer(abc.ABC):
 
 
 def shared(disk: Disk) -> str:
-    """Return the file to which the disk's source leads: an administrator may have put a link to a drive in an image's
-    place."""
+    """Return the file that the disk's source is or leads to: an administrator may have put a link to a drive there."""
     path = os.path.realpath(disk.source)
     if disk.image_id is None and disk.by_hypervisor and not os.path.isfile(path):
         raise NotFound(
@@ -96,8 +95,7 @@ class Shared(Transfer):
 
 
 class Ssh(Transfer):
-    """Takes files that the front-end sends once each, checked, and gives back what machines wrote:
-    storage/arrivals.py."""
+    """Takes what the front-end sends once, checked, and gives back what machines wrote: storage/arrivals.py."""
 
     def __init__(self, root: str, plan: Plan) -> None:
         super().__init__(root, plan)

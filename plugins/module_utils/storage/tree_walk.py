@@ -19,8 +19,7 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_kept(attribute: bytes) -> bool:
-    """Return whether a root file system keeps the attribute. Labels and signatures are a host's, and what overlays
-    note is theirs."""
+    """Return whether a root file system keeps the attribute. Labels and signatures are a host's or an overlay's."""
     return attribute in (CAPABILITY, _ACCESS, _DEFAULT) or attribute.startswith(b"user.")
 
 

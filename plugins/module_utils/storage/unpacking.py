@@ -141,8 +141,7 @@ class _Gzip:
         return self._decoder.eof
 
     def step(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Return up to 1 MiB of content, and what to go on with: b"" if more comes without input, None if input is
-        wanted."""
+        """Return up to 1 MiB, and what to go on with: b"" if more comes without input, None if input is wanted."""
         out = self._decoder.decompress(data, CHUNK)
         rest = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
         return out, rest or (b"" if len(out) == CHUNK and not self._decoder.eof else None)

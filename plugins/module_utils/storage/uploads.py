@@ -25,8 +25,7 @@ _IDENTITY = re.compile(r"[0-9a-f]{32,64}")
 
 
 def path_of(directory: str, identity: str) -> str:
-    """Return the file of an upload. identity: what the control node calls it (a digest of the file's name, size and
-    time)."""
+    """Return the file of an upload. identity: the control node's digest of the file's name, size and time."""
     if not _IDENTITY.fullmatch(identity):
         raise InvalidValue(f"upload {identity!r}", "that is no digest", "Leave uploads to the action plugin")
     return os.path.join(directory, PREFIX + identity)

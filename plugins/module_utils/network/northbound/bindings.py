@@ -6,8 +6,7 @@
 OVN's role ovn-controller lets the certificate of each host set the chassis of any port, of a router's gateway as
 well, and insert and alter learned addresses (MAC_Binding, FDB) of any network. A host that was taken over draws
 traffic of others to itself by that. None of it is prevented here: it is found, as far as the catalog says what is
-right. Of a neighbour outside the catalog does not know the MAC address: two routers that know different ones are
-found.
+right. It does not know a neighbour's MAC address outside: two routers that know different ones are found.
 """
 
 from __future__ import annotations
@@ -96,8 +95,7 @@ def _ports_elsewhere(rows: Rows, desired: LogicalNetworks, hosts: Mapping[str, s
 
 
 def _gateways_elsewhere(rows: Rows, desired: LogicalNetworks) -> Iterator[Altered]:
-    """Yield gateways on a host that does not carry them. Which of the hosts that may carry one is alive is not known
-    here."""
+    """Yield gateways on a host that does not carry them. Which of their own hosts is alive is not known here."""
     names = _names(rows)
     routers = {
         f"cr-{port_name(router.uuid, router.gateway.network)}": router for router in desired.routers if router.gateway
@@ -226,8 +224,7 @@ def _normalized(address: str) -> str:
 
 
 def _wrong_forwarding(rows: Rows, desired: LogicalNetworks, switches: Mapping[str, str]) -> Iterator[Altered]:
-    """Yield MAC addresses that were learned at a wrong port: switches send there what is for a MAC address of which
-    they know no port."""
+    """Yield MAC addresses that were learned at a wrong port, to which switches then send what is for them."""
     networks = {
         int(row["tunnel_key"]): switches.get(_read_map(row["external_ids"]).get(_SWITCH, ""), "")
         for row in rows["Datapath_Binding"]

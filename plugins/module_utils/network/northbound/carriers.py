@@ -130,8 +130,7 @@ def _of_router(router: Router, networks: Mapping[str, LogicalNetwork], hosts: Ma
 def _of_machines(
     desired: LogicalNetworks, networks: Mapping[str, LogicalNetwork], hosts: Mappings, places: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield warnings of machines whose own host sends and takes their packets: in the external network, or by a
-    floating address."""
+    """Yield warnings of machines whose own host sends and takes their packets: in it, or by a floating address."""
     spread = {
         (floating.port, router.gateway.network): f"floating address {floating.external_ip}"
         for router in desired.routers

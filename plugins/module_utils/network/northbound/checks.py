@@ -45,8 +45,7 @@ Address = Union[IPv4Address, IPv6Address]
 
 @functools.lru_cache(maxsize=1 << 17)
 def _parse_address(text: str) -> Address:
-    """Return the address. Each text is read several times, and that takes longer than all that is done with it: it is
-    cached."""
+    """Return the address. Each is asked for several times, and takes longer to read than all that is done with it."""
     return ip_address(text)
 
 
@@ -171,8 +170,7 @@ def _check_port(port: LogicalPort, networks: Mapping[str, LogicalNetwork], group
 
 
 def _check_mac(asked: str, text: str) -> None:
-    """Raise InvalidValue for a MAC address in a form that OVN does not know. Others than the catalog write them in
-    more ways."""
+    """Raise InvalidValue for a MAC address in a form that OVN does not know: others than the catalog write more."""
     plain = _mac_text(_mac(text, asked))
     if text.lower() != plain:
         raise InvalidValue(f"{asked} = {text!r}", "OVN reads one form", f"Write it as {plain}")

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and writes OVN's northbound database, by Debian's python3-openvswitch: one read of all tables, one write, each
-in a transaction.
+"""Reads and writes OVN's northbound database, by Debian's python3-openvswitch: each in one transaction for all tables.
 
 Of the ways in, this is the one that costs least and can compare and set: its 1,000 ports are written in a seventh
 of what one transaction of ovn-nbctl takes, and read in as much time. ovsdbapp keeps a copy of the database first,
@@ -41,8 +40,7 @@ class ConnectionLost(NetworkDatabaseError):
 
 @dataclass(frozen=True)
 class Tls:
-    """Holds paths of PEM files: the client's key and certificate, and the certificates of the authorities that sign
-    servers' certificates."""
+    """Holds paths of PEM files: the client's key and certificate, and the authorities' certificates."""
 
     private_key: str
     certificate: str

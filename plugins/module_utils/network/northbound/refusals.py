@@ -105,8 +105,7 @@ def _port_addresses(found: Found, port: Uuid) -> Iterator[Any]:
 
 
 def _refuse_addresses_outside(found: Found, desired: LogicalNetworks) -> None:
-    """Raise Conflict for an address that routers of others answer for in an external network of ours, or that others
-    added to routers of ours."""
+    """Raise Conflict for an address that routers of others have in an external network, or that others gave to ours."""
     links = {network.uuid: (network.physical_network, network.vlan) for network in desired.networks}
     names = {network.uuid: network.name for network in desired.networks}
     taken: dict[Link, dict[Any, Uuid]] = {}
@@ -143,8 +142,7 @@ def _nat_addresses(found: Found, nat: Uuid) -> Iterator[tuple[Any, Uuid]]:
 
 
 def _foreign_outside(found: Found) -> Iterator[tuple[Link, Any, Uuid]]:
-    """Yield each address by which somebody else's router is in an external network, and the addresses that it
-    translates to."""
+    """Yield each address by which somebody else's router is in an external network, or that it translates to."""
     routers = list(found.foreign("Logical_Router"))
     if not routers:
         return

@@ -102,8 +102,8 @@ def _add_dhcp4(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
 
 
 def _add_dhcp6(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
-    """Add a row for DHCP of IPv6, if routers tell machines to ask it: for an address (stateful), or for all but
-    addresses (stateless). Return its identity."""
+    """Add a row for DHCP, if routers tell machines to ask it for an address, or only for the rest. Return its
+    identity."""
     if network.ra_mode not in (STATEFUL, STATELESS) or not network.prefixes6:
         return frozenset()
     options = {"server_id": stable_mac("dhcp", network.uuid)}
@@ -193,8 +193,7 @@ def _sent_by_group(group: str, what: str) -> str:
 
 
 def is_renewal(catalog: str, change: Change) -> bool:
-    """Return whether nothing differs but that the rule against answers of DHCP servers is just that of the release
-    before."""
+    """Return whether nothing differs but the rule against DHCP servers' answers, which is the release before's."""
     name = safe_name("guard", catalog)
     earlier, now = ({_RULE: {"match": _sent_by_group(name, what)}} for what in (_EARLIER_ANSWERS, _ANSWERS))
     return (change.before, change.after) == (earlier, now)

@@ -157,8 +157,7 @@ def decoded(kind: str, value: Any) -> Any:
 
 
 def encoded(kind: str, value: Any, reference: Callable[[Any], list[str]]) -> Any:
-    """Return a column's value in OVSDB's JSON, in a fixed order, whatever the order of a set. reference: returns what
-    OVSDB calls the row of a Uuid or Identity."""
+    """Return a column's value in OVSDB's JSON, in a fixed order. reference: tells what OVSDB calls a row."""
     if kind == ATOM:
         return value
     if kind == MAP:

@@ -106,8 +106,7 @@ class Boot:
         return {SCRIPT: "present", LIST: wanted(mappings)[LIST], "unit": self.unit}
 
     def keep(self, mappings: Sequence[BridgeMapping]) -> None:
-        """Write the files and install the unit. Where there is no systemd, running the playbook again sets the bridges
-        up."""
+        """Write the files and install the unit. Without systemd, running the playbook again sets the bridges up."""
         if not units.has_systemd() or not mappings:
             self.remove()
             return

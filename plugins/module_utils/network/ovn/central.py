@@ -37,7 +37,6 @@ SOON = 5.0
 @dataclass(frozen=True)
 class Wanted:
     """Says what a central host is to have.
-
     address: by which the others reach this host
     ports: TCP, by the databases' names
     cluster: None where this is the only central host
@@ -70,7 +69,6 @@ class Wanted:
 @dataclass
 class Found:
     """Holds what there is of a central side on this host.
-
     rows: by database and table, none without a database
     drop_ins: what its units have of us, None where daemons are not started by units
     copies, status, started, guard: of a member of a cluster its files, what its servers say, with what its daemons
@@ -325,8 +323,8 @@ class Central:
         ]
 
     def _wait_for_leader(self, needed: bool) -> bool:
-        """Return whether there is a leader. needed: whether this member has just begun or joined, so that there is a
-        leader if all is well."""
+        """Return whether there is a leader. needed: this member has just begun or joined, so that there has to be
+        one."""
 
         def led() -> bool:
             return all(cluster.status(self.places, which).led for which in NAMES)
@@ -363,8 +361,7 @@ class Central:
                 cluster.kick(self.places, which, server)
 
     def _ready(self) -> bool:
-        """Return whether both servers answer, and have the row that everything hangs on: under systemd northd makes
-        it."""
+        """Return whether both servers answer and have their first row, which under systemd northd makes."""
         try:
             found = self.observe()
         except CommandFailed:
@@ -411,8 +408,7 @@ class Central:
                 )
 
     def _operations(self, which: str, wanted: Wanted, rows: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
-        """Return the operations that make the database what it is to be, in one transaction that fails if somebody was
-        faster."""
+        """Return what makes the database as it is to be, in one transaction that fails if somebody was faster."""
         table = GLOBAL[which]
         mark = database.map_value({MARK: self.catalog})
         row = rows[table][0]

@@ -90,8 +90,7 @@ def check_name(name: str) -> None:
 
 
 def check_readable(asked: str, tls: Files) -> None:
-    """Raise an error for files that a daemon could not read, before it is told to use them: it would say so in its log
-    only."""
+    """Raise an error for files that can't be read, before a daemon is told to use them: it says so in its log only."""
     for key, path in tls.as_dict().items():
         try:
             content = read_limited(path, LARGEST)

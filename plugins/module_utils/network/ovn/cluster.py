@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sets up three central hosts: each database is a cluster (Raft), of which every member keeps a copy.
 
-northd runs on each member. It is active on the member whose southbound server leads, since it connects to the
-socket of its own member, and leaves a server that does not lead; the northbound database, whose leader may be
-another member, it reaches by TLS. So nobody needs a port of the southbound database at which everything may be
-written.
+northd runs on each member. It is active where the southbound server leads, since it connects to its own member's
+socket, and leaves a server that does not lead; the northbound database, which another member may lead, it reaches
+by TLS. So nobody needs a port of the southbound database at which everything may be written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs daemons of Open vSwitch and OVN: by the packages' units where systemd is process 1, else by the packages'
-scripts."""
+"""Runs daemons of Open vSwitch and OVN: by the packages' units where systemd is process 1, else by their scripts."""
 
 from __future__ import annotations
 
@@ -142,8 +141,7 @@ class Daemons:
         self._wait(which, False)
 
     def switching_on(self, there: bool) -> str:
-        """Return what start("switch") is going to change of this host, for switch_off(). there: whether it has a
-        database.
+        """Return what start("switch") is going to change of this host, for switch_off(). there: it has a database.
 
         "database": it has no database, and gets one. "unit": Open vSwitch neither runs nor starts with the host.
         "boot": it runs already, and does not start with the host. "": nothing that is to be undone.
@@ -263,8 +261,7 @@ def until(condition: Callable[[], bool], asked: str, found: str, where: str, sec
 
 
 def pid_of(directory: str, name: str, program: str) -> int:
-    """Return the process that the pid file names, if it is the program's, started by root or by the owner of the file;
-    else 0.
+    """Return the process that the pid file names, if it is the program's, started by root or the file's owner; else 0.
 
     The number may be another process's by now, and anybody can give a process any name: a daemon of Open vSwitch's
     holds a lock on its file as long as it lives. Some distributions have these daemons run as a user of their own,

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and changes databases of Open vSwitch and OVN, by `ovsdb-client`: one process for what is read, one for what
-is changed."""
+"""Reads and changes databases of Open vSwitch and OVN, by `ovsdb-client`: one process for all reads, one for a
+change."""
 
 from __future__ import annotations
 

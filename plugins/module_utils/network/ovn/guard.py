@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps all but the members of a cluster from the ports by which these speak with each other.
 
-A server of OVSDB has one authority for all its ports, and the authority of the southbound database signs for the
-hosts, too. By the port of the cluster a host could write what its role forbids, so that nftables keeps others away
-from it.
+A server of OVSDB has one authority for all its ports, and the southbound database's signs for the hosts, too. By
+the port of the cluster a host could write what its role forbids, so that nftables keeps others away from it.
 """
 
 from __future__ import annotations
@@ -80,8 +79,7 @@ def refuse_foreign(catalog: str, found: Sequence[str] | None) -> None:
 
 
 def keep(root: str, catalog: str, addresses: Sequence[str], ports: Sequence[int]) -> None:
-    """Put the rules in, before a server listens. The file is for the units, which put the rules in before they start
-    the server."""
+    """Put the rules in, before a server listens. The units read the file, and so do it before they start the server."""
     write_atomically(path(root), text(catalog, addresses, ports), mode=0o600)
     run(["nft", "-f", path(root)], timeout=TIMEOUT)
 

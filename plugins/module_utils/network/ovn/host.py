@@ -119,8 +119,7 @@ class Host:
                 self._refuse_interface(found, mapping, present)
 
     def _is_made_by_itself(self, bridge: Bridge) -> bool:
-        """Return whether the bridge was made by the installation of its package, which starts ovn-controller: that
-        makes its bridge at once, for no OVN at all yet."""
+        """Return whether installing its package made the bridge: it starts ovn-controller, for no OVN at all yet."""
         untouched = bridge.fail_mode == "secure" and not bridge.mark and not bridge.ports
         return bridge.name == switch.INTEGRATION and untouched and self.daemons.running("controller")
 
@@ -176,8 +175,7 @@ class Host:
     # --- what is done -------------------------------------------------------------------------------------------------
 
     def ensure(self, wanted: Wanted, mtu: int, restart: bool, coming: Sequence[str] = ()) -> Outcome:
-        """Make the host's part what is wanted. coming: files of TLS that a real run writes before, so that in check
-        mode they may be missing."""
+        """Set the host's part in OVN up. coming: TLS files that a real run writes before, and check mode may lack."""
         if not daemons.installed("switch") or not daemons.installed("controller"):
             if self.act:
                 daemons.require_installed("switch")
@@ -421,8 +419,7 @@ class Host:
         return view
 
     def _check_tunnel(self, wanted: Wanted, present: Mapping[str, Link], mtu: int, outcome: Outcome) -> None:
-        """Raise InvalidValue if the host does not have the tunnels' address, and note what tunnels leave for the
-        machines' packets."""
+        """Raise InvalidValue without the tunnels' address; note what tunnels leave for the machines' packets."""
         six = ":" in wanted.encap_ip
         carriers = [link for link in present.values() if wanted.encap_ip in [a.split("/")[0] for a in _addresses(link)]]
         coming = [m for m in wanted.mappings if m.address and str(ip_interface(m.address).ip) == wanted.encap_ip]

@@ -85,8 +85,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Bridge:
-    """Describes a bridge of Open vSwitch. ports: the mark of each interface's port. Ports that OVN made to join two
-    bridges are left out."""
+    """Describes a bridge of Open vSwitch. ports: the mark of each interface's port, without OVN's own patch ports."""
 
     name: str
     external_ids: Mapping[str, str] = field(default_factory=dict)
@@ -227,11 +226,9 @@ def expected(wanted: Wanted) -> dict[str, Any]:
 
 
 def commands(switch: Switch, wanted: Wanted, moved: Mapping[str, str], down: Sequence[str], made: str) -> list[str]:
-    """Return the words for one `ovs-vsctl`, which is one transaction.
-    moved: by address, the interface that has it now
-    down: interfaces that are not up
-    made: what was switched on for us
-    """
+    """Return the words for one `ovs-vsctl`, which is one transaction. moved: by address, the interface that has it
+    now.
+    down, made: interfaces that are not up, and what was switched on for us"""
     now, then = view(switch, wanted.catalog), expected(wanted)
     words: list[str] = []
     if now["external_ids"] != then["external_ids"]:
