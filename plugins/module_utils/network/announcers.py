@@ -103,8 +103,7 @@ def _is_whole(rules: str, wanted: str) -> bool:
 
 
 def digests(files: Mapping[str, str]) -> dict[str, str]:
-    """Return a digest of each interface's file, as an audit knows it. Xen's emulated interface counts with the
-    other."""
+    """Return a digest of each interface's file, as an audit knows it; Xen's emulated one goes with its other."""
     emulated = {name for port in files for name in names_of(port) if name != port}
     return {
         name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in files.items() if name not in emulated
@@ -139,9 +138,11 @@ class Announcers:
         return {name for name in found if name not in known and (INTERFACES / name).exists()}
 
     def ensure(self, wanted: Mapping[str, str], staying: Collection[str], act: bool = True) -> tuple[bool, list[str]]:
-        """Bring files, udev's rule and the chains of interfaces that are there to this. staying: interfaces whose files
-        stay, though they are not among wanted. act: False foretells. Returns whether anything was changed, or would be,
-        and warnings."""
+        """Bring files, udev's rule and the chains of interfaces to this. Return whether anything changes, and
+        warnings.
+        staying: interfaces whose files stay, though they are not among wanted
+        act: False only foretells
+        """
         before = self.found()
         after = {**{name: text for name, text in before.items() if name in staying}, **wanted}
         if not before and not after:

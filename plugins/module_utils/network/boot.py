@@ -268,8 +268,8 @@ class Boot:
         )
 
     def keep(self, act: bool, forecast: bool = False) -> tuple[Optional[dict[str, str]], Optional[dict[str, str]]]:
-        """Make it what the node has now. Returns what differed, before and after; None where there is no systemd.
-        forecast: the networks are going to be others than they are, so that the files will be, too."""
+        """Bring unit and files to what the node has now. Return what differed, before and after; None without systemd.
+        forecast: the networks are going to be others than they are, so that the files will be, too"""
         if not units.has_systemd():
             return None, None
         present = links.observe(with_settings=False) if self.catalog and not forecast else {}
@@ -287,7 +287,8 @@ class Boot:
         return self._shown(before), {**self._shown(after), "unit": self.unit}
 
     def keep_guards(self, text: str) -> None:
-        """Take over what is filtered of machines' NICs. Without systemd nothing carries it out, and nothing is kept."""
+        """Take over what is filtered of machines' NICs. Without systemd nothing would carry it out, and nothing is
+        kept."""
         if not units.has_systemd():
             return
         if text:
@@ -306,7 +307,6 @@ class Boot:
         self._unlink(set(self._found()) - set(files))
 
     def remove(self, act: bool) -> tuple[Optional[dict[str, str]], Optional[dict[str, str]]]:
-        """Take unit and files away."""
         found = self._found()
         has_unit = units.has_systemd() and self.unit in units.named(PREFIX)
         if not found and not has_unit and not os.path.isdir(self.place):

@@ -102,7 +102,6 @@ class Wanted:
 
     @property
     def carries_gateway(self) -> bool:
-        """Return whether the bridge has an address."""
         return bool(self.address) or self.others_carry
 
     @property
@@ -197,8 +196,7 @@ class Node:
 
     @property
     def routes(self) -> list[routes.Route]:
-        """Return the routes of this host and of what was decided, read when first asked for: not every network needs
-        them."""
+        """Return the routes of this host and of what was decided. They are read once: not every network needs them."""
         if self._routes is None:
             self._routes = []
             with self._warn_if_missing():
@@ -232,8 +230,8 @@ class Node:
         return nat.Table(self.catalog)
 
     def ensure(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
-        """Bring the node to what these networks say; those that are DONE go. known: UUIDs of all networks of the
-        catalog; bridges of ours that were made for others are left over, and go too."""
+        """Bring the node to what these networks say; those that are DONE are removed. known: UUIDs of all networks of
+        the catalog; bridges that we made for others are left over, and are removed, too."""
         networks = _with_bridge_sharers(networks)
         # In check mode a network that would be made has no UUID yet.
         self._places = {n.uuid or n.name: n.bridge if _has_bridge(n) else "" for n in networks}
@@ -365,9 +363,9 @@ class Node:
         return done
 
     def _make(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
-        """Make these networks' bridges. What is to be done for all of them is decided first, each on what those before
-        it will have made, and then done at once. Should that fail, they are made one by one, so that the error
-        names the right one."""
+        """Make these networks' bridges. What is to be done for all is decided first, each on what those before it will
+        have made, and then done at once. If that fails, they are made one by one, so that the error names the right
+        one."""
         here = self._begin(networks, known)
         decided = [each for group in _by_bridge(networks) for each in self._attempt(group, known)]
         steps = [each for each in decided if isinstance(each, _Step)]
@@ -386,7 +384,7 @@ class Node:
         return [done for each in decided for done in ([each] if isinstance(each, Done) else each.done)]
 
     def _begin(self, networks: Sequence[Network], known: Sequence[str] | None) -> dict[str, links.Link]:
-        """Note what is here, and what of it goes from one network to another. Returns the former."""
+        """Note what is here, and what of it goes from one network to another. Return what is here."""
         self._here = dict(self.links)
         wanted = {}
         for network in networks:
@@ -426,8 +424,8 @@ class Node:
         return step.done
 
     def _attempt(self, group: Sequence[Network], known: Sequence[str] | None) -> list[_Step | Done]:
-        """Decide about the networks of one bridge. One that can't be is left out, unless the bridge is its own already:
-        then none of them is changed."""
+        """Decide about the networks of one bridge. A network that can't be made is left out, unless the bridge is its
+        own already: then none of them is changed."""
         failed: list[_Step | Done] = []
         left = list(group)
         while left:
@@ -700,7 +698,7 @@ class Node:
 
     def _refuse_drops(self, wanted: Wanted, table: nat.Table, there: bool) -> None:
         """Refuse to make a network that would reach nothing, because a firewall of the host drops its packets. there:
-        its bridge is, so that what earlier versions did not look for is a warning."""
+        its bridge is there, so that what earlier versions did not look for is a warning."""
         whole = wanted.rules.whole
         link = self.links.get(wanted.bridge)
         own = (wanted.uplink.device,) if wanted.uplink is not None else ()

@@ -94,7 +94,7 @@ class Table:
 
     @property
     def families(self) -> Collection[int]:
-        """Return the families whose packets it sees."""
+        """Return the families whose packets the table sees."""
         if self.tool.startswith("ip6") or self.name.startswith("ip6 "):
             return (6,)
         if self.tool.startswith("ip") or self.name.startswith("ip "):

@@ -392,7 +392,6 @@ def _of_iptables(tool: str) -> list[Table]:
 
 
 def read_iptables(saved: str, tool: str, family: str = "") -> list[Table]:
-    """Return the tables that iptables-save prints."""
     tables: list[Table] = []
     for line in saved.splitlines():
         if line.startswith("*"):

@@ -161,7 +161,7 @@ class _Chains:
 
     @property
     def earlier(self) -> str:
-        """Return the digest as the release before had it."""
+        """Return the digest that the release before made of the same."""
         return self._digest(_hash(repr(sorted(_former_shared_chains().items()))))
 
     def _digest(self, shared: str) -> str:
@@ -318,7 +318,7 @@ def _own_mac(mac: str) -> Iterable[str]:
 
 
 def _answers(guard: Guard, way: str, family: int) -> Iterable[str]:
-    """Let answers pass, and the more of them for as long as they come."""
+    """Yield rules that let answers pass, for longer as long as they come."""
     name, key = _name(guard, f"ports{family}_{way}"), _key(family, True, False)
     found = f"{key} @{name}"
     done = f"goto end_{way}"
@@ -622,9 +622,9 @@ def is_earlier(guard: Guard, digest: str) -> bool:
 
 
 def ensure(guards: Sequence[Guard], table: Table, as_of: float, staying: Collection[str]) -> bool:
-    """Bring the table to what these NICs are to have, in one transaction of nftables; it goes with the last of them.
-    staying: interfaces whose rules stay, though they are of none of these NICs. What was decided later than as_of is
-    left as it is. Returns whether anything was changed."""
+    """Bring the table to what these NICs are to have, in one transaction of nftables; with the last of them it is
+    removed. What was decided later than as_of is left as it is. Return whether anything was changed. staying:
+    interfaces whose rules stay, though they are of none of these NICs."""
     if table.as_of > as_of:
         return False
     script = change(guards, table, as_of, staying)
@@ -727,7 +727,6 @@ def _remove_unused(
 
 
 def remove(table: Table) -> None:
-    """Take the whole table away."""
     if table.exists:
         run(["nft", "-f", "-"], input=f"delete table {FAMILY} {table.name}\n", timeout=TIMEOUT)
 

@@ -80,8 +80,7 @@ class Drop:
 
     @property
     def is_all(self) -> bool:
-        """Return whether next to nothing gets through without these. Who lets TCP through, and no UDP or ping, means
-        it."""
+        """Return whether next to nothing gets through without these packets: to drop UDP or pings alone is meant."""
         return self.packets.protocol not in (UDP, ICMP)
 
     @property
@@ -215,7 +214,7 @@ def _at_hook(packets: Packets, table: Table, base: str) -> Packets:
 
 
 def refuse(network: str, found: Sequence[Drop]) -> None:
-    """Raise TrafficBlocked for the first of these drops of each chain, with the commands that would let it through."""
+    """Raise TrafficBlocked for the first drop of each chain, with the commands that would let the packets through."""
     if found:
         asked, places_that_drop, remedy = explained(network, found)
         raise TrafficBlocked(asked, places_that_drop, remedy)

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and changes interfaces of a node, by `ip`. What is ours carries a mark in its alias; all else stays as it
-is."""
+"""Reads and changes interfaces of a node, by `ip`. What is ours has a mark in its alias; nothing else is changed."""
 
 from __future__ import annotations
 
@@ -186,9 +185,8 @@ def refuse_foreign(network: str, name: str, link: Link, mark: Mark, forgotten: b
 
 
 def refuse_other(network: str, name: str, link: Link | None, catalog: str, uuids: Sequence[str]) -> None:
-    """Raise NotFound or ForeignObject if there is no bridge of that name, or one that was made for none of the networks
-    of this catalog that have it: a machine on it would be in another network than its own, or in none. uuids: theirs.
-    """
+    """Raise NotFound or ForeignObject if there is no bridge of that name, or one for none of this catalog's networks
+    that have it: a machine on it would be in another network than its own, or in none. uuids: of these networks."""
     found = None if link is None else link.mark
     if link is not None and found is not None and found.catalog == catalog and found.network in uuids:
         return

@@ -18,20 +18,18 @@ _OTHERS = 20
 
 
 def needed(devices: int) -> int:
-    """Return the limit that so many VXLAN devices need."""
     return devices + _OTHERS
 
 
 def line(links: Mapping[str, Link]) -> str:
-    """Return the path below /proc/sys/net, and the value for these links, for programs that set the limit
-    themselves."""
+    """Return the path below /proc/sys/net and the value for these links, for programs that set the limit."""
     count = sum(link.kind == VXLAN_KIND for link in links.values())
     return f"ipv4/{LIMIT.name} {needed(count)}"
 
 
 def have(making: Sequence[str], links: Mapping[str, Link]) -> None:
-    """Raise the limit, where the devices that are to be made need a higher one. It is never lowered: how high it was
-    is nowhere kept, and a high one takes nothing by itself. making: lines for `ip`."""
+    """Raise the limit, where the devices that are to be made need a higher one. It is never lowered: its former value
+    is kept nowhere, and a high limit takes nothing by itself. making: lines for `ip`."""
     devices = sum(" type vxlan " in line for line in making)
     if not devices:
         return

@@ -264,7 +264,7 @@ class Move:
         _lead_routes(self.belongings, name, self.bridge)
 
     def undo(self) -> None:
-        """Have everything put back now, and wait for that."""
+        """Have everything put back now, and wait until it is."""
         Path(self.directory, "at-once").touch()
         _await(self.directory, "restored")
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -294,7 +294,7 @@ def give_back(bridge: Link, port: str) -> None:
 
 
 def keep(bridge: str) -> None:
-    """Give the second word. Raises TimedOut if everything was put back before."""
+    """Give the second word. Raise TimedOut if everything was put back before."""
     directory = _directory(bridge)
     try:
         os.mkdir(os.path.join(directory, "ended"))
@@ -325,7 +325,7 @@ def _refuse_pending(bridge: str) -> None:
 
 
 def _await(directory: str, name: str) -> None:
-    """Wait for that file, or for the end of the program if there is no name."""
+    """Wait for the file of this name in the directory; without a name, for the end of the program."""
     end = time.monotonic() + _END_SECONDS
     while not os.path.exists(os.path.join(directory, name)) if name else _is_running(directory):
         if time.monotonic() > end:

@@ -222,8 +222,7 @@ def table_name(catalog: str) -> str:
 
 
 def frame(catalog: str, forwarding: str) -> list[str]:
-    """Return the lines for `nft` that make a table without networks; the last is its mark. forwarding: as it was
-    before."""
+    """Return the lines for `nft` that make a table without networks; the last is its mark. forwarding: as it was."""
     table = table_name(catalog)
     return [
         f"add table inet {table}",
@@ -295,7 +294,7 @@ def ensure(wanted: Sequence[Rules], table: Table) -> None:
 
 
 def remove(networks: Sequence[str], table: Table) -> None:
-    """Take these networks' rules out; the table goes with the last of them."""
+    """Take these networks' rules out; with the last of them the table is removed."""
     if not table.exists:
         return
     _end_forwarding(table, networks)

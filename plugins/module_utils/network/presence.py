@@ -117,7 +117,7 @@ class Presence:
         self._now = 0.0
 
     def look(self, waiting: Collection[int], now: float) -> None:
-        """Take in what was answered since the last look, and ask about those that are waited for."""
+        """Take in what was answered since the last look, and ask about the machines that are waited for."""
         self._now = now
         senders: Optional[Mapping[str, Sequence[ipaddress.IPv4Interface]]] = None
         for wire in self._sockets.values():
@@ -128,7 +128,7 @@ class Presence:
             wire.ask(waiting, now)
 
     def evidence(self, vm_id: int) -> str:
-        """Return that the machine's own NICs have all its addresses, and nobody else has one of them; "" otherwise."""
+        """Return words for it if the machine's NICs have all its addresses, and nobody else has one; else ""."""
         found = self._of.get(vm_id, [])
         if not found or any(asked.holders(self._now) != [asked.target.mac] for asked in found):
             return ""
@@ -157,7 +157,6 @@ class Presence:
 
 
 def own_addresses() -> dict[str, list[ipaddress.IPv4Interface]]:
-    """Return the addresses of the node itself, by interface."""
     try:
         found = links.observe()
     except NebulaError:
@@ -183,7 +182,6 @@ class _BridgeSocket:
         self._last = 0.0
 
     def is_due(self, waiting: Collection[int], now: float) -> bool:
-        """Return whether the bridge is to be opened."""
         if self._socket is not None or now < self._retry:
             return False
         return any(asked.target.vm_id in waiting for asked in self._turn)
@@ -294,7 +292,6 @@ def _checksum(data: bytes) -> int:
 
 # -- frames -----------------------------------------------------------------------------------------------------------
 def request(mac: bytes, asker: ipaddress.IPv4Address, address: ipaddress.IPv4Address) -> bytes:
-    """Return the ARP frame that asks who has the address."""
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, _REQUEST) + mac + asker.packed + bytes(6) + address.packed
     return (_BROADCAST + mac + struct.pack("!H", _ARP) + body).ljust(_SHORTEST, b"\0")
 
@@ -338,7 +335,6 @@ def _arp_claim(frame: bytes, source: bytes) -> Optional[Claim]:
 
 
 def _mac_text(source: bytes, announced: bytes) -> str:
-    """Return a MAC address as text. A frame that comes from another address than it tells is nobody's: both are
-    named."""
+    """Return a MAC address as text; where a frame comes from another address than it tells, both of them."""
     texts = [":".join(f"{byte:02x}" for byte in mac) for mac in (source, announced)]
     return texts[0] if source == announced else " as ".join(texts)

@@ -67,8 +67,7 @@ def uplink(routes: Sequence[Route]) -> str:
 
 
 def refuse_overlap(network: str, spans: Sequence[Span], own: Collection[str], routes: Sequence[Route]) -> None:
-    """Raise Conflict if a route of the host leads into one of the network's spans of addresses, but by a bridge of
-    its own."""
+    """Raise Conflict if a route of the host leads into the network's addresses, but by a bridge of its own."""
     for route in routes:
         if route.destination.prefixlen <= _EVERYWHERE or route.device in own:
             continue

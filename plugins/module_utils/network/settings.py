@@ -90,8 +90,8 @@ def known(interface: str, values: Mapping[str, str]) -> dict[str, str]:
 
 
 def begin(interface: str, values: Mapping[str, str]) -> None:
-    """Set those of these settings that the kernel has for an interface that has just been made. As it has the kernel's
-    defaults, they are not read before."""
+    """Set these settings, as far as the kernel has them, of an interface that has just been made. As it has the
+    kernel's defaults, they are not read before."""
     for name, value in values.items():
         try:
             _write(_path(interface, name), value)
@@ -127,13 +127,13 @@ def command(bridge: str, name: str, value: str) -> str:
 
 
 def lines(bridge: str, gateway: bool) -> list[str]:
-    """Return lines for programs that set them without this module: below /proc/sys/net, each path with its value."""
+    """Return each path below /proc/sys/net with its value, for programs that set a bridge's settings themselves."""
     values = wanted(gateway)
     return [f"{_place(bridge, name).relative_to(PROC)} {value}" for name, value in values.items()]
 
 
 def lines_of(interface: str, values: Mapping[str, str]) -> list[str]:
-    """Return the same for an interface that is no bridge, and these settings of it."""
+    """Return such lines for these settings of an interface that is no bridge."""
     return [f"{_place(interface, name).relative_to(PROC)} {value}" for name, value in known(interface, values).items()]
 
 

@@ -72,7 +72,6 @@ class SwitchNode:
         return self._found
 
     def _forget(self) -> None:
-        """Forget what was read: it is not so any more."""
         self._found = self._marked = None
 
     def has(self, uuid: str) -> bool:
@@ -92,7 +91,7 @@ class SwitchNode:
     def ensure(
         self, networks: Sequence[Network], known: Collection[str] | None, present: Mapping[str, Link]
     ) -> list[Change]:
-        """Bring the host to what these say. known: UUIDs of all networks of the catalog, None if that is not known."""
+        """Bring the host to what these networks say. known: UUIDs of all networks of the catalog, None for unknown."""
         done: list[Change] = []
         wanted: list[_Wanted] = []
         for network in networks:
@@ -315,7 +314,7 @@ class SwitchNode:
     # --- what goes ----------------------------------------------------------------------------------------------------
 
     def remove(self, uuids: Sequence[str], present: Mapping[str, Link]) -> list[Change]:
-        """Take these networks from their bridges, and bridges of which no network is left. One with other ports than
+        """Take these networks from their bridges, and remove bridges without networks. A bridge with other ports than
         ours is an error, and stays."""
         done: list[Change] = []
         words: list[str] = []

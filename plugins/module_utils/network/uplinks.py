@@ -59,13 +59,13 @@ def freeing(names: Iterable[str], links: Mapping[str, Link]) -> list[str]:
 
 
 def freed(names: Collection[str], links: Mapping[str, Link]) -> dict[str, Link]:
-    """Return the links once that is done."""
+    """Return the links as freeing() leaves them."""
     gone = {line.rpartition(" ")[2] for line in freeing(names, links) if "delete" in line}
     return {n: replace(link, bridge="") if n in names else link for n, link in links.items() if n not in gone}
 
 
 def refuse(network: str, uplink: Uplink, bridge: str, mark: Mark, links: Mapping[str, Link]) -> None:
-    """Raise an error if this host can't have the uplink: before anything of the network is made. links: without what
+    """Raise an error if this host can't have the uplink, before anything of the network is made. links: without what
     other networks are to have no more."""
     asked = f"network {network}: {uplink}"
     phydev = links.get(uplink.phydev)
@@ -307,7 +307,6 @@ def was_down(uplink: Uplink | None, catalog: str, links: Mapping[str, Link], fre
 
 
 def devices(network: str, catalog: str, links: Mapping[str, Link]) -> list[str]:
-    """Return the VLAN and VXLAN devices that were made for the network."""
     found = marked_devices(links, catalog).items()
     return [name for name, link in found if link.mark is not None and link.mark.network == network]
 
@@ -341,7 +340,7 @@ def view(bridge: Link, links: Mapping[str, Link]) -> dict[str, Any]:
 
 
 def expected(uplink: Uplink | None, links: Mapping[str, Link]) -> dict[str, Any]:
-    """Return the same once it is as it is to be."""
+    """Return what view() is to show."""
     if uplink is None:
         return {}
     shown: dict[str, Any] = {"up": True}

@@ -56,16 +56,14 @@ _BLOCK = 1 << 20
 
 @dataclass
 class Arrived:
-    """Says what arrived. faults: by PlannedImage.local, why a file is not here. new: the files that are here since
-    this run."""
+    """Says what arrived. faults: by PlannedImage.local, why a file is not here. new: files that this run took in."""
 
     faults: dict[str, NebulaError] = field(default_factory=dict)
     new: set[str] = field(default_factory=set)
 
 
 def make_places(root: str) -> list[str]:
-    """Make and return the directories that are missing; those below `transfer` belong to the user the front-end comes
-    as."""
+    """Make and return missing directories; those below `transfer` belong to the user that the front-end comes as."""
     user = pwd.getpwnam(rsync.USER)
     made = []
     for name, mode, owner in (
@@ -106,7 +104,7 @@ def returns(root: str) -> dict[str, int]:
 
 
 def lengths(root: str) -> dict[str, int]:
-    """Return the length in bytes of each of these files, with its holes."""
+    """Return the length in bytes, with its holes, of each file that is to go back."""
     return {name: status.st_size for name, status in _going_back(root)}
 
 
@@ -124,7 +122,7 @@ def free(root: str) -> int:
 
 # -- what comes ----------------------------------------------------------------------------------------------------
 def take_in(root: str, plan: Plan) -> Arrived:
-    """Check what came of what the plan's machines need, and keep it; what was taken back is removed."""
+    """Check and keep what came of what the plan's machines need; what was taken back is removed."""
     arrived = Arrived()
     wanted = {image.local: image for image in plan.images if image.kind in SENT}
     if not wanted and not plan.taken:
@@ -230,8 +228,9 @@ def _keep(root: str, image: PlannedImage, came: str, inode: int) -> None:
 
 # -- what goes back ------------------------------------------------------------------------------------------------
 def give_up(root: str, directory: str, stay: set[str], disks: Collection[int] | None = None) -> bool:
-    """Have the files that a machine wrote to brought back. stay: by PlannedImage.local, those that it goes on with.
-    disks: ids of those that it is about; None: of all."""
+    """Have the files that a machine wrote to brought back.
+    stay: files that it goes on with, by PlannedImage.local
+    disks: ids of the disks in question; None: all"""
     about = None if disks is None else {os.path.basename(disk_path(directory, disk_id)) for disk_id in disks}
     links = _own_disks(root, directory)
     found = {local for name, local in links.items() if local not in stay and (about is None or name in about)}
@@ -281,8 +280,9 @@ def hand_over_saved(root: str, image: PlannedImage) -> None:
 
 # -- what is of no use any more ------------------------------------------------------------------------------------
 def prune(root: str, plan: Plan, used: Callable[[], set[str]]) -> None:
-    """Remove bases that no machine rests on and no image holds any more, and what is left of bringing others; hand over
-    what no machine has any more that ended. used: tells what machines rest on, by PlannedImage.local."""
+    """Remove bases that no machine rests on and no image holds any more, and what is left of bringing others; hand
+    over the files of ended images that no machine has any more. used: tells what machines rest on, by
+    PlannedImage.local."""
     if not os.path.isdir(os.path.join(root, PLACE)):
         return
     with contextlib.suppress(NebulaError, OSError), _locked(root):

@@ -173,7 +173,6 @@ def _returns(path: str, known: set[str]) -> bool:
 
 
 def _held(path: str) -> bool:
-    """Return whether a run holds the lock of this file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -42,7 +42,7 @@ def name_of(catalog: str, plan: int, time: str) -> str:
 
 @contextlib.contextmanager
 def opened(directory: str) -> Iterator[None]:
-    """Hold the directory, made if it is missing, against others who write to it; what they left half-done is gone."""
+    """Hold the directory, made if it is missing, against other writers; what they left half-done is removed."""
     if not os.path.isdir(directory):
         make_directory(directory, 0o700)
     with lock(directory + "/", LOCK_SECONDS):
@@ -100,8 +100,8 @@ def newest(directory: str, catalogs: Collection[str]) -> str:
 
 
 def prune(directory: str, keep: int, catalog: str) -> list[str]:
-    """Remove all but the newest `keep` of this catalog (0: keep all), and copies of images that none names; the files
-    of the backups that are gone."""
+    """Remove all but the newest `keep` of this catalog (0: keep all), and copies of images that none names. Return the
+    files of the backups that were removed."""
     found, unreadable = manifests(directory)
     own = [manifest for manifest in found if manifest.catalog == catalog]
     gone = own[:-keep] if keep else []

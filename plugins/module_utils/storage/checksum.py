@@ -24,7 +24,7 @@ class Checksum:
 
     @classmethod
     def parse(cls, text: str, what: str) -> Checksum:
-        """Read what a user wrote; InvalidValue. what: how the error names the object."""
+        """Return what a user wrote; raise InvalidValue for what is no checksum. what: how errors name the object."""
         algorithm, colon, digest = text.strip().lower().partition(":")
         if not colon or algorithm not in ALGORITHMS:
             raise InvalidValue(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names the places of files below nebula_root, gives files their owners, and tells whether there is room for more."""
+"""Tells where files lie below nebula_root, gives them their owners, and looks whether there is room for more."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def image_path(root: str, image_id: int, epoch: int, datastore_id: int = IMAGES)
 
 
 def numbers(root: str) -> list[int]:
-    """Return the numbers of the datastores that have a directory here."""
     try:
         return sorted(int(name) for name in os.listdir(os.path.join(root, "datastores")) if name.isdigit())
     except OSError:
@@ -62,7 +61,7 @@ def prepare_root(root: str) -> bool:
 
 
 def prepare_directories(root: str, *datastore_ids: int) -> bool:
-    """Make the directories down to the datastores; True if one was missing. 0711: paths can be followed, not listed."""
+    """Make the directories down to the datastores (0711: they can't be listed). Return whether one was missing."""
     changed = prepare_root(root)
     for path in [os.path.join(root, "datastores"), *(image_directory(root, i) for i in datastore_ids or (IMAGES,))]:
         changed = make_directory(path, 0o711) or changed
@@ -70,10 +69,10 @@ def prepare_directories(root: str, *datastore_ids: int) -> bool:
 
 
 def protect(path: str, writable: bool) -> bool:
-    """Give an image's file its owner and mode; True if it had others.
+    """Give an image's file its owner and mode. Return whether it had others.
 
-    What overlays rest on is written by nobody. A persistent image is written by QEMU as a member of group kvm. Without
-    that group there is no QEMU here yet that runs as anybody but root.
+    What overlays rest on is written by nobody. A persistent image is written by QEMU as a member of group kvm.
+    Without that group there is no QEMU here yet that runs as anybody but root.
     """
     gid = hypervisor_group()
     if gid == -1:

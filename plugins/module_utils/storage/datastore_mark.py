@@ -13,8 +13,8 @@ from .datastore import MARKER, image_directory
 
 
 def write(root: str, catalog: str) -> bool:
-    """Write the UUID of the catalog into the mark, on the front-end; True if that changed it.
-    catalog: "" for an engine whose catalog has no UUID. Then there is no mark."""
+    """Write the UUID of the catalog into the mark, on the front-end. Return whether that changed it. catalog: "" for
+    an engine whose catalog has no UUID. Then there is no mark."""
     return bool(catalog) and write_atomically(path(root), catalog + "\n", mode=0o444)
 
 

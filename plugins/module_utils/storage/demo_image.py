@@ -166,7 +166,7 @@ def fetch(arch: str, cache: Path, root: Path) -> dict[str, str]:
 
 
 def unpack(packages: Sequence[str], cache: Path, root: Path) -> dict[str, str]:
-    """Download what the cache lacks and unpack it below root; returns package → version."""
+    """Download what the cache lacks and unpack it below root. Return the version of each package."""
     root.mkdir()
     # Asked where no archive lies: apt names none that it finds complete in the working directory.
     download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *packages]
@@ -216,7 +216,6 @@ def module_order(wanted: Iterable[tuple[str, str]], sources: Mapping[str, Path])
 
 
 def guest_tree(root: Path, modules: Sequence[tuple[str, str]] = demo_guest.KERNEL_MODULES) -> dict[str, Entry]:
-    """Return the guest's file system, from the packages unpacked below root."""
     sources = {path.stem.replace("-", "_"): path for path in root.glob("lib/modules/*/kernel/**/*.ko")}
     order = module_order(modules, sources)
     tree = {
@@ -281,7 +280,7 @@ def partition_table(sectors: int) -> bytes:
 
 
 def boot_disk(dest: Path, kernel: Path, initrd: bytes, command_line: str, scratch: Path) -> None:
-    """Write a qcow2 disk that boots `kernel` with `initrd` from a BIOS. scratch is a directory of the caller's."""
+    """Write a qcow2 disk that boots `kernel` with `initrd` from a BIOS. scratch: a directory of the caller's."""
     code = next((Path(path) for path in MBR_CODE if Path(path).exists()), None)
     if code is None:
         raise MissingDependency("demo image: the boot code mbr.bin", "it is not there", "Install syslinux-common")
@@ -320,7 +319,7 @@ def boot_disk(dest: Path, kernel: Path, initrd: bytes, command_line: str, scratc
 
 
 def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:
-    """Make the image at `dest` and its record beside it; returns the record. Packages are kept in `cache`."""
+    """Make the image at `dest` and its record beside it. Return the record. Packages are kept in `cache`."""
     _require_debian(dest)
     missing = missing_tools()
     if missing:

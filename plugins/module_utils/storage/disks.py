@@ -51,11 +51,12 @@ def entry_of(entry: Injected, content: bytes, executable: bool = False) -> injec
 def prepare(
     vm: Vm, directory: str, find: Find = shared, contents: Contents = _no_contents, whole: bool = False
 ) -> dict[int, DiskFiles]:
-    """Make the disks that the machine does not have yet; where each of them is, by disk id (without the context's).
-    whole: the file systems on them are to be as large as they are, as its guest can't make them so.
+    """Make the disks that the machine does not have yet. Return where each is, by disk id (without the context's).
+    Raise NebulaError that names the machine and the disk. whole: whether the file systems on them are to be as
+    large as they are, as its guest can't make them so.
 
-    The caller holds the lock of `directory`, which exists. Disks that are there are not touched, whatever they hold.
-    Raises NebulaError that names the machine and the disk.
+    The caller holds the lock of `directory`, which exists. Disks that are there are not touched, whatever they
+    hold.
     """
     files: dict[int, DiskFiles] = {}
     made = False
@@ -73,8 +74,8 @@ def prepare(
 
 
 def remove(directory: str, ids: Optional[Collection[int]] = None) -> bool:
-    """Remove the machine's own disks, and the links to images; True if there was one. Images stay. ids: of those disks
-    that it is about; None: of all."""
+    """Remove the machine's own disks, and the links to images, which stay. Return whether there was one. ids: of the
+    disks in question; None: of all."""
     removed = False
     names = None if ids is None else {os.path.basename(disk_path(directory, disk_id)) for disk_id in ids}
     with contextlib.suppress(FileNotFoundError), explained(directory):
@@ -96,8 +97,11 @@ def locate(vm: Vm, directory: str, find: Find = shared) -> dict[int, DiskFiles]:
 
 
 def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:
-    """Make disks as large as they are to be, of a machine that is off; True if one was not. files: where they are. ids:
-    of those that it is about. whole: with the file systems on them. One whose file system can't stays as it was."""
+    """Make disks of a machine that is off as large as they are to be. Return whether one was not. A disk whose file
+    system can't grow stays as it was.
+    files, ids: where the disks are, and which of them are meant
+    whole: whether the file systems on them grow as well
+    """
     grown = False
     for disk, file in _growing(vm, files, ids, whole):
         try:
@@ -122,7 +126,6 @@ def _grow(disk: Disk, file: DiskFiles, whole: bool) -> None:
 
 
 def would_grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:
-    """Return whether grow() has something to do."""
     return bool(_growing(vm, files, ids, whole))
 
 
@@ -238,7 +241,7 @@ def _inject(disk: Disk, path: str, contents: Contents, what: str, trusted: bool)
 
 
 def _make_once(path: str, make: Callable[[str], None]) -> bool:
-    """Make the file under another name and give it its own when it is complete; False if it is there already."""
+    """Make the file under another name, and rename it when it is complete. Return False if it is there already."""
     kind = _kind(path)
     if kind == "file":
         return False

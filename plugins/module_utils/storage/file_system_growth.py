@@ -42,8 +42,9 @@ def needed(path: str) -> bool:
 
 
 def grow(path: str, what: str) -> bool:
-    """Make the file system on a raw disk as large as the disk; False if it is. what: names machine and disk in errors.
-    InUse where something has it mounted, Unsupported where the kernel can't: then it is as it was."""
+    """Make the file system on a raw disk as large as the disk. Return False if it is so. Raise InUse where something
+    has it mounted, Unsupported where the kernel can't: then it is as it was. what: names machine and disk in
+    errors."""
     if not needed(path):
         return False
     asked = f"{what}: making its file system as large as the disk"
@@ -91,8 +92,7 @@ def _grow_xfs(path: str, blocks: int, asked: str) -> None:
 
 
 def _wait_until_free(path: str, asked: str) -> None:
-    """Wait until the kernel lets the device go, a moment after its last mount: then somebody may mount the disk
-    again."""
+    """Wait until the kernel lets the device go, a moment after its last mount, so that it can be mounted again."""
     limit = time.monotonic() + _ENDING
     while loop_devices.devices_of(os.path.realpath(path)):
         if time.monotonic() > limit:
@@ -109,8 +109,7 @@ def _refused(asked: str, found: str) -> Unsupported:
 
 
 def _size_of(path: str) -> tuple[str, int, int]:
-    """Return the kernel's name of the file system, its bytes, and a block's; "" for a file system that we don't
-    know."""
+    """Return the kernel's name of the file system, its bytes, and a block's; "" for an unknown file system."""
     with explained(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

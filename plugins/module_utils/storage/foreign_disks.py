@@ -124,7 +124,7 @@ def find(path: str, what: str, member: str = "") -> Foreign | None:
 def make_of(
     foreign: Foreign, path: str, new: str, format: str, max_size: int, what: str, say: Callable[[str], None] | None
 ) -> int:
-    """Write the disk as `new`, in our format, and return the bytes that a machine sees. max_size: bytes, of it."""
+    """Write the disk as `new`, in our format. Return the bytes that a machine sees, max_size at most."""
     with _disk_as_it_is(foreign, path, new, max_size, what) as (source, disk):
         if disk.size > max_size:
             raise too_large(what, max_size, disk.size)

@@ -173,7 +173,7 @@ def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
 
 
 def copy(source: str, source_format: str, path: str, format: str) -> None:
-    """Make a copy: it shares blocks where format and file system allow it, and leaves out the zeroes elsewhere."""
+    """Make a copy, which shares blocks where format and file system allow it, and leaves out the zeroes elsewhere."""
     _refuse_unknown(source, source_format)
     _refuse_unknown(path, format)
     if source_format == format and _clone(source, path):
@@ -234,7 +234,7 @@ def _luks_options(key: str) -> list[str]:
 
 
 def resize(path: str, format: str, size: int, key: str = "", backing: tuple[tuple[str, str], ...] = ()) -> bool:
-    """Grow the disk to `size` bytes; True if it was smaller. It never shrinks. backing: see DiskFiles."""
+    """Grow the disk to `size` bytes; it never shrinks. Return whether it was smaller. backing: see DiskFiles."""
     _refuse_unknown(path, format)
     if virtual_size(path, format) >= size:
         return False
@@ -253,7 +253,6 @@ def resize(path: str, format: str, size: int, key: str = "", backing: tuple[tupl
 
 
 def make_filesystem(path: str, fs: str) -> None:
-    """Put a file system, or swap, on a raw disk."""
     if fs not in _MKFS:
         raise Unsupported(f"file system {fs}", "it is not known here", f"Choose one of {', '.join(FILE_SYSTEMS)}")
     try:

@@ -52,7 +52,6 @@ def duplicate(source: str, target: str, what: str, say: Say | None = None) -> No
 
 
 def _extents(fd: int, size: int) -> list[tuple[int, int]]:
-    """Return where the file has data."""
     found: list[tuple[int, int]] = []
     end = 0
     while end < size:
@@ -103,7 +102,6 @@ def swap(path: str, writable: bool) -> None:
 
 
 def made(path: str) -> bool:
-    """Return whether something made still lies beside the image."""
     return os.path.lexists(path + WORK)
 
 

@@ -109,8 +109,8 @@ def look(request: Request) -> formats.ImageFacts | None:
 
 
 def store(request: Request, destination: str, say: Say | None = None) -> Stored:
-    """Bring the source to `destination`, within reserved(). After an error there is no file.
-    say: called with the progress in words, after each block."""
+    """Bring the source to `destination`, within reserved(). After an error there is no file. say: called with the
+    progress in words, after each block."""
     pass_ = _Pass(request, say)
     with unpublished(destination) as temporary:
         if request.upload and not pass_.packing and _on_one_file_system(request.source, destination):
@@ -303,7 +303,7 @@ class _Pass:
         return tuple(f"{self.request.what}: {text}" for text in texts)
 
     def hash_only(self) -> None:
-        """Read a file once for its hashes, which is stored as it is."""
+        """Read a file that is stored as it is once, for its hashes."""
         try:
             self._drain()
         finally:
@@ -404,7 +404,7 @@ class _Pass:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Tell of a file that is refused that it is not what the server has."""
+        """Add to the error for a file that is refused that it is not what the server has."""
         try:
             yield
         except ImageRefused as error:
@@ -418,7 +418,8 @@ class _Pass:
         return self.size or 0
 
     def _clone(self, path: str) -> bool:
-        """Share the source's blocks if the file system can (btrfs, xfs). From then on the clone is read."""
+        """Share the source's blocks if the file system can (btrfs, xfs), and return whether it can. The clone is read
+        then."""
         if self._fd < 0:
             return False
         with files.explained(path):

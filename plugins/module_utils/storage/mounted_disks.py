@@ -5,8 +5,7 @@
 users have, and the container shows it at a path of its own.
 
 The mounts are below /run, whose directories end with the host as the mounts do: a container whose disks are not
-there can't be started, and never writes to what lies below them. Nothing removes a directory there with what is in
-it.
+there can't be started, and never writes to what lies below. Nothing removes a directory there with what is in it.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def place_of(point: str) -> tuple[str, int]:
 
 
 def mount(disk: MountedDisk, what: str) -> bool:
-    """Mount it; False if it is mounted. what: names machine and disk in errors."""
+    """Mount the disk. Return False if it is mounted. what: names machine and disk in errors."""
     _give_to_root(os.path.dirname(disk.point))
     if is_mounted(disk.point):
         return False
@@ -89,8 +88,7 @@ def mount(disk: MountedDisk, what: str) -> bool:
 
 def _make_place() -> None:
     """Make the directory of all mounts. What is unmounted there has to be unmounted for all who have a copy of this
-    host's mounts, as libvirt's controller of each container has. That is so where mounts are shared, which systemd
-    makes them."""
+    host's mounts, as libvirt's controllers do. That is so where mounts are shared, which systemd makes them."""
     make_directory(PLACE, 0o711)
     if not mounts.is_shared(PLACE):
         with explained(PLACE):
@@ -156,7 +154,8 @@ def device_of(point: str) -> Optional[int]:
 
 
 def unmount(point: str) -> bool:
-    """Unmount what is there and wait until the file is nobody's; False if nothing is. InUse if something has it."""
+    """Unmount what is there, and wait until nobody has the file. Return False if nothing is there. Raise InUse if
+    something has it."""
     device = device_of(point)
     if device is None:
         return False
@@ -173,7 +172,7 @@ def unmount(point: str) -> bool:
 
 
 def release(uuid: str) -> bool:
-    """Unmount all disks of a machine that is off; True if there was one."""
+    """Unmount all disks of a machine that is off. Return whether there was one."""
     released = False
     _give_to_root(os.path.join(PLACE, uuid))
     found = points(uuid)

@@ -42,7 +42,7 @@ class Layers:
 
 
 def make(base: str, directory: str, ids: IdRange) -> str:
-    """Make the layers and mount them. Where this host can't, the answer is why, and nothing is left of them."""
+    """Make the layers and mount them. Return "", or why this host can't: then nothing is left of them."""
     place = directory + LAYERS
     try:
         with files.explained(place):
@@ -92,7 +92,7 @@ def is_mounted(directory: str) -> bool:
 
 
 def mount_again(directory: str) -> bool:
-    """Mount it if it is not; True if it was not."""
+    """Mount the root if it is not mounted. Return whether it was not."""
     layers = read(directory)
     if layers is None or is_mounted(directory):
         return False
@@ -118,7 +118,7 @@ def mount_again(directory: str) -> bool:
 
 
 def remove(directory: str) -> bool:
-    """Unmount it and remove its layers; True if there were any. What it showed stays."""
+    """Unmount the root and remove its layers. Return whether there were any. What it showed stays."""
     place = directory + LAYERS
     for path in (directory, os.path.join(place, _LOWER)):
         unmount(path)
@@ -131,7 +131,7 @@ def _take_back(directory: str) -> None:
 
 
 def unmount(path: str) -> None:
-    """Have nothing mounted at a path; InUse if something there is used."""
+    """Have nothing mounted at a path. Raise InUse if something there is used."""
     while mounts.is_point(path):
         try:
             kernel_calls.unmount(path)

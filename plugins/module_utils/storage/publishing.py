@@ -21,10 +21,11 @@ MEMBER, HEAD = ".member", ".head"
 
 @contextlib.contextmanager
 def reserved(destination: str, timeout: float) -> Iterator[None]:
-    """Hold `destination` against other runs, by a lock on a file beside it, which is removed afterwards.
+    """Hold `destination` against other runs, by a lock on a file beside it, which is removed afterwards. Raise
+    TimedOut if another run holds it.
 
     What a killed run has left there is removed first. The lock is held until the catalog knows of the file.
-    Therefore it is not on the file itself, which is renamed before. TimedOut: another run holds it.
+    Therefore it is not on the file itself, which is renamed before.
     """
     with files.lock(destination + PART, timeout=timeout):
         try:

@@ -79,9 +79,8 @@ def refuse_data_file(path: str, format: str, what: str) -> None:
 
 
 def refuse_strange(files: DiskFiles, what: str = "", encrypted: bool = False) -> None:
-    """Raise ImageRefused where a file of the chain says that it is something else than what the catalog knows: its
-    content is in another file, it rests on another file, it is encrypted and should not be, or it has a feature
-    without a name."""
+    """Raise ImageRefused where a file of the chain says otherwise than the catalog: that its content is in another
+    file, or that it rests on another, is encrypted, or has a feature without a name."""
     chain = [(files.path, files.format), *files.backing]
     for (path, format_), below in zip(chain, [*(path for path, _format in files.backing), ""]):
         if format_ == "qcow2":

@@ -4,9 +4,8 @@
 """Recognises what a file that should be a disk is: by the signatures of disk formats, archives and compressors; and
 without one of these, whether anything says that it is a raw disk, or what it looks like otherwise.
 
-A raw disk has no signature of its own. What has no partition table, no boot code, no file system and no signature
-of a volume may be anything: a server's error page, a list of checksums, an archive of a kind that is not known
-here.
+A raw disk has no signature of its own. What has no partition table, boot code, file system or signature of a volume
+may be anything: a server's error page, a list of checksums, an archive of a kind that is not known here.
 """
 
 from __future__ import annotations
@@ -410,8 +409,7 @@ def _as_text(head: bytes) -> str | None:
 
 
 def _encoding_of(head: bytes) -> tuple[bytes, str]:
-    """Return the head without its byte order mark, and its encoding: by that, or by the zero bytes of its first
-    characters."""
+    """Return the head without its byte order mark, and its encoding: by that mark, or by which first bytes are zero."""
     for mark, form in _MARKS:
         if head.startswith(mark):
             return head[len(mark) :], form

@@ -30,7 +30,7 @@ class Room:
         self._unseen_files = _FILES
 
     def take(self, written: int = 0, made: int = 0) -> None:
-        """Count bytes and files that were, or will be, made; NoSpace where the file system is nearly full."""
+        """Count bytes and files that were, or will be, made. Raise NoSpace where the file system is nearly full."""
         self._unseen += written
         self._unseen_files += made
         if self._unseen < _BYTES and self._unseen_files < _FILES:

@@ -35,8 +35,11 @@ _TOO_LARGE = "Name a smaller image, or raise the limit"
 
 
 def unpack(what: str, limits: dict[str, int], reserve: int) -> dict[str, Any]:
-    """Read the archive at the standard input. what: the words that errors begin with. limits: as roots.Limits has
-    them. reserve: bytes of the file system that are left free."""
+    """Unpack the archive at the standard input, and return its numbers.
+    what: the words that errors begin with
+    limits: as roots.Limits has them
+    reserve: bytes of the file system that are left free
+    """
     tree = Tree(what, limits, reserve)
     reader = Reader(lambda size: os.read(0, size), what)
     for entry in reader:

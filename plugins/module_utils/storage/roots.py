@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unpacks, copies, saves and removes root file systems of containers.
+"""Unpacks root file systems of containers, and copies, saves and removes them.
 
 What is in them is a stranger's or a guest's, so whatever goes through a tree does so in a process that has no right
 over anything else (host/confined.py). There are two kinds on a disk: the base of an image, once per node, whose
@@ -92,8 +92,8 @@ class Unpacked:
 
 def unpack(archive: str, directory: str, ids: IdRange, limits: Optional[Limits] = None, what: str = "") -> Unpacked:
     """Make a new tree of an archive of tar, as it is or packed by gz, xz, bz2 or zst. It gets its name when it is
-    whole; what a killed run left of it is removed first. what: the words that errors begin with. ImageRefused, NoSpace:
-    then nothing is left. Conflict: something is there already."""
+    whole; what a killed run left of it is removed first. Raise ImageRefused or NoSpace, and then nothing is left,
+    or Conflict if something is there already. what: the words that errors begin with."""
     asked = what or f"archive {archive}"
     limits = limits or Limits()
     with _locked(directory, WAIT):
@@ -165,13 +165,13 @@ def unpacked_in(place: str) -> str:
 
 
 def prune(root: str) -> list[str]:
-    """Remove the unpacked images of which no machine of this node was made; their keys. root: of the node."""
+    """Remove the unpacked images of which no machine of this node was made. Return their keys. root: the node's."""
     return drop(unpacked_in(datastore.image_directory(root, datastore.SYSTEM)), ())
 
 
 def drop(cache: str, keep: Collection[str]) -> list[str]:
-    """Remove the unpacked images but these, those that machines were made of which are there, and those that another
-    run has in hand; the keys of those that were removed. A cache that is empty goes, too."""
+    """Remove the unpacked images but these, those of which there are machines, and those that another run has in hand.
+    Return the keys of those that were removed. An empty cache is removed, too."""
     removed = []
     with files.explained(cache):
         names = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
@@ -201,7 +201,7 @@ class Copied:
 
 def copy(base: str, directory: str, ids: IdRange, what: str = "") -> Copied:
     """Make a machine's own root of an unpacked image (the path of a Base), by the cheapest way that this node has.
-    Conflict: there is a root, which remove() removes."""
+    Raise Conflict if there is a root, which remove() removes."""
     asked = what or f"root {directory}"
     home = os.path.dirname(base)
     with _locked(directory, WAIT):
@@ -262,13 +262,13 @@ def is_mounted(directory: str) -> bool:
 
 
 def mount_again(directory: str) -> bool:
-    """Mount the root of a machine if it shows its image, which ends with the host; True if that was needed."""
+    """Mount the root of a machine if it shows its image, which ends with the host. Return whether that was needed."""
     with _locked(directory, WAIT):
         return overlay.mount_again(directory)
 
 
 def remove(directory: str) -> bool:
-    """Remove a root, or what a killed run left of one; True if there was anything. InUse: something uses it."""
+    """Remove a root, or what a killed run left of it. Return whether there was anything. Raise InUse if it is used."""
     with _locked(directory, WAIT):
         shown = None
         with contextlib.suppress(ForeignObject, InvalidValue):
@@ -283,8 +283,7 @@ def remove(directory: str) -> bool:
 
 @dataclass(frozen=True)
 class Saved:
-    """Says what was saved. size: the archive's bytes. left_out: sockets, device nodes and attributes that it can't
-    have."""
+    """Says what was saved. size: bytes of the archive. left_out: sockets, device nodes and attributes it can't have."""
 
     entries: int
     size: int
@@ -293,7 +292,7 @@ class Saved:
 
 def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
     """Write the root of a machine that is stopped, or frozen, to a new archive at `target`, with the owners that the
-    machine sees. InUse: it changed meanwhile."""
+    machine sees. Raise InUse if it changed meanwhile."""
     asked = what or f"root {directory}"
     limits = Limits()
     arguments = {"what": asked, "reserve": datastore.RESERVE, "depth": limits.depth, "length": limits.length}
@@ -402,7 +401,7 @@ def _can_share(path: str, directory: str) -> bool:
 
 
 def _settle(tree: str) -> None:
-    """Have all of a tree on the disk: after a power cut, what is taken for whole is whole."""
+    """Have all of a tree on the disk, so that after a power cut what is taken for whole is whole."""
     with files.explained(tree):
         fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -462,8 +461,8 @@ def _is_reserved(directory: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: str, timeout: float) -> Iterator[None]:
-    """Hold what is at `path`, or will be, against other runs. Nothing waits for the disk: one that is told which blocks
-    are free (discard) may take ten seconds for a tree that was removed before."""
+    """Hold what is at `path`, or will be, against other runs. Nothing waits for the disk: a disk that is told which
+    blocks are free (discard) may take ten seconds for a tree that was removed before."""
     with files.lock(path + publishing.PART, timeout=timeout):
         try:
             yield

@@ -69,7 +69,7 @@ def make_empty(path: str, format: str, size: int) -> None:
 
 
 def make_sparse(path: str) -> None:
-    """Give back what the file takes and holds nothing: QEMU reserves room for the zeroes of a raw disk."""
+    """Give back room that the file takes for nothing: QEMU reserves it for the zeroes of a raw disk."""
     with explained(path):
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

@@ -84,7 +84,6 @@ def check(path: str, asked: str) -> int:
 
 
 def entries(file: Readable, length: int, asked: str) -> Iterator[Entry]:
-    """Yield all that is in the archive, in its order."""
     place, size_of_next, name, sparse = 0, -1, b"", False
     while place < length:
         file.seek(place)

@@ -59,8 +59,7 @@ class Entry:
 
 
 class Reader:
-    """Reads an archive. read: as a file's, up to so many bytes, b"" at the end. what: the words that errors begin
-    with."""
+    """Reads an archive. read: as a file's, up to so many bytes, b"" at the end. what: errors begin with it."""
 
     def __init__(self, read: Callable[[int], bytes], what: str) -> None:
         self._read = read

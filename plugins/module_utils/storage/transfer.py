@@ -27,7 +27,7 @@ class Transfer(abc.ABC):
         self.plan = plan
 
     def take_in(self) -> bool:
-        """See to what came for this plan; True if there was something new."""
+        """See to what came for this plan. Return whether there was something new."""
         return False
 
     def localized(self, planned: PlannedVm) -> PlannedVm:
@@ -36,8 +36,7 @@ class Transfer(abc.ABC):
 
     @abc.abstractmethod
     def find(self, disk: Disk) -> str:
-        """Return the file that a disk of a localized machine is made of. Raise an error that says why it is not
-        here."""
+        """Return the file that a disk of a localized machine is made of. Raise an error for a file that is not here."""
 
     def require(self, vm: Vm) -> None:  # noqa: B027 (what is here need not come)
         """Raise the error that says why the kernel or the initrd of a localized machine did not come here."""
@@ -47,8 +46,9 @@ class Transfer(abc.ABC):
         return ()
 
     def give_up(self, directory: str, vm: Vm | None, disks: Collection[int] | None = None) -> bool:
-        """Have what the machine wrote brought back; True if there is something. vm: what it goes on as, localized;
-        None: it has ended. disks: ids of those that it is about; None: of all."""
+        """Have what the machine wrote brought back. Return whether there is something.
+        vm: what it goes on as, localized; None: it has ended
+        disks: ids of the disks in question; None: all"""
         return False
 
     def is_fetched(self, path: str) -> bool:

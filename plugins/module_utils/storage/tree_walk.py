@@ -35,11 +35,11 @@ class _Level:
 
 def walk(top: str, what: str, depth: int) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
     """Yield path from the top, name and status of whatever is below a directory, which itself comes first as b"" and
-    b".". Raise ImageRefused for directories that are deeper in one another than `depth`, InUse for directories that
-    were moved meanwhile. what: the words that errors begin with.
+    b".". Raise ImageRefused for directories deeper in one another than `depth`, InUse if they are moved meanwhile.
+    what: the words that errors begin with.
 
-    Until the next one is asked for, the working directory has the name in it. A directory comes before what is in
-    it. However deep it is, one directory is open, and one path is kept.
+    The name is in the working directory until the next one is asked for. A directory comes before what is in it.
+    However deep it is, one directory is open, and one path is kept.
     """
     levels = [_enter(top, 0)]
     place = b""

@@ -32,7 +32,6 @@ def path_of(directory: str, identity: str) -> str:
 
 
 def received(directory: str, identity: str) -> int:
-    """Return how many bytes of it are here."""
     try:
         return os.path.getsize(path_of(directory, identity))
     except FileNotFoundError:
@@ -40,10 +39,8 @@ def received(directory: str, identity: str) -> int:
 
 
 def append(directory: str, identity: str, offset: int, chunk: str) -> int:
-    """Put the file `chunk` behind the first `offset` bytes of the upload; how many bytes are here then.
-
-    If more are here already (another run sends the same file), the chunk is left out; the answer says where to go on.
-    """
+    """Put the file `chunk` behind the first `offset` bytes of the upload. Return how many bytes are here then. If more
+    are here already (another run sends the same file), the chunk is left out, and the answer says where to go on."""
     path = path_of(directory, identity)
     if offset == 0:
         files.make_directory(directory, 0o711)
@@ -97,7 +94,6 @@ def _append(fd: int, offset: int, chunk: str) -> int:
 
 
 def remove(directory: str) -> None:
-    """Remove the uploads of the directory."""
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         if name.startswith(PREFIX):
             files.remove_file(os.path.join(directory, name))

@@ -55,7 +55,7 @@ _span = functools.lru_cache(maxsize=1 << 12)(ip_network)
 
 
 def refuse(desired: LogicalNetworks) -> None:
-    """Raise the first thing that is wrong, in the order in which it was asked for."""
+    """Raise an error for the first thing that is wrong, in the order in which it was asked for."""
     networks = {network.uuid: network for network in desired.networks}
     ports = {port.uuid: port for port in desired.ports}
     _check_once("network", desired.networks)

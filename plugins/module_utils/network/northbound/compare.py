@@ -224,7 +224,7 @@ class _Comparison:
         return gone, {each for each in wanted if each not in there}
 
     def _leave_others(self, uuid: Uuid) -> None:
-        """Take a row of ours out of what is not ours: a row belongs to one alone."""
+        """Take a row of ours out of rows that are not ours: it belongs to a single row."""
         for parent, column in self.found.parents.get(uuid, ()):
             if parent not in self.found.identities:
                 self._take_out(parent, column, uuid)
@@ -269,7 +269,8 @@ class _Comparison:
 
     # -- operations ---------------------------------------------------------------------------------------------------
     def _wait(self, uuid: Uuid, read: Mapping[str, Any]) -> None:
-        """Do nothing at all unless these columns are still as they were read, and the row is still marked as ours."""
+        """Make the transaction fail unless these columns are still as they were read, and the row still is marked as
+        ours."""
         table, columns = self.found.rows[uuid]
         read = {EXTERNAL_IDS: columns[EXTERNAL_IDS], **read}
         values = {column: encoded(KINDS[table][column], value, existing) for column, value in read.items()}
@@ -286,8 +287,8 @@ class _Comparison:
         )
 
     def _next_generation(self) -> None:
-        """Have of two that change rows of this catalog at the same time one begin again: rows that are new are not
-        there to be waited for."""
+        """Count the generation up, so that of two runs that change rows of this catalog at the same time one begins
+        again: rows that are new are not there to be waited for."""
         key, now = _GENERATION + self.found.catalog, self.found.globals
         if now is None:
             ids = {key: "1"}

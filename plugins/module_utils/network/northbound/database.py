@@ -126,7 +126,6 @@ class Database:
     def _transact(
         self, name: str, operations: Sequence[Mapping[str, Any]], timeout: Optional[float] = None
     ) -> list[dict[str, Any]]:
-        """Return the answers to each operation."""
         if self._connection is None:
             self._connect()
         answers = self._ask(name, operations, time.monotonic() + (timeout or self.timeout))

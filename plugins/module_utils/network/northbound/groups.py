@@ -70,8 +70,8 @@ def render(rows: Rows, desired: LogicalNetworks) -> None:
 
 
 def _add_ethernet_rules(rows: Rows, desired: LogicalNetworks) -> None:
-    """Drop what is neither ARP nor IP, nor named by its network, of ports that are held to addresses or are in a group,
-    both ways. The end of a group's list drops that, too, but for what the network names."""
+    """Add rules that drop what is neither ARP nor IP, nor named by its network, of ports that are held to addresses or
+    are in a group, both ways. The end of a group's list drops that, too, but for what the network names."""
     by_types: dict[tuple[int, ...], list[LogicalPort]] = {}
     for port in desired.ports:
         if port.filter_mac or port.filter_ip or port.security_groups:

@@ -49,10 +49,9 @@ class Finding:
 
 
 def apply(database: Database, catalog: str, desired: LogicalNetworks, act: bool = True) -> Outcome:
-    """Have the northbound database hold what is desired, and nothing else that is marked as the catalog's.
-
-    Raises before anything is written: for what can't be meant, and for what others have there. act: False foretells
-    what would change. All is written, or nothing."""
+    """Have the northbound database hold what is desired, and nothing else that is marked as the catalog's. All is
+    written, or nothing. Raise an error before that for what can't be meant, and for what others have there. act:
+    False only foretells what would change."""
     with _without_garbage_collection():
         return _apply(database, catalog, desired, act)
 

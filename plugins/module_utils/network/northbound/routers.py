@@ -42,8 +42,7 @@ def mac_of(router: Router, interface: Interface | Gateway) -> str:
 
 
 def outside_mac(router: Router, gateway: Gateway, floating: Floating) -> str:
-    """Return the MAC address by which neighbours outside reach a floating address: the gateway's, if that carries
-    it."""
+    """Return the MAC address by which neighbours outside reach a floating address, which may be the gateway's."""
     # The MAC address goes with the address, whichever machine that leads to: neighbours need not learn another.
     own = stable_mac("floating", router.uuid, floating.external_ip)
     return own if floating.distributed else mac_of(router, gateway)

@@ -102,8 +102,7 @@ def _add_dhcp4(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
 
 
 def _add_dhcp6(rows: Rows, network: LogicalNetwork) -> frozenset[Identity]:
-    """Add a row for DHCP, if routers tell machines to ask it for an address, or only for the rest. Return its
-    identity."""
+    """Add and return a row for DHCP, if routers tell machines to ask it for an address, or for all but that."""
     if network.ra_mode not in (STATEFUL, STATELESS) or not network.prefixes6:
         return frozenset()
     options = {"server_id": stable_mac("dhcp", network.uuid)}

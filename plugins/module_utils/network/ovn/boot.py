@@ -63,7 +63,6 @@ exit "$failed"
 
 
 def wanted(mappings: Sequence[BridgeMapping]) -> dict[str, str]:
-    """Return the content of each file, by its name."""
     lines = [f"{each.bridge} {each.address or '-'} {each.interface or '-'}\n" for each in mappings]
     return {SCRIPT: PROGRAM.format(mark=MARK), LIST: "".join(lines)} if lines else {}
 

@@ -61,7 +61,6 @@ class Wanted:
         return ",".join(cluster.connection(address, self.ports[which]) for address in addresses)
 
     def options(self) -> dict[str, list[str]]:
-        """Return the options of each daemon of a cluster's member."""
         found = {which: cluster.server_options(which, self.files[which]) for which in NAMES}
         return {**found, "northd": cluster.northd_options(self.connection("northbound"), self.files["northbound"])}
 
@@ -106,7 +105,7 @@ class Found:
         return database.mark_of(rows[0]) if rows else ""
 
     def shown(self, catalog: str) -> dict[str, Any] | None:
-        """Return what is ours of it."""
+        """Return what of it is this catalog's; None if nothing is."""
         # A copy that is still to be filled has no mark.
         if self.mark != catalog and not (self.member and not self.rows.get("northbound", {}).get("NB_Global")):
             return None
@@ -323,8 +322,7 @@ class Central:
         ]
 
     def _wait_for_leader(self, needed: bool) -> bool:
-        """Return whether there is a leader. needed: this member has just begun or joined, so that there has to be
-        one."""
+        """Return whether there is a leader. needed: this member has just begun or joined: there has to be one."""
 
         def led() -> bool:
             return all(cluster.status(self.places, which).led for which in NAMES)

@@ -127,7 +127,7 @@ def request(root: str, kind: str, name: str, act: bool) -> tuple[str, bool]:
 
 
 def install(root: str, kind: str, certificates: Mapping[str, Mapping[str, str]], act: bool) -> list[str]:
-    """Write certificates and those of their authorities, by the databases' names. Returns the files that differed."""
+    """Write certificates and their authorities', by the databases' names. Return the files that differed."""
     differing = []
     for which, given in certificates.items():
         tls = files(root, kind, which)
@@ -164,7 +164,7 @@ def fingerprints(certificates: Mapping[str, Mapping[str, str]]) -> dict[str, str
 
 
 def remove(root: str, kind: str, act: bool) -> list[str]:
-    """Take away what request() and install() made, or sign(). Returns the files."""
+    """Take away what request(), install() or sign() made. Return the files."""
     place = ours(root, kind)
     names = [KEY, REQUEST, ISSUED]
     names += [f"{which}{end}" for which in WHICH for end in (".pem", "-authority.pem", ".key")]
@@ -177,7 +177,7 @@ def remove(root: str, kind: str, act: bool) -> list[str]:
 
 
 def remove_place(root: str, place: str) -> None:
-    """Take the directory away, and those above it that we made, where nothing is in them any more."""
+    """Remove the directory, and those above it that we made, where they are empty."""
     if remove_empty_directory(place) and remove_empty_directory(ours(root)):
         remove_empty_directory(os.path.abspath(root))
 

@@ -18,7 +18,7 @@ _REQUEST = 40
 
 
 def is_on(name: str) -> bool:
-    """Return whether it does; False too where there is no such interface, or it can't say."""
+    """Return whether the kernel leaves them to the interface; False too if there is none, or it can't say."""
     try:
         return bool(_ask(name, _GET, 0))
     except OSError:

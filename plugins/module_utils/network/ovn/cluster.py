@@ -234,7 +234,7 @@ def kick(places: Places, which: str, server: str) -> None:
 
 
 def begin(path: str, which: str, cluster: Cluster) -> None:
-    """Make the first copy: of what is in the database of one host, or empty. Its server must not run."""
+    """Make the first copy: of the database of a single host, or empty. Its server must not run."""
     make_directory(os.path.dirname(path), 0o755)
     contents = path if os.path.exists(path) else SCHEMAS[which]
     new = f"{path}.cluster"

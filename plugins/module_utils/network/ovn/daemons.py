@@ -155,7 +155,7 @@ class Daemons:
         return "boot" if self.running("switch") else "unit"
 
     def switch_off(self, changed: str) -> None:
-        """Undo what switching_on() has said."""
+        """Undo what start("switch") changed, which switching_on() has said."""
         if changed == "boot":
             run_program(["systemctl", "disable", *_UNITS["switch"]], timeout=units.TIMEOUT)
         elif changed:

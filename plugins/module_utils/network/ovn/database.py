@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and changes databases of Open vSwitch and OVN, by `ovsdb-client`: one process for all reads, one for a
-change."""
+"""Reads and changes databases of Open vSwitch and OVN, by `ovsdb-client`: one process reads all, one changes it."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ def select(
 def select_file(
     path: str, database: str, tables: Sequence[str], columns: Sequence[str] | None = None
 ) -> dict[str, list[Row]]:
-    """Return the same of a database that no server has open."""
+    """Return the rows of a database that no server has open, as select() does."""
     argv = ["ovsdb-tool", "query", path, _selection(database, tables, columns)]
     return rows_of(tables, run(argv, timeout=TIMEOUT).stdout)
 
@@ -41,7 +40,7 @@ def _selection(database: str, tables: Sequence[str], columns: Sequence[str] | No
 
 
 def transact(socket: str, database: str, operations: Sequence[Mapping[str, Any]]) -> None:
-    """Carry out all of it, or nothing."""
+    """Carry out all of the operations, or none."""
     request = json.dumps([database, *operations])
     done = run(["ovsdb-client", "transact", f"unix:{socket}", request], timeout=TIMEOUT)
     _results(done.stdout)
@@ -63,7 +62,6 @@ def _results(text: str) -> list[Mapping[str, Any]]:
 
 
 def as_map(value: Any) -> dict[str, str]:
-    """Return a column of type map as a dict."""
     return {str(key): str(item) for key, item in value[1]} if isinstance(value, list) and value[0] == "map" else {}
 
 
@@ -74,7 +72,6 @@ def as_list(value: Any) -> list[Any]:
 
 
 def as_text(value: Any) -> str:
-    """Return a column that may be empty as text."""
     items = as_list(value)
     return str(items[0]) if items else ""
 

@@ -38,7 +38,6 @@ def of_change(host: str, asked: str, change: Change, held_by: str = "") -> list[
 
 
 def of_error(host: str, error: NebulaError) -> list[dict[str, Any]]:
-    """Return a finding for what can't be made."""
     return [plain(Finding(KIND, host, error.asked, error.found, error.remedy))]
 
 

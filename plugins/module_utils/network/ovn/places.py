@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names the places where Open vSwitch and OVN keep their files on a host, and where we keep ours."""
+"""Holds the places where Open vSwitch and OVN keep their files on a host, and where we keep ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_CATALOG = "(none yet)"
 
 @dataclass(frozen=True)
 class Places:
-    """Names the directories of the daemons, by default those of the distribution's packages. configuration: the
+    """Holds the directories of the daemons, by default those of the distribution's packages. configuration: the
     directory that holds openvswitch/ and ovn/ (/etc)."""
 
     ovs_run: str = "/var/run/openvswitch"

@@ -69,9 +69,11 @@ class Kept:
 def sort_out(
     places: Places, hosts: Collection[str], unregistered: Mapping[str, str], act: bool, forgotten: Collection[str] = ()
 ) -> tuple[list[Former], list[Kept]]:
-    """Find the chassis that hold hosts up, and those of hosts that were forgotten. hosts: names of all hosts of the
-    inventory. unregistered: those that the database does not have, with the address of their tunnels. forgotten: names
-    of hosts that are gone for good, of which the inventory may still have some."""
+    """Find the chassis that hold hosts up, and the chassis of hosts that were forgotten.
+    hosts: names of all hosts of the inventory
+    unregistered: hosts that the database does not have, with the address of their tunnels
+    forgotten: names of hosts that are gone for good, of which the inventory may still have some
+    """
     rows = _read(places)
     former, kept = compared(rows, hosts, unregistered)
     former += [each for each in named(rows, forgotten) if each.name not in {other.name for other in former}]
@@ -89,7 +91,7 @@ def sort_out(
 def compared(
     rows: Mapping[str, Sequence[database.Row]], hosts: Collection[str], unregistered: Mapping[str, str]
 ) -> tuple[list[Former], list[Kept]]:
-    """Return the same by the rows of the database, whether a chassis is alive or not."""
+    """Do the same by the rows of the database, whether a chassis is alive or not."""
     there = {str(row["name"]): row for row in rows["Chassis"]}
     private = {str(row["name"]): row for row in rows["Chassis_Private"]}
     former: list[Former] = []

@@ -114,7 +114,6 @@ class Switch:
 
 
 def read_mappings(items: Sequence[Mapping[str, Any]]) -> tuple[BridgeMapping, ...]:
-    """Return what the option bridge_mappings says."""
     found: list[BridgeMapping] = []
     for item in items:
         values = {key: str(item.get(key) or "") for key in ("bridge", "network", "interface", "address")}
@@ -207,7 +206,7 @@ def view(switch: Switch, catalog: str) -> dict[str, Any]:
 
 
 def expected(wanted: Wanted) -> dict[str, Any]:
-    """Return the same as it is to be."""
+    """Return what view() is to show."""
     bridges = {
         each.bridge: {
             "datapath": wanted.datapath,
@@ -226,9 +225,9 @@ def expected(wanted: Wanted) -> dict[str, Any]:
 
 
 def commands(switch: Switch, wanted: Wanted, moved: Mapping[str, str], down: Sequence[str], made: str) -> list[str]:
-    """Return the words for one `ovs-vsctl`, which is one transaction. moved: by address, the interface that has it
-    now.
-    down, made: interfaces that are not up, and what was switched on for us"""
+    """Return the words for one `ovs-vsctl`, which is one transaction.
+    moved, down: by address, the interface that has it now; interfaces that are not up
+    made: what was switched on for us"""
     now, then = view(switch, wanted.catalog), expected(wanted)
     words: list[str] = []
     if now["external_ids"] != then["external_ids"]:
@@ -299,7 +298,6 @@ def _bridge_words(
 
 
 def removal(switch: Switch, catalog: str) -> list[str]:
-    """Return the words that take away what is this catalog's."""
     words: list[str] = []
     for name, bridge in switch.bridges.items():
         if bridge.mark == catalog:
