@@ -174,9 +174,7 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
     forced = [name for name, link in ours.items() if link.mark is not None and link.mark.forced]
     limit = memberships.line(present)
     # After a boot the host has its addresses where its distribution puts them, and who moves them again is a run.
-    ours = {
-        name: _without_host_addresses(link) if link.mark and link.mark.forced else link for name, link in ours.items()
-    }
+    ours = {name: _without_addresses(link) if link.mark and link.mark.forced else link for name, link in ours.items()}
     for name, link in ours.items():
         if link.mark is not None:
             steps = links.new_steps(name, link.mark, link.mac) + links.bridge_steps(name, link.mark, None)
@@ -211,7 +209,7 @@ def wanted(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:
     return files
 
 
-def _without_host_addresses(link: Link) -> Link:
+def _without_addresses(link: Link) -> Link:
     mark = link.mark
     return (
         link

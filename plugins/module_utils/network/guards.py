@@ -112,12 +112,12 @@ def _fragment(family: int) -> str:
     return f"{_IP[family]} saddr . {_IP[family]} daddr . {'ip id' if family == 4 else 'frag id'}"
 
 
-def _later_fragment(family: int) -> str:
+def _is_later(family: int) -> str:
     """Return the match of a fragment that is not the first, and so says nothing of ports."""
     return "ip frag-off & 0x1fff != 0" if family == 4 else "frag frag-off != 0"
 
 
-def _first_fragment(family: int) -> str:
+def _is_first(family: int) -> str:
     return "ip frag-off & 0x3fff == 0x2000" if family == 4 else "frag frag-off 0"
 
 
@@ -162,7 +162,7 @@ class _Chains:
     @property
     def earlier(self) -> str:
         """Return the digest that the release before made of the same."""
-        return self._digest(_hash(repr(sorted(_former_shared_chains().items()))))
+        return self._digest(_hash(repr(sorted(_former_chains().items()))))
 
     def _digest(self, shared: str) -> str:
         content = (sorted(self.sets.items()), sorted(self.chains.items()), sorted(self.letting.items()))
@@ -369,7 +369,7 @@ def _matches(rule: GuardRule, way: str) -> Iterable[str]:
 def _shared_chains() -> Mapping[str, Sequence[str]]:
     """Return the chains that all NICs share, by their names."""
     shapes = (f"{kind} . {length + more}" for kind, length in _PLAIN.items() for more in (0, _OPTION))
-    later = f"{_later_fragment(6)} return"
+    later = f"{_is_later(6)} return"
     chains: dict[str, Sequence[str]] = {
         # Whatever is not named here passes in neither direction: no other rule could tell whose it is.
         "ethernet_in": [_KNOWN, "drop"],
@@ -414,16 +414,14 @@ def _shared_chains() -> Mapping[str, Sequence[str]]:
             f"{_NEIGHBOURS[way]} accept",
             *(f"{each} accept" for each in _DHCP[way]),
             *(f"{each} accept" for each in _ERRORS.values()),
-            *(f"{_later_fragment(family)} {_fragment(family)} @fragments{family}_{way} accept" for family in (4, 6)),
+            *(f"{_is_later(family)} {_fragment(family)} @fragments{family}_{way} accept" for family in (4, 6)),
         ]
-        first = [
-            f"{_first_fragment(family)} update @fragments{family}_{way} {{ {_fragment(family)} }}" for family in (4, 6)
-        ]
+        first = [f"{_is_first(family)} update @fragments{family}_{way} {{ {_fragment(family)} }}" for family in (4, 6)]
         chains[f"end_{way}"] = [*first, "accept"]
     return chains
 
 
-def _former_shared_chains() -> Mapping[str, Sequence[str]]:
+def _former_chains() -> Mapping[str, Sequence[str]]:
     """Return these chains of the release before. It let DHCP servers' answers pass from other ports than theirs."""
     chains = _shared_chains()
     return {
@@ -523,7 +521,7 @@ def observe(catalog: str) -> Table:
         )
     shared, earlier = (
         all(counts.get(chain, 0) == len(rules) for chain, rules in chains.items())
-        for chains in (_shared_chains(), _former_shared_chains())
+        for chains in (_shared_chains(), _former_chains())
     )
     complete: set[str] = set()
     for port, (vm_id, nic_id, digest, number) in claimed.items():

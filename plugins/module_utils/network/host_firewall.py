@@ -186,7 +186,7 @@ def _packets_of_chain(
 def _at_interface(packets: Packets, device: str, comes_in: bool) -> Packets:
     """Return the packets as they pass one of the host's interfaces, where conntrack does not know them. Beyond the
     host they have its own address."""
-    inside = bool(packets.bridge) or (_leaves_network(packets) == comes_in)
+    inside = bool(packets.bridge) or (_leaves(packets) == comes_in)
     return replace(
         packets,
         iif=device * comes_in,
@@ -208,7 +208,7 @@ def _at_hook(packets: Packets, table: Table, base: str) -> Packets:
         packets = replace(packets, state=_UNKNOWN)
     if hook == BEFORE:
         # An answer to what was masqueraded comes to the host's own address.
-        answers = not packets.bridge and not _leaves_network(packets)
+        answers = not packets.bridge and not _leaves(packets)
         packets = replace(packets, oif="", destination=None if answers else packets.destination)
     return replace(packets, iif="") if hook == AFTER else packets
 
@@ -256,7 +256,7 @@ def remedies(drop: Drop) -> list[str]:
         way = (
             f"in on {bridge} out on {bridge}"
             if packets.bridge
-            else f"{'in' if _leaves_network(packets) else 'out'} on {bridge}"
+            else f"{'in' if _leaves(packets) else 'out'} on {bridge}"
         )
         return [f"ufw route allow {way}"]
     if table.name == "inet firewalld":
@@ -266,7 +266,7 @@ def remedies(drop: Drop) -> list[str]:
         of = "" if table.name == "filter" or " filter" in table.name else f" -t {table.name.rpartition(' ')[2]}"
         if drop.hook != FORWARD:
             return [f"{table.tool}{of} -I {drop.base} {_interface_match(drop)} -j ACCEPT"]
-        inside = f"-i {bridge}" if packets.bridge or _leaves_network(packets) else ""
+        inside = f"-i {bridge}" if packets.bridge or _leaves(packets) else ""
         outside = "" if inside and not packets.bridge else f"-o {bridge}"
         state = "" if inside else "-m conntrack --ctstate RELATED,ESTABLISHED"
         return [" ".join(f"{table.tool}{of} -I {chain} {inside} {outside} {state} -j ACCEPT".split())]
@@ -277,9 +277,7 @@ def remedies(drop: Drop) -> list[str]:
     if table.of_bridges:
         return [f"nft insert rule {table.name} {drop.base} meta ibrname {bridge} accept"]
     match = (
-        f"iifname {bridge}"
-        if packets.bridge or _leaves_network(packets)
-        else f"oifname {bridge} ct state established,related"
+        f"iifname {bridge}" if packets.bridge or _leaves(packets) else f"oifname {bridge} ct state established,related"
     )
     return [f"nft insert rule {table.name} {drop.base} {match} accept"]
 
@@ -295,7 +293,7 @@ def _interface_match(drop: Drop, words: bool = False) -> str:
     return f"{'! ' * other}{'-i' if before else '-o'} {bridge}"
 
 
-def _leaves_network(packets: Packets) -> bool:
+def _leaves(packets: Packets) -> bool:
     return packets.iif == packets.other
 
 

@@ -225,10 +225,7 @@ class Move:
             back.append(f"link delete dev {self.bridge} type bridge")
         else:
             back.append(f"link set dev {self.bridge} address {self.former.mac} alias {self.former.alias}")
-            kept = [
-                f"{family}/conf/{self.bridge}/{key} {value}"
-                for family, key, value in _split_names(self.former.settings)
-            ]
+            kept = [f"{family}/conf/{self.bridge}/{key} {value}" for family, key, value in _split(self.former.settings)]
         routed = dict(self.belongings.routed(self.phydev.name))
         make_directory(PLACE, 0o700)
         make_directory(self.directory, 0o700)
@@ -356,7 +353,7 @@ def _rules(table: nat.Table) -> str:
     return text
 
 
-def _split_names(values: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _split(values: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     for name, value in values.items():
         family, _slash, key = name.partition("/")
         yield family, key, value

@@ -101,7 +101,7 @@ class Rules:
             found += [
                 ("forward", f"{leaving} ip saddr != {self.whole} drop"),
                 ("forward", f"{coming} {_NEW} drop"),
-                self._masquerade_rule(self.whole, inside),
+                self._masquerade(self.whole, inside),
             ]
         return found
 
@@ -131,13 +131,10 @@ class Rules:
             of = f"ip saddr {own} {_NEW}"
             found += self._access_rules(f"iifname {inside} {of}", f"{leaving} {of} ct status dnat")
         if self.whole is not None:
-            found += [
-                ("forward", f"{coming} ip daddr {self.whole} {_NEW} drop"),
-                self._masquerade_rule(self.whole, inside),
-            ]
+            found += [("forward", f"{coming} ip daddr {self.whole} {_NEW} drop"), self._masquerade(self.whole, inside)]
         return found
 
-    def _masquerade_rule(self, whole: IPv4Network, inside: str) -> tuple[str, str]:
+    def _masquerade(self, whole: IPv4Network, inside: str) -> tuple[str, str]:
         kept = f"{whole}, 224.0.0.0/4, 255.255.255.255"
         return _NAT, f"ip saddr {whole} ip daddr != {{ {kept} }} oifname != {inside} masquerade"
 

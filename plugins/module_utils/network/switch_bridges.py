@@ -167,9 +167,7 @@ class SwitchNode:
             if uplink.phydev not in bridge.ports:
                 continue
             ours = bridge.mark == self.catalog and bridge.port == uplink.phydev
-            if bridge.name != network.bridge and not (
-                ours and self._gives_up_port(bridge, uplink.phydev, known, networks)
-            ):
+            if bridge.name != network.bridge and not (ours and self._frees(bridge, uplink.phydev, known, networks)):
                 raise InUse(
                     f"network {network.name}: {uplink}",
                     f"on this host it is a port of bridge {bridge.name} of Open vSwitch already",
@@ -181,7 +179,7 @@ class SwitchNode:
                 freed.pop(network.bridge, None)
         uplinks.refuse(network.name, uplink, network.bridge, links.Mark(self.catalog, network.uuid), freed)
 
-    def _gives_up_port(
+    def _frees(
         self, bridge: SwitchBridge, port: str, known: Collection[str] | None, networks: Sequence[Network]
     ) -> bool:
         """Return whether the bridge is to have the port no more, once these networks are as they say."""

@@ -96,16 +96,16 @@ class _Part:
     """Is a part of a file, which is read like a file."""
 
     def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
-        self._file, self._offset, self._length, self._unpack_at = file, offset, length, 0
+        self._file, self._offset, self._length, self._ints = file, offset, length, 0
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        self._unpack_at = place + (self._length if whence == os.SEEK_END else 0)
-        return self._unpack_at
+        self._ints = place + (self._length if whence == os.SEEK_END else 0)
+        return self._ints
 
     def read(self, count: int) -> bytes:
-        self._file.seek(self._offset + self._unpack_at)
-        data = self._file.read(max(0, min(count, self._length - self._unpack_at)))
-        self._unpack_at += len(data)
+        self._file.seek(self._offset + self._ints)
+        data = self._file.read(max(0, min(count, self._length - self._ints)))
+        self._ints += len(data)
         return data
 
 
@@ -358,7 +358,7 @@ def _disk(file: Readable, offset: int, length: int, kind: str, what: str) -> For
     return Foreign(kind, offset, length, size, by_cylinders=by_cylinders)
 
 
-def _unpack_at(file: Readable, place: int, form: str) -> tuple[int, ...]:
+def _ints(file: Readable, place: int, form: str) -> tuple[int, ...]:
     return struct.unpack(form, _read(file, place, struct.calcsize(form)))
 
 
@@ -371,8 +371,8 @@ def _read(file: Readable, place: int, count: int) -> bytes:
 
 
 def _vmdk_size(file: Readable, what: str) -> int:
-    (capacity,) = _unpack_at(file, 12, "<Q")
-    place, sectors = _unpack_at(file, 28, "<QQ")
+    (capacity,) = _ints(file, 12, "<Q")
+    place, sectors = _ints(file, 28, "<QQ")
     if not capacity:
         # QEMU would open the files that its descriptor names.
         raise _needs_others(what, "VMDK", "its content is in other files, which its descriptor names")
@@ -403,8 +403,8 @@ def _refuse_descriptor(data: bytes, what: str) -> None:
 def _vhd_size(file: Readable, what: str) -> tuple[int, bool]:
     """Return the disk's size, and whether its cylinders say it."""
     begin = 0 if _read(file, 0, 8) == b"conectix" else recognised.vhd_footer(file)
-    (size,), (kind,) = _unpack_at(file, begin + 48, ">Q"), _unpack_at(file, begin + 60, ">I")
-    cylinders, heads, sectors = _unpack_at(file, begin + 56, ">HBB")
+    (size,), (kind,) = _ints(file, begin + 48, ">Q"), _ints(file, begin + 60, ">I")
+    cylinders, heads, sectors = _ints(file, begin + 56, ">HBB")
     if kind == _DIFFERENCING:
         raise _needs_others(what, "VHD", "it holds what differs from another disk (a snapshot)")
     if kind not in (_FIXED, _DYNAMIC):
@@ -416,14 +416,10 @@ def _vhd_size(file: Readable, what: str) -> tuple[int, bool]:
 
 
 def _vdi_size(file: Readable, what: str) -> int:
-    (kind,), (size,) = _unpack_at(file, 0x4C, "<I"), _unpack_at(file, 0x170, "<Q")
+    (kind,), (size,) = _ints(file, 0x4C, "<I"), _ints(file, 0x170, "<Q")
     if kind not in (1, 2) or _read(file, 0x1A8, 32).strip(b"\0"):
         raise _needs_others(what, "VDI", "it holds what differs from another disk (a snapshot)")
-    (begin,), (block,), (blocks,) = (
-        _unpack_at(file, 0x158, "<I"),
-        _unpack_at(file, 0x178, "<I"),
-        _unpack_at(file, 0x184, "<I"),
-    )
+    (begin,), (block,), (blocks,) = _ints(file, 0x158, "<I"), _ints(file, 0x178, "<I"), _ints(file, 0x184, "<I")
     there, wanted = file.seek(0, os.SEEK_END), begin + blocks * block
     if there < wanted:
         # QEMU would read zeroes without a word.
@@ -440,7 +436,7 @@ def _vhdx_size(file: Readable, what: str) -> int:
         item = _entry(file, metadata, b"metadata", 10, 32, key, "<II")
         if item is None:
             raise ImageRefused(what, "its VHDX has no metadata", _AGAIN)
-        found[key] = _unpack_at(file, metadata + item, form)
+        found[key] = _ints(file, metadata + item, form)
     if found[_PARAMETERS][1] & _HAS_PARENT:
         raise _needs_others(what, "VHDX", "it holds what differs from another disk (a snapshot)")
     return found[_SIZE][0]

@@ -133,9 +133,7 @@ def create_empty(path: str, format: str, size: int, fs: str = "", key: str = "")
     qcow2 that is to be encrypted."""
     _refuse_unknown(path, format)
     if format != "raw" and not fs:
-        _run_or_raise(
-            lambda: qemu_img.plain("create", "-q", "-f", format, *_luks_options(key), path, str(size), key=key), key
-        )
+        _must(lambda: qemu_img.plain("create", "-q", "-f", format, *_luks_options(key), path, str(size), key=key), key)
         return
     plain = path if format == "raw" else path + ".raw"
     if plain != path:
@@ -167,9 +165,7 @@ def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
             "A disk can't be smaller than its image: leave SIZE out, or raise it",
         )
     # -u: the base is not opened, format and size being known.
-    _run_or_raise(
-        lambda: qemu_img.plain("create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size))
-    )
+    _must(lambda: qemu_img.plain("create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size)))
 
 
 def copy(source: str, source_format: str, path: str, format: str) -> None:
@@ -179,9 +175,7 @@ def copy(source: str, source_format: str, path: str, format: str) -> None:
     if source_format == format and _clone(source, path):
         return
     disk = DiskFiles(source, source_format)
-    _run_or_raise(
-        lambda: qemu_img.run("convert", "-q", "-O", format, disk=disk, new=path, timeout=LONG_TIMEOUT, check=False)
-    )
+    _must(lambda: qemu_img.run("convert", "-q", "-O", format, disk=disk, new=path, timeout=LONG_TIMEOUT, check=False))
 
 
 def _clone(source: str, path: str) -> bool:
@@ -200,7 +194,7 @@ def rewrite(
     encrypted; source_key: of an encrypted source. Both are the same where both are given."""
     _refuse_unknown(source, source_format)
     _refuse_unknown(path, format)
-    _run_or_raise(
+    _must(
         lambda: qemu_img.run(
             "convert",
             "-q",
@@ -243,7 +237,7 @@ def resize(path: str, format: str, size: int, key: str = "", backing: tuple[tupl
             os.truncate(path, size)
     else:
         disk = DiskFiles(path, format, backing)
-        _run_or_raise(
+        _must(
             lambda: qemu_img.run(
                 "resize", "-q", disk=disk, use=WRITE, after=[str(size)], key=key, closed=bool(key), check=False
             ),
@@ -271,9 +265,7 @@ def _info(asked: str, path: str, format: str, crypt: bool) -> dict[str, Any]:
         raise _damaged(asked, CommandFailed(error.asked, error.found)) from error
     data = (facts.get("format-specific") or {}).get("data") or {}
     if facts.get("backing-filename") or data.get("data-file"):
-        raise _refused_for_other_file(
-            asked, "backing or data file", str(facts.get("backing-filename") or data.get("data-file"))
-        )
+        raise _other_file(asked, "backing or data file", str(facts.get("backing-filename") or data.get("data-file")))
     return facts
 
 
@@ -312,7 +304,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
     if not header.whole:
         raise ImageRefused(asked, "its qcow2 header is cut off", "Get a whole copy of it and import that")
     if header.has_backing:
-        raise _refused_for_other_file(asked, "backing file", header.backing)
+        raise _other_file(asked, "backing file", header.backing)
     if header.size > LARGEST:
         raise ImageRefused(
             asked, f"it says that it is a disk of {header.size} bytes", "Get a whole copy of it and import that"
@@ -327,7 +319,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
             else "Have whoever made it give a copy that is not encrypted, or by LUKS",
         )
     if header.incompatible & qcow2_header.DATA_FILE:
-        raise _refused_for_other_file(asked, "external data file", "")
+        raise _other_file(asked, "external data file", "")
     if header.incompatible & ~qcow2_header.KNOWN_FEATURES:
         raise ImageRefused(
             asked, "it has features that are not known here", "Convert it with an older qemu-img, where it was made"
@@ -337,7 +329,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
     return bool(header.crypt)
 
 
-def _refused_for_other_file(asked: str, kind: str, name: str) -> ImageRefused:
+def _other_file(asked: str, kind: str, name: str) -> ImageRefused:
     return ImageRefused(
         asked,
         f"it names another file, as its {kind}" + (f": {name!r}" if name else ""),
@@ -422,7 +414,7 @@ def _refuse_unknown(path: str, format: str) -> None:
         )
 
 
-def _run_or_raise(run: Callable[[], command.Completed], key: str = "") -> None:
+def _must(run: Callable[[], command.Completed], key: str = "") -> None:
     for _attempt in range(_UNLUCKY):
         done = run()
         # How fast this processor derives keys, it measures in ticks of the clock, and may see none.

@@ -105,7 +105,7 @@ def look(request: Request) -> formats.ImageFacts | None:
     foreign = _find_foreign(request, request.source)
     if foreign is None:
         return _inspect(request, request.source, deep=False)
-    return None if foreign.packed else formats.ImageFacts(_wanted_format(request), foreign.size)
+    return None if foreign.packed else formats.ImageFacts(_format_of(request), foreign.size)
 
 
 def store(request: Request, destination: str, say: Say | None = None) -> Stored:
@@ -159,7 +159,7 @@ def _find_foreign(request: Request, path: str) -> Foreign | None:
     return foreign
 
 
-def _wanted_format(request: Request) -> str:
+def _format_of(request: Request) -> str:
     """Return the format in which a disk of another hypervisor is stored."""
     return request.format or "qcow2"
 
@@ -172,14 +172,12 @@ def _convert(
         if written == new:
             os.rename(new, given)
             written = given
-        size = foreign_disks.make_of(
-            foreign, written, new, _wanted_format(request), request.max_size, request.what, say
-        )
+        size = foreign_disks.make_of(foreign, written, new, _format_of(request), request.max_size, request.what, say)
         if size >= 2 * formats.SECTOR:
-            formats.refuse_part(request.what, new, _wanted_format(request), size)
+            formats.refuse_part(request.what, new, _format_of(request), size)
     finally:
         files.remove_file(given)
-    return new, formats.ImageFacts(_wanted_format(request), size)
+    return new, formats.ImageFacts(_format_of(request), size)
 
 
 def _sha256(path: str) -> str:

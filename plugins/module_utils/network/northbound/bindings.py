@@ -146,11 +146,9 @@ def _owners(desired: LogicalNetworks, links: Mapping[str, _Link]) -> Mapping[tup
             if router.gateway is not None:
                 where = links[router.gateway.network]
                 name = f"the floating addresses of router {router.name}"
-                found[where, _normalized(floating.external_ip)] = _Owner(
-                    name, outside_mac(router, router.gateway, floating)
-                )
+                found[where, _as_ip(floating.external_ip)] = _Owner(name, outside_mac(router, router.gateway, floating))
     for port in desired.ports:
-        found.update({(links[port.network], _normalized(text)): _Owner(port.name, port.mac) for text in port.addresses})
+        found.update({(links[port.network], _as_ip(text)): _Owner(port.name, port.mac) for text in port.addresses})
     return found
 
 
@@ -169,7 +167,7 @@ def _wrong_mac_bindings(rows: Rows, desired: LogicalNetworks) -> Iterator[Altere
     strangers: dict[tuple[_Link, str], list[tuple[Router, Mapping[str, Any]]]] = {}
     for row in rows["MAC_Binding"]:
         router, link = interfaces.get(str(row["logical_port"]), (None, ("", "")))
-        address, mac = _normalized(str(row["ip"])), str(row["mac"]).lower()
+        address, mac = _as_ip(str(row["ip"])), str(row["mac"]).lower()
         owner = owners.get((link, address))
         if router is None:
             continue
@@ -212,10 +210,10 @@ def _unfiltered_macs(desired: LogicalNetworks, links: Mapping[str, _Link]) -> se
 
 def _next_hops(router: Router) -> set[str]:
     gateway = (router.gateway.next_hop4, router.gateway.next_hop6) if router.gateway else ()
-    return {_normalized(text) for text in (*gateway, *(route.next_hop for route in router.routes)) if text}
+    return {_as_ip(text) for text in (*gateway, *(route.next_hop for route in router.routes)) if text}
 
 
-def _normalized(address: str) -> str:
+def _as_ip(address: str) -> str:
     """Return the address in the one form that Python gives it; what hosts have written may be anything."""
     try:
         return str(ip_address(address))

@@ -138,9 +138,7 @@ def match(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> str:
         terms.append(_ports(f"{_PROTOCOLS[rule.protocol]}.dst", rule))
     if rule.network:
         network = networks[rule.network]
-        sets = [
-            f"ip{family}.{side} == ${_set_name(network, family)}" for family in FAMILIES if _has_family(network, family)
-        ]
+        sets = [f"ip{family}.{side} == ${_set_name(network, family)}" for family in FAMILIES if _has(network, family)]
         terms.append(_one_of(sets))
     elif rule.ip:
         found = spans(rule)
@@ -168,7 +166,7 @@ def _one_of(terms: list[str]) -> str:
     return terms[0] if len(terms) == 1 else f"({' || '.join(terms)})"
 
 
-def _has_family(network: LogicalNetwork, family: int) -> bool:
+def _has(network: LogicalNetwork, family: int) -> bool:
     return bool(network.cidr4 if family == 4 else network.prefixes6)
 
 
@@ -178,6 +176,6 @@ def _set_name(network: LogicalNetwork, family: int) -> str:
 
 def _add_address_sets(rows: Rows, network: LogicalNetwork) -> None:
     for family, addresses in ((4, (network.cidr4,)), (6, network.prefixes6)):
-        if _has_family(network, family):
+        if _has(network, family):
             row = rows.identity("Address_Set", network=network.uuid, part=f"v{family}")
             rows.add(row, {"name": _set_name(network, family), "addresses": frozenset(addresses)})

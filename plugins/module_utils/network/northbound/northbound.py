@@ -138,9 +138,7 @@ def audit(database: Database, catalog: str, desired: LogicalNetworks) -> list[Fi
             found = "OVN does not have it"
         else:
             differing = sorted({*change.before, *change.after})
-            found = (
-                f"it differs from the catalog's in {', '.join(_differing_columns(change, row) for row in differing)}"
-            )
+            found = f"it differs from the catalog's in {', '.join(_differs_in(change, row) for row in differing)}"
         findings.append(Finding(asked, found, "Run the playbook that makes the networks: it makes OVN as the catalog"))
     return findings
 
@@ -155,7 +153,7 @@ def switches(database: Database, catalog: str) -> dict[str, str]:
     return found
 
 
-def _differing_columns(change: Change, row: str) -> str:
+def _differs_in(change: Change, row: str) -> str:
     before, after = ((side or {}).get(row) for side in (change.before, change.after))
     if before is None or after is None:
         return f"{row} ({'missing' if before is None else 'too much'})"
