@@ -103,7 +103,7 @@ def _is_whole(rules: str, wanted: str) -> bool:
 
 
 def digests(files: Mapping[str, str]) -> dict[str, str]:
-    """Return a digest of each interface's file, as an audit knows it; Xen's emulated one goes with its other."""
+    """Return a digest of each interface's file, as an audit knows it, but of none that Xen emulates besides."""
     emulated = {name for port in files for name in names_of(port) if name != port}
     return {
         name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in files.items() if name not in emulated

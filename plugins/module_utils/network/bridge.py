@@ -363,9 +363,9 @@ class Node:
         return done
 
     def _make(self, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
-        """Make these networks' bridges. What is to be done for all is decided first, each on what those before it will
-        have made, and then done at once. If that fails, they are made one by one, so that the error names the right
-        one."""
+        """Make these networks' bridges. All is decided first, for each network on what those before it will have made,
+        and then done at once. If that fails, the bridges are made one by one, so that the error names the right
+        network."""
         here = self._begin(networks, known)
         decided = [each for group in _by_bridge(networks) for each in self._attempt(group, known)]
         steps = [each for each in decided if isinstance(each, _Step)]

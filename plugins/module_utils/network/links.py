@@ -162,7 +162,7 @@ def _global6(entry: Mapping[str, Any], dynamic: bool) -> Iterator[str]:
 
 def refuse_foreign(network: str, name: str, link: Link, mark: Mark, forgotten: bool) -> None:
     """Raise ForeignObject if the interface of the wanted name is not a bridge of this network of this catalog.
-    forgotten: the catalog no longer knows the network that the bridge was made for, so that it may have a new one."""
+    forgotten: the catalog no longer knows the network for which the bridge was made, so that another may have it."""
     asked = f"network {network}: bridge {name}"
     found = link.mark
     if link.kind != "bridge" or found is None:

@@ -28,8 +28,8 @@ def line(links: Mapping[str, Link]) -> str:
 
 
 def have(making: Sequence[str], links: Mapping[str, Link]) -> None:
-    """Raise the limit, where the devices that are to be made need a higher one. It is never lowered: its former value
-    is kept nowhere, and a high limit takes nothing by itself. making: lines for `ip`."""
+    """Raise the limit, where the devices that are to be made need that. It is never lowered: its former value is kept
+    nowhere, and a high limit takes nothing by itself. making: lines for `ip`."""
     devices = sum(" type vxlan " in line for line in making)
     if not devices:
         return

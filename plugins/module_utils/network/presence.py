@@ -128,7 +128,7 @@ class Presence:
             wire.ask(waiting, now)
 
     def evidence(self, vm_id: int) -> str:
-        """Return words for it if the machine's NICs have all its addresses, and nobody else has one; else ""."""
+        """Return the evidence, "" unless the machine's own NICs have all its addresses and nobody else has any."""
         found = self._of.get(vm_id, [])
         if not found or any(asked.holders(self._now) != [asked.target.mac] for asked in found):
             return ""

@@ -133,7 +133,7 @@ def lines(bridge: str, gateway: bool) -> list[str]:
 
 
 def lines_of(interface: str, values: Mapping[str, str]) -> list[str]:
-    """Return such lines for these settings of an interface that is no bridge."""
+    """Return lines like those of lines(), for these settings of an interface that is no bridge."""
     return [f"{_place(interface, name).relative_to(PROC)} {value}" for name, value in known(interface, values).items()]
 
 

@@ -97,8 +97,8 @@ def locate(vm: Vm, directory: str, find: Find = shared) -> dict[int, DiskFiles]:
 
 
 def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:
-    """Make disks of a machine that is off as large as they are to be. Return whether one was not. A disk whose file
-    system can't grow stays as it was.
+    """Make disks of a machine that is off as large as they are to be. Return whether any was smaller. A disk whose
+    file system can't grow stays as it was.
     files, ids: where the disks are, and which of them are meant
     whole: whether the file systems on them grow as well
     """

@@ -16,7 +16,7 @@ _SPARSE_NAME = b"GNUSparseFile.0/"
 
 
 def header(entry: Entry) -> bytes:
-    """Return what comes before the content of an entry. The content of a sparse file is that of its stretches."""
+    """Return what comes before the content of an entry. Of a sparse file only its stretches are content."""
     records: list[tuple[bytes, bytes]] = []
     name, size, kind, before = entry.name, entry.size, entry.kind, b""
     if kind == DIRECTORY and not name.endswith(b"/"):

@@ -253,7 +253,7 @@ def _uuid(value: Any) -> str:
 
 
 def _uuids(value: Any) -> set[str]:
-    """Return the UUIDs of a set of references, which OVSDB writes as a single reference where there is one."""
+    """Return the UUIDs of a set of references; OVSDB writes a set of a single reference as that reference."""
     several = isinstance(value, list) and value[:1] == ["set"]
     return {_uuid(each) for each in (value[1] if several else [value])} - {""}
 

@@ -51,7 +51,7 @@ class Database:
     """Is one of OVN's databases. As a context manager, it closes the connection at the end.
     remotes: one or several, as unix:/run/ovn/ovnnb_db.sock, tcp:192.0.2.1:6641 or ssl:192.0.2.1:6641; for a cluster
     its members, of which the leader is asked
-    name: the database's, which is only read where it is not the northbound one
+    name: the database's; another than the northbound database is only read
     """
 
     def __init__(
