@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Addresses of virtual networks: numbers and text, and the arithmetic of ranges. Pure.
+"""Computes with addresses of virtual networks: numbers and text, and the arithmetic of ranges. It is pure.
 
 Addresses are integers while they are computed with: a batch asks for thousands of them.
 """
@@ -30,7 +30,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\Z")
 
 
 def ip_number(text: str, asked: str) -> int:
-    """An IPv4 address as a number; InvalidValue. asked: the object and the attribute, for the error."""
+    """Return an IPv4 address as a number, or raise InvalidValue. asked: the object and the attribute, for the error."""
     try:
         return int(IPv4Address(text.strip()))
     except AddressValueError as error:
@@ -52,7 +52,7 @@ def ip6_address(text: str, asked: str) -> IPv6Address:
 
 
 def mac_number(text: str, asked: str) -> int:
-    """A MAC address as a number; InvalidValue.
+    """Return a MAC address as a number; raise InvalidValue for a text that is none, and for a multicast address.
 
     YAML 1.1 reads an unquoted 52:54:00:12:34:56 as a number to base 60: that is understood, too.
     """
@@ -86,23 +86,23 @@ def mac_text(number: int) -> str:
 
 
 def mac_of_ip(number: int) -> int:
-    """The MAC address of an IPv4 address by OpenNebula's rule: 02:00:0a:42:00:0a for 10.66.0.10."""
+    """Return the MAC address of an IPv4 address by OpenNebula's rule: 02:00:0a:42:00:0a for 10.66.0.10."""
     return MAC_PREFIX << 32 | number
 
 
 def base_mac(random: int, size: int) -> str:
-    """The first MAC address of a range that has no IPv4 to make it from. random: a number of 32 bits or more."""
+    """Return the first MAC address of a range that has no IPv4 to make it from. random: a number of 32 bits or more."""
     return mac_text(MAC_PREFIX << 32 | random % ((1 << 32) - size + 1))
 
 
 def eui64(prefix: str, mac: int) -> str:
-    """The IPv6 address that a machine with this MAC address gives itself within a /64 prefix."""
+    """Return the IPv6 address that a machine with this MAC address gives itself within a /64 prefix."""
     identifier = (mac >> 24 ^ 0x020000) << 40 | 0xFFFE << 24 | (mac & 0xFFFFFF)
     return str(IPv6Address(int(IPv6Address(prefix)) | identifier))
 
 
 def of_eui64(address: IPv6Address) -> tuple[str, int] | None:
-    """The prefix and the MAC address of which eui64() made this address; None if it did not make it."""
+    """Return the prefix and the MAC address of which eui64() made this address; None if it did not make it."""
     identifier = int(address) & ((1 << 64) - 1)
     if identifier >> 24 & 0xFFFF != 0xFFFE:
         return None
@@ -110,7 +110,7 @@ def of_eui64(address: IPv6Address) -> tuple[str, int] | None:
 
 
 class Calculator:
-    """The addresses of one range by their offsets."""
+    """Computes the addresses of one range from their offsets, and offsets from addresses."""
 
     def __init__(self, address_range: AddressRange) -> None:
         self.range = address_range
@@ -136,12 +136,13 @@ class Calculator:
         )
 
     def offset_of(self, ip: int | None, mac: int | None) -> int | None:
-        """The offset of an address; None if the range lacks it. The MAC address counts only without an IP address."""
+        """Return the offset of an address; None if the range lacks it. The MAC address counts only without an IP
+        address."""
         offset = (-1 if self.ip is None else ip - self.ip) if ip is not None else -1 if mac is None else mac - self.mac
         return offset if 0 <= offset < self.range.size else None
 
     def offset_of_ip6(self, ip6: IPv6Address) -> int | None:
-        """The offset of an IPv6 address, static or by one of the range's prefixes; None if it is not in the range."""
+        """Return the offset of an IPv6 address, static or by a prefix of the range; None if it is not in the range."""
         if self.ip6 is not None:
             offset = int(ip6) - self.ip6
             return offset if 0 <= offset < self.range.size else None
@@ -152,7 +153,7 @@ class Calculator:
 
 
 def shown(address_range: AddressRange) -> str:
-    """A range in messages: its number and its first and last address."""
+    """Return how messages name a range: by its number and its first and last address."""
     first = address_range.ip or address_range.ip6 or address_range.mac
     span = (
         f"{address_range.type} {first} ({address_range.size})"

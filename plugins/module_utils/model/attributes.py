@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The attributes that templates are known to have, what becomes of each, and which of a user's own look like slips."""
+"""Knows the attributes of templates: what becomes of each, and which of a user's own attributes look like slips."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ KVM, XEN = "kvm", "xen"
 
 @dataclass(frozen=True)
 class Entry:
-    """What becomes of some attributes that OpenNebula's templates know, of a machine of KVM and of one of Xen.
+    """Says what becomes of some attributes that OpenNebula's templates know, of a machine of KVM and of one of Xen.
 
-    vector: that they stand in, "" for attributes of the machine itself. names: "" is the vector as such, "*" any.
-    ACTS: it makes another machine. REFUSED: nothing that says yes is stored. NO_EFFECT: kept, with a warning. KEPT: for
-    people, or written by a real oned. why: of what does not act everywhere; instead: what to do where it is refused.
+    vector: where the attributes stand, "" for attributes of the machine itself.
+    names: "" is the vector as such, "*" any attribute.
+    kvm, xen: ACTS: it makes another machine. REFUSED: nothing that says yes is stored. NO_EFFECT: it is kept, with a
+    warning. KEPT: it is for people, or a real oned wrote it.
+    why: the reason, for what does not act everywhere.
+    instead: what to do where it is refused.
     """
 
     vector: str
@@ -45,14 +48,14 @@ class Entry:
         return self.xen if hypervisor == XEN else self.kvm
 
     def texts(self) -> list[str]:
-        """SINGLE, VECTOR, VECTOR/KEY"""
+        """Return the attributes as SINGLE, VECTOR or VECTOR/KEY."""
         return [f"{self.vector}/{name}" if self.vector and name else self.vector or name for name in self.names]
 
 
 @dataclass(frozen=True)
 class Own:
-    """What becomes of an attribute on one hypervisor, whatever its column of the table says; a hypervisor declares
-    its own in its folder. effect, why, instead: as in Entry."""
+    """Says what becomes of an attribute on one hypervisor, whatever its column of the table says; a hypervisor declares
+    its own in its folder. effect, why and instead are as in Entry."""
 
     effect: str
     why: str = ""
@@ -501,7 +504,7 @@ _OWN_WORDS = frozenset(("ROUTER",))
 
 
 def near_misses(template: Template) -> list[str]:
-    """A sentence for each attribute that is not known and that looks like a slip of one that is.
+    """Return a sentence for each attribute that is not known and that looks like a slip of a known attribute.
 
     User attributes of their own kind (MYATTR) give none, nor does anything in CONTEXT.
     """
@@ -522,11 +525,11 @@ def near_misses(template: Template) -> list[str]:
 
 
 def unknown_keys(template: Template) -> list[str]:
-    """A sentence for each key of a known vector that no hypervisor knows, and that near_misses() does not name; and for
-    such a vector that is written as a single value.
+    """Return a sentence for each key of a known vector that no hypervisor knows, and that near_misses() does not name;
+    and for such a vector that is written as a single value.
 
-    Users have vectors of their own, but hardly ever keys of their own in those that OpenNebula knows. One that a
-    variable of CONTEXT names ($NIC[ROLE]) is there for that.
+    Users have vectors of their own, but hardly ever keys of their own in those that OpenNebula knows. A key that a
+    variable of CONTEXT names ($NIC[ROLE]) is there for that variable.
     """
     named = " ".join(value for vector in template.vectors("CONTEXT") for value in vector.values())
     texts = (name for name in template.names() if name in VECTORS and name not in SINGLES and name not in SILENT)
@@ -542,7 +545,8 @@ def unknown_keys(template: Template) -> list[str]:
 
 
 def _unknown_keys(template: Template) -> Iterator[tuple[str, str, str]]:
-    """VECTOR/KEY as it is shown, the known key that it is one slip away from, and the one that is most like it."""
+    """Yield VECTOR/KEY as it is shown, the known key that it is one slip away from, and the known key that is most like
+    it."""
     for name, known in VECTORS.items():
         several = template.vectors(name) if known is not None else []
         for index, vector in enumerate(several):
@@ -560,7 +564,7 @@ def _meant(shown: str, near: str) -> str:
 
 
 def _is_named(shown: str, text: str) -> bool:
-    """Whether the text has $VECTOR[KEY …]."""
+    """Return whether the text has $VECTOR[KEY …]."""
     vector, _slash, key = shown.partition("/")
     return bool(re.search(rf"\${vector.partition('[')[0]}\[\s*{key}\b", text, re.IGNORECASE))
 
@@ -577,8 +581,8 @@ def add_near_misses(error: NebulaError, where: str, template: Template) -> None:
 
 
 def without_effect(template: Template, column: str = KVM, own: Mapping[str, Own] = _NONE) -> list[str]:
-    """A sentence for each known attribute that nothing acts on, on hosts of a hypervisor with that column (KVM or XEN)
-    and what it declares of its own."""
+    """Return a sentence for each known attribute that nothing acts on, on hosts of a hypervisor with that column (KVM
+    or XEN) and what it declares of its own."""
     found = []
     for entry in TABLE:
         where = "yet" if entry.kvm == entry.xen else "on Xen" if column == XEN else "on KVM"
@@ -589,7 +593,7 @@ def without_effect(template: Template, column: str = KVM, own: Mapping[str, Own]
 
 
 def refuse(template: Template, where: str, column: str = KVM, own: Mapping[str, Own] = _NONE) -> None:
-    """InvalidValue for the first attribute that no machine of a hypervisor with that column can have."""
+    """Raise InvalidValue for the first attribute that no machine of a hypervisor with that column can have."""
     for entry in TABLE:
         for name, effect in _effects(template, entry, column, own, REFUSED):
             raise InvalidValue(f"{where}: {name}", effect.why, effect.instead)
@@ -598,7 +602,7 @@ def refuse(template: Template, where: str, column: str = KVM, own: Mapping[str, 
 def _effects(
     template: Template, entry: Entry, column: str, own: Mapping[str, Own], wanted: str
 ) -> Iterator[tuple[str, Own]]:
-    """Those of an entry's attributes that the template has and that become what is wanted here."""
+    """Yield each of an entry's attributes that the template has and that has the wanted effect here."""
     common = Own(entry.on(column), entry.why, entry.instead)
     if common.effect != wanted and own.keys().isdisjoint(entry.texts()):
         return
@@ -609,8 +613,8 @@ def _effects(
 
 
 def _given(template: Template, entry: Entry) -> list[str]:
-    """Those of an entry's attributes that the template has. A vector that is in the table as such is said once, and its
-    keys are not; what says no says nothing."""
+    """Return those of an entry's attributes that the template has. A vector that is in the table as such is named once,
+    and its keys are not; a flag that says no does not count."""
     if not entry.vector or "" in entry.names:
         names = entry.names if not entry.vector else (entry.vector,)
         return [name for name in names if template.has(name)]
@@ -624,8 +628,9 @@ def _is_no(value: str) -> bool:
 
 
 def nearest_known(name: str, known: frozenset[str], shortest: int, replaced_from: int) -> str:
-    """The known name that differs by one slip, "" if there is none: a letter too few, too many or (from the length
-    replaced_from) another, two exchanged, or words run together. Names below `shortest` letters are not suspected."""
+    """Return the known name that differs by one slip, "" if there is none: a letter too few, too many or (from the
+    length replaced_from) another, two exchanged, or words run together. Names below `shortest` letters are not
+    suspected."""
     if len(name) < shortest:
         return ""
     flat = name.replace("_", "")

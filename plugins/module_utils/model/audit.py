@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an audit compares: what a node has (Inventory), what the catalog holds (Ledger); how they differ (Finding)."""
+"""Describes what an audit compares: what a node has (Inventory), what the catalog holds (Ledger); how they differ
+(Finding)."""
 
 from __future__ import annotations
 
@@ -60,8 +61,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference. kind: a key of KINDS. host: "" for the front-end's own. object: what it is about. found and
-    remedy: as in errors, without secrets."""
+    """Describes one difference.
+    kind: a key of KINDS.
+    host: "" for the front-end's own.
+    object: what it is about.
+    found, remedy: as in errors, without secrets."""
 
     kind: str
     host: str
@@ -78,12 +82,17 @@ class Finding:
 # -- a node --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Domain:
-    """A machine as its hypervisor has it, with the mark it carries. persistent: it is still there once it has
-    ended. directory: where its mark says that its files are. autostart: it starts with its host; turn: the command
-    that makes that the other way round. disks: the files that it uses. port: of its graphics, 0 for none.
+    """Describes a machine as its hypervisor has it, with the mark it carries.
+    persistent: it is still there once it has ended.
+    directory: where its mark says that its files are.
+    autostart: it starts with its host.
+    turn: the command that switches autostart over.
+    disks: the files that it uses.
+    port: of its graphics, 0 for none.
     topology: as its definition has it, None if it says nothing.
-    undefine, forget: the commands that end it and remove its definition, and in forget all that its hypervisor
-    keeps of it. unmark: the command that takes the mark out of it, "" if there is none."""
+    undefine, forget: the commands that end it and remove its definition, and in forget all that its hypervisor keeps of
+    it.
+    unmark: the command that takes the mark out of it, "" if there is none."""
 
     name: str
     catalog: str
@@ -105,7 +114,7 @@ class Domain:
 
 
 def copies(domains: Iterable[Domain]) -> list[Domain]:
-    """Those that carry the mark of a machine whose own domain, by its name, is there besides."""
+    """Return the domains that carry the mark of a machine whose own domain, by its name, is there besides."""
     found = list(domains)
     named = {(each.catalog, each.vm_id) for each in found if each.name == f"one-{each.vm_id}"}
     return [each for each in found if each.name != f"one-{each.vm_id}" and (each.catalog, each.vm_id) in named]
@@ -113,10 +122,13 @@ def copies(domains: Iterable[Domain]) -> list[Domain]:
 
 @dataclass(frozen=True)
 class VmFile:
-    """A file in a machine's directory. kind: file, link, directory, other. size: bytes. target: what a link points
-    to. virtual_size, backing: as its header says, if it looks like qcow2; true only of what the catalog says is
-    one, since a guest can write such a header into a raw disk. lost: what it points to or rests on is not
-    there."""
+    """Describes a file in a machine's directory.
+    kind: file, link, directory, other.
+    size: bytes.
+    target: what a link points to.
+    virtual_size, backing: as its header says, if it looks like qcow2; true only of what the catalog says is qcow2,
+    since a guest can write such a header into a raw disk.
+    lost: what it points to or rests on is not there."""
 
     name: str
     kind: str = "file"
@@ -129,8 +141,8 @@ class VmFile:
 
 @dataclass(frozen=True)
 class VmDirectory:
-    """A directory of the system datastore with the mark in it (catalog "": none that can be read). exact: its machine's
-    context is filled in as those of new machines, and not as an earlier release did."""
+    """Describes a directory of the system datastore with the mark in it (catalog "": no mark that can be read). exact:
+    its machine's context is filled in as those of new machines, and not as an earlier release did."""
 
     path: str
     name: str
@@ -144,8 +156,11 @@ class VmDirectory:
 
 @dataclass(frozen=True)
 class Bridge:
-    """A bridge, and of one that carries a mark whose it is, for which network, with which address of ours. settings:
-    the kernel's for it, as network/settings.py names them. mtu: 0 if it is not known."""
+    """Describes a bridge.
+    catalog, network, address: as its mark says, if it carries one: whose it is, for which network, with which address
+    of ours.
+    settings: the kernel's for it, as network/settings.py names them.
+    mtu: 0 if it is not known."""
 
     name: str
     catalog: str
@@ -160,8 +175,8 @@ class Bridge:
 
 @dataclass(frozen=True)
 class UplinkDevice:
-    """A VLAN or VXLAN device that was made for a network, and the bridge that it is a port of. what: as a network
-    shows its uplink, such as "VLAN 100 on eth1"."""
+    """Describes a VLAN or VXLAN device that was made for a network, and the bridge that it is a port of. what: as a
+    network shows its uplink, such as "VLAN 100 on eth1"."""
 
     name: str
     catalog: str
@@ -173,9 +188,12 @@ class UplinkDevice:
 
 @dataclass(frozen=True)
 class SwitchBridge:
-    """A bridge of Open vSwitch with a mark: of which catalog, for which networks, with which interface of the host that
-    we made its port. up: whether the host's own port of it is, which it is not to be. ports: which VLANs each carries,
-    in words. running: whether Open vSwitch does."""
+    """Describes a bridge of Open vSwitch with a mark.
+    catalog, networks: of which catalog, and for which networks it is.
+    port: the interface of the host that we made its port.
+    up: whether the host's own port of the bridge is up, which it is not to be.
+    ports: which VLANs each port carries, in words.
+    running: whether Open vSwitch runs."""
 
     name: str
     catalog: str
@@ -189,11 +207,16 @@ class SwitchBridge:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All of this collection that is on a node, of whichever catalog. place: the system datastore below its root.
-    foreign: domains without a mark, by name. bridges: with a mark; others: without one. devices: VLAN and VXLAN devices
-    with a mark. interfaces: the names of all network interfaces. rules: what this catalog's nftables rules are called →
-    how many there are. filters: machines' interfaces → the digest of the rules that filter them, "" if these are not
-    whole. left: files below its root that a killed run was writing. unseen: what could not be looked at, and why.
+    """Holds all of this collection that is on a node, of whichever catalog.
+    place: the system datastore below its root.
+    foreign: domains without a mark, by name.
+    bridges, others: bridges with a mark, and those without.
+    devices: VLAN and VXLAN devices with a mark.
+    interfaces: the names of all network interfaces.
+    rules: what this catalog's nftables rules are called → how many there are.
+    filters: machines' interfaces → the digest of the rules that filter them, "" if these are not whole.
+    left: files below its root that a killed run was writing.
+    unseen: what could not be looked at, and why.
     switches: bridges of Open vSwitch with a mark."""
 
     place: str = ""
@@ -216,8 +239,10 @@ class Inventory:
 # -- the catalog ---------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class LedgerVm:
-    """A machine that is not DONE. error: why it failed, "" if it did not. awaits: it may have other disks and NICs than
-    it is to have, until it is off. detached: ids of the disks that it is to have no more then."""
+    """Describes a machine that is not DONE.
+    error: why it failed, "" if it did not.
+    awaits: it may have other disks and NICs than it is to have, until it is off.
+    detached: ids of the disks that it is to have no more then."""
 
     vm: Vm
     host: str
@@ -232,9 +257,12 @@ class LedgerVm:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What an engine holds to be the case. begun: there is a catalog. ended: ids of machines that are DONE.
-    held: addresses that nobody has, and nobody gets. guards: by host, what is filtered of machines' NICs. findings:
-    what is wrong with the catalog in itself; if it is damaged, the rest is empty and means nothing."""
+    """Holds what an engine takes to be the case.
+    begun: there is a catalog.
+    ended: ids of machines that are DONE.
+    held: addresses that nobody has, and nobody gets.
+    guards: by host, what is filtered of machines' NICs.
+    findings: what is wrong with the catalog in itself; if it is damaged, the rest is empty and means nothing."""
 
     catalog: str = ""
     plan: int = 0

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A copy of a catalog, and what became of it when it was restored."""
+"""Describes a copy of a catalog, and what became of it when it was restored."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Copy:
-    """What a copy of a catalog says of itself. plan: its newest. machines: those that are not DONE. next_ids: by kind,
-    the id that the next one gets. known: UUIDs of its machines. restored: of which copy it was made, and its plan then;
-    "" if it was not. plan_key: of the proofs of its plans (model.plan.Plan.proof), "" in copies of older versions;
+    """Holds what a copy of a catalog says of itself.
+    plan: the number of its newest plan.
+    machines: how many are not DONE.
+    next_ids: by kind, the id that the next object gets.
+    known: UUIDs of its machines.
+    restored: of which copy it was made, and its plan then; "" if it was not.
+    plan_key: the key of its plans' proofs (model.plan.Plan.proof), "" in copies of older versions.
     plan_key_since: the newest plan that went out without a proof."""
 
     catalog: str
@@ -36,8 +40,11 @@ class Copy:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image of a backup. source: where its file is, copy: its name beside the backup ("" if it was not copied).
-    size: of the file, in bytes; None if there was none. sha256: "" once a machine may have written to it."""
+    """Describes an image of a backup.
+    source: where its file is.
+    copy: its name beside the backup, "" if it was not copied.
+    size: of the file, in bytes; None if there was none.
+    sha256: "" once a machine may have written to it."""
 
     name: str
     uuid: str
@@ -49,7 +56,9 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What lies beside a backup's file and makes it complete. time: UTC. size and sha256: of the file."""
+    """Describes what lies beside a backup's file and makes it complete.
+    time: UTC.
+    size, sha256: of the file."""
 
     file: str
     catalog: str
@@ -65,9 +74,11 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Stranger:
-    """A machine with the catalog's mark that the restored catalog does not know. forget: the command that ends it.
-    files: names of those that its disks are or rest on. known: the catalog that gave way has it. elsewhere: the host on
-    which the restored catalog has this very machine, "" for one that it does not know."""
+    """Describes a machine with the catalog's mark that the restored catalog does not know, or has on another host.
+    forget: the command that ends it.
+    files: names of the files that its disks are or rest on.
+    known: the catalog that gave way has it.
+    elsewhere: the host on which the restored catalog has this very machine, "" if it does not know the machine."""
 
     host: str
     vm_id: int
@@ -85,11 +96,15 @@ class Stranger:
 
 @dataclass(frozen=True)
 class Restored:
-    """plan, next_id: as they are now, above all that was found on the nodes and in the catalog that gave way. ahead: a
-    plan was decided that the copy has not. hosts: the nodes that follow the catalog. raised: machines whose node had
-    acted on a newer decision. missing: those that their host does not have. held: addresses that no machine gets while
-    a stranger has them. rested: sentences about images that strangers' disks are or rest on. proof: of the plan's
-    number (model.plan.Plan.proof)."""
+    """Describes what became of a catalog that was restored.
+    plan, next_id: as they are now, above all that was found on the nodes and in the catalog that gave way.
+    ahead: a plan was decided that the copy has not.
+    hosts: the nodes that follow the catalog.
+    raised: machines whose node had acted on a newer decision.
+    missing: machines that their host does not have.
+    held: addresses that no machine gets while a stranger has them.
+    rested: sentences about images that strangers' disks are or rest on.
+    proof: of the plan's number (model.plan.Plan.proof)."""
 
     catalog: str
     plan: int

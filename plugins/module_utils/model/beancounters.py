@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Beancounters of OpenVZ: what a container may take of its host's kernel, as "barrier:limit". Pure."""
+"""Reads beancounters of OpenVZ: what a container may take of its host's kernel, as "barrier:limit". It is pure."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ _AMOUNT = re.compile(r"(\d{1,19})([BKMGTP]?)", re.ASCII | re.IGNORECASE)
 
 
 def amounts(name: str, text: str, where: str) -> tuple[Optional[int], Optional[int]]:
-    """Barrier and limit, None for one that is unlimited: of pages in bytes, whichever of its two units the text has (a
-    bare number counts pages, one with a letter says bytes). InvalidValue for what vzctl would skip with a warning."""
+    """Return barrier and limit, None for an unlimited one: of pages in bytes, whichever of its two units the text has
+    (a bare number counts pages, one with a letter says bytes). Raise InvalidValue for what vzctl would skip with a
+    warning."""
     parts = text.strip().split(":")
     if len(parts) > 2:
         raise _unreadable(name, text, where)
@@ -44,7 +45,8 @@ def amounts(name: str, text: str, where: str) -> tuple[Optional[int], Optional[i
 
 
 def check_one(name: str, text: str, where: str) -> None:
-    """InvalidValue for what vzctl would skip, and for a barrier that is above its limit, as vzcfgvalidate has it."""
+    """Raise InvalidValue for what vzctl would skip, and for a barrier that is above its limit, as vzcfgvalidate has
+    it."""
     barrier, limit = amounts(name, text, where)
     if limit is not None and (barrier is None or barrier > limit):
         raise InvalidValue(
@@ -80,7 +82,7 @@ def _unreadable(name: str, text: str, where: str) -> InvalidValue:
 
 
 def check(vector: Mapping[str, str], where: str) -> None:
-    """InvalidValue for the first one that is no beancounter, or that nothing reads."""
+    """Raise InvalidValue for the first name that is no beancounter, or the first amount that nothing reads."""
     for name, text in vector.items():
         if name not in NAMES:
             raise InvalidValue(f"{where}/{name} = {text}", "there is no such beancounter", f"Known: {', '.join(NAMES)}")
@@ -88,7 +90,8 @@ def check(vector: Mapping[str, str], where: str) -> None:
 
 
 def memory(vector: Mapping[str, str], where: str) -> int:
-    """The MiB that a container with these may take of its host; InvalidValue where none of them says it."""
+    """Return the MiB that a container with these may take of its host; raise InvalidValue where none of them says
+    it."""
     limits = [amounts(name, vector[name], where)[1] for name in LIMITING if vector.get(name)]
     finite = [limit for limit in limits if limit]
     if not finite:
@@ -102,6 +105,6 @@ def memory(vector: Mapping[str, str], where: str) -> int:
 
 
 def swap(text: str, where: str) -> Optional[int]:
-    """The MiB of swap space that SWAPPAGES allows, None for no limit."""
+    """Return the MiB of swap space that SWAPPAGES allows, None for no limit."""
     limit = amounts("SWAPPAGES", text, where)[1]
     return None if limit is None else -(-limit // MIB)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How large an answer of a node may be, before anything of it is read."""
+"""Checks how large an answer of a node may be, before anything of it is read."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ REMEDY = (
 
 def check(value: Any, what: str, finite: bool = True) -> None:
     """Raise InvalidValue for an answer that is nested too deeply, has too many values or too much text, numbers beyond
-    all measure, or anything that JSON has not. what: names the answer in the error. finite: whether NaN and infinities
-    are refused, too; False where whoever reads it names the value that is one."""
+    all measure, or anything that JSON has not.
+    what: names the answer in the error.
+    finite: whether NaN and infinities are refused, too; False where the caller itself names the value that is one."""
     values = texts = 0
     level: list[Any] = [value]
     for depth in range(DEEPEST + 1):
@@ -80,7 +81,7 @@ def _check_text(text: str, what: str) -> None:
 
 
 def refused(what: str, found: str) -> InvalidValue:
-    """The error for an answer that can't be meant."""
+    """Return the error for an answer that no node can mean."""
     return InvalidValue(what, found, REMEDY)
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node answers of networks that it can't have (nebula_node_network's `refused`)."""
+"""Reads which networks a node can't have (nebula_node_network's `refused`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ LONGEST_NAME = 256
 
 
 def refused(answer: Any) -> Optional[set[str]]:
-    """The names of the networks that the node refused; None where it does not say so, and then it did not answer."""
+    """Return the names of the networks that the node refused; None where it does not say so, and then it did not
+    answer."""
     names = answer.get("refused") if isinstance(answer, Mapping) else None
     if not isinstance(names, (list, tuple)) or len(names) > MOST:
         return None

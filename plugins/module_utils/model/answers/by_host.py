@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers of several nodes in one option, each under the name by which its node was asked."""
+"""Reads the answers of several nodes in one option, each under the name by which its node was asked."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ T = TypeVar("T")
 
 
 def as_option(host: str, key: str, answer: Any) -> dict[str, Any]:
-    """What a node has returned as key, as a module of the front-end takes it: of any form that Ansible can hand on.
-    What it holds is read there. answer: its registered result, which has no such key where it did not answer."""
+    """Return a node's answer as a module of the front-end takes it: of any form that Ansible can hand on. The module
+    there reads what it holds.
+    key: the name under which the node returned it.
+    answer: the node's registered result, which has no such key where it did not answer."""
     if not isinstance(answer, Mapping) or key not in answer:
         return {"host": host, key: []}
     try:
@@ -30,10 +32,11 @@ def as_option(host: str, key: str, answer: Any) -> dict[str, Any]:
 def read(
     answers: Iterable[Mapping[str, Any]], key: str, one: Callable[[str, list[Any], str], tuple[T, ...]]
 ) -> tuple[dict[str, tuple[T, ...]], dict[str, str]]:
-    """By host what its node told; and by host why that was refused, which concerns no other host.
+    """Return by host what its node told, and by host why that was refused, which concerns no other host.
 
-    answers: of as_option(). One without `host` is an entry of a list itself, of a node that nobody names: "". one:
-    reads the list of the host that it is called with, and names it in errors by its last argument.
+    answers: as as_option() makes them. An answer without `host` is an entry of a list itself, of a node that nobody
+    names: "".
+    one: reads the list of the host that it is called with, and names it in errors by its last argument.
     """
     found: dict[str, tuple[T, ...]] = {}
     refused: dict[str, str] = {}
@@ -64,7 +67,8 @@ def read(
 
 
 def entries(kind: type[T], given: list[Any], what: str, most: int) -> tuple[T, ...]:
-    """Each entry of a list as the dataclass that it is; InvalidValue if one is none, or if there are too many."""
+    """Return each entry of a list as a dataclass of this kind; raise InvalidValue if one is none, or if there are too
+    many."""
     if len(given) > most:
         raise bounds.refused(what, f"it has {len(given)} entries, and {most} are allowed")
     try:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands about a domain that a node hands on to an administrator: those that drivers make, and none else.
+"""Decides which commands about a domain a node hands on to an administrator: those that drivers make, and none else.
 
 They are typed by root. So each has to be of a program that a driver names, about the very domain that it is told with,
 and made of words that no shell takes for more than words.
@@ -29,7 +29,7 @@ _NAMES = "/etc/vz/names/"
 
 
 def is_ours(command: str, domain: Domain) -> bool:
-    """Whether a driver makes such a command for this domain."""
+    """Return whether a driver makes such a command for this domain."""
     if not command:
         return True
     if not _TEXT.fullmatch(command):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node answers when it reads consoles of machines (nebula_image_check's `heard`), read before it is judged."""
+"""Reads what a node answers about consoles of machines (nebula_image_check's `heard`), before it is judged."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ LONGEST = 4 << 20
 
 
 def read(host: str, answer: Any, own: Collection[str]) -> dict[str, str]:
-    """The text of each console in a node's registered result, by the machine's name; none where it did not answer.
-    InvalidValue if there is anything else, or a console of a machine that is not on this host. own: those that are."""
+    """Return the text of each console in a node's registered result, by the machine's name; none where it did not
+    answer. Raise InvalidValue if there is anything else, or a console of a machine that is not on this host.
+    own: the names of the machines that are on this host."""
     what = f"host {host}: what it answered of consoles"
     found = answer.get("heard") if isinstance(answer, Mapping) else None
     if found is None:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host answers to a look (nebula_node_look, nebula_frontend_look): the answers of the modules that it called."""
+"""Reads what a host answers to a look (nebula_node_look, nebula_frontend_look): the answers of the modules that it
+called."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ NO_ANSWER = "the module did not answer as it does"
 
 
 def read(result: Any, names: Collection[str]) -> tuple[dict[str, Mapping[str, Any]], str]:
-    """Of each call that was made its answer, by the name under which it was asked for, and what differs ("" if nothing
-    does). Whatever is no such answer differs, so that the roles ask again. What the answers hold is read where they
-    are used, as that of a role's own call is."""
+    """Return the answer of each call by the name under which it was asked for, and what differs ("" if nothing does).
+    Whatever is no such answer differs, so that the roles ask again. What the answers hold is read where they are used,
+    as the answer of a role's own call is."""
     differs = result.get("differs") if isinstance(result, Mapping) else None
     if not isinstance(result, Mapping) or differs is None:
         message = result.get("msg") if isinstance(result, Mapping) else None

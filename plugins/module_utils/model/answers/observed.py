@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node answers to a poll, an audit or a comparison (nebula_deploy's `observed`), read before it is believed."""
+"""Reads what a node answers to a poll, an audit or a comparison (nebula_deploy's `observed`), before it is believed."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 
 
 def read(host: str, answer: Any) -> Observed:
-    """The answer of the host that was asked; InvalidValue if it is none that a node of this version gives. host: as the
-    request has it, whatever the answer says."""
+    """Return the answer of the host that was asked; raise InvalidValue if no node of this version gives it. host: as
+    the request has it, whatever the answer says."""
     what = f"host {host}: what it answered when it was looked at"
     bounds.check(answer, what)
     if not isinstance(answer, Mapping):
@@ -54,18 +54,18 @@ def read(host: str, answer: Any) -> Observed:
 
 
 def refusal(host: str, error: InvalidValue) -> Observed:
-    """What counts in place of an answer that was refused: the host did not answer, and that is why."""
+    """Return what counts in place of an answer that was refused: the host did not answer, and the error says why."""
     return Observed(host, reached=False, facts={"problem": str(error), "refused": str(error)})
 
 
 def why_refused(node: Observed) -> str:
-    """Why the node's answer was refused, "" if it was not."""
+    """Return why the node's answer was refused, "" if it was not."""
     return str(node.facts.get("refused") or "") if not node.reached else ""
 
 
 def as_option(host: str, answer: Any) -> dict[str, Any]:
-    """The answer under the name by which the host was asked, as modules of the front-end take it: of any size and form
-    that Ansible can hand on. What it holds is read there."""
+    """Return the answer under the name by which the host was asked, as modules of the front-end take it: of any size
+    and form that Ansible can hand on. The module there reads what it holds."""
     what = f"host {host}: what it answered when it was looked at"
     try:
         bounds.check(answer, what)
@@ -104,8 +104,8 @@ def _check(node: Observed, what: str) -> None:
 
 
 def _with_commands_of_ours(node: Observed) -> Observed:
-    """The node's answer, in which an administrator is told no other command than those that end a machine: a domain of
-    another name than ours may be in the way of one, and is a finding all the same."""
+    """Return the node's answer, in which an administrator is told no other command than those that end a machine: a
+    domain of another name than ours may be in the way of a machine, and is a finding all the same."""
     if node.inventory is None:
         return node
     domains = []
@@ -171,6 +171,6 @@ def _check_inventory(inventory: Inventory, what: str) -> None:
 
 
 def as_silent(node: Observed, why: str) -> Observed:
-    """The node as one that did not answer, whose machines' ids nobody else gets all the same."""
+    """Return the node as a host that did not answer, whose machines' ids nobody else gets all the same."""
     ids = tuple(sorted({*node.foreign_ids, *(vm.vm_id for vm in node.vms)}))
     return replace(refusal(node.host, InvalidValue(f"host {node.host}", why)), foreign_ids=ids)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node answers after it has carried out its plan (nebula_deploy's `outcomes`), read before it is recorded."""
+"""Reads what a node answers after it has carried out its plan (nebula_deploy's `outcomes`), before it is recorded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ FORMATS = frozenset(("", "raw", "qcow2", "tar"))
 
 
 def read(host: str, answer: Any) -> Optional[list[VmOutcome]]:
-    """The outcomes in a node's registered result; None if it holds none (unreachable, killed). InvalidValue if they are
-    none that a node of this version gives. A node that follows a newer plan has answered: the run that made that plan
-    records what comes of it. host: as the request has it, "" if that is not known."""
+    """Return the outcomes in a node's registered result; None if it holds none (unreachable, killed). Raise
+    InvalidValue for outcomes that no node of this version gives. A node that follows a newer plan has answered: the run
+    that made that plan records what comes of it.
+    host: as the request has it, "" if that is not known."""
     what = f"host {host}: what it says it did" if host else "the outcomes of a node"
     error = answer.get("error") if isinstance(answer, Mapping) else None
     if isinstance(error, Mapping) and error.get("kind") == StalePlan.__name__:
@@ -46,7 +47,7 @@ def read(host: str, answer: Any) -> Optional[list[VmOutcome]]:
 
 
 def done_number(host: str, answer: Any) -> int:
-    """The newest plan that the node had carried out when it answered; 0 if it does not say."""
+    """Return the newest plan that the node had carried out when it answered; 0 if it does not say."""
     observed = answer.get("observed") if isinstance(answer, Mapping) else None
     number = observed.get("done_number") if isinstance(observed, Mapping) else None
     if not isinstance(number, int) or isinstance(number, bool):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node answers when it is made ready (nebula_node), as far as the front-end goes by it."""
+"""Reads what a node answers when it is made ready (nebula_node), as far as the front-end goes by it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _KEY = re.compile(r"(?:ssh|ecdsa|sk)-[a-z0-9@.-]{1,60} [A-Za-z0-9+/]+={0,2}(?: [
 
 
 def host_keys(answer: Any) -> list[str]:
-    """The public host keys in the registered result of nebula_node; none where it does not answer so. A marker such as
-    @cert-authority, or a second line, is no key."""
+    """Return the public host keys in the registered result of nebula_node; none where it does not answer so. A marker
+    such as @cert-authority, or a second line, is no key."""
     node = answer.get("node") if isinstance(answer, Mapping) else None
     keys = node.get("host_keys") if isinstance(node, Mapping) else None
     if not isinstance(keys, (list, tuple)) or len(keys) > MOST_KEYS:

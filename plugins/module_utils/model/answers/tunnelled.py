@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node answers of its part in OVN (nebula_ovn_host's `host`), as far as the catalog goes by it."""
+"""Reads what a node answers of its part in OVN (nebula_ovn_host's `host`), as far as the catalog goes by it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ LARGEST = 65535
 
 
 def inner_mtu(answer: Any) -> int:
-    """The bytes that its tunnels leave for packets of machines; 0 where it does not answer so, and nothing is known."""
+    """Return the bytes that its tunnels leave for packets of machines; 0 where it does not answer so, and nothing is
+    known."""
     host = answer.get("host") if isinstance(answer, Mapping) else None
     size = host.get("inner_mtu") if isinstance(host, Mapping) else None
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST:

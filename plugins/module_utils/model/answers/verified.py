@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node answers after it has waited for guests (nebula_verify's `vms`), read before it is believed."""
+"""Reads what a node answers after it has waited for guests (nebula_verify's `vms`), before it is believed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MOST_MISSING = 1000
 
 @dataclass(frozen=True)
 class Verified:
-    """What became of a guest: under the names that nebula_verify has for it, but for words, which is its `said`. vm_id:
-    None only where no node is named."""
+    """Holds what became of a guest, under the names that nebula_verify has for it, but for words, which is its `said`.
+    vm_id is None only where no node is named."""
 
     name: str
     vm_id: Optional[int] = None
@@ -35,7 +35,7 @@ class Verified:
 
 
 def read(answers: Iterable[Mapping[str, Any]]) -> tuple[dict[str, tuple[Verified, ...]], dict[str, str]]:
-    """By host what its node says of guests, and by host why that was refused."""
+    """Return by host what its node says of guests, and by host why that was refused."""
     return by_host.read(answers, "vms", _of)
 
 

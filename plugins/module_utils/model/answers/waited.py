@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node answers after it has waited for installations (nebula_install_wait's `waited`), read before it is
+"""Reads what a node answers after it has waited for installations (nebula_install_wait's `waited`), before it is
 recorded."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ MOST_LINES = 100
 
 @dataclass(frozen=True)
 class Waited:
-    """What became of an installation: under the names that nebula_install_wait has for it. vm_id: None only where no
-    node is named."""
+    """Holds what became of an installation, under the names that nebula_install_wait has for it. vm_id is None only
+    where no node is named."""
 
     name: str
     vm_id: Optional[int] = None
@@ -33,7 +33,7 @@ class Waited:
 
 
 def read(answers: Iterable[Mapping[str, Any]]) -> tuple[dict[str, tuple[Waited, ...]], dict[str, str]]:
-    """By host what its node says of installations, and by host why that was refused."""
+    """Return by host what its node says of installations, and by host why that was refused."""
     return by_host.read(answers, "waited", _of)
 
 
