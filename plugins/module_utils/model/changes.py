@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""In what two templates differ, and what of it can be changed on a machine that is there."""
+"""Says in what two templates differ, and what of it can be changed on a machine that is there."""
 
 from __future__ import annotations
 
@@ -68,9 +68,10 @@ _Normal = Union[str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class Change:
-    """old, new: for people, without secrets. how: live, hotplug (disks or NICs that only come and go, where the
-    hypervisor has that done: at once if the machine runs, else by its next start), poweroff, catalog, or recreate where
-    nothing else will do."""
+    """Describes the change of one attribute.
+    old, new: for people, without secrets.
+    how: live, hotplug (disks or NICs that only come and go, where the hypervisor has that done: at once if the machine
+    runs, else by its next start), poweroff, catalog, or recreate where nothing else will do."""
 
     attribute: str
     old: str
@@ -109,7 +110,7 @@ def changes(
 def how(
     name: str, old: Template, new: Template, live: Collection[str] = (), has: Mapping[str, Sequence[Has]] = _NOTHING
 ) -> str:
-    """What it takes to change that attribute from old to new."""
+    """Return what it takes to change that attribute from old to new."""
     if name == "CONTEXT":
         if old.has(name) != new.has(name):
             return RECREATE
@@ -128,14 +129,15 @@ def how(
 
 
 def paired(name: str, old: Template, new: Template, has: Mapping[str, Sequence[Has]] = _NOTHING) -> Pairing:
-    """Which of the machine's disks or NICs each of `new` is."""
+    """Return which of the machine's disks or NICs each of `new` is."""
     known = [replace(each, values=_normal_vector(each.values)) for each in has.get(name, ())]
     before, after = ([_normal_vector(vector) for vector in template.vectors(name)] for template in (old, new))
     return device_matching.pair(name, before, after, known)
 
 
 def refuse_sizes(old: Template, new: Template, has: Mapping[str, Sequence[Has]], where: str) -> None:
-    """InvalidValue, or Unsupported, for a disk that the machine keeps, and that can't have the SIZE that `new` says."""
+    """Raise InvalidValue, or Unsupported, for a disk that the machine keeps, and that can't have the SIZE that `new`
+    says."""
     device_matching.refuse_sizes(new.vectors("DISK"), has.get("DISK", ()), paired("DISK", old, new, has), where)
 
 
@@ -144,7 +146,8 @@ def _normal_vector(vector: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_disk(template: Template) -> bool:
-    """Whether the context is a disk to the guest: no hypervisor changes the medium of one that runs."""
+    """Return whether the context is a disk to the guest: no hypervisor changes the medium of a disk while the machine
+    runs."""
     return template.get("CONTEXT_DEVICE").strip().lower() == "disk"
 
 
@@ -182,7 +185,8 @@ def _normal_text(key: str, text: str) -> str:
 
 
 def _number(text: str) -> str:
-    """A decimal number in its shortest form; "" for other text, and for digits that are a name with zeros in front."""
+    """Return a decimal number in its shortest form; "" for other text, and for digits that are a name with zeros in
+    front."""
     whole, point, fraction = text.partition(".")
     if not (text.isascii() and whole.isdigit() and (fraction.isdigit() if point else True)):
         return ""
@@ -192,8 +196,8 @@ def _number(text: str) -> str:
 
 
 def _shown(name: str, values: list[_Normal], others: list[_Normal], new: bool = False) -> str:
-    """The values, of vectors only the keys in which they differ. Of a secret its name is shown, in the old ones alone
-    if it went, in the new ones alone if it came, and with "another" in the new ones if it changed."""
+    """Return the values as text, of vectors only the keys in which they differ. Of a secret its name is shown: in the
+    old values alone if it went, in the new ones alone if it came, and with "another" in the new ones if it changed."""
     if not values:
         return "nothing"
     texts = []

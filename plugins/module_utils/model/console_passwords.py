@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much of a console's password VNC and SPICE look at. Pure."""
+"""Says how much of a console's password VNC and SPICE look at. It is pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ LENGTHS = {"vnc": 8, "spice": 59}
 
 
 def is_cut(kind: str, password: str) -> bool:
-    """Whether a console of that type looks at a part of the password only."""
+    """Return whether a console of that type looks at a part of the password only."""
     return kind in LENGTHS and _size(password) > LENGTHS[kind]
 
 
 def first(kind: str, password: str) -> str:
-    """The part of a password that a console of that type looks at, in whole characters. libvirt starts no machine with
-    a longer one."""
+    """Return the part of a password that a console of that type looks at, in whole characters. libvirt starts no
+    machine with a longer password."""
     if not is_cut(kind, password):
         return password
     password = password[: LENGTHS[kind]]

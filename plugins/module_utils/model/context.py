@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes onto a machine's context ISO."""
+"""Describes what goes onto a machine's context ISO."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ DEVICES = ("cdrom", "disk")
 
 @dataclass(frozen=True)
 class ContextFile:
-    """A file or directory for the ISO. source: its path on the host that reads it, or a URL; target: its name on the
-    ISO. sha256: of what came from the URL. image: the image of type CONTEXT whose file it is."""
+    """Describes a file or directory for the ISO.
+    source: its path on the host that reads it, or a URL.
+    target: its name on the ISO.
+    sha256: of what came from the URL.
+    image: the image of type CONTEXT whose file it is."""
 
     source: str
     target: str
@@ -28,15 +31,18 @@ class ContextFile:
 
     @property
     def key(self) -> str:
-        """What a plan calls the source: another machine may have other content from the same URL."""
+        """Return what a plan calls the source: another machine may have other content from the same URL."""
         return self.sha256 or self.source
 
 
 @dataclass(frozen=True)
 class Context:
-    """disk_id: the context is disk.<disk_id>. variables: names in upper case to final values, all expanded.
-    format, device: of FORMATS and DEVICES. exact: its variables are filled in as OpenNebula does it; those of machines
-    that are older than this are not, and stay as they were."""
+    """Describes the context of a machine.
+    disk_id: the context is disk.<disk_id>.
+    variables: names in upper case to final values, all expanded.
+    format, device: of FORMATS and DEVICES.
+    exact: its variables are filled in as OpenNebula does it; those of machines that are older than this are not, and
+    stay as they were."""
 
     disk_id: int
     target: str

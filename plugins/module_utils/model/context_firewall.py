@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FIREWALL in CONTEXT, as vzfirewall of OpenVZ reads it: ports in brackets, and after them who reaches these. Pure.
+"""Reads FIREWALL in CONTEXT as vzfirewall of OpenVZ does: ports in brackets, and after them who reaches these. It is
+pure.
 
 [*] 111.111.111.0/24 [22] 222.222.0.0/16 [udp:53,tcp:80:90] *
 """
@@ -24,12 +25,13 @@ _REMEDY = "Write it as [22] 10.0.0.0/8 192.0.2.7 [80,443] *, where * is everybod
 
 
 def is_one(text: str) -> bool:
-    """Whether it is meant as a firewall: a guest may have a variable of that name for itself."""
+    """Return whether the text is meant as a firewall: a guest may have a variable of that name for itself."""
     return "[" in text
 
 
 def read(text: str, where: str) -> tuple[GuardRule, ...]:
-    """What it lets in; everything else is kept out. Raises InvalidValue."""
+    """Return the rules for what the firewall lets in; everything else is kept out. Raise InvalidValue for what it can't
+    mean."""
     asked = f"{where}: CONTEXT/{VARIABLE}"
     # Blanks and lines mean the same, but for comments.
     plain = " ".join(line.partition("#")[0] for line in text.splitlines())
@@ -52,7 +54,7 @@ def read(text: str, where: str) -> tuple[GuardRule, ...]:
 
 
 def _ports(text: str, asked: str) -> dict[str, Sequence[tuple[int, int]]]:
-    """Ports by protocol: of TCP, unless it is said."""
+    """Return the ports by protocol: of TCP, unless it is said."""
     parts = [part.strip().lower() for part in text.split(",")]
     if parts == [_EVERYTHING]:
         return {ALL: ()}
@@ -72,7 +74,7 @@ def _ports(text: str, asked: str) -> dict[str, Sequence[tuple[int, int]]]:
 
 
 def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Without overlaps, which nftables refuses."""
+    """Return the spans without overlaps, which nftables refuses."""
     merged: list[tuple[int, int]] = []
     for first, last in sorted(spans):
         if merged and first <= merged[-1][1] + 1:
@@ -83,7 +85,7 @@ def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _addresses(hosts: Sequence[str], asked: str) -> list[str]:
-    """The prefixes, without those that others hold; none for everybody."""
+    """Return the prefixes, without those that others hold; none for everybody."""
     networks = []
     for host in hosts:
         if host == _EVERYTHING:
@@ -103,7 +105,7 @@ def _addresses(hosts: Sequence[str], asked: str) -> list[str]:
 
 
 def of_body(body: Mapping[str, Any]) -> Optional[tuple[GuardRule, ...]]:
-    """That of a machine as the catalog has it; None without one."""
+    """Return the firewall of a machine as the catalog has it; None without a firewall."""
     text = ((body.get("context") or {}).get("variables") or {}).get(VARIABLE, "")
     if not is_one(text):
         return None

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A datastore of the catalog: a directory where files of one kind lie."""
+"""Describes a datastore of the catalog: a directory where files of one kind lie."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .states import ImageType
 
 
 class DatastoreType(enum.IntEnum):
-    """With OpenNebula's numbers. Its names have _DS at their end."""
+    """Lists the types of datastores with OpenNebula's numbers; OpenNebula's names have _DS at their end."""
 
     IMAGE = 0
     SYSTEM = 1
@@ -33,8 +33,11 @@ FILE_TYPES = frozenset((ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT))
 
 @dataclass(frozen=True)
 class Datastore:
-    """id: None only in check mode, for one that would be created. capacity_check: whether an empty disk has to fit as
-    large as a machine sees it, though it takes no room yet. images: how many lie there. attributes: the user's own."""
+    """Describes a datastore.
+    id: None only in check mode, for a datastore that would be created.
+    capacity_check: whether an empty disk has to fit as large as a machine sees it, though it takes no room yet.
+    images: how many lie there.
+    attributes: the user's own."""
 
     id: Optional[int]
     name: str
@@ -46,7 +49,7 @@ class Datastore:
 
 
 def type_for(kind: ImageType) -> DatastoreType:
-    """Of what type the datastore of such an image is."""
+    """Return the type of the datastore where an image of this type lies."""
     return DatastoreType.FILE if kind in FILE_TYPES else DatastoreType.IMAGE
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What holds where nobody says anything: each default of the collection once, with its source.
+"""Holds what counts where nobody says anything: each default of the collection once, with its source.
 
 Python reads a default from here. Roles and the documentation of modules are YAML, which can't: tests compare them with
 this file and name what differs. An option that is merely off or empty, or in the first of its states, has no line.

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which files of images are to be sent to nodes, and whether any is to be fetched."""
+"""Says which files of images are to be sent to nodes, and whether any is to be fetched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .transfer import SENT, SHARED, is_past
 
 
 def lacking(plans: Mapping[str, Plan], observed: Sequence[Observed]) -> dict[str, Any]:
-    """By host, what the machines of its plan need and it does not have, and the MiB that it has room for."""
+    """Return by host what the machines of its plan need and it does not have, and the MiB that it has room for."""
     by_host = {node.host: node for node in observed}
     found = {}
     for host, plan in plans.items():
@@ -30,7 +30,7 @@ def lacking(plans: Mapping[str, Plan], observed: Sequence[Observed]) -> dict[str
 
 
 def returning(images: Sequence[Image], observed: Sequence[Observed] = ()) -> bool:
-    """Whether something is to be fetched."""
+    """Return whether something is to be fetched."""
     generations = generations_of(images)
     past = (name for node in observed for name in node.returns if is_past(name, generations))
     return any(comes_from(image.operation) for image in images) or any(past)

@@ -1,14 +1,15 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which DISK or NIC of a list is which of a machine that is there: the one place where that is decided.
+"""Decides which DISK or NIC of a list is which of a machine that is there; no other place decides it.
 
 A disk is what it holds, a NIC is its address. So a DISK is one of the machine's only if both are of the same image, or
 both empty ones of the same kind; a NIC only if both are of the same network, and the machine has the address that the
 list asks for, if it asks for one. Among several that could be meant, what the list says of it decides (TARGET; IP, IP6,
 MAC), then what is said alike of both, then their order. The place in the list alone says nothing.
 
-Vectors come normalised, as model/changes.py compares them."""
+Vectors come normalised, as model/changes.py compares them.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +48,11 @@ Vector = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Has:
-    """What a machine has of one DISK or NIC. values: by names of attributes, with the target, size or addresses that it
-    got. own: what it holds is this machine's alone, and lost with it. boots: the machine boots from it. limited: it has
-    no size, but a limit, which may be another at any time."""
+    """Holds what a machine has of one DISK or NIC.
+    values: by names of attributes, with the target, size or addresses that it got.
+    own: what it holds is this machine's alone, and lost with it.
+    boots: the machine boots from it.
+    limited: it has no size, but a limit, which may be another at any time."""
 
     values: Vector = field(default_factory=dict)
     own: bool = False
@@ -60,16 +63,19 @@ class Has:
 
     @property
     def size(self) -> int:
-        """MB; 0 where nothing tells, or it is nobody's to change."""
+        """Return the MB; 0 where nothing tells, or nobody may change the size."""
         return _size(self.values)
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """stays: for each of the list, which of the machine's it is, by number, None for one that comes. gone: those of the
-    machine that the list has no more. doubtful: of these, such as are the machine's own and that nothing tells from one
-    that stays. moved: of the list, those that stay and get another target. grown: of the list, those that stay and
-    become larger, with their MB. how: what it takes."""
+    """Says which device of a list is which of the machine's, by their numbers.
+    stays: for each of the list, which of the machine's it is, None for a device that comes.
+    gone: those of the machine that the list has no more.
+    doubtful: of these, such as are the machine's own and that nothing tells from a device that stays.
+    moved: of the list, those that stay and get another target.
+    grown: of the list, those that stay and become larger, with their MB.
+    how: what it takes."""
 
     stays: tuple[Optional[int], ...] = ()
     gone: tuple[int, ...] = ()
@@ -82,7 +88,7 @@ class Pairing:
 def has_of(
     disks: Sequence[Mapping[str, Any]], nics: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, tuple[Has, ...]]:
-    """What a machine has, by its disks, NICs and aliases as plain values (model/disk.py, model/nic.py)."""
+    """Return what a machine has, by its disks, NICs and aliases as plain values (model/disk.py, model/nic.py)."""
     places = [(disk.get("boot_order") or len(disks) + 1, number) for number, disk in enumerate(disks) if _is_disk(disk)]
     first = min(places)[1] if places else None
     return {
@@ -115,8 +121,10 @@ def _texts(device: Mapping[str, Any], *names: str) -> dict[str, str]:
 
 
 def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has] = ()) -> Pairing:
-    """name: DISK, NIC or NIC_ALIAS. old: what the list said before, in the order of `has`; new: what it says now. has:
-    what the machine has, as far as that is known."""
+    """Return which device of `new` is which of the machine's.
+    name: DISK, NIC or NIC_ALIAS.
+    old, new: what the list said before, in the order of `has`, and what it says now.
+    has: what the machine has, as far as that is known."""
     known = [has[index] if index < len(has) else Has(vector) for index, vector in enumerate(old)]
     stays = _unchanged(old, new)
     if _asks_for_its_own(old, new, known, stays):
@@ -155,7 +163,7 @@ def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[
 
 
 def refuse_sizes(new: Sequence[Vector], has: Sequence[Has], pairing: Pairing, where: str) -> None:
-    """InvalidValue, or Unsupported, for a disk that stays and can't have the SIZE that the list says."""
+    """Raise InvalidValue, or Unsupported, for a disk that stays and can't have the SIZE that the list says."""
     for number, index in enumerate(pairing.stays):
         if index is None or index >= len(has) or not has[index].size:
             continue
@@ -182,8 +190,8 @@ def refuse_sizes(new: Sequence[Vector], has: Sequence[Has], pairing: Pairing, wh
 
 # -- which is which ----------------------------------------------------------------------------------------------------
 def _unchanged(old: Sequence[Vector], new: Sequence[Vector]) -> list[Optional[int]]:
-    """Where each of the list was, if some only came, or some only went, and the others are as they were; no place for
-    any otherwise."""
+    """Return where each of the list was, if some only came, or some only went, and the others are as they were; no
+    place for any otherwise."""
     if len(new) <= len(old):
         found = _places(new, old)
         return [None] * len(new) if found is None else list(found)
@@ -194,7 +202,7 @@ def _unchanged(old: Sequence[Vector], new: Sequence[Vector]) -> list[Optional[in
 def _asks_for_its_own(
     old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has], stays: Sequence[Optional[int]]
 ) -> bool:
-    """Whether one that would come asks for an address that one of the machine has."""
+    """Return whether a NIC that would come asks for an address that a NIC of the machine has."""
     coming = [wanted for wanted, index in zip(new, stays) if index is None and _asked(wanted)]
     return any(
         _has_what_is_asked(old[index], wanted, has[index])
@@ -205,7 +213,8 @@ def _asks_for_its_own(
 
 
 def _places(some: Sequence[Vector], others: Sequence[Vector]) -> Optional[list[int]]:
-    """Where each of `some` is among the others, in the same order, the first place that can be; None unless all are."""
+    """Return where each of `some` is among the others, in the same order, the first place that can be; None unless all
+    are."""
     rest = iter(enumerate(others))
     found = [next((place for place, other in rest if other == value), None) for value in some]
     known = [place for place in found if place is not None]
@@ -230,14 +239,14 @@ def _same_source(old: Vector, wanted: Vector, has: Has) -> bool:
 
 
 def _refers(name: str, old: Vector, wanted: Vector, has: Has) -> bool:
-    """By id where the list says one, as instantiation does."""
+    """Return whether both name the same object: by id where the list says an id, as instantiation does."""
     key = f"{name}_ID" if wanted.get(f"{name}_ID") else name
     return bool(wanted.get(key)) and wanted[key] in (old.get(key), has.values.get(key))
 
 
 def kind_of_empty(vector: Vector) -> tuple[str, str, str]:
-    """TYPE, format and file system of a disk without an image, in lower case. Older templates write the file system as
-    FORMAT."""
+    """Return TYPE, format and file system of a disk without an image, in lower case. Older templates write the file
+    system as FORMAT."""
     kind, format_, fs = (vector.get(key, "").strip().lower() for key in ("TYPE", "FORMAT", "FS"))
     if format_ in FILE_SYSTEMS and not fs:
         format_, fs = "", format_
@@ -267,7 +276,7 @@ def _is_there(old: Vector, wanted: Vector, has: Has) -> bool:
 
 
 def _device(target: str) -> str:
-    """vdb and xvdb:disk are the same one in the words of two hypervisors."""
+    """Return the device in the words of all hypervisors: vdb and xvdb:disk are the same device."""
     name = bare(target)
     return name[1:] if name.startswith("xvd") else name
 
@@ -310,7 +319,7 @@ _WAYS[ALIAS] = _WAYS[NIC]
 
 
 def _same(name: str, gone: Vector, stays: Vector, had: Has, has: Has, way: str) -> bool:
-    """Whether the one that goes could be the one that stays just as well."""
+    """Return whether the device that goes could be the device that stays just as well."""
     if way == _NAMED or not _same_source(gone, stays, had):
         return False
     if way == _IN_TURN:
@@ -355,7 +364,8 @@ def _is_copy(vector: Vector) -> bool:
 
 
 def _differing(name: str, old: Vector, new: Vector, limited: bool = False) -> set[str]:
-    """What is said of both and is not the same, but for where a disk is and how large, or may become."""
+    """Return the keys that both have and that are not the same, but for where a disk is and how large, or may
+    become."""
     unsaid = {"TARGET", "DEV_PREFIX", "SIZE", *(_LIMITS if limited else ())} if name == DISK else set()
     if name == DISK and not _is_copy(new):
         # They are of the same kind, in whatever words.
@@ -365,7 +375,7 @@ def _differing(name: str, old: Vector, new: Vector, limited: bool = False) -> se
 
 
 def _is_moved(old: Vector, new: Vector, has: Has) -> bool:
-    """A disk of which the list says nothing more keeps its target."""
+    """Return whether the disk gets another target. A disk of which the list says nothing more keeps its target."""
     if new.get("TARGET"):
         return not _is_there(old, new, has)
     prefix = new.get("DEV_PREFIX", "")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A disk of a virtual machine, and where its content comes from."""
+"""Describes a disk of a virtual machine, and where its content comes from."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ IMAGES = "images"
 
 @dataclass(frozen=True)
 class Disk:
-    """One DISK = [ … ] with its image resolved.
+    """Describes one DISK = [ … ] with its image resolved.
 
     type: FILE, CDROM, FS or SWAP (the last two are volatile: made empty for this machine).
     clone: True gives the machine an overlay or copy of its own; False uses the image's file in place.
     save: the content is the image's when the machine ends (a persistent image).
     source: the image's file in the front-end's datastore, "" for volatile disks.
     image_uuid, generation: identify the source's content; a base in a node's cache is called after both.
-    format: of the source; driver: of the machine's own disk.N (raw or qcow2). Neither is ever probed on a node. TAR: it
-    is the root file system of a container.
+    format: of the source. It is never probed on a node. TAR: it is the root file system of a container.
+    driver: the format of the machine's own disk.N (raw or qcow2). It is never probed either.
     size: MiB of the machine's disk, never below the image's.
     bus: virtio, scsi, ide, sata, or "" for the hypervisor's own choice from the target.
     luks_secret: UUID of the libvirt secret that opens it, "" if it is not encrypted.
-    snapshots: those that its file holds, as recorded.
-    inject: files that are written into it when it is made, in the way inject_via; trusted: this host's kernel may mount
-    it for that.
+    snapshots: the snapshots that its file holds, as recorded.
+    inject: files that are written into it when it is made, in the way inject_via.
+    trusted: this host's kernel may mount it to write them.
     by_hypervisor: the hypervisor itself makes it of its source (or of nothing): there is no file of it here, and the
     node's source is what the hypervisor gets.
-    boot_order: 1 is first, 0 none. options: CACHE, IO, DISCARD, TOTAL_IOPS_SEC … as given, upper-case names.
+    boot_order: 1 is first, 0 none.
+    options: CACHE, IO, DISCARD, TOTAL_IOPS_SEC … as given, upper-case names.
     """
 
     disk_id: int
@@ -74,20 +75,21 @@ class Disk:
 
     @property
     def cache(self) -> str:
-        """How the host caches it, in lower case; "" leaves that to the hypervisor."""
+        """Return how the host caches it, in lower case; "" leaves that to the hypervisor."""
         return self.options.get("CACHE", defaults.CACHE).lower()
 
     @property
     def discard(self) -> str:
-        """What becomes of blocks that the guest discards, in lower case; "" leaves that to the hypervisor."""
+        """Return what becomes of blocks that the guest discards, in lower case; "" leaves that to the hypervisor."""
         return self.options.get("DISCARD", defaults.DISCARD).lower()
 
 
 @dataclass(frozen=True)
 class DiskFiles:
-    """Where a disk of a machine really is on the node. path: the file the hypervisor opens, or the directory of a
-    container's root (format DIRECTORY); block: it is a block device; backing: the chain below it, nearest first, as
-    (path, format)."""
+    """Says where a disk of a machine really is on the node.
+    path: the file the hypervisor opens, or the directory of a container's root (format DIRECTORY).
+    block: it is a block device.
+    backing: the chain below it, nearest first, as (path, format)."""
 
     path: str
     format: str

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which device a disk is in its machine: OpenNebula's order of targets, and what bus and machine make of them."""
+"""Decides which device a disk is in its machine: OpenNebula's order of targets, and what bus and machine make of
+them."""
 
 from __future__ import annotations
 
@@ -30,11 +31,16 @@ _MOST = {"ide": 4, "scsi": 256, "fdc": 2}
 
 @dataclass(frozen=True)
 class Devices:
-    """What a hypervisor has of disks. lacks: buses that it has no device model for. prefix: of a disk that says
-    nothing; "" for what its board has. renamed: prefixes of others that stand for one of its own, cdroms: those of
-    CDROMs, before these; buses likewise. shared: a letter stands for one device, whatever its prefix. emulated: so
-    many devices from the first letter on are what a firmware sees, and none of them can be a disk that is read-only.
-    paths: a disk beside its root is a directory of it, and its target that one's path."""
+    """Describes what a hypervisor has of disks.
+    lacks: buses that it has no device model for.
+    prefix: of a disk that says nothing; "" for what its board has.
+    renamed, cdroms: prefixes of other hypervisors, with the own prefix that each stands for; of CDROMs, cdroms counts
+    first.
+    buses: buses of other hypervisors, likewise.
+    shared: a letter stands for one device, whatever its prefix.
+    emulated: so many devices from the first letter on are what a firmware sees, and none of them can be a disk that is
+    read-only.
+    paths: a disk beside the root is a directory in it, and its target that directory's path."""
 
     lacks: tuple[str, ...] = ()
     prefix: str = ""
@@ -48,10 +54,10 @@ class Devices:
 
 @dataclass(frozen=True)
 class Place:
-    """A disk, or the context, that wants a target. where: names it in errors. kind: UNKNOWN until its image is.
-
-    target, dev_prefix and bus are "" where nothing was said.
-    """
+    """Describes a disk, or the context, that wants a target.
+    where: names it in errors.
+    kind: UNKNOWN until its image is known.
+    target, dev_prefix, bus: "" where nothing was said."""
 
     where: str
     kind: str
@@ -83,7 +89,8 @@ class Board:
 
     @property
     def cdrom_on_sd(self) -> bool:
-        """q35 and the boards called virt have no IDE; OpenNebula looks for the same two words."""
+        """Return whether the board has no IDE: q35 and the boards called virt; OpenNebula looks for the same two
+        words."""
         return "q35" in self.machine or "virt" in self.machine
 
 
@@ -92,11 +99,11 @@ Assigned = tuple[str, str]
 
 
 def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
-    """Target and bus of each place, in the order given.
+    """Return target and bus of each place, in the order given. Raise InvalidValue for what no machine can have.
 
     Explicit targets are taken first; then letters go to the first OS disk, to CDROMs in order with the context as their
-    last, and to all others: the first letter that is free for the prefix. What no machine can have is InvalidValue.
-    Where targets may be paths, those that are one are on no bus.
+    last, and to all others: the first letter that is free for the prefix. Where targets may be paths, a target that is
+    a path is on no bus.
     """
     paths = _paths(places) if board.devices.paths else {}
     if paths:
@@ -124,7 +131,8 @@ def is_path(target: str) -> bool:
 
 
 def _paths(places: Sequence[Place]) -> dict[int, str]:
-    """The targets that are paths; InvalidValue for one where nothing can be, and for two that are alike."""
+    """Return the targets that are paths; raise InvalidValue for a path where nothing can be, and for two that are
+    alike."""
     found: dict[int, str] = {}
     for index, place in enumerate(places):
         if place.context or not is_path(place.target):
@@ -151,7 +159,7 @@ def _paths(places: Sequence[Place]) -> dict[int, str]:
 
 
 def _free(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> str:
-    """The first target of that prefix that nothing has; InvalidValue where there is none."""
+    """Return the first target of that prefix that nothing has; raise InvalidValue where there is none."""
     taken = []
     for letters in _letters():
         target = prefix + letters
@@ -181,7 +189,7 @@ def _free(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> s
 
 
 def translated(place: Place, board: Board) -> Place:
-    """What was said in the words of another hypervisor, in those of this one."""
+    """Return the place with what was said in the words of another hypervisor in those of this one."""
     devices, prefix = board.devices, prefix_of(place.target)
     renamed = {**devices.renamed, **devices.cdroms} if place.kind == CDROM else devices.renamed
     return replace(
@@ -194,7 +202,7 @@ def translated(place: Place, board: Board) -> Place:
 
 
 def _unit(place: Place, target: str, board: Board) -> str:
-    """What two targets that are one device have in common."""
+    """Return what two targets that are one device have in common."""
     if board.devices.shared:
         return str(letter_index(target))
     # libvirt makes a device's address, or its alias, of bus and letter.
@@ -202,7 +210,8 @@ def _unit(place: Place, target: str, board: Board) -> str:
 
 
 def _suits(place: Place, target: str, board: Board) -> bool:
-    """Whether it can be there: an emulated disk of some hypervisors is never read-only, and a CDROM always emulated."""
+    """Return whether it can be there: an emulated disk of some hypervisors is never read-only, and a CDROM always
+    emulated."""
     emulated = board.emulated
     if not emulated or place.kind == UNKNOWN:
         return True
@@ -212,7 +221,7 @@ def _suits(place: Place, target: str, board: Board) -> bool:
 
 
 def explicit(places: Sequence[Place], board: Optional[Board] = None) -> dict[str, str]:
-    """The targets that are given, with what has each; two that want the same one are InvalidValue."""
+    """Return the targets that are given, with what has each; raise InvalidValue for two that want the same target."""
     board = board or Board()
     used: dict[str, str] = {}
     for place in places:
@@ -241,7 +250,8 @@ def explicit(places: Sequence[Place], board: Optional[Board] = None) -> dict[str
 
 
 def check(place: Place, target: str, board: Board) -> str:
-    """The bus of that target. What libvirt takes into a definition and then refuses or hides is InvalidValue."""
+    """Return the bus of that target. Raise InvalidValue for what libvirt takes into a definition and then refuses or
+    hides."""
     bus = place.bus or bus_of(target, board)
     shown = f"{place.where}: TARGET = {target}" + (f", BUS = {bus}" if place.bus else "")
     machine = f"machine {board.machine}"
@@ -291,7 +301,7 @@ def bus_of(target: str, board: Board) -> str:
 
 
 def count(assigned: Sequence[Assigned], names: Sequence[str]) -> None:
-    """More devices than a bus has are InvalidValue, naming the first that is too many."""
+    """Raise InvalidValue for more devices than a bus has, naming the first that is too many."""
     for bus, most in _MOST.items():
         on_bus = [index for index, (_target, its_bus) in enumerate(assigned) if its_bus == bus]
         if len(on_bus) > most:
@@ -312,7 +322,7 @@ def default_prefix(place: Place, board: Board) -> str:
 
 
 def bare(target: str) -> str:
-    """xvdc:cdrom names the device xvdc: what Xen wants to hear of a CDROM."""
+    """Return the target without what Xen wants to hear of a CDROM: xvdc:cdrom names the device xvdc."""
     return target.partition(":")[0]
 
 
@@ -322,7 +332,7 @@ def prefix_of(target: str) -> str:
 
 
 def letter_index(target: str) -> int:
-    """0 for …a, 25 for …z, 26 for …aa."""
+    """Return 0 for …a, 25 for …z, 26 for …aa."""
     match = _TARGET.fullmatch(bare(target))
     index = 0
     for letter in match.group(2) if match else "":

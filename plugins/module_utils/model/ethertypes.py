@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Ethernet types that a network lets pass where its machines are filtered, besides ARP, IPv4 and IPv6. Pure."""
+"""Reads the Ethernet types that a network lets pass where its machines are filtered, besides ARP, IPv4 and IPv6. It is
+pure."""
 
 from __future__ import annotations
 
@@ -40,12 +41,12 @@ _ALWAYS = {0x0800: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6"}
 
 
 def read(text: str, asked: str) -> tuple[int, ...]:
-    """The numbers, sorted; InvalidValue."""
+    """Return the numbers, sorted; raise InvalidValue for a word that is no such type."""
     return tuple(sorted({number for word in text.replace(",", " ").split() for number in _read(word, asked)}))
 
 
 def normalised(word: str, asked: str) -> str:
-    """One of them in its one form: a name, or a number as 0x88b5."""
+    """Return an Ethernet type in its one form: a name, or a number as 0x88b5."""
     numbers = _read(word, asked)
     return word.lower() if word.lower() in NAMES else f"0x{numbers[0]:04x}"
 

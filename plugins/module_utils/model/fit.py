@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a machine is what the system on its disk was installed with: firmware and bus. Pure."""
+"""Checks whether a machine is what the system on its disk was installed with: firmware and bus. It is pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SYSTEM = (GUEST_OS, "OS", "OS_FAMILY")
 
 
 def boot_disk(os: Os, images: Mapping[int, Image]) -> Optional[int]:
-    """The index of the disk whose system the machine boots, None if that is no image of type OS."""
+    """Return the index of the disk whose system the machine boots, None if that is no image of type OS."""
     if os.kernel:
         return None
     named = [int(device[4:]) for device in os.boot if device.startswith("disk")]
@@ -35,8 +35,8 @@ def boot_disk(os: Os, images: Mapping[int, Image]) -> Optional[int]:
 
 
 def with_firmware(os: Os, template: Template, images: Mapping[int, Image], where: str) -> Os:
-    """OS with the firmware of the image that it boots from, where the template leaves that open; InvalidValue where it
-    says another."""
+    """Return OS with the firmware of the image that it boots from, where the template leaves that open; raise
+    InvalidValue where it says another."""
     index = boot_disk(os, images)
     image = images[index] if index is not None else None
     if image is None or image.firmware not in FIRMWARES:
@@ -67,8 +67,8 @@ def with_firmware(os: Os, template: Template, images: Mapping[int, Image], where
 
 
 def check_bus(template: Template, vm: Vm, images: Mapping[int, Image], where: str) -> list[str]:
-    """Warnings where the system that it boots stands on another bus than it was installed on; InvalidValue for one that
-    does not start there."""
+    """Return warnings where the system that it boots stands on another bus than it was installed on; raise InvalidValue
+    for a system that does not start there."""
     index = boot_disk(vm.os, images)
     image = images[index] if index is not None else None
     if image is None or index is None or image.bus not in PREFIXES:
@@ -93,8 +93,9 @@ def check_bus(template: Template, vm: Vm, images: Mapping[int, Image], where: st
 
 
 def boots_windows(os: Os, template: Template, images: Mapping[int, Image]) -> bool:
-    """Whether the machine's guest is a Windows: by the image that it boots from, or where none is there yet, by any of
-    its images (the ISO that installs it); or by what its template has for Windows alone. images: of its disks."""
+    """Return whether the machine's guest is a Windows: by the image that it boots from, or where none is there yet, by
+    any of its images (the ISO that installs it); or by what its template has for Windows alone. images: of its
+    disks."""
     index = boot_disk(os, images)
     booted = list(images.values()) if index is None else [images[index]]
     return _enlightened(template.vectors("FEATURES")) or any(is_windows(template, image) for image in booted)

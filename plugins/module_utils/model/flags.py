@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What people write for yes and no: in the keys of an item by flag(), in templates by OpenNebula's words."""
+"""Reads what people write for yes and no: in the keys of an item by flag(), in templates by OpenNebula's words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRUE, FALSE = ("YES", "TRUE", "ON", "1"), ("NO", "FALSE", "OFF", "0", "")
 
 
 def flag(value: Any, where: str) -> bool:
-    """True or false; where names the key in InvalidValue."""
+    """Return the value as true or false; raise InvalidValue, which names the key by where, for anything else."""
     if isinstance(value, bool):
         return value
     word = str(value).strip().lower()

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the node of a machine lets through to it and from it. Pure."""
+"""Describes what the node of a machine lets through to it and from it. It is pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 
 @dataclass(frozen=True)
 class GuardRule:
-    """What may pass. direction, protocol, ports, icmp_type: as Rule of logical_network has them. addresses: those of
-    the other side, each as 10.0.0.5, 10.0.0.0/8 or 10.0.0.5-10.0.0.9, all of one family; none for everybody."""
+    """Describes what may pass. direction, protocol, ports and icmp_type are as Rule of logical_network has them.
+    addresses: of the other side, each as 10.0.0.5, 10.0.0.0/8 or 10.0.0.5-10.0.0.9, all of one family; none for
+    everybody."""
 
     direction: str
     protocol: str
@@ -38,11 +39,15 @@ class GuardRule:
 
 @dataclass(frozen=True)
 class Guard:
-    """A NIC. port: its interface on the node. addresses: its leases, IPv4 and IPv6. filter_mac, filter_ip: what the
-    machine sends has its MAC address and these addresses, and no others; filter_ip goes with filter_mac. rules: what
-    may pass besides answers; None for everything. firewall: what of that may come in; None for all of it. on_ovn: it is
-    on OVN's integration bridge, and OVN does all of that; the node does what OVN can't. ethertypes: what passes besides
-    ARP and IP, as model/ethertypes.py has it."""
+    """Describes a NIC and what its node filters of it.
+    port: its interface on the node.
+    addresses: its leases, IPv4 and IPv6.
+    filter_mac, filter_ip: what the machine sends has its MAC address and these addresses, and no others; filter_ip goes
+    with filter_mac.
+    rules: what may pass besides answers; None for everything.
+    firewall: what of that may come in; None for all of it.
+    on_ovn: it is on OVN's integration bridge, and OVN does all of that; the node does what OVN can't.
+    ethertypes: what passes besides ARP and IP, as model/ethertypes.py has it."""
 
     vm_id: int
     nic_id: int
@@ -62,20 +67,20 @@ class Guard:
 
     @property
     def silent(self) -> bool:
-        """Whether its node keeps it from announcing itself as a router on OVN."""
+        """Return whether its node keeps it from announcing itself as a router on OVN."""
         return self.on_ovn and self.filter_ip and may_announce(self.addresses)
 
     @property
     def passing(self) -> Optional[tuple[GuardRule, ...]]:
-        """rules, where something is to be kept out."""
+        """Return the rules, where something is to be kept out; None where nothing is."""
         if self.rules is None and self.firewall is not None:
             return tuple(GuardRule(direction, ALL) for direction in DIRECTIONS)
         return self.rules
 
 
 def may_announce(addresses: Sequence[str]) -> bool:
-    """Whether OVN lets a NIC with these addresses announce itself as a router: of one that has addresses, and none of
-    IPv6, it drops all IPv6."""
+    """Return whether OVN lets a NIC with these addresses announce itself as a router: of a NIC that has addresses, and
+    none of IPv6, it drops all IPv6."""
     return not addresses or any(family_of(text) == 6 for text in addresses)
 
 
@@ -112,14 +117,15 @@ def family_of(text: str) -> int:
 
 
 def packed(guards: Iterable[Guard], machines: Iterable[int]) -> str:
-    """As text that is small for hundreds of NICs with the same rules. machines: the ids of those that the host has."""
+    """Return the guards as text that is small for hundreds of NICs with the same rules. machines: the ids of those that
+    the host has."""
     content = {"guards": [to_plain(guard) for guard in guards], "machines": [*machines]}
     text = json.dumps(content, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode())).decode("ascii")
 
 
 def unpacked(text: str) -> tuple[Sequence[Guard], Sequence[int]]:
-    """The guards and the machines. Raises InvalidValue."""
+    """Return the guards and the machines; raise InvalidValue for a text that packed() has not made."""
     if not text:
         return [], []
     try:

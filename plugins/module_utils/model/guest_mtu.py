@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The MTU that a network's machines are told, by the network itself and by its address ranges, and what of it can't be.
-Pure."""
+"""Says which MTU a network's machines are told, by the network itself and by its address ranges, and what of it can't
+be. It is pure."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Problem = tuple[int, int, int]
 
 
 def largest(network: Network) -> int:
-    """The largest packet that any of its machines is told to send, in bytes; 0 if none is told anything."""
+    """Return the largest packet that any of its machines is told to send, in bytes; 0 if none is told anything."""
     return max(map(_stated, (network.attributes, *(each.attributes for each in network.address_ranges))))
 
 
 def problems(network: Network) -> dict[Problem, InvalidValue]:
-    """What can't be of what the network's machines are told, besides what is refused of every network."""
+    """Return what can't be of what the network's machines are told, besides what is refused of every network."""
     return dict((*_above_the_uplink(network), *_too_small_for_ipv6(network)))
 
 
 def doubts(network: Network) -> list[str]:
-    """A warning where machines send more than the network's devices are told to carry, as nobody tells them."""
+    """Return a warning where machines send more than the network's devices are told to carry, as nobody tells them."""
     most = whole(network.attributes.get(MTU)) or 0
     unsaid = network.vn_mad in _AS_ETHERNET and not largest(network) and phydev_of(network.vn_mad, network.attributes)
     if not unsaid or not 0 < most < ETHERNET_MTU:
@@ -50,7 +50,8 @@ def doubts(network: Network) -> list[str]:
 
 
 def doubts_of_nic(nic: Nic) -> list[str]:
-    """Warnings of an MTU that a NIC says itself, beyond what its network tells machines or what IPv6 works with."""
+    """Return warnings of an MTU that a NIC says itself, beyond what its network tells machines or what IPv6 works
+    with."""
     stated, most = _stated(nic.options), _stated(nic.network_values) or ETHERNET_MTU
     if stated > most:
         found = f"network {nic.network} carries {most}, and larger packets are lost"
@@ -66,7 +67,7 @@ def _stated(attributes: Mapping[str, str]) -> int:
 
 
 def _above_the_uplink(network: Network) -> Iterator[tuple[Problem, InvalidValue]]:
-    """Of address ranges; a network's own is refused whenever it is stored."""
+    """Yield the problems of address ranges; a network's own MTU is refused whenever it is stored."""
     most = whole(network.attributes.get(MTU)) or 0
     if not most or not phydev_of(network.vn_mad, network.attributes):
         return

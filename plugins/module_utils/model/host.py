@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host: a node as the front-end knows it."""
+"""Describes a host: a node as the front-end knows it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .transfer import SHARED
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a machine takes of its host beside its own memory, as its hypervisor says. MiB: fixed, and for each virtual
-    processor; share: of the machine's memory."""
+    """Describes what a machine takes of its host beside its own memory, as its hypervisor says: fixed MiB, MiB for each
+    virtual processor (vcpu), and a share of the machine's memory."""
 
     fixed: float = 0.0
     vcpu: float = 0.0
@@ -31,10 +31,13 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Host:
-    """memory and reserved_memory in MiB, cpu in processors; memory_used and cpu_used are what its
-    machines were promised, overhead_used what their hypervisor takes besides, by `overhead`. overcommit: factors on
-    what may be promised (1.0: memory is never promised twice). transfer: how files of images get there, by
-    model/transfer.py."""
+    """Describes a host.
+    memory, reserved_memory: MiB.
+    cpu: processors.
+    memory_used, cpu_used: what its machines were promised.
+    overhead_used: what their hypervisor takes besides, by `overhead`.
+    memory_overcommit, cpu_overcommit: factors on what may be promised (1.0: memory is never promised twice).
+    transfer: how files of images get there, by model/transfer.py."""
 
     id: Optional[int]
     name: str

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ids of the host that a container's users have: a range for each machine, in which its root is the first."""
+"""Gives each machine the ids of the host that its container's users have: a range in which its root is the first."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ RANGES = 16384
 
 @dataclass(frozen=True)
 class IdRange:
-    """start: the id on the host that the container's root has. Users and groups have the same range."""
+    """Describes a range of ids; users and groups have the same range. start: the id on the host that the container's
+    root has."""
 
     start: int
     count: int = COUNT
 
     def line(self, inside: int = 0) -> str:
-        """The range as the kernel takes it for a user namespace in which it begins with the id `inside`."""
+        """Return the range as the kernel takes it for a user namespace in which it begins with the id `inside`."""
         return f"{inside} {self.start} {self.count}"
 
     def holds(self, uid: int) -> bool:
@@ -40,7 +41,7 @@ BASES = IdRange(FIRST + RANGES * COUNT)
 
 
 def id_range(vm_id: int) -> IdRange:
-    """The range of a machine. Whoever starts it makes sure that no other machine of the node has the same."""
+    """Return the range of a machine. Whoever starts it makes sure that no other machine of the node has the same."""
     if vm_id < 0:
         raise InvalidValue(f"the range of ids of machine {vm_id}", "ids of machines are not negative")
     return IdRange(FIRST + vm_id % RANGES * COUNT)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The id of an object that an engine has given it. Ids begin with 0, and what was not stored has none."""
+"""Reads the id of an object that an engine has given it. Ids begin with 0, and what was not stored has none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _KINDS = {"VmRecord": "VM", "StoredTemplate": "template"}
 
 
 def id_of(thing: Any) -> int:
-    """The id of an image, network, template, datastore, host or machine; NotFound for one that was not stored."""
+    """Return the id of an image, network, template, datastore, host or machine; raise NotFound for one that was not
+    stored."""
     if thing.id is None:
         kind = type(thing).__name__
         raise NotFound(f"{_KINDS.get(kind, kind.lower())} {thing.name}", "it has no id", "It was not stored")
