@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image of the catalog."""
+"""Describes an image of the catalog."""
 
 from __future__ import annotations
 
@@ -22,16 +22,23 @@ NOT_FINISHED = "the installation into it is not finished"
 
 @dataclass(frozen=True)
 class Image:
-    """id: None only in check mode, for an image that would be created. uuid and generation identify its content:
-    the generation rises after each writable use. source: its file on the front-end. size: MiB, virtual.
-    sha256: of the stored file as imported, "" once a machine has written to it. checksum: as given, of the file given.
-    origin: where it was taken from, without credentials. vms: how many machines use it. attributes: the user's own.
-
-    firmware and bus: what the system in it was installed with (BIOS, UEFI, UEFI_SECURE; virtio, scsi, sata, ide), "" if
-    that is not known. luks_secret: UUID of the libvirt secret that opens it, "" if it is not encrypted. snapshots: JSON
-    list of the disk snapshots that its file holds, "" for none. unfinished: at which step what writes into it (an
-    installation) is, "" once it is done. operation: what is under way with it; None also for a LOCKED
-    image that is being stored. notes: what was done to its content, for the next run to know."""
+    """Describes an image.
+    id: None only in check mode, for an image that would be created.
+    uuid, generation: identify its content: the generation rises after each writable use.
+    source: its file on the front-end.
+    size: MiB, virtual.
+    sha256: of the stored file as imported, "" once a machine has written to it.
+    checksum: as given, of the file given.
+    origin: where it was taken from, without credentials.
+    vms: how many machines use it.
+    attributes: the user's own.
+    firmware, bus: what the system in it was installed with (BIOS, UEFI, UEFI_SECURE; virtio, scsi, sata, ide), "" if
+    that is not known.
+    luks_secret: UUID of the libvirt secret that opens it, "" if it is not encrypted.
+    snapshots: JSON list of the disk snapshots that its file holds, "" for none.
+    unfinished: at which step what writes into it (an installation) is, "" once it is done.
+    operation: what is under way with it; None also for a LOCKED image that is being stored.
+    notes: what was done to its content, for the next run to know."""
 
     id: Optional[int]
     name: str
@@ -63,14 +70,14 @@ class Image:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether this host may read its file systems. That was said of what it held then: not of what a guest wrote
-        since."""
+        """Return whether this host may read its file systems. The user said so of what it held then: not of what a
+        guest wrote since."""
         marked = self.attributes.get(TRUSTED, "").upper() in TRUE
         return marked and self.notes.get("trusted", 0) == self.generation
 
 
 def refuse_unfinished(asked: str, image: Image) -> None:
-    """WrongState where an installation into it is not at its end."""
+    """Raise WrongState where an installation into the image is not at its end."""
     if image.unfinished:
         raise WrongState(
             asked,

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that are written into a machine's own disk when that is made: INJECT = [ PATH, CONTENT or SRC … ]. Pure."""
+"""Reads which files are written into a machine's own disk when that is made: INJECT = [ PATH, CONTENT or SRC … ]. It is
+pure."""
 
 from __future__ import annotations
 
@@ -32,9 +33,12 @@ _VOLUME = re.compile(r"/dev/[^/\s]+/[^/\s]+")
 
 @dataclass(frozen=True)
 class Injected:
-    """path: absolute in the guest, or in the partition if one is named. content: what it is to hold, unless file says
-    where that is read. mode: -1 for 0644, or 0755 of a file that is executable where it is read. partition: its number
-    in digits, WHOLE_DISK, one of NAMES with = and its value, or /dev/GROUP/VOLUME; "" for the guest's root."""
+    """Describes a file that is written into a disk.
+    path: absolute in the guest, or in the partition if one is named.
+    content: what it is to hold, unless file says where that is read.
+    mode: -1 for 0644, or 0755 of a file that is executable where it is read.
+    partition: its number in digits, WHOLE_DISK, one of NAMES with = and its value, or /dev/GROUP/VOLUME; "" for the
+    guest's root."""
 
     path: str
     content: str = field(default="", repr=False)
@@ -46,7 +50,8 @@ class Injected:
 
 
 def of_template(template: Template, where: str) -> tuple[tuple[Optional[int], Injected], ...]:
-    """What is to be written, each with the number of the disk (None for that which the machine boots from)."""
+    """Return what is to be written, each with the number of the disk (None for the disk that the machine boots
+    from)."""
     found: list[tuple[Optional[int], Injected]] = []
     for index, vector in enumerate(template.vectors("INJECT")):
         here = f"{where}: INJECT {index}"
@@ -72,7 +77,7 @@ def via(template: Template, where: str) -> str:
 
 
 def vectors_of(items: Any, where: str) -> list[dict[str, str]]:
-    """The option `inject` of a machine as the attribute has it."""
+    """Return the option `inject` of a machine as vectors of the attribute INJECT."""
     if not isinstance(items, (list, tuple)):
         raise InvalidValue(f"{where}: inject", f"it is a {type(items).__name__}", "Give a list of dicts")
     found = []

@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What OVN's tunnels leave on each host for the machines' packets, and which networks ask for more. Pure.
+"""Says what OVN's tunnels leave on each host for the machines' packets, and which networks ask for more. It is pure.
 
-Everywhere here `left` is that in bytes, by the hosts' names. A host that is not in it is not known to be too narrow."""
+Everywhere here `left` is what the tunnels leave in bytes, by the hosts' names. A host that is not in it is not known to
+be too narrow.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _NAMED = 5
 
 
 def read(given: Mapping[str, Any]) -> dict[str, int]:
-    """Option inner_mtus. Hosts of which it is not known have 0 there."""
+    """Return option inner_mtus as numbers, without the hosts of which it is not known, which have 0 there."""
     left = {}
     for host, value in given.items():
         size = whole(value)
@@ -38,8 +40,8 @@ def read(given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def asked(network: Network) -> int:
-    """The largest packet that machines of the network send through tunnels, as far as it says one; else 0. Packets of
-    an external network go by the hosts' bridges."""
+    """Return the largest packet that machines of the network send through tunnels, as far as it says one; else 0.
+    Packets of an external network go by the hosts' bridges."""
     if network.vn_mad != OVN or network.attributes.get(PHYSICAL_NETWORK):
         return 0
     all_of_it = (network.attributes, *(each.attributes for each in network.address_ranges))
@@ -47,15 +49,16 @@ def asked(network: Network) -> int:
 
 
 def chosen(attributes: Mapping[str, str], left: Mapping[str, int]) -> str:
-    """GUEST_MTU of a network of OVN with these attributes, which says none, where the tunnels leave less than it would
-    get otherwise; "" where they do not."""
+    """Return GUEST_MTU for a network of OVN with these attributes, which says none, where the tunnels leave less than
+    it would get otherwise; "" where they do not."""
     least = min(left.values(), default=ETHERNET_MTU)
     outside = attributes.get(MTU) or attributes.get(PHYSICAL_NETWORK)
     return str(least) if least < ETHERNET_MTU - GENEVE_COST and not outside else ""
 
 
 def problem(name: str, wanted: int, left: Mapping[str, int]) -> Optional[InvalidValue]:
-    """What is wrong with a network whose machines send packets of so many bytes, None if all hosts carry them."""
+    """Return what is wrong with a network whose machines send packets of so many bytes, None if all hosts carry
+    them."""
     narrow = sorted((size, host) for host, size in left.items() if size < wanted)
     if not narrow:
         return None

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What templates, machines and images say of an installation from an installer's ISO (install/). Pure."""
+"""Names what templates, machines and images say of an installation from an installer's ISO (install/). It is pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSTALLING, INSTALLED = "installing", "installed"
 
 
 def starts_with_host(vm: Vm, wanted: str) -> bool:
-    """Whether a host that boots is to start the machine by itself.
+    """Return whether a host that boots is to start the machine by itself.
 
     A machine that installs is not: it would install once more, over what it has written already.
     """

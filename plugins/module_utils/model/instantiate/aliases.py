@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NIC_ALIAS: which further addresses a machine asks for on its NICs, and those that it gets."""
+"""Reads NIC_ALIAS: which further addresses a machine asks for on its NICs, and those that it gets."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ _SAME = "Use the network of that NIC, or a NIC of its own"
 
 @dataclass(frozen=True)
 class AliasDemand:
-    """One NIC_ALIAS = [ … ]. address: what it asks of its network. parent: the number of its NIC in the template."""
+    """Describes one NIC_ALIAS = [ … ].
+    address: what it asks of its network.
+    parent: the number of its NIC in the template."""
 
     address: NicDemand
     parent: int
 
 
 def alias_demands(template: Template, where: str) -> tuple[AliasDemand, ...]:
-    """What each alias asks for; InvalidValue for one that no machine of the template can have."""
+    """Return what each alias asks for; raise InvalidValue for an alias that no machine of the template can have."""
     vectors = template.vectors(ALIAS)
     if not vectors:
         return ()
@@ -53,7 +55,8 @@ def alias_demands(template: Template, where: str) -> tuple[AliasDemand, ...]:
 
 
 def _names(template: Template, where: str) -> list[str]:
-    """By what aliases find the NICs, in their order. Raises InvalidValue for a name that is there twice."""
+    """Return the names by which aliases find the NICs, in their order. Raise InvalidValue for a name that is there
+    twice."""
     names = [vector.get("NAME") or f"NIC{index}" for index, vector in enumerate(template.vectors(NIC))]
     places: dict[str, str] = {}
     for index, name in enumerate(names):
@@ -78,7 +81,7 @@ def _claim(places: dict[str, str], name: str, place: str, where: str) -> None:
 
 
 def _parent(vector: Mapping[str, str], names: Sequence[str], aliases: Sequence[str], where: str) -> int:
-    """The number of the NIC that PARENT names; the only one where it is left out."""
+    """Return the number of the NIC that PARENT names; the machine's only NIC where it is left out."""
     wanted = vector.get("PARENT", "")
     there = f"its NICs are {', '.join(names)}" if names else "it has no NIC"
     if not wanted:
@@ -110,7 +113,8 @@ def _refuse_twice(template: Template, aliases: Sequence[AliasDemand], where: str
 
 
 def aliases_of(leased: Sequence[Alias], template: Template, nics: Sequence[Nic], where: str) -> tuple[Alias, ...]:
-    """The aliases of a machine: their leases, in the order of the template, with what it says of them besides."""
+    """Return the aliases of a machine: their leases, in the order of the template, with what it says of them
+    besides."""
     counts: dict[int, int] = {}
     found = []
     demands = alias_demands(template, where)
@@ -157,7 +161,8 @@ def refuse_apart(alias: Alias, nic: Nic, where: str) -> None:
 
 def refuse_weaker(alias: Alias, network: Network, parents: Network) -> None:
     """Raise InvalidValue for an alias whose own network filters otherwise than that of its NIC, whose rules count.
-    network: the alias's, parents: the NIC's."""
+    network: the alias's network.
+    parents: the NIC's network."""
     for name in (*FILTERS, security_group.ATTRIBUTE):
         given, counts = network.attributes.get(name, ""), parents.attributes.get(name, "")
         if given.strip().upper() not in flags.FALSE and given.strip().upper() != counts.strip().upper():
@@ -170,7 +175,7 @@ def refuse_weaker(alias: Alias, network: Network, parents: Network) -> None:
 
 
 def doubts_of_aliases(aliases: Sequence[Alias]) -> list[str]:
-    """Warnings about aliases that nothing here brings to life."""
+    """Return warnings about aliases that nothing here brings to life."""
     return [
         f"NIC_ALIAS/EXTERNAL: {alias.ip or alias.ip6 or alias.mac} of network {alias.network} is leased, and neither "
         "the guest nor a router here has it: nebula_routers have floating addresses"

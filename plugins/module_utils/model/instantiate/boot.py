@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OS and TPM: what a machine boots from, in which order, and by which kernel."""
+"""Reads OS and TPM: what a machine boots from, in which order, and by which kernel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str) -> Os:
-    """OS with the hypervisor's defaults. kinds: of the disks, in the template's order, as far as they are known."""
+    """Return OS with the hypervisor's defaults. kinds: of the disks, in the template's order, as far as they are
+    known."""
     vector = template.vector("OS")
     where = f"{where}: OS"
     if vector.get("UUID") and not _UUID.fullmatch(vector["UUID"].lower()):
@@ -60,8 +61,9 @@ def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str)
 
 
 def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
-    """Device names in order; the words of older templates (hd, cdrom, network) become the first device of that sort.
-    They were an order of sorts, of which a machine need not have all: those that it has none of are passed over."""
+    """Return the device names in order; the words of older templates (hd, cdrom, network) become the first device of
+    that sort. They were an order of sorts, of which a machine need not have all: a sort that it has no device of is
+    passed over."""
     devices: list[str] = []
     shown, lacking = f"{where}/BOOT = {text}", ""
     for word in _words(text):
@@ -108,7 +110,7 @@ def _words(text: str) -> list[str]:
 
 
 def doubts_of_boot(template: Template, hypervisor: str, os: Optional[Os] = None) -> list[str]:
-    """A warning for the words of older templates in BOOT. os: of a machine, whose devices they are."""
+    """Return a warning for the words of older templates in BOOT. os: of a machine, whose devices they are."""
     text = template.vector("OS").get("BOOT", "")
     old = [word for word in _words(text) if word in _OLD_BOOT]
     if not old or "OS/BOOT" in rules.of(hypervisor).own:
@@ -121,8 +123,8 @@ def doubts_of_boot(template: Template, hypervisor: str, os: Optional[Os] = None)
 
 
 def check_bootable(template: Template, kinds: Sequence[str], where: str) -> list[str]:
-    """At this time an image may be of any type: only what can't boot whatever they are is refused. Warnings: OpenNebula
-    takes a machine without disks, which may get them later."""
+    """Return warnings; raise InvalidValue for what can't boot, whatever type its images have, which may be any at this
+    time. OpenNebula takes a machine without disks, which may get them later, so that there is only a warning."""
     if {UNKNOWN, CDROM, OS} & set(kinds) or _boots_otherwise(template):
         return []
     remedy = 'Add DISK = [ IMAGE = "…" ] with an image of type OS or CDROM, or set BOOT = "nic0" or KERNEL in OS'
@@ -138,7 +140,7 @@ def _boots_otherwise(template: Template) -> bool:
 
 
 def check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
-    """InvalidValue where, now that all images are known, nothing can boot."""
+    """Raise InvalidValue where, now that all images are known, nothing can boot."""
     if os.kernel or OS in kinds or not kinds:
         return
     devices = os.boot or tuple(f"disk{index}" for index in range(len(kinds)))
@@ -153,7 +155,8 @@ def check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
 
 
 def file_ref(template: Template, name: str, where: str) -> Optional[Ref]:
-    """The image that OS names by $FILE[…] as `name` (KERNEL or INITRD), None for a path on the node or nothing."""
+    """Return the image that OS names by $FILE[…] as `name` (KERNEL or INITRD), None for a path on the node or
+    nothing."""
     vector = template.vector("OS")
     text = (vector.get(f"{name}_DS") or vector.get(name, "")).strip()
     if not text.startswith("$FILE") and not vector.get(f"{name}_DS"):
@@ -169,7 +172,7 @@ def file_ref(template: Template, name: str, where: str) -> Optional[Ref]:
 
 
 def file_of(value: str, image: Optional[Image], wanted: ImageType, where: str) -> str:
-    """The path: of the image's file, or as the template has it."""
+    """Return the path: of the image's file, or as the template has it."""
     if image is None:
         if value.strip().startswith("$FILE"):
             raise InvalidValue(f"{where}: OS/{value}", "its image was not found", "Store the image first")
@@ -184,7 +187,7 @@ def file_of(value: str, image: Optional[Image], wanted: ImageType, where: str) -
 
 
 def tpm_of(template: Template, where: str) -> Optional[Tpm]:
-    """TPM = [ MODEL, VERSION ], or a model (or YES) as TPM in OS."""
+    """Return the TPM that TPM = [ MODEL, VERSION ] asks for, or a model (or YES) as TPM in OS."""
     vectors = template.vectors("TPM")
     word = template.vector("OS").get("TPM", "").strip().lower()
     if not vectors and word.upper() in FALSE:

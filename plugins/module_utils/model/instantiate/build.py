@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a template and its images and leases to the machine, with all defaults."""
+"""Makes of a template and its images and leases the machine, with all defaults."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ from .sockets import Before, topology_of
 
 @dataclass(frozen=True)
 class Kept:
-    """What a machine that is there goes on with. disks: per DISK of the template, its own, None for one that comes.
-    context: the place that its context has. next_disk: id of the first that comes. moved: numbers of DISK whose place
-    is what the template says, and not the one that they have."""
+    """Holds what a machine that is there goes on with.
+    disks: per DISK of the template, the machine's own, None for a disk that comes.
+    context: the place that its context has.
+    next_disk: id of the first disk that comes.
+    moved: numbers of DISK whose place is what the template says, and not the place that they have."""
 
     disks: tuple[Optional[Disk], ...]
     context: Optional[Context] = None
@@ -57,12 +59,14 @@ def build(
     kept: Optional[Kept] = None,
     before: Optional[Before] = None,
 ) -> Vm:
-    """The machine. name: "" becomes one-<vmid>. kept, before: of one that is there; None for one that is made.
+    """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
 
-    images: by index of Demands.images. nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is
-    filled in here.
+    name: "" becomes one-<vmid>.
+    images: by index of Demands.images.
+    nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is filled in here.
+    kept, before: of a machine that is there; None for a machine that is made.
+
     Of the context only the place is decided: its variables are empty. No CONTEXT, no context.
-    Raises InvalidValue naming the machine for what its images make impossible.
     """
     name = name or f"one-{vm_id}"
     where = f"VM {name}"
@@ -141,7 +145,8 @@ def build(
 
 
 def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str, images: Mapping[int, Image]) -> Os:
-    """How the machine boots, with the files of its kernel and initrd; InvalidValue for what its images can't do."""
+    """Return how the machine boots, with the files of its kernel and initrd; raise InvalidValue for what its images
+    can't do."""
     vectors = template.vectors("DISK")
     os = os_of(template, where, kinds, hypervisor)
     os = replace(os, kernel=file_of(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
@@ -154,12 +159,12 @@ def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str
 
 
 def _stays(kept: Optional[Kept], count: int) -> list[bool]:
-    """For each disk of the template, whether the machine has it already."""
+    """Return for each disk of the template whether the machine has it already."""
     return [kept is not None and kept.disks[index] is not None for index in range(count)]
 
 
 def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list[Place], list[int], int]:
-    """Places with the targets that they have, ids of disks, and of the context."""
+    """Return the places with the targets that they have, the ids of the disks, and the id of the context."""
     found, ids, new = list(places), [], kept.next_disk
     for index, disk in enumerate(kept.disks):
         if disk is None:
@@ -179,7 +184,7 @@ def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list
 
 
 def _with_paths(places: Sequence[Place], ids: Sequence[int], images: Mapping[int, Image]) -> list[Place]:
-    """Those of disks beside the root have a path: their own, or one by their id."""
+    """Return the places, in which disks beside the root have a path: their own, or one by their id."""
     found = list(places)
     for index, disk_id in enumerate(ids):
         image = images.get(index)
@@ -189,8 +194,8 @@ def _with_paths(places: Sequence[Place], ids: Sequence[int], images: Mapping[int
 
 
 def doubts(template: Template, vm: Vm, images: Mapping[int, Image], filtered: Collection[int] = ()) -> list[str]:
-    """Warnings about the machine that build() made of the template; what can't work is InvalidValue. filtered: ids of
-    the networks whose nodes filter what their machines send."""
+    """Return warnings about the machine that build() made of the template; raise InvalidValue for what can't work.
+    filtered: ids of the networks whose nodes filter what their machines send."""
     rule = rules.of(vm.hypervisor)
     found = doubts_of_boot(template, vm.hypervisor, vm.os)
     found += doubts_of_nics(vm.nics, filtered) + doubts_of_aliases(vm.aliases)
@@ -200,7 +205,7 @@ def doubts(template: Template, vm: Vm, images: Mapping[int, Image], filtered: Co
 
 
 def _disk_images(images: Mapping[int, Image], vectors: Sequence[Mapping[str, str]]) -> dict[int, Image]:
-    """Those of disks: the images of OS follow them."""
+    """Return the images of disks: the images of OS follow them."""
     return {index: image for index, image in images.items() if index < len(vectors)}
 
 

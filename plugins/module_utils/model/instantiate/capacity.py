@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CPU, CPULIMIT, VCPU and MEMORY: how much of a host a machine takes."""
+"""Reads CPU, CPULIMIT, VCPU and MEMORY: how much of a host a machine takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
 
 def cpu_of(template: Template, where: str) -> float:
-    """The processors that CPU asks for, in parts of one: 0.5 is half of one."""
+    """Return the processors that CPU asks for, in parts of one: 0.5 is half a processor."""
     text = template.get("CPU").strip()
     if not text:
         return defaults.CPU
@@ -29,19 +29,19 @@ def cpu_of(template: Template, where: str) -> float:
 
 
 def cpu_limit_of(template: Template, where: str) -> int:
-    """The percents of one processor that CPULIMIT allows at most; 0 is no limit."""
+    """Return the percents of one processor that CPULIMIT allows at most; 0 is no limit."""
     text = template.get("CPULIMIT").strip() or "0"
     return whole(text, f"{where}: CPULIMIT", "Give percents of one processor: 50 is half of one, 0 no limit")
 
 
 def vcpu_of(template: Template, where: str) -> Optional[int]:
-    """The processors that the guest sees, None where VCPU does not say."""
+    """Return the processors that the guest sees, None where VCPU does not say."""
     text = template.get("VCPU").strip()
     return whole(text, f"{where}: VCPU", "Give a whole number, at least 1", lowest=1) if text else None
 
 
 def memory_of(template: Template, where: str) -> int:
-    """The memory in MiB; InvalidValue where the template has none."""
+    """Return the memory in MiB; raise InvalidValue where the template has none."""
     text = template.get("MEMORY").strip()
     vectors = template.vectors("MEMORY")
     if vectors and not text:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values that a device, the kernel or libvirt would cut off or drop without a word.
+"""Finds values that a device, the kernel or libvirt would cut off or drop without a word.
 
 They are refused where they are new. Machines and templates that have them go on, with a warning.
 """
@@ -35,7 +35,8 @@ _NO_MAC = "00:00:00:00:00:00"
 
 @dataclass(frozen=True)
 class Cut:
-    """A value of which something is lost. key: attribute and value, by which it is known again on whichever device."""
+    """Describes a value of which something is lost. key: attribute and value, by which it is known again on whichever
+    device."""
 
     asked: str
     key: tuple[str, str] = field(repr=False)
@@ -47,7 +48,7 @@ class Cut:
 
 
 def of_template(template: Template, hypervisor: str) -> list[Cut]:
-    """Those of a template's machines that are known before its images are."""
+    """Return the cut values of a template's machines that are known before its images are."""
     rule, board = rules.of(hypervisor), board_of(template, hypervisor)
     found = []
     for index, vector in enumerate(template.vectors("DISK")):
@@ -71,7 +72,7 @@ def of_template(template: Template, hypervisor: str) -> list[Cut]:
 
 
 def of_machine(vm: Vm) -> list[Cut]:
-    """Those of a machine, each of whose devices has its place."""
+    """Return the cut values of a machine, each of whose devices has its place."""
     rule = rules.of(vm.hypervisor)
     found = []
     for index, disk in enumerate(vm.disks):
@@ -91,7 +92,8 @@ def of_machine(vm: Vm) -> list[Cut]:
 
 
 def of_host_name(variables: Mapping[str, str]) -> list[Cut]:
-    """That of a context, if no guest can have it. What a machine's own values are put into is judged with these."""
+    """Return the host name of a context, if no guest can have it. Variables into which a machine's own values are put
+    are judged with those values."""
     found = []
     for key in ("SET_HOSTNAME", "HOSTNAME"):
         name = variables.get(key, "")
@@ -115,7 +117,7 @@ def _bytes(text: str) -> int:
 
 
 def of_windows(variables: Mapping[str, str]) -> list[Cut]:
-    """The host name of a Windows, if its program cuts it to what the older protocol of its network has."""
+    """Return the host name of a Windows, if its program cuts it to what the older protocol of its network has."""
     key = "SET_HOSTNAME" if variables.get("SET_HOSTNAME") else "HOSTNAME"
     name = variables.get(key, "").partition(".")[0]
     if len(name) <= NETBIOS_NAME:
@@ -129,7 +131,7 @@ def of_windows(variables: Mapping[str, str]) -> list[Cut]:
 
 
 def refuse_new(found: Iterable[Cut], known: Iterable[Cut], where: str) -> list[str]:
-    """Warnings of those that are known already; InvalidValue for the first that is not."""
+    """Return warnings of the values that are known already; raise InvalidValue for the first that is not."""
     keys, doubts = {cut.key for cut in known}, []
     for cut in found:
         if cut.key not in keys:
@@ -141,8 +143,8 @@ def refuse_new(found: Iterable[Cut], known: Iterable[Cut], where: str) -> list[s
 def refuse_in_template(
     template: Template, before: Optional[Template], where: str, hypervisors: Collection[str] = ()
 ) -> None:
-    """InvalidValue for a template that says such a value anew. hypervisors: those that its machines may come to, where
-    it does not say itself."""
+    """Raise InvalidValue for a template that says such a value anew. hypervisors: those that its machines may come to,
+    where it does not say itself."""
     own = template.get("HYPERVISOR").lower()
     template = with_nic_defaults(template, where)
     for hypervisor in [own] if own else hypervisors or [rules.DEFAULT]:
@@ -151,7 +153,7 @@ def refuse_in_template(
 
 
 def same_serials(template: Template, hypervisor: str) -> list[str]:
-    """Warnings of disks of one machine that have the same serial number."""
+    """Return warnings of disks of one machine that have the same serial number."""
     found: list[str] = []
     first: dict[str, int] = {}
     for index, vector in enumerate(template.vectors("DISK") if rules.of(hypervisor).serials else ()):
@@ -166,7 +168,7 @@ def same_serials(template: Template, hypervisor: str) -> list[str]:
 
 
 def _bus_of(place: disk_targets.Place, board: Board) -> str:
-    """The bus that the place says, "" where its image may say another."""
+    """Return the bus that the place says, "" where its image may say another."""
     if place.bus or place.target:
         return place.bus or disk_targets.bus_of(place.target, board)
     return disk_targets.bus_of(f"{place.dev_prefix}a", board) if place.dev_prefix else ""
@@ -199,7 +201,7 @@ def _of_target(device: str, target: str, rule: Hypervisor) -> list[Cut]:
 
 
 def _of_same_targets(targets: Iterable[str]) -> list[Cut]:
-    """Those of NICs that are called as an earlier one of the same machine."""
+    """Return the targets of NICs that are called as an earlier one of the same machine."""
     found: list[Cut] = []
     first: dict[str, int] = {}
     for index, target in enumerate(targets):

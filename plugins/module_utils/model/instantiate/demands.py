@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine of a template needs of others: capacity, images, leases, a port for its console."""
+"""Says what a machine of a template needs of others: capacity, images, leases, a port for its console."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from .words import Ref
 
 @dataclass(frozen=True)
 class Demands:
-    """What a template needs of others. cpu in processors, memory in MiB.
+    """Holds what a template needs of others.
 
-    images: per DISK its image's name, or id as an int; None for volatile ones. Where OS asks for files ($FILE[…]),
+    cpu: processors.
+    memory: MiB.
+    images: per DISK its image's name, or id as an int; None for volatile disks. Where OS asks for files ($FILE[…]),
     None for the context and then the references of KERNEL and INITRD follow: build() wants them at those indexes.
-    graphics_port: the fixed one, 0 for any.
+    graphics_port: the fixed port, 0 for any.
     """
 
     cpu: float
@@ -38,7 +40,7 @@ class Demands:
 
 
 def demands(template: Template, where: str = "template") -> Demands:
-    """What the template needs, once a machine is to be made of it; MEMORY has to be there by now."""
+    """Return what the template needs, once a machine is to be made of it; MEMORY has to be there by now."""
     template = with_nic_defaults(template, where)
     images = [image_ref(vector, f"{where}: DISK {index}") for index, vector in enumerate(template.vectors("DISK"))]
     files = [file_ref(template, name, where) for name in ("KERNEL", "INITRD")]

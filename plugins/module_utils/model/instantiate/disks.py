@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""DISK: of an image or empty, and the disk that a machine gets of it."""
+"""Reads DISK, of an image or empty, and makes of it the disk that a machine gets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DISK_FIELDS = frozenset((
 
 
 def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[str], list[str]]:
-    """The kind of each DISK as far as the template tells, and warnings."""
+    """Return the kind of each DISK as far as the template tells, and warnings."""
     board = board_of(template, hypervisor)
     kinds, places = [], []
     for index, vector in enumerate(template.vectors("DISK")):
@@ -69,14 +69,14 @@ def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[s
 
 
 def source_of(vector: Mapping[str, str], hypervisor: str) -> str:
-    """The path of the file that SOURCE names in place of an image, "" where this hypervisor takes none."""
+    """Return the path of the file that SOURCE names in place of an image, "" where this hypervisor takes none."""
     if not rules.of(hypervisor).sources or vector.get("IMAGE") or vector.get("IMAGE_ID"):
         return ""
     return vector.get("SOURCE", "")
 
 
 def kind_of(vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str) -> str:
-    """The kind of a disk whose image is known by now; InvalidValue for an image that is no disk."""
+    """Return the kind of a disk whose image is known by now; raise InvalidValue for an image that is no disk."""
     if source_of(vector, hypervisor):
         return OS
     if _volatile(vector, where):
@@ -96,7 +96,8 @@ def kind_of(vector: Mapping[str, str], image: Optional[Image], hypervisor: str, 
 def disk_of(
     index: int, vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str, made: bool
 ) -> Disk:
-    """made: it is there, and as large as it was made: whatever its image is by now."""
+    """Return the disk that a DISK asks for. made: it is there, and as large as it was made, whatever its image is by
+    now."""
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
     wanted = vector.get("DRIVER", "").lower()
     if wanted in FORMATS:
@@ -166,7 +167,7 @@ def disk_of(
 
 
 def refuse_format(image: Image, hypervisor: str, where: str) -> None:
-    """InvalidValue for an image that is of no use to machines of this hypervisor."""
+    """Raise InvalidValue for an image that is of no use to machines of this hypervisor."""
     taken = rules.of(hypervisor).formats
     if image.type == ImageType.DATABLOCK and image.format != TAR and rules.of(hypervisor).devices.paths:
         return
@@ -187,8 +188,8 @@ def refuse_format(image: Image, hypervisor: str, where: str) -> None:
 
 
 def _root_of(index: int, image: Image, hypervisor: str, where: str, size: int, options: Mapping[str, str]) -> Disk:
-    """The root of a container: a directory of its own, whose owners are those of its users; or whatever its hypervisor
-    makes of the image, as large as SIZE lets it become."""
+    """Return the root of a container: a directory of its own, whose owners are those of its users; or whatever its
+    hypervisor makes of the image, as large as SIZE lets it become."""
     itself = rules.of(hypervisor).makes_disks
     if size and not itself:
         raise InvalidValue(
@@ -222,7 +223,7 @@ def _volatile(vector: Mapping[str, str], where: str) -> bool:
 
 
 def _volatile_format(vector: Mapping[str, str], where: str) -> tuple[str, str]:
-    """File system ("" for none) and format."""
+    """Return file system ("" for none) and format."""
     kind, format_, fs = kind_of_empty(vector)
     if format_ not in FORMATS:
         raise InvalidValue(f"{where}: FORMAT = {format_}", "no such format", "Use raw or qcow2")
@@ -232,7 +233,8 @@ def _volatile_format(vector: Mapping[str, str], where: str) -> tuple[str, str]:
 
 
 def _check_driver(vector: Mapping[str, str], where: str) -> None:
-    """A word that no hypervisor knows would be found out when the machine starts, and its error names no disk."""
+    """Raise InvalidValue for a word that no hypervisor knows: it would be found out when the machine starts, and that
+    error names no disk."""
     word = vector.get("DRIVER", "").strip()
     if word and word.lower() not in rules.DRIVERS:
         near = nearest(word.lower(), rules.DRIVERS)
@@ -244,14 +246,14 @@ def _check_driver(vector: Mapping[str, str], where: str) -> None:
 
 
 def image_ref(vector: Mapping[str, str], where: str) -> Optional[Ref]:
-    """The image's id or name, None for a disk that is made empty."""
+    """Return the image's id or name, None for a disk that is made empty."""
     if vector.get("IMAGE_ID"):
         return whole(vector["IMAGE_ID"], f"{where}: IMAGE_ID", "Give the image's id, or its name as IMAGE")
     return vector.get("IMAGE") or None
 
 
 def named(where: str, vector: Mapping[str, str]) -> str:
-    """`where` with the image beside it, for errors."""
+    """Return `where` with the image beside it, for errors."""
     image = vector.get("IMAGE") or vector.get("IMAGE_ID")
     return f"{where} (image {image})" if image else where
 

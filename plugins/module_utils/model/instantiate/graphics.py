@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRAPHICS: the console of a machine, and whose its password is."""
+"""Reads GRAPHICS: the console of a machine, and whose its password is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ FIRST_PORT, LAST_PORT = defaults.FIRST_GRAPHICS_PORT, defaults.LAST_GRAPHICS_POR
 
 
 def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional[Graphics]:
-    """The console, None where the template has none. port: what the engine chose, None before it has."""
+    """Return the console, None where the template has none. port: the port that the engine chose, None before it
+    has."""
     found = template.vectors("GRAPHICS")
     if not found:
         return None
@@ -63,13 +64,13 @@ def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional
 
 
 def leaves_password(template: Template) -> bool:
-    """Whether the password to the machine's console is to be made up."""
+    """Return whether the password to the machine's console is to be made up."""
     graphics = graphics_of(template, "template", None)
     return graphics is not None and graphics.made_up
 
 
 def doubts_of_graphics(graphics: Graphics) -> list[str]:
-    """Warnings about a password that is missing where anybody could use the console."""
+    """Return warnings about a password that is missing where anybody could use the console."""
     doubts = []
     if not graphics.password and not graphics.made_up:
         everywhere = graphics.listen in ("0.0.0.0", "::", "")

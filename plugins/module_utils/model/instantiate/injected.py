@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""INJECT: which disk of a machine gets which files before its first boot."""
+"""Reads INJECT: which disk of a machine gets which files before its first boot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ..template import Template
 
 
 def with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int], where: str) -> tuple[Disk, ...]:
-    """The disks with what is to be written into them; InvalidValue for one that is not the machine's own."""
+    """Return the disks with what is to be written into them; raise InvalidValue for a disk that is not the machine's
+    own."""
     wanted: dict[int, list[inject.Injected]] = {}
     for number, entry in inject.of_template(template, where):
         place = root if number is None else number
@@ -50,7 +51,8 @@ def with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int],
 
 
 def _for_volatile(entry: inject.Injected, disk: Disk, others: Sequence[inject.Injected], where: str) -> inject.Injected:
-    """For a disk that is made with nothing in it but its file system."""
+    """Return the entry for a disk that is made with nothing in it but its file system; raise InvalidValue where it
+    can't be."""
     if disk.fs in ("", "swap"):
         found = "it is swap space" if disk.fs else "it is empty, and gets no file system"
         raise InvalidValue(where, found, "Have one made: TYPE = fs, FS = ext4")

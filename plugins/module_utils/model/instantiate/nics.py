@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NIC and NIC_DEFAULT: which network and addresses a machine asks for, and the NIC that it gets."""
+"""Reads NIC and NIC_DEFAULT: which network and addresses a machine asks for, and the NIC that it gets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _NIC_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class NicDemand:
-    """One NIC = [ … ]. network: name, or id as an int. ip, ip6, mac: "" for any; mac in lower case."""
+    """Describes one NIC = [ … ].
+    network: name, or id as an int.
+    ip, ip6, mac: "" for any; mac in lower case."""
 
     network: Ref
     ip: str = ""
@@ -39,7 +41,8 @@ class NicDemand:
 
 
 def with_nic_defaults(template: Template, where: str = "template") -> Template:
-    """The template with what NIC_DEFAULT says in each NIC that does not say it itself, and without NIC_DEFAULT."""
+    """Return the template with what NIC_DEFAULT says in each NIC that does not say it itself, and without
+    NIC_DEFAULT."""
     defaults = template.vectors("NIC_DEFAULT")
     if not defaults:
         return template
@@ -51,7 +54,7 @@ def with_nic_defaults(template: Template, where: str = "template") -> Template:
 
 
 def check_nics(template: Template, where: str) -> None:
-    """InvalidValue for a NIC that no machine can have, whatever networks there are."""
+    """Raise InvalidValue for a NIC that no machine can have, whatever networks there are."""
     for index, vector in enumerate(template.vectors("NIC")):
         here = f"{where}: NIC {index}"
         nic_demand(vector, here)
@@ -66,7 +69,8 @@ def check_nics(template: Template, where: str) -> None:
 
 
 def nic_demand(vector: Mapping[str, str], where: str, name: str = "NIC") -> NicDemand:
-    """What one NIC, or one alias, asks of the networks; InvalidValue names it by `where`. name: of its vector."""
+    """Return what one NIC, or one alias, asks of the networks; raise InvalidValue, which names it by `where`. name: of
+    its vector."""
     network: Ref
     if vector.get("NETWORK_ID"):
         network = whole(vector["NETWORK_ID"], f"{where}: NETWORK_ID", "Give the network's id, or its name as NETWORK")
@@ -95,12 +99,12 @@ def _check_address(text: str, version: int, where: str) -> None:
 
 
 def own_name(vm_id: int, nic_id: int) -> str:
-    """What a NIC's interface on the node is called where TARGET does not say it."""
+    """Return what a NIC's interface on the node is called where TARGET does not say it."""
     return f"one-{vm_id}-{nic_id}"
 
 
 def nic_of(nic: Nic, vector: Mapping[str, str], vm_id: int, boot_order: int) -> Nic:
-    """The NIC of machine `vm_id`: the lease that the engine found, with what the template says of it besides."""
+    """Return the NIC of machine `vm_id`: the lease that the engine found, with what the template says of it besides."""
     return replace(
         nic,
         model=vector.get("MODEL", ""),
@@ -111,8 +115,8 @@ def nic_of(nic: Nic, vector: Mapping[str, str], vm_id: int, boot_order: int) -> 
 
 
 def doubts_of_nics(nics: Sequence[Nic], filtered: Collection[int]) -> list[str]:
-    """Warnings about what a NIC asks for, in a network where nothing acts on it. filtered: ids of the networks whose
-    nodes act on filters, besides those of OVN. Raises InvalidValue for what can't be acted on."""
+    """Return warnings about what a NIC asks for, in a network where nothing acts on it; raise InvalidValue for what
+    can't be acted on. filtered: ids of the networks whose nodes act on filters, besides those of OVN."""
     doubts = []
     for nic in nics:
         doubts += guest_mtu.doubts_of_nic(nic)

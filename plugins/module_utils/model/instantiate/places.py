@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the disks of a machine and its context ask to be: target, prefix and bus, on the board that it has."""
+"""Says where the disks of a machine and its context ask to be: target, prefix and bus, on the board that it has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .words import word
 
 
 def board_of(template: Template, hypervisor: str) -> Board:
-    """What the devices of a machine are put on: by the template's OS, and by the rules of its hypervisor."""
+    """Return what the devices of a machine are put on: by the template's OS, and by the rules of its hypervisor."""
     vector = template.vector("OS")
     return Board(
         machine=vector.get("MACHINE") or rules.of(hypervisor).machine,
@@ -34,7 +34,8 @@ def board_of(template: Template, hypervisor: str) -> Board:
 def place_of(
     vector: Mapping[str, str], where: str, kind: str, image: Optional[Image] = None, context: bool = False
 ) -> Place:
-    """Where a disk (or the context) asks to be: by the template, and where that does not say it, by its image."""
+    """Return where a disk (or the context) asks to be: by the template, and where that does not say it, by its
+    image."""
     prefix = vector.get("DEV_PREFIX", "")
     target = vector.get("TARGET", "")
     bus = vector.get("BUS", "").lower()
@@ -54,14 +55,15 @@ def place_of(
 
 
 def context_place(template: Template, where: str) -> Place:
-    """Where the context asks to be: as a CDROM, or as a disk that nobody writes to."""
+    """Return where the context asks to be: as a CDROM, or as a disk that nobody writes to."""
     disk = word(template, "CONTEXT_DEVICE", DEVICES, where) == "disk"
     place = place_of(template.vector("CONTEXT"), f"{where}: CONTEXT", DATA if disk else CDROM, context=True)
     return replace(place, readonly=True) if disk else place
 
 
 def context_of(template: Template, disk_id: int, place: Assigned, where: str, had: Optional[Context]) -> Context:
-    """The context at the place that it was assigned, still without its variables. had: the one that the machine has."""
+    """Return the context at the place that it was assigned, still without its variables. had: the context that the
+    machine has."""
     return Context(
         disk_id,
         place[0],
