@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An address that a network interface holds."""
+"""Describes an address that a network interface holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ..dataclass import dataclass
 
 @dataclass(frozen=True)
 class Lease:
-    """offset counts from the first address of the range; ip, ip6 and ip6_ula are "" where the range has none."""
+    """Describes a leased address.
+    offset: counts from the first address of the range.
+    ip, ip6, ip6_ula: "" where the range has none."""
 
     network_id: Optional[int]
     ar_id: int
@@ -27,9 +29,9 @@ class Lease:
 
 @dataclass(frozen=True)
 class LeaseRequest:
-    """One NIC that wants an address: the next free one, or the one that ip, ip6 or mac names.
+    """Asks for an address of one NIC: the next free one, or the address that ip, ip6 or mac names.
 
-    Where more than one is given, all have to be of the same lease.
+    Where more than one of them is given, all have to be of the same lease.
     """
 
     network_id: int
@@ -42,8 +44,9 @@ class LeaseRequest:
 
 @dataclass(frozen=True)
 class HeldLease:
-    """An address that no NIC of a machine has, and that nobody gets. vm_id, vm: the machine that had it; vm is "" of
-    one that the catalog does not know. held: why nobody gets it."""
+    """Describes an address that no NIC of a machine has, and that nobody gets.
+    vm_id, vm: the machine that had it; vm is "" for a machine that the catalog does not know.
+    held: why nobody gets it."""
 
     network: str
     mac: str

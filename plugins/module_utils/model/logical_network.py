@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tenants' networks as OVN is to have them: switches, ports, routers and security groups, whatever the catalog calls
-them. Everything that is here is wanted, and what is not here is not. Pure."""
+"""Describes tenants' networks as OVN is to have them: switches, ports, routers and security groups, whatever the
+catalog calls them. Everything that is here is wanted, and what is not here is not. It is pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ LEASE_SECONDS = 43200
 
 @dataclass(frozen=True)
 class LogicalNetwork:
-    """A network of one tenant, or an external one, which is what a node's bridge is connected with.
+    """Describes a network of one tenant, or an external one, which is what a node's bridge is connected with.
 
-    cidr4: as 10.0.0.0/24. gateway4, gateway6: the router's address, as machines are told. dhcp_server4: the address by
-    which DHCP answers; the gateway's, or the network's first where there is no gateway. prefixes6: as 2001:db8::/64.
-    mtu: 0 for whatever machines take. physical_network: the name in each node's bridge mappings, which makes it an
-    external one; vlan: its tag there. barred: what no machine reaches by this network (addresses and prefixes, of
-    nodes too)."""
+    cidr4: as 10.0.0.0/24.
+    gateway4, gateway6: the router's address, as machines are told.
+    dhcp_server4: the address by which DHCP answers; the gateway's, or the network's first where there is no gateway.
+    prefixes6: as 2001:db8::/64.
+    mtu: 0 for whatever machines take.
+    physical_network: the name in each node's bridge mappings, which makes it an external network.
+    vlan: its tag there.
+    barred: what no machine reaches by this network (addresses and prefixes, of nodes too).
+    """
 
     uuid: str
     name: str
@@ -51,7 +55,7 @@ class LogicalNetwork:
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """As the machine sees it, in kbit/s; 0 for no limit. bursts in kbit."""
+    """Describes limits as the machine sees them, in kbit/s, bursts in kbit; 0 for no limit."""
 
     inbound: int = 0
     outbound: int = 0
@@ -61,11 +65,13 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class LogicalPort:
-    """A NIC. uuid: the interface id that its interface has on the node. filter_mac, filter_ip: what the machine sends
-    has these addresses and no others; filter_ip goes with filter_mac, and neither answers of DHCP servers nor
-    advertisements of routers pass it. hostname: by which its addresses are found in the network's DNS. further:
-    addresses of its aliases, which neither DHCP nor DNS tells. ethertypes: what passes besides ARP and IP, as
-    model/ethertypes.py has it."""
+    """Describes a NIC.
+    uuid: the interface id that its interface has on the node.
+    filter_mac, filter_ip: what the machine sends has these addresses and no others; filter_ip goes with filter_mac, and
+    neither answers of DHCP servers nor advertisements of routers pass it.
+    hostname: by which its addresses are found in the network's DNS.
+    further: addresses of its aliases, which neither DHCP nor DNS tells.
+    ethertypes: what passes besides ARP and IP, as model/ethertypes.py has it."""
 
     uuid: str
     network: str
@@ -84,21 +90,23 @@ class LogicalPort:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """All of them, its own before those of its aliases."""
+        """Return all addresses, its own before those of its aliases."""
         return (*self.addresses4, *self.addresses6, *self.further)
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Those to which filter_ip holds it; none for any. One without addresses of its own has others than its
-        aliases, of which the catalog knows nothing."""
+        """Return the addresses to which filter_ip holds it; none for any. A NIC without addresses of its own has others
+        than its aliases, of which the catalog knows nothing."""
         return self.addresses if self.addresses4 or self.addresses6 else ()
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What may pass. ports: of the destination, as ranges from first to last; none for all. ip: an address, the first
-    of size addresses, or a prefix as 10.0.0.0/8: of the other side. network: UUID of one whose addresses the other side
-    has. icmp_type: of ICMP and ICMPV6; None for all."""
+    """Describes what may pass.
+    ports: of the destination, as ranges from first to last; none for all.
+    ip: of the other side: an address, the first of size addresses, or a prefix as 10.0.0.0/8.
+    network: UUID of a network whose addresses the other side has.
+    icmp_type: of ICMP and ICMPV6; None for all."""
 
     direction: str
     protocol: str = ALL
@@ -111,8 +119,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class SecurityGroup:
-    """Rules that are a list of what is let through; answers pass as well. A machine without a group is not filtered, so
-    that group 0, which allows everything, is none."""
+    """Lists what is let through; answers pass as well. A machine without a group is not filtered, so that group 0,
+    which allows everything, is none."""
 
     uuid: str
     name: str
@@ -121,8 +129,9 @@ class SecurityGroup:
 
 @dataclass(frozen=True)
 class Interface:
-    """Of a router, in a network. addresses: as 10.0.0.1/24, one or more. mac: "" for one that follows from the UUIDs of
-    router and network."""
+    """Describes the interface of a router in a network.
+    addresses: as 10.0.0.1/24, one or more.
+    mac: "" for an address that follows from the UUIDs of router and network."""
 
     network: str
     addresses: tuple[str, ...]
@@ -131,7 +140,8 @@ class Interface:
 
 @dataclass(frozen=True)
 class Chassis:
-    """A node that may carry a router's gateway: the one with the highest priority that is alive does."""
+    """Names a node that may carry a router's gateway: of those that are alive, the node with the highest priority
+    does."""
 
     name: str
     priority: int
@@ -139,8 +149,9 @@ class Chassis:
 
 @dataclass(frozen=True)
 class Gateway:
-    """A router's interface in an external network. next_hop4, next_hop6: where everything goes that no other route
-    leads to; "" for nowhere. named: whether somebody has named these nodes, and they are not just all of them."""
+    """Describes a router's interface in an external network.
+    next_hop4, next_hop6: where everything goes that no other route leads to; "" for nowhere.
+    named: whether somebody has named these nodes, and they are not just all of them."""
 
     network: str
     addresses: tuple[str, ...]
@@ -153,8 +164,10 @@ class Gateway:
 
 @dataclass(frozen=True)
 class Floating:
-    """An address of the external network that leads to a machine. port: its NIC. logical_ip: which of the NIC's
-    addresses; "" for the first. distributed: the machine's own node sends and takes its packets, not the gateway's."""
+    """Describes an address of the external network that leads to a machine.
+    port: its NIC.
+    logical_ip: which of the NIC's addresses; "" for the first.
+    distributed: the machine's own node sends and takes its packets, not the gateway's."""
 
     external_ip: str
     port: str
@@ -170,8 +183,9 @@ class Route:
 
 @dataclass(frozen=True)
 class Router:
-    """snat: what machines send through the gateway has the gateway's first IPv4 address as its source. barred: what
-    the router leads nobody to."""
+    """Describes a router.
+    snat: what machines send through the gateway has the gateway's first IPv4 address as its source.
+    barred: where the router leads nobody to."""
 
     uuid: str
     name: str
@@ -185,7 +199,7 @@ class Router:
 
 @dataclass(frozen=True)
 class LogicalNetworks:
-    """All that one catalog wants of OVN."""
+    """Holds all that one catalog wants of OVN."""
 
     networks: tuple[LogicalNetwork, ...] = ()
     ports: tuple[LogicalPort, ...] = ()

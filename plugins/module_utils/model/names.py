@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one rule for names of images, networks, templates, hosts and virtual machines."""
+"""Checks names of images, networks, templates, hosts and virtual machines, by one rule for all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_OPENNEBULAS = "&|:\\\";'#{}$<>"
 
 
 def check_name(kind: str, name: Any) -> str:
-    """The name, if an object of that kind ("image", "template" …) may have it; else InvalidValue.
+    """Return the name, if an object of that kind ("image", "template" …) may have it; else raise InvalidValue.
 
     Names reach paths, command lines, logs and deployment files: what could mean something else there is refused.
     """
@@ -48,7 +48,8 @@ def _fault(name: str) -> str:
 
 
 def doubt_of_name(kind: str, name: str) -> str:
-    """A warning about a name that a real OpenNebula would not take for an object of that kind, "" if it would."""
+    """Return a warning about a name that a real OpenNebula would not take for an object of that kind, "" if it
+    would."""
     why = _why_not_opennebulas(kind, name)
     return f"{kind} {name!r} could not go to a real OpenNebula: {why}. Here it may keep its name" if why else ""
 
@@ -71,7 +72,7 @@ def _is_hostname(name: str) -> bool:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that `word` is most likely a slip of, or ""."""
+    """Return the known word that `word` is most likely a slip of, or ""."""
     import difflib
 
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)

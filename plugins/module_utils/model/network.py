@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A virtual network and its address ranges."""
+"""Describes a virtual network and its address ranges."""
 
 from __future__ import annotations
 
@@ -38,9 +38,14 @@ NEW_AR = -1
 
 @dataclass(frozen=True)
 class AddressRange:
-    """type: IP4, IP6, IP4_6, ETHER, IP6_STATIC or IP4_6_STATIC. size: number of addresses. mac: of the first one.
-    prefixes: /64, for IP6 and IP4_6. ip6, prefix_length: of static ones, the first address and its network's. used:
-    how many are leased. attributes: go above the network's own for machines that lease here."""
+    """Describes a range of addresses.
+    type: IP4, IP6, IP4_6, ETHER, IP6_STATIC or IP4_6_STATIC.
+    size: number of addresses.
+    mac: of the first address.
+    global_prefix, ula_prefix: /64, for IP6 and IP4_6.
+    ip6, prefix_length: of static addresses, the first address and its network's prefix length.
+    used: how many are leased.
+    attributes: go above the network's own for machines that lease here."""
 
     ar_id: int
     type: str
@@ -57,10 +62,11 @@ class AddressRange:
 
 @dataclass(frozen=True)
 class Network:
-    """attributes: everything else by upper-case name (NETWORK_ADDRESS, NETWORK_MASK, GATEWAY, DNS, GUEST_MTU …),
-    single values, as they reach the context of machines. nat: the bridge carries the gateway's address and masquerades.
-    beside: on a node, the other networks that have the bridge.
-    """
+    """Describes a virtual network.
+    attributes: everything else by upper-case name (NETWORK_ADDRESS, NETWORK_MASK, GATEWAY, DNS, GUEST_MTU …), single
+    values, as they reach the context of machines.
+    nat: the bridge carries the gateway's address and masquerades.
+    beside: on a node, the other networks that have the bridge."""
 
     id: Optional[int]
     name: str
@@ -75,13 +81,13 @@ class Network:
 
 
 def filters_on_node(network: Network) -> bool:
-    """Whether its nodes filter what its machines send and get, as it says."""
+    """Return whether its nodes filter what its machines send and get, as it says."""
     return network.vn_mad in ON_LINUX_BRIDGE and network.attributes.get(FILTERS_ON_NODE, "").upper() == "YES"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the machines of a network are that has a bridge of its own on each node. hosts: how many on which."""
+    """Says where the machines of a network are that has a bridge of its own on each node. hosts: how many on which."""
 
     network: str
     hosts: Mapping[str, int]
@@ -96,7 +102,7 @@ class Spread:
 
 
 def to_item(network: Network) -> dict[str, Any]:
-    """The network as results show it; the node's side and check mode take it from there again."""
+    """Return the network as results show it; the node's side and check mode take it from there again."""
     return {
         "id": network.id,
         "uuid": network.uuid or None,
@@ -126,7 +132,7 @@ def to_item(network: Network) -> dict[str, Any]:
 
 
 def from_item(item: Mapping[str, Any]) -> Network:
-    """The network that to_item() showed. Keys that are missing get their defaults."""
+    """Return the network that to_item() showed. Keys that are missing get their defaults."""
     return Network(
         id=item.get("id"),
         uuid=item.get("uuid") or "",

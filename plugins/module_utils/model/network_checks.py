@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a virtual network and its address ranges state: brought into one form, checked, and read. Pure."""
+"""Brings what a virtual network and its address ranges state into one form, checks it, and reads it. It is pure."""
 
 from __future__ import annotations
 
@@ -54,9 +54,10 @@ _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
 def split_cidr(name: str, address: str, mask: str) -> IPv4Network | None:
-    """NETWORK_ADDRESS and NETWORK_MASK together; InvalidValue.
+    """Return NETWORK_ADDRESS and NETWORK_MASK as one network, None if both are empty; raise InvalidValue for a wrong
+    one.
 
-    The prefix length may be in either of them: 10.66.0.0/24, or a mask of 24. None if both are empty.
+    The prefix length may be in either of them: 10.66.0.0/24, or a mask of 24.
     """
     where = f"network {name}"
     if not address:
@@ -107,7 +108,8 @@ def cidr(network: Network) -> IPv4Network | None:
 
 
 def normalised_attributes(network: str, attributes: Mapping[str, str]) -> dict[str, str]:
-    """The attributes of a network, with addresses and numbers checked and in their one form. Empty ones stay empty."""
+    """Return the attributes of a network, with addresses and numbers checked and in their one form. Empty ones stay
+    empty."""
     where = f"network {network}"
     result = dict(attributes)
     if not result.get(access.ATTRIBUTE, access.NOTHING).strip():
@@ -170,7 +172,7 @@ def _read_span(text: str, asked: str) -> str:
 
 
 def _span_text(text: str, number: int) -> str:
-    """An address as one of the span's family, which its text shows."""
+    """Return an address in the form of the span's family, which the span's text shows."""
     return str(IPv6Address(number)) if ":" in text else ip_text(number)
 
 
@@ -214,7 +216,7 @@ _READERS: dict[str, Callable[[str, str], str]] = {
 
 
 def reserved(network: Network) -> list[str]:
-    """The addresses that the network keeps for nobody, one by one."""
+    """Return the addresses that the network keeps for nobody, one by one."""
     found: dict[str, None] = {}
     for text in network.attributes.get(RESERVED, "").split():
         first, last = _span(text, f"network {network.name}: {RESERVED}")
@@ -223,7 +225,7 @@ def reserved(network: Network) -> list[str]:
 
 
 def prefixes6(address_range: AddressRange) -> list[str]:
-    """The networks of IPv6 in which machines have addresses of the range, as 2001:db8::/64."""
+    """Return the networks of IPv6 in which machines have addresses of the range, as 2001:db8::/64."""
     found = [f"{prefix}/64" for prefix in (address_range.global_prefix, address_range.ula_prefix) if prefix]
     if address_range.ip6:
         found.append(str(IPv6Network((address_range.ip6, address_range.prefix_length), strict=False)))
@@ -231,12 +233,13 @@ def prefixes6(address_range: AddressRange) -> list[str]:
 
 
 def carries_gateway(network: Network) -> bool:
-    """Whether the bridge on each node has the gateway's address."""
+    """Return whether the bridge on each node has the gateway's address."""
     return network.nat or network.attributes.get("GATEWAY_ON_BRIDGE", "").upper() == "YES"
 
 
 def node_access(network: Network) -> access.NodeAccess:
-    """What its machines may reach on a node: everything if a version stored the network that had no such attribute."""
+    """Return what its machines may reach on a node: everything if a version stored the network that had no such
+    attribute."""
     value = network.attributes.get(access.ATTRIBUTE, "")
     if not value:
         return access.NodeAccess(everything=True)
@@ -244,7 +247,7 @@ def node_access(network: Network) -> access.NodeAccess:
 
 
 def one_node(network: Network) -> bool:
-    """Whether all its machines are to be on the same node."""
+    """Return whether all its machines are to be on the same node."""
     value = network.attributes.get(ONE_NODE, "")
     return bool(value) and flag(value, f"network {network.name}: {ONE_NODE}")
 
@@ -263,7 +266,7 @@ def check_bridge(name: str, bridge: str) -> None:
 
 
 def normalised(address_range: AddressRange, network: str, random: int) -> AddressRange:
-    """The range with each value in its one form; InvalidValue.
+    """Return the range with each value in its one form; raise InvalidValue for a wrong value.
 
     random: a number of which the first MAC address is made, if neither a MAC nor an IPv4 address is given.
     """
@@ -324,7 +327,8 @@ def normalised(address_range: AddressRange, network: str, random: int) -> Addres
 
 
 def _first_ip6(address_range: AddressRange, where: str, kind: str) -> str:
-    """The first address of a static range in its one form, "" of others; InvalidValue."""
+    """Return the first address of a static range in its one form, "" for other ranges; raise InvalidValue for a wrong
+    one."""
     text, length = address_range.ip6, address_range.prefix_length
     if kind not in WITH_STATIC_IP6:
         if text or length:
@@ -362,7 +366,7 @@ def _first_ip6(address_range: AddressRange, where: str, kind: str) -> str:
 
 
 def _room6(first: IPv6Address, address_range: AddressRange) -> int:
-    """The size of a range that says none: up to the end of its network, or as far as there are MAC addresses."""
+    """Return the size of a range that says none: up to the end of its network, or as far as there are MAC addresses."""
     last = IPv6Network((first, address_range.prefix_length), strict=False).broadcast_address
     macs = 1 << 32
     if address_range.mac:
@@ -440,7 +444,8 @@ def check(network: Network) -> None:
 
 
 def _check_forced(network: Network) -> None:
-    """A node has its own addresses on the bridge then, and is reached by whoever is on the physical network."""
+    """Raise InvalidValue where the network does not say node_access: all. A node has its own addresses on the bridge
+    then, and is reached by whoever is on the physical network."""
     if access.ATTRIBUTE not in network.attributes or not node_access(network).everything:
         raise InvalidValue(
             f"network {network.name}: {PHYDEV_FORCED} = YES",
@@ -492,7 +497,7 @@ def within(address: str, whole: IPv4Network) -> bool:
 
 
 def is_edge(number: int, whole: IPv4Network) -> bool:
-    """Whether it is the network address or the broadcast address; a /31 and a /32 have neither."""
+    """Return whether it is the network address or the broadcast address; a /31 and a /32 have neither."""
     edges = (int(whole.network_address), int(whole.broadcast_address))
     return whole.prefixlen < 31 and number in edges
 
@@ -541,7 +546,7 @@ def _check_static(network: Network, address_range: AddressRange) -> None:
 
 
 def _check_static_of_ovn(network: Network) -> None:
-    """OVN announces one prefix and one way to come to addresses in a network."""
+    """Raise InvalidValue for more than OVN announces in a network: one prefix and one way to come to addresses."""
     static = [r for r in network.address_ranges if r.ip6]
     where = f"network {network.name}: address range"
     if not static:
@@ -592,8 +597,8 @@ def _span_of(first: int, address_range: AddressRange) -> tuple[int, int, Address
 
 
 def _spans6(address_range: AddressRange) -> list[tuple[int, int, AddressRange]]:
-    """From its first to its last address of IPv6, by each of its prefixes. Those that follow from MAC addresses are not
-    all that lie between."""
+    """Return for each of its prefixes the span from its first to its last address of IPv6. Addresses that follow from
+    MAC addresses are not all that lie between."""
     if address_range.ip6:
         return [_span_of(int(IPv6Address(address_range.ip6)), address_range)]
     first = mac_number(address_range.mac, "MAC")

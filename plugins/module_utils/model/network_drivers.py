@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The drivers of virtual networks (VN_MAD of OpenNebula), and what each of them means on a node. Pure."""
+"""Names the drivers of virtual networks (VN_MAD of OpenNebula), and what each of them means on a node. It is pure."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ CHOSEN = {VLAN: (2, 4094), VXLAN: (2, 0xFFFFFF), OVSWITCH: (2, 4094)}
 
 
 def driver_of(text: str) -> str:
-    """The driver by its exact name, whatever case it is written in; text itself if there is none."""
+    """Return the driver by its exact name, whatever case it is written in; text itself if there is none."""
     return next((driver for driver in DRIVERS if driver.lower() == text.strip().lower()), text)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A network as OpenNebula's templates write it, also those of its older documents, to an item of our lists.
+"""Turns a network as OpenNebula's templates write it, also those of its older documents, into an item of our lists.
 
 TYPE = FIXED,  LEASES = [ IP = …, MAC = … ]           a range of one address each
 TYPE = RANGED, NETWORK_ADDRESS = …, NETWORK_SIZE = C  one range of the hosts' addresses, without the gateway's
@@ -36,8 +36,8 @@ _AR_STATE = ("AR_ID", "ALLOCATED", "USED_LEASES")
 
 
 def with_template(item: Mapping[str, Any], template: Template) -> dict[str, Any]:
-    """The item with what the template says where the item itself says nothing; where both say something, it has to be
-    the same. Address ranges of the item go before those of the template with the same first address."""
+    """Return the item with what the template says where the item itself says nothing; where both say something, it has
+    to be the same. Address ranges of the item go before those of the template with the same first address."""
     result = {key: value for key, value in item.items() if key != "template"}
     name = _single(template, "NAME", f"network {item.get('name') or '?'}")
     where = f"network {item.get('name') or name or '?'}"
@@ -70,7 +70,7 @@ def _start(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _single(template: Template, name: str, where: str) -> str:
-    """The one value of that name; "" if there is none."""
+    """Return the one value of that name; "" if there is none."""
     values = [value for key, value in template.attributes if key == name]
     if any(not isinstance(value, str) for value in values):
         raise InvalidValue(f"{where}: {name}", "it is a vector", f"Write {name} = …, one value")
@@ -98,7 +98,7 @@ def _driver(template: Template, where: str) -> str:
 
 
 def _attributes(template: Template, where: str) -> dict[str, str]:
-    """What is kept as an attribute of the network, by today's names."""
+    """Return what is kept as an attribute of the network, by today's names."""
     found: dict[str, str] = {}
     for name in template.names():
         if name in _NOT_ATTRIBUTES or name in ("AR", "LEASES"):
@@ -122,8 +122,8 @@ def _merged(own: Any, stated: Mapping[str, str], where: str) -> dict[str, Any]:
 def _ranges(
     template: Template, attributes: dict[str, str], item: Mapping[str, Any], where: str
 ) -> list[dict[str, Any]]:
-    """The address ranges, as entries of address_ranges. Of a RANGED network, NETWORK_MASK is put among the attributes
-    if nothing says it."""
+    """Return the address ranges, as entries of address_ranges. Of a RANGED network, NETWORK_MASK is put among the
+    attributes if nothing says it."""
     for name in ("AR", "LEASES"):
         if any(key == name and isinstance(value, str) for key, value in template.attributes):
             raise InvalidValue(f"{where}: {name}", "it is a single value", f"Write {name} = [ IP = 10.0.0.5, … ]")
@@ -217,7 +217,7 @@ def _ranged(
 
 
 def _without(first: int, last: int, gateway: str) -> list[tuple[int, int]]:
-    """The span without the gateway: older documents have it among the addresses, and no machine may lease it."""
+    """Return the span without the gateway: older documents have it among the addresses, and no machine may lease it."""
     try:
         hole = int(IPv4Address(gateway))
     except AddressValueError:
@@ -226,7 +226,7 @@ def _without(first: int, last: int, gateway: str) -> list[tuple[int, int]]:
 
 
 def _network(address: str, mask: str, size: str, where: str) -> tuple[IPv4Network, int]:
-    """The network, and how many hosts NETWORK_SIZE wants; 0: all that there is room for."""
+    """Return the network, and how many hosts NETWORK_SIZE wants; 0: all that there is room for."""
     plain, _slash, prefix = address.partition("/")
     if not plain:
         raise InvalidValue(f"{where}: TYPE = RANGED", "it has no NETWORK_ADDRESS", "Give the network's own address")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A network interface of a virtual machine with its lease."""
+"""Describes a network interface of a virtual machine with its lease."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ..dataclass import dataclass
 
 @dataclass(frozen=True)
 class Nic:
-    """One NIC = [ … ] with its network resolved and its address leased.
+    """Describes one NIC = [ … ] with its network resolved and its address leased.
 
-    target: the host's side, `one-<vmid>-<nicid>`. network_values: the network's attributes and, above them, its address
-    range's (DNS, GATEWAY, NETWORK_MASK …), upper-case names, for the context. options: what the NIC itself sets
-    beyond the named fields; it goes before network_values.
+    target: the host's side, `one-<vmid>-<nicid>`.
+    network_values: the network's attributes and, above them, its address range's (DNS, GATEWAY, NETWORK_MASK …),
+    upper-case names, for the context.
+    options: what the NIC itself sets beyond the named fields; it goes before network_values.
     """
 
     nic_id: int
@@ -40,12 +41,14 @@ class Nic:
 
 @dataclass(frozen=True)
 class Alias:
-    """One NIC_ALIAS = [ … ]: a further address on a NIC, with a lease of its own and no interface on the node.
+    """Describes one NIC_ALIAS = [ … ]: a further address on a NIC, with a lease of its own and no interface on the
+    node. The fields that are not explained are as in Nic.
 
-    nic_id: counted on after the NICs. parent_id: the nic_id of its NIC; alias_id: its number there. The guest sends
-    with the MAC address of that NIC: mac is that of the lease. external: whether the network translates the address, so
-    that the guest does not have it. late: it came while the machine ran, so that the guest has it once it reads its
-    context again. The other fields: as in Nic.
+    nic_id: counted on after the NICs.
+    parent_id, alias_id: the nic_id of its NIC, and its number there.
+    mac: of the lease; the guest sends with the MAC address of its NIC.
+    external: whether the network translates the address, so that the guest does not have it.
+    late: it came while the machine ran, so that the guest has it once it reads its context again.
     """
 
     nic_id: int
@@ -66,7 +69,7 @@ class Alias:
 
 
 def addresses_by_nic(aliases: Iterable[Mapping[str, Any]]) -> dict[int, tuple[str, ...]]:
-    """The addresses that guests have by their aliases, by the number of the NIC. aliases: as plain values."""
+    """Return the addresses that guests have by their aliases, by the number of the NIC. aliases: as plain values."""
     found: dict[int, tuple[str, ...]] = {}
     for alias in aliases:
         if not alias.get("external"):
@@ -76,5 +79,6 @@ def addresses_by_nic(aliases: Iterable[Mapping[str, Any]]) -> dict[int, tuple[st
 
 
 def interface_id(vm_uuid: str, nic_id: int) -> str:
-    """By which Open vSwitch and OVN know the NIC of a machine: the same on each node, also after a migration."""
+    """Return the id by which Open vSwitch and OVN know the NIC of a machine: the same on each node, also after a
+    migration."""
     return str(uuid.uuid5(uuid.UUID(vm_uuid), f"nic/{nic_id}"))

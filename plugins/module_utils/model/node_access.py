@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the machines of a network may reach on the node whose bridge they are attached to: NODE_ACCESS. Pure.
+"""Reads NODE_ACCESS: what the machines of a network may reach on the node whose bridge they are attached to. It is
+pure.
 
 Beside it they always reach what the node itself began to speak to, and an answer to their ping of the gateway.
 """
@@ -28,7 +29,9 @@ Ports = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class NodeAccess:
-    """tcp, udp: ranges of ports, from lowest to highest, that do not overlap. everything: all that the node has."""
+    """Describes what machines may reach on their node.
+    tcp, udp: ranges of ports, from lowest to highest, that do not overlap.
+    everything: all that the node has."""
 
     everything: bool = False
     icmp: bool = False
@@ -39,7 +42,7 @@ class NodeAccess:
         return self.tcp if protocol == "tcp" else self.udp
 
     def __str__(self) -> str:
-        """Its one form, which read() takes again."""
+        """Return its one form, which read() takes again."""
         if self.everything:
             return EVERYTHING
         words = [ICMP] * self.icmp
@@ -52,7 +55,8 @@ def ports_text(span: tuple[int, int]) -> str:
 
 
 def read(text: str, asked: str) -> NodeAccess:
-    """What is written with blanks or commas between. asked: the object and attribute that say it, for the error."""
+    """Return what is written with blanks or commas between. asked: the object and attribute that say it, for the
+    error."""
     words = text.replace(",", " ").lower().split()
     for word in (EVERYTHING, NOTHING):
         if word in words and set(words) != {word}:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whole numbers and modes of files as users write them."""
+"""Reads whole numbers and modes of files as users write them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _MODE = re.compile(r"(0o)?[0-7]{1,5}")
 
 
 def whole(value: Any) -> Optional[int]:
-    """The number that `value` is or says in plain digits, 0 or more; None if it is none, or larger than anything is."""
+    """Return the number that `value` is or says in plain digits, 0 or more; None if it is none, or larger than anything
+    is."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
     if isinstance(value, int):
@@ -24,8 +25,8 @@ def whole(value: Any) -> Optional[int]:
 
 
 def file_mode(value: Any, largest: int = 0o7777) -> Optional[int]:
-    """The mode that `value` says in octal digits, or is: YAML reads 0644 without quotes as a number. None if it is no
-    mode, or above `largest`."""
+    """Return the mode that `value` says in octal digits, or is: YAML reads 0644 without quotes as a number. None if it
+    is no mode, or above `largest`."""
     if isinstance(value, str):
         digits = value.strip()
         number = int(digits, 8) if _MODE.fullmatch(digits) else -1

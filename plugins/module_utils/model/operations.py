@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is under way with an image: which operations there are, in which states of an image each of them may begin and
-go on, and what may follow. The catalog keeps an operation as canonical JSON, so that SQL may compare whole texts."""
+"""Decides what is under way with an image: which operations there are, in which states of an image each of them may
+begin and go on, and what may follow. The catalog keeps an operation as canonical JSON, so that SQL may compare whole
+texts."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ REWRITE, GROW, DIG = "rewrite", "grow", "sparse"
 
 @dataclass(frozen=True)
 class Clone:
-    """The image's file is being made from that of another image, whose id is image_id."""
+    """Says that the image's file is being made from that of another image, whose id is image_id."""
 
     do: ClassVar[str] = "clone"
     image_id: int
@@ -29,7 +30,7 @@ class Clone:
 
 @dataclass(frozen=True)
 class Save:
-    """A machine's disk is being saved as the image. origin: which disk (saved.origin_of)."""
+    """Says that a machine's disk is being saved as the image. origin: which disk (saved.origin_of)."""
 
     do: ClassVar[str] = "save"
     origin: str
@@ -37,8 +38,8 @@ class Save:
 
 @dataclass(frozen=True)
 class Return:
-    """What a machine wrote to the image, or was saved as it, is on a host and has to be fetched from there. ran: the
-    machine is known to have run; without that there may be nothing to fetch, and that is all right."""
+    """Says that what a machine wrote to the image, or was saved as it, is on a host and has to be fetched from there.
+    ran: the machine is known to have run; without that there may be nothing to fetch, and that is all right."""
 
     do: ClassVar[str] = "return"
     host: str
@@ -47,7 +48,7 @@ class Return:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Files are being put into the image by nebula_image_prepare. was: the state that it returns to."""
+    """Says that files are being put into the image by nebula_image_prepare. was: the state that it returns to."""
 
     do: ClassVar[str] = "prepare"
     was: ImageState
@@ -55,9 +56,11 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """The image's content is being written anew. do: one of REWRITE, GROW, DIG. to: the values that the image has once
-    this is done, by their names. was: the state that it returns to. whole: the new file is complete, and has only to
-    take the place of the old one."""
+    """Says that the image's content is being written anew.
+    do: one of REWRITE, GROW, DIG.
+    to: the values that the image has once this is done, by their names.
+    was: the state that it returns to.
+    whole: the new file is complete, and has only to take the place of the old one."""
 
     do: str
     to: Mapping[str, Any]
@@ -75,9 +78,11 @@ _KINDS: Mapping[str, type[Operation]] = {
 
 @dataclass(frozen=True)
 class Rule:
-    """begins: the states of an image without an operation in which this one may begin. holds: the states that the image
-    may have meanwhile. follows: operations that this one may replace without an end of theirs. The same kind may always
-    replace itself: a step of it is noted, or another run begins it anew."""
+    """Says when an operation may be under way. The same kind may always replace itself: a step of it is noted, or
+    another run begins it anew.
+    begins: the states of an image without an operation in which this one may begin.
+    holds: the states that the image may have meanwhile.
+    follows: operations that this one may replace without an end of theirs."""
 
     begins: frozenset[ImageState]
     holds: frozenset[ImageState]
@@ -105,8 +110,8 @@ RULES: Mapping[type[Operation], Rule] = {
 
 
 def refusal(before: ImageState, was: Optional[Operation], after: ImageState, to: Optional[Operation]) -> str:
-    """Why an image in state `before` with the operation `was` must not get the state `after` with the operation `to`;
-    an empty text if it may. Every writer of the two columns asks this."""
+    """Return why an image in state `before` with the operation `was` must not get the state `after` with the operation
+    `to`; an empty text if it may. Every writer of the two columns asks this."""
     if to is None:
         return ""
     rule = RULES[type(to)]
@@ -120,8 +125,8 @@ def refusal(before: ImageState, was: Optional[Operation], after: ImageState, to:
 
 
 def write(operation: Optional[Operation]) -> str:
-    """The operation as the catalog keeps it: canonical JSON, so that equal operations are equal texts; an empty text
-    for none."""
+    """Return the operation as the catalog keeps it: canonical JSON, so that equal operations are equal texts; an empty
+    text for none."""
     if operation is None:
         return ""
     plain: dict[str, Any] = {"do": operation.do}
@@ -131,7 +136,8 @@ def write(operation: Optional[Operation]) -> str:
 
 
 def read(text: str) -> Optional[Operation]:
-    """The operation that the catalog keeps as this text; CatalogError for a text that write() never wrote."""
+    """Return the operation that the catalog keeps as this text; raise CatalogError for a text that write() never
+    wrote."""
     if not text:
         return None
     try:
@@ -151,10 +157,11 @@ def read(text: str) -> Optional[Operation]:
 
 
 def comes_from(operation: Optional[Operation]) -> str:
-    """The host from which the newest content of an image has to be fetched; an empty text if it is not on its way."""
+    """Return the host from which the newest content of an image has to be fetched; an empty text if it is not on its
+    way."""
     return operation.host if isinstance(operation, Return) else ""
 
 
 def returns_from(host: str) -> tuple[str, str]:
-    """All texts of the catalog that say that the content of an image has to be fetched from this host."""
+    """Return all texts of the catalog that say that the content of an image has to be fetched from this host."""
     return write(Return(host)), write(Return(host, ran=False))

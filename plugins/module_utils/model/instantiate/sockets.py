@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TOPOLOGY: in how many sockets, cores and threads a guest sees its virtual processors."""
+"""Reads TOPOLOGY: in how many sockets, cores and threads a guest sees its virtual processors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WINDOWS_SOCKETS = 2
 
 @dataclass(frozen=True)
 class Before:
-    """What a machine that is there has, and the template by which it got that."""
+    """Holds what a machine that is there has, and the template by which it got that."""
 
     topology: Optional[Topology]
     template: Template
@@ -33,10 +33,11 @@ class Before:
 def topology_of(
     template: Template, hypervisor: str, windows: bool, where: str, before: Optional[Before] = None
 ) -> Optional[Topology]:
-    """The machine's, None where each of its processors is a socket. windows: whether its guest is one. before: of a
-    machine that is there; it keeps what it has until its TOPOLOGY or VCPU changes.
+    """Return the machine's topology, None where each of its processors is a socket.
+    windows: whether its guest is a Windows.
+    before: of a machine that is there; it keeps what it has until its TOPOLOGY or VCPU changes.
 
-    Windows' desktop editions use two sockets at most, with any number of cores: theirs are cores of one.
+    Windows' desktop editions use two sockets at most, with any number of cores: theirs are cores of one socket.
     """
     if not rules.of(hypervisor).topology:
         return None
@@ -54,19 +55,20 @@ def topology_of(
 
 
 def check(template: Template, where: str) -> None:
-    """InvalidValue for a TOPOLOGY that does not come to VCPU."""
+    """Raise InvalidValue for a TOPOLOGY that does not come to VCPU."""
     if _is_stated(template):
         _exact(template.vector(ATTRIBUTE), vcpu_of(template, where) or 1, f"{where}: {ATTRIBUTE}")
 
 
 def refuse_in_template(template: Template, before: Optional[Template], where: str) -> None:
-    """InvalidValue for a template that says so anew. before: the template that is stored, None if there is none."""
+    """Raise InvalidValue for a template that says so anew. before: the template that is stored, None if there is
+    none."""
     if before is None or differs(before, template):
         check(template, where)
 
 
 def doubt_of(template: Template, where: str) -> list[str]:
-    """A warning for what a template says and no new machine can have."""
+    """Return a warning for what a template says and no new machine can have."""
     try:
         check(template, where)
     except InvalidValue as error:
@@ -77,8 +79,8 @@ def doubt_of(template: Template, where: str) -> list[str]:
 def doubt_of_machine(
     hypervisor: str, vcpu: Optional[int], has: bool, template: Template, windows: bool
 ) -> Optional[str]:
-    """A warning for a machine that is there and that has another TOPOLOGY than a new one would. has: whether it has
-    any."""
+    """Return a warning for a machine that is there and that has another TOPOLOGY than a new machine would. has: whether
+    it has any."""
     if not rules.of(hypervisor).topology or has:
         return None
     if _is_stated(template):
@@ -97,7 +99,7 @@ def doubt_of_machine(
 
 
 def differs(before: Template, after: Template) -> bool:
-    """Whether two templates say another number of processors, or another TOPOLOGY."""
+    """Return whether two templates say another number of processors, or another TOPOLOGY."""
     return _stated(before) != _stated(after)
 
 
@@ -111,7 +113,8 @@ def _stated(template: Template) -> tuple[str, ...]:
 
 
 def _exact(vector: Mapping[str, str], vcpu: int, where: str) -> Topology:
-    """What the vector says, with what follows from VCPU where it is silent."""
+    """Return what the vector says, with what follows from VCPU where it is silent; raise InvalidValue for another
+    number."""
     given = {
         key: whole(vector[key], f"{where}/{key}", "Give a whole number, at least 1", lowest=1)
         for key in _KEYS

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a template must not say, as far as that can be known without its images."""
+"""Checks what a template must not say, as far as that can be known without its images."""
 
 from __future__ import annotations
 
@@ -63,12 +63,14 @@ def validate(
     hypervisors: Sequence[str] = (),
     stored: Iterable[Template] = (),
 ) -> list[str]:
-    """Warnings; what can't be meant raises InvalidValue. where: names the object ("template web"). hypervisors: those
-    that its machines may come to, where it does not say itself; one that takes it is enough.
+    """Return warnings; raise InvalidValue for what can't be meant, as far as it can be known without the images:
+    build() looks at those.
 
-    All that can be known without the images: those are looked at by build(). strict: an attribute that is not known is
-    an error too, where it looks like one that is or stands in a known vector. stored: what the catalog has of it; a key
-    that no vector knows and that is in it already is warned of, strict or not.
+    strict: an attribute that is not known is an error too, where it looks like a known one or stands in a known vector.
+    where: names the object ("template web").
+    hypervisors: those that its machines may come to, where it does not say itself; one that takes it is enough.
+    stored: what the catalog has of it; a key that no vector knows and that is in it already is warned of, strict or
+    not.
     """
     slips, unknown = near_misses(template), unknown_keys(template)
     if strict:
@@ -88,7 +90,7 @@ def _refuse_unknown(found: Iterable[str], stored: Iterable[Template], where: str
 
 
 def _check(template: Template, where: str, hypervisors: Sequence[str]) -> list[str]:
-    """Warnings; InvalidValue for what no machine can be."""
+    """Return warnings; raise InvalidValue for what no machine can be."""
     warnings = []
     _check_shapes(template, where)
     _check_memory(template, where)
@@ -114,7 +116,7 @@ def _check(template: Template, where: str, hypervisors: Sequence[str]) -> list[s
 
 
 def refusals(template: Template, where: str, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
-    """By hypervisor, why it can have no machine of the template; nothing for those that can."""
+    """Return by hypervisor why it can have no machine of the template; nothing for a hypervisor that can."""
     found: dict[str, NebulaError] = {}
     template = with_nic_defaults(template, where)
     for hypervisor in hypervisors:
@@ -137,7 +139,7 @@ def _first_that_takes(template: Template, where: str, hypervisors: Sequence[str]
 
 
 def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
-    """Warnings of what depends on the hypervisor; InvalidValue for what it can't have."""
+    """Return warnings of what depends on the hypervisor; raise InvalidValue for what it can't have."""
     kinds, warnings = check_disks(template, where, hypervisor)
     check_nics(template, where)
     alias_demands(template, where)
@@ -157,7 +159,8 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
 
 
 def _check_memory(template: Template, where: str) -> None:
-    """It is one number, or one vector of beancounters: which hypervisors take that is theirs to say."""
+    """Raise InvalidValue for more than one number, or one vector of beancounters; each hypervisor says itself whether
+    it takes a vector."""
     vectors = template.vectors("MEMORY")
     if len(vectors) > 1 or (vectors and template.get("MEMORY")):
         raise InvalidValue(f"{where}: MEMORY", "it is there twice", "Keep one: a number of MB, or beancounters")

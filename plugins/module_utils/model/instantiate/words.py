@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbers, flags and words of a template: each is read, or InvalidValue says what may stand there."""
+"""Reads numbers, flags and words of a template, or raises InvalidValue, which says what may stand there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Ref = Union[str, int]
 
 
 def whole(text: str, where: str, remedy: str, lowest: int = 0) -> int:
-    """The whole number, at least `lowest`; InvalidValue has `where` as what was asked, and the remedy."""
+    """Return the whole number, at least `lowest`; raise InvalidValue, with `where` as what was asked, and the
+    remedy."""
     digits = text.strip()
     if digits.isascii() and digits.isdigit() and len(digits) <= 12 and int(digits) >= lowest:
         return int(digits)
@@ -29,7 +30,7 @@ def whole(text: str, where: str, remedy: str, lowest: int = 0) -> int:
 
 
 def flag(vector: Mapping[str, str], key: str, where: str) -> bool:
-    """Whether the key says YES. A vector that does not have it says NO."""
+    """Return whether the key says YES. A vector that does not have it says NO."""
     text = vector.get(key, "").strip().upper()
     if text not in TRUE + FALSE:
         raise InvalidValue(f"{where}/{key} = {vector[key]!r}", "it is neither YES nor NO", "Write YES or NO")
@@ -37,7 +38,7 @@ def flag(vector: Mapping[str, str], key: str, where: str) -> bool:
 
 
 def word(template: Template, name: str, known: Sequence[str], where: str) -> str:
-    """One of the words in lower case, the first unless the template says another."""
+    """Return one of the words in lower case, the first unless the template says another."""
     text = template.get(name).strip()
     found = text.lower() or known[0]
     if found not in known:
