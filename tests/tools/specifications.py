@@ -53,7 +53,7 @@ WIDTH = 120
 HEAD = '''# Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of {what} may say; made from {source} by `make specifications`."""
+"""Lists what an item of a list of {what} may say; made from {source} by `make specifications`."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class Chassis:
-    """Names a node that may carry a router's gateway: of those that are alive, the node with the highest priority
+    """Identifies a node that may carry a router's gateway: of those that are alive, the node with the highest priority
     does."""
 
     name: str

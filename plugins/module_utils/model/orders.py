@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine still owes: the orders that were decided about it and that its node has not carried out, how the
-catalog keeps them, and which orders follow what event (docs/architecture.md draws that)."""
+"""Describes what a machine still owes: the orders that were decided about it and that its node has not carried out, how
+the catalog keeps them, and which orders follow what event (docs/architecture.md draws that)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EMPTY = "{}"
 
 @dataclass(frozen=True)
 class Held:
-    """What machines of a host hold that they are to hold no more: MiB, with what their hypervisor takes, and CPU."""
+    """Holds what machines of a host have and are to have no more: MiB, with what their hypervisor takes, and CPU."""
 
     memory: int = 0
     cpu: float = 0.0
@@ -42,10 +42,12 @@ NOTHING = Held()
 
 @dataclass(frozen=True)
 class Lasting:
-    """What stays in a machine's orders until its node has done it, whatever else is decided and recorded meanwhile.
+    """Holds what stays in a machine's orders until its node has done it, whatever else is decided and recorded
+    meanwhile.
 
-    detached: ids of the disks that the machine is to have no more. grown: ids of those that are to be larger. refitted:
-    the machine has to be off, or to be changed while it runs, to have the disks and NICs that it is to have.
+    detached: ids of the disks that the machine is to have no more.
+    grown: ids of the disks that are to be larger.
+    refitted: the machine has to be off, or to be changed while it runs, to have the disks and NICs that it is to have.
     """
 
     detached: tuple[int, ...] = ()
@@ -58,13 +60,17 @@ DONE = Lasting()
 
 @dataclass(frozen=True)
 class Orders:
-    """The orders of one machine.
+    """Holds the orders of one machine.
 
-    operation: one of OPERATIONS. hard: the guest is not asked before it is ended. shutdown_timeout: seconds that the
-    guest has to obey. previous: the state that the catalog showed before the decision. found: the state in which the
-    machine was when it was last recorded; empty where nothing is under way. decided: the generation of the decision
-    that the operation came with; 0 for the newest decision. detached, grown, refitted: see Lasting. detached_nics: ids
-    of NICs that a former release wrote beside the detached disks; their leases are let go with the next decision.
+    operation: one of OPERATIONS.
+    hard: the guest is not asked before it is ended.
+    shutdown_timeout: seconds that the guest has to obey.
+    previous: the state that the catalog showed before the decision.
+    found: the state in which the machine was when it was last recorded; empty where nothing is under way.
+    decided: the generation of the decision that the operation came with; 0 for the newest decision.
+    detached, grown, refitted: see Lasting.
+    detached_nics: ids of NICs that a former release wrote beside the detached disks; their leases are let go with the
+    next decision.
     gives: what the machine holds of its host, and will not hold once this is done.
     """
 
@@ -87,12 +93,12 @@ class Orders:
 
     @property
     def recreates(self) -> bool:
-        """Whether the machine is still to be made anew."""
+        """Return whether the machine is still to be made anew."""
         return self.operation == RECREATE
 
     def awaits(self, settled: bool) -> bool:
-        """Whether the machine may have other disks or NICs than it is to have, and no start that is decided changes
-        that."""
+        """Return whether the machine may have other disks or NICs than it is to have, and no start that is decided
+        changes that."""
         return self.lasting != DONE and (settled or self.found == "RUNNING")
 
 
@@ -101,11 +107,14 @@ NONE = Orders()
 
 @dataclass(frozen=True)
 class Decision:
-    """What is decided about a machine.
+    """Describes what is decided about a machine.
 
-    wanted: the state that it is to reach. previous, found: the states that Orders keeps. operation, hard,
-    shutdown_timeout: as in Orders. task: one more thing to be done with a disk. lasting: what is to be done about disks
-    and NICs, None for what was decided before. gives: what the machine is to hold no more, besides what was decided.
+    wanted: the state that it is to reach.
+    previous, found: the states that Orders keeps.
+    operation, hard, shutdown_timeout: as in Orders.
+    task: one more thing to be done with a disk.
+    lasting: what is to be done about disks and NICs, None for what was decided before.
+    gives: what the machine is to hold no more, besides what was decided.
     """
 
     wanted: str
@@ -123,8 +132,9 @@ class Decision:
 
 
 def after_decision(before: Orders, generation: int, decision: Decision) -> Orders:
-    """The orders once `decision` is taken. before: the orders in force (`of`). generation: the one that the machine has
-    before the decision raises it. What of `before` is lost by it is told by lost_tasks()."""
+    """Return the orders once `decision` is taken. What of `before` is lost by it is told by lost_tasks().
+    before: the orders in force (`of`).
+    generation: the machine's generation before the decision raises it."""
     ends = decision.wanted == "DONE"
     # A recreation with a task is one that was decided before: it keeps its number, and its other tasks.
     anew = decision.operation == RECREATE and decision.task is None
@@ -156,12 +166,12 @@ def after_decision(before: Orders, generation: int, decision: Decision) -> Order
 
 
 def lost_tasks(before: Orders, after: Orders) -> tuple[DiskTask, ...]:
-    """The tasks that a decision has dropped, because their machine or their disk goes."""
+    """Return the tasks that a decision has dropped, because their machine or their disk goes."""
     return tuple(task for task in before.tasks if task not in after.tasks)
 
 
 def is_done(before: Orders, failed: bool, fitted: Optional[bool]) -> bool:
-    """Whether the machine has the disks and NICs that it is to have, after its node has reported. fitted: as in
+    """Return whether the machine has the disks and NICs that it is to have, after its node has reported. fitted: as in
     VmOutcome. After a recreation that failed, the domain may be the old one, with all that it had."""
     if failed and before.recreates:
         return False
@@ -169,8 +179,8 @@ def is_done(before: Orders, failed: bool, fitted: Optional[bool]) -> bool:
 
 
 def after_outcome(before: Orders, generation: int, failed: bool, done: bool) -> Orders:
-    """The orders of a machine whose node has reported. done: as is_done() has it. A recreation that failed is still to
-    be carried out."""
+    """Return the orders of a machine whose node has reported. done: as is_done() has it. A recreation that failed is
+    still to be carried out."""
     lasting = DONE if done else before.lasting
     left = Orders(detached=lasting.detached, grown=lasting.grown, refitted=lasting.refitted)
     if failed and before.recreates:
@@ -179,21 +189,22 @@ def after_outcome(before: Orders, generation: int, failed: bool, done: bool) -> 
 
 
 def after_restore(before: Orders) -> Orders:
-    """The orders of a machine whose catalog was restored from a copy. Nobody knows whether a recreation was carried out
-    since; if not, the machine has what it was to lose until it is off."""
+    """Return the orders of a machine whose catalog was restored from a copy. Nobody knows whether a recreation was
+    carried out since; if not, the machine has what it was to lose until it is off."""
     lasting = before.lasting
     return Orders(detached=lasting.detached, grown=lasting.grown, refitted=lasting.refitted or before.recreates)
 
 
 def after_adoption(found: str, compared: bool) -> Orders:
-    """The orders of a machine that the catalog has just taken over in the state `found`: to be compared with what is
-    there, unless it was compared."""
+    """Return the orders of a machine that the catalog has just taken over in the state `found`: to be compared with
+    what is there, unless it was compared."""
     return NONE if compared else Orders(operation=ADOPT, found=found)
 
 
 def with_devices(before: Lasting, gone: Collection[int], grown: Collection[int], refitted: bool) -> Lasting:
-    """The same once other devices are decided, too. gone, grown: ids of disks. refitted: the devices are not all that
-    the machine had."""
+    """Return the same once other devices are decided, too.
+    gone, grown: ids of disks.
+    refitted: the devices are not all that the machine had."""
     return Lasting(
         tuple(sorted({*before.detached, *gone})),
         # A disk that goes need not grow.
@@ -206,7 +217,7 @@ def with_devices(before: Lasting, gone: Collection[int], grown: Collection[int],
 
 
 def write(orders: Orders) -> str:
-    """The orders as the catalog keeps them: canonical JSON without what is as by default, so that no orders are
+    """Return the orders as the catalog keeps them: canonical JSON without what is as by default, so that no orders are
     EMPTY."""
     plain = {
         field.name: to_plain(value)
@@ -219,8 +230,8 @@ def write(orders: Orders) -> str:
 
 
 def of(text: str, settled: bool) -> Orders:
-    """The orders in force of a machine, by the columns orders and settled of its row. Of one that is settled these are
-    what lasts, and a recreation that failed; CatalogError for a text that no release wrote."""
+    """Return the orders in force of a machine, by the columns orders and settled of its row. Of a settled machine these
+    are what lasts, and a recreation that failed. Raise CatalogError for a text that no release wrote."""
     if text == EMPTY:
         return NONE
     orders = read(text)
@@ -241,8 +252,8 @@ def of(text: str, settled: bool) -> Orders:
 
 @functools.lru_cache(maxsize=256)
 def read(text: str) -> Orders:
-    """The orders that the catalog keeps as this text; CatalogError for a text that no release wrote. One run reads the
-    same text several times, and those of many machines are equal."""
+    """Return the orders that the catalog keeps as this text; raise CatalogError for a text that no release wrote. One
+    run reads the same text several times, and those of many machines are equal."""
     try:
         plain: Any = json_value(text)
         if isinstance(plain, dict) and isinstance(plain.get("detached"), dict):
@@ -257,7 +268,7 @@ def read(text: str) -> Orders:
 
 
 def _as_before(detached: dict[str, Any]) -> dict[str, Any]:
-    """The keys of Orders for what was kept as `detached` before disks and NICs of machines that are off came and
+    """Return the keys of Orders for what was kept as `detached` before disks and NICs of machines that are off came and
     went."""
     unknown = sorted(str(key)[:80] for key in detached if key not in ("disks", "nics"))
     if unknown:
@@ -266,7 +277,7 @@ def _as_before(detached: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(orders: Orders) -> None:
-    """ValueError for values of the right types that no release wrote."""
+    """Raise ValueError for values of the right types that no release wrote."""
     if orders.operation not in OPERATIONS:
         raise ValueError(f"operation {orders.operation[:80]!r} is not known")
     for name in ("previous", "found"):

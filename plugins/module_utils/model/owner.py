@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose a machine is, as far as expressions of its context ask: $UNAME, $UID, $GNAME, $GID, $USER[…]."""
+"""Says whose a machine is, as far as expressions of its context ask: $UNAME, $UID, $GNAME, $GID, $USER[…]."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ ONEADMIN, FIRST = "oneadmin", "0"
 
 @dataclass(frozen=True)
 class Owner:
-    """uid, gid: in digits; they and group are "" where nobody said. attributes: of the user's template, names in upper
-    case."""
+    """Describes the owner of a machine.
+    uid, gid: in digits; they and group are "" where nobody said.
+    attributes: of the user's template, names in upper case."""
 
     name: str = ONEADMIN
     uid: str = FIRST
@@ -32,18 +33,19 @@ class Owner:
     attributes: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def singles(self) -> dict[str, str]:
-        """What $UNAME and the like stand for."""
+        """Return what $UNAME and the like stand for."""
         known = {"UNAME": self.name, "UID": self.uid, "GNAME": self.group, "GID": self.gid}
         return {name: value for name, value in known.items() if value}
 
     def vector(self) -> dict[str, str]:
-        """What $USER[…] can name. An OpenNebula has the attributes only; who it is, we tell there too."""
+        """Return what $USER[…] can name. An OpenNebula has the attributes only; who the user is, we tell there too."""
         known = {**self.singles(), "NAME": self.name, "ID": self.uid}
         return {**{name: value for name, value in known.items() if value}, **self.attributes}
 
 
 def owner_of(given: Any, where: str) -> Owner:
-    """The owner as users write one, a dict with some of KEYS. Of one who is not oneadmin nothing is made up."""
+    """Return the owner as users write it, a dict with some of KEYS. Of an owner who is not oneadmin nothing is made
+    up."""
     where = f"{where}: owner"
     check_keys(given, KEYS, where)
     name = _name(given, "name", where) or ONEADMIN

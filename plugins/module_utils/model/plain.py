@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frozen dataclasses to plain JSON values and back, the same way for every object of the model."""
+"""Turns frozen dataclasses into plain JSON values and back, the same way for every object of the model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_DIGITS = 4300
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples, mappings and enums as dicts, lists and numbers that JSON can carry."""
+    """Return dataclasses, tuples, mappings and enums as dicts, lists and numbers that JSON can carry."""
     # Most values are bare already, and a plan of a thousand machines has some hundred thousand of them.
     if type(value) in _BARE:
         return value
@@ -41,8 +41,9 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
-    """The dataclass that to_plain() turned into data. Unknown or missing keys, and values of another type than the
-    field's, raise InvalidValue: what comes from a file or another host is not what we wrote until it is looked at."""
+    """Return the dataclass that to_plain() turned into data. Raise InvalidValue for unknown or missing keys, and values
+    of another type than the field's: what comes from a file or another host is not what we wrote until it is looked
+    at."""
     hints = _HINTS.get(cls)
     if hints is None:
         hints = _HINTS[cls] = typing.get_type_hints(cls)
@@ -72,7 +73,8 @@ def _refused(asked: str, found: str) -> InvalidValue:
 
 
 def _coerce(hint: Any, value: Any) -> Any:
-    """The value as the field has it; TypeError or ValueError, never with the value itself: it may be secret."""
+    """Return the value as the field has it; raise TypeError or ValueError, never with the value itself: it may be
+    secret."""
     if hint in _BARE:
         if isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
             if hint is str and "\0" in value:
@@ -114,8 +116,8 @@ def _coerce(hint: Any, value: Any) -> Any:
 
 
 def json_value(text: str) -> Any:
-    """What a JSON text says; ValueError for all that is no JSON, and for what Python alone reads: NaN and infinities,
-    halves of surrogate pairs, which no file can hold. Of equal keys the last counts."""
+    """Return what a JSON text says; raise ValueError for all that is no JSON, and for what Python alone reads: NaN and
+    infinities, halves of surrogate pairs, which no file can hold. Of equal keys the last counts."""
     try:
         value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
         # Only an escape can hide one from this, and then the text tells.

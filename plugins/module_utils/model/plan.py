@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan: what the front-end decided for one node, and what the node answers. Both are data, and fenced."""
+"""Describes the plan: what the front-end decided for one node, and what the node answers. Both are data, and fenced."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class DiskTask:
-    """Something that is to be done once with a disk of a machine, in the state that the machine is in.
+    """Describes what is to be done once with a disk of a machine, in the state that the machine is in.
 
-    kind: SAVE_AS, or CREATE, REVERT, DELETE of a snapshot. token: names it in all plans; a node that has done it says
-    again what came of it. consistency: AGENT (frozen by the guest's agent, or refused), CRASH (as after a power cut),
-    "" for frozen if there is an agent. image, target, format: of SAVE_AS, what it is called, where its file belongs,
-    and its format. snapshot_id, mark, name: of a snapshot, as model/snapshots.py has them.
+    kind: SAVE_AS, or CREATE, REVERT, DELETE of a snapshot.
+    token: names it in all plans; a node that has done it says again what came of it.
+    consistency: AGENT (frozen by the guest's agent, or refused), CRASH (as after a power cut), "" for frozen if there
+    is an agent.
+    image, target, format: of SAVE_AS, what it is called, where its file belongs, and its format.
+    snapshot_id, mark, name: of a snapshot, as model/snapshots.py has them.
     """
 
     kind: str
@@ -44,7 +46,9 @@ class DiskTask:
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """What became of a DiskTask. size: MiB of a saved disk. error: as NebulaError.as_dict() has it."""
+    """Describes what became of a DiskTask.
+    size: MiB of a saved disk.
+    error: as NebulaError.as_dict() has it."""
 
     token: str
     size: int = 0
@@ -62,17 +66,23 @@ ADOPT = "adopt"
 
 @dataclass(frozen=True)
 class PlannedVm:
-    """One machine of a plan.
+    """Describes one machine of a plan.
 
     generation: rises with each decision about this machine; a node that acted on a higher one does nothing.
     wanted: RUNNING, POWEROFF, SUSPENDED or DONE: the state in which the machine is to be found afterwards.
     operation: "" or one of reboot, reset, recreate (disks and domain made anew, same id): done once, besides reaching
-    `wanted`. decided: the generation that it came with, where a later decision took it along; 0 for this one.
-    hard: end without asking the guest. shutdown_timeout: seconds the guest has to obey the power button.
-    seq: the number of its deployment file. previous: the state recorded before, as a name. tasks: in this order, before
-    a machine starts and after it ended. detached: ids of disks that it had and is to have no more. gives_memory (MiB,
-    with what its hypervisor takes), gives_cpu: what it holds of its host, and does not any more once this is done.
-    grown: ids of disks that are to be larger than they were made. refitted: its disks or NICs are to be others.
+    `wanted`.
+    decided: the generation that the operation came with, where a later decision took it along; 0 for this one.
+    hard: end without asking the guest.
+    shutdown_timeout: seconds the guest has to obey the power button.
+    seq: the number of its deployment file.
+    previous: the state recorded before, as a name.
+    tasks: in this order, before a machine starts and after it ended.
+    detached: ids of disks that it had and is to have no more.
+    gives_memory (MiB, with what its hypervisor takes), gives_cpu: what it holds of its host, and does not any more once
+    this is done.
+    grown: ids of disks that are to be larger than they were made.
+    refitted: its disks or NICs are to be others.
     """
 
     vm: Vm
@@ -92,19 +102,21 @@ class PlannedVm:
     refitted: bool = False
 
     def is_due(self, operated: int) -> bool:
-        """Whether the operation is still to be carried out. operated: the generation whose operation was, last."""
+        """Return whether the operation is still to be carried out. operated: the generation whose operation was carried
+        out last."""
         return bool(self.operation) and operated != self.operated
 
     @property
     def operated(self) -> int:
-        """What to remember once the operation is carried out."""
+        """Return what to remember once the operation is carried out."""
         return self.decided or self.generation
 
 
 @dataclass(frozen=True)
 class PlannedEntry:
-    """A file or directory of a source of FILES. path: below the source's name on the ISO, "" for the source itself.
-    sha256, size (bytes), executable: of files only. Directories come before what is in them."""
+    """Describes a file or directory of a source of FILES. Directories come before what is in them.
+    path: below the source's name on the ISO, "" for the source itself.
+    sha256, size (bytes), executable: of files only."""
 
     path: str
     sha256: str = ""
@@ -115,7 +127,7 @@ class PlannedEntry:
 
 @dataclass(frozen=True)
 class PlannedSource:
-    """What the front-end found where FILES says. error: why it found nothing, as NebulaError.as_dict() has it."""
+    """Holds what the front-end found where FILES says. error: why it found nothing, as NebulaError.as_dict() has it."""
 
     entries: tuple[PlannedEntry, ...] = ()
     error: Optional[Mapping[str, str]] = None
@@ -123,8 +135,10 @@ class PlannedSource:
 
 @dataclass(frozen=True)
 class GivenUp:
-    """A machine that a node has, and that the catalog has as DONE although nobody ended it: it was given up with its
-    host. addresses: that it may use there. doubles: machines of the catalog that have one of them too."""
+    """Describes a machine that a node has, and that the catalog has as DONE although nobody ended it: it was given up
+    with its host.
+    addresses: that it may use there.
+    doubles: machines of the catalog that have one of these addresses too."""
 
     vm_id: int
     uuid: str
@@ -137,20 +151,28 @@ class GivenUp:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that one node needs: every unfinished machine of it, whatever the lists of this run say.
+    """Holds all that one node needs: every unfinished machine of it, whatever the lists of this run say.
 
-    catalog: UUID of the catalog. number: rises with each plan of this catalog; a node refuses lower ones.
-    memory: MiB that machines may take on this node altogether, 0 if that is not known. foreign_memory: of these, what
-    machines that are not the catalog's held when it was decided. sources: all that FILES of these machines name, by
-    ContextFile.key. contents: by the SHA-256 of what sources have and the node lacks, the bytes as base64 of zlib.
-    transfer: how files of images get to the node. images: those that its machines need or make, if it does not see the
-    front-end's datastores; current: the names of all that the catalog's images hold now, which are worth keeping;
-    taken: of files that the node has no more to keep, as they are back on the front-end. lacking_memory, lacking_cpu:
-    what the host does not have for those that start before others of the plan have given it back. given_up: machines to
-    be powered off, whose disks stay. bridges: of its machines' networks that have a bridge of ours on each node, their
-    UUIDs (several with commas) by the bridges' names. switches: of its machines' networks of Open vSwitch, their UUIDs
-    by their ids. guards: what the node filters of its machines' NICs, of all machines that it has; machines: their ids;
-    guarded_at: when both were read, in seconds since 1970. proof: by which the node shows that it was given this plan.
+    catalog: UUID of the catalog.
+    number: rises with each plan of this catalog; a node refuses lower ones.
+    memory: MiB that machines may take on this node altogether, 0 if that is not known.
+    foreign_memory: of these, what machines that are not the catalog's held when it was decided.
+    sources: all that FILES of these machines name, by ContextFile.key.
+    contents: by the SHA-256 of what sources have and the node lacks, the bytes as base64 of zlib.
+    transfer: how files of images get to the node.
+    images: those that its machines need or make, if it does not see the front-end's datastores.
+    current: the names of all that the catalog's images hold now, which are worth keeping.
+    taken: names of files that the node has to keep no more, as they are back on the front-end.
+    lacking_memory, lacking_cpu: what the host does not have for machines that start before others of the plan have
+    given it back.
+    given_up: machines to be powered off, whose disks stay.
+    bridges: of its machines' networks that have a bridge of ours on each node, their UUIDs (several with commas) by the
+    bridges' names.
+    switches: of its machines' networks of Open vSwitch, their UUIDs by their ids.
+    guards: what the node filters of its machines' NICs, of all machines that it has.
+    machines: their ids.
+    guarded_at: when guards and machines were read, in seconds since 1970.
+    proof: by which the node shows that it was given this plan.
     """
 
     catalog: str
@@ -179,10 +201,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class VmOutcome:
-    """What became of one planned machine. state: a VM state's name as the hypervisor shows it now (RUNNING, POWEROFF,
-    SUSPENDED, DONE, UNKNOWN), or a failure (PROLOG_FAILURE, BOOT_FAILURE, EPILOG_FAILURE). error: also where all that
-    went wrong is one of its tasks. fitted: whether it has the disks and NICs that it is to have; None where nothing of
-    them was to change, and where that is not told: then it has them if there is no error."""
+    """Describes what became of one planned machine.
+    state: a VM state's name as the hypervisor shows it now (RUNNING, POWEROFF, SUSPENDED, DONE, UNKNOWN), or a failure
+    (PROLOG_FAILURE, BOOT_FAILURE, EPILOG_FAILURE).
+    error: also where all that went wrong is one of its tasks.
+    fitted: whether it has the disks and NICs that it is to have; None where nothing of them was to change, and where
+    that is not told: then it has them if there is no error."""
 
     vm_id: int
     generation: int
@@ -195,18 +219,21 @@ class VmOutcome:
 
     @property
     def is_of_given_up(self) -> bool:
-        """Whether it is of a machine that was given up with its host: no decision of the catalog is about that."""
+        """Return whether it is of a machine that was given up with its host: no decision of the catalog is about that
+        machine."""
         return self.generation == 0
 
 
 @dataclass(frozen=True)
 class ObservedVm:
-    """A machine of ours as its node sees it. image_generations and sizes are not here: a poll is cheap.
+    """Describes a machine of ours as its node sees it. image_generations and sizes are not here: a poll is cheap.
 
     ended: "guest" for a machine in POWEROFF that its guest ended itself, by switching off, or by a reboot where that
-    ends the machine (on_reboot = destroy). "unknown" for one in POWEROFF of which nothing tells: it was never started,
-    or what was written down at its end is gone. "" for all others: it was ended from outside, or went down with its
-    host. open_console: it runs, and its graphics take anybody in, without a password."""
+    ends the machine (on_reboot = destroy). "unknown" for a machine in POWEROFF of which nothing tells: it was never
+    started, or what was written down at its end is gone. "" for all others: it was ended from outside, or went down
+    with its host.
+    open_console: it runs, and its graphics take anybody in, without a password.
+    """
 
     vm_id: int
     uuid: str
@@ -220,8 +247,9 @@ class ObservedVm:
 
 @dataclass(frozen=True)
 class Compared:
-    """How a machine that the catalog does not know differs from what a plan says of it: sentences without their
-    subject, and without secrets. generation: as the plan has it."""
+    """Describes how a machine that the catalog does not know differs from what a plan says of it.
+    differences: sentences without their subject, and without secrets.
+    generation: as the plan has it."""
 
     vm_id: int
     uuid: str
@@ -231,16 +259,23 @@ class Compared:
 
 @dataclass(frozen=True)
 class Observed:
-    """One node's answer to a poll. memory in MiB, cpu in processors. ports: TCP ports from 5900 up that are taken by
-    something else than our own machines. foreign_memory: MiB of running domains that are not ours. foreign_ids: of
-    machines whose name or directory here is somebody else's. inventory: for an audit only. plan_number: the highest
-    plan that it accepted, and plan_proof: what came with it; done_number: that it carried out to its end. contents:
-    SHA-256 of the files for contexts that it keeps. images: what it has of the front-end's images, by
-    PlannedImage.local; returns: what is to come back of it, by name and bytes that it takes there; lengths: the same
-    by the lengths of the files, with their holes; room: MiB that may still be written below its nebula_root. These
-    four are of nodes that don't see the front-end's datastores. networks: UUIDs of the catalog's networks whose bridge
-    is here, None if that is not known. compared: of machines that are to be adopted. mark: by which the catalog knows
-    it, under whatever name."""
+    """Holds one node's answer to a poll.
+    memory, cpu: MiB, and processors.
+    ports: TCP ports from 5900 up that are taken by something else than our own machines.
+    foreign_memory: MiB of running domains that are not ours.
+    foreign_ids: of machines whose name or directory here is somebody else's.
+    inventory: for an audit only.
+    plan_number, plan_proof: the highest plan that it accepted, and what came with it.
+    done_number: the highest plan that it carried out to its end.
+    contents: SHA-256 of the files for contexts that it keeps.
+    images: what it has of the front-end's images, by PlannedImage.local.
+    returns: what is to come back of it, by name and bytes that it takes there.
+    lengths: the same by the lengths of the files, with their holes.
+    room: MiB that may still be written below its nebula_root. images, returns, lengths and room are of nodes that don't
+    see the front-end's datastores.
+    networks: UUIDs of the catalog's networks whose bridge is here, None if that is not known.
+    compared: of machines that are to be adopted.
+    mark: by which the catalog knows it, under whatever name."""
 
     host: str
     hypervisor: str = "kvm"

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads an item of a list by the table of its keys (specifications/), with one wording for each mistake.
 
-These are a key or a word that is not known, a value of another type, and two items of one name."""
+Mistakes are a key or a word that is not known, a value of another type, and two items of one name.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ _POINT = re.compile(r"\.0*\Z")
 
 
 def check_keys(item: Any, known: Collection[str], where: str) -> None:
-    """InvalidValue if it is no dict, or has a key that is not known. known: names, or a table of keys, which also has
-    the words by which users mean another key. where: names the item in errors."""
+    """Raise InvalidValue if the item is no dict, or has a key that is not known.
+    known: names, or a table of keys, which also has the words by which users mean another key.
+    where: names the item in errors."""
     if not isinstance(item, Mapping):
         raise InvalidValue(where, f"it is a {type(item).__name__}", "Give a dict with " + ", ".join(known))
     for key in item:
@@ -34,25 +36,25 @@ def check_keys(item: Any, known: Collection[str], where: str) -> None:
 
 
 def _meant(word: str, known: Collection[str]) -> str:
-    """The key of the table that has the word among those by which it is meant, or ""."""
+    """Return the key of the table that has the word among those by which it is meant, or ""."""
     if not isinstance(known, Mapping):
         return ""
     return next((name for name, key in known.items() if isinstance(key, Key) and word.lower() in key.near), "")
 
 
 def _among(near: str, known: Iterable[str]) -> str:
-    """What to write instead. near: the word that is likely meant, or ""."""
+    """Return what to write instead. near: the word that is likely meant, or ""."""
     return f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(known)
 
 
 def twice(where: str) -> InvalidValue:
-    """The error for an item of a list whose name an earlier one has."""
+    """Return the error for an item of a list whose name an earlier one has."""
     return InvalidValue(where, "the list has it twice", "Keep one of the two")
 
 
 def chosen(word: Any, choices: Sequence[str], where: str, key: str, given: Any = None) -> str:
-    """The word, if it is one of the choices; else InvalidValue names the item, the key and the word. given: the word as
-    the user wrote it, where it was brought into another case since."""
+    """Return the word, if it is one of the choices; else raise InvalidValue, which names the item, the key and the
+    word. given: the word as the user wrote it, where it was brought into another case since."""
     if word in choices:
         return str(word)
     remedy = _among(nearest(str(word), choices), choices)
@@ -67,12 +69,12 @@ def typed(
     as_given: Collection[str] = (),
     removal: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
-    """An item of a list with the types that its table says, and its defaults; InvalidValue names the item and the key.
-    as_given: keys that have a reader of their own, to which their values go as they are. removal: by each state that
-    removes the object, the keys that are read then. What else such an item says does not matter, and may be what was
-    wrong with the object.
+    """Return an item of a list with the types that its table says, and its defaults; raise InvalidValue, which names
+    the item and the key. Ansible's own validator tells neither the item nor what to write instead.
 
-    Ansible's own validator tells neither the item nor what to write instead.
+    as_given: keys that have a reader of their own, to which their values go as they are.
+    removal: by each state that removes the object, the keys that are read then. What else such an item says does not
+    matter, and may be what was wrong with the object.
     """
     result: dict[str, Any] = {name: key.default for name, key in keys.items()}
     state = item.get("state")
@@ -89,7 +91,7 @@ def typed(
 
 
 def value_of(given: Any, key: Key, where: str, name: str) -> Any:
-    """One value of an item, with the type of its key."""
+    """Return one value of an item, with the type of its key."""
     place = f"{where}: {name}"
     if key.empty and given == "":
         return given
@@ -129,7 +131,7 @@ def _text(value: Any, where: str) -> str:
 
 
 def _refuse_unwritable(text: str, where: str) -> None:
-    """InvalidValue for text that no file, program or database takes."""
+    """Raise InvalidValue for text that no file, program or database takes."""
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidValue(where, "it holds a NUL character, or half of a surrogate pair", "Write it without")
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A router between networks of OVN, as the catalog has it. Pure."""
+"""Describes a router between networks of OVN, as the catalog has it. It is pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..dataclass import dataclass
 
 @dataclass(frozen=True)
 class RouterInterface:
-    """ip: the router's address in that network."""
+    """Describes a router's interface in a network. ip: the router's address there."""
 
     network_id: int
     ip: str
@@ -20,9 +20,11 @@ class RouterInterface:
 
 @dataclass(frozen=True)
 class RouterGateway:
-    """In an external network. ip: the router's address there. snat: whether machines reach out with that address.
-    hosts: the nodes that may carry it, the first that is alive does; none for every node. next_hop: "" for the GATEWAY
-    of that network."""
+    """Describes a router's gateway in an external network.
+    ip: the router's address there.
+    snat: whether machines reach out with that address.
+    hosts: the nodes that may carry it, the first that is alive does; none for every node.
+    next_hop: "" for the GATEWAY of that network."""
 
     network_id: int
     ip: str
@@ -33,9 +35,10 @@ class RouterGateway:
 
 @dataclass(frozen=True)
 class FloatingIp:
-    """An address of the external network that leads to a machine. vm: its name; "" for an address that waits for one.
-    network_id: which of its NICs; None for the first that the router leads to. distributed: the machine's own node
-    sends and takes its packets, not the gateway's."""
+    """Describes an address of the external network that leads to a machine.
+    vm: its name; "" for an address that waits for a machine.
+    network_id: which of its NICs; None for the first that the router leads to.
+    distributed: the machine's own node sends and takes its packets, not the gateway's."""
 
     ip: str
     vm: str = ""
@@ -61,7 +64,7 @@ class Router:
     routes: tuple[RouterRoute, ...] = ()
 
     def addresses(self) -> list[tuple[int, str]]:
-        """What it has in networks, as (id of the network, address)."""
+        """Return what it has in networks, as (id of the network, address)."""
         found = [(each.network_id, each.ip) for each in self.interfaces]
         if self.gateway is not None:
             found.append((self.gateway.network_id, self.gateway.ip))

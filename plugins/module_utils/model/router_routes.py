@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes of a router that lead nowhere: OVN takes them without a word and carries them out not at all, or sends packets
-to nobody. Pure."""
+"""Finds routes of a router that lead nowhere: OVN takes them without a word and carries them out not at all, or sends
+packets to nobody. It is pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEIGHBOUR = "Give the address of a neighbour, which is in a network that the ro
 
 @dataclass(frozen=True)
 class Useless:
-    """A route that leads nowhere. found, remedy: as those of an error."""
+    """Describes a route that leads nowhere. found and remedy are as those of an error."""
 
     destination: str
     next_hop: str
@@ -37,9 +37,10 @@ def useless(
 ) -> list[Useless]:
     """Return those of a router's routes that lead nowhere.
 
-    routes: destinations with their next hops. own: the router's addresses, with their networks. floating: addresses
-    besides that it answers for. default_hops: where its gateway sends everything that no other route leads to, which is
-    a route as well.
+    routes: destinations with their next hops.
+    own: the router's addresses, with their networks.
+    floating: addresses besides that it answers for.
+    default_hops: where its gateway sends everything that no other route leads to, which is a route as well.
     """
     to_itself = [hop for hop in default_hops if _is_own(hop, own, floating)]
     found = [Useless("::/0" if ":" in hop else "0.0.0.0/0", hop, _OWN, _NEIGHBOUR) for hop in to_itself]

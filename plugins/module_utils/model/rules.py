@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What differs between hypervisors while a machine is decided: each declares it itself. Pure."""
+"""Looks up what differs between hypervisors while a machine is decided: each declares it itself. It is pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DRIVERS = tuple(dict.fromkeys(("raw", "qcow2", *(word for each in DECLARED.value
 
 
 def of(hypervisor: str) -> Hypervisor:
-    """What is declared of it; what any hypervisor has, for one that is not known."""
+    """Return what is declared of the hypervisor; what any hypervisor has, for a name that is not known."""
     return RULES.get(hypervisor, Hypervisor())
 
 
 def alike(wanted: str, hypervisor: str) -> bool:
-    """Whether machines for one of them (HYPERVISOR in a template) are those of the other: what differs is by whose hand
-    they are made."""
+    """Return whether machines for one of them (HYPERVISOR in a template) are those of the other: what differs is by
+    whose hand they are made."""
     return _machines(wanted) == _machines(hypervisor)
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A security group: what machines let through, as a list of rules in OpenNebula's form. Pure."""
+"""Describes a security group: what machines let through, as a list of rules in OpenNebula's form. It is pure."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ _PORTS = re.compile(r"(\d{1,5})(?:[:-](\d{1,5}))?\Z")
 
 @dataclass(frozen=True)
 class GroupRule:
-    """A RULE as the catalog keeps it. range: ports, as "22,80:90". ip, size: addresses of the other side, or a prefix
-    as 10.0.0.0/8. network_id: that of a network whose addresses the other side has."""
+    """Describes a RULE as the catalog keeps it.
+    range: ports, as "22,80:90".
+    ip, size: addresses of the other side, or a prefix as 10.0.0.0/8.
+    network_id: the id of a network whose addresses the other side has."""
 
     rule_type: str
     protocol: str = ALL
@@ -54,7 +56,8 @@ class SecurityGroup:
 
 
 def read_rule(entry: Mapping[str, Any], where: str, network_id: Optional[int]) -> GroupRule:
-    """An entry of `rules` in its one form. network_id: of the network that it names. Raises InvalidValue."""
+    """Return an entry of `rules` in its one form; raise InvalidValue for a wrong one. network_id: of the network that
+    it names."""
     direction = str(entry.get("rule_type") or "").strip().lower()
     if direction not in DIRECTIONS:
         raise InvalidValue(
@@ -96,7 +99,7 @@ def read_rule(entry: Mapping[str, Any], where: str, network_id: Optional[int]) -
 
 
 def ports(text: str, where: str) -> Sequence[tuple[int, int]]:
-    """A RANGE as spans of ports. Raises InvalidValue."""
+    """Return a RANGE as spans of ports; raise InvalidValue for what is none."""
     found = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = _PORTS.match(part)
@@ -119,7 +122,7 @@ def _address(text: str, where: str) -> str:
 
 
 def logical(rule: GroupRule, networks: Mapping[int, str]) -> Rule:
-    """The rule as OVN is to have it. networks: UUIDs by id."""
+    """Return the rule as OVN is to have it. networks: UUIDs by id."""
     return Rule(
         rule.rule_type,
         rule.protocol,
@@ -132,7 +135,7 @@ def logical(rule: GroupRule, networks: Mapping[int, str]) -> Rule:
 
 
 def ids(text: str, where: str) -> list[int]:
-    """Those of SECURITY_GROUPS. Raises InvalidValue."""
+    """Return the ids that SECURITY_GROUPS says; raise InvalidValue for what is no id."""
     found = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         number = whole(part)
@@ -145,12 +148,13 @@ def ids(text: str, where: str) -> list[int]:
 
 
 def known_ids(text: str, known: Collection[int]) -> list[int]:
-    """Those of SECURITY_GROUPS that are known, whatever else it says: versions without groups kept any text."""
+    """Return the ids of SECURITY_GROUPS that are known, whatever else it says: versions without groups kept any
+    text."""
     return [number for number in named_ids(text) if number in known]
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def named_ids(text: str) -> tuple[int, ...]:
-    """All numbers that SECURITY_GROUPS says, each once."""
+    """Return all numbers that SECURITY_GROUPS says, each once."""
     found = [whole(part.strip()) for part in text.split(",")]
     return tuple(dict.fromkeys(number for number in found if number is not None))

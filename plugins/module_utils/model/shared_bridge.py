@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Several networks on one bridge: which may have one together, and what of that which they ask of it contradicts each
-other. Pure.
+"""Decides which networks may have one bridge together, and what of that which they ask of it contradicts each other. It
+is pure.
 
-Networks of driver bridge may: their machines are on one wire then, as OpenNebula's own are. VLANs and VXLANs may not:
-a bridge with two of them would join what they keep apart. Bridges of Open vSwitch have rules of their own."""
+Networks of driver bridge may: their machines are on one wire then, as OpenNebula's own are. VLANs and VXLANs may not: a
+bridge with two of them would join what they keep apart. Bridges of Open vSwitch have rules of their own.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def may_share(one: Network, other: Network) -> bool:
 
 
 def spans(network: Network) -> list[Span]:
-    """The addresses that belong to the network."""
+    """Return the addresses that belong to the network."""
     whole = network_checks.cidr(network)
     found: list[Span] = [whole] if whole else []
     for each in network.address_ranges:
@@ -44,7 +45,7 @@ def spans(network: Network) -> list[Span]:
 
 def refuse(network: Network, others: Iterable[Network]) -> None:
     """Raise Conflict for what the network asks of its bridge, if another network that has the bridge asks for something
-    else, or has the same addresses. others: those with the same bridge, each with its address ranges."""
+    else, or has the same addresses. others: the networks with the same bridge, each with its address ranges."""
     others = tuple(others)
     for other in others:
         _refuse_other_uplink(network, other)
@@ -98,8 +99,8 @@ def _refuse_mtu(network: Network, other: Network) -> None:
 
 
 def _refuse_gateway(network: Network, other: Network) -> None:
-    """What a node does with packets on the bridge it tells by their addresses: networks of the same ones have to ask
-    for the same."""
+    """Raise Conflict where networks with the same addresses ask for different things: a node tells by the addresses of
+    packets on the bridge what it does with them."""
     carrying = [each for each in (network, other) if network_checks.carries_gateway(each)]
     common = _common(spans(network), spans(other))
     if not carrying or common is None:
@@ -128,7 +129,7 @@ def _refuse_gateway(network: Network, other: Network) -> None:
 
 
 def _refuse_same_addresses(network: Network, other: Network) -> None:
-    """Two machines of one wire can't have the same address, of IP or of the interface."""
+    """Raise Conflict where two machines of one wire would have the same address, of IP or of the interface."""
     for own in network.address_ranges:
         for their in other.address_ranges:
             what = _shared_by(own, their)
@@ -142,7 +143,8 @@ def _refuse_same_addresses(network: Network, other: Network) -> None:
 
 
 def _refuse_leased_gateway(network: Network, other: Network) -> None:
-    """Nor can a machine have the address by which machines of another network on its wire reach the outside."""
+    """Raise Conflict where a machine could have the address by which machines of another network on its wire reach the
+    outside."""
     for leasing, reaching in ((network, other), (other, network)):
         for name in ("GATEWAY", "GATEWAY6"):
             gateway = reaching.attributes.get(name, "")
@@ -179,7 +181,7 @@ def _shared_by(one: AddressRange, other: AddressRange) -> str:
 
 
 def _common(own: Iterable[Span], their: Iterable[Span]) -> Optional[Span]:
-    """The first of their spans of IPv4 that has addresses of ours."""
+    """Return the first of their spans of IPv4 that has addresses of ours."""
     for one in own:
         for other in their:
             if isinstance(one, IPv4Network) and isinstance(other, IPv4Network) and one.overlaps(other):

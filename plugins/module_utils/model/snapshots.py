@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The snapshots of one disk: a tree in which one is active, that from which the disk's content of now comes. Pure."""
+"""Describes the snapshots of one disk: a tree in which one is active, from which the disk's present content comes. It
+is pure."""
 
 from __future__ import annotations
 
@@ -20,9 +21,12 @@ TAG = "nebula-"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """id: of this disk, from 0 on. mark: tells it in the file from another of that id, which nobody
-    remembers. parent: the id of the one that was active when it was made, None for the first.
-    date: s since the epoch. size: MiB that the disk had then."""
+    """Describes one snapshot.
+    id: of this disk, from 0 on.
+    mark: tells it in the file from another of that id, which nobody remembers.
+    parent: the id of the snapshot that was active when it was made, None for the first.
+    date: s since the epoch.
+    size: MiB that the disk had then."""
 
     id: int
     name: str
@@ -38,7 +42,7 @@ class Snapshot:
 
 
 def tag_of(snapshot_id: int, mark: str) -> str:
-    """The name in the file. Without a mark: of older versions."""
+    """Return the name in the file. Snapshots of older versions have no mark."""
     return f"{TAG}{snapshot_id}-{mark}" if mark else f"{TAG}{snapshot_id}"
 
 
@@ -47,7 +51,7 @@ Tree = tuple[Snapshot, ...]
 
 
 def tree_of(text: str) -> Tree:
-    """What text_of() wrote."""
+    """Return the tree that text_of() wrote."""
     return tuple(from_plain(Snapshot, each) for each in json_value(text)) if text else ()
 
 
@@ -72,7 +76,7 @@ def children(tree: Sequence[Snapshot], parent: int) -> Tree:
 
 
 def created(tree: Sequence[Snapshot], snapshot: Snapshot) -> Tree:
-    """With one more, which is active from now on, below the one that was."""
+    """Return the tree with one more snapshot, which is active from now on, below the one that was."""
     if find(tree, snapshot.name) is not None:
         raise Conflict(f"snapshot {snapshot.name}", "there is one of that name", "Choose another name")
     before = active(tree)
@@ -86,13 +90,14 @@ def reverted(tree: Sequence[Snapshot], snapshot_id: int) -> Tree:
 
 
 def deleted(tree: Sequence[Snapshot], snapshot_id: int) -> Tree:
-    """Without it; by the rules of OpenNebula for disks of which each part rests on another."""
+    """Return the tree without the snapshot, by the rules of OpenNebula for disks of which each part rests on
+    another."""
     refuse_deletion(tree, _known(tree, snapshot_id))
     return tuple(each for each in tree if each.id != snapshot_id)
 
 
 def refuse_deletion(tree: Sequence[Snapshot], snapshot: Snapshot) -> None:
-    """WrongState for one that is active or has children."""
+    """Raise WrongState for a snapshot that is active or has children."""
     if snapshot.active:
         raise WrongState(
             f"snapshot {snapshot.name}: delete",

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A key of an item of a list, as the tables in specifications/ have it; each is made from the YAML file beside it."""
+"""Describes a key of an item of a list, as the tables in specifications/ have it; each is made from the YAML file
+beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ ALWAYS, UNUSED, REWRITE, NEVER = "always", "unused", "rewrite", "never"
 
 @dataclass(frozen=True)
 class Key:
-    """What an item may say under one key; tests/tools/specifications.py explains the fields."""
+    """Describes what an item may say under one key; tests/tools/specifications.py explains the fields."""
 
     type: str = "str"
     elements: str = ""
@@ -41,7 +42,7 @@ class Key:
 
 
 def argument_spec(keys: Mapping[str, Key]) -> dict[str, Any]:
-    """The options by which a module takes one item, as AnsibleModule wants them."""
+    """Return the options by which a module takes one item, as AnsibleModule wants them."""
     return {name: _option(key) for name, key in keys.items()}
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""States and types with OpenNebula's names and numbers."""
+"""Lists states and types with OpenNebula's names and numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class VmState(enum.IntEnum):
 
 
 class LcmState(enum.IntEnum):
-    """What an ACTIVE machine is doing; LCM_INIT for all others. Numbers that are left out are not in use."""
+    """Lists what an ACTIVE machine is doing; LCM_INIT for all others. Numbers that are left out are not in use."""
 
     LCM_INIT = 0
     PROLOG = 1
@@ -137,7 +137,7 @@ FAILURES = frozenset(s for s in LcmState if s.name.endswith("_FAILURE"))
 
 
 def vm_state_name(state: int, lcm_state: int) -> str:
-    """One word for both numbers, as OpenNebula's own lists show it: RUNNING, POWEROFF, BOOT_FAILURE …
+    """Return one word for both numbers, as OpenNebula's own lists show it: RUNNING, POWEROFF, BOOT_FAILURE …
 
     A number that a newer OpenNebula may have brought is shown as it is.
     """

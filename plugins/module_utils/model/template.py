@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A template: ordered attributes, each one value or a vector of named values. Its forms in YAML and in the catalog."""
+"""Describes a template: ordered attributes, each one value or a vector of named values. Reads and writes its forms in
+YAML and in the catalog."""
 
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ _SECRETS = (
 
 @dataclass(frozen=True)
 class Template:
-    """attributes: (NAME, value) with value a string or a vector of (NAME, string) pairs; names are upper-case.
+    """Holds attributes as (NAME, value), with value a string or a vector of (NAME, string) pairs; names are upper-case.
 
-    Attributes of one name stand together, in their order; in a vector the first of several equal keys wins: so
-    two templates that say the same in another arrangement of different names differ only in the order of names.
+    Attributes of one name stand together, in their order; in a vector the first of several equal keys wins: so two
+    templates that say the same in another arrangement of different names differ only in the order of names.
     """
 
     attributes: tuple[tuple[str, Value], ...] = ()
@@ -47,7 +48,7 @@ class Template:
 
     # -- reading --------------------------------------------------------------------------------------------------
     def get(self, name: str, default: str = "") -> str:
-        """The first single value of that name."""
+        """Return the first single value of that name."""
         wanted = name.upper()
         for key, value in self.attributes:
             if key == wanted and isinstance(value, str):
@@ -59,17 +60,17 @@ class Template:
         return any(key == wanted for key, _value in self.attributes)
 
     def vectors(self, name: str) -> list[dict[str, str]]:
-        """All vectors of that name, in their order."""
+        """Return all vectors of that name, in their order."""
         wanted = name.upper()
         return [dict(value) for key, value in self.attributes if key == wanted and not isinstance(value, str)]
 
     def vector(self, name: str) -> dict[str, str]:
-        """The first vector of that name; empty if there is none."""
+        """Return the first vector of that name; empty if there is none."""
         found = self.vectors(name)
         return found[0] if found else {}
 
     def singles(self) -> dict[str, str]:
-        """Single values by name, the first of each."""
+        """Return single values by name, the first of each."""
         found: dict[str, str] = {}
         for key, value in self.attributes:
             if isinstance(value, str):
@@ -95,12 +96,14 @@ class Template:
         return self._replaced(name.upper(), [tuple((k.upper(), v) for k, v in values.items()) for values in several])
 
     def merge_context(self, variables: Mapping[str, str]) -> Template:
-        """CONTEXT with these variables put over its own; {} makes an empty CONTEXT where there was none."""
+        """Return the template with these variables put over those of its CONTEXT; {} makes an empty CONTEXT where there
+        was none."""
         merged = {**self.vector("CONTEXT"), **{key.upper(): value for key, value in variables.items()}}
         return self.with_vector("CONTEXT", merged)
 
     def merged(self, other: Template) -> Template:
-        """This template with what `other` says put over it: its names replace all of the same name, CONTEXT by keys."""
+        """Return this template with what `other` says put over it: its names replace all of the same name, CONTEXT by
+        keys."""
         result = self
         for name in other.names():
             if name == "CONTEXT" and other.vectors(name):
@@ -123,7 +126,7 @@ class Template:
 
     # -- the catalog's form ---------------------------------------------------------------------------------------
     def to_attributes(self) -> list[list[Any]]:
-        """Lists and strings for JSON; lossless."""
+        """Return lists and strings for JSON, without loss."""
         return [
             [name, value if isinstance(value, str) else [[key, text] for key, text in value]]
             for name, value in self.attributes
@@ -131,7 +134,7 @@ class Template:
 
     @classmethod
     def from_attributes(cls, data: Iterable[Any]) -> Template:
-        """What to_attributes() gave, from JSON."""
+        """Return the template of which to_attributes() gave this, from JSON."""
         return cls(
             tuple(
                 (str(name), value if isinstance(value, str) else tuple((str(k), str(v)) for k, v in value))
@@ -141,7 +144,8 @@ class Template:
 
     # -- the form of YAML -----------------------------------------------------------------------------------------
     def to_mapping(self) -> dict[str, Any]:
-        """A dict with the same meaning: vectors as dicts, repeated attributes as lists, all values as strings."""
+        """Return a dict with the same meaning: vectors as dicts, repeated attributes as lists, all values as
+        strings."""
         found: dict[str, list[Any]] = {}
         for name, value in self.attributes:
             found.setdefault(name, []).append(value if isinstance(value, str) else dict(value))
@@ -149,7 +153,7 @@ class Template:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[Any, Any], where: str = "template") -> Template:
-        """A dict as users write it in YAML. where: names the object in errors ("template web").
+        """Return the template of a dict as users write it in YAML. where: names the object in errors ("template web").
 
         Scalars are single values, a dict is a vector, a list repeats its attribute. YAML's readings of a MAC, a file
         mode or YES as numbers and booleans are taken back where the attribute's name makes the meaning plain, and
@@ -175,7 +179,8 @@ class Template:
 
 @dataclass(frozen=True)
 class StoredTemplate:
-    """A template of the catalog. id: None only in check mode, for one that would be created.
+    """Describes a template of the catalog.
+    id: None only in check mode, for a template that would be created.
     registered: seconds since the epoch."""
 
     id: Optional[int]
@@ -185,7 +190,8 @@ class StoredTemplate:
 
 
 def attribute_name(name: Any, where: str) -> str:
-    """The name as OpenNebula keeps it: upper-case, ONE_ before a digit or XML; not [A-Za-z0-9_]: InvalidValue."""
+    """Return the name as OpenNebula keeps it: upper-case, ONE_ before a digit or XML. Raise InvalidValue for other
+    characters than [A-Za-z0-9_]."""
     upper = vector_key(name, where)
     return "ONE_" + upper if upper[0].isdigit() or upper.startswith("XML") else upper
 
@@ -236,7 +242,8 @@ def _from_yaml(name: str, value: Any, where: str) -> Value:
 
 
 def _scalar(key: str, value: Any, where: str, hidden: bool = False) -> str:
-    """hidden: any variable of a context may be a secret, so that errors don't show its value."""
+    """Return the scalar as a string. hidden: any variable of a context may be a secret, so that errors don't show its
+    value."""
     if isinstance(value, str):
         if "\0" in value:
             raise InvalidValue(where, "its value holds a NUL character", "Encode it, for example in base64")
@@ -284,7 +291,8 @@ def _integer(key: str, value: int, where: str) -> str:
 
 
 def _mode(key: str, value: int, where: str) -> str:
-    """0755 reaches us as 493, 755 as itself: told apart where only one of the two is three octal digits."""
+    """Return the mode that is meant. 0755 reaches us as 493, 755 as itself: told apart where only one of the two is
+    three octal digits."""
     written = str(value) if set(str(value)) <= frozenset("01234567") and value <= 777 else ""
     octal = f"0{value:o}" if 0 <= value <= 0o777 else ""
     if bool(written) == bool(octal):
@@ -309,7 +317,7 @@ def _fraction(key: str, value: float, where: str) -> str:
 
 
 def is_secret(key: str) -> bool:
-    """Whether values of that name are passwords or the like."""
+    """Return whether values of that name are passwords or the like."""
     return key.upper().endswith(_SECRETS)
 
 

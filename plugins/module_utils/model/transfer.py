@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the files of images get to a node, and back: what the catalog decides of it, and the node answers."""
+"""Says how the files of images get to a node, and back: what the catalog decides of it, and the node answers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ _NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-(?:0|[1-9]\d{0,
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """A file of the front-end that machines of a plan need, or are to make. name: another one for each content that the
-    image ever has. path: on the front-end. sha256: "" if a machine has written to it since it was stored."""
+    """Describes a file of the front-end that machines of a plan need, or are to make.
+    name: another one for each content that the image ever has.
+    path: on the front-end.
+    sha256: "" if a machine has written to it since it was stored."""
 
     kind: str
     name: str
@@ -38,7 +40,7 @@ class PlannedImage:
 
     @property
     def local(self) -> str:
-        """What it is called in a node's cache."""
+        """Return what it is called in a node's cache."""
         return OWN_PREFIX + self.name if self.kind in (OWN, ENDED) else self.name
 
 
@@ -51,7 +53,7 @@ def is_name(text: str) -> bool:
 
 
 def is_past(name: str, generations: Mapping[str, int]) -> bool:
-    """Whether the image has gone on to another content. What no image is known of is kept: the catalog may be an old
-    copy. generations: by uuid, as the catalog has them."""
+    """Return whether the image has gone on to another content. What no image is known of is kept: the catalog may be an
+    old copy. generations: by uuid, as the catalog has them."""
     uuid, _hyphen, generation = name.removeprefix(OWN_PREFIX).rpartition("-")
     return is_name(f"{uuid}-{generation}") and generations.get(uuid, -1) > int(generation)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which VLANs the port of a machine on Open vSwitch carries: VLAN_ID and VLAN_TAGGED_ID. Pure."""
+"""Reads which VLANs the port of a machine on Open vSwitch carries: VLAN_ID and VLAN_TAGGED_ID. It is pure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ _PART = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?\Z")
 
 @dataclass(frozen=True)
 class Port:
-    """tag: the VLAN of frames that the machine sends and gets without a tag, 0 if they are in none. trunks: VLANs whose
-    frames it sends and gets with their tag. A port that says nothing of either would be in all VLANs."""
+    """Describes a port. If it said nothing of either, it would be in all VLANs.
+    tag: the VLAN of frames that the machine sends and gets without a tag, 0 if they are in none.
+    trunks: VLANs whose frames it sends and gets with their tag."""
 
     tag: int = UNTAGGED
     trunks: tuple[int, ...] = ()
@@ -36,19 +37,21 @@ class Port:
 
     @property
     def mode(self) -> str:
-        """vlan_mode of Open vSwitch, as libvirt sets it; "" for none."""
+        """Return vlan_mode of Open vSwitch, as libvirt sets it; "" for none."""
         return "native-untagged" if self.tag and self.trunks else ""
 
 
 def port(network_values: Mapping[str, str], options: Mapping[str, str]) -> Port:
-    """Of a NIC: the tag is its network's alone, the trunk is its own where it has one. Raises InvalidValue."""
+    """Return the port of a NIC: the tag is its network's alone, the trunk is its own where it has one. Raise
+    InvalidValue for a wrong trunk."""
     text = options.get(ATTRIBUTE, "").strip() or network_values.get(ATTRIBUTE, "")
     tag = whole(network_values.get("VLAN_ID", "") or "0") or UNTAGGED
     return Port(tag, tuple(number for number in read(text, f"{ATTRIBUTE} =") if number != tag))
 
 
 def read(text: str, where: str) -> tuple[int, ...]:
-    """Numbers and ranges with commas or blanks between, as `1,10,100-199`. Raises InvalidValue."""
+    """Return the numbers that a text says: numbers and ranges with commas or blanks between, as `1,10,100-199`. Raise
+    InvalidValue for what is neither."""
     found: set[int] = set()
     for part in text.replace(",", " ").split():
         match = _PART.match(part)
@@ -65,7 +68,7 @@ def read(text: str, where: str) -> tuple[int, ...]:
 
 
 def written(numbers: tuple[int, ...]) -> str:
-    """The numbers in the form that read() takes."""
+    """Return the numbers in the form that read() takes."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and parts[-1][1] == number - 1:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What joins the bridges that a network has on several nodes: a physical device, or a VLAN or VXLAN device on it. Pure.
+"""Describes what joins the bridges that a network has on several nodes: a physical device, or a VLAN or VXLAN device on
+it. It is pure.
 
 Names, numbers and ports are OpenNebula's own, so that its nodes and ours can be in one network.
 """
@@ -48,11 +49,14 @@ _SPAN = re.compile(r"\s*(\d{1,8})\s*-\s*(\d{1,8})\s*")
 
 @dataclass(frozen=True)
 class Uplink:
-    """kind: bridge or ovswitch (the physical device is itself a port of the bridge), 802.1Q or vxlan. device: the port
-    of the bridge. number: the VLAN id or VNI. mtu: the device's, in bytes, 0 for what the physical device leaves.
-    needed: what has to get through in one piece, in bytes, 0 if nobody says it. cost: the bytes by which the physical
-    device's MTU has to be larger. forced: the physical device may have a node's own addresses, which move to the bridge
-    then."""
+    """Describes an uplink.
+    kind: bridge or ovswitch (the physical device is itself a port of the bridge), 802.1Q or vxlan.
+    device: the port of the bridge.
+    number: the VLAN id or VNI.
+    mtu: the device's, in bytes, 0 for what the physical device leaves.
+    needed: what has to get through in one piece, in bytes, 0 if nobody says it.
+    cost: the bytes by which the physical device's MTU has to be larger.
+    forced: the physical device may have a node's own addresses, which move to the bridge then."""
 
     kind: str
     phydev: str
@@ -69,7 +73,7 @@ class Uplink:
 
     @property
     def made(self) -> bool:
-        """Whether the device is one that this collection makes."""
+        """Return whether this collection makes the device."""
         return self.kind not in (BRIDGE, OVSWITCH)
 
     def __str__(self) -> str:
@@ -78,8 +82,8 @@ class Uplink:
 
 
 def jumbo(*values: Mapping[str, str]) -> int:
-    """The MTU that a host's side of machines' NICs needs: what they are told, where an interface has less by itself, or
-    else 0. values: attributes of networks, address ranges and NICs."""
+    """Return the MTU that a host's side of machines' NICs needs: what they are told, where an interface has less by
+    itself, or else 0. values: attributes of networks, address ranges and NICs."""
     largest = max((whole(each.get(GUEST_MTU)) or 0 for each in values), default=0)
     return largest if largest > ETHERNET_MTU else 0
 
@@ -89,18 +93,19 @@ def jumbo_of(network: Network) -> int:
 
 
 def phydev_of(driver: str, attributes: Mapping[str, str]) -> str:
-    """The physical device that the network uses, "" for none."""
+    """Return the physical device that the network uses, "" for none."""
     unused = driver == DUMMY or (driver == BRIDGE and attributes.get(PHYDEV_UNUSED, "").upper() == "YES")
     return "" if unused else attributes.get(PHYDEV, "")
 
 
 def spans(network: Network) -> bool:
-    """Whether its machines reach those on other nodes."""
+    """Return whether its machines reach those on other nodes."""
     return bool(phydev_of(network.vn_mad, network.attributes))
 
 
 def uplink(network: Network) -> Optional[Uplink]:
-    """None if its bridges are not joined. Raises InvalidValue."""
+    """Return the uplink of the network, None if its bridges are not joined; raise InvalidValue for a number that can't
+    be."""
     phydev = phydev_of(network.vn_mad, network.attributes)
     if not phydev or network.vn_mad not in ON_NODES:
         return None
@@ -128,7 +133,7 @@ def is_forced(network: Network) -> bool:
 
 
 def chooses_number(network: Network) -> bool:
-    """Whether it gets a number where none is given. On Open vSwitch frames may do without, as in OpenNebula."""
+    """Return whether it gets a number where none is given. On Open vSwitch frames may do without, as in OpenNebula."""
     if network.vn_mad not in NUMBERS:
         return False
     asked = network.attributes.get(VLAN_IDS, "") or network.attributes.get(AUTOMATIC_VLAN_ID, "")
@@ -136,7 +141,8 @@ def chooses_number(network: Network) -> bool:
 
 
 def number_of(network: Network) -> Optional[int]:
-    """The VLAN id or VNI; None if the network has none, or none yet. Raises InvalidValue for one that can't be."""
+    """Return the VLAN id or VNI; None if the network has none, or none yet. Raise InvalidValue for a number that can't
+    be."""
     text = network.attributes.get(VLAN_ID, "")
     if not text or network.vn_mad not in NUMBERS:
         return None
@@ -152,7 +158,8 @@ def number_of(network: Network) -> Optional[int]:
 
 
 def choice_of(network: Network) -> tuple[int, int]:
-    """The first and the last number of those from which one is chosen. Raises InvalidValue."""
+    """Return the first and the last number of those from which one is chosen; raise InvalidValue for a range that can't
+    be."""
     text = network.attributes.get(VLAN_IDS, "")
     if not text:
         return CHOSEN[network.vn_mad]
@@ -169,7 +176,8 @@ def choice_of(network: Network) -> tuple[int, int]:
 
 
 def completed(network: Network) -> Network:
-    """The network with the MTU for its machines where the tunnel leaves less than they would have by themselves."""
+    """Return the network with the MTU for its machines where the tunnel leaves less than they would have by
+    themselves."""
     attributes = dict(network.attributes)
     if network.vn_mad == VXLAN and not attributes.get(GUEST_MTU):
         attributes[GUEST_MTU] = attributes.get(MTU) or str(ETHERNET_MTU - VXLAN_COST)

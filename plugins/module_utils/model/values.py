@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values that libvirt would refuse when a machine is made: known in advance, so that no template has them."""
+"""Checks values that libvirt would refuse when a machine is made: known in advance, so that no template has them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ _RAW_BEGIN, _RAW_END = '<domain xmlns:qemu="http://libvirt.org/schemas/domain/qe
 
 
 def check(template: Template, where: str) -> None:
-    """InvalidValue for the first value that a machine can't have. where: names the object ("template web")."""
+    """Raise InvalidValue for the first value that a machine can't have. where: names the object ("template web")."""
     for name in _WRITTEN:
         for vector in template.vectors(name):
             for key, text in vector.items():
@@ -120,7 +120,7 @@ def check(template: Template, where: str) -> None:
 
 
 def doubts(template: Template) -> list[str]:
-    """Warnings about what is taken and does not do what it says."""
+    """Return warnings about what is taken and does not do what it says."""
     os, found = template.vector("OS"), []
     machine, firmware = os.get("MACHINE", ""), os.get("FIRMWARE", "").upper()
     if template.vector("FEATURES").get("PCIHOLE64") and machine and "q35" not in machine:
@@ -139,7 +139,7 @@ def doubts(template: Template) -> list[str]:
 
 
 def check_acpi(firmware: str, template: Template, where: str) -> None:
-    """libvirt stores a machine with UEFI and without ACPI, and never starts it."""
+    """Raise InvalidValue for UEFI without ACPI: libvirt stores such a machine, and never starts it."""
     acpi = template.vector("FEATURES").get("ACPI", "").strip().upper()
     if firmware and firmware.upper() != "BIOS" and acpi in FALSE and acpi:
         raise InvalidValue(
@@ -161,7 +161,8 @@ def _check_emulator(text: str, where: str) -> None:
 
 
 def check_writable(text: str, where: str) -> None:
-    """InvalidValue for what no XML can hold, or gives back otherwise. The text may be a password, and is not shown."""
+    """Raise InvalidValue for what no XML can hold, or gives back otherwise. The text may be a password, and is not
+    shown."""
     found = re.search(_UNWRITABLE, text)
     if found:
         raise InvalidValue(
@@ -239,7 +240,8 @@ def check_shareable(vector: Mapping[str, str], format_: str, where: str) -> None
 
 
 def _check_burst(vector: Mapping[str, str], limit: str, where: str) -> None:
-    """QEMU, unlike libvirt, wants each of a limit, its burst and the burst's length to have the one before."""
+    """Raise InvalidValue for a burst without its limit, or a burst's length without its burst: QEMU, unlike libvirt,
+    wants each of them to have the one before."""
     names = [limit + suffix for suffix in IO_SUFFIXES]
     for before, key in zip(names, names[1:]):
         if vector.get(key) and not vector.get(before):
@@ -322,8 +324,8 @@ def is_address(text: str, version: int = 0) -> bool:
 
 
 def raw_fragment(data: str, where: str, kind: str = "kvm") -> Optional[ET.Element]:
-    """RAW/DATA as the children of an element; None if it holds nothing. InvalidValue if it is not XML. kind: its
-    TYPE."""
+    """Return RAW/DATA as the children of an element, None if it holds nothing; raise InvalidValue if it is not XML.
+    kind: its TYPE."""
     if not data.strip():
         return None
     from xml.etree import ElementTree as ET

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A virtual machine as instantiated: every reference resolved, every default applied. What a hypervisor renders."""
+"""Describes a virtual machine as instantiated, which a hypervisor renders: every reference resolved, every default
+applied."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from .owner import Owner
 
 @dataclass(frozen=True)
 class Os:
-    """OS = [ … ]. Paths of kernel and initrd are on the node. boot holds device names: disk0, nic0 …"""
+    """Describes OS = [ … ].
+    kernel, initrd: paths on the node.
+    boot: names of devices: disk0, nic0 …"""
 
     arch: str = defaults.ARCH
     machine: str = ""
@@ -36,7 +39,9 @@ class Os:
 
 @dataclass(frozen=True)
 class Graphics:
-    """GRAPHICS = [ … ]. type is VNC or SPICE, in lower case; the password is cut by the hypervisor's rule, not here.
+    """Describes GRAPHICS = [ … ].
+    type: VNC or SPICE, in lower case.
+    password: cut by the hypervisor's rule, not here.
     made_up: the template leaves the password to the catalog, which makes one up and keeps it."""
 
     type: str = defaults.GRAPHICS_TYPE
@@ -49,7 +54,8 @@ class Graphics:
 
 @dataclass(frozen=True)
 class Tpm:
-    """TPM = [ … ]: emulated, with what it keeps beside the machine's definition. model: tpm-crb or tpm-tis."""
+    """Describes TPM = [ … ]: emulated, with what it keeps beside the machine's definition. model: tpm-crb or
+    tpm-tis."""
 
     model: str = "tpm-crb"
     version: str = "2.0"
@@ -57,7 +63,7 @@ class Tpm:
 
 @dataclass(frozen=True)
 class Topology:
-    """TOPOLOGY = [ … ]: in what the guest sees its virtual processors, as many as the three make together."""
+    """Describes TOPOLOGY = [ … ]: in what the guest sees its virtual processors, as many as the three make together."""
 
     sockets: int
     cores: int
@@ -72,16 +78,20 @@ class Input:
 
 @dataclass(frozen=True)
 class Vm:
-    """One machine.
+    """Describes one machine.
 
-    cpu: share of physical processors (0.5 is half a one); vcpu: virtual processors, None for the hypervisor's default;
-    memory: MiB. Disks are in the order of the template, without the context, whose place is context.disk_id.
+    cpu: share of physical processors (0.5 is half a one).
+    vcpu: virtual processors, None for the hypervisor's default.
+    memory: MiB.
+    disks: in the order of the template, without the context, whose place is context.disk_id.
     next_disk, next_nic: ids that no disk, and no NIC or alias, of it ever had, 0 for those after the last.
     cpu_limit: percents of one processor that it gets at most, 0 for no limit.
     emulator: path of a QEMU of its own on the node, "" for the node's.
     container: what only containers have, by the names that their hypervisor has for it (KMEMSIZE, CPUUNITS …).
-    features and cpu_model hold upper-case attribute names; raw maps a hypervisor ("kvm") to text for its file.
-    attributes: the user's own attributes, single values only. owner: whose it was when its context was made.
+    features, cpu_model: upper-case attribute names.
+    raw: text for the file of a hypervisor, by its name ("kvm").
+    attributes: the user's own attributes, single values only.
+    owner: whose it was when its context was made.
     topology: of its virtual processors, None where each is a socket.
     former: the host name that its guest was started with, where its context has another by now.
     """
@@ -116,5 +126,5 @@ class Vm:
 
     @property
     def leased(self) -> tuple[Union[Nic, Alias], ...]:
-        """All that has a lease."""
+        """Return all NICs and aliases: each has a lease."""
         return (*self.nics, *self.aliases)

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The firewall of a machine's context in networks of OVN: a security group of its own. What comes in has to be let in
-by the firewall, and by one of the machine's other groups if it has any. Pure."""
+"""Makes of the firewall of a machine's context, in networks of OVN, a security group of its own. What comes in has to
+be let in by the firewall, and by one of the machine's other groups if it has any. It is pure."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ def group(
     groups: Optional[Sequence[SecurityGroup]],
     networks: Mapping[str, LogicalNetwork],
 ) -> SecurityGroup:
-    """The one group of a machine with this firewall. groups: those that it has, of which a rule of any lets through;
-    None for a machine without, whose rules let everything through. networks: by UUID, those that rules name. Machines
-    with the same firewall and the same groups have the same."""
+    """Return the one group of a machine with this firewall. Machines with the same firewall and the same groups have
+    the same.
+    groups: those that it has, of which a rule of any lets through; None for a machine without groups, whose rules let
+    everything through.
+    networks: by UUID, those that rules name."""
     everything = (Rule(INBOUND), Rule(OUTBOUND))
     rules = everything if groups is None else tuple(rule for each in groups for rule in each.rules)
     made = [rule for rule in rules if rule.direction == OUTBOUND]
@@ -41,7 +43,7 @@ def group(
 
 
 def _both(wall: GuardRule, rule: Rule, networks: Mapping[str, LogicalNetwork]) -> Iterable[Rule]:
-    """What both let in."""
+    """Yield rules for what both let in."""
     if ALL not in (wall.protocol, rule.protocol) and wall.protocol != rule.protocol:
         return
     protocol = rule.protocol if wall.protocol == ALL else wall.protocol
@@ -82,7 +84,7 @@ def _common(one: Iterable[tuple[int, int]], other: Iterable[tuple[int, int]]) ->
 
 
 def _spans(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> Optional[list[_Span]]:
-    """The addresses of the other side; None for everybody."""
+    """Return the addresses of the other side; None for everybody."""
     if rule.network:
         network = networks[rule.network]
         return [_span(text) for text in (network.cidr4, *network.prefixes6) if text]
