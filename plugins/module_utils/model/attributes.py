@@ -28,14 +28,12 @@ KVM, XEN = "kvm", "xen"
 @dataclass(frozen=True)
 class Entry:
     """Says what becomes of some attributes that OpenNebula's templates know, of a machine of KVM and of one of Xen.
-
     vector: where the attributes stand, "" for attributes of the machine itself.
     names: "" is the vector as such, "*" any attribute.
     kvm, xen: ACTS: it makes another machine. REFUSED: nothing that says yes is stored. NO_EFFECT: it is kept, with a
     warning. KEPT: it is for people, or a real oned wrote it.
     why: the reason, for what does not act everywhere.
-    instead: what to do where it is refused.
-    """
+    instead: what to do where it is refused."""
 
     vector: str
     names: tuple[str, ...]

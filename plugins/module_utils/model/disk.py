@@ -28,7 +28,6 @@ IMAGES = "images"
 @dataclass(frozen=True)
 class Disk:
     """Describes one DISK = [ … ] with its image resolved.
-
     type: FILE, CDROM, FS or SWAP (the last two are volatile: made empty for this machine).
     clone: True gives the machine an overlay or copy of its own; False uses the image's file in place.
     save: the content is the image's when the machine ends (a persistent image).
@@ -45,8 +44,7 @@ class Disk:
     by_hypervisor: the hypervisor itself makes it of its source (or of nothing): there is no file of it here, and the
     node's source is what the hypervisor gets.
     boot_order: 1 is first, 0 none.
-    options: CACHE, IO, DISCARD, TOTAL_IOPS_SEC … as given, upper-case names.
-    """
+    options: CACHE, IO, DISCARD, TOTAL_IOPS_SEC … as given, upper-case names."""
 
     disk_id: int
     target: str

@@ -57,7 +57,6 @@ def _always(_os: Mapping[str, str]) -> bool:
 @dataclass(frozen=True)
 class Hypervisor:
     """Describes a hypervisor, as its own folder declares it (hypervisors/FOLDER/rules.py).
-
     name: as hosts have it, and HYPERVISOR in templates.
     also: other words for it in templates.
     machines: the name of the hypervisor whose machines these are, where another tool makes the same ones; "" for its
@@ -65,14 +64,12 @@ class Hypervisor:
     module: the module of its driver below hypervisors/, and the driver's class in it; registry.py is written from that.
     console: what a person types on a node to get at a machine's console, with {domain}.
     packages: what a node needs, by their names in Debian and its kin.
-
     formats: of images that its machines can have.
     machine: OS/MACHINE where nothing is said.
     driver: the format of a machine's own copy of an image, likewise.
     words: what DISK/DRIVER may say here besides raw and qcow2, with the format that each means.
     devices: what it has of disks.
     checks_bus: whether a system may not start from another bus than it was installed on.
-
     check: raises InvalidValue for what no machine of this hypervisor can have.
     doubts: returns warnings about what is taken and does not do what it says.
     check_disk: raises InvalidValue for a DISK that can't be of that format.
@@ -80,24 +77,19 @@ class Hypervisor:
     firmware: returns whether a machine with this OS has a firmware that boots from its devices.
     fit: returns OS as the image wants it from which the machine boots; raises InvalidValue where they don't go
     together.
-
     serials: how many characters of a disk's serial number its guests see, by bus.
     drops_names: beginnings of names of interfaces that it does not keep.
     command_line: bytes of a kernel's command line that the kernel of a machine with this OS reads, 0 for no limit.
-
     most_vcpus, most_queues: processors of a machine, and queues of a NIC, with which it starts one; 0 for no limit.
     topology: whether it shows a guest its processors as sockets, cores and threads.
-
     makes_disks: whether it makes disks of their images itself, so that no file is made of them.
     sources: whether SOURCE of a DISK may name a file of the node in place of an image.
     container: returns what the template says that only containers have, as Vm.container; raises InvalidValue for what
     can't be meant.
-
     column: of model/attributes.py, which says what acts.
     own: what differs from that column, by VECTOR/KEY or NAME.
     live: attributes that are changed on a running machine, beside those that always are.
-    ends_at_reboot: RAW by which a machine that reboots ends instead.
-    """
+    ends_at_reboot: RAW by which a machine that reboots ends instead."""
 
     name: str = ""
     also: tuple[str, ...] = ()

@@ -24,7 +24,6 @@ LEASE_SECONDS = 43200
 @dataclass(frozen=True)
 class LogicalNetwork:
     """Describes a network of one tenant, or an external one, which is what a node's bridge is connected with.
-
     cidr4: as 10.0.0.0/24.
     gateway4, gateway6: the router's address, as machines are told.
     dhcp_server4: the address by which DHCP answers; the gateway's, or the network's first where there is no gateway.
@@ -32,8 +31,7 @@ class LogicalNetwork:
     mtu: 0 for whatever machines take.
     physical_network: the name in each node's bridge mappings, which makes it an external network.
     vlan: its tag there.
-    barred: what no machine reaches by this network (addresses and prefixes, of nodes too).
-    """
+    barred: what no machine reaches by this network (addresses and prefixes, of nodes too)."""
 
     uuid: str
     name: str

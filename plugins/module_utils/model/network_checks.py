@@ -267,9 +267,7 @@ def check_bridge(name: str, bridge: str) -> None:
 
 def normalised(address_range: AddressRange, network: str, random: int) -> AddressRange:
     """Return the range with each value in its one form; raise InvalidValue for a wrong value.
-
-    random: a number of which the first MAC address is made, if neither a MAC nor an IPv4 address is given.
-    """
+    random: a number of which the first MAC address is made, if neither a MAC nor an IPv4 address is given."""
     where = f"network {network}: address range {shown(address_range)}"
     kind = address_range.type.upper()
     if kind not in TYPES:

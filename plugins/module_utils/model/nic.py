@@ -16,12 +16,10 @@ from ..dataclass import dataclass
 @dataclass(frozen=True)
 class Nic:
     """Describes one NIC = [ … ] with its network resolved and its address leased.
-
     target: the host's side, `one-<vmid>-<nicid>`.
     network_values: the network's attributes and, above them, its address range's (DNS, GATEWAY, NETWORK_MASK …),
     upper-case names, for the context.
-    options: what the NIC itself sets beyond the named fields; it goes before network_values.
-    """
+    options: what the NIC itself sets beyond the named fields; it goes before network_values."""
 
     nic_id: int
     network_id: Optional[int]
@@ -43,13 +41,11 @@ class Nic:
 class Alias:
     """Describes one NIC_ALIAS = [ … ]: a further address on a NIC, with a lease of its own and no interface on the
     node. The fields that are not explained are as in Nic.
-
     nic_id: counted on after the NICs.
     parent_id, alias_id: the nic_id of its NIC, and its number there.
     mac: of the lease; the guest sends with the MAC address of its NIC.
     external: whether the network translates the address, so that the guest does not have it.
-    late: it came while the machine ran, so that the guest has it once it reads its context again.
-    """
+    late: it came while the machine ran, so that the guest has it once it reads its context again."""
 
     nic_id: int
     network_id: Optional[int]

@@ -44,11 +44,10 @@ NOTHING = Held()
 class Lasting:
     """Holds what stays in a machine's orders until its node has done it, whatever else is decided and recorded
     meanwhile.
-
     detached: ids of the disks that the machine is to have no more.
     grown: ids of the disks that are to be larger.
-    refitted: the machine has to be off, or to be changed while it runs, to have the disks and NICs that it is to have.
-    """
+    refitted: the machine has to be off, or to be changed while it runs, to have the disks and NICs that it is to
+    have."""
 
     detached: tuple[int, ...] = ()
     grown: tuple[int, ...] = ()
@@ -61,7 +60,6 @@ DONE = Lasting()
 @dataclass(frozen=True)
 class Orders:
     """Holds the orders of one machine.
-
     operation: one of OPERATIONS.
     hard: the guest is not asked before it is ended.
     shutdown_timeout: seconds that the guest has to obey.
@@ -71,8 +69,7 @@ class Orders:
     detached, grown, refitted: see Lasting.
     detached_nics: ids of NICs that a former release wrote beside the detached disks; their leases are let go with the
     next decision.
-    gives: what the machine holds of its host, and will not hold once this is done.
-    """
+    gives: what the machine holds of its host, and will not hold once this is done."""
 
     operation: str = ""
     hard: bool = False
@@ -108,14 +105,12 @@ NONE = Orders()
 @dataclass(frozen=True)
 class Decision:
     """Describes what is decided about a machine.
-
     wanted: the state that it is to reach.
     previous, found: the states that Orders keeps.
     operation, hard, shutdown_timeout: as in Orders.
     task: one more thing to be done with a disk.
     lasting: what is to be done about disks and NICs, None for what was decided before.
-    gives: what the machine is to hold no more, besides what was decided.
-    """
+    gives: what the machine is to hold no more, besides what was decided."""
 
     wanted: str
     previous: str

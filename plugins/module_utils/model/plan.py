@@ -22,14 +22,12 @@ FORMAT = 2
 @dataclass(frozen=True)
 class DiskTask:
     """Describes what is to be done once with a disk of a machine, in the state that the machine is in.
-
     kind: SAVE_AS, or CREATE, REVERT, DELETE of a snapshot.
     token: names it in all plans; a node that has done it says again what came of it.
     consistency: AGENT (frozen by the guest's agent, or refused), CRASH (as after a power cut), "" for frozen if there
     is an agent.
     image, target, format: of SAVE_AS, what it is called, where its file belongs, and its format.
-    snapshot_id, mark, name: of a snapshot, as model/snapshots.py has them.
-    """
+    snapshot_id, mark, name: of a snapshot, as model/snapshots.py has them."""
 
     kind: str
     token: str
@@ -67,7 +65,6 @@ ADOPT = "adopt"
 @dataclass(frozen=True)
 class PlannedVm:
     """Describes one machine of a plan.
-
     generation: rises with each decision about this machine; a node that acted on a higher one does nothing.
     wanted: RUNNING, POWEROFF, SUSPENDED or DONE: the state in which the machine is to be found afterwards.
     operation: "" or one of reboot, reset, recreate (disks and domain made anew, same id): done once, besides reaching
@@ -82,8 +79,7 @@ class PlannedVm:
     gives_memory (MiB, with what its hypervisor takes), gives_cpu: what it holds of its host, and does not any more once
     this is done.
     grown: ids of disks that are to be larger than they were made.
-    refitted: its disks or NICs are to be others.
-    """
+    refitted: its disks or NICs are to be others."""
 
     vm: Vm
     generation: int
@@ -152,7 +148,6 @@ class GivenUp:
 @dataclass(frozen=True)
 class Plan:
     """Holds all that one node needs: every unfinished machine of it, whatever the lists of this run say.
-
     catalog: UUID of the catalog.
     number: rises with each plan of this catalog; a node refuses lower ones.
     memory: MiB that machines may take on this node altogether, 0 if that is not known.
@@ -172,8 +167,7 @@ class Plan:
     guards: what the node filters of its machines' NICs, of all machines that it has.
     machines: their ids.
     guarded_at: when guards and machines were read, in seconds since 1970.
-    proof: by which the node shows that it was given this plan.
-    """
+    proof: by which the node shows that it was given this plan."""
 
     catalog: str
     number: int
@@ -227,13 +221,11 @@ class VmOutcome:
 @dataclass(frozen=True)
 class ObservedVm:
     """Describes a machine of ours as its node sees it. image_generations and sizes are not here: a poll is cheap.
-
     ended: "guest" for a machine in POWEROFF that its guest ended itself, by switching off, or by a reboot where that
     ends the machine (on_reboot = destroy). "unknown" for a machine in POWEROFF of which nothing tells: it was never
     started, or what was written down at its end is gone. "" for all others: it was ended from outside, or went down
     with its host.
-    open_console: it runs, and its graphics take anybody in, without a password.
-    """
+    open_console: it runs, and its graphics take anybody in, without a password."""
 
     vm_id: int
     uuid: str

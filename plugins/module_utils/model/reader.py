@@ -71,11 +71,9 @@ def typed(
 ) -> dict[str, Any]:
     """Return an item of a list with the types that its table says, and its defaults; raise InvalidValue, which names
     the item and the key. Ansible's own validator tells neither the item nor what to write instead.
-
     as_given: keys that have a reader of their own, to which their values go as they are.
     removal: by each state that removes the object, the keys that are read then. What else such an item says does not
-    matter, and may be what was wrong with the object.
-    """
+    matter, and may be what was wrong with the object."""
     result: dict[str, Any] = {name: key.default for name, key in keys.items()}
     state = item.get("state")
     needed = (removal or {}).get(state) if isinstance(state, str) else None

@@ -36,12 +36,10 @@ def useless(
     routes: Sequence[tuple[str, str]], own: Sequence[Own], floating: Collection[str], default_hops: Collection[str]
 ) -> list[Useless]:
     """Return those of a router's routes that lead nowhere.
-
     routes: destinations with their next hops.
     own: the router's addresses, with their networks.
     floating: addresses besides that it answers for.
-    default_hops: where its gateway sends everything that no other route leads to, which is a route as well.
-    """
+    default_hops: where its gateway sends everything that no other route leads to, which is a route as well."""
     to_itself = [hop for hop in default_hops if _is_own(hop, own, floating)]
     found = [Useless("::/0" if ":" in hop else "0.0.0.0/0", hop, _OWN, _NEIGHBOUR) for hop in to_itself]
     for destination, next_hop in routes:

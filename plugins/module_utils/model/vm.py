@@ -79,7 +79,6 @@ class Input:
 @dataclass(frozen=True)
 class Vm:
     """Describes one machine.
-
     cpu: share of physical processors (0.5 is half a one).
     vcpu: virtual processors, None for the hypervisor's default.
     memory: MiB.
@@ -93,8 +92,7 @@ class Vm:
     attributes: the user's own attributes, single values only.
     owner: whose it was when its context was made.
     topology: of its virtual processors, None where each is a socket.
-    former: the host name that its guest was started with, where its context has another by now.
-    """
+    former: the host name that its guest was started with, where its context has another by now."""
 
     vm_id: int
     uuid: str

@@ -33,11 +33,9 @@ def read(
     answers: Iterable[Mapping[str, Any]], key: str, one: Callable[[str, list[Any], str], tuple[T, ...]]
 ) -> tuple[dict[str, tuple[T, ...]], dict[str, str]]:
     """Return by host what its node told, and by host why that was refused, which concerns no other host.
-
     answers: as as_option() makes them. An answer without `host` is an entry of a list itself, of a node that nobody
     names: "".
-    one: reads the list of the host that it is called with, and names it in errors by its last argument.
-    """
+    one: reads the list of the host that it is called with, and names it in errors by its last argument."""
     found: dict[str, tuple[T, ...]] = {}
     refused: dict[str, str] = {}
     bare = []

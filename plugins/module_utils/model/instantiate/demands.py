@@ -21,13 +21,11 @@ from .words import Ref
 @dataclass(frozen=True)
 class Demands:
     """Holds what a template needs of others.
-
     cpu: processors.
     memory: MiB.
     images: per DISK its image's name, or id as an int; None for volatile disks. Where OS asks for files ($FILE[…]),
     None for the context and then the references of KERNEL and INITRD follow: build() wants them at those indexes.
-    graphics_port: the fixed port, 0 for any.
-    """
+    graphics_port: the fixed port, 0 for any."""
 
     cpu: float
     vcpu: Optional[int]

@@ -65,13 +65,11 @@ def validate(
 ) -> list[str]:
     """Return warnings; raise InvalidValue for what can't be meant, as far as it can be known without the images:
     build() looks at those.
-
     strict: an attribute that is not known is an error too, where it looks like a known one or stands in a known vector.
     where: names the object ("template web").
     hypervisors: those that its machines may come to, where it does not say itself; one that takes it is enough.
     stored: what the catalog has of it; a key that no vector knows and that is in it already is warned of, strict or
-    not.
-    """
+    not."""
     slips, unknown = near_misses(template), unknown_keys(template)
     if strict:
         _refuse_unknown(slips + unknown, stored, where)
