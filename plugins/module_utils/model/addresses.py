@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Computes with addresses of virtual networks: numbers and text, and the arithmetic of ranges. It is pure.
+"""Computes with addresses of virtual networks: numbers and text, and the arithmetic of ranges.
 
 Addresses are integers while they are computed with: a batch asks for thousands of them.
 """
@@ -136,8 +136,7 @@ class Calculator:
         )
 
     def offset_of(self, ip: int | None, mac: int | None) -> int | None:
-        """Return the offset of an address; None if the range lacks it. The MAC address counts only without an IP
-        address."""
+        """Return the offset of an address; None if the range lacks it. mac counts only without ip."""
         offset = (-1 if self.ip is None else ip - self.ip) if ip is not None else -1 if mac is None else mac - self.mac
         return offset if 0 <= offset < self.range.size else None
 

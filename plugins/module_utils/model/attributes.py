@@ -543,8 +543,7 @@ def unknown_keys(template: Template) -> list[str]:
 
 
 def _unknown_keys(template: Template) -> Iterator[tuple[str, str, str]]:
-    """Yield VECTOR/KEY as it is shown, the known key that it is one slip away from, and the known key that is most like
-    it."""
+    """Yield VECTOR/KEY as it is shown, the known key that is one slip away, and the known key that is most like it."""
     for name, known in VECTORS.items():
         several = template.vectors(name) if known is not None else []
         for index, vector in enumerate(several):

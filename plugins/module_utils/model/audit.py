@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes what an audit compares: what a node has (Inventory), what the catalog holds (Ledger); how they differ
-(Finding)."""
+"""Describes what an audit compares, a node (Inventory) and the catalog (Ledger), and how they differ (Finding)."""
 
 from __future__ import annotations
 
@@ -90,8 +89,7 @@ class Domain:
     disks: the files that it uses.
     port: of its graphics, 0 for none.
     topology: as its definition has it, None if it says nothing.
-    undefine, forget: the commands that end it and remove its definition, and in forget all that its hypervisor keeps of
-    it.
+    undefine, forget: the commands that end it and remove its definition, in forget with all that is kept of it.
     unmark: the command that takes the mark out of it, "" if there is none."""
 
     name: str
@@ -157,8 +155,7 @@ class VmDirectory:
 @dataclass(frozen=True)
 class Bridge:
     """Describes a bridge.
-    catalog, network, address: as its mark says, if it carries one: whose it is, for which network, with which address
-    of ours.
+    catalog, network, address: from its mark, if it carries one: whose it is, for which network, with which address.
     settings: the kernel's for it, as network/settings.py names them.
     mtu: 0 if it is not known."""
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads beancounters of OpenVZ: what a container may take of its host's kernel, as "barrier:limit". It is pure."""
+"""Reads beancounters of OpenVZ: what a container may take of its host's kernel, as "barrier:limit"."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ _AMOUNT = re.compile(r"(\d{1,19})([BKMGTP]?)", re.ASCII | re.IGNORECASE)
 
 
 def amounts(name: str, text: str, where: str) -> tuple[Optional[int], Optional[int]]:
-    """Return barrier and limit, None for an unlimited one: of pages in bytes, whichever of its two units the text has
-    (a bare number counts pages, one with a letter says bytes). Raise InvalidValue for what vzctl would skip with a
-    warning."""
+    """Return barrier and limit, None for an unlimited one: of pages in bytes, whichever unit the text has (a bare
+    number counts pages, one with a letter bytes). Raise InvalidValue for what vzctl would skip with a warning."""
     parts = text.strip().split(":")
     if len(parts) > 2:
         raise _unreadable(name, text, where)
@@ -45,8 +44,7 @@ def amounts(name: str, text: str, where: str) -> tuple[Optional[int], Optional[i
 
 
 def check_one(name: str, text: str, where: str) -> None:
-    """Raise InvalidValue for what vzctl would skip, and for a barrier that is above its limit, as vzcfgvalidate has
-    it."""
+    """Raise InvalidValue for what vzctl would skip, and, as vzcfgvalidate has it, for a barrier above its limit."""
     barrier, limit = amounts(name, text, where)
     if limit is not None and (barrier is None or barrier > limit):
         raise InvalidValue(
@@ -90,8 +88,7 @@ def check(vector: Mapping[str, str], where: str) -> None:
 
 
 def memory(vector: Mapping[str, str], where: str) -> int:
-    """Return the MiB that a container with these may take of its host; raise InvalidValue where none of them says
-    it."""
+    """Return the MiB that a container with these may take of its host; raise InvalidValue where none says it."""
     limits = [amounts(name, vector[name], where)[1] for name in LIMITING if vector.get(name)]
     finite = [limit for limit in limits if limit]
     if not finite:

@@ -136,8 +136,7 @@ def paired(name: str, old: Template, new: Template, has: Mapping[str, Sequence[H
 
 
 def refuse_sizes(old: Template, new: Template, has: Mapping[str, Sequence[Has]], where: str) -> None:
-    """Raise InvalidValue, or Unsupported, for a disk that the machine keeps, and that can't have the SIZE that `new`
-    says."""
+    """Raise InvalidValue, or Unsupported, for a disk that the machine keeps and that can't have its SIZE of `new`."""
     device_matching.refuse_sizes(new.vectors("DISK"), has.get("DISK", ()), paired("DISK", old, new, has), where)
 
 
@@ -146,8 +145,7 @@ def _normal_vector(vector: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_disk(template: Template) -> bool:
-    """Return whether the context is a disk to the guest: no hypervisor changes the medium of a disk while the machine
-    runs."""
+    """Return whether the context is a disk to the guest: no hypervisor changes its medium while the machine runs."""
     return template.get("CONTEXT_DEVICE").strip().lower() == "disk"
 
 
@@ -185,8 +183,7 @@ def _normal_text(key: str, text: str) -> str:
 
 
 def _number(text: str) -> str:
-    """Return a decimal number in its shortest form; "" for other text, and for digits that are a name with zeros in
-    front."""
+    """Return a decimal number in its shortest form; "" for other text, and for a name of digits with zeros in front."""
     whole, point, fraction = text.partition(".")
     if not (text.isascii() and whole.isdigit() and (fraction.isdigit() if point else True)):
         return ""

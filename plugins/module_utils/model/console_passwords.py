@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says how much of a console's password VNC and SPICE look at. It is pure."""
+"""Says how much of a console's password VNC and SPICE look at."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ def is_cut(kind: str, password: str) -> bool:
 
 
 def first(kind: str, password: str) -> str:
-    """Return the part of a password that a console of that type looks at, in whole characters. libvirt starts no
-    machine with a longer password."""
+    """Return the part of a password that such a console looks at, in whole characters. libvirt refuses longer ones."""
     if not is_cut(kind, password):
         return password
     password = password[: LENGTHS[kind]]

@@ -41,8 +41,7 @@ class Context:
     disk_id: the context is disk.<disk_id>.
     variables: names in upper case to final values, all expanded.
     format, device: of FORMATS and DEVICES.
-    exact: its variables are filled in as OpenNebula does it; those of machines that are older than this are not, and
-    stay as they were."""
+    exact: its variables are filled in as OpenNebula does it; those of older machines are not, and stay as they were."""
 
     disk_id: int
     target: str

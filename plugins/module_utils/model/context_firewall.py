@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads FIREWALL in CONTEXT as vzfirewall of OpenVZ does: ports in brackets, and after them who reaches these. It is
-pure.
+"""Reads FIREWALL in CONTEXT as vzfirewall of OpenVZ does: ports in brackets, and after them who reaches these.
 
 [*] 111.111.111.0/24 [22] 222.222.0.0/16 [udp:53,tcp:80:90] *
 """
@@ -30,8 +29,7 @@ def is_one(text: str) -> bool:
 
 
 def read(text: str, where: str) -> tuple[GuardRule, ...]:
-    """Return the rules for what the firewall lets in; everything else is kept out. Raise InvalidValue for what it can't
-    mean."""
+    """Return rules for what it lets in; everything else is kept out. Raise InvalidValue for what it can't mean."""
     asked = f"{where}: CONTEXT/{VARIABLE}"
     # Blanks and lines mean the same, but for comments.
     plain = " ".join(line.partition("#")[0] for line in text.splitlines())

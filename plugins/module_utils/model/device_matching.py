@@ -213,8 +213,7 @@ def _asks_for_its_own(
 
 
 def _places(some: Sequence[Vector], others: Sequence[Vector]) -> Optional[list[int]]:
-    """Return where each of `some` is among the others, in the same order, the first place that can be; None unless all
-    are."""
+    """Return where each of `some` is among the others, in the same order, at the first place; None unless all are."""
     rest = iter(enumerate(others))
     found = [next((place for place, other in rest if other == value), None) for value in some]
     known = [place for place in found if place is not None]
@@ -364,8 +363,7 @@ def _is_copy(vector: Vector) -> bool:
 
 
 def _differing(name: str, old: Vector, new: Vector, limited: bool = False) -> set[str]:
-    """Return the keys that both have and that are not the same, but for where a disk is and how large, or may
-    become."""
+    """Return the keys in which both differ, but for where a disk is, how large it is, or how large it may become."""
     unsaid = {"TARGET", "DEV_PREFIX", "SIZE", *(_LIMITS if limited else ())} if name == DISK else set()
     if name == DISK and not _is_copy(new):
         # They are of the same kind, in whatever words.

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decides which device a disk is in its machine: OpenNebula's order of targets, and what bus and machine make of
-them."""
+"""Decides which device a disk is in its machine: by OpenNebula's order of targets, and by bus and machine."""
 
 from __future__ import annotations
 
@@ -34,12 +33,10 @@ class Devices:
     """Describes what a hypervisor has of disks.
     lacks: buses that it has no device model for.
     prefix: of a disk that says nothing; "" for what its board has.
-    renamed, cdroms: prefixes of other hypervisors, with the own prefix that each stands for; of CDROMs, cdroms counts
-    first.
+    renamed, cdroms: the own prefix for each prefix of other hypervisors; for CDROMs, cdroms counts first.
     buses: buses of other hypervisors, likewise.
     shared: a letter stands for one device, whatever its prefix.
-    emulated: so many devices from the first letter on are what a firmware sees, and none of them can be a disk that is
-    read-only.
+    emulated: so many devices from the first letter on are what a firmware sees; none of them can be a read-only disk.
     paths: a disk beside the root is a directory in it, and its target that directory's path."""
 
     lacks: tuple[str, ...] = ()
@@ -89,8 +86,7 @@ class Board:
 
     @property
     def cdrom_on_sd(self) -> bool:
-        """Return whether the board has no IDE: q35 and the boards called virt; OpenNebula looks for the same two
-        words."""
+        """Return whether the board has no IDE: q35, or virt in its name; OpenNebula looks for the same two words."""
         return "q35" in self.machine or "virt" in self.machine
 
 
@@ -102,8 +98,7 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
     """Return target and bus of each place, in the order given. Raise InvalidValue for what no machine can have.
 
     Explicit targets are taken first; then letters go to the first OS disk, to CDROMs in order with the context as their
-    last, and to all others: the first letter that is free for the prefix. Where targets may be paths, a target that is
-    a path is on no bus.
+    last, and to all others: the first letter that is free for the prefix. A target that is a path is on no bus.
     """
     paths = _paths(places) if board.devices.paths else {}
     if paths:
@@ -131,8 +126,7 @@ def is_path(target: str) -> bool:
 
 
 def _paths(places: Sequence[Place]) -> dict[int, str]:
-    """Return the targets that are paths; raise InvalidValue for a path where nothing can be, and for two that are
-    alike."""
+    """Return the targets that are paths; raise InvalidValue where nothing can be, and for two that are alike."""
     found: dict[int, str] = {}
     for index, place in enumerate(places):
         if place.context or not is_path(place.target):
@@ -210,7 +204,7 @@ def _unit(place: Place, target: str, board: Board) -> str:
 
 
 def _suits(place: Place, target: str, board: Board) -> bool:
-    """Return whether it can be there: an emulated disk of some hypervisors is never read-only, and a CDROM always
+    """Return whether it can be there: some hypervisors' emulated disks are never read-only, their CDROMs always
     emulated."""
     emulated = board.emulated
     if not emulated or place.kind == UNKNOWN:
@@ -250,8 +244,7 @@ def explicit(places: Sequence[Place], board: Optional[Board] = None) -> dict[str
 
 
 def check(place: Place, target: str, board: Board) -> str:
-    """Return the bus of that target. Raise InvalidValue for what libvirt takes into a definition and then refuses or
-    hides."""
+    """Return the bus. Raise InvalidValue for what libvirt takes into a definition and then refuses or hides."""
     bus = place.bus or bus_of(target, board)
     shown = f"{place.where}: TARGET = {target}" + (f", BUS = {bus}" if place.bus else "")
     machine = f"machine {board.machine}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Joins an address and what follows it after a colon, such as a port, and splits them. An IPv6 address has colons
-itself, so that it stands in brackets there (RFC 3986). It is pure."""
+itself, so that it stands in brackets there (RFC 3986)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the Ethernet types that a network lets pass where its machines are filtered, besides ARP, IPv4 and IPv6. It is
-pure."""
+"""Reads the Ethernet types that a network lets pass where its machines are filtered, besides ARP, IPv4 and IPv6."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks whether a machine is what the system on its disk was installed with: firmware and bus. It is pure."""
+"""Checks whether a machine is what the system on its disk was installed with: firmware and bus."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes what the node of a machine lets through to it and from it. It is pure."""
+"""Describes what the node of a machine lets through to it and from it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 @dataclass(frozen=True)
 class GuardRule:
     """Describes what may pass. direction, protocol, ports and icmp_type are as Rule of logical_network has them.
-    addresses: of the other side, each as 10.0.0.5, 10.0.0.0/8 or 10.0.0.5-10.0.0.9, all of one family; none for
-    everybody."""
+    addresses: of the other side, as 10.0.0.5, 10.0.0.0/8 or 10.0.0.5-10.0.0.9, of one family; none for everybody."""
 
     direction: str
     protocol: str
@@ -117,8 +116,7 @@ def family_of(text: str) -> int:
 
 
 def packed(guards: Iterable[Guard], machines: Iterable[int]) -> str:
-    """Return the guards as text that is small for hundreds of NICs with the same rules. machines: the ids of those that
-    the host has."""
+    """Return the guards as text, small for many NICs with the same rules. machines: ids of the host's machines."""
     content = {"guards": [to_plain(guard) for guard in guards], "machines": [*machines]}
     text = json.dumps(content, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode())).decode("ascii")

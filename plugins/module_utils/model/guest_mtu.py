@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says which MTU a network's machines are told, by the network itself and by its address ranges, and what of it can't
-be. It is pure."""
+"""Says which MTU a network and its address ranges tell machines, and what of it can't be."""
 
 from __future__ import annotations
 
@@ -50,8 +49,7 @@ def doubts(network: Network) -> list[str]:
 
 
 def doubts_of_nic(nic: Nic) -> list[str]:
-    """Return warnings of an MTU that a NIC says itself, beyond what its network tells machines or what IPv6 works
-    with."""
+    """Return warnings of a NIC's own MTU beyond what its network tells machines, or below what IPv6 works with."""
     stated, most = _stated(nic.options), _stated(nic.network_values) or ETHERNET_MTU
     if stated > most:
         found = f"network {nic.network} carries {most}, and larger packets are lost"

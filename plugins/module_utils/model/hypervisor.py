@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes what a hypervisor declares of itself: all that others have to know of it who never act on a node. It is
-pure."""
+"""Describes what a hypervisor declares of itself: all that others have to know of it who never act on a node."""
 
 from __future__ import annotations
 
@@ -59,8 +58,7 @@ class Hypervisor:
     """Describes a hypervisor, as its own folder declares it (hypervisors/FOLDER/rules.py).
     name: as hosts have it, and HYPERVISOR in templates.
     also: other words for it in templates.
-    machines: the name of the hypervisor whose machines these are, where another tool makes the same ones; "" for its
-    own.
+    machines: the hypervisor whose machines these are, where another tool makes the same ones; "" for its own.
     module: the module of its driver below hypervisors/, and the driver's class in it; registry.py is written from that.
     console: what a person types on a node to get at a machine's console, with {domain}.
     packages: what a node needs, by their names in Debian and its kin.
@@ -75,8 +73,7 @@ class Hypervisor:
     check_disk: raises InvalidValue for a DISK that can't be of that format.
     check_firmware: raises InvalidValue for a machine that can't have that firmware.
     firmware: returns whether a machine with this OS has a firmware that boots from its devices.
-    fit: returns OS as the image wants it from which the machine boots; raises InvalidValue where they don't go
-    together.
+    fit: returns OS as the image wants it from which it boots; raises InvalidValue where they don't go together.
     serials: how many characters of a disk's serial number its guests see, by bus.
     drops_names: beginnings of names of interfaces that it does not keep.
     command_line: bytes of a kernel's command line that the kernel of a machine with this OS reads, 0 for no limit.
@@ -84,8 +81,7 @@ class Hypervisor:
     topology: whether it shows a guest its processors as sockets, cores and threads.
     makes_disks: whether it makes disks of their images itself, so that no file is made of them.
     sources: whether SOURCE of a DISK may name a file of the node in place of an image.
-    container: returns what the template says that only containers have, as Vm.container; raises InvalidValue for what
-    can't be meant.
+    container: returns what only containers have, as Vm.container; raises InvalidValue for what can't be meant.
     column: of model/attributes.py, which says what acts.
     own: what differs from that column, by VECTOR/KEY or NAME.
     live: attributes that are changed on a running machine, beside those that always are.

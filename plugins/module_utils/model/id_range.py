@@ -19,8 +19,7 @@ RANGES = 16384
 
 @dataclass(frozen=True)
 class IdRange:
-    """Describes a range of ids; users and groups have the same range. start: the id on the host that the container's
-    root has."""
+    """Describes a range of ids, the same for users and groups. start: the id on the host of the container's root."""
 
     start: int
     count: int = COUNT

@@ -16,8 +16,7 @@ _KINDS = {"VmRecord": "VM", "StoredTemplate": "template"}
 
 
 def id_of(thing: Any) -> int:
-    """Return the id of an image, network, template, datastore, host or machine; raise NotFound for one that was not
-    stored."""
+    """Return the id of an object (image, network, host, machine …); raise NotFound for one that was not stored."""
     if thing.id is None:
         kind = type(thing).__name__
         raise NotFound(f"{_KINDS.get(kind, kind.lower())} {thing.name}", "it has no id", "It was not stored")

@@ -70,8 +70,8 @@ class Image:
 
     @property
     def is_trusted(self) -> bool:
-        """Return whether this host may read its file systems. The user said so of what it held then: not of what a
-        guest wrote since."""
+        """Return whether this host may read its file systems: the user said so, and no guest has written to it
+        since."""
         marked = self.attributes.get(TRUSTED, "").upper() in TRUE
         return marked and self.notes.get("trusted", 0) == self.generation
 

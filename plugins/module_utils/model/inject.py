@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads which files are written into a machine's own disk when that is made: INJECT = [ PATH, CONTENT or SRC … ]. It is
-pure."""
+"""Reads which files are written into a machine's own disk when that is made: INJECT = [ PATH, CONTENT or SRC … ]."""
 
 from __future__ import annotations
 
@@ -37,8 +36,8 @@ class Injected:
     path: absolute in the guest, or in the partition if one is named.
     content: what it is to hold, unless file says where that is read.
     mode: -1 for 0644, or 0755 of a file that is executable where it is read.
-    partition: its number in digits, WHOLE_DISK, one of NAMES with = and its value, or /dev/GROUP/VOLUME; "" for the
-    guest's root."""
+    partition: its number in digits, WHOLE_DISK, NAME=value with one of NAMES, or /dev/GROUP/VOLUME; "" for the guest's
+    root."""
 
     path: str
     content: str = field(default="", repr=False)
@@ -50,8 +49,7 @@ class Injected:
 
 
 def of_template(template: Template, where: str) -> tuple[tuple[Optional[int], Injected], ...]:
-    """Return what is to be written, each with the number of the disk (None for the disk that the machine boots
-    from)."""
+    """Return what is to be written, each with the disk's number (None for the disk that the machine boots from)."""
     found: list[tuple[Optional[int], Injected]] = []
     for index, vector in enumerate(template.vectors("INJECT")):
         here = f"{where}: INJECT {index}"

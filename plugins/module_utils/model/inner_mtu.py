@@ -1,10 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says what OVN's tunnels leave on each host for the machines' packets, and which networks ask for more. It is pure.
+"""Says what OVN's tunnels leave on each host for the machines' packets, and which networks ask for more.
 
-Everywhere here `left` is what the tunnels leave in bytes, by the hosts' names. A host that is not in it is not known to
-be too narrow.
+Everywhere here `left` is these bytes by the hosts' names. A host that is not in it is not known to be too narrow.
 """
 
 from __future__ import annotations
@@ -57,8 +56,7 @@ def chosen(attributes: Mapping[str, str], left: Mapping[str, int]) -> str:
 
 
 def problem(name: str, wanted: int, left: Mapping[str, int]) -> Optional[InvalidValue]:
-    """Return what is wrong with a network whose machines send packets of so many bytes, None if all hosts carry
-    them."""
+    """Return what is wrong if a network's machines send packets of so many bytes, None if all hosts carry them."""
     narrow = sorted((size, host) for host, size in left.items() if size < wanted)
     if not narrow:
         return None

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Defines what templates, machines and images say of an installation from an installer's ISO (install/). It is pure."""
+"""Defines what templates, machines and images say of an installation from an installer's ISO (install/)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Describes tenants' networks as OVN is to have them: switches, ports, routers and security groups, whatever the
-catalog calls them. Everything that is here is wanted, and what is not here is not. It is pure."""
+catalog calls them. Everything that is here is wanted, and what is not here is not."""
 
 from __future__ import annotations
 
@@ -138,8 +138,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class Chassis:
-    """Identifies a node that may carry a router's gateway: of those that are alive, the node with the highest priority
-    does."""
+    """Identifies a node that may carry a router's gateway: the living node with the highest priority does."""
 
     name: str
     priority: int

@@ -48,8 +48,7 @@ def _fault(name: str) -> str:
 
 
 def doubt_of_name(kind: str, name: str) -> str:
-    """Return a warning about a name that a real OpenNebula would not take for an object of that kind, "" if it
-    would."""
+    """Return a warning about a name that a real OpenNebula would not take for such an object, "" if it would."""
     why = _why_not_opennebulas(kind, name)
     return f"{kind} {name!r} could not go to a real OpenNebula: {why}. Here it may keep its name" if why else ""
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings what a virtual network and its address ranges state into one form, checks it, and reads it. It is pure."""
+"""Brings what a virtual network and its address ranges state into one form, checks it, and reads it."""
 
 from __future__ import annotations
 
@@ -54,8 +54,7 @@ _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
 def split_cidr(name: str, address: str, mask: str) -> IPv4Network | None:
-    """Return NETWORK_ADDRESS and NETWORK_MASK as one network, None if both are empty; raise InvalidValue for a wrong
-    one.
+    """Return NETWORK_ADDRESS and NETWORK_MASK as one network, None if both are empty; raise InvalidValue if wrong.
 
     The prefix length may be in either of them: 10.66.0.0/24, or a mask of 24.
     """
@@ -108,8 +107,7 @@ def cidr(network: Network) -> IPv4Network | None:
 
 
 def normalised_attributes(network: str, attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return the attributes of a network, with addresses and numbers checked and in their one form. Empty ones stay
-    empty."""
+    """Return the attributes of a network, with addresses and numbers checked and in one form. Empty ones stay."""
     where = f"network {network}"
     result = dict(attributes)
     if not result.get(access.ATTRIBUTE, access.NOTHING).strip():
@@ -238,8 +236,7 @@ def carries_gateway(network: Network) -> bool:
 
 
 def node_access(network: Network) -> access.NodeAccess:
-    """Return what its machines may reach on a node: everything if a version stored the network that had no such
-    attribute."""
+    """Return what its machines may reach on a node: everything if the network is older than that attribute."""
     value = network.attributes.get(access.ATTRIBUTE, "")
     if not value:
         return access.NodeAccess(everything=True)
@@ -325,8 +322,7 @@ def normalised(address_range: AddressRange, network: str, random: int) -> Addres
 
 
 def _first_ip6(address_range: AddressRange, where: str, kind: str) -> str:
-    """Return the first address of a static range in its one form, "" for other ranges; raise InvalidValue for a wrong
-    one."""
+    """Return the first address of a static range in its one form, "" for other ranges; raise InvalidValue if wrong."""
     text, length = address_range.ip6, address_range.prefix_length
     if kind not in WITH_STATIC_IP6:
         if text or length:

@@ -75,6 +75,5 @@ def addresses_by_nic(aliases: Iterable[Mapping[str, Any]]) -> dict[int, tuple[st
 
 
 def interface_id(vm_uuid: str, nic_id: int) -> str:
-    """Return the id by which Open vSwitch and OVN know the NIC of a machine: the same on each node, also after a
-    migration."""
+    """Return the id of a machine's NIC in Open vSwitch and OVN: the same on each node, and after a migration."""
     return str(uuid.uuid5(uuid.UUID(vm_uuid), f"nic/{nic_id}"))

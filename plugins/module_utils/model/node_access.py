@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads NODE_ACCESS: what the machines of a network may reach on the node whose bridge they are attached to. It is
-pure.
+"""Reads NODE_ACCESS: what the machines of a network may reach on the node whose bridge they are attached to.
 
 Beside it they always reach what the node itself began to speak to, and an answer to their ping of the gateway.
 """
@@ -55,8 +54,7 @@ def ports_text(span: tuple[int, int]) -> str:
 
 
 def read(text: str, asked: str) -> NodeAccess:
-    """Return what is written with blanks or commas between. asked: the object and attribute that say it, for the
-    error."""
+    """Return what a text with blanks or commas between says. asked: the object and attribute, for the error."""
     words = text.replace(",", " ").lower().split()
     for word in (EVERYTHING, NOTHING):
         if word in words and set(words) != {word}:

@@ -14,8 +14,7 @@ _MODE = re.compile(r"(0o)?[0-7]{1,5}")
 
 
 def whole(value: Any) -> Optional[int]:
-    """Return the number that `value` is or says in plain digits, 0 or more; None if it is none, or larger than anything
-    is."""
+    """Return the number that `value` is or says in plain digits, 0 or more; None if it is none or too large."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
     if isinstance(value, int):

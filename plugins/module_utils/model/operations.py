@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decides what is under way with an image: which operations there are, in which states of an image each of them may
-begin and go on, and what may follow. The catalog keeps an operation as canonical JSON, so that SQL may compare whole
-texts."""
+"""Decides which operations are under way with an image: in which of its states each may begin and go on, and what may
+follow. The catalog keeps an operation as canonical JSON, so that SQL may compare whole texts."""
 
 from __future__ import annotations
 
@@ -125,8 +124,7 @@ def refusal(before: ImageState, was: Optional[Operation], after: ImageState, to:
 
 
 def write(operation: Optional[Operation]) -> str:
-    """Return the operation as the catalog keeps it: canonical JSON, so that equal operations are equal texts; an empty
-    text for none."""
+    """Return the operation as the catalog keeps it: canonical JSON, the same for equal operations; "" for none."""
     if operation is None:
         return ""
     plain: dict[str, Any] = {"do": operation.do}
@@ -136,8 +134,7 @@ def write(operation: Optional[Operation]) -> str:
 
 
 def read(text: str) -> Optional[Operation]:
-    """Return the operation that the catalog keeps as this text; raise CatalogError for a text that write() never
-    wrote."""
+    """Return the operation that the catalog keeps as this text; raise CatalogError for what write() never wrote."""
     if not text:
         return None
     try:
@@ -157,8 +154,7 @@ def read(text: str) -> Optional[Operation]:
 
 
 def comes_from(operation: Optional[Operation]) -> str:
-    """Return the host from which the newest content of an image has to be fetched; an empty text if it is not on its
-    way."""
+    """Return the host from which the newest content of an image has to be fetched; "" if it is not on its way."""
     return operation.host if isinstance(operation, Return) else ""
 
 

@@ -42,12 +42,10 @@ NOTHING = Held()
 
 @dataclass(frozen=True)
 class Lasting:
-    """Holds what stays in a machine's orders until its node has done it, whatever else is decided and recorded
-    meanwhile.
+    """Holds what stays in a machine's orders until its node has done it, whatever is decided and recorded meanwhile.
     detached: ids of the disks that the machine is to have no more.
     grown: ids of the disks that are to be larger.
-    refitted: the machine has to be off, or to be changed while it runs, to have the disks and NICs that it is to
-    have."""
+    refitted: the machine has to be off, or changed while it runs, to have the disks and NICs that it is to have."""
 
     detached: tuple[int, ...] = ()
     grown: tuple[int, ...] = ()
@@ -67,8 +65,7 @@ class Orders:
     found: the state in which the machine was when it was last recorded; empty where nothing is under way.
     decided: the generation of the decision that the operation came with; 0 for the newest decision.
     detached, grown, refitted: see Lasting.
-    detached_nics: ids of NICs that a former release wrote beside the detached disks; their leases are let go with the
-    next decision.
+    detached_nics: ids of NICs that a former release wrote beside detached disks; the next decision frees their leases.
     gives: what the machine holds of its host, and will not hold once this is done."""
 
     operation: str = ""
@@ -212,8 +209,7 @@ def with_devices(before: Lasting, gone: Collection[int], grown: Collection[int],
 
 
 def write(orders: Orders) -> str:
-    """Return the orders as the catalog keeps them: canonical JSON without what is as by default, so that no orders are
-    EMPTY."""
+    """Return the orders as the catalog keeps them: canonical JSON without defaults, so that no orders are EMPTY."""
     plain = {
         field.name: to_plain(value)
         for field in dataclasses.fields(Orders)
@@ -263,8 +259,8 @@ def read(text: str) -> Orders:
 
 
 def _as_before(detached: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of Orders for what was kept as `detached` before disks and NICs of machines that are off came and
-    went."""
+    """Return the keys of Orders for `detached` as it was kept when disks and NICs came and went on running machines
+    only."""
     unknown = sorted(str(key)[:80] for key in detached if key not in ("disks", "nics"))
     if unknown:
         raise ValueError(f"detached: {unknown[0]!r} is not known")

@@ -44,8 +44,7 @@ class Owner:
 
 
 def owner_of(given: Any, where: str) -> Owner:
-    """Return the owner as users write it, a dict with some of KEYS. Of an owner who is not oneadmin nothing is made
-    up."""
+    """Return the owner as users write it, a dict with some of KEYS. Of others than oneadmin nothing is made up."""
     where = f"{where}: owner"
     check_keys(given, KEYS, where)
     name = _name(given, "name", where) or ONEADMIN

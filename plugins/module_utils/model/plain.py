@@ -42,8 +42,7 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     """Return the dataclass that to_plain() turned into data. Raise InvalidValue for unknown or missing keys, and values
-    of another type than the field's: what comes from a file or another host is not what we wrote until it is looked
-    at."""
+    of another type than the field's: what comes from a file or another host may be anything."""
     hints = _HINTS.get(cls)
     if hints is None:
         hints = _HINTS[cls] = typing.get_type_hints(cls)
@@ -73,8 +72,7 @@ def _refused(asked: str, found: str) -> InvalidValue:
 
 
 def _coerce(hint: Any, value: Any) -> Any:
-    """Return the value as the field has it; raise TypeError or ValueError, never with the value itself: it may be
-    secret."""
+    """Return the value as the field has it; raise TypeError or ValueError without the value, which may be secret."""
     if hint in _BARE:
         if isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
             if hint is str and "\0" in value:

@@ -67,8 +67,7 @@ class PlannedVm:
     """Describes one machine of a plan.
     generation: rises with each decision about this machine; a node that acted on a higher one does nothing.
     wanted: RUNNING, POWEROFF, SUSPENDED or DONE: the state in which the machine is to be found afterwards.
-    operation: "" or one of reboot, reset, recreate (disks and domain made anew, same id): done once, besides reaching
-    `wanted`.
+    operation: "" or one of reboot, reset, recreate (disks and domain made anew, same id): done once, besides `wanted`.
     decided: the generation that the operation came with, where a later decision took it along; 0 for this one.
     hard: end without asking the guest.
     shutdown_timeout: seconds the guest has to obey the power button.
@@ -76,8 +75,7 @@ class PlannedVm:
     previous: the state recorded before, as a name.
     tasks: in this order, before a machine starts and after it ended.
     detached: ids of disks that it had and is to have no more.
-    gives_memory (MiB, with what its hypervisor takes), gives_cpu: what it holds of its host, and does not any more once
-    this is done.
+    gives_memory (MiB, with what its hypervisor takes), gives_cpu: what it holds of its host until this is done.
     grown: ids of disks that are to be larger than they were made.
     refitted: its disks or NICs are to be others."""
 
@@ -98,8 +96,7 @@ class PlannedVm:
     refitted: bool = False
 
     def is_due(self, operated: int) -> bool:
-        """Return whether the operation is still to be carried out. operated: the generation whose operation was carried
-        out last."""
+        """Return whether the operation is still to be done. operated: the generation whose operation was done last."""
         return bool(self.operation) and operated != self.operated
 
     @property
@@ -131,8 +128,7 @@ class PlannedSource:
 
 @dataclass(frozen=True)
 class GivenUp:
-    """Describes a machine that a node has, and that the catalog has as DONE although nobody ended it: it was given up
-    with its host.
+    """Describes a machine that a node has and the catalog has as DONE, since it was given up with its host, not ended.
     addresses: that it may use there.
     doubles: machines of the catalog that have one of these addresses too."""
 
@@ -158,11 +154,9 @@ class Plan:
     images: those that its machines need or make, if it does not see the front-end's datastores.
     current: the names of all that the catalog's images hold now, which are worth keeping.
     taken: names of files that the node has to keep no more, as they are back on the front-end.
-    lacking_memory, lacking_cpu: what the host does not have for machines that start before others of the plan have
-    given it back.
+    lacking_memory, lacking_cpu: what the host lacks for machines that start before others of the plan give it back.
     given_up: machines to be powered off, whose disks stay.
-    bridges: of its machines' networks that have a bridge of ours on each node, their UUIDs (several with commas) by the
-    bridges' names.
+    bridges: UUIDs of its machines' networks that have a bridge of ours on each node, with commas, by bridges' names.
     switches: of its machines' networks of Open vSwitch, their UUIDs by their ids.
     guards: what the node filters of its machines' NICs, of all machines that it has.
     machines: their ids.
@@ -213,8 +207,7 @@ class VmOutcome:
 
     @property
     def is_of_given_up(self) -> bool:
-        """Return whether it is of a machine that was given up with its host: no decision of the catalog is about that
-        machine."""
+        """Return whether its machine was given up with its host: no decision of the catalog is about such a machine."""
         return self.generation == 0
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds routes of a router that lead nowhere: OVN takes them without a word and carries them out not at all, or sends
-packets to nobody. It is pure."""
+packets to nobody."""
 
 from __future__ import annotations
 

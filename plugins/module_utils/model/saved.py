@@ -27,8 +27,7 @@ def is_being_saved(image: Image, origin: str) -> bool:
 
 
 def is_saved(image: Optional[Image], origin: str) -> bool:
-    """Return whether it holds what was saved from there, also while something else is done to it, which leaves it
-    whole."""
+    """Return whether it holds what was saved from there, also while something is done to it that leaves it whole."""
     if image is None or image.origin != origin or image.state in _NOT_WHOLE:
         return False
     return not is_being_saved(image, origin)

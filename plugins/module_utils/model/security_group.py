@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes a security group: what machines let through, as a list of rules in OpenNebula's form. It is pure."""
+"""Describes a security group: what machines let through, as a list of rules in OpenNebula's form."""
 
 from __future__ import annotations
 
@@ -56,8 +56,7 @@ class SecurityGroup:
 
 
 def read_rule(entry: Mapping[str, Any], where: str, network_id: Optional[int]) -> GroupRule:
-    """Return an entry of `rules` in its one form; raise InvalidValue for a wrong one. network_id: of the network that
-    it names."""
+    """Return an entry of `rules` in its one form, or raise InvalidValue. network_id: of the network that it names."""
     direction = str(entry.get("rule_type") or "").strip().lower()
     if direction not in DIRECTIONS:
         raise InvalidValue(
@@ -148,8 +147,7 @@ def ids(text: str, where: str) -> list[int]:
 
 
 def known_ids(text: str, known: Collection[int]) -> list[int]:
-    """Return the ids of SECURITY_GROUPS that are known, whatever else it says: versions without groups kept any
-    text."""
+    """Return the known ids of SECURITY_GROUPS, whatever else it says: versions without groups kept any text."""
     return [number for number in named_ids(text) if number in known]
 
 

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decides which networks may have one bridge together, and what of that which they ask of it contradicts each other. It
-is pure.
+"""Decides which networks may have one bridge together, and what they ask of it that contradicts each other.
 
 Networks of driver bridge may: their machines are on one wire then, as OpenNebula's own are. VLANs and VXLANs may not: a
 bridge with two of them would join what they keep apart. Bridges of Open vSwitch have rules of their own.
@@ -143,8 +142,7 @@ def _refuse_same_addresses(network: Network, other: Network) -> None:
 
 
 def _refuse_leased_gateway(network: Network, other: Network) -> None:
-    """Raise Conflict where a machine could have the address by which machines of another network on its wire reach the
-    outside."""
+    """Raise Conflict where a machine could get the gateway's address of another network on its wire."""
     for leasing, reaching in ((network, other), (other, network)):
         for name in ("GATEWAY", "GATEWAY6"):
             gateway = reaching.attributes.get(name, "")

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes the snapshots of one disk: a tree in which one is active, from which the disk's present content comes. It
-is pure."""
+"""Describes the snapshots of one disk: a tree in which one is active, from which the disk's present content comes."""
 
 from __future__ import annotations
 
@@ -90,8 +89,7 @@ def reverted(tree: Sequence[Snapshot], snapshot_id: int) -> Tree:
 
 
 def deleted(tree: Sequence[Snapshot], snapshot_id: int) -> Tree:
-    """Return the tree without the snapshot, by the rules of OpenNebula for disks of which each part rests on
-    another."""
+    """Return the tree without the snapshot, by OpenNebula's rules for disks of which each part rests on another."""
     refuse_deletion(tree, _known(tree, snapshot_id))
     return tuple(each for each in tree if each.id != snapshot_id)
 

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes a key of an item of a list, as the tables in specifications/ have it; each is made from the YAML file
-beside it."""
+"""Describes a key of an item of a list, as the tables in specifications/ have it, each made from the YAML beside it."""
 
 from __future__ import annotations
 

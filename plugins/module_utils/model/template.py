@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes a template: ordered attributes, each one value or a vector of named values. Reads and writes its forms in
-YAML and in the catalog."""
+"""Describes a template, ordered values and vectors of named values, and its forms in YAML and in the catalog."""
 
 from __future__ import annotations
 
@@ -96,14 +95,12 @@ class Template:
         return self._replaced(name.upper(), [tuple((k.upper(), v) for k, v in values.items()) for values in several])
 
     def merge_context(self, variables: Mapping[str, str]) -> Template:
-        """Return the template with these variables put over those of its CONTEXT; {} makes an empty CONTEXT where there
-        was none."""
+        """Return it with these variables put over those of CONTEXT; {} makes an empty CONTEXT where there was none."""
         merged = {**self.vector("CONTEXT"), **{key.upper(): value for key, value in variables.items()}}
         return self.with_vector("CONTEXT", merged)
 
     def merged(self, other: Template) -> Template:
-        """Return this template with what `other` says put over it: its names replace all of the same name, CONTEXT by
-        keys."""
+        """Return it with what `other` says put over it: its names replace all of the same name, CONTEXT by keys."""
         result = self
         for name in other.names():
             if name == "CONTEXT" and other.vectors(name):
@@ -144,8 +141,7 @@ class Template:
 
     # -- the form of YAML -----------------------------------------------------------------------------------------
     def to_mapping(self) -> dict[str, Any]:
-        """Return a dict with the same meaning: vectors as dicts, repeated attributes as lists, all values as
-        strings."""
+        """Return a dict of the same meaning: vectors as dicts, repeated attributes as lists, values as strings."""
         found: dict[str, list[Any]] = {}
         for name, value in self.attributes:
             found.setdefault(name, []).append(value if isinstance(value, str) else dict(value))
@@ -242,8 +238,7 @@ def _from_yaml(name: str, value: Any, where: str) -> Value:
 
 
 def _scalar(key: str, value: Any, where: str, hidden: bool = False) -> str:
-    """Return the scalar as a string. hidden: any variable of a context may be a secret, so that errors don't show its
-    value."""
+    """Return the scalar as a string. hidden: errors don't show it, as any variable of a context may be a secret."""
     if isinstance(value, str):
         if "\0" in value:
             raise InvalidValue(where, "its value holds a NUL character", "Encode it, for example in base64")
@@ -291,8 +286,7 @@ def _integer(key: str, value: int, where: str) -> str:
 
 
 def _mode(key: str, value: int, where: str) -> str:
-    """Return the mode that is meant. 0755 reaches us as 493, 755 as itself: told apart where only one of the two is
-    three octal digits."""
+    """Return the mode: 0755 reaches us as 493, 755 as itself, told apart where only one is three octal digits."""
     written = str(value) if set(str(value)) <= frozenset("01234567") and value <= 777 else ""
     octal = f"0{value:o}" if 0 <= value <= 0o777 else ""
     if bool(written) == bool(octal):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads which VLANs the port of a machine on Open vSwitch carries: VLAN_ID and VLAN_TAGGED_ID. It is pure."""
+"""Reads which VLANs the port of a machine on Open vSwitch carries: VLAN_ID and VLAN_TAGGED_ID."""
 
 from __future__ import annotations
 
@@ -42,16 +42,14 @@ class Port:
 
 
 def port(network_values: Mapping[str, str], options: Mapping[str, str]) -> Port:
-    """Return the port of a NIC: the tag is its network's alone, the trunk is its own where it has one. Raise
-    InvalidValue for a wrong trunk."""
+    """Return a NIC's port: its network's tag, its own trunk where it has one; raise InvalidValue for a wrong one."""
     text = options.get(ATTRIBUTE, "").strip() or network_values.get(ATTRIBUTE, "")
     tag = whole(network_values.get("VLAN_ID", "") or "0") or UNTAGGED
     return Port(tag, tuple(number for number in read(text, f"{ATTRIBUTE} =") if number != tag))
 
 
 def read(text: str, where: str) -> tuple[int, ...]:
-    """Return the numbers that a text says: numbers and ranges with commas or blanks between, as `1,10,100-199`. Raise
-    InvalidValue for what is neither."""
+    """Return the numbers of a text as `1,10,100-199`, by commas or blanks; raise InvalidValue for other text."""
     found: set[int] = set()
     for part in text.replace(",", " ").split():
         match = _PART.match(part)

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes what joins the bridges that a network has on several nodes: a physical device, or a VLAN or VXLAN device on
-it. It is pure.
+"""Describes what joins a network's bridges on several nodes: a physical device, or a VLAN or VXLAN device on it.
 
 Names, numbers and ports are OpenNebula's own, so that its nodes and ours can be in one network.
 """
@@ -104,8 +103,7 @@ def spans(network: Network) -> bool:
 
 
 def uplink(network: Network) -> Optional[Uplink]:
-    """Return the uplink of the network, None if its bridges are not joined; raise InvalidValue for a number that can't
-    be."""
+    """Return the uplink of the network, None if its bridges are not joined; raise InvalidValue for a wrong number."""
     phydev = phydev_of(network.vn_mad, network.attributes)
     if not phydev or network.vn_mad not in ON_NODES:
         return None
@@ -141,8 +139,7 @@ def chooses_number(network: Network) -> bool:
 
 
 def number_of(network: Network) -> Optional[int]:
-    """Return the VLAN id or VNI; None if the network has none, or none yet. Raise InvalidValue for a number that can't
-    be."""
+    """Return the VLAN id or VNI; None if the network has none, or none yet. Raise InvalidValue for a wrong number."""
     text = network.attributes.get(VLAN_ID, "")
     if not text or network.vn_mad not in NUMBERS:
         return None
@@ -158,8 +155,7 @@ def number_of(network: Network) -> Optional[int]:
 
 
 def choice_of(network: Network) -> tuple[int, int]:
-    """Return the first and the last number of those from which one is chosen; raise InvalidValue for a range that can't
-    be."""
+    """Return the first and the last number from which one is chosen; raise InvalidValue for a wrong range."""
     text = network.attributes.get(VLAN_IDS, "")
     if not text:
         return CHOSEN[network.vn_mad]
@@ -176,8 +172,7 @@ def choice_of(network: Network) -> tuple[int, int]:
 
 
 def completed(network: Network) -> Network:
-    """Return the network with the MTU for its machines where the tunnel leaves less than they would have by
-    themselves."""
+    """Return the network with an MTU for its machines where the tunnel leaves less than they would have otherwise."""
     attributes = dict(network.attributes)
     if network.vn_mad == VXLAN and not attributes.get(GUEST_MTU):
         attributes[GUEST_MTU] = attributes.get(MTU) or str(ETHERNET_MTU - VXLAN_COST)

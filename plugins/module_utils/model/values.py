@@ -161,8 +161,7 @@ def _check_emulator(text: str, where: str) -> None:
 
 
 def check_writable(text: str, where: str) -> None:
-    """Raise InvalidValue for what no XML can hold, or gives back otherwise. The text may be a password, and is not
-    shown."""
+    """Raise InvalidValue for what no XML can hold, or gives back otherwise. It may be a password, and is not shown."""
     found = re.search(_UNWRITABLE, text)
     if found:
         raise InvalidValue(

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes a virtual machine as instantiated, which a hypervisor renders: every reference resolved, every default
-applied."""
+"""Describes a virtual machine as a hypervisor renders it: every reference resolved, every default applied."""
 
 from __future__ import annotations
 
@@ -54,8 +53,7 @@ class Graphics:
 
 @dataclass(frozen=True)
 class Tpm:
-    """Describes TPM = [ … ]: emulated, with what it keeps beside the machine's definition. model: tpm-crb or
-    tpm-tis."""
+    """Describes TPM = [ … ]: emulated, its state beside the machine's definition. model: tpm-crb or tpm-tis."""
 
     model: str = "tpm-crb"
     version: str = "2.0"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes of the firewall of a machine's context, in networks of OVN, a security group of its own. What comes in has to
-be let in by the firewall, and by one of the machine's other groups if it has any. It is pure."""
+be let in by the firewall, and by one of the machine's other groups if it has any."""
 
 from __future__ import annotations
 
@@ -26,10 +26,8 @@ def group(
     groups: Optional[Sequence[SecurityGroup]],
     networks: Mapping[str, LogicalNetwork],
 ) -> SecurityGroup:
-    """Return the one group of a machine with this firewall. Machines with the same firewall and the same groups have
-    the same.
-    groups: those that it has, of which a rule of any lets through; None for a machine without groups, whose rules let
-    everything through.
+    """Return the one group of a machine with this firewall, the same for the same firewall and the same groups.
+    groups: its groups, of which a rule of any lets through; None for a machine without, which lets everything through.
     networks: by UUID, those that rules name."""
     everything = (Rule(INBOUND), Rule(OUTBOUND))
     rules = everything if groups is None else tuple(rule for each in groups for rule in each.rules)

@@ -13,8 +13,7 @@ LONGEST_NAME = 256
 
 
 def refused(answer: Any) -> Optional[set[str]]:
-    """Return the names of the networks that the node refused; None where it does not say so, and then it did not
-    answer."""
+    """Return the names of the networks that the node refused; None where it did not answer so."""
     names = answer.get("refused") if isinstance(answer, Mapping) else None
     if not isinstance(names, (list, tuple)) or len(names) > MOST:
         return None

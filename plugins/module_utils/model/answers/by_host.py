@@ -16,8 +16,7 @@ T = TypeVar("T")
 
 
 def as_option(host: str, key: str, answer: Any) -> dict[str, Any]:
-    """Return a node's answer as a module of the front-end takes it: of any form that Ansible can hand on. The module
-    there reads what it holds.
+    """Return a node's answer as a module of the front-end takes and reads it: of any form that Ansible can hand on.
     key: the name under which the node returned it.
     answer: the node's registered result, which has no such key where it did not answer."""
     if not isinstance(answer, Mapping) or key not in answer:
@@ -65,8 +64,7 @@ def read(
 
 
 def entries(kind: type[T], given: list[Any], what: str, most: int) -> tuple[T, ...]:
-    """Return each entry of a list as a dataclass of this kind; raise InvalidValue if one is none, or if there are too
-    many."""
+    """Return the entries as dataclasses of this kind; raise InvalidValue if one is none, or if there are too many."""
     if len(given) > most:
         raise bounds.refused(what, f"it has {len(given)} entries, and {most} are allowed")
     try:

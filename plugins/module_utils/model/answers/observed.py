@@ -64,8 +64,8 @@ def why_refused(node: Observed) -> str:
 
 
 def as_option(host: str, answer: Any) -> dict[str, Any]:
-    """Return the answer under the name by which the host was asked, as modules of the front-end take it: of any size
-    and form that Ansible can hand on. The module there reads what it holds."""
+    """Return the answer under the name by which the host was asked, as modules of the front-end take and read it: of
+    any size and form that Ansible can hand on."""
     what = f"host {host}: what it answered when it was looked at"
     try:
         bounds.check(answer, what)

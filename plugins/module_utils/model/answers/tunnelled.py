@@ -13,8 +13,7 @@ LARGEST = 65535
 
 
 def inner_mtu(answer: Any) -> int:
-    """Return the bytes that its tunnels leave for packets of machines; 0 where it does not answer so, and nothing is
-    known."""
+    """Return the bytes that its tunnels leave for packets of machines; 0 where it does not answer so."""
     host = answer.get("host") if isinstance(answer, Mapping) else None
     size = host.get("inner_mtu") if isinstance(host, Mapping) else None
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST:

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what a node answers after it has waited for installations (nebula_install_wait's `waited`), before it is
-recorded."""
+"""Reads what a node answers after waiting for installations (nebula_install_wait's `waited`), before it is recorded."""
 
 from __future__ import annotations
 

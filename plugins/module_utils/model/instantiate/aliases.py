@@ -55,8 +55,7 @@ def alias_demands(template: Template, where: str) -> tuple[AliasDemand, ...]:
 
 
 def _names(template: Template, where: str) -> list[str]:
-    """Return the names by which aliases find the NICs, in their order. Raise InvalidValue for a name that is there
-    twice."""
+    """Return the names by which aliases find NICs, in their order. Raise InvalidValue for one that is there twice."""
     names = [vector.get("NAME") or f"NIC{index}" for index, vector in enumerate(template.vectors(NIC))]
     places: dict[str, str] = {}
     for index, name in enumerate(names):
@@ -113,8 +112,7 @@ def _refuse_twice(template: Template, aliases: Sequence[AliasDemand], where: str
 
 
 def aliases_of(leased: Sequence[Alias], template: Template, nics: Sequence[Nic], where: str) -> tuple[Alias, ...]:
-    """Return the aliases of a machine: their leases, in the order of the template, with what it says of them
-    besides."""
+    """Return the aliases of a machine: their leases, in the template's order, with what it says of them besides."""
     counts: dict[int, int] = {}
     found = []
     demands = alias_demands(template, where)

@@ -29,8 +29,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str) -> Os:
-    """Return OS with the hypervisor's defaults. kinds: of the disks, in the template's order, as far as they are
-    known."""
+    """Return OS with the hypervisor's defaults. kinds: of the disks in the template's order, as far as known."""
     vector = template.vector("OS")
     where = f"{where}: OS"
     if vector.get("UUID") and not _UUID.fullmatch(vector["UUID"].lower()):
@@ -62,8 +61,8 @@ def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str)
 
 def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
     """Return the device names in order; the words of older templates (hd, cdrom, network) become the first device of
-    that sort. They were an order of sorts, of which a machine need not have all: a sort that it has no device of is
-    passed over."""
+    that sort. They were an order of sorts, of which a machine need not have all: sorts that it lacks are passed
+    over."""
     devices: list[str] = []
     shown, lacking = f"{where}/BOOT = {text}", ""
     for word in _words(text):
@@ -155,8 +154,7 @@ def check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
 
 
 def file_ref(template: Template, name: str, where: str) -> Optional[Ref]:
-    """Return the image that OS names by $FILE[…] as `name` (KERNEL or INITRD), None for a path on the node or
-    nothing."""
+    """Return the image that OS names by $FILE[…] as `name` (KERNEL or INITRD), None for a path or nothing."""
     vector = template.vector("OS")
     text = (vector.get(f"{name}_DS") or vector.get(name, "")).strip()
     if not text.startswith("$FILE") and not vector.get(f"{name}_DS"):

@@ -35,7 +35,7 @@ _NO_MAC = "00:00:00:00:00:00"
 
 @dataclass(frozen=True)
 class Cut:
-    """Describes a value of which something is lost. key: attribute and value, by which it is known again on whichever
+    """Describes a value of which something is lost. key: attribute and value, by which it is known again on any
     device."""
 
     asked: str

@@ -96,8 +96,7 @@ def kind_of(vector: Mapping[str, str], image: Optional[Image], hypervisor: str, 
 def disk_of(
     index: int, vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str, made: bool
 ) -> Disk:
-    """Return the disk that a DISK asks for. made: it is there, and as large as it was made, whatever its image is by
-    now."""
+    """Return the disk that a DISK asks for. made: it is there, as large as it was made, whatever its image is now."""
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
     wanted = vector.get("DRIVER", "").lower()
     if wanted in FORMATS:
@@ -233,8 +232,7 @@ def _volatile_format(vector: Mapping[str, str], where: str) -> tuple[str, str]:
 
 
 def _check_driver(vector: Mapping[str, str], where: str) -> None:
-    """Raise InvalidValue for a word that no hypervisor knows: it would be found out when the machine starts, and that
-    error names no disk."""
+    """Raise InvalidValue for a word that no hypervisor knows. The error when the machine starts would name no disk."""
     word = vector.get("DRIVER", "").strip()
     if word and word.lower() not in rules.DRIVERS:
         near = nearest(word.lower(), rules.DRIVERS)

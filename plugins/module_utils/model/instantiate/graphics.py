@@ -20,8 +20,7 @@ FIRST_PORT, LAST_PORT = defaults.FIRST_GRAPHICS_PORT, defaults.LAST_GRAPHICS_POR
 
 
 def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional[Graphics]:
-    """Return the console, None where the template has none. port: the port that the engine chose, None before it
-    has."""
+    """Return the console, None where the template has none. port: what the engine chose, None before it has."""
     found = template.vectors("GRAPHICS")
     if not found:
         return None

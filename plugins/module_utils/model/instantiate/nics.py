@@ -41,8 +41,7 @@ class NicDemand:
 
 
 def with_nic_defaults(template: Template, where: str = "template") -> Template:
-    """Return the template with what NIC_DEFAULT says in each NIC that does not say it itself, and without
-    NIC_DEFAULT."""
+    """Return the template without NIC_DEFAULT, and with what it says in each NIC that does not say it itself."""
     defaults = template.vectors("NIC_DEFAULT")
     if not defaults:
         return template
@@ -69,8 +68,8 @@ def check_nics(template: Template, where: str) -> None:
 
 
 def nic_demand(vector: Mapping[str, str], where: str, name: str = "NIC") -> NicDemand:
-    """Return what one NIC, or one alias, asks of the networks; raise InvalidValue, which names it by `where`. name: of
-    its vector."""
+    """Return what a NIC or alias asks of the networks; raise InvalidValue, which names it by `where`. name: its
+    vector's."""
     network: Ref
     if vector.get("NETWORK_ID"):
         network = whole(vector["NETWORK_ID"], f"{where}: NETWORK_ID", "Give the network's id, or its name as NETWORK")

@@ -34,8 +34,7 @@ def board_of(template: Template, hypervisor: str) -> Board:
 def place_of(
     vector: Mapping[str, str], where: str, kind: str, image: Optional[Image] = None, context: bool = False
 ) -> Place:
-    """Return where a disk (or the context) asks to be: by the template, and where that does not say it, by its
-    image."""
+    """Return where a disk (or the context) asks to be: by the template, or where that is silent, by its image."""
     prefix = vector.get("DEV_PREFIX", "")
     target = vector.get("TARGET", "")
     bus = vector.get("BUS", "").lower()
@@ -62,8 +61,8 @@ def context_place(template: Template, where: str) -> Place:
 
 
 def context_of(template: Template, disk_id: int, place: Assigned, where: str, had: Optional[Context]) -> Context:
-    """Return the context at the place that it was assigned, still without its variables. had: the context that the
-    machine has."""
+    """Return the context at the place that it was assigned, still without variables. had: the machine's context so
+    far."""
     return Context(
         disk_id,
         place[0],

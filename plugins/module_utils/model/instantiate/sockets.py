@@ -61,8 +61,7 @@ def check(template: Template, where: str) -> None:
 
 
 def refuse_in_template(template: Template, before: Optional[Template], where: str) -> None:
-    """Raise InvalidValue for a template that says so anew. before: the template that is stored, None if there is
-    none."""
+    """Raise InvalidValue for a template that says so anew. before: the stored template, None if there is none."""
     if before is None or differs(before, template):
         check(template, where)
 
@@ -79,8 +78,7 @@ def doubt_of(template: Template, where: str) -> list[str]:
 def doubt_of_machine(
     hypervisor: str, vcpu: Optional[int], has: bool, template: Template, windows: bool
 ) -> Optional[str]:
-    """Return a warning for a machine that is there and that has another TOPOLOGY than a new machine would. has: whether
-    it has any."""
+    """Return a warning for a machine that has another TOPOLOGY than a new one would. has: whether it has any."""
     if not rules.of(hypervisor).topology or has:
         return None
     if _is_stated(template):
@@ -113,8 +111,8 @@ def _stated(template: Template) -> tuple[str, ...]:
 
 
 def _exact(vector: Mapping[str, str], vcpu: int, where: str) -> Topology:
-    """Return what the vector says, with what follows from VCPU where it is silent; raise InvalidValue for another
-    number."""
+    """Return what the vector says, and where it is silent what follows from VCPU; raise InvalidValue if they
+    disagree."""
     given = {
         key: whole(vector[key], f"{where}/{key}", "Give a whole number, at least 1", lowest=1)
         for key in _KEYS

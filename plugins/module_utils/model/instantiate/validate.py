@@ -63,13 +63,11 @@ def validate(
     hypervisors: Sequence[str] = (),
     stored: Iterable[Template] = (),
 ) -> list[str]:
-    """Return warnings; raise InvalidValue for what can't be meant, as far as it can be known without the images:
-    build() looks at those.
+    """Return warnings; raise InvalidValue for what can't be meant. build() looks at what only the images tell.
     strict: an attribute that is not known is an error too, where it looks like a known one or stands in a known vector.
     where: names the object ("template web").
     hypervisors: those that its machines may come to, where it does not say itself; one that takes it is enough.
-    stored: what the catalog has of it; a key that no vector knows and that is in it already is warned of, strict or
-    not."""
+    stored: what the catalog has of it; an unknown key that is in it already is warned of, strict or not."""
     slips, unknown = near_misses(template), unknown_keys(template)
     if strict:
         _refuse_unknown(slips + unknown, stored, where)
@@ -157,8 +155,8 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
 
 
 def _check_memory(template: Template, where: str) -> None:
-    """Raise InvalidValue for more than one number, or one vector of beancounters; each hypervisor says itself whether
-    it takes a vector."""
+    """Raise InvalidValue for more than one number or vector of beancounters; hypervisors say whether they take a
+    vector."""
     vectors = template.vectors("MEMORY")
     if len(vectors) > 1 or (vectors and template.get("MEMORY")):
         raise InvalidValue(f"{where}: MEMORY", "it is there twice", "Keep one: a number of MB, or beancounters")

@@ -18,8 +18,7 @@ Ref = Union[str, int]
 
 
 def whole(text: str, where: str, remedy: str, lowest: int = 0) -> int:
-    """Return the whole number, at least `lowest`; raise InvalidValue, with `where` as what was asked, and the
-    remedy."""
+    """Return the whole number, at least `lowest`; raise InvalidValue with `where` and the remedy."""
     digits = text.strip()
     if digits.isascii() and digits.isdigit() and len(digits) <= 12 and int(digits) >= lowest:
         return int(digits)
