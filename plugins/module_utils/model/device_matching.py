@@ -244,8 +244,8 @@ def _refers(name: str, old: Vector, wanted: Vector, has: Has) -> bool:
 
 
 def kind_of_empty(vector: Vector) -> tuple[str, str, str]:
-    """Return TYPE, format and file system of a disk without an image, in lower case. Older templates write the file
-    system as FORMAT."""
+    """Return TYPE, format and file system of a disk without an image, in lower case. In older templates FORMAT may be
+    the file system."""
     kind, format_, fs = (vector.get(key, "").strip().lower() for key in ("TYPE", "FORMAT", "FS"))
     if format_ in FILE_SYSTEMS and not fs:
         format_, fs = "", format_

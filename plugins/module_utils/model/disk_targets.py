@@ -204,8 +204,7 @@ def _unit(place: Place, target: str, board: Board) -> str:
 
 
 def _suits(place: Place, target: str, board: Board) -> bool:
-    """Return whether it can be there: some hypervisors' emulated disks are never read-only, their CDROMs always
-    emulated."""
+    """Return whether it can be there: where disks are emulated, they are never read-only, and CDROMs are among them."""
     emulated = board.emulated
     if not emulated or place.kind == UNKNOWN:
         return True

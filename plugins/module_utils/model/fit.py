@@ -93,9 +93,8 @@ def check_bus(template: Template, vm: Vm, images: Mapping[int, Image], where: st
 
 
 def boots_windows(os: Os, template: Template, images: Mapping[int, Image]) -> bool:
-    """Return whether the machine's guest is a Windows: by the image that it boots from, or where none is there yet, by
-    any of its images (the ISO that installs it); or by what its template has for Windows alone. images: of its
-    disks."""
+    """Return whether the machine's guest is a Windows: by the image of a disk that it boots from, or where none is
+    there yet, by any of its images (the ISO that installs it); or by what its template has for Windows alone."""
     index = boot_disk(os, images)
     booted = list(images.values()) if index is None else [images[index]]
     return _enlightened(template.vectors("FEATURES")) or any(is_windows(template, image) for image in booted)

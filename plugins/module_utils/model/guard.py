@@ -41,7 +41,7 @@ class Guard:
     """Describes a NIC and what its node filters of it.
     port: its interface on the node.
     addresses: its leases, IPv4 and IPv6.
-    filter_mac, filter_ip: what the machine sends has its MAC address and these addresses, and no others; filter_ip goes
+    filter_mac, filter_ip: the machine sends with its MAC address and these addresses, and no others; filter_ip goes
     with filter_mac.
     rules: what may pass besides answers; None for everything.
     firewall: what of that may come in; None for all of it.

@@ -70,8 +70,7 @@ class Image:
 
     @property
     def is_trusted(self) -> bool:
-        """Return whether this host may read its file systems: the user said so, and no guest has written to it
-        since."""
+        """Return whether this host may read its file systems: the user said so, and no guest wrote to it since."""
         marked = self.attributes.get(TRUSTED, "").upper() in TRUE
         return marked and self.notes.get("trusted", 0) == self.generation
 

@@ -36,7 +36,7 @@ class Injected:
     path: absolute in the guest, or in the partition if one is named.
     content: what it is to hold, unless file says where that is read.
     mode: -1 for 0644, or 0755 of a file that is executable where it is read.
-    partition: its number in digits, WHOLE_DISK, NAME=value with one of NAMES, or /dev/GROUP/VOLUME; "" for the guest's
+    partition: number in digits, WHOLE_DISK, NAME=value with one of NAMES, or /dev/GROUP/VOLUME; "" for the guest's
     root."""
 
     path: str

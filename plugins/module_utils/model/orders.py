@@ -91,8 +91,8 @@ class Orders:
         return self.operation == RECREATE
 
     def awaits(self, settled: bool) -> bool:
-        """Return whether the machine may have other disks or NICs than it is to have, and no start that is decided
-        changes that."""
+        """Return whether the machine may have other disks or NICs than it is to have, and no decided start changes
+        it."""
         return self.lasting != DONE and (settled or self.found == "RUNNING")
 
 
@@ -259,8 +259,8 @@ def read(text: str) -> Orders:
 
 
 def _as_before(detached: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of Orders for `detached` as it was kept when disks and NICs came and went on running machines
-    only."""
+    """Return the keys of Orders for `detached` as it was kept before disks and NICs of machines that are off came and
+    went."""
     unknown = sorted(str(key)[:80] for key in detached if key not in ("disks", "nics"))
     if unknown:
         raise ValueError(f"detached: {unknown[0]!r} is not known")

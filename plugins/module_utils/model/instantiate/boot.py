@@ -61,8 +61,7 @@ def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str)
 
 def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
     """Return the device names in order; the words of older templates (hd, cdrom, network) become the first device of
-    that sort. They were an order of sorts, of which a machine need not have all: sorts that it lacks are passed
-    over."""
+    that sort. They were an order of sorts, and a machine need not have all: those that it lacks are passed over."""
     devices: list[str] = []
     shown, lacking = f"{where}/BOOT = {text}", ""
     for word in _words(text):

@@ -145,8 +145,7 @@ def build(
 
 
 def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str, images: Mapping[int, Image]) -> Os:
-    """Return how the machine boots, with files of kernel and initrd; raise InvalidValue for what its images can't
-    do."""
+    """Return how the machine boots, with its kernel's and initrd's files; raise InvalidValue if its images can't."""
     vectors = template.vectors("DISK")
     os = os_of(template, where, kinds, hypervisor)
     os = replace(os, kernel=file_of(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))

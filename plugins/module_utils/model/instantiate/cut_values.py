@@ -35,8 +35,7 @@ _NO_MAC = "00:00:00:00:00:00"
 
 @dataclass(frozen=True)
 class Cut:
-    """Describes a value of which something is lost. key: attribute and value, by which it is known again on any
-    device."""
+    """Describes a value of which something is lost. key: attribute and value, the same on any device."""
 
     asked: str
     key: tuple[str, str] = field(repr=False)

@@ -16,7 +16,7 @@ from ..template import Template
 
 
 def with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int], where: str) -> tuple[Disk, ...]:
-    """Return the disks with what is to be written into them; raise InvalidValue for a disk that is not its own."""
+    """Return the disks with the files to be written into them; raise InvalidValue for a disk not the machine's own."""
     wanted: dict[int, list[inject.Injected]] = {}
     for number, entry in inject.of_template(template, where):
         place = root if number is None else number
@@ -50,8 +50,7 @@ def with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int],
 
 
 def _for_volatile(entry: inject.Injected, disk: Disk, others: Sequence[inject.Injected], where: str) -> inject.Injected:
-    """Return the entry for a disk with nothing in it but its file system; raise InvalidValue where it can't be
-    there."""
+    """Return the entry for a disk with nothing in it but a file system; raise InvalidValue if it can't be there."""
     if disk.fs in ("", "swap"):
         found = "it is swap space" if disk.fs else "it is empty, and gets no file system"
         raise InvalidValue(where, found, "Have one made: TYPE = fs, FS = ext4")

@@ -61,8 +61,7 @@ def context_place(template: Template, where: str) -> Place:
 
 
 def context_of(template: Template, disk_id: int, place: Assigned, where: str, had: Optional[Context]) -> Context:
-    """Return the context at the place that it was assigned, still without variables. had: the machine's context so
-    far."""
+    """Return the context at the place that it was assigned, still without variables. had: its context so far."""
     return Context(
         disk_id,
         place[0],

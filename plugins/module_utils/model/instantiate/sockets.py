@@ -111,8 +111,7 @@ def _stated(template: Template) -> tuple[str, ...]:
 
 
 def _exact(vector: Mapping[str, str], vcpu: int, where: str) -> Topology:
-    """Return what the vector says, and where it is silent what follows from VCPU; raise InvalidValue if they
-    disagree."""
+    """Return what the vector says, or VCPU where it is silent; raise InvalidValue if they contradict each other."""
     given = {
         key: whole(vector[key], f"{where}/{key}", "Give a whole number, at least 1", lowest=1)
         for key in _KEYS

@@ -155,8 +155,7 @@ def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
 
 
 def _check_memory(template: Template, where: str) -> None:
-    """Raise InvalidValue for more than one number or vector of beancounters; hypervisors say whether they take a
-    vector."""
+    """Raise InvalidValue for more than one number or vector of beancounters. Hypervisors say if they take a vector."""
     vectors = template.vectors("MEMORY")
     if len(vectors) > 1 or (vectors and template.get("MEMORY")):
         raise InvalidValue(f"{where}: MEMORY", "it is there twice", "Keep one: a number of MB, or beancounters")
