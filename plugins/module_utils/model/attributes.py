@@ -518,8 +518,8 @@ def near_misses(template: Template) -> list[str]:
         else:
             near = nearest_known(name, SINGLES | frozenset(VECTORS), shortest=4, replaced_from=5)
         if near:
-            found.append(_meant(name, near))
-    return found + [_meant(shown, near) for shown, near, _guess in _unknown_keys(template) if near]
+            found.append(_slip_text(name, near))
+    return found + [_slip_text(shown, near) for shown, near, _guess in _unknown_keys(template) if near]
 
 
 def unknown_keys(template: Template) -> list[str]:
@@ -538,7 +538,7 @@ def unknown_keys(template: Template) -> list[str]:
     ] + [
         f"{shown} is not a known attribute, and nothing acts on it" + (f": did you mean {guess}?" if guess else "")
         for shown, near, guess in _unknown_keys(template)
-        if not near and not _is_named(shown, named)
+        if not near and not _is_referenced(shown, named)
     ]
 
 
@@ -556,11 +556,11 @@ def _unknown_keys(template: Template) -> Iterator[tuple[str, str, str]]:
                 yield f"{shown}/{key}", near, "" if near else guess
 
 
-def _meant(shown: str, near: str) -> str:
+def _slip_text(shown: str, near: str) -> str:
     return f"{shown} is not a known attribute: did you mean {near}?"
 
 
-def _is_named(shown: str, text: str) -> bool:
+def _is_referenced(shown: str, text: str) -> bool:
     """Return whether the text has $VECTOR[KEY …]."""
     vector, _slash, key = shown.partition("/")
     return bool(re.search(rf"\${vector.partition('[')[0]}\[\s*{key}\b", text, re.IGNORECASE))
@@ -603,13 +603,13 @@ def _effects(
     common = Own(entry.on(column), entry.why, entry.instead)
     if common.effect != wanted and own.keys().isdisjoint(entry.texts()):
         return
-    for name in _given(template, entry):
+    for name in _attributes_in(template, entry):
         effect = own.get(name, common)
         if effect.effect == wanted:
             yield name, effect
 
 
-def _given(template: Template, entry: Entry) -> list[str]:
+def _attributes_in(template: Template, entry: Entry) -> list[str]:
     """Return those of an entry's attributes that the template has. A vector that is in the table as such is named once,
     and its keys are not; a flag that says no does not count."""
     if not entry.vector or "" in entry.names:
@@ -617,10 +617,10 @@ def _given(template: Template, entry: Entry) -> list[str]:
         return [name for name in names if template.has(name)]
     given = [(key, value) for vector in template.vectors(entry.vector) for key, value in vector.items() if value]
     texts = {f"{entry.vector}/{key}": value for key, value in reversed(given)}
-    return [text for text in entry.texts() if text in texts and not (text in _FLAGS and _is_no(texts[text]))]
+    return [text for text in entry.texts() if text in texts and not (text in _FLAGS and _says_no(texts[text]))]
 
 
-def _is_no(value: str) -> bool:
+def _says_no(value: str) -> bool:
     return value.strip().upper() in FALSE
 
 
@@ -632,12 +632,12 @@ def nearest_known(name: str, known: frozenset[str], shortest: int, replaced_from
         return ""
     flat = name.replace("_", "")
     near = [
-        word for word in known if _one_slip(name, word, len(name) >= replaced_from) or word.replace("_", "") == flat
+        word for word in known if _is_one_slip(name, word, len(name) >= replaced_from) or word.replace("_", "") == flat
     ]
     return min(near, key=lambda word: (word[0] != name[0], word)) if near else ""
 
 
-def _one_slip(given: str, known: str, replaced: bool) -> bool:
+def _is_one_slip(given: str, known: str, replaced: bool) -> bool:
     if abs(len(given) - len(known)) > 1 or len(known) < 3:
         return False
     start = 0

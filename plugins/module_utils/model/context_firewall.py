@@ -68,10 +68,10 @@ def _ports(text: str, asked: str) -> dict[str, Sequence[tuple[int, int]]]:
         if not spans:
             raise InvalidValue(f"{asked}: [{text}]", f"{part!r} is no port", _REMEDY)
         found.setdefault(named or TCP, []).extend(spans)
-    return {protocol: _merged(spans) for protocol, spans in found.items()}
+    return {protocol: _merge_spans(spans) for protocol, spans in found.items()}
 
 
-def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merge_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the spans without overlaps, which nftables refuses."""
     merged: list[tuple[int, int]] = []
     for first, last in sorted(spans):

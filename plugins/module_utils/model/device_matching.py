@@ -93,8 +93,8 @@ def has_of(
     first = min(places)[1] if places else None
     return {
         DISK: tuple(_has_disk(disk, number == first) for number, disk in enumerate(disks)),
-        NIC: tuple(Has(_texts(nic, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for nic in nics),
-        ALIAS: tuple(Has(_texts(alias, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for alias in aliases),
+        NIC: tuple(Has(_attribute_texts(nic, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for nic in nics),
+        ALIAS: tuple(Has(_attribute_texts(alias, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for alias in aliases),
     }
 
 
@@ -102,7 +102,7 @@ def _has_disk(disk: Mapping[str, Any], boots: bool) -> Has:
     writable = _is_disk(disk)
     limited = bool(disk.get("by_hypervisor")) and disk.get("format") == TAR
     return Has(
-        _texts(disk, "IMAGE", "IMAGE_ID", "TARGET", *(["SIZE"] if writable and not limited else [])),
+        _attribute_texts(disk, "IMAGE", "IMAGE_ID", "TARGET", *(["SIZE"] if writable and not limited else [])),
         own=writable and not disk.get("save"),
         boots=boots,
         encrypted=bool(disk.get("luks_secret")),
@@ -115,7 +115,7 @@ def _is_disk(disk: Mapping[str, Any]) -> bool:
     return disk.get("type") != "CDROM"
 
 
-def _texts(device: Mapping[str, Any], *names: str) -> dict[str, str]:
+def _attribute_texts(device: Mapping[str, Any], *names: str) -> dict[str, str]:
     found = {name: device.get(name.lower()) for name in names}
     return {name: str(value) for name, value in found.items() if value is not None and value != ""}
 
@@ -126,11 +126,11 @@ def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[
     old, new: what the list said before, in the order of `has`, and what it says now.
     has: what the machine has, as far as that is known."""
     known = [has[index] if index < len(has) else Has(vector) for index, vector in enumerate(old)]
-    stays = _unchanged(old, new)
-    if _asks_for_its_own(old, new, known, stays):
+    stays = _unchanged_places(old, new)
+    if _asks_for_held_address(old, new, known, stays):
         # Which one it is, its address says before all else.
         stays = [None] * len(new)
-    ways = ["" if index is None else _NAMED if _is_named(new[n]) else _ALIKE for n, index in enumerate(stays)]
+    ways = ["" if index is None else _NAMED if _is_named_exactly(new[n]) else _ALIKE for n, index in enumerate(stays)]
     free = [index for index in range(len(old)) if index not in stays]
     for way, fits in _WAYS[name]:
         for number, wanted in enumerate(new):
@@ -154,11 +154,13 @@ def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[
             index
             for index in free
             if known[index].own
-            and any(_same(name, old[index], old[other], known[index], known[other], ways[n]) for n, other in there)
+            and any(
+                _could_be_other(name, old[index], old[other], known[index], known[other], ways[n]) for n, other in there
+            )
         ),
         moved=moved,
         grown=grown,
-        how=_how(name, old, new, known, stays, free, bool(moved or grown)),
+        how=_how_to_change(name, old, new, known, stays, free, bool(moved or grown)),
     )
 
 
@@ -189,30 +191,30 @@ def refuse_sizes(new: Sequence[Vector], has: Sequence[Has], pairing: Pairing, wh
 
 
 # -- which is which ----------------------------------------------------------------------------------------------------
-def _unchanged(old: Sequence[Vector], new: Sequence[Vector]) -> list[Optional[int]]:
+def _unchanged_places(old: Sequence[Vector], new: Sequence[Vector]) -> list[Optional[int]]:
     """Return where each of the list was, if some only came, or some only went, and the others are as they were; no
     place for any otherwise."""
     if len(new) <= len(old):
-        found = _places(new, old)
+        found = _places_among(new, old)
         return [None] * len(new) if found is None else list(found)
-    known = {place: index for index, place in enumerate(_places(old, new) or ())}
+    known = {place: index for index, place in enumerate(_places_among(old, new) or ())}
     return [known.get(number) for number in range(len(new))]
 
 
-def _asks_for_its_own(
+def _asks_for_held_address(
     old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has], stays: Sequence[Optional[int]]
 ) -> bool:
     """Return whether a NIC that would come asks for an address that a NIC of the machine has."""
     coming = [wanted for wanted, index in zip(new, stays) if index is None and _asked(wanted)]
     return any(
-        _has_what_is_asked(old[index], wanted, has[index])
+        _has_asked_addresses(old[index], wanted, has[index])
         for wanted in coming
         for index in stays
         if index is not None and not _asked(old[index])
     )
 
 
-def _places(some: Sequence[Vector], others: Sequence[Vector]) -> Optional[list[int]]:
+def _places_among(some: Sequence[Vector], others: Sequence[Vector]) -> Optional[list[int]]:
     """Return where each of `some` is among the others, in the same order, at the first place; None unless all are."""
     rest = iter(enumerate(others))
     found = [next((place for place, other in rest if other == value), None) for value in some]
@@ -220,12 +222,12 @@ def _places(some: Sequence[Vector], others: Sequence[Vector]) -> Optional[list[i
     return known if len(known) == len(found) else None
 
 
-def _is_named(wanted: Vector) -> bool:
+def _is_named_exactly(wanted: Vector) -> bool:
     return bool(wanted.get("TARGET") or _asked(wanted))
 
 
 def _same_network(old: Vector, wanted: Vector, has: Has) -> bool:
-    return _refers("NETWORK", old, wanted, has)
+    return _refers_to_same("NETWORK", old, wanted, has)
 
 
 def _same_source(old: Vector, wanted: Vector, has: Has) -> bool:
@@ -233,11 +235,11 @@ def _same_source(old: Vector, wanted: Vector, has: Has) -> bool:
     if any(old.get(key) for key in images) != any(wanted.get(key) for key in images):
         return False
     if any(old.get(key) for key in images):
-        return _refers("IMAGE", old, wanted, has)
+        return _refers_to_same("IMAGE", old, wanted, has)
     return kind_of_empty(old) == kind_of_empty(wanted)
 
 
-def _refers(name: str, old: Vector, wanted: Vector, has: Has) -> bool:
+def _refers_to_same(name: str, old: Vector, wanted: Vector, has: Has) -> bool:
     """Return whether both name the same object: by id where the list says an id, as instantiation does."""
     key = f"{name}_ID" if wanted.get(f"{name}_ID") else name
     return bool(wanted.get(key)) and wanted[key] in (old.get(key), has.values.get(key))
@@ -256,79 +258,79 @@ def _asked(wanted: Vector) -> dict[str, str]:
     return {key: wanted[key] for key in _ADDRESSES if wanted.get(key)}
 
 
-def _has_what_is_asked(old: Vector, wanted: Vector, has: Has) -> bool:
+def _has_asked_addresses(old: Vector, wanted: Vector, has: Has) -> bool:
     asked = _asked(wanted)
     return bool(asked) and _same_network(old, wanted, has) and all(has.values.get(k) == v for k, v in asked.items())
 
 
-def _any_address(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector, Vector, Has], bool]:
+def _if_same_network(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector, Vector, Has], bool]:
     return lambda old, wanted, has: not _asked(wanted) and _same_network(old, wanted, has) and fits(old, wanted, has)
 
 
-def _of_source(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector, Vector, Has], bool]:
+def _if_same_source(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector, Vector, Has], bool]:
     return lambda old, wanted, has: _same_source(old, wanted, has) and fits(old, wanted, has)
 
 
-def _is_there(old: Vector, wanted: Vector, has: Has) -> bool:
-    target = _device(wanted.get("TARGET", ""))
-    return bool(target) and target in (_device(old.get("TARGET", "")), _device(has.values.get("TARGET", "")))
+def _has_target(old: Vector, wanted: Vector, has: Has) -> bool:
+    target = _device_name(wanted.get("TARGET", ""))
+    return bool(target) and target in (_device_name(old.get("TARGET", "")), _device_name(has.values.get("TARGET", "")))
 
 
-def _device(target: str) -> str:
+def _device_name(target: str) -> str:
     """Return the device in the words of all hypervisors: vdb and xvdb:disk are the same device."""
     name = bare(target)
     return name[1:] if name.startswith("xvd") else name
 
 
-def _as_stated(old: Vector, wanted: Vector, _has: Has) -> bool:
+def _is_stated_alike(old: Vector, wanted: Vector, _has: Has) -> bool:
     stated = (*_PLACE, "SIZE")
-    return all(old.get(key, "") == wanted.get(key, "") for key in stated) and not _differing(DISK, old, wanted)
+    return all(old.get(key, "") == wanted.get(key, "") for key in stated) and not _differing_keys(DISK, old, wanted)
 
 
-def _as_it_is(old: Vector, wanted: Vector, has: Has) -> bool:
-    return _as_large(old, wanted, has) and not _differing(DISK, old, wanted)
+def _is_alike(old: Vector, wanted: Vector, has: Has) -> bool:
+    return _has_size(old, wanted, has) and not _differing_keys(DISK, old, wanted)
 
 
-def _as_large(_old: Vector, wanted: Vector, has: Has) -> bool:
+def _has_size(_old: Vector, wanted: Vector, has: Has) -> bool:
     return _size(wanted) in (0, has.size)
 
 
-def _may_grow(_old: Vector, wanted: Vector, has: Has) -> bool:
+def _can_grow(_old: Vector, wanted: Vector, has: Has) -> bool:
     return not _size(wanted) or _size(wanted) >= has.size
 
 
 # Each is tried for the whole list before the next one is.
 _WAYS: dict[str, tuple[tuple[str, Callable[[Vector, Vector, Has], bool]], ...]] = {
     DISK: (
-        (_NAMED, _of_source(_is_there)),
-        (_ALIKE, _of_source(_as_stated)),
-        (_ALIKE, _of_source(_as_it_is)),
-        (_IN_TURN, _of_source(_as_large)),
-        (_IN_TURN, _of_source(_may_grow)),
-        (_IN_TURN, _of_source(lambda _old, _wanted, _has: True)),
+        (_NAMED, _if_same_source(_has_target)),
+        (_ALIKE, _if_same_source(_is_stated_alike)),
+        (_ALIKE, _if_same_source(_is_alike)),
+        (_IN_TURN, _if_same_source(_has_size)),
+        (_IN_TURN, _if_same_source(_can_grow)),
+        (_IN_TURN, _if_same_source(lambda _old, _wanted, _has: True)),
     ),
     NIC: (
-        (_NAMED, _has_what_is_asked),
-        (_ALIKE, _any_address(lambda old, wanted, _has: not _asked(old) and not _differing(NIC, old, wanted))),
-        (_ALIKE, _any_address(lambda old, wanted, _has: not _differing(NIC, old, wanted))),
-        (_IN_TURN, _any_address(lambda _old, _wanted, _has: True)),
+        (_NAMED, _has_asked_addresses),
+        (_ALIKE, _if_same_network(lambda old, wanted, _has: not _asked(old) and not _differing_keys(NIC, old, wanted))),
+        (_ALIKE, _if_same_network(lambda old, wanted, _has: not _differing_keys(NIC, old, wanted))),
+        (_IN_TURN, _if_same_network(lambda _old, _wanted, _has: True)),
     ),
 }  # fmt: skip
 _WAYS[ALIAS] = _WAYS[NIC]
 
 
-def _same(name: str, gone: Vector, stays: Vector, had: Has, has: Has, way: str) -> bool:
+def _could_be_other(name: str, gone: Vector, stays: Vector, had: Has, has: Has, way: str) -> bool:
     """Return whether the device that goes could be the device that stays just as well."""
     if way == _NAMED or not _same_source(gone, stays, had):
         return False
     if way == _IN_TURN:
         return True
     places = [{key: vector.get(key, "") for key in _PLACE} for vector in (gone, stays)]
-    return had.size == has.size and places[0] == places[1] and not _differing(name, gone, stays)
+    return had.size == has.size and places[0] == places[1] and not _differing_keys(name, gone, stays)
 
 
 # -- what it takes -----------------------------------------------------------------------------------------------------
-def _how(
+def _how_to_change(
     name: str,
     old: Sequence[Vector],
     new: Sequence[Vector],
@@ -338,9 +340,11 @@ def _how(
     reshaped: bool,
 ) -> str:
     there = [(number, index) for number, index in enumerate(stays) if index is not None]
-    differing = [(index, _differing(name, old[index], new[number], has[index].limited)) for number, index in there]
+    differing = [(index, _differing_keys(name, old[index], new[number], has[index].limited)) for number, index in there]
     # What a disk of its own is made as it stays, and what the machine boots from is its operating system.
-    if any("DRIVER" in keys and has[index].own and name == DISK and _is_copy(old[index]) for index, keys in differing):
+    if any(
+        "DRIVER" in keys and has[index].own and name == DISK and _is_of_image(old[index]) for index, keys in differing
+    ):
         return RECREATE
     if any(has[index].boots and has[index].own for index in gone):
         return RECREATE
@@ -358,14 +362,14 @@ def _how(
     return LIVE if limits else CATALOG
 
 
-def _is_copy(vector: Vector) -> bool:
+def _is_of_image(vector: Vector) -> bool:
     return bool(vector.get("IMAGE") or vector.get("IMAGE_ID"))
 
 
-def _differing(name: str, old: Vector, new: Vector, limited: bool = False) -> set[str]:
+def _differing_keys(name: str, old: Vector, new: Vector, limited: bool = False) -> set[str]:
     """Return the keys in which both differ, but for where a disk is, how large it is, or how large it may become."""
     unsaid = {"TARGET", "DEV_PREFIX", "SIZE", *(_LIMITS if limited else ())} if name == DISK else set()
-    if name == DISK and not _is_copy(new):
+    if name == DISK and not _is_of_image(new):
         # They are of the same kind, in whatever words.
         unsaid |= {"TYPE", "FORMAT", "FS", "DRIVER"}
     names = (set(old) | set(new)) - _REFERENCES[name] - unsaid
@@ -375,11 +379,11 @@ def _differing(name: str, old: Vector, new: Vector, limited: bool = False) -> se
 def _is_moved(old: Vector, new: Vector, has: Has) -> bool:
     """Return whether the disk gets another target. A disk of which the list says nothing more keeps its target."""
     if new.get("TARGET"):
-        return not _is_there(old, new, has)
+        return not _has_target(old, new, has)
     prefix = new.get("DEV_PREFIX", "")
     if not prefix or prefix == old.get("DEV_PREFIX"):
         return False
-    return not _device(has.values.get("TARGET", "")).startswith(_device(prefix))
+    return not _device_name(has.values.get("TARGET", "")).startswith(_device_name(prefix))
 
 
 def _grows(new: Vector, has: Has) -> bool:

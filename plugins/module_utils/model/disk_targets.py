@@ -100,21 +100,21 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
     Explicit targets are taken first; then letters go to the first OS disk, to CDROMs in order with the context as their
     last, and to all others: the first letter that is free for the prefix. A target that is a path is on no bus.
     """
-    paths = _paths(places) if board.devices.paths else {}
+    paths = _path_targets(places) if board.devices.paths else {}
     if paths:
         rest = iter(assign([place for index, place in enumerate(places) if index not in paths], board))
         return [(paths[index], "") if index in paths else next(rest) for index in range(len(places))]
     places = [translated(place, board) for place in places]
     targets = {index: place.target for index, place in enumerate(places) if place.target}
     used = explicit(places, board)
-    for index in _order(places):
+    for index in _assignment_order(places):
         prefix = places[index].dev_prefix or default_prefix(places[index], board)
         if not _TARGET.fullmatch(prefix + "a"):
             raise InvalidValue(
                 f"{places[index].where}: DEV_PREFIX = {prefix}", "no such prefix of devices", "Use vd, sd or hd"
             )
-        target = _free(places[index], prefix, board, used)
-        used[bare(target)] = used[_unit(places[index], target, board)] = places[index].where
+        target = _free_target(places[index], prefix, board, used)
+        used[bare(target)] = used[_device_key(places[index], target, board)] = places[index].where
         targets[index] = target
     assigned = [(targets[index], check(place, targets[index], board)) for index, place in enumerate(places)]
     count(assigned, [place.where for place in places])
@@ -125,7 +125,7 @@ def is_path(target: str) -> bool:
     return target.startswith("/")
 
 
-def _paths(places: Sequence[Place]) -> dict[int, str]:
+def _path_targets(places: Sequence[Place]) -> dict[int, str]:
     """Return the targets that are paths; raise InvalidValue where nothing can be, and for two that are alike."""
     found: dict[int, str] = {}
     for index, place in enumerate(places):
@@ -152,14 +152,14 @@ def _paths(places: Sequence[Place]) -> dict[int, str]:
     return found
 
 
-def _free(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> str:
+def _free_target(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> str:
     """Return the first target of that prefix that nothing has; raise InvalidValue where there is none."""
     taken = []
     for letters in _letters():
         target = prefix + letters
-        if not _suits(place, target, board):
+        if not _can_be_at(place, target, board):
             continue
-        if bare(target) not in used and _unit(place, target, board) not in used:
+        if bare(target) not in used and _device_key(place, target, board) not in used:
             return target
         taken.append(target)
     most = board.emulated
@@ -170,7 +170,7 @@ def _free(place: Place, prefix: str, board: Board, used: Mapping[str, str]) -> s
             "Put some of the disks on another prefix",
         )
     # Without what all of them belong to.
-    holders = ", ".join(f"{target} is {used[_unit(place, target, board)].partition(': ')[2]}" for target in taken)
+    holders = ", ".join(f"{target} is {used[_device_key(place, target, board)].partition(': ')[2]}" for target in taken)
     remedy = f"Give a disk that is no CDROM a TARGET such as {prefix}{_ALPHABET[most]}, or take a CDROM away"
     if place.context:
         remedy += '. Or have the context on a disk: CONTEXT_DEVICE = "disk"'
@@ -195,7 +195,7 @@ def translated(place: Place, board: Board) -> Place:
     )
 
 
-def _unit(place: Place, target: str, board: Board) -> str:
+def _device_key(place: Place, target: str, board: Board) -> str:
     """Return what two targets that are one device have in common."""
     if board.devices.shared:
         return str(letter_index(target))
@@ -203,7 +203,7 @@ def _unit(place: Place, target: str, board: Board) -> str:
     return f"{place.bus or bus_of(target, board)} {letter_index(target)}"
 
 
-def _suits(place: Place, target: str, board: Board) -> bool:
+def _can_be_at(place: Place, target: str, board: Board) -> bool:
     """Return whether it can be there: where disks are emulated, they are never read-only, and CDROMs are among them."""
     emulated = board.emulated
     if not emulated or place.kind == UNKNOWN:
@@ -229,7 +229,7 @@ def explicit(places: Sequence[Place], board: Optional[Board] = None) -> dict[str
                 + ('. Containers of LXC have paths: HYPERVISOR = "lxc"' if is_path(device) else "")
                 + (". A path in the container begins with a /" if board.devices.paths else ""),
             )
-        unit = _unit(place, device, board)
+        unit = _device_key(place, device, board)
         other = used.get(device) or used.get(unit)
         if other:
             on_bus = "" if device in used or board.devices.shared else f" letter on bus {unit.partition(' ')[0]}"
@@ -248,7 +248,7 @@ def check(place: Place, target: str, board: Board) -> str:
     shown = f"{place.where}: TARGET = {target}" + (f", BUS = {bus}" if place.bus else "")
     machine = f"machine {board.machine}"
     check_bus(bus, shown, board)
-    if not _suits(place, target, board):
+    if not _can_be_at(place, target, board):
         most = board.devices.emulated
         raise InvalidValue(
             shown,
@@ -332,7 +332,7 @@ def letter_index(target: str) -> int:
     return index - 1
 
 
-def _order(places: Sequence[Place]) -> list[int]:
+def _assignment_order(places: Sequence[Place]) -> list[int]:
     open_ = [index for index, place in enumerate(places) if not place.target]
     first = [index for index in open_ if places[index].kind == OS][:1]
     cdroms = [index for index in open_ if places[index].kind == CDROM]

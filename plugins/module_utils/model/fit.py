@@ -97,13 +97,13 @@ def boots_windows(os: Os, template: Template, images: Mapping[int, Image]) -> bo
     there yet, by any of its images (the ISO that installs it); or by what its template has for Windows alone."""
     index = boot_disk(os, images)
     booted = list(images.values()) if index is None else [images[index]]
-    return _enlightened(template.vectors("FEATURES")) or any(is_windows(template, image) for image in booted)
+    return _has_hyperv(template.vectors("FEATURES")) or any(is_windows(template, image) for image in booted)
 
 
 def is_windows(template: Template, image: Image) -> bool:
     words = [image.attributes.get(name, "").lower() for name in _SYSTEM]
-    return any(word.startswith("win") for word in words) or _enlightened(template.vectors("FEATURES"))
+    return any(word.startswith("win") for word in words) or _has_hyperv(template.vectors("FEATURES"))
 
 
-def _enlightened(vectors: Sequence[Mapping[str, str]]) -> bool:
+def _has_hyperv(vectors: Sequence[Mapping[str, str]]) -> bool:
     return any(vector.get("HYPERV", "").upper() in TRUE for vector in vectors)

@@ -27,12 +27,12 @@ Problem = tuple[int, int, int]
 
 def largest(network: Network) -> int:
     """Return the largest packet that any of its machines is told to send, in bytes; 0 if none is told anything."""
-    return max(map(_stated, (network.attributes, *(each.attributes for each in network.address_ranges))))
+    return max(map(_stated_mtu, (network.attributes, *(each.attributes for each in network.address_ranges))))
 
 
 def problems(network: Network) -> dict[Problem, InvalidValue]:
     """Return what can't be of what the network's machines are told, besides what is refused of every network."""
-    return dict((*_above_the_uplink(network), *_too_small_for_ipv6(network)))
+    return dict((*_problems_of_uplink(network), *_problems_of_ipv6(network)))
 
 
 def doubts(network: Network) -> list[str]:
@@ -50,7 +50,7 @@ def doubts(network: Network) -> list[str]:
 
 def doubts_of_nic(nic: Nic) -> list[str]:
     """Return warnings of a NIC's own MTU beyond what its network tells machines, or below what IPv6 works with."""
-    stated, most = _stated(nic.options), _stated(nic.network_values) or ETHERNET_MTU
+    stated, most = _stated_mtu(nic.options), _stated_mtu(nic.network_values) or ETHERNET_MTU
     if stated > most:
         found = f"network {nic.network} carries {most}, and larger packets are lost"
         return [f"NIC/{GUEST_MTU} = {stated}: {found}. Leave it out, or give the network guest_mtu: {stated}"]
@@ -60,17 +60,17 @@ def doubts_of_nic(nic: Nic) -> list[str]:
     return []
 
 
-def _stated(attributes: Mapping[str, str]) -> int:
+def _stated_mtu(attributes: Mapping[str, str]) -> int:
     return whole(attributes.get(GUEST_MTU)) or 0
 
 
-def _above_the_uplink(network: Network) -> Iterator[tuple[Problem, InvalidValue]]:
+def _problems_of_uplink(network: Network) -> Iterator[tuple[Problem, InvalidValue]]:
     """Yield the problems of address ranges; a network's own MTU is refused whenever it is stored."""
     most = whole(network.attributes.get(MTU)) or 0
     if not most or not phydev_of(network.vn_mad, network.attributes):
         return
     for each in network.address_ranges:
-        stated = _stated(each.attributes)
+        stated = _stated_mtu(each.attributes)
         if stated > most:
             yield (
                 (each.ar_id, stated, most),
@@ -82,9 +82,9 @@ def _above_the_uplink(network: Network) -> Iterator[tuple[Problem, InvalidValue]
             )
 
 
-def _too_small_for_ipv6(network: Network) -> Iterator[tuple[Problem, InvalidValue]]:
+def _problems_of_ipv6(network: Network) -> Iterator[tuple[Problem, InvalidValue]]:
     for each in network.address_ranges:
-        stated = _stated(each.attributes) or _stated(network.attributes)
+        stated = _stated_mtu(each.attributes) or _stated_mtu(network.attributes)
         if prefixes6(each) and 0 < stated < LEAST_OF_IPV6:
             yield (
                 (each.ar_id, stated, LEAST_OF_IPV6),

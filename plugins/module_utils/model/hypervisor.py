@@ -21,15 +21,15 @@ from .vm import Os
 DROPPED_BY_LIBVIRT = ("vnet", "macvtap", "macvlan")
 
 
-def _nothing(_template: Template, _where: str) -> None:
+def _accept_template(_template: Template, _where: str) -> None:
     pass
 
 
-def _nothing_of_disks(_disk: Mapping[str, str], _format: str, _where: str) -> None:
+def _accept_disk(_disk: Mapping[str, str], _format: str, _where: str) -> None:
     pass
 
 
-def _nothing_of_firmware(_firmware: str, _template: Template, _where: str) -> None:
+def _accept_firmware(_firmware: str, _template: Template, _where: str) -> None:
     pass
 
 
@@ -37,7 +37,7 @@ def _no_doubts(_template: Template) -> list[str]:
     return []
 
 
-def _as_it_is(os: Os, _template: Template, _images: Mapping[int, Image], _where: str) -> Os:
+def _keep_os(os: Os, _template: Template, _images: Mapping[int, Image], _where: str) -> Os:
     return os
 
 
@@ -49,7 +49,7 @@ def _no_limit(_os: Mapping[str, str]) -> int:
     return 0
 
 
-def _always(_os: Mapping[str, str]) -> bool:
+def _has_firmware(_os: Mapping[str, str]) -> bool:
     return True
 
 
@@ -99,12 +99,12 @@ class Hypervisor:
     words: Mapping[str, str] = field(default_factory=dict)
     devices: Devices = Devices()
     checks_bus: bool = False
-    check: Callable[[Template, str], None] = _nothing
+    check: Callable[[Template, str], None] = _accept_template
     doubts: Callable[[Template], list[str]] = _no_doubts
-    check_disk: Callable[[Mapping[str, str], str, str], None] = _nothing_of_disks
-    check_firmware: Callable[[str, Template, str], None] = _nothing_of_firmware
-    firmware: Callable[[Mapping[str, str]], bool] = _always
-    fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = _as_it_is
+    check_disk: Callable[[Mapping[str, str], str, str], None] = _accept_disk
+    check_firmware: Callable[[str, Template, str], None] = _accept_firmware
+    firmware: Callable[[Mapping[str, str]], bool] = _has_firmware
+    fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = _keep_os
     serials: Mapping[str, int] = field(default_factory=dict)
     drops_names: tuple[str, ...] = ()
     command_line: Callable[[Mapping[str, str]], int] = _no_limit

@@ -57,7 +57,7 @@ def of_template(template: Template, where: str) -> tuple[tuple[Optional[int], In
         disk = whole(number) if number else None
         if number and disk is None:
             raise InvalidValue(f"{here}: DISK = {number}", "it is no number of a disk", "They count from 0")
-        entry = _entry(vector, here)
+        entry = _read_entry(vector, here)
         if (disk, entry.partition, entry.path) in [(known, each.partition, each.path) for known, each in found]:
             raise Ambiguous(f"{here}: PATH = {entry.path}", "it is there twice", "Give each file one entry")
         found.append((disk, entry))
@@ -101,7 +101,7 @@ def vectors_of(items: Any, where: str) -> list[dict[str, str]]:
     return found
 
 
-def _entry(vector: Mapping[str, str], where: str) -> Injected:
+def _read_entry(vector: Mapping[str, str], where: str) -> Injected:
     path = vector.get("PATH", "")
     parts = path.split("/")
     if parts[0] or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]):

@@ -25,13 +25,13 @@ def check_name(kind: str, name: Any) -> str:
         found = "the name is empty" if name is None or name == "" else f"the name is a {type(name).__name__}"
         raise InvalidValue(f"{kind} {name!r}" if name else kind, found, "Give it a name, in quotes if it is a number")
     shown = f"{kind} {name[:LONGEST]!r}"
-    fault = _fault(name)
+    fault = _fault_of_name(name)
     if fault:
         raise InvalidValue(shown, fault, remedy)
     return name
 
 
-def _fault(name: str) -> str:
+def _fault_of_name(name: str) -> str:
     if len(name) > LONGEST:
         return f"the name has {len(name)} characters"
     if "/" in name:
@@ -49,11 +49,11 @@ def _fault(name: str) -> str:
 
 def doubt_of_name(kind: str, name: str) -> str:
     """Return a warning about a name that a real OpenNebula would not take for such an object, "" if it would."""
-    why = _why_not_opennebulas(kind, name)
+    why = _why_opennebula_refuses(kind, name)
     return f"{kind} {name!r} could not go to a real OpenNebula: {why}. Here it may keep its name" if why else ""
 
 
-def _why_not_opennebulas(kind: str, name: str) -> str:
+def _why_opennebula_refuses(kind: str, name: str) -> str:
     held = [character for character in dict.fromkeys(name) if character in _NOT_OPENNEBULAS]
     if held:
         return "it takes no name with " + " ".join(held)

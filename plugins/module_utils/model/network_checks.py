@@ -165,7 +165,7 @@ def _read_flag(text: str, asked: str) -> str:
 
 
 def _read_span(text: str, asked: str) -> str:
-    first, last = (_span_text(text, number) for number in _span(text, asked))
+    first, last = (_span_text(text, number) for number in _reserved_span(text, asked))
     return first if first == last else f"{first}-{last}"
 
 
@@ -174,7 +174,7 @@ def _span_text(text: str, number: int) -> str:
     return str(IPv6Address(number)) if ":" in text else ip_text(number)
 
 
-def _span(text: str, asked: str) -> tuple[int, int]:
+def _reserved_span(text: str, asked: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     if ":" in text:
         span = int(ip6_address(first, asked)), int(ip6_address(last if dash else first, asked))
@@ -217,7 +217,7 @@ def reserved(network: Network) -> list[str]:
     """Return the addresses that the network keeps for nobody, one by one."""
     found: dict[str, None] = {}
     for text in network.attributes.get(RESERVED, "").split():
-        first, last = _span(text, f"network {network.name}: {RESERVED}")
+        first, last = _reserved_span(text, f"network {network.name}: {RESERVED}")
         found.update(dict.fromkeys(_span_text(text, number) for number in range(first, last + 1)))
     return list(found)
 
@@ -272,7 +272,7 @@ def normalised(address_range: AddressRange, network: str, random: int) -> Addres
     ip6 = _first_ip6(address_range, where, kind)
     size = address_range.size
     if size == 0 and kind == "IP6_STATIC":
-        size = _room6(IPv6Address(ip6), address_range)
+        size = _default_size6(IPv6Address(ip6), address_range)
     largest = LARGEST_STATIC_RANGE if kind == "IP6_STATIC" else LARGEST_RANGE
     if not 1 <= size <= largest:
         raise InvalidValue(f"{where}: SIZE = {size}", "not a size", f"Give the number of addresses, 1 to {largest}")
@@ -291,7 +291,7 @@ def normalised(address_range: AddressRange, network: str, random: int) -> Addres
             f"{where}: IP = {address_range.ip!r}", f"TYPE {kind} has no IPv4", f"Use one of {', '.join(WITH_IP4)}"
         )
     prefixes = [
-        _prefix(value, f"{where}: {attribute}", kind)
+        _read_prefix(value, f"{where}: {attribute}", kind)
         for attribute, value in (
             ("GLOBAL_PREFIX", address_range.global_prefix),
             ("ULA_PREFIX", address_range.ula_prefix),
@@ -359,7 +359,7 @@ def _first_ip6(address_range: AddressRange, where: str, kind: str) -> str:
     return str(first)
 
 
-def _room6(first: IPv6Address, address_range: AddressRange) -> int:
+def _default_size6(first: IPv6Address, address_range: AddressRange) -> int:
     """Return the size of a range that says none: up to the end of its network, or as far as there are MAC addresses."""
     last = IPv6Network((first, address_range.prefix_length), strict=False).broadcast_address
     macs = 1 << 32
@@ -379,7 +379,7 @@ def _check_room6(where: str, first: str, length: int, size: int) -> None:
         )
 
 
-def _prefix(value: str, asked: str, kind: str) -> str:
+def _read_prefix(value: str, asked: str, kind: str) -> str:
     if not value:
         return ""
     if kind not in WITH_IP6:
@@ -414,7 +414,7 @@ def check(network: Network) -> None:
     if carries_gateway(network):
         _check_gateway(network, whole, gateway_number)
     elif uplink.is_forced(network):
-        _check_forced(network)
+        _check_phydev_forced(network)
     elif network.attributes.get(access.ATTRIBUTE, access.NOTHING) != access.NOTHING:
         raise InvalidValue(
             f"{where}: {access.ATTRIBUTE} = {network.attributes[access.ATTRIBUTE]}",
@@ -437,7 +437,7 @@ def check(network: Network) -> None:
     _check_overlaps(where, network.address_ranges)
 
 
-def _check_forced(network: Network) -> None:
+def _check_phydev_forced(network: Network) -> None:
     """Raise InvalidValue where the network does not say node_access: all. A node has its own addresses on the bridge
     then, and is reached by whoever is on the physical network."""
     if access.ATTRIBUTE not in network.attributes or not node_access(network).everything:
@@ -505,11 +505,11 @@ def _check_range(where: str, address_range: AddressRange, whole: IPv4Network | N
     if whole is not None:
         lowest, highest = int(whole.network_address), int(whole.broadcast_address)
         if first < lowest or last > highest:
-            raise InvalidValue(asked, f"it leaves {whole}", _room(whole, gateway))
+            raise InvalidValue(asked, f"it leaves {whole}", _room_remedy(whole, gateway))
         for edge, kind in ((lowest, "network"), (highest, "broadcast")):
             if first <= edge <= last and whole.prefixlen < 31:
                 found = f"it holds the {kind} address {ip_text(edge)} of {whole}"
-                raise InvalidValue(asked, found, _room(whole, gateway))
+                raise InvalidValue(asked, found, _room_remedy(whole, gateway))
     if gateway is not None and first <= gateway <= last:
         raise InvalidValue(
             asked, f"it holds the gateway {ip_text(gateway)}", "Begin above it, end below it, or split the range in two"
@@ -561,7 +561,7 @@ def _check_static_of_ovn(network: Network) -> None:
         )
 
 
-def _room(whole: IPv4Network, gateway: int | None) -> str:
+def _room_remedy(whole: IPv4Network, gateway: int | None) -> str:
     if whole.prefixlen >= 31:
         return f"Keep it within {whole}"
     first, last = int(whole.network_address) + 1, int(whole.broadcast_address) - 1
@@ -571,9 +571,9 @@ def _room(whole: IPv4Network, gateway: int | None) -> str:
 
 def _check_overlaps(where: str, ranges: Sequence[AddressRange]) -> None:
     for kind, spans in (
-        ("addresses", [_span_of(ip_number(r.ip, where), r) for r in ranges if r.type in WITH_IP4]),
-        ("IPv6 addresses", [span for r in ranges for span in _spans6(r)]),
-        ("MAC addresses", [_span_of(mac_number(r.mac, where), r) for r in ranges]),
+        ("addresses", [_range_span(ip_number(r.ip, where), r) for r in ranges if r.type in WITH_IP4]),
+        ("IPv6 addresses", [span for r in ranges for span in _range_spans6(r)]),
+        ("MAC addresses", [_range_span(mac_number(r.mac, where), r) for r in ranges]),
     ):
         spans.sort(key=lambda span: span[:2])
         for (_first, last, one), (other_first, _last, other) in zip(spans, spans[1:]):
@@ -586,15 +586,15 @@ def _check_overlaps(where: str, ranges: Sequence[AddressRange]) -> None:
                 )
 
 
-def _span_of(first: int, address_range: AddressRange) -> tuple[int, int, AddressRange]:
+def _range_span(first: int, address_range: AddressRange) -> tuple[int, int, AddressRange]:
     return first, first + address_range.size - 1, address_range
 
 
-def _spans6(address_range: AddressRange) -> list[tuple[int, int, AddressRange]]:
+def _range_spans6(address_range: AddressRange) -> list[tuple[int, int, AddressRange]]:
     """Return for each of its prefixes the span from its first to its last address of IPv6. Addresses that follow from
     MAC addresses are not all that lie between."""
     if address_range.ip6:
-        return [_span_of(int(IPv6Address(address_range.ip6)), address_range)]
+        return [_range_span(int(IPv6Address(address_range.ip6)), address_range)]
     first = mac_number(address_range.mac, "MAC")
     return [
         (int(IPv6Address(eui64(prefix, first))), int(IPv6Address(eui64(prefix, first + address_range.size - 1))),

@@ -39,11 +39,11 @@ def with_template(item: Mapping[str, Any], template: Template) -> dict[str, Any]
     """Return the item with what the template says where the item itself says nothing; where both say something, it has
     to be the same. Address ranges of the item go before those of the template with the same first address."""
     result = {key: value for key, value in item.items() if key != "template"}
-    name = _single(template, "NAME", f"network {item.get('name') or '?'}")
+    name = _single_value(template, "NAME", f"network {item.get('name') or '?'}")
     where = f"network {item.get('name') or name or '?'}"
     stated = {"name": name}
     if item.get("state") != "absent":
-        stated.update(bridge=_single(template, "BRIDGE", where), vn_mad=_driver(template, where))
+        stated.update(bridge=_single_value(template, "BRIDGE", where), vn_mad=_driver(template, where))
     for key, value in stated.items():
         if value and result.get(key) is None:
             result[key] = value
@@ -53,10 +53,10 @@ def with_template(item: Mapping[str, Any], template: Template) -> dict[str, Any]
         return result
     attributes = _attributes(template, where)
     ranges = _ranges(template, attributes, result, where)
-    result["attributes"] = _merged(result.get("attributes"), attributes, where)
+    result["attributes"] = _merge_attributes(result.get("attributes"), attributes, where)
     own = list(result.get("address_ranges") or ())
-    starts = {_start(entry) for entry in own}
-    result["address_ranges"] = [*own, *(entry for entry in ranges if _start(entry) not in starts)]
+    starts = {_first_address(entry) for entry in own}
+    result["address_ranges"] = [*own, *(entry for entry in ranges if _first_address(entry) not in starts)]
     return result
 
 
@@ -64,12 +64,12 @@ def _conflict(where: str, key: str, own: Any, stated: str) -> InvalidValue:
     return InvalidValue(f"{where}: {key} = {own!r}", f"its template says {stated}", "Give one of the two")
 
 
-def _start(entry: Mapping[str, Any]) -> tuple[str, str]:
+def _first_address(entry: Mapping[str, Any]) -> tuple[str, str]:
     first = next((entry[key] for key in ("ip", "ip6", "mac", "global_prefix", "ula_prefix") if entry.get(key)), "")
     return str(entry.get("type") or "IP4").upper(), str(first).strip().lower()
 
 
-def _single(template: Template, name: str, where: str) -> str:
+def _single_value(template: Template, name: str, where: str) -> str:
     """Return the one value of that name; "" if there is none."""
     values = [value for key, value in template.attributes if key == name]
     if any(not isinstance(value, str) for value in values):
@@ -83,7 +83,7 @@ def _single(template: Template, name: str, where: str) -> str:
 
 
 def _driver(template: Template, where: str) -> str:
-    driver = driver_of(_single(template, "VN_MAD", where))
+    driver = driver_of(_single_value(template, "VN_MAD", where))
     if driver and driver not in DRIVERS:
         near = nearest(driver, DRIVERS)
         raise InvalidValue(
@@ -91,7 +91,11 @@ def _driver(template: Template, where: str) -> str:
             "there is no such driver here",
             f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(DRIVERS),
         )
-    if not driver and _single(template, "TYPE", where).upper() in TYPES and _single(template, "BRIDGE", where):
+    if (
+        not driver
+        and _single_value(template, "TYPE", where).upper() in TYPES
+        and _single_value(template, "BRIDGE", where)
+    ):
         # When networks had these types, their bridges were made by hand.
         return DUMMY
     return driver
@@ -103,13 +107,13 @@ def _attributes(template: Template, where: str) -> dict[str, str]:
     for name in template.names():
         if name in _NOT_ATTRIBUTES or name in ("AR", "LEASES"):
             continue
-        value, today = _single(template, name, where), _OLD_NAMES.get(name, name)
+        value, today = _single_value(template, name, where), _OLD_NAMES.get(name, name)
         if found.setdefault(today, value) != value:
             raise InvalidValue(f"{where}: {name} = {value!r}", f"{today} is given too, as {found[today]!r}", "Keep one")
     return found
 
 
-def _merged(own: Any, stated: Mapping[str, str], where: str) -> dict[str, Any]:
+def _merge_attributes(own: Any, stated: Mapping[str, str], where: str) -> dict[str, Any]:
     own = dict(own or {})
     by_name = {str(key).upper(): value for key, value in own.items()}
     for name, value in stated.items():
@@ -127,7 +131,7 @@ def _ranges(
     for name in ("AR", "LEASES"):
         if any(key == name and isinstance(value, str) for key, value in template.attributes):
             raise InvalidValue(f"{where}: {name}", "it is a single value", f"Write {name} = [ IP = 10.0.0.5, … ]")
-    kind = _single(template, "TYPE", where).upper()
+    kind = _single_value(template, "TYPE", where).upper()
     leases = template.vectors("LEASES")
     if kind and kind not in TYPES:
         raise InvalidValue(
@@ -145,19 +149,19 @@ def _ranges(
         for name in _RANGED_ONLY:
             if template.has(name):
                 raise InvalidValue(f"{where}: {name}", "the network is not RANGED", "Write TYPE = RANGED")
-    found = [_lease(lease, where) for lease in leases]
+    found = [_range_of_lease(lease, where) for lease in leases]
     if kind == "RANGED":
-        found += _ranged(template, attributes, item, where)
-    return [*found, *(_range(vector, where) for vector in template.vectors("AR"))]
+        found += _ranges_of_ranged(template, attributes, item, where)
+    return [*found, *(_range_of_ar(vector, where) for vector in template.vectors("AR"))]
 
 
-def _lease(vector: Mapping[str, str], where: str) -> dict[str, Any]:
+def _range_of_lease(vector: Mapping[str, str], where: str) -> dict[str, Any]:
     if not vector.get("IP", "").strip():
         raise InvalidValue(f"{where}: LEASES", "one of them has no IP", "Write LEASES = [ IP = 10.0.0.5 ]")
-    return {**_range(vector, where), "type": "IP4", "size": 1}
+    return {**_range_of_ar(vector, where), "type": "IP4", "size": 1}
 
 
-def _range(vector: Mapping[str, str], where: str) -> dict[str, Any]:
+def _range_of_ar(vector: Mapping[str, str], where: str) -> dict[str, Any]:
     is_static = vector.get("TYPE", "").strip().upper() in WITH_STATIC_IP6
     # Of other ranges, IP6 and PREFIX_LENGTH are attributes for machines.
     options = [*_AR_OPTIONS, *["IP6"] * is_static]
@@ -175,7 +179,7 @@ def _range(vector: Mapping[str, str], where: str) -> dict[str, Any]:
     return {**entry, "attributes": rest} if rest else entry
 
 
-def _ranged(
+def _ranges_of_ranged(
     template: Template, attributes: dict[str, str], item: Mapping[str, Any], where: str
 ) -> list[dict[str, Any]]:
     own = {str(key).upper(): value for key, value in (item.get("attributes") or {}).items()}
@@ -184,8 +188,8 @@ def _ranged(
         value = attributes.get(name) or item.get(name.lower()) or own.get(name)
         return str(value or "").strip()
 
-    size = _single(template, "NETWORK_SIZE", where).upper()
-    network, hosts = _network(value_of("NETWORK_ADDRESS"), value_of("NETWORK_MASK"), size, where)
+    size = _single_value(template, "NETWORK_SIZE", where).upper()
+    network, hosts = _network_and_hosts(value_of("NETWORK_ADDRESS"), value_of("NETWORK_MASK"), size, where)
     if not value_of("NETWORK_MASK") and "/" not in value_of("NETWORK_ADDRESS"):
         attributes["NETWORK_MASK"] = str(network.netmask)
     first, last = int(network.network_address) + 1, int(network.broadcast_address) - 1
@@ -193,10 +197,10 @@ def _ranged(
         last = first + hosts - 1
     lowest, highest = first, int(network.broadcast_address) - 1
     for name in ("IP_START", "IP_END"):
-        text = _single(template, name, where)
+        text = _single_value(template, name, where)
         if not text:
             continue
-        number = _address(text, f"{where}: {name}")
+        number = _ip_number(text, f"{where}: {name}")
         if not lowest <= number <= highest:
             raise InvalidValue(
                 f"{where}: {name} = {text!r}",
@@ -211,12 +215,12 @@ def _ranged(
         )  # fmt: skip
     return [
         {"type": "IP4", "ip": str(IPv4Address(start)), "size": end - start + 1}
-        for start, end in _without(first, last, value_of("GATEWAY"))
+        for start, end in _without_gateway(first, last, value_of("GATEWAY"))
         if start <= end
     ]
 
 
-def _without(first: int, last: int, gateway: str) -> list[tuple[int, int]]:
+def _without_gateway(first: int, last: int, gateway: str) -> list[tuple[int, int]]:
     """Return the span without the gateway: older documents have it among the addresses, and no machine may lease it."""
     try:
         hole = int(IPv4Address(gateway))
@@ -225,12 +229,12 @@ def _without(first: int, last: int, gateway: str) -> list[tuple[int, int]]:
     return [(first, hole - 1), (hole + 1, last)] if first <= hole <= last else [(first, last)]
 
 
-def _network(address: str, mask: str, size: str, where: str) -> tuple[IPv4Network, int]:
+def _network_and_hosts(address: str, mask: str, size: str, where: str) -> tuple[IPv4Network, int]:
     """Return the network, and how many hosts NETWORK_SIZE wants; 0: all that there is room for."""
     plain, _slash, prefix = address.partition("/")
     if not plain:
         raise InvalidValue(f"{where}: TYPE = RANGED", "it has no NETWORK_ADDRESS", "Give the network's own address")
-    number = _address(plain, f"{where}: NETWORK_ADDRESS")
+    number = _ip_number(plain, f"{where}: NETWORK_ADDRESS")
     hosts = 0 if size in _CLASSES else whole(size) if size else 0
     if hosts is None or size == "0":
         raise InvalidValue(
@@ -270,7 +274,7 @@ def _network(address: str, mask: str, size: str, where: str) -> tuple[IPv4Networ
     return network, wanted if size in _CLASSES else hosts
 
 
-def _address(text: str, asked: str) -> int:
+def _ip_number(text: str, asked: str) -> int:
     try:
         return int(IPv4Address(text.strip()))
     except AddressValueError as error:

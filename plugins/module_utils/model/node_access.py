@@ -65,10 +65,10 @@ def read(text: str, asked: str) -> NodeAccess:
     for word in words:
         protocol, slash, ports = word.partition("/")
         if protocol in spans and slash:
-            spans[protocol].append(_span(ports, word, asked))
+            spans[protocol].append(_read_span(ports, word, asked))
         elif word not in (ICMP, NOTHING):
             raise InvalidValue(f"{asked}: {word[:80]!r}", "not something that a node has", _FORM)
-    merged = {protocol: _merged(each) for protocol, each in spans.items()}
+    merged = {protocol: _merge_spans(each) for protocol, each in spans.items()}
     for protocol, each in merged.items():
         if len(each) > MOST:
             raise InvalidValue(
@@ -77,7 +77,7 @@ def read(text: str, asked: str) -> NodeAccess:
     return NodeAccess(icmp=ICMP in words, tcp=merged["tcp"], udp=merged["udp"])
 
 
-def _span(text: str, word: str, asked: str) -> tuple[int, int]:
+def _read_span(text: str, word: str, asked: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     low, high = whole(first), whole(last if dash else first)
     if low is None or high is None or not 1 <= low <= high <= LAST_PORT:
@@ -85,7 +85,7 @@ def _span(text: str, word: str, asked: str) -> tuple[int, int]:
     return low, high
 
 
-def _merged(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def _merge_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     merged: list[tuple[int, int]] = []
     for low, high in sorted(spans):
         if merged and low <= merged[-1][1] + 1:

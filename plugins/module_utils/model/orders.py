@@ -248,7 +248,7 @@ def read(text: str) -> Orders:
     try:
         plain: Any = json_value(text)
         if isinstance(plain, dict) and isinstance(plain.get("detached"), dict):
-            plain.update(_as_before(plain.pop("detached")))
+            plain.update(_from_former_detached(plain.pop("detached")))
         orders = from_plain(Orders, plain)
         _check(orders)
     except InvalidValue as error:
@@ -258,7 +258,7 @@ def read(text: str) -> Orders:
     return orders
 
 
-def _as_before(detached: dict[str, Any]) -> dict[str, Any]:
+def _from_former_detached(detached: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of Orders for `detached` as it was kept before disks and NICs of machines that are off came and
     went."""
     unknown = sorted(str(key)[:80] for key in detached if key not in ("disks", "nics"))

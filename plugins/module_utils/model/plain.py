@@ -47,27 +47,27 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     if hints is None:
         hints = _HINTS[cls] = typing.get_type_hints(cls)
     if not isinstance(data, Mapping):
-        raise _refused(cls.__name__, f"it is a {type(data).__name__}, not a dict")
+        raise _refusal(cls.__name__, f"it is a {type(data).__name__}, not a dict")
     unknown = sorted(str(key) for key in data if key not in hints)
     if unknown:
-        raise _refused(f"{cls.__name__}: key {unknown[0][:80]!r}", "not known to this version of the collection")
+        raise _refusal(f"{cls.__name__}: key {unknown[0][:80]!r}", "not known to this version of the collection")
     values: dict[str, Any] = {}
     for name, value in data.items():
         try:
             values[name] = _coerce(hints[name], value)
         except (TypeError, ValueError) as error:
-            raise _refused(f"{cls.__name__}: {name}", str(error)) from None
+            raise _refusal(f"{cls.__name__}: {name}", str(error)) from None
     missing = [
         field.name
         for field in dataclasses.fields(cls)  # type: ignore[arg-type]
         if field.name not in values and field.default is _MISSING and field.default_factory is _MISSING
     ]
     if missing:
-        raise _refused(f"{cls.__name__}: {', '.join(missing)}", "missing")
+        raise _refusal(f"{cls.__name__}: {', '.join(missing)}", "missing")
     return cls(**values)
 
 
-def _refused(asked: str, found: str) -> InvalidValue:
+def _refusal(asked: str, found: str) -> InvalidValue:
     return InvalidValue(asked, found, "Run the same version of nebula.provision on every host")
 
 
@@ -117,7 +117,7 @@ def json_value(text: str) -> Any:
     """Return what a JSON text says; raise ValueError for all that is no JSON, and for what Python alone reads: NaN and
     infinities, halves of surrogate pairs, which no file can hold. Of equal keys the last counts."""
     try:
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_int)
         # Only an escape can hide one from this, and then the text tells.
         text.encode()
         if "\\ud" in text or "\\uD" in text:
@@ -129,18 +129,18 @@ def json_value(text: str) -> Any:
     return value
 
 
-def _no_constant(word: str) -> Any:
+def _refuse_constant(word: str) -> Any:
     raise ValueError(f"{word} is no number")
 
 
-def _whole(text: str) -> int:
+def _bounded_int(text: str) -> int:
     # Reading takes time by the square of the length; newer Pythons have the same limit.
     if len(text) > _MOST_DIGITS:
         raise ValueError("it holds a number that is too large")
     return int(text)
 
 
-def _finite(text: str) -> float:
+def _finite_float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError("it holds a number that is too large")

@@ -31,18 +31,18 @@ def check_keys(item: Any, known: Collection[str], where: str) -> None:
         raise InvalidValue(where, f"it is a {type(item).__name__}", "Give a dict with " + ", ".join(known))
     for key in item:
         if key not in known:
-            near = _meant(str(key), known) or nearest(str(key), known)
-            raise InvalidValue(f"{where}: key {key!r}", "no such key", _among(near, sorted(known)))
+            near = _key_meant_by(str(key), known) or nearest(str(key), known)
+            raise InvalidValue(f"{where}: key {key!r}", "no such key", _choices_remedy(near, sorted(known)))
 
 
-def _meant(word: str, known: Collection[str]) -> str:
+def _key_meant_by(word: str, known: Collection[str]) -> str:
     """Return the key of the table that has the word among those by which it is meant, or ""."""
     if not isinstance(known, Mapping):
         return ""
     return next((name for name, key in known.items() if isinstance(key, Key) and word.lower() in key.near), "")
 
 
-def _among(near: str, known: Iterable[str]) -> str:
+def _choices_remedy(near: str, known: Iterable[str]) -> str:
     """Return what to write instead. near: the word that is likely meant, or ""."""
     return f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(known)
 
@@ -57,7 +57,7 @@ def chosen(word: Any, choices: Sequence[str], where: str, key: str, given: Any =
     word. given: the word as the user wrote it, where it was brought into another case since."""
     if word in choices:
         return str(word)
-    remedy = _among(nearest(str(word), choices), choices)
+    remedy = _choices_remedy(nearest(str(word), choices), choices)
     shown = word if given is None else given
     raise InvalidValue(f"{where}: {key} {shown!r}", f"there is no such {key}", remedy)
 
@@ -143,10 +143,10 @@ def _whole(value: Any, where: str, key: Key) -> int:
         return sign * number
     if digits.isascii() and digits.isdigit() and number is None:
         raise InvalidValue(where, f"it has {len(digits)} digits", f"Write a number of at most {MOST_DIGITS} digits")
-    raise InvalidValue(f"{where} {value!r}", _no("whole number", key), "Write digits only")
+    raise InvalidValue(f"{where} {value!r}", _not_a("whole number", key), "Write digits only")
 
 
-def _no(kind: str, key: Key) -> str:
+def _not_a(kind: str, key: Key) -> str:
     found = f"it is not a {kind}" + (f" of {key.unit}" if key.unit else "")
     if key.least is None and key.most is None:
         return found
@@ -165,10 +165,10 @@ def _number(value: Any, where: str, key: Key) -> float:
         number = math.nan
     if math.isfinite(number) and _is_within(number, key):
         return number
-    raise InvalidValue(f"{where} {value!r}", _no("number", key), "Write digits, with a point where there is one")
+    raise InvalidValue(f"{where} {value!r}", _not_a("number", key), "Write digits, with a point where there is one")
 
 
-def _as_it_is(value: Any, _where: str) -> Any:
+def _read_raw(value: Any, _where: str) -> Any:
     return value
 
 
@@ -192,5 +192,5 @@ _READERS: dict[str, Any] = {
     "path": _text,
     "bool": flag,
     "dict": _dict,
-    "raw": _as_it_is,
+    "raw": _read_raw,
 }

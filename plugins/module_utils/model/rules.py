@@ -23,9 +23,9 @@ def of(hypervisor: str) -> Hypervisor:
 def alike(wanted: str, hypervisor: str) -> bool:
     """Return whether machines for one of them (HYPERVISOR in a template) are those of the other: what differs is by
     whose hand they are made."""
-    return _machines(wanted) == _machines(hypervisor)
+    return _machines_of(wanted) == _machines_of(hypervisor)
 
 
-def _machines(hypervisor: str) -> str:
+def _machines_of(hypervisor: str) -> str:
     rule = of(hypervisor)
     return rule.machines or rule.name or hypervisor

@@ -89,8 +89,8 @@ def read_rule(entry: Mapping[str, Any], where: str, network_id: Optional[int]) -
     return GroupRule(
         direction,
         protocol,
-        ",".join(_written(span) for span in ports(text, where)),
-        _address(ip, where) if ip else "",
+        ",".join(_span_text(span) for span in ports(text, where)),
+        _read_address(ip, where) if ip else "",
         size,
         network_id,
         None if icmp is None else int(icmp),
@@ -109,11 +109,11 @@ def ports(text: str, where: str) -> Sequence[tuple[int, int]]:
     return found
 
 
-def _written(span: tuple[int, int]) -> str:
+def _span_text(span: tuple[int, int]) -> str:
     return str(span[0]) if span[0] == span[1] else f"{span[0]}:{span[1]}"
 
 
-def _address(text: str, where: str) -> str:
+def _read_address(text: str, where: str) -> str:
     try:
         return str(ip_network(text)) if "/" in text else str(ip_address(text))
     except ValueError as error:

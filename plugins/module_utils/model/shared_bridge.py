@@ -55,8 +55,8 @@ def refuse(network: Network, others: Iterable[Network]) -> None:
     carrying = [each for each in (network, *others) if network_checks.carries_gateway(each)]
     if len({each.attributes.get("GATEWAY") for each in carrying}) > MOST_GATEWAYS:
         raise Conflict(
-            f"{_asked(network)}, with the gateway's address on it",
-            f"it has those of {', '.join(map(_named, carrying[1:]))}, and there is room for {MOST_GATEWAYS}",
+            f"{_subject(network)}, with the gateway's address on it",
+            f"it has those of {', '.join(map(_label, carrying[1:]))}, and there is room for {MOST_GATEWAYS}",
             "Choose another bridge for some of them",
         )
 
@@ -65,16 +65,16 @@ def _refuse_other_uplink(network: Network, other: Network) -> None:
     ports = [phydev_of(each.vn_mad, each.attributes) or "(none)" for each in (network, other)]
     if ports[0] != ports[1]:
         raise Conflict(
-            f"{_asked(network)}, {PHYDEV} = {ports[0]}",
-            f"it is the bridge of {_named(other)} too, which has {PHYDEV} = {ports[1]}",
+            f"{_subject(network)}, {PHYDEV} = {ports[0]}",
+            f"it is the bridge of {_label(other)} too, which has {PHYDEV} = {ports[1]}",
             "Give both the same phydev, since what is attached to the bridge reaches the machines of both; or choose "
             "another bridge",
         )
     if is_forced(network) != is_forced(other):
         words = ["YES" if is_forced(each) else "NO" for each in (network, other)]
         raise Conflict(
-            f"{_asked(network)}, PHYDEV_FORCED = {words[0]}",
-            f"it is the bridge of {_named(other)} too, which has PHYDEV_FORCED = {words[1]}",
+            f"{_subject(network)}, PHYDEV_FORCED = {words[0]}",
+            f"it is the bridge of {_label(other)} too, which has PHYDEV_FORCED = {words[1]}",
             "Give both the same phydev_forced: the host's own addresses are on the bridge, or they are not",
         )
 
@@ -83,16 +83,16 @@ def _refuse_mtu(network: Network, other: Network) -> None:
     own, their = (int(each.attributes.get(MTU) or 0) for each in (network, other))
     if own and their and own != their:
         raise Conflict(
-            f"{_asked(network)}, {MTU} = {own}",
-            f"it is the bridge of {_named(other)} too, which has {MTU} = {their}",
+            f"{_subject(network)}, {MTU} = {own}",
+            f"it is the bridge of {_label(other)} too, which has {MTU} = {their}",
             "Give both the same mtu, or choose another bridge",
         )
     for first, second in ((network, other), (other, network)):
         guest, most = guest_mtu.largest(first), int(second.attributes.get(MTU) or 0)
         if most and guest > most:
             raise Conflict(
-                f"{_asked(network)}: {_named(first)} has {GUEST_MTU} = {guest}",
-                f"{_named(second)} has {MTU} = {most} on the same bridge: what is larger would be lost without a word",
+                f"{_subject(network)}: {_label(first)} has {GUEST_MTU} = {guest}",
+                f"{_label(second)} has {MTU} = {most} on the same bridge: what is larger would be lost without a word",
                 f"Give guest_mtu {most} or less, or both a larger mtu",
             )
 
@@ -101,15 +101,15 @@ def _refuse_gateway(network: Network, other: Network) -> None:
     """Raise Conflict where networks with the same addresses ask for different things: a node tells by the addresses of
     packets on the bridge what it does with them."""
     carrying = [each for each in (network, other) if network_checks.carries_gateway(each)]
-    common = _common(spans(network), spans(other))
+    common = _common_span(spans(network), spans(other))
     if not carrying or common is None:
         return
     if len(carrying) == 1:
         one = carrying[0]
         raise Conflict(
-            f"{_asked(network)}: {common}",
-            f"{_named(network)} and {_named(other)} both have these addresses, and the gateway is on the bridge for "
-            f"{_named(one)} alone",
+            f"{_subject(network)}: {common}",
+            f"{_label(network)} and {_label(other)} both have these addresses, and the gateway is on the bridge for "
+            f"{_label(one)} alone",
             "Set nat and gateway_on_bridge alike in both, give them other addresses, or choose another bridge",
         )
     what = (
@@ -121,8 +121,8 @@ def _refuse_gateway(network: Network, other: Network) -> None:
     for name, own, their in what:
         if own != their:
             raise Conflict(
-                f"{_asked(network)}, {name} = {own}",
-                f"{_named(other)} has {name} = {their}, on the same bridge, and addresses of {common} as well",
+                f"{_subject(network)}, {name} = {own}",
+                f"{_label(other)} has {name} = {their}, on the same bridge, and addresses of {common} as well",
                 f"Have both say the same {name}, give them other addresses, or choose another bridge",
             )
 
@@ -131,11 +131,11 @@ def _refuse_same_addresses(network: Network, other: Network) -> None:
     """Raise Conflict where two machines of one wire would have the same address, of IP or of the interface."""
     for own in network.address_ranges:
         for their in other.address_ranges:
-            what = _shared_by(own, their)
+            what = _shared_addresses(own, their)
             if what:
                 raise Conflict(
-                    f"{_asked(network)}: address range {addresses.shown(own)}",
-                    f"{_named(other)} has the range {addresses.shown(their)} on the same bridge: machines of both "
+                    f"{_subject(network)}: address range {addresses.shown(own)}",
+                    f"{_label(other)} has the range {addresses.shown(their)} on the same bridge: machines of both "
                     f"would get the same {what}",
                     "Give it other addresses, or choose another bridge",
                 )
@@ -146,17 +146,17 @@ def _refuse_leased_gateway(network: Network, other: Network) -> None:
     for leasing, reaching in ((network, other), (other, network)):
         for name in ("GATEWAY", "GATEWAY6"):
             gateway = reaching.attributes.get(name, "")
-            held = next((each for each in leasing.address_ranges if gateway and _has(each, gateway)), None)
+            held = next((each for each in leasing.address_ranges if gateway and _holds_address(each, gateway)), None)
             if held is not None:
                 raise Conflict(
-                    f"{_asked(network)}: {name} {gateway} of {_named(reaching)}",
-                    f"address range {addresses.shown(held)} of {_named(leasing)} holds it, on the same bridge: a "
+                    f"{_subject(network)}: {name} {gateway} of {_label(reaching)}",
+                    f"address range {addresses.shown(held)} of {_label(leasing)} holds it, on the same bridge: a "
                     "machine would get it",
                     "Begin the range above it, end it below it, or choose another bridge",
                 )
 
 
-def _has(one: AddressRange, address: str) -> bool:
+def _holds_address(one: AddressRange, address: str) -> bool:
     if ":" in address:
         first, number = int(addresses.ip6_address(one.ip6, "")) if one.ip6 else -1, int(IPv6Address(address))
     else:
@@ -164,7 +164,7 @@ def _has(one: AddressRange, address: str) -> bool:
     return 0 <= first <= number < first + one.size
 
 
-def _shared_by(one: AddressRange, other: AddressRange) -> str:
+def _shared_addresses(one: AddressRange, other: AddressRange) -> str:
     pairs = (
         ("addresses", addresses.ip_number, one.ip, other.ip),
         ("MAC addresses", addresses.mac_number, one.mac, other.mac),
@@ -178,7 +178,7 @@ def _shared_by(one: AddressRange, other: AddressRange) -> str:
     return ""
 
 
-def _common(own: Iterable[Span], their: Iterable[Span]) -> Optional[Span]:
+def _common_span(own: Iterable[Span], their: Iterable[Span]) -> Optional[Span]:
     """Return the first of their spans of IPv4 that has addresses of ours."""
     for one in own:
         for other in their:
@@ -187,9 +187,9 @@ def _common(own: Iterable[Span], their: Iterable[Span]) -> Optional[Span]:
     return None
 
 
-def _asked(network: Network) -> str:
+def _subject(network: Network) -> str:
     return f"network {network.name}: BRIDGE = {network.bridge}"
 
 
-def _named(network: Network) -> str:
+def _label(network: Network) -> str:
     return f"network {network.name}" + (f" (id {network.id})" if network.id is not None else "")

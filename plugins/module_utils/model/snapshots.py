@@ -84,13 +84,13 @@ def created(tree: Sequence[Snapshot], snapshot: Snapshot) -> Tree:
 
 
 def reverted(tree: Sequence[Snapshot], snapshot_id: int) -> Tree:
-    _known(tree, snapshot_id)
+    _snapshot_of_id(tree, snapshot_id)
     return tuple(replace(each, active=each.id == snapshot_id) for each in tree)
 
 
 def deleted(tree: Sequence[Snapshot], snapshot_id: int) -> Tree:
     """Return the tree without the snapshot, by OpenNebula's rules for disks of which each part rests on another."""
-    refuse_deletion(tree, _known(tree, snapshot_id))
+    refuse_deletion(tree, _snapshot_of_id(tree, snapshot_id))
     return tuple(each for each in tree if each.id != snapshot_id)
 
 
@@ -111,7 +111,7 @@ def refuse_deletion(tree: Sequence[Snapshot], snapshot: Snapshot) -> None:
         )
 
 
-def _known(tree: Sequence[Snapshot], snapshot_id: int) -> Snapshot:
+def _snapshot_of_id(tree: Sequence[Snapshot], snapshot_id: int) -> Snapshot:
     for each in tree:
         if each.id == snapshot_id:
             return each

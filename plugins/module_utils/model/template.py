@@ -42,7 +42,7 @@ class Template:
     def __post_init__(self) -> None:
         groups: dict[str, list[Value]] = {}
         for name, value in self.attributes:
-            groups.setdefault(name, []).append(value if isinstance(value, str) else _first_wins(value))
+            groups.setdefault(name, []).append(value if isinstance(value, str) else _without_repeated_keys(value))
         object.__setattr__(self, "attributes", tuple((n, v) for n, values in groups.items() for v in values))
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class Template:
         return self.with_vectors(name, (values,))
 
     def with_vectors(self, name: str, several: Iterable[Mapping[str, str]]) -> Template:
-        return self._replaced(name.upper(), [tuple((k.upper(), v) for k, v in values.items()) for values in several])
+        return self._with_values(name.upper(), [tuple((k.upper(), v) for k, v in values.items()) for values in several])
 
     def merge_context(self, variables: Mapping[str, str]) -> Template:
         """Return it with these variables put over those of CONTEXT; {} makes an empty CONTEXT where there was none."""
@@ -106,10 +106,10 @@ class Template:
             if name == "CONTEXT" and other.vectors(name):
                 result = result.merge_context(other.vector(name))
             else:
-                result = result._replaced(name, [value for key, value in other.attributes if key == name])
+                result = result._with_values(name, [value for key, value in other.attributes if key == name])
         return result
 
-    def _replaced(self, name: str, values: Iterable[Value]) -> Template:
+    def _with_values(self, name: str, values: Iterable[Value]) -> Template:
         new = [(name, value) for value in values]
         kept: list[tuple[str, Value]] = []
         placed = False
@@ -156,7 +156,9 @@ class Template:
         refused with InvalidValue where it doesn't.
         """
         if not isinstance(mapping, Mapping):
-            raise InvalidValue(where, f"it is {_kind(mapping)}", "Give a dict of attributes, or OpenNebula's text")
+            raise InvalidValue(
+                where, f"it is {_kind_in_words(mapping)}", "Give a dict of attributes, or OpenNebula's text"
+            )
         attributes: list[tuple[str, Value]] = []
         seen: dict[str, str] = {}
         for raw_name, raw in mapping.items():
@@ -195,24 +197,24 @@ def attribute_name(name: Any, where: str) -> str:
 def vector_key(name: Any, where: str) -> str:
     if isinstance(name, bool) or not isinstance(name, (str, int)):
         raise InvalidValue(
-            f"{where}: attribute name {name!r}", f"YAML read it as {_kind(name)}", "Write the name in quotes"
+            f"{where}: attribute name {name!r}", f"YAML read it as {_kind_in_words(name)}", "Write the name in quotes"
         )
     upper = str(name).upper()
     if not upper or not set(upper) <= _NAME_CHARACTERS:
         raise InvalidValue(
             f"{where}: attribute name {str(name)[:80]!r}",
             "attribute names have letters, digits and _ only",
-            "Rename it" + (f", for example {_tidy(upper)}" if _tidy(upper) else ""),
+            "Rename it" + (f", for example {_suggested_name(upper)}" if _suggested_name(upper) else ""),
         )
     return upper
 
 
-def _tidy(upper: str) -> str:
+def _suggested_name(upper: str) -> str:
     tidy = "".join(c if c in _NAME_CHARACTERS else "_" for c in upper[:80]).strip("_")
     return tidy if any(c.isalpha() for c in tidy) else ""
 
 
-def _first_wins(pairs: Vector) -> Vector:
+def _without_repeated_keys(pairs: Vector) -> Vector:
     found: dict[str, str] = {}
     for key, value in pairs:
         found.setdefault(key, value)
@@ -248,10 +250,12 @@ def _scalar(key: str, value: Any, where: str, hidden: bool = False) -> str:
         return ""
     if isinstance(value, (Mapping, list, tuple)):
         raise InvalidValue(
-            where, f"its value is {_kind(value)}, and vectors can't be nested", "Write one string, as OpenNebula has it"
+            where,
+            f"its value is {_kind_in_words(value)}, and vectors can't be nested",
+            "Write one string, as OpenNebula has it",
         )
     if is_secret(key):
-        raise InvalidValue(where, f"YAML read the value as {_kind(value)}", "Write it in quotes")
+        raise InvalidValue(where, f"YAML read the value as {_kind_in_words(value)}", "Write it in quotes")
     if isinstance(value, bool):
         # Of all keymaps, only Norway's is a boolean in YAML.
         return "no" if key == "KEYMAP" and not value else ("YES" if value else "NO")
@@ -263,10 +267,10 @@ def _scalar(key: str, value: Any, where: str, hidden: bool = False) -> str:
     except InvalidValue:
         if not hidden:
             raise
-        raise InvalidValue(where, f"YAML read the value as {_kind(value)}", "Write it in quotes") from None
+        raise InvalidValue(where, f"YAML read the value as {_kind_in_words(value)}", "Write it in quotes") from None
     if hasattr(value, "isoformat") and not hasattr(value, "hour"):
         return str(value.isoformat())
-    raise InvalidValue(where, f"YAML read the value as {_kind(value)}", "Write it in quotes")
+    raise InvalidValue(where, f"YAML read the value as {_kind_in_words(value)}", "Write it in quotes")
 
 
 def _integer(key: str, value: int, where: str) -> str:
@@ -315,7 +319,7 @@ def is_secret(key: str) -> bool:
     return key.upper().endswith(_SECRETS)
 
 
-def _kind(value: Any) -> str:
+def _kind_in_words(value: Any) -> str:
     words = {
         "bool": "a boolean",
         "int": "a number",

@@ -205,7 +205,7 @@ def check(network: Network, carries_gateway: bool) -> None:
             choice_of(network)
         number_of(network)
     if network.vn_mad == OVSWITCH:
-        _check_switch(network, carries_gateway)
+        _check_ovswitch(network, carries_gateway)
     if not phydev:
         return
     if len(phydev) > LONGEST_NAME or not _NAME.match(phydev):
@@ -233,7 +233,7 @@ def check(network: Network, carries_gateway: bool) -> None:
         )
 
 
-def _check_switch(network: Network, carries_gateway: bool) -> None:
+def _check_ovswitch(network: Network, carries_gateway: bool) -> None:
     trunks.read(network.attributes.get(trunks.ATTRIBUTE, ""), f"network {network.name}: {trunks.ATTRIBUTE} =")
     if carries_gateway:
         raise InvalidValue(

@@ -35,37 +35,37 @@ def group(
     for wall in firewall:
         for rule in rules:
             if rule.direction == INBOUND:
-                made += _both(wall, rule, networks)
+                made += _intersection(wall, rule, networks)
     found = tuple(dict.fromkeys(made))
     return SecurityGroup(str(uuid.uuid5(_NAMESPACE, repr(found))), NAME, found)
 
 
-def _both(wall: GuardRule, rule: Rule, networks: Mapping[str, LogicalNetwork]) -> Iterable[Rule]:
+def _intersection(wall: GuardRule, rule: Rule, networks: Mapping[str, LogicalNetwork]) -> Iterable[Rule]:
     """Yield rules for what both let in."""
     if ALL not in (wall.protocol, rule.protocol) and wall.protocol != rule.protocol:
         return
     protocol = rule.protocol if wall.protocol == ALL else wall.protocol
-    ports = wall.ports if not rule.ports else rule.ports if not wall.ports else _common(wall.ports, rule.ports)
+    ports = wall.ports if not rule.ports else rule.ports if not wall.ports else _common_ports(wall.ports, rule.ports)
     if not ports and (wall.ports or rule.ports):
         return
     icmp_type = rule.icmp_type
     if not wall.addresses:
         yield Rule(INBOUND, protocol, ports, rule.ip, rule.size, rule.network, icmp_type)
         return
-    theirs = _spans(rule, networks)
-    for version, first, last in map(_span, wall.addresses):
+    theirs = _address_spans(rule, networks)
+    for version, first, last in map(_address_span, wall.addresses):
         if _FAMILIES.get(protocol, version) != version:
             continue
         if theirs is None:
-            yield _rule(protocol, ports, icmp_type, (version, first, last))
+            yield _inbound_rule(protocol, ports, icmp_type, (version, first, last))
             continue
         for other, their_first, their_last in theirs:
             span = (version, max(first, their_first), min(last, their_last))
             if other == version and span[1] <= span[2]:
-                yield _rule(protocol, ports, icmp_type, span)
+                yield _inbound_rule(protocol, ports, icmp_type, span)
 
 
-def _rule(protocol: str, ports: tuple[tuple[int, int], ...], icmp_type: Optional[int], span: _Span) -> Rule:
+def _inbound_rule(protocol: str, ports: tuple[tuple[int, int], ...], icmp_type: Optional[int], span: _Span) -> Rule:
     version, first, last = span
     size = last - first + 1
     start = IPv4Address(first) if version == 4 else IPv6Address(first)
@@ -75,25 +75,25 @@ def _rule(protocol: str, ports: tuple[tuple[int, int], ...], icmp_type: Optional
     return Rule(INBOUND, protocol, ports, str(start), size, icmp_type=icmp_type)
 
 
-def _common(one: Iterable[tuple[int, int]], other: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def _common_ports(one: Iterable[tuple[int, int]], other: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     others = [*other]
     spans = ((max(a, c), min(b, d)) for a, b in one for c, d in others)
     return tuple(sorted({span for span in spans if span[0] <= span[1]}))
 
 
-def _spans(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> Optional[list[_Span]]:
+def _address_spans(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> Optional[list[_Span]]:
     """Return the addresses of the other side; None for everybody."""
     if rule.network:
         network = networks[rule.network]
-        return [_span(text) for text in (network.cidr4, *network.prefixes6) if text]
+        return [_address_span(text) for text in (network.cidr4, *network.prefixes6) if text]
     if not rule.ip:
         return None
     if "/" in rule.ip:
-        return [_span(rule.ip)]
+        return [_address_span(rule.ip)]
     first = ip_address(rule.ip)
     return [(first.version, int(first), int(first) + rule.size - 1)]
 
 
-def _span(text: str) -> _Span:
+def _address_span(text: str) -> _Span:
     whole = ip_network(text)
     return whole.version, int(whole.network_address), int(whole.broadcast_address)

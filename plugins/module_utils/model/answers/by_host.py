@@ -55,11 +55,11 @@ def read(
             if "refused" in answer:
                 refused[host] = str(answer["refused"])
                 continue
-            found[host] = one(host, _listed(answer.get(key), what), what)
+            found[host] = one(host, _as_list(answer.get(key), what), what)
         except InvalidValue as error:
             refused[host] = str(error)
     if bare:
-        found[""] = one("", _listed(bare, f"option {key}"), f"option {key}")
+        found[""] = one("", _as_list(bare, f"option {key}"), f"option {key}")
     return found, refused
 
 
@@ -73,7 +73,7 @@ def entries(kind: type[T], given: list[Any], what: str, most: int) -> tuple[T, .
         raise bounds.refused(what, f"{error.asked}: {error.found}") from None
 
 
-def _listed(given: Any, what: str) -> list[Any]:
+def _as_list(given: Any, what: str) -> list[Any]:
     bounds.check(given, what)
     if not isinstance(given, (list, tuple)):
         raise bounds.refused(what, f"it is a {type(given).__name__}, and not a list")

@@ -34,24 +34,24 @@ def is_ours(command: str, domain: Domain) -> bool:
         return True
     if not _TEXT.fullmatch(command):
         return False
-    return all(_is_one(part.split(" "), domain) for part in command.split("; "))
+    return all(_is_allowed(part.split(" "), domain) for part in command.split("; "))
 
 
-def _is_one(words: list[str], domain: Domain) -> bool:
+def _is_allowed(words: list[str], domain: Domain) -> bool:
     program, arguments = words[0], words[1:]
     if program == "virsh":
-        return _is_of_virsh(arguments, domain)
+        return _is_virsh_command(arguments, domain)
     if program in ("xl", "xm"):
         return arguments == ["destroy", domain.name] and bool(_ID.fullmatch(domain.name))
     if program == "vzctl":
-        return _is_of_vzctl(arguments, domain)
+        return _is_vzctl_command(arguments, domain)
     if program == "rm":
         paths = arguments[1:] if arguments[:1] == ["-f"] else arguments
-        return bool(paths) and all(_is_path(path, domain) for path in paths)
-    return program == "ln" and len(arguments) == 3 and arguments[0] == "-s" and _are_links(arguments[1:], domain)
+        return bool(paths) and all(_is_own_path(path, domain) for path in paths)
+    return program == "ln" and len(arguments) == 3 and arguments[0] == "-s" and _are_own_paths(arguments[1:], domain)
 
 
-def _is_of_virsh(arguments: list[str], domain: Domain) -> bool:
+def _is_virsh_command(arguments: list[str], domain: Domain) -> bool:
     if arguments[:1] == ["-c"]:
         # Another host's libvirt is none of a node's commands.
         if not _HERE.fullmatch(" ".join(arguments[1:2])):
@@ -68,26 +68,26 @@ def _is_of_virsh(arguments: list[str], domain: Domain) -> bool:
     return bool(own) and (len(words) == 1 or (verb == "metadata" and words[1:] == ["urn:nebula:provision:vm:1"]))
 
 
-def _is_of_vzctl(arguments: list[str], domain: Domain) -> bool:
+def _is_vzctl_command(arguments: list[str], domain: Domain) -> bool:
     verb, rest = arguments[:1], arguments[2:]
-    if arguments[1:2] not in [[ctid] for ctid in _containers(domain)]:
+    if arguments[1:2] not in [[ctid] for ctid in _container_ids(domain)]:
         return False
     known = {"stop": (["--fast"],), "destroy": ([],), "set": tuple(["--onboot", on, "--save"] for on in ("yes", "no"))}
     return bool(verb) and rest in known.get(verb[0], ())
 
 
-def _containers(domain: Domain) -> list[str]:
+def _container_ids(domain: Domain) -> list[str]:
     own = [domain.name] if domain.name.isascii() and domain.name.isdigit() else []
     return [*own, str(domain.vm_id + FIRST_CONTAINER)]
 
 
-def _is_path(path: str, domain: Domain) -> bool:
+def _is_own_path(path: str, domain: Domain) -> bool:
     if not path.startswith("/") or "/../" in path or path.endswith(("/", "/..")):
         return False
     base = path.rpartition("/")[2]
-    ids = [re.escape(each) for each in (domain.name, domain.uuid, *_containers(domain)) if each]
+    ids = [re.escape(each) for each in (domain.name, domain.uuid, *_container_ids(domain)) if each]
     return path.startswith(_NAMES) or bool(re.fullmatch(rf"(?:[A-Za-z]+-)?(?:{'|'.join(ids)})(?:\.[a-z.]+)?", base))
 
 
-def _are_links(paths: list[str], domain: Domain) -> bool:
-    return all(_is_path(path, domain) for path in paths)
+def _are_own_paths(paths: list[str], domain: Domain) -> bool:
+    return all(_is_own_path(path, domain) for path in paths)

@@ -36,10 +36,10 @@ class Verified:
 
 def read(answers: Iterable[Mapping[str, Any]]) -> tuple[dict[str, tuple[Verified, ...]], dict[str, str]]:
     """Return by host what its node says of guests, and by host why that was refused."""
-    return by_host.read(answers, "vms", _of)
+    return by_host.read(answers, "vms", _read_guests)
 
 
-def _of(host: str, given: list[Any], what: str) -> tuple[Verified, ...]:
+def _read_guests(host: str, given: list[Any], what: str) -> tuple[Verified, ...]:
     if any(isinstance(each, Mapping) and "words" in each for each in given):
         raise bounds.refused(what, "it has a key 'words'")
     named = [

@@ -33,10 +33,10 @@ class Waited:
 
 def read(answers: Iterable[Mapping[str, Any]]) -> tuple[dict[str, tuple[Waited, ...]], dict[str, str]]:
     """Return by host what its node says of installations, and by host why that was refused."""
-    return by_host.read(answers, "waited", _of)
+    return by_host.read(answers, "waited", _read_installations)
 
 
-def _of(host: str, given: list[Any], what: str) -> tuple[Waited, ...]:
+def _read_installations(host: str, given: list[Any], what: str) -> tuple[Waited, ...]:
     found = by_host.entries(Waited, given, what, MOST_VMS)
     for each in found:
         check_machine(host, each.vm_id, each.seconds, each.last_lines, what)

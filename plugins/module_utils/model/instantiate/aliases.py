@@ -43,18 +43,18 @@ def alias_demands(template: Template, where: str) -> tuple[AliasDemand, ...]:
     vectors = template.vectors(ALIAS)
     if not vectors:
         return ()
-    names = _names(template, where)
+    names = _nic_names(template, where)
     found = []
     for index, vector in enumerate(vectors):
         here = f"{where}: {ALIAS} {index}"
         flag(vector, "EXTERNAL", here)
-        parent = _parent(vector, names, [each.get("NAME", "") for each in vectors], here)
+        parent = _parent_number(vector, names, [each.get("NAME", "") for each in vectors], here)
         found.append(AliasDemand(nic_demand(vector, here, ALIAS), parent))
-    _refuse_twice(template, found, where)
+    _refuse_same_address(template, found, where)
     return tuple(found)
 
 
-def _names(template: Template, where: str) -> list[str]:
+def _nic_names(template: Template, where: str) -> list[str]:
     """Return the names by which aliases find NICs, in their order. Raise InvalidValue for one that is there twice."""
     names = [vector.get("NAME") or f"NIC{index}" for index, vector in enumerate(template.vectors(NIC))]
     places: dict[str, str] = {}
@@ -66,20 +66,20 @@ def _names(template: Template, where: str) -> list[str]:
                 "NICs without a NAME are called so by their numbers",
                 "Choose another name, or leave it out",
             )
-        _claim(places, name, place, where)
+        _claim_name(places, name, place, where)
     for index, vector in enumerate(template.vectors(ALIAS)):
         if vector.get("NAME"):
-            _claim(places, vector["NAME"], f"{ALIAS} {index}", where)
+            _claim_name(places, vector["NAME"], f"{ALIAS} {index}", where)
     return names
 
 
-def _claim(places: dict[str, str], name: str, place: str, where: str) -> None:
+def _claim_name(places: dict[str, str], name: str, place: str, where: str) -> None:
     other = places.setdefault(name, place)
     if other != place:
         raise InvalidValue(f"{where}: {place}: NAME = {name}", f"{other} has that name", "Give each its own")
 
 
-def _parent(vector: Mapping[str, str], names: Sequence[str], aliases: Sequence[str], where: str) -> int:
+def _parent_number(vector: Mapping[str, str], names: Sequence[str], aliases: Sequence[str], where: str) -> int:
     """Return the number of the NIC that PARENT names; the machine's only NIC where it is left out."""
     wanted = vector.get("PARENT", "")
     there = f"its NICs are {', '.join(names)}" if names else "it has no NIC"
@@ -95,7 +95,7 @@ def _parent(vector: Mapping[str, str], names: Sequence[str], aliases: Sequence[s
     raise InvalidValue(asked, f"no NIC has that name: {there}", "Name one of these, or give the NIC that NAME")
 
 
-def _refuse_twice(template: Template, aliases: Sequence[AliasDemand], where: str) -> None:
+def _refuse_same_address(template: Template, aliases: Sequence[AliasDemand], where: str) -> None:
     """Raise InvalidValue for an address that is asked for twice."""
     nics = [nic_demand(vector, f"{where}: {NIC} {index}") for index, vector in enumerate(template.vectors(NIC))]
     asked: dict[tuple[object, str], str] = {}

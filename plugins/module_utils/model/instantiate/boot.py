@@ -47,7 +47,7 @@ def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str)
     return Os(
         arch=vector.get("ARCH") or defaults.ARCH,
         machine=vector.get("MACHINE") or rules.of(hypervisor).machine,
-        boot=_boot(vector.get("BOOT", ""), kinds, len(template.vectors("NIC")), where),
+        boot=_boot_devices(vector.get("BOOT", ""), kinds, len(template.vectors("NIC")), where),
         kernel=vector.get("KERNEL_DS") or vector.get("KERNEL", ""),
         initrd=vector.get("INITRD_DS") or vector.get("INITRD", ""),
         kernel_cmd=vector.get("KERNEL_CMD", ""),
@@ -59,12 +59,12 @@ def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str)
     )
 
 
-def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
+def _boot_devices(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, ...]:
     """Return the device names in order; the words of older templates (hd, cdrom, network) become the first device of
     that sort. They were an order of sorts, and a machine need not have all: those that it lacks are passed over."""
     devices: list[str] = []
     shown, lacking = f"{where}/BOOT = {text}", ""
-    for word in _words(text):
+    for word in _boot_words(text):
         device = _old_boot_device(word, kinds, nics) if word in _OLD_BOOT else word
         match = _BOOT.fullmatch(device)
         if not match and word not in _OLD_BOOT:
@@ -75,15 +75,15 @@ def _boot(text: str, kinds: Sequence[str], nics: int, where: str) -> tuple[str, 
             lacking = lacking or word
             if word in _OLD_BOOT:
                 continue
-            raise _no_such(shown, word, kinds, nics)
+            raise _no_such_device(shown, word, kinds, nics)
         if device not in devices:
             devices.append(device)
     if lacking and not devices:
-        raise _no_such(shown, lacking, kinds, nics)
+        raise _no_such_device(shown, lacking, kinds, nics)
     return tuple(devices)
 
 
-def _no_such(shown: str, word: str, kinds: Sequence[str], nics: int) -> InvalidValue:
+def _no_such_device(shown: str, word: str, kinds: Sequence[str], nics: int) -> InvalidValue:
     sort = "NIC" if word.startswith(("nic", "network")) else "DISK"
     return InvalidValue(
         shown,
@@ -103,14 +103,14 @@ def _old_boot_device(word: str, kinds: Sequence[str], nics: int) -> str:
     return ""
 
 
-def _words(text: str) -> list[str]:
+def _boot_words(text: str) -> list[str]:
     return [word for word in (part.strip() for part in text.lower().split(",")) if word]
 
 
 def doubts_of_boot(template: Template, hypervisor: str, os: Optional[Os] = None) -> list[str]:
     """Return a warning for the words of older templates in BOOT. os: of a machine, whose devices they are."""
     text = template.vector("OS").get("BOOT", "")
-    old = [word for word in _words(text) if word in _OLD_BOOT]
+    old = [word for word in _boot_words(text) if word in _OLD_BOOT]
     if not old or "OS/BOOT" in rules.of(hypervisor).own:
         return []
     taken = ",".join(os.boot) if os else ", ".join(f"{word} as {_OLD_BOOT[word]}" for word in dict.fromkeys(old))
@@ -123,7 +123,7 @@ def doubts_of_boot(template: Template, hypervisor: str, os: Optional[Os] = None)
 def check_bootable(template: Template, kinds: Sequence[str], where: str) -> list[str]:
     """Return warnings; raise InvalidValue for what can't boot, whatever type its images have, which may be any at this
     time. OpenNebula takes a machine without disks, which may get them later, so that there is only a warning."""
-    if {UNKNOWN, CDROM, OS} & set(kinds) or _boots_otherwise(template):
+    if {UNKNOWN, CDROM, OS} & set(kinds) or _boots_without_disk(template):
         return []
     remedy = 'Add DISK = [ IMAGE = "…" ] with an image of type OS or CDROM, or set BOOT = "nic0" or KERNEL in OS'
     if not kinds:
@@ -131,7 +131,7 @@ def check_bootable(template: Template, kinds: Sequence[str], where: str) -> list
     raise InvalidValue(where, "it has nothing to boot from: all its disks are empty", remedy)
 
 
-def _boots_otherwise(template: Template) -> bool:
+def _boots_without_disk(template: Template) -> bool:
     vector = template.vector("OS")
     boot = vector.get("BOOT", "").lower()
     return bool(vector.get("KERNEL") or vector.get("KERNEL_DS") or "nic" in boot or "network" in boot)

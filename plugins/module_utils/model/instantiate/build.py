@@ -87,7 +87,7 @@ def build(
     had = None
     if kept is not None:
         had = kept.context
-        places, ids, context_id = _as_kept(places, kept, context_id)
+        places, ids, context_id = _with_kept_places(places, kept, context_id)
     board = board_of(template, hypervisor)
     if board.devices.paths:
         places = _with_paths(places, ids, images)
@@ -117,7 +117,7 @@ def build(
                     bus=assigned[index][1],
                     boot_order=order.get(f"disk{index}", 0),
                 )
-                for index, (vector, stays) in enumerate(zip(vectors, _stays(kept, len(vectors))))
+                for index, (vector, stays) in enumerate(zip(vectors, _are_kept(kept, len(vectors))))
             ),
             template,
             fit.boot_disk(replace(os, kernel=""), _disk_images(images, vectors)),
@@ -136,7 +136,7 @@ def build(
         cpu_model=template.vector("CPU_MODEL"),
         cpu_limit=cpu_limit_of(template, where),
         emulator=template.get("EMULATOR").strip(),
-        raw=_raw(template),
+        raw=_raw_texts(template),
         container=rules.of(hypervisor).container(template, where),
         attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
         next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
@@ -157,12 +157,12 @@ def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str
     return os
 
 
-def _stays(kept: Optional[Kept], count: int) -> list[bool]:
+def _are_kept(kept: Optional[Kept], count: int) -> list[bool]:
     """Return for each disk of the template whether the machine has it already."""
     return [kept is not None and kept.disks[index] is not None for index in range(count)]
 
 
-def _as_kept(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list[Place], list[int], int]:
+def _with_kept_places(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list[Place], list[int], int]:
     """Return the places with the targets that they have, the ids of the disks, and the id of the context."""
     found, ids, new = list(places), [], kept.next_disk
     for index, disk in enumerate(kept.disks):
@@ -208,7 +208,7 @@ def _disk_images(images: Mapping[int, Image], vectors: Sequence[Mapping[str, str
     return {index: image for index, image in images.items() if index < len(vectors)}
 
 
-def _raw(template: Template) -> dict[str, str]:
+def _raw_texts(template: Template) -> dict[str, str]:
     raw: dict[str, str] = {}
     for vector in template.vectors("RAW"):
         hypervisor = vector.get("TYPE", "").lower()

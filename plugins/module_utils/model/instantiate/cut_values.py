@@ -52,21 +52,21 @@ def of_template(template: Template, hypervisor: str) -> list[Cut]:
     found = []
     for index, vector in enumerate(template.vectors("DISK")):
         place = disk_targets.translated(place_of(vector, "", UNKNOWN), board)
-        found += _of_serial(f"DISK {index}", vector.get("SERIAL", ""), _bus_of(place, board), rule)
+        found += _serial_cuts(f"DISK {index}", vector.get("SERIAL", ""), _bus_of(place, board), rule)
     for index, vector in enumerate(template.vectors("NIC")):
-        found += _of_target(f"NIC {index}", vector.get("TARGET", ""), rule)
-        found += _of_mac(f"NIC {index}", vector.get("MAC", ""))
-        found += _of_queues(f"NIC {index}", vector, rule)
-    found += _of_vcpus(
+        found += _target_cuts(f"NIC {index}", vector.get("TARGET", ""), rule)
+        found += _mac_cuts(f"NIC {index}", vector.get("MAC", ""))
+        found += _queue_cuts(f"NIC {index}", vector, rule)
+    found += _vcpu_cuts(
         whole(template.get("VCPU").strip()), [each.get("DATA", "") for each in template.vectors("RAW")], rule
     )
-    found += _of_same_targets([vector.get("TARGET", "") for vector in template.vectors("NIC")])
+    found += _same_target_cuts([vector.get("TARGET", "") for vector in template.vectors("NIC")])
     graphics = template.vector("GRAPHICS")
-    found += _of_password(graphics.get("TYPE", defaults.GRAPHICS_TYPE), graphics.get("PASSWD", ""))
+    found += _password_cuts(graphics.get("TYPE", defaults.GRAPHICS_TYPE), graphics.get("PASSWD", ""))
     found += of_host_name(template.vector("CONTEXT"))
     os = template.vector("OS")
     if os.get("KERNEL") or os.get("KERNEL_DS"):
-        found += _of_command(os.get("ROOT", ""), os.get("KERNEL_CMD", ""), rule.command_line(os))
+        found += _command_line_cuts(os.get("ROOT", ""), os.get("KERNEL_CMD", ""), rule.command_line(os))
     return found
 
 
@@ -75,18 +75,18 @@ def of_machine(vm: Vm) -> list[Cut]:
     rule = rules.of(vm.hypervisor)
     found = []
     for index, disk in enumerate(vm.disks):
-        found += _of_serial(f"DISK {index}", disk.options.get("SERIAL", ""), disk.bus, rule)
+        found += _serial_cuts(f"DISK {index}", disk.options.get("SERIAL", ""), disk.bus, rule)
     for nic in vm.nics:
-        found += _of_target(f"NIC {nic.nic_id}", nic.target, rule)
-        found += _of_mac(f"NIC {nic.nic_id}", nic.mac)
-        found += _of_queues(f"NIC {nic.nic_id}", nic.options, rule)
-    found += _of_vcpus(vm.vcpu, vm.raw.values(), rule)
-    found += _of_same_targets([nic.target for nic in vm.nics])
+        found += _target_cuts(f"NIC {nic.nic_id}", nic.target, rule)
+        found += _mac_cuts(f"NIC {nic.nic_id}", nic.mac)
+        found += _queue_cuts(f"NIC {nic.nic_id}", nic.options, rule)
+    found += _vcpu_cuts(vm.vcpu, vm.raw.values(), rule)
+    found += _same_target_cuts([nic.target for nic in vm.nics])
     if vm.graphics is not None:
-        found += _of_password(vm.graphics.type, vm.graphics.password)
+        found += _password_cuts(vm.graphics.type, vm.graphics.password)
     if vm.os.kernel:
         os = {"MACHINE": vm.os.machine, "KERNEL": vm.os.kernel}
-        found += _of_command(vm.os.root, vm.os.kernel_cmd, rule.command_line(os))
+        found += _command_line_cuts(vm.os.root, vm.os.kernel_cmd, rule.command_line(os))
     return found
 
 
@@ -97,7 +97,7 @@ def of_host_name(variables: Mapping[str, str]) -> list[Cut]:
     for key in ("SET_HOSTNAME", "HOSTNAME"):
         name = variables.get(key, "")
         plain = name.strip().rstrip(".")
-        length, label = (_bytes(text) for text in (plain, max(plain.split("."), key=_bytes)))
+        length, label = (_byte_length(text) for text in (plain, max(plain.split("."), key=_byte_length)))
         if "$" in name or (label <= LABEL and length <= WHOLE_NAME):
             continue
         if label > HOST_NAME and label == length:
@@ -111,7 +111,7 @@ def of_host_name(variables: Mapping[str, str]) -> list[Cut]:
     return found
 
 
-def _bytes(text: str) -> int:
+def _byte_length(text: str) -> int:
     return len(text.encode(errors="surrogatepass"))
 
 
@@ -173,7 +173,7 @@ def _bus_of(place: disk_targets.Place, board: Board) -> str:
     return disk_targets.bus_of(f"{place.dev_prefix}a", board) if place.dev_prefix else ""
 
 
-def _of_serial(device: str, serial: str, bus: str, rule: Hypervisor) -> list[Cut]:
+def _serial_cuts(device: str, serial: str, bus: str, rule: Hypervisor) -> list[Cut]:
     most = rule.serials.get(bus, 0) if bus else max(rule.serials.values(), default=0)
     if not most or len(serial) <= most:
         return []
@@ -184,7 +184,7 @@ def _of_serial(device: str, serial: str, bus: str, rule: Hypervisor) -> list[Cut
     ]
 
 
-def _of_target(device: str, target: str, rule: Hypervisor) -> list[Cut]:
+def _target_cuts(device: str, target: str, rule: Hypervisor) -> list[Cut]:
     prefix = next((each for each in rule.drops_names if target.startswith(each)), "")
     held = [character for character in ":%" if character in target]
     found = ""
@@ -199,7 +199,7 @@ def _of_target(device: str, target: str, rule: Hypervisor) -> list[Cut]:
     return [Cut(f"{device}: TARGET = {target}", ("TARGET", target), found, "Give the NIC another TARGET, or none")]
 
 
-def _of_same_targets(targets: Iterable[str]) -> list[Cut]:
+def _same_target_cuts(targets: Iterable[str]) -> list[Cut]:
     """Return the targets of NICs that are called as an earlier one of the same machine."""
     found: list[Cut] = []
     first: dict[str, int] = {}
@@ -211,7 +211,7 @@ def _of_same_targets(targets: Iterable[str]) -> list[Cut]:
     return found
 
 
-def _of_mac(device: str, mac: str) -> list[Cut]:
+def _mac_cuts(device: str, mac: str) -> list[Cut]:
     if mac != _NO_MAC:
         return []
     found = "it stands for none: QEMU would give the NIC another, and the kernel takes no such one"
@@ -219,7 +219,7 @@ def _of_mac(device: str, mac: str) -> list[Cut]:
     return [Cut(f"{device}: MAC = {mac}", ("MAC", mac), found, remedy)]
 
 
-def _of_queues(device: str, options: Mapping[str, str], rule: Hypervisor) -> list[Cut]:
+def _queue_cuts(device: str, options: Mapping[str, str], rule: Hypervisor) -> list[Cut]:
     text = options.get("VIRTIO_QUEUES", "").strip()
     number = whole(text)
     if not rule.most_queues or number is None or number <= rule.most_queues:
@@ -229,7 +229,7 @@ def _of_queues(device: str, options: Mapping[str, str], rule: Hypervisor) -> lis
     return [Cut(asked, ("VIRTIO_QUEUES", text), found, "Give fewer, as one for each processor: auto")]
 
 
-def _of_vcpus(number: Optional[int], raw: Iterable[str], rule: Hypervisor) -> list[Cut]:
+def _vcpu_cuts(number: Optional[int], raw: Iterable[str], rule: Hypervisor) -> list[Cut]:
     # With an IOMMU of its own, which RAW can bring, a machine has as many as QEMU knows.
     if not rule.most_vcpus or number is None or number <= rule.most_vcpus or any("<iommu" in text for text in raw):
         return []
@@ -238,7 +238,7 @@ def _of_vcpus(number: Optional[int], raw: Iterable[str], rule: Hypervisor) -> li
     return [Cut(f"VCPU = {number}", ("VCPU", str(number)), found, remedy)]
 
 
-def _of_password(kind: str, password: str) -> list[Cut]:
+def _password_cuts(kind: str, password: str) -> list[Cut]:
     kind = kind.lower()
     if not console_passwords.is_cut(kind, password):
         return []
@@ -248,7 +248,7 @@ def _of_password(kind: str, password: str) -> list[Cut]:
     return [Cut("GRAPHICS/PASSWD", ("PASSWD", password), found, f"Give one of up to {most} bytes, or none")]
 
 
-def _of_command(root: str, command: str, most: int) -> list[Cut]:
+def _command_line_cuts(root: str, command: str, most: int) -> list[Cut]:
     text = " ".join(filter(None, (f"root=/dev/{root}" if root else "", command)))
     length = len(text.encode(errors="surrogatepass"))
     if not most or length <= most:

@@ -35,7 +35,7 @@ def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[s
     kinds, places = [], []
     for index, vector in enumerate(template.vectors("DISK")):
         here = f"{where}: DISK {index}"
-        volatile = _volatile(vector, here)
+        volatile = _is_volatile(vector, here)
         kind = DATA if volatile else CDROM if vector.get("TYPE", "").upper() == CDROM else UNKNOWN
         if source_of(vector, hypervisor):
             kind = OS
@@ -79,7 +79,7 @@ def kind_of(vector: Mapping[str, str], image: Optional[Image], hypervisor: str, 
     """Return the kind of a disk whose image is known by now; raise InvalidValue for an image that is no disk."""
     if source_of(vector, hypervisor):
         return OS
-    if _volatile(vector, where):
+    if _is_volatile(vector, where):
         return DATA
     if image is None:
         raise InvalidValue(where, "its image was not found", "Store the image first")
@@ -124,7 +124,7 @@ def disk_of(
     cdrom = image.type == ImageType.CDROM
     refuse_format(image, hypervisor, where)
     if image.format == TAR:
-        return _root_of(index, image, hypervisor, where, size, options)
+        return _container_root(index, image, hypervisor, where, size, options)
     if size and image.size > size and not cdrom and not made:
         raise InvalidValue(
             f"{where}: SIZE = {size}",
@@ -186,7 +186,9 @@ def refuse_format(image: Image, hypervisor: str, where: str) -> None:
     )
 
 
-def _root_of(index: int, image: Image, hypervisor: str, where: str, size: int, options: Mapping[str, str]) -> Disk:
+def _container_root(
+    index: int, image: Image, hypervisor: str, where: str, size: int, options: Mapping[str, str]
+) -> Disk:
     """Return the root of a container: a directory of its own, whose owners are those of its users; or whatever its
     hypervisor makes of the image, as large as SIZE lets it become."""
     itself = rules.of(hypervisor).makes_disks
@@ -212,7 +214,7 @@ def _root_of(index: int, image: Image, hypervisor: str, where: str, size: int, o
     )
 
 
-def _volatile(vector: Mapping[str, str], where: str) -> bool:
+def _is_volatile(vector: Mapping[str, str], where: str) -> bool:
     if vector.get("IMAGE") or vector.get("IMAGE_ID"):
         return False
     if vector.get("TYPE", "").upper() not in ("SWAP", "FS"):

@@ -121,7 +121,7 @@ def doubts_of_nics(nics: Sequence[Nic], filtered: Collection[int]) -> list[str]:
         doubts += guest_mtu.doubts_of_nic(nic)
         driver = nic.network_values.get("VN_MAD")
         if driver == OVSWITCH:
-            _check_switched(nic)
+            _check_on_ovswitch(nic)
         elif nic.options.get(trunks.ATTRIBUTE):
             doubts.append(
                 f"NIC/{trunks.ATTRIBUTE} is kept, and nothing acts on it: network {nic.network} has another vn_mad "
@@ -148,7 +148,7 @@ def doubts_of_nics(nics: Sequence[Nic], filtered: Collection[int]) -> list[str]:
     return list(dict.fromkeys(doubts))
 
 
-def _check_switched(nic: Nic) -> None:
+def _check_on_ovswitch(nic: Nic) -> None:
     where = f"NIC {nic.nic_id}"
     trunks.read(nic.options.get(trunks.ATTRIBUTE, ""), f"{where}: {trunks.ATTRIBUTE} =")
     rules = nic.options.get("FILTER", "") or nic.network_values.get("FILTER", "")

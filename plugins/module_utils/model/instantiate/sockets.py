@@ -45,7 +45,7 @@ def topology_of(
         return before.topology
     vcpu = vcpu_of(template, where) or 1
     if _is_stated(template):
-        return _exact(template.vector(ATTRIBUTE), vcpu, f"{where}: {ATTRIBUTE}")
+        return _read_topology(template.vector(ATTRIBUTE), vcpu, f"{where}: {ATTRIBUTE}")
     if before is None:
         return Topology(1, vcpu, 1) if windows else None
     if before.topology is None:
@@ -57,7 +57,7 @@ def topology_of(
 def check(template: Template, where: str) -> None:
     """Raise InvalidValue for a TOPOLOGY that does not come to VCPU."""
     if _is_stated(template):
-        _exact(template.vector(ATTRIBUTE), vcpu_of(template, where) or 1, f"{where}: {ATTRIBUTE}")
+        _read_topology(template.vector(ATTRIBUTE), vcpu_of(template, where) or 1, f"{where}: {ATTRIBUTE}")
 
 
 def refuse_in_template(template: Template, before: Optional[Template], where: str) -> None:
@@ -98,19 +98,19 @@ def doubt_of_machine(
 
 def differs(before: Template, after: Template) -> bool:
     """Return whether two templates say another number of processors, or another TOPOLOGY."""
-    return _stated(before) != _stated(after)
+    return _stated_numbers(before) != _stated_numbers(after)
 
 
 def _is_stated(template: Template) -> bool:
     return any(template.vector(ATTRIBUTE).get(key, "").strip() for key in _KEYS)
 
 
-def _stated(template: Template) -> tuple[str, ...]:
+def _stated_numbers(template: Template) -> tuple[str, ...]:
     vector = template.vector(ATTRIBUTE)
     return (template.get("VCPU").strip() or "1", *(vector.get(key, "").strip() for key in _KEYS))
 
 
-def _exact(vector: Mapping[str, str], vcpu: int, where: str) -> Topology:
+def _read_topology(vector: Mapping[str, str], vcpu: int, where: str) -> Topology:
     """Return what the vector says, or VCPU where it is silent; raise InvalidValue if they contradict each other."""
     given = {
         key: whole(vector[key], f"{where}/{key}", "Give a whole number, at least 1", lowest=1)

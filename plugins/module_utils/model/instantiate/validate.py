@@ -98,7 +98,7 @@ def _check(template: Template, where: str, hypervisors: Sequence[str]) -> list[s
     cpu_of(template, where)
     cpu_limit_of(template, where)
     vcpu_of(template, where)
-    warnings += _first_that_takes(template, where, hypervisors)
+    warnings += _check_for_any(template, where, hypervisors)
     if template.vectors("MEMORY"):
         # Whoever takes no such vector has said so by now.
         memory_of(template, where)
@@ -117,24 +117,24 @@ def refusals(template: Template, where: str, hypervisors: Iterable[str]) -> dict
     template = with_nic_defaults(template, where)
     for hypervisor in hypervisors:
         try:
-            _check_for(template, where, hypervisor)
+            _check_for_hypervisor(template, where, hypervisor)
         except NebulaError as error:
             found[hypervisor] = error
     return found
 
 
-def _first_that_takes(template: Template, where: str, hypervisors: Sequence[str]) -> list[str]:
+def _check_for_any(template: Template, where: str, hypervisors: Sequence[str]) -> list[str]:
     own = template.get("HYPERVISOR").lower()
     errors = []
     for hypervisor in [own] if own else hypervisors or [rules.DEFAULT]:
         try:
-            return _check_for(template, where, hypervisor)
+            return _check_for_hypervisor(template, where, hypervisor)
         except NebulaError as error:
             errors.append(error)
     raise errors[0]
 
 
-def _check_for(template: Template, where: str, hypervisor: str) -> list[str]:
+def _check_for_hypervisor(template: Template, where: str, hypervisor: str) -> list[str]:
     """Return warnings of what depends on the hypervisor; raise InvalidValue for what it can't have."""
     kinds, warnings = check_disks(template, where, hypervisor)
     check_nics(template, where)
