@@ -18,12 +18,12 @@ from .network import AddressRange
 MAC_PREFIX = 0x0200
 TYPES = ("IP4", "IP6", "IP4_6", "ETHER", "IP6_STATIC", "IP4_6_STATIC")
 WITH_IP4 = ("IP4", "IP4_6", "IP4_6_STATIC")
-# Of which the IPv6 address follows from a prefix and the MAC address, and those in which it is counted from the first.
+# In the first the IPv6 address follows from a prefix and the MAC address, in the others it is counted from the first.
 WITH_IP6 = ("IP6", "IP4_6")
 WITH_STATIC_IP6 = ("IP6_STATIC", "IP4_6_STATIC")
 # The most digits of a MAC address that YAML read as a number.
 _MOST_DIGITS = 12
-# Of no use beyond one link. Clouds have services there that only the host itself is to reach.
+# These have no use beyond one link. Clouds have services there that only the host itself is to reach.
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 _HIGHEST6 = (1 << 128) - 1
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\Z")

@@ -21,7 +21,7 @@ ACTS, REFUSED, NO_EFFECT, KEPT = "acts", "refused", "no effect", "kept"
 CONTAINER = (
     "ONBOOT", "CPUUNITS", "CPUS", "CPUMASK", "DISKSPACE", "DISKINODES", "SWAPPAGES", "OSTEMPLATE",
 )  # fmt: skip
-# Whose machines differ in what acts: the columns of the table.
+# The columns of the table: on machines of these hypervisors different attributes act.
 KVM, XEN = "kvm", "xen"
 
 
@@ -446,12 +446,12 @@ TABLE = (
 )
 
 _NONE: Mapping[str, Own] = MappingProxyType({})
-# Of those that are refused, or of which nothing comes: NO asks for nothing.
+# Attributes that are refused, or without effect, unless they say NO, which asks for nothing.
 _FLAGS = ("OS/FIRMWARE_SECURE", "OS/TPM", "CONTEXT/REPORT_READY")
 # Attributes with a single value; of them, those that are only kept.
 SINGLES = frozenset(name for entry in TABLE if not entry.vector for name in entry.names)
 NOTES = frozenset(name for entry in TABLE if entry.kvm == KEPT for name in entry.names)
-# What nothing acts on, on any hypervisor.
+# Attributes that nothing acts on, on any hypervisor.
 SILENT = frozenset(
     text for entry in TABLE if entry.kvm == entry.xen == NO_EFFECT for text in entry.texts() if "/" not in text
 )
@@ -469,7 +469,7 @@ def _vectors() -> dict[str, frozenset[str] | None]:
 # Vectors, each with the names that it may hold; None: any.
 VECTORS = _vectors()
 
-# Not slips of the finger, and silently without effect all the same. "" is the attribute itself.
+# Words that are no slips of the finger, and have no effect all the same. "" is the attribute itself.
 _MEANT = {
     ("MACHINE", ""): "MACHINE in OS",
     ("DISK", "BOOT"): "BOOT in OS",
@@ -483,7 +483,7 @@ _MEANT = {
 }
 
 
-# As others call what the vector calls otherwise: what is likely to be meant by a key that is known nowhere.
+# Keys that are known nowhere, with the key that is likely to be meant: other programs call it so.
 _CALLED_OTHERWISE = {
     **{("NIC", name): "IP" for name in ("IPADDR", "IP_ADDRESS", "IP4", "IPV4")},
     **{("NIC", name): "IP6" for name in ("IPV6", "IP6_ADDRESS", "IP6ADDR")},

@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 UNLIMITED = "unlimited"
 # What the kernel calls unlimited, as files of conf have it; more than that no kernel holds.
 _MOST = (1 << 63) - 1
-# Of both, the one that limits what a container can have: the first is VSwap's, the second that of older kernels.
+# These limit the memory of a container: the first is VSwap's, the second that of older kernels.
 LIMITING = ("PHYSPAGES", "PRIVVMPAGES")
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": PAGE}
 _AMOUNT = re.compile(r"(\d{1,19})([BKMGTP]?)", re.ASCII | re.IGNORECASE)

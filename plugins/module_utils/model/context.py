@@ -12,7 +12,7 @@ from ..dataclass import dataclass
 
 # How a context is laid out on its medium; the first is the default.
 FORMATS = ("opennebula", "configdrive", "nocloud")
-# What the medium is to the guest.
+# What the guest sees the medium as; the first is the default.
 DEVICES = ("cdrom", "disk")
 
 

@@ -19,7 +19,7 @@ MACHINE = "q35"
 CACHE = "none"
 DISCARD = "unmap"
 NIC_MODEL = "virtio"
-# Of the hosts that this collection is tested on.
+# The hosts that this collection is tested on have it.
 ARCH = "x86_64"
 # DEFAULT_DEVICE_PREFIX of a real oned (oned.conf).
 DEV_PREFIX = "sd"
@@ -52,23 +52,23 @@ LAST_GRAPHICS_PORT = 65535
 
 # -- waiting, in seconds ----------------------------------------------------------------------------------------------
 # All of these are ours: long enough for guests and programs that are emulated, as in the tests.
-# What a guest has to obey the power button. (A real oned gives one of Xen 300.)
+# For a guest to obey the power button. (A real oned gives a guest of Xen 300.)
 SHUTDOWN_SECONDS = 120
-# What a guest has to be up and contextualised.
+# For a guest to be up and contextualised.
 VERIFY_SECONDS = 180
-# What AWX has to update a project.
+# For AWX to update a project.
 AWX_PROJECT_SECONDS = 300
-# What an installer has. (Debian's own takes half an hour and more when it is emulated.)
+# For an installer. (Debian's own takes half an hour and more when it is emulated.)
 INSTALL_SECONDS = 3600
-# What the first guest of an image that was installed has to be up.
+# For the first guest of an image that was installed to be up.
 TRIAL_SECONDS = 300
-# What another run may still take for the same image.
+# For another run that is at the same image.
 IMAGE_WAIT_SECONDS = 600
 # The same where an image is prepared: programs of the guest's own are a part of that.
 PREPARE_WAIT_SECONDS = 900
-# What the guest of a live check has to answer.
+# For the guest of a live check to answer.
 IMAGE_CHECK_SECONDS = 600
-# What a guest's agent has for each answer, and its console to show a prompt, of connection plugin guest.
+# For each answer of a guest's agent, and for its console to show a prompt, in connection plugin guest.
 GUEST_ANSWER_SECONDS = 20
 # How long a download may send nothing, and what it has to bring on average, before it is given up.
 DOWNLOAD_STALL_SECONDS = 30
@@ -77,10 +77,10 @@ DOWNLOAD_MIN_KIB_PER_SECOND = 16
 PACKAGE_CACHE_SECONDS = 3600
 
 # -- sizes and places -------------------------------------------------------------------------------------------------
-# MiB. Ours: what an image may have (256 GiB), and what a host keeps for its own programs.
+# MiB. Ours: the most of an image (256 GiB), and the memory that a host keeps for its own programs.
 IMAGE_MAX_SIZE = 262144
 RESERVED_MEMORY = 512
-# MiB. Ours: what a file may have that connection plugin guest fetches. A guest says itself when its file has ended.
+# MiB. Ours: the most of a file that connection plugin guest fetches. A guest says itself when its file has ended.
 GUEST_MAX_FETCH = 1024
 # Ours: nothing is promised twice.
 MEMORY_OVERCOMMIT = 1.0

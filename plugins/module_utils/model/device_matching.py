@@ -23,22 +23,22 @@ from .disk import TAR
 from .disk_targets import bare
 
 DISK, NIC, ALIAS = "DISK", "NIC", "NIC_ALIAS"
-# Those that a node makes; an alias is an address alone, and is matched as a NIC is.
+# A node makes these; an alias is an address alone, and is matched as a NIC is.
 DEVICES = (DISK, NIC)
 FILE_SYSTEMS = ("ext2", "ext3", "ext4", "vfat", "xfs", "swap")
 # What it takes to change them, the least first.
 CATALOG, LIVE, HOTPLUG, POWEROFF, RECREATE = "catalog", "live", "hotplug", "poweroff", "recreate"
 
-# What a NIC of the list may ask for, and one of the machine has.
+# A NIC of the list may ask for these, and a NIC of the machine has them.
 _ADDRESSES = ("MAC", "IP", "IP6")
-# What only says which image or network it is, or has been decided: never a change of a device that stays.
+# These say which image or network it is, or what was decided: they never change a device that stays.
 _REFERENCES = {
     DISK: frozenset(("IMAGE", "IMAGE_ID", "IMAGE_UNAME", "IMAGE_UID", "DISK_ID", "PERSISTENT")),
     NIC: frozenset(("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID", "NIC_ID", "NAME", *_ADDRESSES)),
 }
 _REFERENCES[ALIAS] = _REFERENCES[NIC]
 _PLACE = ("TARGET", "DEV_PREFIX")
-# What limits a root that has no size of its own.
+# These limit a root that has no size of its own.
 _LIMITS = ("SIZE", "DISKSPACE", "DISKINODES")
 # Ways of being found, by what is to be thought of two that are found so.
 _NAMED, _ALIKE, _IN_TURN = "named", "alike", "in turn"
@@ -128,7 +128,7 @@ def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[
     known = [has[index] if index < len(has) else Has(vector) for index, vector in enumerate(old)]
     stays = _unchanged_places(old, new)
     if _asks_for_held_address(old, new, known, stays):
-        # Which one it is, its address says before all else.
+        # The address says before all else which NIC it is.
         stays = [None] * len(new)
     ways = ["" if index is None else _NAMED if _is_named_exactly(new[n]) else _ALIKE for n, index in enumerate(stays)]
     free = [index for index in range(len(old)) if index not in stays]
@@ -341,7 +341,7 @@ def _how_to_change(
 ) -> str:
     there = [(number, index) for number, index in enumerate(stays) if index is not None]
     differing = [(index, _differing_keys(name, old[index], new[number], has[index].limited)) for number, index in there]
-    # What a disk of its own is made as it stays, and what the machine boots from is its operating system.
+    # A disk of the machine's own keeps its format, and the disk that it boots from is its operating system.
     if any(
         "DRIVER" in keys and has[index].own and name == DISK and _is_of_image(old[index]) for index, keys in differing
     ):

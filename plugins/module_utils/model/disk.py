@@ -14,14 +14,14 @@ from . import defaults
 from .inject import Injected
 from .snapshots import Snapshot
 
-# Of images that are disks.
+# Formats of images that are disks.
 RAW = "raw"
 DISK_FORMATS = (RAW, "qcow2")
 # The format of an image that is no disk: the archive of a root file system, of which a container gets a directory.
 TAR = "tar"
-# That of a container's own copy.
+# The format of a container's own copy.
 DIRECTORY = "directory"
-# In a machine's directory: where a hypervisor that makes disks itself has them.
+# The directory, in a machine's own, where a hypervisor that makes disks itself has them.
 IMAGES = "images"
 
 

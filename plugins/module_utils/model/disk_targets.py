@@ -18,7 +18,7 @@ OS, CDROM, DATA, UNKNOWN = "OS", "CDROM", "DATA", "?"
 
 _TARGET = re.compile(r"(xvd|ubd|vd|sd|hd|fd)([a-z]{1,2})")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-# Where a disk without a path of its own is, as OpenNebula has it, before the disk's id.
+# The path of a disk without a path of its own, as OpenNebula has it, before the disk's id.
 MEDIA = "/media/one-disk."
 # Directories that a container has already.
 _TAKEN = ("context", "dev", "proc", "sys")
@@ -169,7 +169,7 @@ def _free_target(place: Place, prefix: str, board: Board, used: Mapping[str, str
             f"all of its {len(taken)} targets are taken",
             "Put some of the disks on another prefix",
         )
-    # Without what all of them belong to.
+    # The name of the machine, to which all of them belong, is left out.
     holders = ", ".join(f"{target} is {used[_device_key(place, target, board)].partition(': ')[2]}" for target in taken)
     remedy = f"Give a disk that is no CDROM a TARGET such as {prefix}{_ALPHABET[most]}, or take a CDROM away"
     if place.context:
@@ -188,7 +188,7 @@ def translated(place: Place, board: Board) -> Place:
     renamed = {**devices.renamed, **devices.cdroms} if place.kind == CDROM else devices.renamed
     return replace(
         place,
-        # What xl wants to hear of a CDROM is no part of its name.
+        # What xl adds to a CDROM's name (:cdrom) is left out.
         target=renamed.get(prefix, prefix) + bare(place.target)[len(prefix) :] if prefix else place.target,
         dev_prefix=renamed.get(place.dev_prefix, place.dev_prefix),
         bus=devices.buses.get(place.bus, place.bus),

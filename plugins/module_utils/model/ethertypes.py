@@ -15,7 +15,7 @@ ATTRIBUTE = "ETHERTYPES"
 UNTOLD = "ETHERTYPES_UNTOLD"
 # Smaller numbers are the length of an IEEE 802.3 frame, in which LLC says what it carries.
 LEAST = 0x0600
-# Stands for all of those.
+# Stands for all such frames.
 LLC = 0
 NAMES: dict[str, tuple[int, ...]] = {
     "llc": (LLC,),
@@ -35,7 +35,7 @@ NAMES: dict[str, tuple[int, ...]] = {
     "profinet": (0x8892,),
     "ethercat": (0x88A4,),
 }
-# What leases and security groups say decides about these.
+# Leases and security groups decide about these.
 _ALWAYS = {0x0800: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6"}
 
 

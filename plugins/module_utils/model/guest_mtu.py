@@ -18,7 +18,7 @@ from .uplink import ETHERNET_MTU, GUEST_MTU, MTU, phydev_of
 
 # The least that IPv6 works with (RFC 8200, 5). Linux takes IPv6 from an interface that has less.
 LEAST_OF_IPV6 = 1280
-# Whose machines have what Ethernet has unless they are told otherwise.
+# Machines of networks with these drivers have Ethernet's MTU unless they are told another.
 _AS_ETHERNET = (BRIDGE, VLAN, OVSWITCH)
 
 # The number of the address range that it is of, what its machines are told, and what is the least or the most.

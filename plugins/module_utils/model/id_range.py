@@ -13,7 +13,7 @@ COUNT = 65536
 # Above what distributions give to users for their containers (/etc/subuid: 100000 and on) and OpenNebula to its own
 # (600100000), within what systemd leaves to containers (524288 to 1879048191).
 FIRST = 0x24000000
-# So many ranges there are. Machines whose ids differ by this have the same one: a node does not run both.
+# The number of ranges. Machines whose ids differ by it have the same range: a node does not run both.
 RANGES = 16384
 
 

@@ -11,7 +11,7 @@ from ..errors import NotFound
 
 # The container of OpenVZ that machine 0 has; the others follow.
 FIRST_CONTAINER = 100_000
-# Where an object is not called as its class.
+# Objects that are not called as their class.
 _KINDS = {"VmRecord": "VM", "StoredTemplate": "template"}
 
 

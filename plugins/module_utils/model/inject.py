@@ -20,11 +20,11 @@ from .template import Template
 
 VIAS = ("auto", "guestfs", "nbd", "loop")
 KEYS = ("path", "content", "src", "mode", "owner", "group", "disk", "partition")
-# What a partition may be named by, as in fstab.
+# Tags that may name a partition, as in fstab.
 NAMES = ("LABEL", "UUID", "PARTLABEL", "PARTUUID")
-# As the partition of a disk that has none: the whole disk.
+# The partition of a disk that has none: the whole disk.
 WHOLE_DISK = "0"
-# Bytes of one content that stands in a template.
+# The most bytes of a content that stands in a template.
 LARGEST = 1 << 20
 _MODE = re.compile(r"[0-7]{3,4}")
 _VOLUME = re.compile(r"/dev/[^/\s]+/[^/\s]+")

@@ -16,7 +16,7 @@ DIRECTIONS = (INBOUND, OUTBOUND)
 TCP, UDP, ICMP, ICMPV6, IPSEC, ALL = PROTOCOLS = ("TCP", "UDP", "ICMP", "ICMPV6", "IPSEC", "ALL")
 # How machines come to their IPv6 addresses by what routers announce; "" for no announcements at all.
 SLAAC, STATELESS, STATEFUL = RA_MODES = ("slaac", "dhcpv6_stateless", "dhcpv6_stateful")
-# What no machine reaches by a network that says nothing else: clouds have their metadata there.
+# No machine reaches these by a network that says nothing else: clouds have their metadata there.
 BARRED = (str(LINK_LOCAL),)
 LEASE_SECONDS = 43200
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InvalidValue
 
 LONGEST = 128
-# What OpenNebula takes in no name. / is refused here as well, and so are control characters.
+# OpenNebula takes these in no name. / is refused here as well, and so are control characters.
 _NOT_OPENNEBULAS = "&|:\\\";'#{}$<>"
 
 

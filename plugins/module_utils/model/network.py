@@ -20,14 +20,14 @@ ONE_NODE = "ONE_NODE"
 RESERVED = "RESERVED"
 # YES for a network of a catalog whose version kept PHYDEV and did not act on it: its bridges are joined by nothing.
 PHYDEV_UNUSED = "PHYDEV_UNUSED"
-# What a machine sends has its own addresses: of networks and NICs.
+# Attributes of networks and NICs: a machine sends with its own addresses only.
 FILTERS = ("FILTER_MAC_SPOOFING", "FILTER_IP_SPOOFING")
 # YES for a network on a Linux bridge whose filters and security groups its nodes act on. Versions without it kept these
 # attributes, and nothing acted on them: what is not said since then is not begun.
 FILTERS_ON_NODE = "FILTERS_ON_NODE"
 # YES where PHYDEV may be the interface with a node's own addresses: they move to the bridge with it.
 PHYDEV_FORCED = "PHYDEV_FORCED"
-# What is said to nodes and the scheduler alone: no machine's context is made of it.
+# These are for nodes and the scheduler alone: they are in no machine's context.
 NOT_FOR_MACHINES = (
     NODE_ACCESS, ONE_NODE, RESERVED, PHYDEV_UNUSED, PHYDEV_FORCED, FILTERS_ON_NODE, ethertypes.ATTRIBUTE,
     ethertypes.UNTOLD,

@@ -40,13 +40,13 @@ BANDWIDTH = tuple(f"{way}_{what}" for way in ("INBOUND", "OUTBOUND") for what in
 # IFNAMSIZ without its NUL.
 LONGEST_BRIDGE = 15
 LARGEST_RANGE = 1 << 24
-# As many as there are MAC addresses of one prefix: each lease has its own.
+# The number of MAC addresses of one prefix: each lease has its own.
 LARGEST_STATIC_RANGE = 1 << 32
-# What the routers of OVN announce.
+# Routers of OVN announce prefixes of this length.
 OVN_PREFIX_LENGTH = 64
 # Each of them is a row of the catalog.
 MOST_RESERVED = 4096
-# Of longer prefixes, the first address is a machine's, too (RFC 6164).
+# In longer prefixes, a machine may have the first address, too (RFC 6164).
 _ANYCAST_BELOW = 127
 # Names that each kernel uses itself, and such as mean a directory of /sys.
 TAKEN_INTERFACES = ("lo", "all", "default", "bonding_masters", ".", "..")

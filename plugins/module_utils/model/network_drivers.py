@@ -12,7 +12,7 @@ DEFAULT = BRIDGE
 WITH_BRIDGE = (BRIDGE, VLAN, VXLAN)
 # Machines of these networks are attached to a Linux bridge, where their node filters by nftables what passes.
 ON_LINUX_BRIDGE = (BRIDGE, DUMMY, VLAN, VXLAN)
-# It makes one on each node, of Linux or of Open vSwitch.
+# It makes a bridge on each node, of Linux or of Open vSwitch.
 ON_NODES = (*WITH_BRIDGE, OVSWITCH)
 # Machines are attached to a bridge of Open vSwitch.
 SWITCHED = (OVN, OVSWITCH)

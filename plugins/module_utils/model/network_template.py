@@ -26,7 +26,7 @@ TYPES = ("FIXED", "RANGED")
 _CLASSES = {"A": 8, "B": 16, "C": 24}
 # Older names, and those of OpenVZ's networks, of what is an attribute today.
 _OLD_NAMES = {"NETMASK": "NETWORK_MASK", "NETWORK": "NETWORK_ADDRESS"}
-# Of which there may be several; one value with blanks between says the same.
+# Attributes that may be there several times; one value with blanks between says the same.
 _LISTS = ("DNS", "SEARCH_DOMAIN")
 _RANGED_ONLY = ("NETWORK_SIZE", "IP_START", "IP_END")
 _NOT_ATTRIBUTES = ("NAME", "BRIDGE", "VN_MAD", "TYPE", *_RANGED_ONLY)
@@ -163,7 +163,7 @@ def _range_of_lease(vector: Mapping[str, str], where: str) -> dict[str, Any]:
 
 def _range_of_ar(vector: Mapping[str, str], where: str) -> dict[str, Any]:
     is_static = vector.get("TYPE", "").strip().upper() in WITH_STATIC_IP6
-    # Of other ranges, IP6 and PREFIX_LENGTH are attributes for machines.
+    # In other ranges, IP6 and PREFIX_LENGTH are attributes for machines.
     options = [*_AR_OPTIONS, *["IP6"] * is_static]
     numbers = ["SIZE", *["PREFIX_LENGTH"] * is_static]
     entry: dict[str, Any] = {key.lower(): vector[key].strip() for key in options if vector.get(key)}
@@ -244,7 +244,7 @@ def _network_and_hosts(address: str, mask: str, size: str, where: str) -> tuple[
     if not length and not size:
         raise InvalidValue(f"{where}: TYPE = RANGED", "its size is not said", "Give NETWORK_SIZE = C, or NETWORK_MASK")
     if not length:
-        # With the network's own address and the one for broadcasts.
+        # The network's own address and the one for broadcasts count, too.
         length = _CLASSES[size] if size in _CLASSES else 32 - (hosts + 1).bit_length()
     try:
         network = IPv4Network(f"{IPv4Address(number)}/{length}", strict=False)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 _HINTS: dict[type, dict[str, Any]] = {}
 _BARE = frozenset((str, int, float, bool, type(None)))
 _MISSING = dataclasses.MISSING
-# What SQLite and libvirt hold.
+# SQLite and libvirt hold smaller numbers only.
 _LARGEST = 1 << 63
 _MOST_DIGITS = 4300
 

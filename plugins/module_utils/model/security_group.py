@@ -20,7 +20,7 @@ from .numbers import whole
 DEFAULT_ID, DEFAULT_NAME = 0, "default"
 # The first id of others, as in a real oned.
 FIRST = 100
-# Of a network or a NIC: ids of groups, with commas between them.
+# An attribute of networks and NICs: ids of groups, with commas between them.
 ATTRIBUTE = "SECURITY_GROUPS"
 _WITH_PORTS, _WITH_TYPE = (TCP, UDP), (ICMP, ICMPV6)
 _PORTS = re.compile(r"(\d{1,5})(?:[:-](\d{1,5}))?\Z")

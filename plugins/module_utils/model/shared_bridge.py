@@ -19,7 +19,7 @@ from .network import AddressRange, Network
 from .network_drivers import BRIDGE
 from .uplink import GUEST_MTU, MTU, PHYDEV, is_forced, phydev_of
 
-# Of those: what a list may change for all networks of a bridge at once.
+# A list may change these for all networks of a bridge at once.
 ASKED = (PHYDEV, "PHYDEV_FORCED", "PHYDEV_UNUSED", MTU, GUEST_MTU)
 # Addresses of gateways that a bridge carries. Its mark names them, and has no room for more.
 MOST_GATEWAYS = 6

@@ -16,9 +16,9 @@ Vector = tuple[tuple[str, str], ...]
 Value = Union[str, Vector]
 
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-# What YAML may read as a fraction and is one: everywhere else 1.10 and "1.10" are not the same.
+# YAML may read these as fractions, and they are: everywhere else 1.10 and "1.10" are not the same.
 _FRACTIONS = frozenset(("CPU", "CPU_COST", "MEMORY_COST", "DISK_COST"))
-# Of which there are only whole ones.
+# These are whole numbers.
 _WHOLE = frozenset(("MEMORY", "VCPU", "SIZE", "PORT", "IMAGE_ID", "NETWORK_ID"))
 _MODES = frozenset(("MODE", "PERMISSIONS", "UMASK"))
 # YAML reads 52:54:00:12:34:56 as one number of base 60, and :: forms alike.

@@ -16,11 +16,11 @@ METHODS = (SHARED, SSH)
 # What a node has of a file: one that nothing writes to and many machines may rest on; a machine's own, which it writes
 # to until it ends; the same of one that is to end; one that the node makes of a machine's disk.
 BASE, OWN, ENDED, SAVED = "base", "own", "ended", "saved"
-# Those that the front-end sends.
+# The front-end sends these.
 SENT = (BASE, OWN)
-# Before the name of a file that a machine writes to: it is nobody's base.
+# Stands before the name of a file that a machine writes to: it is nobody's base.
 OWN_PREFIX = "own-"
-# Behind the name of a file that has arrived: the name of a second file, which states the size and digest of the first.
+# With this behind its name, a second file states the size and digest of a file that has arrived.
 CHECK = ".json"
 _NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-(?:0|[1-9]\d{0,17})")
 

@@ -14,7 +14,7 @@ from .numbers import whole
 
 ATTRIBUTE = "VLAN_TAGGED_ID"
 FIRST, LAST = 1, 4094
-# As Open vSwitch counts frames without a tag.
+# The VLAN of frames without a tag, as Open vSwitch counts.
 UNTAGGED = 0
 _PART = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?\Z")
 

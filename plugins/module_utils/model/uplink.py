@@ -25,14 +25,14 @@ from .numbers import whole
 PHYDEV, VLAN_ID, VLAN_IDS, MTU, GUEST_MTU = "PHYDEV", "VLAN_ID", "VLAN_IDS", "MTU", "GUEST_MTU"
 # OpenNebula's word by which a number is chosen.
 AUTOMATIC_VLAN_ID = "AUTOMATIC_VLAN_ID"
-# Of the whole network: no address range can have its own.
+# These belong to the whole network: no address range can have its own.
 OF_NETWORK = (PHYDEV, PHYDEV_FORCED, VLAN_IDS, MTU)
 # Bytes that a frame of a machine is longer with on its way: the Ethernet header in it, VXLAN's, UDP's and IPv4's. A
 # VLAN tag is no part of what a device's MTU counts.
 VXLAN_COST = 50
-# The same of Geneve with what OVN adds to it.
+# The same for Geneve, with what OVN adds to it.
 GENEVE_COST = 58
-# What a device has unless somebody set another.
+# The MTU of a device unless somebody set another.
 ETHERNET_MTU = 1500
 # The group of multicast by which nodes find each other: this, plus the VNI (VXLAN_MC of a real oned).
 FIRST_GROUP = IPv4Address("239.0.0.0")
@@ -41,7 +41,7 @@ VXLAN_TTL, VXLAN_PORT = 16, 8472
 # IFNAMSIZ without its NUL.
 LONGEST_NAME = 15
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
-# Of ovn-bridge-mappings, which are written NAME:BRIDGE,NAME:BRIDGE.
+# A name in ovn-bridge-mappings, which are written NAME:BRIDGE,NAME:BRIDGE.
 _PHYSICAL = re.compile(r"[^\s,:\"'\\]{1,255}\Z")
 _SPAN = re.compile(r"\s*(\d{1,8})\s*-\s*(\d{1,8})\s*")
 

@@ -63,7 +63,7 @@ _ADDRESSES = {
     6: ("GATEWAY6", "IP6_GATEWAY", "IP6_ULA", "IP6_GLOBAL", "VROUTER_IP6"),
 }
 _MACHINE = re.compile(r"(pc|q35|pc-(i440fx|q35)-\S+)?")
-# What libvirt lets into QEMU's arguments.
+# libvirt lets these characters into QEMU's arguments.
 _SERIAL = re.compile(r"[A-Za-z0-9_ .+-]*")
 # RAW says which hypervisor it is for; OpenNebula calls KVM with and without acceleration the same.
 RAW_TYPES = ("kvm", "xen", "lxc", "openvz", "vmware")
@@ -74,7 +74,7 @@ _WRITTEN = ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL")
 # What XML 1.0 leaves out, and the carriage return, which its readers make a line's end of. To compile it takes 5 ms, so
 # that is left to its first use.
 _UNWRITABLE = "[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-# What RAW stands in; its own namespace is for options of QEMU's command line.
+# RAW is read as if it stood between these; the namespace is for options of QEMU's command line.
 _RAW_BEGIN, _RAW_END = '<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">', "</domain>"
 
 
@@ -174,7 +174,7 @@ def _check_vector(name: str, vector: Mapping[str, str], where: str) -> None:
     for key, text in vector.items():
         value = text.strip().lower()
         words = _WORDS.get((name, key), ())
-        # What is blank and no more would be a number to nobody later.
+        # A number of blanks alone would be a number to nobody later.
         if not text or value in words or (key in numbers and value == text.lower() and whole(value) is not None):
             continue
         if not value and key not in numbers:

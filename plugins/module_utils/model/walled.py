@@ -17,7 +17,7 @@ from .logical_network import ALL, ICMP, ICMPV6, INBOUND, OUTBOUND, LogicalNetwor
 NAME = "firewall of a context"
 _NAMESPACE = uuid.UUID("6f0c1d0e-54c7-5f0e-9a54-3c0a2f6f7c21")
 _FAMILIES = {ICMP: 4, ICMPV6: 6}
-# Of addresses of the other side: version, first and last.
+# Addresses of the other side: version, first and last.
 _Span = tuple[int, int, int]
 
 

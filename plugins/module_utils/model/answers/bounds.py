@@ -16,7 +16,7 @@ MOST_VALUES = 2_000_000
 DEEPEST = 24
 LONGEST_TEXT = 1 << 16
 MOST_TEXT = 1 << 27
-# What SQLite holds, and JSON's readers agree on.
+# The largest number that SQLite holds and all readers of JSON agree on.
 LARGEST_NUMBER = 1 << 53
 # The last second, since 1970, that clocks of 32 bits have. What is later is no time that a host has.
 LATEST = (1 << 32) - 1

@@ -24,7 +24,7 @@ _OPTIONS = {
 }
 _HERE = re.compile(r"[a-z]+:///(?:system)?", re.ASCII)
 _ID = re.compile(r"one-(?:0|[1-9]\d{0,9})", re.ASCII)
-# Where the name of a container is, which is a user's.
+# The directory of the names of containers, which users choose.
 _NAMES = "/etc/vz/names/"
 
 

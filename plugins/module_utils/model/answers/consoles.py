@@ -10,7 +10,7 @@ from typing import Any
 
 from . import bounds
 
-# Characters: nebula_image_check returns no more bytes of one.
+# Characters of one console: nebula_image_check returns no more bytes of it.
 LONGEST = 4 << 20
 
 

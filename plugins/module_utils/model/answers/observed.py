@@ -23,7 +23,7 @@ ENDED = frozenset(("", "guest", "unknown"))
 # Machines of one host, ours or others'. Ids that a host says are others' are used for none on any host.
 MOST_VMS = 10_000
 MOST_ID = (1 << 31) - 1
-# MiB and processors of one host.
+# The most MiB and processors of one host.
 MOST_MEMORY = 1 << 32
 MOST_CPU = 1 << 20
 # Seconds: of all processors of one host, for a century.

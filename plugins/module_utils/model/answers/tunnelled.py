@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# What a packet of IP has.
+# Bytes of the largest packet of IP.
 LARGEST = 65535
 
 

@@ -12,7 +12,7 @@ from ...dataclass import dataclass
 from . import bounds, by_host
 from .observed import MOST_ID, MOST_VMS
 
-# More than any installation is watched.
+# No installation is watched as long as this.
 MOST_SECONDS = 1 << 31
 MOST_LINES = 100
 

@@ -56,7 +56,7 @@ def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[s
     if context:
         places.append(context_place(template, where))
     places = [disk_targets.translated(place, board) for place in places]
-    # What is known by now. The others come after these and take what is left; an image may say where it wants to be.
+    # These are known by now. The others come after these and take what is left; an image may say where it wants to be.
     known = [place for place in places if place.target or (place.kind == CDROM and (place.context or board.emulated))]
     assigned = disk_targets.assign(known, board)
     doubts = [
