@@ -87,7 +87,7 @@ class Domain:
     autostart: it starts with its host.
     turn: the command that switches autostart over.
     disks: the files that it uses.
-    port: of its graphics, 0 for none.
+    port: the port of its graphics, 0 for none.
     topology: as its definition has it, None if it says nothing.
     undefine, forget: the commands that end it and remove its definition, in forget with all that is kept of it.
     unmark: the command that takes the mark out of it, "" if there is none."""
@@ -155,7 +155,7 @@ class VmDirectory:
 @dataclass(frozen=True)
 class Bridge:
     """Describes a bridge.
-    catalog, network, address: from its mark, if it carries one: whose it is, for which network, with which address.
+    catalog, network, address: whose it is, for which network and with which address; from its mark, if it has one.
     settings: the kernel's for it, as network/settings.py names them.
     mtu: 0 if it is not known."""
 
@@ -186,7 +186,7 @@ class UplinkDevice:
 @dataclass(frozen=True)
 class SwitchBridge:
     """Describes a bridge of Open vSwitch with a mark.
-    catalog, networks: of which catalog, and for which networks it is.
+    catalog, networks: whose it is, and for which networks.
     port: the interface of the host that we made its port.
     up: whether the host's own port of the bridge is up, which it is not to be.
     ports: which VLANs each port carries, in words.

@@ -43,7 +43,7 @@ class ImageFile:
     """Describes an image of a backup.
     source: where its file is.
     copy: its name beside the backup, "" if it was not copied.
-    size: of the file, in bytes; None if there was none.
+    size: bytes of the file; None if there was none.
     sha256: "" once a machine may have written to it."""
 
     name: str
@@ -58,7 +58,7 @@ class ImageFile:
 class Manifest:
     """Describes what lies beside a backup's file and makes it complete.
     time: UTC.
-    size, sha256: of the file."""
+    size, sha256: bytes and digest of the file."""
 
     file: str
     catalog: str
@@ -104,7 +104,7 @@ class Restored:
     missing: machines that their host does not have.
     held: addresses that no machine gets while a stranger has them.
     rested: sentences about images that strangers' disks are or rest on.
-    proof: of the plan's number (model.plan.Plan.proof)."""
+    proof: the proof of the plan's number (model.plan.Plan.proof)."""
 
     catalog: str
     plan: int

@@ -21,7 +21,7 @@ class ContextFile:
     """Describes a file or directory for the ISO.
     source: its path on the host that reads it, or a URL.
     target: its name on the ISO.
-    sha256: of what came from the URL.
+    sha256: the digest of what came from the URL.
     image: the image of type CONTEXT whose file it is."""
 
     source: str
@@ -40,7 +40,7 @@ class Context:
     """Describes the context of a machine.
     disk_id: the context is disk.<disk_id>.
     variables: names in upper case to final values, all expanded.
-    format, device: of FORMATS and DEVICES.
+    format, device: one of FORMATS, and one of DEVICES.
     exact: its variables are filled in as OpenNebula does it; those of older machines are not, and stay as they were."""
 
     disk_id: int

@@ -49,7 +49,7 @@ Vector = Mapping[str, str]
 @dataclass(frozen=True)
 class Has:
     """Holds what a machine has of one DISK or NIC.
-    values: by names of attributes, with the target, size or addresses that it got.
+    values: its attributes by their names, with the target, size or addresses that it got.
     own: what it holds is this machine's alone, and lost with it.
     boots: the machine boots from it.
     limited: it has no size, but a limit, which may be another at any time."""
@@ -71,10 +71,10 @@ class Has:
 class Pairing:
     """Says which device of a list is which of the machine's, by their numbers.
     stays: for each of the list, which of the machine's it is, None for a device that comes.
-    gone: those of the machine that the list has no more.
-    doubtful: of these, such as are the machine's own and that nothing tells from a device that stays.
-    moved: of the list, those that stay and get another target.
-    grown: of the list, those that stay and become larger, with their MB.
+    gone: devices of the machine that the list has no more.
+    doubtful: devices among these that are the machine's own and that nothing tells from a device that stays.
+    moved: devices of the list that stay and get another target.
+    grown: devices of the list that stay and become larger, with their MB.
     how: what it takes."""
 
     stays: tuple[Optional[int], ...] = ()

@@ -33,8 +33,8 @@ class Disk:
     save: the content is the image's when the machine ends (a persistent image).
     source: the image's file in the front-end's datastore, "" for volatile disks.
     image_uuid, generation: identify the source's content; a base in a node's cache is called after both.
-    format: of the source. It is never probed on a node. TAR: it is the root file system of a container.
-    driver: the format of the machine's own disk.N (raw or qcow2). It is never probed either.
+    format: the source's, never probed on a node. TAR: it is the root file system of a container.
+    driver: the format of the machine's own disk.N (raw or qcow2), never probed either.
     size: MiB of the machine's disk, never below the image's.
     bus: virtio, scsi, ide, sata, or "" for the hypervisor's own choice from the target.
     luks_secret: UUID of the libvirt secret that opens it, "" if it is not encrypted.

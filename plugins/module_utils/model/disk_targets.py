@@ -32,7 +32,7 @@ _MOST = {"ide": 4, "scsi": 256, "fdc": 2}
 class Devices:
     """Describes what a hypervisor has of disks.
     lacks: buses that it has no device model for.
-    prefix: of a disk that says nothing; "" for what its board has.
+    prefix: the prefix of a disk that says nothing; "" for what its board has.
     renamed, cdroms: the own prefix for each prefix of other hypervisors; for CDROMs, cdroms counts first.
     buses: buses of other hypervisors, likewise.
     shared: a letter stands for one device, whatever its prefix.

@@ -27,7 +27,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 @dataclass(frozen=True)
 class GuardRule:
     """Describes what may pass. direction, protocol, ports and icmp_type are as Rule of logical_network has them.
-    addresses: of the other side, as 10.0.0.5, 10.0.0.0/8 or 10.0.0.5-10.0.0.9, of one family; none for everybody."""
+    addresses: the other side's, as 10.0.0.5, 10.0.0.0/8 or 10.0.0.5-10.0.0.9, of one family; none for everybody."""
 
     direction: str
     protocol: str

@@ -62,7 +62,7 @@ class Hypervisor:
     module: the module of its driver below hypervisors/, and the driver's class in it; registry.py is written from that.
     console: what a person types on a node to get at a machine's console, with {domain}.
     packages: what a node needs, by their names in Debian and its kin.
-    formats: of images that its machines can have.
+    formats: the formats of images that its machines can have.
     machine: OS/MACHINE where nothing is said.
     driver: the format of a machine's own copy of an image, likewise.
     words: what DISK/DRIVER may say here besides raw and qcow2, with the format that each means.
@@ -82,7 +82,7 @@ class Hypervisor:
     makes_disks: whether it makes disks of their images itself, so that no file is made of them.
     sources: whether SOURCE of a DISK may name a file of the node in place of an image.
     container: returns what only containers have, as Vm.container; raises InvalidValue for what can't be meant.
-    column: of model/attributes.py, which says what acts.
+    column: the column of model/attributes.py that says what acts.
     own: what differs from that column, by VECTOR/KEY or NAME.
     live: attributes that are changed on a running machine, beside those that always are.
     ends_at_reboot: RAW by which a machine that reboots ends instead."""

@@ -27,8 +27,8 @@ class Image:
     uuid, generation: identify its content: the generation rises after each writable use.
     source: its file on the front-end.
     size: MiB, virtual.
-    sha256: of the stored file as imported, "" once a machine has written to it.
-    checksum: as given, of the file given.
+    sha256: the digest of the stored file as imported, "" once a machine has written to it.
+    checksum: the given checksum of the given file.
     origin: where it was taken from, without credentials.
     vms: how many machines use it.
     attributes: the user's own.

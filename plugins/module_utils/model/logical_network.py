@@ -67,7 +67,7 @@ class LogicalPort:
     uuid: the interface id that its interface has on the node.
     filter_mac, filter_ip: what the machine sends has these addresses and no others; filter_ip goes with filter_mac, and
     neither answers of DHCP servers nor advertisements of routers pass it.
-    hostname: by which its addresses are found in the network's DNS.
+    hostname: the name of its addresses in the network's DNS.
     further: addresses of its aliases, which neither DHCP nor DNS tells.
     ethertypes: what passes besides ARP and IP, as model/ethertypes.py has it."""
 
@@ -101,10 +101,10 @@ class LogicalPort:
 @dataclass(frozen=True)
 class Rule:
     """Describes what may pass.
-    ports: of the destination, as ranges from first to last; none for all.
-    ip: of the other side: an address, the first of size addresses, or a prefix as 10.0.0.0/8.
+    ports: the destination's, as ranges from first to last; none for all.
+    ip: the other side's: an address, the first of size addresses, or a prefix as 10.0.0.0/8.
     network: UUID of a network whose addresses the other side has.
-    icmp_type: of ICMP and ICMPV6; None for all."""
+    icmp_type: the type of ICMP or ICMPV6; None for all."""
 
     direction: str
     protocol: str = ALL

@@ -41,9 +41,9 @@ class AddressRange:
     """Describes a range of addresses.
     type: IP4, IP6, IP4_6, ETHER, IP6_STATIC or IP4_6_STATIC.
     size: number of addresses.
-    mac: of the first address.
+    mac: the first address's.
     global_prefix, ula_prefix: /64, for IP6 and IP4_6.
-    ip6, prefix_length: of static addresses, the first address and its network's prefix length.
+    ip6, prefix_length: the first static address, and its network's prefix length.
     used: how many are leased.
     attributes: go above the network's own for machines that lease here."""
 

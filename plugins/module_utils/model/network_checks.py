@@ -250,7 +250,7 @@ def one_node(network: Network) -> bool:
 
 
 def check_bridge(name: str, bridge: str) -> None:
-    """Raise InvalidValue for a bridge that the kernel can't have. name: of the network."""
+    """Raise InvalidValue for a bridge that the kernel can't have. name: the network's."""
     asked = f"network {name}: BRIDGE = {bridge!r}"
     if len(bridge) > LONGEST_BRIDGE:
         raise InvalidValue(

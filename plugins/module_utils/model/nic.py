@@ -43,7 +43,7 @@ class Alias:
     node. The fields that are not explained are as in Nic.
     nic_id: counted on after the NICs.
     parent_id, alias_id: the nic_id of its NIC, and its number there.
-    mac: of the lease; the guest sends with the MAC address of its NIC.
+    mac: the lease's; the guest sends with the MAC address of its NIC.
     external: whether the network translates the address, so that the guest does not have it.
     late: it came while the machine ran, so that the guest has it once it reads its context again."""
 

@@ -24,7 +24,7 @@ ONEADMIN, FIRST = "oneadmin", "0"
 class Owner:
     """Describes the owner of a machine.
     uid, gid: in digits; they and group are "" where nobody said.
-    attributes: of the user's template, names in upper case."""
+    attributes: from the user's template, names in upper case."""
 
     name: str = ONEADMIN
     uid: str = FIRST

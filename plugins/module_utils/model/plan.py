@@ -26,8 +26,8 @@ class DiskTask:
     token: names it in all plans; a node that has done it says again what came of it.
     consistency: AGENT (frozen by the guest's agent, or refused), CRASH (as after a power cut), "" for frozen if there
     is an agent.
-    image, target, format: of SAVE_AS, what it is called, where its file belongs, and its format.
-    snapshot_id, mark, name: of a snapshot, as model/snapshots.py has them."""
+    image, target, format: of SAVE_AS: the image's name, where its file belongs, and its format.
+    snapshot_id, mark, name: a snapshot's, as model/snapshots.py has them."""
 
     kind: str
     token: str
@@ -73,7 +73,7 @@ class PlannedVm:
     shutdown_timeout: seconds the guest has to obey the power button.
     seq: the number of its deployment file.
     previous: the state recorded before, as a name.
-    tasks: in this order, before a machine starts and after it ended.
+    tasks: carried out in this order, before a machine starts and after it ended.
     detached: ids of disks that it had and is to have no more.
     gives_memory (MiB, with what its hypervisor takes), gives_cpu: what it holds of its host until this is done.
     grown: ids of disks that are to be larger than they were made.
@@ -129,7 +129,7 @@ class PlannedSource:
 @dataclass(frozen=True)
 class GivenUp:
     """Describes a machine that a node has and the catalog has as DONE, since it was given up with its host, not ended.
-    addresses: that it may use there.
+    addresses: the addresses that it may use there.
     doubles: machines of the catalog that have one of these addresses too."""
 
     vm_id: int
@@ -147,7 +147,7 @@ class Plan:
     catalog: UUID of the catalog.
     number: rises with each plan of this catalog; a node refuses lower ones.
     memory: MiB that machines may take on this node altogether, 0 if that is not known.
-    foreign_memory: of these, what machines that are not the catalog's held when it was decided.
+    foreign_memory: the part of it that machines of others held when it was decided.
     sources: all that FILES of these machines name, by ContextFile.key.
     contents: by the SHA-256 of what sources have and the node lacks, the bytes as base64 of zlib.
     transfer: how files of images get to the node.
@@ -161,7 +161,7 @@ class Plan:
     guards: what the node filters of its machines' NICs, of all machines that it has.
     machines: their ids.
     guarded_at: when guards and machines were read, in seconds since 1970.
-    proof: by which the node shows that it was given this plan."""
+    proof: the node shows by it that it was given this plan."""
 
     catalog: str
     number: int
@@ -248,7 +248,7 @@ class Observed:
     memory, cpu: MiB, and processors.
     ports: TCP ports from 5900 up that are taken by something else than our own machines.
     foreign_memory: MiB of running domains that are not ours.
-    foreign_ids: of machines whose name or directory here is somebody else's.
+    foreign_ids: ids of machines whose name or directory here is somebody else's.
     inventory: for an audit only.
     plan_number, plan_proof: the highest plan that it accepted, and what came with it.
     done_number: the highest plan that it carried out to its end.
@@ -259,8 +259,8 @@ class Observed:
     room: MiB that may still be written below its nebula_root. images, returns, lengths and room are of nodes that don't
     see the front-end's datastores.
     networks: UUIDs of the catalog's networks whose bridge is here, None if that is not known.
-    compared: of machines that are to be adopted.
-    mark: by which the catalog knows it, under whatever name."""
+    compared: what was compared of machines that are to be adopted.
+    mark: the catalog knows the node by it, under whatever name."""
 
     host: str
     hypervisor: str = "kvm"

@@ -56,7 +56,7 @@ class SecurityGroup:
 
 
 def read_rule(entry: Mapping[str, Any], where: str, network_id: Optional[int]) -> GroupRule:
-    """Return an entry of `rules` in its one form, or raise InvalidValue. network_id: of the network that it names."""
+    """Return an entry of `rules` in its one form, or raise InvalidValue. network_id: the id of its network."""
     direction = str(entry.get("rule_type") or "").strip().lower()
     if direction not in DIRECTIONS:
         raise InvalidValue(

@@ -21,7 +21,7 @@ TAG = "nebula-"
 @dataclass(frozen=True)
 class Snapshot:
     """Describes one snapshot.
-    id: of this disk, from 0 on.
+    id: its number on this disk, from 0 on.
     mark: tells it in the file from another of that id, which nobody remembers.
     parent: the id of the snapshot that was active when it was made, None for the first.
     date: s since the epoch.

@@ -89,7 +89,7 @@ class Vm:
     raw: text for the file of a hypervisor, by its name ("kvm").
     attributes: the user's own attributes, single values only.
     owner: whose it was when its context was made.
-    topology: of its virtual processors, None where each is a socket.
+    topology: how it shows its virtual processors, None where each is a socket.
     former: the host name that its guest was started with, where its context has another by now."""
 
     vm_id: int

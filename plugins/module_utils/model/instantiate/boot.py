@@ -29,7 +29,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str) -> Os:
-    """Return OS with the hypervisor's defaults. kinds: of the disks in the template's order, as far as known."""
+    """Return OS with the hypervisor's defaults. kinds: the disks' kinds in the template's order, as far as known."""
     vector = template.vector("OS")
     where = f"{where}: OS"
     if vector.get("UUID") and not _UUID.fullmatch(vector["UUID"].lower()):
@@ -108,7 +108,7 @@ def _boot_words(text: str) -> list[str]:
 
 
 def doubts_of_boot(template: Template, hypervisor: str, os: Optional[Os] = None) -> list[str]:
-    """Return a warning for the words of older templates in BOOT. os: of a machine, whose devices they are."""
+    """Return a warning for the words of older templates in BOOT. os: the OS of a machine, whose devices they are."""
     text = template.vector("OS").get("BOOT", "")
     old = [word for word in _boot_words(text) if word in _OLD_BOOT]
     if not old or "OS/BOOT" in rules.of(hypervisor).own:

@@ -62,9 +62,9 @@ def build(
     """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
 
     name: "" becomes one-<vmid>.
-    images: by index of Demands.images.
+    images: the images by their index in Demands.images.
     nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is filled in here.
-    kept, before: of a machine that is there; None for a machine that is made.
+    kept, before: what a machine has that is there; None for a machine that is made.
 
     Of the context only the place is decided: its variables are empty. No CONTEXT, no context.
     """

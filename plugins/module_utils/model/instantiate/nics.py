@@ -69,7 +69,7 @@ def check_nics(template: Template, where: str) -> None:
 
 def nic_demand(vector: Mapping[str, str], where: str, name: str = "NIC") -> NicDemand:
     """Return what a NIC or alias asks of the networks; raise InvalidValue, which names it by `where`, for a wrong one.
-    name: of its vector."""
+    name: the name of its vector."""
     network: Ref
     if vector.get("NETWORK_ID"):
         network = whole(vector["NETWORK_ID"], f"{where}: NETWORK_ID", "Give the network's id, or its name as NETWORK")

@@ -35,7 +35,7 @@ def topology_of(
 ) -> Optional[Topology]:
     """Return the machine's topology, None where each of its processors is a socket.
     windows: whether its guest is a Windows.
-    before: of a machine that is there; it keeps what it has until its TOPOLOGY or VCPU changes.
+    before: what a machine has that is there; it keeps that until its TOPOLOGY or VCPU changes.
 
     Windows' desktop editions use two sockets at most, with any number of cores: theirs are cores of one socket.
     """
