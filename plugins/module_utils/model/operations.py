@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decides which operations are under way with an image: in which of its states each may begin and go on, and what may
+"""Decides which operations may be under way with an image: in which of its states each begins and goes on, and what may
 follow. The catalog keeps an operation as canonical JSON, so that SQL may compare whole texts."""
 
 from __future__ import annotations

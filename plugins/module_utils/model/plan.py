@@ -147,7 +147,7 @@ class Plan:
     catalog: UUID of the catalog.
     number: rises with each plan of this catalog; a node refuses lower ones.
     memory: MiB that machines may take on this node altogether, 0 if that is not known.
-    foreign_memory: the part of it that machines of others held when it was decided.
+    foreign_memory: the part of it that machines of others held when the plan was decided.
     sources: all that FILES of these machines name, by ContextFile.key.
     contents: by the SHA-256 of what sources have and the node lacks, the bytes as base64 of zlib.
     transfer: how files of images get to the node.

@@ -95,12 +95,12 @@ class Template:
         return self._with_values(name.upper(), [tuple((k.upper(), v) for k, v in values.items()) for values in several])
 
     def merge_context(self, variables: Mapping[str, str]) -> Template:
-        """Return it with these variables put over those of CONTEXT; {} makes an empty CONTEXT where there was none."""
+        """Return this with these variables put over CONTEXT's; {} makes an empty CONTEXT where there was none."""
         merged = {**self.vector("CONTEXT"), **{key.upper(): value for key, value in variables.items()}}
         return self.with_vector("CONTEXT", merged)
 
     def merged(self, other: Template) -> Template:
-        """Return it with what `other` says put over it: its names replace all of the same name, CONTEXT by keys."""
+        """Return this with what `other` says put over it: its names replace all of the same name, CONTEXT by keys."""
         result = self
         for name in other.names():
             if name == "CONTEXT" and other.vectors(name):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a host's answer to a look (nebula_node_look, nebula_frontend_look): those of the modules that it called."""
+"""Reads a host's answers to a look (nebula_node_look, nebula_frontend_look): those of the modules that it called."""
 
 from __future__ import annotations
 
