@@ -53,11 +53,11 @@ def made(job, make=fence._make_directory):
     make(job)
     stop("directory made")
 
-def owned(job, own=fence._own):
+def owned(job, own=fence._take_record):
     stop("locked")
     own(job)
 
-fence._make_directory, fence._own = made, owned
+fence._make_directory, fence._take_record = made, owned
 
 class LateDriver(KvmDriver):
     def define(self, *arguments):

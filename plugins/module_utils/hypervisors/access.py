@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a person gets at a machine's console, as its hypervisor declares it. The front-end tells it, which has no
-drivers."""
+"""Tells how to reach a machine's console, as its hypervisor declares it, for the front-end, which has no drivers."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ CONSOLES = {name: each.console for name, each in DECLARED.items() if each.consol
 
 
 def ways_in(hypervisor: str, domain: str, graphics: Mapping[str, Any]) -> str:
-    """What to type on the machine's host; with graphics, also what to point a viewer at."""
+    """Return what to type on the machine's host and, if it has graphics, where to point a viewer."""
     ways = [CONSOLES[hypervisor].format(domain=domain)] if hypervisor in CONSOLES and domain else []
     if graphics.get("port"):
         listens = endpoint(str(graphics.get("listen") or defaults.GRAPHICS_LISTEN), graphics["port"])

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs machines. One interface; rendering is pure, acting is thin. docs/adding_a_hypervisor.md says what else a
-new one needs."""
+"""Defines the one interface of all that runs machines. Rendering is pure, acting is thin. docs/adding_a_hypervisor.md
+says what else a new hypervisor needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..model.vm import Vm
 
 @dataclass(frozen=True)
 class Mark:
-    """What makes a machine ours: kept by the hypervisor with the machine itself (domain metadata).
+    """Says whose a machine is. The hypervisor keeps it with the machine itself (domain metadata).
 
     uuid: the machine's, "" if the caller does not know it.
     """
@@ -38,38 +38,46 @@ class Mark:
 
 
 def domain_name(vm_id: int) -> str:
-    """How a hypervisor calls a machine."""
+    """Return the name of a machine at its hypervisor."""
     return f"one-{vm_id}"
 
 
 def ids_of(name: str) -> set[int]:
-    """The id of the machine that is called so; nothing for other names."""
+    """Return the id of the machine with this name, as a set; an empty set if the name is no machine's."""
     named = re.fullmatch(r"one-(0|[1-9]\d{0,17})", name)
     return {int(named[1])} if named else set()
 
 
 def copies_of(marked: Iterable[tuple[str, int]]) -> set[str]:
-    """The names of domains that carry the mark of a machine whose own domain is there besides: somebody has copied
-    that. marked: each domain with the mark of one catalog, by its name, and the id in it."""
+    """Return the names of domains that somebody has copied from a machine: they carry its mark, and the machine's own
+    domain is there as well.
+
+    marked: the domains with the mark of one catalog, each by its name and the id in the mark.
+    """
     found = list(marked)
     own = {vm_id for name, vm_id in found if name == domain_name(vm_id)}
     return {name for name, vm_id in found if name != domain_name(vm_id) and vm_id in own}
 
 
 def called(mark: Mark) -> str:
-    """How a person does."""
+    """Return the name of a machine for messages to a person."""
     return f"virtual machine {mark.vm_id}"
 
 
 @dataclass(frozen=True)
 class Site:
-    """What rendering needs to know of the node and the machine's directory. accelerator: as the driver chose it, for
-    KVM "kvm" or "qemu" (emulation). emulator: QEMU's, where machines have one. disks: by disk id, the context's
-    included. cpu_shares: what one whole CPU weighs in the node's cgroups (1024 in version 1, 100 in version 2, 0: they
-    can't weigh CPU here). swap_alone: a cgroup counts swap by itself here, and not together with memory. confinement:
-    what confines containers here ("apparmor"), "" where nothing does. userspace_switch: Open vSwitch forwards frames
-    itself here, and not the kernel. defaults: what the node says of its machines where their templates say nothing, by
-    the names of its hypervisor."""
+    """Holds what rendering needs to know of the node and the machine's directory.
+
+    disks: the files by disk id, the context's included.
+    accelerator: as the driver chose it, for KVM "kvm" or "qemu" (emulation).
+    emulator: the path of QEMU, where machines have one.
+    cpu_shares: what one whole CPU weighs in the node's cgroups: 1024 in version 1, 100 in version 2, 0 if they
+    can't weigh CPU here.
+    swap_alone: a cgroup counts swap by itself here, and not together with memory.
+    confinement: what confines containers here ("apparmor"), "" where nothing does.
+    userspace_switch: Open vSwitch forwards frames here, and not the kernel.
+    defaults: what the node says of its machines where their templates say nothing, by the names of its hypervisor.
+    """
 
     directory: str
     catalog: str
@@ -86,8 +94,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A rendered deployment file. digest: the same for all files that differ in nothing but the generation. It covers
-    passwords, so it is kept like them and is not part of the hypervisor's own, readable records."""
+    """Holds a rendered deployment file.
+
+    digest: the same for all files that differ in nothing but the generation. It covers passwords, so it is kept
+    like them and is not part of the hypervisor's own, readable records.
+    """
 
     text: str = field(repr=False)
     digest: str
@@ -95,7 +106,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class AgentAnswer:
-    """What a guest's agent says: its host name, "" if it does not tell, and its addresses, None if it does not."""
+    """Holds what a guest's agent says: hostname ("" if it does not tell) and addresses (None if it does not)."""
 
     hostname: str = ""
     addresses: Optional[tuple[str, ...]] = None
@@ -103,9 +114,12 @@ class AgentAnswer:
 
 @dataclass(frozen=True)
 class Survey:
-    """What runs on this node. vms: the catalog's machines, whatever their state; those of others are never listed.
-    foreign_memory: MiB held by running machines that are not this catalog's, with what they take besides.
-    foreign_ids: of machines whose names here are somebody else's, running or not."""
+    """Describes what runs on this node.
+
+    vms: the catalog's machines, whatever their state; other machines are never listed.
+    foreign_memory: MiB that running machines hold which are not this catalog's, with what they take besides.
+    foreign_ids: ids of machines whose names are somebody else's here, running or not.
+    """
 
     vms: tuple[ObservedVm, ...] = ()
     foreign_memory: int = 0
@@ -113,22 +127,22 @@ class Survey:
 
 
 class Secrets(abc.ABC):
-    """The secrets of encrypted disks that a hypervisor keeps on this node, by UUID; those of one owner."""
+    """Keeps the secrets of one owner's encrypted disks with the hypervisor of this node, by UUID."""
 
     @abc.abstractmethod
     def ours(self) -> set[str]: ...
 
     @abc.abstractmethod
     def check(self, uuid: str) -> bool:
-        """Whether there is one; ForeignObject if it is somebody else's."""
+        """Return whether the secret is there. Raise ForeignObject if it is somebody else's."""
 
     @abc.abstractmethod
     def keep(self, uuid: str, passphrase: str) -> None:
-        """Make it, or make it this."""
+        """Make the secret, or give it this passphrase."""
 
     @abc.abstractmethod
     def remove(self, uuid: str) -> None:
-        """InUse if a machine needs it, whosever that is."""
+        """Remove the secret. Raise InUse if any machine needs it, whoever owns that machine."""
 
 
 # The mode of a machine's directory where what runs machines has users of its own.
@@ -136,16 +150,17 @@ OPEN = 0o711
 
 
 class Driver(abc.ABC):
-    """A hypervisor on this node.
+    """Works with one hypervisor on this node.
 
-    capabilities: the operations that it has beyond the abstract methods, by the methods' names (OPTIONAL). A plan that
-    asks for another one is refused for that machine, with its name, before anything of the machine is touched.
-    programs, libraries: what it needs on a node, beside what every node does; "xl|xm": one of them, the first if it
-    lacks both. services: its daemons, in the order of their start.
-    States are given as model.states names: RUNNING, POWEROFF, UNKNOWN (there, and neither of the two: paused, crashed);
-    SUSPENDED only where `suspends_in_memory`.
-    All methods are called from several threads at once, for different machines. Class methods are for a node that is
-    being made ready: there is nothing to connect to yet.
+    capabilities: the operations that it has beyond the abstract methods, by the methods' names (OPTIONAL). A plan
+    that asks for another operation is refused for that machine, by name, before anything of the machine is touched.
+    programs, libraries: what it needs on a node, beside what every node needs; "xl|xm": one of them, the first if
+    both are missing.
+    services: its daemons, in the order of their start.
+
+    States are given as model.states names: RUNNING, POWEROFF, UNKNOWN (there, and neither of the two: paused,
+    crashed); SUSPENDED only where `suspends_in_memory`. All methods are called from several threads at once, for
+    different machines. Class methods are for a node that is being made ready: there is nothing to connect to yet.
     """
 
     OPTIONAL = frozenset((
@@ -167,51 +182,53 @@ class Driver(abc.ABC):
     # -- the node -------------------------------------------------------------------------------------------------
     @classmethod
     def access(cls, vm_id: int) -> tuple[int, int]:
-        """Mode and group of a machine's directory. 0711 and any group (-1) where what runs machines has users of its
-        own, who have to get through; closed to all others where the directory holds a container's own files."""
+        """Return mode and group of a machine's directory: 0711 and any group (-1) where what runs machines has users
+        of its own, who have to get through; closed to all others where the directory holds a container's own files."""
         return OPEN, -1
 
     @classmethod
     @abc.abstractmethod
     def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
-        """{accelerator, reason, key}: what machines run on here, how that is known, and what the finding depends on.
+        """Return {accelerator, reason, key}: what machines run on here, how that is known, and what the finding
+        depends on.
 
-        wanted: the option `accelerator`; "" is what was wanted when `cached`, an earlier answer, was given. Called for
-        each plan: what takes long to find out is taken from `cached` while its key holds.
+        It is called for each plan: what takes long to find out is taken from `cached` while its key holds.
+        wanted: the option `accelerator`; "" repeats the option with which `cached` was found.
+        cached: an earlier answer.
         """
 
     @classmethod  # noqa: B027 (most need nothing)
     def prepare(cls, changes: Changes, remember: Remember) -> None:
-        """What the node needs before the services start. What give_back() has to know is remembered before the change:
-        this run may be killed in between."""
+        """Prepare what the node needs before the services start. What give_back() has to know is remembered before the
+        change: this run may be killed in between."""
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
-        """Undo what prepare() did; True if there was something to undo."""
+        """Undo what prepare() did. Return whether there was something to undo."""
         return False
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        """Of what runs machines here, by name; "" for what is not installed."""
+        """Return the versions of what runs machines here, by name; "" for what is not installed."""
         return {}
 
     @classmethod
     def overhead(cls, accelerator: str) -> Overhead:
-        """What a machine takes of this node beside its memory, at most. accelerator: as chosen, "" if that is not known
-        yet."""
+        """Return what a machine takes of this node beside its memory, at most. accelerator: as chosen, "" if it is not
+        known yet."""
         return Overhead()
 
     @classmethod
     def capacity(cls) -> tuple[int, float]:
-        """MiB and processors of this node that machines could have."""
+        """Return the MiB and the processors of this node that machines could have."""
         return node.memory(), float(node.processors())
 
     def site(self, common: Site) -> Site:
-        """What all machines of the node have in common, with what this hypervisor adds."""
+        """Return what all machines of the node have in common, with what this hypervisor adds."""
         return common
 
     def secrets(self, owner: str) -> Optional[Secrets]:
-        """What keeps the secrets of encrypted disks; None: nothing here does. owner: whose they are."""
+        """Return the keeper of the secrets of `owner`'s encrypted disks; None if nothing here keeps them."""
         return None
 
     # -- machines -------------------------------------------------------------------------------------------------
@@ -220,7 +237,7 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def render(self, vm: Vm, site: Site) -> Deployment:
-        """The deployment file; pure."""
+        """Return the deployment file of a machine. Pure."""
 
     def running(self) -> tuple[str, ...]:
         """Return the names of all machines that run here, whoever made them, as far as they need its services."""
@@ -231,78 +248,81 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
-        """For an audit: all machines that carry a mark, whichever catalog's, and the names of those that carry none."""
+        """Return, for an audit, all machines with a mark of any catalog, and the names of those without a mark."""
 
     @abc.abstractmethod
     def state(self, mark: Mark) -> Optional[str]:
-        """None: it has no such machine. Raises ForeignObject if the name is somebody else's."""
+        """Return the machine's state; None if there is no such machine. Raise ForeignObject if the name is somebody
+        else's."""
 
     def is_foreign(self, mark: Mark, directory: str) -> bool:
-        """Whether the machine's name is somebody else's here, who has nothing from its directory."""
+        """Return whether the machine's name belongs to somebody else here, who uses nothing from its directory."""
         return False
 
     @abc.abstractmethod
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
-        """Make the machine's definition this one. What can be given to a machine that runs (CPU shares) it gets at
-        once, the rest when it starts anew."""
+        """Define the machine as the deployment says. A running machine gets at once what it can be given (CPU shares),
+        and the rest when it starts anew."""
 
     @abc.abstractmethod
     def start(self, mark: Mark) -> None:
-        """Boot it; one that was only paused goes on."""
+        """Boot the machine; a machine that was only paused goes on."""
 
     def attend(self, mark: Mark) -> None:  # noqa: B027 (most machines need nothing)
-        """Begin what is to run beside the running machine and does not: the run that started it may have been killed
-        in between."""
+        """Start what is to run beside the running machine and does not: the run that started the machine may have been
+        killed in between."""
 
     @abc.abstractmethod
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
-        """Make a running machine read its context anew from `path`; False if it does so at its next start."""
+        """Make a running machine read its context from `path`. Return False if it does so only at its next start."""
 
     def let_go(self, mark: Mark) -> None:  # noqa: B027 (most leave its disks to what runs it)
-        """Close what this node itself has open of the disks of a machine that is off: its files are about to be changed
-        or read."""
+        """Close what this node itself has open of the disks of a machine that is off: their files are about to be
+        changed or read."""
 
     @abc.abstractmethod
     def cancel(self, mark: Mark) -> None:
-        """Pull the plug."""
+        """Stop the machine at once, without asking its guest."""
 
     @abc.abstractmethod
     def remove(self, mark: Mark) -> bool:
-        """End it at once and forget it with saved state, NVRAM and snapshots; True if there was something."""
+        """Stop the machine at once and remove its definition with saved state, NVRAM and snapshots. Return whether
+        there was something to remove."""
 
     def starts_with_host(self, mark: Mark) -> Optional[bool]:
-        """Whether the machine is started by itself when its host boots; None: there is none, or nothing here can."""
+        """Return whether the machine starts by itself when its host boots; None if there is no such machine, or
+        nothing here can start it."""
         return None
 
     def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:
-        """Only called where starts_with_host() says the opposite."""
+        """Set whether the machine starts with its host. Only called where starts_with_host() says the opposite."""
         raise self.lacks("start with its host")
 
     def has_open_console(self, mark: Mark) -> bool:
-        """Whether the graphics of the running machine take anybody in, without a password. Only asked of one that this
-        version has not started: those before gave a password only to those whose template has one."""
+        """Return whether the graphics of the running machine accept anybody without a password. It is only asked of
+        machines that an earlier version has started, which gave a password only to those whose template has one."""
         return True
 
     def password_in(self, text: str) -> str:
-        """The password of the console that a deployment file names, "" if it names none."""
+        """Return the password of the console that a deployment file names, "" if it names none."""
         return ""
 
     def press_key(self, mark: Mark) -> None:  # noqa: B027 (most have no keyboard)
         """Press the space bar of the machine's keyboard: an installer's loader may ask for any key."""
 
     def written(self, mark: Mark) -> Optional[int]:
-        """Bytes that the running machine has written to its disks since it was started; None: nothing here tells."""
+        """Return the bytes that the running machine has written to its disks since its start; None if unknown."""
         return None
 
     def check_saved(self, image: str, asked: str) -> None:  # noqa: B027 (most take any name)
         """Raise InvalidValue if what is saved of a machine here could not be used under this name of an image."""
 
     def check_consistency(self, mark: Mark, disk: Disk, consistency: str) -> None:  # noqa: B027 (most ask no guest)
-        """Raise what copy_disk() and snapshot_disk() would raise now of the running machine's guest."""
+        """Raise what copy_disk() and snapshot_disk() would raise now because of the running machine's guest."""
 
     # -- operations that not every hypervisor has -----------------------------------------------------------------
     def shutdown(self, mark: Mark, timeout: int) -> None:
-        """Press the power button and wait; TimedOut if the guest does not obey within `timeout` s (it runs on)."""
+        """Press the power button and wait. Raise TimedOut if the guest does not obey within `timeout` s; it runs on."""
         raise self.lacks("shutdown")
 
     def reboot(self, mark: Mark, timeout: int) -> None:
@@ -320,33 +340,36 @@ class Driver(abc.ABC):
         raise self.lacks("resume")
 
     def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
-        """Make disks, NICs and memory of the running machine those that it was defined with; True if one was not."""
+        """Give the running machine the disks, NICs and memory of its definition. Return whether one differed."""
         raise self.lacks("change a running machine's disks, NICs or memory")
 
     def migrate(self, mark: Mark, login: str) -> None:
         """Move the running machine, live, to another host of the same hypervisor that sees the same files, and where
-        it is defined; its definition here goes. login: a command line of sh that runs what is behind it on that host,
-        as root. The machine runs on here if that fails."""
+        it is defined; its definition here is removed. The machine runs on here if that fails.
+
+        login: a command line of sh that runs, as root on that host, what is appended to it.
+        """
         raise self.lacks("migrate")
 
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
-        """Write what a disk of the running machine holds at one moment to the file `path`, an empty disk of that format
-        and size. consistency: see model.plan.DiskTask."""
+        """Write what a disk of the running machine holds at one moment to the file `path`, an empty disk of that
+        format and size. consistency: see model.plan.DiskTask."""
         raise self.lacks("copy the disk of a running machine")
 
     def snapshot_disk(self, mark: Mark, disk: Disk, tag: str, consistency: str) -> None:
-        """Keep what a disk of the running machine holds now, within its file, unless that has one of this name."""
+        """Keep what a disk of the running machine holds now, within its file, unless it has this snapshot."""
         raise self.lacks("make a snapshot of a running machine's disk")
 
     def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
         raise self.lacks("delete a snapshot of a running machine's disk")
 
     def ask_agent(self, mark: Mark) -> AgentAnswer:
-        """What the agent in the running machine says of it; HypervisorError says why none does."""
+        """Return what the agent in the running machine says. Raise HypervisorError, with the reason, if none
+        answers."""
         raise self.lacks("ask a guest's agent")
 
     def checkpoint_complete(self, checkpoint: str) -> bool:
-        """Whether a machine could go on from this file: one that was only half written can't."""
+        """Return whether a machine could go on from this file: a file that is only half written does not do."""
         return False
 
     def lacks(self, operation: str, asked: str = "") -> Unsupported:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether machines that are on this node are what a plan says of them. Read-only: nothing is made, defined or started,
-and of disks that a guest has written nothing but the header is read."""
+"""Compares machines that are on this node with what a plan says of them. Read-only: nothing is made, defined or
+started, and of disks that a guest has written nothing but the header is read."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _DEPLOYMENT = re.compile(r"deployment\.(\d{1,9})")
 
 
 def compare(plan: Plan, driver: Driver, root: str) -> tuple[Compared, ...]:
-    """Those machines of the plan that are to be adopted."""
+    """Return how the machines of the plan that are to be adopted differ from what the plan says."""
     forecast = Forecast(plan, driver, root)
     return tuple(
-        Compared(planned.vm.vm_id, planned.vm.uuid, planned.generation, tuple(_differing(forecast, planned)))
+        Compared(planned.vm.vm_id, planned.vm.uuid, planned.generation, tuple(_differences_or_error(forecast, planned)))
         for planned in forecast.plan.vms
         if planned.operation == ADOPT
     )
 
 
-def _differing(forecast: Forecast, planned: PlannedVm) -> Iterator[str]:
+def _differences_or_error(forecast: Forecast, planned: PlannedVm) -> Iterator[str]:
     try:
         yield from _differences(forecast, planned)
     except NebulaError as error:
@@ -64,37 +64,37 @@ def _differences(forecast: Forecast, planned: PlannedVm) -> Iterator[str]:
     ):  # fmt: skip
         yield f"{directory}/vm.json is not its"
         return
-    text = _newest(directory)
+    text = _newest_deployment(directory)
     vm = _with_password(planned.vm, text, forecast.driver)
     known = node.read(forecast.root)
     if not known.accelerator:
         yield "it is not known what machines of this host run on"
         return
     deployment, context, files = forecast.would_be(vm, known)
-    yield from _definition(record, deployment.digest, deployment.text, text)
+    yield from _definition_differences(record, deployment.digest, deployment.text, text)
     if context != record.context:
         yield "its context has other variables or files"
     if forecast.is_astray(planned):
         yield "whether it starts with its host is not as its state wants it"
     # What a hypervisor makes itself is in no file that could be looked at.
     for disk in (disk for disk in vm.disks if not disk.by_hypervisor):
-        for found in _disk(disk, disk_path(directory, disk.disk_id), files[disk.disk_id]):
+        for found in _disk_differences(disk, disk_path(directory, disk.disk_id), files[disk.disk_id]):
             yield f"disk {disk.disk_id} {found}"
 
 
-def _newest(directory: str) -> str:
+def _newest_deployment(directory: str) -> str:
     numbers = [int(found[1]) for name in os.listdir(directory) if (found := _DEPLOYMENT.fullmatch(name))]
     return read_limited(os.path.join(directory, f"deployment.{max(numbers, default=0)}"), node.LARGEST).decode()
 
 
 def _with_password(vm: Vm, text: str, driver: Driver) -> Vm:
-    """The machine with the password that its console has, where nobody chose it."""
+    """Return the machine with the password that its console has, where nobody chose one."""
     if vm.graphics is None or not vm.graphics.made_up:
         return vm
     return replace(vm, graphics=replace(vm.graphics, password=driver.password_in(text)))
 
 
-def _definition(record: Record, digest: str, wanted: str, found: str) -> Iterator[str]:
+def _definition_differences(record: Record, digest: str, wanted: str, found: str) -> Iterator[str]:
     if digest == record.definition:
         return
     # Bags of lines: devices are listed one after the other, and what follows one that is missing is no difference.
@@ -107,7 +107,7 @@ def _definition(record: Record, digest: str, wanted: str, found: str) -> Iterato
     yield f"its definition differs ({shown})" if shown else "its definition differs from its newest deployment file"
 
 
-def _disk(disk: Disk, path: str, files: DiskFiles) -> Iterator[str]:
+def _disk_differences(disk: Disk, path: str, files: DiskFiles) -> Iterator[str]:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -134,11 +134,11 @@ def _disk(disk: Disk, path: str, files: DiskFiles) -> Iterator[str]:
         yield f"rests on {backing or 'nothing'}, and image {disk.image or '(none)'} is {wanted or 'nothing'}"
     if size < disk.size * MIB:
         yield f"has {size} bytes, and the list says {disk.size} MiB"
-    if _snapshots(path):
+    if _snapshot_count(path):
         yield "holds snapshots, and nothing here tells what they are of: delete them (qemu-img snapshot -d) before"
 
 
-def _snapshots(path: str) -> int:
+def _snapshot_count(path: str) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         head = os.pread(fd, 4, _SNAPSHOTS)

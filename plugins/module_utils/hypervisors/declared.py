@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hypervisors there are, as they declare themselves: a line for each. It names no driver, so that a front-end gets
-none; those are in registry.py. Pure."""
+"""Lists the hypervisors there are, as they declare themselves, one a line. It imports no driver, so that a front-end
+gets none; the drivers are in registry.py. Pure."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ DECLARED: dict[str, Hypervisor] = {each.name: each for each in (KVM, XEN, XEN_LI
 
 
 def by_word(declared: Iterable[Hypervisor]) -> dict[str, Hypervisor]:
-    """By each word that means one of them in HYPERVISOR of a template."""
+    """Return the hypervisors by each word that means one of them in HYPERVISOR of a template."""
     return {word: each for each in declared for word in (each.name, *each.also)}

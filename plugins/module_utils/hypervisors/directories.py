@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Directories of machines, closed to those users of the host who have nothing to do there. A version before this one
-made those of containers open to all; they are closed while the containers run."""
+"""Closes directories of machines to users of the host who have nothing to do there. An earlier version made the
+directories of containers open to all; they are closed while the containers run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ID = re.compile(r"0|[1-9]\d{0,17}")
 
 
 def close(driver: type[Driver], root: str, catalog: str, changes: Changes) -> None:
-    """Close those of this catalog's machines. What is not marked as ours is not touched."""
+    """Close the directories of this catalog's machines. A directory that is not marked as ours is not touched."""
     if driver.access(0)[0] == OPEN:
         return
     place = os.path.dirname(vm_directory(root, 0))

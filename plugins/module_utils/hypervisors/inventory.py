@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All of this collection that is on a node, for an audit. Read-only, and of what a guest may have written nothing but
-the header is read, by ourselves: no program opens what it names."""
+"""Lists all of this collection that is on a node, for an audit. Read-only, and of what a guest may have written
+nothing but the header is read, by ourselves: no program opens what it names."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ T = TypeVar("T")
 
 
 def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
-    """What poll() tells, with the inventory. What can't be looked at is named in it, and the rest is there.
+    """Return what poll() tells, with the inventory. What can't be looked at is named in it, and the rest is there.
 
-    catalog: whose nftables table and machines are looked for; "" for those of the catalog that this node follows."""
+    catalog: whose nftables table and machines are looked for; "" for those of the catalog that this node follows.
+    """
     unseen: list[str] = []
     no_domains: tuple[tuple[Domain, ...], tuple[str, ...]] = ((), ())
     no_links: dict[str, links.Link] = {}
     no_directories: tuple[VmDirectory, ...] = ()
-    observed = _tried(unseen, lambda: poll(driver, root, host, catalog), Observed(host, driver.name))
+    observed = _try_or_note(unseen, lambda: poll(driver, root, host, catalog), Observed(host, driver.name))
     catalog = catalog or observed.catalog
-    domains, foreign = _tried(unseen, driver.inventory, no_domains)
-    seen = _tried(unseen, links.observe, no_links)
-    table = _tried(unseen, lambda: _table(catalog), None)
+    domains, foreign = _try_or_note(unseen, driver.inventory, no_domains)
+    seen = _try_or_note(unseen, links.observe, no_links)
+    table = _try_or_note(unseen, lambda: _table(catalog), None)
     place = image_directory(root, SYSTEM)
-    directories = _tried(unseen, lambda: _directories(place), no_directories)
+    directories = _try_or_note(unseen, lambda: _directories(place), no_directories)
     return replace(
         observed,
         inventory=Inventory(
@@ -69,15 +70,15 @@ def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
             table=table.name if table is not None and table.exists else "",
             rules={comment: len(rules) for comment, rules in table.rules.items()} if table is not None else {},
             forwarding=table is not None and table.forwarding == "1",
-            filters=_tried(unseen, lambda: _filters(root, catalog), {}),
-            left=_tried(unseen, lambda: _left(root, catalog), ()),
-            switches=_tried(unseen, lambda: _switches(seen), ()),
+            filters=_try_or_note(unseen, lambda: _filters(root, catalog), {}),
+            left=_try_or_note(unseen, lambda: _left_behind_files(root, catalog), ()),
+            switches=_try_or_note(unseen, lambda: _switches(seen), ()),
             unseen=tuple(unseen),
         ),
     )
 
 
-def _tried(unseen: list[str], look: Callable[[], T], otherwise: T) -> T:
+def _try_or_note(unseen: list[str], look: Callable[[], T], otherwise: T) -> T:
     try:
         return look()
     except NebulaError as error:
@@ -123,9 +124,10 @@ def _switches(seen: Mapping[str, links.Link]) -> tuple[SwitchBridge, ...]:
     )
 
 
-def _left(root: str, catalog: str) -> tuple[str, ...]:
-    """What host.files.write_atomically() was writing when it was killed: of nebula.node, of files for contexts, and of
-    what makes this catalog's networks at boot (network/boot.py; not imported, as nothing else of it is needed here)."""
+def _left_behind_files(root: str, catalog: str) -> tuple[str, ...]:
+    """Return the files that host.files.write_atomically() was writing when it was killed: of nebula.node, of files for
+    contexts, and of what makes this catalog's networks at boot (network/boot.py; not imported, as nothing else of
+    it is needed here)."""
     return tuple(
         os.path.join(place, name)
         for place in (root, cache.place(root), os.path.join(root, "boot", catalog or "-"))
@@ -178,8 +180,8 @@ def _file(path: str, name: str) -> VmFile:
 
 
 def stated(path: str) -> tuple[int, str]:
-    """Bytes that a machine sees of it and the file it rests on, as a qcow2 header states them; 0 and "" if there is
-    none."""
+    """Return the bytes that a machine sees of a disk and the file that the disk rests on, as its qcow2 header states
+    them; 0 and "" if it has no such header."""
     with reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
         header = qcow2_header.Header(file)
     # A guest may write any number there, and one that JSON's readers do not agree on would be its host's error.

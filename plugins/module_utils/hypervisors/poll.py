@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node tells of its machines, its room and its files: the read-only look that each decision begins with."""
+"""Reports what a node has of machines, room and files: the read-only look that each decision begins with."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from .record import CHECKPOINT, Record, foreign_directories, read_record
 
 
 def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervisor: str = "") -> Observed:
-    """What really is on this node, read-only. driver None: `hypervisor` is not here yet.
+    """Return what really is on this node, read-only.
 
+    driver: None if `hypervisor` is not here yet.
     catalog: whose machines; "" for those of the catalog that this node follows.
     """
     known = node.read(root)
@@ -58,13 +59,14 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
 
 
 def _networks(catalog: str) -> tuple[str, ...] | None:
-    """UUIDs of the networks whose bridge is here; None if nothing tells that."""
+    """Return the UUIDs of the networks whose bridge is here; None if nothing tells them."""
     linked = links.networks_here(catalog)
     return None if linked is None else tuple(sorted((*linked, *switches.networks_here(catalog))))
 
 
 def _with_console(driver: Driver | None, catalog: str, seen: ObservedVm, record: Record | None) -> ObservedVm:
-    """Whether its console is open is asked of the hypervisor only where that is not known: a poll is cheap."""
+    """Return the machine with whether its console is open. The hypervisor is asked only where that is not known: a
+    poll is cheap."""
     if driver is None or record is None or not record.port or record.closed or seen.state != "RUNNING":
         return seen
     return replace(seen, open_console=driver.has_open_console(Mark(catalog, seen.vm_id, seen.uuid, seen.generation)))

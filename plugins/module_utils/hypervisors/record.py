@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a machine in its directory (vm.json), and what directories of machines are known by."""
+"""Reads and writes the record of a machine in its directory (vm.json), and tells whose a machine's directory is."""
 
 from __future__ import annotations
 
@@ -29,14 +29,20 @@ PARTIAL = "checkpoint.partial"
 
 @dataclass(frozen=True)
 class Record:
-    """vm.json in a machine's directory: whose it is, and what was last done with it. generation: of the last decision
-    that was acted on. operated: the generation whose reboot, reset or recreation was done. definition, context: digests
-    of what the machine has; they cover secrets, so this file is as closed as the deployment file. tasks: those that
-    were done, as long as plans name them. started: of machines that install, the generation whose start was last
-    begun; -1: of none. images: what it rests on of this node's copies of images, by PlannedImage.local. closed: when it
-    was last started here, its graphics had a password. devices: what the log last said of its disks, NICs and the like,
-    by their names; empty where an earlier release said nothing. exact: the context is filled in as those of new
-    machines, which no context was that an earlier release made."""
+    """Holds vm.json of a machine's directory: whose the machine is, and what was last done with it.
+
+    generation: the last decision that was acted on.
+    operated: the generation whose reboot, reset or recreation was done.
+    definition, context: digests of what the machine has; they cover secrets, so this file is as closed as the
+    deployment file.
+    tasks: the outcomes of disk tasks that were done, as long as plans name them.
+    started: for a machine that installs, the generation whose start was last begun; -1 if there was none.
+    images: the node's copies of images that the machine rests on, by PlannedImage.local.
+    closed: when the machine was last started here, its graphics had a password.
+    devices: what the log last said of its disks, NICs and the like, by their names; empty where an earlier release
+    said nothing.
+    exact: the context is filled in as those of new machines are; no context of an earlier release was.
+    """
 
     catalog: str
     vm_id: int
@@ -55,13 +61,14 @@ class Record:
 
 
 def left_behind(name: str) -> bool:
-    """A file that a killed run had not given its own name yet: of write_atomically(), or of the making of a disk, whose
-    file system is made in a raw file beside it (storage.formats.create_empty)."""
+    """Return whether a killed run left this file before it had its own name: a file of write_atomically(), or of a
+    disk that was being made, whose file system is made in a raw file beside it (storage.formats.create_empty)."""
     return name.startswith(".") and name.endswith((".tmp", ".tmp.raw"))
 
 
 def read_record(directory: str) -> Record | None:
-    """None: there is none, or only an empty one that a power cut left."""
+    """Return the record; None if there is none, or only an empty one that a power cut left. Raise ForeignObject if it
+    can't be read."""
     path = os.path.join(directory, RECORD)
     try:
         text = read_limited(path, node.LARGEST, follow=False).decode()
@@ -75,7 +82,7 @@ def read_record(directory: str) -> Record | None:
 
 
 def images_in_use(root: str) -> set[str]:
-    """What the machines of this node rest on of its copies of images."""
+    """Return the names of this node's copies of images that its machines rest on."""
     found: set[str] = set()
     place = os.path.dirname(vm_directory(root, 0))
     for name in os.listdir(place):
@@ -86,7 +93,7 @@ def images_in_use(root: str) -> set[str]:
 
 
 def foreign_directories(root: str, catalog: str) -> frozenset[int]:
-    """Ids whose directories hold something, and no mark of this catalog's."""
+    """Return the ids of machines whose directories hold something, but no mark of this catalog."""
     found = set()
     place = os.path.dirname(vm_directory(root, 0))
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -105,14 +112,16 @@ def holds_unmarked(directory: str) -> bool:
 
 
 def write_record(directory: str, record: Record) -> None:
-    """Replace vm.json at one blow; it is synced, so that a power cut leaves the old one or the new one."""
+    """Replace vm.json atomically. It is synced, so that a power cut leaves the old record or the new one."""
     text = json.dumps(to_plain(record), indent=1, sort_keys=True) + "\n"
     write_atomically(os.path.join(directory, RECORD), text, mode=0o600)
 
 
 def was_started(planned: PlannedVm, record: Record | None, state: str | None) -> bool:
-    """Whether a machine that installs has been started by this very decision, and has ended since. Any run carries out
-    what is unfinished, also where nobody has recorded what came of it: the installer would run a second time, over what
-    it has installed."""
+    """Return whether a machine that installs was started by this very decision and has ended since.
+
+    Any run carries out what is unfinished, even if nobody has recorded its outcome: the installer would run a
+    second time, over what it has installed.
+    """
     installs = planned.wanted == "RUNNING" and MARK in planned.vm.attributes
     return installs and state == "POWEROFF" and record is not None and record.started >= planned.generation

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The drivers of the hypervisors that declared.py names. What stands here for each is written from there by
-tests/unit/test_hypervisor_texts.py (REGENERATE=1): Ansible sends to a node only what it sees imported."""
+"""Finds the drivers of the hypervisors that declared.py names. tests/unit/test_hypervisor_texts.py (REGENERATE=1)
+writes the lines for each: Ansible sends to a node only what it sees imported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _openvz() -> type[Driver]:
 
 
 class _Drivers(Mapping[str, type[Driver]]):
-    """Classes by name; found when they are asked for."""
+    """Maps names to driver classes, which are imported when they are asked for."""
 
     def __init__(self, find: Mapping[str, Callable[[], type[Driver]]]) -> None:
         self._find = find

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a machine starts when its host boots, kept to what is wanted of the machine."""
+"""Makes a machine start when its host boots, or not, as is wanted of the machine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .job import Job
 
 
 def follow(job: Job) -> None:
-    """By what is wanted. To be called before a machine is stopped or saved: the host may die at any moment, and one
-    that was saved must not be booted over its memory."""
+    """Set whether the machine starts with its host, by what is wanted of it. Call it before a machine is stopped or
+    saved: the host may die at any moment, and a saved machine must not be booted over its memory."""
     wanted = starts_with_host(job.vm, job.planned.wanted)
     if job.common.driver.starts_with_host(job.mark) not in (None, wanted):
         job.common.driver.set_starts_with_host(job.mark, wanted)
@@ -22,7 +22,8 @@ def follow(job: Job) -> None:
 
 
 def follow_after_all(job: Job) -> None:
-    """A guest that did not obey, or could not be saved, runs on, and is wanted so from now on."""
+    """Have a machine start with its host whose guest did not obey or could not be saved: it runs on, and is wanted so
+    from now on."""
     if job.planned.wanted not in ("POWEROFF", "SUSPENDED") or not starts_with_host(job.vm, "RUNNING"):
         return
     # The first error is the one to be told.

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries a plan out on this node, with any driver. Many machines are worked on at once; what fails with one is told of
-that one, and the others go on. Applying a plan twice is the same as once."""
+"""Carries a plan out on this node, with any driver. Many machines are worked on at once; what fails with one of them
+is told of that machine, and the others go on. Applying a plan twice is the same as once."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ Report = Callable[[int, int, int], None]
 
 
 class Batch:
-    """The machines of one plan. threads: how many of them are built at once; 0 or less: as many as this node's
-    processors can keep busy. rules: which files of this node machines may boot."""
+    """Carries out the machines of one plan.
+
+    threads: how many of them are built at once; 0 or less: as many as this node's processors can keep busy.
+    rules: which files of this node machines may boot.
+    """
 
     def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0, rules: Rules | None = None) -> None:
         self._transfer = transfer.of_plan(root, plan)
@@ -51,8 +54,8 @@ class Batch:
         self._threads = threads if threads > 0 else min(max(2 * node.processors(), 2), 8)
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
-        """The outcomes in the plan's order, those of machines that were given up after the others. Raises StalePlan and
-        ForeignObject for the plan as a whole, before anything is touched."""
+        """Return the outcomes in the plan's order; machines that were given up come after the others. Raise StalePlan
+        or ForeignObject for the plan as a whole, before anything is touched."""
         if not self.plan.vms and not self.plan.given_up:
             return []
         known = node.accept(self.root, self.plan.catalog, self.plan.number, self.plan.proof)
@@ -64,7 +67,9 @@ class Batch:
         total = len(self.plan.vms) + len(self.plan.given_up)
         with ThreadPoolExecutor(max_workers=min(total, WAITING), thread_name_prefix="vm") as pool:
             # Those that others wait for come first: all that are worked on could be such as wait.
-            futures = [pool.submit(_done, common, planned) for planned in common.room.successors.in_turn()]
+            futures = [
+                pool.submit(_carry_out_and_tell, common, planned) for planned in common.room.successors.in_turn()
+            ]
             futures += [pool.submit(self._power_off, each) for each in self.plan.given_up]
             for future in as_completed(futures):
                 outcome = future.result()
@@ -84,7 +89,7 @@ class Batch:
         return [outcomes[vm_id] for vm_id in ids]
 
     def _common(self, known: node.NodeFile) -> Common:
-        """known: nebula.node, once this plan was accepted."""
+        """Return what all machines of the plan have in common. known: nebula.node, once this plan was accepted."""
         chosen = self.driver.choose_accelerator("", known.accelerator)
         if chosen != dict(known.accelerator):
             node.update(self.root, lambda before: replace(before, accelerator=chosen))
@@ -112,11 +117,11 @@ class Batch:
         return given_up.power_off(self.plan, machine, self.driver, self.root, fence.LOCK_SECONDS, owned)
 
 
-def _done(common: Common, planned: PlannedVm) -> VmOutcome:
-    """The outcome of one machine, once those that wait for its place know of it."""
+def _carry_out_and_tell(common: Common, planned: PlannedVm) -> VmOutcome:
+    """Return the outcome of one machine, after telling it to those machines that wait for its place."""
     successful = False
     try:
-        outcome = _outcome(common, planned)
+        outcome = _carry_out(common, planned)
         successful = outcome.error is None
         if successful and planned.wanted == "DONE":
             common.room.give_back(planned.vm.vm_id)
@@ -125,8 +130,8 @@ def _done(common: Common, planned: PlannedVm) -> VmOutcome:
         common.room.successors.done(planned, successful)
 
 
-def _outcome(common: Common, planned: PlannedVm) -> VmOutcome:
-    """Never raises: what goes wrong with one machine is that machine's outcome."""
+def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
+    """Return the outcome of one machine, whatever goes wrong with it; it never raises."""
     vm = planned.vm
     directory = vm_directory(common.root, vm.vm_id)
     mark = Mark(common.plan.catalog, vm.vm_id, vm.uuid, planned.generation)
@@ -171,7 +176,7 @@ def _outcome(common: Common, planned: PlannedVm) -> VmOutcome:
 
 
 def _state_after(job: Job, error: NebulaError) -> str:
-    """What the machine is in after a failure: the hypervisor's word where it says more than the failure does."""
+    """Return the machine's state after a failure: the hypervisor's word where it says more than the failure."""
     try:
         state = job.common.driver.state(job.mark)
     except Exception:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the bridges of a machine are those of its networks. Hypervisors take any bridge of the right name."""
+"""Checks that the bridges of a machine are those of its networks. Hypervisors take any bridge of the right name."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ...model.vm import Vm
 from ...network import links, switches
 
 
-def _is_ovns(nic: Nic) -> bool:
+def _is_ovn_nic(nic: Nic) -> bool:
     return nic.network_values.get("VN_MAD", "") == OVN
 
 
 class Bridges:
-    """Those of one plan, looked at once, before the first machine starts that needs one."""
+    """Knows the bridges of one plan. They are looked at once, before the first machine starts that needs one."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -30,9 +30,9 @@ class Bridges:
         self._switches: switches.Switches | None = None
 
     def require(self, vm: Vm) -> None:
-        """Raise NotFound or ForeignObject, which names the network, if a bridge is not there or not its network's."""
+        """Raise NotFound or ForeignObject, with the network's name, if a bridge is not there or not its network's."""
         for nic in vm.nics:
-            if _is_ovns(nic) and nic.bridge not in self._here():
+            if _is_ovn_nic(nic) and nic.bridge not in self._links_here():
                 raise NotFound(
                     f"network {nic.network}: bridge {nic.bridge}",
                     "there is none on this host, which is no host of OVN",
@@ -42,14 +42,14 @@ class Bridges:
                 uuid = self._plan.switches.get(str(nic.network_id), "")
                 switches.refuse_other(nic.network, nic.bridge, self._switches_here(), self._plan.catalog, uuid)
             elif nic.bridge in self._plan.bridges:
-                there, uuids = self._here().get(nic.bridge), self._plan.bridges[nic.bridge].split(",")
+                there, uuids = self._links_here().get(nic.bridge), self._plan.bridges[nic.bridge].split(",")
                 links.refuse_other(nic.network, nic.bridge, there, self._plan.catalog, uuids)
 
     def userspace(self, vm: Vm) -> bool:
-        """Whether Open vSwitch itself forwards the machine's frames. In the kernel a bridge of it is of a kind of its
-        own; otherwise it is a tap device."""
+        """Return whether Open vSwitch itself forwards the machine's frames: its bridge is a tap device then. A bridge
+        that the kernel forwards for it has a kind of its own."""
         names = {nic.bridge for nic in vm.nics if nic.network_values.get("VN_MAD", "") in SWITCHED}
-        return any(self._here()[name].kind == "tun" for name in names if name in self._here())
+        return any(self._links_here()[name].kind == "tun" for name in names if name in self._links_here())
 
     def _switches_here(self) -> switches.Switches:
         with self._looking:
@@ -57,7 +57,7 @@ class Bridges:
                 self._switches = switches.observe()
             return self._switches
 
-    def _here(self) -> Mapping[str, links.Link]:
+    def _links_here(self) -> Mapping[str, links.Link]:
         with self._looking:
             if self._links is None:
                 self._links = links.observe()

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine has before it is in the state that is wanted: its disks, its context and its definition."""
+"""Prepares what a machine has before it is in the state that is wanted: its disks, its context and its definition."""
 
 from __future__ import annotations
 
@@ -28,8 +28,12 @@ LARGEST_FILE = 1 << 30
 
 
 def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, paused: bool = False) -> None:
-    """Disks, context and definition as they are to be. boots: it is about to be started from its disks. paused: it
-    neither runs nor is it off."""
+    """Bring disks, context and definition to what is wanted.
+
+    defined: the hypervisor has the machine.
+    boots: it is about to be started from its disks.
+    paused: it neither runs nor is it off.
+    """
     job.stage = "PROLOG_FAILURE"
     vm, known = job.vm, job.record
     is_off = not running and not paused
@@ -86,7 +90,7 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
         job.changed = job.common.driver.adjust(vm, _site_of(job), job.mark) or job.changed
     if is_off or adjusts:
         # What a machine still has while it runs stays until it is off.
-        _take_away(job)
+        _remove_detached(job)
     job.fitted = is_off or (adjusts and not job.planned.grown)
     devices.tell(job, new=not known.definition, at_once=is_off or adjusts)
     if context != job.record.context:
@@ -103,8 +107,8 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
         job.keep_record()
 
 
-def _take_away(job: Job) -> None:
-    """The files of disks that the machine has no more."""
+def _remove_detached(job: Job) -> None:
+    """Remove the files of disks that the machine no longer has."""
     there = {disk.disk_id for disk in job.vm.disks} | ({job.vm.context.disk_id} if job.vm.context else set())
     gone = [disk_id for disk_id in job.planned.detached if disk_id not in there]
     if gone:
@@ -113,7 +117,8 @@ def _take_away(job: Job) -> None:
 
 
 def content_of(common: Common, entry: Injected) -> inject.Entry:
-    """What is written into a disk for an entry of INJECT: its own text, or a file that the plan holds."""
+    """Return what is written into a disk for an entry of INJECT: its own text, or a file that the plan holds. Raise
+    InvalidValue if that is a directory."""
     if entry.file is None:
         return disks.entry_of(entry, entry.content.encode())
     found = cache.gathered(common.root, common.plan, [entry.file], common.filled)[0].entries
@@ -135,7 +140,7 @@ def _site_of(job: Job) -> Site:
 
 
 def site_with(driver: Driver, catalog: str, chosen: Mapping[str, str]) -> Site:
-    """What rendering has to know of this node, whatever the machine. chosen: by Driver.choose_accelerator()."""
+    """Return what rendering has to know of this node, whatever the machine. chosen: by Driver.choose_accelerator()."""
     return driver.site(
         Site(
             directory="",

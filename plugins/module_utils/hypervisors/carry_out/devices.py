@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which disks, NICs and addresses a machine got or lost, and what else of it was changed, for its log."""
+"""Logs which disks, NICs and addresses a machine got or lost, and what else of it was changed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from .job import Job
 
 
 def tell(job: Job, new: bool, at_once: bool) -> None:
-    """Log what differs from what the machine had, and remember what it has. new: it is made just now. at_once: it has
-    them by now, and not only when it is started the next time."""
+    """Log what differs from what the machine had, and remember what it has.
+
+    new: it is made just now.
+    at_once: it has the devices by now, and not only when it is started the next time.
+    """
     before, has = job.record.devices, {**_figures(job.vm), **devices_of(job.vm)}
     if before == has:
         return
@@ -42,13 +45,13 @@ def _what_happened(before: str | None, now: str | None) -> str:
 
 
 def _figures(vm: Vm) -> dict[str, str]:
-    """Return what a machine has one of."""
+    """Return what a machine has only one of: name, CPU, VCPU and memory."""
     vcpu = f"{vm.vcpu}" if vm.vcpu is not None else "that of its hypervisor"
     return {"Name": vm.name, "CPU": f"{vm.cpu:g}", "VCPU": vcpu, "Memory": f"{vm.memory} MiB"}
 
 
 def devices_of(vm: Vm) -> dict[str, str]:
-    """Return what there is to be told of each disk and NIC, by the name that it keeps. The context is no such disk."""
+    """Return what there is to tell of each disk, NIC and alias but the context, by the name that it keeps."""
     found = {f"Disk {disk.disk_id}": _disk(disk) for disk in vm.disks}
     found.update({f"NIC {nic.nic_id}": _nic(nic) for nic in vm.nics})
     return {**found, **{f"Alias {each.nic_id} of NIC {each.parent_id}": _nic(each) for each in vm.aliases}}

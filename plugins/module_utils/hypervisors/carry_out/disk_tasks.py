@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a plan wants to be done with a machine's disks, each once: saved as an image, and snapshots."""
+"""Carries out what a plan wants done with a machine's disks, each task once: disks saved as images, and snapshots."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .job import Job
 
 
 def see_to(job: Job, state: str) -> None:
-    """The plan's tasks, each once. One that fails is told, and the others go on; only a machine whose disk should
-    have become another does not start with the one that it has."""
+    """Carry out the plan's tasks, each once. If one fails, that is told, and the others go on; only a machine whose
+    disk should have been reverted does not start with the disk that it has."""
     if not job.planned.tasks:
         return
     tokens = {task.token for task in job.planned.tasks}
@@ -58,15 +58,15 @@ def see_to(job: Job, state: str) -> None:
 
 
 def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None:
-    """InvalidValue for a disk that is larger than the catalog knows: the front-end would not take what was saved of
-    it. The root of a container has no size of its own."""
+    """Raise InvalidValue for a disk that is larger than the catalog knows: the front-end would not take what was saved
+    of it. The root of a container has no size of its own."""
     disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
     if disk is None or task.disk_id not in files or disk.by_hypervisor or disk.format == TAR or not disk.size:
         return
     size = -(-formats.virtual_size(files[task.disk_id].path, files[task.disk_id].format) // saving.MIB)
     if size > disk.size:
         raise InvalidValue(
-            f"virtual machine {vm.name}: disk {task.disk_id}: {_named(task)}",
+            f"virtual machine {vm.name}: disk {task.disk_id}: {_task_name(task)}",
             f"it has {size} MiB on this host, and {disk.size} MiB in the catalog, and the front-end fetches no more; "
             "nothing was saved",
             f"Somebody has made it larger: set SIZE = {size} for this disk in the list, then run again",
@@ -74,12 +74,12 @@ def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None
 
 
 def check(task: DiskTask, vm: Vm, mark: Mark, state: str, driver: Driver) -> None:
-    """Raise what carry_out() would raise of the guest or the kind of its disk, as far as that can be told without doing
-    anything. state: see carry_out()."""
+    """Raise what carry_out() would raise because of the guest or the kind of its disk, as far as that can be told
+    without doing anything. state: see carry_out()."""
     disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
     if disk is None:
         return
-    what = f"virtual machine {vm.name}: disk {task.disk_id}: {_named(task)}"
+    what = f"virtual machine {vm.name}: disk {task.disk_id}: {_task_name(task)}"
     if disk.format == TAR and not disk.by_hypervisor:
         _refuse_root(task, state, what)
         return
@@ -92,16 +92,19 @@ def check(task: DiskTask, vm: Vm, mark: Mark, state: str, driver: Driver) -> Non
 def carry_out(
     task: DiskTask, vm: Vm, mark: Mark, files: Mapping[int, DiskFiles], state: str, driver: Driver
 ) -> TaskOutcome:
-    """state: RUNNING, POWEROFF or SUSPENDED, in which the machine is and stays. files: of its disks. Raises NebulaError
-    that names the machine and the disk."""
+    """Carry out one task and return its outcome. Raise NebulaError, with the machine and the disk, if that fails.
+
+    files: of the machine's disks, by disk id.
+    state: RUNNING, POWEROFF or SUSPENDED, in which the machine is and stays.
+    """
     disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
-    what = f"virtual machine {vm.name}: disk {task.disk_id}: {_named(task)}"
+    what = f"virtual machine {vm.name}: disk {task.disk_id}: {_task_name(task)}"
     if disk is None or task.disk_id not in files:
         raise NotFound(what, "the machine has no such disk", "Run again: a new plan tells")
     if disk.by_hypervisor:
-        return _copied(task, disk, mark, driver, what)
+        return _save_by_hypervisor(task, disk, mark, driver, what)
     if disk.format == TAR:
-        return _root(task, vm, files[task.disk_id], state, what)
+        return _save_root(task, vm, files[task.disk_id], state, what)
     if task.kind == SAVE_AS:
         return _save(task, disk, vm, mark, files[task.disk_id], state, driver, what)
     if disk.luks_secret or files[task.disk_id].format != "qcow2" or disk.readonly:
@@ -111,8 +114,8 @@ def carry_out(
     return _snapshot(task, disk, mark, files[task.disk_id], state, driver, what)
 
 
-def _root(task: DiskTask, vm: Vm, files: DiskFiles, state: str, what: str) -> TaskOutcome:
-    """The root of a container becomes an archive again."""
+def _save_root(task: DiskTask, vm: Vm, files: DiskFiles, state: str, what: str) -> TaskOutcome:
+    """Save the root of a container, which becomes an archive again."""
     _refuse_root(task, state, what)
     roots.save(files.path, task.target, id_range(vm.vm_id), what)
     size = formats.virtual_size(task.target, TAR)
@@ -120,8 +123,8 @@ def _root(task: DiskTask, vm: Vm, files: DiskFiles, state: str, what: str) -> Ta
 
 
 def _refuse_root(task: DiskTask, state: str, what: str) -> None:
-    """Raise Unsupported for what can't be done with the root of a container: it is no disk, which could have snapshots,
-    and is saved while nobody writes to it."""
+    """Raise Unsupported for what can't be done with the root of a container: it is a directory without snapshots, and
+    can be saved only while nobody writes to it."""
     if task.kind != SAVE_AS:
         raise Unsupported(what, "it is the root file system of a container", "Save it as an image (save_as)")
     if state == "RUNNING":
@@ -130,8 +133,8 @@ def _refuse_root(task: DiskTask, state: str, what: str) -> None:
         )
 
 
-def _copied(task: DiskTask, disk: Disk, mark: Mark, driver: Driver, what: str) -> TaskOutcome:
-    """What a hypervisor has made itself only it can copy, whether the machine runs or not."""
+def _save_by_hypervisor(task: DiskTask, disk: Disk, mark: Mark, driver: Driver, what: str) -> TaskOutcome:
+    """Save a disk that the hypervisor has made, and that only it can copy, whether the machine runs or not."""
     if task.kind != SAVE_AS:
         raise Unsupported(what, "this disk can't have any", "Save it as an image (save_as)")
     driver.check_saved(task.image, what)
@@ -190,5 +193,5 @@ def _snapshot(
     return TaskOutcome(task.token)
 
 
-def _named(task: DiskTask) -> str:
+def _task_name(task: DiskTask) -> str:
     return f"save_as {task.image}" if task.kind == SAVE_AS else f"{task.kind} {task.name}"

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may work on a machine: its directory is locked and known to be ours, and the plan is still the newest."""
+"""Decides who may work on a machine: its directory is locked and known to be ours, and the plan is still the newest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ REMEDY_LOCKED = "Another run works on this machine: wait for it to end, then run
 
 @contextlib.contextmanager
 def held(job: Job) -> Iterator[None]:
-    """The machine's directory, made if it is wanted, locked, known to be ours, and this plan still the newest."""
+    """Hold the lock of the machine's directory, which is made if it is wanted. Raise ForeignObject if the directory is
+    not ours, StalePlan if this plan is no longer the newest, TimedOut if another run keeps the lock."""
     planned = job.planned
     while True:
         if planned.wanted == "DONE" and not os.path.isdir(job.directory):
@@ -48,7 +49,7 @@ def held(job: Job) -> Iterator[None]:
         with held:
             _refuse_other(job)
             check_current(job)
-            _own(job)
+            _take_record(job)
             yield
         return
 
@@ -61,16 +62,16 @@ def _make_directory(job: Job) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(job.directory, _MADE)
             # Not what the umask left of it: whoever runs machines has to get through.
-            _close(job)
+            _set_access(job)
 
 
-def _close(job: Job) -> None:
+def _set_access(job: Job) -> None:
     mode, group = job.common.driver.access(job.vm.vm_id)
     adopt(job.directory, mode, -1, group)
 
 
 def _refuse_other(job: Job) -> None:
-    """ForeignObject for what is in the place of the directory: it would be waited for to go, for ever."""
+    """Raise ForeignObject for what is in the directory's place: its removal would be waited for in vain."""
     asked = f"virtual machine {job.vm.name}: directory {job.directory}"
     try:
         found = os.lstat(job.directory)
@@ -103,8 +104,8 @@ def _stale(job: Job) -> StalePlan:
     return node.superseded(f"virtual machine {job.vm.name}: plan {job.common.plan.number}")
 
 
-def _own(job: Job) -> None:
-    """The machine's record; a directory that holds something and no mark of ours is not ours."""
+def _take_record(job: Job) -> None:
+    """Read or begin the machine's record. Raise ForeignObject for a directory with files and no mark of ours."""
     asked = f"virtual machine {job.vm.name}: directory {job.directory}"
     found = read_record(job.directory)
     if found is None:
@@ -113,7 +114,7 @@ def _own(job: Job) -> None:
         # On the disk before anything else is: after a power cut the rest would be taken for somebody else's.
         job.keep_record()
         job.owned = True
-        _close(job)
+        _set_access(job)
         _remove_left_behind(job)
         return
     if (found.catalog, found.vm_id, found.uuid) != (job.common.plan.catalog, job.vm.vm_id, job.vm.uuid):
@@ -127,7 +128,7 @@ def _own(job: Job) -> None:
     # Those of containers were open to other users of the host in a version before; what runs has its mounts, and goes
     # on. One that a killed run has just made is closed to whoever runs machines, too.
     if job.common.driver.access(job.vm.vm_id)[0] != OPEN or stat.S_IMODE(os.stat(job.directory).st_mode) == _MADE:
-        _close(job)
+        _set_access(job)
     _remove_left_behind(job)
     if found.generation > job.planned.generation:
         raise StalePlan(
@@ -138,7 +139,7 @@ def _own(job: Job) -> None:
 
 
 def _remove_left_behind(job: Job) -> None:
-    """The lock of the directory is held, and says that nobody is writing these files any more."""
+    """Remove files that a killed run left: the lock of the directory is held, so nobody is writing them any more."""
     for name in filter(left_behind, os.listdir(job.directory)):
         remove_file(job.path(name))
 

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What carrying out a plan would change, as far as that can be told without doing it: for check mode, and for machines
-that are compared with a plan."""
+"""Foretells what carrying out a plan would change, as far as that can be told without doing it: for check mode, and
+for machines that are compared with a plan."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ _OFF = ("", "DONE", "POWEROFF")
 
 
 class Forecast:
-    """What would be done to the machines of a plan. Nothing is made, defined or started. plan: with the paths that its
-    images have on this node."""
+    """Foretells what would be done to the machines of a plan. Nothing is made, defined or started.
+
+    plan: with the paths that its images have on this node.
+    """
 
     def __init__(self, plan: Plan, driver: Driver, root: str) -> None:
         self._transfer = transfer.of_plan(root, plan)
@@ -40,8 +42,8 @@ class Forecast:
         self.root = root
 
     def would_change(self, planned: PlannedVm) -> bool:
-        """Whether a machine that is in the state wanted already has something to be done to it. Nothing is made: what
-        can't be told without trying counts as a change."""
+        """Return whether something is to be done to a machine that already is in the state wanted. Nothing is made:
+        what can't be told without trying counts as a change."""
         vm = planned.vm
         directory = vm_directory(self.root, vm.vm_id)
         if planned.wanted == "DONE":
@@ -67,7 +69,7 @@ class Forecast:
             return True
 
     def refused_tasks(self, planned: PlannedVm, state: str) -> dict[str, NebulaError]:
-        """What the tasks with its disks would come to that can't be done, by their tokens. state: in which it is."""
+        """Return the errors of tasks with the machine's disks that can't be done, by token. state: the machine's."""
         if state != planned.wanted or not planned.tasks:
             # In which state it will be then, and what its guest is like, nothing tells.
             return {}
@@ -84,7 +86,7 @@ class Forecast:
         return refused
 
     def would_be(self, vm: Vm, known: node.NodeFile) -> tuple[Deployment, str, dict[int, DiskFiles]]:
-        """The machine's definition, the digest of its context, and where its disks belong. Nothing is made."""
+        """Return the machine's definition, the digest of its context, and where its disks belong. Nothing is made."""
         directory = vm_directory(self.root, vm.vm_id)
         files, context = dict(disks.locate(vm, directory, self._transfer.find)), ""
         if vm.context is not None:
@@ -96,7 +98,7 @@ class Forecast:
         return self.driver.render(vm, site), context, files
 
     def is_astray(self, planned: PlannedVm) -> bool:
-        """Whether a boot of the host would not make of the machine what is wanted."""
+        """Return whether a boot of the host would leave the machine in another state than is wanted."""
         mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
         return self.driver.starts_with_host(mark) not in (None, starts_with_host(planned.vm, planned.wanted))
 
@@ -104,8 +106,11 @@ class Forecast:
 def predict(
     plan: Plan, observed: Observed, driver: Driver | None, root: str, rules: Rules | None = None
 ) -> list[VmOutcome]:
-    """What apply() would do, as far as can be told without doing it: for check mode. driver None: there is no
-    hypervisor here yet, so observed has no machine either. rules: which files of this node machines may boot."""
+    """Return what apply() would do, as far as that can be told without doing it: for check mode.
+
+    driver: None if there is no hypervisor here yet; observed has no machine either then.
+    rules: which files of this node machines may boot.
+    """
     rules = rules if rules is not None else Rules(own=root)
     forecast = Forecast(plan, driver, root) if driver is not None else None
     states = {seen.vm_id: seen.state for seen in observed.vms}
@@ -113,10 +118,10 @@ def predict(
     for planned in plan.vms:
         vm_id = planned.vm.vm_id
         state = states.get(vm_id, "" if os.path.isdir(vm_directory(root, vm_id)) else "DONE")
-        if _is_over(root, planned, state):
+        if _has_ended(root, planned, state):
             outcomes.append(VmOutcome(vm_id, planned.generation, state))
             continue
-        refusal = _unsupported(planned, driver) or _lacks_files(planned, driver, state, root, rules)
+        refusal = _why_unsupported(planned, driver) or _why_files_lack(planned, driver, state, root, rules)
         if refusal is not None:
             outcomes.append(VmOutcome(vm_id, planned.generation, state, False, refusal.as_dict()))
             continue
@@ -129,15 +134,15 @@ def predict(
     return [*outcomes, *(VmOutcome(each.vm_id, 0, "POWEROFF", changed) for each, changed in ended)]
 
 
-def _is_over(root: str, planned: PlannedVm, state: str) -> bool:
+def _has_ended(root: str, planned: PlannedVm, state: str) -> bool:
     try:
         return was_started(planned, read_record(vm_directory(root, planned.vm.vm_id)), state)
     except NebulaError:
         return False
 
 
-def _unsupported(planned: PlannedVm, driver: Driver | None) -> NebulaError | None:
-    """Why its hypervisor can't do what the plan says. A plan by which a machine is only compared does nothing."""
+def _why_unsupported(planned: PlannedVm, driver: Driver | None) -> NebulaError | None:
+    """Return why the machine's hypervisor can't do what the plan says. A plan that only compares does nothing."""
     try:
         if driver is not None and planned.operation != ADOPT:
             check_supported(planned, driver)
@@ -146,7 +151,9 @@ def _unsupported(planned: PlannedVm, driver: Driver | None) -> NebulaError | Non
     return None
 
 
-def _lacks_files(planned: PlannedVm, driver: Driver | None, state: str, root: str, rules: Rules) -> NebulaError | None:
+def _why_files_lack(
+    planned: PlannedVm, driver: Driver | None, state: str, root: str, rules: Rules
+) -> NebulaError | None:
     """Return why a machine that is to be started from its disks can't have the files of this host that it names."""
     if driver is None or planned.operation == ADOPT or planned.wanted != "RUNNING" or state not in _OFF:
         return None

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that were given up with their host, and came back with it: powered off for good, with all their files."""
+"""Powers off for good, with all their files kept, machines that were given up with their host and came back."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ SHUTDOWN_SECONDS = defaults.SHUTDOWN_SECONDS
 
 
 def power_off(plan: Plan, machine: GivenUp, driver: Driver, root: str, wait: float, owned: bool) -> VmOutcome:
-    """Never raises. wait: seconds for another run that works on this machine. owned: its directory is there and carries
-    its mark."""
+    """Power the machine off and return its outcome. It never raises.
+
+    wait: seconds to wait for another run that works on this machine.
+    owned: the machine's directory is there and carries its mark.
+    """
     directory = vm_directory(root, machine.vm_id)
     mark = Mark(plan.catalog, machine.vm_id, machine.uuid)
     log = VmLog(directory)

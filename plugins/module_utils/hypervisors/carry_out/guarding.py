@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node filters of its machines' NICs, around the work on a plan: the rules of a NIC are there before it is, and
-stay until it is gone."""
+"""Filters the NICs of a node's machines around the work on a plan: the rules of a NIC are there before it is, and stay
+until it is gone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...network.boot import Boot
 
 
 class Guarding:
-    """Of one plan."""
+    """Keeps the filters of one plan's machines."""
 
     def __init__(self, plan: Plan, root: str) -> None:
         self._plan = plan
@@ -28,8 +28,9 @@ class Guarding:
             check(guard)
 
     def begin(self) -> None:
-        """Before a machine is made or started. Raises ForeignObject, MissingDependency or CommandFailed, and StalePlan
-        if a machine would start without its rules, because those that are there were decided later."""
+        """Make the rules of all NICs, before a machine is made or started. Raise ForeignObject, MissingDependency or
+        CommandFailed, and StalePlan if a machine would start without its rules, because the rules that are there
+        were decided later."""
         self._ensure(self._plan.guards, lambda table: table.ports, self._plan.guarded_at)
         self._silence(self._plan.guards, lambda announcers: announcers.found())
         table = guards.found(self._plan.catalog, needed=bool(self._plan.guards))
@@ -46,7 +47,7 @@ class Guarding:
             )
 
     def end(self, outcomes: Sequence[VmOutcome]) -> None:
-        """What is gone needs none any more; neither do NICs that were detached."""
+        """Remove the rules of machines that are gone and of NICs that were detached."""
         gone = {outcome.vm_id for outcome in outcomes if outcome.state == "DONE" and outcome.error is None}
 
         def staying(table: guards.Table) -> Collection[str]:
@@ -62,7 +63,7 @@ class Guarding:
         self._silence(wanted, lambda announcers: announcers.of_strangers({*self._plan.machines, *gone}))
 
     def _silence(self, wanted: Sequence[Guard], staying: Callable[[Announcers], Collection[str]]) -> None:
-        """nebula_node_network warns of what does not act."""
+        """Keep the wanted guards' NICs from announcing routers. The warnings are left to nebula_node_network."""
         announcers, silent = Announcers(self._root, self._plan.catalog), expected(wanted, self._plan.catalog)
         if silent or announcers.found():
             with node.alone(True):
@@ -74,7 +75,7 @@ class Guarding:
         staying: Callable[[guards.Table], Collection[str]],
         as_of: Optional[float],
     ) -> bool:
-        """Returns whether anything was changed."""
+        """Make the rules what is wanted. Return whether anything was changed."""
         plan = self._plan
         with node.alone(True):
             table = guards.found(plan.catalog, needed=bool(wanted))

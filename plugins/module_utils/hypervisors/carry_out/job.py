@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine while it is worked on, and what all machines of its plan have in common."""
+"""Holds a machine while it is worked on, and what all machines of its plan have in common."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from .room import Room
 
 @dataclass(frozen=True)
 class Common:
-    """What all machines of one plan have in common while it is carried out.
+    """Holds what all machines of one plan have in common while it is carried out.
 
-    rules: which files of this node machines may boot. site: of the node, without any machine. filled: the files of
-    contexts that this node has by now. building: it is held while a machine is built, so that processors and disks are
-    kept busy and no more.
+    rules: which files of this node machines may boot.
+    site: of the node, without any machine.
+    filled: the files of contexts that this node has by now.
+    building: it is held while a machine is built, so that processors and disks are kept busy and no more.
     """
 
     plan: Plan
@@ -46,12 +47,14 @@ class Common:
 
 @dataclass
 class Job:
-    """One machine while it is worked on, by one thread.
+    """Holds one machine while one thread works on it.
 
-    stage: the state that the machine has failed in if an error comes now. owned: its directory was found to be ours, so
-    that something may be written there. has_room: its memory was taken from what the node has left. fitted: it has the
-    disks and NICs that it is to have. files: of its disks, once they are prepared. task_outcomes:
-    of its disk tasks.
+    stage: the state that the machine has failed in if an error comes now.
+    owned: its directory was found to be ours, so that something may be written there.
+    has_room: its memory was taken from what the node has left.
+    fitted: it has the disks and NICs that it is to have.
+    files: of its disks, once they are prepared.
+    task_outcomes: the outcomes of its disk tasks.
     """
 
     common: Common
@@ -74,7 +77,7 @@ class Job:
 
     @property
     def is_fitted(self) -> bool | None:
-        """As VmOutcome.fitted: None where nothing was decided about its disks and NICs."""
+        """Return VmOutcome.fitted: None where nothing was decided about the machine's disks and NICs."""
         planned = self.planned
         return self.fitted if planned.refitted or planned.detached or planned.grown else None
 

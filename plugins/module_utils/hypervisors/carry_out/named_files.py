@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of this host that a machine's template names by their paths, in place of images: whether it may have them, and
-whether they are there."""
+"""Checks the files of this host that a machine's template names by their paths, in place of images: whether the
+machine may have them, and whether they are there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...model.vm import Vm
 
 
 def refuse(vm: Vm, rules: Rules) -> None:
-    """Raise InvalidValue for what its guest may not read. One that runs has it already."""
+    """Raise InvalidValue for a file that the machine's guest may not read. A running machine has it already."""
     firmware = [("OS/FIRMWARE", vm.os.firmware)]
     for name, path in (*_boots_from(vm), *firmware, *_disks(vm)):
         # FIRMWARE may be a word.
@@ -23,7 +23,7 @@ def refuse(vm: Vm, rules: Rules) -> None:
 
 
 def require(vm: Vm, root: str) -> None:
-    """Raise NotFound for a kernel or an initrd that is not on this host. Those below root are images, which come by
+    """Raise NotFound for a kernel or an initrd that is not on this host. Files below root are images, which arrive in
     another way."""
     for name, path in _boots_from(vm):
         if path.startswith("/") and not is_below(path, [root]) and not os.path.exists(path):

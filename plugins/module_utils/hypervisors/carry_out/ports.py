@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The port of a machine's graphical console, before the machine starts."""
+"""Checks the port of a machine's graphical console before the machine starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .job import Job
 
 
 def require_free(job: Job) -> None:
-    """A stranger may have taken the console's port since the plan was made; QEMU would only say that it can't."""
+    """Raise NoCapacity if another program has taken the console's port since the plan was made; QEMU would only say
+    that it can't listen."""
     graphics = job.vm.graphics
     if graphics is None or not graphics.port:
         return

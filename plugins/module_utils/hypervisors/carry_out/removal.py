@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine ended for good, or unmade before it is made anew: its domain, its disks, its directory."""
+"""Ends a machine for good, or unmakes it before it is made anew: its domain, its disks, its directory."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def end(job: Job) -> str:
 
 
 def _remove_directory(job: Job) -> None:
-    """The record goes last: what a run leaves that is killed before that is still known for ours, and the next run
-    removes it. No log is written beside a record that is gone, for the same reason."""
+    """Remove the directory, the record last: what a killed run leaves before that is still known to be ours, and the
+    next run removes it. For the same reason no log is written beside a record that is gone."""
     with contextlib.suppress(FileNotFoundError):
         for entry in list(os.scandir(job.directory)):
             if entry.is_dir(follow_symlinks=False):
@@ -46,7 +46,7 @@ def _remove_directory(job: Job) -> None:
 
 
 def unmake(job: Job, domain: bool = True, anew: bool = False) -> None:
-    """Domain and disks; images stay. anew: both are about to be made again."""
+    """Remove domain and disks; images stay. anew: both are about to be made again."""
     if domain:
         job.changed = job.common.driver.remove(job.mark) or job.changed
     if os.path.isdir(job.directory):

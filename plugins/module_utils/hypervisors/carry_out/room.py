@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The memory that a plan may take of its node: what others have taken since it was decided is not given twice."""
+"""Counts the memory that a plan may take of its node: what others have taken meanwhile is not given twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .successors import Successors
 
 
 class Room:
-    """What is left for the machines that this plan starts, in MiB. Its methods are called by several threads at once.
+    """Counts what is left for the machines that this plan starts, in MiB. Several threads call its methods at once.
 
     accelerator: what machines run on here; what they take beside their memory depends on it.
     """
@@ -31,11 +31,11 @@ class Room:
         # MiB that machines hold which run here as this begins, where room is counted.
         self._occupied: dict[int, int] = {}
         # None: others hold no more than when the plan was decided.
-        self._left = self._counted()
+        self._left = self._count_what_is_left()
         self.successors = Successors(plan, lambda vm: vm.memory + self._overhead(vm.memory, vm.vcpu))
 
     def take(self, vm: Vm) -> bool:
-        """Take what the machine needs; whether anything is counted at all. NoCapacity if it is not there."""
+        """Take what the machine needs. Return whether room is counted; raise NoCapacity if there is too little."""
         if self._left is None:
             return False
         overhead = self._overhead(vm.memory, vm.vcpu)
@@ -51,14 +51,14 @@ class Room:
         return True
 
     def give_back(self, vm_id: int) -> None:
-        """Count what a machine held that has ended by now."""
+        """Count as free what a machine held that has ended by now."""
         with self._taking:
             if self._left is not None:
                 self._left += self._occupied.pop(vm_id, 0)
 
-    def _counted(self) -> int | None:
-        """Others may have started machines here since the plan was decided. QEMU would start all the same, and the host
-        kill one of them later."""
+    def _count_what_is_left(self) -> int | None:
+        """Return the MiB left; None if others hold no more than when the plan was decided, or the plan does not count.
+        Otherwise QEMU would start all the same, and the host kill a machine later."""
         if not self._plan.memory:
             return None
         survey = self._driver.survey(self._plan.catalog)
@@ -74,7 +74,7 @@ class Room:
         return self._plan.memory - survey.foreign_memory - sum(self._occupied.values())
 
     def _is_recreated(self, planned: PlannedVm) -> bool:
-        """Whether the machine still is to be made anew."""
+        """Return whether the machine is still to be made anew."""
         if planned.operation != "recreate":
             return False
         try:

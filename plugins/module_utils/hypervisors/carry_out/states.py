@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine brought from the state that it is in to the one that is wanted."""
+"""Brings a machine from the state that it is in to the state that is wanted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .stopping import stop
 
 
 def carry_out(job: Job) -> str:
-    """Bring the machine to the state that its plan wants; the state that it is in afterwards."""
+    """Bring the machine to the state that its plan wants. Return the state that it is in afterwards."""
     if job.planned.wanted == "DONE":
         return removal.end(job)
     state = job.common.driver.state(job.mark)
@@ -31,7 +31,7 @@ def carry_out(job: Job) -> str:
             cache.gathered(job.common.root, job.common.plan, job.vm.context.files, job.common.filled)
         removal.unmake(job, anew=True)
         state = None
-        _operated(job)
+        _record_operation(job)
     if job.planned.wanted == "SUSPENDED":
         return suspension.to_suspended(job, state)
     return _to_poweroff(job, state) if job.planned.wanted == "POWEROFF" else _to_running(job, state)
@@ -86,7 +86,7 @@ def _to_running(job: Job, state: str | None) -> str:
                 job.common.bridges.require(job.vm)
                 ports.require_free(job)
                 console_log.mark_start(job.path(console_log.NAME))
-                _fence_start(job)
+                _record_start(job)
                 closed = job.vm.graphics is not None and bool(job.vm.graphics.password)
                 job.record = replace(job.record, closed=closed)
             job.common.driver.start(job.mark)
@@ -96,19 +96,19 @@ def _to_running(job: Job, state: str | None) -> str:
     if job.planned.operation in ("reboot", "reset") and job.planned.is_due(job.record.operated):
         # A machine that has just been started has done what either is for.
         if was == "RUNNING":
-            _operate(job)
-        _operated(job)
+            _reboot_or_reset(job)
+        _record_operation(job)
     return "RUNNING"
 
 
-def _fence_start(job: Job) -> None:
-    """On the disk before it starts, whatever becomes of this run: see was_started()."""
+def _record_start(job: Job) -> None:
+    """Record on the disk that the machine is about to be started, whatever becomes of this run: see was_started()."""
     if MARK in job.vm.attributes:
         job.record = replace(job.record, started=job.planned.generation)
         job.keep_record()
 
 
-def _operate(job: Job) -> None:
+def _reboot_or_reset(job: Job) -> None:
     console_log.mark_start(job.path(console_log.NAME))
     if job.planned.operation == "reset":
         job.common.driver.reset(job.mark)
@@ -118,8 +118,8 @@ def _operate(job: Job) -> None:
     job.changed = True
 
 
-def _operated(job: Job) -> None:
-    """At once, not with the rest: what fails later must not have it done again."""
+def _record_operation(job: Job) -> None:
+    """Record the operation at once, not with the rest: if something fails later, it must not be done again."""
     job.record = replace(job.record, operated=job.planned.operated)
     job.keep_record()
 

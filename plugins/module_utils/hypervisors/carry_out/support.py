@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a driver can do what a plan asks for, told by the plan alone."""
+"""Tells whether a driver can do what a plan asks for, by the plan alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIVE = {SAVE_AS: "copy_disk", CREATE: "snapshot_disk", DELETE: "delete_disk_sna
 
 
 def check_supported(planned: PlannedVm, driver: Driver) -> None:
-    """Unsupported if the machine is another hypervisor's, or if this one can't do what the plan asks for."""
+    """Raise Unsupported if the machine is another hypervisor's, or this one can't do what the plan asks for."""
     asked = f"virtual machine {planned.vm.name}"
     if planned.operation == ADOPT:
         raise Unsupported(asked, "this plan is for comparing it only", "Run playbook nebula.provision.site")
@@ -35,12 +35,12 @@ def check_supported(planned: PlannedVm, driver: Driver) -> None:
                 f"it is one of {whose}, to which hypervisor {driver.name} attaches no machines",
                 "Use a network with another vn_mad, or a host with KVM",
             )
-    for operation in sorted(_operations(planned) - driver.capabilities):
+    for operation in sorted(_operations_needed(planned) - driver.capabilities):
         raise driver.lacks(operation, f"{asked}: {operation}")
 
 
-def _operations(planned: PlannedVm) -> set[str]:
-    """Those of Driver.OPTIONAL that the plan may come to, told by the plan alone: what is refused is not looked at."""
+def _operations_needed(planned: PlannedVm) -> set[str]:
+    """Return the operations of Driver.OPTIONAL that the plan may need, told by the plan alone."""
     found = {planned.operation} & Driver.OPTIONAL
     if planned.wanted == "SUSPENDED":
         found |= {"suspend", "resume"}

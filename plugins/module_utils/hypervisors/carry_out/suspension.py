@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine saved to its checkpoint, or frozen on its host, and brought back from there."""
+"""Saves a machine to its checkpoint, or freezes it on its host, and brings it back from there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .job import Job
 
 
 def is_suspended(job: Job, state: str | None) -> bool:
-    """Whether it was saved. One that is frozen says so itself: its state is SUSPENDED."""
+    """Return whether the machine was saved. The state of a frozen machine is SUSPENDED by itself."""
     return state in (None, "POWEROFF") and os.path.exists(job.path(CHECKPOINT))
 
 
@@ -95,7 +95,7 @@ def resume(job: Job) -> None:
 
 
 def _check_disks_unchanged(job: Job, checkpoint: str) -> None:
-    """Memory that is older than the disks would destroy their file systems."""
+    """Raise WrongState for disks that are newer than the saved memory, which would destroy their file systems."""
     saved = os.stat(checkpoint).st_mtime
     for disk in job.vm.disks:
         path = os.path.realpath(disk_path(job.directory, disk.disk_id))
