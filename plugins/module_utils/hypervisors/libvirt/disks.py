@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks of a QEMU machine while it runs: copied as they are at one moment, snapshots within their files, and the trays
-of its drives."""
+"""Works on disks of a running QEMU machine: copies of one moment, snapshots within their files, drives' trays."""
 
 from __future__ import annotations
 
@@ -29,7 +28,11 @@ LONGEST_COPY = 86_400.0
 
 
 class RunningDisks:
-    """Those of one domain. domain: libvirt's object. asked: how errors call what is done."""
+    """Works on the disks of one running domain.
+
+    domain: libvirt's object.
+    asked: what errors call the work.
+    """
 
     def __init__(self, libvirt: Any, uri: str, domain: Any, asked: str) -> None:
         self._libvirt = libvirt
@@ -40,7 +43,7 @@ class RunningDisks:
     # -- a copy -------------------------------------------------------------------------------------------------------
     def copy(self, disk: Disk, path: str, format: str, consistency: str) -> None:
         """Write what the disk holds at one moment to the file `path`, which is an empty disk of its size."""
-        self._end_left(path)
+        self._abort_left_copy(path)
 
         def begin() -> None:
             with self._explained():
@@ -48,7 +51,7 @@ class RunningDisks:
                     self._backup(disk, path, format), None, self._libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
                 )
 
-        self._at_a_moment(consistency, begin, self._abort)
+        self._act_consistently(consistency, begin, self._abort)
         try:
             # QEMU keeps what the guest writes over from now on.
             self._wait()
@@ -77,8 +80,8 @@ class RunningDisks:
             if each.get("device") == "disk" and (target := each.find("target")) is not None
         ]
 
-    def _end_left(self, path: str) -> None:
-        """A run that was killed leaves its copy to be written on, to nobody's use: this one, or another of ours."""
+    def _abort_left_copy(self, path: str) -> None:
+        """Abort a copy of ours that a killed run left behind. Raise InUse for a backup of somebody else."""
         lv = self._libvirt
         try:
             text = self._domain.backupGetXMLDesc(0)
@@ -94,7 +97,7 @@ class RunningDisks:
         self._abort()
 
     def _is_ours(self, file: str, path: str) -> bool:
-        """Whether it is an image that was being made in one of the datastores, as `path` is."""
+        """Return whether the file is an image that was being made in one of the datastores, as `path` is."""
         datastores, file = os.path.dirname(os.path.dirname(path)), os.path.normpath(file)
         return file == path or (file.endswith(NEW) and os.path.dirname(os.path.dirname(file)) == datastores)
 
@@ -134,7 +137,7 @@ class RunningDisks:
         node = self._node(disk)
         if tag in self._tags(node):
             return False
-        self._at_a_moment(
+        self._act_consistently(
             consistency,
             lambda: self._monitor("blockdev-snapshot-internal-sync", device=node, name=tag),
             lambda: self._monitor("blockdev-snapshot-delete-internal-sync", device=node, name=tag),
@@ -149,11 +152,11 @@ class RunningDisks:
         return True
 
     def _node(self, disk: Disk) -> str:
-        """What QEMU calls the disk: libvirt numbers them."""
-        return f"libvirt-{self._part(disk.target, 'source').get('index', '')}-format"
+        """Return QEMU's name of the disk, which has libvirt's number of it."""
+        return f"libvirt-{self._part_of_disk(disk.target, 'source').get('index', '')}-format"
 
-    def _part(self, name: str, part: str) -> ET.Element:
-        """Of the disk with that target, as the running machine has it."""
+    def _part_of_disk(self, name: str, part: str) -> ET.Element:
+        """Return this part of the running machine's disk with that target. Raise NotFound if it has none."""
         for each in ET.fromstring(self._domain.XMLDesc(0)).iterfind("./devices/disk"):
             target, found = each.find("target"), each.find(part)
             if target is not None and found is not None and target.get("dev") == name:
@@ -176,17 +179,18 @@ class RunningDisks:
 
     # -- a drive ------------------------------------------------------------------------------------------------------
     def open_tray(self, target: str) -> None:
-        """Past libvirt: of a guest that was reset it has been seen to take a closed tray for an open one, and then it
-        opens none, until the tray moves again."""
-        self._monitor("blockdev-open-tray", id=self._part(target, "alias").get("name"), force=True)
+        """Open the tray past libvirt, which has been seen to take a closed tray for an open one after a reset of the
+        guest; then it opens none until the tray moves again."""
+        self._monitor("blockdev-open-tray", id=self._part_of_disk(target, "alias").get("name"), force=True)
 
     # -- the moment ---------------------------------------------------------------------------------------------------
-    def _at_a_moment(self, consistency: str, act: Callable[[], None], undo: Callable[[], None]) -> None:
-        """undo: what was done at a moment that can't be believed."""
+    def _act_consistently(self, consistency: str, act: Callable[[], None], undo: Callable[[], None]) -> None:
+        """Act while the guest is as consistent as is wanted, and try again where somebody else thaws it. undo: undoes
+        what was done at a moment that can't be trusted."""
         for left in range(TRIES, 0, -1):
             done = False
             try:
-                with self._moment(consistency):
+                with self._consistent_moment(consistency):
                     act()
                     done = True
                 return
@@ -205,7 +209,7 @@ class RunningDisks:
             quiesce.ping(self._libvirt, self._domain, self._asked)
 
     @contextlib.contextmanager
-    def _moment(self, consistency: str) -> Iterator[None]:
+    def _consistent_moment(self, consistency: str) -> Iterator[None]:
         with contextlib.ExitStack() as held:
             if consistency != CRASH:
                 try:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine as libvirt's domain XML for QEMU, with the meaning of OpenNebula's KVM deployment file. Pure."""
+"""Renders a machine as libvirt's domain XML for QEMU, with the meaning of OpenNebula's KVM deployment file. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FIRMWARE_WORDS = ("UEFI", "EFI")
 
 
 def render(vm: Vm, site: Site) -> Deployment:
-    """The deployment file of a machine on this site. Raises InvalidValue for RAW data that is no XML fragment."""
+    """Return the deployment file of a machine on this site. Raise InvalidValue for RAW data that is no XML fragment."""
     domain = ET.Element("domain", {"type": site.accelerator})
     raw = _raw_fragment(vm)
     put(domain, "name", domain_name(vm.vm_id))
@@ -101,14 +101,14 @@ def check_domain(domain: ET.Element, vm: Vm) -> None:
 
 
 def cpu_shares(cpu: float, whole: int) -> int:
-    """The weight of `cpu` processors where one whole processor weighs `whole`, within what cgroups take."""
+    """Return the weight of `cpu` processors, within what cgroups take. whole: the weight of one processor."""
     lowest, highest = (2, 262144) if whole == 1024 else (1, 10000)
     # Decimal fractions are not exact in binary: 0.07 * 100 is 7.000000000000001, and that is 7.
     return min(max(math.ceil(round(cpu * whole, 6)), lowest), highest)
 
 
 def context_medium(vm: Vm, path: Optional[str]) -> str:
-    """The context's <disk> alone, with its medium or (path None) without one: what libvirt wants to change it."""
+    """Return the context's <disk>, which libvirt wants for a change of it. path: its medium; None: it has none."""
     devices = ET.Element("devices")
     if vm.context is not None:
         files = None if path is None else DiskFiles(path=path, format="raw")
@@ -205,7 +205,7 @@ def _topology(cpu: ET.Element, topology: Topology) -> None:
 
 
 def topology_of(cpu: Optional[ET.Element]) -> Optional[Topology]:
-    """What the <cpu> of a definition says of sockets, cores and threads; None where it says nothing."""
+    """Return the sockets, cores and threads in the <cpu> of a definition; None if it says nothing of them."""
     found = None if cpu is None else cpu.find("topology")
     numbers = [whole((found.get(name) or "") if found is not None else "") for name in ("sockets", "cores", "threads")]
     return None if None in numbers else Topology(*(number or 0 for number in numbers))
@@ -229,8 +229,8 @@ def _disks(devices: ET.Element, vm: Vm, site: Site, iothreads: Mapping[int, str]
 
 
 def _iothreads(vm: Vm) -> tuple[dict[int, str], str]:
-    """The I/O thread of each disk on virtio, by its id, and that of the SCSI controller: in turn, unless the disk names
-    its own. Nothing and "" where FEATURES/IOTHREADS asks for none."""
+    """Return the I/O thread of each disk on virtio, by its id, and that of the SCSI controller: in turn, unless the
+    disk names its own. They are empty where FEATURES/IOTHREADS asks for none."""
     threads = _number(vm.features, "IOTHREADS", "FEATURES")
     if not threads:
         return {}, ""
@@ -315,7 +315,8 @@ def _unlabelled(source: ET.Element) -> None:
 
 
 def bus_of(disk: Disk, vm: Vm) -> str:
-    """The bus that a target stands on: what the disk says, else what the letters of its target mean on this machine."""
+    """Return the disk's bus: what it says, else what the letters of its target mean on this machine. Raise
+    InvalidValue if they mean none."""
     bus = disk.bus.lower() or disk_targets.bus_of(disk.target, disk_targets.Board(machine(vm), vm.os.sd_disk_bus))
     if not bus:
         raise InvalidValue(
@@ -355,13 +356,13 @@ def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
 
 
 def _queues(value: str, vm: Vm) -> str:
-    """A number of queues; "auto" is one for each virtual processor."""
+    """Return the number of queues; "auto" is one for each virtual processor."""
     return str(vm.vcpu or 1) if value.lower() == "auto" else value
 
 
 def mtu(element: ET.Element, nic: Nic) -> None:
-    """The MTU of the host's side, where the machine is told more than an interface has by itself. Without it libvirt
-    takes that of the bridge, so that nothing is written where nothing else is meant."""
+    """Add the MTU of the host's side, where the machine is told more than an interface has by itself. Without it
+    libvirt takes the bridge's MTU, so nothing is written otherwise."""
     size = uplink.jumbo(nic.network_values, nic.options)
     if size:
         ET.SubElement(element, "mtu", {"size": str(size)})
@@ -406,7 +407,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
 
 
 def vlan(element: ET.Element, port: trunks.Port) -> None:
-    """The VLANs of a port of Open vSwitch. One without any would be in all of them."""
+    """Add the VLANs of a port of Open vSwitch. A port without any would be in all of them."""
     is_trunk = bool(port.trunks) or not port.tag
     vlan = ET.SubElement(element, "vlan", {"trunk": "yes"} if is_trunk else {})
     for number in port.carried:
@@ -431,7 +432,7 @@ def bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:
 
 
 def _console(devices: ET.Element, site: Site, raw: Optional[ET.Element]) -> None:
-    """Serial port 0: a terminal for `virsh console`, and all it shows in the machine's directory."""
+    """Add serial port 0: a terminal for `virsh console`, with a log of all it shows in the machine's directory."""
     log = {"file": f"{site.directory}/{CONSOLE_LOG}", "append": "on"}
     own = None if raw is None else _raw_console(raw)
     if own is not None:
@@ -446,7 +447,7 @@ def _console(devices: ET.Element, site: Site, raw: Optional[ET.Element]) -> None
 
 
 def _raw_console(raw: ET.Element) -> Optional[ET.Element]:
-    """The serial port 0 that RAW brings itself."""
+    """Return the serial port 0 that RAW brings itself, if it does."""
     for serial in raw.findall("./devices/serial"):
         target = serial.find("target")
         if target is None or target.get("port", "0") == "0":

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines of libvirt, whatever runs them: what a driver does by libvirt's words alone. It goes before Driver in the
-bases of one."""
+"""Does what libvirt's words alone can do with machines, whatever runs them. It goes before Driver in the bases."""
 
 from __future__ import annotations
 
@@ -51,8 +50,11 @@ _REMOVE = (
 
 
 class LibvirtDomains:
-    """remedies: what libvirt says, and what to do about it. keep, forget: options of `virsh undefine`, for a machine
-    that is to be defined anew and for one that is not."""
+    """Drives the machines of one libvirt daemon.
+
+    remedies: what libvirt says, and what to do about it.
+    keep, forget: options of `virsh undefine`, for a machine that is to be defined anew and for one that is not.
+    """
 
     remedies: ClassVar[tuple[tuple[str, str], ...]] = ()
     keep: ClassVar[str] = ""
@@ -89,7 +91,7 @@ class LibvirtDomains:
         return connection
 
     def _is_alive(self, connection: Any) -> bool:
-        """Whether libvirtd still had it when it was last used: one that was started anew does not know it."""
+        """Return whether libvirtd still knew the connection when it was last used: a restarted libvirtd does not."""
         try:
             return bool(connection.isAlive())
         except self._libvirt.libvirtError:
@@ -203,7 +205,7 @@ class LibvirtDomains:
         return None if domain is None else self._state(domain, mark)
 
     def _state(self, domain: Any, mark: Mark) -> str:
-        """Waits for the end of what is under way: a start or a save that a killed run asked for goes on in libvirtd."""
+        """Return the state after what is under way: a start or a save of a killed run goes on in libvirtd."""
         lv = self._libvirt
         passing = (
             lv.VIR_DOMAIN_PAUSED_STARTING_UP,
@@ -226,7 +228,7 @@ class LibvirtDomains:
         return "POWEROFF" if state == lv.VIR_DOMAIN_SHUTOFF else "UNKNOWN"
 
     def _find(self, mark: Mark) -> Any:
-        """The machine's domain, None if there is none of its name; ForeignObject if it is not ours."""
+        """Return the machine's domain or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         lv = self._libvirt
         name = domain_name(mark.vm_id)
         try:
@@ -332,7 +334,7 @@ class LibvirtDomains:
             time.sleep(STEP)
 
     def _press(self, domain: Any) -> None:
-        """Ask its guest to shut down."""
+        """Ask the domain's guest to shut down."""
         domain.shutdownFlags(self._libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
     def _disobeyed(self, asked: str, mark: Mark, timeout: int, instead: str = "hard: true") -> TimedOut:
@@ -379,7 +381,7 @@ class LibvirtDomains:
 
 
 def explained(asked: str, text: str, remedies: Iterable[tuple[str, str]]) -> NebulaError:
-    """The error that libvirt's words mean."""
+    """Return the error that libvirt's words mean."""
     if "Address already in use" in text or "Failed to find an available port" in text:
         return NoCapacity(asked, text, "Run again: the next plan takes another port")
     taken = _TAKEN.search(text)

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What guests' agents say of them: asked by drivers in threads of their own, as libvirt waits for one that does not
-answer. What they say is the guest's own word, untrusted and bounded."""
+"""Asks guests' agents what they say of their guests, in threads of its own, as libvirt waits for an agent that does
+not answer. The answers are the guest's own word, untrusted and bounded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LONGEST_NAME = 256
 
 
 def ask(libvirt: Any, domain: Any, asked: str) -> AgentAnswer:
-    """The answer of a running domain's agent; HypervisorError says why there is none."""
+    """Return the answer of a running domain's agent. Raise HypervisorError, with the reason, if there is none."""
     reply = _command(libvirt, domain, asked, "guest-get-host-name")
     name = reply.get("host-name") if isinstance(reply, Mapping) else ""
     return AgentAnswer(
@@ -48,7 +48,7 @@ def ask(libvirt: Any, domain: Any, asked: str) -> AgentAnswer:
 
 
 def _command(libvirt: Any, domain: Any, asked: str, name: str) -> Any:
-    """What the agent returns; None if it knows no such command, or may not carry it out."""
+    """Return the agent's answer; None if it does not know the command, or may not carry it out."""
     refused = (libvirt.VIR_ERR_INTERNAL_ERROR, getattr(libvirt, "VIR_ERR_AGENT_COMMAND_FAILED", None))
     try:
         text = require("libvirt_qemu").qemuAgentCommand(domain, json.dumps({"execute": name}), PATIENCE, 0)
@@ -63,7 +63,7 @@ def _command(libvirt: Any, domain: Any, asked: str, name: str) -> Any:
 
 
 def _addresses(interfaces: Any) -> Optional[tuple[str, ...]]:
-    """Those of all interfaces but loopback; None if they are not told."""
+    """Return the addresses of all interfaces but loopback; None if they are not told."""
     if not isinstance(interfaces, list):
         return None
     found: list[str] = []
@@ -78,7 +78,7 @@ def _addresses(interfaces: Any) -> Optional[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Machine:
-    """Whose agent is to be asked: what is wanted of the guest, its hypervisor, and its mark."""
+    """Holds what is wanted of a guest whose agent is to be asked, its hypervisor, and its mark."""
 
     wanted: Wanted
     hypervisor: str
@@ -86,7 +86,7 @@ class Machine:
 
 
 class Agents:
-    """All machines of a node. drivers: connects to a hypervisor."""
+    """Asks the agents of all machines of a node. drivers: connects to a hypervisor."""
 
     kind = AGENT
 
@@ -110,13 +110,13 @@ class Agents:
             if moment >= self._next.get(vm_id, 0.0):
                 # Until it has answered.
                 self._next[vm_id] = float("inf")
-                self._begin()
+                self._start_thread()
                 self._due.put(self._machines[vm_id])
 
     def evidence(self, vm_id: int) -> str:
-        """It has the name and the addresses that are wanted, as far as it tells."""
+        """Return what the agent told, if it has the wanted name and addresses as far as it tells; else ""."""
         answer = self._answers.get(vm_id)
-        if answer is None or self._missing(vm_id, answer):
+        if answer is None or self._what_is_missing(vm_id, answer):
             return ""
         return harmless(
             f"agent: {', '.join(filter(None, [answer.hostname, *(answer.addresses or ())])) or 'it answers'}"
@@ -125,7 +125,7 @@ class Agents:
     def found(self, vm_id: int) -> str:
         answer = self._answers.get(vm_id)
         if answer is not None:
-            return f"missing {'; '.join(self._missing(vm_id, answer))}"
+            return f"missing {'; '.join(self._what_is_missing(vm_id, answer))}"
         if vm_id not in self._machines:
             return "none can be asked here"
         return self._problems.get(vm_id) or "it has not answered yet"
@@ -140,8 +140,8 @@ class Agents:
             for driver in self._drivers.values():
                 driver.close()
 
-    def _missing(self, vm_id: int, answer: AgentAnswer) -> list[str]:
-        """It is judged by what it tells: one that may not tell its addresses is believed for its name."""
+    def _what_is_missing(self, vm_id: int, answer: AgentAnswer) -> list[str]:
+        """Return what the answer lacks. An agent that may not tell addresses is believed for its name."""
         wanted = self._machines[vm_id].wanted
         if not answer.hostname and not answer.addresses and (wanted.hostname or wanted.addresses):
             return ["a word of its name or its addresses"]
@@ -151,7 +151,7 @@ class Agents:
             wanted = replace(wanted, hostname="")
         return unlike(wanted, answer.hostname, answer.addresses or ())
 
-    def _begin(self) -> None:
+    def _start_thread(self) -> None:
         if len(self._threads) < min(THREADS, self._many):
             thread = threading.Thread(target=self._work, name="guest-agents", daemon=True)
             self._threads.append(thread)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU machines by libvirt's system daemon."""
+"""Drives QEMU machines by libvirt's system daemon."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class KvmDriver(LibvirtDomains, Driver):
         return self.overhead(kind).of(memory, int(stats.get("vcpu.current", 1)))
 
     def _ended_by(self, name: str, state: str, reason: int) -> str:
-        """As ObservedVm.ended."""
+        """Return who ended the machine, as ObservedVm.ended."""
         lv = self._libvirt
         # A guest that reboots where that ends the machine is told as one that switched off, and so is a QEMU that
         # somebody asked to end; a killed QEMU and one that was destroyed are not.
@@ -307,8 +307,8 @@ class KvmDriver(LibvirtDomains, Driver):
 
 
 class _Loop:
-    """libvirt's event loop, of which a process has one. It begins with the first need of it and never ends: once there
-    is one, libvirtd ends each connection, of any use, whose keepalive nobody has answered for half a minute."""
+    """Runs libvirt's event loop, of which a process has one. It begins when it is first needed and never ends: once
+    there is one, libvirtd ends each connection, of any use, whose keepalive nobody has answered for half a minute."""
 
     _lock = threading.Lock()
     _begun = False
@@ -328,17 +328,17 @@ class _Loop:
 
 
 class _Events:
-    """Waits for guests to reboot: nothing but an event tells. Has a connection of its own, since libvirt gives events
-    only to connections that were opened after the event loop was registered."""
+    """Waits for guests to reboot, which only an event tells. It has a connection of its own, since libvirt gives
+    events only to connections that were opened after the event loop was registered."""
 
     def __init__(self, libvirt: Any, connect: Any) -> None:
         self._libvirt = libvirt
         self._waiting: dict[str, threading.Event] = {}
         _Loop.begin(libvirt)
         self._connection = connect()
-        self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._happened, None)
+        self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._note_reboot, None)
 
-    def _happened(self, _connection: Any, domain: Any, _opaque: Any) -> None:
+    def _note_reboot(self, _connection: Any, domain: Any, _opaque: Any) -> None:
         event = self._waiting.get(domain.UUIDString())
         if event is not None:
             event.set()
@@ -357,6 +357,6 @@ class _Events:
 
 
 def lost_the_race_for_cgroups(message: str) -> bool:
-    """Its settings are not there yet; or they are empty still, and no process fits into a group below it."""
+    """Return whether the group's settings are missing, or still empty, so that no process fits below it."""
     found_none = "cpuset." in message and "No such file or directory" in message
     return found_none or ("/cpuset/" in message and "/tasks'" in message and "No space left on device" in message)

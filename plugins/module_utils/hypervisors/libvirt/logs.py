@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What libvirt and QEMU write down about each start and end of a domain. It outlives both of them, and their host."""
+"""Reads what libvirt and QEMU log of each start and end of a domain. The log outlives both of them, and their host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNSEEN = b"<unknown process>"
 
 
 def ended_by_guest(name: str) -> Optional[bool]:
-    """Whether its guest ended the domain the last time; None: its log does not tell.
+    """Return whether its guest ended the domain the last time; None if its log does not tell.
 
     A domain that was started and has no end in its log went down with its host.
     """
@@ -39,11 +39,11 @@ def ended_by_guest(name: str) -> Optional[bool]:
     if text is None:
         return None
     ends = _END.findall(text)
-    return bool(ends) and ends[-1] == b"shutdown" and not any(map(_is_strange, text.split(b"\n")))
+    return bool(ends) and ends[-1] == b"shutdown" and not any(map(_names_another_sender, text.split(b"\n")))
 
 
-def _is_strange(line: bytes) -> bool:
-    """Whether QEMU writes in this line that somebody other than libvirt wanted its end."""
+def _names_another_sender(line: bytes) -> bool:
+    """Return whether QEMU writes in this line that somebody other than libvirt wanted its end."""
     signal = _SENDER.fullmatch(line.partition(_SIGNAL)[2])
     if signal is None:
         return False
@@ -54,10 +54,10 @@ def _is_strange(line: bytes) -> bool:
 
 
 def _since_start(name: str) -> Optional[bytes]:
-    """What was written since the domain was last started; None if that is not there any more, or can't be read."""
+    """Return what was logged since the domain was last started; None if that is gone, or can't be read."""
     text = b""
     try:
-        for path in _files(name):
+        for path in _logs_newest_first(name):
             size = path.stat().st_size
             place = last_place(str(path), size, _START)
             with path.open("rb") as file:
@@ -70,8 +70,8 @@ def _since_start(name: str) -> Optional[bytes]:
     return None
 
 
-def _files(name: str) -> Iterator[Path]:
-    """The newest first. Only where that one does not tell is the directory read: it has files of all machines."""
+def _logs_newest_first(name: str) -> Iterator[Path]:
+    """Yield the logs, the newest first. Only after it is the directory read, which has files of all machines."""
     newest = LOGS / f"{name}.log"
     if newest.exists():
         yield newest
@@ -89,6 +89,6 @@ def older(name: str, packed: bool = True) -> list[Path]:
 
 
 def remove(name: str) -> None:
-    """What there is about this domain, the newest last."""
+    """Remove all logs of this domain, the newest last."""
     for path in [*older(name), LOGS / f"{name}.log"]:
         remove_file(str(path))

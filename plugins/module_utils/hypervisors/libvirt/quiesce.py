@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest whose file systems are frozen for a moment, by its agent. Whatever becomes of us meanwhile, they are thawed:
-a process of its own sees to that, which notices when we are gone, and does not wait longer than it is told."""
+"""Freezes the file systems of a guest for a moment, by its agent. Whatever becomes of us meanwhile, they are thawed: a
+process of its own sees to it, which notices when we are gone, and does not wait longer than it is told."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ _NO_AGENT = "Start qemu-guest-agent in the guest (FEATURES/GUEST_AGENT = YES), o
 
 
 class Thawed(HypervisorError):
-    """Before it was time, by somebody else: the watchdog of a run that was killed, which is gone in some seconds; or by
-    our own, as we failed to."""
+    """Says that the file systems were thawed too early: by the watchdog of a killed run, which is gone in some
+    seconds, or by our own watchdog, as we failed to do it."""
 
 
 @contextlib.contextmanager
 def frozen(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
-    """The guest's file systems are frozen within it. Unsupported: it has no agent that answers. HypervisorError at its
-    end: they were not frozen all the time."""
+    """Keep the guest's file systems frozen within it. Raise Unsupported if it has no agent that answers; raise
+    HypervisorError, at the end, if they were not frozen all the time."""
     ping(libvirt, domain, asked)
-    with _watched(libvirt, uri, domain) as watchdog, _patient(libvirt, domain):
+    with _running_watchdog(libvirt, uri, domain) as watchdog, _limited_agent_wait(libvirt, domain):
         begun = time.monotonic()
-        _say(watchdog, b"f")
+        _tell(watchdog, b"f")
         try:
             count = domain.fsFreeze()
         except libvirt.libvirtError as error:
@@ -79,7 +79,7 @@ def frozen(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
         held, thawed, failed = time.monotonic() - begun, 0, None
         try:
             thawed = domain.fsThaw()
-            _say(watchdog, b"t")
+            _tell(watchdog, b"t")
         except libvirt.libvirtError as error:
             # Then the watchdog does it.
             failed = error
@@ -106,8 +106,8 @@ def ping(libvirt: Any, domain: Any, asked: str) -> None:
 
 
 @contextlib.contextmanager
-def _patient(libvirt: Any, domain: Any) -> Iterator[None]:
-    """Else libvirt waits for an agent for ever."""
+def _limited_agent_wait(libvirt: Any, domain: Any) -> Iterator[None]:
+    """Limit how long libvirt waits for an agent; otherwise it waits for ever."""
     with contextlib.suppress(libvirt.libvirtError):
         domain.agentSetResponseTimeout(PATIENCE)
     try:
@@ -118,7 +118,7 @@ def _patient(libvirt: Any, domain: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched(libvirt: Any, uri: str, domain: Any) -> Iterator[subprocess.Popen[bytes]]:
+def _running_watchdog(libvirt: Any, uri: str, domain: Any) -> Iterator[subprocess.Popen[bytes]]:
     library = os.path.dirname(os.path.abspath(libvirt.__file__))
     watchdog = subprocess.Popen(
         # Isolated: Python would look for each module in the working directory first, which may be anybody's.
@@ -147,7 +147,7 @@ def _watched(libvirt: Any, uri: str, domain: Any) -> Iterator[subprocess.Popen[b
             watchdog.wait(2.0)
 
 
-def _say(watchdog: subprocess.Popen[bytes], word: bytes) -> None:
+def _tell(watchdog: subprocess.Popen[bytes], word: bytes) -> None:
     if watchdog.stdin is not None:
         with contextlib.suppress(BrokenPipeError):
             watchdog.stdin.write(word)

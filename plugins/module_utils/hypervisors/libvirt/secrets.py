@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets that libvirt keeps for encrypted disks. Ours say so in their description; nobody can read one back, so that
+"""Keeps secrets of encrypted disks in libvirt. Ours say so in their description; nobody can read one back, so that
 what a secret is has to be remembered elsewhere, in a form that does not tell it."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MARK = "nebula.provision: disk secret of "
 
 
 class LibvirtSecrets(Secrets):
-    """owner: whose they are, beside those of others on the same host."""
+    """Keeps the secrets of one owner with libvirt. owner: whose they are, beside those of others on the same host."""
 
     def __init__(self, libvirt: Any, connection: Any, owner: str) -> None:
         self._libvirt = libvirt
@@ -26,7 +26,7 @@ class LibvirtSecrets(Secrets):
         self._mark = MARK + owner
 
     def ours(self) -> set[str]:
-        """UUIDs of those that are here."""
+        """Return the UUIDs of our secrets that are here."""
         with self._explained("listing libvirt's secrets"):
             return {
                 secret.UUIDString()
@@ -35,7 +35,7 @@ class LibvirtSecrets(Secrets):
             }
 
     def check(self, uuid: str) -> bool:
-        """Whether there is one; ForeignObject if it is somebody else's."""
+        """Return whether the secret is there. Raise ForeignObject if it is somebody else's."""
         secret = self._find(uuid)
         if secret is not None and self._description(secret) != self._mark:
             raise ForeignObject(

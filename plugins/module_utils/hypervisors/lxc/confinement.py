@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""AppArmor's profile of a container.
+"""Writes AppArmor's profile of a container.
 
-libvirt's own one (TEMPLATE.lxc) lets a container mount next to nothing, so that no service of systemd that has a mount
-namespace of its own starts: its network daemon and its logins among them. libvirt makes a profile of that only where a
-machine has none yet; a file that is there is loaded as it is, also when the host boots.
+libvirt's own profile (TEMPLATE.lxc) lets a container mount next to nothing, so that no service of systemd that has
+a mount namespace of its own starts: its network daemon and its logins among them. libvirt makes a profile from it
+only where a machine has none yet; a file that is there is loaded as it is, also when the host boots.
 """
 
 from __future__ import annotations
@@ -37,19 +37,21 @@ profile libvirt-{uuid} flags=(attach_disconnected) {{
 
 
 def model(capabilities: str) -> str:
-    """What libvirt can confine containers with here, "" where there is nothing that we know. capabilities: its own XML
-    of them."""
+    """Return what libvirt can confine containers with here, "" if we know nothing of it.
+
+    capabilities: libvirt's own XML of them.
+    """
     found = [element.text for element in ET.fromstring(capabilities).iterfind("host/secmodel/model")]
     return APPARMOR if APPARMOR in found else ""
 
 
 def keep(uuid: str) -> None:
-    """Have the profile of a container where libvirt looks for it."""
+    """Write the profile of a container where libvirt looks for it."""
     write_atomically(str(_path(uuid)), PROFILE.format(uuid=uuid), mode=0o644)
 
 
 def forget(uuid: str) -> None:
-    """libvirt would keep it for ever."""
+    """Remove the profile, which libvirt would keep for ever."""
     for path in (_path(uuid), PLACE / f"libvirt-{uuid}.files"):
         remove_file(str(path))
 

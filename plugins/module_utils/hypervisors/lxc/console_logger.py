@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps a container's console in a file: a process for each, as long as the container runs.
+"""Keeps a container's console in a file, by a process for each container, as long as it runs.
 
-libvirt logs the consoles of QEMU by virtlogd, and those of containers not at all; one that nobody reads is full after a
-few thousand characters, and then whoever writes to it waits for ever.
+libvirt logs the consoles of QEMU by virtlogd, and those of containers not at all; a console that nobody reads is
+full after a few thousand characters, and then whoever writes to it waits for ever.
 """
 
 from __future__ import annotations
@@ -47,8 +47,11 @@ while True:
 
 
 def begin(terminal: str, path: str) -> None:
-    """Have what is written to the terminal kept in the file from now on, until its other end is gone. Returns when it
-    reads. terminal: the host's end of the console, as libvirt names it."""
+    """Start the process that keeps what is written to the terminal, until its other end is gone. Return when it reads.
+
+    terminal: the host's end of the console, as libvirt names it.
+    path: the log file.
+    """
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", PROGRAM, terminal, path, str(LIMIT), str(KEPT)],
         stdin=subprocess.DEVNULL,
@@ -67,7 +70,7 @@ def begin(terminal: str, path: str) -> None:
 
 
 def is_read(terminal: str) -> bool:
-    """Return whether a process that root of this host has started reads it."""
+    """Return whether a process that root of this host has started reads the terminal."""
     # Python's own options, the program, and its first argument.
     wanted = [b"-I", b"-S", b"-c", PROGRAM.encode(), terminal.encode()]
     return any(True for _each in processes.of_root(lambda words: words[1:6] == wanted))

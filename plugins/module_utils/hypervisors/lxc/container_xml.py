@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine as libvirt's domain XML for its LXC driver. Pure."""
+"""Renders a machine as libvirt's domain XML for its LXC driver. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNLIMITED = -1
 
 
 def render(vm: Vm, site: Site) -> Deployment:
-    """The deployment file of a container on this site. Raises InvalidValue for RAW data that is no XML fragment."""
+    """Return the deployment file of a container on this site. Raise InvalidValue for RAW data that is no XML."""
     domain = ET.Element("domain", {"type": "lxc"})
     raw = raw_fragment(vm.raw.get("lxc", ""), f"virtual machine {vm.name}: RAW", "lxc")
     put(domain, "name", domain_name(vm.vm_id))
@@ -48,7 +48,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     _cpu(domain, vm, site)
     put(ET.SubElement(domain, "os"), "type", "exe", arch=vm.os.arch)
     put(domain[-1], "init", INIT)
-    _ids(domain, id_range(vm.vm_id))
+    _id_map(domain, id_range(vm.vm_id))
     # Without a NIC it would have its host's.
     ET.SubElement(ET.SubElement(domain, "features"), "privnet")
     put(domain, "on_poweroff", "destroy")
@@ -85,7 +85,7 @@ def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
 
 
 def scheduled(text: str) -> dict[str, int]:
-    """What a definition says about processors, in libvirt's words for a container that runs."""
+    """Return what a definition says about processors, in libvirt's words for a running container."""
     tuned = ET.fromstring(text).find("cputune")
     shares, quota = ("", "") if tuned is None else (tuned.findtext("shares", ""), tuned.findtext("quota", ""))
     limited = {"vcpu_period": PERIOD, "vcpu_quota": int(quota) if quota else UNLIMITED}
@@ -93,13 +93,13 @@ def scheduled(text: str) -> dict[str, int]:
 
 
 def memory_limits(text: str) -> tuple[int, Optional[int]]:
-    """KiB of memory, and the limit that its cgroup has of swap (None for none), of a definition as libvirt has it."""
+    """Return KiB of memory, and the cgroup's limit of swap (None for none), of a definition as libvirt has it."""
     domain = ET.fromstring(text)
     memory, swap = (domain.findtext(f"memtune/{name}_limit") for name in ("hard", "swap_hard"))
     return int(memory or domain.findtext("memory") or 0), None if swap is None else int(swap)
 
 
-def _ids(domain: ET.Element, ids: IdRange) -> None:
+def _id_map(domain: ET.Element, ids: IdRange) -> None:
     mapped = ET.SubElement(domain, "idmap")
     for kind in ("uid", "gid"):
         ET.SubElement(mapped, kind, {"start": "0", "target": str(ids.start), "count": str(ids.count)})

@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program that mounts the disks of a container when libvirt itself starts it: when the host boots, nothing of ours
-runs. It does what storage/mounted_disks.py does; what is mounted already stays as it is.
-"""
+"""Installs the program that mounts the disks of a container when libvirt itself starts it: when the host boots,
+nothing of ours runs. It does what storage/mounted_disks.py does; what is mounted already stays as it is."""
 
 from __future__ import annotations
 
@@ -137,7 +136,7 @@ main()
 
 
 def text() -> str:
-    """The program. It is one file, which depends on nothing but Python: this collection is not on the host."""
+    """Return the program. It is one file, which depends on Python alone: this collection is not on the host."""
     words = {
         "NAMESPACE": repr(domain_xml.NAMESPACE),
         "PLACE": repr(mounted_disks.PLACE),

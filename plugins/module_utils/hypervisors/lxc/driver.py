@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Containers by libvirt's LXC driver."""
+"""Drives containers by libvirt's LXC driver."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class LxcDriver(LibvirtDomains, Driver):
         )
 
     def _confinement(self) -> str:
-        """Nothing where libvirt can't be asked: nothing can be started there either."""
+        """Return what confines containers here; "" if libvirt can't be asked: nothing can be started there either."""
         with contextlib.suppress(NebulaError), self._explained("asking libvirt what confines containers"):
             return confinement.model(self._connection().getCapabilities())
         return ""
@@ -167,8 +167,8 @@ class LxcDriver(LibvirtDomains, Driver):
         return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(ids))
 
     def _memory_of(self, domain: Any) -> int:
-        """It may have been given another amount since it was started. 0 where it has ended in between, and on a host
-        that does not count swap, where libvirt tells nothing of either."""
+        """Return the KiB that the container may have, which may have changed since its start; 0 if it has ended in
+        between, or its host does not count swap, where libvirt tells neither."""
         try:
             return live_memory.of(domain, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except self._libvirt.libvirtError:
@@ -259,7 +259,7 @@ class LxcDriver(LibvirtDomains, Driver):
             live_nics.widen(live_nics.nics_of(self._found(mark).XMLDesc(0)))
 
     def suspend(self, mark: Mark, checkpoint: str) -> None:
-        """By the freezer of its cgroup: libvirt saves no container."""
+        """Freeze the container by the freezer of its cgroup: libvirt saves no container."""
         domain = self._found(mark)
         with self._explained(f"freezing {called(mark)}"):
             domain.suspend()
@@ -307,8 +307,8 @@ class LxcDriver(LibvirtDomains, Driver):
         self.let_go(mark)
 
     def _state(self, domain: Any, mark: Mark) -> str:
-        """libvirt 9 now and then misses that the controller of a container has ended, and takes the container for a
-        running one for ever. Then it is told to end it, which it can."""
+        """Return the state. libvirt 9 now and then misses that the controller of a container has ended, and takes the
+        container for a running one for ever: then it is told to end it, which it can."""
         limit = time.monotonic() + UNNOTICED
         while True:
             state = super()._state(domain, mark)
@@ -323,11 +323,11 @@ class LxcDriver(LibvirtDomains, Driver):
             time.sleep(STEP)
 
     def _is_kept(self, number: int) -> bool:
-        """Whether a container has its controller. number: of its domain, which is that of the process."""
+        """Return whether a container has its controller. number: of its domain, which is the process's."""
         return number > 0 and init_process.is_controller(number, os.path.basename(container_xml.EMULATOR))
 
     def _log_console(self, mark: Mark) -> None:
-        """Nothing of it is lost: what was written since the start is still in the terminal."""
+        """Have the console logged. Nothing is lost: what was written since the start is still in the terminal."""
         domain = self._found(mark)
         with self._explained(f"looking for the console of {called(mark)}"):
             own = ET.fromstring(domain.XMLDesc(0))
@@ -371,6 +371,6 @@ class LxcDriver(LibvirtDomains, Driver):
 
 
 def _file_of(path: str, directory: str) -> str:
-    """The file of a disk that is mounted at that path; any other path as it is."""
+    """Return the file of a disk that is mounted at that path; any other path as it is."""
     uuid, disk_id = mounted_disks.place_of(path)
     return os.path.realpath(disk_path(directory, disk_id)) if uuid else path

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where libvirt looks for programs that it calls whenever it starts a container: ours are put there, and taken back
-when no container of any catalog needs them. libvirt looks there when it starts, and finds a new one after that."""
+"""Installs programs where libvirt looks for those that it calls whenever it starts a container, and removes them when
+no container of any catalog needs them. libvirt looks there when it starts, and finds a new program only after that."""
 
 from __future__ import annotations
 
@@ -59,8 +59,12 @@ exit
 
 @dataclass(frozen=True)
 class Program:
-    """name: of its file. does: what it does, in a few words. needed_by: the words by which the definition of a
-    container says that it needs the program."""
+    """Describes a program of ours.
+
+    name: of its file.
+    does: what it does, in a few words.
+    needed_by: the words by which the definition of a container says that it needs the program.
+    """
 
     name: str
     does: str
@@ -68,7 +72,7 @@ class Program:
 
     @property
     def mark(self) -> str:
-        """The line in it that says whose it is."""
+        """Return the line in the file that says whose it is."""
         return f"# Written by nebula.provision: it {self.does}."
 
     @property
@@ -77,9 +81,11 @@ class Program:
 
 
 def text(program: Program, steps: str, body: str) -> str:
-    """The file. steps: the moments at which it does something, as libvirt calls them, in the form of `case`. body: what
-    Python does then, with the container's definition as its input. A run that starts a container has done all of this
-    itself, or does it next."""
+    """Return the file. A run that starts a container has done all of its work itself, or does it next.
+
+    steps: the moments at which it does something, as libvirt calls them, in the form of `case`.
+    body: what Python does then, with the container's definition as its input.
+    """
     words = {
         "STEPS": steps,
         "NEEDED_BY": program.needed_by,
@@ -95,7 +101,7 @@ def text(program: Program, steps: str, body: str) -> str:
 
 @contextlib.contextmanager
 def starting(uuid: str) -> Iterator[None]:
-    """While it lasts, this process starts the container. Once a process is killed, its file says nothing any more."""
+    """Say while it lasts that this process starts the container. The file of a killed process says nothing."""
     make_directory(STARTING, 0o700)
     _forget_killed()
     path = os.path.join(STARTING, uuid)
@@ -108,8 +114,7 @@ def starting(uuid: str) -> Iterator[None]:
 
 
 def _forget_killed() -> None:
-    """Remove what runs that were killed have left. The programs of libvirt see whether there is a process of that
-    number that began then, and nothing else of it."""
+    """Remove what killed runs left. libvirt's programs only see whether a process of that number began then."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(STARTING):
             path = Path(STARTING, name)
@@ -120,15 +125,15 @@ def _forget_killed() -> None:
 
 
 def python() -> str:
-    """What runs a program of Python on this host, also when nothing of Ansible is there."""
+    """Return what runs a program of Python on this host, also when nothing of Ansible is there."""
     return _PYTHON if os.access(_PYTHON, os.X_OK) else sys.executable
 
 
 def prepare(program: Program, text: str, changes: Changes) -> None:
-    """Have the program there."""
+    """Install the program. Raise ForeignObject if a file of its name is not ours."""
     if not changes.check_mode:
         _forget_killed()
-    before = _text(program.path)
+    before = _read_text(program.path)
     if before == text:
         return
     if before is not None and program.mark not in before:
@@ -142,12 +147,12 @@ def prepare(program: Program, text: str, changes: Changes) -> None:
 
 
 def give_back(program: Program, changes: Changes) -> bool:
-    """True if there was one of ours, and no container that is defined here needs it: those of the catalog that goes
-    have ended."""
-    before = _text(program.path)
+    """Remove the program if it is ours and no container that is defined here needs it: those of the catalog that goes
+    have ended. Return whether it was removed."""
+    before = _read_text(program.path)
     if before is None or program.mark not in before:
         return False
-    if any(program.needed_by in (_text(path) or "") for path in DEFINED.glob("one-*.xml")):
+    if any(program.needed_by in (_read_text(path) or "") for path in DEFINED.glob("one-*.xml")):
         return False
     changes.did(str(program.path), program.does, "not there")
     if not changes.check_mode:
@@ -157,7 +162,7 @@ def give_back(program: Program, changes: Changes) -> bool:
     return True
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     try:
         return read_limited(str(path), LARGEST, follow=False).decode("utf-8", "replace")
     except NotFound:

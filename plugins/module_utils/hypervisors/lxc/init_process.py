@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The init of a container that runs, as its host sees it: which process it is, and what ends it in good order."""
+"""Finds the init of a running container, as its host sees it, and ends it in good order."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ _OTHERS = (signal.SIGPWR, signal.SIGINT)
 
 
 def is_controller(pid: int, name: str) -> bool:
-    """Return whether root has a process of this number that is called as the program which libvirt starts for each
-    container."""
+    """Return whether root has a process of this number and name, as libvirt's program for each container has."""
     return processes.is_of_root(pid, name)
 
 
 def of_controller(pid: int) -> Optional[int]:
-    """The init of a container, None if it has ended. pid: of libvirt's controller of it, whose child it is."""
+    """Return the init of a container, None if it has ended. pid: of libvirt's controller, whose child it is."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -43,7 +42,7 @@ def of_controller(pid: int) -> Optional[int]:
 
 
 def tell(init: int, reboot: bool) -> None:
-    """Ask it to halt, or to start anew. Whatever it calls itself, it is sent no more than a signal."""
+    """Ask the init to halt, or to start anew. Whatever it calls itself, it is sent no more than a signal."""
     handle = os.pidfd_open(init)
     try:
         signal.pidfd_send_signal(handle, _signals(init)[1 if reboot else 0])
@@ -52,7 +51,7 @@ def tell(init: int, reboot: bool) -> None:
 
 
 def _signals(init: int) -> tuple[int, int]:
-    """Those that halt it and that start it anew."""
+    """Return the signals that halt the init and that start it anew."""
     name = ""
     with contextlib.suppress(OSError):
         name = os.path.basename(os.readlink(f"/proc/{init}/exe"))

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks that a container gets and loses while it runs, of which libvirt knows nothing: it attaches no file systems.
+"""Attaches and detaches disks of a running container, of which libvirt knows nothing: it attaches no file systems.
 
-What is mounted on the node is mounted once more inside the container, by a process that goes into it first. Whatever
-the container has made of its own paths, they lead to nothing but its own files there.
+What is mounted on the node is mounted once more inside the container, by a process that goes into it first.
+Whatever the container has made of its own paths, they lead to nothing but its own files there.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ _BUSY = "16 "
 
 @dataclass(frozen=True)
 class LiveDisk:
-    """A disk of a definition that is mounted in the container at `target`."""
+    """Holds a disk of a definition that is mounted in the container at `target`."""
 
     disk: MountedDisk
     target: str
 
 
 def disks_of(text: str) -> dict[int, LiveDisk]:
-    """The disks of a definition that are mounted in the container, by id."""
+    """Return the disks of a definition that are mounted in the container, by id."""
     domain = ET.fromstring(text)
     own = domain.find(f"metadata/{{{domain_xml.NAMESPACE}}}vm")
     ids = domain.find("idmap/uid")
@@ -89,37 +89,37 @@ def disks_of(text: str) -> dict[int, LiveDisk]:
 
 
 def attach(init: int, live: LiveDisk, asked: str) -> bool:
-    """Have the container see it; False if it does. init: the container's, by the host's number."""
+    """Mount the disk in the container. Return False if it is there. init: the container's, by the host's number."""
     devices = loop_devices.devices_of(os.path.realpath(live.disk.file))
     if mounts.places(devices, f"/proc/{init}/mountinfo"):
         return False
     mounted_disks.mount(live.disk, asked)
     tree = kernel_calls.open_tree(live.disk.point)
     try:
-        _inside(init, ("mount", str(tree), live.target), asked, (tree,))
+        _run_inside(init, ("mount", str(tree), live.target), asked, (tree,))
     finally:
         os.close(tree)
     return True
 
 
 def detach(init: int, point: str, asked: str) -> bool:
-    """Take away from the container, and from this host, what is mounted at `point`; False if nothing is. InUse if the
-    container uses it."""
-    places = _places(init, point)
+    """Unmount what is mounted at `point` from the container and from this host. Return False if nothing is. Raise
+    InUse if the container uses it."""
+    places = _places_inside(init, point)
     if places:
         # What was mounted last may lie above the others.
-        _inside(init, ("unmount", *reversed(places)), asked)
+        _run_inside(init, ("unmount", *reversed(places)), asked)
     return mounted_disks.unmount(point) or bool(places)
 
 
-def _places(init: int, point: str) -> list[str]:
+def _places_inside(init: int, point: str) -> list[str]:
     device = mounted_disks.device_of(point)
     if device is None:
         return []
     return mounts.places({f"{os.major(device)}:{os.minor(device)}"}, f"/proc/{init}/mountinfo")
 
 
-def _inside(init: int, words: Sequence[str], asked: str, handles: Sequence[int] = ()) -> None:
+def _run_inside(init: int, words: Sequence[str], asked: str, handles: Sequence[int] = ()) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PROGRAM, str(init), *words],
         stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The memory of a container that runs: the limits of its cgroup, which are others at once."""
+"""Changes the memory of a running container: the limits of its cgroup, which hold at once."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ MIB = 1024
 
 
 def of(domain: Any, live: int) -> int:
-    """The KiB that a container which runs may have; 0 where nothing says it."""
+    """Return the KiB that a running container may have; 0 if nothing says it."""
     found = int(domain.memoryParameters(live).get(HARD, UNLIMITED))
     return found if found < UNLIMITED else 0
 
 
 def adjust(domain: Any, flags: tuple[int, int], apart: bool, asked: str) -> bool:
-    """Have the limits of a container that runs be those of its definition; False if they are. flags: libvirt's for what
-    runs, and for a definition apart from that. apart: the kernel counts swap by itself (cgroups of version 2), and ends
-    processes of a container that takes more than a new limit, where it says no otherwise.
+    """Set the limits of a running container to those of its definition. Return False if they are the same. Raise InUse
+    for a container that takes more. Whoever calls it explains what libvirt says.
 
-    InUse for a container that takes more than that. Whoever calls it explains what libvirt says.
+    flags: libvirt's for what runs, and for a definition apart from that.
+    apart: the kernel counts swap by itself (cgroups of version 2), and ends processes of a container that takes
+    more than a new limit, where it says no otherwise.
     """
     live, inactive = flags
     memory, swap = container_xml.memory_limits(domain.XMLDesc(inactive))

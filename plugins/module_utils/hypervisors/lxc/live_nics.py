@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NICs that a container gets while it runs.
+"""Adjusts NICs that a container gets while it runs.
 
 libvirt gives the container's end of such a NIC any free name (vnet0): that it is to be eth1 only counts when the
 container starts.
@@ -26,8 +26,12 @@ _BY_LIBVIRT = re.compile(r"vnet\d+")
 
 @dataclass(frozen=True)
 class LiveNic:
-    """A NIC of a definition. host, guest: the names of its two ends, "" where the definition says none. text: its
-    element, as libvirt wants it to attach or detach the NIC. mtu: 0 where the definition says none."""
+    """Holds a NIC of a definition.
+
+    host, guest: the names of its two ends, "" where the definition says none.
+    text: its element, as libvirt wants it to attach or detach the NIC.
+    mtu: 0 where the definition says none.
+    """
 
     host: str
     guest: str
@@ -36,7 +40,7 @@ class LiveNic:
 
 
 def nics_of(text: str) -> dict[str, LiveNic]:
-    """The NICs of a definition, by MAC address."""
+    """Return the NICs of a definition, by MAC address."""
     return {
         _attribute(each, "mac", "address").lower(): LiveNic(
             _attribute(each, "target", "dev"),
@@ -54,8 +58,8 @@ def _attribute(parent: ET.Element, tag: str, name: str) -> str:
 
 
 def widen(nics: Mapping[str, LiveNic]) -> None:
-    """Give the hosts' ends the MTU of their definitions, which libvirt reads and does not act on for containers. The
-    container sets that of its own end."""
+    """Give the hosts' ends the MTU of their definitions, which libvirt reads but ignores for containers. The container
+    sets the MTU of its own end."""
     wanted = {nic.host: nic.mtu for nic in nics.values() if nic.host and nic.mtu}
     for each in _links() if wanted else ():
         name = str(each.get("ifname"))
@@ -64,9 +68,9 @@ def widen(nics: Mapping[str, LiveNic]) -> None:
 
 
 def name_ends(init: int, nics: Mapping[str, LiveNic], asked: str) -> bool:
-    """Give the container's ends their names, where they still have those that libvirt gave them; True if there was
-    one. All of them are down until the container brings them up, as they are when it starts. What the container itself
-    has renamed stays. init: its init, by the host's number."""
+    """Rename the container's ends that still have libvirt's names. Return whether there was one; raise Conflict if the
+    container has made an interface of that name. All of them are down until the container brings them up, as they
+    are when it starts. What the container itself has renamed stays. init: its init, by the host's number."""
     wanted = {nic.host: nic.guest for nic in nics.values() if nic.host and nic.guest}
     own = {each.get("ifname"): each.get("link_index") for each in _links() if each.get("ifname") in wanted}
     inside = _links(init) if own else []
@@ -82,18 +86,18 @@ def name_ends(init: int, nics: Mapping[str, LiveNic], asked: str) -> bool:
                 f"the container has made another interface of this name itself, so that its NIC is still called {name}",
                 "Rename or remove that one in the container, then run again",
             )
-        command.run(["ip", "link", "set", "dev", name, "name", guest], before=_inside(init), timeout=_TIMEOUT)
+        command.run(["ip", "link", "set", "dev", name, "name", guest], before=_enter_network(init), timeout=_TIMEOUT)
         named = True
     return named
 
 
 def _links(init: int = 0) -> list[dict[str, Any]]:
-    """The interfaces of this host, or those of the container with that init."""
-    before = _inside(init) if init else []
+    """Return the interfaces of this host, or of the container with that init."""
+    before = _enter_network(init) if init else []
     done = command.run(["ip", "-json", "link", "show"], before=before, timeout=_TIMEOUT)
     found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return found
 
 
-def _inside(init: int) -> list[str]:
+def _enter_network(init: int) -> list[str]:
     return ["nsenter", f"--net=/proc/{init}/ns/net", "--"]

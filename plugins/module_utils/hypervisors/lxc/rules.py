@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What LXC declares of itself: containers, which share the kernel of their host. Pure."""
+"""Declares what LXC is: containers, which share the kernel of their host. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _OF_CONTAINERS = ("CPULIMIT", "LXC_SWAP")
 _OF_OTHER_CONTAINERS = ("LXC_SECURITY_PRIVILEGED", "LXC_PROFILES", "LXC_UNPRIVILEGED")
 
 
-def _own() -> Mapping[str, Own]:
+def _own_attributes() -> Mapping[str, Own]:
     found = {}
     for entry in TABLE:
         for text in entry.texts():
@@ -74,7 +74,7 @@ def _own() -> Mapping[str, Own]:
 
 
 def check(template: Template, where: str) -> None:
-    """InvalidValue for the first thing that no container can have."""
+    """Raise InvalidValue for the first thing that no container can have."""
     for name in ("DISK", "NIC", "OS"):
         for vector in template.vectors(name):
             for key, text in vector.items():
@@ -107,7 +107,7 @@ def _raw(template: Template) -> str:
 
 
 def fitting(os: Os, template: Template, images: Mapping[int, Image], where: str) -> Os:
-    """InvalidValue unless exactly one of the images is a root file system."""
+    """Return OS unchanged. Raise InvalidValue unless one image is a root file system, and the others are fit."""
     roots = [index for index, image in sorted(images.items()) if image.format == TAR]
     if len(roots) != 1:
         named = ", ".join(images[index].name for index in roots)
@@ -131,7 +131,7 @@ def fitting(os: Os, template: Template, images: Mapping[int, Image], where: str)
 
 
 def _check_image(image: Image, vector: Mapping[str, str], shown: str) -> None:
-    """InvalidValue for a disk beside the root that this host would not mount."""
+    """Raise InvalidValue for a disk beside the root that this host would not mount."""
     if image.type != ImageType.DATABLOCK:
         raise InvalidValue(
             shown,
@@ -163,7 +163,7 @@ def _check_image(image: Image, vector: Mapping[str, str], shown: str) -> None:
 
 
 def check_disk(vector: Mapping[str, str], format: str, where: str) -> None:
-    """InvalidValue for a disk that a container can't be shown."""
+    """Raise InvalidValue for a disk that a container can't have."""
     kind, _format, fs = kind_of_empty(vector)
     if format != RAW:
         raise InvalidValue(
@@ -185,7 +185,7 @@ def check_disk(vector: Mapping[str, str], format: str, where: str) -> None:
 
 
 def _check_path(target: str, where: str) -> None:
-    """InvalidValue where an empty file system would hide what a container is started from."""
+    """Raise InvalidValue if an empty file system would hide what a container is started from."""
     words = target.split("/")[1:]
     top = words[0] if len(words) == 1 else ""
     if top in _SYSTEM or (words[:1] == ["usr"] and len(words) == 2 and words[1] in _SYSTEM_BELOW):
@@ -197,7 +197,7 @@ def _check_path(target: str, where: str) -> None:
 
 
 def container(template: Template, _where: str) -> Mapping[str, str]:
-    """What only containers have."""
+    """Return the attributes that only containers have."""
     swap = template.get("LXC_SWAP").strip()
     return {"LXC_SWAP": swap} if swap else {}
 
@@ -227,6 +227,6 @@ LXC = Hypervisor(
     fit=fitting,
     container=container,
     column=KVM,
-    own=_own(),
+    own=_own_attributes(),
     live=("DISK", "NIC", "MEMORY", "LXC_SWAP"),
 )

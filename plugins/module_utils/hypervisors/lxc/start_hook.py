@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program that libvirt calls whenever it starts a container, also when the host boots and nothing of ours runs:
-before the start it mounts what the container's directory says, after it the console is read.
+"""Installs the program that libvirt calls whenever it starts a container, also when the host boots and nothing of ours
+runs: before the start it mounts what the container's directory says, after the start it has the console read.
 
-What it reads there is `*.layers/layers.json` of a root that shows its image (storage/overlay.py). What is mounted
-already stays as it is.
+It reads `*.layers/layers.json` of a root that shows its image (storage/overlay.py). What is mounted already stays
+as it is.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ main()
 
 
 def text() -> str:
-    """The program. It is one file, which depends on nothing but Python: this collection is not on the host."""
+    """Return the program. It is one file, which depends on Python alone: this collection is not on the host."""
     body = _TEXT.format(
         namespace=domain_xml.NAMESPACE,
         bases=BASES.start,

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps udev from giving a NIC of a container another MAC than libvirt has given it.
+"""Keeps udev from giving a NIC of a container another MAC than libvirt has given it.
 
-libvirt makes both ends first, which have a random MAC then, and sets the MAC after that. systemd's udev gives whatever
-has a random MAC one of its own, also when libvirt has set it just before: then the container has no NIC of its MAC.
+libvirt makes both ends first, which have a random MAC then, and sets the MAC after that. systemd's udev gives
+whatever has a random MAC one of its own, also when libvirt has set it just before: then the container has no NIC of
+its MAC.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _DOES = "keeps MACs of containers"
 
 
 def prepare(changes: Changes) -> None:
-    """Have the file where systemd is; udev reads it when it comes."""
+    """Write the file where systemd is; udev reads it when the file comes."""
     if not PATH.parent.is_dir():
         return
-    before = _text()
+    before = _installed_text()
     if before == TEXT:
         return
     if before is not None and MARK not in before:
@@ -46,8 +47,8 @@ def prepare(changes: Changes) -> None:
 
 
 def give_back(changes: Changes) -> bool:
-    """True if there was one of ours."""
-    before = _text()
+    """Remove the file if it is ours. Return whether it was."""
+    before = _installed_text()
     if before is None or MARK not in before:
         return False
     changes.did(str(PATH), _DOES, "not there")
@@ -56,7 +57,7 @@ def give_back(changes: Changes) -> bool:
     return True
 
 
-def _text() -> str | None:
+def _installed_text() -> str | None:
     try:
         return read_limited(str(PATH), LARGEST, follow=False).decode("utf-8", "replace")
     except NotFound:

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine as a configuration file of `xl` (and of the older `xm`), with the meaning of OpenNebula's Xen deployment
-file. Pure."""
+"""Renders a machine as a file of `xl` (and the older `xm`), with the meaning of OpenNebula's for Xen. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ MARK = "# nebula"
 
 
 def render(vm: Vm, site: Site) -> Deployment:
-    """The deployment file of a machine on this site. InvalidValue for what its format can't express."""
+    """Return the deployment file of a machine on this site. Raise InvalidValue for what its format can't express."""
     where = f"virtual machine {vm.name}"
     kind = xen.kind_of(vm)
     lines = [f"name = {quoted(domain_name(vm.vm_id))}", f"uuid = {quoted(vm.uuid)}"]
@@ -59,12 +58,12 @@ def render(vm: Vm, site: Site) -> Deployment:
 
 
 def credits(cpu: float) -> int:
-    """The weight of `cpu` processors."""
+    """Return the weight of `cpu` processors."""
     return min(max(math.ceil(round(cpu * CREDIT, 6)), LOWEST), HIGHEST)
 
 
 def quoted(text: str) -> str:
-    """The text as a string of xl, and of Python, in which xm reads its files."""
+    """Return the text as a string of xl, and of Python, in which xm reads its files."""
     escaped = "".join(
         "\\" + character
         if character in "\\'"
@@ -78,7 +77,7 @@ def quoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class Devices:
-    """What stands in a machine's file. disks: by the number of the device; nics: by MAC."""
+    """Holds the devices in a machine's file: disks by the number of the device, NICs by MAC."""
 
     disks: Mapping[int, str]
     nics: Mapping[str, str]
@@ -92,7 +91,7 @@ def devices_of(vm: Vm, site: Site) -> Devices:
 
 
 def device_number(device: str) -> int:
-    """Of a disk's device in a machine, as Xen counts them (vbd-interface)."""
+    """Return the number of a disk's device in a machine, as Xen counts (vbd-interface)."""
     prefix, index = disk_targets.prefix_of(device), disk_targets.letter_index(device)
     if prefix == "hd" and index < 4:
         return (3, 3, 22, 22)[index] << 8 | (index % 2) << 6
@@ -226,8 +225,8 @@ def _features(vm: Vm, kind: str) -> list[str]:
 
 
 def _serial(site: Site) -> list[str]:
-    """Serial port 0: a terminal for `xl console -t serial`, and all it shows in the machine's directory. xl finds the
-    terminal by the name of QEMU's device."""
+    """Return serial port 0: a terminal for `xl console -t serial`, with a log of all it shows in the machine's
+    directory. xl finds the terminal by the name of QEMU's device."""
     device = f"pty,id=serial0,logfile={site.directory}/{console_log.NAME},logappend=on"
     arguments = ["-chardev", device, "-serial", "chardev:serial0"]
     return [f"device_model_args = [{', '.join(quoted(argument) for argument in arguments)}]"]
@@ -256,19 +255,19 @@ _DISK = re.compile(
 
 
 def port_of(text: str) -> int:
-    """The port of its console, 0 if it has none."""
+    """Return the port of the machine's console, 0 if it has none."""
     found = _PORT.search(text)
     return FIRST_PORT + int(found[1]) if found else 0
 
 
 def password_of(text: str) -> str:
-    """The password of its console, "" if it has none. Up to the first comma, which no made-up one has."""
+    """Return the console's password up to the first comma, which no made-up one has; "" if there is none."""
     found = _PASSWORD.search(text)
     return _unquoted(found[1]) if found else ""
 
 
 def weights_of(text: str) -> tuple[int, int]:
-    """Weight and cap (0: none) that it is to have."""
+    """Return the weight and the cap (0: none) that the machine is to have."""
     weight, cap = _WEIGHT.search(text), _CAP.search(text)
     return int(weight[1]) if weight else CREDIT, int(cap[1]) if cap else 0
 
@@ -278,7 +277,7 @@ def macs_of(text: str) -> list[str]:
 
 
 def disks_of(text: str) -> list[str]:
-    """The files of its disks."""
+    """Return the files of the machine's disks."""
     return [_unquoted(found["path"]) for found in _DISK.finditer(text)]
 
 
@@ -288,9 +287,14 @@ def _unquoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a host must have before it can start a machine. memory: MiB. bridges: of Linux. files: kernels and initrds.
-    disks: their files, and whether the machine writes to them. emulator: what needs one, "" if nothing does. switches:
-    bridges of Open vSwitch."""
+    """Holds what a host must have before it can start a machine.
+
+    memory: MiB.
+    bridges, switches: bridges of Linux, and of Open vSwitch.
+    files: kernels and initrds.
+    disks: their files, and whether the machine writes to them.
+    emulator: what needs an emulator, "" if nothing does.
+    """
 
     memory: int
     vcpus: int

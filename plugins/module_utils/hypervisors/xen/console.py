@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""xenconsoled, which reads the consoles of machines without a serial port: it keeps what they say only if it was told
-to when it was started."""
+"""Configures xenconsoled, which reads the consoles of machines without a serial port: it keeps what they say only if
+it was told to when it was started."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _KEEPS = re.compile(r"--log[= ](?:guest|all)\b")
 
 
 def prepare(changes: Changes) -> None:
-    """Have it keep them, now and after its next start."""
+    """Have xenconsoled keep what machines say, now and after its next start."""
     path = next((path for path in SETTINGS if os.path.isfile(path)), "")
     if path:
         before = _read(path)
-        if not _keeps(before):
+        if not _says_to_keep(before):
             changes.did(path, "without --log=guest", "with it")
             if not changes.check_mode:
-                _write(path, _without(before) + _block(_arguments(before)))
+                _write(path, _without_our_lines(before) + _our_lines(_arguments(before)))
     if not _keeps_now():
         changes.did(NAME, "keeps nothing", "keeps what machines say")
         if not changes.check_mode:
@@ -44,18 +44,18 @@ def prepare(changes: Changes) -> None:
             if not _keeps_now():
                 raise HypervisorError(
                     f"having {NAME} keep what machines say",
-                    "it runs without --log=guest" if _running() else "it does not run",
+                    "it runs without --log=guest" if _running_arguments() else "it does not run",
                     f"Start it with XENCONSOLED_ARGS=--log=guest, in {SETTINGS[0]} or where this distribution has it",
                 )
 
 
 def give_back(changes: Changes) -> bool:
-    """True if it was we who told it."""
+    """Undo what prepare() did to its settings. Return whether there was something to undo."""
     marked = [path for path in SETTINGS if os.path.isfile(path) and HEADING in _read(path)]
     for path in marked:
         changes.did(path, "with --log=guest", "as it was")
         if not changes.check_mode:
-            _write(path, _without(_read(path)))
+            _write(path, _without_our_lines(_read(path)))
     if marked and not changes.check_mode:
         _restart()
     return bool(marked)
@@ -74,34 +74,34 @@ def _arguments(text: str) -> str:
     return found[-1].strip() if found else ""
 
 
-def _keeps(text: str) -> bool:
+def _says_to_keep(text: str) -> bool:
     return bool(_KEEPS.search(_arguments(text))) or bool(re.search(r"^XENCONSOLED_TRACE=[\"']?(guest|all)", text, re.M))
 
 
-def _block(arguments: str) -> str:
-    """The script of Debian knows the first, the units of Xen's own installation know the second."""
+def _our_lines(arguments: str) -> str:
+    """Return our lines: Debian's script knows the first variable, the units of Xen's own installation the second."""
     given = f"{arguments} --log=guest".strip()
     return f"{HEADING}\nXENCONSOLED_ARGS='{given}'\nXENCONSOLED_TRACE=guest\n"
 
 
-def _without(text: str) -> str:
-    """The text as it was before our lines."""
+def _without_our_lines(text: str) -> str:
+    """Return the text as it was before our lines."""
     before = re.sub(rf"{re.escape(HEADING)}\n(?:XENCONSOLED_\w+=.*\n)*", "", text)
     return before if before.endswith("\n") or not before else before + "\n"
 
 
-def _running() -> list[list[str]]:
-    """Return the arguments of each one that root of this host has started."""
+def _running_arguments() -> list[list[str]]:
+    """Return the arguments of each xenconsoled that root of this host has started."""
     found = processes.of_root(lambda words: os.path.basename(words[0]) == NAME.encode())
     return [[word.decode("utf-8", "replace") for word in words[1:]] for _pid, words in found]
 
 
 def _keeps_now() -> bool:
-    return any(_KEEPS.search(" ".join(words)) for words in _running())
+    return any(_KEEPS.search(" ".join(words)) for words in _running_arguments())
 
 
 def _restart() -> None:
-    """Machines run on; what they say meanwhile is waiting for it."""
+    """Restart xenconsoled. Machines run on; what they say meanwhile waits for it."""
     loaded: list[str] = []
     if units.has_systemd():
         done = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", *UNITS], timeout=RESTART_SECONDS)

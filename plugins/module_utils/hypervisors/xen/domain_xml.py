@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine as libvirt's domain XML for Xen, with the meaning of config.py's file. Pure."""
+"""Renders a machine as libvirt's domain XML for Xen, with the meaning of config.py's file. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _END = re.compile(rf"({'|'.join(_ENDS)})\s*=\s*['\"](destroy|restart|preserve|re
 
 
 def render(vm: Vm, site: Site) -> Deployment:
-    """The deployment file of a machine on this site. InvalidValue for what libvirt has no words for."""
+    """Return the deployment file of a machine on this site. Raise InvalidValue for what libvirt has no words for."""
     where, kind = f"virtual machine {vm.name}", xen.kind_of(vm)
     domain = ET.Element("domain", {"type": "xen"})
     put(domain, "name", domain_name(vm.vm_id))
@@ -55,7 +55,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     _boot(domain, vm, kind, where)
     _features(domain, vm, kind)
     put(domain, "clock", "", offset="localtime" if flag(vm.features, "LOCALTIME") else "utc")
-    for name, value in _ends(vm, where).items():
+    for name, value in _end_actions(vm, where).items():
         put(domain, name, value)
     _devices(ET.SubElement(domain, "devices"), vm, site, kind, where)
     if kind == xen.HVM:
@@ -75,7 +75,7 @@ def _boot(domain: ET.Element, vm: Vm, kind: str, where: str) -> None:
             "Use a host with nebula_hypervisor: xen, or BIOS",
         )
     if vm.os.bootloader:
-        _check_first(vm, where)
+        _check_boot_disk_comes_first(vm, where)
         put(domain, "bootloader", vm.os.bootloader)
     os_ = ET.SubElement(domain, "os")
     type_, machine = _TYPES[kind]
@@ -93,8 +93,8 @@ def _boot(domain: ET.Element, vm: Vm, kind: str, where: str) -> None:
             ET.SubElement(os_, "boot", {"dev": _BOOT[letter]})
 
 
-def _check_first(vm: Vm, where: str) -> None:
-    """libvirt has a boot loader read the disk whose target comes first."""
+def _check_boot_disk_comes_first(vm: Vm, where: str) -> None:
+    """Raise InvalidValue unless the disk to boot from has the first target, which libvirt's boot loader reads."""
     if not vm.disks:
         return
     wanted = min(vm.disks, key=lambda disk: disk.boot_order or len(vm.disks) + 1)
@@ -119,7 +119,7 @@ def _features(domain: ET.Element, vm: Vm, kind: str) -> None:
             ET.SubElement(features, name)
 
 
-def _ends(vm: Vm, where: str) -> dict[str, str]:
+def _end_actions(vm: Vm, where: str) -> dict[str, str]:
     found = {}
     for line in filter(None, (line.strip() for line in vm.raw.get("xen", "").split("\n"))):
         match = _END.fullmatch(line)
@@ -211,7 +211,7 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
 
 
 def _serial(domain: ET.Element, site: Site) -> None:
-    """As in config.py: libvirt has a log for consoles of QEMU's own machines only."""
+    """Add serial port 0 as config.py does: libvirt has a log only for consoles of QEMU's own machines."""
     device = f"pty,id=serial0,logfile={site.directory}/{console_log.NAME},logappend=on"
     arguments = ET.SubElement(domain, f"{{{XEN_NAMESPACE}}}commandline")
     for argument in ("-chardev", device, "-serial", "chardev:serial0"):
@@ -221,7 +221,7 @@ def _serial(domain: ET.Element, site: Site) -> None:
 # -- what stands in such a text ----------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Devices:
-    """disks: by target; nics: by MAC."""
+    """Holds the devices in a machine's definition: disks by target, NICs by MAC."""
 
     disks: Mapping[str, ET.Element]
     nics: Mapping[str, ET.Element]
@@ -262,7 +262,7 @@ def needs_of(text: str) -> Needs:
 
 
 def weights_of(text: str) -> tuple[int, int]:
-    """Weight and cap (0: none) that it is to have."""
+    """Return the weight and the cap (0: none) that the machine is to have."""
     domain = ET.fromstring(text)
     return int(domain.findtext("cputune/shares") or 0), int(
         _attribute(domain, f"metadata/{{{NAMESPACE}}}vm", "cap") or 0

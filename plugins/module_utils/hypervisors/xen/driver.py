@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines of Xen by its own tools.
+"""Drives machines of Xen by its own tools.
 
-Xen knows a domain as long as it runs. What a machine is beyond that stands where Xen's administrators keep it, and its
-own script starts what is linked in there when the host boots: /etc/xen/NAME.cfg and /etc/xen/auto.
+Xen knows a domain as long as it runs. What a machine is beyond that stands where Xen's administrators keep it, and
+Xen's own script starts what is linked in there when the host boots: /etc/xen/NAME.cfg and /etc/xen/auto.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _UUID = re.compile(r"^uuid = '([0-9a-f-]{36})'$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Definition:
-    """A machine's file in /etc/xen. mark: None for one that is not ours."""
+    """Holds a machine's file in /etc/xen. mark: None if the machine is not ours."""
 
     path: Path
     text: str
@@ -182,7 +182,7 @@ class XenDriver(XenNode, Driver):
         return self._state_of(domain)
 
     def _is_passing(self, name: str, domain: Optional[Listed]) -> bool:
-        """Whether it is being made or ended by a tool that is at work: one of a killed run goes on by itself."""
+        """Return whether a tool at work is making or ending the domain: the tool of a killed run goes on by itself."""
         if domain is None:
             return logs.is_rebooting(name)
         return "d" in domain.flags or ("p" in domain.flags and logs.is_made(name))
@@ -196,7 +196,7 @@ class XenDriver(XenNode, Driver):
         return "POWEROFF" if "s" in domain.flags else "RUNNING"
 
     def _definition(self, mark: Mark) -> Optional[Definition]:
-        """The machine's, None if there is none; ForeignObject if what has its name is not ours."""
+        """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         name = domain_name(mark.vm_id)
         asked = f"{called(mark)}: domain {name}"
         definition = self._read(DEFINITIONS / f"{name}.cfg")
@@ -220,7 +220,7 @@ class XenDriver(XenNode, Driver):
         return definition
 
     def _find(self, mark: Mark) -> Optional[tuple[Optional[Definition], Optional[Listed]]]:
-        """The machine's definition and its domain, None if there is neither; ForeignObject if they are not ours."""
+        """Return the machine's definition and domain, None without either. Raise ForeignObject if they are not ours."""
         name = domain_name(mark.vm_id)
         definition = self._definition(mark)
         domain = self._tool.named(name)
@@ -379,12 +379,12 @@ class XenDriver(XenNode, Driver):
             words = [error.found, *self._words_of_xen(error), logs.last_words(name)]
             if isinstance(error, NoCapacity):
                 words.append(f"Xen has {self._tool.information().get('free_memory', '?')} MiB to give")
-            self._clear_away(name, mark, definition)
+            self._remove_failed_start(name, mark, definition)
             error.found = "\n".join(filter(None, words))
             raise
 
     def _refuse_nameless(self, mark: Mark, asked: str) -> None:
-        """It may run without that Xen's tools know its name: a second one would write to the same disks."""
+        """Raise HypervisorError if it runs and Xen's tools lost its name: two would write to the same disks."""
         for domain in self._tool.listed():
             if domain.name == NAMELESS and domain.uuid == mark.uuid and "d" not in domain.flags:
                 raise HypervisorError(
@@ -398,8 +398,8 @@ class XenDriver(XenNode, Driver):
         cause = error.__cause__
         return self._words_of_hypervisor(cause.found) if isinstance(cause, CommandFailed) else []
 
-    def _clear_away(self, name: str, mark: Mark, definition: Definition) -> None:
-        """What a start that failed left: xl mostly does that itself."""
+    def _remove_failed_start(self, name: str, mark: Mark, definition: Definition) -> None:
+        """Remove what a failed start left; xl mostly does so itself."""
         with contextlib.suppress(NebulaError):
             domain = self._tool.named(name)
             # Its name may be what it failed for: somebody's who was there first.
@@ -501,7 +501,7 @@ class XenDriver(XenNode, Driver):
         name, asked = domain_name(mark.vm_id), f"migrating {called(mark)}"
         definition = self._found(mark)
         self._running(mark)
-        self._check_there(asked, definition, login)
+        self._check_destination(asked, definition, login)
         self._tool.wait_for_lock(asked)
         try:
             self._tool.migrate(asked, name, login)
@@ -519,8 +519,8 @@ class XenDriver(XenNode, Driver):
         logs.remove(name)
         self._forget(name, definition)
 
-    def _check_there(self, asked: str, definition: Definition, login: str) -> None:
-        """Whether the other host expects this machine, and sees its disks."""
+    def _check_destination(self, asked: str, definition: Definition, login: str) -> None:
+        """Raise WrongState unless the other host expects this machine and sees its disks."""
         disks = config.disks_of(definition.text)
         words = " && ".join([*(f"test -e {shlex.quote(path)}" for path in disks), f"cat {definition.path}"])
         done = run(["sh", "-c", f"{login} sh"], input=words, timeout=LOGIN_SECONDS, check=False)

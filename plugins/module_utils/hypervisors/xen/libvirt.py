@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines of Xen by libvirt (xen:///system), for a dom0 whose administrators look after them with virsh. What libvirt
-has no words for is asked of Xen's own tool beside it."""
+"""Drives machines of Xen by libvirt (xen:///system), for a dom0 whose administrators look after them with virsh. What
+libvirt has no words for is asked of Xen's own tool beside it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         return self._surveyed(vms, ids, running.values())
 
     def _ended_by(self, reason: int) -> str:
-        """As ObservedVm.ended, of one that is shut off."""
+        """Return who ended a machine that is shut off, as ObservedVm.ended."""
         lv = self._libvirt
         return {lv.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "guest", lv.VIR_DOMAIN_SHUTOFF_UNKNOWN: "unknown"}.get(reason, "")
 
@@ -97,7 +97,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
     def is_foreign(self, mark: Mark, directory: str) -> bool:
         if super().is_foreign(mark, directory):
             return True
-        return self._find(mark) is None and self._stranger(mark) is not None
+        return self._find(mark) is None and self._foreign_domain(mark) is not None
 
     def _state(self, domain: Any, mark: Mark) -> str:
         state = super()._state(domain, mark)
@@ -110,8 +110,8 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
     def _is_listed(self, uuid: str) -> bool:
         return any(each.uuid == uuid for each in self._tool.listed())
 
-    def _stranger(self, mark: Mark) -> Optional[xl.Listed]:
-        """A domain of the machine's name that libvirt did not make."""
+    def _foreign_domain(self, mark: Mark) -> Optional[xl.Listed]:
+        """Return a domain of the machine's name that libvirt did not make, if there is one."""
         found = self._tool.named(domain_name(mark.vm_id))
         return found if found is not None and found.uuid != mark.uuid else None
 
@@ -177,7 +177,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         domain = self._found(mark)
         asked = f"starting {called(mark)}"
         if self._state(domain, mark) == "POWEROFF":
-            stranger = self._stranger(replace(mark, uuid=domain.UUIDString()))
+            stranger = self._foreign_domain(replace(mark, uuid=domain.UUIDString()))
             if stranger is not None:
                 raise ForeignObject(
                     asked,
@@ -266,7 +266,7 @@ def _end_of_log() -> int:
 
 
 def _logged_since(place: int) -> str:
-    """What libxl said since, in the form in which xl prints it."""
+    """Return what libxl has logged since, in the form in which xl prints it."""
     with contextlib.suppress(OSError), LOG.open("rb") as file:
         file.seek(place)
         lines = file.read(_LIMIT).decode("utf-8", "replace").splitlines()

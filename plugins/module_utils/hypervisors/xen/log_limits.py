@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What guests can make a dom0 write down, kept small, also between runs: their consoles, and the logs of the programs
-that serve them. Neither xenconsoled nor QEMU knows a limit, so that a unit of ours looks after them every few seconds.
+"""Keeps small, also between runs, what guests can make a dom0 log: their consoles, and the logs of the programs that
+serve them. Neither xenconsoled nor QEMU knows a limit, so a unit of ours looks after them every few seconds.
 
-The programs write behind the end of their files (O_APPEND). A console becomes console.log.0, that .1, that .2, as by
-virtlogd for KVM's machines, and its file begins anew; of every other log the end stays.
+The programs write behind the end of their files (O_APPEND). A console becomes console.log.0, that .1, that .2, as
+by virtlogd for KVM's machines, and its file begins anew; of every other log the end stays.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SCRIPT = (
 
 
 def text() -> str:
-    """The unit: one that is started again each time it has ended, as a timer would be two of them."""
+    """Return the unit, which is started again each time it has ended: a timer would need two units."""
     words = ["sh", str(LIMIT), str(KEPT), CONSOLES]
     command = " ".join(["/bin/sh", "-c", units.argument(_with_logs()), *words])
     return (
@@ -52,13 +52,13 @@ def text() -> str:
 
 
 def _with_logs() -> str:
-    """A unit does not know patterns of files, its shell does."""
+    """Return the script with the patterns of the logs: a unit does not know patterns of files, its shell does."""
     return SCRIPT.replace('in "$@"', f"in {' '.join(LOGS)}")
 
 
 def prepare(changes: Changes) -> None:
-    """On a host without systemd nothing looks after them; docs/xen.md says so."""
-    if not units.has_systemd() or (units.installed(UNIT, text()) and _runs()):
+    """Install and start the unit. On a host without systemd nothing keeps the logs small; docs/xen.md says so."""
+    if not units.has_systemd() or (units.installed(UNIT, text()) and _is_running()):
         return
     changes.did(UNIT, "not there", "keeps logs of guests small")
     if not changes.check_mode:
@@ -75,7 +75,7 @@ def give_back(changes: Changes) -> bool:
     return True
 
 
-def _runs() -> bool:
-    """While it waits to be started again it is "activating"."""
+def _is_running() -> bool:
+    """Return whether the unit runs. While it waits to be started again it is "activating"."""
     done = run(["systemctl", "is-active", UNIT], timeout=TIMEOUT, check=False)
     return done.stdout.strip() in ("active", "activating")

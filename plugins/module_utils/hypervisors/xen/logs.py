@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Xen's tools write down about each domain: one of them waits for its end as long as it runs, and says how that
-was."""
+"""Reads what Xen's tools log of each domain: one of them runs as long as the domain, and says how it ended."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ INCOMING = "--incoming"
 SHOWN = 3
 
 
-def _newest(name: str) -> tuple[str, Optional[os.stat_result]]:
-    """By the tool that was the last to have it, and its file."""
+def _newest_log(name: str) -> tuple[str, Optional[os.stat_result]]:
+    """Return the end of the log of the tool that was the last to have the domain, and the log's status."""
     newest: Optional[os.stat_result] = None
     recent = b""
     for path in (LOGS / f"xl-{name}.log", LOGS / f"xl-{name}{INCOMING}.log"):
@@ -42,13 +41,13 @@ def _newest(name: str) -> tuple[str, Optional[os.stat_result]]:
 
 
 def _since_start(name: str) -> tuple[str, Optional[os.stat_result]]:
-    recent, file = _newest(name)
+    recent, file = _newest_log(name)
     starts = list(_START.finditer(recent))
     return recent[starts[-1].start() :] if starts else "", file
 
 
 def ended_by(name: str) -> str:
-    """As ObservedVm.ended."""
+    """Return who ended the domain, as ObservedVm.ended."""
     recent, _file = _since_start(name)
     if not recent:
         return "unknown"
@@ -62,7 +61,7 @@ def ended_by(name: str) -> str:
 
 
 def is_rebooting(name: str) -> bool:
-    """Whether its tool is about to make the domain anew."""
+    """Return whether the domain's tool is about to make it anew."""
     recent, file = _since_start(name)
     start, end = _START.search(recent), _END.search(recent)
     if file is None or not start or not end or "Exiting now" in recent or int(end[1]) != _REBOOT:
@@ -72,7 +71,7 @@ def is_rebooting(name: str) -> bool:
 
 
 def is_made(name: str) -> bool:
-    """Return whether a tool of root's is making it now."""
+    """Return whether a tool that root runs is making the domain now."""
     file = f"/{name}.cfg".encode()
 
     def makes(words: list[bytes]) -> bool:
@@ -85,7 +84,7 @@ def is_made(name: str) -> bool:
 
 
 def last_words(name: str) -> str:
-    """Of the device model, whose errors xl does not repeat."""
+    """Return the last words of the device model, whose errors xl does not repeat."""
     with contextlib.suppress(OSError, NebulaError):
         text = (LOGS / f"qemu-dm-{name}.log").read_text(encoding="utf-8", errors="replace")[-4096:]
         return last_lines(text, SHOWN)
@@ -93,7 +92,7 @@ def last_words(name: str) -> str:
 
 
 def remove(name: str) -> None:
-    """What there is about this domain."""
+    """Remove all logs of this domain."""
     with contextlib.suppress(OSError):
         for path in LOGS.iterdir():
             if re.fullmatch(rf"(xl|qemu-dm)-{re.escape(name)}({INCOMING})?\.log(\.\d+)?", path.name):

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A dom0: what it has, what is done to it, and what it lacks for a machine, whichever tools make that. It goes before
-Driver in the bases of one."""
+"""Reads and prepares a dom0, and says what it lacks for a machine, whichever tools make the machine. XenNode goes
+before Driver in the bases of a driver."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class XenNode:
         return Overhead(fixed=8, vcpu=1, share=1 / 64)
 
     def _observed(self, mark: Mark, state: str, domain: Optional[Listed], ended: str) -> ObservedVm:
-        """domain: what Xen has of it."""
+        """Return a machine of the survey. domain: what Xen has of it."""
         return ObservedVm(
             vm_id=mark.vm_id,
             uuid=mark.uuid,
@@ -92,7 +92,11 @@ class XenNode:
         )
 
     def _surveyed(self, vms: Iterable[ObservedVm], ids: set[int], others: Iterable[Listed]) -> Survey:
-        """ids: of names that are somebody else's; others: what runs beside `vms`."""
+        """Return the survey of this node.
+
+        ids: of names that are somebody else's.
+        others: what runs beside `vms`.
+        """
         foreign, found = 0, set(ids)
         for each in others:
             foreign += each.memory + self.overhead("").of(each.memory, each.vcpus)
@@ -100,8 +104,8 @@ class XenNode:
         return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(found))
 
     def _link_console(self, vm: Vm, name: str, directory: str) -> None:
-        """What a machine without a serial port says is written by xenconsoled, to a file of its own choice: it shall be
-        the machine's. Of one with a serial port the link only says which console is to be kept small."""
+        """Link the machine's console log: xenconsoled writes what a machine without a serial port says to a file that
+        it chooses. For other machines the link only says which console is to be kept small."""
         make_directory(str(CONSOLES), 0o755)
         hvm = rules.kind_of(vm) == rules.HVM
         link, target = CONSOLES / f"{SERIAL if hvm else GUEST}-{name}.log", f"{directory}/{console_log.NAME}"
@@ -117,31 +121,31 @@ class XenNode:
             remove_file(str(CONSOLES / f"{kind}-{name}.log"))
 
     def _weigh(self, name: str, weight: int, cap: int) -> None:
-        """Of a running one."""
+        """Set weight and cap of a running domain."""
         scheduler = self._tool.information().get("xen_scheduler", "credit")
         if scheduler in ("credit", "credit2"):
             verb = "sched-credit2" if scheduler == "credit2" else "sched-credit"
             self._tool.ask(f"weighing domain {name}", verb, "-d", name, "-w", str(weight), "-c", str(cap))
 
     def _is_asked(self, domid: int, otherwise: int) -> int:
-        """MiB that a guest has been asked to have: it takes its time to give any back, and may not."""
+        """Return the MiB that a guest has been asked to have: it takes its time to give any back, and may not."""
         place = f"{xenstore.DOMAINS}/{domid}/memory"
         target, screen = (xenstore.read(f"{place}/{name}") for name in ("target", "videoram"))
         # Of an emulated screen its memory is no part of the target; -1 where there is none.
         return (int(target) + max(int(screen or 0), 0)) >> 10 if target else otherwise
 
     def _is_deaf(self, domid: int) -> bool:
-        """Whether nobody in the guest has taken what was asked of it out of xenstore."""
+        """Return whether nobody in the guest has taken out of xenstore what was asked of it."""
         return bool(xenstore.read(f"{xenstore.DOMAINS}/{domid}/control/shutdown"))
 
     def _words_of_hypervisor(self, lines: str) -> list[str]:
-        """Its own last ones, about the domains that these are about."""
+        """Return the hypervisor's own last lines about the domains that these lines are about."""
         with contextlib.suppress(NebulaError):
             return xl.of_hypervisor(lines, self._tool.ask("reading Xen's log", "dmesg").stdout)[-xl.SHOWN :]
         return []
 
     def _refuse(self, asked: str, needs: Needs) -> None:
-        """What Xen's tools would find out half way, or say in words of their own."""
+        """Raise what Xen's tools would find out half way, or say in words of their own."""
         for path in needs.files:
             if not os.path.isfile(path):
                 raise NotFound(asked, f"{path} is not on this host", "Check OS KERNEL and INITRD")
@@ -175,11 +179,11 @@ class XenNode:
             )
 
     def _refuse_shared(self, asked: str, disks: tuple[tuple[str, bool], ...]) -> None:
-        """xl's own script for disks that are files does not see that another domain has one."""
+        """Raise InUse for a disk of another domain, which xl's own script does not see if the disk is a file."""
         used = xenstore.disks_in_use()
         for path, writes in disks:
             for domid, other, written in used:
-                if (writes or written) and _same(path, other):
+                if (writes or written) and _is_same_file(path, other):
                     name = next((each.name for each in self._tool.listed() if each.domid == domid), str(domid))
                     raise InUse(
                         asked,
@@ -188,7 +192,7 @@ class XenNode:
                     )
 
 
-def _same(path: str, other: str) -> bool:
+def _is_same_file(path: str, other: str) -> bool:
     try:
         return os.path.samefile(path, other)
     except OSError:

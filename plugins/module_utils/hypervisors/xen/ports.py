@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NICs of machines in networks of Open vSwitch and of OVN. Xen's own script for these, vif-openvswitch, knows neither
-interface ids nor native VLANs, and xenstore has no room for a long trunk. So what each port is to be stands in a file
-of the machine, which our script (vif_script.py) reads whenever Xen's tools make the NIC: at a start, at a reboot that
-the guest makes, at the start of the host, and on the host to which a machine is migrated."""
+"""Describes the ports of machines' NICs in networks of Open vSwitch and of OVN. Xen's own script for these,
+vif-openvswitch, knows neither interface ids nor native VLANs, and xenstore has no room for a long trunk. So what
+each port is to be stands in a file of the machine, which our script (vif_script.py) reads whenever Xen's tools make
+the NIC: at a start, at a reboot that the guest makes, at the start of the host, and on the host to which a machine
+is migrated.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,8 @@ def _driver(nic: Nic) -> str:
 
 
 def records(vm: Vm) -> list[str]:
-    """The lines of the machine's file: MAC, bridge, interface id, and what a port of Open vSwitch has beside its
-    defaults. Nothing for a machine without such NICs."""
+    """Return the lines of the machine's file: MAC, bridge, interface id, and what a port of Open vSwitch has beside
+    its defaults. A machine without such NICs has none."""
     return [_record(vm, nic) for nic in vm.nics if is_switched(nic)]
 
 
@@ -50,7 +52,7 @@ def _record(vm: Vm, nic: Nic) -> str:
 
 
 def _columns(port: trunks.Port) -> list[str]:
-    """The same as libvirt makes of a NIC of KVM. A port without any would be in all VLANs."""
+    """Return the same as libvirt makes of a NIC of KVM. A port without any column would be in all VLANs."""
     found = [f"tag={port.tag}"] if port.tag else []
     if port.trunks or not port.tag:
         found.append(f"trunks={','.join(map(str, port.carried))}")
@@ -60,8 +62,8 @@ def _columns(port: trunks.Port) -> list[str]:
 
 
 def refuse(nic: Nic, site: Site, emulated: bool, where: str) -> None:
-    """InvalidValue for what a NIC in such a network can't be. emulated: QEMU's model of a NIC, or that the machine
-    boots from it, is asked for."""
+    """Raise InvalidValue for what a NIC in such a network can't be. emulated: QEMU's model of a NIC is asked for, or
+    the machine is to boot from this NIC."""
     if not is_switched(nic):
         return
     asked, network = f"{where}: NIC {nic.nic_id}", f"network {nic.network} is one of Open vSwitch"

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Xen declares of itself, and what a machine of it can be: its kind, the drivers of its disks, its boot order.
-Pure."""
+"""Declares what Xen is, and what a machine of it can be: its kind, the drivers of its disks, its boot order. Pure."""
 
 from __future__ import annotations
 
@@ -37,8 +36,8 @@ ENDS = ",'\"[]\n"
 
 
 def kind(os: Mapping[str, str]) -> str:
-    """PV where a kernel or boot loader is given, else HVM, as OpenNebula has it; OS/MACHINE says otherwise. A machine
-    type of another hypervisor (q35) says nothing here."""
+    """Return PV where a kernel or boot loader is given, else HVM, as OpenNebula has it, unless OS/MACHINE says
+    otherwise. A machine type of another hypervisor (q35) says nothing here."""
     chosen = MACHINES.get(os.get("MACHINE", "").lower(), "")
     return chosen or (PV if any(os.get(key) for key in ("KERNEL", "KERNEL_DS", "BOOTLOADER")) else HVM)
 
@@ -48,7 +47,7 @@ def kind_of(vm: Vm) -> str:
 
 
 def letters(vm: Vm) -> str:
-    """OS/BOOT as the firmware of an HVM machine wants it: c for disks, d for CDROMs, n for NICs."""
+    """Return OS/BOOT as the firmware of an HVM machine wants it: c for disks, d for CDROMs, n for NICs."""
     found: list[str] = []
     for device in vm.os.boot:
         is_cdrom = device.startswith("disk") and _is_cdrom(vm, int(device[4:]))
@@ -63,7 +62,7 @@ def letters(vm: Vm) -> str:
 
 
 def fitting(os: Os, template: Template, images: Mapping[int, Image], where: str) -> Os:
-    """OS as the image wants it that the machine boots from; InvalidValue where that can't be."""
+    """Return OS as the image wants it that the machine boots from. Raise InvalidValue where that can't be."""
     if os.bootloader:
         first = next((int(device[4:]) for device in os.boot if device.startswith("disk")), 0)
         image = images.get(first)
@@ -97,7 +96,7 @@ def _is_cdrom(vm: Vm, number: int) -> bool:
 
 
 def check(template: Template, where: str) -> None:
-    """InvalidValue for the first thing that a machine of Xen can't have."""
+    """Raise InvalidValue for the first thing that a machine of Xen can't have."""
     for name in ("DISK", "NIC", "OS", "GRAPHICS", "INPUT", "FEATURES"):
         for vector in template.vectors(name):
             for key, text in vector.items():

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The script by which Xen's tools make a NIC a port of Open vSwitch: what ports.py keeps of it is set with the port,
-in one transaction, so that OVN never sees one that is not its network's."""
+"""Installs the script by which Xen's tools make a NIC a port of Open vSwitch: what ports.py keeps of it is set with
+the port, in one transaction, so that OVN never sees a port that is not its network's."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ fi
 
 
 def prepare(changes: Changes) -> None:
-    """Have the script where Xen's tools look for it."""
+    """Install the script where Xen's tools look for it."""
     path = SCRIPTS / ports.SCRIPT
-    before = _text(path)
+    before = _installed_text(path)
     if before == TEXT:
         return
     _refuse_foreign(path, before)
@@ -76,9 +76,9 @@ def prepare(changes: Changes) -> None:
 
 
 def give_back(changes: Changes) -> bool:
-    """True if there was one of ours."""
+    """Remove the script if it is ours. Return whether it was."""
     path = SCRIPTS / ports.SCRIPT
-    before = _text(path)
+    before = _installed_text(path)
     if before is None or MARK not in before:
         return False
     changes.did(str(path), "attaches NICs to Open vSwitch", "not there")
@@ -90,15 +90,15 @@ def give_back(changes: Changes) -> bool:
 
 
 def require(asked: str) -> None:
-    """NotFound where a NIC could not be attached, ForeignObject where somebody else's script would."""
+    """Raise NotFound if the script that attaches NICs is missing, ForeignObject if it is somebody else's."""
     path = SCRIPTS / ports.SCRIPT
-    before = _text(path)
+    before = _installed_text(path)
     _refuse_foreign(path, before)
     if before is None:
         raise NotFound(asked, f"there is no {path}, which attaches its NICs", "Run role nebula.provision.node first")
 
 
-def _text(path: Path) -> str | None:
+def _installed_text(path: Path) -> str | None:
     try:
         return read_limited(str(path), LARGEST, follow=False).decode("utf-8", "replace")
     except NotFound:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Xenstore, where Xen's tools and drivers tell each other what there is, read by its own protocol (Xen's public header
-io/xs_wire.h): a program for each question takes a dom0 that has much to do seconds."""
+"""Reads xenstore, where Xen's tools and drivers tell each other what there is, by its own protocol (Xen's public
+header io/xs_wire.h): a program for each question takes seconds on a busy dom0."""
 
 from __future__ import annotations
 
@@ -29,48 +29,48 @@ _CONNECTED = "4"
 
 
 class Store:
-    """A connection, for one thread at a time. Errors: HypervisorError."""
+    """Reads over one connection, for one thread at a time. It raises HypervisorError."""
 
     def __init__(self, file: int) -> None:
         self._file = file
 
     def read(self, path: str) -> Optional[str]:
-        """None: there is none."""
+        """Return the value at the path; None if there is none."""
         answer = self._ask(_READ, path)
         return None if answer is None else os.fsdecode(answer)
 
     def names(self, path: str) -> list[str]:
-        """Of what is right below; none below what is not there."""
+        """Return the names right below the path; nothing if the path is not there."""
         return [os.fsdecode(name) for name in (self._ask(_DIRECTORY, path) or b"").split(b"\0") if name]
 
     def _ask(self, kind: int, path: str) -> Optional[bytes]:
         asked = os.fsencode(path) + b"\0"
         try:
             os.write(self._file, _HEADER.pack(kind, 0, 0, len(asked)) + asked)
-            found, _request, _transaction, length = _HEADER.unpack(self._received(_HEADER.size, path))
-            answer = self._received(length, path)
+            found, _request, _transaction, length = _HEADER.unpack(self._receive(_HEADER.size, path))
+            answer = self._receive(length, path)
         except OSError as error:
-            raise _failed(path, str(error)) from error
+            raise _read_error(path, str(error)) from error
         if found == _ERROR and answer == b"ENOENT\0":
             return None
         if found != kind:
-            raise _failed(path, answer.rstrip(b"\0").decode("ascii", "replace"))
+            raise _read_error(path, answer.rstrip(b"\0").decode("ascii", "replace"))
         return answer
 
-    def _received(self, count: int, path: str) -> bytes:
+    def _receive(self, count: int, path: str) -> bytes:
         found = b""
         while len(found) < count:
             # It is a daemon's answer, and that may be gone.
             if not select.select([self._file], [], [], SECONDS)[0]:
-                raise _failed(path, f"no answer within {SECONDS:g} s")
+                raise _read_error(path, f"no answer within {SECONDS:g} s")
             part = os.read(self._file, count - len(found))
             if not part:
-                raise _failed(path, "the connection ended")
+                raise _read_error(path, "the connection ended")
             found += part
         return found
 
 
-def _failed(path: str, found: str) -> HypervisorError:
+def _read_error(path: str, found: str) -> HypervisorError:
     return HypervisorError(f"reading {path} in xenstore", found, "See whether xenstored runs: service xen status")
 
 
@@ -80,7 +80,7 @@ def opened() -> Iterator[Store]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise _failed("/", str(error)) from error
+        raise _read_error("/", str(error)) from error
     try:
         yield Store(file)
     finally:
@@ -93,13 +93,13 @@ def read(path: str) -> Optional[str]:
 
 
 def is_named(name: str) -> bool:
-    """Whether there is a domain of this name: xl's names are those here."""
+    """Return whether there is a domain of this name: xl takes its names from here."""
     with opened() as store:
         return any(store.read(f"{DOMAINS}/{domid}/name") == name for domid in store.names(DOMAINS))
 
 
 def disks_in_use() -> list[tuple[int, str, bool]]:
-    """Of all that dom0 serves: the domain, what it has as a disk, and whether it may write to that."""
+    """Return all disks that dom0 serves: the domain, its disk, and whether it may write to it."""
     with opened() as store:
         return list(_disks(store))
 
@@ -116,7 +116,7 @@ def _disks(store: Store) -> Iterator[tuple[int, str, bool]]:
 
 
 def has_drivers(domid: int) -> bool:
-    """Whether its guest has connected a disk or a NIC of Xen's own."""
+    """Return whether the domain's guest has connected a disk or a NIC of Xen's own."""
     place = f"{DOMAINS}/{domid}/device"
     with opened() as store:
         return any(

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Xen's tool on this node, `xl`: what it prints, and what its errors mean. What the older `xm` does otherwise is in
-xm.py."""
+"""Runs `xl`, Xen's tool on this node, reads what it prints, and explains its errors. xm.py does so for `xm`."""
 
 from __future__ import annotations
 
@@ -98,8 +97,12 @@ _DOMAIN = re.compile(r"\bDomain (\d+):")
 
 @dataclass(frozen=True)
 class Listed:
-    """A domain as `xl list` shows it. memory: MiB. flags: running, blocked, paused, shut down, crashed, dying, a dash
-    for each that it is not. uuid: "" where that is not told."""
+    """Holds a domain as `xl list` shows it.
+
+    memory: MiB.
+    flags: running, blocked, paused, shut down, crashed, dying; a dash for each that it is not.
+    uuid: "" where that is not told.
+    """
 
     name: str
     domid: int
@@ -111,7 +114,7 @@ class Listed:
 
 
 def program() -> str:
-    """What is there."""
+    """Return the name of the tool that is there."""
     for name in PROGRAMS:
         with contextlib.suppress(MissingDependency):
             find(name)
@@ -121,7 +124,7 @@ def program() -> str:
 
 
 def require_dom0() -> None:
-    """HypervisorError where this is no host of Xen's, or a kernel that was booted without it."""
+    """Raise HypervisorError if this is no host of Xen, or its kernel was booted without Xen."""
     try:
         if "control_d" in CAPABILITIES.read_text(encoding="ascii"):
             return
@@ -136,7 +139,7 @@ def require_dom0() -> None:
 
 
 def parsed(text: str) -> list[Listed]:
-    """The lines of `xl list`, its heading left out."""
+    """Return the domains that `xl list` shows."""
     found = []
     for line in text.splitlines():
         match = _LINE.fullmatch(line.rstrip())
@@ -156,27 +159,29 @@ def parsed(text: str) -> list[Listed]:
 
 
 def information(text: str) -> dict[str, str]:
-    """`xl info` as a dict."""
+    """Return what `xl info` prints, as a dict."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {name.strip(): value.strip() for name, colon, value in pairs if colon}
 
 
 def blocks(text: str) -> set[int]:
-    """The numbers of the devices that `xl block-list` shows."""
+    """Return the numbers of the devices that `xl block-list` shows."""
     return {int(line.split()[0]) for line in text.splitlines()[1:] if line.split()[:1] and line.split()[0].isdigit()}
 
 
 def macs(text: str) -> set[str]:
-    """The addresses that `xl network-list` shows."""
+    """Return the addresses that `xl network-list` shows."""
     return {words[2].lower() for words in map(str.split, text.splitlines()[1:]) if len(words) > 2}
 
 
 class Tool:
-    """xl. All that is asked is in its words, and Xm, which is one too, spells them in its own. Every call is a process,
-    and may be made from several threads.
+    """Runs xl. Callers use xl's words; Xm, a subclass, translates them into its own. Every call is a process, and may
+    be made from several threads.
 
-    log: where more is said than it prints. emulators: where Debian has Xen's QEMU, and where Xen's own installation and
-    other distributions do; patterns of glob."""
+    log: where more is said than it prints.
+    emulators: where Debian has Xen's QEMU, and where Xen's own installation and other distributions have it;
+    patterns of glob.
+    """
 
     name = "xl"
     log = str(LOGS)
@@ -190,8 +195,8 @@ class Tool:
     emulator_package = "qemu-system-xen"
 
     def listed(self) -> list[Listed]:
-        """All domains, dom0 too. HypervisorError where Xen's tools do not even know that one's name: then nothing they
-        say of names counts, and what runs must not be taken for off."""
+        """Return all domains, dom0 included. Raise HypervisorError where Xen's tools do not know even dom0's name:
+        then nothing they say of names counts, and what runs must not be taken for off."""
         asked = "listing the machines of this node"
         found = parsed(self.ask(asked, "list", "-v").stdout)
         if any(domain.name == NAMELESS and domain.domid == 0 for domain in found):
@@ -203,7 +208,7 @@ class Tool:
         return found
 
     def named(self, name: str) -> Optional[Listed]:
-        """The domain of this name."""
+        """Return the domain of this name, if there is one."""
         # To list them takes a hundred times as long.
         if not xenstore.is_named(name):
             return None
@@ -213,21 +218,21 @@ class Tool:
         return information(self.ask("asking Xen what this host has", "info").stdout)
 
     def blocks(self, asked: str, name: str) -> set[int]:
-        """The numbers of its disks."""
+        """Return the numbers of the domain's disks."""
         return blocks(self.ask(asked, "block-list", name).stdout)
 
     def macs(self, asked: str, name: str) -> set[str]:
-        """Of its NICs."""
+        """Return the addresses of the domain's NICs."""
         return macs(self.ask(asked, "network-list", name).stdout)
 
     def insert(self, asked: str, name: str, device: str, path: str) -> bool:
-        """Change the medium of an emulated drive; False if it can't."""
+        """Change the medium of an emulated drive. Return False if the tool can't."""
         # As it is: here xl takes a prefix for a part of the name.
         self.ask(asked, "cd-insert", name, device, path)
         return True
 
     def migrate(self, asked: str, name: str, login: str) -> None:
-        """Move it to the host where `login` runs what is behind it."""
+        """Move the domain to the host where `login` runs what is appended to it."""
         argv = [self.name, "migrate", "-s", "", name, f"{login} {self.name} migrate-receive"]
         done = run(argv, timeout=MIGRATE_SECONDS, check=False)
         if done.returncode != 0:
@@ -235,23 +240,23 @@ class Tool:
             raise explained(asked, done.stderr)
 
     def written(self, text: str) -> str:
-        """A deployment file as it reads it."""
+        """Return a deployment file in the form that the tool reads."""
         return text
 
     def refuse(self, asked: str, text: str) -> None:
-        """Unsupported for a deployment file with what it does not have."""
+        """Raise Unsupported for a deployment file with something that the tool does not have."""
 
     def emulator(self) -> str:
-        """Where Xen's QEMU is, "" if there is none."""
+        """Return the path of Xen's QEMU, "" if there is none."""
         found = (path for pattern in self.emulators for path in glob.glob(pattern) if os.access(path, os.X_OK))
         return next(found, "")
 
     def is_saved(self, file: BinaryIO) -> bool:
-        """Whether this is all of a saved machine."""
+        """Return whether the file holds all of a saved machine."""
         return is_complete(file, SAVED)
 
     def ask(self, asked: str, *words: str, timeout: float = SECONDS) -> Completed:
-        """Run it; its error with what is usually done about it."""
+        """Run the tool with these words. Raise its error, with what is usually done about it."""
         try:
             return run([self.name, *words], timeout=timeout)
         except CommandFailed as error:
@@ -260,22 +265,22 @@ class Tool:
             holder = lock_holder()
             found = f"{self.name} {words[0]} did not end within {timeout:g} s"
             if holder:
-                found += f"; process {holder} ({_called(holder)}) holds {LOCK}"
-            raise TimedOut(asked, found, self._let_go(holder)) from error
+                found += f"; process {holder} ({_argv(holder)}) holds {LOCK}"
+            raise TimedOut(asked, found, self._lock_remedy(holder)) from error
 
     def wait_for_lock(self, asked: str, timeout: float = LOCK_SECONDS) -> None:
-        """TimedOut if another xl keeps the lock for longer: it may be one that hangs."""
+        """Wait for the tools' lock. Raise TimedOut if another xl keeps it for longer: that one may hang."""
         limit = time.monotonic() + timeout
         while holder := lock_holder():
             if time.monotonic() > limit:
                 raise TimedOut(
                     asked,
-                    f"process {holder} ({_called(holder)}) has held the lock of Xen's tools, {LOCK}, for {timeout:g} s",
-                    self._let_go(holder),
+                    f"process {holder} ({_argv(holder)}) has held the lock of Xen's tools, {LOCK}, for {timeout:g} s",
+                    self._lock_remedy(holder),
                 )
             time.sleep(STEP)
 
-    def _let_go(self, holder: int) -> str:
+    def _lock_remedy(self, holder: int) -> str:
         return (
             f"See what that process waits for; end it if it hangs: kill {holder}"
             if holder
@@ -284,7 +289,7 @@ class Tool:
 
 
 def is_complete(file: BinaryIO, first: bytes) -> bool:
-    """Whether this is all of a machine that libxl saved, behind what its caller wrote first."""
+    """Return whether the file holds all of a machine that libxl saved, behind what its caller wrote first."""
     if file.read(len(first)) != first:
         return False
     # The record that ends the stream: of type 0, and of no length.
@@ -293,7 +298,7 @@ def is_complete(file: BinaryIO, first: bytes) -> bool:
 
 
 def lock_holder() -> int:
-    """The process that has the toolstack's lock; 0 if nobody has."""
+    """Return the number of the process that has the toolstack's lock; 0 if nobody has it."""
     try:
         file = os.open(LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -304,7 +309,7 @@ def lock_holder() -> int:
         os.close(file)
 
 
-def _called(pid: int) -> str:
+def _argv(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").replace("\0", " ").strip()
     except OSError:
@@ -312,7 +317,7 @@ def _called(pid: int) -> str:
 
 
 def explained(asked: str, text: str) -> NebulaError:
-    """The error that xl's words mean."""
+    """Return the error that xl's words mean."""
     pattern, remedy = next((each for each in REMEDIES if each[0].lower() in text.lower()), ("", ""))
     kind = NoCapacity if remedy == LESS_MEMORY else HypervisorError
     lines = [_CODE.sub("", line.strip()) for line in text.splitlines()]
@@ -322,7 +327,7 @@ def explained(asked: str, text: str) -> NebulaError:
 
 
 def of_hypervisor(text: str, log: str) -> list[str]:
-    """What Xen itself wrote in its log (`xl dmesg`) about the domains that xl's words are about."""
+    """Return what Xen itself wrote in its log (`xl dmesg`) about the domains that xl's words are about."""
     domains = set(_DOMAIN.findall(text))
     if not domains:
         return []

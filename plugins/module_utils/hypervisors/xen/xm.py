@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`xm`, the tool of Xen before 4.5 where `xl` is not there: how it spells what XenDriver asks in xl's words, what it
-prints in another way, and what it can't do. Its daemon, xend, does the work and has no lock that is seen."""
+"""Spells what XenDriver asks in xl's words for `xm`, the tool of Xen before 4.5 where `xl` is not there, reads what it
+prints in another way, and refuses what it can't do. Its daemon, xend, works without a lock that is seen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAVING = "migrating-"
 _PAUSED = "--p---"
 # What xl's words are in xm's: those after the verb.
 _SPELLED: Mapping[str, Callable[[Sequence[str]], Sequence[str]]] = {
-    "block-attach": lambda words: (words[0], *_entry(words[1]).rsplit(",", 2)),
+    "block-attach": lambda words: (words[0], *_disk_entry(words[1]).rsplit(",", 2)),
     "mem-set": lambda words: (words[0], words[1].rstrip("m")),
     "reboot": lambda words: words[-1:],
     # The saved file has the configuration.
@@ -49,13 +49,13 @@ Expression = Union[str, list["Expression"]]
 
 
 def tool() -> Tool:
-    """The one that is there."""
+    """Return the tool that is there."""
     return Xm() if xl.program() == Xm.name else Tool()
 
 
 # -- what it prints ----------------------------------------------------------------------------------------------------
 def expressions(text: str) -> list[Expression]:
-    """xend's s-expressions as lists and words. What is cut off ends where it does."""
+    """Return xend's s-expressions as lists and words. A text that was cut off ends where it does."""
     stack: list[list[Expression]] = [[]]
     for token in _TOKEN.findall(text):
         if token == "(":
@@ -83,20 +83,20 @@ def _children(of: Sequence[Expression], name: str) -> list[list[Expression]]:
 
 
 def _value(of: Sequence[Expression], *names: str) -> str:
-    """Of the first of these that has one."""
+    """Return the value of the first of these names that has one, else ""."""
     values = (child[1] for name in names for child in _children(of, name) if len(child) > 1)
     return next((value for value in values if isinstance(value, str)), "")
 
 
 def domains(text: str) -> dict[str, list[Expression]]:
-    """The domains of `xm list -l`, by name. Those that xend only keeps in mind have no number, and are left out."""
+    """Return the domains of `xm list -l`, by name, without those that xend only remembers: they have no number."""
     found = _children(expressions(text), "domain")
     return {_value(each, "name"): each for each in found if _value(each, "domid").isdigit() and _value(each, "name")}
 
 
 def parsed(text: str) -> list[Listed]:
-    """The same as xl.parsed() makes of `xl list -v`. One that xend saves, even for a run that was killed, is neither
-    running nor gone."""
+    """Return what xl.parsed() makes of `xl list -v`. A domain that xend saves, even for a run that was killed, counts
+    neither as running nor as off."""
     return [
         Listed(
             name=name.removeprefix(_SAVING),
@@ -116,7 +116,7 @@ def _devices(domain: Sequence[Expression], *kinds: str) -> list[list[Expression]
 
 
 def blocks(domain: Sequence[Expression]) -> set[int]:
-    """The numbers of its disks. `xm block-list` leaves those out that are read by blktap."""
+    """Return the numbers of the domain's disks. `xm block-list` leaves out disks that blktap reads."""
     names = (_DEVICE.fullmatch(_value(each, "dev")) for each in _devices(domain, "vbd", "tap", "tap2"))
     return {device_number(name["device"]) for name in names if name}
 
@@ -126,19 +126,19 @@ def macs(domain: Sequence[Expression]) -> set[str]:
 
 
 def indices(text: str) -> dict[str, str]:
-    """The number of each NIC that `xm network-list` shows, by its MAC."""
+    """Return the number of each NIC that `xm network-list` shows, by its MAC."""
     found = (_MAC.match(line) for line in text.lower().splitlines())
     return {match["mac"]: match["index"] for match in found if match}
 
 
 # -- what it is asked --------------------------------------------------------------------------------------------------
 def spelled(words: Sequence[str]) -> list[str]:
-    """xl's words in xm's."""
+    """Return xl's words in xm's."""
     verb, rest = words[0], words[1:]
     return [verb, *(_SPELLED[verb](rest) if verb in _SPELLED else rest)]
 
 
-def _entry(text: str) -> str:
+def _disk_entry(text: str) -> str:
     return re.sub(r"^qcow2:", "tap:qcow2:", text)
 
 
@@ -180,8 +180,8 @@ class Xm(Tool):
         )
 
     def written(self, text: str) -> str:
-        """With what only xm has. Its QEMU can't write what is said on a terminal into a file as well: the file goes
-        before. A machine that crashed would be started again, by default."""
+        """Return the file with what only xm has. Its QEMU can't log what is said on a terminal: the log file replaces
+        the terminal. By default a machine that crashed would be started again."""
         mark, _end, rest = text.partition("\n")
         rest = re.sub(r"^( {4}')qcow2:", r"\g<1>tap:qcow2:", rest, flags=re.MULTILINE)
         rest = re.sub(r"^cap = ", "cpu_cap = ", rest, flags=re.MULTILINE)

@@ -28,7 +28,7 @@ def settings(tmp_path, monkeypatch):
         running[:] = [subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split()]
 
     monkeypatch.setattr(console, "SETTINGS", (str(tmp_path / "absent"), str(path)))
-    monkeypatch.setattr(console, "_running", lambda: running)
+    monkeypatch.setattr(console, "_running_arguments", lambda: running)
     monkeypatch.setattr(console, "_restart", restart)
     return path
 
@@ -43,7 +43,7 @@ def test_told_once_and_taken_back(settings, text):
     done = Changes(False)
     console.prepare(done)
     assert done.after == foreseen.after and settings.read_text().startswith(text)
-    assert "--timestamp=all" in str(console._running()) or text != OWN
+    assert "--timestamp=all" in str(console._running_arguments()) or text != OWN
     assert settings.stat().st_mode & 0o777 == 0o640
     again, before = Changes(False), settings.stat().st_mtime_ns
     console.prepare(again)
@@ -59,7 +59,7 @@ def test_told_once_and_taken_back(settings, text):
 )
 def test_what_its_administrator_told_it_stays(settings, line):
     settings.write_text(f"{line}\n")
-    console._running()[:] = [["--log=all"]]
+    console._running_arguments()[:] = [["--log=all"]]
     changes = Changes(False)
     console.prepare(changes)
     assert changes.after == {} and settings.read_text() == f"{line}\n"
