@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine as the configuration of a container, CTID.conf of OpenVZ: lines KEY="VALUE". vzctl reads it line by line,
-and its scripts source it as root: a value holds nothing that would end it, or that a shell expands. Pure."""
+"""Renders a machine as the configuration of a container, CTID.conf of OpenVZ: lines KEY="VALUE". vzctl reads it line
+by line, and its scripts source it as root: a value holds nothing that would end it, or that a shell expands. Pure."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ _OWN = rules.OF_MACHINES | {"HOSTNAME", "IP_ADDRESS", "NETIF", "ONBOOT", "DESCRI
 
 
 def ctid_of(vm_id: int) -> int:
-    """The id of the machine's container."""
+    """Return the id of the machine's container."""
     return FIRST + vm_id
 
 
 def vm_id_of(ctid: int) -> Optional[int]:
-    """The id of the machine whose container has this id; None for one that is no machine's."""
+    """Return the id of the machine whose container has this id; None if it is no machine's."""
     return ctid - FIRST if ctid >= FIRST else None
 
 
 def render(vm: Vm, site: Site) -> Deployment:
-    """The deployment file of a machine on this site. InvalidValue for what its format can't express."""
+    """Return the deployment file of a machine on this site. Raise InvalidValue for what its format can't express."""
     where = f"virtual machine {vm.name}"
     root = _root(vm, where)
     values = {key: text for key, text in site.defaults.items() if key not in _OWN}
@@ -85,16 +85,16 @@ def render(vm: Vm, site: Site) -> Deployment:
     values.update(_names(vm))
     values.update(_network(vm))
     values.update(_raw(vm))
-    lines = [f"{_TEMPLATE} {_plain('its template', site.disks[root.disk_id].path, where)}"]
+    lines = [f"{_TEMPLATE} {_checked('its template', site.disks[root.disk_id].path, where)}"]
     if vm.context is not None and vm.context.disk_id in site.disks:
         to = vm.context.variables.get(rules.DIRECTORY_VARIABLE, "") or rules.CONTEXT_DIRECTORY
         rules.check_directory(to, where)
-        lines.append(f"{_CONTEXT} to={to} iso={_plain('its context', site.disks[vm.context.disk_id].path, where)}")
+        lines.append(f"{_CONTEXT} to={to} iso={_checked('its context', site.disks[vm.context.disk_id].path, where)}")
     addresses, passing = venet_firewall.of_machine(vm)
     if addresses:
         script = venet_firewall.mounting(ctid_of(vm.vm_id), addresses, passing)
         lines.append(f"{_FIREWALL} {hashlib.sha256(script.encode()).hexdigest()}")
-    lines += [f'{key}="{_plain(key, values[key], where)}"' for key in _ordered(values)]
+    lines += [f'{key}="{_checked(key, values[key], where)}"' for key in _ordered(values)]
     text = "\n".join(lines) + "\n"
     mark = mark_line(Mark(site.catalog, vm.vm_id, vm.uuid, site.generation), site.directory)
     return Deployment(text=f"{mark}\n{text}", digest=hashlib.sha256(text.encode()).hexdigest())
@@ -111,8 +111,8 @@ def _ordered(values: Mapping[str, str]) -> list[str]:
     return [*(key for key in ORDER if key in values), *sorted(key for key in values if key not in ORDER)]
 
 
-def _plain(key: str, value: str, where: str) -> str:
-    """The value, if nothing in it ends a line or a string, or is more than itself to a shell."""
+def _checked(key: str, value: str, where: str) -> str:
+    """Return the value. Raise InvalidValue if something in it ends a line or a string, or is expanded by a shell."""
     found = rules.UNSAFE.search(value)
     if found:
         raise InvalidValue(
@@ -145,12 +145,12 @@ def _root(vm: Vm, where: str) -> Disk:
 
 
 def _units(cpu: float) -> int:
-    """The weight of `cpu` processors."""
+    """Return the weight of `cpu` processors."""
     return min(max(round(cpu * CPU_UNITS), LOWEST_UNITS), HIGHEST_UNITS)
 
 
 def _memory(vm: Vm, defaults: Mapping[str, str], where: str) -> dict[str, str]:
-    """VSwap's two limits where MEMORY is a number. Beancounters stand in vm.container as they are; those that
+    """Return VSwap's two limits where MEMORY is a number. Beancounters stand in vm.container as they are; those that
     neither the template nor the host's defaults give are unlimited."""
     swaps = [disk.size for disk in vm.disks if disk.type == "SWAP"]
     # Bytes: of a bare number templates and vzctl have thought two different things.
@@ -165,24 +165,24 @@ def _memory(vm: Vm, defaults: Mapping[str, str], where: str) -> dict[str, str]:
 
 
 def _names(vm: Vm) -> dict[str, str]:
-    """Host name and resolvers: the context's, else those of the networks."""
+    """Return host name and resolvers: the context's, else those of the networks."""
     variables = vm.context.variables if vm.context is not None else {}
     hostname = variables.get("HOSTNAME") or variables.get("SET_HOSTNAME") or vm.name
-    resolvers = variables.get("NAMESERVER") or variables.get("DNS") or _of_networks(vm.nics, "DNS")
-    domains = variables.get("SEARCHDOMAIN") or variables.get("SEARCH_DOMAIN") or _of_networks(vm.nics, "SEARCH_DOMAIN")
-    found = {"NAMESERVER": _words(resolvers), "SEARCHDOMAIN": _words(domains)}
+    resolvers = variables.get("NAMESERVER") or variables.get("DNS") or _nic_values(vm.nics, "DNS")
+    domains = variables.get("SEARCHDOMAIN") or variables.get("SEARCH_DOMAIN") or _nic_values(vm.nics, "SEARCH_DOMAIN")
+    found = {"NAMESERVER": _unique_words(resolvers), "SEARCHDOMAIN": _unique_words(domains)}
     if rules.HOST_NAME.fullmatch(hostname):
         found["HOSTNAME"] = hostname
     return {key: text for key, text in found.items() if text}
 
 
-def _of_networks(nics: Iterable[Nic], name: str) -> str:
+def _nic_values(nics: Iterable[Nic], name: str) -> str:
     texts = (nic.options.get(name) or nic.network_values.get(name, "") for nic in nics)
     return " ".join(text for text in texts if text)
 
 
-def _words(text: str) -> str:
-    """Each once, between blanks."""
+def _unique_words(text: str) -> str:
+    """Return each word once, between blanks."""
     return " ".join(dict.fromkeys(re.split(r"[\s,]+", text.strip()))) if text.strip() else ""
 
 
@@ -225,9 +225,14 @@ def _raw(vm: Vm) -> dict[str, str]:
 # -- what stands in such a file ----------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Container:
-    """A container's file. values: by key, as vzctl reads them (the first of a key counts). mark: None for one that is
-    not ours. directory: of its machine. template: the tar that it is made of. iso, context: where its context is, and
-    the directory of the container that it goes to, "" without one."""
+    """Holds what a container's file says.
+
+    values: by key, as vzctl reads them (the first of a key counts).
+    mark: None for a container that is not ours.
+    directory: of its machine.
+    template: the tar that it is made of.
+    iso, context: where its context is, and the directory of the container that it goes to; "" without one.
+    """
 
     values: Mapping[str, str]
     mark: Optional[Mark] = None
@@ -246,7 +251,7 @@ class Container:
 
     @property
     def memory(self) -> int:
-        """The MiB that it may have, 0 where nothing limits them."""
+        """Return the MiB that the container may have, 0 where nothing limits them."""
         try:
             return beancounters.memory(self.values, "container")
         except InvalidValue:
@@ -254,12 +259,12 @@ class Container:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Those on venet."""
+        """Return the container's addresses on venet."""
         return tuple(self.values.get("IP_ADDRESS", "").split())
 
     @property
     def disk_limit(self) -> int:
-        """The bytes that its file system may have at most, 0 where nothing limits them."""
+        """Return the bytes that its file system may have at most, 0 where nothing limits them."""
         found = _BLOCKS.fullmatch(self.values.get("DISKSPACE", "").rpartition(":")[2])
         # A bare number counts blocks of 1 KiB.
         return int(found[1]) * _UNITS[found[2].upper()] if found is not None else 0
@@ -275,7 +280,7 @@ class Container:
 
 
 def read(text: str) -> Container:
-    """What the file of a container says. A line that is none is skipped, as vzctl does it."""
+    """Return what the file of a container says. Other lines are skipped, as vzctl does it."""
     values: dict[str, str] = {}
     found: dict[str, str] = {}
     mark: Optional[Mark] = None
@@ -299,8 +304,8 @@ def read(text: str) -> Container:
 
 
 def with_value(text: str, key: str, value: str) -> str:
-    """The file with another value of one key."""
-    line, lines = f'{key}="{_plain(key, value, "container")}"', text.rstrip("\n").split("\n")
+    """Return the file with another value of one key."""
+    line, lines = f'{key}="{_checked(key, value, "container")}"', text.rstrip("\n").split("\n")
     places = [index for index, each in enumerate(lines) if each.startswith(f"{key}=")]
     if not places:
         return "\n".join([*lines, line]) + "\n"

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Containers of OpenVZ by `vzctl`.
+"""Drives containers of OpenVZ by `vzctl`.
 
-What a container is stands where OpenVZ's administrators keep it, /etc/vz/conf/CTID.conf; its first line says whose it
-is. vzctl writes values back into that file and keeps comments. Its root is unpacked into the machine's directory when
-it is started for the first time, and stays there until it is removed.
+What a container is stands where OpenVZ's administrators keep it, /etc/vz/conf/CTID.conf; its first line says whose
+it is. vzctl writes values back into that file and keeps comments. Its root is unpacked into the machine's directory
+when it is started for the first time, and stays there until it is removed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _ADDRESS = re.compile(r"^\d+: \S+\s+inet6? (\S+?)/\d+ ", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Definition:
-    """A container's file in /etc/vz/conf. container: what it says, whoever's it is."""
+    """Holds a container's file in /etc/vz/conf. container: what it says, whoever's it is."""
 
     path: Path
     text: str
@@ -196,7 +196,7 @@ class OpenvzDriver(Driver):
         return Definition(path, text, container_config.read(text))
 
     def _definition(self, mark: Mark) -> Optional[Definition]:
-        """The machine's, None if there is none; ForeignObject if what has its id is not ours."""
+        """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         ctid = ctid_of(mark.vm_id)
         asked = f"{called(mark)}: container {ctid}"
         definition = self._read(vzctl.CONFIGURATIONS / f"{ctid}.conf")
@@ -230,7 +230,7 @@ class OpenvzDriver(Driver):
         return found
 
     def _state_of(self, ctid: int, word: str = "") -> str:
-        """word: what vzlist says of it, "" where it says nothing."""
+        """Return the container's state. word: what vzlist says of it, "" where it says nothing."""
         if word:
             return "RUNNING" if word == "running" else "POWEROFF"
         return "RUNNING" if vzctl.status(ctid).running else "POWEROFF"
@@ -268,7 +268,7 @@ class OpenvzDriver(Driver):
             }
         self._refuse_scripts(ctid, scripts, f"defining {called(mark)}")
         write_atomically(str(vzctl.CONFIGURATIONS / f"{ctid}.conf"), text, mode=0o600)
-        self._guard(ctid, scripts, running=before is not None and self._state_of(ctid) == "RUNNING")
+        self._set_firewall(ctid, scripts, running=before is not None and self._state_of(ctid) == "RUNNING")
         if before is not None and self._state_of(ctid) == "RUNNING":
             words = [word for key, option in _LIVE if wanted.values.get(key) for word in (option, wanted.values[key])]
             if vzctl.has_quota():
@@ -277,7 +277,7 @@ class OpenvzDriver(Driver):
 
     @staticmethod
     def _refuse_scripts(ctid: int, scripts: Mapping[str, str], asked: str) -> None:
-        """ForeignObject for a script of the administrator's where ours would be."""
+        """Raise ForeignObject for a script of the administrator where ours would be."""
         for kind, text in scripts.items():
             path = vzctl.CONFIGURATIONS / f"{ctid}.{kind}"
             if text and os.path.lexists(path) and not _is_ours(path):
@@ -286,8 +286,8 @@ class OpenvzDriver(Driver):
                 )
 
     @staticmethod
-    def _guard(ctid: int, scripts: Mapping[str, str], running: bool) -> None:
-        """Have the container's firewall be this one, from its next mount on, and at once where it runs."""
+    def _set_firewall(ctid: int, scripts: Mapping[str, str], running: bool) -> None:
+        """Set the container's firewall, from its next mount on, and at once if it runs."""
         paths = {kind: vzctl.CONFIGURATIONS / f"{ctid}.{kind}" for kind in scripts}
         before = _is_ours(paths["mount"])
         for kind, text in scripts.items():
@@ -329,7 +329,7 @@ class OpenvzDriver(Driver):
         return True
 
     def _forget_destroyed(self, mark: Mark) -> bool:
-        """Remove what vzctl keeps of a container that it has destroyed, of which a run was killed before it did."""
+        """Remove what vzctl keeps of a container that it destroyed for a killed run. Return whether there was any."""
         path = vzctl.CONFIGURATIONS / f"{ctid_of(mark.vm_id)}.conf"
         definition = self._read(path.with_name(f"{path.name}.destroyed"))
         found = definition.container.mark if definition is not None else None
@@ -364,8 +364,8 @@ class OpenvzDriver(Driver):
         if self._state_of(ctid) == "RUNNING":
             return
         self._refuse_name(ctid, asked, mark)
-        self._make(ctid, asked, mark, container)
-        self._name(ctid, asked, mark)
+        self._unpack_root(ctid, asked, mark, container)
+        self._set_name(ctid, asked, mark)
         private_area.check_mounts(container.private, asked)
         if container.iso and os.path.exists(container.iso):
             private_area.write_context(container.private, container.iso, container.context)
@@ -380,8 +380,8 @@ class OpenvzDriver(Driver):
                 "See whether the image has an init of its own, and LOGFILE of /etc/vz/vz.conf",
             )
 
-    def _make(self, ctid: int, asked: str, mark: Mark, container: Container) -> None:
-        """Unpack its root, if that is not there yet."""
+    def _unpack_root(self, ctid: int, asked: str, mark: Mark, container: Container) -> None:
+        """Unpack the container's root, if it is not there yet."""
         private_area.clear_unfinished(container.private)
         if private_area.is_made(container.private):
             return
@@ -404,7 +404,7 @@ class OpenvzDriver(Driver):
 
     @staticmethod
     def _refuse_too_large(name: str, asked: str, container: Container) -> None:
-        """Before tar finds out in the middle."""
+        """Raise NoSpace before tar would find out in the middle."""
         size = templates.size_of(name)
         limit = container.disk_limit
         if limit and size > limit:
@@ -417,7 +417,7 @@ class OpenvzDriver(Driver):
 
     @staticmethod
     def _refuse_name(ctid: int, asked: str, mark: Mark) -> None:
-        """ForeignObject where vzctl knows another container by its name: whoever enters it would be in that one."""
+        """Raise ForeignObject if vzctl knows another container by this name: whoever enters it would be in that one."""
         link = vzctl.NAMES / domain_name(mark.vm_id)
         leads = os.readlink(link) if link.is_symlink() else "it is no link of vzctl's"
         if os.path.lexists(link) and os.path.basename(leads) != f"{ctid}.conf":
@@ -430,8 +430,8 @@ class OpenvzDriver(Driver):
             )
 
     @staticmethod
-    def _name(ctid: int, asked: str, mark: Mark) -> None:
-        """Have vzctl know it by its name, too."""
+    def _set_name(ctid: int, asked: str, mark: Mark) -> None:
+        """Make the container known to vzctl by its name, too."""
         link = vzctl.NAMES / domain_name(mark.vm_id)
         if not link.is_symlink():
             vzctl.ask(asked, "set", str(ctid), "--name", domain_name(mark.vm_id), "--save")
@@ -451,7 +451,7 @@ class OpenvzDriver(Driver):
         return definition
 
     def shutdown(self, mark: Mark, timeout: int) -> None:
-        """As OpenNebula's drivers for OpenVZ did it, the root is saved as disk.0 once it has ended."""
+        """Shut the container down and save its root as disk.0, as OpenNebula's drivers for OpenVZ did it."""
         definition = self._running(mark)
         ctid, asked = ctid_of(mark.vm_id), f"shutting {called(mark)} down"
         try:
@@ -469,16 +469,16 @@ class OpenvzDriver(Driver):
         definition = self._running(mark)
         ctid, asked = ctid_of(mark.vm_id), f"rebooting {called(mark)}"
         vzctl.ask(asked, "stop", str(ctid), timeout=max(timeout, 1))
-        self._again(definition, mark, asked)
+        self._start_again(definition, mark, asked)
 
     def reset(self, mark: Mark) -> None:
         definition = self._running(mark)
         asked = f"resetting {called(mark)}"
         self._end(definition, asked)
-        self._again(definition, mark, asked)
+        self._start_again(definition, mark, asked)
 
-    def _again(self, definition: Definition, mark: Mark, asked: str) -> None:
-        """Not by `vzctl restart`: its context may have changed since it was started."""
+    def _start_again(self, definition: Definition, mark: Mark, asked: str) -> None:
+        """Start the ended container again, not by `vzctl restart`: its context may have changed since its start."""
         if self._state_of(ctid_of(mark.vm_id)) == "RUNNING":
             raise TimedOut(asked, "it did not end", "Set hard: true, or see which of its processes does not end")
         self.start(mark)
@@ -510,7 +510,7 @@ class OpenvzDriver(Driver):
         return os.path.isfile(checkpoint) and os.path.getsize(checkpoint) > 0
 
     def migrate(self, mark: Mark, login: str) -> None:
-        """By a dump on the file system that both hosts see. It goes on here where the other host does not take it."""
+        """Migrate by a dump that both hosts see. The container goes on here if the other host does not take it."""
         definition = self._running(mark)
         container, ctid, asked = definition.container, ctid_of(mark.vm_id), f"migrating {called(mark)}"
         there = vzctl.CONFIGURATIONS / f"{ctid}.conf"
@@ -545,7 +545,7 @@ class OpenvzDriver(Driver):
         rules.check_saved_name(image, vzctl.distributions(), asked)
 
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
-        """The root as it is now, of a container that runs too: files that change meanwhile may be half of each."""
+        """Copy the root as it is now, also of a running container: what changes meanwhile may be half of each."""
         asked = f"copying the root of {called(mark)}"
         if format != TAR or disk.type == "SWAP":
             raise Unsupported(
@@ -554,7 +554,7 @@ class OpenvzDriver(Driver):
         private_area.save(self._found(mark).container.private, path, asked)
 
     def ask_agent(self, mark: Mark) -> AgentAnswer:
-        """No agent is needed: the host asks the container's own kernel, and its programs."""
+        """Return what the container's own kernel and programs tell the host; no agent is needed."""
         self._running(mark)
         ctid, asked = str(ctid_of(mark.vm_id)), f"asking {called(mark)}"
         name = vzctl.ask(asked, "exec2", ctid, "cat /proc/sys/kernel/hostname", timeout=AGENT_SECONDS)
@@ -565,14 +565,14 @@ class OpenvzDriver(Driver):
 
 
 def _limits(before: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """The words by which a running container's file system may become larger or smaller; none where nothing differs.
-    One that has no limit any more keeps the old one until it is started anew: vzctl has no word for that."""
+    """Return vzctl's words that resize a running container's file system; none where nothing differs. A file system
+    that has no limit any more keeps the old one until it is started anew: vzctl has no word for that."""
     differing = [key for key in rules.QUOTAS if wanted.get(key) and wanted[key] != before.get(key)]
     return [word for key in differing for word in (f"--{key.lower()}", wanted[key])]
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether it is a script of ours, and not an administrator's."""
+    """Return whether the script is ours, and not an administrator's."""
     try:
         return venet_firewall.MARK in read_limited(str(path), vzctl.LARGEST, follow=False).decode("utf-8", "replace")
     except NebulaError:

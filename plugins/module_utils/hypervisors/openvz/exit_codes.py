@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""With what `vzctl` ends, in words: each code of vzctl(8) with what it means and what to do. Pure."""
+"""Explains the codes with which `vzctl` ends: what each code of vzctl(8) means, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ from ...errors import (
 
 @dataclass(frozen=True)
 class Meaning:
-    """found: a sentence about what is the case. remedy: what to do about it. error: the class that says so."""
+    """Describes one code.
+
+    found: a sentence about what is the case.
+    remedy: what to do about it.
+    error: the class that says so.
+    """
 
     found: str
     remedy: str
@@ -166,7 +171,7 @@ _UNKNOWN = Meaning("it failed for a reason that has no name", _KERNEL)
 
 
 def explained(asked: str, code: int, words: str = "") -> NebulaError:
-    """The error that a code means. words: the last that vzctl printed."""
+    """Return the error that a code means. words: what vzctl printed last."""
     meaning = CODES.get(code, _UNKNOWN)
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     found = f"{meaning.found} (vzctl {how})"

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The root file system of a container on its host (VE_PRIVATE): its context is written into it before it starts, and it
-is saved as a tar. Whatever links its guest has made in it, nothing outside of it is read or written."""
+"""Works on the root file system of a container on its host (VE_PRIVATE): its context is written into it before it
+starts, and it is saved as a tar. Whatever links its guest has made in it, nothing outside of it is read or written."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ SAVE_SECONDS = 6 * 3600
 
 
 def write_context(private: str, iso: str, to: str) -> None:
-    """Put the files of the context into the directory `to` of a container that does not run; its init.sh runs at each
-    boot. What a context before had there is gone."""
+    """Write the files of the context into the directory `to` of a container that does not run; its init.sh runs at
+    each boot. What an earlier context had there is removed."""
     contents = iso9660.contents(iso)
     what = f"the context in {private}"
-    with _opened(private) as root:
+    with _open_root(private) as root:
         owner = _owner(root)
         entries = [
             Entry(f"{to}/{path}", content, 0o700 if runs or path == SCRIPT else 0o600, *owner)
@@ -53,14 +53,14 @@ def write_context(private: str, iso: str, to: str) -> None:
         else:
             script = None
         try:
-            for path in sorted(set(_written(private)) - {entry.path for entry in entries}):
+            for path in sorted(set(_written_paths(private)) - {entry.path for entry in entries}):
                 tree.remove(root, path)
             # First: a run that is killed in between must know what there may be.
-            _remember(private, [entry.path for entry in entries])
+            _record_paths(private, [entry.path for entry in entries])
             for entry in entries:
                 if not tree.is_there(root, entry, True):
                     tree.put(root, entry, True, directories=owner)
-            _at_boot(root, script, owner)
+            _run_at_boot(root, script, owner)
         except OSError as error:
             raise HypervisorError(
                 what,
@@ -69,12 +69,12 @@ def write_context(private: str, iso: str, to: str) -> None:
             ) from error
 
 
-def _at_boot(root: int, script: Optional[str], owner: tuple[int, int]) -> None:
-    """Have the script run when the container boots: by a unit where its init is systemd, else by rc.local."""
+def _run_at_boot(root: int, script: Optional[str], owner: tuple[int, int]) -> None:
+    """Make the script run when the container boots: by a unit where its init is systemd, else by rc.local."""
     systemd = any(_is_file(root, path) for path in _SYSTEMD)
     rc = next(path for directory, path in _RC if _is_directory(root, directory) or path == _RC[-1][1])
     text = (tree.get(root, rc, LARGEST) or b"").decode("utf-8", "surrogateescape")
-    wanted = _with_block(text, None if systemd else script)
+    wanted = _with_our_lines(text, None if systemd else script)
     if wanted != text:
         found = tree.mode_of(root, rc)
         mode = (stat.S_IMODE(found.st_mode) if found is not None and stat.S_ISREG(found.st_mode) else 0o644) | 0o111
@@ -89,8 +89,8 @@ def _at_boot(root: int, script: Optional[str], owner: tuple[int, int]) -> None:
         tree.remove(root, UNIT)
 
 
-def _with_block(text: str, script: Optional[str]) -> str:
-    """An rc.local with our lines in it, or without. They come before an `exit` at its end, as Debian's has one."""
+def _with_our_lines(text: str, script: Optional[str]) -> str:
+    """Return an rc.local with our lines in it, or without: before an `exit` at its end, as Debian's has one."""
     lines = text.split("\n")
     if BEGIN in lines and END in lines[lines.index(BEGIN) :]:
         first = lines.index(BEGIN)
@@ -118,24 +118,24 @@ def _unit(script: str) -> str:
     )
 
 
-def _written(private: str) -> list[str]:
+def _written_paths(private: str) -> list[str]:
     try:
-        found = json.loads(read_limited(_record(private), LARGEST, follow=False))
+        found = json.loads(read_limited(_record_file(private), LARGEST, follow=False))
     except (NotFound, ValueError):
         return []
     return [path for path in found if isinstance(path, str) and path.startswith("/")] if isinstance(found, list) else []
 
 
-def _remember(private: str, paths: Sequence[str]) -> None:
-    write_atomically(_record(private), json.dumps(sorted(paths)) + "\n", mode=0o600)
+def _record_paths(private: str, paths: Sequence[str]) -> None:
+    write_atomically(_record_file(private), json.dumps(sorted(paths)) + "\n", mode=0o600)
 
 
-def _record(private: str) -> str:
+def _record_file(private: str) -> str:
     return f"{os.path.dirname(private)}/{WRITTEN}"
 
 
 def is_made(private: str) -> bool:
-    """Whether the private area is there, and more than the empty directory by which vzctl holds its place."""
+    """Return whether the private area is there, and more than the empty directory that vzctl puts in its place."""
     try:
         with os.scandir(private) as entries:
             return any(True for _each in entries)
@@ -144,9 +144,9 @@ def is_made(private: str) -> bool:
 
 
 def check_mounts(private: str, asked: str) -> None:
-    """HypervisorError where vzctl would mount out of the root: it mounts devices on its /dev before the container is
-    shut in there, and follows a link as the host does."""
-    with _opened(private) as root:
+    """Raise HypervisorError if vzctl would mount outside of the root: it mounts devices on its /dev before the
+    container is shut in there, and follows a link as the host does."""
+    with _open_root(private) as root:
         found = tree.mode_of(root, "/dev")
     if found is not None and not stat.S_ISDIR(found.st_mode):
         raise HypervisorError(
@@ -158,7 +158,7 @@ def check_mounts(private: str, asked: str) -> None:
 
 
 def clear_unfinished(private: str) -> None:
-    """Remove what a vzctl that was killed left of a private area that it had not finished."""
+    """Remove what a killed vzctl left of an unfinished private area."""
     unfinished = f"{private}.tmp"
     if os.path.islink(unfinished) or not os.path.isdir(unfinished):
         return
@@ -169,12 +169,12 @@ def clear_unfinished(private: str) -> None:
 
 
 def save(private: str, path: str, what: str) -> None:
-    """All of the root as a tar at `path`, whole or not at all, with the owners that its guest sees."""
+    """Save all of the root as a tar at `path`, whole or not at all, with the owners that its guest sees."""
     directory = os.path.dirname(path)
     new = f"{directory}/.{os.path.basename(path)}.tmp"
-    with _opened(private) as root:
+    with _open_root(private) as root:
         shift = _owner(root)
-        taken, ids = _counted(root)
+        taken, ids = _count_files(root)
     require_space(directory, taken + MIB, what)
     remove_file(new)
     try:
@@ -205,8 +205,8 @@ def save(private: str, path: str, what: str) -> None:
         remove_file(new)
 
 
-def _counted(root: int) -> tuple[int, tuple[set[int], set[int]]]:
-    """Bytes that the files take, and whose they are."""
+def _count_files(root: int) -> tuple[int, tuple[set[int], set[int]]]:
+    """Return the bytes that the files take, and the ids of their users and groups."""
     status = os.fstat(root)
     taken, users, groups = 0, {status.st_uid}, {status.st_gid}
     for _place, _name, found in beneath.walk(root):
@@ -219,7 +219,7 @@ def _counted(root: int) -> tuple[int, tuple[set[int], set[int]]]:
 
 
 @contextmanager
-def _opened(private: str) -> Iterator[int]:
+def _open_root(private: str) -> Iterator[int]:
     try:
         root = os.open(private, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -233,7 +233,7 @@ def _opened(private: str) -> Iterator[int]:
 
 
 def _owner(root: int) -> tuple[int, int]:
-    """Whose root's files are on this host: containers may have ids of their own."""
+    """Return the host's ids that the root's files belong to: containers may have ids of their own."""
     found = os.fstat(root)
     return found.st_uid, found.st_gid
 

@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What OpenVZ declares of itself, and what a container of it can be: one root file system, swap space, interfaces.
-Pure."""
+"""Declares what OpenVZ is, and what a container of it can be: one root file system, swap space, interfaces. Pure."""
 
 from __future__ import annotations
 
@@ -92,8 +91,8 @@ _REFUSED = {
 }
 
 
-def _own() -> dict[str, Own]:
-    """What becomes of each attribute of the table that KVM acts on or refuses."""
+def _own_attributes() -> dict[str, Own]:
+    """Return what becomes of each attribute of the table that KVM acts on or refuses."""
     found: dict[str, Own] = {}
     for entry in attributes.TABLE:
         for text in entry.texts():
@@ -124,7 +123,7 @@ def _own() -> dict[str, Own]:
 
 
 def template_name(image: str, source: str) -> str:
-    """The name of the OS template: the image's, or that of the file in its place, without its ending."""
+    """Return the name of the OS template: the image's, or that of the file in its place, without its ending."""
     name = image or source.rsplit("/", 1)[-1]
     if image:
         return name
@@ -133,7 +132,7 @@ def template_name(image: str, source: str) -> str:
 
 
 def check_template_name(name: str, where: str) -> None:
-    """InvalidValue for a name that can't be that of a file in the cache of OS templates."""
+    """Raise InvalidValue for a name that can't be a file's in the cache of OS templates."""
     if not _TEMPLATE.fullmatch(name):
         raise InvalidValue(
             f"{where}: the name {name!r} as that of an OS template",
@@ -143,8 +142,8 @@ def check_template_name(name: str, where: str) -> None:
 
 
 def distribution_of(name: str, known: Iterable[str]) -> str:
-    """The distribution with which a template's name begins, as vzctl finds it: the longest of the words before a dash
-    that it has a file for in /etc/vz/dists; "" for none."""
+    """Return the distribution with which a template's name begins, as vzctl finds it: the longest part before a dash
+    that has a file in /etc/vz/dists; "" if none has."""
     there, words = set(known), name.split("-")
     for count in range(len(words), 0, -1):
         if "-".join(words[:count]) in there:
@@ -153,8 +152,8 @@ def distribution_of(name: str, known: Iterable[str]) -> str:
 
 
 def check_saved_name(name: str, known: Iterable[str], where: str) -> None:
-    """InvalidValue for an image under whose name a container could not be made again: its name is what tells vzctl
-    which distribution is in it."""
+    """Raise InvalidValue for an image under whose name a container could not be made again: its name is what tells
+    vzctl which distribution is in it."""
     check_template_name(name, where)
     there = sorted(set(known) - {"default"})
     if not distribution_of(name, there):
@@ -169,7 +168,7 @@ def check_saved_name(name: str, known: Iterable[str], where: str) -> None:
 
 
 def _nearest_name(name: str, known: Sequence[str]) -> str:
-    """The name with its first words as the distribution that they are most likely a slip of; "" for none."""
+    """Return the name with its first words replaced by the distribution that was most likely meant; "" for none."""
     import difflib
 
     words, best, found = name.split("-"), _SLIP, ""
@@ -182,12 +181,12 @@ def _nearest_name(name: str, known: Sequence[str]) -> str:
 
 
 def model_of(model: str) -> str:
-    """The device of a NIC: venet, which has addresses and no bridge, unless it says veth."""
+    """Return the device of a NIC: venet, which has addresses and no bridge, unless the model says veth."""
     return VETH if model.strip().lower() == VETH else VENET
 
 
 def check(template: Template, where: str) -> None:
-    """InvalidValue for the first thing that no container can have."""
+    """Raise InvalidValue for the first thing that no container can have."""
     disks = template.vectors("DISK")
     roots = [index for index, disk in enumerate(disks) if not _is_swap(disk)]
     if len(roots) > 1:
@@ -253,7 +252,7 @@ def _check_root(disk: Mapping[str, str], template: Template, where: str) -> None
 
 
 def is_unsafe(text: str) -> bool:
-    """Whether the text would end a value of a container's configuration, or be expanded there."""
+    """Return whether the text would end a value of a container's configuration, or be expanded there."""
     return bool(UNSAFE.search(text))
 
 
@@ -275,7 +274,7 @@ def _check_firewall(template: Template, where: str) -> None:
 
 
 def _check_context(variables: Mapping[str, str], where: str) -> None:
-    """InvalidValue for what could not stand in a container's configuration, or where a context would not be seen."""
+    """Raise InvalidValue for what can't stand in a container's file, or where a context would not be seen."""
     for name in (DIRECTORY_VARIABLE, "HOSTNAME", "SET_HOSTNAME", "NAMESERVER", "DNS", "SEARCHDOMAIN", "SEARCH_DOMAIN"):
         text = variables.get(name, "").strip()
         shown = f"{where}: CONTEXT/{name} = {text!r}"
@@ -299,7 +298,7 @@ def _check_context(variables: Mapping[str, str], where: str) -> None:
 
 
 def check_directory(path: str, where: str) -> None:
-    """InvalidValue for a path where a container has no files of a context."""
+    """Raise InvalidValue for a path at which a container can't have the files of a context."""
     shown = f"{where}: CONTEXT/{DIRECTORY_VARIABLE} = {path!r}"
     remedy = f"Write one such as {CONTEXT_DIRECTORY}, or leave it out"
     if not _DIRECTORY.fullmatch(path):
@@ -361,14 +360,14 @@ def _check_pair(name: str, text: str, where: str) -> None:
 
 
 def _number(text: str) -> int:
-    """To compare two of one kind by: DISKINODES counts things, DISKSPACE blocks of 1 KiB."""
+    """Return a number to compare two of one kind by: DISKINODES counts things, DISKSPACE blocks of 1 KiB."""
     digits = text.rstrip("KMGTPkmgtp")
     unit = {"": 1, "K": 1, "M": 1 << 10, "G": 1 << 20, "T": 1 << 30, "P": 4}[text[len(digits) :].upper()]
     return int(digits) * unit
 
 
 def container(template: Template, where: str) -> Mapping[str, str]:
-    """What the template says of a container, by the names of its configuration file."""
+    """Return what the template says of a container, by the names of its configuration file."""
     found: dict[str, str] = {}
     vector = template.vector("MEMORY")
     if vector:
@@ -417,7 +416,7 @@ def _is_mask(text: str) -> bool:
 
 
 def check_disk(disk: Mapping[str, str], format_: str, where: str) -> None:
-    """InvalidValue for a disk that is neither a root file system nor swap space."""
+    """Raise InvalidValue for a disk that is neither a root file system nor swap space."""
     if not format_:
         shown = disk.get("IMAGE") or disk.get("IMAGE_ID", "")
         raise InvalidValue(
@@ -428,7 +427,7 @@ def check_disk(disk: Mapping[str, str], format_: str, where: str) -> None:
 
 
 def fitting(os: Os, template: Template, images: Mapping[int, Image], where: str) -> Os:
-    """OS as it is; InvalidValue for an image that is no root file system, or that would have to be written to."""
+    """Return OS unchanged. Raise InvalidValue if an image is no root file system, or would have to be written to."""
     disks = template.vectors("DISK")
     if not any(index in images or (disk.get("SOURCE") and not _is_swap(disk)) for index, disk in enumerate(disks)):
         raise InvalidValue(
@@ -451,7 +450,7 @@ def fitting(os: Os, template: Template, images: Mapping[int, Image], where: str)
 
 
 def doubts(template: Template) -> list[str]:
-    """Warnings about what is taken and does not do what it says."""
+    """Return warnings about what is accepted and has no effect."""
     found = []
     models = [nic.get("MODEL", "") for nic in template.vectors("NIC")]
     for index, model in enumerate(models):
@@ -484,5 +483,5 @@ OPENVZ = Hypervisor(
     makes_disks=True,
     sources=True,
     container=container,
-    own=_own(),
+    own=_own_attributes(),
 )

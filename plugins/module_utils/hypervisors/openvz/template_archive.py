@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The archive of an OS template, read before vzctl gets it.
+"""Reads the archive of an OS template before vzctl gets it.
 
-vzctl unpacks it by tar, as root. Its scripts work on some files of the new root from outside of it, as root too, and
-follow links: an image could have them read, change or make files of the host (postcreate.sh of vzctl 4.11 was seen to
-do each of these). Archives that would lead them out are refused; so are those that are not whole, or unpack to more
-than a host is to take. Device nodes stay: a container's control group keeps it from them.
+vzctl unpacks it by tar, as root. Its scripts work on some files of the new root from outside of it, as root too,
+and follow links: an image could have them read, change or make files of the host (postcreate.sh of vzctl 4.11 was
+seen to do each of these). Archives that would lead them out are refused; so are those that are not whole, or unpack
+to more than a host is to take. Device nodes stay: a container's control group keeps it from them.
 """
 
 from __future__ import annotations
@@ -55,9 +55,12 @@ _REMEDY = "Make it a file, or a link that stays in the image, and pack it anew"
 
 
 def screen(path: str, what: str, output: Optional[BinaryIO] = None) -> int:
-    """Read the archive to its end; the bytes of the files in it. ImageRefused for what must not get to vzctl. output:
-    what it is written to anew, packed by gzip; the room that has to be left there is left."""
-    with _opened(path, what) as reader:
+    """Read the archive to its end and return the bytes of the files in it. Raise ImageRefused for what must not get to
+    vzctl.
+
+    output: the file that it is written to anew, packed by gzip; the room that has to be left there is left.
+    """
+    with _open_archive(path, what) as reader:
         contents = Contents(what, Limits())
         if output is None:
             for entry in reader:
@@ -69,7 +72,7 @@ def screen(path: str, what: str, output: Optional[BinaryIO] = None) -> int:
 
 
 @contextlib.contextmanager
-def _opened(path: str, what: str) -> Iterator[Reader]:
+def _open_archive(path: str, what: str) -> Iterator[Reader]:
     with explained(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -100,7 +103,7 @@ def _write(reader: Reader, contents: Contents, output: BinaryIO, what: str) -> N
 
 
 class Contents:
-    """What an archive has, as far as it could do harm. size: bytes of its files."""
+    """Remembers what an archive has, as far as it could do harm. size: bytes of its files."""
 
     def __init__(self, what: str, limits: Limits) -> None:
         self.size = self.entries = 0
@@ -115,7 +118,7 @@ class Contents:
     def add(self, entry: Entry) -> None:
         name = self._place(entry.name, entry.name)
         if len(entry.name) > LONGEST_PATH:
-            raise self._refused(
+            raise self._refusal(
                 f"the path {shown(name)} has {len(entry.name)} bytes; tar, by which vzctl unpacks it, makes none of "
                 f"more than {LONGEST_PATH}",
                 "Leave out what is so deep, or use it for a container of LXC",
@@ -123,29 +126,29 @@ class Contents:
         self.entries += 1
         self.size += entry.size
         if self.entries > self._limits.entries or self.size > self._limits.size:
-            raise self._refused(
+            raise self._refusal(
                 f"it has more than {self._limits.entries} entries, or {self._limits.size // MIB} MiB of files",
                 "Name a smaller image",
             )
         if not name:
             if entry.kind != DIRECTORY:
-                raise self._refused("its root is no directory")
+                raise self._refusal("its root is no directory")
             return
         parent, _slash, base = name.rpartition(b"/")
         self._check_parents(name, parent)
         if name in self._links:
-            raise self._refused(f"{shown(name)} is in it as a link, and once more")
+            raise self._refusal(f"{shown(name)} is in it as a link, and once more")
         target = self._links.get(self._place(entry.target, entry.name)) if entry.kind == HARD_LINK else None
         if entry.kind == LINK or target is not None:
             if name in self._plain_directories:
-                raise self._refused(f"{shown(name)} is a directory with something in it, and a link")
+                raise self._refusal(f"{shown(name)} is a directory with something in it, and a link")
             self._links[name] = entry.target if target is None else target
         elif entry.kind in (FIFO, CHARACTER, DEVICE):
             self._special.add(name)
         else:
             self._special.discard(name)
         if len(self._links) + len(self._special) > MOST_LINKS:
-            raise self._refused(f"it has more than {MOST_LINKS} links and device nodes", "Name a smaller image")
+            raise self._refusal(f"it has more than {MOST_LINKS} links and device nodes", "Name a smaller image")
         if entry.kind == HARD_LINK and self._place(entry.target, entry.name) in self._special:
             self._special.add(name)
         if parent.endswith(b"cron.d"):
@@ -157,43 +160,43 @@ class Contents:
         )
 
     def check(self) -> None:
-        """ImageRefused for a file of it that vzctl's scripts work on, and that leads out of it."""
+        """Raise ImageRefused for a file that vzctl's scripts work on and that leads out of the image."""
         for name in (*_WRITTEN, *_READ, *_CAPABLE, _RESOLVER):
             self._check(name)
         jobs = self._check(_JOBS)
         if jobs.rpartition(b"/")[2] != b"cron.d":
-            raise self._refused(f"{shown(_JOBS)} is a link to {shown(jobs)}", _REMEDY)
+            raise self._refusal(f"{shown(_JOBS)} is a link to {shown(jobs)}", _REMEDY)
         for job in self._jobs.get(jobs, []):
             if not _JOB.fullmatch(job):
-                raise self._refused(
+                raise self._refusal(
                     f"{shown(jobs + b'/' + job)} has a name that vzctl's scripts take for several", "Rename it"
                 )
             self._check(jobs + b"/" + job)
         for name in self._beside:
             if name in self._links or name in self._special:
-                raise self._refused(
+                raise self._refusal(
                     f"{shown(name)} is no file, and vzctl's scripts write to such names", "Leave it out"
                 )
 
     def _check(self, name: bytes) -> bytes:
-        """Where the name leads in the image."""
-        found, link = self._way(name)
+        """Return where the name leads in the image. Raise ImageRefused if it leads out, or to a device or a pipe."""
+        found, link = self._follow(name)
         if found is None:
             target = self._links[link]
             if name == _RESOLVER and _USUAL_RESOLVER.fullmatch(target):
                 return name
             if name in _PING and target == _BUSYBOX and not self._has_capabilities:
                 return name
-            raise self._refused(f"{shown(link)} is a link to {shown(target)}, which leads out of it; {_OUT}", _REMEDY)
+            raise self._refusal(f"{shown(link)} is a link to {shown(target)}, which leads out of it; {_OUT}", _REMEDY)
         if found in self._special:
-            raise self._refused(
+            raise self._refusal(
                 f"{shown(name)} is a device or a pipe, and vzctl's scripts work on it", "Make it a file"
             )
         return found
 
-    def _way(self, name: bytes) -> tuple[Optional[bytes], bytes]:
-        """Where a name leads that is followed as the host does it, and the last link on the way; None for a way out, or
-        one without an end."""
+    def _follow(self, name: bytes) -> tuple[Optional[bytes], bytes]:
+        """Return where a name leads that is followed as the host does it, and the last link on the way. The first is
+        None for a way out, or one without an end."""
         rest, done, link, followed = name.split(b"/")[::-1], list[bytes](), b"", 0
         while rest:
             part = rest.pop()
@@ -220,16 +223,16 @@ class Contents:
         # Those above one that is known are, too: of each directory all are looked at once, however many are in it.
         while place not in self._plain_directories:
             if place in self._links:
-                raise self._refused(f"{shown(name)} is behind {shown(place)}, which is a link", "Pack it anew, by tar")
+                raise self._refusal(f"{shown(name)} is behind {shown(place)}, which is a link", "Pack it anew, by tar")
             self._plain_directories.add(place)
             place = place.rpartition(b"/")[0]
 
     def _place(self, name: bytes, entry: bytes) -> bytes:
-        """The path from the root of the image, b"" for the root itself."""
+        """Return the path from the root of the image, b"" for the root itself. Raise ImageRefused if it leads out."""
         parts = [part for part in name.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
-            raise self._refused(f"{shown(entry)} leads out of where it is ({shown(name)})", "Pack it anew, by tar")
+            raise self._refusal(f"{shown(entry)} leads out of where it is ({shown(name)})", "Pack it anew, by tar")
         return b"/".join(parts)
 
-    def _refused(self, found: str, remedy: str = "Have it made anew, by tar") -> ImageRefused:
+    def _refusal(self, found: str, remedy: str = "Have it made anew, by tar") -> ImageRefused:
         return ImageRefused(self._what, found, remedy)

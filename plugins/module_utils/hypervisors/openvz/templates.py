@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OS templates in the cache of vzctl: one for each image, placed once, and never in the place of somebody else's."""
+"""Places OS templates in the cache of vzctl, one for each image, once, and never over somebody else's."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ LOCK_SECONDS = 600.0
 
 
 def place(source: str, name: str, owner: str) -> Path:
-    """The image's tar as the OS template of that name, copied if it is not there yet, and packed anew where vzctl can't
-    read it. owner: whose template it is, from then on. Conflict where a file of that name holds something else and is
-    not ours; ImageRefused for one that must not get to vzctl."""
+    """Place the image's tar as the OS template of that name, and return its path. It is copied if it is not there yet,
+    and packed anew where vzctl can't read it. Raise Conflict if a file of that name holds something else and is not
+    ours, ImageRefused for an image that must not get to vzctl. owner: whose template it is from then on."""
     directory = vzctl.cache()
     make_directory(str(directory), 0o755)
     with lock(str(directory / _LOCK), LOCK_SECONDS):
@@ -50,7 +50,7 @@ def place(source: str, name: str, owner: str) -> Path:
         target = directory / f"{name}.tar{_PACKED.get(packing, _ENDING_ANEW if packing else '')}"
         what = f"OS template {name}: {source}"
         mark = directory / _MARK.format(name=name)
-        known = _known(mark)
+        known = _read_mark(mark)
         if known.get("source") == _stamp(source) and known.get("target") == _stamp(str(target)):
             return target
         digest, replaced = _digest(source), list[str]()
@@ -60,7 +60,7 @@ def place(source: str, name: str, owner: str) -> Path:
             same = there == target and _is_file(there) and _digest(str(there)) == digest
             ours = known.get("target") == _stamp(str(there)) and known.get("name") == there.name
             if same:
-                _note(mark, owner, target, source, digest, ours, template_archive.screen(source, what))
+                _write_mark(mark, owner, target, source, digest, ours, template_archive.screen(source, what))
                 return target
             if not ours or known.get("owner") != owner:
                 raise Conflict(
@@ -77,7 +77,7 @@ def place(source: str, name: str, owner: str) -> Path:
                 remove_file(path)
             # First, as the file keeps all by which it is known again: a run that is killed in between has to know that
             # what is there is its own.
-            _note(mark, owner, target, source, digest, True, size, _stamp(new, str(target)))
+            _write_mark(mark, owner, target, source, digest, True, size, _stamp(new, str(target)))
             with explained(str(target)):
                 os.rename(new, target)
                 sync_directory(str(directory))
@@ -87,14 +87,14 @@ def place(source: str, name: str, owner: str) -> Path:
 
 
 def give_back() -> bool:
-    """Remove the templates that were placed here; those that were there before stay."""
+    """Remove the templates that were placed here, no others. Return whether anything was removed."""
     directory, changed = vzctl.cache(), False
     if not directory.is_dir():
         return False
     for entry in sorted(os.listdir(directory)):
         if not (entry.startswith(".") and entry.endswith(".nebula")):
             continue
-        known = _known(directory / entry)
+        known = _read_mark(directory / entry)
         target = directory / str(known.get("name") or "")
         if known.get("made") and known.get("name") and known.get("target") == _stamp(str(target)):
             remove_file(str(target))
@@ -103,13 +103,13 @@ def give_back() -> bool:
 
 
 def size_of(name: str) -> int:
-    """Bytes of the files in the template that was placed under that name; 0 where that is not known."""
-    found = _known(vzctl.cache() / _MARK.format(name=name)).get("size")
+    """Return the bytes of the files in the template that was placed under that name; 0 if they are not known."""
+    found = _read_mark(vzctl.cache() / _MARK.format(name=name)).get("size")
     return found if isinstance(found, int) else 0
 
 
 def _packing(source: str) -> str:
-    """How the image's tar is packed, "" for not at all."""
+    """Return how the image's tar is packed, "" if it is not. Raise ImageRefused if it is no tar."""
     with explained(source), Path(source).open("rb") as file:
         head = file.read(_USTAR + 5)
     packing = unpacking.detect(head)
@@ -131,7 +131,7 @@ def _digest(path: str) -> str:
 
 
 def _write(source: str, new: str, packing: str, what: str) -> int:
-    """Bytes of the files in it. The file is whole, and on the disk."""
+    """Write the template, whole and synced to the disk. Return the bytes of the files in it."""
     require_space(os.path.dirname(new), os.path.getsize(source) + MIB, what)
     remove_file(new)
     anew = packing == _ANEW
@@ -149,10 +149,10 @@ def _write(source: str, new: str, packing: str, what: str) -> int:
     return size
 
 
-def _note(
+def _write_mark(
     mark: Path, owner: str, target: Path, source: str, digest: str, made: bool, size: int, stamp: str = ""
 ) -> None:
-    """stamp: of the target, if it does not have its name yet."""
+    """Write the mark beside the template. stamp: of the target, if it does not have its name yet."""
     text = json.dumps(
         {
             "owner": owner,
@@ -167,7 +167,7 @@ def _note(
     write_atomically(str(mark), text + "\n", mode=0o600)
 
 
-def _known(mark: Path) -> dict[str, Any]:
+def _read_mark(mark: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_limited(str(mark), 1 << 16, follow=False))
     except (NotFound, ValueError):
@@ -176,7 +176,7 @@ def _known(mark: Path) -> dict[str, Any]:
 
 
 def _stamp(path: str, name: str = "") -> str:
-    """By which a file is known again without being read. name: the path that it is to have."""
+    """Return what a file is recognized by without being read. name: the path that it is to have."""
     try:
         found = os.stat(path)
     except OSError:

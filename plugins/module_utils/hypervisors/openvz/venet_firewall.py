@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FIREWALL of a context for addresses on venet, which is on no bridge: a table of nftables for each container, made by
-the action scripts that vzctl itself runs when it mounts the container and when it unmounts it. So it is there before
-the container runs, also where the host boots, and gone when it has ended. Pure."""
+"""Writes FIREWALL of a context for addresses on venet, which is on no bridge: a table of nftables for each container,
+made by the action scripts that vzctl itself runs when it mounts the container and when it unmounts it. So it is
+there before the container runs, also where the host boots, and gone when it has ended. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def table_of(ctid: int) -> str:
 
 
 def of_machine(vm: Vm) -> tuple[Sequence[str], Sequence[GuardRule]]:
-    """The addresses that are to be guarded, and what may come in to them; no addresses where nothing is."""
+    """Return the addresses to be guarded, and what may come in to them; both empty if there is no FIREWALL."""
     text = vm.context.variables.get(context_firewall.VARIABLE, "") if vm.context is not None else ""
     if not context_firewall.is_one(text):
         return (), ()
@@ -43,30 +43,30 @@ def of_machine(vm: Vm) -> tuple[Sequence[str], Sequence[GuardRule]]:
 
 
 def mounting(ctid: int, addresses: Sequence[str], passing: Sequence[GuardRule]) -> str:
-    """CTID.mount: a container whose rules can't be made is not started."""
+    """Return the script CTID.mount: a container whose rules can't be made is not started."""
     table = table_of(ctid)
     lines = [f"table inet {table}", f"delete table inet {table}", f"table inet {table} {{", "  chain passing {"]
     lines += [
         "    ct state established,related accept",
-        *(f"    {each}" for each in _accepted(passing)),
+        *(f"    {each}" for each in _accept_rules(passing)),
         "    drop",
         "  }",
     ]
     for hook in ("forward", "output"):
         lines += [f"  chain {hook} {{", f"    type filter hook {hook} priority {_PRIORITY}; policy accept;"]
-        lines += [f'    oifname "{DEVICE}" {each} jump passing' for each in _any("daddr", addresses)]
+        lines += [f'    oifname "{DEVICE}" {each} jump passing' for each in _matches("daddr", addresses)]
         lines.append("  }")
     return "\n".join(["#!/bin/sh", MARK, "exec nft -f - <<'RULES'", *lines, "}", "RULES", ""])
 
 
 def unmounting(ctid: int) -> str:
-    """CTID.umount"""
+    """Return the script CTID.umount."""
     return "\n".join(["#!/bin/sh", MARK, f"nft delete table inet {table_of(ctid)} 2>/dev/null", "exit 0", ""])
 
 
-def _accepted(passing: Iterable[GuardRule]) -> Iterable[str]:
+def _accept_rules(passing: Iterable[GuardRule]) -> Iterable[str]:
     for rule in passing:
-        sides = list(_any("saddr", rule.addresses)) or [""]
+        sides = list(_matches("saddr", rule.addresses)) or [""]
         protocol = _PROTOCOLS.get(rule.protocol, "")
         ports = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
         words = f"{protocol} dport {{ {ports} }}" if protocol and ports else f"meta l4proto {protocol}" * bool(protocol)
@@ -74,8 +74,8 @@ def _accepted(passing: Iterable[GuardRule]) -> Iterable[str]:
             yield " ".join(filter(None, (side, words, "accept")))
 
 
-def _any(side: str, addresses: Iterable[str]) -> Iterable[str]:
-    """An expression for those of each family."""
+def _matches(side: str, addresses: Iterable[str]) -> Iterable[str]:
+    """Yield an expression for the addresses of each family."""
     there = list(addresses)
     for family, ip in _IP.items():
         found = [address for address in there if family_of(address) == family]

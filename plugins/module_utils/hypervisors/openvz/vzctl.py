@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The programs of OpenVZ on this node, `vzctl` and `vzlist`: what they are asked, and what they print."""
+"""Runs the programs of OpenVZ on this node, `vzctl` and `vzlist`, and reads what they print."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ _NOISE = ("assuming non-OpenVZ kernel", "Warning: ")
 
 @dataclass(frozen=True)
 class Status:
-    """As `vzctl status` has it. exists: its private area and its configuration are there. suspended: there is a dump of
-    it where vzctl keeps them."""
+    """Holds what `vzctl status` says.
+
+    exists: its private area and its configuration are there.
+    suspended: there is a dump of it where vzctl keeps them.
+    """
 
     exists: bool
     mounted: bool
@@ -49,7 +52,7 @@ class Status:
 
 
 def ask(asked: str, *words: str, timeout: float = SECONDS) -> Completed:
-    """Run vzctl; its error in words where it ends with one."""
+    """Run vzctl. Raise its error in words if it ends with one."""
     try:
         done = run([PROGRAM, *words], timeout=timeout, check=False)
     except TimedOut as error:
@@ -64,7 +67,7 @@ def ask(asked: str, *words: str, timeout: float = SECONDS) -> Completed:
 
 
 def last_output(done: Completed) -> str:
-    """The last lines of what it printed, without those that are no cause."""
+    """Return the last lines of what it printed, without those that are no cause."""
     lines = [line for line in (done.stdout + done.stderr).splitlines() if not any(word in line for word in _NOISE)]
     return last_lines("\n".join(lines), SHOWN)
 
@@ -82,8 +85,8 @@ def status(ctid: int) -> Status:
 
 
 def listed() -> Mapping[int, str]:
-    """The state of each container that the kernel knows: running, stopped, mounted or suspended. Kernels without
-    OpenVZ's own interface tell of none: then each has to be asked for."""
+    """Return the state of each container that the kernel knows: running, stopped, mounted or suspended. Kernels
+    without OpenVZ's own interface tell nothing: then each container has to be asked for."""
     try:
         done = run([LISTER, "-a", "-H", "-o", "ctid,status"], timeout=SECONDS, check=False)
     except (MissingDependency, TimedOut, CommandFailed):
@@ -92,7 +95,7 @@ def listed() -> Mapping[int, str]:
 
 
 def version() -> str:
-    """Of vzctl, "" if there is none."""
+    """Return the version of vzctl, "" if there is none."""
     try:
         done = run([PROGRAM, "--version"], timeout=SECONDS, check=False)
     except NebulaError:
@@ -102,7 +105,7 @@ def version() -> str:
 
 
 def require() -> None:
-    """MissingDependency where vzctl or its settings are not here."""
+    """Raise MissingDependency if vzctl or its settings are not here."""
     find(PROGRAM)
     if not SETTINGS.is_file():
         raise MissingDependency(
@@ -111,14 +114,14 @@ def require() -> None:
 
 
 def is_openvz() -> bool:
-    """Whether this is a kernel of OpenVZ."""
+    """Return whether this is a kernel of OpenVZ."""
     return KERNEL.is_dir()
 
 
 def require_venet(asked: str) -> None:
-    """Unsupported where no container can have an address on venet. On kernels that lack it vzctl makes a bridge of that
-    name, with a pair of interfaces on it for each container; without brctl it makes the interfaces, and either fails
-    with code 34 or leaves the container cut off."""
+    """Raise Unsupported where no container can have an address on venet. On kernels that lack it vzctl makes a bridge
+    of that name, with a pair of interfaces on it for each container; without brctl it makes the interfaces, and
+    either fails with code 34 or leaves the container cut off."""
     if is_openvz():
         return
     try:
@@ -132,8 +135,8 @@ def require_venet(asked: str) -> None:
 
 
 def drop_routes(addresses: Iterable[str]) -> None:
-    """Remove the routes to containers that have ended: on kernels without venet vzctl leaves them, and who gets the
-    address next, on a bridge of this host, would not be reached."""
+    """Remove the routes to containers that have ended: on kernels without venet vzctl leaves them, and whoever gets
+    the address next, on a bridge of this host, would not be reached."""
     for address in () if is_openvz() else addresses:
         words = ["ip", "-6"] if ":" in address else ["ip"]
         # It ends with 2 where there is none.
@@ -141,22 +144,22 @@ def drop_routes(addresses: Iterable[str]) -> None:
 
 
 def has_quota() -> bool:
-    """Whether the file system of a container can be limited here."""
+    """Return whether the file system of a container can be limited here."""
     return is_openvz() and settings().get("DISK_QUOTA", "yes").lower() != "no"
 
 
 def settings() -> Mapping[str, str]:
-    """What vz.conf says."""
+    """Return what vz.conf says."""
     return container_config.read(_text(SETTINGS)).values
 
 
 def defaults() -> Mapping[str, str]:
-    """What this host gives its containers where their templates say nothing: those of vmm_ssh_ovz.conf, once."""
+    """Return what this host gives containers whose templates say nothing (OpenNebula: vmm_ssh_ovz.conf)."""
     return container_config.read(_text(DEFAULTS)).values
 
 
 def distributions() -> list[str]:
-    """Those that vzctl knows."""
+    """Return the distributions that vzctl knows."""
     try:
         names = os.listdir(DISTRIBUTIONS)
     except OSError:
@@ -165,7 +168,7 @@ def distributions() -> list[str]:
 
 
 def cache() -> Path:
-    """Where vzctl looks for OS templates."""
+    """Return the directory in which vzctl looks for OS templates."""
     return Path(settings().get("TEMPLATE") or "/vz/template") / "cache"
 
 

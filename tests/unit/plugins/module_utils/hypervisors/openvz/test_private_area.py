@@ -159,7 +159,7 @@ def test_a_saved_root_has_the_owners_that_its_guest_sees(host: Host, base: int) 
 
 
 def test_what_can_not_be_saved_leaves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_area, "_counted", lambda _root: (1 << 60, (set(), set())))
+    monkeypatch.setattr(private_area, "_count_files", lambda _root: (1 << 60, (set(), set())))
     with pytest.raises(Exception, match=r"room|free|MiB"):
         private_area.save(str(host.private), str(host.directory / "disk.0"), "saving")
     assert os.listdir(host.directory) == ["images"]

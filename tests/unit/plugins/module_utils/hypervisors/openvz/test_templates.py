@@ -125,7 +125,7 @@ def test_what_vzctl_can_not_read_is_packed_anew_once(
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("point", ["remove_file", "_note", "rename"])
+@pytest.mark.parametrize("point", ["remove_file", "_write_mark", "rename"])
 def test_the_next_run_finishes_what_a_killed_one_began(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, packed: bool
 ) -> None:
