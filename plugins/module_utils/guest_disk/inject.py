@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files written into the disk of a machine that is off: by libguestfs, by qemu-nbd, or by a loop device.
+"""Writes files into the disk of a machine that is off: by libguestfs, by qemu-nbd, or by a loop device.
 
 libguestfs opens any disk, in a small machine of its own. The other two mount it by this host's own kernel, which a
 hostile file system can attack: only disks that are said to be trusted are mounted so. All three find the root file
@@ -42,11 +42,13 @@ _TIMEOUT = 60.0
 def inject(
     path: str, format: str, entries: Sequence[Entry], what: str, via: str = "auto", trusted: bool = False
 ) -> str:
-    """Write the files into the disk at `path`, which nobody else has open; returns the way used.
+    """Write the files into the disk at `path`, which nobody else has open, and return the way used.
 
-    format: raw or qcow2, as it is known to be. via: one of WAYS, or auto. trusted: the host's kernel may mount it.
-    A file that is there is replaced, a link in its place too; missing directories are made. On an error the disk may
-    hold some of the files: callers give an overlay, and throw it away.
+    A file that is there is replaced, a link in its place too; missing directories are made. On an error the disk
+    may hold some of the files: callers give an overlay, and throw it away.
+    format: raw or qcow2, as it is known to be.
+    via: one of WAYS, or auto.
+    trusted: the host's kernel may mount it.
     """
     return bring(path, format, entries, what, via, trusted)[0]
 
@@ -54,8 +56,8 @@ def inject(
 def bring(
     path: str, format: str, entries: Sequence[Entry], what: str, via: str = "auto", trusted: bool = False
 ) -> tuple[str, Sequence[Entry]]:
-    """As inject(): the way used, and the files that were written. By nbd and loop these are those that were not there
-    as they are to be."""
+    """Write as inject() does, and return the way used and the files that were written. By nbd and loop these are only
+    the files that were not there as they are to be."""
     check(entries, what)
     if format not in FORMATS:
         raise InvalidValue(f"{what}: format {format!r}", "it is not known here", f"Choose one of {', '.join(FORMATS)}")
@@ -90,7 +92,7 @@ def check(entries: Sequence[Entry], what: str) -> None:
 
 
 def choose(via: str, trusted: bool, what: str) -> str:
-    """The way that this host can go."""
+    """Return the way to use on this host. Raise InvalidValue or MissingDependency if there is none."""
     if via not in ("auto", *WAYS):
         raise InvalidValue(f"{what}: via {via!r}", "there is no such way", f"Known are auto, {', '.join(WAYS)}")
     if via in ("nbd", "loop") and not trusted:
@@ -113,8 +115,8 @@ def choose(via: str, trusted: bool, what: str) -> str:
 
 
 def release(path: str, what: str) -> list[str]:
-    """Free what shows this disk to the kernel, and unmount it: a run that was killed, or a person, has left it. The
-    disk is ours alone, so nobody needs it. The devices that were freed."""
+    """Free what shows this disk to the kernel, unmount it, and return the freed devices: a killed run, or a person,
+    has left them. The disk is ours alone, so nobody needs them."""
     freed = []
     for device in loops(path):
         _unmount(device)
@@ -128,7 +130,7 @@ def release(path: str, what: str) -> list[str]:
 
 
 def loops(path: str) -> Iterator[str]:
-    """The loop devices whose file this is."""
+    """Yield the loop devices whose file this is."""
     for place in sorted(Path("/sys/block").glob("loop*")):
         with contextlib.suppress(OSError):
             backing = (place / "loop/backing_file").read_text().rstrip("\n")
@@ -149,12 +151,12 @@ def _unmount(device: str) -> None:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[str]:
-    """A directory for one session, nobody else's; those of runs that were killed are cleared away."""
+    """Yield a directory for one session, nobody else's; those of killed runs are removed."""
     with files.explained(SCRATCH):
         for entry in os.scandir(SCRATCH):
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
                 _clear(entry.path)
-        directory, fd = _made()
+        directory, fd = _make_scratch()
     try:
         yield directory
     finally:
@@ -164,7 +166,7 @@ def scratch() -> Iterator[str]:
 
 def _clear(directory: str) -> None:
     with contextlib.suppress(OSError):
-        fd = _hold(directory)
+        fd = _lock_directory(directory)
         try:
             if os.fstat(fd).st_uid == os.geteuid():
                 shutil.rmtree(directory, ignore_errors=True)
@@ -172,13 +174,13 @@ def _clear(directory: str) -> None:
             os.close(fd)
 
 
-def _made() -> tuple[str, int]:
-    """A directory, and what holds it. Before it is held, somebody may take it for what a killed run left: then it is
-    gone, and the next one is tried."""
+def _make_scratch() -> tuple[str, int]:
+    """Return a new directory, and the descriptor that locks it. Before it is locked, somebody may take it for what a
+    killed run left: then it is gone, and the next one is tried."""
     while True:
         directory = tempfile.mkdtemp(prefix=PREFIX, dir=SCRATCH)
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
-            fd = _hold(directory)
+            fd = _lock_directory(directory)
             try:
                 if os.path.samestat(os.fstat(fd), os.lstat(directory)):
                     return directory, fd
@@ -187,7 +189,7 @@ def _made() -> tuple[str, int]:
             os.close(fd)
 
 
-def _hold(directory: str) -> int:
+def _lock_directory(directory: str) -> int:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,18 +204,18 @@ def _hold(directory: str) -> int:
 
 def _by_guestfs(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
     with guestfish.session(disk, format, directory, what) as talk:
-        for partition, group in _grouped(entries):
+        for partition, group in _by_partition(entries):
             if partition:
                 system = partitions.mount(talk, partition, what)
-                _put(talk, group, system.type not in partitions.WITHOUT_OWNERS, what)
+                _write_entries(talk, group, system.type not in partitions.WITHOUT_OWNERS, what)
             else:
                 write(talk, group, root_file_system.mount(talk, what, writable=True), what)
             talk.ask("umount-all")
     return entries
 
 
-def _grouped(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
-    """The entries by their partitions, in the order of the list."""
+def _by_partition(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
+    """Return the entries by their partitions, in the order of the list."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         found.setdefault(entry.partition, []).append(entry)
@@ -222,13 +224,13 @@ def _grouped(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
 
 def write(talk: guestfish.Session, entries: Sequence[Entry], root: root_file_system.Root, what: str) -> None:
     """Write the entries into a root file system that is mounted in an appliance."""
-    _put(talk, entries, root.os == root_file_system.LINUX, what)
+    _write_entries(talk, entries, root.os == root_file_system.LINUX, what)
 
 
-def _put(talk: guestfish.Session, entries: Sequence[Entry], owned: bool, what: str) -> None:
-    """owned: files have owners and modes there."""
+def _write_entries(talk: guestfish.Session, entries: Sequence[Entry], owned: bool, what: str) -> None:
+    """Write the entries into what is mounted. owned: files have owners and modes there."""
     for entry in entries:
-        with _writing(entry, what):
+        with _explain_write(entry, what):
             make_directories(talk, posixpath.dirname(entry.path))
             talk.ask("rm-f", entry.path)
             with content(entry.content) as source:
@@ -237,12 +239,12 @@ def _put(talk: guestfish.Session, entries: Sequence[Entry], owned: bool, what: s
                 talk.ask("chown", str(entry.uid), str(entry.gid), entry.path)
                 talk.ask("chmod", f"0{entry.mode:o}", entry.path)
     if owned and _has_selinux(talk.text(_SELINUX, 1 << 20)):
-        with _writing(Entry(RELABEL, b""), what):
+        with _explain_write(Entry(RELABEL, b""), what):
             talk.ask("touch", RELABEL)
 
 
 def make_directories(talk: guestfish.Session, path: str) -> None:
-    """Those that are missing; mkdir-p stops at a link."""
+    """Make the directories that are missing; mkdir-p stops at a link."""
     for parent in reversed([path, *_parents(path)]):
         if talk.ask("is-dir", parent, "followsymlinks:true").strip() != "true":
             talk.ask("mkdir-mode", parent, "0755")
@@ -250,7 +252,7 @@ def make_directories(talk: guestfish.Session, path: str) -> None:
 
 @contextlib.contextmanager
 def content(data: bytes) -> Iterator[str]:
-    """A file that is on no disk: what is injected may be secret."""
+    """Yield the path of a file that is on no disk: what is injected may be secret."""
     fd = os.memfd_create("entry")
     try:
         with os.fdopen(os.dup(fd), "wb") as file:
@@ -261,14 +263,14 @@ def content(data: bytes) -> Iterator[str]:
 
 
 def _has_selinux(config: str) -> bool:
-    """Whether files without its labels would be refused in the guest; it labels all of them anew at its next boot."""
+    """Return whether the guest would refuse files without labels; it labels all anew at its next boot."""
     lines = [line.strip().lower() for line in config.splitlines()]
     return "selinux=enforcing" in lines or "selinux=permissive" in lines
 
 
 @contextlib.contextmanager
-def _writing(entry: Entry, what: str) -> Iterator[None]:
-    """Turn an error into a CommandFailed that names the path of the entry, whichever program could not write it."""
+def _explain_write(entry: Entry, what: str) -> Iterator[None]:
+    """Raise a CommandFailed that names the path of the entry for an error, whichever program could not write it."""
     try:
         yield
     except (CommandFailed, OSError) as error:
@@ -284,46 +286,46 @@ def _writing(entry: Entry, what: str) -> Iterator[None]:
 
 def _by_nbd(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
     with nbd.connected(disk, format, directory, what) as view:
-        return _into(view, entries, what)
+        return _write_into_view(view, entries, what)
 
 
 def _by_loop(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
     with mount.exported(disk, format, directory, what) as view:
-        return _into(view, entries, what)
+        return _write_into_view(view, entries, what)
 
 
 _WRITERS = {"guestfs": _by_guestfs, "nbd": _by_nbd, "loop": _by_loop}
 
 
-def _into(view: mount.View, entries: Sequence[Entry], what: str) -> list[Entry]:
+def _write_into_view(view: mount.View, entries: Sequence[Entry], what: str) -> list[Entry]:
     written = []
-    for partition, group in _grouped(entries):
+    for partition, group in _by_partition(entries):
         if partition:
             with mount.mounted_partition(view, partition, what) as system:
-                written += _into_mounted(view, group, system.type not in partitions.WITHOUT_OWNERS, what)
+                written += _write_into_mounted(view, group, system.type not in partitions.WITHOUT_OWNERS, what)
             continue
         with mount.mounted_root(view, what):
             # What is written below another file system's mount point would not be seen.
             places = {parent for entry in group for parent in _parents(entry.path)}
             mount.refuse_apart(view, places, what)
-            written += _into_mounted(view, group, True, what)
+            written += _write_into_mounted(view, group, True, what)
     return written
 
 
-def _into_mounted(view: mount.View, entries: Sequence[Entry], owned: bool, what: str) -> list[Entry]:
-    """owned: files have owners and modes there."""
+def _write_into_mounted(view: mount.View, entries: Sequence[Entry], owned: bool, what: str) -> list[Entry]:
+    """Write the entries that are not there, and return them. owned: files have owners and modes there."""
     written = []
     root = view.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         for entry in entries:
-            with _writing(entry, what):
+            with _explain_write(entry, what):
                 if tree.is_there(root, entry, owned):
                     continue
                 tree.put(root, entry, owned)
             written.append(entry)
         if written and owned and _has_selinux(mount.read(view, _SELINUX[1:])):
             mark = Entry(RELABEL, b"")
-            with _writing(mark, what):
+            with _explain_write(mark, what):
                 tree.put(root, mark, owned)
     finally:
         os.close(root)

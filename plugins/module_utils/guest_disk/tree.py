@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files in a guest's tree of directories on this host, which may hold any link: each step is taken from an open
-directory, and none leads out of the tree."""
+"""Reads and writes files in a guest's tree of directories on this host, which may hold any link: each step is taken
+from an open directory, and none leads out of the tree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_LINKS = 40
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as it is to be. path: absolute in the guest, or in the partition if one is named (partitions.find)."""
+    """Describes a file as it is to be. path: absolute in the guest, or in its partition (partitions.find)."""
 
     path: str
     content: bytes = field(repr=False)
@@ -32,7 +32,7 @@ class Entry:
 
 
 def is_there(root: int, entry: Entry, owned: bool) -> bool:
-    """Whether there is such a file, with this content, and with this mode and owner where files have any."""
+    """Return whether there is such a file, with this content, and with this mode and owner where files have any."""
     head, name = posixpath.split(entry.path)
     try:
         directory = open_directory(root, head, make=False)
@@ -55,8 +55,11 @@ def is_there(root: int, entry: Entry, owned: bool) -> bool:
 
 
 def put(root: int, entry: Entry, owned: bool, directories: Optional[tuple[int, int]] = None) -> None:
-    """Make the file, in place of what has its name. owned: files have owners and modes there. directories: whose those
-    are that are made for it."""
+    """Write the file, in place of what has its name.
+
+    owned: files have owners and modes there.
+    directories: who owns the directories that are made for it.
+    """
     head, name = posixpath.split(entry.path)
     directory = open_directory(root, head, owner=directories)
     try:
@@ -75,8 +78,12 @@ def put(root: int, entry: Entry, owned: bool, directories: Optional[tuple[int, i
 
 
 def open_directory(root: int, path: str, make: bool = True, owner: Optional[tuple[int, int]] = None) -> int:
-    """A descriptor of the guest's directory. make: if it is not there. Each step is one name without a link; links are
-    followed here, as the guest does it: an absolute one, and "..", end at the guest's root."""
+    """Return a descriptor of the guest's directory. Each step is one name without a link; links are followed here, as
+    the guest does it: an absolute one, and "..", end at the guest's root.
+
+    make: make the directory if it is not there.
+    owner: of the directories that are made.
+    """
     names = path.split("/")
     opened = [os.dup(root)]
     links = 0
@@ -89,9 +96,9 @@ def open_directory(root: int, path: str, make: bool = True, owner: Optional[tupl
                 if len(opened) > 1:
                     os.close(opened.pop())
                 continue
-            target = _link(opened[-1], name)
+            target = _link_target(opened[-1], name)
             if target is None:
-                opened.append(_entered(opened[-1], name, make, owner))
+                opened.append(_enter(opened[-1], name, make, owner))
                 continue
             links += 1
             if links > _MOST_LINKS:
@@ -106,7 +113,7 @@ def open_directory(root: int, path: str, make: bool = True, owner: Optional[tupl
             os.close(fd)
 
 
-def _link(directory: int, name: str) -> str | None:
+def _link_target(directory: int, name: str) -> str | None:
     try:
         if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             return os.readlink(name, dir_fd=directory)
@@ -115,7 +122,7 @@ def _link(directory: int, name: str) -> str | None:
     return None
 
 
-def _entered(directory: int, name: str, make: bool, owner: Optional[tuple[int, int]]) -> int:
+def _enter(directory: int, name: str, make: bool, owner: Optional[tuple[int, int]]) -> int:
     made = False
     with contextlib.suppress(FileExistsError):
         if make:
@@ -135,7 +142,7 @@ def _entered(directory: int, name: str, make: bool, owner: Optional[tuple[int, i
 
 
 def get(root: int, path: str, limit: int) -> Optional[bytes]:
-    """What the regular file holds, of which at most `limit` bytes are read; None if there is none."""
+    """Return what the regular file holds, of which at most `limit` bytes are read; None if there is none."""
     head, name = posixpath.split(path)
     try:
         directory = open_directory(root, head, make=False)
@@ -156,7 +163,7 @@ def get(root: int, path: str, limit: int) -> Optional[bytes]:
 
 
 def mode_of(root: int, path: str) -> Optional[os.stat_result]:
-    """What is at the path, without the link that is its last part being followed; None if there is nothing."""
+    """Return what is at the path, without following the link that is its last part; None if there is nothing."""
     head, name = posixpath.split(path)
     try:
         directory = open_directory(root, head, make=False)
@@ -183,7 +190,7 @@ def link(root: int, path: str, target: str, directories: Optional[tuple[int, int
 
 
 def remove(root: int, path: str) -> bool:
-    """Remove a file or link; whether there was one."""
+    """Remove a file or link. Return whether there was one."""
     head, name = posixpath.split(path)
     try:
         directory = open_directory(root, head, make=False)

@@ -214,8 +214,7 @@ class Driver(abc.ABC):
 
     @classmethod
     def overhead(cls, accelerator: str) -> Overhead:
-        """Return what a machine takes of this node beside its memory, at most. accelerator: as chosen, "" if it is not
-        known yet."""
+        """Return what a machine takes of this node beside its memory, at most. accelerator: "" if not known yet."""
         return Overhead()
 
     @classmethod
@@ -248,12 +247,11 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
-        """Return, for an audit, all machines with a mark of any catalog, and the names of those without a mark."""
+        """Return all machines with a mark of any catalog, and the names of those without a mark, for an audit."""
 
     @abc.abstractmethod
     def state(self, mark: Mark) -> Optional[str]:
-        """Return the machine's state; None if there is no such machine. Raise ForeignObject if the name is somebody
-        else's."""
+        """Return the machine's state; None if there is none. Raise ForeignObject if its name is somebody else's."""
 
     def is_foreign(self, mark: Mark, directory: str) -> bool:
         """Return whether the machine's name belongs to somebody else here, who uses nothing from its directory."""
@@ -269,16 +267,14 @@ class Driver(abc.ABC):
         """Boot the machine; a machine that was only paused goes on."""
 
     def attend(self, mark: Mark) -> None:  # noqa: B027 (most machines need nothing)
-        """Start what is to run beside the running machine and does not: the run that started the machine may have been
-        killed in between."""
+        """Start what is missing beside the running machine, whose run may have been killed after the start."""
 
     @abc.abstractmethod
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         """Make a running machine read its context from `path`. Return False if it does so only at its next start."""
 
     def let_go(self, mark: Mark) -> None:  # noqa: B027 (most leave its disks to what runs it)
-        """Close what this node itself has open of the disks of a machine that is off: their files are about to be
-        changed or read."""
+        """Close what this node itself has open of the disks of a machine that is off, before they are used."""
 
     @abc.abstractmethod
     def cancel(self, mark: Mark) -> None:
@@ -290,8 +286,7 @@ class Driver(abc.ABC):
         there was something to remove."""
 
     def starts_with_host(self, mark: Mark) -> Optional[bool]:
-        """Return whether the machine starts by itself when its host boots; None if there is no such machine, or
-        nothing here can start it."""
+        """Return whether the machine starts when its host boots; None if there is none, or nothing starts it."""
         return None
 
     def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:
@@ -364,8 +359,7 @@ class Driver(abc.ABC):
         raise self.lacks("delete a snapshot of a running machine's disk")
 
     def ask_agent(self, mark: Mark) -> AgentAnswer:
-        """Return what the agent in the running machine says. Raise HypervisorError, with the reason, if none
-        answers."""
+        """Return what the agent in the running machine says. Raise HypervisorError, with why, if none answers."""
         raise self.lacks("ask a guest's agent")
 
     def checkpoint_complete(self, checkpoint: str) -> bool:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The facts that an inspection found in an image, and the forms of a point's answer. points.py judges them."""
+"""Holds the facts that an inspection found in an image, and the forms of a point's answer. points.py judges them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ ESP = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 
 @dataclass(frozen=True)
 class Answer:
-    """result: one of the four words above. why: what was found. remedy: "" for what is as it should be."""
+    """Answers one point.
+
+    result: one of the four words above.
+    why: what was found.
+    remedy: "" for what is as it should be.
+    """
 
     result: str
     why: str
@@ -31,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Node:
-    """A file of the guest. target: of a link. text: its content, of those that are read."""
+    """Describes a file of the guest. target: where a link leads. text: the content, if the file is one that is read."""
 
     kind: str = FILE
     mode: int = 0o644
@@ -42,8 +47,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Partition:
-    """start, size: bytes. type: GUID or byte, as blkid tells it. attributes: bootable is bit 2 of a GPT's, or the flag
-    of an MBR's."""
+    """Describes a partition.
+
+    start, size: bytes.
+    type: GUID or byte, as blkid tells it.
+    bootable: bit 2 of a GPT partition's attributes, or the flag of an MBR's.
+    """
 
     number: int
     device: str
@@ -55,7 +64,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class System:
-    """A file system, or what else is on a device: type "" if it is not known."""
+    """Describes a file system, or what else is on a device: type "" if it is not known."""
 
     device: str
     type: str
@@ -67,13 +76,18 @@ class System:
 
 @dataclass(frozen=True)
 class Facts:
-    """All of an image that a point is decided by.
+    """Holds all facts of an image that a point is decided by.
 
-    name: what the system calls itself. table: gpt, dos or "". boot: whose code is in the first sector, "" for none.
-    root: device of the root, root_type: its file system. tree: absolute path → what is there, of all paths that are
-    looked at. mounted: mount point → device. failed: device → why it can't be read.
-    kernel: version of the newest kernel, "" if there is none. builtin, modules: names of its drivers, built in or
-    beside it. initrd: those in its initial RAM disk, None if that could not be read: then initrd_why says why.
+    name: what the system calls itself.
+    table: gpt, dos or "".
+    boot: whose code is in the first sector, "" for none.
+    root: device of the root; root_type: its file system.
+    tree: absolute path → what is there, of all paths that are looked at.
+    mounted: mount point → device.
+    failed: device → why it can't be read.
+    kernel: version of the newest kernel, "" if there is none.
+    builtin, modules: names of its drivers, built in or beside it.
+    initrd: drivers in its initial RAM disk; None if it could not be read: then initrd_why says why.
     registry: of Windows: path in lower case → value; a key that is there has the value None.
     zone: the time zone that is wanted.
     """
@@ -102,13 +116,13 @@ class Facts:
         return any(path in self.tree for path in paths)
 
     def text(self, path: str) -> str:
-        """The content of a file as text; "" for a path that is not there or is no file."""
+        """Return the content of a file as text; "" for a path that is not there or is no file."""
         node = self.tree.get(path)
         return node.text if node is not None else ""
 
     def matching(self, *patterns: str) -> Iterator[tuple[str, Node]]:
-        """The paths that match a pattern, in order. A star stands for any characters but a slash."""
-        wanted = [(_fixed(pattern), _form(pattern)) for pattern in patterns]
+        """Yield the paths that match a pattern, in order. A star stands for any characters but a slash."""
+        wanted = [(_fixed_beginning(pattern), _pattern_form(pattern)) for pattern in patterns]
         for path in sorted(self.tree):
             if any(path.startswith(fixed) and form.fullmatch(path) for fixed, form in wanted):
                 yield path, self.tree[path]
@@ -117,15 +131,16 @@ class Facts:
         return next((system for system in self.systems if system.device == device), None)
 
 
-def _fixed(pattern: str) -> str:
-    """The part of a pattern before the first character that stands for something else."""
+def _fixed_beginning(pattern: str) -> str:
+    """Return the part of a pattern before the first character that stands for something else."""
     return pattern.split("*", 1)[0].split("[", 1)[0]
 
 
 @cache
-def _form(pattern: str) -> re.Pattern[str]:
-    """A star is any name or part of one; [ ] as a shell has them. A guest's own configuration may be the pattern: what
-    is between two stars is looked for once, where it is first, so that many stars take no longer."""
+def _pattern_form(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern: a star is any name or part of one; [ ] as a shell has them. A
+    guest's own configuration may be the pattern: what is between two stars is looked for once, where it is first,
+    so that many stars take no longer."""
     chunks = ["".join(map(_literal, re.split(r"(\[!?[^\[\]]+\])", chunk))) for chunk in re.split(r"\*+", pattern)]
     first, middle, last = chunks[0], chunks[1:-1], chunks[-1] if len(chunks) > 1 else None
     text = first + "".join(f"(?=(?P<m{at}>[^/]*?{chunk}))(?P=m{at})" for at, chunk in enumerate(middle))
@@ -159,6 +174,6 @@ def unasked(why: str, remedy: str = "") -> Answer:
 
 
 def some(items: list[str], most: int = 4) -> str:
-    """The first items of a list, as words of a sentence."""
+    """Return the first items of a list, as words of a sentence."""
     shown = ", ".join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What decides each point of a Linux image. Pure, of Facts."""
+"""Decides each point of a Linux image. Pure, of Facts."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def firewall(facts: Facts) -> Answer:
             r"^ENABLED=yes", facts.text("/etc/ufw/ufw.conf"), re.MULTILINE | re.IGNORECASE
         ):
             continue
-        closed = _closed(facts, name)
+        closed = _why_closed(facts, name)
         if closed:
             return bad(
                 f"{name} is started ({started}) and {closed}",
@@ -263,8 +263,8 @@ def firewall(facts: Facts) -> Answer:
     return ok("none is started")
 
 
-def _closed(facts: Facts, name: str) -> str:
-    """The reason why a connection to port 22 is not let in; "" if it is let in."""
+def _why_closed(facts: Facts, name: str) -> str:
+    """Return why the firewall refuses connections to port 22; "" if it lets them in."""
     if name == "firewalld":
         match = re.search(r"^DefaultZone=(\S+)", facts.text("/etc/firewalld/firewalld.conf"), re.MULTILINE)
         zone = match[1] if match else "public"
@@ -300,7 +300,7 @@ def _closed(facts: Facts, name: str) -> str:
 
 
 def _accepts_ssh(rules: str) -> bool:
-    """Whether one of iptables's rules lets port 22 in. A form for all of a line would take minutes for a long one."""
+    """Return whether a rule of iptables lets port 22 in. One expression for a long line would take minutes."""
     return any(re.search(r"--dports? \S*\b22\b", line.rpartition("-j ACCEPT")[0]) for line in rules.splitlines())
 
 
@@ -315,7 +315,7 @@ def fstab(facts: Facts) -> Answer:
 
 
 def wrong_lines(facts: Facts) -> list[tuple[str, str]]:
-    """The lines of fstab that do not fit any machine, each as (source, reason)."""
+    """Return the lines of fstab that do not fit any machine, each as (source, reason)."""
     wrong = []
     for source, point, kind, options in linux_files.fstab(facts.text("/etc/fstab")):
         chosen = options.split(",")
@@ -381,7 +381,7 @@ def host_keys(facts: Facts) -> Answer:
 
 
 def key_maker(facts: Facts) -> str:
-    """The program or unit that makes host keys where there are none."""
+    """Return the program or unit that makes host keys where there are none, or ""."""
     if linux_files.CLOUD_INIT in linux_files.contextualisers(facts):
         return "cloud-init"
     for path, _node in facts.matching("/etc/systemd/system/*.wants/nebula-host-keys.service"):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a Linux guest says what it does: services, kernel command lines, sshd, network files. Pure, of Facts."""
+"""Reads how a Linux guest says what it does: services, kernel command lines, sshd, network files. Pure, of Facts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BOOT_FILES = (*_GRUB, *_ENTRIES, *_SYSLINUX)
 
 
 class Named(Protocol):
-    """One thing on a device, by all the names that fstab can use for it."""
+    """Has all names that fstab can use for one thing on a device."""
 
     @property
     def device(self) -> str: ...
@@ -61,7 +61,7 @@ class Named(Protocol):
 
 
 def lines(text: str) -> Iterator[str]:
-    """The lines of a text without comments and without blank lines."""
+    """Yield the lines of a text without comments and without blank lines."""
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith(("#", ";")):
             yield line
@@ -71,7 +71,7 @@ def lines(text: str) -> Iterator[str]:
 
 
 def enabled(facts: Facts, *names: str) -> str:
-    """By what one of these services is started at boot, "" if it is not."""
+    """Return what starts one of these services at boot, "" if nothing does."""
     for name in names:
         if masked(facts, name):
             continue
@@ -107,11 +107,11 @@ CLOUD_INIT, OURS, ONE_CONTEXT, OLD = "cloud-init", "nebula-context", "one-contex
 
 
 def contextualisers(facts: Facts) -> list[str]:
-    """The context programs that are installed and run at boot."""
+    """Return the context programs that are installed and run at boot."""
     found = []
     if facts.has("/usr/bin/cloud-init") and not cloud_init_obstacle(facts):
         found.append(CLOUD_INIT)
-    if facts.has("/usr/local/sbin/nebula-context") and _starts_ours(facts):
+    if facts.has("/usr/local/sbin/nebula-context") and _starts_our_program(facts):
         found.append(OURS)
     if facts.has("/usr/sbin/one-contextd", "/usr/sbin/one-context-run", "/etc/one-context.d") and (
         enabled(facts, "one-context", "one-context-local", "vmcontext") or facts.has("/etc/init.d/vmcontext")
@@ -124,14 +124,14 @@ def contextualisers(facts: Facts) -> list[str]:
     return found
 
 
-def _starts_ours(facts: Facts) -> bool:
+def _starts_our_program(facts: Facts) -> bool:
     started = enabled(facts, "nebula-context") or enabled(facts, "nebula-context-network")
     texts = [facts.text(path) for path in ("/etc/inittab", "/etc/rc.local", "/etc/rc.d/rc.local")]
     return bool(started) or any("nebula-context" in line for text in texts for line in lines(text))
 
 
 def cloud_init_obstacle(facts: Facts) -> str:
-    """The reason why cloud-init does not run at boot, or takes none of our contexts; "" if it does."""
+    """Return why cloud-init does not run at boot, or takes none of our contexts; "" if it does."""
     if facts.has("/etc/cloud/cloud-init.disabled"):
         return "/etc/cloud/cloud-init.disabled switches it off"
     for name in ("cloud-init", "cloud-init-local", "cloud-config", "cloud-final"):
@@ -154,7 +154,7 @@ _NO_NETWORK = re.compile(
 
 
 def cloud_init_without_network(facts: Facts) -> str:
-    """What keeps cloud-init from configuring the network, as installers leave it; "" if nothing does."""
+    """Return what keeps cloud-init from configuring the network, as installers leave it; "" if nothing does."""
     if any("network-config=disabled" in line for line in command_lines(facts)):
         return "network-config=disabled on the kernel's command line"
     files = facts.matching("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg")
@@ -165,7 +165,7 @@ def cloud_init_without_network(facts: Facts) -> str:
 
 
 def command_lines(facts: Facts) -> list[str]:
-    """Of the entry that boots by default of each boot loader that has a configuration; the first is it."""
+    """Return the kernel's command line of the default entry of each boot loader that has a configuration."""
     found = []
     for _path, node in facts.matching(*_GRUB):
         arguments = re.findall(r"^[ \t]*linux(?:16|efi)?[ \t]+\S+[ \t]*(.*)$", node.text, re.MULTILINE)
@@ -191,14 +191,20 @@ def has_serial_console(line: str) -> str:
 
 
 def sshd_options(facts: Facts) -> dict[str, str]:
-    """Outside of Match blocks: of each option, in lower case, the first value, which is the one that counts."""
+    """Return sshd's options outside of Match blocks, in lower case, with their first values, which count."""
     found: dict[str, str] = {}
-    _take(facts, "/etc/ssh/sshd_config", found, set(), {"/etc/ssh/sshd_config"})
+    _read_sshd(facts, "/etc/ssh/sshd_config", found, set(), {"/etc/ssh/sshd_config"})
     return found
 
 
-def _take(facts: Facts, path: str, found: dict[str, str], patterns: set[str], taken: set[str], depth: int = 0) -> None:
-    """patterns, taken: those that were looked for, and the files that were read, which have nothing new again."""
+def _read_sshd(
+    facts: Facts, path: str, found: dict[str, str], patterns: set[str], taken: set[str], depth: int = 0
+) -> None:
+    """Take the options of one file, and of those that it includes.
+
+    patterns: those that were looked for already.
+    taken: the files that were read, which have nothing new again.
+    """
     for line in lines(facts.text(path)):
         name, _blank, value = line.strip().replace("=", " ", 1).partition(" ")
         name, value = name.lower(), value.strip().strip('"')
@@ -212,7 +218,7 @@ def _take(facts: Facts, path: str, found: dict[str, str], patterns: set[str], ta
                 for other, _node in facts.matching(pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"):
                     if other not in taken:
                         taken.add(other)
-                        _take(facts, other, found, patterns, taken, depth + 1)
+                        _read_sshd(facts, other, found, patterns, taken, depth + 1)
         else:
             found.setdefault(name, value)
 
@@ -221,7 +227,7 @@ def _take(facts: Facts, path: str, found: dict[str, str], patterns: set[str], ta
 
 
 def hard_coded_macs(facts: Facts) -> list[str]:
-    """The lines that bind something to a MAC address, each as "file: address"."""
+    """Return the lines that bind something to a MAC address, each as "file: address"."""
     found = []
     for pattern, form in MAC_LINES.items():
         for path, node in facts.matching(pattern):
@@ -233,7 +239,7 @@ def hard_coded_macs(facts: Facts) -> list[str]:
 
 
 def static_addresses(facts: Facts) -> list[str]:
-    """The places where an address of an interface is written down, each as "file: line"."""
+    """Return the places where an address of an interface is written down, each as "file: line"."""
     found = []
     for path, node in facts.matching(*NETWORK_FILES):
         text = "\n".join(lines(node.text))
@@ -247,7 +253,9 @@ def static_addresses(facts: Facts) -> list[str]:
             found += (
                 [f"{path}: addresses"]
                 if re.search(
-                    r"^[ \t]+addresses[ \t]*:([ \t\n]*\[[ \t\n]*[^\]\s]|[ \t]*\n[ \t]*-)", _no_dns(text), re.MULTILINE
+                    r"^[ \t]+addresses[ \t]*:([ \t\n]*\[[ \t\n]*[^\]\s]|[ \t]*\n[ \t]*-)",
+                    _without_dns(text),
+                    re.MULTILINE,
                 )
                 else []
             )
@@ -263,8 +271,8 @@ def static_addresses(facts: Facts) -> list[str]:
     return found
 
 
-def _no_dns(text: str) -> str:
-    """Netplan's text without its name servers: their addresses are not those of interfaces."""
+def _without_dns(text: str) -> str:
+    """Return Netplan's text without its name servers: their addresses are not those of interfaces."""
     return re.sub(r"^([ \t]+)nameservers[ \t]*:.*\n(?:\1[ \t]+.*\n?)*", "", text + "\n", flags=re.MULTILINE)
 
 
@@ -278,8 +286,8 @@ _WRITTEN_LINE = re.compile(
 
 
 def former_networks(facts: Facts) -> list[str]:
-    """The network files that a context program wrote in an earlier life of the image. They may act in place of those
-    that are written for a machine: NetworkManager prefers cloud-init's profiles by a priority."""
+    """Return the network files that a context program wrote in an earlier life of the image. They may act in place of
+    the files that are written for a machine: NetworkManager prefers cloud-init's profiles by a priority."""
     return [
         path
         for path, node in facts.matching(*NETWORK_FILES)
@@ -290,7 +298,7 @@ def former_networks(facts: Facts) -> list[str]:
 
 
 def automatic_addresses(facts: Facts) -> list[str]:
-    """The files that ask for an address by DHCP."""
+    """Return the files that ask for an address by DHCP."""
     forms = re.compile(
         r"^[ \t]*(iface (?!lo\b)\S+ inet6? (dhcp|auto)|dhcp[46]?[ \t]*:[ \t]*(true|yes)|"
         r"BOOTPROTO[ \t]*=[ \t]*[\"']?dhcp|DHCP[ \t]*=[ \t]*(yes|ipv4|ipv6|true)|method[ \t]*=[ \t]*auto)",
@@ -308,7 +316,7 @@ _FIRST = re.compile(r"^/dev/(?:x?vda|sda|hda|nvme0n1(?:p(?=\d))?|mmcblk0(?:p(?=\
 
 
 def fstab(text: str) -> Iterator[tuple[str, str, str, str]]:
-    """The lines of fstab, each as (source, mount point, type, options)."""
+    """Yield the lines of fstab, each as (source, mount point, type, options)."""
     for line in lines(text):
         words = line.split()
         if len(words) >= 3:
@@ -317,12 +325,12 @@ def fstab(text: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def is_by_bus(source: str) -> bool:
-    """Whether another bus, or another order of disks, gives it another name."""
+    """Return whether another bus, or another order of disks, changes this name of a device."""
     return _BY_BUS.match(source) is not None
 
 
 def device_of(source: str, systems: Sequence[Named]) -> str | None:
-    """What fstab's first word is on this disk, whose name is /dev/sda here; None if it is not there."""
+    """Return the device on this disk, here /dev/sda, that fstab's first word names; None if it is not there."""
     name, equals, value = source.partition("=")
     for key in _NAMES:
         prefix = f"/dev/disk/by-{key.lower()}/"

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The points that only a running guest can decide, by what its script reports on its serial console. Pure.
+"""Decides the points that only a running guest can decide, by what its script reports on its serial console. Pure.
 
-The machine was told a host name, a key, a larger root disk, a second disk, an injected file, and a script, which says
-what became of each in lines `nebula-check: name=value`.
+The machine was told a host name, a key, a larger root disk, a second disk, an injected file, and a script, which
+says what became of each in lines `nebula-check: name=value`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ _SPEAK = "See the points context and serial-console; the machine's console log s
 
 @dataclass(frozen=True)
 class GuestReport:
-    """What is known of the machine of one image after its live check.
+    """Holds what is known of the machine of one image after its live check.
 
-    console: the whole text of its console log. values: what its script reported, by name. host_name: the name that its
-    context gave it. root_mib, image_mib: the sizes in MiB of its root disk and of the image. injected: the content of
-    the injected file, "" if no file was injected. snapshot: "ok", why the snapshot failed, or "" if none was made."""
+    console: the whole text of its console log.
+    values: what its script reported, by name.
+    host_name: the name that its context gave it.
+    root_mib, image_mib: the sizes in MiB of its root disk and of the image.
+    injected: the content of the injected file, "" if no file was injected.
+    snapshot: "ok", why the snapshot failed, or "" if none was made.
+    """
 
     console: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -46,7 +50,7 @@ class GuestReport:
 
 
 def values_of(console: str) -> dict[str, str]:
-    """The values that the guest's script reported, by name; the last value of a name that was reported twice."""
+    """Return the values that the guest's script reported, by name; the last value of a repeated name."""
     return {name: value.strip() for name, value in _LINE.findall(console)}
 
 

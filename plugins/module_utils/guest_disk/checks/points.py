@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an image is fit for a cloud: each point, what decides it, and what to do about it. Pure, of what was found.
+"""Decides whether an image is fit for a cloud: each point, what decides it, and what to do about it. Pure, of what was
+found.
 
 The points are the lists of the OpenStack image guide, for Linux and for Windows, and what makes two machines of one
-image take each other for the same. Offline ones are decided by what is in the image, live ones by what a guest of it
-said; one that nobody asked is not tested, and never a pass.
+image take each other for the same. Offline points are decided by what is in the image, live points by what a guest
+of it said; a point that nobody asked is not tested, and never a pass.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ _NO_SHELL = "what asks a guest is a shell script, which Windows does not run"
 
 @dataclass(frozen=True)
 class Point:
-    """name: its key in results. title: as a heading. systems: of which it is asked. One of look (offline) and hear
-    (live) decides it; neither: nothing here can."""
+    """Describes one point. Either look (offline) or hear (live) decides it; neither: nothing here can.
+
+    name: its key in results.
+    title: as a heading.
+    systems: the operating systems of which it is asked.
+    """
 
     name: str
     title: str
@@ -107,10 +112,12 @@ POINTS = (
 
 
 def judge(facts: Facts, report: Optional[GuestReport] = None, looked: bool = True, why_not: str = "") -> list[Finding]:
-    """Give a finding for every point of the image's operating system, in the order of POINTS.
+    """Return a finding for every point of the image's operating system, in the order of POINTS.
 
-    report: what a guest of the image reported, None if no guest was started; why_not: the reason why none was.
-    looked: whether the image itself was looked into."""
+    report: what a guest of the image reported, None if no guest was started.
+    looked: whether the image itself was looked into.
+    why_not: why no guest was started.
+    """
     if facts.os == WINDOWS:
         report, why_not = None, _NO_SHELL
     unheard = unasked(why_not) if why_not else unasked(_NOT_LIVE, _ASK_LIVE)

@@ -1,9 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What decides each point of a Windows image: its registry, and which files are there. Pure, of Facts.
+"""Decides each point of a Windows image by its registry and its files. Pure, of Facts.
 
-Paths of the registry are in lower case and begin with the hive: system, software. The control set is the current one.
+Paths of the registry are in lower case and begin with the hive: system, software. The control set is the current
+one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the context program is asked inside an image, and how its answer is read; the ways into one are beside this.
+"""Says what the context program is asked inside an image, and reads its answer; the ways into an image are in open/.
 
-The program is a script that needs sh and base utilities: `PROGRAM --root DIR install` enables it for the init system
-below DIR. The last line that it prints is what came of it.
+The program is a script that needs sh and base utilities: `PROGRAM --root DIR install` enables it for the init
+system below DIR. The last line that it prints is what came of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Outcome:
-    """changed: the program, or what starts it, was not there as it is now. os: what the guest calls itself."""
+    """Says what came of it.
+
+    changed: the program, or what starts it, was not there as it is now.
+    os: what the guest calls itself.
+    """
 
     changed: bool
     os: str
@@ -39,7 +43,11 @@ def write(directory: str, text: str) -> None:
 
 
 def outcome(printed: str, os_release: str) -> Outcome:
-    """printed: what the program printed. os_release: that file of the guest, which may say anything."""
+    """Return what came of the program. Raise CommandFailed if it does not say.
+
+    printed: what the program printed.
+    os_release: that file of the guest, which may say anything.
+    """
     lines = printed.split()
     if not lines or lines[-1] not in ANSWERS:
         raise CommandFailed(

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A way out for an appliance that fetches packages, which does not lead back to this host.
+"""Gives an appliance that fetches packages a way out, which does not lead back to this host.
 
 QEMU's user network makes connections as QEMU itself, from this host, whose loopback is the appliance's 10.0.2.2. So
-QEMU runs with a group of its own, and a table of nftables refuses that group whatever stays on the host, and link-local
-addresses, where clouds tell machines their secrets. A namespace with NAT would need this host to forward packets, and
-every other firewall of it to let them through.
+QEMU runs with a group of its own, and a table of nftables refuses that group whatever stays on the host, and
+link-local addresses, where clouds tell machines their secrets. A namespace with NAT would need this host to forward
+packets, and every other firewall of it to let them through.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ _REMEDY = "Give the packages as files (packages: [/srv/packages/x.deb]), which n
 
 @contextlib.contextmanager
 def only(what: str) -> Iterator[list[str]]:
-    """The words that stand before a program whose connections may leave this host, but may not reach the host
-    itself."""
+    """Yield the words that start a program whose connections may leave this host, but not reach the host."""
     asked = f"{what}: a network for fetching packages, which does not lead to this host"
     if os.geteuid() != 0:
         raise InvalidValue(asked, "only root can make it", f"Run this task with become: true. {_REMEDY}")
@@ -53,8 +52,8 @@ def only(what: str) -> Iterator[list[str]]:
 
 
 def _without_passt() -> list[str]:
-    """Newer libguestfs has passt make the connections, which runs as a user of its own choice. Where it can't be
-    started, QEMU makes them."""
+    """Return words that hide passt: newer libguestfs has it make the connections, as a user of its own choice. Where
+    it can't be started, QEMU makes them."""
     try:
         passt = command.find("passt")
     except MissingDependency:
@@ -64,7 +63,7 @@ def _without_passt() -> list[str]:
 
 
 def rules(table: str, resolvers: list[str]) -> str:
-    """resolvers: this host's, some of which may be on it; QEMU asks them for the appliance."""
+    """Return the rules of the table. resolvers: this host's, which may be on it; QEMU asks them for the appliance."""
     asks = "".join(
         f"    {'ip6' if ':' in address else 'ip'} daddr {address} meta l4proto {{ tcp, udp }} th dport 53 accept\n"
         for address in resolvers
@@ -86,7 +85,7 @@ def rules(table: str, resolvers: list[str]) -> str:
 
 
 def resolvers() -> list[str]:
-    """The name servers that this host uses."""
+    """Return the name servers that this host uses."""
     found = []
     with contextlib.suppress(OSError):
         text = Path(RESOLV).read_text(encoding="utf-8", errors="replace")
@@ -99,7 +98,7 @@ def resolvers() -> list[str]:
 
 
 def _clear() -> None:
-    """Remove what runs that were killed have left: it concerns nobody who runs."""
+    """Remove the tables that killed runs have left: they concern no running program."""
     tables = command.run(["nft", "list", "tables"], timeout=TIMEOUT, check=False).stdout
     # Earlier versions named no start time.
     for name, number, began in re.findall(rf"^table inet ({_TABLE}(\d+)(?:_(\d+))?)$", tables, re.MULTILINE):

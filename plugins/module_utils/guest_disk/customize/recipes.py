@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is added to an image to make another of it: packages, files, commands. All of it is done within an appliance, by
-the system in the image; its kernel mounts the file systems, and not this host's."""
+"""Adds to an image what makes another image of it: packages, files, commands. All of it is done within an appliance,
+by the system in the image; its kernel mounts the file systems, and not this host's."""
 
 from __future__ import annotations
 
@@ -64,7 +64,13 @@ fi
 
 @dataclass(frozen=True)
 class Addition:
-    """A file for the image. path: in it. content, or that of the file src of this host. owner: user or user:group."""
+    """Describes a file for the image.
+
+    path: in the image.
+    content: what the file holds, unless src is given.
+    src: the file of this host to copy.
+    owner: user or user:group.
+    """
 
     path: str
     content: bytes = b""
@@ -75,7 +81,11 @@ class Addition:
 
 @dataclass(frozen=True)
 class Recipe:
-    """packages: names, or paths of package files on this host. sent: package files as they came, path being a name."""
+    """Describes what is added to an image.
+
+    packages: names, or paths of package files on this host.
+    sent: package files as they came, path being a name.
+    """
 
     packages: tuple[str, ...] = ()
     sent: tuple[Addition, ...] = ()
@@ -83,7 +93,7 @@ class Recipe:
     commands: tuple[str, ...] = field(default=(), repr=False)
 
     def digest(self) -> str:
-        """What tells it from other recipes: what it says, and what is in the files that it names."""
+        """Return what distinguishes it from other recipes: what it says, and what is in the files that it names."""
         identity = {
             "packages": [(name, _digest(name) if name.startswith("/") else "") for name in self.packages],
             "sent": [(each.path, _digest_of(each)) for each in self.sent],
@@ -106,7 +116,7 @@ def _digest(path: str) -> str:
 
 
 def add(recipe: Recipe, disk: str, format: str, what: str) -> None:
-    """Do what the recipe says to the disk, which nobody else has open."""
+    """Carry the recipe out in the disk, which nobody else has open."""
     guestfish.require(what)
     # Of this disk QEMU reads the header, and the image may be one that a guest has written to.
     qcow2_header.refuse_strange(DiskFiles(disk, format), what)
@@ -125,46 +135,46 @@ def add(recipe: Recipe, disk: str, format: str, what: str) -> None:
 
 
 def fetches(recipe: Recipe) -> bool:
-    """Whether the recipe needs a network, because a package comes from repositories that the image's system knows."""
+    """Return whether the recipe needs a network: a package comes from repositories that the image knows."""
     return any(not name.startswith("/") for name in recipe.packages)
 
 
 def _script(recipe: Recipe, directory: str) -> Iterator[str]:
-    """The words for guestfish; what is to be uploaded is put into the directory."""
-    yield _line("-rm-rf", _PLACE)
-    yield _line("mkdir", _PLACE)
+    """Yield the lines for guestfish, and write what is to be uploaded into the directory."""
+    yield _guestfish_line("-rm-rf", _PLACE)
+    yield _guestfish_line("mkdir", _PLACE)
     packages: list[str] = []
     there = [(name, name) for name in recipe.packages if name.startswith("/")]
-    there += [(each.path, _put(directory, f"package{i}", each.content)) for i, each in enumerate(recipe.sent)]
+    there += [(each.path, _write_local(directory, f"package{i}", each.content)) for i, each in enumerate(recipe.sent)]
     for number, (given, path) in enumerate(there):
         # Two of them may have the same name.
         name = f"{number}-{posixpath.basename(given)}"
-        yield _line("upload", path, f"{_PLACE}/{name}")
+        yield _guestfish_line("upload", path, f"{_PLACE}/{name}")
         packages.append(f"./{name}")
     packages += [name for name in recipe.packages if not name.startswith("/")]
     if packages:
-        yield from _program_of(directory, "install", _install(packages))
+        yield from _run_as_file(directory, "install", _install_script(packages))
     for number, file in enumerate(recipe.files):
-        local = file.src or _put(directory, f"file{number}", file.content)
+        local = file.src or _write_local(directory, f"file{number}", file.content)
         # What a link of the image leads to stays within the image.
-        yield _line("mkdir-p", posixpath.dirname(file.path))
-        yield _line("upload", local, file.path)
+        yield _guestfish_line("mkdir-p", posixpath.dirname(file.path))
+        yield _guestfish_line("upload", local, file.path)
         user, _colon, group = file.owner.partition(":")
         if user.isdigit() and (group or user).isdigit():
-            yield _line("chown", user, group or user, file.path)
+            yield _guestfish_line("chown", user, group or user, file.path)
         else:
-            yield from _program_of(directory, f"owner{number}", f"chown {file.owner} {shlex.quote(file.path)}")
+            yield from _run_as_file(directory, f"owner{number}", f"chown {file.owner} {shlex.quote(file.path)}")
         # After its owner, as a change of that takes the bits for other users away.
-        yield _line("chmod", f"0{file.mode:o}", file.path)
+        yield _guestfish_line("chmod", f"0{file.mode:o}", file.path)
     for number, text in enumerate(recipe.commands):
-        yield from _program_of(directory, f"command{number}", text)
-    yield _line("rm-rf", _PLACE)
+        yield from _run_as_file(directory, f"command{number}", text)
+    yield _guestfish_line("rm-rf", _PLACE)
     yield "umount-all"
     yield "shutdown"
 
 
-def _install(packages: Sequence[str]) -> str:
-    """The script that installs them; those that begin with ./ are files."""
+def _install_script(packages: Sequence[str]) -> str:
+    """Return the script that installs the packages; those that begin with ./ are files."""
     sent = [package for package in packages if package.startswith("./")]
     named = [package for package in packages if package not in sent]
     return _INSTALL.format(
@@ -178,19 +188,19 @@ def _install(packages: Sequence[str]) -> str:
     )
 
 
-def _program_of(directory: str, name: str, text: str) -> Iterator[str]:
-    """Words that run a script in the image: as a file, so that neither its length nor its quotes matter."""
-    yield _line("upload", _put(directory, name, text.encode() + b"\n"), f"{_PLACE}/{name}")
-    yield _line("sh", f"/bin/sh -e {_PLACE}/{name} </dev/null")
+def _run_as_file(directory: str, name: str, text: str) -> Iterator[str]:
+    """Yield lines that run a script in the image: as a file, so that neither its length nor its quotes matter."""
+    yield _guestfish_line("upload", _write_local(directory, name, text.encode() + b"\n"), f"{_PLACE}/{name}")
+    yield _guestfish_line("sh", f"/bin/sh -e {_PLACE}/{name} </dev/null")
 
 
-def _put(directory: str, name: str, content: bytes) -> str:
+def _write_local(directory: str, name: str, content: bytes) -> str:
     path = os.path.join(directory, name)
     files.write_atomically(path, content, mode=0o600, sync=False)
     return path
 
 
-def _line(*words: str) -> str:
+def _guestfish_line(*words: str) -> str:
     return " ".join([words[0], *(guestfish.quoted(word).decode() for word in words[1:])])
 
 
@@ -210,7 +220,7 @@ def _run(script: str, disk: str, format: str, directory: str, before: list[str] 
 def _session(
     script: str, disk: str, format: str, directory: str, timeout: float, before: list[str] | None, *options: str
 ) -> None:
-    """before: the words that start it where it has a network; None: it has none."""
+    """Run the script in an appliance. before: the words that start it with a network; None: it has none."""
     with guestfish.started_by(disk, format, directory, before) as (words, env):
         done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
     if done.returncode != 0:
@@ -228,5 +238,5 @@ def _explained(error: CommandFailed, what: str) -> NebulaError:
 
 
 def local_files(recipe: Recipe) -> Sequence[str]:
-    """The files of this host that the recipe names."""
+    """Return the files of this host that the recipe names."""
     return [*(p for p in recipe.packages if p.startswith("/")), *(f.src for f in recipe.files if f.src)]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which drivers an initial RAM disk holds: cpio archives one behind the other, the last of them packed."""
+"""Reads which drivers an initial RAM disk holds: cpio archives one behind the other, the last of them packed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MODULE = re.compile(r"(?:^|/)([^/]+)\.ko(?:\.(?:gz|xz|zst))?$")
 
 
 def modules(path: str, what: str) -> frozenset[str]:
-    """The names of the drivers in an initrd, with _ for each -. ImageRefused if it can't be read."""
+    """Return the names of the drivers in an initrd, with _ for each -. Raise ImageRefused if it can't be read."""
     with Path(path).open("rb") as file:
         _skip_plain(file, what)
         head = file.read(unpacking.MAGIC_LENGTH)
@@ -48,7 +48,7 @@ def module_names(path: str) -> Iterator[str]:
 
 
 def obstacle(path: str, what: str) -> tuple[frozenset[str] | None, str]:
-    """(the drivers, "") or (None, why they are not known)."""
+    """Return (the drivers, ""), or (None, why they are not known)."""
     try:
         return modules(path, what), ""
     except (NebulaError, OSError) as error:
@@ -87,7 +87,7 @@ def _skip_plain(file: BinaryIO, what: str) -> None:
 
 
 class _Stream:
-    """read() and skipping of what comes in blocks."""
+    """Reads and skips what comes in blocks."""
 
     def __init__(self, blocks: unpacking.Blocks) -> None:
         self._blocks = blocks
@@ -123,7 +123,7 @@ def _names(stream: _Stream) -> Iterator[str]:
 
 
 def _entries(file: BinaryIO | _Stream) -> Iterator[tuple[str, int]]:
-    """(name, bytes to be skipped) of each file. The reader is behind the name then, and has to skip."""
+    """Yield (name, bytes to be skipped) of each file. The reader is behind the name then, and has to skip."""
     for _file in range(_MOST_FILES):
         header = file.read(_HEADER)
         if len(header) < _HEADER:

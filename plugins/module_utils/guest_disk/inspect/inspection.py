@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in a disk, gathered in one appliance for the points of a check (checks/points.py). Nothing is written.
+"""Gathers what is in a disk, in one appliance, for the points of a check (checks/points.py). Nothing is written.
 
-Whole directories at once, rather than file by file: each question takes an emulated appliance some hundredths of a
-second.
+Whole directories are read at once, rather than file by file: each question takes an emulated appliance some
+hundredths of a second.
 """
 
 from __future__ import annotations
@@ -67,8 +67,12 @@ _KERNEL = re.compile(r"^/boot/(?:vmlinuz|vmlinux|kernel)-(\d.*)$|^(?:/usr)?/lib/
 
 
 def facts(talk: Session, root: Root, directory: str, what: str, zone: str = "UTC", drivers: bool = True) -> Facts:
-    """Of a disk whose root is mounted. directory: for what has to be taken out of the disk. drivers: also those of its
-    kernel, and what an EFI partition holds, after which the root is not mounted any more."""
+    """Return the facts of a disk whose root is mounted.
+
+    directory: for what has to be taken out of the disk.
+    drivers: also those of its kernel, and what an EFI partition holds, after which the root is not mounted any
+    more.
+    """
     found = _disk(talk, root, zone)
     if root.os == root_file_system.WINDOWS:
         return windows.facts(talk, found)
@@ -106,7 +110,7 @@ def _disk(talk: Session, root: Root, zone: str) -> Facts:
 
 
 def _boot_code(talk: Session, parts: Iterable[Partition]) -> str:
-    """Whose code is in the first sector. That of an MBR which only starts the active partition is told by that one."""
+    """Return whose code is in the first sector, or, of an MBR that only starts it, in the active partition."""
     sector = talk.read("pread-device", DISK, "512", "0")
     if not any(sector[:440]):
         return ""
@@ -126,7 +130,7 @@ def _boot_code(talk: Session, parts: Iterable[Partition]) -> str:
 
 def _linux(talk: Session, found: Facts, what: str) -> Facts:
     tree = dict(_directory(talk, "/etc", what))
-    tree.update(_listed(talk, talk.paths(*_LINUX)))
+    tree.update(_list_files(talk, talk.paths(*_LINUX)))
     os_release = talk.text("/etc/os-release", LONGEST_TEXT)
     for path in [path for path in tree if _READ.search(path)]:
         if tree[path].kind != image_facts.DIRECTORY:
@@ -135,7 +139,7 @@ def _linux(talk: Session, found: Facts, what: str) -> Facts:
 
 
 def _directory(talk: Session, directory: str, what: str) -> Iterator[tuple[str, Node]]:
-    """All files below a directory, with the texts of those that are read."""
+    """Yield all files below a directory, with the texts of those that are read."""
     data = talk.read("tar-out", directory, "-", f"excludes:{_EXCLUDED}")
     seen: dict[str, Node] = {}
     try:
@@ -169,8 +173,8 @@ def _node(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Node:
     return Node(image_facts.FILE, member.mode, max(member.size, len(data)), text=text)
 
 
-def _listed(talk: Session, paths: Iterable[str]) -> Iterator[tuple[str, Node]]:
-    """The kinds, modes and sizes of these files, by one question to the appliance for each directory."""
+def _list_files(talk: Session, paths: Iterable[str]) -> Iterator[tuple[str, Node]]:
+    """Yield the kinds, modes and sizes of these files, by one question to the appliance for each directory."""
     by_directory: dict[str, list[str]] = {}
     for path in paths:
         head, name = posixpath.split(path.rstrip("/"))
@@ -199,7 +203,7 @@ def _kernel(talk: Session, found: Facts, directory: str, what: str) -> Facts:
     versions = {version for version in versions if not re.search(r"rescue|\.old$|\.img$", version)}
     if not versions:
         return found
-    version = max(versions, key=_natural)
+    version = max(versions, key=_version_key)
     builtin = talk.text(f"/lib/modules/{version}/modules.builtin")
     beside = talk.text(f"/lib/modules/{version}/modules.dep")
     found = replace(
@@ -233,13 +237,13 @@ def _names(paths: Iterable[str]) -> frozenset[str]:
     return frozenset(name for path in paths for name in initrd.module_names(path))
 
 
-def _natural(version: str) -> list[tuple[int, str]]:
+def _version_key(version: str) -> list[tuple[int, str]]:
     parts = re.findall("[0-9]+|[^0-9]+", version)
     return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts]
 
 
 def _boot_files(talk: Session, found: Facts) -> Facts:
-    """With what is in an EFI partition that fstab does not mount."""
+    """Return the facts with what is in an EFI partition that fstab does not mount."""
     from_efi = [part for part in found.partitions if part.type.lower() in image_facts.ESP]
     if not from_efi or any(part.device in found.mounted.values() for part in from_efi):
         return found
@@ -254,7 +258,7 @@ def _boot_files(talk: Session, found: Facts) -> Facts:
 
 
 def look(path: str, format: str, trusted: bool, what: str, zone: str) -> Facts:
-    """Of the image in this file, by one appliance; the file is not written to. InUse if a machine writes to it."""
+    """Return the facts of the image in this file, which is not written to. Raise InUse if a machine does."""
     image = edits.reading(path, format, trusted, what)
     with inject.scratch() as directory:
         overlay = os.path.join(directory, "overlay")

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The root file system of a disk, found and mounted in an appliance with all that its fstab names.
+"""Finds the root file system of a disk and mounts it in an appliance with all that its fstab names.
 
-By its marks alone: libguestfs's own inspection takes half as long as the appliance's start.
+It goes by the root's marks alone: libguestfs's own inspection takes half as long as the appliance's start.
 """
 
 from __future__ import annotations
@@ -39,8 +39,13 @@ _ESCAPED = re.compile(r"""\\([ \\"'$`<>])""")
 
 @dataclass(frozen=True)
 class FileSystem:
-    """A partition, volume or whole disk, as blkid tells it. type: "" if it is not known. start, size: bytes, of a
-    partition. scheme: of its table, gpt or dos. number: 0 for what is no partition."""
+    """Describes a partition, volume or whole disk, as blkid tells it.
+
+    type: "" if it is not known.
+    start, size: bytes, of a partition.
+    scheme: of its table, gpt or dos.
+    number: 0 for what is no partition.
+    """
 
     device: str
     type: str
@@ -58,8 +63,15 @@ class FileSystem:
 
 @dataclass(frozen=True)
 class Root:
-    """os: linux or windows. device: of the root. mounted: mount point → device. failed: device → why it can't be
-    mounted. systems: all there are. subvolume: of btrfs."""
+    """Describes what is mounted.
+
+    os: linux or windows.
+    device: of the root.
+    systems: all file systems there are.
+    mounted: mount point → device.
+    failed: device → why it can't be mounted.
+    subvolume: of btrfs.
+    """
 
     os: str
     device: str
@@ -73,7 +85,7 @@ class Root:
 
 
 def mount(talk: Session, what: str, writable: bool) -> Root:
-    """NotFound if there is none; CommandFailed if what might be one can't be read."""
+    """Mount and return the root. Raise NotFound without one, CommandFailed if what might be it can't be read."""
     systems = tuple(file_systems(talk))
     failed: dict[str, str] = {}
     verb = "mount" if writable else "mount-ro"
@@ -94,7 +106,7 @@ def mount(talk: Session, what: str, writable: bool) -> Root:
                     continue
                 if _is_root(talk, os_name):
                     root = Root(os_name, system.device, systems, {"/": system.device}, failed, subvolume)
-                    return _with_others(talk, verb, root) if os_name == LINUX else root
+                    return _mount_others(talk, verb, root) if os_name == LINUX else root
                 talk.ask("umount", "/")
     # Without partitions the whole disk is looked at, and may hold nothing.
     there = [each for each in systems if each.type or each.device != DISK]
@@ -163,8 +175,8 @@ def _is_root(talk: Session, os_name: str) -> bool:
     return any(talk.file_size(mark) is not None for mark in MARKS)
 
 
-def _with_others(talk: Session, verb: str, root: Root) -> Root:
-    """With the file systems of fstab below it, as far as they are on this disk."""
+def _mount_others(talk: Session, verb: str, root: Root) -> Root:
+    """Return the root, with the file systems of fstab that are on this disk mounted below it."""
     mounted, failed = dict(root.mounted), dict(root.failed)
     lines = list(linux_files.fstab(talk.text("/etc/fstab", 1 << 20)))[:_MOST]
     for source, point, kind, options in sorted(lines, key=_depth):

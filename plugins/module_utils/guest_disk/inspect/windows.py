@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the points of a Windows image need of its registry and files; libguestfs reads the hives."""
+"""Reads what the points of a Windows image need of its registry and files; libguestfs reads the hives."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ _MOST, _MOST_VALUES = 200, 5000
 
 
 def facts(talk: Session, found: Facts) -> Facts:
-    """With what is in the root that is mounted, and then in the other partitions."""
+    """Return the facts with what is in the root that is mounted, and then in the other partitions."""
     tree: dict[str, Node] = {}
     for path in _FILES:
-        if _real(talk, path):
+        if _real_path(talk, path):
             tree[path] = Node(image_facts.DIRECTORY if path in _FULL else image_facts.FILE)
     for path in _FULL:
-        real = _real(talk, path)
+        real = _real_path(talk, path)
         for name in talk.lines("ls", real)[:_MOST] if real else ():
             tree[f"{path}/{name.lower()}"] = Node()
-    state = _real(talk, _STATE)
+    state = _real_path(talk, _STATE)
     if state:
         tree[_STATE] = Node(text=_text(talk.content(state, 1 << 20) or b""))
     values: dict[str, object] = {}
@@ -69,13 +69,13 @@ def facts(talk: Session, found: Facts) -> Facts:
     values.update(_hive(talk, f"{_CONFIG}/software", "software", _SOFTWARE))
     for directory in ("/boot", "/efi/microsoft/boot"):
         values.update(_boot_configuration(talk, f"{directory}/bcd"))
-    values.update(_elsewhere(talk, found, tree))
+    values.update(_from_small_partitions(talk, found, tree))
     name = str(values.get("software/microsoft/windows nt/currentversion/productname") or "Windows")
     return replace(found, name=name, tree=tree, registry=values)
 
 
-def _elsewhere(talk: Session, found: Facts, tree: dict[str, Node]) -> dict[str, object]:
-    """Of the small partitions that Windows boots from."""
+def _from_small_partitions(talk: Session, found: Facts, tree: dict[str, Node]) -> dict[str, object]:
+    """Return the values of the small partitions that Windows boots from, and add their files to the tree."""
     values: dict[str, object] = {}
     for part in found.partitions:
         system = found.system_of(part.device)
@@ -91,8 +91,8 @@ def _elsewhere(talk: Session, found: Facts, tree: dict[str, Node]) -> dict[str, 
     return values
 
 
-def _real(talk: Session, path: str) -> str:
-    """The path as the disk spells it; "" if it is not there."""
+def _real_path(talk: Session, path: str) -> str:
+    """Return the path as the disk spells it; "" if it is not there."""
     real = (talk.found("case-sensitive-path", path) or "").strip()
     # The last part need not be there for it to answer.
     return real if real and talk.ask("exists", real).strip() == "true" else ""
@@ -107,15 +107,15 @@ def _text(data: bytes) -> str:
 # --- hives -----------------------------------------------------------------------------------------------------------
 
 
-def _opened(talk: Session, path: str) -> bool:
-    """Whether there is such a hive, which is open then. What is no regular file would be waited for."""
-    real = _real(talk, path)
+def _open_hive(talk: Session, path: str) -> bool:
+    """Open the hive and return whether there is such a one. What is no regular file would be waited for."""
+    real = _real_path(talk, path)
     size = talk.file_size(real) if real else None
     return size is not None and size <= _LARGEST_HIVE and talk.found("hivex-open", real) is not None
 
 
 def _hive(talk: Session, path: str, name: str, keys: tuple[str, ...]) -> dict[str, object]:
-    if not _opened(talk, path):
+    if not _open_hive(talk, path):
         return {}
     values: dict[str, object] = {}
     try:
@@ -135,7 +135,7 @@ def _hive(talk: Session, path: str, name: str, keys: tuple[str, ...]) -> dict[st
 
 
 def _boot_configuration(talk: Session, path: str) -> dict[str, object]:
-    if not _opened(talk, path):
+    if not _open_hive(talk, path):
         return {}
     values: dict[str, object] = {}
     try:
@@ -165,7 +165,7 @@ def _nodes(talk: Session, node: str, parts: list[str], place: str) -> Iterator[t
 
 
 def _child(talk: Session, node: str, name: str) -> str:
-    """The handle of a registry key; "" if there is none."""
+    """Return the handle of a registry key; "" if there is none."""
     if not node:
         return ""
     found = (talk.found("hivex-node-get-child", node, name) or "").strip()

@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The context program put into an image by libguestfs: in a small machine of its own, whose kernel mounts it.
+"""Installs the context program in an image by libguestfs: in a small machine of its own, whose kernel mounts the
+image.
 
-What a hostile file system attacks is that kernel. The image's own shell runs the program in there, without a network.
+What a hostile file system attacks is that kernel. The image's own shell runs the program in there, without a
+network.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def _outcome(printed: str) -> Outcome:
 
 
 def _guestfish(directory: str, script: str, *options: str) -> str:
-    """What guestfish prints. Where KVM turns out not to work, emulated, from then on."""
+    """Return what guestfish prints. Where KVM turns out not to work, this and all later appliances are emulated."""
     if guestfish.may_have_kvm():
         try:
             return _session(directory, script, options, KVM_TIMEOUT)
@@ -85,12 +87,14 @@ def _session(directory: str, script: str, options: tuple[str, ...], timeout: flo
 def _explained(error: CommandFailed, directory: str, what: str) -> NebulaError:
     if _NO_SYSTEM in error.found:
         asked = f"{what}: installing the context program"
-        return NotFound(asked, f"no operating system was found in it{_found(directory)}", "Name an image of one")
+        return NotFound(
+            asked, f"no operating system was found in it{_what_is_there(directory)}", "Name an image of one"
+        )
     return explained(error, what)
 
 
 def explained(error: CommandFailed, what: str) -> NebulaError:
-    """The error that says why the program could not be run in the image."""
+    """Return the error that says why the program could not be run in the image."""
     asked = f"{what}: installing the context program"
     if "Exec format error" in error.found or "cannot execute binary file" in error.found:
         return Unsupported(
@@ -109,8 +113,8 @@ def explained(error: CommandFailed, what: str) -> NebulaError:
     )
 
 
-def _found(directory: str) -> str:
-    """The file systems that are there instead, as a part of the error."""
+def _what_is_there(directory: str) -> str:
+    """Return the file systems that are there instead, as a part of the error."""
     try:
         lines = _guestfish(directory, "run\nlist-filesystems\n").split("\n")
     except (CommandFailed, TimedOut):

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The QEMU of libguestfs, in a sandbox: a user of its own that sees the appliance and its disk, and none of this host.
+"""Runs the QEMU of libguestfs in a sandbox: as a user of its own that sees the appliance and its disk, and none of
+this host.
 
-libguestfs starts whatever LIBGUESTFS_HV names: a script of ours, which finds the files of the appliance and the socket
-of guestfish in the words for QEMU. The disk, and all that it rests on, are opened before the privileges go, and QEMU
-gets the open files: whoever owns them, and wherever they lie, it has their names nowhere.
+libguestfs starts whatever LIBGUESTFS_HV names: a script of ours, which finds the files of the appliance and the
+socket of guestfish in the words for QEMU. The disk, and all that it rests on, are opened before the privileges go,
+and QEMU gets the open files: whoever owns them, and wherever they lie, it has their names nowhere.
 """
 
 from __future__ import annotations
@@ -95,19 +96,19 @@ exec env -i PATH="$PATH" LC_ALL=C TMPDIR=/var/tmp QEMU_AUDIO_DRV=none @BEGUN@ "$
 
 
 def obstacle() -> str:
-    """The reason why QEMU runs without a sandbox on this host; "" if it runs in one."""
+    """Return why QEMU runs without a sandbox on this host; "" if it runs in one."""
     if not sandbox.obstacle() and platform.machine() not in MACHINES:
         return f"it is not known how libguestfs starts one on {platform.machine()}"
     return sandbox.obstacle()
 
 
 def may_use(device: str) -> bool:
-    """Whether QEMU in its sandbox can open this device of KVM."""
-    return bool(obstacle()) or _access(device) is not None
+    """Return whether QEMU in its sandbox can open this device of KVM."""
+    return bool(obstacle()) or _groups_for(device) is not None
 
 
-def _access(device: str) -> list[int] | None:
-    """The groups by which a user of its own may use a device; None if it may not."""
+def _groups_for(device: str) -> list[int] | None:
+    """Return the groups by which a user of its own may use a device; None if it may not."""
     try:
         found = os.stat(device)
     except OSError:
@@ -124,9 +125,14 @@ def _access(device: str) -> list[int] | None:
 def sandboxed(
     disk: str, format: str, directory: str, place: str, *, network: bool = False, device: str = ""
 ) -> Iterator[dict[str, str]]:
-    """What guestfish has to have in its environment, so that its QEMU runs in a sandbox; nothing where there can be
-    none. The disk is one of ours, by an absolute path. directory: for this session alone. place: the directory of
-    appliances, which nobody but root can enter. device: that of KVM, if it may be used."""
+    """Yield what guestfish has to have in its environment, so that its QEMU runs in a sandbox; nothing where there can
+    be no sandbox.
+
+    disk: one of ours, by an absolute path.
+    directory: for this session alone.
+    place: the directory of appliances, which nobody but root can enter.
+    device: that of KVM, if it may be used.
+    """
     why = obstacle() or _obstacle(place)
     if why:
         unconfined.note(NAME, why)
@@ -134,7 +140,7 @@ def sandboxed(
         return
     with contextlib.ExitStack() as stack:
         opened: list[int] = []
-        chain = _chain(disk, format, opened, stack)
+        chain = _open_chain(disk, format, opened, stack)
         if chain is None:
             # A trusted image decides what is opened.
             yield {}
@@ -171,14 +177,14 @@ def _obstacle(place: str) -> str:
 # --- what the disk rests on ------------------------------------------------------------------------------------------
 
 
-def _chain(disk: str, format: str, opened: list[int], stack: contextlib.ExitStack) -> list[tuple[str, str]] | None:
-    """The disk and what its own header says that it rests on, which was written here, all of them open; None where an
-    image below, which is trusted, says what else is to be opened."""
+def _open_chain(disk: str, format: str, opened: list[int], stack: contextlib.ExitStack) -> list[tuple[str, str]] | None:
+    """Return the disk and what its own header, which was written here, says that it rests on, all of them open; None
+    where an image below, which is trusted, says what else is to be opened."""
     chain: list[tuple[str, str]] = []
     node: dict[str, Any] | None = {"driver": format, "file": {"driver": "file", "filename": disk}}
     plain = False
     while node is not None:
-        path, format = _file(node, disk)
+        path, format = _path_and_format(node, disk)
         if len(chain) > _MOST_BELOW:
             raise _refused(disk, f"it rests on more than {_MOST_BELOW} files")
         with files.explained(path):
@@ -193,7 +199,7 @@ def _chain(disk: str, format: str, opened: list[int], stack: contextlib.ExitStac
         node = None
         if len(chain) == 1 and header.has_backing:
             plain = not header.backing.startswith("json:")
-            node = _below(header, disk)
+            node = _backing_node(header, disk)
         elif plain:
             qcow2_header.refuse_strange(DiskFiles(path, format), f"disk {disk}")
         elif len(chain) > 1 and (header.has_backing or header.incompatible & qcow2_header.DATA_FILE):
@@ -201,7 +207,7 @@ def _chain(disk: str, format: str, opened: list[int], stack: contextlib.ExitStac
     return chain
 
 
-def _below(header: qcow2_header.Header, disk: str) -> dict[str, Any]:
+def _backing_node(header: qcow2_header.Header, disk: str) -> dict[str, Any]:
     if not header.backing.startswith("json:"):
         return {"driver": header.backing_format, "file": {"driver": "file", "filename": header.backing}}
     try:
@@ -213,8 +219,8 @@ def _below(header: qcow2_header.Header, disk: str) -> dict[str, Any]:
     return node
 
 
-def _file(node: Any, disk: str) -> tuple[str, str]:
-    """Path and format of a node of QEMU's, in the form that is written here."""
+def _path_and_format(node: Any, disk: str) -> tuple[str, str]:
+    """Return path and format of a node of QEMU, in the form that is written here."""
     try:
         path, format, kind = node["file"]["filename"], node["driver"], node["file"]["driver"]
     except (TypeError, KeyError):
@@ -233,7 +239,7 @@ def _refused(disk: str, found: str) -> ImageRefused:
 
 @lru_cache(maxsize=1)
 def program() -> str:
-    """The path of the QEMU that libguestfs would start; "" if it is not known."""
+    """Return the path of the QEMU that libguestfs would start; "" if it is not known."""
     environment = {"HOME": os.devnull, "LIBGUESTFS_BACKEND": "direct"}
     try:
         done = command.run(["guestfish", "get-hv"], env=environment, timeout=_TIMEOUT)
@@ -243,9 +249,9 @@ def program() -> str:
 
 
 def _script(place: str, network: bool, device: str) -> str:
-    """The path of the script: of its own for all that it says, as libguestfs keeps what it has learned of a QEMU by
-    size and time of that file."""
-    groups = _access(device) if device else None
+    """Write the script and return its path: each text has a file of its own, as libguestfs keeps what it has learned
+    of a QEMU by size and time of that file."""
+    groups = _groups_for(device) if device else None
     devices = ["/dev/urandom", *([device] if groups is not None else [])]
     text = script(program(), place, network=network, devices=devices, groups=groups or ())
     path = os.path.join(place, f"qemu-{hashlib.sha256(text.encode()).hexdigest()[:16]}")

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changing what is inside a disk image: in an overlay beside it first, then at one go.
+"""Changes what is inside a disk image: in an overlay beside it first, then at one go.
 
-The image's own file is not written before all is done that can go wrong inside it. A run that is killed before leaves
-the image as it was, and an overlay that the next one throws away. Once the overlay is complete it is called so, and is
-written into the image; a run that is killed meanwhile, or a full disk, leaves it for the next one, which does the same
-again: that writes the same blocks to the same places.
+The image's own file is not written before all is done that can go wrong inside it. A run that is killed before
+leaves the image as it was, and an overlay that the next run throws away. Once the overlay is complete it is called
+so, and is written into the image; a run that is killed meanwhile, or a full disk, leaves it for the next run, which
+does the same again: that writes the same blocks to the same places.
 """
 
 from __future__ import annotations
@@ -56,8 +56,13 @@ _FLOCK = "hhqqi0q"
 
 @dataclass(frozen=True)
 class Image:
-    """An image as asked for. path: without links. format: raw or qcow2. trusted: it may name other files of the host.
-    what: how errors call it."""
+    """Describes an image as asked for.
+
+    path: without links.
+    format: raw or qcow2.
+    trusted: it may name other files of the host.
+    what: how errors call it.
+    """
 
     path: str
     format: str
@@ -66,7 +71,7 @@ class Image:
 
     @property
     def directory(self) -> str:
-        """Where everything lies that is made for it: on its own file system, and found again after a kill."""
+        """Return where all lies that is made for the image: on its own file system, and found after a kill."""
         head, name = os.path.split(self.path)
         return os.path.join(head, f".{name}.context")
 
@@ -79,7 +84,7 @@ class Image:
 
 
 def locate(path: str, format: str, trusted: bool) -> Image:
-    """The image of that path, which may be a link; an error if its file is none to be written to."""
+    """Return the image of that path, which may be a link. Raise an error if its file is none to be written to."""
     what = f"image {path}"
     if not os.path.isabs(path):
         raise InvalidValue(what, "the path is not absolute", "Give the full path on this host")
@@ -98,12 +103,12 @@ def locate(path: str, format: str, trusted: bool) -> Image:
 
 
 def catalogued(path: str, format: str, what: str) -> Image:
-    """An image of a datastore, which the catalog holds for this run. format: as the catalog knows it."""
+    """Return an image of a datastore, which the catalog holds for this run. format: as the catalog knows it."""
     return Image(os.path.realpath(path), format, False, what)
 
 
 def reading(path: str, format: str, trusted: bool, what: str) -> Image:
-    """An image that is only read, wherever it lies, and that is complete."""
+    """Return an image that is only read, wherever it lies. Raise an error if it is not complete."""
     if not os.path.isabs(path):
         raise InvalidValue(what, "the path is not absolute", "Give the full path on this host")
     real = os.path.realpath(path)
@@ -118,8 +123,8 @@ def reading(path: str, format: str, trusted: bool, what: str) -> Image:
 
 @contextlib.contextmanager
 def held(fd: int, path: str, what: str) -> Iterator[None]:
-    """Keep runs that would write to the file at `path` waiting, which is open for reading; an error if one writes to
-    it, or was ended while it did."""
+    """Make runs wait that would write to the file at `path`, which is open for reading. Raise InUse if a run writes to
+    it, WrongState if one was ended while it did."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(files.shared(fd, path))
@@ -146,18 +151,17 @@ def _refuse_half_written(fd: int, path: str, what: str) -> None:
 
 
 def overlay(image: Image, path: str) -> None:
-    """A disk at `path` that reads as the image does, and takes what is written."""
-    if _is_followed(image):
-        _plain(image, "create", "-q", "-f", "qcow2", "-F", image.format, "-b", below(image), path)
+    """Make a disk at `path` that reads as the image does, and takes what is written."""
+    if _is_trusted_chain(image):
+        _run_unconfined(image, "create", "-q", "-f", "qcow2", "-F", image.format, "-b", below(image), path)
     else:
         qemu_img.create_over(DiskFiles(image.path, image.format), path, image.what)
 
 
 @contextlib.contextmanager
 def begun(image: Image) -> Iterator[bool]:
-    """Hold the image against other runs, and have an overlay of it in its directory, which is gone afterwards.
-
-    Yields whether a run before left a complete one, which is in the image now."""
+    """Hold the image against other runs, and have an overlay of it in its directory, which is gone afterwards. Yield
+    whether an earlier run left a complete overlay, which is in the image now."""
     refuse_missing(image)
     with files.lock(image.path, timeout=LOCK_TIMEOUT):
         refuse_used(image)
@@ -169,7 +173,7 @@ def begun(image: Image) -> Iterator[bool]:
         try:
             with files.explained(image.directory):
                 os.mkdir(image.directory, 0o700)
-            with _unlocked(image):
+            with _explain_locks(image):
                 overlay(image, os.path.join(image.directory, OVERLAY))
             yield resumed
         finally:
@@ -178,19 +182,19 @@ def begun(image: Image) -> Iterator[bool]:
 
 
 def interrupted(image: Image) -> bool:
-    """Whether a run before was ended while it wrote to this image's file. Another file of its name is not meant.
-    NotFound if there is no file, and so nobody can tell."""
+    """Return whether an earlier run was ended while it wrote to this image's file. Another file of its name is not
+    meant. Raise NotFound if there is no file, and so nobody can tell."""
     with files.explained(image.path):
         return os.path.lexists(image.complete)
 
 
 def discard(image: Image) -> None:
-    """Throw away what a run before left for a file of this name: what has it now is another, or whole."""
+    """Throw away what an earlier run left for a file of this name: what has the name now is another file, or whole."""
     _clear(image)
 
 
 def commit(image: Image, announce: Callable[[], None] | None = None) -> None:
-    """Bring what the overlay has into the image, within begun(). announce: called before the first byte of it."""
+    """Write what the overlay has into the image, within begun(). announce: called before the first byte of it."""
     overlay = os.path.join(image.directory, OVERLAY)
     with files.explained(overlay):
         needed = os.stat(overlay).st_blocks * 512
@@ -221,14 +225,14 @@ def _finish(image: Image) -> None:
             f"Bring back a whole copy of the image, then remove {image.directory}",
         )
     # The image may have been moved, together with its directory.
-    _plain(image, "rebase", "-u", "-f", "qcow2", "-F", image.format, "-b", below(image), image.complete)
+    _run_unconfined(image, "rebase", "-u", "-f", "qcow2", "-F", image.format, "-b", below(image), image.complete)
     _write_back(image)
 
 
 def _write_back(image: Image) -> None:
     try:
         # -d: the overlay stays whole, so that it can be done again.
-        with _unlocked(image):
+        with _explain_locks(image):
             _commit(image)
         with files.explained(image.path):
             files.settle(image.path)
@@ -242,8 +246,8 @@ def _write_back(image: Image) -> None:
 
 
 def below(image: Image) -> str:
-    """The image as the overlay names it. Of one that is not trusted no other file is opened, whatever its header says
-    by then."""
+    """Return the image as the overlay names it: unless it is trusted, no other file is opened for it, whatever its
+    header says by then."""
     file = {"driver": "file", "filename": image.path}
     closed = {} if image.trusted or image.format == "raw" else {"backing": None}
     return "json:" + json.dumps({"driver": image.format, "file": file, **closed})
@@ -259,7 +263,8 @@ def _format(what: str, path: str, format: str) -> str:
 
 
 def refuse_missing(image: Image) -> None:
-    """Before it is locked, since that makes the file: an empty one below the mount point of a datastore."""
+    """Raise NotFound if the file is missing, before it is locked, since that makes the file: an empty one below the
+    mount point of a datastore."""
     try:
         os.stat(image.path)
     except FileNotFoundError:
@@ -294,7 +299,7 @@ def _refuse_datastore(what: str, path: str) -> None:
 
 
 def refuse_used(image: Image) -> None:
-    """By QEMU's locks: before anything is begun, and for readers too, whose overlays would be spoilt."""
+    """Raise InUse by QEMU's locks: before anything is begun, and for readers too, whose overlays would be spoilt."""
     with files.explained(image.path):
         fd = os.open(image.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -305,7 +310,7 @@ def refuse_used(image: Image) -> None:
 
 
 def _refuse_written(image: Image) -> None:
-    """The same, for those who write alone; and by runs that prepare it."""
+    """Raise InUse if QEMU, or a run that prepares the image, writes to it; readers do not count."""
     with files.explained(image.path):
         fd = os.open(image.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -351,8 +356,8 @@ def _clear(image: Image) -> None:
 
 
 def _commit(image: Image) -> None:
-    if _is_followed(image):
-        _plain(image, "commit", "-q", "-d", "-f", "qcow2", image.complete, timeout=COMMIT_TIMEOUT)
+    if _is_trusted_chain(image):
+        _run_unconfined(image, "commit", "-q", "-d", "-f", "qcow2", image.complete, timeout=COMMIT_TIMEOUT)
         return
     files = DiskFiles(image.complete, "qcow2", ((image.path, image.format),))
     qemu_img.run(
@@ -360,8 +365,8 @@ def _commit(image: Image) -> None:
     )
 
 
-def _is_followed(image: Image) -> bool:
-    """Whether the image rests on other files, and an administrator has said that all of them can be trusted."""
+def _is_trusted_chain(image: Image) -> bool:
+    """Return whether the image rests on other files, and an administrator has said that all of them can be trusted."""
     if not image.trusted or image.format == "raw":
         return False
     with files.explained(image.path), qcow2_header.open_binary(image.path) as file:
@@ -369,14 +374,14 @@ def _is_followed(image: Image) -> bool:
     return header.has_backing or bool(header.incompatible & qcow2_header.DATA_FILE)
 
 
-def _plain(image: Image, verb: str, *arguments: str, timeout: float = qemu_img.TIMEOUT) -> None:
+def _run_unconfined(image: Image, verb: str, *arguments: str, timeout: float = qemu_img.TIMEOUT) -> None:
     done = qemu_img.plain(verb, *arguments, timeout=timeout)
     if done.returncode != 0:
         raise command.failure(done)
 
 
 @contextlib.contextmanager
-def _unlocked(image: Image) -> Iterator[None]:
+def _explain_locks(image: Image) -> Iterator[None]:
     """Turn QEMU's errors about its locks, within the block, into errors that say who has the image in use."""
     try:
         yield

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libguestfs, spoken to: one appliance, and as many questions as there are, each decided after the answer before.
+"""Speaks to libguestfs: one appliance, and as many questions as there are, each decided after the answer before.
 
-Starting an appliance is what takes the time, a question takes some hundredths of a second. What a guest's file system
-may lead to, links included, stays within the appliance.
+Starting an appliance is what takes the time, a question takes some hundredths of a second. What a guest's file
+system may lead to, links included, stays within the appliance.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def may_have_kvm() -> bool:
 
 
 def is_broken(error: NebulaError) -> bool:
-    """Whether the error means that the appliance did not come up or broke down, and not that a command failed."""
+    """Return whether the error means that the appliance did not come up or broke down: no command failed."""
     return isinstance(error, TimedOut) or any(text in error.found for text in BROKEN)
 
 
 def emulate() -> None:
-    """Have every later appliance of this process emulated, without KVM."""
+    """Make every later appliance of this process run emulated, without KVM."""
     emulation[SETTINGS] = "force_tcg"
 
 
@@ -78,8 +78,8 @@ def environment(directory: str) -> dict[str, str]:
 
 
 def _cache() -> dict[str, str]:
-    """Where libguestfs keeps its appliance. By itself it takes a directory in /var/tmp, which everybody may make before
-    it does, and has a lock in it that everybody can hold."""
+    """Return the variable that says where libguestfs keeps its appliance. By itself it takes a directory in /var/tmp,
+    which everybody may make before it does, and has a lock in it that everybody can hold."""
     if os.geteuid() != 0:
         return {}
     make_own_directory(CACHE)
@@ -87,8 +87,7 @@ def _cache() -> dict[str, str]:
 
 
 def argv(disk: str, format: str, before: Sequence[str] | None = None) -> list[str]:
-    """The words that start guestfish. before: the words that give it a network (outward.py); without them it has
-    none."""
+    """Return the words that start guestfish. before: words that give it a network (outward.py), else none."""
     words = sandbox.offline() if before is None else before
     # Ended with us, so that a kill leaves no appliance behind; said last, as a change of its group would undo that.
     return [*words, *command.bound(), "guestfish", "--rw", f"--format={format}", "-a", disk]
@@ -98,8 +97,8 @@ def argv(disk: str, format: str, before: Sequence[str] | None = None) -> list[st
 def started_by(
     disk: str, format: str, directory: str, before: Sequence[str] | None = None
 ) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """The words that start guestfish in this directory, and their environment, which has its QEMU in a sandbox; both
-    are good within. before: as argv() has it."""
+    """Yield the words that start guestfish in this directory, and their environment, which has its QEMU in a sandbox;
+    both are good within. before: see argv()."""
     path = os.path.join(directory, disk)
     device = "" if emulation else _KVM
     with contextlib.ExitStack() as stack:
@@ -110,22 +109,21 @@ def started_by(
 
 
 class Session:
-    """A running guestfish, spoken to by pipes. Each answer ends with a mark that nobody can foresee."""
+    """Speaks to a running guestfish by pipes. Each answer ends with a mark that nobody can foresee."""
 
     def __init__(self, process: subprocess.Popen[bytes], limit: float) -> None:
         self._process = process
         self._limit = limit
 
     def ask(self, *words: str, limit: int = LIMIT) -> str:
-        """Have guestfish carry out a command, and return its answer as text; CommandFailed if it is an error."""
+        """Carry out a command of guestfish, and return its answer as text. Raise CommandFailed if it is an error."""
         return self.read(*words, limit=limit).decode("utf-8", "replace")
 
     def lines(self, *words: str) -> list[str]:
         return [line for line in self.ask(*words).split("\n") if line]
 
     def found(self, *words: str, limit: int = LIMIT) -> str | None:
-        """The answer to a command; None where it is an error, because the thing asked for is not there or can't be
-        read."""
+        """Return the answer to a command; None where it is an error: the thing is missing, or unreadable."""
         try:
             return self.ask(*words, limit=limit)
         except CommandFailed as error:
@@ -134,14 +132,14 @@ class Session:
             return None
 
     def file_size(self, path: str) -> int | None:
-        """Bytes of a regular file of the guest, whose links are followed as there; None if there is no such one."""
+        """Return the bytes of a regular file of the guest, following its links there; None if there is none."""
         status = dict(_STATUS.findall(self.found("statns", path) or ""))
         is_file = stat.S_ISREG(int(status.get("mode", "0")))
         return int(status["size"]) if is_file and "size" in status else None
 
     def content(self, path: str, limit: int = LIMIT) -> bytes | None:
-        """What a regular file of the guest holds; None if there is none, or it holds more than that, or it can't be
-        read. A named pipe in its place would be waited for to the end of all time, and a device has no end."""
+        """Return what a regular file of the guest holds; None if there is none, or it holds more than that, or it
+        can't be read. Reading a named pipe in its place would wait for ever, and a device has no end."""
         size = self.file_size(path)
         if size is None or size > limit:
             return None
@@ -153,14 +151,15 @@ class Session:
             return None
 
     def text(self, path: str, limit: int = LIMIT) -> str:
-        """The same as text; "" where content() has none. What is written back is what it was, in whatever coding."""
+        """Return content() as text; "" where it has none. What is written back is what it was, in whatever coding."""
         return (self.content(path, limit) or b"").decode("utf-8", "surrogateescape")
 
     def paths(self, *patterns: str) -> list[str]:
-        """What is there by these patterns, which have braces, stars and brackets as a shell has them.
+        """Return what is there by these patterns, which have braces, stars and brackets as a shell has them.
 
         guestfish writes one path a line, and a name may have line ends. All that is asked for at once has the same
-        number of slashes, so that a path in two parts is told from two paths: one of the parts has less."""
+        number of slashes, so that a path in two parts is told from two paths: one of the parts has less.
+        """
         found = []
         alternatives = {each: None for pattern in patterns for each in _alternatives(pattern)}
         by_depth = sorted(alternatives, key=_depth)
@@ -188,13 +187,13 @@ class Session:
         if stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 stdin.write(line + b"\n!echo " + mark + b"; echo " + mark + b" >&2\n")
-        out, err = self._until(mark + b"\n", words[0], limit)
+        out, err = self._read_until(mark + b"\n", words[0], limit)
         fault = essence(err.decode("utf-8", "replace"))
         if fault:
             raise CommandFailed(f"guestfish: {words[0]}", fault)
         return out
 
-    def _until(self, mark: bytes, asked: str, limit: int) -> tuple[bytes, bytes]:
+    def _read_until(self, mark: bytes, asked: str, limit: int) -> tuple[bytes, bytes]:
         found = {stream: bytearray() for stream in (self._process.stdout, self._process.stderr) if stream is not None}
         discarded = 0
         with selectors.DefaultSelector() as selector:
@@ -230,23 +229,26 @@ class Session:
 
 @contextlib.contextmanager
 def session(disk: str, format: str, directory: str, what: str, keep: bool = True) -> Iterator[Session]:
-    """An appliance that has this disk as /dev/sda, which it may write to. directory: for files of libguestfs, nobody
-    else's. keep: what was written is on the disk at the end, if nothing was raised. Where KVM turns out not to work,
-    emulated, from then on."""
+    """Yield an appliance that has this disk as /dev/sda, which it may write to. Where KVM turns out not to work, this
+    and all later appliances are emulated.
+
+    directory: for files of libguestfs, nobody else's.
+    keep: what was written is on the disk at the end, if nothing was raised.
+    """
     require(what)
     qcow2_header.refuse_data_file(os.path.join(directory, disk), format, what)
     with contextlib.ExitStack() as stack:
         talk = None
         if may_have_kvm():
             try:
-                talk = stack.enter_context(_started(disk, format, directory, KVM_TIMEOUT))
+                talk = stack.enter_context(_start(disk, format, directory, KVM_TIMEOUT))
             except (CommandFailed, TimedOut) as error:
                 if not is_broken(error):
                     raise explained(error, what) from error
                 emulate()
         if talk is None:
             try:
-                talk = stack.enter_context(_started(disk, format, directory, TIMEOUT))
+                talk = stack.enter_context(_start(disk, format, directory, TIMEOUT))
             except CommandFailed as error:
                 raise explained(error, what) from error
         try:
@@ -262,7 +264,7 @@ def session(disk: str, format: str, directory: str, what: str, keep: bool = True
 
 
 @contextlib.contextmanager
-def _started(disk: str, format: str, directory: str, limit: float) -> Iterator[Session]:
+def _start(disk: str, format: str, directory: str, limit: float) -> Iterator[Session]:
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
         words, env = stack.enter_context(started_by(disk, format, directory))
@@ -276,7 +278,7 @@ def _started(disk: str, format: str, directory: str, limit: float) -> Iterator[S
 
 
 def explained(error: NebulaError, what: str) -> NebulaError:
-    """The error that says why the appliance did not come up."""
+    """Return the error that says why the appliance did not come up."""
     if _NO_KERNEL.search(error.found.partition(_BUILDER)[2]):
         return MissingDependency(
             f"{what}: looking into it",
@@ -291,13 +293,13 @@ def explained(error: NebulaError, what: str) -> NebulaError:
 
 
 def essence(stderr: str) -> str:
-    """The errors in what guestfish wrote, without its advice."""
+    """Return the errors in what guestfish wrote, without its advice."""
     lines = [re.sub(r"^(\*stdin\*:\d+: )?(libguestfs: error: )?", "", line) for line in stderr.splitlines()]
     return harmless("\n".join(line for line in lines if line.strip() and not line.startswith(_ADVICE)), 1000)
 
 
 def _alternatives(pattern: str) -> list[str]:
-    """The patterns without braces that one with braces stands for."""
+    """Return the patterns without braces that a pattern with braces stands for."""
     braces = _BRACES.search(pattern)
     if braces is None:
         return [pattern]
@@ -312,7 +314,7 @@ def _depth(path: str) -> int:
 
 
 def quoted(word: str) -> bytes:
-    """A word in the quotes that guestfish undoes."""
+    """Return a word in the quotes that guestfish undoes."""
     text = b"".join(
         bytes((byte,)) if 0x20 <= byte < 0x7F and byte not in b'"\\' else b"\\x%02x" % byte
         for byte in word.encode("utf-8", "surrogateescape")

@@ -1,13 +1,15 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's root file system mounted by this host's own kernel, for images that are trusted; the context program put
-into one so.
+"""Mounts a guest's root file system by this host's own kernel, for images that are trusted, and installs the context
+program in one so.
 
-qemu-storage-daemon shows the overlay as a plain file (FUSE), of which the kernel mounts the root file system by a loop
-device. Both are mounted in namespaces of their own, and all that is in these ends with this process: the kernel takes
-mounts and loop devices away with the last process that sees them. There are two, the daemon's, and one for the root
-file system: a daemon that ended while it had that mounted would be asked to write the rest, and wait for itself.
+qemu-storage-daemon shows the overlay as a plain file (FUSE), of which the kernel mounts the root file system by a
+loop device. Both are mounted in namespaces of their own, and all that is in these ends with this process: the
+kernel takes mounts and loop devices away with the last process that sees them. There are two, the daemon's, and one
+for the root file system: a daemon that ended while it had that mounted would be asked to write the rest, and wait
+for itself.
+
 The other way to a block device is beside this: nbd.py.
 """
 
@@ -57,8 +59,11 @@ _MOST_LINKS = 40
 
 @dataclass(frozen=True)
 class View:
-    """The host as a process sees it that does nothing but keep its mount namespace. directory: where what is mounted
-    is. disk: a file, or a block device whose partitions the kernel knows."""
+    """Shows the host as a process sees it that does nothing but keep its mount namespace.
+
+    directory: where what is mounted is.
+    disk: a file, or a block device whose partitions the kernel knows.
+    """
 
     pid: int
     directory: str
@@ -74,7 +79,7 @@ class View:
 
     def open(self, name: str, flags: int) -> int:
         """Open a file of the mounted root, which can be reached within that mount namespace alone. A guest has made
-        what is in it: no link of its leads anywhere, on the way there or at its end."""
+        what is in it: no link of the guest leads anywhere, on the way there or at its end."""
         top = os.open(f"/proc/{self.pid}/root{self.path(ROOT)}", beneath.DIRECTORY)
         above = -1
         try:
@@ -88,7 +93,7 @@ class View:
 
 
 def install(directory: str, what: str) -> Outcome:
-    """Do it in the overlay of this directory, which holds the program too."""
+    """Install the context program in the overlay of this directory, which holds the program too."""
     with exported(OVERLAY, "qcow2", directory, what) as view, mounted_root(view, what):
         refuse_apart(view, _APART, what)
         for path in _WRITTEN:
@@ -119,8 +124,11 @@ def require(what: str) -> None:
 
 @contextlib.contextmanager
 def exported(disk: str, format: str, directory: str, what: str) -> Iterator[View]:
-    """The disk as a plain file. directory: for what is mounted, nobody else's; a relative path of the disk begins
-    there."""
+    """Yield the disk as a plain file.
+
+    disk: a relative path begins in the directory.
+    directory: for what is mounted, nobody else's.
+    """
     require(what)
     context_program.require(
         "qemu-storage-daemon", "qemu-system-common", "qemu-img or qemu-storage-daemon", f"{what}: mounting it"
@@ -149,7 +157,7 @@ def exported(disk: str, format: str, directory: str, what: str) -> Iterator[View
 
 @contextlib.contextmanager
 def namespace(parent: int, wanted: View) -> Iterator[View]:
-    """As wanted, in a mount namespace below that of this process."""
+    """Yield the wanted view in a mount namespace below that of the parent process."""
     argv = [*command.bound(), "nsenter", f"--mount=/proc/{parent}/ns/mnt", "--", "unshare", "--mount", "--"]
     pipe = subprocess.PIPE
     with command.running([*argv, "sh", "-c", "echo; exec cat"], stdin=pipe, stdout=pipe, stderr=pipe) as process:
@@ -163,7 +171,7 @@ def namespace(parent: int, wanted: View) -> Iterator[View]:
 
 
 class _Daemon:
-    """qemu-storage-daemon, spoken to by its standard input and output."""
+    """Speaks to qemu-storage-daemon by its standard input and output."""
 
     def __init__(self, process: subprocess.Popen[bytes], what: str) -> None:
         self._process = process
@@ -171,7 +179,7 @@ class _Daemon:
         self._buffer = b""
 
     def ask(self, verb: str, arguments: Mapping[str, Any] | None = None) -> None:
-        """Returns when it has been done."""
+        """Ask for something, and return when it has been done."""
         request = {"execute": verb, **({"arguments": arguments} if arguments else {})}
         stdin = self._process.stdin
         if stdin is not None:
@@ -179,7 +187,7 @@ class _Daemon:
                 stdin.write(json.dumps(request).encode() + b"\n")
         limit = time.monotonic() + TIMEOUT
         while True:
-            answer = self._line(limit)
+            answer = self._read_line(limit)
             if "error" in answer:
                 raise self._failed(str(answer["error"].get("desc")))
             if "return" in answer:
@@ -189,15 +197,15 @@ class _Daemon:
         try:
             self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise self._late() from None
+            raise self._timed_out() from None
         if self._process.returncode != 0:
             raise self._failed(f"it ended with code {self._process.returncode}")
 
-    def _line(self, limit: float) -> Any:
+    def _read_line(self, limit: float) -> Any:
         stdout = self._process.stdout
         while b"\n" not in self._buffer and stdout is not None:
             if not select.select([stdout], [], [], max(0.0, limit - time.monotonic()))[0]:
-                raise self._late()
+                raise self._timed_out()
             data = os.read(stdout.fileno(), 4096)
             if not data:
                 stderr = self._process.stderr
@@ -207,7 +215,7 @@ class _Daemon:
         line, _end, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
 
-    def _late(self) -> TimedOut:
+    def _timed_out(self) -> TimedOut:
         return TimedOut(f"{self._what}: qemu-storage-daemon", f"no answer after {TIMEOUT:g} s")
 
     def _failed(self, found: str) -> CommandFailed | MissingDependency:
@@ -254,7 +262,7 @@ def mounted_root(view: View, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mounted_partition(view: View, partition: str, what: str) -> Iterator[FileSystem]:
-    """The file system that a user has named, in the form of model.inject.Injected."""
+    """Mount the file system that a user has named, in the form of model.inject.Injected, and yield it."""
     system = partitions.find(partition, _systems(view), what, volumes=False)
     source, options = _source(view, system.number, system.start, system.size if system.number else 0)
     argv = ["mount", "-t", system.type, "-o", f"{options}{_OPTIONS}", source, view.path(ROOT)]
@@ -269,7 +277,7 @@ def mounted_partition(view: View, partition: str, what: str) -> Iterator[FileSys
 
 
 def _systems(view: View) -> list[FileSystem]:
-    """All that can be named, by the names that an appliance has for them, the whole disk last."""
+    """Return all that can be named, by the names that an appliance has for them, the whole disk last."""
     table = _table(view)
     parts = _parts(table)
     found = []
@@ -295,15 +303,14 @@ def _systems(view: View) -> list[FileSystem]:
 
 
 def _source(view: View, number: int, offset: int, size: int) -> tuple[str, str]:
-    """What mount is to take of the disk, and options for that."""
+    """Return what mount is to take of the disk, and options for that."""
     if not view.block:
         return view.disk, f"loop,offset={offset}," + (f"sizelimit={size}," if size else "")
     return (f"{view.disk}p{number}" if number else view.disk), ""
 
 
 def _places(view: View) -> list[tuple[str, int, int, int]]:
-    """(name, number, offset, size) in bytes of the partitions, or of the whole disk, number and size 0, where there are
-    none."""
+    """Return (name, number, offset, size) of the partitions in bytes, else of the whole disk: number, size 0."""
     parts = _parts(_table(view))
     return [(f"partition {each.number}", each.number, each.offset, each.size) for each in parts] or [
         ("whole disk", 0, 0, 0)
@@ -311,7 +318,7 @@ def _places(view: View) -> list[tuple[str, int, int, int]]:
 
 
 def _table(view: View) -> Mapping[str, Any]:
-    """The partition table as sfdisk gives it; empty where there is none."""
+    """Return the partition table as sfdisk gives it; empty where there is none."""
     done = view.run("sfdisk", "--json", view.disk, check=False)
     try:
         table = json.loads(done.stdout)["partitiontable"]
@@ -322,7 +329,7 @@ def _table(view: View) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class _Part:
-    """A partition as a part of the disk. offset, size: bytes."""
+    """Describes a partition as a part of the disk. offset, size: bytes."""
 
     number: int
     offset: int
@@ -363,7 +370,7 @@ def _is_root(view: View) -> bool:
 
 
 def read(view: View, name: str) -> str:
-    """A file of the guest, "" if it has none; a link is not followed, as it may lead to the host's."""
+    """Return a guest's file, "" if it has none. A link is not followed, as it may lead to the host's files."""
     try:
         fd = view.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -377,7 +384,7 @@ def read(view: View, name: str) -> str:
 
 
 def refuse_apart(view: View, places: Collection[str], what: str) -> None:
-    """ImageRefused if one of these directories is no part of the root file system."""
+    """Raise ImageRefused if one of these directories is no part of the root file system."""
     for line in read(view, "etc/fstab").splitlines():
         words = line.split("#")[0].split()
         if len(words) > 1 and words[1].rstrip("/") in places:
@@ -389,7 +396,7 @@ def refuse_apart(view: View, places: Collection[str], what: str) -> None:
 
 
 def _refuse_leading_out(view: View, path: str, what: str) -> None:
-    """A link that is absolute, or climbs above the image's root, would have the program write to the host."""
+    """Raise ImageRefused for a link out of the image's root, by which the program would write to the host."""
     done: list[str] = []
     left = path.split("/")
     links = 0
@@ -399,11 +406,11 @@ def _refuse_leading_out(view: View, path: str, what: str) -> None:
             continue
         if part == "..":
             if not done:
-                raise _leads_out(path, "above its root", what)
+                raise _leading_out(path, "above its root", what)
             done.pop()
             continue
         try:
-            target = _link(view, [*done, part])
+            target = _link_target(view, [*done, part])
         except OSError:
             # What is not there is made as a directory, and what is a file is replaced.
             return
@@ -412,12 +419,12 @@ def _refuse_leading_out(view: View, path: str, what: str) -> None:
             continue
         links += 1
         if target.startswith("/") or links > _MOST_LINKS:
-            raise _leads_out("/".join([*done, part]), f"to {target}", what)
+            raise _leading_out("/".join([*done, part]), f"to {target}", what)
         left = target.split("/") + left
 
 
-def _link(view: View, parts: list[str]) -> str | None:
-    """Where the link there leads; None if it is none. All before the last part are known to be none."""
+def _link_target(view: View, parts: list[str]) -> str | None:
+    """Return where the link there leads; None if it is no link. All before the last part are known to be no links."""
     fd = view.open("/".join(parts), os.O_PATH | os.O_NOFOLLOW)
     try:
         return os.readlink("", dir_fd=fd) if stat.S_ISLNK(os.fstat(fd).st_mode) else None
@@ -425,7 +432,7 @@ def _link(view: View, parts: list[str]) -> str | None:
         os.close(fd)
 
 
-def _leads_out(path: str, where: str, what: str) -> ImageRefused:
+def _leading_out(path: str, where: str, what: str) -> ImageRefused:
     return ImageRefused(
         f"{what}: mounting it",
         f"its /{path} is a link {harmless(where, 200)}, which from this host leads out of the image",

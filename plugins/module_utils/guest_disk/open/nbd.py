@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A disk as a block device of this host, by qemu-nbd and the kernel's network block device; for disks that are trusted.
+"""Shows a disk as a block device of this host, by qemu-nbd and the kernel's network block device; for disks that are
+trusted.
 
-What is mounted of it is in a namespace that ends with this process, and so does qemu-nbd, which takes the device with
-it.
+What is mounted of it is in a namespace that ends with this process, and so does qemu-nbd, which takes the device
+with it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _PAUSE = 0.05
 
 
 def obstacle() -> str:
-    """The reason why this host can't use nbd, "" if it can. The kernel's module is loaded if it is there."""
+    """Return why this host can't use nbd, "" if it can. The kernel's module is loaded if it is there."""
     if not context_program.present("qemu-nbd"):
         return "program qemu-nbd is not on this host"
     if not os.path.exists("/sys/block/nbd0"):
@@ -41,7 +42,7 @@ def obstacle() -> str:
 
 @contextlib.contextmanager
 def connected(disk: str, format: str, directory: str, what: str) -> Iterator[View]:
-    """The disk as a block device with its partitions. directory: for what is mounted, nobody else's."""
+    """Yield the disk as a block device with its partitions. directory: for what is mounted, nobody else's."""
     require(what)
     why = obstacle()
     if why:
@@ -63,7 +64,7 @@ def connected(disk: str, format: str, directory: str, what: str) -> Iterator[Vie
         null = subprocess.DEVNULL
         with command.running([*argv, disk], stdin=null, stdout=null, stderr=subprocess.PIPE) as process:
             try:
-                _wait(device, process, what)
+                _wait_for_disk(device, process, what)
                 with namespace(os.getpid(), View(0, directory, device, block=True)) as view:
                     yield view
             finally:
@@ -76,18 +77,18 @@ def connected(disk: str, format: str, directory: str, what: str) -> Iterator[Vie
 
 
 def disconnect(device: str) -> None:
-    """End a qemu-nbd that somebody else started; it has the file no more afterwards."""
+    """End a qemu-nbd that somebody else started; afterwards it no longer has the file open."""
     process = _process(Path("/sys/block", os.path.basename(device)))
     command.run(["qemu-nbd", "--disconnect", device], timeout=TIMEOUT)
     limit = time.monotonic() + TIMEOUT
-    while process and _runs(process):
+    while process and _is_running(process):
         if time.monotonic() > limit:
             raise TimedOut(f"{device}: qemu-nbd", f"it did not end within {TIMEOUT:g} s")
         time.sleep(_PAUSE)
 
 
 def users(path: str) -> Iterator[str]:
-    """The devices whose qemu-nbd has this file open."""
+    """Yield the devices whose qemu-nbd has this file open."""
     for place in sorted(Path("/sys/block").glob("nbd*")):
         process = _process(place)
         # One that was removed meanwhile is what a killed run had begun to make.
@@ -96,7 +97,7 @@ def users(path: str) -> Iterator[str]:
 
 
 def _process(place: Path) -> str:
-    """The number of the process that serves the device; "" if there is none."""
+    """Return the number of the process that serves the device; "" if there is none."""
     try:
         # The number there is that of a thread, which ends before the process.
         number = (place / "pid").read_text().strip()
@@ -115,7 +116,7 @@ def _open_files(process: str) -> set[str]:
     return found
 
 
-def _runs(process: str) -> bool:
+def _is_running(process: str) -> bool:
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
@@ -125,7 +126,7 @@ def _runs(process: str) -> bool:
 
 @contextlib.contextmanager
 def _free_device(what: str) -> Iterator[str]:
-    """One that nobody uses, held against other runs; udev leaves it alone too."""
+    """Yield a device that nobody uses, held against other runs; udev leaves it alone too."""
     for place in sorted(Path("/sys/block").glob("nbd*"), key=lambda each: int(re.sub("[^0-9]", "", each.name) or 0)):
         device = f"/dev/{place.name}"
         try:
@@ -144,7 +145,7 @@ def _free_device(what: str) -> Iterator[str]:
     raise InUse(f"{what}: connecting it by qemu-nbd", "all of this host's /dev/nbd* are in use", "Wait, then run again")
 
 
-def _wait(device: str, process: subprocess.Popen[bytes], what: str) -> None:
+def _wait_for_disk(device: str, process: subprocess.Popen[bytes], what: str) -> None:
     """Wait until the device shows the disk and its partitions."""
     place = Path("/sys/block", os.path.basename(device))
     limit = time.monotonic() + TIMEOUT

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The file system that a user names by its partition, among all that a disk has."""
+"""Finds the file system that a user names by its partition, among all that a disk has."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _MiB = 1 << 20
 
 
 def mount(talk: guestfish.Session, partition: str, what: str) -> FileSystem:
-    """In an appliance, to be written to, with nothing of what fstab names below it."""
+    """Mount the partition in an appliance, writable, with nothing of fstab below it, and return it."""
     systems = list(root_file_system.file_systems(talk))
     if all(system.device != DISK for system in systems):
         systems.append(root_file_system.file_system(talk, DISK))
-    system = find(partition, [_sized(talk, system) for system in systems], what)
+    system = find(partition, [_with_size(talk, system) for system in systems], what)
     try:
         talk.ask("mount", system.device, "/")
     except CommandFailed as error:
@@ -44,19 +44,21 @@ def mount(talk: guestfish.Session, partition: str, what: str) -> FileSystem:
     return system
 
 
-def _sized(talk: guestfish.Session, system: FileSystem) -> FileSystem:
+def _with_size(talk: guestfish.Session, system: FileSystem) -> FileSystem:
     size = system.size or int((talk.found("blockdev-getsize64", system.device) or "").strip() or 0)
     return replace(system, size=size)
 
 
 def find(partition: str, systems: Sequence[FileSystem], what: str, volumes: bool = True) -> FileSystem:
-    """The one that `partition` names, in the form of model.inject.Injected. systems: all there are, the whole disk
-    among them. volumes: logical volumes are among them too.
+    """Return the file system that `partition` names, in the form of model.inject.Injected. Raise NotFound if there is
+    none, with all there are, ImageRefused if no file can be written to it.
 
-    NotFound if there is none, with all there are; ImageRefused for one that no file can be written to."""
+    systems: all there are, the whole disk among them.
+    volumes: logical volumes are among them too.
+    """
     asked = asked_for(partition, what)
-    system = _named(partition, systems)
-    if system is None or (system.device == DISK and not system.type and _parts(systems)):
+    system = _find(partition, systems)
+    if system is None or (system.device == DISK and not system.type and _partitions(systems)):
         remedy = "Name one of these by its number, LABEL=… or UUID=…"
         if not volumes and partition.startswith("/"):
             remedy = "Logical volumes are opened by libguestfs alone: leave inject_via out, or say guestfs"
@@ -87,14 +89,14 @@ def unmountable(partition: str, system: FileSystem, reason: str, what: str) -> C
 
 
 def described(systems: Sequence[FileSystem]) -> str:
-    """All file systems in one sentence: the names that each can be given by, its type, label and size."""
-    shown = _parts(systems) or [system for system in systems if system.type]
+    """Return all file systems in one sentence: the names that each can be given by, its type, label and size."""
+    shown = _partitions(systems) or [system for system in systems if system.type]
     if not shown:
         return "It has no partition, nor any file system"
-    return harmless(f"It has {'; '.join(_described(system) for system in shown)}", 2000)
+    return harmless(f"It has {'; '.join(_describe(system) for system in shown)}", 2000)
 
 
-def _described(system: FileSystem) -> str:
+def _describe(system: FileSystem) -> str:
     name = WHOLE_DISK if system.device == DISK else str(system.number) if system.number else system.device
     words = [f"{name}: {system.type or 'no known file system'}"]
     words += [f"label {system.label}"] if system.label else []
@@ -102,11 +104,11 @@ def _described(system: FileSystem) -> str:
     return ", ".join(words)
 
 
-def _parts(systems: Sequence[FileSystem]) -> list[FileSystem]:
+def _partitions(systems: Sequence[FileSystem]) -> list[FileSystem]:
     return [system for system in systems if system.device != DISK]
 
 
-def _named(partition: str, systems: Sequence[FileSystem]) -> FileSystem | None:
+def _find(partition: str, systems: Sequence[FileSystem]) -> FileSystem | None:
     if partition == WHOLE_DISK:
         return next((system for system in systems if system.device == DISK), None)
     if partition.isdigit():

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steps of a preparation carried out in a disk, in the same appliance that looked what there is to do."""
+"""Carries out steps of a preparation in a disk, in the same appliance that looked what there is to do."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ STEPS = (CONTEXT, *repairs.STEPS, FILES)
 
 @dataclass(frozen=True)
 class Spec:
-    """steps: those to be done, all if there are none. program: text of the context program, "" to do without.
-    timezone: "" leaves it as it is. via, trusted: of files alone, as inject.inject() has them."""
+    """Says what is to be done.
+
+    steps: the names of the steps, all if there are none.
+    program: text of the context program, "" to do without.
+    timezone: "" leaves it as it is.
+    via, trusted: of files alone, see inject.inject().
+    """
 
     steps: tuple[str, ...] = ()
     program: str = ""
@@ -47,7 +52,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """os: "" where nobody looked. done: steps that had something to do."""
+    """Says what was done. os: "" where nobody looked. done: steps that had something to do."""
 
     os: str
     done: tuple[Step, ...]
@@ -55,7 +60,7 @@ class Outcome:
 
 def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Outcome:
     """Do what is to be done in this disk, an overlay that the caller commits or throws away."""
-    if _goes_without(spec, what):
+    if _needs_no_libguestfs(spec, what):
         path = os.path.join(directory, disk)
         _way, put = inject.bring(path, format, spec.files, what, spec.via, spec.trusted)
         return Outcome("", tuple(_steps_of(put)))
@@ -67,22 +72,22 @@ def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Ou
         facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
         done = []
         if spec.program and spec.asks(CONTEXT) and not _takes_context(linux_files.contextualisers(facts)):
-            done += _program(talk, directory, spec.program, what)
+            done += _install_program(talk, directory, spec.program, what)
             # What the next steps leave to it is there now.
             facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
         names = [name for name in repairs.STEPS if spec.asks(name) and (name != "timezone" or spec.timezone)]
         # None of them is not all of them.
-        for step in _planned(talk, facts, names, spec, root) if names else ():
+        for step in _plan(talk, facts, names, spec, root) if names else ():
             for edit in step.edits:
                 _apply(talk, edit, root, what)
             done.append(step)
         if spec.asks(FILES):
-            done += _files(talk, spec.files, root, what)
+            done += _write_files(talk, spec.files, root, what)
         return Outcome(facts.name, tuple(done))
 
 
-def _goes_without(spec: Spec, what: str) -> bool:
-    """Whether the steps are done without libguestfs."""
+def _needs_no_libguestfs(spec: Spec, what: str) -> bool:
+    """Return whether the steps are done without libguestfs. Raise Unsupported for steps that it alone can do."""
     way = inject.choose(spec.via, spec.trusted, what) if spec.via != "auto" else "guestfs"
     if way == "guestfs":
         without = spec.via == "auto" and spec.trusted and spec.steps == (FILES,)
@@ -101,7 +106,7 @@ def _takes_context(found: Sequence[str]) -> bool:
     return bool(found) and linux_files.OURS not in found
 
 
-def _program(talk: Session, directory: str, program: str, what: str) -> list[Step]:
+def _install_program(talk: Session, directory: str, program: str, what: str) -> list[Step]:
     context_program.write(directory, program)
     try:
         outcome = appliance.run_program(talk, directory)
@@ -113,10 +118,8 @@ def _program(talk: Session, directory: str, program: str, what: str) -> list[Ste
     return [Step(CONTEXT, (), "not there, or not as it is now", after)]
 
 
-def _planned(
-    talk: Session, facts: Facts, names: Sequence[str], spec: Spec, root: root_file_system.Root
-) -> Sequence[Step]:
-    """What files are to be there, and are, no step clears away: each run would write them again."""
+def _plan(talk: Session, facts: Facts, names: Sequence[str], spec: Spec, root: root_file_system.Root) -> Sequence[Step]:
+    """Return the steps. Files that are to be there, and are, no step clears away: each run would write them again."""
     steps = repairs.plan(facts, names)
     entries = {entry.path: entry for entry in spec.files if spec.asks(FILES)}
     kept = [path for path in repairs.reached(steps, list(entries)) if _is_there(talk, entries[path], root)]
@@ -149,8 +152,8 @@ def _remove(talk: Session, edit: Remove) -> None:
 
 
 def _empty(talk: Session, edit: Empty) -> None:
-    """A file keeps its owner and mode. What is none goes: a named pipe would be waited for, and a link leads to what is
-    somebody else's."""
+    """Truncate a file, which keeps its owner and mode. What is no file is removed: a named pipe would be waited for,
+    and a link leads to what is somebody else's."""
     is_file = talk.ask("is-file", edit.path).strip() == "true"
     talk.ask("truncate" if is_file else "rm-rf", edit.path)
 
@@ -173,10 +176,10 @@ def _only_files(talk: Session, root: root_file_system.Root, spec: Spec, what: st
             "it holds Windows, into which only files are put here",
             "Leave steps out; see docs/windows.md for what is done in a running Windows",
         )
-    return tuple(_files(talk, spec.files, root, what))
+    return tuple(_write_files(talk, spec.files, root, what))
 
 
-def _files(talk: Session, entries: Sequence[Entry], root: root_file_system.Root, what: str) -> list[Step]:
+def _write_files(talk: Session, entries: Sequence[Entry], root: root_file_system.Root, what: str) -> list[Step]:
     inject.check(entries, what)
     missing = [entry for entry in entries if not _is_there(talk, entry, root)]
     if not missing:
@@ -188,7 +191,7 @@ def _files(talk: Session, entries: Sequence[Entry], root: root_file_system.Root,
 def _steps_of(put: Sequence[Entry]) -> list[Step]:
     if not put:
         return []
-    return [Step(FILES, (), "not as specified", "\n".join(_shown(entry) for entry in put))]
+    return [Step(FILES, (), "not as specified", "\n".join(_describe(entry) for entry in put))]
 
 
 def _is_there(talk: Session, entry: Entry, root: root_file_system.Root) -> bool:
@@ -202,6 +205,6 @@ def _is_there(talk: Session, entry: Entry, root: root_file_system.Root) -> bool:
     return talk.read("download", entry.path, "-", limit=len(entry.content) + guestfish.LIMIT) == entry.content
 
 
-def _shown(entry: Entry) -> str:
+def _describe(entry: Entry) -> str:
     # Not its hash: a short word can be found by that.
     return f"{entry.path}: mode {entry.mode:04o}, owner {entry.uid}:{entry.gid}, {len(entry.content)} bytes"

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be done to a Linux image so that it is fit for a cloud: steps in an order, each of edits to files. Pure.
+"""Plans what is to be done to a Linux image so that it is fit for a cloud: steps in an order, each of edits to files.
+Pure.
 
-A step whose work is done has no edits, so that all of them again change nothing. What is not known to be safe is left
-to its owner; the check says what to do.
+A step whose work is done has no edits, so that all of them again change nothing. What is not known to be safe is
+left to its owner; the check says what to do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..checks.facts import FAIL, FILE, LINK, LINUX, Facts, Node
 
 @dataclass(frozen=True)
 class Write:
-    """text: the whole file. mode: of one that is not there yet."""
+    """Writes a file. text: the whole file. mode: of a file that is not there yet."""
 
     path: str
     text: str
@@ -30,15 +31,18 @@ class Write:
 
 @dataclass(frozen=True)
 class Remove:
-    """pattern: a path, in which stars and brackets stand for names if it is of many: a guest may have files whose own
-    names have them. With all that is below it. but: files that stay."""
+    """Removes a path with all that is below it.
+
+    pattern: a path, in which stars and brackets stand for names only if `many`: a guest's own names may have them.
+    but: files that stay.
+    """
 
     pattern: str
     but: tuple[str, ...] = ()
     many: bool = False
 
     def spares(self, path: str) -> bool:
-        """Whether this one of the pattern's paths stays, for what it is or holds."""
+        """Return whether this path of the pattern stays, for what it is or holds."""
         return any(_is_or_holds(path, file) for file in self.but)
 
 
@@ -58,7 +62,11 @@ Edit = Union[Write, Remove, Empty, Link]
 
 @dataclass(frozen=True)
 class Step:
-    """name: as the point that it mends, where there is one. before, after: as a diff shows them, without secrets."""
+    """Describes a step.
+
+    name: as the point that it mends, where there is one.
+    before, after: as a diff shows them, without secrets.
+    """
 
     name: str
     edits: tuple[Edit, ...]
@@ -104,22 +112,25 @@ _CONSOLES = "console=tty0 console=ttyS0,115200"
 
 
 def plan(facts: Facts, steps: Sequence[str] = (), kept: Sequence[str] = ()) -> list[Step]:
-    """Those that have something to do, in their order. steps: names, all of them if there are none. kept: files that
-    are as they are to be, and stay so."""
+    """Return the steps that have something to do, in their order.
+
+    steps: names, all of them if there are none.
+    kept: files that are as they are to be, and stay so.
+    """
     planned = []
     for name, work in STEPS.items():
         if not steps or name in steps:
             step = work(facts)
             spared = reached([step], kept) if step is not None else []
             if spared:
-                step = _sparing(work(_without(facts, spared)), kept)
+                step = _sparing_kept(work(_without_files(facts, spared)), kept)
             if step is not None and step.edits:
                 planned.append(step)
     return planned
 
 
 def reached(steps: Sequence[Step], paths: Sequence[str]) -> list[str]:
-    """The paths among these that the steps would change or remove."""
+    """Return the paths among these that the steps would change or remove."""
     edits = [edit for step in steps for edit in step.edits]
     return [path for path in paths if any(_reaches(edit, path) for edit in edits)]
 
@@ -138,13 +149,13 @@ def _is_or_holds(path: str, file: str) -> bool:
     return path == file or file.startswith(f"{path}/")
 
 
-def _without(facts: Facts, files: Sequence[str]) -> Facts:
-    """As if they were not there: a step that counts them among its faults would have something to do for ever."""
+def _without_files(facts: Facts, files: Sequence[str]) -> Facts:
+    """Return the facts as if the files were not there: a step that counts them among its faults would never be done."""
     tree = {path: node for path, node in facts.tree.items() if not any(_is_or_holds(path, file) for file in files)}
     return replace(facts, tree=tree)
 
 
-def _sparing(step: Optional[Step], kept: Sequence[str]) -> Optional[Step]:
+def _sparing_kept(step: Optional[Step], kept: Sequence[str]) -> Optional[Step]:
     if step is None:
         return None
     edits: list[Edit] = []
@@ -222,7 +233,7 @@ def _without_macs(path: str, text: str) -> str:
 
 
 def _without_empty_matches(lines: list[str]) -> list[str]:
-    """Netplan's: a match of nothing, and the name that it gave."""
+    """Return Netplan's lines without a match of nothing, and without the name that it gave."""
     kept: list[str] = []
     followings: list[str] = []
     following = ""
@@ -255,15 +266,15 @@ def _fstab(facts: Facts) -> Optional[Step]:
             elif system is None:
                 line = f"# not in the image: {line}"
         if line != given:
-            before.append(_masked(given))
-            after.append(_masked(line))
+            before.append(_without_secrets(given))
+            after.append(_without_secrets(line))
         lines.append(line)
     edits = (Write("/etc/fstab", "\n".join(lines) + "\n"),) if before else ()
     return Step("fstab", edits, "\n".join(before), "\n".join(after))
 
 
-def _masked(text: str) -> str:
-    """A text without the secrets that options of mounts and kernels may hold."""
+def _without_secrets(text: str) -> str:
+    """Return a text without the secrets that options of mounts and kernels may hold."""
     return _SECRET.sub(r"\1********", text)
 
 
@@ -287,7 +298,7 @@ def _serial_console(facts: Facts) -> Optional[Step]:
     kernel = facts.text("/etc/kernel/cmdline")
     if kernel and not linux_files.has_serial_console(kernel):
         edits.append(Write("/etc/kernel/cmdline", f"{kernel.rstrip()} {_CONSOLES}\n"))
-    before = _masked("; ".join(line.strip() for line in linux_files.command_lines(facts)))
+    before = _without_secrets("; ".join(line.strip() for line in linux_files.command_lines(facts)))
     return Step("serial-console", tuple(edits), before, f"{before} {_CONSOLES}")
 
 

@@ -29,7 +29,7 @@ def table_of(ctid: int) -> str:
 
 
 def of_machine(vm: Vm) -> tuple[Sequence[str], Sequence[GuardRule]]:
-    """Return the addresses to be guarded, and what may come in to them; both empty if there is no FIREWALL."""
+    """Return the addresses to be guarded, and what may come in to them; both empty where nothing is guarded."""
     text = vm.context.variables.get(context_firewall.VARIABLE, "") if vm.context is not None else ""
     if not context_firewall.is_one(text):
         return (), ()

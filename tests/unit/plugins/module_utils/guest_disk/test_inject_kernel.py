@@ -56,7 +56,7 @@ def entry(path, content=b"new", mode=0o640):
 
 
 def put(view, *entries):
-    return [each.path for each in inject._into(view, entries, WHAT)]
+    return [each.path for each in inject._write_into_view(view, entries, WHAT)]
 
 
 def test_a_file_is_written_once(view, root):

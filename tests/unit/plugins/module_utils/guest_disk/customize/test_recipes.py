@@ -266,7 +266,7 @@ def test_the_shell_reads_the_installation_and_packages_are_words(tmp_path, packa
 @settings(max_examples=40, deadline=None)
 def test_a_path_is_one_word_of_one_line_whatever_is_in_it(name):
     """guestfish reads a line as words, in which a quote or the end of a line would begin a command."""
-    line = recipes._line("upload", "/x", f"/{name}")
+    line = recipes._guestfish_line("upload", "/x", f"/{name}")
     assert line.isascii() and line.isprintable() and line.count('"') == 4
 
 
@@ -296,7 +296,7 @@ def test_all_of_it_is_one_session_and_nothing_stays_beside_the_disk(fish, disk):
     ],
 )
 def test_there_is_a_network_only_where_a_package_is_named(fish, disk, tmp_path, monkeypatch, recipe, network):
-    monkeypatch.setattr(recipes, "_put", lambda *_arguments: os.devnull)
+    monkeypatch.setattr(recipes, "_write_local", lambda *_arguments: os.devnull)
     asked = []
 
     @contextlib.contextmanager

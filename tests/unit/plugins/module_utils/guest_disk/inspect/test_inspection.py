@@ -302,7 +302,7 @@ def test_a_name_that_the_question_can_not_hold_is_there_all_the_same(tmp_path):
     talk, _root = guest(tmp_path, {"tmp/plain": "xyz", "tmp/with blank": "", "tmp/dir": None, "tmp/link": "-> /etc"})
     (tmp_path / "root/tmp/plain").chmod(0o4755)
     paths = ["/tmp/with blank", "/tmp/plain", "/tmp/dir/", "/tmp/link", "/tmp/gone", "/tmp/.", "/tmp/.."]
-    found = dict(inspection._listed(talk, paths))
+    found = dict(inspection._list_files(talk, paths))
     mode = stat.S_IMODE((tmp_path / "root/tmp/link").lstat().st_mode)
     assert found["/tmp/with blank"] == Node(size=1)
     assert found["/tmp/plain"] == Node(FILE, 0o4755, 3)
@@ -313,7 +313,7 @@ def test_a_name_that_the_question_can_not_hold_is_there_all_the_same(tmp_path):
 def test_what_is_neither_file_nor_directory_nor_link(tmp_path):
     talk, _root = guest(tmp_path)
     talk._lstatlist = lambda *_words: f"[0] = {{\n  mode: {stat.S_IFSOCK | 0o600}\n  size: 0\n}}\n"
-    assert dict(inspection._listed(talk, ["/tmp/socket"])) == {"/tmp/socket": Node(OTHER, 0o600, 0)}
+    assert dict(inspection._list_files(talk, ["/tmp/socket"])) == {"/tmp/socket": Node(OTHER, 0o600, 0)}
 
 
 # --- the kernel ------------------------------------------------------------------------------------------------------
@@ -383,13 +383,13 @@ def test_drivers_are_not_asked_for_where_nobody_wants_them(tmp_path):
 )
 def test_versions_are_compared_by_their_numbers(ordered):
     mixed = [ordered[-1], *ordered[:-1]]
-    assert sorted(mixed, key=inspection._natural) == ordered
+    assert sorted(mixed, key=inspection._version_key) == ordered
 
 
 @given(st.lists(st.from_regex(r"[0-9]+([.~_-]?[0-9a-z]{1,3}){0,4}", fullmatch=True), max_size=4))
 @settings(max_examples=50, deadline=None)
 def test_any_versions_can_be_compared(versions):
-    assert max([*versions, "0"], key=inspection._natural) in [*versions, "0"]
+    assert max([*versions, "0"], key=inspection._version_key) in [*versions, "0"]
 
 
 # --- the partition of EFI --------------------------------------------------------------------------------------------

@@ -249,7 +249,7 @@ def test_another_kind_of_machine(monkeypatch):
 )  # fmt: skip
 def test_who_may_use_kvm(place, monkeypatch, mode, gid, groups):
     monkeypatch.setattr(os, "stat", lambda _path: os.stat_result((mode, 1, 1, 1, 0, gid, 0, 0, 0, 0)))
-    assert appliance_qemu._access("/dev/kvm") == groups
+    assert appliance_qemu._groups_for("/dev/kvm") == groups
     assert appliance_qemu.may_use("/dev/kvm") is (groups is not None)
 
 

@@ -208,10 +208,12 @@ def test_the_devices_of_a_file_are_those_whose_process_has_it_open(host):
 
 def test_only_a_qemu_nbd_that_runs_counts(server):
     """A number may be another process's by now; one that has ended waits to be asked for its end."""
-    assert nbd._runs(str(server.pid)) and not nbd._runs(str(os.getpid())) and not nbd._runs(str(1 << 30))
+    assert (
+        nbd._is_running(str(server.pid)) and not nbd._is_running(str(os.getpid())) and not nbd._is_running(str(1 << 30))
+    )
     server.kill()
     os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
-    assert not nbd._runs(str(server.pid))
+    assert not nbd._is_running(str(server.pid))
 
 
 def test_a_device_is_disconnected_when_its_process_has_ended(host, server):
@@ -263,21 +265,21 @@ def served(host: Path, server) -> str:
 def test_a_disk_is_there_when_its_partitions_are(host, served, server):
     for name in ("nbd0p1", "nbd0p15"):
         (host / "dev" / name).write_bytes(b"")
-    nbd._wait(served, server, "x")
+    nbd._wait_for_disk(served, server, "x")
     # Before the disk was there, the kernel may have read an empty table.
     assert (host / "told").read_text() == "--rereadpt /dev/nbd0\n"
 
 
 def test_a_disk_without_a_table_has_no_partitions_to_wait_for(host, served, server):
     program(host, "sfdisk", "exit 1")
-    nbd._wait(served, server, "x")
+    nbd._wait_for_disk(served, server, "x")
 
 
 def test_a_partition_that_does_not_come_is_told(host, served, server, monkeypatch):
     (host / "dev" / "nbd0p1").write_bytes(b"")
     hasty(monkeypatch)
     with pytest.raises(TimedOut, match=r"^x: partition /dev/nbd0p15: the kernel does not show it. Set via: guestfs"):
-        nbd._wait(served, server, "x")
+        nbd._wait_for_disk(served, server, "x")
 
 
 @pytest.mark.parametrize(("pid", "size"), [(None, 2048), (1, 0)])
@@ -285,7 +287,7 @@ def test_a_disk_that_does_not_come_is_told(host, server, monkeypatch, pid, size)
     device(host, 0, pid=pid, size=size)
     hasty(monkeypatch)
     with pytest.raises(TimedOut, match=r"^x: qemu-nbd: /dev/nbd0 has no disk after 60 s"):
-        nbd._wait("/dev/nbd0", server, "x")
+        nbd._wait_for_disk("/dev/nbd0", server, "x")
 
 
 def test_a_qemu_nbd_that_ends_instead_says_why(host):
@@ -293,7 +295,7 @@ def test_a_qemu_nbd_that_ends_instead_says_why(host):
     said = "echo 'qemu-nbd: Failed to get \"write\" lock' >&2; exit 1"
     with subprocess.Popen(["sh", "-c", said], stderr=subprocess.PIPE) as process:
         with pytest.raises(CommandFailed) as caught:
-            nbd._wait("/dev/nbd0", process, "image demo")
+            nbd._wait_for_disk("/dev/nbd0", process, "image demo")
         assert caught.value.asked == "image demo: connecting it by qemu-nbd"
         assert caught.value.found == 'qemu-nbd: Failed to get "write" lock'
 
@@ -307,5 +309,5 @@ def test_a_partition_that_comes_a_moment_later_is_waited_for(host, served, serve
         (host / "dev" / "nbd0p15").write_bytes(b"")
 
     monkeypatch.setattr(nbd, "time", types.SimpleNamespace(monotonic=lambda: passed[0], sleep=sleep))
-    nbd._wait(served, server, "x")
+    nbd._wait_for_disk(served, server, "x")
     assert passed[0] == 1000.0 + nbd._PAUSE
