@@ -26,10 +26,8 @@ from ..model.vm import Vm
 
 @dataclass(frozen=True)
 class Mark:
-    """Says whose a machine is. The hypervisor keeps it with the machine itself (domain metadata).
-
-    uuid: the machine's, "" if the caller does not know it.
-    """
+    """Says whose a machine is; the hypervisor keeps it with the machine itself (domain metadata). uuid: "" if the
+    caller does not know it."""
 
     catalog: str
     vm_id: int
@@ -49,11 +47,8 @@ def ids_of(name: str) -> set[int]:
 
 
 def copies_of(marked: Iterable[tuple[str, int]]) -> set[str]:
-    """Return the names of domains that somebody has copied from a machine: they carry its mark, and the machine's own
-    domain is there as well.
-
-    marked: the domains with the mark of one catalog, each by its name and the id in the mark.
-    """
+    """Return the names of domains that carry the mark of a machine whose own domain is there besides: somebody has
+    copied it. marked: the domains with the mark of one catalog, each by its name and the id in the mark."""
     found = list(marked)
     own = {vm_id for name, vm_id in found if name == domain_name(vm_id)}
     return {name for name, vm_id in found if name != domain_name(vm_id) and vm_id in own}
@@ -94,11 +89,8 @@ class Site:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Holds a rendered deployment file.
-
-    digest: the same for all files that differ in nothing but the generation. It covers passwords, so it is kept
-    like them and is not part of the hypervisor's own, readable records.
-    """
+    """Holds a rendered deployment file. digest: the same for all files that differ in nothing but the generation. It
+    covers passwords, so it is kept like them and is not part of the hypervisor's own, readable records."""
 
     text: str = field(repr=False)
     digest: str
@@ -339,11 +331,9 @@ class Driver(abc.ABC):
         raise self.lacks("change a running machine's disks, NICs or memory")
 
     def migrate(self, mark: Mark, login: str) -> None:
-        """Move the running machine, live, to another host of the same hypervisor that sees the same files, and where
-        it is defined; its definition here is removed. The machine runs on here if that fails.
-
-        login: a command line of sh that runs, as root on that host, what is appended to it.
-        """
+        """Move the running machine, live, to another host of the same hypervisor that sees the same files and where it
+        is defined, and remove its definition here. If that fails, it runs on here. login: a command line of sh that
+        runs, as root on that host, what is appended to it."""
         raise self.lacks("migrate")
 
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:

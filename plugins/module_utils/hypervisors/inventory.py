@@ -29,10 +29,8 @@ T = TypeVar("T")
 
 
 def audit(driver: Driver, root: str, host: str, catalog: str = "") -> Observed:
-    """Return what poll() tells, with the inventory. What can't be looked at is named in it, and the rest is there.
-
-    catalog: whose nftables table and machines are looked for; "" for those of the catalog that this node follows.
-    """
+    """Return what poll() tells, with the inventory; what can't be looked at is named in it. catalog: whose nftables
+    table and machines are looked for; "" for the catalog that this node follows."""
     unseen: list[str] = []
     no_domains: tuple[tuple[Domain, ...], tuple[str, ...]] = ((), ())
     no_links: dict[str, links.Link] = {}

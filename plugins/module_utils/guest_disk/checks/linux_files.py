@@ -200,10 +200,10 @@ def sshd_options(facts: Facts) -> dict[str, str]:
 def _read_sshd(
     facts: Facts, path: str, found: dict[str, str], patterns: set[str], taken: set[str], depth: int = 0
 ) -> None:
-    """Take the options of one file, and of those that it includes.
+    """Read the options of one file, and of the files that it includes.
 
-    patterns: those that were looked for already.
-    taken: the files that were read, which have nothing new again.
+    patterns: patterns of files that were looked for already.
+    taken: files that were read, which have nothing new again.
     """
     for line in lines(facts.text(path)):
         name, _blank, value = line.strip().replace("=", " ", 1).partition(" ")

@@ -139,7 +139,7 @@ def _linux(talk: Session, found: Facts, what: str) -> Facts:
 
 
 def _directory(talk: Session, directory: str, what: str) -> Iterator[tuple[str, Node]]:
-    """Yield all files below a directory, with the texts of those that are read."""
+    """Yield all files below a directory, with the texts of the files that are read."""
     data = talk.read("tar-out", directory, "-", f"excludes:{_EXCLUDED}")
     seen: dict[str, Node] = {}
     try:

@@ -108,7 +108,7 @@ def _text(data: bytes) -> str:
 
 
 def _open_hive(talk: Session, path: str) -> bool:
-    """Open the hive and return whether there is such a one. What is no regular file would be waited for."""
+    """Open the hive. Return whether it is there: a file that is not regular would be waited for."""
     real = _real_path(talk, path)
     size = talk.file_size(real) if real else None
     return size is not None and size <= _LARGEST_HIVE and talk.found("hivex-open", real) is not None

@@ -30,10 +30,8 @@ _OFF = ("", "DONE", "POWEROFF")
 
 
 class Forecast:
-    """Foretells what would be done to the machines of a plan. Nothing is made, defined or started.
-
-    plan: with the paths that its images have on this node.
-    """
+    """Foretells what would be done to the machines of a plan. Nothing is made, defined or started. plan: with the
+    paths that its images have on this node."""
 
     def __init__(self, plan: Plan, driver: Driver, root: str) -> None:
         self._transfer = transfer.of_plan(root, plan)

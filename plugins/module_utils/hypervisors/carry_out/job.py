@@ -54,7 +54,6 @@ class Job:
     has_room: its memory was taken from what the node has left.
     fitted: it has the disks and NICs that it is to have.
     files: of its disks, once they are prepared.
-    task_outcomes: the outcomes of its disk tasks.
     """
 
     common: Common

@@ -18,9 +18,7 @@ from .successors import Successors
 
 class Room:
     """Counts what is left for the machines that this plan starts, in MiB. Several threads call its methods at once.
-
-    accelerator: what machines run on here; what they take beside their memory depends on it.
-    """
+    accelerator: what machines run on here; what they take beside their memory depends on it."""
 
     def __init__(self, plan: Plan, driver: Driver, root: str, accelerator: str) -> None:
         self._plan = plan

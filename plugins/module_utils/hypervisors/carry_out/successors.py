@@ -18,10 +18,8 @@ ROUNDING = 1e-6
 
 
 class Successors:
-    """Knows which machines of a plan wait for the place of others. Several threads call its methods at once.
-
-    cost: returns the MiB that a machine takes of this node.
-    """
+    """Knows which machines of a plan wait for the place of others. Several threads call its methods at once. cost:
+    returns the MiB that a machine takes of this node."""
 
     def __init__(self, plan: Plan, cost: Callable[[Vm], int]) -> None:
         self.plan = plan
@@ -39,7 +37,7 @@ class Successors:
         return sorted(self.plan.vms, key=lambda each: each.vm.vm_id not in self._pending)
 
     def done(self, planned: PlannedVm, successful: bool) -> None:
-        """Tell waiting machines what became of this one. To be called once for each machine, whatever became of it."""
+        """Tell waiting machines what became of this machine. To be called once for each, whatever became of it."""
         with self._changed:
             if planned.vm.vm_id not in self._pending:
                 return

@@ -53,7 +53,7 @@ class LibvirtDomains:
     """Drives the machines of one libvirt daemon.
 
     remedies: what libvirt says, and what to do about it.
-    keep, forget: options of `virsh undefine`, for a machine that is to be defined anew and for one that is not.
+    keep, forget: options of `virsh undefine`, for a machine that is defined anew and for any other.
     """
 
     remedies: ClassVar[tuple[tuple[str, str], ...]] = ()

@@ -37,10 +37,7 @@ profile libvirt-{uuid} flags=(attach_disconnected) {{
 
 
 def model(capabilities: str) -> str:
-    """Return what libvirt can confine containers with here, "" if we know nothing of it.
-
-    capabilities: libvirt's own XML of them.
-    """
+    """Return what confines containers here, "" if we know nothing of it. capabilities: libvirt's own XML."""
     found = [element.text for element in ET.fromstring(capabilities).iterfind("host/secmodel/model")]
     return APPARMOR if APPARMOR in found else ""
 

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installs programs where libvirt looks for those that it calls whenever it starts a container, and removes them when
-no container of any catalog needs them. libvirt looks there when it starts, and finds a new program only after that."""
+"""Installs programs that libvirt calls whenever it starts a container, and removes them when no container of any
+catalog needs them. libvirt looks at their directory when it starts, and finds a new program only after that."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def prepare(program: Program, text: str, changes: Changes) -> None:
 
 
 def give_back(program: Program, changes: Changes) -> bool:
-    """Remove the program if it is ours and no container that is defined here needs it: those of the catalog that goes
-    have ended. Return whether it was removed."""
+    """Remove the program if it is ours and no container that is defined here needs it; containers of the catalog that
+    leaves have ended. Return whether it was removed."""
     before = _read_text(program.path)
     if before is None or program.mark not in before:
         return False

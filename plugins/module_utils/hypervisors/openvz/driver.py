@@ -417,7 +417,7 @@ class OpenvzDriver(Driver):
 
     @staticmethod
     def _refuse_name(ctid: int, asked: str, mark: Mark) -> None:
-        """Raise ForeignObject if vzctl knows another container by this name: whoever enters it would be in that one."""
+        """Raise ForeignObject if vzctl knows another container by this name, which a user would then enter."""
         link = vzctl.NAMES / domain_name(mark.vm_id)
         leads = os.readlink(link) if link.is_symlink() else "it is no link of vzctl's"
         if os.path.lexists(link) and os.path.basename(leads) != f"{ctid}.conf":

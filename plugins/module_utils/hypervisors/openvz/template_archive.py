@@ -55,11 +55,8 @@ _REMEDY = "Make it a file, or a link that stays in the image, and pack it anew"
 
 
 def screen(path: str, what: str, output: Optional[BinaryIO] = None) -> int:
-    """Read the archive to its end and return the bytes of the files in it. Raise ImageRefused for what must not get to
-    vzctl.
-
-    output: the file that it is written to anew, packed by gzip; the room that has to be left there is left.
-    """
+    """Read the archive to its end and return the bytes of its files. Raise ImageRefused for what must not get to
+    vzctl. output: where it is written anew, packed by gzip; the room that has to be left there is left."""
     with _open_archive(path, what) as reader:
         contents = Contents(what, Limits())
         if output is None:

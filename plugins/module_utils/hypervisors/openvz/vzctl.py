@@ -67,7 +67,7 @@ def ask(asked: str, *words: str, timeout: float = SECONDS) -> Completed:
 
 
 def last_output(done: Completed) -> str:
-    """Return the last lines of what it printed, without those that are no cause."""
+    """Return the last lines of what vzctl printed, without lines that tell no cause."""
     lines = [line for line in (done.stdout + done.stderr).splitlines() if not any(word in line for word in _NOISE)]
     return last_lines("\n".join(lines), SHOWN)
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what Xen's tools log of each domain: one of them runs as long as the domain, and says how it ended."""
+"""Reads what Xen's tools log of each domain: a tool runs as long as the domain, and says how it ended."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ class Tool:
             raise TimedOut(asked, found, self._lock_remedy(holder)) from error
 
     def wait_for_lock(self, asked: str, timeout: float = LOCK_SECONDS) -> None:
-        """Wait for the tools' lock. Raise TimedOut if another xl keeps it for longer: that one may hang."""
+        """Wait for the tools' lock. Raise TimedOut if another xl keeps it for longer: it may hang."""
         limit = time.monotonic() + timeout
         while holder := lock_holder():
             if time.monotonic() > limit:
