@@ -193,13 +193,11 @@ def has_serial_console(line: str) -> str:
 def sshd_options(facts: Facts) -> dict[str, str]:
     """Return sshd's options outside of Match blocks, in lower case, with their first values, which count."""
     found: dict[str, str] = {}
-    _read_sshd(facts, "/etc/ssh/sshd_config", found, set(), {"/etc/ssh/sshd_config"})
+    _read(facts, "/etc/ssh/sshd_config", found, set(), {"/etc/ssh/sshd_config"})
     return found
 
 
-def _read_sshd(
-    facts: Facts, path: str, found: dict[str, str], patterns: set[str], taken: set[str], depth: int = 0
-) -> None:
+def _read(facts: Facts, path: str, found: dict[str, str], patterns: set[str], taken: set[str], depth: int = 0) -> None:
     """Read the options of one file, and of the files that it includes.
 
     patterns: patterns of files that were looked for already.
@@ -218,7 +216,7 @@ def _read_sshd(
                 for other, _node in facts.matching(pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"):
                     if other not in taken:
                         taken.add(other)
-                        _read_sshd(facts, other, found, patterns, taken, depth + 1)
+                        _read(facts, other, found, patterns, taken, depth + 1)
         else:
             found.setdefault(name, value)
 

@@ -24,7 +24,7 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Outcome:
-    """Says what came of it.
+    """Says what came of the program.
 
     changed: the program, or what starts it, was not there as it is now.
     os: what the guest calls itself.

@@ -119,7 +119,7 @@ def _install_program(talk: Session, directory: str, program: str, what: str) -> 
 
 
 def _plan(talk: Session, facts: Facts, names: Sequence[str], spec: Spec, root: root_file_system.Root) -> Sequence[Step]:
-    """Return the steps. Files that are to be there, and are, no step clears away: each run would write them again."""
+    """Return the steps. No step removes files that are to be there and are: each run would write them again."""
     steps = repairs.plan(facts, names)
     entries = {entry.path: entry for entry in spec.files if spec.asks(FILES)}
     kept = [path for path in repairs.reached(steps, list(entries)) if _is_there(talk, entries[path], root)]
