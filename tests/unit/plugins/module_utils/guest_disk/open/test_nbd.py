@@ -208,9 +208,8 @@ def test_the_devices_of_a_file_are_those_whose_process_has_it_open(host):
 
 def test_only_a_qemu_nbd_that_runs_counts(server):
     """A number may be another process's by now; one that has ended waits to be asked for its end."""
-    assert (
-        nbd._is_running(str(server.pid)) and not nbd._is_running(str(os.getpid())) and not nbd._is_running(str(1 << 30))
-    )
+    numbers = (server.pid, os.getpid(), 1 << 30)
+    assert [nbd._is_running(str(number)) for number in numbers] == [True, False, False]
     server.kill()
     os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
     assert not nbd._is_running(str(server.pid))
