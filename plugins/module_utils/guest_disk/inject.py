@@ -134,7 +134,7 @@ def loops(path: str) -> Iterator[str]:
     for place in sorted(Path("/sys/block").glob("loop*")):
         with contextlib.suppress(OSError):
             backing = (place / "loop/backing_file").read_text().rstrip("\n")
-            # One that was removed meanwhile is what a killed run had begun to make.
+            # A file that was removed meanwhile is what a killed run had begun to make.
             if backing in (path, f"{path} (deleted)"):
                 yield f"/dev/{place.name}"
 

@@ -259,14 +259,14 @@ class Driver(abc.ABC):
         """Boot the machine; a machine that was only paused goes on."""
 
     def attend(self, mark: Mark) -> None:  # noqa: B027 (most machines need nothing)
-        """Start what is missing beside the running machine, whose run may have been killed after the start."""
+        """Start what should run beside the running machine and does not: its run may have been killed before."""
 
     @abc.abstractmethod
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         """Make a running machine read its context from `path`. Return False if it does so only at its next start."""
 
     def let_go(self, mark: Mark) -> None:  # noqa: B027 (most leave its disks to what runs it)
-        """Close what this node itself has open of the disks of a machine that is off, before they are used."""
+        """Close what this node itself has open of the disks of a machine that is off: their files are needed."""
 
     @abc.abstractmethod
     def cancel(self, mark: Mark) -> None:
@@ -353,7 +353,7 @@ class Driver(abc.ABC):
         raise self.lacks("ask a guest's agent")
 
     def checkpoint_complete(self, checkpoint: str) -> bool:
-        """Return whether a machine could go on from this file: a file that is only half written does not do."""
+        """Return whether a machine could go on from this file, which it can't from a half written one."""
         return False
 
     def lacks(self, operation: str, asked: str = "") -> Unsupported:

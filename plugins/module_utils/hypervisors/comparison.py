@@ -97,7 +97,7 @@ def _with_password(vm: Vm, text: str, driver: Driver) -> Vm:
 def _definition_differences(record: Record, digest: str, wanted: str, found: str) -> Iterator[str]:
     if digest == record.definition:
         return
-    # Bags of lines: devices are listed one after the other, and what follows one that is missing is no difference.
+    # Bags of lines: devices are listed one after the other, and what follows a missing device is no difference.
     have, want = (Counter(line.strip() for line in text.splitlines()) for text in (found, wanted))
     if have != want and not have - want and all(line.startswith(_LATER) for line in want - have):
         return

@@ -182,5 +182,5 @@ def stated(path: str) -> tuple[int, str]:
     them; 0 and "" if it has no such header."""
     with reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
         header = qcow2_header.Header(file)
-    # A guest may write any number there, and one that JSON's readers do not agree on would be its host's error.
+    # A guest may write any number there; a number that JSON's readers do not agree on would be its host's error.
     return (min(header.size, MOST_BYTES), header.backing.replace("\0", "?")) if header.whole else (0, "")

@@ -65,8 +65,7 @@ def _networks(catalog: str) -> tuple[str, ...] | None:
 
 
 def _with_console(driver: Driver | None, catalog: str, seen: ObservedVm, record: Record | None) -> ObservedVm:
-    """Return the machine with whether its console is open. The hypervisor is asked only where that is not known: a
-    poll is cheap."""
+    """Return the machine with open_console. The hypervisor is asked only if it is not known: a poll is cheap."""
     if driver is None or record is None or not record.port or record.closed or seen.state != "RUNNING":
         return seen
     return replace(seen, open_console=driver.has_open_console(Mark(catalog, seen.vm_id, seen.uuid, seen.generation)))

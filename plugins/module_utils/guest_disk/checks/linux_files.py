@@ -289,7 +289,7 @@ def former_networks(facts: Facts) -> list[str]:
     return [
         path
         for path, node in facts.matching(*NETWORK_FILES)
-        # ifupdown needs that one, and whoever writes it writes the whole of it.
+        # ifupdown needs this file, and whoever writes it writes the whole of it.
         if path != "/etc/network/interfaces"
         and (_WRITTEN_NAME.search(path.rsplit("/", 1)[-1]) or any(map(_WRITTEN_LINE.match, node.text.splitlines())))
     ]

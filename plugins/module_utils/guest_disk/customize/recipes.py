@@ -164,7 +164,7 @@ def _script(recipe: Recipe, directory: str) -> Iterator[str]:
             yield _guestfish_line("chown", user, group or user, file.path)
         else:
             yield from _run_as_file(directory, f"owner{number}", f"chown {file.owner} {shlex.quote(file.path)}")
-        # After its owner, as a change of that takes the bits for other users away.
+        # After its owner: changing the owner takes set-uid and set-gid bits away.
         yield _guestfish_line("chmod", f"0{file.mode:o}", file.path)
     for number, text in enumerate(recipe.commands):
         yield from _run_as_file(directory, f"command{number}", text)

@@ -48,7 +48,7 @@ LOCK_TIMEOUT = 900.0
 COMMIT_TIMEOUT = 600.0
 # Where QEMU keeps its locks in a file, and how F_OFD_GETLK of 64 bit systems asks for them.
 _LOCKED_BYTES = (100, 200)
-# Held by whom it is written to: 100, and the number of that permission.
+# The byte that a writer locks: 100, and the number of the permission to write.
 _WRITING_BYTE = (101, 1)
 _F_OFD_GETLK = 36
 _FLOCK = "hhqqi0q"

@@ -31,7 +31,7 @@ from . import appliance_qemu
 TIMEOUT = 600.0
 KVM_TIMEOUT = 120.0
 SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
-# Bytes of one answer, and of one that is a list of paths.
+# Bytes of one answer, and of an answer that is a list of paths.
 LIMIT = 64 * 1024 * 1024
 MOST_PATHS = 8 * 1024 * 1024
 CACHE = "/var/cache/nebula-guestfs"

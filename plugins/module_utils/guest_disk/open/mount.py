@@ -51,7 +51,7 @@ _WRITTEN = (
     "lib", "lib/systemd", "usr", "usr/lib", "usr/lib/systemd", "usr/local", "usr/local/sbin",
     "usr/local/sbin/nebula-context", *(f"etc/{rc}{level}.d" for rc in ("rc", "rc.d/rc") for level in "0123456S"),
 )  # fmt: skip
-# On a file system of their own, what is written below the root's directory of that name would not be seen.
+# If one has a file system of its own, what is written below the root's directory of that name is not seen.
 _APART = ("/etc", "/usr", "/usr/local", "/usr/local/sbin")
 _LONGEST_FILE = 64 * 1024
 _MOST_LINKS = 40

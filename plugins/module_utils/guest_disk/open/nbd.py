@@ -91,7 +91,7 @@ def users(path: str) -> Iterator[str]:
     """Yield the devices whose qemu-nbd has this file open."""
     for place in sorted(Path("/sys/block").glob("nbd*")):
         process = _process(place)
-        # One that was removed meanwhile is what a killed run had begun to make.
+        # A file that was removed meanwhile is what a killed run had begun to make.
         if process and not {path, f"{path} (deleted)"}.isdisjoint(_open_files(process)):
             yield f"/dev/{place.name}"
 

@@ -22,7 +22,7 @@ def follow(job: Job) -> None:
 
 
 def follow_after_all(job: Job) -> None:
-    """Have a machine start with its host whose guest did not obey or could not be saved: it runs on, and is wanted so
+    """Have a machine start with its host if its guest did not obey or could not be saved: it runs on, and is wanted so
     from now on."""
     if job.planned.wanted not in ("POWEROFF", "SUSPENDED") or not starts_with_host(job.vm, "RUNNING"):
         return

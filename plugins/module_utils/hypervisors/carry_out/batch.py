@@ -66,7 +66,7 @@ class Batch:
         outcomes: dict[int, VmOutcome] = {}
         total = len(self.plan.vms) + len(self.plan.given_up)
         with ThreadPoolExecutor(max_workers=min(total, WAITING), thread_name_prefix="vm") as pool:
-            # Those that others wait for come first: all that are worked on could be such as wait.
+            # Machines that others wait for come first: else all threads could be waiting.
             futures = [
                 pool.submit(_carry_out_and_tell, common, planned) for planned in common.room.successors.in_turn()
             ]

@@ -20,7 +20,7 @@ from .job import Job
 
 # How long another run that works on the same machine is waited for.
 LOCK_SECONDS = 600
-# A directory's mode until it has the one that it is to have.
+# A directory's mode until it has its final one.
 _MADE = 0o700
 REMEDY_LOCKED = "Another run works on this machine: wait for it to end, then run again"
 
@@ -126,7 +126,7 @@ def _take_record(job: Job) -> None:
     job.record = found
     job.owned = True
     # Those of containers were open to other users of the host in a version before; what runs has its mounts, and goes
-    # on. One that a killed run has just made is closed to whoever runs machines, too.
+    # on. A directory that a killed run has just made is closed to whoever runs machines, too.
     if job.common.driver.access(job.vm.vm_id)[0] != OPEN or stat.S_IMODE(os.stat(job.directory).st_mode) == _MADE:
         _set_access(job)
     _remove_left_behind(job)

@@ -25,7 +25,7 @@ from . import disk_tasks, given_up, named_files
 from .definition import site_with
 from .support import check_supported
 
-# Of a machine that is not there, and of one that is off.
+# The states of a machine that is not there or is off.
 _OFF = ("", "DONE", "POWEROFF")
 
 

@@ -62,7 +62,7 @@ class Room:
         survey = self._driver.survey(self._plan.catalog)
         if survey.foreign_memory <= self._plan.foreign_memory:
             return None
-        # Those that are made anew have ended before they take room again.
+        # Machines that are made anew have ended before they take room again.
         anew = {planned.vm.vm_id for planned in self._plan.vms if self._is_recreated(planned)}
         self._occupied = {
             vm.vm_id: vm.memory + self._overhead(vm.memory, None)

@@ -19,7 +19,7 @@ def stop(job: Job, state: str, on_the_way: str) -> None:
     if job.planned.hard:
         job.common.driver.cancel(job.mark)
         return
-    # One that stands still can't obey.
+    # A guest that stands still can't obey.
     if state == "SUSPENDED":
         job.common.driver.resume(job.mark, "")
     elif state == "UNKNOWN":

@@ -26,7 +26,7 @@ class Successors:
         self._cost = cost
         self._memory, self._cpu = float(plan.lacking_memory), plan.lacking_cpu
         self._changed = threading.Condition()
-        # Those that are waited for, and those that were and have not given back what they hold.
+        # The machines that are waited for, and those that were and kept what they hold.
         self._lacked = self._is_lacking()
         self._pending = {each.vm.vm_id for each in plan.vms if _gives_place(each)} if self._lacked else set()
         self._stayed: list[str] = []

@@ -40,7 +40,7 @@ def check_supported(planned: PlannedVm, driver: Driver) -> None:
 
 
 def _operations_needed(planned: PlannedVm) -> set[str]:
-    """Return the operations of Driver.OPTIONAL that the plan may need, told by the plan alone."""
+    """Return the operations of Driver.OPTIONAL that the plan may need, before the machine is looked at."""
     found = {planned.operation} & Driver.OPTIONAL
     if planned.wanted == "SUSPENDED":
         found |= {"suspend", "resume"}

@@ -108,7 +108,7 @@ class RunningDisks:
             self._domain.abortJob()
         self._wait_while(lambda: self._job() is not None)
         with contextlib.suppress(lv.libvirtError):
-            # What became of that one is not what becomes of the next.
+            # The result of that job must not be read as the next one's.
             self._domain.jobStats(lv.VIR_DOMAIN_JOB_STATS_COMPLETED)
 
     def _wait(self) -> None:

@@ -133,7 +133,7 @@ class Agents:
     def close(self) -> None:
         for _thread in self._threads:
             self._due.put(None)
-        # One that hangs keeps its connection until this process ends.
+        # A thread that hangs keeps its connection until this process ends.
         for thread in self._threads:
             thread.join(0.05)
         if not any(thread.is_alive() for thread in self._threads):
@@ -170,7 +170,7 @@ class Agents:
                 self._problems[vm_id] = f"{type(error).__name__}: {error}"
             ended = time.monotonic()
             took = ended - began
-            # Waiting for one that hangs costs the node nothing.
+            # Waiting for an agent that hangs costs the node nothing.
             pause = max(INTERVAL, took, min(took, LONGEST_WORK) * SHARE * self._many)
             self._next[vm_id] = ended + min(pause, LONGEST_INTERVAL)
 

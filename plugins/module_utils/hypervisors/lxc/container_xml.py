@@ -110,7 +110,7 @@ def _file_systems(devices: ET.Element, vm: Vm, site: Site) -> None:
     for disk in vm.disks:
         if disk.format == TAR:
             _directory(devices, site.disks[disk.disk_id].path, "/")
-    # One that is to be below another comes after it.
+    # A disk that is mounted below another comes after it.
     for disk in sorted(vm.disks, key=lambda each: each.target):
         if disk.format != TAR:
             _directory(devices, mounted_disks.point_of(vm.uuid, disk.disk_id), disk.target, disk.readonly)

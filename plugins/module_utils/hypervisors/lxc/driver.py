@@ -176,7 +176,7 @@ class LxcDriver(LibvirtDomains, Driver):
 
     def _inventoried(self, domain: Any, mark: Mark) -> Domain:
         found = super()._inventoried(domain, mark)
-        # libvirt does not know of those that came while it runs.
+        # libvirt does not know the disks that were attached while it runs.
         came = [point for point in mounted_disks.points(found.uuid) if mounted_disks.is_mounted(point)]
         paths = dict.fromkeys((*found.disks, *came))
         return replace(found, disks=tuple(_file_of(path, found.directory) for path in paths))
@@ -191,7 +191,7 @@ class LxcDriver(LibvirtDomains, Driver):
                 )
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
-        # The directory is the one that it sees: what was written there is there for it.
+        # The container sees this directory itself: what was written there is there for it.
         return True
 
     def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
@@ -246,7 +246,7 @@ class LxcDriver(LibvirtDomains, Driver):
 
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:
-        # One that has ended unnoticed would be taken for started.
+        # A container that has ended unnoticed would be taken for started.
         self._state(self._found(mark), mark)
         if self._confinement():
             confinement.keep(mark.uuid)
@@ -314,7 +314,7 @@ class LxcDriver(LibvirtDomains, Driver):
             state = super()._state(domain, mark)
             if state != "RUNNING":
                 return state
-            # Looked for anew: one that has started again has another number.
+            # Looked for anew: a container that has started again has another number.
             now = self._find(mark)
             if now is None or self._is_kept(now.ID()):
                 return state
@@ -352,7 +352,7 @@ class LxcDriver(LibvirtDomains, Driver):
         limit, press = time.monotonic() + timeout, 0.0
         before = self._init_of(self._found(mark))
         while time.monotonic() < limit:
-            # Looked for anew: one that has started again has another number.
+            # Looked for anew: a container that has started again has another number.
             domain = self._found(mark)
             if self._state(domain, mark) == "POWEROFF":
                 # Its init halted instead, or libvirt did not get it started again.

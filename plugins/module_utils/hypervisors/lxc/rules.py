@@ -49,7 +49,7 @@ _OF_MACHINES = {
 _SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "sbin", "usr")
 _SYSTEM_BELOW = ("bin", "lib", "lib32", "lib64", "sbin")
 _ISOLATED = "each container is confined, and its users have ids of this host that are nobody's else"
-# Those that the kernel can show with other owners, and an empty disk can have.
+# File systems that the kernel can show with other owners, and an empty disk can have.
 FILE_SYSTEMS = ("ext4", "ext3", "ext2", "xfs")
 # Attributes of containers, which nothing acts on elsewhere.
 _OF_CONTAINERS = ("CPULIMIT", "LXC_SWAP")
@@ -64,7 +64,7 @@ def _own_attributes() -> Mapping[str, Own]:
             if text in _REFUSED:
                 found[text] = Own(REFUSED, _REFUSED[text])
             elif entry.vector == "MEMORY":
-                # As those have it that are no containers.
+                # As for machines that are no containers.
                 found[text] = Own(REFUSED, entry.why, entry.instead)
             elif text in _OF_OTHER_CONTAINERS:
                 found[text] = Own(NO_EFFECT, _ISOLATED)

@@ -21,7 +21,7 @@ from ...model.vm import Vm
 from ..base import Deployment, Mark, Site, domain_name
 from . import rules, venet_firewall
 
-# Ids up to 100 are OpenVZ's own, and machines' ids begin with 0. Those that people give by hand are smaller.
+# Ids up to 100 are OpenVZ's own, and machines' ids begin with 0. Ids that people give by hand are smaller.
 FIRST = FIRST_CONTAINER
 CPU_UNITS = 1000
 LOWEST_UNITS, HIGHEST_UNITS = 8, 500000

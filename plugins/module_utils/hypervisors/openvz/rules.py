@@ -28,7 +28,7 @@ VENET, VETH = "venet", "veth"
 # Its configuration is sourced by shells as root and read line by line by vzctl: what stands in one of its values must
 # end neither, nor be expanded.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f\"'`$\\]")
-# The endings that vzctl looks for behind the name of a template, and those that the name of a file may have for them.
+# The endings that vzctl looks for behind the name of a template, and their other spellings in names of files.
 ENDINGS = (".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz", ".tbz2", ".txz")
 # What neither RAW nor a host's defaults may say: vzctl removes what is there.
 OF_MACHINES = frozenset(("VE_ROOT", "VE_PRIVATE", "VE_LAYOUT", "OSTEMPLATE", "NAME", "VEID"))

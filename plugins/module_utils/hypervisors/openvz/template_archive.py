@@ -217,7 +217,7 @@ class Contents:
 
     def _check_parents(self, name: bytes, parent: bytes) -> None:
         place = parent
-        # Those above one that is known are, too: of each directory all are looked at once, however many are in it.
+        # The parents of a known directory are known, too: each directory is looked at once, however many files it has.
         while place not in self._plain_directories:
             if place in self._links:
                 raise self._refusal(f"{shown(name)} is behind {shown(place)}, which is a link", "Pack it anew, by tar")

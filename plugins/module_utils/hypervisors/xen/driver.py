@@ -116,7 +116,7 @@ class XenDriver(XenNode, Driver):
             ):
                 ids.add(int(name[4:]))
                 continue
-            # One that xenstore has forgotten runs all the same.
+            # A domain that xenstore has forgotten runs all the same.
             domain = running.pop(name, None) or nameless.pop(mark.uuid, None)
             state = self._state_of(domain)
             ended = logs.ended_by(name) if state == "POWEROFF" else ""
@@ -467,7 +467,7 @@ class XenDriver(XenNode, Driver):
             if now >= again:
                 again = now + ASK_AGAIN
                 domain = self._tool.named(name)
-                # Not of the one that comes after it, nor of one that is at its end.
+                # Not of the domain that comes after it, nor of a domain that is ending.
                 if domain is not None and domain.domid == first and not set(domain.flags) & set("scd"):
                     try:
                         # -F: by ACPI where the guest has no drivers of Xen's.

@@ -34,7 +34,7 @@ _SPELLED: Mapping[str, Callable[[Sequence[str]], Sequence[str]]] = {
     "sched-credit2": lambda words: words[:4],
     "shutdown": lambda words: words[-1:],
 }
-# What it would pass over in silence, and start another machine than the one that was asked for.
+# What xm would ignore silently, and start another machine than was asked for.
 _REFUSED = (
     (r"^type = 'pvh'$", "OS/MACHINE = xenpvh: it makes machines of type PV and HVM"),
     (r"^bios = 'ovmf'$", "OS/FIRMWARE = UEFI: its machines have a BIOS"),
@@ -155,7 +155,7 @@ class Xm(Tool):
         return parsed(self._domains())
 
     def named(self, name: str) -> Optional[Listed]:
-        # One that is being saved is called otherwise in xenstore.
+        # A domain that is being saved has another name in xenstore.
         return next((domain for domain in self.listed() if domain.name == name), None)
 
     def information(self) -> dict[str, str]:
@@ -218,7 +218,7 @@ class Xm(Tool):
         domain = domains(self._domains()).get(name)
         if domain is None or not any(_children(image[1:], "hvm") for image in _children(domain, "image")):
             return True
-        # One that has connected a disk or a NIC.
+        # Its guest has drivers if it has connected a disk or a NIC.
         return xenstore.has_drivers(int(_value(domain, "domid")))
 
     def is_saved(self, file: BinaryIO) -> bool:
