@@ -220,7 +220,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/context/tree.py": "the top of a context, in a machine's directory; below it beneath.py goes",
     "module_utils/guest_disk/inject.py": {
         "_clear": "what is held and of this user, in a directory with the sticky bit",
-        "_hold": "with O_NOFOLLOW, and whose it is, is looked at",
+        "_lock_directory": "with O_NOFOLLOW, and whose it is, is looked at",
         "_unmount": KERNEL,
         "bring": ROOT,
         "loops": KERNEL,
@@ -228,7 +228,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/guest_disk/open/appliance_qemu.py": {
         "": "its socket, in a directory that this run has made",
-        "_chain": "it is read, and its header is judged",
+        "_open_chain": "it is read, and its header is judged",
         "_script": SCRATCH,
     },
     "module_utils/guest_disk/open/mount.py": {
@@ -276,9 +276,9 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "show_all": MACHINE,
     },
     "module_utils/hypervisors/openvz/private_area.py": {
-        "_opened": "the top of a container's root; below it host/trees.py and guest_disk/tree.py go",
-        "_remember": "beside the root, in a directory of root's",
-        "_written": "beside the root, in a directory of root's",
+        "_open_root": "the top of a container's root; below it host/trees.py and guest_disk/tree.py go",
+        "_record_paths": "beside the root, in a directory of root's",
+        "_written_paths": "beside the root, in a directory of root's",
         "check_mounts": WORD,
         "clear_unfinished": "the top of a container's root, in a directory of root's",
         "is_made": "the top of a container's root, in a directory of root's",
