@@ -303,6 +303,24 @@ def dataclasses_are_made_later(path: PurePosixPath, tree: ast.AST) -> Iterator[s
             yield f"line {node.lineno}: take dataclass from module_utils/dataclass.py"
 
 
+# Words with which a sentence about a thing begins, and none about what a function does.
+NO_VERBS = re.compile(
+    "A|An|The|This|That|These|Those|All|Any|Both|Each|Every|Here|It|Neither|No|None|Nothing|One|Only|Other|Our|Same|Some|"
+    "Something|Such|There|Two|Several|After|As|At|Before|Below|Beside|Between|By|For|From|In|Into|Of|On|Outside|To|Under|"
+    "With|Within|Without|How|If|Until|What|When|Where|Whether|Which|Who|Whom|Whose|Why|True|False"
+)
+
+
+def functions_say_what_they_do(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
+    """Names end with s, as do verbs in the third person; the errors that a function raises come after its verb."""
+    for node in ast.walk(tree):
+        text = ast.get_docstring(node) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
+        first = text.split()[0] if text else "Return"
+        verb = re.fullmatch(r"[A-Z][a-z]+(-[a-z]+)?", first) and not re.search(r"[^s]s$", first)
+        if not verb or NO_VERBS.fullmatch(first):
+            yield f"line {node.lineno}: {first} …; begin with what {node.name} does: Return, Write, Raise, Yield …"
+
+
 def starts_as_ansible_wants(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
     if not isinstance(tree, ast.Module) or not tree.body:
         return
@@ -314,6 +332,8 @@ RULES = [
     dataclasses_are_made_later,
     ansible_module_only_in_modules_and_runner,
     drivers_are_asked_for_capabilities,
+    # Docstrings are being brought into this form.
+    pytest.param(functions_say_what_they_do, marks=pytest.mark.xfail(strict=False)),
     imports_are_static,
     layers_go_left,
     modules_are_thin,
@@ -394,6 +414,11 @@ BAD = [
     (names_are_of_the_field, M + "host/files.py", "told = 1"),
     (names_are_of_the_field, M + "host/files.py", "def f(what_was_said): pass"),
     (names_are_of_the_field, M + "host/files.py", "class Wish: pass"),
+    (functions_say_what_they_do, M + "host/files.py", "def f():\n    'The lines of a file.'"),
+    (functions_say_what_they_do, M + "host/files.py", "def f():\n    'Whether it is there.'"),
+    (functions_say_what_they_do, M + "host/files.py", "def f():\n    'NotFound where there is no file.'"),
+    (functions_say_what_they_do, M + "host/files.py", "def f():\n    'Returns the lines.'"),
+    (functions_say_what_they_do, M + "host/files.py", "class A:\n    def f(self):\n        '(line, name) of each.'"),
     (starts_as_ansible_wants, M + "host/files.py", "import os"),
 ]
 GOOD = [
@@ -415,6 +440,8 @@ GOOD = [
     (no_xml_by_concatenation, M + "errors.py", "f'datastores/0/<vmid>/disk.{n}: {a} < {b} > {c}'"),
     (no_xml_by_concatenation, M + "storage/cache.py", "f'cache/<image uuid>-{generation}'"),
     (drivers_are_asked_for_capabilities, M + "hypervisors/libvirt/kvm.py", "x = kind == 'kvm'"),
+    (functions_say_what_they_do, M + "host/files.py", "def f():\n    'Pass the lines on.'\ndef g(): pass"),
+    (functions_say_what_they_do, M + "host/files.py", "'The module.'\nclass A:\n    'The class.'"),
     (
         modules_are_thin,
         "plugins/modules/nebula_vm.py",
@@ -465,6 +492,50 @@ def test_a_package_without_init_is_seen(tmp_path):
     assert {Path(p).name for p in packages_without_empty_init(tmp_path)} == {"bare", "full"}
 
 
+# Names that mean the same thing in each package: what a package offers, who is in it, and a subject that goes through
+# several layers (its data in model, and what is decided, kept and done about it).
+MEAN_THE_SAME = {"__init__", "base", "registry"}
+MEAN_THE_SAME |= {"audit", "backups", "capacity", "given_up", "inject", "nics", "progress", "transfer", "windows"}
+# What users list has a file in each of these packages, and nowhere else one of that name.
+OBJECTS = re.compile("(datastore|host|image|network|node|router|security_group|template|vm)s?")
+PACKAGES_OF_OBJECTS = {"model", "model/specifications", "text", "engines/embedded", "reconcile", "network/northbound"}
+# The folders of hypervisors have the same parts.
+DRIVERS = re.compile("hypervisors/(libvirt|lxc|openvz|xen)")
+
+
+def repeated_names(paths: list[PurePosixPath]) -> list[str]:
+    places: dict[str, set[str]] = {}
+    for path in paths:
+        package = path.parent.relative_to(path.parents[-3]).as_posix()
+        name = path.stem
+        if name in MEAN_THE_SAME or package == "calls":  # where files are called after modules
+            continue
+        if OBJECTS.fullmatch(name):
+            name = name.removesuffix("s")
+            package = "those of the catalog's objects" if package in PACKAGES_OF_OBJECTS else package
+        places.setdefault(name, set()).add(DRIVERS.sub("hypervisors/FOLDER", package))
+    return [f"{name}.py: {', '.join(sorted(each))}" for name, each in sorted(places.items()) if len(each) > 1]
+
+
+# Files are being renamed.
+@pytest.mark.xfail(strict=False)
+def test_a_files_name_means_one_thing():
+    found = repeated_names([p for p in plugin_files() if p.parts[1] in ("module_utils", "plugin_utils")])
+    assert not found, "Name each after its own subject:\n" + "\n".join(found)
+
+
+def test_names_that_mean_several_things_are_seen():
+    def found(*names: str) -> list[str]:
+        return repeated_names([PurePosixPath("plugins") / name for name in names])
+
+    assert found("module_utils/model/rules.py", "module_utils/hypervisors/xen/rules.py")
+    assert found("module_utils/storage/facts.py", "plugin_utils/facts.py") == ["facts.py: ., storage"]
+    assert found("module_utils/network/ovn/host.py", "module_utils/engines/embedded/hosts.py")
+    assert not found("module_utils/hypervisors/lxc/driver.py", "module_utils/hypervisors/xen/driver.py")
+    assert not found("module_utils/model/image.py", "module_utils/calls/image.py", "module_utils/text/image.py")
+    assert not found("module_utils/model/audit.py", "module_utils/storage/audit.py")
+
+
 def test_nothing_of_sanity_is_ignored():
     assert [p.name for p in (ROOT / "tests/sanity").glob("ignore*.txt") if p.read_text().strip()] == []
 
@@ -477,6 +548,42 @@ def test_every_module_is_in_the_action_group():
     modules = {p.stem for p in (ROOT / "plugins/modules").glob("*.py")} - others
     listed = load(ROOT / "meta/runtime.yml")["action_groups"]["nebula"]
     assert sorted(modules) == listed, "action_groups.nebula in meta/runtime.yml: one line per module, sorted"
+
+
+# --- docs/architecture.md --------------------------------------------------------------------------------------------
+
+LINES, COLUMNS = 3, 120
+FILES = re.compile(r"`([a-z0-9_/]+\.py)`")
+
+
+def long_cells(page: str) -> list[str]:
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    return [cell.strip()[:60] for row in rows for cell in row if len(cell.strip()) > LINES * COLUMNS]
+
+
+def missing_files(page: str, root: Path) -> list[str]:
+    """Paths begin at the root, in plugins, or in plugins/module_utils."""
+    places = [root, root / "plugins", root / "plugins/module_utils"]
+    return [name for name in FILES.findall(page) if not any((place / name).is_file() for place in places)]
+
+
+def test_cells_of_the_architecture_are_short():
+    found = long_cells((ROOT / "docs/architecture.md").read_text(encoding="utf-8"))
+    assert not found, (
+        f"More than {LINES} lines of {COLUMNS} characters: one row for each subject, and why below: {found}"
+    )
+
+
+def test_the_architecture_names_files_that_there_are():
+    found = missing_files((ROOT / "docs/architecture.md").read_text(encoding="utf-8"), ROOT)
+    assert not found, f"Write the whole path below plugins/module_utils, or plugins: {found}"
+
+
+def test_a_long_cell_and_a_missing_file_are_seen(tmp_path):
+    assert long_cells("| a | " + "b" * 361 + " |") and not long_cells("| a | " + "b" * 360 + " |\n" + "c" * 400)
+    (tmp_path / "plugins/module_utils/host").mkdir(parents=True)
+    (tmp_path / "plugins/module_utils/host/files.py").touch()
+    assert missing_files("`host/files.py`, `files.py` and `FILES`", tmp_path) == ["files.py"]
 
 
 # --- one floor -------------------------------------------------------------------------------------------------------
