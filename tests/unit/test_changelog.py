@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,24 @@ def test_fragments_await_the_version_of_galaxy_yml():
     assert not waiting & {name for release in RELEASES.values() for name in release.get("fragments") or ()}
     assert number(newest) <= number(version)
     assert not waiting or number(newest) < number(version), "raise the version in galaxy.yml: this one is released"
+
+
+MOST_WORDS = 30
+
+
+def complaints(fragment: dict[str, list[str]]) -> list[str]:
+    """Return the entries that are longer than MOST_WORDS, or more than one sentence (what is code is no sentence)."""
+    entries = [entry for section in fragment.values() for entry in ([section] if isinstance(section, str) else section)]
+    several = re.compile(r"[.!?]\s+[A-Z]")
+    return [e for e in entries if len(e.split()) > MOST_WORDS or several.search(re.sub("``.*?``", "CODE", e))]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "changelogs/fragments").glob("*.y*ml")), ids=lambda path: path.stem)
+def test_an_entry_is_one_short_sentence(path):
+    found = complaints(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert not found, f"Write two entries, or leave what explains to the documents: {found}"
+
+
+def test_a_long_entry_is_seen():
+    assert complaints({"bugfixes": ["word " * 31, "This. And ``that``.", "role vm - one. ``x`` is another."]})
+    assert not complaints({"bugfixes": ["word " * 30, "``a. B`` is one.", "version 1.2 of it …"]})
