@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether KVM really works here: found out by booting a guest under a time limit, as the user that QEMU will run as."""
+"""Finds out whether KVM really works here, by booting a guest under a time limit as the user that QEMU will run as."""
 
 from __future__ import annotations
 
@@ -44,17 +44,21 @@ _EXIT = 0x15 * 2 + 1
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot of the probe's guest. seconds: until it ended, or was ended. problem: "" if it did as it should."""
+    """Describes one boot of the probe's guest.
+
+    seconds: until the guest ended, or was ended.
+    problem: "" if the guest did as it should.
+    """
 
     seconds: float
     problem: str = ""
 
 
 def choose(wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
-    """{accelerator: kvm or qemu, reason, key}.
+    """Return {accelerator: kvm or qemu, reason, key}.
 
-    wanted: auto probes, unless `cached` holds what a probe found under the same circumstances; kvm and qemu are taken
-    at their word; "" is what was wanted when `cached` was written.
+    wanted: auto probes, unless `cached` holds what a probe found under the same circumstances; kvm and qemu are
+    taken without a probe; "" is what was wanted when `cached` was written.
     """
     if not wanted and cached.get("key", "").startswith("set:"):
         return dict(cached)
@@ -68,7 +72,7 @@ def choose(wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
 
 
 def circumstances() -> str:
-    """The circumstances on which a probe's result depends. When one of them is different, KVM is probed anew."""
+    """Return the circumstances on which a probe's result depends. When one of them is different, KVM is probed anew."""
     parts = [node.boot_id(), os.uname().release]
     for path in (DEVICE, shutil.which(EMULATOR) or ""):
         try:
@@ -83,7 +87,8 @@ def circumstances() -> str:
 
 
 def probe(limit: float = LIMIT) -> tuple[str, str]:
-    """("kvm" or "qemu", why). Takes as long as the guest needs: 0.3 s where KVM works, `limit` s where it hangs."""
+    """Return "kvm" or "qemu", and why. It takes as long as the guest needs: 0.3 s where KVM works, `limit` s where it
+    hangs."""
     if not os.path.exists(DEVICE):
         return EMULATION, f"there is no {DEVICE}"
     user, account = qemu_user()
@@ -94,7 +99,7 @@ def probe(limit: float = LIMIT) -> tuple[str, str]:
 
 
 def _emulated(limit: float, account: Optional[pwd.struct_passwd]) -> str:
-    """The result of the same guest without KVM: it distinguishes a broken KVM from a broken QEMU."""
+    """Return the result of the same guest without KVM, which distinguishes a broken KVM from a broken QEMU."""
     found = boot("tcg", 4 * limit, account)
     if found.problem:
         return f"without KVM it does not run either: {found.problem}"
@@ -159,7 +164,7 @@ def _device() -> str:
 
 
 def qemu_user() -> tuple[str, Optional[pwd.struct_passwd]]:
-    """Who libvirt runs QEMU as on this host; (name, None) where there is no such account (yet)."""
+    """Return the user as whom libvirt runs QEMU on this host, (name, None) where there is no such account (yet)."""
     names = list(QEMU_USERS)
     try:
         text = Path(QEMU_CONF).read_text(encoding="utf-8", errors="replace")
@@ -183,7 +188,7 @@ def _identity(account: Optional[pwd.struct_passwd]) -> dict[str, Any]:
 
 
 def qemu_version() -> str:
-    """The version of QEMU, as "7.2.22"; "" where QEMU is not installed."""
+    """Return the version of QEMU, as "7.2.22"; "" where QEMU is not installed."""
     try:
         program = find(EMULATOR)
     except MissingDependency:

@@ -37,8 +37,8 @@ Content = Union[bytes, Callable[[BinaryIO], None]]
 
 
 def open_directory(top: int, path: str) -> int:
-    """A descriptor of the directory at a relative path below an open one, which is reached without any link, without
-    `..` and without leaving the mount. An OSError says that it is not."""
+    """Return a descriptor of the directory at a relative path below an open one. Raise OSError where a link, `..` or
+    another mount would be on the way."""
     names = [name for name in path.split("/") if name not in ("", ".")]
     if ".." in names or path.startswith("/"):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
@@ -143,7 +143,8 @@ def replace(directory: int, name: str, content: Content, settle: Callable[[int],
 
 
 class _Level:
-    """A directory on the way down: who it is, by its name in the one above, with directories in it that are known."""
+    """Describes a directory on the way down: its identity, its name in the directory above, and the directories in it
+    that are known."""
 
     def __init__(self, name: str, itself: Identity) -> None:
         self.name, self.itself = name, itself
@@ -151,8 +152,12 @@ class _Level:
 
 
 def walk(top: int) -> Iterator[tuple[int, str, os.stat_result]]:
-    """The open directory, the name in it and the status of whatever is below an open directory, on its own file system.
-    The descriptor is good until the next one. What is moved meanwhile may be left out; nothing else is ever entered."""
+    """Yield whatever is below an open directory, on its own file system: the open directory that holds it, its name
+    there, and its status.
+
+    The descriptor is good until the next item. What is moved meanwhile may be left out; nothing else is ever
+    entered.
+    """
     device = os.fstat(top).st_dev
     here = os.dup(top)
     levels = [_Level("", identity(os.fstat(top)))]
@@ -176,7 +181,7 @@ def walk(top: int) -> Iterator[tuple[int, str, os.stat_result]]:
 
 
 def _next(top: int, here: int, levels: list[_Level]) -> int:
-    """The next directory to be read, in place of `here`, which is closed; -1 after the last."""
+    """Return the next directory to be read, in place of `here`, which is closed; -1 after the last."""
     while levels:
         while levels[-1].inner:
             name, itself = levels[-1].inner.pop()
@@ -196,7 +201,7 @@ def _next(top: int, here: int, levels: list[_Level]) -> int:
 
 
 def _opened(directory: int, name: str, itself: Identity) -> int:
-    """A descriptor of that very directory, -1 if the name has another one, or none, by now."""
+    """Return a descriptor of exactly this directory, -1 if the name has another one, or none, by now."""
     try:
         fd = os.open(name, DIRECTORY, dir_fd=directory)
     except OSError as error:
@@ -210,7 +215,7 @@ def _opened(directory: int, name: str, itself: Identity) -> int:
 
 
 def _again(top: int, levels: list[_Level]) -> int:
-    """The last of the levels, from the top down; those that are not there any more are given up."""
+    """Return the last of the levels, opened anew from the top down. Levels that are not there any more are given up."""
     here = os.dup(top)
     for number, level in enumerate(levels[1:], 1):
         below = _opened(here, level.name, level.itself)

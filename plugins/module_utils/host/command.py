@@ -73,7 +73,12 @@ _BROKEN = ("Input/output error", "Read-only file system")
 
 @dataclass(frozen=True)
 class Completed:
-    """returncode: negative for a signal. stderr: its last 64 KiB. seconds: how long it ran."""
+    """Describes a program that has ended.
+
+    returncode: negative for a signal.
+    stderr: its last 64 KiB.
+    seconds: how long it ran.
+    """
 
     argv: Sequence[str]
     returncode: int
@@ -83,7 +88,7 @@ class Completed:
 
 
 def find(program: str) -> str:
-    """The full path of a program; MissingDependency names the package that has it."""
+    """Return the full path of a program. Raise MissingDependency, with the package that has it, where it is missing."""
     found = shutil.which(program, path=_path())
     if found is None:
         name = os.path.basename(program)
@@ -150,7 +155,7 @@ def running(
     env: Mapping[str, str] | None = None,
     **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program while it runs, for those who stream through it; whatever is left of it at the end is killed."""
+    """Yield a program while it runs, for callers that stream through it. What is left of it at the end is killed."""
     words = [*before, *argv]
     if before:
         find(argv[0])
@@ -182,14 +187,14 @@ def running(
 
 
 def bound() -> list[str]:
-    """The words that stand before a program which is to end with this process, however this process ends."""
+    """Return the words that stand before a program which is to end with this process, however this process ends."""
     # Whoever is killed before the kernel was asked for that leaves a program that finds itself with another parent.
     begin = 'test "$PPID" = "$0" || exit; exec "$@"'
     return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", begin, str(os.getpid())]
 
 
 def failure(done: Completed) -> NebulaError:
-    """The error that describes how a program failed."""
+    """Return the error that describes how a program failed."""
     asked = f"command {shown(done.argv)}"
     if any(text in done.stderr for text in _NO_SPACE):
         return NoSpace(asked, last_lines(done.stderr), "Make room on that file system, then run again")
@@ -300,8 +305,8 @@ def _path() -> str:
 
 @functools.lru_cache(maxsize=8)
 def _trusted(path: str) -> tuple[str, ...]:
-    """The directories of a PATH into which nobody else can put a program. The working directory, which an empty one or
-    one without a slash at its beginning would be, may be anybody's."""
+    """Return the directories of a PATH into which nobody else can put a program. An empty directory, or one without a
+    slash at its beginning, is the working directory, which may be anybody's."""
     found = []
     for directory in path.split(os.pathsep):
         if directory.startswith("/") and os.path.isdir(directory):

@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A function of ours that works on directories whose content somebody else has written, and can reach nothing besides.
+"""Runs a function of ours on directories whose content somebody else has written, so that it can reach nothing
+besides.
 
 It runs in a process that has namespaces of its own for mounts, network, IPC, processes and users. Its root is a
 directory of the host, or an empty one with some directories of the host in it; nothing else is there. It is root of
-some ranges of ids of the host, and has no right over anything that belongs to others. Where it reads archives and trees
-of strangers, nothing that these bring about can be outside of these directories.
+some ranges of ids of the host, and has no right over anything that belongs to others. Where it reads archives and
+trees of strangers, nothing that these bring about can be outside of these directories.
 
 The process is a new interpreter and no fork of this one, which has threads, locks and open files.
 """
@@ -50,9 +51,14 @@ _READY = b"ready\n"
 
 @dataclass(frozen=True)
 class View:
-    """root: the directory that is the root of the process; "" for an empty one. below: names in it → directories of
-    the host. ids: the ranges of the host that the process has, each behind the one before; the first begins with its
-    root. reads: the process writes nothing there."""
+    """Describes what the process sees of the host.
+
+    root: the directory that is the root of the process; "" for an empty one.
+    below: names in the root, with the directories of the host that they show.
+    ids: the ranges of the host's ids that the process has, one after the other; its root is the first id of the
+    first.
+    reads: whether the process only reads there.
+    """
 
     ids: Sequence[IdRange]
     root: str = ""
@@ -79,11 +85,14 @@ def run(
     target: Optional[int] = None,
     memory: int = MEMORY,
 ) -> dict[str, Any]:
-    """What the job answers. Its errors are raised here, of whatever class they are.
+    """Return what the job answers. Raise the job's own errors here, of whatever class they are.
 
-    job: a function at the top of one of our files, arguments and answer as JSON has them. blocks: what it reads from
-    its standard input; source: the same as an open file. target: what its standard output is. what: the words that
-    errors of the process begin with. timeout: seconds, then it is ended (TimedOut).
+    job: a function at the top of one of our files; arguments and answer are values that JSON has.
+    blocks: what the job reads from its standard input.
+    source: the same as an open file.
+    target: what the job's standard output is.
+    what: the words with which errors of the process begin.
+    timeout: seconds, after which the process is ended (TimedOut).
     """
     if os.geteuid() != 0:
         raise InvalidValue(what, "this is not root", "Run this task with become: true")
@@ -151,7 +160,7 @@ def _converse(
 
 
 def _silent(child: subprocess.Popen[bytes], what: str) -> list[str]:
-    """The error for a process that ended without an answer."""
+    """Return the error, in its parts, for a process that ended without an answer."""
     stderr = b"" if child.stderr is None else child.stderr.read()
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(10)
@@ -225,7 +234,7 @@ def begin(job: Job) -> NoReturn:
 
 
 def _entered(channel: socket.socket, view: dict[str, Any]) -> dict[str, Any]:
-    """Why the namespaces can't be had, {} in the process that is in them."""
+    """Return why the namespaces can't be had, or {} in the process that is in them."""
     try:
         kernel_calls.die_with_parent(signal.SIGKILL)
         flags = kernel_calls.NEW_MOUNTS | kernel_calls.NEW_IPC | kernel_calls.NEW_NETWORK | kernel_calls.NEW_PROCESSES

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files from http and https, as a stream: a connection that breaks is taken up again where it broke."""
+"""Downloads files by http and https, as a stream: a connection that breaks is taken up again where it broke."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ _GOES_ALONG = frozenset(("user-agent", "accept", "accept-encoding", "range", "if
 
 
 class Download:
-    """One file. blocks() yields it, in blocks of at most 1 MiB, once; size is known (bytes, else None) after open().
+    """Downloads one file. blocks() yields it once, in blocks of at most 1 MiB; size is known (bytes, else None) after
+    open(). Raises DownloadFailed; neither it nor anything else here shows credentials.
 
-    stall: seconds without a byte after which a connection counts as broken. retries: how often in a row one is made
-    again, where 1 MiB begins a new row, or as much as came once more from a server without ranges. min_speed: bytes a
-    second that have to come on average, 0 for any. to_http: what to do instead where the server sends on from https to
-    http; "" where what comes is compared with a checksum: then that is one of the warnings. packed: whoever reads it
-    unpacks by gzip what is packed; encoding: how the server packed it, though it was not asked to. Raises
-    DownloadFailed; neither it nor anything else here shows credentials.
+    stall: seconds without a byte after which a connection counts as broken.
+    retries: how often in a row a connection is made again; 1 MiB begins a new row, or as much as came once more
+    from a server without ranges.
+    min_speed: bytes a second that have to come on average, 0 for any.
+    to_http: the remedy in the error where the server redirects from https to http; "" where the content is compared
+    with a checksum, and the redirect is only one of the warnings.
+    packed: whether the reader itself unpacks gzip.
+    encoding: how the server packed the file, though it was not asked to.
     """
 
     def __init__(
@@ -125,7 +128,7 @@ class Download:
             )
 
     def _names(self) -> list[str]:
-        """Where the file's name may be: in its URL, in the one that the server sent on to, and in a header."""
+        """Return where the file's name may be: in its URL, in the one after redirects, and in a header."""
         parts = [urllib.parse.urlsplit(url) for url in (self._url, self._response.geturl())]
         own = (self._response.headers.get("Content-Disposition") or "").rstrip("; ").strip("\"'")
         return [part for each in parts for part in (each.path, each.query)] + [own]
@@ -186,7 +189,8 @@ class Download:
             failures += 1
 
     def _astray(self) -> DownloadFailed:
-        """Our own URL is known to be readable. What is wrong with the other one would show parts of it."""
+        """Return the error for a redirect to a wrong URL. Our own URL is known to be readable; what is wrong with the
+        other would show parts of it."""
         return DownloadFailed(
             f"download of {self.shown}",
             "the server sends on to an address that can't be read",
@@ -276,8 +280,8 @@ class Download:
 
 
 class _Pace:
-    """Whether enough of a file comes in the time that is spent on waiting for it; headers, and all else that is not the
-    file, don't count."""
+    """Judges whether enough of a file comes in the time that is spent on waiting for it; headers, and all else that is
+    not the file, don't count."""
 
     def __init__(self, asked: str, least: float, window: float) -> None:
         self._asked = asked
@@ -310,7 +314,7 @@ class _Pace:
 
 
 class _Paced(io.RawIOBase):
-    """A connection that is looked at before each read: one that never stalls can still take for ever."""
+    """Reads from a connection, and looks at its pace first: a connection that never stalls can still take for ever."""
 
     def __init__(self, raw: Any, pace: _Pace) -> None:
         super().__init__()
@@ -330,7 +334,7 @@ class _Paced(io.RawIOBase):
 
 
 class _Watched:
-    """For a handler of connections: what they bring goes by a _Pace, from the first byte of the headers on."""
+    """Makes the connections of a handler keep to a _Pace, from the first byte of the headers on."""
 
     pace: _Pace
 
@@ -361,8 +365,11 @@ class _Https(_Watched, urllib.request.HTTPSHandler):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """To http and https only; credentials stay with the server that they were meant for. protected: the file was asked
-    for by https. What is the matter with that is an error with the remedy to_http, or without one a warning."""
+    """Follows redirects to http and https only; credentials stay with the server that they were meant for.
+
+    protected: whether the file was asked for by https. A redirect to http is then an error with the remedy to_http,
+    or a warning without a remedy.
+    """
 
     max_redirections = MAX_REDIRECTS
 
@@ -428,7 +435,7 @@ def _opener(validate_certs: bool, pace: _Pace, redirects: _Redirects) -> urllib.
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether trying again is of no use."""
+    """Return whether trying again is of no use."""
     reason = getattr(error, "reason", error)
     return isinstance(reason, ssl.SSLCertVerificationError)
 
@@ -445,13 +452,13 @@ def _length(headers: Mapping[str, str]) -> int | None:
 
 
 def _encoding(headers: Mapping[str, str]) -> str:
-    """How the content is packed on the way; "" if it is not."""
+    """Return how the content is packed on the way; "" if it is not."""
     words = _words(headers.get("Content-Encoding"))
     return printable(", ".join(word for word in words if word not in _AS_IT_IS)[:40], ONE_LINE)
 
 
 def _ways(headers: Mapping[str, str]) -> list[str]:
-    """What is done with the file on the way."""
+    """Return what is done with the file on the way."""
     return [printable(word, ONE_LINE) for word in _words(headers.get("Transfer-Encoding")) if word not in _AS_IT_IS]
 
 
@@ -465,7 +472,7 @@ def _validator(headers: Mapping[str, str]) -> str:
 
 
 def _content_range(text: str) -> tuple[int, int | None]:
-    """start and total of "bytes 100-199/200"; -1 if it is none."""
+    """Return start and total of "bytes 100-199/200"; -1 if it is none."""
     unit, _blank, rest = text.partition(" ")
     span, _slash, total = rest.partition("/")
     start = span.partition("-")[0]

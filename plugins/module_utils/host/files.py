@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of this host: written whole or not at all, locked with a limit, read with a limit."""
+"""Writes files of this host whole or not at all, locks them with a time limit, and reads them with a limit of size."""
 
 from __future__ import annotations
 
@@ -98,7 +98,10 @@ def write_all(directory: str, files: Mapping[str, str], mode: int = 0o600) -> No
 
 
 def _settle_all(new: Mapping[str, str]) -> None:
-    """new: files, each with the path that it is to have, which an error names."""
+    """Bring the files to the disk.
+
+    new: files, each with the path that it is to have, which an error names.
+    """
     # Most modules write no files.
     from concurrent.futures import ThreadPoolExecutor
 
@@ -109,7 +112,7 @@ def _settle_all(new: Mapping[str, str]) -> None:
 
 
 def remove_file(path: str, sync: bool = False) -> bool:
-    """True if there was one. sync: a power cut does not bring it back."""
+    """Return whether there was a file. sync: a power cut does not bring it back."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -122,7 +125,7 @@ def remove_file(path: str, sync: bool = False) -> bool:
 
 
 def remove_empty_directory(path: str) -> bool:
-    """True if it is gone now, for good; one that holds something stays."""
+    """Return whether the directory is gone now, for good; one that holds something stays."""
     try:
         os.rmdir(path)
         sync_directory(os.path.dirname(path))
@@ -161,8 +164,9 @@ def make_directory(path: str, mode: int = 0o711, owner: Owner = None, group: Own
 
 
 def make_own_directory(path: str) -> bool:
-    """make_directory() with mode 0700 for what is believed because it lies there. InvalidValue where another user owns
-    the directory, or could write to it up to now: what is there may be that user's."""
+    """Make a directory as make_directory() does, with mode 0700, for files that are believed because they lie there.
+    Raise InvalidValue where another user owns the directory, or could write to it up to now: its content may be
+    that user's."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -200,14 +204,14 @@ def adopt(path: str, mode: int | None, uid: int = -1, gid: int = -1) -> bool:
 
 
 def require_absolute(path: str, asked: str) -> None:
-    """InvalidValue for a relative path. With a local connection a module runs in the directory of the playbook, which
-    may be that of the installed collection."""
+    """Raise InvalidValue for a relative path. With a local connection a module runs in the directory of the playbook,
+    which may be that of the installed collection."""
     if not os.path.isabs(path):
         raise InvalidValue(asked, "the path is not absolute", "Give the full path on this host")
 
 
 def refuse_exchangeable(path: str) -> None:
-    """InvalidValue if somebody else than root, or whoever runs this, could exchange `path` or put files into it."""
+    """Raise InvalidValue if anybody but root, or the user who runs this, could exchange `path` or put files into it."""
     trusted = (0, os.geteuid())
     for end in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
         place = end
@@ -279,8 +283,11 @@ def _reserved(path: str, waiting: locks.Waiting, shared: bool) -> Iterator[bool]
 
 
 def _locked(path: str, waiting: locks.Waiting, shared: bool, alone: bool) -> int:
-    """The thing itself, locked. alone: against runs of this version nothing more is needed. It is held all the same:
-    by runs of versions before, and where the thing has another path (in a container), it is all there is."""
+    """Return a descriptor of the object itself, locked. Runs of versions before know no other lock, and in a
+    container, where the object has another path, it is all there is.
+
+    alone: whether another lock keeps runs of this version apart already.
+    """
     while True:
         fd = _open_for_lock(path)
         try:
@@ -299,7 +306,7 @@ def _locked(path: str, waiting: locks.Waiting, shared: bool, alone: bool) -> int
 
 
 def reader(fd: int, buffering: int = -1) -> BinaryIO:
-    """The descriptor as a file to be read. It is closed where it can't be one, as that of a directory."""
+    """Return the descriptor as a file to be read. Close it where it can't be a file, as that of a directory."""
     try:
         return os.fdopen(fd, "rb", buffering)
     except BaseException:
@@ -308,7 +315,8 @@ def reader(fd: int, buffering: int = -1) -> BinaryIO:
 
 
 def read_limited(path: str, limit: int, follow: bool = True) -> bytes:
-    """The content of a regular file of at most `limit` bytes; NotFound, InvalidValue. follow: it may be a link."""
+    """Return the content of a regular file of at most `limit` bytes. Raise NotFound or InvalidValue. follow: it may be
+    a link."""
     # O_NONBLOCK: a named pipe would wait for its writer.
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
@@ -398,8 +406,8 @@ def explain(error: OSError, path: str) -> NebulaError:
 
 
 def obstacle(directory: str) -> NebulaError | None:
-    """Why nothing can be written in this directory, found out by writing; None if it can. For the errors of libraries
-    that do not tell."""
+    """Return why nothing can be written in this directory, found out by writing; None if it can. It is for the errors
+    of libraries that do not tell."""
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(bytes(64 * 1024))
@@ -411,7 +419,7 @@ def obstacle(directory: str) -> NebulaError | None:
 
 
 def user_id(owner: Owner) -> int:
-    """The number of a user; -1 for None, as chown() needs it."""
+    """Return the number of a user; -1 for None, as chown() needs it."""
     if owner is None or isinstance(owner, int):
         return -1 if owner is None else owner
     try:
@@ -423,7 +431,7 @@ def user_id(owner: Owner) -> int:
 
 
 def group_id(group: Owner) -> int:
-    """The number of a group; -1 for None, as chown() needs it."""
+    """Return the number of a group; -1 for None, as chown() needs it."""
     if group is None or isinstance(group, int):
         return -1 if group is None else group
     try:

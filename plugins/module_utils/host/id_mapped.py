@@ -39,7 +39,7 @@ def mount_device(device: str, kind: str, target: str, flags: int, there: IdRange
 
 
 def _namespace(there: IdRange, shown: IdRange) -> int:
-    """A descriptor of a user namespace that maps the one range to the other."""
+    """Return a descriptor of a user namespace that maps the one range to the other."""
     pipe = subprocess.PIPE
     before = ["unshare", "--user"]
     with command.running(_WAIT, before=before, stdin=pipe, stdout=pipe, stderr=subprocess.PIPE) as process:

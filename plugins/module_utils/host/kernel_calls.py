@@ -34,13 +34,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Attributes(ctypes.Structure):
-    """struct mount_attr of mount_setattr(2)."""
+    """Lays out struct mount_attr of mount_setattr(2)."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "namespace")]
 
 
 class _How(ctypes.Structure):
-    """struct open_how of openat2(2)."""
+    """Lays out struct open_how of openat2(2)."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]
 
@@ -56,7 +56,7 @@ def die_with_parent(signal: int) -> None:
 
 
 def gain_no_privileges() -> None:
-    """No program that this process begins gets privileges by its mode or its capabilities."""
+    """Keep all programs that this process begins from getting privileges by their mode or their capabilities."""
     _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), None)
 
 
@@ -74,8 +74,8 @@ def pivot_root(new: str, old: str) -> None:
 
 
 def open_beneath(directory: int, path: str, flags: int) -> int:
-    """A descriptor of what is at a relative path below an open directory; an OSError where a link, another mount or a
-    `..` is on the way to it. ENOSYS: the kernel has no such call."""
+    """Return a descriptor of what is at a relative path below an open directory. Raise OSError where a link, another
+    mount or `..` is on the way; ENOSYS if the kernel has no such call."""
     how = _How(flags, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
     size = ctypes.c_size_t(ctypes.sizeof(how))
     for attempt in range(_TRIES):
@@ -92,7 +92,8 @@ def sync_file_system(fd: int) -> None:
 
 
 def open_tree(source: str) -> int:
-    """A descriptor of another mount of the directory `source`, without what is mounted below it; it is nowhere yet."""
+    """Return a descriptor of another mount of the directory `source`, without what is mounted below it; it has no
+    place yet."""
     flags = _CLONE_TREE | _CLOSE_ON_EXEC
     return _check(_libc.syscall(_OPEN_TREE, _HERE, os.fsencode(source), ctypes.c_uint(flags)), source)
 
@@ -123,8 +124,11 @@ def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, name
 
 
 def open_device(device: str, kind: str, flags: int) -> int:
-    """A descriptor of the root of a device's file system, which is mounted nowhere, and is let go when that is closed.
-    flags: READ_ONLY, NO_SETUID, NO_DEVICES."""
+    """Return a descriptor of the root of a device's file system, which is mounted nowhere, and let go when the
+    descriptor is closed.
+
+    flags: READ_ONLY, NO_SETUID, NO_DEVICES.
+    """
     opened = _check(_libc.syscall(_FSOPEN, os.fsencode(kind), ctypes.c_uint(1)), device)
     try:
         try:
@@ -144,7 +148,7 @@ def _configure(opened: int, command: int, key: Optional[bytes], value: Optional[
 
 
 def _reasons(opened: int) -> str:
-    """What the kernel says of a file system that it does not mount; "" where it says nothing."""
+    """Return what the kernel says of a file system that it does not mount; "" where it says nothing."""
     found = []
     with contextlib.suppress(OSError):
         while True:

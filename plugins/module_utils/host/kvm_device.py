@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""/dev/kvm as udev would have it, where there is no udev. A QEMU user that can't open it makes libvirt forget at each
-call what its emulators can do and ask them again: 8 to 12 s, each time."""
+"""Gives /dev/kvm the owner and mode that udev would give it, where there is no udev. A QEMU user that can't open it
+makes libvirt forget at each call what its emulators can do and ask them again: 8 to 12 s, each time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UDEV = "/run/udev/control"
 
 
 def wanted(device: str = DEVICE) -> dict[str, int]:
-    """{uid, gid, mode} that it should have and has not; empty if all is well, or not ours to decide."""
+    """Return {uid, gid, mode} that the device should have and has not; empty if all is well, or not ours to decide."""
     try:
         found = os.stat(device)
         gid = grp.getgrnam(GROUP).gr_gid

@@ -34,14 +34,14 @@ _SHOWN = 120
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file that this process holds."""
+    """Describes a lock file that this process holds."""
 
     path: str
     fd: int
 
 
 class Waiting:
-    """The time that there is to wait for a lock, spent in pauses that get longer: the kernel has no flock with a time
+    """Spends the time that there is to wait for a lock, in pauses that get longer: the kernel has no flock with a time
     limit that works in threads."""
 
     def __init__(self, path: str, timeout: float) -> None:
@@ -51,7 +51,10 @@ class Waiting:
         self._pause = 0.005
 
     def pause(self, holders: Sequence[int]) -> None:
-        """TimedOut where no time is left. holders: the processes that have it, as far as they can be seen."""
+        """Wait for a moment. Raise TimedOut where no time is left.
+
+        holders: the processes that have the lock, as far as they can be seen.
+        """
         left = self._limit - time.monotonic()
         if left <= 0:
             known = ", ".join(described(pid) for pid in holders)
@@ -98,7 +101,7 @@ def release(lock: Lock) -> None:
 
 
 def file_of(path: str) -> str:
-    """The path of the lock file of a thing, by the path of that thing without links."""
+    """Return the path of the lock file for a path, in which links are resolved."""
     real = os.path.realpath(path)
     shown = re.sub("[^A-Za-z0-9.-]+", "_", real)[-_SHOWN:].strip("_")
     return os.path.join(PLACE, f"{shown}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}.lock")
@@ -116,8 +119,8 @@ def take(fd: int, shared: bool) -> bool:
 
 
 def holders(fd: int) -> tuple[int, ...]:
-    """The processes that hold a flock on what is open. One that has ended, and left it to its children, is not told by
-    the kernel, nor one of another machine or outside of this pid namespace."""
+    """Return the processes that hold a flock on what is open. The kernel does not name a process that has ended and
+    left the lock to its children, nor one of another machine or outside of this pid namespace."""
     found = os.fstat(fd)
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
     exact: list[int] = []
@@ -136,7 +139,7 @@ def holders(fd: int) -> tuple[int, ...]:
 
 
 def record_holder(fd: int) -> int:
-    """The process that holds a lock by records (POSIX) on the file, 0 if none does that is in this pid namespace."""
+    """Return the process that holds a lock by records (POSIX) on the file, 0 if none in this pid namespace does."""
     # struct flock: what kind of lock would be in the way of one for writing.
     wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _whence, _start, _length, pid = struct.unpack("hhqqi", fcntl.fcntl(fd, fcntl.F_GETLK, wanted)[:28])
@@ -144,7 +147,8 @@ def record_holder(fd: int) -> int:
 
 
 def is_trusted(pid: int) -> bool:
-    """Whether the process is one of root's or ours. A program that is set-uid root is not: its real user counts."""
+    """Return whether the process is one of root's or ours. A program that is set-uid root is not: its real user
+    counts."""
     with contextlib.suppress(OSError, ValueError):
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
         found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
@@ -153,7 +157,7 @@ def is_trusted(pid: int) -> bool:
 
 
 def described(pid: int) -> str:
-    """A process as errors name it. Its arguments are left out: they are anybody's, and may hold secrets."""
+    """Return a process as errors name it, without its arguments: anybody chooses them, and they may hold secrets."""
     try:
         name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -162,7 +166,7 @@ def described(pid: int) -> str:
 
 
 def is_still(path: str, fd: int) -> bool:
-    """Whether `path` is the very file that is open: its last holder may have removed it meanwhile."""
+    """Return whether `path` is still exactly the file that is open: its last holder may have removed it meanwhile."""
     try:
         found = os.stat(path)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files shown to the kernel as block devices. Each device is free again as soon as nothing has it open or mounted."""
+"""Shows files to the kernel as block devices. Each device is free again as soon as nothing has it open or mounted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TRIES = 64
 
 @contextlib.contextmanager
 def attached(path: str, readonly: bool) -> Iterator[str]:
-    """A device that shows the file. It outlives this only if it is mounted then."""
+    """Yield a device that shows the file. The device outlives this only if it is mounted then."""
     flags = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
     file = os.open(path, flags)
     try:
@@ -60,7 +60,7 @@ def _attach(file: int, path: str, readonly: bool) -> tuple[str, int]:
 
 
 def file_of(device: int) -> str:
-    """The file that a device shows, by the device's number; "" if it shows none."""
+    """Return the file that a device shows, by the device's number; "" if it shows none."""
     place = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file")
     try:
         return place.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
@@ -69,7 +69,7 @@ def file_of(device: int) -> str:
 
 
 def devices_of(path: str) -> list[str]:
-    """The devices that show the file, by number (7:0)."""
+    """Return the devices that show the file, by number (7:0)."""
     found = []
     for place in sorted(Path("/sys/block").glob("loop*")):
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What file system a path is on, and whether it outlives the container that this runs in."""
+"""Finds out what file system a path is on, and whether it outlives the container that this runs in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 def file_system(path: str, table: str = "") -> tuple[str, str]:
-    """(mount point, type) of what a path is on, or would be if it were made; ("", "") if that can't be told."""
+    """Return (mount point, type) of what a path is on, or would be if it were made; ("", "") if that can't be told."""
     place = os.path.realpath(path)
     best, kind = "", ""
     for _device, point, fstype, *_rest in _rows(table or TABLE):
@@ -30,18 +30,20 @@ def file_system(path: str, table: str = "") -> tuple[str, str]:
 
 
 def is_point(path: str, table: str = "") -> bool:
-    """Whether something is mounted at the path itself. Where its last name is a link, nothing is, wherever it leads."""
+    """Return whether something is mounted at the path itself. Where its last name is a link, nothing is, wherever it
+    leads."""
     place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     return any(point == place for _device, point, *_rest in _rows(table or TABLE))
 
 
 def places(devices: Collection[str], table: str = "/proc/self/mountinfo") -> list[str]:
-    """The mount points of these devices, given by number (7:0), in the order in which they were mounted."""
+    """Return the mount points of these devices, given by number (7:0), in the order in which they were mounted."""
     return [point for _id, _parent, device, _root, point, *_rest in _rows(table) if device in devices]
 
 
 def is_shared(path: str, table: str = "/proc/self/mountinfo") -> bool:
-    """Whether what is mounted or unmounted below the path is so for those too who have a copy of this host's mounts."""
+    """Return whether others who have a copy of this host's mounts see, too, what is mounted or unmounted below the
+    path."""
     place = os.path.realpath(path)
     best, shared = "", False
     for _id, _parent, _device, _root, point, _options, *rest in _rows(table):
@@ -51,8 +53,9 @@ def is_shared(path: str, table: str = "/proc/self/mountinfo") -> bool:
 
 
 def _rows(table: str) -> Iterator[list[str]]:
-    """The words of each line; nothing if it can't be read. Names are as they are: a line may hold what other programs
-    take for its end, and the kernel writes blanks, line feeds and backslashes as \\040 and the like."""
+    r"""Yield the words of each line; nothing if it can't be read. Lines are split by line feeds alone: other programs
+    take further characters for a line's end, and the kernel writes blanks, line feeds and backslashes as \040 and
+    the like."""
     try:
         lines = Path(table).read_bytes().split(b"\n")
     except OSError:

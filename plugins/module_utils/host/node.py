@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node remembers between runs (nebula.node), and what it has: memory, processors, ports."""
+"""Keeps what a node remembers between runs (nebula.node), and finds out what it has: memory, processors, ports."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon that we started where no service manager is. start: its start time in clock ticks since boot, which
-    with the boot id makes the pid unmistakable."""
+    """Describes a daemon that we started where no service manager is.
+
+    start: its start time in clock ticks since boot, which with the boot id makes the pid unmistakable.
+    """
 
     name: str
     pid: int
@@ -47,8 +49,11 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Unit:
-    """What was switched on of a service that systemd keeps. enabled: links below /etc/systemd/system. started: units
-    that did not run before."""
+    """Describes what was switched on of a service that systemd keeps.
+
+    enabled: links below /etc/systemd/system.
+    started: units that did not run before.
+    """
 
     name: str
     enabled: tuple[str, ...] = ()
@@ -58,14 +63,20 @@ class Unit:
 
 @dataclass(frozen=True)
 class NodeFile:
-    """catalog, plan, proof: whose plans this node follows, the highest number it accepted, and what shows that.
-    accelerator: {accelerator, reason, key} as probed. kvm_device: {uid, gid, mode} of /dev/kvm before we changed it.
-    directories: those that we made or are about to make, in this order. given_back: it is no node any more; what we
-    started and changed here is still being undone.
-    done: the highest plan that was carried out to its end. networks: when the list was made, by the front-end's clock,
-    for which a bridge was last made. secrets: of encrypted disks, by UUID, what they are in a form that does not tell
-    them. user: the one that the front-end comes as is there because of us. mark: by which the catalog knows this host;
-    the first that its front-end gave it, under whatever name it is asked later."""
+    """Holds what a node remembers.
+
+    catalog, plan, proof: whose plans this node follows, the highest number it accepted, and the proof of that plan.
+    accelerator: {accelerator, reason, key} as probed.
+    kvm_device: {uid, gid, mode} of /dev/kvm before we changed it.
+    directories: those that we made or are about to make, in this order.
+    given_back: it is no node any more; what we started and changed here is still being undone.
+    done: the highest plan that was carried out to its end.
+    networks: when the list was made, by the front-end's clock, for which a bridge was last made.
+    secrets: a digest of each encrypted disk's secret, by UUID.
+    user: whether the account that the front-end logs in to was made by us.
+    mark: by which the catalog knows this host; the first that its front-end gave it, under whatever name it is
+    asked later.
+    """
 
     catalog: str = ""
     plan: int = 0
@@ -85,7 +96,7 @@ class NodeFile:
 
 @dataclass
 class Changes:
-    """What was done to a node, or in check mode would be: what a diff shows, by the things' names."""
+    """Lists what was done to a node, or in check mode would be, by the objects' names, for a diff."""
 
     check_mode: bool
     before: dict[str, Any] = field(default_factory=dict)
@@ -102,7 +113,7 @@ Remember = Callable[[Callable[[NodeFile], NodeFile]], NodeFile]
 
 
 def read(root: str) -> NodeFile:
-    """The node's file; an empty one if there is none."""
+    """Return the node's file; an empty one if there is none."""
     path = os.path.join(root, NAME)
     try:
         return from_plain(NodeFile, json_value(read_limited(path, LARGEST, follow=False).decode()))
@@ -127,7 +138,7 @@ def update(root: str, change: Callable[[NodeFile], NodeFile]) -> NodeFile:
 
 
 def _remove_unfinished(root: str) -> None:
-    """What a run that was killed was about to make the file. Called under its lock."""
+    """Remove what a killed run was about to make the file. This is called under the file's lock."""
     for name in os.listdir(root):
         if name.startswith(f".{NAME}.") and name.endswith(".tmp"):
             remove_file(os.path.join(root, name))
@@ -182,7 +193,8 @@ def networks_made(root: str, as_of: float) -> None:
 
 @contextlib.contextmanager
 def alone(act: bool) -> Iterator[None]:
-    """One run at a time changes what the host has once. act: False in check mode, which waits for nobody."""
+    """Hold the lock by which only one run at a time changes objects that the host has once. act: False in check mode,
+    which waits for nobody."""
     if not act:
         yield
         return
@@ -209,7 +221,7 @@ def check(node: NodeFile, root: str, catalog: str, number: int) -> None:
 
 
 def require(root: str, catalog: str) -> None:
-    """StalePlan unless this is a node of that catalog: what is made for it now, nobody would ever take away."""
+    """Raise StalePlan unless this is a node of the catalog: nobody would ever take away what is made for it now."""
     known = read(root)
     if known.given_back or known.catalog not in ("", catalog) or not os.path.exists(os.path.join(root, NAME)):
         raise _no_node(root, f"networks of catalog {catalog}")
@@ -225,7 +237,7 @@ def _no_node(root: str, asked: str) -> StalePlan:
 
 
 def superseded(asked: str) -> StalePlan:
-    """What a run says whose plan is not is_current any more. asked: the machine, and the plan's number."""
+    """Return the error of a run whose plan is not current any more. asked: the machine, and the plan's number."""
     return StalePlan(
         asked,
         "another run has brought this host a newer plan meanwhile, or has given it back",
@@ -234,14 +246,14 @@ def superseded(asked: str) -> StalePlan:
 
 
 def is_current(root: str, catalog: str, number: int) -> bool:
-    """Whether the plan that was accepted still counts: no newer one was, and the node was not given back since."""
+    """Return whether the plan that was accepted still counts: no newer one was, and the node was not given back."""
     node = read(root)
     return node.catalog == catalog and node.plan <= number and not node.given_back
 
 
 @contextlib.contextmanager
 def fence(root: str, catalog: str, number: int) -> Iterator[bool]:
-    """Whether the plan still counts; as long as this is held, no newer one is accepted."""
+    """Yield whether the plan still counts. No newer plan is accepted as long as this is held."""
     if not os.path.isdir(root):
         yield False
         return
@@ -250,8 +262,8 @@ def fence(root: str, catalog: str, number: int) -> Iterator[bool]:
 
 
 def memory(meminfo: str = "/proc/meminfo", limits: tuple[str, ...] = MEMORY_LIMITS) -> int:
-    """MiB of this host that machines could have: what it has, or what a container may take of it, without what is set
-    aside as huge pages, of which ours take none."""
+    """Return the MiB of this host that machines could have: what it has, or what a container may take of it, without
+    what is set aside as huge pages, of which ours take none."""
     found = {}
     for text in Path(meminfo).read_text(encoding="ascii").splitlines():
         name, _colon, value = text.partition(":")
@@ -265,7 +277,7 @@ def memory(meminfo: str = "/proc/meminfo", limits: tuple[str, ...] = MEMORY_LIMI
 
 
 def machine_id(path: str = "/etc/machine-id") -> str:
-    """A digest of the host's machine id, which is not for others; "" if it has none."""
+    """Return a digest of the host's machine id, which is not for others; "" if it has none."""
     try:
         found = read_limited(path, 64).decode("ascii").strip()
     except (NebulaError, ValueError):
@@ -274,12 +286,13 @@ def machine_id(path: str = "/etc/machine-id") -> str:
 
 
 def processors() -> int:
-    """Those that this process may use: a container may have been given fewer than there are."""
+    """Return how many processors this process may use: a container may have been given fewer than there are."""
     return len(os.sched_getaffinity(0))
 
 
 def cpu_shares() -> int:
-    """What one whole processor weighs in this host's cgroups; 0 if they can't weigh any (hypervisors.base.Site)."""
+    """Return what one whole processor weighs in this host's cgroups; 0 if they can't weigh any
+    (hypervisors.base.Site)."""
     base = "/sys/fs/cgroup"
     try:
         return 100 if "cpu" in Path(f"{base}/cgroup.controllers").read_text(encoding="ascii").split() else 0
@@ -289,7 +302,7 @@ def cpu_shares() -> int:
 
 
 def listening_ports(paths: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> frozenset[int]:
-    """The TCP ports from 5900 up on which something listens, on any address."""
+    """Return the TCP ports from 5900 up on which something listens, on any address."""
     ports = set()
     for path in paths:
         try:
@@ -309,5 +322,5 @@ def boot_id() -> str:
 
 
 def facts(node: NodeFile) -> dict[str, Any]:
-    """The facts of the node that a poll reports beside its machines."""
+    """Return the facts of the node that a poll reports beside its machines."""
     return {"accelerator": node.accelerator.get("accelerator", ""), "reason": node.accelerator.get("reason", "")}

@@ -43,7 +43,8 @@ def arguments(pid: int) -> list[bytes]:
 
 
 def start_time(pid: int) -> Optional[int]:
-    """The start time of a process, in clock ticks since boot; None if there is no such process, or it has ended."""
+    """Return the start time of a process, in clock ticks since boot; None if there is no such process, or it has
+    ended."""
     try:
         # The name in brackets may hold anything, spaces and brackets too.
         fields = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far a long task is: one line in a file, for the action plugin on the control node that prints it."""
+"""Writes how far a long task is: one line in a file, for the action plugin on the control node that prints it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Reporter:
         self._lock = threading.Lock()
 
     def report(self, done: int, failed: int, total: int, text: str = "", word: str = "done") -> None:
-        """`done` of `total` objects are `word` ("running", "ready"), `failed` failed; text instead, if it is given."""
+        """Write that `done` of `total` objects are `word` ("running", "ready") and `failed` failed, or `text`, if it
+        is given."""
         if self._path is None:
             return
         self.say(text or f"{done} of {total} {word}" + (f", {failed} failed" if failed else ""))

@@ -25,9 +25,13 @@ _SHARED = re.compile(r"datastores/[1-9][0-9]*/[^/]+|cache/(?!context-)[^/]+")
 
 
 class Rules:
-    """restricted: directories from which nothing is taken. safe: those below them from which something is, all the
-    same. Both as options name them, by their paths from / on; where links in them lead is what counts. own:
-    nebula_root, whose images may be named."""
+    """Decides which files of a host may get into machines.
+
+    restricted: directories from which nothing is taken.
+    safe: directories below them from which files are taken all the same. Both are as options name them, by their
+    paths from / on; where links in them lead is what counts.
+    own: nebula_root, whose images may be named.
+    """
 
     def __init__(self, restricted: Iterable[str] = RESTRICTED, safe: Iterable[str] = (), own: str = "") -> None:
         self._own = os.path.realpath(own) if own else ""
@@ -38,7 +42,7 @@ class Rules:
         self._roots: dict[str, str] = {}
 
     def refuse(self, asked: str, path: str) -> None:
-        """InvalidValue for the file of a context. path: without symbolic links."""
+        """Raise InvalidValue for a file of a context that is restricted. path: without symbolic links."""
         if is_below(path, self._safe):
             return
         below, root = is_below(path, self._restricted), self._root_of(path)
@@ -46,8 +50,8 @@ class Rules:
             raise _refused(asked, path, below, root)
 
     def refuse_medium(self, asked: str, path: str) -> None:
-        """InvalidValue for an image, a kernel or a firmware. Of nebula_root it may be what has images, and whatever a
-        user has put there."""
+        """Raise InvalidValue for an image, a kernel or a firmware that is restricted. Of nebula_root, images may be
+        named, and whatever a user has put there."""
         real = os.path.realpath(path)
         if self._own and is_below(real, [self._own, self._machines]):
             if is_below(real, [self._machines]) or _is_private(os.path.relpath(real, self._own)):
@@ -66,7 +70,7 @@ class Rules:
             raise _refused(asked, real, below, root)
 
     def _root_of(self, path: str) -> str:
-        """The nebula_root that the path is in, "" if it is in none."""
+        """Return the nebula_root that the path is in, "" if it is in none."""
         place = os.path.dirname(path)
         if place not in self._roots:
             marked = any(map(_is_roots, (os.path.join(place, mark) for mark in _MARKS)))
@@ -81,7 +85,7 @@ def directory(path: str, option: str) -> str:
 
 
 def is_below(path: str, directories: Iterable[str]) -> str:
-    """The first of the directories that the path is or is in, "" if there is none."""
+    """Return the first of the directories that the path is or is in, "" if there is none."""
     return next((d for d in directories if path == d or path.startswith(d.rstrip("/") + "/")), "")
 
 
@@ -94,7 +98,7 @@ def _is_roots(path: str) -> bool:
 
 
 def _is_private(inside: str) -> bool:
-    """inside: a path below a nebula_root, from there on."""
+    """Return whether nothing may be taken from a path below a nebula_root. inside: the path from that on."""
     first = inside.partition("/")[0]
     if first in ("datastores", "cache"):
         return _SHARED.fullmatch(inside) is None

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of this host brought to another and fetched from it, by rsync over ssh: broken off, they go on where they were.
+"""Brings files of this host to another and fetches files from it, by rsync over ssh: broken off, they go on where they
+were.
 
-The other side lets this key do nothing but exchange files below one directory (rrsync), and is known by its host keys
-before the first connection.
+The other side lets this key do nothing but exchange files below one directory (rrsync), and is known by its host
+keys before the first connection.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ _GONE = ("connection unexpectedly closed", "Broken pipe", "Connection reset")
 
 @dataclass(frozen=True)
 class Peer:
-    """A host as this one reaches it. user: "" for USER. keys: lines of its public host keys, `type base64 …`; none:
-    those that were told last."""
+    """Describes a host as this one reaches it.
+
+    user: "" for USER.
+    keys: lines of its public host keys, `type base64 …`; without any, those that were stated last count.
+    """
 
     name: str
     address: str
@@ -62,7 +66,7 @@ class Peer:
 
 
 def key(directory: str) -> str:
-    """The public half of the key that files are exchanged by, made if there is none."""
+    """Return the public half of the key that files are exchanged by. Make one if there is none."""
     path = os.path.join(directory, KEY)
     if not os.path.exists(path + ".pub"):
         make_directory(directory, 0o700)
@@ -75,7 +79,7 @@ def key(directory: str) -> str:
 
 
 class Exchange:
-    """With one host. directory: where the key is."""
+    """Exchanges files with one host. directory: where the key is."""
 
     def __init__(self, directory: str, peer: Peer) -> None:
         self.peer = peer
@@ -104,7 +108,7 @@ class Exchange:
         self._run(f"removing {name} on", ["--remove-source-files", self._there(name), path], 0, most)
 
     def has(self, name: str) -> bool:
-        """name: below a directory that is there."""
+        """Return whether the other host has the file. name: below a directory that is there."""
         directory, base = os.path.split(name)
         what = f"looking for {name} on"
         # Of the directory: each version of rrsync has its own word for a file that is not there.
@@ -206,8 +210,8 @@ class Exchange:
 
 
 def _limited(most: int) -> list[str]:
-    """The words before a program that may write no file of more bytes; none without a limit. The kernel keeps it, so
-    that it does not matter what the other side announces. The signal is ignored, so that rsync says what happened."""
+    """Return the words before a program that may write no file of more bytes; none without a limit. The kernel keeps
+    the limit, whatever the other side announces. The signal is ignored, so that rsync says what happened."""
     if not most:
         return []
     return ["sh", "-c", f'trap "" XFSZ; ulimit -f {-(-most // _BLOCK)} && exec "$@"', "sh"]

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A program that reads what a stranger or a guest could have written, with nothing around it but that.
+"""Runs a program that reads what a stranger or a guest could have written, with nothing around it but that.
 
 It has namespaces of its own for mounts, network, processes and IPC. Of the host's files it sees the programs and
-libraries of /usr, read-only, and those that are named. It has no capabilities, can't gain any, and is a user of its own
-where the owners of the files allow that. As its root is a directory (chroot), the kernel refuses it user namespaces.
+libraries of /usr, read-only, and those that are named. It has no capabilities, can't gain any, and is a user of its
+own where the owners of the files allow that. As its root is a directory (chroot), the kernel refuses it user
+namespaces.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ _SIGNALLED = ("unshare", "--mount", "--ipc")
 
 @lru_cache(maxsize=1)
 def obstacle() -> str:
-    """Why programs run without it here, "" if they do not. It is tried once in each process."""
+    """Return why programs run without a sandbox here, "" if they do not. It is tried once in each process."""
     if os.geteuid() != 0:
         # Whoever is not root has no privileges to take away, and can't make namespaces without gaining some.
         return "this is not root"
@@ -77,13 +78,16 @@ def obstacle() -> str:
 
 
 def offline() -> list[str]:
-    """The words before a program that is to have no network, and the host's files as they are."""
+    """Return the words before a program that is to have no network, and the host's files as they are."""
     return [] if obstacle() else ["unshare", "--net", "--"]
 
 
 def around(program: str, memory: int) -> list[str]:
-    """The words before a program that reads and writes nothing but its pipes, for those who stream through it; none
-    where there can be no sandbox. memory: bytes of address space that it may have then."""
+    """Return the words before a program that reads and writes nothing but its pipes, for callers that stream through
+    it; none where there can be no sandbox.
+
+    memory: bytes of address space that it may have then.
+    """
     if obstacle():
         unconfined.note(program, obstacle())
         return []
@@ -112,10 +116,14 @@ def run(
 
 
 def begun(program: str, *, network: bool, devices: Sequence[str], files: Sequence[str], scratch: str) -> list[str]:
-    """The first words of a sandbox for a program that is known with all its files only when something else starts it,
-    and ends it by a signal: it has no namespace for processes. scratch: what it may take for temporary files, as tmpfs
-    has it. What has to follow: "file", a path and FILE or FILE_READ, for each file; "--"; who drops the privileges,
-    as dropped() says; the program."""
+    """Return the first words of a sandbox for a program that is known with all its files only when something else
+    starts it, and ends it by a signal: it has no namespace for processes.
+
+    What has to follow: "file", a path and FILE or FILE_READ, for each file; "--"; who drops the privileges, as
+    dropped() says; the program.
+
+    scratch: the size of the tmpfs for its temporary files.
+    """
     words = [word for path in devices for word in ("file", path, "bind,nosuid")]
     words += [word for path in files for word in ("file", path, FILE_READ)]
     words += ["scratch", "/var/tmp", f"size={scratch},mode=1777,nosuid,nodev,noexec"]
@@ -129,7 +137,11 @@ FILE, FILE_READ = "bind,nosuid,nodev", "bind,nosuid,nodev,ro"
 
 @dataclass(frozen=True)
 class _User:
-    """groups: beside its own. overrides: it may open what its modes deny it."""
+    """Describes as whom a program runs.
+
+    groups: further groups, beside its own.
+    overrides: whether it may open files whose modes forbid it.
+    """
 
     uid: int
     groups: tuple[int, ...] = ()
@@ -140,7 +152,7 @@ class _User:
 
 
 def dropped(gid: int, groups: Sequence[int], overrides: bool = False) -> list[str]:
-    """What setpriv is told besides the user."""
+    """Return the words for setpriv besides the user."""
     capabilities = "-all,+dac_override" if overrides else "-all"
     more = ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]
     return [
@@ -157,7 +169,7 @@ def _before(
     cpu: Optional[int] = None,
     input: bool = False,
 ) -> list[str]:
-    """The words that go before those of the program."""
+    """Return the words that go before those of the program."""
     words = _programs(program)
     for path, use in files.items():
         words += ["file", path, _mounted(path, use)]
@@ -169,7 +181,7 @@ def _before(
 
 
 def _programs(program: str) -> list[str]:
-    """Those of the host, and this one wherever it lies."""
+    """Return the words that show the host's programs, and this program wherever it lies."""
     words: list[str] = []
     for path in (*_LIBRARIES, _CACHE):
         if os.path.islink(path) or os.path.isfile(path):
@@ -195,7 +207,7 @@ def _mounted(path: str, use: str) -> str:
 
 @contextlib.contextmanager
 def _made(files: Mapping[str, str]) -> Iterator[None]:
-    """What is NEW is there, and nobody else's."""
+    """Make the files that are NEW, so that they are there and belong to nobody else."""
     for path, use in files.items():
         if use == NEW:
             with explained(path):
@@ -205,7 +217,7 @@ def _made(files: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handed_over(files: Mapping[str, str], input: bool) -> Iterator[_User]:
-    """As whom the program runs. What is NEW belongs to that user while it does."""
+    """Yield as whom the program runs. Files that are NEW belong to that user while it does."""
     user = _user(files, input)
     new = [path for path, use in files.items() if use == NEW]
     mine = os.geteuid()
@@ -225,7 +237,8 @@ def _handed_over(files: Mapping[str, str], input: bool) -> Iterator[_User]:
 
 
 def _user(files: Mapping[str, str], input: bool) -> _User:
-    """The one of its own, unless the owners of the files keep them to themselves; else root, without capabilities."""
+    """Return the user of its own, unless the owners of the files keep them to themselves; else root, without
+    capabilities."""
     found = {path: os.stat(path) for path, use in files.items() if use != NEW}
     groups = tuple(sorted({status.st_gid for status in found.values()} - {0}))
     for uid in ([] if input else [USER]) + [os.geteuid()]:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A hypervisor's daemons: by systemd where it is process 1, else started and ended by ourselves."""
+"""Starts and ends a hypervisor's daemons, by systemd where it is process 1, else by itself."""
 
 from __future__ import annotations
 
@@ -37,9 +37,13 @@ LIBVIRT_SOCKET = "/run/libvirt/libvirt-sock"
 
 @dataclass(frozen=True)
 class Service:
-    """sockets: any of them answering means that it runs. units: the first that systemd has is started. at_boot: one of
-    them has to start with the host, or machines do not; the first that systemd has is enabled. family: patterns of all
-    units that may start along."""
+    """Describes a daemon of a hypervisor.
+
+    sockets: any of them answering means that it runs.
+    units: the first that systemd has is started.
+    at_boot: one of them has to start with the host, or machines do not; the first that systemd has is enabled.
+    family: patterns of all units that may start along.
+    """
 
     name: str
     program: str
@@ -68,7 +72,8 @@ def is_running(service: Service) -> bool:
 
 
 def peer(service: Service) -> Optional[int]:
-    """The pid of the daemon that answers on the service's socket (0: not of our pid namespace), None if none does.
+    """Return the pid of the daemon that answers on the service's socket (0: not of our pid namespace), None if none
+    does.
 
     A socket's file outlives its daemon, as pid files do: only one that takes a connection counts.
     """
@@ -85,17 +90,17 @@ def peer(service: Service) -> Optional[int]:
 
 
 def missing(services: Sequence[Service]) -> list[Service]:
-    """Those that do not run, or would not after a reboot."""
+    """Return the services that do not run, or would not after a reboot."""
     return [service for service in services if not is_running(service) or not starts_with_host(service)]
 
 
 def starts_with_host(service: Service) -> bool:
-    """True too where nothing does, for want of a service manager."""
+    """Return whether the service starts with the host; also True where nothing does, for want of a service manager."""
     return not service.at_boot or not units.has_systemd() or units.start_with_host(service.at_boot)
 
 
 def libvirt_version() -> str:
-    """ "9.0.0", or "" where it is not installed."""
+    """Return libvirt's version, as "9.0.0"; "" where it is not installed."""
     try:
         found = re.search(r"(\d+(\.\d+)+)", run(["libvirtd", "--version"], timeout=START_SECONDS).stdout)
     except MissingDependency:
@@ -146,13 +151,13 @@ def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, Non
 
 
 def started_for(service: Service, root: str) -> Optional[node.Daemon]:
-    """The daemon, if it runs and was started by start() for this nebula_root."""
+    """Return the daemon, if it runs and was started by start() for this nebula_root."""
     pid = peer(service)
     return _daemon(service, pid) if pid and f"{MARK}={root}".encode() in _environment(pid) else None
 
 
 def _environment(pid: int) -> list[bytes]:
-    """What it was started with; nothing of a process that is gone."""
+    """Return the environment that a process was started with; nothing of a process that is gone."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
@@ -221,7 +226,7 @@ def _start_unit(service: Service) -> Optional[node.Unit]:
 
 
 def _first(argv: Sequence[str], names: Sequence[str]) -> None:
-    """The command for the first unit that it succeeds with; else the first one's error."""
+    """Run the command for the first unit that it succeeds with; else raise the first unit's error."""
     failed: Optional[CommandFailed] = None
     for name in names:
         try:

@@ -25,7 +25,8 @@ _MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)", re.MULTILINE)
 
 
 def remove(path: str) -> bool:
-    """True if there was something. A link is removed, and not what it leads to. InUse: something is mounted there."""
+    """Return whether there was something. A link is removed, and not what it leads to. Raise InUse where something is
+    mounted there."""
     # Not synced: a disk that is told which blocks are free (discard) may take ten seconds for it.
     with explained(path):
         parent = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -64,20 +65,20 @@ def _remove_in(parent: int, name: str, path: str, contested: bool) -> bool:
 
 
 def _take(fd: int) -> None:
-    """From then on nobody else changes what is in the directory."""
+    """Take the directory from its owner, so that nobody else changes what is in it."""
     if os.fstat(fd).st_uid != os.geteuid():
         os.fchown(fd, os.geteuid(), -1)
     os.fchmod(fd, 0o700)
 
 
 def mount_id(fd: int) -> str:
-    """What the kernel calls the mount that an open file or directory was reached by."""
+    """Return the kernel's name of the mount by which an open file or directory was reached."""
     found = _MOUNT_ID.search(Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii"))
     return found[1] if found else ""
 
 
 def taken(path: str) -> int:
-    """The number of bytes that a tree takes on its disk; a file with several names counts once."""
+    """Return the number of bytes that a tree takes on its disk; a file with several names counts once."""
     found = command.run(["du", "-s", "-x", "--block-size=1", "--", path], timeout=_SECONDS, check=False)
     # What vanishes meanwhile is an error to it, after which it counts on.
     number = found.stdout.partition("\t")[0]
@@ -87,7 +88,8 @@ def taken(path: str) -> int:
 
 
 class _Level:
-    """A directory on the way down: open, by its name in the one above, with directories in it that are known."""
+    """Describes a directory on the way down: open, with its name in the directory above, and the directories in it
+    that are known."""
 
     def __init__(self, fd: int, name: str) -> None:
         self.fd, self.name = fd, name

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The programs that this process ran without a sandbox (sandbox.py), for the warnings of its result.
+"""Notes the programs that this process ran without a sandbox (sandbox.py), for the warnings of its result.
 
 Every module reports them, and few modules run such programs: therefore this is apart from the sandbox.
 """
@@ -22,7 +22,7 @@ def note(program: str, why: str) -> None:
 
 
 def warnings() -> list[str]:
-    """One warning for each program that was noted in this process."""
+    """Return one warning for each program that was noted in this process."""
     return [
         f"{program} ran without a sandbox of its own, which this host can't make: {why}. The headers of disks "
         f"were looked at before, and no file but those of the catalog was named to it. A sandbox needs {_NEEDS}"

@@ -26,7 +26,7 @@ def has_systemd() -> bool:
 
 
 def quoted(word: str) -> str:
-    """One word of a unit's setting, whatever it holds: no specifier or end of line comes of it."""
+    """Return one word of a unit's setting, whatever it holds: no specifier or end of line comes of it."""
     if any(ord(character) < 32 or ord(character) == 127 for character in word):
         raise InvalidValue(f"path {word!r}", "it holds a control character", "Name a path that a unit can hold")
     for character, kept in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%")):
@@ -35,12 +35,12 @@ def quoted(word: str) -> str:
 
 
 def argument(word: str) -> str:
-    """The same in a command, where variables would be put in, too."""
+    """Return a word of a command as quoted() does; in commands, variables would be put in, too."""
     return quoted(word).replace("$", "$$")
 
 
 def installed(name: str, text: str) -> bool:
-    """Whether our unit is there with this text, and starts with the host."""
+    """Return whether our unit is there with this text, and starts with the host."""
     try:
         return Path(PLACE, name).read_text(encoding="utf-8") == text and os.path.lexists(_link(name))
     except (OSError, UnicodeDecodeError):
@@ -80,13 +80,13 @@ def named(prefix: str) -> list[str]:
 
 
 def start_with_host(names: Sequence[str]) -> bool:
-    """Whether any of these does."""
+    """Return whether any of these units starts with the host."""
     states = run(["systemctl", "is-enabled", *names], timeout=TIMEOUT, check=False).stdout.split()
     return any(state in ENABLED for state in states)
 
 
 def links() -> set[str]:
-    """What `systemctl enable` makes, and all that others made alike."""
+    """Return the links that `systemctl enable` makes, and all that others made alike."""
     return {
         os.path.join(directory, name)
         for directory, directories, names in os.walk(PLACE)
@@ -108,13 +108,13 @@ def unlink(paths: Sequence[str]) -> bool:
 
 
 def active(patterns: Sequence[str]) -> set[str]:
-    """Names of the units that run now, of those that match."""
+    """Return the names of the units that run now, of those that match."""
     argv = ["systemctl", "list-units", "--state=active", "--plain", "--no-legend", "--no-pager", *patterns]
     return {line.split()[0] for line in run(argv, timeout=TIMEOUT).stdout.splitlines() if line.strip()}
 
 
 def stop(names: Sequence[str]) -> None:
-    """All at once: a socket that is left would start its service again."""
+    """Stop all units at once: a socket that is left would start its service again."""
     if names:
         run(["systemctl", "stop", *names], timeout=TIMEOUT)
 

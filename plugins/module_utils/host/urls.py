@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""URLs of files as they are given, before anything is asked of a server."""
+"""Reads URLs of files as they are given, before anything is asked of a server."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def is_url(text: str) -> bool:
 
 
 def without_secrets(url: str) -> str:
-    """The URL as it may be shown: without user, password, query (it may be a signature) and fragment.
+    """Return the URL as it may be shown: without user, password, query (it may be a signature) and fragment.
 
-    Of one that can't be read for certain the scheme only: in http://me:pass/word@host nothing tells what the host is.
+    Of a URL that can't be read for certain, return the scheme only: in http://me:pass/word@host nothing tells what
+    the host is.
     """
     scheme, _mark, rest = url.strip().partition("://")
     place, query, _rest = rest.partition("#")[0].partition("?")

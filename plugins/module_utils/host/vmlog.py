@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vm.log in a machine's directory, in OpenNebula's form: Thu Aug 7 22:17:06 2014 [LCM] [I]: New VM state is BOOT"""
+"""Writes vm.log in a machine's directory, in OpenNebula's form: Thu Aug 7 22:17:06 2014 [LCM] [I]: New VM state is
+BOOT"""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class VmLog:
-    """The log of one machine during one run. Lines are kept until save(), so that a run that changed nothing leaves
-    no trace, and one that did costs one write."""
+    """Holds the log of one machine during one run. Lines are kept until save(), so that a run that changed nothing
+    leaves no trace, and one that did costs one write."""
 
     def __init__(self, directory: str) -> None:
         self.path = os.path.join(directory, NAME)
@@ -31,7 +32,7 @@ class VmLog:
         self._saved = 0
 
     def __call__(self, component: str, level: str, text: str) -> None:
-        """component: DIM, LCM, VMM, TM. level: I, W, E."""
+        """Add a line. component: DIM, LCM, VMM, TM. level: I, W, E."""
         self.lines.append(line(component, level, text))
 
     def last(self) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ class VmLog:
 
 
 def line(component: str, level: str, text: str, at: Optional[float] = None) -> str:
-    """One line, in local time; line breaks within the text become spaces."""
+    """Return one line, in local time; line breaks within the text become spaces."""
     when = time.localtime(at)
     clock = f"{when.tm_hour:02d}:{when.tm_min:02d}:{when.tm_sec:02d}"
     stamp = f"{_DAYS[when.tm_wday]} {_MONTHS[when.tm_mon - 1]} {when.tm_mday} {clock} {when.tm_year}"

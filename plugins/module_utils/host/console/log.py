@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The file with what a guest wrote to its serial console: read while it is written, and through its rotation.
+"""Reads the file with what a guest wrote to its serial console, while it is written and through its rotation.
 
 All of it is untrusted text: it is bounded, and made harmless before anybody sees it.
 """
@@ -46,10 +46,7 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x
 
 
 def harmless(text: str, longest: int = SHOWN_LENGTH) -> str:
-    """The text without terminal sequences, as one printable line.
-
-    longest: characters of the result.
-    """
+    """Return the text without terminal sequences, as one printable line of at most `longest` characters."""
     shown = printable(_ESCAPE.sub("", text), ONE_LINE)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
@@ -92,7 +89,7 @@ class ConsoleLog:
         return left < READ_LIMIT
 
     def _chain(self) -> list[tuple[str, int, int]]:
-        """The path, inode and size of each file that there is, the newest first."""
+        """Return the path, inode and size of each file that there is, the newest first."""
         found = []
         for suffix in ("", *ROTATED):
             try:
@@ -110,10 +107,10 @@ class ConsoleLog:
         return found
 
     def _last_boot(self, chain: Sequence[tuple[str, int, int]]) -> tuple[int, int]:
-        """The inode and offset at which reading starts: where the node last started the machine.
+        """Return the inode and offset at which reading starts: where the node last started the machine.
 
-        If no line states a start, it is the older of the places where the demo guest and a kernel last began to boot.
-        dmesg prints the kernel's banner too, so that the newer of the two may be no boot.
+        If no line states a start, it is the older of the places where the demo guest and a kernel last began to
+        boot. dmesg prints the kernel's banner too, so that the newer of the two may be no boot.
         """
         newest: dict[str, tuple[int, int]] = {}
         for age, (path, inode, size) in enumerate(chain):
@@ -164,12 +161,13 @@ class ConsoleLog:
 
 
 def plain(line: bytes) -> str:
-    """The line as text, without terminal sequences; bytes that are no UTF-8 are written as escapes."""
+    """Return the line as text, without terminal sequences; bytes that are no UTF-8 are written as escapes."""
     return _ESCAPE.sub("", line.decode("utf-8", "backslashreplace"))
 
 
 def last_place(path: str, size: int, mark: bytes) -> int | None:
-    """The offset of the last occurrence of `mark` in the file, which is read backwards in pieces; None without one."""
+    """Return the offset of the last occurrence of `mark` in the file, which is read backwards in pieces; None without
+    one."""
     try:
         with _opened(path) as source:
             end = size
@@ -192,7 +190,7 @@ def _opened(path: str) -> BinaryIO:
 
 
 def unreadable(path: str, error: OSError) -> NebulaError:
-    """The error for a console that can't be opened or read."""
+    """Return the error for a console that can't be opened or read."""
     return InvalidValue(f"console {path}", error.strerror or str(error), "Run this task with become: true")
 
 

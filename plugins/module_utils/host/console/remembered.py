@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What convinced of a guest, kept beside its console.
+"""Keeps the evidence that convinced of a guest beside its console.
 
 The report of a guest that prints much is rotated away in the end, and no guest prints it twice.
 """
@@ -28,7 +28,8 @@ def remember(wanted: Wanted, evidence: str) -> None:
 
 
 def recall(wanted: Wanted) -> str:
-    """What convinced of the machine since the node last started it, if the same was wanted then; else ""."""
+    """Return the evidence that convinced of the machine since the node last started it, if the same was wanted then;
+    else ""."""
     try:
         text = read_limited(wanted.console + VERIFIED, READ_LIMIT, follow=False).decode()
         evidence = str(json.loads(text)["evidence"])
@@ -40,7 +41,7 @@ def recall(wanted: Wanted) -> str:
 
 
 def _is_of_former(data: Any, wanted: Wanted, evidence: str) -> bool:
-    """Whether that convinced when the machine had another name, which its guest still has."""
+    """Return whether the evidence convinced when the machine had another name, which its guest still has."""
     if not wanted.former or data["wanted"][3] != wanted.former:
         return False
     before = replace(wanted, name=str(data["wanted"][1]), hostname=wanted.former)

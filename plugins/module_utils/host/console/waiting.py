@@ -35,7 +35,10 @@ OPTIONS = (
 
 
 class Source(Protocol):
-    """A way to find out about all guests together by other means than their consoles. kind: of KINDS."""
+    """Finds out about all guests together by other means than their consoles.
+
+    kind: a word of KINDS.
+    """
 
     kind: str
 
@@ -46,20 +49,23 @@ class Source(Protocol):
         """
 
     def evidence(self, vm_id: int) -> str:
-        """What convinced at the last look; "" if nothing did."""
+        """Return what convinced at the last look; "" if nothing did."""
 
     def found(self, vm_id: int) -> str:
-        """What was found instead, for the error."""
+        """Return what was found in place of evidence, for the error."""
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of waiting for one machine.
+    """Describes what came of waiting for one machine.
 
-    seconds: until the evidence was found, or the guest given up. evidence: which of KINDS convinced, or "". text: what
-    convinced. missing: what the console does not show. tried: what was found instead, by kind.
+    seconds: until the evidence was found, or the guest given up.
+    evidence: which of KINDS convinced, or "".
+    text: what convinced.
+    missing: what the console does not show.
+    tried: what was found in place of evidence, by kind.
     """
 
     wanted: Wanted
@@ -74,7 +80,7 @@ class Verdict:
 
 
 class Guest:
-    """One machine whose guest is waited for."""
+    """Describes one machine whose guest is waited for."""
 
     def __init__(self, wanted: Wanted, sources: Sequence[Source] = ()) -> None:
         self.wanted = wanted
@@ -104,7 +110,7 @@ class Guest:
             witness.take(line)
 
     def asks(self, kind: str) -> bool:
-        """Whether what a source of this kind finds would count."""
+        """Return whether what a source of this kind finds would count."""
         return self.wanted.counts(kind) and not any(witness.alone() for witness in self.witnesses)
 
     def look(self, now: float) -> Verdict | None:
@@ -134,7 +140,7 @@ class Guest:
         return None
 
     def given_up(self, now: float) -> Verdict:
-        """The verdict for a guest that nothing convinced of, with all that was found."""
+        """Return the verdict for a guest that nothing convinced of, with all that was found."""
         tried = self.tried()
         heard = [*self.last, self.log.partial] if self.log.partial.strip() else list(self.last)
         lines = [harmless(line) for line in heard[-SHOWN_LINES:]]
@@ -151,7 +157,7 @@ class Guest:
         )
 
     def tried(self) -> dict[str, str]:
-        """What was found instead of evidence, by each kind that counts."""
+        """Return what was found in place of evidence, by each kind that counts."""
         found = {}
         if self.wanted.counts(CONSOLE):
             found[CONSOLE] = f"missing {'; '.join(self.missing())}"
@@ -165,7 +171,7 @@ class Guest:
         return found
 
     def missing(self) -> list[str]:
-        """What the console does not show."""
+        """Return what the console does not show."""
         if self.log.inode is None:
             return ["a console log"]
         heard = [witness for witness in self.witnesses if witness.kind == CONSOLE and witness.heard()]
@@ -216,7 +222,8 @@ def wait(
 
 
 def attempt(guest: Guest, now: float) -> Verdict | None:
-    """One look at a guest; an error is a verdict too, so that others are waited for."""
+    """Look at a guest once, and return the verdict if there is one. An error is a verdict too, so that others are
+    waited for."""
     try:
         return guest.look(now)
     except NebulaError as error:
@@ -224,7 +231,7 @@ def attempt(guest: Guest, now: float) -> Verdict | None:
 
 
 def failed(wanted: Wanted, error: NebulaError, now: float) -> Verdict:
-    """The verdict for a machine that can't be looked at."""
+    """Return the verdict for a machine that can't be looked at."""
     called = f"VM {wanted.vm_id} ({wanted.name})"
     asked = error.asked if error.asked.startswith(called) else f"{called}: {error.asked}"
     return Verdict(wanted, False, now, missing=(error.found,), error=type(error)(asked, error.found, error.remedy))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine's guest has to be called and which addresses it has to have, and what counts as evidence of it."""
+"""Says which name and addresses a machine's guest has to have, and what counts as evidence of it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 @dataclass(frozen=True)
 class Wanted:
-    """One machine, and what its guest has to report.
+    """Describes one machine, and what its guest has to report.
 
-    console: path of its log. pattern: a regular expression of the user's, which decides alone if it is given. by: which
-    of KINDS count. former: the host name that the guest has until it is started again, "" if it is the same.
+    console: the path of its log.
+    pattern: a regular expression of the user's, which decides alone if it is given.
+    by: which of KINDS count.
+    former: the host name that the guest has until it is started again, "" if it is the same.
     """
 
     vm_id: int
@@ -36,17 +38,17 @@ class Wanted:
     former: str = ""
 
     def is_called(self, hostname: str) -> bool:
-        """Whether the guest may have this host name."""
+        """Return whether the guest may have this host name."""
         names = (self.hostname or self.name, self.former)
         return any(same_host(name, hostname) for name in names if name)
 
     def counts(self, kind: str) -> bool:
-        """Whether evidence of this kind counts."""
+        """Return whether evidence of this kind counts."""
         return kind == CONSOLE if self.pattern else kind in self.by
 
 
 def unlike(wanted: Wanted, hostname: str, addresses: Sequence[str]) -> list[str]:
-    """Which of the wanted name and addresses the guest does not have, for messages."""
+    """Return which of the wanted name and addresses the guest does not have, for messages."""
     problems = []
     if wanted.hostname and not wanted.is_called(hostname):
         problems.append(f"hostname {wanted.hostname} ({f'it says {harmless(hostname)}' if hostname else 'none said'})")
@@ -59,7 +61,7 @@ def unlike(wanted: Wanted, hostname: str, addresses: Sequence[str]) -> list[str]
 
 
 def same_host(wanted: str, found: str) -> bool:
-    """Whether the host names are equal, or one is the other without its domain."""
+    """Return whether the host names are equal, or one is the other without its domain."""
     first, second = wanted.lower().rstrip("."), found.lower().rstrip(".")
     if "." in first and "." in second:
         return first == second
@@ -67,7 +69,7 @@ def same_host(wanted: str, found: str) -> bool:
 
 
 def address(text: str) -> Address | None:
-    """The address in the text, which may have a prefix length behind it; None if there is none."""
+    """Return the address in the text, which may have a prefix length behind it; None if there is none."""
     try:
         return ipaddress.ip_interface(text).ip
     except ValueError:

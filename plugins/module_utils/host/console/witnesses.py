@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ways in which a console shows that its guest is up and contextualised: the demo guest's own lines, cloud-init, a
-login prompt, a pattern of the user's.
-"""
+"""Reads in a console that its guest is up and contextualised, by the demo guest's own lines, by cloud-init's, by a
+login prompt, or by a pattern of the user's."""
 
 from __future__ import annotations
 
@@ -33,7 +32,10 @@ PROMPT = "login: "
 
 
 class Witness(Protocol):
-    """One way in which a console shows that its guest is up and contextualised. kind: of KINDS."""
+    """Reads one kind of sign in a console that its guest is up and contextualised.
+
+    kind: a word of KINDS.
+    """
 
     kind: str
 
@@ -44,24 +46,24 @@ class Witness(Protocol):
         """Read what follows the last line end; called at each look, with the same text again or a longer one."""
 
     def heard(self) -> bool:
-        """Whether the guest prints such lines at all."""
+        """Return whether the guest prints such lines at all."""
 
     def alone(self) -> bool:
-        """Whether nothing else counts, since the guest also reports by it what went wrong."""
+        """Return whether nothing else counts, since the guest also reports by it what went wrong."""
 
     def final(self) -> bool:
-        """Whether the guest reports nothing more this way until it boots again."""
+        """Return whether the guest reports nothing more this way until it boots again."""
 
     def missing(self, wanted: Wanted) -> list[str]:
-        """What the guest has not shown yet, for messages; nothing if it convinces."""
+        """Return what the guest has not shown yet, for messages; nothing if it convinces."""
 
     def evidence(self) -> str:
-        """What convinced, for results."""
+        """Return what convinced, for results."""
 
 
 @dataclass
 class DemoGuest:
-    """The lines of the demo guest (storage/demo_guest.py) since its last boot."""
+    """Reads the lines of the demo guest (storage/demo_guest.py) since its last boot."""
 
     hostname: str = ""
     addresses: list[str] = field(default_factory=list)
@@ -124,13 +126,13 @@ class DemoGuest:
 
 
 def _row(line: str) -> list[str]:
-    """The cells of a row in one of cloud-init's tables; none if the line is no such row."""
+    """Return the cells of a row in one of cloud-init's tables; none if the line is no such row."""
     _before, _mark, row = line.rstrip().partition("ci-info: |")
     return [cell.strip() for cell in row[:-1].split("|")] if row.endswith("|") else []
 
 
 def _finished(line: str) -> str:
-    """What follows the word Datasource in the line with which cloud-init ends; "" for another line."""
+    """Return what follows the word Datasource in the line with which cloud-init ends; "" for another line."""
     before, _mark, after = line.partition(" finished at ")
     _before, mark, version = before.rpartition("Cloud-init v. ")
     if not mark or not version or " " in version:
@@ -140,7 +142,7 @@ def _finished(line: str) -> str:
 
 @dataclass
 class CloudInit:
-    """The lines of cloud-init: its ci-info tables, its closing line, and the login prompt with the host's name."""
+    """Reads the lines of cloud-init: its ci-info tables, its closing line, and the login prompt with the host name."""
 
     hostname: str = ""
     addresses: list[str] = field(default_factory=list)
@@ -201,14 +203,14 @@ class CloudInit:
 
 
 def prompted(line: str) -> str:
-    """The name in a login prompt; "" if the line is none."""
+    """Return the name in a login prompt; "" if the line is none."""
     login = _LOGIN.match(line)
     return login.group(1) if login else ""
 
 
 @dataclass
 class Login:
-    """The login prompt of any system, with the name that the machine was given.
+    """Reads the login prompt of any system, with the name that the machine was given.
 
     table: what cloud-init printed of the same guest; if it printed addresses, these have to be right too.
     """
@@ -249,7 +251,7 @@ class Login:
 
 @dataclass
 class Pattern:
-    """A regular expression of the user's, which a line of the console since the last boot has to match."""
+    """Looks for a regular expression of the user's, which a line of the console since the last boot has to match."""
 
     expression: re.Pattern[str]
     match: str = ""
@@ -281,7 +283,8 @@ class Pattern:
 
 
 def compiled(wanted: Wanted) -> re.Pattern[str]:
-    """The pattern of the machine with {name}, {hostname} and {ip} filled in; InvalidValue for a wrong expression."""
+    """Return the pattern of the machine with {name}, {hostname} and {ip} filled in. Raise InvalidValue for a wrong
+    expression."""
     asked = f"VM {wanted.vm_id} ({wanted.name}): pattern {wanted.pattern!r}"
     text = wanted.pattern
     values = {"name": wanted.name, "hostname": wanted.hostname, "ip": next(iter(wanted.addresses), "")}
