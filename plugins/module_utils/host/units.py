@@ -72,7 +72,7 @@ def remove(name: str, mark: str) -> None:
 
 
 def named(prefix: str) -> list[str]:
-    """Units below PLACE whose names begin so."""
+    """Return the units below PLACE whose names begin with the prefix."""
     try:
         return sorted(name for name in os.listdir(PLACE) if name.startswith(prefix) and name.endswith(".service"))
     except FileNotFoundError:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The address of a machine that installs, as its answers give it: of either family, and fit for its network. Pure."""
+"""Reads the address of a machine that installs from its answers, of either family, and checks that it fits its
+network. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _EXAMPLES = {4: "24 or 255.255.255.0", 6: "64"}
 
 
 def interface_of(answers: Mapping[str, object], where: str) -> Interface | None:
-    """The address with its prefix, None where the installer uses DHCP; InvalidValue for one that no machine has."""
+    """Return the address with its prefix, None where the installer uses DHCP. Raise InvalidValue for an address that
+    no machine has."""
     text, mask = str(answers.get("address") or ""), str(answers.get("netmask") or "")
     if not text:
         return None
@@ -39,9 +41,10 @@ def interface_of(answers: Mapping[str, object], where: str) -> Interface | None:
 
 
 def variables(answers: Mapping[str, object], where: str) -> dict[str, object]:
-    """What templates are told of the address beside the answers themselves: in the form that all installers read.
+    """Return what templates are given of the address beside the answers themselves, in the form that all installers
+    read.
 
-    netmask: of IPv4 only; IPv6 has none. Nothing without an address.
+    netmask is there for IPv4 only; IPv6 has none. Nothing is there without an address.
     """
     found = interface_of(answers, where)
     if found is None:
@@ -56,8 +59,10 @@ def variables(answers: Mapping[str, object], where: str) -> dict[str, object]:
 
 
 def check(answers: Mapping[str, object], where: str, link_local_gateway: bool) -> None:
-    """InvalidValue where gateway and name servers are of no use to the address. link_local_gateway: whether the
-    installer takes one of fe80::/10."""
+    """Raise InvalidValue where gateway and name servers are of no use to the address.
+
+    link_local_gateway: whether the installer takes a gateway of fe80::/10.
+    """
     given = interface_of(answers, where)
     servers = answers.get("nameservers")
     texts = servers if isinstance(servers, Sequence) and not isinstance(servers, str) else []
@@ -82,7 +87,7 @@ def check(answers: Mapping[str, object], where: str, link_local_gateway: bool) -
 
 
 def check_form(key: str, value: object, where: str) -> None:
-    """InvalidValue for what is no address at all."""
+    """Raise InvalidValue for what is no address at all."""
     # Without a value there is none; an empty item of a list is a slip.
     given = value if isinstance(value, (list, tuple)) else [value] if value else []
     for text in map(str, given):
@@ -98,7 +103,7 @@ def check_form(key: str, value: object, where: str) -> None:
 
 
 def _length(text: str, version: int, key: str, where: str) -> int:
-    """The length of the prefix that a text says: 24, 255.255.255.0, 64, ffff:ffff:ffff:ffff::"""
+    """Return the length of the prefix that a text states: 24, 255.255.255.0, 64, ffff:ffff:ffff:ffff::"""
     most = 32 if version == 4 else 128
     asked, remedy = f"{where}: {key}: {text}", f"Write the prefix: {_EXAMPLES[version]}"
     if text.isascii() and text.isdigit():
@@ -135,7 +140,7 @@ def _check_host(given: Interface, where: str) -> None:
 
 
 def _is_nobodys(address: Address) -> bool:
-    """Whether no machine has it, wherever it is."""
+    """Return whether no machine anywhere has the address."""
     if address.version == 6:
         # ::ffff:192.0.2.1 is how a program writes an address of IPv4.
         mapped = ipaddress.IPv6Address(int(address)).ipv4_mapped is not None
@@ -144,7 +149,7 @@ def _is_nobodys(address: Address) -> bool:
 
 
 def _fault_of_other(address: Address) -> str:
-    """Why a machine that installs can't ask that one, "" if it can."""
+    """Return why a machine that installs can't ask the address, "" if it can."""
     if _is_nobodys(address):
         return "no other machine has it"
     if address.version == 6 and address.is_link_local:
@@ -183,8 +188,8 @@ def _check_gateway(given: Interface, gateway: Address, where: str, link_local: b
 
 
 def _check_servers(given: Interface, servers: Sequence[Address], where: str) -> None:
-    """A machine with an IPv6 address alone reaches nothing of IPv4. With one of IPv4 it may still get one of IPv6 by
-    itself, so that one server of its own family is enough."""
+    """Refuse name servers that the machine can't reach. With an IPv6 address alone it reaches nothing of IPv4. With an
+    IPv4 address it may still get one of IPv6 by itself, so that one server of its own family is enough."""
     others = [each for each in servers if each.version != given.version]
     if others and (given.version == 6 or len(others) == len(servers)):
         raise InvalidValue(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The installers that take answers from a file: what the file is called, how it reaches them, how they are started."""
+"""Describes the installers that take answers from a file: its name, how it reaches them, how they are started."""
 
 from __future__ import annotations
 
@@ -79,16 +79,23 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
 @dataclass(frozen=True)
 class Kind:
-    """A form of answers. file: its name where the installer looks for it. label: of the ISO that it looks for.
+    """Describes a form of answers.
 
-    ways: how it can be given, the usual one first. boots: what can start the installer when answers are given, the
-    usual one first. kernels: (kernel, initrd) in ISOs as distributions make them. commands: the kernel's command line
-    by way; {label} is the installer ISO's own. beside: further files that belong on the answers' ISO. memory, disk: MiB
-    that the installer needs at least. failures: what it says on its console when it can't go on. accounts: variables of
-    which one has to be given, since nobody could log in else. windows: whether that is what it installs.
-    disk_paths: whether it wants the path of a disk. apt: whether it is apt that gets mirror and proxy.
-    link_local_gateway: whether it takes a router by an address of fe80::/10. longest_host: characters of host name and
-    domain together; the kernel keeps 64 where both are its host name.
+    file: its name where the installer looks for it.
+    label: of the ISO that the installer looks for.
+    ways: how it can be given, the usual one first.
+    boots: what can start the installer when answers are given, the usual one first.
+    kernels: (kernel, initrd) in ISOs as distributions make them.
+    commands: the kernel's command line by way; {label} is the installer ISO's own.
+    beside: further files that belong on the answers' ISO.
+    memory, disk: MiB that the installer needs at least.
+    failures: what it prints on its console when it can't go on.
+    accounts: variables of which one has to be given, since nobody could log in else.
+    windows: whether it installs Windows.
+    disk_paths: whether it wants the path of a disk.
+    apt: whether it is apt that gets mirror and proxy.
+    link_local_gateway: whether it takes a router by an address of fe80::/10.
+    longest_host: characters of host name and domain together; the kernel keeps 64 where both are its host name.
     """
 
     name: str
@@ -258,7 +265,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def kind_of(name: object, where: str) -> Kind:
-    """The kind of that name; InvalidValue names what there is."""
+    """Return the kind of this name. Raise InvalidValue, which names the kinds that there are, for another name."""
     if isinstance(name, str) and name in KINDS:
         return KINDS[name]
     near = nearest(str(name), KINDS)
@@ -270,7 +277,7 @@ def kind_of(name: object, where: str) -> Kind:
 
 
 def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[str, object]:
-    """What the kind's template is given: the answers over its defaults. Errors never show a value."""
+    """Return what the kind's template is given: the answers over its defaults. Errors never show a value."""
     known = {**kind.variables}
     for key, value in answers.items():
         if key in OPTIONS:
@@ -345,9 +352,9 @@ def _check_names(variables: Mapping[str, object], where: str) -> None:
 
 
 def check_late(kind: Kind, variables: Mapping[str, object], name: str, where: str) -> None:
-    """InvalidValue for what the installer itself would refuse only when it is half done, or lose. name: the image's.
+    """Raise InvalidValue for what the installer itself would refuse only when it is half done, or would lose.
 
-    An image that is installed, or being installed, is not held to it.
+    An image that is installed, or being installed, is not held to it. name: the image's.
     """
     host = host_of(kind, variables, name)
     if kind.windows:
@@ -371,7 +378,7 @@ def check_late(kind: Kind, variables: Mapping[str, object], name: str, where: st
 
 
 def check_accounts(kind: Kind, variables: Mapping[str, object], where: str) -> None:
-    """InvalidValue where nobody could log in to what is installed."""
+    """Raise InvalidValue where nobody could log in to what is installed."""
     # A password of a user that there is none of helps nobody.
     names = [name for name in kind.accounts if name != "password_hash" or variables.get("user")]
     if not any(variables.get(name) for name in names):
@@ -383,24 +390,24 @@ def check_accounts(kind: Kind, variables: Mapping[str, object], where: str) -> N
 
 
 def command_line(kind: Kind, way: str, label: str) -> str:
-    """What the installer's kernel is told, so that it finds the answers."""
+    """Return the command line by which the installer's kernel finds the answers."""
     escaped = "".join(c if c.isalnum() or c in "._-+" else f"\\x{ord(c):02x}" for c in label)
     return kind.commands[way].replace("{label}", escaped)
 
 
 def host_name(name: str) -> str:
-    """A name that a guest may have, made of its image's."""
+    """Return a name that a guest may have, made of its image's."""
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].rstrip("-") or "localhost"
 
 
 def host_of(kind: Kind, variables: Mapping[str, object], name: str) -> str:
-    """The host name of what is installed: the answers', or one that is made of its image's name."""
+    """Return the host name of what is installed: that of the answers, or one that is made of its image's name."""
     made = host_name(name)
     return str(variables["hostname"] or (windows_names.computer_name(made) if kind.windows else made))
 
 
 def disk_name(bus: str) -> str:
-    """The disk to install on, as Linux calls it."""
+    """Return the disk to install on, as Linux calls it."""
     return "/dev/vda" if bus == "virtio" else "/dev/sda"
 
 

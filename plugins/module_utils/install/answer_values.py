@@ -21,7 +21,7 @@ LONGEST_COMMAND = 1024
 
 @dataclass(frozen=True)
 class Form:
-    """What a value has to be. shown: whether errors may show it."""
+    """Describes what a value has to be. shown: whether errors may show it."""
 
     pattern: str
     found: str
@@ -29,7 +29,7 @@ class Form:
     shown: bool = True
 
     def check(self, key: str, value: object, where: str) -> None:
-        """InvalidValue for another one. None at all is none."""
+        """Raise InvalidValue for a value of another form. An empty value passes."""
         text = str(value)
         if text and not re.fullmatch(self.pattern, text):
             raise InvalidValue(f"{where}: {key} {text!r}" if self.shown else f"{where}: {key}", self.found, self.remedy)
@@ -96,8 +96,11 @@ _WINDOWS = {
 
 
 def check_linux(variables: Mapping[str, object], disk_paths: bool, apt: bool, where: str) -> None:
-    """InvalidValue for a form that the installers of Linux can't use. disk_paths: whether the installer wants a path of
-    a disk, and no name. apt: whether it is apt that gets mirror and proxy."""
+    """Raise InvalidValue for a form that the installers of Linux can't use.
+
+    disk_paths: whether the installer wants the path of a disk, and no name.
+    apt: whether it is apt that gets mirror and proxy.
+    """
     forms = {**_LINUX, "disk": _DISK_PATH if disk_paths else _DISK}
     forms.update({"mirror": _WEB, "proxy": _PROXY} if apt else {"mirror": _MIRROR})
     for key, form in forms.items():
@@ -107,7 +110,7 @@ def check_linux(variables: Mapping[str, object], disk_paths: bool, apt: bool, wh
 
 
 def check_windows(variables: Mapping[str, object], where: str) -> None:
-    """InvalidValue for what Windows' setup stops at."""
+    """Raise InvalidValue for a value at which Windows' setup stops."""
     for key, form in _WINDOWS.items():
         form.check(key, variables[key], where)
     for key in ("locale", "timezone", "disk"):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""State begun: what is due, before anything is made."""
+"""Decides what is due, before anything is made (state begun)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: O
 
 
 def refuse_undecided(work: Work, spec: Spec) -> None:
-    """WrongState where a human has to say first what is to become of it, or has said what can't be."""
+    """Raise WrongState where a human has to decide first what becomes of the installation, or has asked for the
+    impossible."""
     if spec.state == "installed" and work.step in (next_step.MAKE, next_step.START, next_step.END):
         raise WrongState(
             f"{spec.where}: state installed", "nothing was installed yet", "Set state: present to begin with it"
@@ -110,7 +111,8 @@ def _refuse_answers(work: Work, spec: Spec) -> None:
 
 
 def _was_heard(work: Work, spec: Spec) -> bool:
-    """Whether its machine was heard to be at its end while it runs on: an installer need not obey a power button."""
+    """Return whether its machine was heard to be at its end while it runs on: an installer need not obey a power
+    button."""
     recorded = work.image is not None and work.image.unfinished == INSTALLED and installed.TOOK in work.image.attributes
     return recorded and spec.shape.end == next_step.PATTERN and spec.state != "installed"
 
@@ -131,7 +133,7 @@ def _has_something(engine: Engine, work: Work) -> bool:
 
 
 def ends(work: Work, hard: bool = True) -> list[dict[str, Any]]:
-    """Items for role vm that end the machines of the installation."""
+    """Return items for role vm that end the machines of the installation."""
     ends = []
     if work.machine is not None:
         ends.append({"name": machine_name(work.name), "state": "absent", "hard": hard})

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images and templates that are there for an installation alone, known by an attribute, and removed with it."""
+"""Finds and removes images and templates that are there for an installation alone, which an attribute marks."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def remove_images(engine: Engine, names: Sequence[str]) -> bool:
 
 
 def media_of(engine: Engine, install: str) -> list[str]:
-    """Names of the images that are there for that installation alone."""
+    """Return the names of the images that are there for this installation alone."""
     names = [media_name(install, what) for what in next_step.MEDIA]
     ours = [image.name for image in engine.images.pool() if image.attributes.get(installed.MARK) == install]
     return [name for name in names if name in ours]
 
 
 def templates_of(engine: Engine, image: str, trial: bool = True) -> list[StoredTemplate]:
-    """Templates of the installation's machine, and of the machine that tries the image."""
+    """Return the templates of the installation's machine, and of the machine that tries the image."""
     marks = {machine_name(image): installed.MARK} | ({trial_name(image): installed.TRIES} if trial else {})
     return [
         stored
@@ -62,7 +62,7 @@ def remove_templates(engine: Engine, image: str, trial: bool = True) -> bool:
 
 
 def refuse_template(engine: Engine, name: str, mark: str, image: str) -> None:
-    """Conflict where a template of that name is not the installation's."""
+    """Raise Conflict where a template of this name is not the installation's."""
     for stored in engine.templates.pool():
         if stored.name == name and stored.template.get(mark) != image:
             raise Conflict(
@@ -73,7 +73,7 @@ def refuse_template(engine: Engine, name: str, mark: str, image: str) -> None:
 
 
 def id_of(image: Image | None) -> int:
-    """The image's id; NotFound where it has gone meanwhile."""
+    """Return the image's id. Raise NotFound where it has gone meanwhile."""
     if image is None or image.id is None:
         raise NotFound("the image that is installed", "it is not there", "Run again")
     return image.id

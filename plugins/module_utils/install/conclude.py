@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""States recorded, converted and concluded: what the nodes heard, the OS image, and what its first guest reported."""
+"""Records what nodes heard, makes the OS image, and records what its first guest reported (states recorded, converted
+and concluded)."""
 
 from __future__ import annotations
 

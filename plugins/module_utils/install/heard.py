@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nodes say of the machines of installations counts only of machines that the catalog has on them."""
+"""Believes nodes only about installing machines that the catalog has on them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refuse_foreign(works: Sequence[Work], settings: Settings) -> None:
 
 
 def of(answers: Mapping[str, Sequence[T]], name: str) -> T | None:
-    """What was answered under the name, None if nothing was. Of a machine its own host answers alone."""
+    """Return what was answered under the name, None if nothing was. About a machine, its own host alone answers."""
     return next((each for entries in answers.values() for each in entries if each.name == name), None)
 
 

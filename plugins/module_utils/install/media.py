@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installers' ISOs: whether a firmware boots them, and files out of them; and how files are given to an installer.
+"""Reads installers' ISOs: whether a firmware boots them, and files out of them; and makes the media that an installer
+gets.
 
-ISOs may be anybody's: read by offsets that are checked, within limits, and nothing of them is run or mounted here.
+ISOs may be anybody's: they are read by offsets that are checked, within limits, and nothing of them is run or
+mounted here.
 """
 
 from __future__ import annotations
@@ -34,8 +36,12 @@ _MOST_SECTIONS = 32
 
 @dataclass(frozen=True)
 class Facts:
-    """An ISO as a firmware sees it. label: its volume's. bios, uefi: whether that boots it from a CD drive. hybrid: it
-    has a boot sector too, for disks and USB sticks."""
+    """Describes an ISO as a firmware sees it.
+
+    label: its volume's.
+    bios, uefi: whether such a firmware boots it from a CD drive.
+    hybrid: whether it has a boot sector too, for disks and USB sticks.
+    """
 
     label: str
     bios: bool = False
@@ -45,7 +51,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the content of a file or directory is: bytes from the start."""
+    """Describes where the content of a file or directory is, in bytes from the start."""
 
     offset: int
     size: int
@@ -53,7 +59,7 @@ class Place:
 
 
 def look(path: str, what: str) -> Facts:
-    """ImageRefused unless it is an ISO 9660 file system. what: how errors call it."""
+    """Return the facts of an ISO. Raise ImageRefused unless it is an ISO 9660 file system. what: how errors call it."""
     with explained(path), _opened(path) as file:
         volume = _volume(file, what)
         bios, uefi = _boots(file)
@@ -67,7 +73,7 @@ def look(path: str, what: str) -> Facts:
 
 
 def find(path: str, candidates: Sequence[Sequence[str]], what: str) -> tuple[Place, ...] | None:
-    """The places of the first group of files that are all there; None if no group is."""
+    """Return the places of the first group of files that are all there; None if no group is."""
     with explained(path), _opened(path) as file:
         root = _root(_volume(file, what))
         for group in candidates:
@@ -78,7 +84,7 @@ def find(path: str, candidates: Sequence[Sequence[str]], what: str) -> tuple[Pla
 
 
 def content(path: str, place: Place, what: str) -> Iterator[bytes]:
-    """The bytes of a file of the ISO, in pieces."""
+    """Yield the bytes of a file of the ISO, in pieces."""
     if place.size > LARGEST_FILE:
         raise ImageRefused(what, f"a file in it has {place.size} bytes", f"The limit is {LARGEST_FILE >> 20} MiB")
     with explained(path), _opened(path) as file:
@@ -110,7 +116,7 @@ def _descriptors(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _volume(file: BinaryIO, what: str) -> bytes:
-    """The primary volume descriptor."""
+    """Return the primary volume descriptor."""
     for sector in _descriptors(file):
         if sector[0] == 1:
             return sector
@@ -118,7 +124,7 @@ def _volume(file: BinaryIO, what: str) -> bytes:
 
 
 def _boots(file: BinaryIO) -> tuple[bool, bool]:
-    """Whether El Torito's catalog has something for a BIOS, and for a UEFI firmware."""
+    """Return whether El Torito's catalog has something for a BIOS, and for a UEFI firmware."""
     for sector in _descriptors(file):
         if sector[0] == 0 and sector[7:39].rstrip(b"\0 ") == _EL_TORITO:
             return _catalog(file, struct.unpack_from("<I", sector, 71)[0])
@@ -167,7 +173,8 @@ def _walk(file: BinaryIO, root: Place, inner: str, what: str) -> Place | None:
 
 
 def _child(file: BinaryIO, directory: Place, name: str, what: str) -> Place | None:
-    """By Rock Ridge's name, or by the short one; both without regard to case, as users read them off a listing."""
+    """Return the place of a name in a directory, by Rock Ridge's name or the short one; both without regard to case,
+    as users read them off a listing."""
     if directory.size > LARGEST_DIRECTORY:
         raise ImageRefused(what, f"a directory in it has {directory.size} bytes", "It is damaged: get it anew")
     data = _read(file, directory.offset, directory.size)
@@ -208,8 +215,8 @@ def _damaged(what: str) -> ImageRefused:
 
 # -- an archive behind an initrd --------------------------------------------------------------------------------------
 def archive(files: Mapping[str, bytes]) -> bytes:
-    """A cpio archive (newc) of files in the root directory, readable by root alone. To be appended to an initrd: Linux
-    unpacks what follows, too, if it begins at a multiple of four."""
+    """Return a cpio archive (newc) of files in the root directory, readable by root alone, to be appended to an
+    initrd: Linux unpacks what follows, too, if it begins at a multiple of four."""
     parts = []
     for inode, (name, data) in enumerate([*files.items(), ("TRAILER!!!", b"")], 1):
         last = inode == len(files) + 1
@@ -222,7 +229,7 @@ def archive(files: Mapping[str, bytes]) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """What stands between an initrd of that size and an archive."""
+    """Return the bytes between an initrd of this size and an archive."""
     return bytes(-size % 512)
 
 
@@ -232,7 +239,7 @@ _DATA = _RESERVED + _FATS * _FAT_SECTORS + _ROOT_ENTRIES * 32 // 512
 
 
 def floppy(files: Mapping[str, bytes], label: str = "ANSWERS") -> bytes:
-    """A floppy of 1.44 MB with these files, FAT12 with long names."""
+    """Return a floppy of 1.44 MB with these files, FAT12 with long names."""
     boot = bytearray(512)
     boot[0:3] = b"\xeb\x3c\x90"
     boot[3:11] = b"MSDOS5.0"

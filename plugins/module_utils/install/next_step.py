@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The installation of an image from an installer's ISO: its steps, and which is due by what is found. Pure.
+"""Says which step is due in the installation of an image from an installer's ISO, by what is found. Pure.
 
-What is found is the catalog and what the nodes say, nothing else: a run that was killed anywhere leaves no more than
-these, and the next one goes on from them.
+It goes by the catalog and by what the nodes answer, and by nothing else: a run that was killed anywhere leaves no
+more than these, and the next one goes on from them.
 """
 
 from __future__ import annotations
@@ -55,9 +55,13 @@ _TARGETS = {"virtio": "vda", "scsi": "sda", "sata": "sda", "ide": "hda"}
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that installs: as the catalog has it (state, wanted) and as its node sees it. seen: "" if it is not
-    there. ended: ObservedVm's: whether its guest ended it. reached: whether the node answered. written: whether
-    anything is on its disk."""
+    """Describes the machine that installs, as the catalog has it (state, wanted) and as its node sees it.
+
+    seen: "" if it is not there.
+    ended: as in ObservedVm: whether its guest ended it.
+    reached: whether the node answered.
+    written: whether anything is on its disk.
+    """
 
     vm_id: int
     state: str
@@ -69,7 +73,7 @@ class Machine:
 
     @property
     def on_its_way(self) -> bool:
-        """Decided, and nobody has recorded yet what came of it."""
+        """Return whether a decision was made and nobody has recorded yet what came of it."""
         return self.state not in _SETTLED and not self.state.endswith("_FAILURE")
 
 
@@ -82,7 +86,7 @@ def trial_name(name: str) -> str:
 
 
 def media_name(name: str, what: str) -> str:
-    """An image that is there for the installation only: answers, kernel, initrd, floppy."""
+    """Return the name of an image that is there for the installation only: answers, kernel, initrd, floppy."""
     return f"install-{name}-{what}"
 
 
@@ -90,7 +94,7 @@ MEDIA = ("answers", "floppy", "kernel", "initrd")
 
 
 def is_blank(image: Image) -> bool:
-    """Whether it is a disk that was made for an installation, and that no machine has had yet."""
+    """Return whether the image is a disk that was made for an installation, and that no machine has had yet."""
     whole = image.type == ImageType.DATABLOCK and image.persistent and image.state == ImageState.READY
     return whole and image.unfinished == INSTALLING and not image.generation and TOOK not in image.attributes
 
@@ -104,9 +108,13 @@ def step(
     marker: bool = False,
     written: bool = False,
 ) -> str:
-    """The step that is due. confirmed: a human says that it is installed. verify: a guest of the image is to be
-    believed. end, marker: how the installation ends, and whether its console tells. written: whether anything is on the
-    disk, where no machine is there to say so."""
+    """Return the step that is due.
+
+    confirmed: whether a human states that it is installed.
+    verify: whether a guest of the image is to be believed.
+    end, marker: how the installation ends, and whether its console tells.
+    written: whether anything is on the disk, where no machine is there to tell.
+    """
     if image is not None and image.state == ImageState.DELETE and not image.unfinished and machine is None:
         # Somebody wanted it gone, and was killed: the rest goes before another one is made.
         return MAKE
@@ -149,21 +157,23 @@ def step(
 
 
 def _without_machine(written: bool, confirmed: bool, end: str, otherwise: str) -> str:
-    """Its machine is gone, or going: whoever wanted that said nothing of the disk, which may be a human's work."""
+    """Return the step for a machine that is gone, or going: whoever wanted that stated nothing about the disk, which
+    may be a human's work."""
     if written and confirmed:
         return FINISH
     return UNSURE if written and end == MANUAL else otherwise
 
 
 def _given_up(machine: Machine, end: str) -> str:
-    """Off, but not by its guest as far as is known: the host crashed, or somebody pulled the plug. What an installer
-    wrote is worth nothing then. What a human did, or may be whole, is not thrown away."""
+    """Return the step for a machine that is off, but not by its guest as far as is known: the host crashed, or
+    somebody pulled the plug. What an installer wrote is worth nothing then. What a human did, or may be whole, is
+    not thrown away."""
     return UNSURE if machine.written and (end == MANUAL or machine.ended == "unknown") else END
 
 
 def was_started(machine: Optional[Machine], generation: int, seen_generation: int) -> bool:
-    """Whether a decision that nobody has recorded was carried out all the same: the run was killed in between. To be
-    recorded before a plan is made, which would start a machine again whose guest has ended it."""
+    """Return whether a decision that nobody has recorded was carried out all the same, as the run was killed in
+    between. This is recorded before a plan is made, which would start a machine again whose guest has ended it."""
     if machine is None or not machine.on_its_way or machine.wanted != "RUNNING" or seen_generation < generation:
         return False
     if machine.seen == "POWEROFF":
@@ -174,9 +184,12 @@ def was_started(machine: Optional[Machine], generation: int, seen_generation: in
 # -- the end ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Seen:
-    """A machine that installs at one moment. marker: it has said that it is finished. matched, failure: the line since
-    its start that the user waits for, and one that no installer recovers from. quiet: seconds since console and disk
-    last moved."""
+    """Describes a machine that installs at one moment.
+
+    marker: whether its console has the word that it is finished.
+    matched, failure: the line since its start that the user waits for, and one that no installer recovers from.
+    quiet: seconds since console and disk last moved.
+    """
 
     state: str = ""
     ended: str = ""
@@ -188,7 +201,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Verdict:
-    """installed: it is at its end. problem, remedy: why it will not get there."""
+    """Describes the end of an installation. installed: whether it reached it. problem, remedy: why it will not get
+    there."""
 
     installed: bool
     how: str = ""
@@ -210,7 +224,8 @@ _INSPECT = (
 
 
 def verdict(seen: Seen, end: str, marker: bool) -> Optional[Verdict]:
-    """Whether the installation is at its end; None while it is not. marker: our answers say so on the console."""
+    """Return whether the installation is at its end; None while it is not. marker: whether our answers report it on
+    the console."""
     if seen.state == "POWEROFF" and seen.ended == "guest":
         if marker and not seen.marker:
             if seen.quiet < LATE:
@@ -261,14 +276,15 @@ def too_late(seen: Seen, seconds: float) -> Verdict:
 
 
 def percent(written: int, size: int) -> int:
-    """How much of the disk was written, in percent: bytes of `size` MiB."""
+    """Return how many percent of a disk of `size` MiB were written, in bytes."""
     return min(100, 100 * written // (size * 1024 * 1024)) if size > 0 else 0
 
 
 # -- templates --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Media:
-    """What the machine is given besides disk and ISO. kernel, initrd: names of images. floppy: a file's path."""
+    """Describes what the machine is given besides disk and ISO. kernel, initrd: names of images. floppy: a file's
+    path."""
 
     kernel: str = ""
     initrd: str = ""
@@ -280,7 +296,7 @@ class Media:
 
 @dataclass(frozen=True)
 class Shape:
-    """What an installation's template is made of."""
+    """Describes what an installation's template is made of."""
 
     name: str
     iso: str
@@ -300,7 +316,7 @@ def _firmware(shape: Shape) -> dict[str, str]:
 
 
 def _board(shape: Shape) -> dict[str, Any]:
-    """What the machine that installs and all later ones have in common."""
+    """Return the attributes that the machine that installs and all later ones have in common."""
     common: dict[str, Any] = {
         "CPU": "1",
         "MEMORY": str(shape.memory or (4096 if shape.profile == "windows" else 2048)),
@@ -317,13 +333,13 @@ def _board(shape: Shape) -> dict[str, Any]:
 
 
 def _cdrom(image: str, shape: Shape, index: int) -> dict[str, str]:
-    """A drive that the firmware and the installer see, behind the disk's letter."""
+    """Return a drive that the firmware and the installer see, behind the disk's letter."""
     disk = {"IMAGE": image, "TARGET": f"{'hd' if shape.cdrom == 'ide' else 'sd'}{'bcd'[index]}"}
     return {**disk, "BUS": shape.cdrom} if shape.cdrom == "sata" else disk
 
 
 def template(shape: Shape, media: Media, own: Template) -> Template:
-    """The template of the machine that installs. own: the user's, which goes over the defaults; disks are ours.
+    """Return the template of the machine that installs. own: the user's, which goes over the defaults; disks are ours.
 
     The disk comes first in the boot order: a blank one has nothing to boot, and the firmware goes on to the ISO; an
     installed one boots, so that nothing is installed twice.
@@ -346,7 +362,7 @@ def template(shape: Shape, media: Media, own: Template) -> Template:
 
 
 def trial(shape: Shape, own: Template) -> Template:
-    """The template of the machine that tries the image: as all later ones, without a word of the installer's."""
+    """Return the template of the machine that tries the image: like all later ones, with nothing of the installer."""
     os = {**_firmware(shape), **own.vector("OS")}
     for key in ("KERNEL", "KERNEL_DS", "INITRD", "INITRD_DS", "KERNEL_CMD", "BOOT"):
         os.pop(key, None)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What there is of each installation: its image, its machine, its trial; and the step that is due by them."""
+"""Finds what there is of each installation (its image, its machine, its trial), and so the step that is due."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BLANK = 1 << 20
 
 
 def looked_up(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> list[Work]:
-    """All items of the list, each read, with its image and machines; what is wrong with one is its error."""
+    """Return all items of the list, each read, with its image and machines; what is wrong with an item is its error."""
     works: list[Work] = []
     times = Counter(str(item["name"]) for item in items if item.get("name"))
     with engine.session():
@@ -81,7 +81,7 @@ def _image_of(engine: Engine, record: VmRecord) -> Image | None:
 
 
 def _installs(record: VmRecord) -> str:
-    """The image that the machine installs, "" if it is another's machine."""
+    """Return the image that the machine installs, "" if it installs none."""
     return record.request.get(installed.MARK) if record.request is not None else ""
 
 
@@ -135,7 +135,7 @@ def _refuse_others(spec: Spec, image: Image) -> None:
 
 
 def _refuse_changes(spec: Spec, work: Work) -> None:
-    """Conflict where what is gone on with is something else than what the item says."""
+    """Raise Conflict where the installation that would go on is another than the item states."""
     image = work.image
     if image is None:
         return
@@ -194,7 +194,7 @@ def _machine(work: Work, settings: Settings) -> Machine | None:
 
 
 def _is_written(image: Image) -> bool:
-    """Whether anything but a blank disk is in its file."""
+    """Return whether anything but a blank disk is in the image's file."""
     try:
         taken = os.stat(image.source).st_blocks * 512
     except OSError:

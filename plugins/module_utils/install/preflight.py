@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an installation needs is looked for before anything is made: names, host, drivers, templates, ISO, room."""
+"""Looks for all that an installation needs before anything is made: names, host, drivers, templates, ISO, room."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .work import Outcome, Settings, Work
 
 
 def refuse_taken(engine: Engine, spec: Spec) -> None:
-    """Conflict where something else has a name that is to be taken."""
+    """Raise Conflict where something else has a name that the installation will take."""
     refuse_template(engine, machine_name(spec.name), installed.MARK, spec.name)
     refuse_template(engine, trial_name(spec.name), installed.TRIES, spec.name)
     names = [media_name(spec.name, what) for what in next_step.MEDIA]
@@ -45,7 +45,7 @@ def refuse_taken(engine: Engine, spec: Spec) -> None:
 
 
 def check_answers(spec: Spec, settings: Settings, needed: bool) -> str:
-    """The rendered answers. needed: they have to be there."""
+    """Return the rendered answers. needed: whether they have to be there."""
     if spec.kind is None:
         return ""
     text = settings.answers.get(spec.name)
@@ -57,7 +57,7 @@ def check_answers(spec: Spec, settings: Settings, needed: bool) -> str:
 
 
 def check_host(engine: Engine, spec: Spec) -> None:
-    """NotFound where the item names a host that the catalog does not have."""
+    """Raise NotFound where the item names a host that the catalog does not have."""
     names = [host.name for host in engine.hosts.pool()]
     if spec.host and spec.host not in names:
         near = nearest(spec.host, names)
@@ -69,7 +69,7 @@ def check_host(engine: Engine, spec: Spec) -> None:
 
 
 def check_drivers(engine: Engine, spec: Spec) -> None:
-    """NotFound or ImageRefused where the item names drivers that are no stored CDROM."""
+    """Raise NotFound or ImageRefused where the item names drivers that are no stored CDROM."""
     if not spec.drivers:
         return
     known = next((image for image in engine.images.pool() if image.name == spec.drivers), None)
@@ -79,7 +79,7 @@ def check_drivers(engine: Engine, spec: Spec) -> None:
 
 
 def check_templates(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
-    """What machines will be made of, as far as that can be told before there are answers."""
+    """Check the templates of which machines will be made, as far as that is possible before there are answers."""
     own = f"{spec.where}: template"
     made = [next_step.template(spec.shape, _foreseen(spec), spec.own)]
     made += [next_step.trial(spec.shape, spec.own)] if spec.verify else []
@@ -99,7 +99,7 @@ def check_templates(engine: Engine, work: Work, spec: Spec, settings: Settings) 
 
 
 def _foreseen(spec: Spec) -> Media:
-    """What make_media() will make."""
+    """Return the media that make_media() will make."""
     names = {what: media_name(spec.name, what) for what in next_step.MEDIA}
     boots = spec.boot == answer_files.FROM_KERNEL
     return Media(
@@ -123,7 +123,7 @@ def refuse_no_cd(asked: str, image: Image) -> None:
 
 
 def check_iso(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
-    """What can be seen of the ISO before it is there, and the item that brings it."""
+    """Check what can be seen of the ISO before it is there, and add the item that brings it."""
     iso = spec.iso
     known = next((image for image in engine.images.pool() if image.name == iso.image), None)
     if known is not None and known.state not in UNFINISHED:
@@ -162,7 +162,7 @@ def check_iso(engine: Engine, work: Work, spec: Spec, settings: Settings, outcom
 
 
 def _refuse_other_item(spec: Spec, item: Mapping[str, Any], other: dict[str, Any]) -> None:
-    """Conflict where another installation of the list has an ISO of the same name that is not the same."""
+    """Raise Conflict where another installation of the list has another ISO under the same name."""
     for key in ("path", "remote_src", "checksum"):
         if item.get(key, other.get(key)) != other.get(key, item.get(key)):
             raise Conflict(
@@ -175,7 +175,7 @@ def _refuse_other_item(spec: Spec, item: Mapping[str, Any], other: dict[str, Any
 
 
 def _check_room(engine: Engine, work: Work, spec: Spec, iso: int, outcome: Outcome) -> None:
-    """NoSpace unless disk and ISO (in bytes) fit, besides those of the installations before."""
+    """Raise NoSpace unless disk and ISO (in bytes) fit, besides those of the installations before."""
     place = engine.datastores.info(default_for(ImageType.DATABLOCK))
     if not place.capacity_check:
         return
@@ -199,7 +199,7 @@ def check_kernel(spec: Spec, path: str, facts: Facts) -> None:
 
 
 def kernel_places(spec: Spec, path: str) -> tuple[installer_media.Place, ...]:
-    """Where kernel and initrd are in the ISO."""
+    """Return where kernel and initrd are in the ISO."""
     what = f"{spec.where}: iso {spec.iso.image}"
     candidates = [(spec.kernel, spec.initrd)] if spec.kernel else list(spec.kind.kernels if spec.kind else ())
     if not candidates:

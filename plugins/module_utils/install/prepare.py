@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""State prepared: disk, answers, kernel, template, so that a machine can be made that installs."""
+"""Makes disk, answers, kernel and template (state prepared), so that a machine can be made that installs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def prepare(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    """No other run makes disks and answers meanwhile. It is the directory that is held, of which nothing is left."""
+    """Hold a lock under which no other run makes disks and answers. The directory is locked, which leaves nothing
+    behind."""
     directory = datastore.image_directory(settings.root, default_for(ImageType.DATABLOCK))
     files.make_directory(directory, 0o711)
     with files.lock(directory, LOCK_SECONDS):
@@ -127,7 +128,7 @@ def _iso_image(engine: Engine, spec: Spec) -> Image:
 
 
 def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
-    """A blank one, whatever was there: what is not finished is not gone on with."""
+    """Make a blank disk, whatever was there: an unfinished one is not gone on with."""
     if work.image is not None:
         remove_images(engine, [spec.name])
     wanted = Image(
@@ -167,7 +168,7 @@ def _make_disk(engine: Engine, work: Work, spec: Spec) -> None:
 
 
 def make_media(engine: Engine, spec: Spec, iso: Image, facts: Facts, settings: Settings) -> Media:
-    """Images of what the installer is given besides, all for this installation alone."""
+    """Make images of what the installer is given besides, all for this installation alone, and return them."""
     # Of a run that was killed: they may be of other answers.
     remove_images(engine, media_of(engine, spec.name))
     kernel = initrd = answers = floppy = command = ""
@@ -221,7 +222,7 @@ def _store(engine: Engine, spec: Spec, what: str, kind: ImageType, content: Any)
 
 @contextmanager
 def _unnamed(directory: str, content: Any) -> Iterator[str]:
-    """A path to the content in a file that has no name: killed at any moment, no answers are left behind."""
+    """Yield a path to the content in a file that has no name: killed at any moment, no answers are left behind."""
     with explained(directory), tempfile.TemporaryFile(dir=directory) as file:
         _fill(file, content)
         # By the process, as qemu-img looks at it too.
@@ -229,7 +230,7 @@ def _unnamed(directory: str, content: Any) -> Iterator[str]:
 
 
 def _fill(file: IO[bytes], content: Any) -> None:
-    """content: blocks, or what writes them to a file."""
+    """Write the content into the file. content: blocks, or a function that writes them to a file."""
     if callable(content):
         content(file)
     else:
@@ -239,7 +240,7 @@ def _fill(file: IO[bytes], content: Any) -> None:
 
 
 def _ready(engine: Engine, work: Work, template: Template) -> None:
-    """The template, and the image's word that a machine will write into it: both, or neither."""
+    """Store the template, and mark in the image that a machine will write into it: both, or neither."""
     name = machine_name(work.name)
     with engine.session():
         refuse_template(engine, name, installed.MARK, work.name)

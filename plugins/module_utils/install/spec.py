@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of installations says, checked and with all defaults."""
+"""Reads an item of a list of installations, checked and with all defaults."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ _LONGEST_AFFIX = len("install--answers")
 
 @dataclass(frozen=True)
 class Iso:
-    """The installer's ISO: an image's name, and where its file is if there is no such image yet. remote: that is on the
-    front-end."""
+    """Describes the installer's ISO: an image's name, and where its file is if there is no such image yet.
+
+    remote: whether the file is on the front-end.
+    """
 
     image: str
     path: str = ""
@@ -58,16 +60,16 @@ class Iso:
 
     @property
     def origin(self) -> str:
-        """The path as it may be shown, and as the catalog keeps it."""
+        """Return the path as it may be shown, and as the catalog keeps it."""
         return without_secrets(self.path) if is_url(self.path) else self.path
 
     def item(self, install: str) -> dict[str, Any]:
-        """As role image takes it, but that a URL lacks its secrets. install: whose list has them."""
+        """Return the item for role image, in which a URL lacks its secrets. install: whose list has them."""
         item: dict[str, Any] = {"name": self.image, "type": "CDROM", "path": self.origin, "remote_src": self.remote}
         return {"install": install, **item, **({"checksum": self.checksum} if self.checksum else {})}
 
     def refuse_other(self, where: str, image: Image) -> None:
-        """Conflict if that image is one of the same name, and not this ISO."""
+        """Raise Conflict if the image of the same name is not this ISO."""
         remedy = "If it is another, give it another name: iso: {path: …, image: …}"
         if self.path and image.origin and image.origin != self.origin:
             found = f"image {image.name} was taken from {image.origin}"
@@ -83,10 +85,18 @@ class Iso:
 
 @dataclass(frozen=True)
 class Spec:
-    """One item. size: MiB of the disk. own: the user's template. missing: why there is none, which matters only as long
-    as anything is to be made of it. refused: why nothing is to be installed by its answers; what is installed, or is
-    being installed, stays. kind: None without answers. way: how they are given. pattern: the line that is the
-    end. trial: the line by which the guest is believed. end: as installs has it."""
+    """Describes one item.
+
+    size: MiB of the disk.
+    own: the user's template.
+    missing: why there is no template, which matters only as long as anything is to be made of it.
+    refused: why nothing is to be installed by its answers; what is installed, or is being installed, stays.
+    kind: None without answers.
+    way: how the answers are given.
+    pattern: the line that is the end.
+    trial: the line by which the guest is believed.
+    end: as installs has it.
+    """
 
     name: str
     state: str
@@ -124,7 +134,7 @@ class Spec:
 
 
 def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -> Spec:
-    """The item, checked; InvalidValue names the installation, the key and the value.
+    """Return the item, checked. Raise InvalidValue, which names the installation, the key and the value.
 
     local: where the ISO is on the control node, as the action plugin found it: {path, remote}.
     """
@@ -219,14 +229,14 @@ def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> 
 
 
 def _name_of(path: str) -> str:
-    """An image's name for an ISO's path or URL."""
+    """Return an image's name for an ISO's path or URL."""
     last = re.split(r"[?#]", path)[0].rstrip("/").rpartition("/")[2]
     # With its ending: the image that is installed from debian12.iso may well be called debian12.
     return "".join(c if c.isprintable() else "_" for c in last).strip()[:LONGEST] or "iso"
 
 
 def _template(item: Mapping[str, Any], where: str, engine: Engine) -> tuple[Template, NebulaError | None]:
-    """The template, or why it is not there."""
+    """Return the template, or why it is not there."""
     given, file = item.get("template"), item.get("template_file")
     if given is None and file is None:
         return Template(), None
@@ -329,7 +339,7 @@ def _check_pattern(pattern: str, where: str) -> None:
 
 
 def _check(spec: Spec) -> None:
-    """What can be told without the ISO."""
+    """Refuse what can be known to be wrong without the ISO."""
     shape = spec.shape
     # Only our own answers give a hostname, and only of what they install is it known what it takes.
     kind = spec.kind if spec.hostname else None
@@ -395,7 +405,7 @@ def _check(spec: Spec) -> None:
 
 
 def check_media(spec: Spec, facts: Facts) -> None:
-    """Whether the ISO can start this installation."""
+    """Refuse an ISO that can't start this installation."""
     what = f"{spec.where}: iso {spec.iso.image}"
     if spec.boot != answer_files.FROM_ISO:
         return
@@ -412,7 +422,8 @@ def check_media(spec: Spec, facts: Facts) -> None:
 
 # -- values of an item ------------------------------------------------------------------------------------------------
 def _text(item: Mapping[str, Any], key: str, where: str) -> str:
-    """The text under a key of an item that was read; one line, since it goes into files that have one thing a line."""
+    """Return the text under a key of an item that was read; one line, since it goes into files that have one thing a
+    line."""
     text = item[key] or ""
     if any(ord(c) < 32 for c in text):
         raise InvalidValue(f"{where}: {key}", "it has more than one line", "Give one line")

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installations on the front-end: what is due for each, and what of it is the catalog's and the datastore's to do.
+"""Does what is due for each installation on the front-end, as far as it is the catalog's and the datastore's to do.
 
-Roles image, vm and verify do the rest between the calls of this module. Every call looks anew: nothing is handed from
-one to the next but what a node has heard from its guests.
+Roles image, vm and verify do the rest between the calls of this module. Every call looks anew: nothing is handed
+from one to the next but what a node has heard from its guests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATES = ("begun", "prepared", "recorded", "converted", "concluded", "shown")
 
 
 def run(engine: Engine, state: str, items: Sequence[Mapping[str, Any]], settings: Settings) -> Outcome:
-    """Called without a session."""
+    """Do the steps of one call for all items, and return their outcome. It is called without a session."""
     works = looked_up(engine, items, settings)
     refuse_foreign(works, settings)
     outcome = Outcome(works, root=settings.root)
@@ -50,4 +50,4 @@ def run(engine: Engine, state: str, items: Sequence[Mapping[str, Any]], settings
 
 
 def _show(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
-    """It was looked up."""
+    """Do nothing more: the installation was looked up."""

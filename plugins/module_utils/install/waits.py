@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installations as results show them, to what is watched on a node, and back."""
+"""Turns installations as results show them into what is watched on a node, and back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLE = "Give the list `waits` of nebula_install, and the machines of role vm"
 def watched_of(
     waits: Sequence[Mapping[str, Any]], vms: Sequence[Mapping[str, Any]], now: bool = False
 ) -> list[Watched]:
-    """The installations whose machines are in the list. now: look once."""
+    """Return the installations whose machines are in the list. now: whether to look only once."""
     machines = {vm.get("name"): vm for vm in vms}
     found = []
     for index, wait in enumerate(waits):

@@ -45,10 +45,18 @@ State = tuple[str, str]
 
 @dataclass(frozen=True)
 class Watched:
-    """One installation and its machine. name: of the image. disk: path of the file that is written. size: MiB.
-    pattern: the line that is the end, where end says so. failures: lines that no installer recovers from. marker: it
-    says when it is finished. keys: its ISO boots only if somebody presses a key. fresh: this run has started it: the
-    keys of any other are not for its ISO. access: how a person gets to the console."""
+    """Describes one installation and its machine.
+
+    name: of the image.
+    disk: the path of the file that is written.
+    size: MiB.
+    pattern: the line that is the end, where `end` is PATTERN.
+    failures: lines that no installer recovers from.
+    marker: whether it prints when it is finished.
+    keys: whether its ISO boots only if somebody presses a key.
+    fresh: whether this run has started it: keys that another run presses are not for its ISO.
+    access: how a person gets to the console.
+    """
 
     name: str
     vm_id: int
@@ -68,7 +76,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Ending:
-    """What became of one installation. seconds: that it was watched. percent: of the disk that was written."""
+    """Describes what became of an installation. seconds: that it was watched. percent: of the disk that was written."""
 
     watched: Watched
     installed: bool
@@ -110,7 +118,7 @@ class Watch:
         self._look_at(line)
 
     def _progress(self, line: str) -> tuple[str, str]:
-        """The line as it is shown, and what the next numbers are the progress of."""
+        """Return the line as it is shown, and the title to which numbers in the next lines belong."""
         text = line.strip()
         if len(text) > SHOWN_LENGTH:
             return line, self._title
@@ -127,7 +135,11 @@ class Watch:
             self._failure = harmless(line.strip())
 
     def look(self, state: State, now: float, count: Callable[[int], int | None] = lambda _vm_id: None) -> Ending | None:
-        """What became of it; None while it goes on. now: seconds since watching began. count: see watch()."""
+        """Return what became of the installation; None while it goes on.
+
+        now: seconds since watching began.
+        count: see watch().
+        """
         with contextlib.suppress(FileNotFoundError):
             if self._log.read(self._take, self._restart):
                 self._moved = now
@@ -175,7 +187,7 @@ class Watch:
             return 0
 
     def wants_key(self, state: State, now: float) -> bool:
-        """Whether a key is to be pressed now: once a second, until anything is written, and not for long."""
+        """Return whether a key is to be pressed now: once a second, until anything is written, and not for long."""
         asked = self.watched.keys and self.watched.fresh
         due = asked and state[0] == "RUNNING" and now < KEY_SECONDS and self._written < UNTOUCHED
         if not due or now - self._pressed < 1:
@@ -187,7 +199,7 @@ class Watch:
         return next_step.percent(max(self._written, 0), self.watched.size)
 
     def line(self, now: float) -> str:
-        """How far it is, in one line."""
+        """Return how far it is, in one line."""
         last = harmless(self._last_lines()[-1].strip()) if self._last_lines() else "its console is silent"
         by_hand = self.watched.end == next_step.MANUAL or not self.watched.marker
         how = f" ({self.watched.access})" if self.watched.access and by_hand else ""

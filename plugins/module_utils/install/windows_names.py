@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names that Windows' setup accepts for an account and for the computer, as Microsoft documents them. Pure.
+"""Decides which names Windows' setup accepts for an account and for the computer, as Microsoft documents them. Pure.
 
-Setup itself finds a wrong name when everything is copied: it shows a message on a screen that nobody watches, or starts
-over for ever.
+Setup itself finds a wrong name when everything is copied: it shows a message on a screen that nobody watches, or
+starts over for ever.
 """
 
 from __future__ import annotations
@@ -67,20 +67,22 @@ _COMPUTERS = frozenset((
 
 
 def computer_name(host: str) -> str:
-    """The name of a computer for a host's that nobody chose: cut where NetBIOS would cut it, and at no hyphen."""
+    """Return the computer's name for a host name that nobody chose: cut where NetBIOS cuts it, and at no hyphen."""
     return host[:LONGEST_COMPUTER].rstrip("-")
 
 
 def check_user(name: str, computer: str, where: str) -> None:
-    """InvalidValue where setup would make no account of that name on the computer."""
+    """Raise InvalidValue where setup would make no account of this name on the computer."""
     fault, remedy = _fault_of_user(name, computer)
     if fault:
         raise InvalidValue(f"{where}: user {name!r}", fault, remedy)
 
 
 def check_computer(name: str, chosen: bool, where: str) -> None:
-    """InvalidValue where Windows takes no such computer name. chosen: it is the hostname of the answers; else it was
-    made of the image's name."""
+    """Raise InvalidValue where Windows takes no such computer name.
+
+    chosen: whether it is the hostname of the answers; else it was made of the image's name.
+    """
     fault = _fault_of_computer(name)
     if not fault:
         return
@@ -93,7 +95,7 @@ def check_computer(name: str, chosen: bool, where: str) -> None:
 
 
 def _fault_of_user(name: str, computer: str) -> tuple[str, str]:
-    """Why there can be no such account, and the remedy; "" if there can."""
+    """Return why there can be no such account, and the remedy; "" if there can."""
     other, word = "Choose another name, as ops", name.casefold()
     # As Windows counts them: those beyond the 65536th are two.
     length = len(name.encode("utf-16-le", errors="surrogatepass")) // 2

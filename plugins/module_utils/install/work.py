@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An installation in one call: what is known of it, what became of it, and how it is shown."""
+"""Holds an installation in one call: what is known of it, what became of it, and how it is shown."""
 
 from __future__ import annotations
 
@@ -42,9 +42,15 @@ WORDS = {
 
 @dataclass
 class Settings:
-    """Of one call. root: of the catalog. answers: the rendered files by installation, or {error: why not}. local: where
-    ISOs are on the control node. waited, verified: by host, what nodes heard of installations and of trials.
-    refused: by host, why its answer was not believed. until: how far this run goes."""
+    """Holds the settings of one call.
+
+    root: of the catalog.
+    answers: the rendered files by installation, or {error: why not}.
+    local: where ISOs are on the control node.
+    waited, verified: by host, what nodes heard of installations and of trials.
+    refused: by host, why its answer was not believed.
+    until: how far this run goes.
+    """
 
     check_mode: bool = False
     root: str = ""
@@ -63,7 +69,7 @@ class Settings:
 
 @dataclass
 class Work:
-    """One installation in one call. row: for the table."""
+    """Holds one installation in one call."""
 
     name: str
     spec: Spec | None = None
@@ -81,8 +87,13 @@ class Work:
 
 @dataclass
 class Outcome:
-    """isos: items for role image. vms: for role vm. waits: for nebula_install_wait. patterns, timeout: for role
-    verify."""
+    """Holds what a call returns.
+
+    isos: items for role image.
+    vms: for role vm.
+    waits: for nebula_install_wait.
+    patterns, timeout: for role verify.
+    """
 
     works: list[Work]
     isos: list[dict[str, Any]] = field(default_factory=list)
@@ -95,7 +106,8 @@ class Outcome:
     room: dict[str, int] = field(default_factory=dict)
 
     def items(self, complain: bool = True) -> list[Item]:
-        """Results, one for each installation. complain: what is the matter with one is a failure of the call."""
+        """Return the results, one for each installation. complain: whether an installation's error is a failure of the
+        call."""
         return [
             Item(
                 work.name,
@@ -109,7 +121,7 @@ class Outcome:
 
 
 def row(work: Work) -> dict[str, Any]:
-    """An installation as results show it."""
+    """Return an installation as results show it."""
     image = work.image
     step = WORDS.get(work.step, "")
     if work.step == next_step.UNSURE and work.machine is None:
@@ -136,19 +148,19 @@ def row(work: Work) -> dict[str, Any]:
 
 
 def goes_on(work: Work, settings: Settings) -> bool:
-    """Whether something is due for it that can be done, and that this run is to do."""
+    """Return whether something is due that can be done, and that this run is to do."""
     if work.error is not None or work.spec is None:
         return False
     return work.changed or (work.spec.state != "absent" and not settings.is_far_enough(work.step))
 
 
 def is_there(work: Work) -> bool:
-    """Whether there is anything of an installation that is not at its end."""
+    """Return whether there is anything of an installation that is not at its end."""
     return work.machine is not None or (work.image is not None and bool(work.image.unfinished))
 
 
 def error_of(work: Work, problem: NebulaError | OSError) -> NebulaError:
-    """The problem as an error that names the installation."""
+    """Return the problem as an error that names the installation."""
     error = explain(problem, str(problem.filename or "")) if isinstance(problem, OSError) else problem
     if f"install {work.name}" not in error.asked:
         error.asked = f"install {work.name}: {error.asked}"

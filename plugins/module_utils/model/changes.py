@@ -82,11 +82,13 @@ class Change:
 def changes(
     old: Template, new: Template, live: Collection[str] = (), has: Mapping[str, Sequence[Has]] = _NOTHING
 ) -> list[Change]:
-    """What has to change for `old` to say what `new` says. live: see model.rules.Rules. has: what the machine has of
-    each DISK and NIC of `old`, as far as that is known.
+    """Return what has to change on a machine of template `old` so that it is one of template `new`.
 
-    No difference are the case of words without one, the order of keys in a vector and of attributes of different
-    names, numbers written in two ways, an empty value for none.
+    live: see model.rules.Rules.
+    has: what the machine has of each DISK and NIC of `old`, as far as that is known.
+
+    These are no difference: upper and lower case where case means nothing, the order of keys in a vector and of
+    attributes of different names, numbers written in two ways, and an empty value in place of none.
     """
     found: list[Change] = []
     if old == new:

@@ -67,8 +67,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Board:
-    """What of a machine decides about its buses. machine: OS/MACHINE with its default. devices: its hypervisor's.
-    firmware: whether it has one, that boots from them."""
+    """Describes what of a machine decides which buses its disks can be on.
+
+    machine: OS/MACHINE with its default.
+    sd_disk_bus: the bus of targets sda, sdb …; "" for scsi.
+    hypervisor: its name, for errors.
+    devices: what its hypervisor has of disks.
+    firmware: whether a firmware boots from the disks.
+    """
 
     machine: str = ""
     sd_disk_bus: str = ""
