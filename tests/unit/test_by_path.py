@@ -245,7 +245,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/host/files.py": "what others call; their modules are listed here",
     "module_utils/host/locks.py": {
         "_make_place": RUN,
-        "_opened": RUN,
+        "_open_or_make": RUN,
         "described": KERNEL,
         "holders": KERNEL,
         "is_trusted": KERNEL,
@@ -256,9 +256,9 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/host/sandbox.py": {
         "": "a root of its own, which is empty",
-        "_handed_over": ROOT,
-        "_made": ROOT,
-        "_may": ROOT,
+        "_owned_by_user": ROOT,
+        "_new_files": ROOT,
+        "_may_access": ROOT,
     },
     "module_utils/hypervisors/lxc/console_logger.py": MACHINE,
     "module_utils/hypervisors/lxc/disk_hook.py": {

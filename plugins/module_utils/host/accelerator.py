@@ -131,7 +131,7 @@ def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = 
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
-            return Boot(limit, f"{_asked(accelerator)} did not get through within {limit:g} s")
+            return Boot(limit, f"{_guest_booted(accelerator)} did not get through within {limit:g} s")
         finally:
             if process.poll() is None:
                 process.kill()
@@ -143,14 +143,16 @@ def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = 
         return Boot(seconds)
     if "Permission denied" in words:
         return Boot(seconds, f"{_device()} may not be opened by {account.pw_name if account else 'this user'}")
-    return Boot(seconds, f"{_asked(accelerator)} ended QEMU with {_ended(code)}" + (f" ({words})" if words else ""))
+    return Boot(
+        seconds, f"{_guest_booted(accelerator)} ended QEMU with {_ended(code)}" + (f" ({words})" if words else "")
+    )
 
 
 def is_emulation(chosen: Mapping[str, str]) -> bool:
     return chosen["accelerator"] == EMULATION
 
 
-def _asked(accelerator: str) -> str:
+def _guest_booted(accelerator: str) -> str:
     return {"kvm": "a guest booted with KVM", "tcg": "an emulated guest"}.get(accelerator, f"a guest on {accelerator}")
 
 

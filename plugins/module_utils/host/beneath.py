@@ -80,7 +80,7 @@ def take(fd: int, mode: int, reader_id: Optional[int] = None) -> None:
     found = os.fstat(fd)
     uid, gid = os.geteuid(), os.getegid()
     wanted_gid = gid
-    if reader_id is not None and reader_id != uid and not _grants(fd, mode, reader_id):
+    if reader_id is not None and reader_id != uid and not _is_granted(fd, mode, reader_id):
         # First the owner: who is not the owner can't give anybody rights in between.
         if found.st_uid != uid:
             os.fchown(fd, uid, -1)
@@ -102,7 +102,7 @@ def _rights(mode: int, user: int) -> bytes:
     return struct.pack("<I", _ACL_VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
-def _grants(fd: int, mode: int, user: int) -> bool:
+def _is_granted(fd: int, mode: int, user: int) -> bool:
     try:
         return os.getxattr(fd, _ACL) == _rights(mode, user)
     except OSError:
@@ -185,22 +185,22 @@ def _next(top: int, here: int, levels: list[_Level]) -> int:
     while levels:
         while levels[-1].inner:
             name, itself = levels[-1].inner.pop()
-            below = _opened(here, name, itself)
+            below = _open_same(here, name, itself)
             if below >= 0:
                 levels.append(_Level(name, itself))
                 os.close(here)
                 return below
         levels.pop()
         if levels:
-            above = _opened(here, "..", levels[-1].itself)
+            above = _open_same(here, "..", levels[-1].itself)
             os.close(here)
             # It was moved: all that is known begins at the top.
-            here = above if above >= 0 else _again(top, levels)
+            here = above if above >= 0 else _reopen(top, levels)
     os.close(here)
     return -1
 
 
-def _opened(directory: int, name: str, itself: Identity) -> int:
+def _open_same(directory: int, name: str, itself: Identity) -> int:
     """Return a descriptor of exactly this directory, -1 if the name has another one, or none, by now."""
     try:
         fd = os.open(name, DIRECTORY, dir_fd=directory)
@@ -214,11 +214,11 @@ def _opened(directory: int, name: str, itself: Identity) -> int:
     return fd
 
 
-def _again(top: int, levels: list[_Level]) -> int:
+def _reopen(top: int, levels: list[_Level]) -> int:
     """Return the last of the levels, opened anew from the top down. Levels that are not there any more are given up."""
     here = os.dup(top)
     for number, level in enumerate(levels[1:], 1):
-        below = _opened(here, level.name, level.itself)
+        below = _open_same(here, level.name, level.itself)
         if below < 0:
             del levels[number:]
             break

@@ -135,7 +135,7 @@ def run(
         out, err = _converse(process, data, argv, began, timeout, most)
         try:
             # Output may end before the program does (a daemon closes its own).
-            _until_ended(process, began + timeout)
+            _wait_for_end(process, began + timeout)
             process.wait(max(0.0, began + timeout - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise _timed_out(argv, timeout, err) from None
@@ -267,7 +267,7 @@ def _converse(
     return out, err
 
 
-def _until_ended(process: subprocess.Popen[bytes], end: float) -> None:
+def _wait_for_end(process: subprocess.Popen[bytes], end: float) -> None:
     """Wait for the end of a program in the kernel, where that can be done. What Python does by itself is to look again
     after a sleep, which takes longer than many a program does."""
     try:

@@ -108,8 +108,8 @@ def run(
         ) as child:
             theirs.close()
             mine.settimeout(timeout)
-            with _fed(child, blocks) as failed:
-                answer = _converse(mine, child, {"view": _as_dict(view), "arguments": dict(arguments)}, view, what)
+            with _feeding(child, blocks) as failed:
+                answer = _converse(mine, child, {"view": _view_as_dict(view), "arguments": dict(arguments)}, view, what)
             if failed:
                 raise failed[0]
     if "error" in answer:
@@ -127,7 +127,7 @@ def _argv(job: Job, channel: int) -> list[str]:
     return [sys.executable, "-I", "-S", "-B", "-c", begin, place, str(channel)]
 
 
-def _as_dict(view: View) -> dict[str, Any]:
+def _view_as_dict(view: View) -> dict[str, Any]:
     return {"root": view.root, "below": list(view.below), "reads": list(view.reads)}
 
 
@@ -156,10 +156,10 @@ def _converse(
         received = b""
     with contextlib.suppress(ValueError):
         return dict(json.loads(received))
-    return {"error": _silent(child, what)}
+    return {"error": _no_answer(child, what)}
 
 
-def _silent(child: subprocess.Popen[bytes], what: str) -> list[str]:
+def _no_answer(child: subprocess.Popen[bytes], what: str) -> list[str]:
     """Return the error, in its parts, for a process that ended without an answer."""
     stderr = b"" if child.stderr is None else child.stderr.read()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -174,7 +174,7 @@ def _silent(child: subprocess.Popen[bytes], what: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _fed(
+def _feeding(
     child: subprocess.Popen[bytes], blocks: Optional[Generator[bytes, None, None]]
 ) -> Iterator[list[BaseException]]:
     """Have a thread hand the blocks over; what went wrong with them is in the list."""
@@ -226,14 +226,14 @@ def begin(job: Job) -> NoReturn:
     channel = socket.socket(fileno=int(sys.argv[2]))
     with channel.makefile("rb", buffering=0) as lines:
         order = json.loads(lines.readline())
-        answer = _entered(channel, order["view"])
+        answer = _enter_namespaces(channel, order["view"])
         if not answer:
-            answer = _answer(job, order["arguments"])
+            answer = _run_job(job, order["arguments"])
         channel.sendall(json.dumps(answer).encode())
     os._exit(0)
 
 
-def _entered(channel: socket.socket, view: dict[str, Any]) -> dict[str, Any]:
+def _enter_namespaces(channel: socket.socket, view: dict[str, Any]) -> dict[str, Any]:
     """Return why the namespaces can't be had, or {} in the process that is in them."""
     try:
         kernel_calls.die_with_parent(signal.SIGKILL)
@@ -307,21 +307,21 @@ def _unsupported(what: str, error: OSError) -> list[str]:
     ]
 
 
-def _answer(job: Job, arguments: dict[str, Any]) -> dict[str, Any]:
+def _run_job(job: Job, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"result": job(**arguments)}
     except NebulaError as error:
-        return {"error": _parts(error)}
+        return {"error": _error_fields(error)}
     except MemoryError:
         found = f"it needs more than {MEMORY // (1024 * 1024)} MiB of memory"
         asked = str(arguments.get("what") or f"{job.__name__} what was given")
-        return {"error": _parts(ImageRefused(asked, found, "Make it anew, with less in it"))}
+        return {"error": _error_fields(ImageRefused(asked, found, "Make it anew, with less in it"))}
     except OSError as error:
         name = os.fsdecode(error.filename or "")
-        return {"error": _parts(files.explain(error, name or "what was given"))}
+        return {"error": _error_fields(files.explain(error, name or "what was given"))}
 
 
-def _parts(error: NebulaError) -> list[str]:
+def _error_fields(error: NebulaError) -> list[str]:
     # A name of a stranger's file may not be text.
     parts = (part.encode("utf-8", "backslashreplace").decode() for part in (error.asked, error.found, error.remedy))
     return [type(error).__name__, *parts]

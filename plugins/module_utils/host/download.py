@@ -103,7 +103,7 @@ class Download:
     def open(self) -> None:
         """Send the request, and learn whether the file is there and how large it is."""
         self._pace.begin()
-        self._response = self._persist(lambda: self._request(0), 0)
+        self._response = self._retry(lambda: self._request(0), 0)
         self.size = _length(self._response.headers)
         if self.size is None and self._response.length is not None:
             # http.client cuts it off where it reads a number, as int() does in 1_000.
@@ -116,7 +116,7 @@ class Download:
         self._validator = _validator(self._response.headers)
         self.encoding = _encoding(self._response.headers)
         by_gzip = self.encoding in ("gzip", "x-gzip")
-        if by_gzip and any(name.lower().endswith(_PACKED) for name in self._names()):
+        if by_gzip and any(name.lower().endswith(_PACKED) for name in self._possible_names()):
             # Some servers say so of a file that is packed itself.
             self.encoding = ""
         if self.encoding and not (self._packed and by_gzip):
@@ -127,7 +127,7 @@ class Download:
                 "Have the server send it as it is, or download it by other means and give its path",
             )
 
-    def _names(self) -> list[str]:
+    def _possible_names(self) -> list[str]:
         """Return where the file's name may be: in its URL, in the one after redirects, and in a header."""
         parts = [urllib.parse.urlsplit(url) for url in (self._url, self._response.geturl())]
         own = (self._response.headers.get("Content-Disposition") or "").rstrip("; ").strip("\"'")
@@ -148,7 +148,7 @@ class Download:
                 failures, in_row = failures + 1, 0
                 if failures > self._retries:
                     raise self._failed(error, offset) from None
-                self._response = self._persist(lambda: self._request(offset), failures)  # noqa: B023
+                self._response = self._retry(lambda: self._request(offset), failures)  # noqa: B023
                 continue
             if not block:
                 self.close()
@@ -168,7 +168,7 @@ class Download:
             with contextlib.suppress(OSError):
                 self._response.close()
 
-    def _persist(self, request: Callable[[], Any], failures: int) -> Any:
+    def _retry(self, request: Callable[[], Any], failures: int) -> Any:
         """Make the request until the server answers it."""
         while True:
             if failures:
@@ -180,15 +180,15 @@ class Download:
                 if error.code not in _PASSING or failures >= self._retries:
                     raise self._refused(error) from None
             except http.client.InvalidURL:
-                raise self._astray() from None
+                raise self._wrong_redirect() from None
             except (OSError, http.client.HTTPException) as error:
                 if _is_final(error) or failures >= self._retries:
                     raise self._failed(error, 0) from None
             except (ValueError, OverflowError):
-                raise self._astray() from None
+                raise self._wrong_redirect() from None
             failures += 1
 
-    def _astray(self) -> DownloadFailed:
+    def _wrong_redirect(self) -> DownloadFailed:
         """Return the error for a redirect to a wrong URL. Our own URL is known to be readable; what is wrong with the
         other would show parts of it."""
         return DownloadFailed(
@@ -207,12 +207,12 @@ class Download:
         response = self._opener.open(request, timeout=self._stall)
         if offset:
             self._continue(response, offset)
-        elif _ways(response.headers) not in ([], ["chunked"]):
+        elif _packings(response.headers) not in ([], ["chunked"]):
             # http.client does not undo it, nor what it does along with it.
             response.close()
             raise DownloadFailed(
                 f"download of {self.shown}",
-                f"the server packs it on the way (Transfer-Encoding: {', '.join(_ways(response.headers))[:40]})",
+                f"the server packs it on the way (Transfer-Encoding: {', '.join(_packings(response.headers))[:40]})",
                 "Have the server send it as it is, or download it by other means and give its path",
             )
         elif response.status == 206:
@@ -457,7 +457,7 @@ def _encoding(headers: Mapping[str, str]) -> str:
     return printable(", ".join(word for word in words if word not in _AS_IT_IS)[:40], ONE_LINE)
 
 
-def _ways(headers: Mapping[str, str]) -> list[str]:
+def _packings(headers: Mapping[str, str]) -> list[str]:
     """Return what is done with the file on the way."""
     return [printable(word, ONE_LINE) for word in _words(headers.get("Transfer-Encoding")) if word not in _AS_IT_IS]
 

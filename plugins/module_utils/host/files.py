@@ -41,7 +41,7 @@ def write_atomically(
     uid, gid = user_id(owner), group_id(group)
     if isinstance(content, str):
         content = content.encode()
-    if isinstance(content, bytes) and _holds(path, content):
+    if isinstance(content, bytes) and _has_content(path, content):
         return adopt(path, mode, uid, gid)
     with explained(path):
         fd, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".tmp", dir=directory)
@@ -52,9 +52,9 @@ def write_atomically(
             else:
                 content(file)
             file.flush()
-            if not isinstance(content, bytes) and _same(path, temporary):
+            if not isinstance(content, bytes) and _is_same_file(path, temporary):
                 return adopt(path, mode, uid, gid)
-            _own(file.fileno(), uid, gid)
+            _set_owner(file.fileno(), uid, gid)
             os.fchmod(file.fileno(), mode)
             if sync:
                 os.fsync(file.fileno())
@@ -75,7 +75,7 @@ def write_all(directory: str, files: Mapping[str, str], mode: int = 0o600) -> No
     try:
         for name, content in files.items():
             path, data = os.path.join(directory, name), content.encode()
-            if _holds(path, data):
+            if _has_content(path, data):
                 adopt(path, mode)
                 continue
             with explained(path):
@@ -247,7 +247,7 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
     process ends, however it ends. timeout: seconds to wait (0: do not), then TimedOut says who holds it.
     """
     waiting = locks.Waiting(path, timeout)
-    with _reserved(path, waiting, shared) as alone:
+    with _with_lock_file(path, waiting, shared) as alone:
         fd = _locked(path, waiting, shared, alone)
         try:
             yield fd
@@ -260,7 +260,7 @@ def shared(fd: int, path: str) -> Iterator[None]:
     """Hold the file at `path`, which may be anybody's and is open for reading, with others who only read it; TimedOut
     if a run has it locked."""
     waiting = locks.Waiting(path, 0)
-    with _reserved(path, waiting, True) as alone:
+    with _with_lock_file(path, waiting, True) as alone:
         # Where the file system knows no such locks, nobody holds one.
         with contextlib.suppress(OSError):
             if not locks.take(fd, True):
@@ -271,7 +271,7 @@ def shared(fd: int, path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reserved(path: str, waiting: locks.Waiting, shared: bool) -> Iterator[bool]:
+def _with_lock_file(path: str, waiting: locks.Waiting, shared: bool) -> Iterator[bool]:
     """Hold the lock file that stands for `path`, which nobody but root can open; whether this user has such files."""
     with explained(locks.PLACE):
         mine = locks.reserve(path, waiting, shared)
@@ -442,12 +442,12 @@ def group_id(group: Owner) -> int:
         ) from None
 
 
-def _own(fd: int, uid: int, gid: int) -> None:
+def _set_owner(fd: int, uid: int, gid: int) -> None:
     if uid != -1 or gid != -1:
         os.fchown(fd, uid, gid)
 
 
-def _holds(path: str, data: bytes) -> bool:
+def _has_content(path: str, data: bytes) -> bool:
     try:
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode) or found.st_size != len(data):
@@ -457,7 +457,7 @@ def _holds(path: str, data: bytes) -> bool:
         return False
 
 
-def _same(path: str, other: str) -> bool:
+def _is_same_file(path: str, other: str) -> bool:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode) or os.path.getsize(path) != os.path.getsize(other):
             return False

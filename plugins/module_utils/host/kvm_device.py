@@ -51,10 +51,10 @@ def take(changes: Changes, remember: Remember) -> None:
     if not access:
         return
     found = current()
-    changes.did(DEVICE, _shown(found), _shown(access))
+    changes.did(DEVICE, _access_text(found), _access_text(access))
     changes.warnings.append(
-        f"{DEVICE} {'is' if changes.check_mode else 'was'} {_shown(found)}, as no udev sets it: "
-        f"{'would become' if changes.check_mode else 'now it is'} {_shown(access)}. "
+        f"{DEVICE} {'is' if changes.check_mode else 'was'} {_access_text(found)}, as no udev sets it: "
+        f"{'would become' if changes.check_mode else 'now it is'} {_access_text(access)}. "
         "With the former, each call of libvirt takes 10 s"
     )
     if not changes.check_mode:
@@ -67,11 +67,11 @@ def give_back(changes: Changes, known: NodeFile) -> bool:
     """Make it what it was before take(); True if that is known and the device is still there."""
     if not known.kvm_device or not os.path.exists(DEVICE):
         return False
-    changes.did(DEVICE, _shown(current()), _shown(known.kvm_device))
+    changes.did(DEVICE, _access_text(current()), _access_text(known.kvm_device))
     if not changes.check_mode:
         apply(known.kvm_device)
     return True
 
 
-def _shown(access: Mapping[str, int]) -> str:
+def _access_text(access: Mapping[str, int]) -> str:
     return f"{access['mode']:04o} {access['uid']}:{access['gid']}"

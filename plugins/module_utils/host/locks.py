@@ -74,7 +74,7 @@ def reserve(path: str, waiting: Waiting, shared: bool) -> Lock | None:
         return None
     name = file_of(path)
     while True:
-        fd = _opened(name)
+        fd = _open_or_make(name)
         try:
             taken = take(fd, shared)
             # Its last holder has removed it.
@@ -175,7 +175,7 @@ def is_still(path: str, fd: int) -> bool:
     return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
 
-def _opened(name: str) -> int:
+def _open_or_make(name: str) -> int:
     while True:
         _make_place()
         # It is gone where another run has just given back its last lock.

@@ -95,29 +95,31 @@ class Exchange:
         with tempfile.TemporaryDirectory(prefix=SENDING, dir=self._directory) as directory:
             link = os.path.join(directory, os.path.basename(name))
             os.symlink(os.path.abspath(path), link)
-            self._run(f"copying {path} to", ["--copy-links", link, self._there(os.path.dirname(name) + "/")], size)
+            self._run(
+                f"copying {path} to", ["--copy-links", link, self._remote_path(os.path.dirname(name) + "/")], size
+            )
 
     def pull(self, name: str, path: str, size: int = 0, most: int = 0) -> None:
         """Make the file `path` what `name` is on the other side. size: bytes, 0 if that is not known. most: bytes that
         it may have, 0 for any number; where more come, it is ended, and what came is removed (StorageFailed)."""
-        self._run(f"copying {name} from", [self._there(name), path], size, most)
+        self._run(f"copying {name} from", [self._remote_path(name), path], size, most)
 
     def release(self, name: str, path: str, most: int = 0) -> None:
         """Remove `name` on the other side once the file `path` is the same; else it becomes that first. most: as in
         pull()."""
-        self._run(f"removing {name} on", ["--remove-source-files", self._there(name), path], 0, most)
+        self._run(f"removing {name} on", ["--remove-source-files", self._remote_path(name), path], 0, most)
 
     def has(self, name: str) -> bool:
         """Return whether the other host has the file. name: below a directory that is there."""
         directory, base = os.path.split(name)
         what = f"looking for {name} on"
         # Of the directory: each version of rrsync has its own word for a file that is not there.
-        done = self._call(what, ["--list-only", "--dirs", self._there(f"{directory}/")], 0)
+        done = self._call(what, ["--list-only", "--dirs", self._remote_path(f"{directory}/")], 0)
         if done.returncode:
             raise self._failed(f"{what} host {self.peer.name}", done.returncode, done.stderr)
         return any(line.split()[-1:] == [base] for line in done.stdout.splitlines())
 
-    def _there(self, name: str) -> str:
+    def _remote_path(self, name: str) -> str:
         return f"{self._user}@{bracketed(self.peer.address)}:{name}"
 
     @property

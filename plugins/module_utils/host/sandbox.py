@@ -71,7 +71,7 @@ def obstacle() -> str:
         # Whoever is not root has no privileges to take away, and can't make namespaces without gaining some.
         return "this is not root"
     try:
-        done = command.run(["true"], before=_before("true", {}, _User(USER)), timeout=_PROBE_SECONDS, check=False)
+        done = command.run(["true"], before=_words_before("true", {}, _User(USER)), timeout=_PROBE_SECONDS, check=False)
     except NebulaError as error:
         return error.found
     return "" if done.returncode == 0 else command.last_lines(done.stderr, 1) or f"it ended with {done.returncode}"
@@ -91,7 +91,7 @@ def around(program: str, memory: int) -> list[str]:
     if obstacle():
         unconfined.note(program, obstacle())
         return []
-    return _before(program, {}, _User(USER), memory)
+    return _words_before(program, {}, _User(USER), memory)
 
 
 def run(
@@ -106,12 +106,12 @@ def run(
 ) -> command.Completed:
     """Run a program to its end, as command.run() does. files: whole paths without links → what is done with each.
     Nothing else of these directories is there for the program. One that has an input finds it as /dev/stdin."""
-    with _made(files):
+    with _new_files(files):
         if obstacle():
             unconfined.note(argv[0], obstacle())
             return command.run(argv, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check)
-        with _handed_over(files, input is not None) as user:
-            before = _before(argv[0], files, user, memory, cpu, input is not None)
+        with _owned_by_user(files, input is not None) as user:
+            before = _words_before(argv[0], files, user, memory, cpu, input is not None)
             return command.run(argv, before=before, timeout=timeout, input=input, check=check)
 
 
@@ -161,7 +161,7 @@ def dropped(gid: int, groups: Sequence[int], overrides: bool = False) -> list[st
     ]  # fmt: skip
 
 
-def _before(
+def _words_before(
     program: str,
     files: Mapping[str, str],
     user: _User,
@@ -206,7 +206,7 @@ def _mounted(path: str, use: str) -> str:
 
 
 @contextlib.contextmanager
-def _made(files: Mapping[str, str]) -> Iterator[None]:
+def _new_files(files: Mapping[str, str]) -> Iterator[None]:
     """Make the files that are NEW, so that they are there and belong to nobody else."""
     for path, use in files.items():
         if use == NEW:
@@ -216,9 +216,9 @@ def _made(files: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handed_over(files: Mapping[str, str], input: bool) -> Iterator[_User]:
+def _owned_by_user(files: Mapping[str, str], input: bool) -> Iterator[_User]:
     """Yield as whom the program runs. Files that are NEW belong to that user while it does."""
-    user = _user(files, input)
+    user = _program_user(files, input)
     new = [path for path, use in files.items() if use == NEW]
     mine = os.geteuid()
     try:
@@ -236,18 +236,18 @@ def _handed_over(files: Mapping[str, str], input: bool) -> Iterator[_User]:
                 os.chown(path, mine, -1, follow_symlinks=False)
 
 
-def _user(files: Mapping[str, str], input: bool) -> _User:
+def _program_user(files: Mapping[str, str], input: bool) -> _User:
     """Return the user of its own, unless the owners of the files keep them to themselves; else root, without
     capabilities."""
     found = {path: os.stat(path) for path, use in files.items() if use != NEW}
     groups = tuple(sorted({status.st_gid for status in found.values()} - {0}))
     for uid in ([] if input else [USER]) + [os.geteuid()]:
-        if all(_may(uid, groups, status, _BITS[files[path]], path) for path, status in found.items()):
+        if all(_may_access(uid, groups, status, _BITS[files[path]], path) for path, status in found.items()):
             return _User(uid, groups)
     return _User(os.geteuid(), groups, overrides=True)
 
 
-def _may(uid: int, groups: Sequence[int], status: os.stat_result, bits: int, path: str) -> bool:
+def _may_access(uid: int, groups: Sequence[int], status: os.stat_result, bits: int, path: str) -> bool:
     if status.st_uid == uid:
         return status.st_mode >> 6 & bits == bits
     with contextlib.suppress(OSError):

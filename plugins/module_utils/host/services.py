@@ -216,16 +216,16 @@ def stop(daemon: node.Daemon) -> bool:
 def _start_unit(service: Service) -> Optional[node.Unit]:
     before, linked = units.active(service.family), units.links()
     if not starts_with_host(service):
-        _first(["systemctl", "enable"], service.at_boot)
+        _run_first(["systemctl", "enable"], service.at_boot)
     if not is_running(service):
-        _first(["systemctl", "start"], service.units)
+        _run_first(["systemctl", "start"], service.units)
     _wait(service)
     started = tuple(sorted(units.active(service.family) - before))
     enabled = tuple(sorted(units.links() - linked))
     return node.Unit(service.name, enabled, started, node.boot_id()) if started or enabled else None
 
 
-def _first(argv: Sequence[str], names: Sequence[str]) -> None:
+def _run_first(argv: Sequence[str], names: Sequence[str]) -> None:
     """Run the command for the first unit that it succeeds with; else raise the first unit's error."""
     failed: Optional[CommandFailed] = None
     for name in names:

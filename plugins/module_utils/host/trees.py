@@ -57,14 +57,14 @@ def _remove_in(parent: int, name: str, path: str, contested: bool) -> bool:
         mount = mount_id(top)
         if mount != mount_id(parent):
             raise _mounted(path, ".")
-        _empty(top, path, mount, contested)
+        _empty_directory(top, path, mount, contested)
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=parent)
     return True
 
 
-def _take(fd: int) -> None:
+def _take_ownership(fd: int) -> None:
     """Take the directory from its owner, so that nobody else changes what is in it."""
     if os.fstat(fd).st_uid != os.geteuid():
         os.fchown(fd, os.geteuid(), -1)
@@ -96,11 +96,11 @@ class _Level:
         self.inner: list[str] = []
 
 
-def _empty(top: int, path: str, mount: str, contested: bool) -> None:
+def _empty_directory(top: int, path: str, mount: str, contested: bool) -> None:
     numbers = itertools.count()
     levels = [_Level(os.dup(top), "")]
     if contested:
-        _take(top)
+        _take_ownership(top)
     try:
         while levels:
             here = levels[-1]
@@ -118,7 +118,7 @@ def _empty(top: int, path: str, mount: str, contested: bool) -> None:
                 if mount_id(levels[-1].fd) != mount:
                     raise _mounted(path, name)
                 if contested:
-                    _take(levels[-1].fd)
+                    _take_ownership(levels[-1].fd)
     finally:
         for level in levels:
             os.close(level.fd)

@@ -60,7 +60,7 @@ class Place:
 
 def look(path: str, what: str) -> Facts:
     """Return the facts of an ISO. Raise ImageRefused unless it is an ISO 9660 file system. what: how errors call it."""
-    with explained(path), _opened(path) as file:
+    with explained(path), _open(path) as file:
         volume = _volume(file, what)
         bios, uefi = _boots(file)
         first = _read(file, 0, 512)
@@ -74,8 +74,8 @@ def look(path: str, what: str) -> Facts:
 
 def find(path: str, candidates: Sequence[Sequence[str]], what: str) -> tuple[Place, ...] | None:
     """Return the places of the first group of files that are all there; None if no group is."""
-    with explained(path), _opened(path) as file:
-        root = _root(_volume(file, what))
+    with explained(path), _open(path) as file:
+        root = _root_directory(_volume(file, what))
         for group in candidates:
             places = [_walk(file, root, inner, what) for inner in group]
             if all(place is not None and not place.directory for place in places):
@@ -87,7 +87,7 @@ def content(path: str, place: Place, what: str) -> Iterator[bytes]:
     """Yield the bytes of a file of the ISO, in pieces."""
     if place.size > LARGEST_FILE:
         raise ImageRefused(what, f"a file in it has {place.size} bytes", f"The limit is {LARGEST_FILE >> 20} MiB")
-    with explained(path), _opened(path) as file:
+    with explained(path), _open(path) as file:
         left, offset = place.size, place.offset
         while left:
             block = _read(file, offset, min(left, _BLOCK))
@@ -98,7 +98,7 @@ def content(path: str, place: Place, what: str) -> Iterator[bytes]:
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
-def _opened(path: str) -> BinaryIO:
+def _open(path: str) -> BinaryIO:
     return reader(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), buffering=0)
 
 
@@ -153,11 +153,11 @@ def _catalog(file: BinaryIO, sector: int) -> tuple[bool, bool]:
     return found[_X86], found[_EFI]
 
 
-def _root(volume: bytes) -> Place:
-    return _place(volume[156:190])
+def _root_directory(volume: bytes) -> Place:
+    return _place_of_record(volume[156:190])
 
 
-def _place(record: bytes) -> Place:
+def _place_of_record(record: bytes) -> Place:
     sector, size = struct.unpack_from("<I4xI", record, 2)
     return Place(sector * SECTOR, size, bool(record[25] & 2))
 
@@ -189,14 +189,14 @@ def _child(file: BinaryIO, directory: Place, name: str, what: str) -> Place | No
         offset += length
         if len(record) < 34 or len(record) < 33 + record[32]:
             raise _damaged(what)
-        if wanted in _names(record):
+        if wanted in _names_of_record(record):
             if record[25] & 0x80:
                 raise ImageRefused(what, f"{name} in it is in several parts", "No installer's kernel is that large")
-            return _place(record)
+            return _place_of_record(record)
     return None
 
 
-def _names(record: bytes) -> set[str]:
+def _names_of_record(record: bytes) -> set[str]:
     own = record[33 : 33 + record[32]].decode("latin-1").lower().split(";")[0]
     names = {own, own.rstrip(".")}
     # The name is padded to an even length; what follows is the system use area.

@@ -315,7 +315,7 @@ def _firmware(shape: Shape) -> dict[str, str]:
     return {"FIRMWARE": "UEFI", "FIRMWARE_SECURE": "YES" if shape.firmware == "UEFI_SECURE" else "NO"}
 
 
-def _board(shape: Shape) -> dict[str, Any]:
+def _common_attributes(shape: Shape) -> dict[str, Any]:
     """Return the attributes that the machine that installs and all later ones have in common."""
     common: dict[str, Any] = {
         "CPU": "1",
@@ -354,9 +354,9 @@ def template(shape: Shape, media: Media, own: Template) -> Template:
         os["KERNEL_DS"] = f'$FILE[IMAGE="{media.kernel}"]'
         os["INITRD_DS"] = f'$FILE[IMAGE="{media.initrd}"]'
         os["KERNEL_CMD"] = " ".join(filter(None, (media.command, os.get("KERNEL_CMD", ""))))
-    wanted: dict[str, Any] = {**_board(shape), MARK: shape.name}
+    wanted: dict[str, Any] = {**_common_attributes(shape), MARK: shape.name}
     base = Template.from_mapping(wanted, f"install {shape.name}").merged(own.without("DISK").without("OS"))
-    raw = [*base.vectors("RAW"), *_raw(shape, media)]
+    raw = [*base.vectors("RAW"), *_raw_vectors(shape, media)]
     made = {"DISK": disks, "OS": os, **({"RAW": raw} if raw else {})}
     return base.without("RAW").merged(Template.from_mapping(made, f"install {shape.name}"))
 
@@ -368,7 +368,7 @@ def trial(shape: Shape, own: Template) -> Template:
         os.pop(key, None)
     if shape.machine and "MACHINE" not in os:
         os["MACHINE"] = shape.machine
-    wanted: dict[str, Any] = {**_board(shape), TRIES: shape.name}
+    wanted: dict[str, Any] = {**_common_attributes(shape), TRIES: shape.name}
     base = Template.from_mapping(wanted, f"install {shape.name}").merged(own.without("DISK").without("OS"))
     made = {"DISK": [{"IMAGE": shape.name, "TARGET": _TARGETS[shape.bus], **_bus(shape)}], "OS": os}
     return base.merged(Template.from_mapping(made, f"install {shape.name}"))
@@ -378,7 +378,7 @@ def _bus(shape: Shape) -> dict[str, str]:
     return {"BUS": "sata"} if shape.bus == "sata" else {}
 
 
-def _raw(shape: Shape, media: Media) -> Sequence[Mapping[str, str]]:
+def _raw_vectors(shape: Shape, media: Media) -> Sequence[Mapping[str, str]]:
     found = []
     if shape.end == REBOOT or media.kernel:
         # Or the installer's kernel would be booted again.

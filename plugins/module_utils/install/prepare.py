@@ -82,7 +82,7 @@ def _prepare_alone(engine: Engine, work: Work, spec: Spec, settings: Settings, o
         if work.step == next_step.MAKE:
             _make_disk(engine, work, spec)
         media = make_media(engine, spec, iso, facts, settings)
-        _ready(engine, work, next_step.template(spec.shape, media, spec.own))
+        _store_template(engine, work, next_step.template(spec.shape, media, spec.own))
         outcome.vms.append(
             {"name": machine_name(spec.name), "template": machine_name(spec.name), "state": "running"}
             | ({"host": spec.host} if spec.host else {})
@@ -224,12 +224,12 @@ def _store(engine: Engine, spec: Spec, what: str, kind: ImageType, content: Any)
 def _unnamed(directory: str, content: Any) -> Iterator[str]:
     """Yield a path to the content in a file that has no name: killed at any moment, no answers are left behind."""
     with explained(directory), tempfile.TemporaryFile(dir=directory) as file:
-        _fill(file, content)
+        _write_content(file, content)
         # By the process, as qemu-img looks at it too.
         yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
-def _fill(file: IO[bytes], content: Any) -> None:
+def _write_content(file: IO[bytes], content: Any) -> None:
     """Write the content into the file. content: blocks, or a function that writes them to a file."""
     if callable(content):
         content(file)
@@ -239,7 +239,7 @@ def _fill(file: IO[bytes], content: Any) -> None:
     file.flush()
 
 
-def _ready(engine: Engine, work: Work, template: Template) -> None:
+def _store_template(engine: Engine, work: Work, template: Template) -> None:
     """Store the template, and mark in the image that a machine will write into it: both, or neither."""
     name = machine_name(work.name)
     with engine.session():

@@ -157,10 +157,10 @@ class Watch:
         verdict = next_step.verdict(seen, self.watched.end, self.watched.marker)
         if verdict is None and now >= self.watched.timeout:
             verdict = next_step.too_late(seen, self.watched.timeout)
-            return self._ended(verdict, now, TimedOut)
-        return None if verdict is None else self._ended(verdict, now, WrongState)
+            return self._ending(verdict, now, TimedOut)
+        return None if verdict is None else self._ending(verdict, now, WrongState)
 
-    def _ended(self, verdict: next_step.Verdict, now: float, kind: type[NebulaError]) -> Ending:
+    def _ending(self, verdict: next_step.Verdict, now: float, kind: type[NebulaError]) -> Ending:
         lines = () if verdict.installed else tuple(harmless(line) for line in self._last_lines())
         error = None
         if not verdict.installed:
@@ -254,7 +254,7 @@ def watch(
             if silence is not None:
                 # Nothing is known of it: nothing is said of it.
                 if now - heard >= TOLERANCE:
-                    endings[index] = _unheard(each, silence, now)
+                    endings[index] = _ending_without_answer(each, silence, now)
                     lines[each.watched.name] = "failed"
                     del waiting[index]
                 continue
@@ -276,7 +276,7 @@ def watch(
         time.sleep(POLL_INTERVAL)
 
 
-def _unheard(each: Watch, error: NebulaError, now: float) -> Ending:
+def _ending_without_answer(each: Watch, error: NebulaError, now: float) -> Ending:
     remedy = ". ".join(filter(None, (error.remedy, "Then run again: it is gone on with")))
     failure = type(error)(f"install {each.watched.name}: {error.asked}", error.found, remedy)
     return Ending(each.watched, False, "", now, each.percent(), error=failure)

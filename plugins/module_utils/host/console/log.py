@@ -129,7 +129,7 @@ class ConsoleLog:
         """Read on in this file, and return how much of the limit that took."""
         taken = 0
         try:
-            with _opened(path) as source:
+            with _open(path) as source:
                 if os.fstat(source.fileno()).st_ino != self.inode:
                     return 0  # It was rotated just now, and is read at the next look.
                 source.seek(self.offset)
@@ -169,7 +169,7 @@ def last_place(path: str, size: int, mark: bytes) -> int | None:
     """Return the offset of the last occurrence of `mark` in the file, which is read backwards in pieces; None without
     one."""
     try:
-        with _opened(path) as source:
+        with _open(path) as source:
             end = size
             while end > 0:
                 begin = max(0, end - _CHUNK)
@@ -185,7 +185,7 @@ def last_place(path: str, size: int, mark: bytes) -> int | None:
     return None
 
 
-def _opened(path: str) -> BinaryIO:
+def _open(path: str) -> BinaryIO:
     return reader(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), buffering=0)
 
 

@@ -24,7 +24,7 @@ def remember(wanted: Wanted, evidence: str) -> None:
     """Keep the evidence until the node starts the machine again, or boots."""
     # A user who may read the console may not be allowed to write beside it: then the console is read each time.
     with contextlib.suppress(NebulaError, OSError):
-        write_atomically(wanted.console + VERIFIED, _remembered(wanted, evidence), mode=0o600, sync=False)
+        write_atomically(wanted.console + VERIFIED, _record_of(wanted, evidence), mode=0o600, sync=False)
 
 
 def recall(wanted: Wanted) -> str:
@@ -33,7 +33,7 @@ def recall(wanted: Wanted) -> str:
     try:
         text = read_limited(wanted.console + VERIFIED, READ_LIMIT, follow=False).decode()
         evidence = str(json.loads(text)["evidence"])
-        if text == _remembered(wanted, evidence) or _is_of_former(json.loads(text), wanted, evidence):
+        if text == _record_of(wanted, evidence) or _is_of_former(json.loads(text), wanted, evidence):
             return evidence
     except (NebulaError, ValueError, KeyError, TypeError, IndexError):
         pass
@@ -45,10 +45,10 @@ def _is_of_former(data: Any, wanted: Wanted, evidence: str) -> bool:
     if not wanted.former or data["wanted"][3] != wanted.former:
         return False
     before = replace(wanted, name=str(data["wanted"][1]), hostname=wanted.former)
-    return bool(data == json.loads(_remembered(before, evidence)))
+    return bool(data == json.loads(_record_of(before, evidence)))
 
 
-def _remembered(wanted: Wanted, evidence: str) -> str:
+def _record_of(wanted: Wanted, evidence: str) -> str:
     asked = (wanted.vm_id, wanted.name, wanted.console, wanted.hostname, wanted.addresses, wanted.pattern)
     # After a boot of the host, the machines were started by it.
     return json.dumps({"wanted": asked, "evidence": evidence, "boot": boot_id()}) + "\n"

@@ -93,7 +93,7 @@ def test_it_is_a_user_of_its_own_where_the_owners_of_the_files_allow_that(image,
     os.chmod(image, mode)
     script = f"exec {'cat' if use == READ else 'tee -a'} '{image}'"
     assert told({image: use}, script) == ("content" if use == READ else "")
-    user = sandbox._user({image: use}, False)
+    user = sandbox._program_user({image: use}, False)
     assert (user.uid, user.overrides) == ((0, True) if expected == -1 else (expected, False))
     assert told({image: use}, "id -u") == f"{user.uid}\n"
 
@@ -102,7 +102,7 @@ def test_it_is_a_user_of_its_own_where_the_owners_of_the_files_allow_that(image,
 def test_a_file_with_other_rights_than_its_mode_says_is_read_by_root(image, monkeypatch):
     os.chmod(image, 0o644)
     monkeypatch.setattr(os, "getxattr", lambda _path, name: b"acl" if name == "system.posix_acl_access" else b"")
-    assert sandbox._user({image: READ}, False).uid == os.geteuid()
+    assert sandbox._program_user({image: READ}, False).uid == os.geteuid()
 
 
 @needs_root
@@ -183,7 +183,7 @@ def test_who_is_not_root_has_nothing_to_give_up(monkeypatch):
 
 def test_no_word_of_a_caller_is_part_of_what_a_shell_reads():
     evil = "/x/$(touch y);'\"`"
-    before = sandbox._before("sh", {evil: READ}, sandbox._User(1, (2,), True))
+    before = sandbox._words_before("sh", {evil: READ}, sandbox._User(1, (2,), True))
     assert before.count(sandbox._SCRIPT) == 1 and evil in before and evil not in sandbox._SCRIPT
 
 

@@ -169,9 +169,9 @@ def test_a_directory_may_end_with_its_last_record():
 
 def test_long_names_end_where_a_field_can_not_be():
     record = bytes(32) + b"\1A" + b"NM\x0b\1\0longer"
-    assert media._names(record) == {"a", "longer"}
+    assert media._names_of_record(record) == {"a", "longer"}
     # No field has three bytes: what follows is none either.
-    assert media._names(bytes(32) + b"\1A" + b"XX\3" + b"NM\x0b\1\0longer") == {"a"}
+    assert media._names_of_record(bytes(32) + b"\1A" + b"XX\3" + b"NM\x0b\1\0longer") == {"a"}
 
 
 # -- an archive behind an initrd --------------------------------------------------------------------------------------
