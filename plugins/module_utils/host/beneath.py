@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work of the host's root below a directory that somebody else may write to: each step begins at an open directory, no
-link is followed, nothing that is mounted is entered, and however deep a tree is, few descriptors are open.
+"""Does the work of the host's root below a directory that somebody else may write to: each step begins at an open
+directory, no link is followed, nothing that is mounted is entered, and however deep a tree is, few descriptors are
+open.
 
 A path is of no use there: between two looks at it, whoever owns a directory can exchange it for a link. A directory
 that is taken (take()) is changed by nobody else any more; what is listed after that stays what it is.
@@ -75,8 +76,11 @@ def identity(found: os.stat_result) -> Identity:
 
 def take(fd: int, mode: int, reader_id: Optional[int] = None) -> None:
     """Make an open file or directory the property of whoever runs this, who alone may change it from then on, whatever
-    rights somebody else has to it now. reader_id: a user that may read it, and go through it where it is a directory;
-    where the file system has no lists of rights, that is the group of this number."""
+    rights somebody else has to it now.
+
+    reader_id: a user that may read it, and enter it where it is a directory; the group of this number where the
+    file system has no access lists.
+    """
     found = os.fstat(fd)
     uid, gid = os.geteuid(), os.getegid()
     wanted_gid = gid
@@ -120,8 +124,10 @@ def _grant(fd: int, mode: int, user: int) -> bool:
 
 
 def replace(directory: int, name: str, content: Content, settle: Callable[[int], None], sync: bool = True) -> None:
-    """Make a new file of that name, in place of what has it, which must be no directory. settle: gives the open file
-    its owner and mode."""
+    """Make a new file of this name, in place of what has the name, which must be no directory.
+
+    settle: gives the open file its owner and mode.
+    """
     temporary = f".{name}.{secrets.token_hex(4)}.tmp"
     with os.fdopen(os.open(temporary, _NEW, 0o600, dir_fd=directory), "wb") as file:
         try:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs of this host: started without a shell, under limits, ended with all that they started, and explained."""
+"""Runs programs of this host: without a shell, under limits, ended with all that they started, and explained."""
 
 from __future__ import annotations
 
@@ -111,13 +111,16 @@ def run(
     before: Sequence[str] = (),
     most: int = OUTPUT_LIMIT,
 ) -> Completed:
-    """Run a program to its end.
+    """Run a program to its end, and return how it ended.
 
+    argv: the program and its arguments. Errors, and ps, show them to everyone on the host: secrets go through
+    `input` or files.
     before: words of the programs that start it, which no error shows.
-    timeout: seconds, then it is killed with all it started (TimedOut). memory: bytes of address space.
-    cpu: seconds of processor time. check: raise CommandFailed (NoSpace where that was the cause) unless it ends with 0.
+    timeout: seconds, then it is killed with all it started (TimedOut).
+    memory: bytes of address space.
+    cpu: seconds of processor time.
+    check: raise CommandFailed (NoSpace where that was the cause) unless it ends with 0.
     most: bytes that it may print, then it is ended (CommandFailed).
-    argv is shown in errors and by ps to everyone on the host: secrets go through `input` or files.
     """
     data = input.encode() if isinstance(input, str) else input
     began = time.monotonic()

@@ -269,7 +269,7 @@ def _enter_namespaces(channel: socket.socket, view: dict[str, Any]) -> dict[str,
 
 
 def _make_root(view: dict[str, Any]) -> None:
-    """Leave nothing of the host but these directories, without what is mounted below them."""
+    """Leave nothing of the host but the directories of the view, without what is mounted below them."""
     kernel_calls.mount(None, "/", flags=kernel_calls.RECURSIVE | kernel_calls.PRIVATE)
     reads = view["reads"]
     if view["root"]:

@@ -31,11 +31,13 @@ _AT_ONCE = 16
 def write_atomically(
     path: str, content: Content, mode: int = 0o600, owner: Owner = None, group: Owner = None, sync: bool = True
 ) -> bool:
-    """Make the file at `path` hold `content`; True if anything about it changed.
+    """Make the file at `path` hold `content`, and return whether anything about it changed.
+
+    A reader sees the old file or the new one, also after a power cut (unless sync is False). What is the same
+    already is not written.
 
     content: text, bytes, or a function that writes to the binary file it is given.
-    A reader sees the old file or the new one, also after a power cut (unless sync is False). What is the same already
-    is not written. owner, group: names or numbers, None leaves them as they are (or come).
+    owner, group: names or numbers; None leaves them as they are (or come).
     """
     directory = os.path.dirname(path) or "."
     uid, gid = user_id(owner), group_id(group)
@@ -69,8 +71,8 @@ def write_atomically(
 
 
 def write_all(directory: str, files: Mapping[str, str], mode: int = 0o600) -> None:
-    """Make the files of these names in the directory hold this, each as write_atomically() does, and none of them if
-    that fails before all are on the disk. They go there together: one after the other, each would wait for it twice."""
+    """Write files into the directory, each as write_atomically() does, and none of them if that fails before all are
+    on the disk. They go there together: one after the other, each would wait for it twice."""
     new: dict[str, str] = {}
     try:
         for name, content in files.items():
@@ -135,7 +137,8 @@ def remove_empty_directory(path: str) -> bool:
 
 
 def make_directory(path: str, mode: int = 0o711, owner: Owner = None, group: Owner = None) -> bool:
-    """Make the directory, and missing parents alike; True if anything changed. Existing parents stay as they are."""
+    """Make the directory, and missing parents alike, and return whether anything changed. Existing parents stay as
+    they are."""
     uid, gid = user_id(owner), group_id(group)
     if os.path.islink(path) and os.path.isdir(path):
         # An administrator's way to have it on another file system: what is there keeps its mode and owner.
@@ -182,7 +185,7 @@ def make_own_directory(path: str) -> bool:
 
 
 def adopt(path: str, mode: int | None, uid: int = -1, gid: int = -1) -> bool:
-    """Give a file or directory this mode and owner; True if it had others. A link is refused."""
+    """Give a file or directory this mode and owner, and return whether it had others. A link is refused."""
     with explained(path):
         fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -241,10 +244,12 @@ def _refuse_strangers_link(path: str) -> None:
 
 @contextlib.contextmanager
 def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int]:
-    """Hold the file or directory at `path` against all who lock it too; yields its descriptor.
+    """Hold the file or directory at `path` against all who lock it too, and yield its descriptor.
 
-    A file is made if it is missing, a directory has to be there (NotFound). The kernel gives the lock back when the
-    process ends, however it ends. timeout: seconds to wait (0: do not), then TimedOut says who holds it.
+    A file is made if it is missing; raise NotFound for a missing directory. The kernel gives the lock back when the
+    process ends, however it ends.
+
+    timeout: seconds to wait (0: do not), then TimedOut names the process that holds it.
     """
     waiting = locks.Waiting(path, timeout)
     with _with_lock_file(path, waiting, shared) as alone:
@@ -257,8 +262,8 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
 
 @contextlib.contextmanager
 def shared(fd: int, path: str) -> Iterator[None]:
-    """Hold the file at `path`, which may be anybody's and is open for reading, with others who only read it; TimedOut
-    if a run has it locked."""
+    """Hold the file at `path`, which may be anybody's and is open for reading, with others who only read it. Raise
+    TimedOut if a run has it locked."""
     waiting = locks.Waiting(path, 0)
     with _with_lock_file(path, waiting, True) as alone:
         # Where the file system knows no such locks, nobody holds one.
@@ -342,7 +347,8 @@ def is_a_link(path: str) -> InvalidValue:
 
 
 def clone(source: int, target: int) -> bool:
-    """Let the open file `target` share the content of the open file `source`; False where the file system can't."""
+    """Let the open file `target` share the content of the open file `source`. Return False where the file system
+    can't."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError:

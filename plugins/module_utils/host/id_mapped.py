@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mounts that show the files of a directory as those of other users (since Linux 5.12, and where the file system can).
+"""Mounts directories so that their files show other owners (since Linux 5.12, and where the file system can).
 
 The map of ids is that of a user namespace, which a process has to be in for as long as it takes to open it.
 """
@@ -20,8 +20,11 @@ _WAIT = ["sh", "-c", "echo; read -r line"]
 
 
 def mount(source: str, target: str, there: IdRange, shown: IdRange) -> None:
-    """Mount the directory `source` read-only at `target`. there: whom its files belong to; shown: as whose they are
-    seen at `target`. An OSError where the kernel or the file system can't."""
+    """Mount the directory `source` read-only at `target`. Raise OSError where the kernel or the file system can't.
+
+    there: whose its files are.
+    shown: as whose they are seen at `target`.
+    """
     namespace = _namespace(there, shown)
     try:
         kernel_calls.mount_id_mapped(source, target, namespace)

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Calls of the kernel that Python does not have: namespaces, mounts, and mounts that show other owners than are there.
+"""Makes calls of the kernel that Python does not have: namespaces, mounts, and mounts that show other owners than are
+there.
 
 An error of the kernel is an OSError, of the path that was asked for.
 """
@@ -100,7 +101,7 @@ def open_tree(source: str) -> int:
 
 def mount_id_mapped(source: str, target: str, namespace: int) -> None:
     """Mount the directory `source`, without what is mounted below it, read-only at `target`, with the owners that the
-    map of a user namespace (a descriptor of it) makes of those that are there."""
+    map of a user namespace (a descriptor) makes of those that are there."""
     tree = open_tree(source)
     try:
         _map_ids(tree, READ_ONLY | NO_DEVICES, namespace, source)
@@ -111,9 +112,12 @@ def mount_id_mapped(source: str, target: str, namespace: int) -> None:
 
 
 def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, namespace: int) -> None:
-    """Mount the file system of a device at `target`, with the owners that the map of a user namespace (a descriptor of
-    it) makes of those that are there. flags: READ_ONLY, NO_SETUID, NO_DEVICES. There is no moment in which it is seen
-    without them."""
+    """Mount the file system of a device at `target`, with the owners that the map of a user namespace makes of those
+    that are there. There is no moment in which it is seen without them.
+
+    flags: READ_ONLY, NO_SETUID, NO_DEVICES.
+    namespace: a descriptor of the user namespace.
+    """
     tree = open_device(device, kind, flags)
     try:
         _map_ids(tree, flags, namespace, device)

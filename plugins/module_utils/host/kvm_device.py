@@ -46,7 +46,7 @@ def apply(access: Mapping[str, int], device: str = DEVICE) -> None:
 
 
 def take(changes: Changes, remember: Remember) -> None:
-    """Give it what it lacks, after what it was is remembered."""
+    """Give the device the owner and mode that it lacks, after its former ones are remembered."""
     access = wanted()
     if not access:
         return
@@ -64,7 +64,8 @@ def take(changes: Changes, remember: Remember) -> None:
 
 
 def give_back(changes: Changes, known: NodeFile) -> bool:
-    """Make it what it was before take(); True if that is known and the device is still there."""
+    """Give the device its owner and mode of before take(). Return whether they are known and the device is still
+    there."""
     if not known.kvm_device or not os.path.exists(DEVICE):
         return False
     changes.did(DEVICE, _access_text(current()), _access_text(known.kvm_device))

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lock files that only root can open, and who holds a lock.
+"""Makes lock files that only root can open, and finds out who holds a lock.
 
-Whoever can open a file or directory, if only for reading, can hold a lock on it for ever (flock(2)). So what keeps runs
-apart is a file of root's own for each thing that is locked, in a directory that nobody else can enter. It is there as
-long as it is held or waited for. Another user has no such files: what that user locks, nobody else waits for.
+Whoever can open a file or directory, if only for reading, can hold a lock on it for ever (flock(2)). So runs are
+kept apart by a file of root's own for each path that is locked, in a directory that nobody else can enter. It is
+there as long as it is held or waited for. Another user has no such files: nobody else waits for what that user
+locks.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def reserve(path: str, waiting: Waiting, shared: bool) -> Lock | None:
 
 
 def release(lock: Lock) -> None:
-    """Give it back. The last one takes the file away."""
+    """Give the lock back. The last holder removes its file."""
     try:
         with contextlib.suppress(OSError):
             if take(lock.fd, shared=False) and is_still(lock.path, lock.fd):
@@ -108,7 +109,7 @@ def file_of(path: str) -> str:
 
 
 def take(fd: int, shared: bool) -> bool:
-    """Lock what is open, without waiting; False where somebody else has it locked."""
+    """Lock what is open, without waiting. Return False where somebody else has it locked."""
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:

@@ -152,8 +152,8 @@ def _locked(root: str, shared: bool = False) -> Iterator[None]:
 
 
 def accept(root: str, catalog: str, number: int, proof: str = "") -> NodeFile:
-    """Let the plan in, unless a newer one was seen or this is no node any more (StalePlan), or the node belongs to
-    another catalog (ForeignObject).
+    """Accept the plan. Raise StalePlan if a newer one was seen or this is no node any more, ForeignObject if the node
+    belongs to another catalog.
 
     The same number again is the same plan. proof: of this plan, as it came with it.
     """

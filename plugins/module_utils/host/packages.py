@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packages of Debian and its kin: which of them a host has. dpkg answers at once, whatever the package lists are."""
+"""Finds out which packages of Debian and its kin a host has. dpkg answers at once, whatever the package lists are."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ SECONDS = 60.0
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """Return those of the packages that are installed, as dpkg knows it.
-
-    Raises NebulaError if the host has no dpkg-query, or if it does not answer.
-    """
+    """Return those of the packages that are installed, as dpkg knows it. Raise NebulaError if the host has no
+    dpkg-query, or if it does not answer."""
     if not names:
         return []
     argv = [command.find("dpkg-query"), "--show", "--showformat=${db:Status-Status} ${Package}\n", *names]

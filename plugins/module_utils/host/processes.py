@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processes that root of this host has started, known by their arguments.
+"""Finds processes that root of this host has started, by their arguments.
 
-Anybody can start a process with any arguments and any name. So can root of a container, whose processes the host sees
-as root's where the container has no ids of its own. Nobody but root of the host has a process whose users are all root,
-which is in the namespaces of this process, and whose program is not set-uid. (Where a module runs as another user, that
-user's processes count in the place of root's.)
+Anybody can start a process with any arguments and any name. So can root of a container, whose processes the host
+sees as root's where the container has no ids of its own. Nobody but root of the host has a process whose users are
+all root, which is in the namespaces of this process, and whose program is not set-uid. (Where a module runs as
+another user, that user's processes count in the place of root's.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAMESPACES = ("pid", "user")
 
 def of_root(wanted: Callable[[list[bytes]], bool]) -> Iterator[tuple[int, list[bytes]]]:
     """Yield the numbers and arguments of the processes that root of this host has started with arguments that are
-    wanted. Whose a process is costs more to see than its arguments do, so these are looked at first."""
+    wanted. The owner of a process costs more to find out than its arguments, so these are looked at first."""
     for name in filter(str.isdigit, os.listdir(PROC)):
         words = arguments(int(name))
         # A kernel's thread has none.
@@ -54,7 +54,7 @@ def start_time(pid: int) -> Optional[int]:
 
 
 def writes_to(pid: int, file: os.stat_result) -> bool:
-    """Return whether that very file is the output of the process: its standard output or its error output."""
+    """Return whether exactly this file is the output of the process: its standard output or its error output."""
     for number in (1, 2):
         with contextlib.suppress(OSError):
             found = (PROC / str(pid) / "fd" / str(number)).stat()
@@ -64,9 +64,13 @@ def writes_to(pid: int, file: os.stat_result) -> bool:
 
 
 def is_of_root(pid: int, called: str = "", owner: Optional[int] = None, began: Optional[int] = None) -> bool:
-    """Return whether root of this host has started the process. called: the name that the kernel has for it. owner:
-    another user whose processes count besides: one that a service of the distribution has for itself. began: its
-    start_time(), where its number was kept: a process that ends gives its number to another."""
+    """Return whether root of this host has started the process.
+
+    called: the name that the kernel has for it.
+    owner: another user whose processes count, too, such as a user that a service of the distribution has for
+    itself.
+    began: its start_time(), where its number was kept: a process that ends gives its number to another.
+    """
     place = PROC / str(pid)
     try:
         if began is not None and start_time(pid) != began:

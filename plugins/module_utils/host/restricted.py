@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Directories of a host whose files get into no machine, whoever names them: the host's own configuration, what
-hypervisors keep of their machines (memory, passwords, other machines' disks), and what catalogs and nodes keep."""
+"""Names the directories of a host whose files get into no machine, whoever names them: the host's own configuration,
+what hypervisors keep of their machines (memory, passwords, other machines' disks), and what catalogs and nodes
+keep."""
 
 from __future__ import annotations
 

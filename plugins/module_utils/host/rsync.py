@@ -87,7 +87,7 @@ class Exchange:
         self._shell = ""
 
     def push(self, path: str, name: str) -> None:
-        """Make `name`, below a directory, on the other side what the file is here."""
+        """Copy the file `path` to `name`, below a directory, on the other side."""
         # rrsync gives rsync a descriptor for a file that is there, and that can't be replaced: the directory is named,
         # and the file has the name here that it is to have there.
         with explained(path):
@@ -100,12 +100,16 @@ class Exchange:
             )
 
     def pull(self, name: str, path: str, size: int = 0, most: int = 0) -> None:
-        """Make the file `path` what `name` is on the other side. size: bytes, 0 if that is not known. most: bytes that
-        it may have, 0 for any number; where more come, it is ended, and what came is removed (StorageFailed)."""
+        """Copy `name` from the other side to the file `path`.
+
+        size: bytes, 0 if that is not known.
+        most: bytes that it may have, 0 for any number; where more come, it is ended, and what came is removed
+        (StorageFailed).
+        """
         self._run(f"copying {name} from", [self._remote_path(name), path], size, most)
 
     def release(self, name: str, path: str, most: int = 0) -> None:
-        """Remove `name` on the other side once the file `path` is the same; else it becomes that first. most: as in
+        """Remove `name` on the other side once the file `path` is the same; copy it first if it is not. most: as in
         pull()."""
         self._run(f"removing {name} on", ["--remove-source-files", self._remote_path(name), path], 0, most)
 
@@ -220,7 +224,7 @@ def _limited(most: int) -> list[str]:
 
 
 def _remove_part(path: str) -> None:
-    """Remove what came of a file, under its name or the one that rsync gives it while it is copied."""
+    """Remove what came of a file, under its name or the name that rsync gives it while it is copied."""
     directory, base = os.path.split(path)
     for name in os.listdir(directory):
         if name == base or name.startswith(f".{base}."):

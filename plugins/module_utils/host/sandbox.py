@@ -104,8 +104,12 @@ def run(
     input: Optional[str] = None,
     check: bool = True,
 ) -> command.Completed:
-    """Run a program to its end, as command.run() does. files: whole paths without links → what is done with each.
-    Nothing else of these directories is there for the program. One that has an input finds it as /dev/stdin."""
+    """Run a program to its end, as command.run() does.
+
+    files: whole paths without links, with what is done with each. Nothing else of their directories is there for
+    the program.
+    input: the program finds it as /dev/stdin.
+    """
     with _new_files(files):
         if obstacle():
             unconfined.note(argv[0], obstacle())

@@ -109,9 +109,10 @@ def libvirt_version() -> str:
 
 
 def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, None]:
-    """Start it and wait until it answers. What to stop() later; None: there is nothing to be undone.
+    """Start the daemon and wait until it answers. Return what to stop() later; None if there is nothing to be undone.
 
-    root: the nebula_root that a daemon is for. Tells that it is ours, even if this run is killed before it remembers.
+    root: the nebula_root that a daemon is for. It marks the daemon as ours, even if this run is killed before it
+    remembers.
     """
     if units.has_systemd():
         return _start_unit(service)
@@ -174,7 +175,7 @@ def _daemon(service: Service, pid: int) -> Optional[node.Daemon]:
 
 
 def give_back(unit: node.Unit) -> bool:
-    """Switch off what was switched on for us; True if there was something."""
+    """Switch off what was switched on for us, and return whether there was something."""
     changed = units.unlink(unit.enabled)
     # What was only started is gone with the boot; if it runs now, somebody else wants it.
     if unit.enabled or unit.boot_id == node.boot_id():
@@ -185,7 +186,7 @@ def give_back(unit: node.Unit) -> bool:
 
 
 def stop(daemon: node.Daemon) -> bool:
-    """End a daemon that we started, and no other that has its pid now; True if it was there."""
+    """End a daemon that we started, and no other that has its pid now. Return whether it was there."""
     if daemon.boot_id != node.boot_id():
         return False
     try:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trees of directories that a guest may have made: removed and measured without following a link, without going into
+"""Removes and measures trees of directories that a guest may have made, without following a link, without going into
 what is mounted in them, however deep they are."""
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ def remove(path: str) -> bool:
 
 def remove_in(parent: int, name: str, path: str) -> bool:
     """Remove what has this name in an open directory, while somebody else may be changing it: each directory is taken
-    from its owner before it is looked at. path: for errors. True if there was something; InUse: something is mounted
-    there."""
+    from its owner before it is looked at. Return whether there was something. Raise InUse where something is
+    mounted there.
+
+    path: for errors.
+    """
     with explained(path):
         return _remove_in(parent, name, path, True)
 
@@ -125,7 +128,7 @@ def _empty_directory(top: int, path: str, mount: str, contested: bool) -> None:
 
 
 def _unlink_all(level: _Level, path: str) -> bool:
-    """Remove what is no directory, as far as names are read at once; whether there were any names."""
+    """Remove what is no directory, as far as names are read at once, and return whether there were any names."""
     with os.scandir(level.fd) as found:
         entries = list(itertools.islice(found, _NAMES))
     for entry in entries:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Units of systemd: those that we write ourselves, and what was switched on of others' for us."""
+"""Writes our units of systemd, and keeps what was switched on of others' units for us."""
 
 from __future__ import annotations
 
@@ -48,8 +48,11 @@ def installed(name: str, text: str) -> bool:
 
 
 def install(name: str, text: str, mark: str) -> None:
-    """Write the unit, and have it start with the host (it is not started now); ForeignObject if there is another of
-    that name. mark: its first line, which says whose it is."""
+    """Write the unit, and have it start with the host (it is not started now). Raise ForeignObject if there is another
+    of that name.
+
+    mark: its first line, which says whose it is.
+    """
     path = os.path.join(PLACE, name)
     _refuse_foreign(path, mark)
     make_directory(PLACE, 0o755)

@@ -39,7 +39,7 @@ class VmLog:
         return tuple(self.lines[-CARRIED:])
 
     def save(self) -> None:
-        """Append what is new. A log that can't be written is no reason to fail what it tells of."""
+        """Append the new lines. A log that can't be written is no reason to fail the work that it is about."""
         new, self._saved = self.lines[self._saved :], len(self.lines)
         if not new:
             return

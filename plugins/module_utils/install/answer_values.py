@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Forms that installers want answers in, where they would stop at another one, or ask a screen that nobody watches.
+"""Checks the forms of answers where installers would stop at another form, or ask a screen that nobody watches. Pure.
 
-Whether there is such a place or such a keyboard is known to the installer alone. Pure.
+Whether there is such a place or such a keyboard is known to the installer alone.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from .work import Outcome, Settings, Work, is_there
 
 
 def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
-    """Decide what is due for one installation, and refuse what could not be gone through with."""
+    """Decide what is due for one installation, and refuse an installation that could not be finished."""
     if spec.state == "absent":
         work.changed = _has_something(engine, work)
         outcome.vms += ends(work)
@@ -101,8 +101,8 @@ def refuse_undecided(work: Work, spec: Spec) -> None:
 
 
 def _refuse_answers(work: Work, spec: Spec) -> None:
-    """Raise what is wrong with the answers while they are still to be read; an installation that has read them goes on,
-    with a warning."""
+    """Raise what is wrong with the answers while they are still to be read. Add a warning for an installation that has
+    read them, and goes on."""
     if spec.refused is None or work.step == next_step.DONE:
         return
     if work.step in (next_step.MAKE, next_step.START, next_step.END):

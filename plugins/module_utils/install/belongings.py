@@ -19,7 +19,7 @@ from .next_step import machine_name, media_name, trial_name
 
 
 def apply_images(engine: Engine, items: Sequence[Mapping[str, Any]]) -> None:
-    """Carry items of images out; the first that fails raises its error."""
+    """Carry out items of images. Raise the error of the first that fails."""
     done, _warnings = decide.apply(engine, items, decide.Settings())
     for item in done:
         if item.error is not None:
@@ -27,7 +27,7 @@ def apply_images(engine: Engine, items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def remove_images(engine: Engine, names: Sequence[str]) -> bool:
-    """Remove those of the names that there are. Returns whether there were any."""
+    """Remove the images of these names, and return whether there were any."""
     there = {image.name for image in engine.images.pool()}
     gone = [{"name": name, "state": "absent"} for name in names if name in there]
     if gone:
@@ -53,7 +53,7 @@ def templates_of(engine: Engine, image: str, trial: bool = True) -> list[StoredT
 
 
 def remove_templates(engine: Engine, image: str, trial: bool = True) -> bool:
-    """Remove what templates_of() finds. Returns whether there were any."""
+    """Remove what templates_of() finds, and return whether there were any."""
     with engine.session():
         ours = templates_of(engine, image, trial)
         for stored in ours:

@@ -19,7 +19,7 @@ T = TypeVar("T", Waited, Verified)
 
 
 def refuse_foreign(works: Sequence[Work], settings: Settings) -> None:
-    """Leave out all that a host tells, where it tells of another host's machine, and say so in settings.refused."""
+    """Leave out the whole answer of a host that reports another host's machine, with the reason in settings.refused."""
     own = {work.name: work.record for work in works}
     trials = {trial_name(work.name): work.trial for work in works}
     settings.waited = _believed(settings.waited, own, settings.refused)

@@ -58,8 +58,8 @@ def looked_up(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Sett
 
 
 def _settle(engine: Engine, records: Any, settings: Settings) -> bool:
-    """Record what a node has done for a run that was killed before it could: its plan, carried out again, would start a
-    machine whose guest has ended it."""
+    """Record what a node has done for a run that was killed before it could, and return whether there was anything:
+    its plan, carried out again, would start a machine whose guest has ended it."""
     settled = False
     for node in settings.observed:
         there = {vm.vm_id: vm for vm in node.vms}
@@ -88,7 +88,7 @@ def _installs(record: VmRecord) -> str:
 def find(
     work: Work, spec: Spec, pool: Mapping[str, Image], records: Mapping[str, VmRecord], settings: Settings
 ) -> None:
-    """Look one installation up, set the step that is due, and refuse what can't be gone on with."""
+    """Look up one installation, set the step that is due, and refuse an installation that can't go on."""
     image = work.image = pool.get(spec.name)
     record = work.record = records.get(machine_name(spec.name))
     trial = records.get(trial_name(spec.name))

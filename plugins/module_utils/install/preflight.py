@@ -192,7 +192,7 @@ def _check_room(engine: Engine, work: Work, spec: Spec, iso: int, outcome: Outco
 
 
 def check_kernel(spec: Spec, path: str, facts: Facts) -> None:
-    """Refuse an ISO that the item's installer is not in."""
+    """Refuse an ISO that does not contain the item's installer."""
     check_media(spec, facts)
     if spec.boot == answer_files.FROM_KERNEL:
         kernel_places(spec, path)

@@ -231,10 +231,13 @@ def watch(
     press: Callable[[int], None] = lambda _vm_id: None,
     count: Callable[[int], int | None] = lambda _vm_id: None,
 ) -> list[Ending]:
-    """Watch until every installation is at its end, or given up; one ending each, in the order given.
+    """Watch until every installation is at its end, or given up. Return one ending for each, in the order given.
 
-    states: of all machines of this node, by id. say: is told how far each is, by name, at every look. press: presses a
-    key of a machine. count: bytes that a machine has written since its start, None if nobody knows.
+    states: of all machines of this node, by id.
+    say: called with how far each is, by name, at every look.
+    press: presses a key of a machine.
+    count: bytes that a machine has written since its start, None if nobody knows.
+
     A hypervisor that does not answer is asked again, for TOLERANCE seconds.
     """
     began = time.monotonic()

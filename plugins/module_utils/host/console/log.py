@@ -68,7 +68,8 @@ class ConsoleLog:
     _rest: bytes = b""
 
     def read(self, take: Callable[[str], None], restart: Callable[[], None]) -> bool:
-        """Call `take` with each new line; True if there was one. `restart` is called if the log was begun anew."""
+        """Call `take` with each new line, and return whether there was one. `restart` is called if the log was begun
+        anew."""
         chain = self._chain()
         if not chain:
             return False
@@ -126,7 +127,7 @@ class ConsoleLog:
         return chain[-age][1], place
 
     def _read_file(self, path: str, limit: int, take: Callable[[str], None]) -> int:
-        """Read on in this file, and return how much of the limit that took."""
+        """Read on in this file, and return how many bytes of the limit were used."""
         taken = 0
         try:
             with _open(path) as source:
@@ -197,7 +198,7 @@ def unreadable(path: str, error: OSError) -> NebulaError:
 def mark_start(path: str) -> None:
     """Write a line that separates what the machine prints from now on from what it printed before.
 
-    Evidence that was remembered of it is void. If there is no console file yet, none is made.
+    Kept evidence of the machine is void then. If there is no console file yet, none is made.
     """
     remove_file(path + VERIFIED)
     try:

@@ -187,11 +187,13 @@ def wait(
     keep: bool = True,
     sources: Sequence[Source] = (),
 ) -> list[Verdict]:
-    """Wait until there is evidence of every guest, or it is given up; one verdict for each, in the given order.
+    """Wait until there is evidence of every guest, or it is given up. Return one verdict for each, in the given order.
 
-    timeout: seconds for all of them together. report(done, failed, total) is called at every look: each 0.2 s, or up to
-    each 2 s if a look takes long (many machines, a slow host). keep: remember evidence, since consoles are rotated.
-    sources: other sources. They are asked only about machines whose consoles show nothing at the first look.
+    timeout: seconds for all of them together.
+    report: called with done, failed and total at every look: each 0.2 s, or up to each 2 s if a look takes long
+    (many machines, a slow host).
+    keep: whether to keep evidence, since consoles are rotated.
+    sources: other sources, asked only about machines whose consoles show nothing at the first look.
     """
     began = time.monotonic()
     verdicts: dict[int, Verdict] = {}

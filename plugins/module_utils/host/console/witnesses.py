@@ -43,7 +43,8 @@ class Witness(Protocol):
         """Read one line of the console."""
 
     def prompt(self, partial: str) -> None:
-        """Read what follows the last line end; called at each look, with the same text again or a longer one."""
+        """Read the text behind the last line end. It is called at each look, with the same text again or with a longer
+        text."""
 
     def heard(self) -> bool:
         """Return whether the guest prints such lines at all."""
