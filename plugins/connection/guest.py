@@ -103,7 +103,9 @@ options:
 """
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
@@ -128,17 +130,22 @@ class Connection(ConnectionBase):
     has_tty = False
     default_user = "root"
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._node = None
+        self._node: NodeShell | None = None
 
-    def get_option(self, option, hostvars=None):
-        """An agent is root, whoever would log in otherwise."""
+    def get_option(self, option: str, hostvars: Mapping[str, Any] | None = None) -> Any:
+        """Return the value of an option. An agent is root, whoever would log in otherwise."""
         if option == "remote_user" and not self._uses_console():
             return "root"
         return super().get_option(option, hostvars)
 
-    def _connect(self):
+    def _connect(self) -> Connection:
+        self._reached_node()
+        return self
+
+    def _reached_node(self) -> NodeShell:
+        """Return the guest's node. Raise AnsibleConnectionFailure if variables do not say how it is reached."""
         forged = settings_among(self.get_option("facts") or {})
         if forged:
             # The name is the one thing here that no fact can be in the place of.
@@ -167,16 +174,16 @@ class Connection(ConnectionBase):
         if self._node is None:
             self._node = NodeShell(str(machine["host"]), self.get_option("node"))
         self._connected = True
-        return self
+        return self._node
 
-    def exec_command(self, cmd, in_data=None, sudoable=True):
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         self._display.vvv(f"EXEC {cmd}", host=self._name())
         command = [self.get_option("executable"), "-c", cmd]
         answer = self._ask("run", command=command, input=base64.b64encode(in_data or b"").decode())
         return answer["rc"], base64.b64decode(answer["out"]), base64.b64decode(answer["err"])
 
-    def put_file(self, in_path, out_path):
+    def put_file(self, in_path: str, out_path: str) -> None:
         super().put_file(in_path, out_path)
         self._display.vvv(f"PUT {in_path} TO {out_path}", host=self._name())
         if not Path(in_path).exists():
@@ -188,7 +195,7 @@ class Connection(ConnectionBase):
                 self._ask("write", path=out_path, data=data, append=append)
                 append = True
 
-    def fetch_file(self, in_path, out_path):
+    def fetch_file(self, in_path: str, out_path: str) -> None:
         super().fetch_file(in_path, out_path)
         self._display.vvv(f"FETCH {in_path} TO {out_path}", host=self._name())
         most = self.get_option("max_fetch")
@@ -212,20 +219,20 @@ class Connection(ConnectionBase):
                     )
                 file.write(piece)
 
-    def close(self):
+    def close(self) -> None:
         if self._node is not None:
             self._node.close()
         self._connected = False
 
-    def reset(self):
+    def reset(self) -> None:
         self.close()
         self._connect()
 
-    def _ask(self, what, **request):
-        self._connect()
+    def _ask(self, what: str, **request: Any) -> dict[str, Any]:
+        node = self._reached_node()
         machine = self.get_option("machine")
         domain = domain_name(int(machine["id"]))
-        answer = self._node.answer(
+        answer = node.answer(
             use_console if self._uses_console() else ask_agent,
             {
                 "do": what,
@@ -243,19 +250,19 @@ class Connection(ConnectionBase):
         # What fails in the guest is the task's failure, and no reason to give the host up.
         raise kind(explained(answer, *self._asked(what, request.get("path", ""))))
 
-    def _asked(self, what, path):
+    def _asked(self, what: str, path: str) -> tuple[str, str, str, str, bool]:
         machine = self.get_option("machine")
         return domain_name(int(machine["id"])), str(machine["host"]), what, path, self._uses_console()
 
-    def _uses_console(self):
-        return self.get_option("way") == "console"
+    def _uses_console(self) -> bool:
+        return bool(self.get_option("way") == "console")
 
-    def _login(self):
+    def _login(self) -> dict[str, Any]:
         if not self._uses_console():
             return {}
         return {"user": self.get_option("remote_user"), "password": self.get_option("password")}
 
-    def _name(self):
+    def _name(self) -> str | None:
         machine = self.get_option("machine")
         return (
             f"{domain_name(int(machine['id']))} on {machine['host']}" if "id" in machine and "host" in machine else None

@@ -36,13 +36,16 @@ _value:
   elements: dict
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def absent(objects, **further):
+def absent(objects: Iterable[Mapping[str, Any]], **further: Any) -> list[dict[str, Any]]:
     return [dict(further, name=item["name"], state="absent") for item in objects]
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"absent": hands_on_data(absent)}

@@ -47,14 +47,17 @@ _value:
   elements: dict
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers.by_host import as_option
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def answered(results, hosts, key):
+def answered(results: Iterable[Any], hosts: Iterable[str], key: str) -> list[dict[str, Any]]:
     return [as_option(host, key, result) for host, result in zip(hosts, results)]
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"answered": hands_on_data(answered)}

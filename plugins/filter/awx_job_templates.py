@@ -40,14 +40,17 @@ _value:
   elements: dict
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import job_templates
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from collections.abc import Sequence
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, job_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def awx_job_templates(items, prefix="", options=None):
+def awx_job_templates(items: Sequence[Item], prefix: str = "", options: Item | None = None) -> list[dict[str, Any]]:
     return job_templates(items, prefix, options or {})
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"awx_job_templates": hands_on_data(awx_job_templates)}

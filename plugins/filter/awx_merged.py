@@ -37,14 +37,17 @@ _value:
   elements: dict
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import merged
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from collections.abc import Sequence
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, merged
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def awx_merged(ours, items):
+def awx_merged(ours: Sequence[Item], items: Sequence[Item]) -> list[dict[str, Any]]:
     return merged(ours, items)
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"awx_merged": hands_on_data(awx_merged)}

@@ -47,14 +47,19 @@ _value:
   elements: dict
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import nodes
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, nodes
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def awx_nodes(items, known, prefix="", ids=None):
+def awx_nodes(
+    items: Sequence[Item], known: Iterable[Item], prefix: str = "", ids: Mapping[str, Item] | None = None
+) -> list[dict[str, Any]]:
     return nodes(items, prefix, known, ids or {})
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"awx_nodes": hands_on_data(awx_nodes)}

@@ -49,14 +49,22 @@ _value:
   elements: str
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import problems
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, problems
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def awx_problems(templates, workflows, prefix="", options=None, notifications=None):
+def awx_problems(
+    templates: Any,
+    workflows: Any,
+    prefix: str = "",
+    options: Item | None = None,
+    notifications: Item | None = None,
+) -> list[str]:
     return problems(templates, workflows, prefix, options, notifications)
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"awx_problems": hands_on_data(awx_problems)}

@@ -41,14 +41,17 @@ _value:
   elements: dict
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import workflows
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from collections.abc import Sequence
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, workflows
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def awx_workflows(items, templates, prefix=""):
+def awx_workflows(items: Sequence[Item], templates: Sequence[Item], prefix: str = "") -> list[dict[str, Any]]:
     return workflows(items, templates, prefix)
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"awx_workflows": hands_on_data(awx_workflows)}

@@ -46,13 +46,18 @@ _value:
   type: dict
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.plugin_utils import chosen_machines as machines
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def chosen_machines(vms, pattern, word=None, listed=None):
+def chosen_machines(
+    vms: Sequence[Mapping[str, Any]], pattern: str, word: Any = None, listed: Any = None
+) -> dict[str, Any]:
     names, problem = machines.chosen(vms, pattern)
-    found = {"names": names, "wanted": [], "undone": [], "problem": problem}
+    found: dict[str, Any] = {"names": names, "wanted": [], "undone": [], "problem": problem}
     if word is None:
         return found
     found["problem"] = machines.misunderstood(word) or problem
@@ -62,5 +67,5 @@ def chosen_machines(vms, pattern, word=None, listed=None):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"chosen_machines": hands_on_data(chosen_machines)}

@@ -29,9 +29,9 @@ _value:
 """
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variables import reaching
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"connection_variables": hands_on_data(reaching)}

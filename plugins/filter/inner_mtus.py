@@ -37,14 +37,17 @@ _value:
   type: dict
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers.tunnelled import inner_mtu
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def inner_mtus(results, hosts):
+def inner_mtus(results: Iterable[Any], hosts: Iterable[str]) -> dict[str, int]:
     return {host: inner_mtu(result) for host, result in zip(hosts, results)}
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"inner_mtus": hands_on_data(inner_mtus)}

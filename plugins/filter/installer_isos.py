@@ -40,11 +40,14 @@ _value:
   elements: dict
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def installer_isos(isos, installs):
-    given = {}
+def installer_isos(isos: Iterable[Mapping[str, Any]], installs: Iterable[Any]) -> list[dict[str, Any]]:
+    given: dict[Any, Any] = {}
     for install in installs:
         if hasattr(install, "get"):
             # If two items have one name, neither is installed.
@@ -53,12 +56,12 @@ def installer_isos(isos, installs):
     for iso in isos:
         image = {key: value for key, value in iso.items() if key != "install"}
         if "://" in str(image["path"]):
-            wanted = given.get(iso["install"])
+            wanted: Any = given.get(iso["install"])
             image["path"] = wanted.get("path") if hasattr(wanted, "get") else wanted
         images.append(image)
     return images
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"installer_isos": hands_on_data(installer_isos)}

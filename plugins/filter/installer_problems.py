@@ -44,13 +44,17 @@ _value:
 """
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 AT_ITS_END = ("given up", "ready, and left as it is")
 
 
-def installer_problems(reports, installs, until="verified"):
+def installer_problems(
+    reports: Iterable[Any], installs: Iterable[Mapping[str, Any]], until: str = "verified"
+) -> list[str]:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import DUE_AFTER
 
@@ -64,12 +68,12 @@ def installer_problems(reports, installs, until="verified"):
     return problems
 
 
-def _is_named(name, texts):
+def _is_named(name: str, texts: Iterable[str]) -> bool:
     # As what is installed, as its machine, or as the machine that tries it.
     named = re.compile(rf"\b(install|verify)[ -]{re.escape(name)}(?![\w.-]*\w)")
     return any(named.search(text) for text in texts)
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"installer_problems": hands_on_data(installer_problems)}

@@ -32,11 +32,14 @@ _value:
   elements: dict
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def last_observed(variables):
+def last_observed(variables: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.module_utils.model.answers.observed import as_option
 
@@ -51,5 +54,5 @@ def last_observed(variables):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"last_observed": hands_on_data(last_observed)}

@@ -44,19 +44,26 @@ _value:
   elements: dict
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 from ansible_collections.nebula.provision.plugins.test.gone_wrong import gone_wrong
 
 WORDLESS = "a task ended without a word"
 OF_HOSTS = ("__nebula_observed", "__nebula_node_networks", "__nebula_deployed")
 
 
-def not_as_asked(results, machines=(), hosts=()):
-    found = {}
+def not_as_asked(
+    results: Mapping[str, Mapping[str, Any]],
+    machines: Iterable[Mapping[str, Any]] = (),
+    hosts: Iterable[Mapping[str, Any]] = (),
+) -> list[dict[str, str]]:
+    found: dict[tuple[str, str], dict[str, str]] = {}
 
-    def note(kind, name, why):
+    def note(kind: str, name: str, why: str) -> None:
         found.setdefault((kind, name), {"object": kind, "name": name, "why": why or WORDLESS})
 
     for kind, result in results.items():
@@ -79,12 +86,12 @@ def not_as_asked(results, machines=(), hosts=()):
     return list(found.values())
 
 
-def sentence(error):
+def sentence(error: Mapping[str, Any]) -> str:
     asked, found, remedy = (str(error.get(part) or "") for part in ("asked", "found", "remedy"))
     reported = f"{asked}: {found}" if asked else found
     return f"{reported.removesuffix('.')}. {remedy}" if remedy else reported
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"not_as_asked": hands_on_data(not_as_asked)}

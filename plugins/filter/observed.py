@@ -40,11 +40,14 @@ _value:
   elements: dict
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def observed(results, hosts):
+def observed(results: Iterable[Any], hosts: Iterable[str]) -> list[dict[str, Any]]:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.module_utils.model.answers.observed import as_option
 
@@ -58,7 +61,7 @@ def observed(results, hosts):
     return answers
 
 
-def _reason(result):
+def _reason(result: Any) -> dict[str, Any]:
     """Return why the node gave no answer: the task's own message, if it has one."""
     message = result.get("msg") if hasattr(result, "get") else ""
     message = message[:LONGEST].strip() if isinstance(message, str) else ""
@@ -66,5 +69,5 @@ def _reason(result):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"observed": hands_on_data(observed)}

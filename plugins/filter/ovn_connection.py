@@ -43,11 +43,16 @@ _value:
   type: str
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def ovn_connection(results, database, addresses=("",), port=None):
+def ovn_connection(
+    results: Iterable[Any] | None, database: str, addresses: Sequence[str] = ("",), port: Any = None
+) -> str:
     given = list(results or ())
     found = (
         ovn_answers.connection(result, database, addresses, int(port) if port else None)
@@ -57,5 +62,5 @@ def ovn_connection(results, database, addresses=("",), port=None):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"ovn_connection": hands_on_data(ovn_connection)}

@@ -43,11 +43,14 @@ _value:
   elements: dict
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def ovn_members(results, hosts, addresses):
+def ovn_members(results: Iterable[Any], hosts: Sequence[str], addresses: Iterable[str]) -> list[dict[str, Any]]:
     known = dict(zip(hosts, addresses))
     found = [
         ovn_answers.member(host, known.get(host) or "", result)
@@ -58,5 +61,5 @@ def ovn_members(results, hosts, addresses):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"ovn_members": hands_on_data(ovn_members)}

@@ -51,11 +51,16 @@ _value:
   type: dict
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def ovn_parts(results, centrals, nodes, hosts):
+def ovn_parts(
+    results: Iterable[Any], centrals: Iterable[str], nodes: Iterable[Any], hosts: Iterable[str]
+) -> dict[str, list[dict[str, Any]]]:
     parts, consistency = [], []
     for part, names, given in (("central", centrals, results), ("node", hosts, nodes)):
         for host, result in zip(names, given):
@@ -69,7 +74,7 @@ def ovn_parts(results, centrals, nodes, hosts):
     return {"parts": parts, "consistency": consistency}
 
 
-def _silent(host, result):
+def _silent(host: str, result: Any) -> dict[str, Any]:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
     from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
@@ -82,5 +87,5 @@ def _silent(host, result):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"ovn_parts": hands_on_data(ovn_parts)}

@@ -47,15 +47,18 @@ _value:
   elements: dict
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def ovn_requests(results, hosts, kind):
+def ovn_requests(results: Iterable[Any], hosts: Sequence[str], kind: str) -> list[dict[str, Any]]:
     found = (ovn_answers.request(host, kind, result) for host, result in ovn_answers.answered(results, hosts))
     return [each for each in found if each is not None]
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"ovn_requests": hands_on_data(ovn_requests)}

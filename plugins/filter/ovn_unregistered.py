@@ -41,11 +41,14 @@ _value:
   type: dict
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def ovn_unregistered(results, hosts, addresses):
+def ovn_unregistered(results: Iterable[Any], hosts: Sequence[str], addresses: Iterable[str]) -> dict[str, str]:
     known = dict(zip(hosts, addresses))
     found = {
         host: ovn_answers.unregistered(known.get(host) or "", result)
@@ -55,5 +58,5 @@ def ovn_unregistered(results, hosts, addresses):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"ovn_unregistered": hands_on_data(ovn_unregistered)}

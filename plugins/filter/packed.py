@@ -30,13 +30,15 @@ _value:
   type: str
 """
 
+from typing import Any
+
 from ansible.errors import AnsibleFilterError
 from jinja2 import Undefined
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def packed(value):
+def packed(value: Any) -> str | None:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.plugin_utils.packing import NotPlainError, pack
     from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
@@ -57,5 +59,5 @@ vars(packed).update(accept_args_markers=True)
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"packed": hands_on_data(packed)}

@@ -33,12 +33,15 @@ _value:
   type: dict
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers.prepared import host_keys
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def peers(variables):
+def peers(variables: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     found = {}
     for each in variables:
         name = each["inventory_hostname"]
@@ -51,5 +54,5 @@ def peers(variables):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"peers": hands_on_data(peers)}

@@ -37,16 +37,17 @@ _value:
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.said import message
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def printable(value, heading=""):
+def printable(value: Any, heading: str = "") -> str:
     is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
     return message(value if is_list else [value], heading)
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"printable": hands_on_data(printable)}

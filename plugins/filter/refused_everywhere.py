@@ -35,11 +35,14 @@ _value:
   elements: dict
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers.bridged import refused
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def refused_everywhere(made, nodes):
+def refused_everywhere(made: Mapping[str, Any], nodes: Iterable[Any]) -> list[dict[str, Any]]:
     answers = [names for node in nodes if (names := refused(node)) is not None]
     if not answers:
         return []
@@ -53,5 +56,5 @@ def refused_everywhere(made, nodes):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"refused_everywhere": hands_on_data(refused_everywhere)}

@@ -37,15 +37,18 @@ _value:
   elements: str
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ansible_collections.nebula.provision.plugins.plugin_utils import facts
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def settings_among(host_facts, host):
+def settings_among(host_facts: Mapping[str, Any], host: str) -> list[str]:
     names = facts.settings_among(host_facts)
     return [facts.refusal(str(host), names)] if names else []
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"settings_among": hands_on_data(settings_among)}

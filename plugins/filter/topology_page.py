@@ -48,13 +48,15 @@ _value:
 
 import base64
 import binascii
+from collections.abc import Mapping
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def topology_page(info, earlier=""):
+def topology_page(info: Mapping[str, Any], earlier: str = "") -> str:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.plugin_utils.topology.page import page
 
@@ -68,5 +70,5 @@ def topology_page(info, earlier=""):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"topology_page": hands_on_data(topology_page)}

@@ -42,15 +42,18 @@ _value:
   type: list
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
-def unasked(machines, hosts, sentences=False):
+def unasked(machines: Sequence[Mapping[str, Any]], hosts: Iterable[str], sentences: bool = False) -> list[Any]:
     asked = {*hosts}
     past = [vm for vm in machines if vm.get("host") and vm["host"] not in asked and vm.get("state") != "DONE"]
     if not sentences:
         return [dict(vm, state="UNKNOWN") if vm in past else vm for vm in machines]
-    found = {}
+    found: dict[str, list[str]] = {}
     for vm in past:
         found.setdefault(vm["host"], []).append(f"{vm['name']} ({vm['state']})")
     return [
@@ -61,5 +64,5 @@ def unasked(machines, hosts, sentences=False):
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"unasked": hands_on_data(unasked)}

@@ -40,14 +40,17 @@ _value:
   elements: str
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 from ansible_collections.nebula.provision.plugins.test.gone_wrong import gone_wrong
 
 KINDS = ("networks", "images", "templates")
 MANY = 20
 
 
-def unlisted(pools, images=None, networks=None, templates=None):
+def unlisted(pools: Mapping[str, Any], images: Any = None, networks: Any = None, templates: Any = None) -> list[str]:
     listed = {"images": images, "networks": networks, "templates": templates}
     left = {"virtual machines": list(pools.get("unlisted_vms") or [])}
     for kind in KINDS:
@@ -58,11 +61,11 @@ def unlisted(pools, images=None, networks=None, templates=None):
     return [f"In the catalog and in no list, {kind}: {shown(names)}" for kind, names in left.items() if names]
 
 
-def shown(names):
+def shown(names: Sequence[str]) -> str:
     more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
     return ", ".join(names[:MANY]) + more
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"unlisted": hands_on_data(unlisted)}

@@ -41,9 +41,9 @@ _value:
 
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
 
 
 class FilterModule:
-    def filters(self):
+    def filters(self) -> Filters:
         return {"variable": hands_on_data(variable_of)}

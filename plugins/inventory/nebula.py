@@ -149,6 +149,8 @@ groups:
 
 import re
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleParserError, AnsibleUndefinedVariable
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
@@ -163,6 +165,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variab
 from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import (
     JUMP_VARIABLES,
     Choice,
+    MachineHost,
     NoCatalog,
     hosts_of,
 )
@@ -185,7 +188,7 @@ VARIABLES = {
 }
 
 
-def _refusal(text):
+def _refusal(text: str) -> AnsibleParserError:
     """Return the error that ends the inventory, as one line: the front-end's answer may be in it."""
     return AnsibleParserError(printable(text, ONE_LINE))
 
@@ -193,10 +196,10 @@ def _refusal(text):
 class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
     NAME = "nebula.provision.nebula"
 
-    def verify_file(self, path):
-        return super().verify_file(path) and path.endswith(("nebula.yml", "nebula.yaml"))
+    def verify_file(self, path: str) -> bool:
+        return bool(super().verify_file(path)) and path.endswith(("nebula.yml", "nebula.yaml"))
 
-    def parse(self, inventory, loader, path, cache=True):
+    def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
         self._source = path
         self._read_config_data(path)
@@ -207,7 +210,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             jump_networks=self.get_option("jump_networks"),
             group_by=self.get_option("group_by"),
         )
-        self._nodes = {}
+        self._nodes: dict[str, Mapping[str, Any] | None] = {}
         taken = {*inventory.hosts, *inventory.groups, GROUP}
         try:
             found = hosts_of(self._info(path, cache), choice, taken, self._node_variables)
@@ -218,11 +221,11 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
                 self._warn(f"{path}: {note}")
             self._add(host)
 
-    def _warn(self, text):
+    def _warn(self, text: str) -> None:
         # Names of machines, values of variables and answers of the front-end are in it.
         self.display.warning(printable(text, ONE_LINE))
 
-    def _add(self, host):
+    def _add(self, host: MachineHost) -> None:
         variables = for_inventory(dict(host.variables))
         if not self._wanted(variables):
             return
@@ -240,7 +243,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         self._add_host_to_composed_groups(self.get_option("groups"), variables, host.name, strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host.name, strict)
 
-    def _wanted(self, variables):
+    def _wanted(self, variables: Mapping[str, Any]) -> bool:
         self.templar.available_variables = variables
         for condition in self.get_option("filters"):
             try:
@@ -255,19 +258,20 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
                 raise _refusal(f"{self._source}: filter {condition!r} is no condition: {error}") from None
         return True
 
-    def _is_true(self, condition):
+    def _is_true(self, condition: str) -> bool:
         if hasattr(self.templar, "evaluate_conditional"):
-            return self.templar.evaluate_conditional(condition)
+            return bool(self.templar.evaluate_conditional(condition))
         # ansible-core before 2.19
-        return self.templar.template(f"{{% if {condition} %}}true{{% endif %}}", disable_lookups=False)
+        return bool(self.templar.template(f"{{% if {condition} %}}true{{% endif %}}", disable_lookups=False))
 
-    def _info(self, path, cache):
-        """What the front-end has, or had when it was kept."""
+    def _info(self, path: str, cache: bool) -> dict[str, Any]:
+        """Return what the front-end has, or had when the cache was written."""
         name, variables, options = self._asked(path)
         key = f"{self.get_cache_key(path)}_{catalog_reader.digest(path, name, variables, options)}"
         if cache and self.get_option("cache"):
             try:
-                return self._cache[key]
+                cached: dict[str, Any] = self._cache[key]
+                return cached
             except KeyError:
                 pass
         info = self._read(path, name, variables, options)
@@ -275,7 +279,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             self._cache[key] = info
         return info
 
-    def _asked(self, path):
+    def _asked(self, path: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """Return which host is asked, the variables by which it is reached, and the options of nebula_info."""
         name = self._frontend()
         try:
@@ -289,7 +293,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         given = {"root": self.get_option("root") or root, "engine": engine}
         return name, variables, {option: value for option, value in given.items() if value}
 
-    def _read(self, path, name, variables, options):
+    def _read(self, path: str, name: str, variables: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         payloads.bring()
         try:
             info = catalog_reader.read(name, variables, GATHERED, options, self.get_option("timeout"))
@@ -311,9 +315,9 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             )
         return info
 
-    def _frontend(self):
+    def _frontend(self) -> str:
         if self.get_option("frontend"):
-            return self.get_option("frontend")
+            return str(self.get_option("frontend"))
         group = self.inventory.groups.get(FRONTEND_GROUP)
         hosts = group.get_hosts() if group else []
         if len(hosts) > 1:
@@ -321,13 +325,13 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             raise _refusal(
                 f"group {FRONTEND_GROUP} has {len(hosts)} hosts ({names}): name the front-end in option frontend"
             )
-        return hosts[0].name if hosts else "localhost"
+        return str(hosts[0].name) if hosts else "localhost"
 
-    def _is_assumed(self):
+    def _is_assumed(self) -> bool:
         group = self.inventory.groups.get(FRONTEND_GROUP)
         return not self.get_option("frontend") and not (group and group.get_hosts())
 
-    def _connection(self, path, name):
+    def _connection(self, path: str, name: str) -> dict[str, Any]:
         variables = connection_variables(self.inventory, self.loader, path, name)
         if not variables and name == "localhost":
             # As Ansible has it for a localhost that no inventory names.
@@ -336,7 +340,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         variables.update({key: value for key, value in given.items() if value is not None})
         return {**variables, **filled_in(self.loader, self.get_option("connection"), variables)}
 
-    def _node_variables(self, host):
+    def _node_variables(self, host: str) -> Mapping[str, Any] | None:
         # Its name is the front-end's word, and ssh would go wherever it leads. Only where no inventory came before, as
         # in AWX, there is nothing that it can be looked up in.
         known = host in self.inventory.hosts if self.inventory.hosts else _HOST_NAME.fullmatch(host)

@@ -58,6 +58,9 @@ _raw:
   elements: raw
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import HarmlessLookupError
@@ -66,7 +69,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
         keys, variables = self.get_option("keys"), variables or {}
         try:

@@ -33,11 +33,14 @@ _list:
   elements: str
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.vars import load_extra_vars
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         given = load_extra_vars(self._loader)
         return [term for term in map(str, terms) if term in given]

@@ -32,10 +32,13 @@ _raw:
   elements: bool
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible.plugins.loader import module_loader
 from ansible.plugins.lookup import LookupBase
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         return [module_loader.find_plugin(str(term)) is not None for term in terms]

@@ -43,8 +43,9 @@ _list:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
@@ -58,10 +59,10 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
         only = self.get_option("only")
-        found = {}
+        found: dict[str, Any] = {}
         for term in terms:
             for install in term if isinstance(term, (list, tuple)) else [term]:
                 if only is not None and (not isinstance(install, Mapping) or str(install.get("name")) not in only):
@@ -72,14 +73,14 @@ class LookupModule(LookupBase):
                     found.setdefault(str(install["name"]), text)
         return [untrusted(json.dumps(found))]
 
-    def _answers(self, install, variables):
+    def _answers(self, install: Any, variables: Mapping[str, Any]) -> str | dict[str, str] | None:
         if not isinstance(install, Mapping) or str(install.get("state") or "present") == "absent":
             return None
         answers = install.get("answers")
         if not isinstance(answers, Mapping) or not install.get("name"):
             return None
         try:
-            plain = json.loads(pack(dict(answers), "answers"))
+            plain = json.loads(str(pack(dict(answers), "answers")))
             return self._rendered(install, plain, variables)
         except NebulaError:
             # The module reports the error, together with those of the others.
@@ -90,7 +91,7 @@ class LookupModule(LookupBase):
             text = str(getattr(error, "message", "") or error)
             return {"error": text[len(where) :] if text.startswith(where) else text}
 
-    def _rendered(self, install, answers, variables):
+    def _rendered(self, install: Mapping[str, Any], answers: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
         where = f"install {install['name']}: answers"
         kind = answer_files.kind_of(answers.get("kind"), where)
         facts = facts_of(install, kind)
@@ -112,7 +113,7 @@ class LookupModule(LookupBase):
             raise AnsibleError(f"{where}: template {kind.template} is role install_os's: use it")
         return self._template(path, {"install": facts, "answers": values}, variables)
 
-    def _template(self, path, own, variables):
+    def _template(self, path: str, own: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
         try:
             # The template is trusted (ours or the user's); the values that it is filled with are not.
@@ -122,7 +123,7 @@ class LookupModule(LookupBase):
             raise AnsibleError(f"{Path(path).name}: {text}") from None
 
 
-def without_source(text, source):
+def without_source(text: str, source: str) -> str:
     """Return the message of a template's error without the template, which may hold passwords.
 
     ansible-core before 2.19 quotes the template in its message.
@@ -133,7 +134,7 @@ def without_source(text, source):
     return text.split(". String: ")[0]
 
 
-def facts_of(install, kind):
+def facts_of(install: Mapping[str, Any], kind: answer_files.Kind) -> dict[str, Any]:
     """Return the variables that describe the installation itself, for templates of answers."""
     windows = str(install.get("profile") or "") == "windows" or kind.name == "autounattend"
     firmware = str(install.get("firmware") or ("UEFI_SECURE" if windows else "BIOS")).upper()

@@ -35,7 +35,9 @@ _list:
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
@@ -47,7 +49,7 @@ PREFIX = "nebula_"
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         # Every run begins with this lookup, so it is where kept payloads are brought.
         payloads.bring()
         variables = variables or {}
@@ -60,7 +62,7 @@ class LookupModule(LookupBase):
         return untrusted(slips(given, known))
 
 
-def slips(given, known):
+def slips(given: Iterable[str], known: Iterable[str]) -> list[str]:
     # All names share the prefix, so only the rest is compared.
     stems = sorted(name[len(PREFIX) :] for name in known)
     found = []
@@ -75,9 +77,9 @@ def slips(given, known):
     return found
 
 
-def known_variables(root):
+def known_variables(root: Path) -> set[str]:
     """Return the variables that roles and playbooks name. A name after a dot is a module's, and no variable."""
-    found = set()
+    found: set[str] = set()
     for path in (*root.glob("playbooks/*.yml"), *root.glob("roles/*/*/*.yml")):
         found.update(re.findall(rf"(?<![A-Za-z0-9_.]){PREFIX}\w+", path.read_text(encoding="utf-8")))
     return found

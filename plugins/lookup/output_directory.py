@@ -35,6 +35,9 @@ _list:
   elements: str
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
@@ -43,7 +46,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         try:
             return untrusted([places.output_directory(str(term), variables or {}) for term in terms])
         except places.NotWritable as error:

@@ -36,6 +36,9 @@ _raw:
   elements: str
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import HarmlessLookupError
@@ -46,7 +49,7 @@ VARIABLE = "nebula_secrets"
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         # A vaulted value, or one that is a template, is evaluated by Ansible where a variable is used.
         given = self._templar.template((variables or {}).get(VARIABLE)) if self._templar else None
         try:

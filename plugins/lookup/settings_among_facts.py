@@ -34,6 +34,9 @@ _raw:
   elements: str
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import facts
@@ -41,7 +44,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         known = variables or {}
         names = facts.settings_among(known.get("ansible_facts") or {}, known)
         host = str(known.get("inventory_hostname"))

@@ -32,7 +32,9 @@ _list:
   elements: str
 """
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ansible.plugins.lookup import LookupBase
@@ -51,7 +53,7 @@ ROLE_TASKS = ("import_role", "include_role")
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         given = {name: set(map(str, (variables or {}).get(name) or ())) - SPECIAL for name in WHAT}
         if not any(given.values()):
             return []
@@ -64,7 +66,7 @@ class LookupModule(LookupBase):
         )
 
 
-def _sentence_on(name, tag, known, where):
+def _sentence_on(name: str, tag: str, known: Iterable[str], where: str) -> str:
     # Two exchanged letters change a large part of a short word, and so does an s at its end.
     turned = [each for each in sorted(known) if sorted(each) == sorted(tag) or f"{each}s" == tag]
     near = turned[0] if turned else nearest(tag, sorted(known))
@@ -73,14 +75,15 @@ def _sentence_on(name, tag, known, where):
     return f"{WHAT[name].format(tag=tag, where=where)}.{meant} {there}"
 
 
-def known_tags(root, playbook=""):
+def known_tags(root: Path, playbook: str = "") -> set[str]:
     """Return the tags of all tasks, as the playbooks and roles name them. playbook: of this one and its roles alone."""
-    found = set()
+    found: set[str] = set()
     if not playbook:
         for path in (*root.glob("playbooks/*.yml"), *root.glob("roles/*/tasks/*.yml")):
             _gather(_read(path), found, set())
         return found - SPECIAL
-    roles, seen = set(), set()
+    roles: set[str] = set()
+    seen: set[str] = set()
     _gather(_read(root / f"playbooks/{playbook}.yml"), found, roles)
     while roles - seen:
         role = min(roles - seen)
@@ -90,11 +93,11 @@ def known_tags(root, playbook=""):
     return found - SPECIAL
 
 
-def _read(path):
+def _read(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _gather(value, found, roles):
+def _gather(value: Any, found: set[str], roles: set[str]) -> None:
     """Add the tags that tasks, plays and roles have to found, and the names of this collection's roles to roles."""
     if isinstance(value, list):
         for each in value:

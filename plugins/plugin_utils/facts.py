@@ -99,7 +99,7 @@ def forged_for(variables: Mapping[str, Any]) -> dict[str, list[str]]:
 
     variables: all of the host, not filled in yet.
     """
-    hosts = variables.get("hostvars")
+    hosts: Any = variables.get("hostvars")
     # What this collection keeps itself asks others by filter `variable`.
     own = {name: value for name, value in variables.items() if not str(name).startswith(PREFIXES[1])}
     asked: set[str] = set()

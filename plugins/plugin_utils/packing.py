@@ -66,7 +66,7 @@ def is_local(connection: Any) -> bool:
     return bool(connection.transport == "local" or connection.transport.endswith(".local"))
 
 
-def pack(value: Any, option: str) -> Any:
+def pack(value: Any, option: str) -> str | None:
     """Return lists and dicts as JSON text, and text and None unchanged."""
     if value is None:
         return None

@@ -13,19 +13,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible import template
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
-if hasattr(template, "trust_as_template"):
+T = TypeVar("T")
+# What an Ansible plugin of filters says that it has.
+Filters = dict[str, Callable[..., Any]]
 
-    def untrusted(value: Any) -> Any:
-        """The same value, whose strings are no templates."""
+
+def untrusted(value: T) -> T:
+    """Return the same value, whose strings are no templates."""
+    if hasattr(template, "trust_as_template"):
         return value
+    from ansible.utils.unsafe_proxy import wrap_var
 
-else:
-    from ansible.utils.unsafe_proxy import wrap_var as untrusted
+    wrapped: T = wrap_var(value)
+    return wrapped
 
 
 # A string without a brace is the same whether Ansible takes it for a template or not, unless it says by this word what

@@ -3,9 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 
-def gone_wrong(result):
-    """Whether a registered result tells of a failure or an unreachable host, also under failed_when: false."""
+
+def gone_wrong(result: Any) -> bool:
+    """Return whether a registered result tells of a failure or an unreachable host, also under failed_when: false."""
     if not hasattr(result, "get") or result.get("skipped"):
         return False
     # The last is what newer versions of Ansible leave of an exception under failed_when: false.
@@ -14,5 +17,5 @@ def gone_wrong(result):
 
 
 class TestModule:
-    def tests(self):
+    def tests(self) -> dict[str, Callable[[Any], bool]]:
         return {"gone_wrong": gone_wrong}

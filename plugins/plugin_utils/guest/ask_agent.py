@@ -21,8 +21,11 @@ import base64
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
+T = TypeVar("T")
 URI = "qemu:///system"
 # What went wrong: there is no such domain, it is somebody else's, it does not run, its agent does not answer, its agent
 # does not allow a command, what the guest was asked failed in it, it printed more than its agent keeps; or libvirt.
@@ -51,7 +54,7 @@ WITH_INPUT = 'exec <"$1" && rm -f "$1" && shift && exec "$@"'
 
 
 class Problem(Exception):
-    def __init__(self, problem, found):
+    def __init__(self, problem: str, found: str) -> None:
         super().__init__(problem, found)
         self.problem, self.found = problem, found
 
@@ -59,7 +62,7 @@ class Problem(Exception):
 class Agent:
     """The agent of a running domain."""
 
-    def __init__(self, request):
+    def __init__(self, request: Mapping[str, Any]) -> None:
         import libvirt
         import libvirt_qemu
 
@@ -80,14 +83,14 @@ class Agent:
         if not running:
             raise Problem("off", "")
 
-    def catalog(self, namespace):
+    def catalog(self, namespace: str) -> str:
         try:
             text = self.domain.metadata(self.libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace)
             return ElementTree.fromstring(text).get("catalog", "")
         except (self.libvirt.libvirtError, ElementTree.ParseError):
             return ""
 
-    def ask(self, command, **arguments):
+    def ask(self, command: str, **arguments: Any) -> Any:
         text = json.dumps({"execute": command, "arguments": arguments})
         try:
             answer = self.send(self.domain, text, self.patience, 0)
@@ -103,11 +106,11 @@ class Agent:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise nonsense(command) from None
 
-    def value(self, command, key, kind, **arguments):
-        """One value of what the agent answers, which is the guest's own: of that kind, or it failed."""
+    def value(self, command: str, key: str, kind: type[T], **arguments: Any) -> T:
+        """Return one value of what the agent answers. Raise Problem if it is of another kind, as guests may answer."""
         return of_kind(self.ask(command, **arguments), command, key, kind)
 
-    def run(self, request):
+    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         data = base64.b64decode(request["input"])
         command = ["/bin/sh", "-c", LIMITED, "sh", *request["command"]]
         if len(data) <= PIECE:
@@ -124,13 +127,13 @@ class Agent:
         return self.whole(self.execute(["/bin/sh", "-c", WITH_INPUT, "sh", path, *command]))
 
     @staticmethod
-    def whole(ended):
+    def whole(ended: dict[str, Any]) -> dict[str, Any]:
         if any(len(base64.b64decode(ended[output])) > LIMIT for output in ("out", "err")):
             raise Problem("truncated", "")
         return ended
 
-    def execute(self, command, data=b""):
-        asked = {"path": command[0], "arg": command[1:], "capture-output": True}
+    def execute(self, command: Sequence[str], data: bytes = b"") -> dict[str, Any]:
+        asked: dict[str, Any] = {"path": command[0], "arg": command[1:], "capture-output": True}
         if data:
             asked["input-data"] = base64.b64encode(data).decode()
         process = self.value("guest-exec", "pid", int, **asked)
@@ -155,11 +158,11 @@ class Agent:
         decoded(err, "guest-exec-status")
         return {"rc": ended, "out": out, "err": err}
 
-    def write(self, request):
+    def write(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self.put(request["path"], base64.b64decode(request["data"]), request["append"])
         return {}
 
-    def put(self, path, data, append):
+    def put(self, path: str, data: bytes, append: bool) -> None:
         handle = self.ask("guest-file-open", path=path, mode="a" if append else "w")
         try:
             while data:
@@ -175,7 +178,7 @@ class Agent:
         finally:
             self.ask("guest-file-close", handle=handle)
 
-    def read(self, request):
+    def read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         found, end = b"", False
         handle = self.ask("guest-file-open", path=request["path"], mode="r")
         try:
@@ -195,7 +198,7 @@ class Agent:
         return {"data": base64.b64encode(found).decode(), "end": end}
 
 
-def of_kind(answer, command, key, kind):
+def of_kind(answer: Any, command: str, key: str, kind: type[T]) -> T:
     value = answer.get(key) if isinstance(answer, dict) else None
     # Among Python's numbers are its truth values.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -203,28 +206,28 @@ def of_kind(answer, command, key, kind):
     return value
 
 
-def decoded(text, command):
+def decoded(text: str, command: str) -> bytes:
     try:
         return base64.b64decode(text)
     except ValueError:
         raise nonsense(command) from None
 
 
-def nonsense(command):
+def nonsense(command: str) -> Problem:
     return Problem("failed", f"{command}: its agent does not answer as an agent does")
 
 
-def wanted():
-    """Ends this program where nobody reads its answer any more, as when a play was aborted."""
+def wanted() -> None:
+    """End this program if nobody reads its answer any more, as when a play was aborted."""
     sys.stdout.write("\n")
     sys.stdout.flush()
 
 
-def message(error):
+def message(error: Any) -> str:
     return " ".join(str(error.get_error_message() or error).split())
 
 
-def answer_to(request):
+def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         agent = Agent(request)
         return {"run": agent.run, "write": agent.write, "read": agent.read}[request["do"]](request)

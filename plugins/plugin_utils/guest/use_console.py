@@ -25,6 +25,8 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 URI = "qemu:///system"
@@ -52,7 +54,7 @@ INTERRUPT, END, ESCAPE = "\x03", "\x04", "\x1d"
 
 
 class Problem(Exception):
-    def __init__(self, problem, found):
+    def __init__(self, problem: str, found: str) -> None:
         super().__init__(problem, found)
         self.problem, self.found = problem, found
 
@@ -60,7 +62,7 @@ class Problem(Exception):
 class Terminal:
     """What virsh shows of the console, and what it is given."""
 
-    def __init__(self, command):
+    def __init__(self, command: Sequence[str]) -> None:
         self.master, slave = pty.openpty()
         try:
             self.process = subprocess.Popen(
@@ -70,12 +72,12 @@ class Terminal:
             os.close(slave)
         self.seen = ""
 
-    def send(self, text):
+    def send(self, text: str) -> None:
         data = text.encode()
         while data:
             data = data[os.write(self.master, data) :]
 
-    def look(self, seconds):
+    def look(self, seconds: float) -> bool:
         """Whether something new was seen within so many seconds."""
         if not select.select([self.master], [], [], max(0.0, seconds))[0]:
             return False
@@ -89,7 +91,7 @@ class Terminal:
         self.seen += data.decode(errors="replace").replace("\r", "")
         return True
 
-    def wait(self, pattern, seconds):
+    def wait(self, pattern: str, seconds: float) -> re.Match[str] | None:
         """The match, and what comes before it is forgotten; None if it does not come."""
         limit = time.monotonic() + seconds
         while True:
@@ -103,7 +105,7 @@ class Terminal:
             self.seen = self.seen[-RECENT:]
             self.look(limit - time.monotonic())
 
-    def close(self):
+    def close(self) -> None:
         # virsh takes no signal while it has a console.
         with contextlib.suppress(OSError):
             self.send(ESCAPE)
@@ -118,7 +120,7 @@ class Terminal:
 class Console:
     """A shell of the guest, while this is open."""
 
-    def __init__(self, request):
+    def __init__(self, request: Mapping[str, Any]) -> None:
         self.request, self.patience = request, float(request["patience"])
         self.count, self.directory = 0, ""
         _check(request)
@@ -131,7 +133,7 @@ class Console:
             self.close()
             raise
 
-    def _log_in(self):
+    def _log_in(self) -> None:
         terminal, limit = self.terminal, time.monotonic() + self.patience
         sent = {"user": False, "password": False, "interrupted": False}
         # What is sent before virsh has the console is lost.
@@ -166,11 +168,11 @@ class Console:
                 terminal.send("\r" if sent["user"] or sent["interrupted"] or last else INTERRUPT + "\r")
                 sent["interrupted"] = True
 
-    def _answer(self, text):
+    def _answer(self, text: str) -> None:
         self.terminal.seen = ""
         self.terminal.send(text + "\r")
 
-    def _begin(self):
+    def _begin(self) -> None:
         after = "; exit" if self.logged_in else ""
         self._answer(f" stty -echo; sh -c {shlex.quote(SHELL)}; stty echo{after}")
         limit = time.monotonic() + self.patience
@@ -181,7 +183,7 @@ class Console:
         if not self.directory.startswith("/"):
             raise Problem("failed", "mktemp made no directory in it")
 
-    def _done(self, command, seconds, value="", pattern="[^>\n]*"):
+    def _done(self, command: str, seconds: float, value: str = "", pattern: str = "[^>\n]*") -> re.Match[str] | None:
         """What the guest shows once the command has ended: the match, whose first group is the value."""
         self.count += 1
         token = f"{self.count}{uuid.uuid4().hex[:12]}"
@@ -189,16 +191,16 @@ class Console:
         self.terminal.send(f"""{command}\nprintf '%s\\n' "<{token[:4]}""{token[4:]}:{value}>"\n""")
         return self.terminal.wait(rf"<{token}:({pattern})>", seconds)
 
-    def value(self, command, value, pattern="[^>\n]*"):
+    def value(self, command: str, value: str, pattern: str = "[^>\n]*") -> str:
         found = self._done(command, self.patience, value, pattern)
         for _try in range(TRIES):
             if found:
-                return found.group(1)
+                return str(found.group(1))
             # The line came apart, as where the kernel printed in it; or the guest takes its time.
             found = self._done("", self.patience, value, pattern)
         raise Problem("silent", "it does not answer any more")
 
-    def put(self, name, data):
+    def put(self, name: str, data: bytes) -> None:
         """A file in the guest, checked."""
         coded, digest = base64.b64encode(data).decode(), hashlib.sha256(data).hexdigest()
         place = f'"$directory"/{name}'
@@ -211,7 +213,7 @@ class Console:
                 return
         raise Problem("garbled", "")
 
-    def get(self, name):
+    def get(self, name: str) -> bytes:
         """A file of our directory in the guest, checked."""
         place = f'"$directory"/{name}'
         digest = self.value(f"sum=$(sha256sum <{place})", "${sum%% *}")
@@ -228,7 +230,7 @@ class Console:
                     return data
         raise Problem("garbled", "")
 
-    def _until(self, mark):
+    def _until(self, mark: str) -> str:
         """What is shown before the mark. It may be much, so what counts is that more comes, and not too slowly."""
         limit = time.monotonic() + self.patience + MOST / SLOWEST
         while mark not in self.terminal.seen:
@@ -239,7 +241,7 @@ class Console:
         found, _mark, self.terminal.seen = self.terminal.seen.partition(mark)
         return found
 
-    def run(self, request):
+    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self.put("command", f"exec {shlex.join(request['command'])}\n".encode())
         self.put("input", base64.b64decode(request["input"]))
         limited = f"head -c {LIMIT + 1}"
@@ -253,7 +255,7 @@ class Console:
             # What is asked meanwhile waits until the command has ended.
             ended = self._done("", 4 * AGAIN, "$status", STATUS)
             wanted()
-        answer = {"rc": int(ended.group(1))}
+        answer: dict[str, Any] = {"rc": int(ended.group(1))}
         for name in ("out", "err"):
             size = int(self.value(f'size=$(($(wc -c <"$directory"/{name})))', "$size", SIZE))
             if size > LIMIT:
@@ -261,26 +263,26 @@ class Console:
             answer[name] = base64.b64encode(self.get(name)).decode() if size else ""
         return answer
 
-    def write(self, request):
+    def write(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self.put("piece", base64.b64decode(request["data"]))
         arrow = ">>" if request["append"] else ">"
         path = shlex.quote(request["path"])
         self._try(f'cat "$directory"/piece {arrow}{path}')
         return {}
 
-    def read(self, request):
+    def read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         path, first = shlex.quote(request["path"]), request["offset"] + 1
         count = min(request["count"], LIMIT)
         self._try(f'true <{path} && tail -c +{first} <{path} | head -c {count} >"$directory"/piece')
         data = self.get("piece")
         return {"data": base64.b64encode(data).decode(), "end": len(data) < count}
 
-    def _try(self, command):
+    def _try(self, command: str) -> None:
         status = self.value(f'{{ {command}; }} 2>"$directory"/message; status=$?', "$status", STATUS)
         if status != "0":
             raise Problem("failed", " ".join(self.get("message").decode(errors="replace").split()))
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(OSError, Problem):
             if self.directory:
                 self.value('rm -rf "$directory"', "")
@@ -298,13 +300,13 @@ class Console:
         self.terminal.close()
 
 
-def wanted():
-    """Ends this program where nobody reads its answer any more, as when a play was aborted."""
+def wanted() -> None:
+    """End this program if nobody reads its answer any more, as when a play was aborted."""
     sys.stdout.write("\n")
     sys.stdout.flush()
 
 
-def _check(request):
+def _check(request: Mapping[str, Any]) -> None:
     """The domain is there, runs, and is the catalog's."""
     state = _virsh("domstate", request["domain"])
     if state.returncode:
@@ -323,13 +325,13 @@ def _check(request):
         raise Problem("off", "")
 
 
-def _virsh(*arguments):
+def _virsh(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "LC_ALL": "C"}
     command = ["virsh", "-q", "-c", URI, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def answer_to(request):
+def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with contextlib.closing(Console(request)) as console:
             return {"run": console.run, "write": console.write, "read": console.read}[request["do"]](request)

@@ -58,7 +58,7 @@ def merged(ours: Sequence[Item], theirs: Sequence[Item]) -> list[dict[str, Any]]
 
 def job_templates(items: Sequence[Item], prefix: str, options: Item) -> list[dict[str, Any]]:
     """Return the options of awx.awx.job_template for each item. options: those of all, which an item's go over."""
-    made = []
+    made: list[dict[str, Any]] = []
     for item in items:
         name = f"{prefix}{item['name']}"
         if item.get("state") == "absent":
@@ -92,7 +92,7 @@ def questions_of(items: Iterable[Item], item: Item) -> list[Item]:
 
 def workflows(items: Sequence[Item], templates: Sequence[Item], prefix: str) -> list[dict[str, Any]]:
     """Return the options of awx.awx.workflow_job_template for each item."""
-    made = []
+    made: list[dict[str, Any]] = []
     for item in items:
         name = f"{prefix}{item['name']}"
         if item.get("state") == "absent":
