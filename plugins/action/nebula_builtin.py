@@ -37,8 +37,8 @@ EVERY = frozenset(
 
 
 class ActionModule(CallingAction):
-    """Calls a module of ansible-core as ansible-core does. Each answer on the way goes through the same door as those
-    of our own modules, and of the last one the task gets no more than it asks for."""
+    """Calls a module of ansible-core as ansible-core does. Each answer on the way is made harmless as those of our own
+    modules are, and of the last one the task gets no more than it asks for."""
 
     TRANSFERS_FILES = True
     _supports_check_mode = True
@@ -63,7 +63,7 @@ class ActionModule(CallingAction):
         return self._taken(name, answer, task_vars)
 
     def _calling(self, name: str, options: Mapping[str, Any]) -> ActionBase:
-        """Return ansible-core's own action for the module, of which each call is one of ours."""
+        """Return ansible-core's own action for the module, changed so that its calls are made as ours are."""
         bases, loaded = (CallingAction, MODULES[name][0]), {"_load_name": f"ansible.builtin.{name}"}
         kind = new_class("ActionModule", bases, exec_body=lambda body: body.update(loaded))
         task = self._task.copy()

@@ -132,10 +132,8 @@ class ActionModule(CallingAction):
         return files, lost
 
     def _take_additions(self, item: dict[str, Any], local: bool, variables: Mapping[str, Any]) -> None:
-        """Put the content of packages and files of the control node into the item that adds them to an image.
-
-        With a local connection the item gets their absolute paths instead. Raises LocalFileError.
-        """
+        """Put the content of packages and files of the control node into the item that adds them to an image; with a
+        local connection put their absolute paths there. Raise LocalFileError if a file can't be read."""
         packages = item.get("packages")
         if isinstance(packages, list):
             item["packages"] = [

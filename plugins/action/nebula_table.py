@@ -58,7 +58,7 @@ class ActionModule(ActionBase):
 
 
 def shown(rows: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
-    """Return the rows with those of their keys that are columns: nothing else of what is known of them."""
+    """Return the rows with only those of their keys that are columns."""
     keys = [str(name).split("=", 1)[0] for name in columns]
     return [{key: row[key] for key in keys if key in row} for row in rows]
 

@@ -135,7 +135,7 @@ class Connection(ConnectionBase):
         self._node: NodeShell | None = None
 
     def get_option(self, option: str, hostvars: Mapping[str, Any] | None = None) -> Any:
-        """Return the value of an option. An agent is root, whoever would log in otherwise."""
+        """Return the value of an option. The guest agent always works as root, whatever user logs in otherwise."""
         if option == "remote_user" and not self._uses_console():
             return "root"
         return super().get_option(option, hostvars)

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters of role image_check, as one flow; each is documented in the file of its name.
+"""Has the filters of role image_check, as one flow; each is documented in the file of its name.
 
-image_trials and image_unasked part the list in images that get a machine and images that get none; image_snapshots,
+image_trials and image_unasked part the list into images that get a machine and images that get none; image_snapshots,
 image_heard and image_said follow these machines; image_checks gives the list to the module, and image_points shows its
 results.
 """
@@ -31,7 +31,7 @@ PERSISTENT = "it is persistent, and a machine would write to it"
 
 
 def image_trials(items: list[Any], images: list[dict[str, Any]], script: str) -> list[dict[str, Any]]:
-    """The machines. None of a persistent image: what its guest writes would stay in it."""
+    """Return the machines. A persistent image gets none: what the guest writes would stay in it."""
     known = {image["name"]: image for image in images if not image.get("persistent")}
     return [_machine(item, known[item["name"]], script) for item in items if _can_be(item, known)]
 
@@ -72,13 +72,13 @@ def _machine(item: Mapping[str, Any], image: Mapping[str, Any], script: str) -> 
 
 
 def image_snapshots(trials: list[dict[str, Any]], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that run, with a snapshot of their first disk."""
+    """Return the machines that run, with a snapshot of their first disk."""
     running = {record["name"] for record in records if record.get("state") == "RUNNING"}
     return [{**trial, "disk_snapshots": [{"name": "check", "disk": 0}]} for trial in trials if trial["name"] in running]
 
 
 def image_unasked(items: list[Any], images: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each image of which no machine is made, why."""
+    """Return for each image that gets no machine why it gets none."""
     known = {image["name"]: image for image in images if image.get("persistent")}
     return {known[item["name"]]["name"]: {"why_not": PERSISTENT} for item in items if _can_be(item, known)}
 
@@ -86,7 +86,7 @@ def image_unasked(items: list[Any], images: list[dict[str, Any]]) -> dict[str, A
 def image_said(
     trials: list[dict[str, Any]], images: list[dict[str, Any]], records: list[dict[str, Any]], heard: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Of each image what nebula_image_check wants to know of its machine."""
+    """Return for each image what nebula_image_check needs to know of its machine."""
     known = {PREFIX + image["name"]: image for image in images}
     machines = {record["name"]: record for record in records}
     reports = {}
@@ -104,7 +104,7 @@ def image_said(
 
 
 def image_heard(results: list[Any], hosts: list[str], records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """What machines have written to their consoles, as the hosts say on which they are."""
+    """Return what machines wrote to their consoles, as their hosts report it, and by host why a report was refused."""
     heard: dict[str, str] = {}
     refused: dict[str, str] = {}
     for host, result in zip(hosts, results):
@@ -126,7 +126,7 @@ def _snapshot(machine: Mapping[str, Any]) -> str:
 
 
 def image_checks(items: list[Any]) -> list[Any]:
-    """The items as the module has them, without what is for machines."""
+    """Return the items as the module takes them, without the keys that are for machines."""
     own = ("template", "disk", "context", "context_format")
     return [
         {key: value for key, value in item.items() if key not in own} if isinstance(item, Mapping) else item
@@ -135,7 +135,7 @@ def image_checks(items: list[Any]) -> list[Any]:
 
 
 def image_points(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each point of each image."""
+    """Return a row for each point of each image."""
     rows = []
     for image in images:
         label = image.get("name") or image.get("path")

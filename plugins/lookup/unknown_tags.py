@@ -76,7 +76,7 @@ def _sentence_on(name: str, tag: str, known: Iterable[str], where: str) -> str:
 
 
 def known_tags(root: Path, playbook: str = "") -> set[str]:
-    """Return the tags of all tasks, as the playbooks and roles name them. playbook: of this one and its roles alone."""
+    """Return the tags of all tasks of playbooks and roles, or of one playbook and its roles."""
     found: set[str] = set()
     if not playbook:
         for path in (*root.glob("playbooks/*.yml"), *root.glob("roles/*/tasks/*.yml")):

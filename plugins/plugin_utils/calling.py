@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How our modules are called: packed once for many runs, and read by the target's Python as a whole.
+"""Calls our modules: each is packed once for many runs, and the target's Python reads it as a whole.
 
 With pipelining Ansible gives a module to Python as a program on standard input, and Python reads a program from there
 byte by byte. That is one system call for each of some 600,000 bytes, and took as long as the rest of most of our calls.
@@ -28,7 +28,7 @@ READ_ALL = 'import sys;exec(compile(sys.stdin.buffer.read(),"<stdin>","exec"))'
 
 
 def read_at_once(action: ActionBase, command: str, in_data: Any) -> str:
-    """Return the command that runs a module, so that Python reads the module at once; any other command as it is."""
+    """Return the command that runs a module so that Python reads the module at once, and other commands unchanged."""
     # Only a module has in_data. Its command ends with the interpreter, since the program comes from standard input.
     if in_data is None or READ_ALL in command or "python" not in command.rpartition("/")[2]:
         return command
@@ -37,7 +37,7 @@ def read_at_once(action: ActionBase, command: str, in_data: Any) -> str:
 
 @contextlib.contextmanager
 def printable_errors() -> Iterator[None]:
-    """Make errors of Ansible's printable, which show what ssh and a host's shell printed."""
+    """Make what ssh and a host's shell printed harmless in the errors that Ansible raises."""
     try:
         yield
     except AnsibleError as error:
@@ -53,7 +53,7 @@ def printable_errors() -> Iterator[None]:
 
 
 class CallingAction(ActionBase):
-    """An action plugin that calls one of our modules."""
+    """Calls one of our modules."""
 
     # Who answers.
     _host = ""

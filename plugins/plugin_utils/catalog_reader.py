@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog, read before there is a play: by nebula_info, which an `ansible` of its own calls on the front-end.
+"""Reads the catalog before there is a play: an `ansible` process of its own calls nebula_info on the front-end.
 
 So a front-end is reached here as it is in playbooks, whatever the connection, the user and the way to become root are.
 """
@@ -69,16 +69,17 @@ _PATIENCE = 2
 
 
 class CatalogNotRead(Exception):
-    """The front-end did not answer, or could not read its catalog. The message is what it said."""
+    """Says that the front-end did not answer, or could not read its catalog. The message is what it said."""
 
 
 def read(
     name: str, variables: Mapping[str, Any], gather: Sequence[str], options: Mapping[str, Any], timeout: int
 ) -> dict[str, Any]:
-    """Return what nebula_info returns on a host.
+    """Return what nebula_info returns on a host. Raise CatalogNotRead if it returns nothing.
 
-    variables: by which Ansible reaches the host. They may hold passwords: they are in a file that is closed to others,
-    for as long as this takes. options: further options of nebula_info. timeout: seconds. Raises CatalogNotRead.
+    variables: by which Ansible reaches the host. They may hold passwords, so they are in a file that only this user can
+    read, for as long as this takes (timeout: seconds at most).
+    options: further options of nebula_info.
     """
     with tempfile.TemporaryDirectory(prefix="nebula-inventory-") as directory:
         inventory = Path(directory, "front-end.yml")
@@ -92,11 +93,13 @@ def read(
 
 
 def digest(source: str, name: str, variables: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """Return what tells a question from others: by it an answer that was kept is found.
+    """Return the key under which the answer to a question is cached.
 
-    It covers all that decides which catalog is read, and as whom. source: path of the file that asks; the others as in
-    read(). Ansible's own settings and the user's ssh configuration count, too, and this machine where it is the
-    front-end itself. Passwords do not, since an answer is kept under this, where a password could be guessed from it.
+    It covers all that decides which catalog is read, and as whom. Ansible's own settings and the user's ssh
+    configuration count, too, and this machine if it is the front-end itself. Passwords do not count: the key is stored
+    with the answer, and a password could be guessed from it.
+
+    source: path of the file that asks; the other arguments are those of read().
     """
     environment = {key: value for key, value in os.environ.items() if _DECIDING.match(key)}
     configuration = Path(constants.CONFIG_FILE or os.devnull)
@@ -119,7 +122,7 @@ def _without_passwords(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _home() -> Path:
-    """Where ssh looks for the user's own files: it does not heed HOME."""
+    """Return the directory where ssh looks for the user's own files: ssh does not heed HOME."""
     try:
         return Path(pwd.getpwuid(os.geteuid()).pw_dir)
     except KeyError:
@@ -162,7 +165,7 @@ def _run(program: Sequence[str], environment: Mapping[str, str], timeout: int) -
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End it and what it began, its ssh as well. By a signal it removes its own files."""
+    """End the process and the processes that it began, such as ssh. After a signal it removes its own files."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -171,7 +174,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _inventory(name: str, variables: Mapping[str, Any]) -> str:
-    """Return an inventory of one host. Its values are no templates any more, whatever they look like."""
+    """Return an inventory of one host. Ansible takes none of its values for a template, whatever they look like."""
     return f'{{"all": {{"hosts": {{{json.dumps(name)}: {_untemplated(variables)}}}}}}}\n'
 
 
@@ -187,7 +190,7 @@ def _untemplated(value: Any) -> str:
 
 
 def _environment(directory: str) -> dict[str, str]:
-    """Return the environment of the call. directory: its own, which is gone afterwards."""
+    """Return the environment of the call. directory: its temporary directory, which is removed afterwards."""
     own = {key: value for key, value in os.environ.items() if key not in _UNSET}
     # Ansible would put ssh's sockets into the home directory, and an execution environment's may be read-only. Where it
     # is not, they stay there, so that the next call finds a connection that is still open.
@@ -204,7 +207,7 @@ def _can_be_made(directory: Path) -> bool:
 
 
 def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Return what the host answered, out of the form in which callback minimal prints it: NAME | WORD => {…}."""
+    """Return what the host answered. Callback minimal prints it as NAME | WORD => {…}."""
     head, mark, body = done.stdout.partition(" => ")
     try:
         answer = dict(json.loads(body)) if mark else {}

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that are named on the command line (-e vm=…), and what one of these words does with them (-e do=…). Pure."""
+"""Finds the machines that the command line names (-e vm=…), and says what its word (-e do=…) does with them. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LISTED = 20
 
 
 def chosen(vms: Sequence[Mapping[str, Any]], pattern: Any) -> tuple[list[str], str]:
-    """The names of the machines that one of the patterns names (as the shell has them: web-*), and what is wrong."""
+    """Return the names of the machines that the patterns (as in the shell: web-*) name, and what is wrong, or ""."""
     names = [str(vm["name"]) for vm in vms]
     found: list[str] = []
     for word in _words(pattern, names):
@@ -56,7 +56,7 @@ def chosen(vms: Sequence[Mapping[str, Any]], pattern: Any) -> tuple[list[str], s
 
 
 def _words(pattern: Any, names: Sequence[str]) -> list[str]:
-    """The names and patterns that are asked for. A blank or a comma may be part of a name."""
+    """Return the names and patterns that the user asks for. A blank or a comma may be part of a name."""
     if isinstance(pattern, (list, tuple)):
         return [str(word) for word in pattern if str(word)]
     text = str(pattern).strip()
@@ -67,7 +67,7 @@ def _words(pattern: Any, names: Sequence[str]) -> list[str]:
 
 
 def _named(word: str, names: Sequence[str]) -> list[str]:
-    """The machine that has this very name, which may hold [ or *; else those that the pattern names."""
+    """Return the machine of exactly this name, which may hold [ or *; if there is none, all that the pattern names."""
     return [word] if word in names else [name for name in names if fnmatch.fnmatchcase(name, word)]
 
 
@@ -81,7 +81,7 @@ def _unknown(word: str, names: Sequence[str]) -> str:
 
 
 def misunderstood(word: Any) -> str:
-    """What is wrong with the word of -e do=…; "" if it is known."""
+    """Return what is wrong with the word of -e do=…; "" if it is known."""
     if word in WORDS:
         return ""
     near = _MEANT.get(str(word).lower()) or nearest(str(word), WORDS)
@@ -91,12 +91,12 @@ def misunderstood(word: Any) -> str:
 
 
 def items(names: Sequence[str], word: str) -> list[dict[str, Any]]:
-    """Items of nebula_vms that do it."""
+    """Return the items of nebula_vms that do what the word says."""
     return [{"name": name, **ITEMS[word]} for name in names]
 
 
 def undone(names: Sequence[str], word: str, listed: Any) -> list[str]:
-    """Sentences about the machines that the next run of the inventory's lists brings into another state.
+    """Return sentences about the machines that the next run of the inventory's lists brings into another state.
 
     listed: nebula_vms of the inventory; an item whose name has %i stands for each number.
     """

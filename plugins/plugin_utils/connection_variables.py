@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Variables of a host while an inventory is still read: Ansible fills them in only afterwards."""
+"""Fills in variables of a host while an inventory is still read: Ansible fills them in only afterwards."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ _REACHING = re.compile(
 def connection_variables(
     inventory: Any, loader: Any, source: str, name: str, only: Optional[Collection[str]] = None
 ) -> dict[str, Any]:
-    """Return how Ansible would reach the host, templates filled in; {} for a host that the inventory does not have.
+    """Return the variables by which Ansible would reach the host, with templates filled in; {} if the inventory has no
+    such host. Raise Ansible's own errors for a template that can't be filled in.
 
-    inventory: as it is read so far. source: path of the source that is being read. Files group_vars and host_vars count
-    where they are beside it, beside the sources before it, or beside the playbook. only: names of the variables that
-    are wanted, where not all are. Raises Ansible's own errors for a template that can't be filled in.
+    Files group_vars and host_vars count if they are beside the source, beside the sources before it, or beside the
+    playbook.
+
+    inventory: as it is read so far.
+    source: path of the source that is being read.
+    only: names of the variables that are wanted; None for all.
     """
     host = inventory.get_host(name)
     if host is None:
@@ -58,15 +62,17 @@ def _counts(key: str) -> bool:
 
 
 def _places(inventory: Any, loader: Any, source: str) -> list[str]:
-    """Directories that may have files of variables: those of the sources in their order, and the playbook's."""
+    """Return the directories that may have files of variables: those of the sources in order, and the playbook's."""
     before = [str(each) for each in getattr(inventory, "processed_sources", ())]
     found = [each if os.path.isdir(each) else os.path.dirname(os.path.abspath(each)) for each in [*before, source]]
     return [*found, loader.get_basedir()]
 
 
 def reaching(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a host's name, and those of its variables that say how it is reached. No other is even filled in, and none
-    is taken that is a fact, since others than that host are reached by what comes of this."""
+    """Return a host's name, and those of its variables that say how it is reached.
+
+    No other variable is even filled in, and no fact is taken: other hosts are reached by what is returned here.
+    """
     return {
         key: variables[key]
         for key in variables

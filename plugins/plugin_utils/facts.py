@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facts are what a host says of itself, and no settings.
+"""Tells facts from settings: a fact is what a host says of itself.
 
 Ansible puts the facts of a host above the variables that the inventory has for it, whatever module brought them, and
 keeps them in caches. So an answer of one of our modules never brings any, and a host whose facts have the name of a
@@ -94,11 +94,8 @@ def settings_among(facts: Mapping[str, Any], variables: Mapping[str, Any] | None
 
 
 def forged_for(variables: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the names of facts of other hosts that settings of this host would take for those hosts' variables, by the
-    names of these hosts: settings refer to them by hostvars.
-
-    variables: all of the host, not filled in yet.
-    """
+    """Return, for each other host, the names of its facts that settings of this host, which refer to it by hostvars,
+    would take for its variables. variables: all of this host, not filled in yet."""
     hosts: Any = variables.get("hostvars")
     # What this collection keeps itself asks others by filter `variable`.
     own = {name: value for name, value in variables.items() if not str(name).startswith(PREFIXES[1])}
@@ -118,7 +115,7 @@ def forged_for(variables: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _cached(variables: Mapping[str, Any], host: str) -> set[str]:
-    """Return the names of a host's facts, as they came."""
+    """Return the names of a host's facts in the cache, as the modules gave them."""
     try:
         return {str(name) for name in variables["hostvars"]._variable_manager._fact_cache.get(host)}
     except (KeyError, AttributeError, TypeError):
@@ -126,10 +123,10 @@ def _cached(variables: Mapping[str, Any], host: str) -> set[str]:
 
 
 def _without_prefix(facts: Mapping[str, Any], variables: Mapping[str, Any]) -> set[str]:
-    """Return the names of facts that are variables of the host under that very name.
+    """Return the names of facts that are variables of the host under exactly that name.
 
-    What is gathered is a variable under ansible_ and its name. Only the cache tells a fact that came as NAME from one
-    that came as ansible_NAME; without it, a fact that is there under both counts as one that did not.
+    What is gathered is a variable under ansible_ and its name. Only the cache tells whether a fact came as NAME or as
+    ansible_NAME; without it, a fact that is there under both counts as one that came as ansible_NAME.
     """
     names = _cached(variables, str(variables.get("inventory_hostname")))
     names = names or {str(name) for name in facts if f"ansible_{name}" not in variables}
@@ -139,13 +136,13 @@ def _without_prefix(facts: Mapping[str, Any], variables: Mapping[str, Any]) -> s
 def _referred(variables: Mapping[str, Any], named: Iterable[str] = ()) -> set[str]:
     """Return the names that settings refer to in their templates, by themselves or through other variables.
 
-    named: other variables, of which it is asked in the settings' place.
+    named: other variables, whose templates are read instead of those of settings.
     """
     return {name for text in _deciding(variables, named) for name in names_in(text) | _named_in(text)}
 
 
 def _deciding(variables: Mapping[str, Any], named: Iterable[str] = ()) -> Iterator[str]:
-    """Yield the templates of settings, and those of the variables that they refer to."""
+    """Yield the templates of settings, and the templates of the variables that settings refer to."""
     begin = {name for name in variables if name in named} if named else {*filter(_decides, map(str, variables))}
     seen, left = {*begin}, [variables[name] for name in begin]
     while left:
@@ -158,7 +155,7 @@ def _deciding(variables: Mapping[str, Any], named: Iterable[str] = ()) -> Iterat
 
 
 def _decides(name: str) -> bool:
-    """Return whether a variable is a setting, or one by which hosts are reached: all of these begin with ansible_."""
+    """Return whether a variable is a setting, or says how a host is reached: all of the latter begin with ansible_."""
     return name not in OF_RUNS and (is_setting(name) or (name.startswith("ansible_") and name not in _OF_HOSTS))
 
 
@@ -198,7 +195,7 @@ def _named_in(text: str) -> set[str]:
 
 def _named_of_others(text: str, variables: Mapping[str, Any]) -> set[str]:
     """Return the words of a template that may be names of variables of other hosts, which it takes from hostvars. What
-    filter `variable` is asked for is none, since that gives no fact."""
+    filter `variable` is asked for is not among them, since that filter never returns a fact."""
     if "hostvars" not in names_in(text):
         return set()
     try:
@@ -243,12 +240,12 @@ def has_fact(variables: Mapping[str, Any], name: str) -> bool:
 
 
 def variable_of(variables: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    """Return what the inventory sets for a host, or the run has registered for it, and never what is a fact of it."""
+    """Return what the inventory sets for a host, or the run has registered for it; never a fact."""
     return default if has_fact(variables, name) else variables.get(name, default)
 
 
 def refusal(host: str, names: Iterable[str]) -> str:
-    """Return the sentence that says why a host is left out. names: of settings_among()."""
+    """Return the sentence that says why a host is left out. names: what settings_among() returned."""
     found = sorted(names)
     # Then its name is a fact, too. Ansible's own line has the right one.
     host = "This host" if "inventory_hostname" in found else host
@@ -262,7 +259,7 @@ def refusal(host: str, names: Iterable[str]) -> str:
 
 
 def refusal_for(host: str, forged: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return the sentences that say why a host is left out for the facts of others. forged: of forged_for()."""
+    """Return the sentences that say why facts of others leave a host out. forged: what forged_for() returned."""
     shown = harmless(host, 60, ONE_LINE)
     return [
         f"{refusal(other, names)}. Settings of {shown} refer to them by hostvars, so that it is left out as well. "

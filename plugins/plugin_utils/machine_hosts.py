@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines of the catalog as hosts of an inventory: their names, addresses, variables and groups. Pure.
+"""Makes hosts of an inventory out of machines of the catalog: names, addresses, variables and groups. Pure.
 
 The catalog is described by what nebula_info returns.
 """
@@ -51,13 +51,18 @@ _DOMAIN = re.compile(r"one-[0-9]+")
 
 
 class NoCatalog(Exception):
-    """What the front-end answers names no machine of a catalog."""
+    """Says that the front-end's answer names no machine of a catalog."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How hosts are made. networks: patterns of names, the most wanted first. families: ip and ip6, the most wanted
-    first. jump: one of JUMPS. jump_networks: patterns of networks that are reached by way of their node in any case."""
+    """Says how hosts are made.
+
+    networks: patterns of names, the most wanted first.
+    families: ip and ip6, the most wanted first.
+    jump: one of JUMPS.
+    jump_networks: patterns of networks whose machines are reached by way of their node in any case.
+    """
 
     networks: Sequence[str] = ()
     families: Sequence[str] = ("ip", "ip6")
@@ -68,7 +73,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class MachineHost:
-    """A host of the inventory. groups: name → its parent, "" for none. notes: what the user should know of it."""
+    """Describes a host of the inventory. notes: what the user should know of it."""
 
     name: str
     variables: Mapping[str, Any]
@@ -82,11 +87,10 @@ def hosts_of(
     taken: Iterable[str],
     node_variables: Callable[[str], Optional[Mapping[str, Any]]],
 ) -> list[MachineHost]:
-    """Return a host for each machine.
+    """Return a host for each machine. Raise NoCatalog for a machine without a number of its own.
 
-    taken: names that the inventory has for other hosts and for groups, and those that the caller gives to groups.
-    node_variables: JUMP_VARIABLES of a node, None if they are not known; asked for only where one is jumped over.
-    Raises NoCatalog.
+    taken: names that the inventory has for other hosts and for groups, and names that the caller gives to groups.
+    node_variables: returns JUMP_VARIABLES of a node, None if they are not known; called only for a node on the way.
     """
     networks = {str(network["name"]): network for network in info.get("networks") or ()}
     used = {*taken, *_RESERVED, *(group for vm in info.get("vms") or () for group in _groups(machine_of(vm), choice))}
@@ -115,8 +119,8 @@ def _groups(machine: Mapping[str, Any], choice: Choice) -> list[str]:
 
 
 def machine_of(vm: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a host has as MACHINE: all that the catalog says but the context's names, and the names of networks
-    and images as lists."""
+    """Return the variable MACHINE of a host: all that the catalog says but the context's names, and the names of
+    networks and images as lists."""
     nics = [dict(nic) for nic in vm.get("nics") or ()]
     aliases = [dict(alias) for alias in vm.get("nic_aliases") or ()]
     disks = [dict(disk) for disk in vm.get("disks") or ()]
@@ -201,7 +205,7 @@ def jump_arguments(host: str, variables: Mapping[str, Any]) -> str:
 
 
 def _literal(text: str) -> str:
-    """ssh fills in what begins with a percent sign in its ProxyCommand."""
+    """Return the text so that ssh takes it as it is: in its ProxyCommand a percent sign begins what ssh fills in."""
     return text.replace("%", "%%")
 
 
@@ -214,7 +218,7 @@ def _is_jumped(choice: Choice, network: Mapping[str, Any]) -> bool:
 
 
 def _name_of(vm: Mapping[str, Any], used: set[str], catalog: str) -> tuple[str, list[str]]:
-    """The machine's name, or else the name of its domain, which is no other machine's."""
+    """Return the host's name and notes: the machine's name, or the name of its domain, which no other machine has."""
     name, domain = str(vm.get("name") or ""), f"one-{vm.get('id')}"
     if name in used:
         why = "the inventory has another host or a group of this name"

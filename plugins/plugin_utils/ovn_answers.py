@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read what hosts of OVN answer. Who answered is who was asked: no name and no kind is taken from an answer.
+"""Reads what hosts of OVN answer. The host that was asked counts as the one that answered: no name and no kind is taken
+from an answer.
 
 A value that is not of its kind is left out, or replaced by one that is refused later under the host's name.
 """
@@ -56,8 +57,7 @@ def request(host: str, kind: str, result: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def member(host: str, address: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a central host brings along for a cluster. address: as the inventory has it, "" for the host's own
-    word."""
+    """Return what a central host brings along for a cluster. address: the inventory's, "" to take the host's word."""
     given = _mapping(result.get("member"))
     databases = _mapping(given.get("databases"))
     rank = given.get("rank")
@@ -70,8 +70,8 @@ def member(host: str, address: str, result: Mapping[str, Any]) -> dict[str, Any]
 
 
 def unregistered(address: str, result: Mapping[str, Any]) -> str | None:
-    """Return the tunnels' address of a node that the southbound database has another chassis for; None if it has this
-    one. address: as the inventory has it, "" for the node's own word."""
+    """Return the tunnels' address of a node if the southbound database has another chassis for it; None if it has the
+    right one. address: from the inventory, "" to take the node's word."""
     given = _mapping(result.get("host"))
     held_by = text(given.get("held_by"), LONGEST_WORD)
     return _address(address or given.get("encap_ip")) if _NAME.match(held_by.replace("_", "-")) else None
@@ -82,8 +82,8 @@ def connection(
 ) -> str:
     """Return how others connect to the database; "" if the answer does not say so.
 
-    addresses, port: of central hosts, as the inventory has them. None but these are taken, unless the inventory leaves
-    the address of one to that host ("").
+    addresses, port: those of central hosts in the inventory. No others are accepted, unless the inventory leaves the
+    address of a host to that host ("").
     """
     found = text(_mapping(result.get("connections")).get(database), 4 * LONGEST_WORD)
     if not _CONNECTIONS.match(found):
@@ -97,7 +97,7 @@ def connection(
 
 
 def _same(address: str) -> str:
-    """Return an address in its one form, and a name as it is."""
+    """Return an address in its canonical form, and a name unchanged."""
     return _address(address) or address.lower()
 
 
@@ -111,7 +111,7 @@ def part(host: str, kind: str, result: Mapping[str, Any]) -> dict[str, str] | No
 
 
 def findings(host: str, result: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return how the host differs. A finding is about the host that was asked, whatever it says."""
+    """Return how the host differs. A finding is about the host that was asked, whatever host the answer names."""
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
     from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import differences
@@ -129,7 +129,7 @@ def findings(host: str, result: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def text(value: Any, longest: int, otherwise: str = "") -> str:
-    """Return the value, cut off where it is too long; or the other one if it is no text."""
+    """Return the value, cut off if it is too long; return `otherwise` if it is no text."""
     return str(value)[:longest] if isinstance(value, str) else otherwise
 
 

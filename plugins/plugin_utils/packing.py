@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists and dicts that may hold secrets reach the module as one JSON string (docs/architecture.md)."""
+"""Packs lists and dicts that may hold secrets into one JSON string for the module (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMPTY = {"[]": f"[{' ' * 40}]", "{}": f"{{{' ' * 40}}}"}
 
 
 class NotPlainError(AnsibleError):
-    """A value has no form in JSON. The message names its place and its type."""
+    """Says that a value has no form in JSON. The message names its place and its type."""
 
 
 class PackingAction(CallingAction):
@@ -67,7 +67,7 @@ def is_local(connection: Any) -> bool:
 
 
 def pack(value: Any, option: str) -> str | None:
-    """Return lists and dicts as JSON text, and text and None unchanged."""
+    """Return lists and dicts as JSON text; return text and None unchanged."""
     if value is None:
         return None
     text = str(value) if isinstance(value, str) else json.dumps(_plain(value, option), ensure_ascii=False)

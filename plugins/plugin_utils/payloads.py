@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Payloads of our modules, kept from one run to the next.
+"""Keeps payloads of our modules from one run to the next.
 
 Ansible packs each module with all that it imports, once in each run, and looks through every file for that: most of a
-second of a processor for one of ours. It keeps what it packed below the run's own temporary directory. Here it is kept
-beside Ansible's other things, as it is, under a digest of all that it was made of, and given to the next run. Where
+second of a processor for one of ours. Ansible writes the payload below the run's own temporary directory. Here it is
+kept beside Ansible's other files, unchanged, under a digest of all that it was made of, and given to the next run. If
 Ansible does this otherwise, or nothing may be kept, every run packs for itself.
 """
 

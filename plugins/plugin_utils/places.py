@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Relative paths on the control node: where what a user names is looked for, and where what a run writes goes.
+"""Resolves relative paths on the control node: where files that a user names are looked for, and where a run writes.
 
-A playbook of this collection runs from wherever the collection is installed. What is the user's is beside the
-inventory, beside the user's own playbook, or in the working directory; never in the collection, which the next
-installation removes.
+A playbook of this collection runs from wherever the collection is installed. The user's files are beside the inventory,
+beside the user's own playbook, or in the working directory; never in the collection, which the next installation
+removes.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ COLLECTIONS = "ansible_collections"
 
 
 class NotThere(Exception):
-    """There is no file of that name in any of the places, which the message names."""
+    """Says that there is no file of that name in any of the places, which the message names."""
 
 
 class NotWritable(Exception):
-    """The directory cannot be written to. The message has the reason and what to do."""
+    """Says that the directory cannot be written to. The message has the reason and what to do."""
 
 
 def is_ours(remote_src: Any) -> bool:
-    """Return whether a path is one of the control node. What is neither yes nor no stays with its item, which the
-    module refuses for it."""
+    """Return whether a path is one of the control node. The module refuses a value that is neither yes nor no."""
     try:
         return remote_src in (None, "") or not flag(remote_src, "remote_src")
     except NebulaError:
@@ -43,10 +42,12 @@ def is_ours(remote_src: Any) -> bool:
 
 
 def find(name: str, variables: Mapping[str, Any], below: str = "files", only_files: bool = False) -> str:
-    """Return the absolute path of the file on the control node that a user's text names.
+    """Return the absolute path of the file on the control node that a user's text names. Raise NotThere if there is
+    none.
 
-    variables: the task's variables. below: a subdirectory of each place that is searched, too. only_files: whether
-    anything but a regular file is passed over. Raises NotThere.
+    variables: the task's variables.
+    below: a subdirectory of each place that is searched, too.
+    only_files: whether only regular files count.
     """
     if name.startswith(("/", "~")):
         path = unfrackpath(name, follow=False)
@@ -64,10 +65,11 @@ def find(name: str, variables: Mapping[str, Any], below: str = "files", only_fil
 
 
 def output_directory(name: str, variables: Mapping[str, Any]) -> str:
-    """Return the absolute path of the directory that a user's text names and that a run writes into.
+    """Return the absolute path of the directory that a user's text names and that a run writes into. Raise NotWritable
+    if that is impossible; nothing is made then.
 
-    A relative one is below the inventory's directory. If the inventory is a directory, everything below it is read as
-    inventory, so that it is beside that. Raises NotWritable; nothing is made then.
+    A relative path is below the inventory's directory. If the inventory is a directory, Ansible reads everything below
+    it as inventory, so the path is beside it.
     """
     if name.startswith(("/", "~")):
         path = str(unfrackpath(name, follow=False))
@@ -123,7 +125,7 @@ def _sources(variables: Mapping[str, Any]) -> list[str]:
 
 
 def _unread(directory: str, variables: Mapping[str, Any]) -> str:
-    """Return the directory, or the nearest one above it that Ansible does not read as an inventory with all below."""
+    """Return the directory, or the nearest one above it whose files Ansible does not all read as inventory."""
     for source in sorted(path for path in _sources(variables) if os.path.isdir(path)):
         if directory == source or directory.startswith(source.rstrip("/") + "/"):
             return os.path.dirname(source)
@@ -140,7 +142,7 @@ def _playbooks(variables: Mapping[str, Any]) -> list[str]:
 
 
 def _is_ours(path: str) -> bool:
-    """Return whether the directory is this collection's. In a checkout, where users keep files too, only some count."""
+    """Return whether the directory is this collection's. In a checkout, users keep files too, so only some count."""
     real = Path(path).resolve()
     owns = [OWN] if COLLECTIONS in OWN.parts else [OWN / "playbooks", OWN / "roles"]
     return any(real == own or own in real.parents for own in owns)

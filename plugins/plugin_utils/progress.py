@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A module that takes long, run in the background of its host, while a line at most every 2 s says how far it is.
-A host on which a look is work (far away, slow) is looked at less often.
+"""Runs a module that takes long in the background of its host, and shows at most every 2 s how far it is. A host on
+which a look is expensive (far away, slow) is looked at less often.
 
 Ansible's own `async` would do too, but leaves the module with its arguments (they may hold secrets) in a file until
-seconds after its end, its result in another, and another start of Python per look. So only the last step of a plain
-run is another one here: the command that starts the module. What it printed is parsed by Ansible as ever.
+seconds after its end, its result in another, and starts Python once more per look. So only the last step of a plain run
+differs here: the command that starts the module. Ansible parses what the module printed, as always.
 """
 
 from __future__ import annotations
@@ -105,11 +105,13 @@ def run_with_progress(
     label: str,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Return the module's own result, as `action._execute_module()` returns it.
+    """Return the module's own result, as `action._execute_module()` returns it. In check mode, and for tasks with
+    `async`, it is a plain run.
 
-    The module has to take `_progress_file` (arguments.PROGRESS) and write there (host/progress.py). label begins each
-    line; say: what gets the lines, with the host's words as they are, instead of the display. In check mode, and for
-    tasks with `async`, it is a plain run.
+    The module has to take `_progress_file` (arguments.PROGRESS) and write there (host/progress.py).
+
+    label: what each line begins with.
+    say: takes the lines instead of the display, with the host's words unchanged.
     """
     arguments = dict(module_args)
     if action._task.async_val or action._task.check_mode:
@@ -225,7 +227,7 @@ def shown_line(text: Any) -> str:
 
 
 def next_look(cost: float) -> float:
-    """Return how many seconds the next look lasts, if the last took `cost` seconds longer than it waited."""
+    """Return how many seconds the next look lasts, if the last one took `cost` seconds longer than it waited."""
     return min(max(cost * TIMES_ITS_COST, SHORTEST), LONGEST)
 
 

@@ -21,11 +21,11 @@ _VAULT = re.compile(r"vault|decrypt", re.IGNORECASE)
 
 
 class HarmlessLookupError(AnsibleLookupError):
-    """The error of a lookup of this collection, whose text may be shown: it holds no value that could be a secret."""
+    """Is the error of a lookup of this collection. Its text may be shown: it holds no value that could be a secret."""
 
 
 def why_not(error: BaseException) -> str:
-    """Return why a template cannot be filled in; of Ansible's message only names are taken over."""
+    """Return why a template cannot be filled in; only names are taken over from Ansible's message."""
     for each in _chain(error):
         if isinstance(each, HarmlessLookupError):
             return str(each)
@@ -40,7 +40,7 @@ def why_not(error: BaseException) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error and those that it came from. Ansible wraps errors of lookups, each version in its own way."""
+    """Yield the error and its causes. Ansible wraps errors of lookups, each version in its own way."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an answer has Ansible print. Its words may be those of guests, of hosts and of strangers' files, and a host that
-was taken over answers what it likes: all that Ansible prints of it is made printable first. What an answer has as data
-stays as it is, unless the answer is a failure: all of that one is printed.
+"""Makes harmless what an answer has Ansible print. Its words may be those of guests, of hosts and of strangers' files,
+and a host that was taken over answers what it likes: all that Ansible prints of it is made printable first. The data of
+an answer stays as it is, unless the answer is a failure: Ansible prints all of a failure.
 
 What an answer has Ansible do is looked at here as well: its signs are true or false, and it is no deeper than Ansible
 can read.
@@ -59,8 +59,7 @@ _LONGEST = 1 << 20
 
 
 def harmless_answer(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a module's answer, in which nothing that Ansible prints controls a terminal, or is a line like
-    Ansible's."""
+    """Return a module's answer, of which Ansible prints nothing that controls a terminal or looks like its own line."""
     # As Ansible finds out whether an answer is a failure.
     failed = result.get("failed") or result.get("unreachable") or result.get("rc") not in (None, 0, "0")
     answer: dict[str, Any] = {}
@@ -80,10 +79,10 @@ def harmless_answer(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def harmless_output(text: str, asked: str = "") -> str:
-    """Return what a module printed, in which nothing that Ansible prints of it controls a terminal, or is a line like
-    Ansible's, and nothing that Ansible goes by is of another kind than it has to be.
+    """Return what a module printed, in which nothing that Ansible prints of it controls a terminal, or looks like a
+    line of Ansible's, and each value that decides what Ansible does is of its type.
 
-    asked: whose answer it is, and to what; it begins messages.
+    asked: the host and what it was asked, for the beginning of messages.
     """
     try:
         answer, exact = _read(text)
@@ -112,12 +111,12 @@ _SEE = "See what answers in the module's place on this host"
 
 
 def _no_answer(asked: str, what: str) -> str:
-    """Return the answer that counts in the place of one that cannot be taken."""
+    """Return the answer that replaces an unusable answer."""
     return json.dumps({"failed": True, "changed": False, "msg": printable(f"{asked} {what}. It was not taken. {_SEE}")})
 
 
 def _read(text: str) -> tuple[dict[str, Any] | None, bool]:
-    """Return the answer that Ansible would read in what a module printed, and whether the text is nothing else."""
+    """Return the answer that Ansible would read in what a module printed, and whether the text holds nothing else."""
     exact = text.startswith("{")
     if exact:
         with contextlib.suppress(ValueError):
@@ -137,7 +136,7 @@ def _may_be_read(text: str) -> bool:
 
 
 def _is_of(kind: type, value: Any) -> bool:
-    """Return whether a value is of that kind. Truth values, which are numbers in Python, are none here."""
+    """Return whether a value is of that kind. A truth value, which is a number in Python, is no number here."""
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A relative `template_file` is the control node's, an absolute one the front-end's."""
+"""Reads relative paths of `template_file` on the control node. An absolute path is one of the front-end."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LARGEST = 1024 * 1024
 
 
 def bring(items: Any, variables: Mapping[str, Any], local: bool) -> bool:
-    """Give items of a list what their relative `template_file` holds, or why there is none, as
-    engines/template_items.py takes it; with a local connection the file's absolute path. Whether there was any."""
+    """Put the content of each relative `template_file` into its item, or why there is none, as
+    engines/template_items.py takes it; with a local connection its absolute path. Return whether there was any."""
     found = False
     for item in items if isinstance(items, list) else ():
         name = item.get("template_file") if isinstance(item, dict) else None

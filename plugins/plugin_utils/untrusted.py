@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What comes out of a plugin is data: whatever looks like a template in it stays text, and nobody runs it.
+"""Marks what comes out of a plugin as data: whatever looks like a template in it stays text, and nobody runs it.
 
 What a plugin is given has been templated by then, so nothing of it is a template any more that somebody wrote as one;
-but it may hold what guests, hosts and files say. ansible-core before 2.19 templates each string again that it does not
-find marked, and JSON, formatting and joining lose the mark. Since 2.19 it is the templates that are marked, and no
-string that a plugin makes is one.
+but it may hold what guests, hosts and files say. ansible-core before 2.19 templates each string again that is not
+marked, and JSON, formatting and joining lose the mark. Since 2.19 templates are marked instead, and no string that a
+plugin makes is one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Filters = dict[str, Callable[..., Any]]
 
 
 def untrusted(value: T) -> T:
-    """Return the same value, whose strings are no templates."""
+    """Return the same value, none of whose strings Ansible takes for a template."""
     if hasattr(template, "trust_as_template"):
         return value
     from ansible.utils.unsafe_proxy import wrap_var
@@ -40,14 +40,15 @@ _TRUSTED: Callable[[str], Any] = getattr(template, "trust_as_template", str)
 
 
 def as_template(text: str) -> Any:
-    """A template that is ours, and that Ansible fills in where a variable is used."""
+    """Return a template that is ours, and that Ansible fills in where a variable is used."""
     return _TRUSTED(text)
 
 
 def for_inventory(value: Any) -> Any:
-    """The same value, whose strings are no templates; those that could not be any are plain strings.
+    """Return the same value, none of whose strings Ansible takes for a template. Strings that could not be one are
+    plain strings.
 
-    ansible-inventory prints a string as an object wherever it is marked as no template, and AWX keeps that.
+    ansible-inventory prints each string that is marked as no template as an object, and AWX keeps that.
     """
     if isinstance(value, dict):
         return {for_inventory(key): for_inventory(each) for key, each in value.items()}
@@ -60,7 +61,7 @@ def for_inventory(value: Any) -> Any:
 
 def _has_a_meaning(text: str) -> bool:
     """Return whether Ansible could find more in a string than text: a template, or an expression that calls something.
-    Sentences with brackets are none."""
+    A sentence with brackets is only text."""
     if "{" in text or "}" in text or _OVERRIDES in text:
         return True
     if "(" not in text and "|" not in text:
@@ -76,7 +77,7 @@ def _has_a_meaning(text: str) -> bool:
 
 
 def hands_on_data(plugin: Callable[..., Any]) -> Callable[..., Any]:
-    """The same filter, whose result holds no templates."""
+    """Return the same filter; Ansible takes nothing in its result for a template."""
 
     @functools.wraps(plugin)
     def marked(*arguments: Any, **options: Any) -> Any:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Large files from the control node to a host, in chunks: what arrived stays, a broken upload goes on from there."""
+"""Sends large files from the control node to a host in chunks; a broken upload goes on from what arrived."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ SAY_SECONDS = 2.0
 
 
 class LocalFileError(Exception):
-    """What is the matter with a file of the control node."""
+    """Says what is wrong with a file of the control node."""
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """identity: a digest of what tells this content from others without reading it: name, size and time of change."""
+    """Describes a file of the control node. identity: a digest of name, size and time of change, which tells this
+    content from others without reading it."""
 
     path: str
     size: int
@@ -65,7 +66,7 @@ class Sender:
         self._task_vars = task_vars
 
     def send(self, name: str, file: LocalFile, received: int) -> dict[str, Any] | None:
-        """Send what is not there yet; None, or the module's result if it failed."""
+        """Send what is not there yet. Return None, or the module's result if it failed."""
         action = self._action
         shell = action._connection._shell
         offset, wanted = received, CHUNK
@@ -104,7 +105,7 @@ class Sender:
 
 
 def next_size(size: int, seconds: float) -> int:
-    """Of the chunk after one of `size` bytes that took so long."""
+    """Return the size of the chunk after a chunk of `size` bytes that took so many seconds."""
     if seconds < QUICK:
         return min(2 * size, LARGEST)
     return max(size // 2, SMALLEST) if seconds > SLOW else size

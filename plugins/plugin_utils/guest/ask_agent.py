@@ -1,14 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A program that a node runs by itself, without any file of this collection: it asks the agent of one guest.
+"""Runs on a node by itself, without any file of this collection, and asks the agent of one guest.
 
 It reads a request from standard input, a JSON object:
 
     domain, namespace, catalog, patience   the domain, which has to carry the catalog's mark ("" for any domain);
                                            how many seconds the agent may take for one answer
     do: run                                command (path and arguments), input (base64)
-    do: write                              path, data (base64), append (whether the file is gone on with)
+    do: write                              path, data (base64), append (whether the data is added to the file)
     do: read                               path, offset, count (bytes)
 
 It prints an answer on one line, a JSON object: {rc, out, err} (base64), {} or {data (base64), end}; or
@@ -60,7 +60,7 @@ class Problem(Exception):
 
 
 class Agent:
-    """The agent of a running domain."""
+    """Talks to the agent of a running domain."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         import libvirt

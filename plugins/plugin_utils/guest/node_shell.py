@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node, as a guest's connection uses it: a program is run on it, by the connection that the inventory has for it."""
+"""Runs a program on a node for a guest's connection, by the connection that the inventory has for the node."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LONGEST = 300
 
 
 class NodeShell:
-    """Connects when the first program is run.
+    """Connects to a node of the inventory when the first program is run.
 
-    name: the node's in the inventory. variables: by which Ansible reaches it (filter connection_variables).
+    variables: those by which Ansible reaches it (filter connection_variables).
     """
 
     def __init__(self, name: str, variables: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class NodeShell:
         self._opened: Any = None
 
     def answer(self, program: ModuleType, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a program of this folder answers to a request. Raises AnsibleConnectionFailure if the node can't
+        """Return what a program of this folder answers to a request. Raise AnsibleConnectionFailure if the node can't
         be reached, or the program does not run there."""
         connection = self._connection()
         text = inspect.getsource(program)

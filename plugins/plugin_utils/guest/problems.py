@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user is told when a guest can't be asked, for each problem of ask_agent and use_console. Pure."""
+"""Explains to a user why a guest can't be asked, for each problem of ask_agent and use_console. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ _SILENT_CONSOLE = (
 
 
 def explained(answer: Mapping[str, Any], domain: str, node: str, what: str, path: str, console: bool = False) -> str:
-    """Return a sentence. answer: with problem and found. what: the request's do. path: of the request, or "".
+    """Return a sentence about an answer with problem and found. what, path: the request's `do` and path ("" if it has
+    none).
     console: whether the guest was asked by its serial console."""
     asked = _ASKED[what].format(path=path)
     reason = (_SILENT_CONSOLE if console and answer["problem"] == "silent" else _REMEDIES[answer["problem"]]).format(

@@ -1,13 +1,13 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A program that a node runs by itself, without any file of this collection: it uses the serial console of one guest.
+"""Runs on a node by itself, without any file of this collection, and uses the serial console of one guest.
 
-Requests and answers are those of ask_agent.py. A request has two keys more: user and password, for a console that asks
+Requests and answers are those of ask_agent.py. A request has two more keys: user and password, for a console that asks
 for a login. The program logs in, runs what is asked in a shell that reads from the console, and logs out.
 
 What goes over the console is base64 in short lines, each of which the guest acknowledges: a terminal keeps 4096
-characters and drops what comes beyond. Kernels print between such lines, so both sides compare checksums.
+characters and drops the rest. Kernels print between such lines, so both sides compare checksums.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Problem(Exception):
 
 
 class Terminal:
-    """What virsh shows of the console, and what it is given."""
+    """Holds what virsh shows of the console, and sends what is typed."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.master, slave = pty.openpty()
@@ -78,7 +78,7 @@ class Terminal:
             data = data[os.write(self.master, data) :]
 
     def look(self, seconds: float) -> bool:
-        """Whether something new was seen within so many seconds."""
+        """Read what is new; return whether anything came within so many seconds."""
         if not select.select([self.master], [], [], max(0.0, seconds))[0]:
             return False
         try:
@@ -92,7 +92,7 @@ class Terminal:
         return True
 
     def wait(self, pattern: str, seconds: float) -> re.Match[str] | None:
-        """The match, and what comes before it is forgotten; None if it does not come."""
+        """Return the match, and forget what was shown before it; return None if it does not come in time."""
         limit = time.monotonic() + seconds
         while True:
             match = re.search(pattern, self.seen)
@@ -118,7 +118,7 @@ class Terminal:
 
 
 class Console:
-    """A shell of the guest, while this is open."""
+    """Holds a shell of the guest, until it is closed."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         self.request, self.patience = request, float(request["patience"])
@@ -184,7 +184,7 @@ class Console:
             raise Problem("failed", "mktemp made no directory in it")
 
     def _done(self, command: str, seconds: float, value: str = "", pattern: str = "[^>\n]*") -> re.Match[str] | None:
-        """What the guest shows once the command has ended: the match, whose first group is the value."""
+        """Return the match of what the guest shows once the command has ended; its first group is the value."""
         self.count += 1
         token = f"{self.count}{uuid.uuid4().hex[:12]}"
         # In two halves: where the guest repeats what it is sent, that is not what is waited for.
@@ -201,7 +201,7 @@ class Console:
         raise Problem("silent", "it does not answer any more")
 
     def put(self, name: str, data: bytes) -> None:
-        """A file in the guest, checked."""
+        """Write a file into our directory in the guest, and compare checksums."""
         coded, digest = base64.b64encode(data).decode(), hashlib.sha256(data).hexdigest()
         place = f'"$directory"/{name}'
         for _try in range(TRIES):
@@ -214,7 +214,7 @@ class Console:
         raise Problem("garbled", "")
 
     def get(self, name: str) -> bytes:
-        """A file of our directory in the guest, checked."""
+        """Return the content of a file of our directory in the guest, after comparing checksums."""
         place = f'"$directory"/{name}'
         digest = self.value(f"sum=$(sha256sum <{place})", "${sum%% *}")
         for _try in range(TRIES):
@@ -231,7 +231,7 @@ class Console:
         raise Problem("garbled", "")
 
     def _until(self, mark: str) -> str:
-        """What is shown before the mark. It may be much, so what counts is that more comes, and not too slowly."""
+        """Return what is shown before the mark. It may be much, so it only counts that more comes, at some speed."""
         limit = time.monotonic() + self.patience + MOST / SLOWEST
         while mark not in self.terminal.seen:
             if not self.terminal.look(self.patience) or time.monotonic() > limit:
@@ -307,7 +307,7 @@ def wanted() -> None:
 
 
 def _check(request: Mapping[str, Any]) -> None:
-    """The domain is there, runs, and is the catalog's."""
+    """Raise Problem unless the domain is there, runs, and is the catalog's."""
     state = _virsh("domstate", request["domain"])
     if state.returncode:
         words = " ".join(state.stderr.split())

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers of a survey, which are text and numbers, as values of the types that lists want."""
+"""Converts answers of a survey, which are text and numbers, to values of the types that lists need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRUTH = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false"
 
 
 class BadAnswer(Exception):
-    """An answer is not of the type that is wanted. Its text says which answer, what it was and what to type."""
+    """Says that an answer is not of its type: which answer, what it was and what to type."""
 
 
 # What it is where nothing was answered, by the variables of the answers: a dict that the job template has.
@@ -25,13 +25,13 @@ BLANKS = "answer_blanks"
 
 
 def item_of(answers: Mapping[str, Any], prefix: str, keys: Mapping[str, str]) -> dict[str, Any]:
-    """Return the item of a list that the answers describe: each key that is not blank. keys: key → type."""
+    """Return the item of a list that the answers describe: each key that is not blank. keys: the type of each."""
     values = {key: answer_of(answers, prefix + key, kind) for key, kind in keys.items()}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def answer_of(answers: Mapping[str, Any], variable: str, kind: str, blank: Any = None) -> Any:
-    """Return the value of one answer, or what the job template, or else the caller, has for a blank one."""
+    """Return the value of one answer. If it is blank, that is what the job template, or else the caller, has for it."""
     blanks = answers.get(BLANKS)
     if isinstance(blanks, Mapping) and blank is None:
         blank = blanks.get(variable)
@@ -39,7 +39,7 @@ def answer_of(answers: Mapping[str, Any], variable: str, kind: str, blank: Any =
 
 
 def converted(variable: str, answer: Any, kind: str, blank: Any = None) -> Any:
-    """Return an answer as a value of type kind, or blank where nothing was answered. Raises BadAnswer."""
+    """Return an answer as a value of type kind, `blank` if nothing was answered. Raise BadAnswer for other types."""
     if kind not in TYPES:
         raise BadAnswer(f"{variable}: type {kind} is none of {', '.join(TYPES)}")
     # What is spaces only was left blank by a person, too.

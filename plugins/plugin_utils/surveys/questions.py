@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Questions of a job template: the survey that AWX shows, and the variables that its answers become.
+"""Makes of the questions of a job template the survey that AWX shows, and the variables that its answers become.
 
-A question is a dict: variable, which is what it answers, as nebula_backup_keep or as nebula_images[].path, the key of
-the one item of a list; ask, the question; type; and default, required, blank, choices, min, max, help.
+A question is a dict. Its variable says what it answers: nebula_backup_keep, or nebula_images[].path for a key of the
+only item of a list. Its other keys are ask (the question), type, default, required, blank, choices, min, max, help.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PLAIN = re.compile(r"(?:nebula_[a-z0-9_]+|vm|do)")
 
 
 def survey(name: str, questions: Sequence[Question]) -> dict[str, Any]:
-    """Return the survey as AWX keeps it: name, description and spec. Empty where nothing is asked."""
+    """Return the survey as AWX keeps it: name, description and spec. It is empty if there are no questions."""
     if not questions:
         return {}
     return {"name": name, "description": "", "spec": [_shown(question) for question in questions]}
@@ -75,8 +75,8 @@ def _default_shown(question: Question) -> Any:
 
 
 def variables(questions: Iterable[Question], fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the variables that the answers become: a template that Ansible fills in when the job runs, for each; and
-    what those are that somebody leaves blank. fixed: what is asked of nobody, by variables as questions have them."""
+    """Return the variables that the answers become: templates that Ansible fills in when the job runs, and in BLANKS
+    the values of blank answers. fixed: values of keys that are not asked, by variables as questions have them."""
     items: dict[str, dict[str, str]] = {}
     blanks: dict[str, Any] = {}
     found: dict[str, Any] = {}
@@ -106,15 +106,16 @@ def _lookup(options: str, more: str = "") -> str:
 
 
 def _blank(question: Question, kind: str) -> Any:
-    """Return what it is where nothing is answered: somebody may take the default away, and leave the field blank."""
+    """Return the value of an answer that is left blank: the question's `blank`, or else its default, which a person may
+    have deleted from the survey's field."""
     if question.get("blank") is not None:
         return question["blank"]
     return converted(str(question["variable"]), question.get("default"), kind)
 
 
 def answer_to(variable: str) -> str:
-    """Return the name of the survey's variable: answer_images_path for nebula_images[].path. No variable is read that
-    is called so, since an answer as such has not the type that is wanted."""
+    """Return the name of the survey's variable: answer_images_path for nebula_images[].path. No role reads a variable
+    of that name, since an answer does not have its final type yet."""
     return "answer_" + variable.removeprefix("nebula_").replace("[].", "_")
 
 
@@ -127,7 +128,7 @@ def without_repeats(questions: Iterable[Question]) -> list[Question]:
 
 
 def problems(place: str, questions: Any) -> list[str]:
-    """Return what is wrong with the questions, a sentence each; AWX itself takes some of it, and fails later."""
+    """Return what is wrong with the questions, a sentence each. AWX accepts some of these mistakes, and fails later."""
     if not isinstance(questions, list) or not all(isinstance(question, Mapping) for question in questions):
         return [f"{place}: give a list of dicts"]
     found = []
@@ -147,7 +148,7 @@ def problems(place: str, questions: Any) -> list[str]:
 
 
 def problems_of_fixed(fixed: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with keys of an item that nobody is asked. Their values become part of a template."""
+    """Return what is wrong with the values of keys that are not asked. They become part of a template."""
     return [
         f"fixed: {variable}: name a key of an item, as nebula_vms[].host, and give a plain word or number"
         for variable, value in fixed.items()
@@ -233,7 +234,8 @@ def _problem_of_default(question: Question, kind: str) -> str:
 
 
 def _problem_of_blank(question: Question, kind: str) -> str:
-    """It has to be what an answer can become, and what AWX, which keeps JSON, can keep."""
+    """Return what is wrong with the value of a blank answer, or "". It has to be convertible as an answer is, and AWX
+    has to be able to keep it as JSON."""
     try:
         blank = _blank(question, TYPES[kind][1])
         json.dumps(blank, allow_nan=False)

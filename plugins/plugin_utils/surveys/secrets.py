@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets by their names: a dict, or what somebody typed into a credential of AWX, one secret in each line.
+"""Finds secrets by their names in a dict, or in what somebody typed into a credential of AWX, one secret in each line.
 
-A value is everything after `name:`, to the end of its line: a password may have any character, so that this is not
-YAML. As in YAML, a value in quotes is what is between these, and the lines below `name: |` are one value if they are
-indented.
+A value is everything after `name:`, to the end of its line: a password may have any character, so this is not YAML. As
+in YAML, quotes around a value are no part of it, and the lines below `name: |` are one value if they are indented.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ _LINE = re.compile(r"(?P<name>[A-Za-z_][\w.-]*)[ \t]*:(?:[ \t]+(?P<value>.*?))?[
 
 
 class NoSecret(Exception):
-    """There is no secret of that name, or nothing that has secrets. Its text holds names, and never a value."""
+    """Says that there is no secret of that name, or nothing that has secrets. Its text never holds a value."""
 
 
 def secret_of(given: Any, name: str) -> str:
-    """Return the secret called name. given: what nebula_secrets is. Raises NoSecret."""
+    """Return the secret called name. Raise NoSecret if there is none. given: the value of nebula_secrets."""
     if given is None or given == "":
         raise NoSecret(
             f"Secret {name}: nebula_secrets is not set. In AWX, add a credential with secrets to the job template; "
@@ -71,7 +70,7 @@ def _typed(text: str) -> dict[str, str]:
 
 
 def _unquoted(value: str) -> str:
-    """Return what is between quotes, if the whole value is in quotes."""
+    """Return the value without its quotes, if the whole value is in quotes."""
     if len(value) < 2 or value[0] != value[-1] or value[0] not in "'\"":
         return value
     try:

@@ -1,13 +1,13 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Job templates and workflows of AWX: plain data becomes what the modules of collection awx.awx take.
+"""Turns plain data into what the modules of collection awx.awx take for job templates and workflows.
 
 A job template is a dict: name, description, playbook, job_tags, questions (or questions_of, names of job templates
-whose questions it has), variables, fixed (what is asked of nobody), options (further ones of awx.awx.job_template), and
-state.
-A workflow is a dict: name, description, nodes, options and state. A node has a name, and one of job_template, approval
-and inventory_source; after says which nodes have to succeed before it. It asks what its job templates ask.
+whose questions it has), variables, fixed (values that are not asked), options (further ones of awx.awx.job_template),
+and state. A workflow is a dict: name, description, nodes, options and state. A node has a name, and one of
+job_template, approval and inventory_source; after says which nodes have to succeed before it. It asks what its job
+templates ask.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def merged(ours: Sequence[Item], theirs: Sequence[Item]) -> list[dict[str, Any]]
 
 
 def job_templates(items: Sequence[Item], prefix: str, options: Item) -> list[dict[str, Any]]:
-    """Return the options of awx.awx.job_template for each item. options: those of all, which an item's go over."""
+    """Return the options of awx.awx.job_template for each item. options: those of all items; an item's own win."""
     made: list[dict[str, Any]] = []
     for item in items:
         name = f"{prefix}{item['name']}"
@@ -84,7 +84,7 @@ def job_templates(items: Sequence[Item], prefix: str, options: Item) -> list[dic
 
 
 def questions_of(items: Iterable[Item], item: Item) -> list[Item]:
-    """Return what a job template asks: its own questions, and those of the job templates that it names."""
+    """Return the questions of a job template: its own, and those of the job templates that it names."""
     named = {str(each["name"]): each for each in items}
     borrowed = [q for name in item.get("questions_of") or [] for q in named[name].get("questions") or []]
     return asked.without_repeats([*(item.get("questions") or []), *borrowed])
@@ -117,12 +117,15 @@ def workflows(items: Sequence[Item], templates: Sequence[Item], prefix: str) -> 
 def nodes(
     items: Sequence[Item], prefix: str, known: Iterable[Item], ids: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the options of awx.awx.workflow_job_template_node for each node of the workflows, and for each that is not
-    among them any more. known: the nodes that AWX has, as its API shows them. ids: those of job templates and inventory
-    sources, by their names, since other organizations may have the same names.
+    """Return the options of awx.awx.workflow_job_template_node for each node of the workflows, and for each node that
+    AWX has and the workflows no longer have.
 
-    A node comes after those that follow it, since it names them. One that was an approval and is none any more, or the
-    other way round, goes first: the module would make an approval of the job template that the node has."""
+    A node comes after the nodes that follow it, since it names them. If a node has become an approval, or is none any
+    more, its removal comes first: otherwise the module would make an approval of the job template that the node has.
+
+    known: the nodes that AWX has, as its API shows them.
+    ids: ids of job templates and inventory sources, by their names, since other organizations may have the same names.
+    """
     made: list[dict[str, Any]] = []
     wanted = {
         f"{prefix}{item['name']}": {str(node["name"]): node for node in item["nodes"]}
@@ -150,7 +153,7 @@ def nodes(
 def _parts(
     node: Item, every: Sequence[Item], prefix: str, ids: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the options of a node. An approval has two: the module can't link it in the call that makes it."""
+    """Return the options of each call for a node. An approval needs two: the module can't link what it makes."""
     before = list(map(str, node.get("after") or []))
     links = {
         "success_nodes": [
@@ -176,8 +179,9 @@ def _parts(
 def problems(
     templates: Any, flows: Any, prefix: str = "", options: Item | None = None, notifications: Item | None = None
 ) -> list[str]:
-    """Return what is wrong with the data, a sentence each. templates, flows: the merged items. options: of all job
-    templates. notifications: names of notification templates by what they tell of."""
+    """Return what is wrong with the merged items, a sentence each.
+    options: those of all job templates.
+    notifications: names of notification templates by the event that they report."""
     found = _problems_of_items("nebula_awx_job_templates", templates, TEMPLATE_KEYS, prefix)
     found += _problems_of_items("nebula_awx_workflows", flows, WORKFLOW_KEYS, prefix)
     found += _unknown("nebula_awx_options", options or {}, JOB_OPTIONS)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cards: the machines of a network that are on the same node, a row for each; nodes; security groups."""
+"""Draws cards: the machines of a network that are on the same node, a row for each; nodes; security groups."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RULES = 6
 
 @dataclass(frozen=True)
 class Row:
-    """A machine in a card. lines: what else there is to know of it in this network."""
+    """Shows a machine in a card. lines: further facts about it in this network."""
 
     machine: Machine
     address: str
@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Card:
-    """title, right: what its head says. whole: what a pointer on it is shown."""
+    """Is a box with a head (title, right). whole: what is shown when a pointer rests on the head."""
 
     title: str
     right: str
@@ -75,7 +75,7 @@ def _state(row: Row) -> str:
 
 
 def _size(row: Row) -> float:
-    """An IPv4 address is written as large as a name, anything longer smaller."""
+    """Return the size of an address: an IPv4 address is as large as a name, anything longer is smaller."""
     return 12 if len(row.address) < 16 else 11
 
 
@@ -94,7 +94,7 @@ def _draw_row(block: Block, row: Row, x: float, top: float, width: float, state:
 
 
 def machine_rows(machines: Sequence[Machine], network: str) -> list[Row]:
-    """The rows of the machines in a network; "": of those that are in none."""
+    """Return the rows of the machines in a network, or of the machines that are in no network ("")."""
     return [_row(machine, network) for machine in machines]
 
 
@@ -121,7 +121,7 @@ def _distinct(nics: Sequence[Nic]) -> list[str]:
 
 
 def by_node(site: Site, machines: Sequence[Machine], network: str) -> Iterator[Card]:
-    """A card for each node that has some of the machines, or several where they are many."""
+    """Yield a card for each node that has some of the machines, or several cards if there are many."""
     hosts: dict[str, list[Machine]] = {}
     for machine in machines:
         hosts.setdefault(machine.host, []).append(machine)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a picture shows, read from what nebula_info returns. Whatever is missing, or is not what it should be, is left
+"""Reads what a picture shows out of what nebula_info returns. Whatever is missing, or is not what it should be, is left
 out: a picture of the rest is better than none."""
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ def mood(state: str) -> str:
 
 @dataclass(frozen=True)
 class Network:
-    """link: its driver and what it is on. cidr: the network itself. ranges: from where to where. unknown: only others
-    name it."""
+    """Describes a virtual network.
+
+    link: its driver, and the bridge or device that it is on.
+    unknown: whether the catalog does not have it, and others only name it.
+    """
 
     name: str
     tenant: str = ""
@@ -52,8 +55,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Nic:
-    """floating: addresses by which it is reached from outside. groups: its security groups. aliases: its further
-    addresses."""
+    """Describes a NIC. floating: addresses by which it is reached from outside. aliases: its further addresses."""
 
     network: str
     ip: str = ""
@@ -94,7 +96,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Leg:
-    """Where a router is in a network. gateway: by which it reaches the world."""
+    """Describes a router's interface in a network. gateway: whether the router reaches the world by it."""
 
     network: str
     ip: str
@@ -127,7 +129,7 @@ class SecurityGroup:
 
 @dataclass(frozen=True)
 class Site:
-    """All of it, each list in the order in which people read it."""
+    """Holds everything that is shown, each list in the order in which people read it."""
 
     catalog: str = ""
     as_of: int = 0
@@ -143,13 +145,13 @@ class Site:
         return next((node for node in self.nodes if node.name == name), Node(name))
 
     def states(self, machines: Sequence[Machine]) -> list[tuple[str, int]]:
-        """How many machines are in which state: most first."""
+        """Return how many machines are in which state, the most frequent first."""
         counted = Counter(machine.state or "UNKNOWN" for machine in machines)
         return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def read(info: Any) -> Site:
-    """The site of a result of nebula_info."""
+    """Return the site that a result of nebula_info describes."""
     given = info if isinstance(info, Mapping) else {}
     names = _Names(list(_items(given, "networks")), list(_items(given, "security_groups")))
     routers = tuple(sorted((_router(item, names) for item in _items(given, "routers")), key=_order))
@@ -188,8 +190,8 @@ def read(info: Any) -> Site:
 
 
 class _Names:
-    """What networks are called: two that have one name are told apart by their ids. And what security groups are, that
-    NICs name by their ids."""
+    """Tells names of networks and of security groups. The id tells networks that share a name apart; NICs have only the
+    ids of security groups."""
 
     def __init__(self, items: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]) -> None:
         self.items = items
@@ -203,7 +205,7 @@ class _Names:
         return f"{name} (id {legible(item.get('id'))})" if name in self.shared else name or "?"
 
     def meant(self, item: Mapping[str, Any]) -> str:
-        """The network that a NIC or an interface names, by its id where the name is not enough."""
+        """Return the name of the network that a NIC or an interface names, by its id if several have that name."""
         name = legible(item.get("network"))
         return self.by_id.get(legible(item.get("network_id")), name) if name in self.shared else name
 
@@ -212,7 +214,7 @@ _ByPlace = Mapping[tuple[str, str], Sequence[Floating]]
 
 
 def _by_place(routers: Sequence[Router]) -> _ByPlace:
-    """The floating addresses by network and address within it: two tenants may have the same addresses."""
+    """Return the floating addresses by network and address within it: two tenants may have the same addresses."""
     found: dict[tuple[str, str], list[Floating]] = {}
     for router in routers:
         for leg in router.legs:
@@ -231,7 +233,7 @@ def _items(given: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """A list, or text with blanks or commas between, as its words."""
+    """Return the words of a list, or of a text with blanks or commas between them."""
     if isinstance(value, str):
         return tuple(map(legible, value.replace(",", " ").split()))
     return tuple(legible(one) for one in value if one not in (None, "")) if isinstance(value, (list, tuple)) else ()
@@ -245,7 +247,7 @@ def _number(value: Any) -> int:
 
 
 def _of(item: Mapping[str, Any], key: str) -> Any:
-    """What an item says by a key of its own, or by the attribute of that name."""
+    """Return the value of an item's own key, or else of the attribute of that name."""
     if item.get(key) not in (None, "", []):
         return item[key]
     attributes = item.get("attributes")
@@ -292,7 +294,7 @@ def _network(item: Mapping[str, Any], name: str) -> Network:
 
 
 def _cidr(item: Mapping[str, Any]) -> str:
-    """The network's own address with the length of its prefix, as far as it says both."""
+    """Return the network's own address with the length of its prefix, if the item says both."""
     whole = legible(_of(item, "cidr") or _of(item, "network_address"))
     mask = legible(_of(item, "network_mask"))
     try:
@@ -340,7 +342,7 @@ def _machine(item: Mapping[str, Any], names: _Names, floating: _ByPlace) -> Mach
 
 
 def _aliases(machine: Mapping[str, Any], nic: Mapping[str, Any]) -> tuple[str, ...]:
-    """Those that the guest has on the NIC."""
+    """Return the addresses of the aliases that the guest has on the NIC."""
     own = [alias for alias in _items(machine, "nic_aliases") if alias.get("parent_id") == nic.get("nic_id")]
     texts = [legible(alias.get(key)) for alias in own if not alias.get("external") for key in ("ip", "ip6", "ip6_ula")]
     return tuple(filter(None, texts))
@@ -407,7 +409,7 @@ def _group(item: Mapping[str, Any]) -> SecurityGroup:
 
 
 def _rule(value: Any) -> str:
-    """A rule as one reads it aloud: inbound TCP 22,80 from 10.0.0.0/8."""
+    """Return a rule as people read it aloud: inbound TCP 22,80 from 10.0.0.0/8."""
     if not isinstance(value, Mapping):
         return legible(value)
     parts = {legible(key).lower(): legible(each) for key, each in value.items() if each not in (None, "")}

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shapes that a picture is made of, with their places. A picture is a column of blocks, each of which stays in one
-piece when it is printed; y is counted from the top of its block."""
+"""Defines the shapes that a picture is made of, with their places. A picture is a column of blocks, each of which stays
+in one piece when it is printed; y is counted from the top of its block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ABOVE, BELOW = 0.95, 0.28
 
 @dataclass(frozen=True)
 class Box:
-    """kind: which of the style's classes it has. colour: the number of a network's colour, -1 for none."""
+    """Is a rectangle. kind: one of the style's classes. colour: the number of a network's colour, -1 for none."""
 
     x: float
     y: float
@@ -30,8 +30,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Text:
-    """x: where it begins, or ends if it is aligned right. whole: what a pointer is shown, where the text is cut or says
-    less than there is to know."""
+    """Is a line of text.
+    x: where it begins, or where it ends if it is aligned right.
+    whole: what is shown when a pointer rests on it, if the text is cut or does not say everything."""
 
     x: float
     y: float
@@ -46,7 +47,7 @@ class Text:
 
     @property
     def area(self) -> tuple[float, float, float, float]:
-        """What it covers at most: left, top, right, bottom."""
+        """Return the largest area that it can cover: left, top, right, bottom."""
         wide = min(self.room, width(self.text, self.size, self.mono, self.bold))
         left = self.x - wide if self.right else self.x
         return left, self.y - ABOVE * self.size, left + wide, self.y + BELOW * self.size
@@ -54,7 +55,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Mark:
-    """The sign of a state, which has a form of its own beside its colour."""
+    """Is the sign of a state, which has a form of its own beside its colour."""
 
     x: float
     y: float
@@ -63,7 +64,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """A connection, horizontal or vertical."""
+    """Is a connection, horizontal or vertical."""
 
     x1: float
     y1: float
@@ -75,7 +76,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Dot:
-    """Where lines are connected; lines that cross without one are not."""
+    """Marks where lines are connected; lines that cross without a dot are not connected."""
 
     x: float
     y: float
@@ -87,7 +88,8 @@ Shape = Union[Box, Text, Mark, Line, Dot]
 
 @dataclass
 class Block:
-    """title and summary: what it shows, for those who do not see it. leads: it is on the same page as the next."""
+    """Is a part of the picture. title, summary: describe it to readers who do not see it.
+    leads: whether it has to be on the same page as the next block."""
 
     title: str
     summary: str

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which vertical line a network has on the left, where something above or below its band is connected with it."""
+"""Decides which vertical line on the left a network gets, if a router above or below its band is connected with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .facts import Network, Router
 
 
 def reaches(order: Sequence[Network | Router]) -> dict[str, tuple[int, int]]:
-    """From which to which place of the order each network has to reach that has a router."""
+    """Return the first and the last place of the order that the line of each network with a router has to reach."""
     bands = {item.name: place for place, item in enumerate(order) if isinstance(item, Network)}
     found: dict[str, tuple[int, int]] = {}
     for place, item in enumerate(order):
@@ -22,8 +22,8 @@ def reaches(order: Sequence[Network | Router]) -> dict[str, tuple[int, int]]:
 
 
 def assigned(reach: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-    """The number of each network's line, counted from the bands to the left. Those that meet at a place have different
-    ones; short ones are nearest to the bands."""
+    """Return the number of each network's line, counted from the bands to the left. Lines that meet at a place have
+    different numbers; short lines are nearest to the bands."""
     lanes: list[list[tuple[int, int]]] = []
     found: dict[str, int] = {}
     for name, (first, last) in sorted(reach.items(), key=lambda pair: (pair[1][1] - pair[1][0], pair[1], pair[0])):

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where everything in the picture is: networks are bands, from top to bottom those that lead outside, then each
-tenant's; routers are between them, and below each band its machines, grouped by their nodes."""
+"""Decides where everything in the picture is. Networks are bands: at the top those that lead outside, then each
+tenant's. Routers are between them, and below each band are its machines, grouped by their nodes."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class _Drawing:
         )
 
     def _cards(self, those: Sequence[Card], colour: int, title: str, least: float = CARD) -> None:
-        """Rows of cards below a band, whose line goes on to each of them; colour -1: there is no band."""
+        """Add rows of cards below a band, whose line goes on to each of them. colour: -1 if there is no band."""
         start = self.left + (INDENT if colour >= 0 else 0)
         columns = max(1, int((self.right - start + GAP) // (least + GAP)))
         wide = (self.right - start - GAP * (columns - 1)) / columns
@@ -231,7 +231,7 @@ class _Drawing:
         self.taps.setdefault(network, []).append(y)
 
     def _lines(self) -> None:
-        """A network's line on the left, connected with its band and each router; every block draws its part."""
+        """Add each network's line on the left, connected with its band and each router; every block draws its part."""
         for network, number in self.lanes.items():
             colour = self.colours[network]
             x = self.left - 10 - self.step / 2 - number * self.step
@@ -253,7 +253,7 @@ class _Drawing:
 
 
 def _order(site: Site) -> Iterator[Network | Router]:
-    """Outer networks first, then each tenant's routers, each with the networks that it has and no router before it."""
+    """Yield outer networks first, then each tenant's routers, each with its networks that no router before it has."""
     yield from (network for network in site.networks if network.external)
     left = {network.name: network for network in site.networks if not network.external}
     # What belongs to nobody comes last.

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text of others in a picture: one line that prints, and no longer than its place.
+"""Fits others' text into a picture: as one printable line that is no longer than its place.
 
 How wide text is depends on the reader's fonts. The widths here are those of DejaVu, which is the widest of the usual
-ones; of what a font of its own draws they are the most that is likely.
+fonts; for characters that another font has to draw they are the most that is likely.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 def legible(value: Any) -> str:
-    """The value as one printable line, which any document may hold: no XML has what does not print."""
+    """Return the value as one printable line. No XML document may hold characters that do not print."""
     return "" if value is None else printable(str(value), ONE_LINE)
 
 
 def width(text: str, size: float, mono: bool = False, bold: bool = False) -> float:
-    """The most that a legible text is wide in a font of that size."""
+    """Return the largest width that a legible text can have in a font of that size."""
     return size * sum(_advance(character, mono, bold) for character in text)
 
 
@@ -69,7 +69,7 @@ def _advance(character: str, mono: bool, bold: bool) -> float:
 
 
 def cut(text: str, room: float, size: float, mono: bool = False, bold: bool = False) -> str:
-    """As much of a legible text as has room, with an ellipsis where something is missing."""
+    """Return as much of a legible text as fits into the room, with an ellipsis if something is missing."""
     if width(text, size, mono, bold) <= room:
         return text
     left = room - width(ELLIPSIS, size, mono, bold)
@@ -87,7 +87,7 @@ def counted(number: int, what: str, plural: str = "s") -> str:
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """By which texts are sorted as people do: web-2 goes before web-10."""
+    """Return the key that sorts texts as people do: web-2 goes before web-10."""
     parts = enumerate(_DIGITS.split(text))
     # Of two numbers the one with more digits is larger; they may have more than Python reads.
     found = [_number(part.lstrip("0")) if place % 2 else (1, 0, part.casefold()) for place, part in parts]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole page: one file that needs nothing else, and that a browser may load nothing for."""
+"""Makes the whole page: one file that needs no other, and for which a browser may load nothing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _BEGINNING = 4000
 
 
 def page(info: Any, earlier: str = "") -> str:
-    """The page for a result of nebula_info. earlier: the page as it was written before; where nothing but the time has
-    changed since, it is returned as it is."""
+    """Return the page for a result of nebula_info. earlier: the page as it was written before, which is returned
+    unchanged if only the time has changed since."""
     site = read(info)
     before = _FOUND_BEFORE.search(earlier[:_BEGINNING])
     # What was found at some time, and what is known from the last run only, say different things.

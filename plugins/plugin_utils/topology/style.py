@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the page looks: light and dark as the reader's system is, light on paper, and without anything from elsewhere."""
+"""Says how the page looks: light or dark as the reader's system is, light on paper, with nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A block of the picture as an SVG element."""
+"""Turns a block of the picture into an SVG element."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIGNS = {
 
 
 def figure(block: Block, width: float, number: int) -> Element:
-    """The block. number: which of the picture's it is."""
+    """Return the block as an element. number: the block's number in the picture."""
     svg = Element(
         "svg",
         {
@@ -86,5 +86,5 @@ def _element(tag: str, classes: str, **numbers: float) -> Element:
 
 
 def _number(value: float) -> str:
-    """A length with two decimals at most, and none where they are zero."""
+    """Return a length with at most two decimals, and without decimals that are zero."""
     return f"{value:.2f}".rstrip("0").rstrip(".") or "0"

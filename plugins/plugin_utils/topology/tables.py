@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The facts of the picture as tables: for those who do not see it, for searching, and for copying."""
+"""Shows the facts of the picture as tables: for readers who do not see it, for searching, and for copying."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _facts(site: Site) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[s
 
 
 def _machine(machine: Machine) -> Iterator[tuple[str, ...]]:
-    """A row for each NIC, and one for a machine without."""
+    """Yield a row for each NIC, and one row for a machine without NICs."""
     for nic in machine.nics or (Nic(""),):
         addresses = [nic.ip, *nic.ip6, *(f"{address} alias" for address in nic.aliases)]
         addresses += [f"{address} floating" for address in nic.floating]
@@ -94,7 +94,7 @@ def _machine(machine: Machine) -> Iterator[tuple[str, ...]]:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Element:
-    """The table with its heading; columns in which nothing is said are left out."""
+    """Return the table with its heading; empty columns are left out."""
     section = Element("section")
     name = f"table-{title.lower().replace(' ', '-')}"
     SubElement(section, "h2", id=name).text = title
