@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of contexts on a node: what plans bring is kept below nebula_root, and ISOs are made of it."""
+"""Keeps on a node, below nebula_root, the files of contexts that plans bring; ISOs are made of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BLOCK = 1024 * 1024
 
 @dataclass
 class Filled:
-    """What of a plan's contents is here. faults: by digest, why it is not. new: what was not here before."""
+    """Says which of a plan's contents are here. faults: by digest, why one is not here. new: digests of new ones."""
 
     faults: dict[str, str] = field(default_factory=dict)
     new: set[str] = field(default_factory=set)
@@ -52,8 +52,7 @@ def path_of(root: str, digest: str) -> str:
 
 
 def digests(root: str) -> tuple[str, ...]:
-    """The SHA-256 digests of the contents that are kept here, taken from the names of files alone, so that a poll stays
-    cheap."""
+    """Return the SHA-256 digests of the contents kept here, from names of files alone, so that a poll stays cheap."""
     try:
         return tuple(sorted(match[1] for match in map(_OURS.fullmatch, os.listdir(place(root))) if match))
     except (FileNotFoundError, NotADirectoryError):
@@ -61,7 +60,7 @@ def digests(root: str) -> tuple[str, ...]:
 
 
 def fill(root: str, plan: Plan) -> Filled:
-    """Keep what the plan brings, and look at all that it names. What is damaged goes, so that the next plan has it."""
+    """Keep what the plan brings, and look at all that it names. What is damaged is removed: the next plan brings it."""
     sizes = _sizes(plan)
     filled = Filled()
     if not sizes:
@@ -81,18 +80,18 @@ def fill(root: str, plan: Plan) -> Filled:
 
 
 def foreseen(root: str, plan: Plan) -> Filled:
-    """Say what fill() would find missing; nothing is changed. Check mode calls it."""
+    """Return what fill() would find missing, for check mode; nothing is changed."""
     there = set(digests(root))
     return Filled(faults={digest: "it is not here yet" for digest in _sizes(plan) if digest not in there})
 
 
 def gathered(root: str, plan: Plan, files: Iterable[ContextFile], filled: Filled) -> list[Gathered]:
-    """The files of a context as its ISO is made of them; the error of the first that is not here."""
+    """Return the files of a context as its ISO is made of them. Raise the error of the first file that is not here."""
     return [_gathered(root, plan, file, filled) for file in files]
 
 
 def prune(root: str, plan: Plan) -> None:
-    """Remove what this plan does not name, unless a newer one was accepted, which may name it. Every plan holds all
+    """Remove what this plan does not name, unless a newer plan was accepted, which may name it. Every plan holds all
     unfinished machines of its node."""
     if not os.path.isdir(place(root)):
         return
@@ -105,7 +104,7 @@ def prune(root: str, plan: Plan) -> None:
 
 
 def remove(root: str) -> bool:
-    """Remove everything that is kept here, for a node that is given back; True if there was anything."""
+    """Remove everything that is kept here, for a node that is given back. Return whether there was anything."""
     if not os.path.isdir(place(root)) or os.path.islink(place(root)):
         return False
     with lock(os.path.join(place(root), ""), LOCK_SECONDS):
@@ -114,7 +113,7 @@ def remove(root: str) -> bool:
 
 
 def _ours(root: str) -> list[str]:
-    """The names of the contents that are kept, and of files that a killed run was about to keep."""
+    """Return the names of the contents that are kept, and of files that a killed run was about to keep."""
     return [
         name
         for name in os.listdir(place(root))
@@ -124,8 +123,8 @@ def _ours(root: str) -> list[str]:
 
 @contextlib.contextmanager
 def _held(root: str, plan: Plan) -> Iterator[bool]:
-    """The directory, made if it is missing, and whether the plan still counts: a node that was given back must not
-    have it again."""
+    """Yield whether the plan still counts, with the directory made and locked. A node that was given back must not get
+    the directory again."""
     directory = place(root)
     if not os.path.isdir(directory):
         # Noted before: a run that is killed must not leave what nobody knows of.
@@ -146,7 +145,7 @@ def _noted(before: node.NodeFile, directory: str) -> node.NodeFile:
 
 
 def _sizes(plan: Plan) -> dict[str, int]:
-    """The size in bytes of each content that the plan names, by digest."""
+    """Return the size in bytes of each content that the plan names, by digest."""
     return {entry.sha256: entry.size for source in plan.sources.values() for entry in source.entries if entry.sha256}
 
 
@@ -192,7 +191,7 @@ def _state(path: str, digest: str, size: int) -> str:
 
 
 def _unpacked(text: str, size: int) -> bytes | None:
-    """The bytes of a content, at most one more than `size`; None if its text is damaged."""
+    """Return the bytes of a content, at most one more than `size`; None if its text is damaged."""
     try:
         # One more than there are to be, since 0 would be no limit.
         return zlib.decompressobj().decompress(base64.b64decode(text, validate=True), size + 1)

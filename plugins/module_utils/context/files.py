@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FILES of a context: what the text names, and what is really there on this host."""
+"""Reads FILES of a context: what the text names, and what is really there on this host."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ _QUOTES = "'\""
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or directory of the ISO. path: below its root, "/" between names; source: read when the ISO is written.
-    size: bytes, 0 for a directory. Directories come before what is in them."""
+    """Describes a file or directory of the ISO. Directories come before what is in them.
+    path: below the ISO's root, with "/" between names.
+    source: the file that is read when the ISO is written.
+    size: bytes, 0 for a directory.
+    """
 
     path: str
     source: str
@@ -44,16 +47,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Gathered(ContextFile):
-    """A file of a context whose content was read elsewhere: entries are what it is made of, with sources on this
-    host."""
+    """Describes a file of a context whose content was read elsewhere. entries: its parts, with sources on this host."""
 
     entries: tuple[Entry, ...] = ()
 
 
 def parse_files(text: str, attribute: str = "FILES") -> tuple[ContextFile, ...]:
-    """The items of FILES: paths or URLs, or source:target, between blanks. Quotes keep blanks and colons.
+    """Return the items of FILES: paths or URLs, or source:target, between blanks. Quotes keep blanks and colons.
 
-    InvalidValue for what is neither URL nor absolute path, for a target that is no plain name, and for two of one name.
+    Raise InvalidValue for a source that is neither a URL nor an absolute path, for a target that is no plain name, and
+    for two items with one name.
     """
     found = []
     for source, target in _items(text, attribute):
@@ -62,7 +65,7 @@ def parse_files(text: str, attribute: str = "FILES") -> tuple[ContextFile, ...]:
 
 
 def context_file(source: str, target: str = "", attribute: str = "FILES") -> ContextFile:
-    """One file for the ISO; its name there is the last part of its path unless another name is given."""
+    """Return one file for the ISO. Its name there is the last part of its path unless another name is given."""
     where = f"{attribute}: {shown(source)}"
     if "://" in source and not is_url(source):
         raise InvalidValue(where, "it is a URL of another kind", "Give http or https, or fetch it and name the file")
@@ -78,7 +81,7 @@ def context_file(source: str, target: str = "", attribute: str = "FILES") -> Con
 
 
 def shown(source: str) -> str:
-    """The form in which errors name a source: a URL may hold a password or a signature, which are left out."""
+    """Return the source as errors show it: without the password or signature that a URL may hold."""
     if "://" not in source:
         return repr(source)
     url = without_secrets(source)
@@ -96,10 +99,8 @@ def _name_of_url(url: str) -> str:
 def refuse_twins(
     files: Iterable[ContextFile], attribute: str = "FILES", images: Mapping[str, str] | None = None
 ) -> tuple[ContextFile, ...]:
-    """The files as they are, if each has a name of its own; InvalidValue names both that do not.
-
-    images: names of images by the paths of their files, which say nothing to anybody.
-    """
+    """Return the files unchanged. Raise InvalidValue if two have the same name; it names both. images: names of images
+    by the paths of their files, which mean nothing to a user."""
     taken: dict[str, ContextFile] = {}
     names = {path: f"image {name!r}" for path, name in (images or {}).items()}
     for file in files:
@@ -117,12 +118,14 @@ def refuse_twins(
 def collect(
     files: Iterable[ContextFile], limit: int = LARGEST, check: Callable[[str, str], None] | None = None
 ) -> list[Entry]:
-    """What the files are on this host, directories with all below them, in an order that depends on names only.
+    """Return what the files are on this host, directories with all below them, in an order that depends on names only.
 
-    Only regular files and directories: devices, pipes and sockets are refused (InvalidValue), as is a symbolic link
-    that leads out of its directory. limit: bytes of all files together. check: called for each file and directory with
-    the source as it was named and with its path, which holds no symbolic link, before anything of it is looked at; it
-    raises what it does not let pass. NotFound, InvalidValue.
+    Raise NotFound for a file that is missing. Raise InvalidValue for devices, pipes and sockets, and for a symbolic
+    link that leads out of its directory.
+
+    limit: bytes of all files together.
+    check: called for each file and directory before anything of it is looked at, with the source as it was named and
+    with its path, which holds no symbolic link. It raises an error for what it does not allow.
     """
     entries: list[Entry] = []
     total = 0
@@ -164,7 +167,9 @@ def too_many(named: str) -> InvalidValue:
 
 
 def _walk(target: str, path: str, named: str, check: Callable[[str, str], None] | None = None) -> Iterator[Entry]:
-    """named: as the user gave it, for errors. path: resolved, no symbolic link in it."""
+    """Yield the entries of a file, or of a directory with all below it.
+    path: resolved, without a symbolic link in it.
+    named: the path as the user gave it, for errors."""
     if check is not None:
         check(named, path)
     try:
@@ -221,7 +226,7 @@ def _walk_directory(
 
 
 def _names_in(path: str, named: str) -> list[str]:
-    """The names in a directory, sorted, and at most one more than the limit allows."""
+    """Return the names in a directory, sorted; at most one more than the limit allows."""
     with explained(path):
         fd = _opened(path, os.O_DIRECTORY)
         if fd is None:
@@ -234,8 +239,8 @@ def _names_in(path: str, named: str) -> list[str]:
 
 
 def _opened(path: str, flags: int = 0) -> int | None:
-    """A descriptor of what is at `path`, which held no symbolic link when it was checked; None if a directory above is
-    one by now: what it leads to was not checked."""
+    """Return a descriptor of what is at `path`, which held no symbolic link when it was checked; None if a directory
+    above has become a link since: what it leads to was not checked."""
     # What was a regular file a moment ago may be a link or a pipe by now.
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     try:
@@ -249,8 +254,8 @@ def _opened(path: str, flags: int = 0) -> int | None:
 
 
 class Content(io.RawIOBase):
-    """The bytes of an entry, opened at the first read and closed after the last: any number of them cost one
-    descriptor. A file that is no longer what was collected is an error, not a damaged ISO."""
+    """Reads the bytes of an entry. It is opened at the first read and closed after the last, so any number of them cost
+    one descriptor. A file that has changed since it was collected is an error, not a damaged ISO."""
 
     def __init__(self, entry: Entry) -> None:
         super().__init__()
@@ -315,7 +320,7 @@ class Content(io.RawIOBase):
 
 
 def _items(text: str, attribute: str) -> Iterator[tuple[str, str]]:
-    """(source, target or ""); parts may be quoted, as a shell has it, and nothing else is special."""
+    """Yield source and target (or "") of each item. Parts may be quoted as in a shell; nothing else is special."""
     place, length = 0, len(text)
     while True:
         while place < length and text[place].isspace():
@@ -352,8 +357,8 @@ def _items(text: str, attribute: str) -> Iterator[tuple[str, str]]:
 
 
 def _separator(word: str, colons: list[int]) -> int:
-    """Which of these colons stands before the name, -1 if none does. In a URL the first belongs to it, as may one
-    before a port; the last one behind these counts."""
+    """Return which of these colons stands before the name, -1 if none does. In a URL the first colon, and the colon
+    before a port, belong to the URL; the last one behind these counts."""
     if "://" not in word:
         return colons[0] if colons else -1
     host = word.index("://") + 3
@@ -363,7 +368,7 @@ def _separator(word: str, colons: list[int]) -> int:
 
 
 def _begin(text: str) -> str:
-    """The beginning of a text that can't be taken apart. Of its first URL and of all that follows, nothing is shown."""
+    """Return the beginning of a text that can't be parsed. Its first URL and everything after it are left out."""
     before, url, _rest = text.partition("://")
     return repr(f"{before[:80]}://..." if url else text[:80])
 

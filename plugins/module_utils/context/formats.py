@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One context in three forms: OpenNebula's own, the config drive of OpenStack, and cloud-init's NoCloud. Pure.
+"""Writes a context in three forms: OpenNebula's own, the config drive of OpenStack, and cloud-init's NoCloud. Pure.
 
 Whatever the form, context.sh is on the ISO too: a guest may have scripts of its own beside cloud-init.
 """
@@ -27,13 +27,13 @@ _OWN_MAC = re.compile(r"ETH[0-9]{1,5}(?:_ALIAS[0-9]{1,5})?_MAC\Z")
 
 @dataclass(frozen=True)
 class Format:
-    """label: of the ISO, by which guests find it. paths: the files that such an ISO may have beside context.sh."""
+    """Describes a form. label: the ISO's, by which guests find it. paths: files that it may have beside context.sh."""
 
     label: str
     paths: tuple[str, ...] = ()
 
     def reserved(self) -> frozenset[str]:
-        """The names at the top of the ISO that are ours."""
+        """Return the names at the top of the ISO that only we may use."""
         return frozenset(path.partition("/")[0] for path in (VARIABLES, *self.paths))
 
 
@@ -47,25 +47,27 @@ DEFAULT = "opennebula"
 
 
 def named(name: str, where: str = "format") -> Format:
-    """The format of this name; InvalidValue if there is none."""
+    """Return the format of this name. Raise InvalidValue if there is none."""
     if name not in FORMATS:
         raise InvalidValue(f"{where} {name!r}", "no such format", f"Known are {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
 def of_label(label: str) -> str:
-    """The name of the format with this label, "" if none has it."""
+    """Return the name of the format with this label, "" if none has it."""
     return next((name for name, known in FORMATS.items() if known.label == label), "")
 
 
 def documents(
     format: str, variables: Mapping[str, str], identity: str = "", files: Collection[str] = ()
 ) -> tuple[str, dict[str, bytes]]:
-    """The label of an ISO, and what is on it beside the user's files, as bytes by path.
+    """Return the label of an ISO, and what is on it beside the user's files, as bytes by path. Raise InvalidValue for
+    variables with wrong values, and for files with a name that the format needs.
 
-    variables: with all references resolved. identity: of the guest, such as its machine's UUID; cloud-init carries out
-    its user data once for each. "": it is made of the variables. files: paths of the user's files on the ISO.
-    InvalidValue for variables with wrong values, and for files with a name that the format needs.
+    variables: with all expressions replaced.
+    identity: of the guest, such as its machine's UUID, or "" to derive one from the variables. cloud-init carries out
+    its user data once for each identity.
+    files: paths of the user's files on the ISO.
     """
     made = named(format)
     _refuse_reserved(format, made, files)
@@ -135,11 +137,11 @@ def _ethernet(nic: Nic) -> dict[str, Any]:
 
 
 def _route(nic: Nic, route: Route) -> dict[str, Any]:
-    """One entry of the NIC's routes.
+    """Return one entry of the NIC's routes.
 
-    Releases of cloud-init before 23.1 take ::/0 as ::/64 here, so that default routes are written as the NIC's gateway
-    where that is possible. Releases since 24.4 fail on a metric of IPv6 if they configure NetworkManager, and the guest
-    has no network then: IPv6 has no metric here.
+    Releases of cloud-init before 23.1 take ::/0 as ::/64 here, so default routes are written as the NIC's gateway where
+    that is possible. Releases since 24.4 fail on a metric of IPv6 if they configure NetworkManager, and the guest then
+    has no network: so IPv6 has no metric here.
     """
     entry: dict[str, Any] = {"to": str(route.to), "via": str(route.via)}
     if route.metric is not None and route.to.version != 6:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the variables of a context mean for its guest: names, keys, passwords, NICs and user data. Pure.
+"""Says what the variables of a context mean for its guest: names, keys, passwords, NICs and user data. Pure.
 
 The forms in which guests read them are in formats.py.
 """
@@ -57,7 +57,7 @@ SECRET = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CRED|CRYPT|PRIVATE|AUTH|CERT|BAS
 
 
 class Guest:
-    """The settings of a guest. variables: those with a value; label: of the ISO; files: paths of files on it."""
+    """Holds the settings of a guest, by the variables that have a value. label: the ISO's. files: paths on it."""
 
     def __init__(self, variables: Mapping[str, str], identity: str, label: str, files: Collection[str]) -> None:
         self.identity = identity
@@ -124,10 +124,8 @@ class Guest:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of user data.
-
-    name: cloud-init runs scripts in the order of their names, and cloudbase-init finds the kind of a script by its end.
-    """
+    """Is one part of user data. name: cloud-init runs scripts in the order of their names, and cloudbase-init finds the
+    kind of a script by its end."""
 
     type: str
     name: str
@@ -158,7 +156,7 @@ def _multipart(parts: Sequence[_Part]) -> bytes:
 
 
 def _own_user_data(variables: Mapping[str, str]) -> bytes:
-    """The user data that a user gives for cloud-init itself."""
+    """Return the user data that a user gives for cloud-init itself."""
     name = "USER_DATA" if "USER_DATA" in variables else "USERDATA"
     encoding = variables.get("USERDATA_ENCODING") or variables.get("USER_DATA_ENCODING", "")
     if encoding.strip().lower() == "base64":
@@ -174,7 +172,7 @@ def _start_script(variables: Mapping[str, str]) -> bytes:
 
 
 def _init_scripts(label: str, names: Sequence[str]) -> bytes:
-    """A script that runs the scripts on the ISO as OpenNebula's guests do: in its directory, with the variables set."""
+    """Return a script that runs those on the ISO as OpenNebula's guests do: in its directory, with all variables."""
     return f"""\
 #!/bin/sh
 place=$(mktemp -d) && mount -o ro LABEL={label} "$place" || exit 1
@@ -203,7 +201,7 @@ def _decoded(variables: Mapping[str, str], name: str) -> bytes:
 
 
 def _text(variables: Mapping[str, str], name: str) -> str:
-    """The value of the variable with _BASE64 behind its name, decoded; without one, that of the variable itself."""
+    """Return the decoded value of the variable with _BASE64 behind its name, or else the variable's own value."""
     try:
         return _decoded(variables, f"{name}_BASE64").decode() or variables.get(name, "")
     except UnicodeDecodeError:
@@ -213,6 +211,6 @@ def _text(variables: Mapping[str, str], name: str) -> str:
 
 
 def yaml(value: Mapping[str, Any]) -> bytes:
-    """The value as YAML; the same bytes for the same value."""
+    """Return the value as YAML; the same bytes for the same value."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     return (_NOT_YAML.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n").encode()

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the variables of a context (ETH0_IP, ETH0_GATEWAY, DNS …) mean for the NICs of its guest. Pure."""
+"""Says what the variables of a context (ETH0_IP, ETH0_GATEWAY, DNS …) mean for the NICs of its guest. Pure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Nic:
 
 
 def nics_of(variables: Mapping[str, str]) -> list[Nic]:
-    """The NICs that are to be configured, by number. DNS and SEARCH_DOMAIN of no certain NIC go to the first one."""
+    """Return the NICs to configure, by number. DNS and SEARCH_DOMAIN that name no NIC go to the first one."""
     numbers = {int(found.group(1)) for found in map(_NIC.match, variables) if found}
     nics = [nic for nic in (_nic(variables, number) for number in sorted(numbers)) if nic]
     if nics:
@@ -108,7 +108,7 @@ def _nic(variables: Mapping[str, str], number: int) -> Nic | None:
 
 
 def as_kernel_shows(mac: str) -> str:
-    """A MAC address as kernels write it, since many guests compare texts. Another text stays as it is."""
+    """Return a MAC address as kernels write it, since many guests compare texts. Another text is returned unchanged."""
     plain = mac.strip().lower().replace("-", ":")
     return plain if _MAC.match(plain) else mac
 

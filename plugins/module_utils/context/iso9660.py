@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The context ISO: labelled as its format has it, Joliet and Rock Ridge, the same bytes for the same input."""
+"""Makes the context ISO: labelled as its format is, with Joliet and Rock Ridge, the same bytes for the same input."""
 
 from __future__ import annotations
 
@@ -58,9 +58,13 @@ _VOLUME_DATES = (813, 830, 864)
 
 @dataclass(frozen=True)
 class Iso:
-    """A finished ISO, not yet in its place. size: bytes of the file. digest: SHA-256, in hex, of what it had to be
-    made of; the padding is no part of it, so that it is that of the same ISO by releases which did not pad. entries:
-    the user's files. content: the file up to where the padding begins."""
+    """Holds a finished ISO that is not in its place yet.
+
+    size: bytes of the file.
+    digest: SHA-256, in hex, of the ISO without its padding, so that releases which did not pad have the same for it.
+    entries: the user's files.
+    content: the file up to where the padding begins.
+    """
 
     size: int
     digest: str
@@ -69,7 +73,7 @@ class Iso:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The SHA-256 of the whole file, in hex."""
+        """Return the SHA-256 of the whole file, in hex."""
         digest, left = hashlib.sha256(), self.size
         for block in self._blocks():
             digest.update(block)
@@ -86,10 +90,8 @@ class Iso:
         sync: bool = True,
         keep_unpadded: bool = False,
     ) -> bool:
-        """Put it at `path`, whole or not at all; True if anything about that file changed.
-
-        keep_unpadded: the same ISO without padding, as former releases made it, stays as it is.
-        """
+        """Write the ISO to `path`, whole or not at all. Return whether anything about that file changed. keep_unpadded:
+        whether the same ISO without padding, as former releases made it, stays as it is."""
         if self.is_at(path) or (keep_unpadded and self.is_unpadded_at(path)):
             return adopt(path, mode, user_id(owner), group_id(group))
         return write_atomically(path, self.copy, mode, owner, group, sync)
@@ -101,7 +103,7 @@ class Iso:
         file.truncate(self.size)
 
     def is_at(self, path: str) -> bool:
-        """Whether the file at `path` is this one."""
+        """Return whether the file at `path` is this ISO."""
         with contextlib.suppress(OSError), _opened(path) as file:
             if not _is_regular(file, self.size):
                 return False
@@ -113,7 +115,7 @@ class Iso:
         return False
 
     def is_unpadded_at(self, path: str) -> bool:
-        """Whether the file at `path` is this ISO as it was made before ISOs were padded."""
+        """Return whether the file at `path` is this ISO as it was made before ISOs were padded."""
         with contextlib.suppress(OSError), _opened(path) as file:
             return _is_regular(file, self.size - PADDING * _SECTOR) and _digest(file) == self.digest
         return False
@@ -126,8 +128,7 @@ class Iso:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies where an ISO is to be. ours: it bears a format's label and MARK; context: it bears the label at least.
-    format: which one's."""
+    """Describes what is at an ISO's place. context: whether a format's label is on it. ours: whether MARK is, too."""
 
     size: int
     ours: bool
@@ -148,11 +149,14 @@ def write(
     identity: str = "",
     keep_unpadded: bool = False,
 ) -> str:
-    """Make the file at `path` the ISO of these; its digest, as Iso has it.
+    """Make the file at `path` the ISO of these variables and files. Return its digest, as Iso has it. If the same ISO
+    is there already, only mode and owner are changed. Several threads may call this at once.
 
-    variables: what context.sh says. files: with their sources on this host. The same ISO already there is left as it is
-    but for mode and owner. sync: wait until it is on the disk. format, identity: as formats.documents has them.
-    keep_unpadded: as Iso.save has it. May be called from several threads at once.
+    variables: what context.sh says.
+    files: with their sources on this host.
+    sync: whether to wait until the ISO is on the disk.
+    format, identity: those of formats.documents.
+    keep_unpadded: that of Iso.save.
     """
     with built(variables, files, os.path.dirname(path) or ".", format=format, identity=identity) as iso:
         iso.save(path, mode, owner, group, sync, keep_unpadded)
@@ -169,10 +173,9 @@ def built(
     format: str = formats.DEFAULT,
     identity: str = "",
 ) -> Iterator[Iso]:
-    """The ISO of these for the time of the block.
-
-    directory: where an unnamed file may be made if it is large. limit: bytes of all files together.
-    """
+    """Yield the ISO of these variables and files, which exists within the block only.
+    directory: where an unnamed file may be made if the ISO is large.
+    limit: bytes of all files together."""
     entries = collect(files, limit)
     label, documents = formats.documents(format, variables, identity, [entry.path for entry in entries])
     with explained(directory or tempfile.gettempdir()):
@@ -184,14 +187,13 @@ def built(
 
 @contextlib.contextmanager
 def labelled(label: str, documents: Mapping[str, bytes]) -> Iterator[Iso]:
-    """The ISO of these small files under a label of the caller's, for the time of the block: for whoever looks for that
-    label."""
+    """Yield an ISO of these small files, for a guest that looks for this label. It exists within the block only."""
     with io.BytesIO() as output:
         yield _finished(output, label, documents, ())
 
 
 def examine(path: str) -> Found | None:
-    """What is at `path`; None if there is nothing. Anything but a regular file is InvalidValue."""
+    """Return what is at `path`; None if there is nothing. Raise InvalidValue for anything but a regular file."""
     with explained(path):
         try:
             found = os.lstat(path)
@@ -208,8 +210,8 @@ def examine(path: str) -> Found | None:
 
 
 def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
-    """What the context.sh of an ISO says, and the length of each of the user's files; InvalidValue where it can't be
-    read."""
+    """Return what an ISO's context.sh says, and the length of each user file. Raise InvalidValue for an unreadable
+    ISO."""
     pycdlib = require("pycdlib")
     iso, text = pycdlib.PyCdlib(), io.BytesIO()
     try:
@@ -232,8 +234,7 @@ def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
 
 
 def contents(path: str) -> list[tuple[str, bytes, bool]]:
-    """All files of an ISO by their paths, with what they hold and whether they may be run; InvalidValue where it can't
-    be read."""
+    """Return path, content and whether it may be run of each file of an ISO. Raise InvalidValue if it can't be read."""
     pycdlib = require("pycdlib")
     iso, found = pycdlib.PyCdlib(), []
     try:
@@ -307,7 +308,7 @@ def _master(output: IO[bytes], label: str, documents: Mapping[str, bytes], entri
 
 
 class _Place:
-    """A file or directory in the tree of short names and in Joliet's, with the names taken below it."""
+    """Is a file or directory in the tree of short names and in Joliet's, with the names taken below it."""
 
     def __init__(self, iso: str, joliet: str) -> None:
         self.iso = iso
@@ -328,7 +329,7 @@ class _Place:
         return _Place(f"{self.iso}/{iso}", f"{self.joliet}/{joliet}")
 
     def _free(self, tree: str, stem: str, end: str, longest: int) -> str:
-        """stem + end, cut to `longest` bytes, numbered if that name is taken. Readers of both trees ignore case."""
+        """Return stem + end, cut to `longest` bytes, numbered if it is taken. Readers of both trees ignore case."""
         number = self._numbers.get((tree, stem, end), 0)
         while True:
             tail = (f"_{number}" if number else "") + end
@@ -351,14 +352,14 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _announce(file: IO[bytes], sectors: int) -> None:
-    """Have the volume itself say how long it is: there are readers that compare, and whoever copies it by what it says
-    copies the padding too."""
+    """Write the length, with the padding, into the volume itself: some readers compare it, and whoever copies as many
+    sectors as the volume says copies the padding too."""
     for place, _volume in _volumes(file):
         _put(file, place + _VOLUME_SIZE, struct.pack("<I", sectors) + struct.pack(">I", sectors))
 
 
 def _volumes(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Where the descriptors of both trees are, and what they hold."""
+    """Yield the place and the content of each of both trees' descriptors."""
     place = _FIRST_DESCRIPTOR * _SECTOR
     while (volume := _read(file, place, _SECTOR))[0] != _LAST:
         if volume[0] in (_PRIMARY, _SUPPLEMENTARY):

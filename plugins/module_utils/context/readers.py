@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What cloud-init takes of each format of a context, and what it leaves out. Pure.
+"""Says what cloud-init takes of each format of a context, and what it leaves out. Pure.
 
-The table of it is in docs/context.md. OpenNebula's own packages and our guest program take all of context.sh; which of
-them an image has nobody knows here.
+docs/context.md has the table. OpenNebula's own packages and our guest program take all of context.sh; nobody knows here
+which of them an image has.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _ACCOUNTS_AND_SCRIPTS = (
 
 
 def as_read(format: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a context that is made anew, with values written so that each reader of the format takes them.
+    """Return the variables of a new context, with values written so that each reader of the format takes them.
 
-    In OpenNebula's format, cloud-init tells the items of a list apart by blanks alone, where the others take commas
-    too, and looks for search domains only at an interface. In the other formats it takes a script as it is.
+    In OpenNebula's format, cloud-init separates the items of a list by blanks alone, while the others also take commas,
+    and looks for search domains only at an interface. In the other formats it takes a script as it is.
     """
     found = dict(variables)
     found.update({name: _user_data(variables, name) for name in _USER_DATA if variables.get(name, "").strip()})
@@ -81,7 +81,7 @@ def _split_lengths(variables: dict[str, str], names: tuple[str, ...], where: str
 
 
 def _user_data(variables: Mapping[str, str], name: str) -> str:
-    """User data without a mark at the beginning, behind which cloud-init does not know what they are."""
+    """Return the user data without a byte order mark at the beginning, behind which cloud-init does not know them."""
     value = variables[name]
     encoding = variables.get("USERDATA_ENCODING") or variables.get("USER_DATA_ENCODING", "")
     if encoding.strip().lower() != "base64":
@@ -94,8 +94,8 @@ def _user_data(variables: Mapping[str, str], name: str) -> str:
 
 
 def _script(name: str, value: str) -> str:
-    """The script as a guest of Linux can run it: lines that end as Unix has them, no mark at the beginning, and run by
-    bash where it names no program. What holds bytes 0 is no text."""
+    """Return the script as a guest of Linux can run it: with line ends of Unix, without a byte order mark at the
+    beginning, and run by bash if it names no program. A value with bytes 0 is no text, and is returned unchanged."""
     encoded = name.endswith("_BASE64")
     try:
         given = base64.b64decode("".join(value.split()), validate=True) if encoded else value.encode()
@@ -114,8 +114,8 @@ def _script(name: str, value: str) -> str:
 
 
 def as_changed(format: str, variables: Mapping[str, str], before: Mapping[str, str]) -> dict[str, str]:
-    """The same of a context that was made by a release which wrote all values as they were given. before: the variables
-    that the machine has. What is given as before stays as it is."""
+    """Return what as_read() returns, for a context that was made by a release which wrote all values as they were
+    given. A value that is given as before stays as it is. before: the variables that the machine has."""
     searched = variables.get("SEARCH_DOMAIN") != before.get("SEARCH_DOMAIN")
     return {
         name: value
@@ -126,7 +126,7 @@ def as_changed(format: str, variables: Mapping[str, str], before: Mapping[str, s
 
 
 def lost(format: str, variables: Mapping[str, str]) -> list[str]:
-    """What cloud-init leaves out of a context of this format: names of variables that ask for something."""
+    """Return the names of variables with values that cloud-init leaves out of a context of this format."""
     given = {name: value.strip() for name, value in variables.items() if value.strip()}
     found = [name for prefix in _nics(given) for name in _of_nic(format, given, prefix)]
     if format == OPENNEBULA:
@@ -137,7 +137,7 @@ def lost(format: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
-    """What the user is told: one sentence about all that is lost, if something is."""
+    """Return one sentence for the user about all that cloud-init leaves out; no sentence if it leaves out nothing."""
     names = lost(format, variables)
     if not names:
         return []
@@ -153,7 +153,7 @@ def warnings(format: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def _nics(variables: Mapping[str, str]) -> list[str]:
-    """The prefixes ETHn_ of the interfaces that the context names, by number."""
+    """Return the prefixes ETHn_ of the interfaces that the context names, by number."""
     return [f"ETH{number}_" for number in sorted(int(found[1]) for found in map(_NIC.match, variables) if found)]
 
 
@@ -195,7 +195,7 @@ def _of_nic(format: str, given: Mapping[str, str], prefix: str) -> Iterator[str]
 def _networks(
     given: Mapping[str, str], addresses: tuple[str, ...], mask: str
 ) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Those of the addresses; [] for values that are none."""
+    """Return the networks of the addresses; [] if a value is no address."""
     try:
         return [
             ipaddress.ip_interface(given[name] if "/" in given[name] else f"{given[name]}/{mask}").network
@@ -207,7 +207,7 @@ def _networks(
 
 
 def _is_far(router: str, own: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    """Whether the router is in none of the networks; False where there is none, and for a text that is no address."""
+    """Return whether the router is in none of the networks; False if there is no network, or the text is no address."""
     try:
         via = ipaddress.ip_address(router)
     except ValueError:

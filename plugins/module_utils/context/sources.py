@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What FILES of contexts name, read on the front-end: once in a run, however many machines and nodes use it."""
+"""Reads on the front-end what FILES of contexts name: once in a run, however many machines and nodes use it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _KEPT = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Limits:
-    """safe, restricted: directories; what is below a restricted one is refused, unless it is below a safe one too.
-    stall: seconds without a byte, min_speed: bytes a second of a download."""
+    """Says what may be read, and how slowly: below `restricted` directories only what is below a `safe` one, too;
+    downloads not after `stall` seconds without a byte, or below `min_speed` bytes a second."""
 
     safe: tuple[str, ...] = ()
     restricted: tuple[str, ...] = RESTRICTED
@@ -50,9 +50,12 @@ USUAL = Limits()
 
 
 class Sources:
-    """lacking: URLs that found() was asked for and that are not fetched yet. In check mode they never are.
-    absent: paths that are not here in check mode, where an earlier task may be about to bring them. coming: those of
-    which that is said; None: nobody says, and so it may be any."""
+    """Reads each file once, and fetches each URL once.
+
+    lacking: URLs that found() was asked for and that are not fetched yet; empty in check mode.
+    absent: paths that are missing in check mode, and that an earlier task may be about to bring.
+    coming: the paths that an earlier task brings, as far as the caller knows; None: it may be any path.
+    """
 
     def __init__(
         self, root: str, limits: Limits = USUAL, check_mode: bool = False, coming: Collection[str] | None = None
@@ -78,8 +81,8 @@ class Sources:
 
     # -- for a machine --------------------------------------------------------------------------------------------
     def found(self, files: Iterable[ContextFile], kept: Mapping[str, str]) -> tuple[ContextFile, ...]:
-        """The files of one context, those from URLs with what came from there; or the error of the first that is not
-        as it has to be. kept: SHA-256 of what the machine has by its URL, and goes on with."""
+        """Return the files of one context; those from URLs have the digest of what was fetched. Raise the error of the
+        first file that is not as it has to be. kept: the SHA-256 of what the machine has and keeps, by URL."""
         found, size, count = [], 0, 0
         for given in files:
             file = given
@@ -108,7 +111,7 @@ class Sources:
         return known
 
     def _is_lost(self, file: ContextFile) -> bool:
-        """Whether what was fetched is gone: of a catalog that was restored, nothing else is here."""
+        """Return whether what was fetched is gone, as after a catalog was restored, which has nothing else with it."""
         try:
             self._source(file)
         except NotFound:
@@ -117,8 +120,8 @@ class Sources:
 
     # -- for a plan -----------------------------------------------------------------------------------------------
     def planned(self, files: Iterable[ContextFile]) -> dict[str, PlannedSource]:
-        """The files as a plan gives them to a node, with their digests. Those that are lacking in check mode alone are
-        left out."""
+        """Return the files as a plan gives them to a node, with their digests. Files that are missing only because of
+        check mode are left out."""
         found: dict[str, PlannedSource] = {}
         for file in files:
             if file.key in found:
@@ -134,7 +137,7 @@ class Sources:
         return found
 
     def contents(self, sources: dict[str, PlannedSource], there: Collection[str]) -> dict[str, str]:
-        """The contents of these that are not there. A source that this run does not send gets an error."""
+        """Return the contents of these sources that are not there. A source that this run can't send gets an error."""
         wanted: dict[str, str] = {}
         for key, source in list(sources.items()):
             lacking = [entry for entry in source.entries if entry.sha256 and entry.sha256 not in there]
@@ -151,7 +154,7 @@ class Sources:
 
     # -- reading --------------------------------------------------------------------------------------------------
     def _source(self, file: ContextFile) -> PlannedSource | None:
-        """None: it is not here yet, and not expected to be."""
+        """Return what a plan says of the file; None if it is not here yet, and not expected to be."""
         # The path of an image alone opens no restricted directory.
         key = (file.key, bool(file.image))
         known = self._read.get(key)
@@ -174,7 +177,7 @@ class Sources:
         return known
 
     def _may_come(self, path: str) -> bool:
-        """Whether a file that is missing is what an earlier task may be about to bring, in check mode."""
+        """Return whether, in check mode, a missing file is one that an earlier task may be about to bring."""
         if not self._check_mode or is_url(path) or os.path.exists(path):
             return False
         return self._coming is None or path in self._coming
@@ -215,7 +218,7 @@ class Sources:
 
     @functools.cached_property
     def _own(self) -> list[str]:
-        """nebula_root, and where links in it lead: directories of datastores are often on another disk."""
+        """Return nebula_root, and where links in it lead: directories of datastores are often on another disk."""
         found = [os.path.abspath(self._root), os.path.realpath(self._root)]
         for place in (self._root, os.path.join(self._root, "datastores")):
             with explained(place), contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -280,7 +283,8 @@ class Sources:
         return replace(found, executable=False)
 
     def prune(self, referenced: Callable[[], set[str]]) -> None:
-        """Remove what no machine references, unless another run fetches just now. referenced: asked when none can."""
+        """Remove what no machine references, unless another run is fetching just now. referenced: returns the digests
+        that machines reference; called when no other run can fetch."""
         self.close()
         place = os.path.join(self._root, DIRECTORY)
         if os.path.isdir(place) and not os.path.islink(place):
@@ -301,7 +305,7 @@ def remove_kept(root: str) -> None:
 
 
 def _files_of(place: str) -> Sequence[str]:
-    """The names of files that are ours: contents that are kept, and those that a killed run was about to keep."""
+    """Return the names of our files: contents that are kept, and contents that a killed run was about to keep."""
     return [
         name
         for name in os.listdir(place)
@@ -310,5 +314,5 @@ def _files_of(place: str) -> Sequence[str]:
 
 
 def _again(error: NebulaError) -> NebulaError:
-    """One of its own for each machine, which puts its name into it."""
+    """Return a copy of the error, since each machine puts its name into its own."""
     return type(error)(error.asked, error.found, error.remedy)

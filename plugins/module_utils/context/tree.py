@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The context as a directory, for a container, which has no drives: it holds what its ISO would, for the root of the
-container and nobody else.
+"""Writes the context as a directory, for a container, which has no drives: it holds what its ISO would, for the root of
+the container and nobody else.
 
-What is in it belongs to the host's root, and the container's root may read it. That keeps it from writing there, and
-not the mount, which it can make writable again. Contexts that a version before has made belong to the container's root:
-they are taken from it, from the top down, before anything in them is looked at.
+Its files belong to the host's root, and the container's root may read them. The owner, not the mount, keeps the
+container from writing there: it can make the mount writable again. Contexts that an earlier version made belong to the
+container's root: they are taken from it, from the top down, before anything in them is looked at.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ def write(
     format: str = formats.DEFAULT,
     identity: str = "",
 ) -> str:
-    """Make the directory at `path` hold these and nothing else; the digest that an ISO of the same would have.
+    """Make the directory at `path` hold this context and nothing else. Return the digest that an ISO of the same would
+    have.
 
-    owner: the user on this host that is root in the container, who may read it. Files that are as they are to be stay:
-    a container that runs sees the directory itself. Parameters otherwise as iso9660.write has them.
+    Files that are right already stay: a running container sees the directory itself. Parameters are otherwise those of
+    iso9660.write.
+
+    owner: the user on this host that is root in the container, who may read it.
     """
     entries = collect(files, LARGEST)
     with iso9660.built(variables, files, os.path.dirname(path), format=format, identity=identity) as iso:
@@ -71,7 +74,7 @@ def _parents(name: str) -> list[str]:
 
 
 def _own_top(path: str, owner: int) -> int:
-    """A descriptor of the directory itself, made if it is missing. Who can write to the one above is root alone."""
+    """Return a descriptor of the directory itself, made if it is missing. Only root can write to the one above."""
     if not os.path.isdir(path) or os.path.islink(path):
         trees.remove(path)
         os.mkdir(path, 0o700)
@@ -82,7 +85,7 @@ def _own_top(path: str, owner: int) -> int:
 
 
 class _Writing:
-    """wanted: what each file is to hold, by path."""
+    """Writes the directory. wanted: what each file is to hold, by path."""
 
     def __init__(self, path: str, owner: int, directories: set[str], wanted: Mapping[str, Union[bytes, Entry]]) -> None:
         self._path, self._owner, self._directories, self._wanted = path, owner, directories, wanted
@@ -91,8 +94,8 @@ class _Writing:
             self._inner.setdefault(os.path.dirname(name), set()).add(os.path.basename(name))
 
     def fill(self, fd: int, place: str) -> None:
-        """Make an open directory, which is taken, hold what it is to. This goes as deep as what is wanted, and no
-        deeper, whatever a guest has made."""
+        """Make an open directory, which is taken already, hold what is wanted. This goes as deep as what is wanted, and
+        no deeper, whatever a guest has made."""
         inner = self._inner.get(place, set())
         for name in os.listdir(fd):
             if name not in inner:
@@ -149,7 +152,7 @@ def _copier(entry: Entry) -> Callable[[BinaryIO], None]:
 
 
 def _same(fd: int, name: str, content: Union[bytes, Entry]) -> int:
-    """A descriptor of the file if it is ours and holds that, else -1. One that belongs to the container's root may
+    """Return a descriptor of the file if it is ours and has this content, else -1. A file of the container's root may
     still be open there for writing, so it is none of ours."""
     found = _status(fd, name)
     size = len(content) if isinstance(content, bytes) else content.size

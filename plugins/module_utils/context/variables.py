@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From CONTEXT = [ … ] and the machine to the final variables of context.sh."""
+"""Makes the final variables of context.sh out of CONTEXT = [ … ] and the machine."""
 
 from __future__ import annotations
 
@@ -69,12 +69,13 @@ def build(
     networks: Iterable[Network] = (),
     images: Iterable[Image] = (),
 ) -> tuple[Context | None, list[str]]:
-    """The context of an instantiated machine, final, and warnings; None if its template has no CONTEXT.
+    """Return the final context of an instantiated machine (None if its template has no CONTEXT), and warnings. Raise
+    InvalidValue for values that a shell can't hold, and for FILES that can't be meant.
 
-    vm: as model/instantiate/build.py built it; of its context disk_id, target and bus are kept.
-    networks, images: what expressions() names beyond the machine's own NICs and disks.
     Names that no shell takes are left out: OpenNebula writes them, and a shell would run the line as a command.
-    Raises InvalidValue for values that a shell can't hold, and for FILES that can't be meant.
+
+    vm: as model/instantiate/build.py built it; disk_id, target and bus of its context are kept.
+    networks, images: what expressions() names beyond the machine's own NICs and disks.
     """
     if vm.context is None:
         return None, []
@@ -119,13 +120,14 @@ def build(
 
 
 def _may_be_secret(name: str, text: str) -> bool:
-    """Whether a word of that variable may be part of a password: by its name, or by what stands around its $NAMEs."""
+    """Return whether a word of the variable may be part of a password, by its name or by what is around its $NAMEs."""
     around = re.sub(r"\$\w+", "", text)
     return bool((SECRET.search(name) and "PUBLIC" not in name) or _PASSWORD.search(around))
 
 
 def _with_token(variables: dict[str, str], vm: Vm) -> str:
-    """Add what comes with a token for OneGate and is known here, as OpenNebula does; the warning about the rest."""
+    """Add, as OpenNebula does, what comes with a token for OneGate and is known here. Return the warning on the
+    rest."""
     if vm.context is None or not vm.context.exact:
         return "CONTEXT/TOKEN: there is no OneGate here, so nothing is added for it"
     variables["VMID"] = str(vm.vm_id)
@@ -133,7 +135,7 @@ def _with_token(variables: dict[str, str], vm: Vm) -> str:
 
 
 def references(template: Template) -> list[Expression]:
-    """The expressions of CONTEXT: what an engine may have to look up beyond the machine's own NICs and disks."""
+    """Return the expressions of CONTEXT: what an engine may have to look up beyond the machine's own NICs and disks."""
     return [
         expression
         for name, value in _given(template).items()
@@ -143,7 +145,7 @@ def references(template: Template) -> list[Expression]:
 
 
 def names_owner(template: Template) -> bool:
-    """Whether CONTEXT says anything of the machine's owner."""
+    """Return whether CONTEXT says anything of the machine's owner."""
     return any(map(_is_of_owner, references(template)))
 
 
@@ -152,7 +154,7 @@ def _is_of_owner(expression: Expression) -> bool:
 
 
 def start_script(given: Mapping[str, str]) -> dict[str, str]:
-    """START_SCRIPT, unchanged, as START_SCRIPT_BASE64 too when it holds a $.
+    """Return START_SCRIPT, unchanged, as START_SCRIPT_BASE64 too if it holds a $.
 
     Guests prefer the second, and an engine that expands expressions by itself has nothing to expand in it.
     """
@@ -172,7 +174,7 @@ def _given(template: Template) -> dict[str, str]:
 
 
 def _of_networks(vm: Vm) -> Iterator[tuple[str, str]]:
-    """The variables of all NICs, and of all aliases."""
+    """Yield the variables of all NICs and of all aliases."""
     for nic in vm.nics:
         yield from _network_variables(nic, f"ETH{nic.nic_id}_")
     for alias in vm.aliases:
@@ -189,14 +191,14 @@ def _network_variables(nic: Nic | Alias, prefix: str) -> Iterator[tuple[str, str
 
 
 def _own_values(nic: Nic | Alias) -> dict[str, str]:
-    """The values that the NIC or alias itself gives; they are overridden by its lease."""
+    """Return the values that the NIC or alias itself gives; those of its lease take precedence."""
     lease = {"IP": nic.ip, "MAC": nic.mac, "IP6": nic.ip6, "IP6_GLOBAL": nic.ip6, "IP6_ULA": nic.ip6_ula}
     return {**nic.options, **{name: value for name, value in lease.items() if value}}
 
 
 # -- what expressions can name ----------------------------------------------------------------------------------------
 def _scope(vm: Vm, template: Template, networks: Iterable[Network], images: Iterable[Image], shown: bool) -> Scope:
-    """What a machine's expressions can name. shown: a guest that may not know all is shown it."""
+    """Return what a machine's expressions can name. shown: whether a guest that may not know everything is shown it."""
     singles = {
         "CPU": f"{vm.cpu:g}",
         "VCPU": str(vm.vcpu or 1),

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A page of what was found in images: one file that needs no other, and nothing from anywhere."""
+"""Makes a page of what was found in images: one file that needs no other, and loads nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _HEADINGS = ("Point", "Result", "What was found", "What to do")
 
 
 def render(images: Sequence[Mapping[str, Any]]) -> str:
-    """images: as results show them, with points; or with error, where one could not be read."""
+    """Return the page. images: as results show them, with points, or with error if an image could not be read."""
     page = ET.Element("html", lang="en")
     head = ET.SubElement(page, "head")
     ET.SubElement(head, "meta", charset="utf-8")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The file context.sh: shell assignments that mean their values, byte for byte, to every shell."""
+"""Writes and reads the file context.sh: shell assignments that mean their values, byte for byte, to every shell."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ SPECIAL_NAMES: Mapping[str, str] = {
 
 
 def render(variables: Mapping[str, str]) -> str:
-    """The text of context.sh. InvalidValue for a name no shell takes and for a value no shell can hold.
+    """Return the text of context.sh. Raise InvalidValue for a name that no shell takes and for a value that no shell
+    can hold.
 
-    Nothing in a value is special between single quotes but the single quote itself.
+    Between single quotes only the single quote itself is special.
     """
     lines = [HEADER]
     for name in sorted(variables):
@@ -54,12 +55,12 @@ def render(variables: Mapping[str, str]) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Whether every shell takes it as the name of a variable."""
+    """Return whether every shell takes it as the name of a variable."""
     return bool(_NAME.fullmatch(name))
 
 
 def check(name: str, value: str) -> None:
-    """InvalidValue unless the pair can be an assignment; the message never holds the value."""
+    """Raise InvalidValue unless the pair can be an assignment; the message never holds the value."""
     if not is_name(name):
         raise _no_name(f"context variable {name!r}")
     problem = ""
@@ -80,15 +81,16 @@ def _is_text(value: str) -> bool:
 
 
 def check_names(variables: Mapping[str, str]) -> list[str]:
-    """A sentence for each variable that a guest's shell will not treat as plain data."""
+    """Return a sentence for each variable that a guest's shell will not treat as plain data."""
     return [f"context variable {name}: {SPECIAL_NAMES[name]}" for name in sorted(variables) if name in SPECIAL_NAMES]
 
 
 def refuse_names(names: Iterable[str], where: str) -> None:
-    """InvalidValue for the first name that no shell takes, or that it does not treat as plain data.
+    """Raise InvalidValue for the first name that no shell takes, or that shells do not treat as plain data.
 
-    For variables from YAML, where nothing is to be lost; in OpenNebula's text check_names() warns of them.
-    names: as they will be in context.sh; where: whose they are.
+    This is for variables from YAML, where nothing may be lost; for OpenNebula's text check_names() warns of them.
+    names: as they will be in context.sh.
+    where: whose names they are.
     """
     for name in names:
         if not is_name(name):
@@ -107,7 +109,7 @@ def _no_name(asked: str) -> InvalidValue:
 
 
 def parse(text: str) -> dict[str, str]:
-    """What render() was given. Lines of any other form are passed over: nothing is run, nothing raises."""
+    """Return the variables that render() was given. Other lines are skipped: nothing is run, nothing raises."""
     found: dict[str, str] = {}
     place = 0
     while place < len(text):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Expressions in the values of CONTEXT: $NAME, $NIC[IP], $NETWORK[DNS, NETWORK="Public"].
+"""Reads expressions in the values of CONTEXT: $NAME, $NIC[IP], $NETWORK[DNS, NETWORK="Public"].
 
 | written                       | means                                                                   |
 |-------------------------------|-------------------------------------------------------------------------|
@@ -45,7 +45,7 @@ _PLAIN = re.compile(r"\$[A-Z][A-Z0-9_]{0,63}(?![A-Za-z0-9_!%*^~`#$\\])")
 
 @dataclass(frozen=True)
 class Expression:
-    """attribute, key: "" where not given. name, attribute and key are in upper case; the value is as written."""
+    """Describes an expression: name, attribute and key ("" if not given) are in upper case, the value is as written."""
 
     name: str
     attribute: str = ""
@@ -59,8 +59,8 @@ class Expression:
 
 @dataclass(frozen=True)
 class Scope:
-    """What names stand for. All names in upper case. A vector's own value ($FILE[IMAGE="x"]) is under the key "".
-    without: why names that are known have no value here, by NAME and ATTRIBUTE, "" for the vector's own."""
+    """Says what names stand for. All names are in upper case. A vector's own value ($FILE[IMAGE="x"]) has the key "".
+    without: why known names have no value here, by NAME and ATTRIBUTE ("" for the vector's own value)."""
 
     singles: Mapping[str, str] = field(default_factory=dict, repr=False)
     vectors: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict, repr=False)
@@ -75,8 +75,8 @@ class Scope:
         return None
 
     def explain(self, expression: Expression, shown: str, place: str) -> str:
-        """Why it is not known. shown: its name as it was written, "" where that may as well be part of a password;
-        place: where it stands."""
+        """Return why the expression is not known. shown: its name as it was written, "" if that may as well be part of
+        a password. place: where it stands."""
         why = self.without.get((expression.name, expression.attribute))
         if why:
             attribute = expression.attribute or (f"{expression.key}=…" if expression.key else "")
@@ -105,8 +105,8 @@ class Scope:
 
 
 def expand(text: str, scope: Scope, secret: bool = False) -> tuple[str, list[str]]:
-    """The text with every expression replaced, and a clause for each of the first few that are not known. secret: any
-    of its words may be part of a password, so that none is repeated."""
+    """Return the text with every expression replaced, and a clause for each of the first few that are not known.
+    secret: whether any word of the text may be part of a password, so that no word is repeated."""
     unknown: dict[Expression, int] = {}
     parts = []
     for start, part in _parts(text):
@@ -125,14 +125,14 @@ def expand(text: str, scope: Scope, secret: bool = False) -> tuple[str, list[str
 
 
 def _shown(text: str, start: int) -> str:
-    """The $NAME that begins there, "" where it may as well be part of a password or of its hash."""
+    """Return the $NAME that begins there, "" if it may as well be part of a password or of its hash."""
     # user:password is a common form.
     found = None if start and (text[start - 1].isalnum() or text[start - 1] == ":") else _PLAIN.match(text, start)
     return found.group() if found else ""
 
 
 def _place(text: str, start: int, secret: bool) -> str:
-    """Where that is, as far as its name does not say it."""
+    """Return where the expression stands, "" if its name tells enough."""
     if "\n" not in text and not secret and _shown(text, start):
         return ""
     line = text.count("\n", 0, start) + 1
@@ -140,10 +140,10 @@ def _place(text: str, start: int, secret: bool) -> str:
 
 
 def refused(text: str) -> tuple[int, str] | None:
-    """Where a real OpenNebula refuses a value of CONTEXT, and what is there; None: it takes the value.
+    """Return where a real OpenNebula refuses a value of CONTEXT, and what is there; None if it takes the value.
 
-    Its parser wants a name after each $, and takes a comma, = or ] behind one, blanks between or not, for a selector's.
-    What was written is not repeated: it may as well be part of a password.
+    Its parser wants a name after each $, and takes a comma, = or ] behind a name, with or without blanks between, for
+    part of a selector. What was written is not repeated: it may as well be part of a password.
     """
     end = text.find(CDATA_END)
     place, limit, read = 0, len(text) if end < 0 else end, 0
@@ -166,12 +166,12 @@ def refused(text: str) -> tuple[int, str] | None:
 
 
 def expressions(text: str) -> list[Expression]:
-    """Every expression in the text, in order."""
+    """Return every expression in the text, in order."""
     return [part for _start, part in _parts(text) if isinstance(part, Expression)]
 
 
 def _parts(text: str) -> Iterator[tuple[int, str | Expression]]:
-    """Each piece of text, and each expression, with where it begins."""
+    """Yield each piece of text and each expression, with the place where it begins."""
     place, read = 0, 0
     while True:
         dollar = text.find("$", place)
@@ -201,7 +201,7 @@ def _parts(text: str) -> Iterator[tuple[int, str | Expression]]:
 
 
 def _is_escaped(text: str, place: int, read: int) -> bool:
-    """Whether an odd number of backslashes stands before that place. read: from where on they count."""
+    """Return whether an odd number of backslashes stands before that place. read: the place from which they count."""
     start = place
     while start > read and text[start - 1] == "\\":
         start -= 1
@@ -209,7 +209,7 @@ def _is_escaped(text: str, place: int, read: int) -> bool:
 
 
 def _selector(name: str, text: str, place: int) -> tuple[Expression, int]:
-    """The expression whose name ends at `place`, and where it ends; brackets that hold no selector stay text."""
+    """Return the expression whose name ends at `place`, and where it ends. Brackets that hold no selector stay text."""
     plain = Expression(name), place
     if not text.startswith("[", place):
         return plain
@@ -237,7 +237,7 @@ def _selector(name: str, text: str, place: int) -> tuple[Expression, int]:
 
 
 def _word(text: str, place: int, limit: int) -> tuple[str, int]:
-    """A name with the blanks around it; ("", …) if there is none."""
+    """Return a name, and where the blanks after it end; ("", …) if there is none."""
     place = _skip(text, place, limit)
     found = _NAME.match(text, place, limit)
     if found is None:

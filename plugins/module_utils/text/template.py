@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OpenNebula's template syntax to templates and back.
+"""Converts OpenNebula's template syntax to templates and back.
 
     # a comment
     NAME = web                         an attribute: a single value, unquoted
@@ -50,16 +50,17 @@ _UNQUOTED = re.compile(r'(=[ \t]*)[^\s"\[=,\]][^"=,\]]*')
 
 
 def parse(text: str, what: str = "template", as_opennebula: bool = False) -> Template:
-    """The template that the text says. what: names the object in errors. Malformed text raises TemplateSyntaxError.
+    """Return the template that the text says. Raise TemplateSyntaxError for malformed text.
 
-    as_opennebula: as a real OpenNebula takes it from its users: what that refuses in the values of CONTEXT raises too,
-    and they lose the blanks and line ends at their ends. What was stored is read without.
+    what: names the object in errors.
+    as_opennebula: whether to read the text as a real OpenNebula takes it from its users: what it refuses in the values
+    of CONTEXT raises too, and these values lose blanks and line ends at both ends. Stored text is read without.
     """
     return _Scanner(text, what, as_opennebula).template()
 
 
 def as_template(given: Any, what: str) -> Template:
-    """A template as users give it: OpenNebula's text, a dict with the same meaning, or that dict as JSON text."""
+    """Return a template as users give it: OpenNebula's text, a dict with the same meaning, or that dict as JSON."""
     if isinstance(given, Mapping):
         return _from_mapping(given, what)
     if not isinstance(given, str):
@@ -90,7 +91,7 @@ def _from_mapping(mapping: Mapping[Any, Any], what: str) -> Template:
 
 
 def _no_text(text: str) -> int:
-    """Where half a surrogate pair is, which stands for a byte that is no UTF-8; -1: nowhere."""
+    """Return where half a surrogate pair is, which stands for a byte that is no UTF-8; -1 if there is none."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -99,10 +100,8 @@ def _no_text(text: str) -> int:
 
 
 def format_template(template: Template) -> str:
-    """Text that parse() reads back as the same template.
-
-    Raises InvalidValue for the few values that the syntax can't say: quotes can't hold a final backslash.
-    """
+    """Return text that parse() reads back as the same template. Raise InvalidValue for the few values that have none:
+    quotes can't hold a final backslash."""
     lines = []
     for name, value in template.attributes:
         if isinstance(value, str):
@@ -133,7 +132,7 @@ def _quoted(value: str, where: str) -> str:
 
 
 class _Scanner:
-    """One pass from left to right; each character is looked at a fixed number of times."""
+    """Reads the text in one pass from left to right; each character is looked at a fixed number of times."""
 
     def __init__(self, text: str, what: str, as_opennebula: bool) -> None:
         self.text = text
@@ -230,7 +229,7 @@ class _Scanner:
         return self.taken(name, value, start)
 
     def nothing_follows(self, name: str) -> None:
-        """After an unquoted value: a blank within it, an = or a [ is a value that wanted quotes."""
+        """Fail if an unquoted value has a blank within it, or = or [ follows: the value should have been quoted."""
         here = self.at
         while self.peek() in (" ", "\t", "\r"):
             self.at += 1
@@ -241,14 +240,14 @@ class _Scanner:
         self.fail(f"{self.seen()} after the unquoted value of {name}", f'Put the whole value of {name} in "quotes"')
 
     def variable_before(self, start: int) -> bool:
-        """Whether the characters just read end in $NAME."""
+        """Return whether the characters just read end in $NAME."""
         position = self.at
         while position > start and self.text[position - 1] in _NAME:
             position -= 1
         return start < position < self.at and self.text[position - 1] == "$"
 
     def index(self) -> None:
-        """Over [IP] or [IP, NETWORK="Public"]; stands behind its ] afterwards."""
+        """Skip [IP] or [IP, NETWORK="Public"], with its ]."""
         opened = self.at
         quoted = False
         while self.at < len(self.text) and self.text[self.at] != "\n":
@@ -295,7 +294,7 @@ class _Scanner:
             self.fail(what, "Encode binary values in base64", position, show)
 
     def taken(self, name: str, written: str, start: int) -> str:
-        """The value that is written there."""
+        """Return the value that is written there. Fail if a real OpenNebula would refuse it from a user."""
         value = written.replace('\\"', '"')
         if not self.as_opennebula or self.name != "CONTEXT":
             return value
@@ -325,7 +324,7 @@ class _Scanner:
 
     # -- what stands between ----------------------------------------------------------------------------------------
     def skip(self) -> bool:
-        """Over blanks, line ends and comments; whether there was a line's end."""
+        """Skip blanks, line ends and comments. Return whether there was a line's end."""
         newline = False
         while self.at < len(self.text):
             character = self.text[self.at]
@@ -351,7 +350,7 @@ class _Scanner:
         return self.text[start : self.at]
 
     def equals(self, name: str) -> None:
-        """Over = and the blanks around it: the value begins on the same line."""
+        """Skip = and the blanks around it: the value begins on the same line."""
         while self.peek() in (" ", "\t", "\r"):
             self.at += 1
         if self.peek() != "=":
@@ -379,7 +378,7 @@ class _Scanner:
         return {"": "the end", "\n": "the end of the line"}.get(character) or repr(character)
 
     def line_of(self, position: int) -> tuple[str, int]:
-        """The line of that place, and where in it that is; without what is content of a value over several lines."""
+        """Return the line of that place, without content of a value over several lines, and the place in it."""
         end = self.text.find("\n", position)
         start = self.text.rfind("\n", 0, position) + 1
         if self.shown_from <= position:
@@ -387,13 +386,13 @@ class _Scanner:
         return self.text[start : len(self.text) if end < 0 else end].rstrip("\r"), position - start
 
     def line_with(self, what: str, position: int) -> str:
-        """The line of that place with this in it, as far as it is no secret."""
+        """Return the line of that place with this text put in, without what may be a secret."""
         line, column = self.line_of(position)
         return _excerpt(line[:column] + what + line[column:], column + 1, self.name)
 
     def fail(self, found: str, remedy: str, position: int | None = None, show: bool = True) -> None:
-        """Raise the error for that place (default: here), with its line as far as it is no secret. show: whether any
-        of it is."""
+        """Raise the error for that place (default: here), with its line, without what may be a secret. show: whether to
+        show the line at all."""
         position = self.at if position is None else position
         if 0 <= self.blamed < position:
             position, (found, remedy) = self.blamed, self.because
@@ -409,7 +408,7 @@ class _Scanner:
 
 
 def _excerpt(line: str, column: int, name: str) -> str:
-    """The line around its column, without what may be a secret: passwords, and every value of a CONTEXT."""
+    """Return the line around its column, without what may be a secret: passwords, and every value of a CONTEXT."""
     for piece in line.split("="):
         word = piece.strip(_SPACE + ",[]\"'").rpartition(" ")[2]
         if is_secret(word):
