@@ -45,33 +45,33 @@ def chosen(vms: Sequence[Mapping[str, Any]], pattern: Any) -> tuple[list[str], s
     """Return the names of the machines that the patterns (as in the shell: web-*) name, and what is wrong, or ""."""
     names = [str(vm["name"]) for vm in vms]
     found: list[str] = []
-    for word in _words(pattern, names):
-        new = _named(word, names)
+    for word in _asked_names(pattern, names):
+        new = _matching(word, names)
         if not new:
-            return [], _unknown(word, names)
+            return [], _no_machine(word, names)
         found += [name for name in new if name not in found]
     if not found:
         return [], "No machine is named. Give its name, or a pattern such as web-*, by -e vm=NAME"
     return found, ""
 
 
-def _words(pattern: Any, names: Sequence[str]) -> list[str]:
+def _asked_names(pattern: Any, names: Sequence[str]) -> list[str]:
     """Return the names and patterns that the user asks for. A blank or a comma may be part of a name."""
     if isinstance(pattern, (list, tuple)):
         return [str(word) for word in pattern if str(word)]
     text = str(pattern).strip()
-    if _named(text, names):
+    if _matching(text, names):
         return [text]
     parts = [part.strip() for part in text.split(",")]
-    return [word for part in parts for word in ([part] if _named(part, names) else part.split()) if word]
+    return [word for part in parts for word in ([part] if _matching(part, names) else part.split()) if word]
 
 
-def _named(word: str, names: Sequence[str]) -> list[str]:
+def _matching(word: str, names: Sequence[str]) -> list[str]:
     """Return the machine of exactly this name, which may hold [ or *; if there is none, all that the pattern names."""
     return [word] if word in names else [name for name in names if fnmatch.fnmatchcase(name, word)]
 
 
-def _unknown(word: str, names: Sequence[str]) -> str:
+def _no_machine(word: str, names: Sequence[str]) -> str:
     near = nearest(word, names)
     there = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
     meant = f" Did you mean {near!r}?" if near else ""

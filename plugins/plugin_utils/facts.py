@@ -89,8 +89,8 @@ def settings_among(facts: Mapping[str, Any], variables: Mapping[str, Any] | None
     variables: all of the host, not filled in yet.
     """
     named = {name for fact in facts for name in (str(fact), f"ansible_{fact}") if is_setting(name)}
-    others = _without_prefix(facts, variables) if variables else set()
-    return sorted(named | (others & _referred(variables) if variables and others else set()))
+    others = _facts_as_variables(facts, variables) if variables else set()
+    return sorted(named | (others & _names_in_settings(variables) if variables and others else set()))
 
 
 def forged_for(variables: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -101,20 +101,20 @@ def forged_for(variables: Mapping[str, Any]) -> dict[str, list[str]]:
     own = {name: value for name, value in variables.items() if not str(name).startswith(PREFIXES[1])}
     asked: set[str] = set()
     if any("hostvars" in text for name, value in own.items() if name not in _LARGE for text in _templates(value)):
-        asked = {name for text in _deciding(own) for name in _named_of_others(text, own)}
+        asked = {name for text in _templates_of_settings(own) for name in _named_of_others(text, own)}
     found: dict[str, list[str]] = {}
     for host in map(str, hosts or ()) if asked else ():
-        facts = set() if host == str(variables.get("inventory_hostname")) else _cached(variables, host)
+        facts = set() if host == str(variables.get("inventory_hostname")) else _names_in_cache(variables, host)
         names = {name for name in facts if is_setting(name) or not name.startswith(("ansible_", *_OF_ANSIBLE))}
         if names - _GATHERED:
             # What it has there may refer to further variables of that host.
             there = hosts.raw_get(host)
-            forged = (names - _GATHERED) & (asked | _referred(there, asked))
+            forged = (names - _GATHERED) & (asked | _names_in_settings(there, asked))
             found |= {host: sorted(forged)} if forged else {}
     return found
 
 
-def _cached(variables: Mapping[str, Any], host: str) -> set[str]:
+def _names_in_cache(variables: Mapping[str, Any], host: str) -> set[str]:
     """Return the names of a host's facts in the cache, as the modules gave them."""
     try:
         return {str(name) for name in variables["hostvars"]._variable_manager._fact_cache.get(host)}
@@ -122,26 +122,26 @@ def _cached(variables: Mapping[str, Any], host: str) -> set[str]:
         return set()
 
 
-def _without_prefix(facts: Mapping[str, Any], variables: Mapping[str, Any]) -> set[str]:
+def _facts_as_variables(facts: Mapping[str, Any], variables: Mapping[str, Any]) -> set[str]:
     """Return the names of facts that are variables of the host under exactly that name.
 
     What is gathered is a variable under ansible_ and its name. Only the cache tells whether a fact came as NAME or as
     ansible_NAME; without it, a fact that is there under both counts as one that came as ansible_NAME.
     """
-    names = _cached(variables, str(variables.get("inventory_hostname")))
+    names = _names_in_cache(variables, str(variables.get("inventory_hostname")))
     names = names or {str(name) for name in facts if f"ansible_{name}" not in variables}
     return {name for name in names if not name.startswith(("ansible_", *_OF_ANSIBLE))} - _GATHERED
 
 
-def _referred(variables: Mapping[str, Any], named: Iterable[str] = ()) -> set[str]:
+def _names_in_settings(variables: Mapping[str, Any], named: Iterable[str] = ()) -> set[str]:
     """Return the names that settings refer to in their templates, by themselves or through other variables.
 
     named: other variables, whose templates are read instead of those of settings.
     """
-    return {name for text in _deciding(variables, named) for name in names_in(text) | _named_in(text)}
+    return {name for text in _templates_of_settings(variables, named) for name in names_in(text) | _named_in(text)}
 
 
-def _deciding(variables: Mapping[str, Any], named: Iterable[str] = ()) -> Iterator[str]:
+def _templates_of_settings(variables: Mapping[str, Any], named: Iterable[str] = ()) -> Iterator[str]:
     """Yield the templates of settings, and the templates of the variables that settings refer to."""
     begin = {name for name in variables if name in named} if named else {*filter(_decides, map(str, variables))}
     seen, left = {*begin}, [variables[name] for name in begin]

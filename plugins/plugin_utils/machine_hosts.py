@@ -130,8 +130,8 @@ def machine_of(vm: Mapping[str, Any]) -> dict[str, Any]:
         "nics": nics,
         "nic_aliases": aliases,
         "disks": disks,
-        "networks": _once(nic.get("network") for nic in (*nics, *aliases)),
-        "images": _once(disk.get("image") for disk in disks),
+        "networks": _without_repeats(nic.get("network") for nic in (*nics, *aliases)),
+        "images": _without_repeats(disk.get("image") for disk in disks),
         "labels": [*(vm.get("labels") or ())],
         "attributes": attributes,
     }
@@ -163,7 +163,7 @@ def address_of(nics: Sequence[Mapping[str, Any]], choice: Choice) -> tuple[str, 
 
 def unreadable_addresses(name: str, nics: Sequence[Mapping[str, Any]], choice: Choice) -> list[str]:
     """Return what the user should know of a machine's addresses that are none."""
-    found = _once(
+    found = _without_repeats(
         nic[family] for nic in nics for family in choice.families if nic.get(family) and not _is_address(nic[family])
     )
     return [f"machine {name}: the front-end says that {text!r} is an address of it, which is none" for text in found]
@@ -250,7 +250,7 @@ def _first(variables: Mapping[str, Any], names: Iterable[str]) -> str:
     return next((str(variables[name]) for name in names if variables.get(name) not in (None, "")), "")
 
 
-def _once(names: Iterable[Any]) -> list[str]:
+def _without_repeats(names: Iterable[Any]) -> list[str]:
     return [*dict.fromkeys(str(name) for name in names if name)]
 
 

@@ -88,15 +88,15 @@ def connection(
     found = text(_mapping(result.get("connections")).get(database), 4 * LONGEST_WORD)
     if not _CONNECTIONS.match(found):
         return ""
-    known = {_same(address) for address in addresses}
+    known = {_canonical(address) for address in addresses}
     for place in found.split(","):
         address, _colon, number = place.removeprefix("ssl:").rpartition(":")
-        if ("" not in known and _same(address.strip("[]")) not in known) or (port and int(number) != port):
+        if ("" not in known and _canonical(address.strip("[]")) not in known) or (port and int(number) != port):
             return ""
     return found
 
 
-def _same(address: str) -> str:
+def _canonical(address: str) -> str:
     """Return an address in its canonical form, and a name unchanged."""
     return _address(address) or address.lower()
 

@@ -79,7 +79,7 @@ def output_directory(name: str, variables: Mapping[str, Any]) -> str:
             raise NotWritable(
                 f"{name} is relative to the inventory's directory, and this inventory is in none. Give an absolute path"
             )
-        path = os.path.normpath(os.path.join(_unread(inventories[0], variables), name))
+        path = os.path.normpath(os.path.join(_outside_inventories(inventories[0], variables), name))
     installed = _collection_of(path)
     if installed:
         raise NotWritable(
@@ -124,7 +124,7 @@ def _sources(variables: Mapping[str, Any]) -> list[str]:
     return [os.path.abspath(os.path.expanduser(source)) for source in named]
 
 
-def _unread(directory: str, variables: Mapping[str, Any]) -> str:
+def _outside_inventories(directory: str, variables: Mapping[str, Any]) -> str:
     """Return the directory, or the nearest one above it whose files Ansible does not all read as inventory."""
     for source in sorted(path for path in _sources(variables) if os.path.isdir(path)):
         if directory == source or directory.startswith(source.rstrip("/") + "/"):

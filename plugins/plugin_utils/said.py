@@ -94,7 +94,7 @@ def harmless_output(text: str, asked: str = "") -> str:
         return harmless_output(shown, asked) if shown != text and _may_be_read(shown) else shown
     if _is_deep(answer):
         return _no_answer(asked, f"is deeper than {DEEPEST} lists and objects within each other")
-    odd = [name for name, kind in _SIGNS.items() if name in answer and not _is_of(kind, answer[name])]
+    odd = [name for name, kind in _SIGNS.items() if name in answer and not _has_type(kind, answer[name])]
     if odd:
         return _no_answer(asked, f"has in {', '.join(odd)} what no module says there")
     removed = sorted(OF_THE_TASK & {*answer})
@@ -135,7 +135,7 @@ def _may_be_read(text: str) -> bool:
         return True
 
 
-def _is_of(kind: type, value: Any) -> bool:
+def _has_type(kind: type, value: Any) -> bool:
     """Return whether a value is of that kind. A truth value, which is a number in Python, is no number here."""
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 

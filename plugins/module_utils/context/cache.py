@@ -66,7 +66,7 @@ def fill(root: str, plan: Plan) -> Filled:
     if not sizes:
         return filled
     try:
-        with _held(root, plan) as current:
+        with _locked(root, plan) as current:
             for digest, size in sizes.items() if current else ():
                 try:
                     _fill_one(root, plan.contents.get(digest), digest, size, filled)
@@ -96,8 +96,8 @@ def prune(root: str, plan: Plan) -> None:
     if not os.path.isdir(place(root)):
         return
     keep = set(_sizes(plan))
-    with contextlib.suppress(NebulaError, OSError), _held(root, plan) as current:
-        for name in _ours(root) if current else ():
+    with contextlib.suppress(NebulaError, OSError), _locked(root, plan) as current:
+        for name in _own_names(root) if current else ():
             match = _OURS.fullmatch(name)
             if match is None or match[1] not in keep:
                 remove_file(os.path.join(place(root), name))
@@ -108,11 +108,11 @@ def remove(root: str) -> bool:
     if not os.path.isdir(place(root)) or os.path.islink(place(root)):
         return False
     with lock(os.path.join(place(root), ""), LOCK_SECONDS):
-        removed = [remove_file(os.path.join(place(root), name)) for name in _ours(root)]
+        removed = [remove_file(os.path.join(place(root), name)) for name in _own_names(root)]
     return any(removed)
 
 
-def _ours(root: str) -> list[str]:
+def _own_names(root: str) -> list[str]:
     """Return the names of the contents that are kept, and of files that a killed run was about to keep."""
     return [
         name
@@ -122,13 +122,13 @@ def _ours(root: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _held(root: str, plan: Plan) -> Iterator[bool]:
+def _locked(root: str, plan: Plan) -> Iterator[bool]:
     """Yield whether the plan still counts, with the directory made and locked. A node that was given back must not get
     the directory again."""
     directory = place(root)
     if not os.path.isdir(directory):
         # Noted before: a run that is killed must not leave what nobody knows of.
-        node.update(root, lambda before: _noted(before, directory))
+        node.update(root, lambda before: _with_directory(before, directory))
         with node.fence(root, plan.catalog, plan.number) as current:
             if not current:
                 yield False
@@ -138,7 +138,7 @@ def _held(root: str, plan: Plan) -> Iterator[bool]:
         yield node.is_current(root, plan.catalog, plan.number)
 
 
-def _noted(before: node.NodeFile, directory: str) -> node.NodeFile:
+def _with_directory(before: node.NodeFile, directory: str) -> node.NodeFile:
     if directory in before.directories or before.given_back:
         return before
     return replace(before, directories=(*before.directories, directory))

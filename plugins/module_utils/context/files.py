@@ -72,7 +72,7 @@ def context_file(source: str, target: str = "", attribute: str = "FILES") -> Con
     if not source.startswith("/") and not is_url(source):
         raise InvalidValue(where, "it is not an absolute path", "Name it from / on")
     name = target or (_name_of_url(source) if is_url(source) else os.path.basename(source.rstrip("/")))
-    fault = _fault(name)
+    fault = _fault_of_name(name)
     if fault:
         # Behind a colon of a URL may be a part of its password.
         has_target = target and "://" not in source
@@ -200,7 +200,7 @@ def _walk_directory(
         raise too_many(named)
     for name in names:
         place = f"{path}/{name}"
-        fault = _fault(name, reserved=())
+        fault = _fault_of_name(name, reserved=())
         if fault:
             raise InvalidValue(f"FILES: {named!r}", f"{place!r}: {fault}", "Rename it, or leave it out")
         resolved = os.path.realpath(place)
@@ -373,7 +373,7 @@ def _begin(text: str) -> str:
     return repr(f"{before[:80]}://..." if url else text[:80])
 
 
-def _fault(name: str, reserved: tuple[str, ...] = RESERVED) -> str:
+def _fault_of_name(name: str, reserved: tuple[str, ...] = RESERVED) -> str:
     if name in ("", ".", ".."):
         return "it has no name of its own"
     if "/" in name:

@@ -182,14 +182,14 @@ def built(
         total = sum(entry.size for entry in entries) + sum(map(len, documents.values()))
         large = total > _IN_MEMORY // 2
         with tempfile.TemporaryFile(dir=directory) if large else io.BytesIO() as output:
-            yield _finished(output, label, documents, entries)
+            yield _make(output, label, documents, entries)
 
 
 @contextlib.contextmanager
 def labelled(label: str, documents: Mapping[str, bytes]) -> Iterator[Iso]:
     """Yield an ISO of these small files, for a guest that looks for this label. It exists within the block only."""
     with io.BytesIO() as output:
-        yield _finished(output, label, documents, ())
+        yield _make(output, label, documents, ())
 
 
 def examine(path: str) -> Found | None:
@@ -264,11 +264,11 @@ def _is_regular(file: IO[bytes], size: int) -> bool:
 
 
 # -- mastering --------------------------------------------------------------------------------------------------------
-def _finished(output: IO[bytes], label: str, documents: Mapping[str, bytes], entries: Sequence[Entry]) -> Iso:
+def _make(output: IO[bytes], label: str, documents: Mapping[str, bytes], entries: Sequence[Entry]) -> Iso:
     _master(output, label, documents, entries)
     _pin_dates(output)
     digest, size = _digest(output), output.seek(0, os.SEEK_END)
-    _announce(output, size // _SECTOR + PADDING)
+    _write_length(output, size // _SECTOR + PADDING)
     return Iso(size + PADDING * _SECTOR, digest, entries, output)
 
 
@@ -321,14 +321,14 @@ class _Place:
         stem, dot, extension = name.rpartition(".") if not directory and "." in name[1:] else (name, "", "")
         short = _NOT_ISO.sub("_", stem.upper())[:8] or "_"
         end = "" if directory else "." + _NOT_ISO.sub("_", extension.upper())[:3]
-        iso = self._free("iso:", short, end, 8 + len(end))
+        iso = self._free_name("iso:", short, end, 8 + len(end))
         tidy, end = _NOT_JOLIET.sub("_", stem), dot + _NOT_JOLIET.sub("_", extension)
         if len(end.encode()) > _JOLIET_LONGEST // 2:
             tidy, end = tidy + end, ""
-        joliet = self._free("joliet:", tidy, end, _JOLIET_LONGEST)
+        joliet = self._free_name("joliet:", tidy, end, _JOLIET_LONGEST)
         return _Place(f"{self.iso}/{iso}", f"{self.joliet}/{joliet}")
 
-    def _free(self, tree: str, stem: str, end: str, longest: int) -> str:
+    def _free_name(self, tree: str, stem: str, end: str, longest: int) -> str:
         """Return stem + end, cut to `longest` bytes, numbered if it is taken. Readers of both trees ignore case."""
         number = self._numbers.get((tree, stem, end), 0)
         while True:
@@ -351,7 +351,7 @@ def _digest(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _announce(file: IO[bytes], sectors: int) -> None:
+def _write_length(file: IO[bytes], sectors: int) -> None:
     """Write the length, with the padding, into the volume itself: some readers compare it, and whoever copies as many
     sectors as the volume says copies the padding too."""
     for place, _volume in _volumes(file):

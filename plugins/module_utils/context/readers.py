@@ -184,11 +184,11 @@ def _of_nic(format: str, given: Mapping[str, str], prefix: str) -> Iterator[str]
         length = given.get(f"{prefix}IP6_PREFIX_LENGTH", "64")
         own6 = _networks(given, (f"{prefix}IP6", f"{prefix}IP6_ULA"), length) if method6 == "static" else []
         for name, own in ((f"{prefix}GATEWAY", own4), (f"{prefix}IP6_GATEWAY", own6)):
-            if _is_far(given.get(name, ""), own):
+            if _is_outside(given.get(name, ""), own):
                 yield f"{name} (it is outside of the prefix)"
         routers = [words.split()[-1] for words in given.get(f"{prefix}ROUTES", "").split(",") if words.split()]
         # Where all routes are lost it is told already.
-        if format == CONFIG_DRIVE and any(_is_far(via, own6 if ":" in via else own4) for via in routers):
+        if format == CONFIG_DRIVE and any(_is_outside(via, own6 if ":" in via else own4) for via in routers):
             yield f"{prefix}ROUTES (by a router outside of the prefix)"
 
 
@@ -206,7 +206,7 @@ def _networks(
         return []
 
 
-def _is_far(router: str, own: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+def _is_outside(router: str, own: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
     """Return whether the router is in none of the networks; False if there is no network, or the text is no address."""
     try:
         via = ipaddress.ip_address(router)

@@ -105,7 +105,7 @@ class Sources:
     def _digest(self, url: str) -> str:
         known = self._fetched.get(url, "")
         if isinstance(known, NebulaError):
-            raise _again(known)
+            raise _copy_of(known)
         if not known and not self._check_mode:
             self.lacking[url] = None
         return known
@@ -173,7 +173,7 @@ class Sources:
                 known = error
             self._read[key] = known
         if isinstance(known, NebulaError):
-            raise _again(known)
+            raise _copy_of(known)
         return known
 
     def _may_come(self, path: str) -> bool:
@@ -313,6 +313,6 @@ def _files_of(place: str) -> Sequence[str]:
     ]
 
 
-def _again(error: NebulaError) -> NebulaError:
+def _copy_of(error: NebulaError) -> NebulaError:
     """Return a copy of the error, since each machine puts its name into its own."""
     return type(error)(error.asked, error.found, error.remedy)

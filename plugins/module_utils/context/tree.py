@@ -60,7 +60,7 @@ def write(
         if entry.directory:
             directories |= {entry.path, *_parents(entry.path)}
     with explained(path):
-        top = _own_top(path, owner)
+        top = _open_top(path, owner)
         try:
             _Writing(path, owner, directories, wanted).fill(top, "")
         finally:
@@ -73,7 +73,7 @@ def _parents(name: str) -> list[str]:
     return ["/".join(parts[:number]) for number in range(1, len(parts))]
 
 
-def _own_top(path: str, owner: int) -> int:
+def _open_top(path: str, owner: int) -> int:
     """Return a descriptor of the directory itself, made if it is missing. Only root can write to the one above."""
     if not os.path.isdir(path) or os.path.islink(path):
         trees.remove(path)
@@ -129,7 +129,7 @@ class _Writing:
     def _file(self, fd: int, name: str, path: str) -> None:
         content = self._wanted[path]
         mode = _EXECUTABLE if isinstance(content, Entry) and content.executable else _FILE
-        old = _same(fd, name, content)
+        old = _open_if_same(fd, name, content)
         if old >= 0:
             try:
                 beneath.take(old, mode, self._owner)
@@ -151,7 +151,7 @@ def _copier(entry: Entry) -> Callable[[BinaryIO], None]:
     return copy
 
 
-def _same(fd: int, name: str, content: Union[bytes, Entry]) -> int:
+def _open_if_same(fd: int, name: str, content: Union[bytes, Entry]) -> int:
     """Return a descriptor of the file if it is ours and has this content, else -1. A file of the container's root may
     still be open there for writing, so it is none of ours."""
     found = _status(fd, name)

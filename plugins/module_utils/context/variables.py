@@ -80,7 +80,7 @@ def build(
     if vm.context is None:
         return None, []
     images = list(images)
-    given = _given(template)
+    given = _context_values(template)
     variables, warnings = {}, []
     scopes: dict[bool, Scope] = {}
     for name, raw in given.items():
@@ -138,7 +138,7 @@ def references(template: Template) -> list[Expression]:
     """Return the expressions of CONTEXT: what an engine may have to look up beyond the machine's own NICs and disks."""
     return [
         expression
-        for name, value in _given(template).items()
+        for name, value in _context_values(template).items()
         if name not in _NEVER_EXPANDED
         for expression in expressions(value)
     ]
@@ -165,7 +165,7 @@ def start_script(given: Mapping[str, str]) -> dict[str, str]:
     return {"START_SCRIPT_BASE64": base64.b64encode(script.encode()).decode()}
 
 
-def _given(template: Template) -> dict[str, str]:
+def _context_values(template: Template) -> dict[str, str]:
     merged: dict[str, str] = {}
     for vector in template.vectors("CONTEXT"):
         for name, value in vector.items():

@@ -119,12 +119,12 @@ def expand(text: str, scope: Scope, secret: bool = False) -> tuple[str, list[str
             parts.append(part)
     # Looking for near misses takes time: what holds a hundred of them is a script, or no template.
     return "".join(parts), [
-        scope.explain(expression, "" if secret else _shown(text, start), _place(text, start, secret))
+        scope.explain(expression, "" if secret else _safe_name(text, start), _place(text, start, secret))
         for expression, start in list(unknown.items())[:_EXPLAINED]
     ]
 
 
-def _shown(text: str, start: int) -> str:
+def _safe_name(text: str, start: int) -> str:
     """Return the $NAME that begins there, "" if it may as well be part of a password or of its hash."""
     # user:password is a common form.
     found = None if start and (text[start - 1].isalnum() or text[start - 1] == ":") else _PLAIN.match(text, start)
@@ -133,7 +133,7 @@ def _shown(text: str, start: int) -> str:
 
 def _place(text: str, start: int, secret: bool) -> str:
     """Return where the expression stands, "" if its name tells enough."""
-    if "\n" not in text and not secret and _shown(text, start):
+    if "\n" not in text and not secret and _safe_name(text, start):
         return ""
     line = text.count("\n", 0, start) + 1
     return f" (line {line}, column {start - text.rfind(chr(10), 0, start)} of the value)"

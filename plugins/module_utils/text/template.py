@@ -80,7 +80,7 @@ def _from_mapping(mapping: Mapping[Any, Any], what: str) -> Template:
     template = Template.from_mapping(mapping, what)
     for name, value in template.attributes:
         for key, text in ((name, value),) if isinstance(value, str) else value:
-            if _no_text(text) >= 0:
+            if _surrogate_at(text) >= 0:
                 where = name if isinstance(value, str) else f"{name}/{key}"
                 raise InvalidValue(
                     f"{what}: {where}", "its value is not text (no UTF-8)", "Encode it, for example in base64"
@@ -90,7 +90,7 @@ def _from_mapping(mapping: Mapping[Any, Any], what: str) -> Template:
     return template
 
 
-def _no_text(text: str) -> int:
+def _surrogate_at(text: str) -> int:
     """Return where half a surrogate pair is, which stands for a byte that is no UTF-8; -1 if there is none."""
     try:
         text.encode()
@@ -149,7 +149,7 @@ class _Scanner:
 
     def template(self) -> Template:
         self.refuse_binary("a NUL character", self.text.find("\0"))
-        self.refuse_binary("a byte that is no UTF-8", _no_text(self.text))
+        self.refuse_binary("a byte that is no UTF-8", _surrogate_at(self.text))
         # A byte order mark is nothing that its author sees.
         self.at = 1 if self.text.startswith("\ufeff") else 0
         attributes: list[tuple[str, Value]] = []
@@ -172,7 +172,7 @@ class _Scanner:
             self.at += 1
             return ()
         while True:
-            self.inside(opened)
+            self.refuse_unclosed(opened)
             key = vector_key(self.word(f"a name inside {self.name} = [ … ]"), self.what)
             self.equals(f"{self.name}/{key}")
             if self.peek() == "[":
@@ -180,7 +180,7 @@ class _Scanner:
             pairs.append((key, self.single(key, inside=True)))
             ended = self.at
             newline = self.skip()
-            self.inside(opened)
+            self.refuse_unclosed(opened)
             if self.peek() == "]":
                 self.blamed = -1
                 self.at += 1
@@ -195,9 +195,12 @@ class _Scanner:
             elif newline and self.name_and_equals_follow():
                 self.fail(f"no comma after the value of {key}", f"Write it there: {self.line_with(',', ended)}", ended)
             else:
-                self.fail(f"{self.seen()} after the value of {key}", 'Put a comma before it, or the value in "quotes"')
+                self.fail(
+                    f"{self.next_character()} after the value of {key}",
+                    'Put a comma before it, or the value in "quotes"',
+                )
 
-    def inside(self, opened: int) -> None:
+    def refuse_unclosed(self, opened: int) -> None:
         if self.at >= len(self.text):
             self.fail(f"the [ of {self.name} is never closed", "Close it with ]", opened)
 
@@ -217,7 +220,7 @@ class _Scanner:
             if self.peek() == "[" and self.variable_before(start):
                 self.index()
         if self.at == start:
-            self.fail(f"{self.seen()} where the value of {name} is expected", 'Put the value in "quotes"')
+            self.fail(f"{self.next_character()} where the value of {name} is expected", 'Put the value in "quotes"')
         value = self.text[start : self.at]
         if value.endswith("\\") and _CONTINUED.match(self.text, self.at):
             self.blamed = self.at - 1
@@ -226,7 +229,7 @@ class _Scanner:
                 f"Begin the value of {name} on the line of its name, and put one of several lines in quotes",
             )
         self.nothing_follows(name)
-        return self.taken(name, value, start)
+        return self.final_value(name, value, start)
 
     def nothing_follows(self, name: str) -> None:
         """Fail if an unquoted value has a blank within it, or = or [ follows: the value should have been quoted."""
@@ -237,7 +240,9 @@ class _Scanner:
         if follows in ("", "\n", "#", ",", "]") or self.name_and_equals_follow():
             self.at = here
             return
-        self.fail(f"{self.seen()} after the unquoted value of {name}", f'Put the whole value of {name} in "quotes"')
+        self.fail(
+            f"{self.next_character()} after the unquoted value of {name}", f'Put the whole value of {name} in "quotes"'
+        )
 
     def variable_before(self, start: int) -> bool:
         """Return whether the characters just read end in $NAME."""
@@ -284,8 +289,8 @@ class _Scanner:
                     "Do without quotes for a value that ends in a backslash, or end it with a blank",
                 )
         if self.at < len(self.text) and self.text[self.at] not in _ENDS_VALUE:
-            self.fail(f"{self.seen()} right after the closing quote", 'Write a quote inside a value as \\"')
-        return self.taken(name, value, start)
+            self.fail(f"{self.next_character()} right after the closing quote", 'Write a quote inside a value as \\"')
+        return self.final_value(name, value, start)
 
     def refuse_binary(self, what: str, position: int) -> None:
         if position >= 0:
@@ -293,7 +298,7 @@ class _Scanner:
             show = "CONTEXT" not in self.text[:position].upper()
             self.fail(what, "Encode binary values in base64", position, show)
 
-    def taken(self, name: str, written: str, start: int) -> str:
+    def final_value(self, name: str, written: str, start: int) -> str:
         """Return the value that is written there. Fail if a real OpenNebula would refuse it from a user."""
         value = written.replace('\\"', '"')
         if not self.as_opennebula or self.name != "CONTEXT":
@@ -346,7 +351,7 @@ class _Scanner:
             remedy = "Names have letters, digits and _ only"
             if self.peek() == "[":
                 remedy = "Put the [ of a vector on the line of its ="
-            self.fail(f"{self.seen()} where {expected} is expected", remedy)
+            self.fail(f"{self.next_character()} where {expected} is expected", remedy)
         return self.text[start : self.at]
 
     def equals(self, name: str) -> None:
@@ -354,7 +359,7 @@ class _Scanner:
         while self.peek() in (" ", "\t", "\r"):
             self.at += 1
         if self.peek() != "=":
-            self.fail(f"{self.seen()} after the name {name}, where = is expected", f'Write {name} = "…"')
+            self.fail(f"{self.next_character()} after the name {name}, where = is expected", f'Write {name} = "…"')
         self.blamed = -1
         self.at += 1
         while self.peek() in (" ", "\t", "\r"):
@@ -373,7 +378,7 @@ class _Scanner:
     def peek(self) -> str:
         return self.text[self.at : self.at + 1]
 
-    def seen(self) -> str:
+    def next_character(self) -> str:
         character = self.peek()
         return {"": "the end", "\n": "the end of the line"}.get(character) or repr(character)
 

@@ -146,7 +146,7 @@ class Agent:
             time.sleep(pause)
             pause = min(pause * 1.5, LAST)
             if pause == LAST:
-                wanted()
+                end_if_unread()
         # As a shell has it for a command that a signal ended.
         known = {"exitcode": 0, "signal": 0, "out-data": "", "err-data": "", **state}
         number, signal = (of_kind(known, "guest-exec-status", key, int) for key in ("exitcode", "signal"))
@@ -217,7 +217,7 @@ def nonsense(command: str) -> Problem:
     return Problem("failed", f"{command}: its agent does not answer as an agent does")
 
 
-def wanted() -> None:
+def end_if_unread() -> None:
     """End this program if nobody reads its answer any more, as when a play was aborted."""
     sys.stdout.write("\n")
     sys.stdout.flush()

@@ -176,14 +176,16 @@ class Console:
         after = "; exit" if self.logged_in else ""
         self._answer(f" stty -echo; sh -c {shlex.quote(SHELL)}; stty echo{after}")
         limit = time.monotonic() + self.patience
-        while not self._done("", AGAIN):
+        while not self._wait_for_end("", AGAIN):
             if time.monotonic() > limit:
                 raise Problem("silent", "it runs no command")
         self.directory = self.value("directory=$(umask 077; mktemp -d)", "$directory")
         if not self.directory.startswith("/"):
             raise Problem("failed", "mktemp made no directory in it")
 
-    def _done(self, command: str, seconds: float, value: str = "", pattern: str = "[^>\n]*") -> re.Match[str] | None:
+    def _wait_for_end(
+        self, command: str, seconds: float, value: str = "", pattern: str = "[^>\n]*"
+    ) -> re.Match[str] | None:
         """Return the match of what the guest shows once the command has ended; its first group is the value."""
         self.count += 1
         token = f"{self.count}{uuid.uuid4().hex[:12]}"
@@ -192,12 +194,12 @@ class Console:
         return self.terminal.wait(rf"<{token}:({pattern})>", seconds)
 
     def value(self, command: str, value: str, pattern: str = "[^>\n]*") -> str:
-        found = self._done(command, self.patience, value, pattern)
+        found = self._wait_for_end(command, self.patience, value, pattern)
         for _try in range(TRIES):
             if found:
                 return str(found.group(1))
             # The line came apart, as where the kernel printed in it; or the guest takes its time.
-            found = self._done("", self.patience, value, pattern)
+            found = self._wait_for_end("", self.patience, value, pattern)
         raise Problem("silent", "it does not answer any more")
 
     def put(self, name: str, data: bytes) -> None:
@@ -222,7 +224,7 @@ class Console:
             self.count += 1
             token = uuid.uuid4().hex
             self.terminal.send(f"""base64 <{place}\nprintf '%s\\n' "<{token[:4]}""{token[4:]}>"\n""")
-            found = self._until(f"<{token}>")
+            found = self._read_until(f"<{token}>")
             lines = [line for line in found.split("\n") if re.fullmatch(r"[A-Za-z0-9+/]{1,76}={0,2}", line)]
             with contextlib.suppress(ValueError):
                 data = base64.b64decode("".join(lines))
@@ -230,7 +232,7 @@ class Console:
                     return data
         raise Problem("garbled", "")
 
-    def _until(self, mark: str) -> str:
+    def _read_until(self, mark: str) -> str:
         """Return what is shown before the mark. It may be much, so it only counts that more comes, at some speed."""
         limit = time.monotonic() + self.patience + MOST / SLOWEST
         while mark not in self.terminal.seen:
@@ -250,11 +252,11 @@ class Console:
             'status=$({ { { sh "$directory"/command <"$directory"/input 3>&- 4>&-; echo $? >&4; } 2>&3 3>&- | '
             f'{limited} >"$directory"/out; }} 3>&1 | {limited} >"$directory"/err; }} 4>&1)'
         )
-        ended = self._done(pipes, AGAIN, "$status", STATUS)
+        ended = self._wait_for_end(pipes, AGAIN, "$status", STATUS)
         while not ended:
             # What is asked meanwhile waits until the command has ended.
-            ended = self._done("", 4 * AGAIN, "$status", STATUS)
-            wanted()
+            ended = self._wait_for_end("", 4 * AGAIN, "$status", STATUS)
+            end_if_unread()
         answer: dict[str, Any] = {"rc": int(ended.group(1))}
         for name in ("out", "err"):
             size = int(self.value(f'size=$(($(wc -c <"$directory"/{name})))', "$size", SIZE))
@@ -267,17 +269,17 @@ class Console:
         self.put("piece", base64.b64decode(request["data"]))
         arrow = ">>" if request["append"] else ">"
         path = shlex.quote(request["path"])
-        self._try(f'cat "$directory"/piece {arrow}{path}')
+        self._run_or_raise(f'cat "$directory"/piece {arrow}{path}')
         return {}
 
     def read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         path, first = shlex.quote(request["path"]), request["offset"] + 1
         count = min(request["count"], LIMIT)
-        self._try(f'true <{path} && tail -c +{first} <{path} | head -c {count} >"$directory"/piece')
+        self._run_or_raise(f'true <{path} && tail -c +{first} <{path} | head -c {count} >"$directory"/piece')
         data = self.get("piece")
         return {"data": base64.b64encode(data).decode(), "end": len(data) < count}
 
-    def _try(self, command: str) -> None:
+    def _run_or_raise(self, command: str) -> None:
         status = self.value(f'{{ {command}; }} 2>"$directory"/message; status=$?', "$status", STATUS)
         if status != "0":
             raise Problem("failed", " ".join(self.get("message").decode(errors="replace").split()))
@@ -300,7 +302,7 @@ class Console:
         self.terminal.close()
 
 
-def wanted() -> None:
+def end_if_unread() -> None:
     """End this program if nobody reads its answer any more, as when a play was aborted."""
     sys.stdout.write("\n")
     sys.stdout.flush()

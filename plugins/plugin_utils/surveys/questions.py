@@ -43,10 +43,10 @@ def survey(name: str, questions: Sequence[Question]) -> dict[str, Any]:
     """Return the survey as AWX keeps it: name, description and spec. It is empty if there are no questions."""
     if not questions:
         return {}
-    return {"name": name, "description": "", "spec": [_shown(question) for question in questions]}
+    return {"name": name, "description": "", "spec": [_survey_question(question) for question in questions]}
 
 
-def _shown(question: Question) -> dict[str, Any]:
+def _survey_question(question: Question) -> dict[str, Any]:
     kind = TYPES[_type(question)][0]
     least, most = _LIMITS.get(kind, (None, None))
     return {
@@ -82,7 +82,7 @@ def variables(questions: Iterable[Question], fixed: Mapping[str, Any] | None = N
     found: dict[str, Any] = {}
     for question in questions:
         item, kind = _ITEM.fullmatch(question["variable"]), TYPES[_type(question)][1]
-        blank = _blank(question, kind)
+        blank = _value_if_blank(question, kind)
         if blank is not None:
             blanks[answer_to(question["variable"])] = blank
         if item:
@@ -105,7 +105,7 @@ def _lookup(options: str, more: str = "") -> str:
     return "{{ lookup('nebula.provision.answer', " + options + ")" + more + " }}"
 
 
-def _blank(question: Question, kind: str) -> Any:
+def _value_if_blank(question: Question, kind: str) -> Any:
     """Return the value of an answer that is left blank: the question's `blank`, or else its default, which a person may
     have deleted from the survey's field."""
     if question.get("blank") is not None:
@@ -138,7 +138,7 @@ def problems(place: str, questions: Any) -> list[str]:
         answer = answer_to(variable)
         wrong = _problem(question)
         if not wrong and answer in seen:
-            wrong = f"{variable} is asked twice{_other(seen[answer], variable)}. Take one of the two out"
+            wrong = f"{variable} is asked twice{_same_answer(seen[answer], variable)}. Take one of the two out"
         seen[answer] = variable
         if wrong:
             found.append(f"{place}[{number}]: {wrong}")
@@ -156,7 +156,7 @@ def problems_of_fixed(fixed: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _other(first: str, second: str) -> str:
+def _same_answer(first: str, second: str) -> str:
     return "" if first == second else f", as {first} has the same answer"
 
 
@@ -237,7 +237,7 @@ def _problem_of_blank(question: Question, kind: str) -> str:
     """Return what is wrong with the value of a blank answer, or "". It has to be convertible as an answer is, and AWX
     has to be able to keep it as JSON."""
     try:
-        blank = _blank(question, TYPES[kind][1])
+        blank = _value_if_blank(question, TYPES[kind][1])
         json.dumps(blank, allow_nan=False)
         if question.get("blank") is not None and TYPES[kind][1] in ("int", "float", "bool"):
             converted("blank", blank, TYPES[kind][1])

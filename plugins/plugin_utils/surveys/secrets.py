@@ -31,7 +31,7 @@ def secret_of(given: Any, name: str) -> str:
             f"Secret {name}: nebula_secrets is not set. In AWX, add a credential with secrets to the job template; "
             "elsewhere set it in a vaulted file of variables"
         )
-    secrets = given if isinstance(given, Mapping) else _typed(str(given))
+    secrets = given if isinstance(given, Mapping) else _secrets_of_text(str(given))
     if name not in secrets:
         names = ", ".join(sorted(map(str, secrets))) or "none"
         raise NoSecret(f"Secret {name}: nebula_secrets has no secret of this name; it has {names}")
@@ -44,7 +44,7 @@ def secret_of(given: Any, name: str) -> str:
     return str(value)
 
 
-def _typed(text: str) -> dict[str, str]:
+def _secrets_of_text(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     lines = text.replace("\r\n", "\n").split("\n")
     number = 0

@@ -146,11 +146,11 @@ def nodes(
         every = list(each_of.values())
         for node in reversed(every):
             same = {"workflow_job_template": workflow, "identifier": str(node["name"]), "state": "present"}
-            made += [same | part for part in _parts(node, every, prefix, ids)]
+            made += [same | part for part in _options_of_node(node, every, prefix, ids)]
     return gone + made
 
 
-def _parts(
+def _options_of_node(
     node: Item, every: Sequence[Item], prefix: str, ids: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the options of each call for a node. An approval needs two: the module can't link what it makes."""

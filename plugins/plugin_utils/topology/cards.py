@@ -107,7 +107,7 @@ def _row(machine: Machine, network: str) -> Row:
         lines += [(address, True) for address in nic.ip6]
         lines += [(f"{address} alias", True) for address in nic.aliases]
         lines += [(f"{address} floating", True) for address in nic.floating]
-    groups = _distinct(here)
+    groups = _group_names(here)
     if groups:
         lines.append((f"security groups: {', '.join(groups)}", False))
     others = [name for name in machine.networks if name not in (network, "")]
@@ -116,7 +116,7 @@ def _row(machine: Machine, network: str) -> Row:
     return Row(machine, here[0].first if here else "", tuple(lines))
 
 
-def _distinct(nics: Sequence[Nic]) -> list[str]:
+def _group_names(nics: Sequence[Nic]) -> list[str]:
     return list(dict.fromkeys(group for nic in nics for group in nic.groups))
 
 

@@ -204,7 +204,7 @@ class _Names:
         name = legible(item.get("name"))
         return f"{name} (id {legible(item.get('id'))})" if name in self.shared else name or "?"
 
-    def meant(self, item: Mapping[str, Any]) -> str:
+    def network_of(self, item: Mapping[str, Any]) -> str:
         """Return the name of the network that a NIC or an interface names, by its id if several have that name."""
         name = legible(item.get("network"))
         return self.by_id.get(legible(item.get("network_id")), name) if name in self.shared else name
@@ -232,7 +232,7 @@ def _items(given: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
     return (item for item in items if isinstance(item, Mapping)) if isinstance(items, (list, tuple)) else iter(())
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _words(value: Any) -> tuple[str, ...]:
     """Return the words of a list, or of a text with blanks or commas between them."""
     if isinstance(value, str):
         return tuple(map(legible, value.replace(",", " ").split()))
@@ -246,7 +246,7 @@ def _number(value: Any) -> int:
         return 0
 
 
-def _of(item: Mapping[str, Any], key: str) -> Any:
+def _value(item: Mapping[str, Any], key: str) -> Any:
     """Return the value of an item's own key, or else of the attribute of that name."""
     if item.get(key) not in (None, "", []):
         return item[key]
@@ -264,17 +264,17 @@ def _tenant(item: Mapping[str, Any]) -> str:
 
 
 def _network(item: Mapping[str, Any], name: str) -> Network:
-    driver = legible(_of(item, "vn_mad"))
-    vlan = legible(_of(item, "vlan_id"))
+    driver = legible(_value(item, "vn_mad"))
+    vlan = legible(_value(item, "vlan_id"))
     parts = [driver, f"id {vlan}" if vlan else "", legible(item.get("bridge"))]
-    device = legible(_of(item, "phydev") or _of(item, "physical_network"))
+    device = legible(_value(item, "phydev") or _value(item, "physical_network"))
     notes = ["NAT by the node"] if item.get("nat") is True else []
-    notes += ["DHCP"] if _yes(_of(item, "dhcp")) else []
-    mtu = legible(_of(item, "mtu") or _of(item, "guest_mtu"))
+    notes += ["DHCP"] if _yes(_value(item, "dhcp")) else []
+    mtu = legible(_value(item, "mtu") or _value(item, "guest_mtu"))
     notes += [f"MTU {mtu}"] if mtu else []
-    dns = _texts(_of(item, "dns"))
+    dns = _words(_value(item, "dns"))
     notes += [f"DNS {', '.join(dns)}"] if dns else []
-    notes += [legible(_of(item, "description"))] if _of(item, "description") else []
+    notes += [legible(_value(item, "description"))] if _value(item, "description") else []
     ranges = list(_items(item, "address_ranges"))
     return Network(
         name=name,
@@ -282,9 +282,9 @@ def _network(item: Mapping[str, Any], name: str) -> Network:
         id=legible(item.get("id")),
         driver=driver,
         link=" ".join(filter(None, parts)) + (f" on {device}" if device else ""),
-        external=_yes(_of(item, "external")) or bool(_of(item, "physical_network")),
+        external=_yes(_value(item, "external")) or bool(_value(item, "physical_network")),
         cidr=_cidr(item),
-        gateways=(*_texts(_of(item, "gateway")), *_texts(_of(item, "gateway6"))),
+        gateways=(*_words(_value(item, "gateway")), *_words(_value(item, "gateway6"))),
         ranges=tuple(filter(None, map(_range, ranges))),
         notes=tuple(notes),
         size=_number(item.get("size")) or sum(_number(each.get("size")) for each in ranges),
@@ -295,8 +295,8 @@ def _network(item: Mapping[str, Any], name: str) -> Network:
 
 def _cidr(item: Mapping[str, Any]) -> str:
     """Return the network's own address with the length of its prefix, if the item says both."""
-    whole = legible(_of(item, "cidr") or _of(item, "network_address"))
-    mask = legible(_of(item, "network_mask"))
+    whole = legible(_value(item, "cidr") or _value(item, "network_address"))
+    mask = legible(_value(item, "network_mask"))
     try:
         return str(ipaddress.ip_network(whole if "/" in whole or not mask else f"{whole}/{mask}", strict=False))
     except ValueError:
@@ -349,15 +349,15 @@ def _aliases(machine: Mapping[str, Any], nic: Mapping[str, Any]) -> tuple[str, .
 
 
 def _nic(item: Mapping[str, Any], machine: str, names: _Names, floating: _ByPlace) -> Nic:
-    network, ip = names.meant(item), legible(item.get("ip"))
+    network, ip = names.network_of(item), legible(item.get("ip"))
     outside = [f.external for f in floating.get((network, ip), ()) if f.machine in ("", machine)] if ip else []
     return Nic(
         network=network,
         ip=ip,
         ip6=tuple(filter(None, (legible(item.get(key)) for key in ("ip6", "ip6_ula")))),
         mac=legible(item.get("mac")),
-        floating=tuple(dict.fromkeys((*_texts(item.get("floating")), *outside))),
-        groups=tuple(names.groups.get(each, each) for each in _texts(item.get("security_groups"))),
+        floating=tuple(dict.fromkeys((*_words(item.get("floating")), *outside))),
+        groups=tuple(names.groups.get(each, each) for each in _words(item.get("security_groups"))),
     )
 
 
@@ -377,8 +377,8 @@ def _router(item: Mapping[str, Any], names: _Names) -> Router:
 
 
 def _leg(item: Mapping[str, Any], names: _Names, gateway: bool) -> Leg:
-    addresses = [legible(item.get("ip"))] if item.get("ip") else _texts(item.get("addresses"))
-    return Leg(names.meant(item), ", ".join(addresses), gateway)
+    addresses = [legible(item.get("ip"))] if item.get("ip") else _words(item.get("addresses"))
+    return Leg(names.network_of(item), ", ".join(addresses), gateway)
 
 
 def _floating(value: Any) -> Floating | None:

@@ -67,7 +67,7 @@ class _Drawing:
                 self._network(item)
             else:
                 self._router(item)
-        self._rest()
+        self._machines_nodes_groups()
         self._lines()
         return Picture(self.width, tuple(self.blocks))
 
@@ -149,7 +149,7 @@ class _Drawing:
         held = f"{network.held} held" if network.held else ""
         counts = " · ".join(filter(None, (counted(len(machines), "machine"), leased, held)))
         block.write(self.right - 14, 46, wide * 0.32 - 14, counts, 11, "faint", right=True)
-        self._tap(network.name, block.top + BAND / 2)
+        self._connect(network.name, block.top + BAND / 2)
         self._cards(
             list(cards.by_node(self.site, machines, network.name)), colour, f"Machines of network {network.name}"
         )
@@ -202,7 +202,7 @@ class _Drawing:
             block.write(self.left + 16, y, 74, _kind(leg), 11, "faint")
             block.write(self.left + 94, y, half - 100 - 130, leg.network, 12, "name")
             block.write(self.left + half - 124, y, 124, leg.ip, 12 if len(leg.ip) < 16 else 11, mono=True)
-            self._tap(leg.network, block.top + y - 4)
+            self._connect(leg.network, block.top + y - 4)
         each = (wide - half - 30) / 2
         for number, pair in enumerate(pairs):
             for place, floating in enumerate(pair):
@@ -213,7 +213,7 @@ class _Drawing:
                     gone = min(232, width(way, 11, mono=True)) + 10
                     block.write(x + gone, y, each - gone - 10, floating.machine, 11, "name")
 
-    def _rest(self) -> None:
+    def _machines_nodes_groups(self) -> None:
         alone: Sequence[Machine] = self.site.by_network.get("", ())
         if alone:
             self._heading("In no network", counted(len(alone), "machine"))
@@ -227,7 +227,7 @@ class _Drawing:
 
     # -- lines --------------------------------------------------------------------------------------------------------
 
-    def _tap(self, network: str, y: float) -> None:
+    def _connect(self, network: str, y: float) -> None:
         self.taps.setdefault(network, []).append(y)
 
     def _lines(self) -> None:
