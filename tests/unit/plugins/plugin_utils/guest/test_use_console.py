@@ -235,7 +235,7 @@ def test_a_file_that_comes_by_single_characters_is_given_up(monkeypatch: pytest.
     console = Trickling()
     monkeypatch.setattr(use_console.time, "monotonic", lambda: console.now)
     with pytest.raises(use_console.Problem) as caught:
-        console._until("<mark>")
+        console._read_until("<mark>")
     assert caught.value.problem == "silent" and console.now < 3 * MOST / SLOWEST
 
 
