@@ -301,7 +301,7 @@ def test_an_older_copy_goes_on_above_all_that_was_seen() -> None:
         place.domain(stranger.id).undefine()
         shutil.rmtree(place.directory(stranger.id))
         place.site(WEB)
-        assert place.sql("SELECT count(*) FROM leases WHERE vm_id IS NULL") == [(0,)]
+        assert place.sql("SELECT count(*) FROM leases WHERE kind = 'unknown'") == [(0,)]
         place.clean()
 
 
@@ -421,7 +421,7 @@ def test_an_unknown_machine_is_adopted_as_it_is() -> None:
             "rich": (ids["rich"], "RUNNING"), "off": (ids["off"], "POWEROFF"), "saved": (ids["saved"], "SUSPENDED"),
         }  # fmt: skip
         place.clean()
-        assert place.sql("SELECT count(*) FROM leases WHERE vm_id IS NULL") == [(0,)]
+        assert place.sql("SELECT count(*) FROM leases WHERE kind = 'unknown'") == [(0,)]
         # The same list: there is nothing to do. With the option: neither.
         with contextlib.closing(EmbeddedEngine(place.root)) as engine, engine.session():
             engine.vms.observe([poll(place.driver, place.root, NODE)])

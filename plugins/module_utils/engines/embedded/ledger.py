@@ -27,7 +27,7 @@ from .images.refusals import IN_USE
 from .images.states import being_cloned
 from .images.verbs import Images
 from .networks.reserved import Reserved
-from .networks.rows import holder_named
+from .networks.rows import NIC, holder_named
 from .networks.verbs import Networks
 from .store import Store
 from .vms.rows import orders_of
@@ -237,6 +237,7 @@ class Audit:
                 "leases",
                 "network_id, ar_id, offset",
                 "vm_id, nic_id",
+                f"kind = '{NIC}'",
                 expected.leases,
                 lambda key: f"network {networks.get(key[0], key[0])}, range {key[1]}: lease at offset {key[2]}",
                 lambda value: f"of machine {value[0]}, NIC {value[1]}",
@@ -245,6 +246,7 @@ class Audit:
                 "vm_images",
                 "vm_id, disk_id",
                 "image_id, writable",
+                "disk_id >= 0",
                 expected.uses,
                 lambda key: f"machine {key[0]}, disk {key[1]}: use of an image",
                 lambda value: f"of image {images.get(value[0], value[0])}" + ", written to" * bool(value[1]),
@@ -253,6 +255,7 @@ class Audit:
                 "vnc_ports",
                 "host_id, port",
                 "vm_id",
+                "port > 0",
                 {key: (vm_id,) for key, vm_id in expected.ports.items()},
                 lambda key: f"host {hosts.get(key[0], key[0])}: graphics port {key[1]}",
                 lambda value: f"of machine {value[0]}",
@@ -279,14 +282,7 @@ class Audit:
 
     def _rows(self, table: _Table) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         width = table.key.count(",") + 1
-        # A lease of no machine is held for one that a restored catalog does not know, or that was given up with its
-        # host; one of no NIC, a use of an image by no disk, and a port below 0, for one that is made anew without it.
-        held = {
-            "leases": " AND nic_id IS NOT NULL",
-            "vm_images": " AND disk_id >= 0",
-            "vnc_ports": " AND port > 0",
-        }.get(table.name, "")
-        rows = self.store.rows(f"SELECT {table.key}, {table.columns} FROM {table.name} WHERE vm_id IS NOT NULL{held}")
+        rows = self.store.rows(f"SELECT {table.key}, {table.columns} FROM {table.name} WHERE {table.only}")
         return {tuple(row)[:width]: tuple(row)[width:] for row in rows}
 
     def _counters(self, expected: _Expected) -> Iterator[Finding]:
@@ -311,8 +307,8 @@ class Audit:
         ):
             place = (row["network_id"], row["ar_id"])
             taken = {offset for network, ar_id, offset in expected.leases if (network, ar_id) == place}
-            held = "SELECT offset FROM leases WHERE (vm_id IS NULL OR nic_id IS NULL) AND network_id = ? AND ar_id = ?"
-            taken |= {each["offset"] for each in self.store.rows(held, *place)}
+            held = "SELECT offset FROM leases WHERE kind != ? AND network_id = ? AND ar_id = ?"
+            taken |= {each["offset"] for each in self.store.rows(held, NIC, *place)}
             lowest = min(offset for offset in range(len(taken) + 1) if offset not in taken)
             if row["used"] != len(taken) or row["first_free"] > lowest:
                 yield (
@@ -416,11 +412,16 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table that follows from the machines. name_of, value: how a key and a row's values are called."""
+    """Describes a table that follows from the machines.
+
+    only: which of its rows do; the others are held for machines that no longer have that, or are to have it no more.
+    name_of, value: how messages name a key and the values of a row.
+    """
 
     name: str
     key: str
     columns: str
+    only: str
     wanted: Mapping[Any, Any]
     name_of: Callable[[Any], str]
     value: Callable[[Any], str]

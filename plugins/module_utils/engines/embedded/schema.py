@@ -154,5 +154,23 @@ MIGRATIONS = (
     INSERT INTO meta (key, value) VALUES
         ('plan_key_since', coalesce((SELECT value FROM meta WHERE key = 'plan'), '0'));
     """,
+    # kind: what holds a lease (networks/rows.py). vm_id is the machine of each kind but 'reserved'. It refers to no row
+    # of vms: addresses are also held for machines that the catalog does not know. nic_id is set for a NIC alone.
+    """
+    CREATE TABLE new_leases (
+        network_id INTEGER NOT NULL, ar_id INTEGER NOT NULL, offset INTEGER NOT NULL,
+        vm_id INTEGER, nic_id INTEGER, holder TEXT NOT NULL DEFAULT '', kind TEXT NOT NULL DEFAULT 'nic',
+        PRIMARY KEY (network_id, ar_id, offset),
+        FOREIGN KEY (network_id, ar_id) REFERENCES address_ranges(network_id, ar_id)) WITHOUT ROWID;
+    INSERT INTO new_leases SELECT network_id, ar_id, offset, coalesce(vm_id, nic_id),
+        CASE WHEN vm_id IS NOT NULL THEN nic_id END, holder,
+        CASE WHEN holder != '' THEN 'reserved' WHEN vm_id IS NOT NULL AND nic_id IS NOT NULL THEN 'nic'
+        WHEN vm_id IS NOT NULL THEN 'leaving' WHEN nic_id IN (SELECT vm_id FROM given_up) THEN 'given_up'
+        ELSE 'unknown' END FROM leases;
+    DROP TABLE leases;
+    ALTER TABLE new_leases RENAME TO leases;
+    CREATE INDEX leases_vm ON leases(vm_id);
+    CREATE INDEX leases_holder ON leases(holder) WHERE holder != '';
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -19,6 +19,7 @@ from ....model.plain import from_plain, to_plain
 from ....model.plan import Observed
 from ....model.states import ImageState, LcmState, VmState
 from ....model.vm import Vm
+from ..networks.rows import GIVEN_UP, UNKNOWN
 from ..networks.verbs import Networks
 from ..plan_numbers import PLAUSIBLE, PlanNumbers
 from ..store import Store, compact
@@ -222,9 +223,8 @@ def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
 
 def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
     """Their addresses are given to nobody while they have them: a lease of no machine, under the stranger's id."""
-    store.db.execute(
-        "DELETE FROM leases WHERE vm_id IS NULL AND holder = '' AND nic_id NOT IN (SELECT vm_id FROM given_up)"
-    )
+    store.db.execute("DELETE FROM leases WHERE kind = ?", (UNKNOWN,))
+    given_up = {row["vm_id"] for row in store.rows("SELECT vm_id FROM given_up")}
     for network in Networks(store).pool():
         for address_range in network.address_ranges:
             calculator = addresses.Calculator(address_range)
@@ -235,9 +235,8 @@ def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
                         continue
                     place = (network.id, address_range.ar_id, offset)
                     done = store.db.execute(
-                        "INSERT OR IGNORE INTO leases (network_id, ar_id, offset, vm_id, nic_id)"
-                        " VALUES (?, ?, ?, NULL, ?)",
-                        (*place, stranger.vm_id),
+                        "INSERT OR IGNORE INTO leases (network_id, ar_id, offset, vm_id, kind) VALUES (?, ?, ?, ?, ?)",
+                        (*place, stranger.vm_id, GIVEN_UP if stranger.vm_id in given_up else UNKNOWN),
                     )
                     if done.rowcount == 1:
                         lease = calculator.lease(network.id, offset, None, None)

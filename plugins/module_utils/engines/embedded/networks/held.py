@@ -13,14 +13,26 @@ from ....model import addresses
 from ....model.lease import HeldLease
 from ....model.network import Network
 from ..store import Store
-from .rows import IN_RANGE, LEASED, address_range_of, range_of, read
+from .rows import (
+    GIVEN_UP,
+    IN_RANGE,
+    LEASED,
+    LEAVING,
+    NIC,
+    OF_MACHINES,
+    RESERVED,
+    UNKNOWN,
+    address_range_of,
+    range_of,
+    read,
+)
 
 
 class HeldLeases:
     """The leases of no NIC and those of no machine. All methods are called within a transaction of the store.
 
-    A lease of no NIC has nic_id NULL: its machine may still use the address, until its node has taken the NIC away. A
-    lease of no machine has vm_id NULL, and in nic_id the id of the machine that was given up or is not known.
+    Of the first kind (LEAVING), the machine may still use the address, until its node has taken the NIC away; of the
+    second (GIVEN_UP, UNKNOWN), vm_id is the machine that was given up or is not known.
     """
 
     def __init__(self, store: Store) -> None:
@@ -31,50 +43,49 @@ class HeldLeases:
         found = []
         networks: dict[int, Network] = {}
         for row in self.store.rows(
-            f"SELECT l.*, v.id, v.name, g.host FROM {LEASED} WHERE (l.vm_id IS NULL OR l.nic_id IS NULL)"
-            " AND l.holder = ''"
+            f"SELECT l.*, v.id, v.name, g.host FROM {LEASED} WHERE l.kind NOT IN ('{NIC}', '{RESERVED}')"
             " ORDER BY l.network_id, l.ar_id, l.offset"
         ):
             network_id = row["network_id"]
             network = networks[network_id] = networks.get(network_id) or read(self.store, network_id)
             lease = addresses.Calculator(range_of(network, row["ar_id"])).lease(network_id, row["offset"], None, None)
             held = "its machine has it until it is made anew, or was off"
-            if row["vm_id"] is None:
+            if row["kind"] == UNKNOWN:
                 held = "the catalog does not know that machine"
-                if row["host"] is not None:
-                    held = f"it was given up with host {row['host']}"
-            vm_id = row["nic_id"] if row["vm_id"] is None else row["vm_id"]
-            found.append(HeldLease(network.name, lease.mac, lease.ip, lease.ip6, vm_id, row["name"] or "", held))
+            elif row["kind"] == GIVEN_UP:
+                held = f"it was given up with host {row['host']}"
+            found.append(HeldLease(network.name, lease.mac, lease.ip, lease.ip6, row["vm_id"], row["name"] or "", held))
         return found
 
     def let_go(self, vm_id: int, nics: Sequence[int]) -> None:
         """Hold what these NICs of the machine leased, until its node has taken them away."""
         for nic_id in nics:
-            self.store.db.execute("UPDATE leases SET nic_id = NULL WHERE vm_id = ? AND nic_id = ?", (vm_id, nic_id))
+            self.store.db.execute(
+                "UPDATE leases SET nic_id = NULL, kind = ? WHERE kind = ? AND vm_id = ? AND nic_id = ?",
+                (LEAVING, NIC, vm_id, nic_id),
+            )
 
     def held_by(self, vm_id: int) -> list[tuple[int, int, int]]:
         """The network, range and offset of each lease that is held for the machine, and for no NIC of it."""
-        rows = self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND nic_id IS NULL", vm_id)
-        return [tuple(row) for row in rows]
+        return [tuple(row) for row in self._of(vm_id, LEAVING)]
 
     def keep(self, vm_id: int, places: Iterable[tuple[int, int, int]]) -> None:
         """Hold addresses that the machine leased and is to have no more, until its node has made it anew."""
         for place in places:
             done = self.store.db.execute(
-                "INSERT OR IGNORE INTO leases (network_id, ar_id, offset, vm_id) VALUES (?, ?, ?, ?)", (*place, vm_id)
+                "INSERT OR IGNORE INTO leases (network_id, ar_id, offset, vm_id, kind) VALUES (?, ?, ?, ?, ?)",
+                (*place, vm_id, LEAVING),
             )
             if done.rowcount == 1:
                 self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {IN_RANGE}", place[:2])
 
     def release_kept(self, vm_id: int) -> None:
         """Give back what keep() and let_go() held for the machine."""
-        self._drop(
-            self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND nic_id IS NULL", vm_id)
-        )
+        self._drop(self._of(vm_id, LEAVING))
 
     def give_up(self, vm_id: int) -> None:
         """Hold all that the machine leases, after the machine was given up with its host."""
-        self.store.db.execute("UPDATE leases SET vm_id = NULL, nic_id = ? WHERE vm_id = ?", (vm_id, vm_id))
+        self.store.db.execute("UPDATE leases SET nic_id = NULL, kind = ? WHERE vm_id = ?", (GIVEN_UP, vm_id))
 
     def hold(self, vm_id: int, nic: Mapping[str, Any]) -> tuple[int, str] | None:
         """Hold the address of one NIC of a machine that was given up and is on a node again.
@@ -92,22 +103,23 @@ class HeldLeases:
         if offset is None:
             return None
         found = self.store.row(
-            "SELECT l.vm_id, v.name FROM leases l LEFT JOIN vms v ON v.id = l.vm_id"
+            f"SELECT v.id, v.name FROM leases l LEFT JOIN vms v ON v.id = l.vm_id AND {OF_MACHINES}"
             " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
             *place,
             offset,
         )
         if found is not None:
-            return None if found["vm_id"] is None else (found["vm_id"], found["name"])
+            return None if found["id"] is None else (found["id"], found["name"])
         self.store.db.execute(
-            "INSERT INTO leases (network_id, ar_id, offset, nic_id) VALUES (?, ?, ?, ?)", (*place, offset, vm_id)
+            "INSERT INTO leases (network_id, ar_id, offset, vm_id, kind) VALUES (?, ?, ?, ?, ?)",
+            (*place, offset, vm_id, GIVEN_UP),
         )
         self.store.db.execute(f"UPDATE address_ranges SET used = used + 1 WHERE {IN_RANGE}", place)
         return None
 
     def release_given_up(self, vm_id: int) -> list[str]:
         """Give back what is held for a machine that was given up, and return the addresses for messages."""
-        rows = self.store.rows("SELECT * FROM leases WHERE vm_id IS NULL AND nic_id = ?", vm_id)
+        rows = self._of(vm_id, GIVEN_UP, UNKNOWN)
         freed = []
         for row in rows:
             network = read(self.store, row["network_id"])
@@ -122,11 +134,14 @@ class HeldLeases:
 
         seen: the ids of the machines on all nodes. complete: all nodes answered; otherwise nothing is given back.
         """
-        rows = self.store.rows(
-            "SELECT network_id, ar_id, offset, nic_id FROM leases WHERE vm_id IS NULL AND holder = ''"
-            " AND nic_id NOT IN (SELECT vm_id FROM given_up)"
+        rows = self.store.rows("SELECT network_id, ar_id, offset, vm_id FROM leases WHERE kind = ?", UNKNOWN)
+        self._drop([row for row in rows if complete and row["vm_id"] not in seen])
+
+    def _of(self, vm_id: int, *kinds: str) -> list[sqlite3.Row]:
+        marks = ", ".join("?" * len(kinds))
+        return self.store.rows(
+            f"SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND kind IN ({marks})", vm_id, *kinds
         )
-        self._drop([row for row in rows if complete and row["nic_id"] not in seen])
 
     def _drop(self, leases: Iterable[sqlite3.Row]) -> None:
         for row in leases:

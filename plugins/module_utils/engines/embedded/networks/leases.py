@@ -12,7 +12,21 @@ from ....model import addresses
 from ....model.lease import Lease, LeaseRequest
 from ....model.network import Network
 from ..store import Store
-from .rows import HELD_REMEDY, IN_RANGE, LEASED, UNKNOWN_REMEDY, given_up_named, holder_named, read, vm_named
+from .rows import (
+    GIVEN_UP,
+    HELD_REMEDY,
+    IN_RANGE,
+    LEASED,
+    LEAVING,
+    OF_MACHINES,
+    RESERVED,
+    UNKNOWN,
+    UNKNOWN_REMEDY,
+    given_up_named,
+    holder_named,
+    read,
+    vm_named,
+)
 from .spread import refuse_second_node
 
 # Below the number of variables that any SQLite allows in one statement.
@@ -59,7 +73,7 @@ class Leases:
         wanted = list(vm_ids)
         for start in range(0, len(wanted), _CHUNK):
             part = wanted[start : start + _CHUNK]
-            which = f"vm_id IN ({', '.join('?' * len(part))})"
+            which = f"vm_id IN ({', '.join('?' * len(part))}) AND {OF_MACHINES}"
             rows = self.store.rows(
                 f"SELECT COUNT(*), MIN(offset), network_id, ar_id FROM leases WHERE {which} GROUP BY network_id, ar_id",
                 *part,
@@ -89,22 +103,22 @@ class Leases:
                     "Give one of them another, or none",
                 )
             row = self.store.row(
-                f"SELECT l.vm_id, l.nic_id, l.holder, v.id, v.name, v.wanted, g.host FROM {LEASED}"
+                f"SELECT l.vm_id, l.nic_id, l.holder, l.kind, v.id, v.name, v.wanted, g.host FROM {LEASED}"
                 " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
                 network.id,
                 *place,
             )
-            if row and row["holder"]:
+            if row and row["kind"] == RESERVED:
                 raise NoLease(
                     where, f"{holder_named(self.store, row['holder'])} has it", "Ask for another, or for none"
                 )
-            if row and row["host"] is not None:
+            if row and row["kind"] == GIVEN_UP:
                 raise NoLease(where, f"{given_up_named(row)}, has it", f"Ask for another, or for none. {HELD_REMEDY}")
-            if row and row["vm_id"] is not None and row["nic_id"] is None:
+            if row and row["kind"] == LEAVING:
                 found = f"{vm_named(row['vm_id'], row['name'])} has it until it is made anew, or was off"
                 raise BeingEnded(where, found, "Run again when that is done")
-            if row and row["vm_id"] is None:
-                found = f"it is held for machine {row['nic_id']}, which the catalog does not know"
+            if row and row["kind"] == UNKNOWN:
+                found = f"it is held for machine {row['vm_id']}, which the catalog does not know"
                 raise NoLease(where, found, f"Ask for another, or for none. {UNKNOWN_REMEDY}")
             if row:
                 holder = f"{vm_named(row['vm_id'], row['name'])} has it, on NIC {row['nic_id']}"
@@ -142,8 +156,8 @@ class Leases:
             remedy = "Add an address range, make one larger, or ask for fewer machines"
             row = self.store.rows(
                 "SELECT count(CASE WHEN wanted = 'DONE' THEN 1 END) AS ending,"
-                " count(CASE WHEN wanted != 'DONE' AND nic_id IS NULL THEN 1 END) AS anew"
-                " FROM leases JOIN vms ON vms.id = vm_id WHERE network_id = ?",
+                f" count(CASE WHEN wanted != 'DONE' AND kind = '{LEAVING}' THEN 1 END) AS anew"
+                f" FROM leases JOIN vms ON vms.id = vm_id WHERE network_id = ? AND {OF_MACHINES}",
                 network.id,
             )[0]
             if row["ending"]:
@@ -153,21 +167,13 @@ class Leases:
                 found += f"; {row['anew']} are held until machines are made anew"
             if wanted <= free + row["ending"] + row["anew"]:
                 raise BeingEnded(where, found, "Run again when these are gone" if row["ending"] else "Run again then")
-            held = self.store.row(
-                "SELECT count(*) FROM leases JOIN given_up ON given_up.vm_id = nic_id"
-                " WHERE leases.vm_id IS NULL AND network_id = ?",
-                network.id,
-            )
-            if held is not None and held[0]:
-                found += f"; {held[0]} are held for machines that were given up with their host"
+            kinds = self.store.rows("SELECT kind, count(*) FROM leases WHERE network_id = ? GROUP BY kind", network.id)
+            held = {row[0]: row[1] for row in kinds}
+            if GIVEN_UP in held:
+                found += f"; {held[GIVEN_UP]} are held for machines that were given up with their host"
                 remedy += f". {HELD_REMEDY}"
-            unknown = self.store.row(
-                "SELECT count(*) FROM leases WHERE vm_id IS NULL AND holder = '' AND network_id = ?"
-                " AND nic_id NOT IN (SELECT vm_id FROM given_up)",
-                network.id,
-            )
-            if unknown is not None and unknown[0]:
-                found += f"; {unknown[0]} are held for machines that the catalog does not know"
+            if UNKNOWN in held:
+                found += f"; {held[UNKNOWN]} are held for machines that the catalog does not know"
                 remedy += f". {UNKNOWN_REMEDY}"
         raise NoLease(where, found, remedy)
 

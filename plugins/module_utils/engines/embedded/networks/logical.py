@@ -43,6 +43,7 @@ from ....model.router import Router as CatalogRouter
 from ....model.security_group import GroupRule
 from ..store import Store
 from . import rows
+from .rows import NIC
 
 # A kilobyte of OpenNebula's limits is 1024 bytes, as libvirt has it.
 _KBIT_PER_KB = 8.192
@@ -201,8 +202,9 @@ def _ports(
     marks = ", ".join("?" * len(networks))
     leased: dict[int, set[int]] = {}
     for row in store.rows(
-        f"SELECT vm_id, nic_id FROM leases WHERE network_id IN ({marks}) AND vm_id IS NOT NULL AND nic_id IS NOT NULL",
+        f"SELECT vm_id, nic_id FROM leases WHERE network_id IN ({marks}) AND kind = ?",
         *networks,
+        NIC,
     ):
         leased.setdefault(row["vm_id"], set()).add(row["nic_id"])
     # Of two machines of one name, the one that is being ended comes last: its floating address is the other's.

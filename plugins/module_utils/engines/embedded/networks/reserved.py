@@ -16,7 +16,8 @@ from ....model.plain import from_plain
 from ....model.router import Router
 from ..store import Store
 from .leases import Leases
-from .rows import IN_RANGE, holder_named, kept_holder, read, router_holder, vm_named
+from .rows import IN_RANGE, OF_MACHINES, holder_named, kept_holder, read, router_holder, vm_named
+from .rows import RESERVED as RESERVED_KIND
 
 
 class Reserved:
@@ -121,12 +122,13 @@ class Reserved:
         return self.store.row(f"SELECT 1 FROM leases WHERE {IN_RANGE} AND offset = ?", *place) is not None
 
     def release(self, holder: str) -> None:
-        rows = self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE holder = ?", holder)
-        self.leases.drop({tuple(row) for row in rows})
+        places = self.store.rows("SELECT network_id, ar_id, offset FROM leases WHERE holder = ?", holder)
+        self.leases.drop({tuple(place) for place in places})
 
     def _insert(self, holder: str, place: tuple[int, int, int], lowest: bool = False) -> None:
         self.store.db.execute(
-            "INSERT INTO leases (network_id, ar_id, offset, holder) VALUES (?, ?, ?, ?)", (*place, holder)
+            "INSERT INTO leases (network_id, ar_id, offset, holder, kind) VALUES (?, ?, ?, ?, ?)",
+            (*place, holder, RESERVED_KIND),
         )
         self.store.db.execute(
             f"UPDATE address_ranges SET used = used + 1, first_free = MAX(first_free, ?) WHERE {IN_RANGE}",
@@ -135,8 +137,7 @@ class Reserved:
 
     def _refuse_taken(self, network: Network, ip: str, place: tuple[int, int, int], asked: str) -> None:
         row = self.store.row(
-            "SELECT l.vm_id, l.nic_id, l.holder, v.name FROM leases l"
-            " LEFT JOIN vms v ON v.id = coalesce(l.vm_id, l.nic_id)"
+            f"SELECT l.holder, v.id, v.name FROM leases l LEFT JOIN vms v ON v.id = l.vm_id AND {OF_MACHINES}"
             " WHERE l.network_id = ? AND l.ar_id = ? AND l.offset = ?",
             *place,
         )
@@ -145,7 +146,7 @@ class Reserved:
         if row["holder"]:
             whose = f"{holder_named(self.store, row['holder'])} has it"
         else:
-            whose = f"{vm_named(row['vm_id'], row['name'])} has it"
+            whose = f"{vm_named(row['id'], row['name'])} has it"
         raise NoLease(f"{asked}: {ip} in network {network.name}", whose, "Give another address, or none")
 
 

@@ -17,12 +17,22 @@ from ..references import Ref, resolve
 from ..store import Store
 
 IN_RANGE = "network_id = ? AND ar_id = ?"
-# Each lease with the machine that has it, or with the one that was given up with its host and for which it is held.
+# The kinds of leases: what holds the address. It is a NIC of a machine;
+NIC = "nic"
+# a machine, until its node has taken away the NIC that had it, or has made the machine anew;
+LEAVING = "leaving"
+# a machine that was given up with its host, or one that the catalog does not know: these may use it on some node;
+GIVEN_UP = "given_up"
+UNKNOWN = "unknown"
+# or a router or the network itself: column `holder` says which. It is "" for all other kinds.
+RESERVED = "reserved"
+# The leases of machines that the catalog has.
+OF_MACHINES = f"kind IN ('{NIC}', '{LEAVING}')"
+# Each lease with the row of its machine, if the catalog knows it, and with the host with which that was given up.
 LEASED = (
-    "leases l LEFT JOIN given_up g ON l.vm_id IS NULL AND g.vm_id = l.nic_id"
-    " LEFT JOIN vms v ON v.id = coalesce(l.vm_id, g.vm_id)"
+    f"leases l LEFT JOIN given_up g ON l.kind = '{GIVEN_UP}' AND g.vm_id = l.vm_id"
+    f" LEFT JOIN vms v ON v.id = l.vm_id AND l.kind != '{UNKNOWN}'"
 )
-# Whose a lease is that is no machine's: in column `holder`, which is "" for those of machines.
 KEPT = "kept"
 _ROUTER = "router/"
 HELD_REMEDY = (

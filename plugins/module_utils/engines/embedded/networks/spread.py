@@ -14,6 +14,7 @@ from ....model.network import Network, Spread
 from ....model.network_drivers import BRIDGE, OVSWITCH
 from ....model.uplink import phydev_of
 from ..store import Store
+from .rows import OF_MACHINES
 
 
 def spread(store: Store, network: Network | None = None) -> dict[int, Spread]:
@@ -26,7 +27,7 @@ def spread(store: Store, network: Network | None = None) -> dict[int, Spread]:
     for row in store.rows(
         "SELECT n.id, n.name, n.attributes, n.vn_mad, h.name AS host, COUNT(DISTINCT v.id) AS machines FROM leases l"
         " JOIN vms v ON v.id = l.vm_id JOIN hosts h ON h.id = v.host_id JOIN networks n ON n.id = l.network_id"
-        f" WHERE n.vn_mad IN (?, ?) AND v.wanted != 'DONE'{which} GROUP BY n.id, h.id ORDER BY n.id",
+        f" WHERE n.vn_mad IN (?, ?) AND v.wanted != 'DONE' AND {OF_MACHINES}{which} GROUP BY n.id, h.id ORDER BY n.id",
         BRIDGE,
         OVSWITCH,
         *values,

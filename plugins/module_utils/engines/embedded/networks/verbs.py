@@ -41,7 +41,18 @@ from .held import HeldLeases
 from .leases import Leases
 from .logical import Known, logical, port_hosts
 from .reserved import Reserved
-from .rows import HELD_REMEDY, IN_RANGE, LEASED, as_json, given_up_named, holder_named, kept_holder, range_of, vm_named
+from .rows import (
+    HELD_REMEDY,
+    IN_RANGE,
+    LEASED,
+    OF_MACHINES,
+    as_json,
+    given_up_named,
+    holder_named,
+    kept_holder,
+    range_of,
+    vm_named,
+)
 
 CHANGEABLE = ("name", "bridge", "vn_mad", "nat", "attributes")
 _SHOWN = 5
@@ -407,15 +418,15 @@ class Networks(NetworksPort):
         if address_range is not None:
             where, values = where + " AND l.ar_id = ? AND l.offset >= ?", [network.id, address_range.ar_id, first]
         rows = self.store.rows(
-            f"SELECT l.vm_id, l.holder, v.id, v.name, g.host FROM {LEASED}"
-            f" WHERE {where} GROUP BY l.vm_id, v.id, l.holder ORDER BY l.vm_id, v.id LIMIT {_SHOWN + 1}",
+            f"SELECT l.holder, v.id, v.name, g.host, l.{OF_MACHINES} AS known FROM {LEASED}"
+            f" WHERE {where} GROUP BY known, v.id, l.holder ORDER BY known, v.id LIMIT {_SHOWN + 1}",
             *values,
         )
         if rows:
             names = ", ".join(
                 holder_named(self.store, row["holder"])
                 if row["holder"]
-                else vm_named(row["vm_id"], row["name"])
+                else vm_named(row["id"], row["name"])
                 if row["host"] is None
                 else given_up_named(row)
                 for row in rows[:_SHOWN]

@@ -32,7 +32,6 @@ class GivenUps:
     def give_up(self, vm_id: int, host: str) -> None:
         """To be called before the machine is DONE: what it leases is held from now on."""
         self._note(vm_id, host)
-        self.networks.held_leases.give_up(vm_id)
 
     def gone(self, host: str) -> list[str]:
         """The host and all that was on it are gone for good. The addresses that are free by that."""
@@ -123,3 +122,4 @@ class GivenUps:
 
     def _note(self, vm_id: int, host: str) -> None:
         self.store.db.execute("INSERT OR REPLACE INTO given_up (vm_id, host, ended) VALUES (?, ?, 0)", (vm_id, host))
+        self.networks.held_leases.give_up(vm_id)

@@ -128,7 +128,7 @@ def test_who_holds_an_address_that_nobody_has_is_told(engine, gather):
         engine.hosts.forget("node1")
         # As a restored catalog holds it for a machine that was made after the backup.
         engine.store.db.execute(
-            "INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 5, NULL, 77)"
+            "INSERT INTO leases (network_id, ar_id, offset, vm_id, kind) VALUES (0, 0, 5, 77, 'unknown')"
         )
     leases = gather("leases")
     assert held(leases) == [

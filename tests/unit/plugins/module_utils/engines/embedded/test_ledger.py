@@ -206,7 +206,7 @@ def test_an_address_that_is_held_for_a_stranger_is_one_that_is_taken(books):
     """A restored catalog does not know the machine."""
     sql(
         books,
-        "INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 2, NULL, 77)",
+        "INSERT INTO leases (network_id, ar_id, offset, vm_id, kind) VALUES (0, 0, 2, 77, 'unknown')",
         "UPDATE address_ranges SET used = 3, first_free = 3",
     )
     assert told(books) == []

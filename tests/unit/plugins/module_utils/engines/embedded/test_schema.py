@@ -122,6 +122,37 @@ def test_networks_that_are_filtered_are_told_once_what_no_longer_passes():
     assert found == [{**untold, "FILTERS_ON_NODE": "YES", "GATEWAY": "10.0.0.1"}, {}, untold]
 
 
+def test_leases_say_what_holds_them():
+    before = [(0, 0, 7, 2, ""), (0, 1, 7, None, ""), (0, 2, None, 8, ""), (0, 3, None, 99, "")]
+    before.append((0, 4, None, None, "router/3"))
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.execute("PRAGMA foreign_keys = ON")
+        last = next(number for number, step in enumerate(MIGRATIONS) if "kind" in step)
+        for step in MIGRATIONS[:last]:
+            db.executescript(step)
+        db.execute(
+            "INSERT INTO networks (id, name, uuid, vn_mad, bridge, state) VALUES (0, 'n', 'u', 'bridge', 'b', 1)"
+        )
+        db.execute("INSERT INTO address_ranges (network_id, ar_id, type, size, mac) VALUES (0, 0, 'IP4', 9, 'm')")
+        db.execute(machine(7))
+        db.execute(machine(8, name="lost", state=6, wanted="DONE"))
+        db.execute("INSERT INTO given_up (vm_id, host) VALUES (8, 'node1')")
+        db.executemany("INSERT INTO leases VALUES (0, ?, ?, ?, ?, ?)", before)
+        db.execute("BEGIN")
+        for statement in MIGRATIONS[last].split(";"):
+            db.execute(statement)
+        db.execute("COMMIT")
+        assert db.execute("SELECT offset, kind, vm_id, nic_id, holder FROM leases").fetchall() == [
+            (0, "nic", 7, 2, ""),
+            (1, "leaving", 7, None, ""),
+            (2, "given_up", 8, None, ""),
+            (3, "unknown", 99, None, ""),
+            (4, "reserved", None, None, "router/3"),
+        ]
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+            db.execute("DELETE FROM address_ranges")
+
+
 def test_a_catalog_begins_with_its_three_datastores(newest):
     found = newest.execute("SELECT id, name, type, capacity_check FROM datastores ORDER BY id").fetchall()
     assert found == [
@@ -180,7 +211,7 @@ def test_ranges_go_with_their_network_and_not_while_an_address_is_leased(newest)
     )
     newest.execute("INSERT INTO address_ranges (network_id, ar_id, type, size, mac) VALUES (0, 0, 'IP4', 4, 'm')")
     # A lease of no machine holds its address too.
-    newest.execute("INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 1, NULL, NULL)")
+    newest.execute("INSERT INTO leases (network_id, ar_id, offset, kind) VALUES (0, 0, 1, 'reserved')")
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         newest.execute("DELETE FROM networks")
     newest.execute("DELETE FROM leases")
@@ -191,7 +222,7 @@ def test_ranges_go_with_their_network_and_not_while_an_address_is_leased(newest)
 @pytest.mark.parametrize(
     "insert",
     [
-        "INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 0, NULL, NULL)",
+        "INSERT INTO leases (network_id, ar_id, offset) VALUES (0, 0, 0)",
         "INSERT INTO vm_images VALUES (9, 0, 0, 0)",
         "INSERT INTO vnc_ports VALUES (0, 5900, 9)",
         "INSERT INTO history VALUES (9, 0, 0, 'node1', 'RUNNING', '', '')",

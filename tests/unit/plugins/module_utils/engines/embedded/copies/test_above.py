@@ -183,8 +183,8 @@ def test_a_machine_that_the_copy_does_not_know_keeps_its_id_and_address(coming, 
     assert (found.plan, found.next_id) == (1 + above.PLANS_APART, 21 + above.IDS_APART)
     # 02:00:0a:42:00:14 is 10.66.0.20 of the range that begins with .10.
     assert found.held == ("10.66.0.20 of network Public",)
-    leases = [tuple(each) for each in coming.rows("SELECT offset, vm_id, nic_id FROM leases ORDER BY offset")]
-    assert leases == [(0, 0, 0), (1, 1, 0), (10, None, 20)]
+    leases = [tuple(each) for each in coming.rows("SELECT offset, vm_id, kind FROM leases ORDER BY offset")]
+    assert leases == [(0, 0, "nic"), (1, 1, "nic"), (10, 20, "unknown")]
     assert coming.rows("SELECT used FROM address_ranges")[0][0] == 3
 
 

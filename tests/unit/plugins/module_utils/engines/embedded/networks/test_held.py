@@ -16,6 +16,10 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engine
 )
 
 
+def given_up(catalog, vm_id):
+    catalog.store.db.execute("INSERT INTO given_up (vm_id, host) VALUES (?, 'node1')", (vm_id,))
+
+
 def test_what_a_nic_had_that_goes_is_held_until_it_is_gone(catalog):
     network = catalog.public(ip4(size=3))
     catalog.networks.leases.lease([LeaseRequest(network.id, 7, number) for number in (0, 1)])
@@ -46,10 +50,11 @@ def test_leases_of_a_machine_that_was_given_up(catalog):
     network = catalog.public(ip4(size=3))
     catalog.lease(network, 7)
     held = catalog.networks.held_leases
+    given_up(catalog, 7)
     held.give_up(7)
     (lease,) = catalog.networks.held()
     assert (lease.network, lease.ip, lease.vm_id) == ("Public", "10.66.0.10", 7)
-    assert "does not know" in lease.held
+    assert lease.held == "it was given up with host node1"
     assert held.release_given_up(7) == ["10.66.0.10 of network Public"]
     assert (catalog.networks.held(), catalog.used()) == ([], [0])
 
@@ -58,9 +63,10 @@ def test_the_address_of_a_machine_that_comes_back_is_held_unless_another_has_it(
     network = catalog.public(ip4(size=3))
     nic = {"network_id": network.id, "ar_id": 0, "mac": "02:00:0a:42:00:0b"}
     held = catalog.networks.held_leases
-    assert held.hold(500, nic) is None and held.hold(500, nic) is None
+    given_up(catalog, 7)
+    assert held.hold(7, nic) is None and held.hold(7, nic) is None
     assert catalog.used() == [1]
-    with raises(NoLease, "held for machine 500"):
+    with raises(NoLease, "VM vm-7 (id 7), given up with host node1, has it"):
         catalog.lease(network, (8, "10.66.0.11"))
     catalog.lease(network, (9, "10.66.0.12"))
     assert held.hold(501, {**nic, "mac": "02:00:0a:42:00:0c"}) == (9, "vm-9")
@@ -71,7 +77,12 @@ def test_the_address_of_a_machine_that_comes_back_is_held_unless_another_has_it(
 def test_what_is_held_for_unknown_machines_is_free_once_no_node_has_them(catalog):
     network = catalog.public(ip4(size=3))
     held = catalog.networks.held_leases
-    held.hold(500, {"network_id": network.id, "ar_id": 0, "mac": "02:00:0a:42:00:0a"})
+    catalog.store.db.execute(
+        "INSERT INTO leases (network_id, ar_id, offset, vm_id, kind) VALUES (?, 0, 0, 500, 'unknown')", (network.id,)
+    )
+    catalog.store.db.execute("UPDATE address_ranges SET used = 1")
+    (lease,) = catalog.networks.held()
+    assert (lease.vm_id, lease.vm, lease.held) == (500, "", "the catalog does not know that machine")
     held.release_held({500}, True)
     held.release_held(set(), False)
     assert catalog.used() == [1]

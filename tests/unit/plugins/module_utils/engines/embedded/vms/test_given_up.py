@@ -279,7 +279,8 @@ def test_who_holds_an_address_is_told_with_the_way_to_have_it(lost):
 
 
 def test_an_address_held_for_a_machine_that_the_catalog_does_not_know_is_told_as_that(inside):
-    inside.store.db.execute("INSERT INTO leases (network_id, ar_id, offset, vm_id, nic_id) VALUES (0, 0, 0, NULL, 77)")
+    held = "INSERT INTO leases (network_id, ar_id, offset, vm_id, kind) VALUES (0, 0, 0, 77, 'unknown')"
+    inside.store.db.execute(held)
     inside.store.db.execute("UPDATE address_ranges SET used = 1")
     wanted = {"name": "web", "template": "web", "nics": [{"NETWORK": "Public", "IP": FIRST[0]}]}
     ((outcome,), _) = reconcile(inside, [wanted])
