@@ -111,7 +111,7 @@ def test_it_is_imported_as_qcow2_and_as_raw(make, store, name):
         assert stored.format == (format or "qcow2") and stored.size == 4
         assert content(image, stored.format)[: len(DISK)] == DISK
         assert stored.sha256 == hashlib.sha256(image.read_bytes()).hexdigest()
-        assert stored.checksums == f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}"
+        assert stored.checksums == {"sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
         assert image.stat().st_mode & 0o777 == 0o440 and not stored.warnings
     packed = source.with_name("packed.gz")
     packed.write_bytes(gzip.compress(source.read_bytes()))

@@ -77,9 +77,9 @@ class Iso:
             raise Conflict(f"{where}: iso {self.origin}", found, same)
         if self.checksum:
             wanted = Checksum.parse(self.checksum, f"{where}: iso")
-            known = dict(text.split(":", 1) for text in image.checksum.split())
-            if known.get(wanted.algorithm, wanted.digest) != wanted.digest:
-                found = f"image {image.name} has {wanted.algorithm}:{known[wanted.algorithm]}"
+            has = image.checksums.get(wanted.algorithm, wanted.digest)
+            if has != wanted.digest:
+                found = f"image {image.name} has {wanted.algorithm}:{has}"
                 raise Conflict(f"{where}: iso {self.image}: checksum {wanted}", found, remedy)
 
 

@@ -28,7 +28,7 @@ class Image:
     source: its file on the front-end.
     size: MiB, virtual.
     sha256: the digest of the stored file as imported, "" once a machine has written to it.
-    checksum: the given checksum of the given file.
+    checksums: digests of the given file, by their algorithms.
     origin: where it was taken from, without credentials.
     vms: how many machines use it.
     attributes: the user's own.
@@ -52,7 +52,7 @@ class Image:
     format: str = "raw"
     size: int = 0
     sha256: str = ""
-    checksum: str = ""
+    checksums: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
     dev_prefix: str = ""
     target: str = ""
@@ -69,10 +69,20 @@ class Image:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def checksum(self) -> str:
+        """Return its checksums as users read them: algorithm:digest, with blanks between several."""
+        return " ".join(f"{algorithm}:{digest}" for algorithm, digest in self.checksums.items())
+
+    @property
     def is_trusted(self) -> bool:
         """Return whether this host may read its file systems: the user said so, and no guest wrote to it since."""
         marked = self.attributes.get(TRUSTED, "").upper() in TRUE
         return marked and self.notes.get("trusted", 0) == self.generation
+
+
+def checksums_of(text: str) -> dict[str, str]:
+    """Return the checksums of an image that shows this text as its checksum."""
+    return dict(each.split(":", 1) for each in text.split())
 
 
 def refuse_unfinished(asked: str, image: Image) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..dataclass import dataclass
@@ -79,7 +79,7 @@ class Stored:
     """Says what was stored.
     size: MiB that a machine sees, rounded up
     sha256: of the stored file
-    checksums: of the file as given, one "algorithm:digest" or two, separated by a blank
+    checksums: digests of the file as given, by their algorithms
     bytes: length of the stored file
     warnings: of its download, and of what it is
     """
@@ -87,7 +87,7 @@ class Stored:
     format: str
     size: int
     sha256: str
-    checksums: str
+    checksums: Mapping[str, str]
     bytes: int
     warnings: tuple[str, ...] = ()
 
@@ -146,7 +146,7 @@ def make_empty(destination: str, size: int, format: str, fs: str, key: str = "")
     """Make an empty disk of `size` MiB, within reserved(). It has no hash, since there is nothing to compare it with.
     key: of a qcow2 that is to be encrypted."""
     make(destination, lambda temporary: formats.create_empty(temporary, format, size * MIB, fs, key))
-    return Stored(format=format, size=size, sha256="", checksums="", bytes=os.path.getsize(destination))
+    return Stored(format=format, size=size, sha256="", checksums={}, bytes=os.path.getsize(destination))
 
 
 def _find_foreign(request: Request, path: str) -> Foreign | None:
@@ -255,7 +255,7 @@ class _Pass:
         self.request = request
         self.say = say
         self.sha256 = ""
-        self.checksums = ""
+        self.checksums: dict[str, str] = {}
         self._download: Download | None = None
         self._fd = -1
         self._held = contextlib.ExitStack()
@@ -380,7 +380,7 @@ class _Pass:
         names = [*first, *(name for name in self._given if name not in first)]
         if not self.packing:
             self.sha256 = self._given["sha256"].hexdigest()
-        self.checksums = " ".join(f"{name}:{self._given[name].hexdigest()}" for name in names)
+        self.checksums = {name: self._given[name].hexdigest() for name in names}
 
     def _mismatch(self, checksum: Checksum, found: str) -> ChecksumMismatch:
         asked = f"{self.request.what}: checksum {checksum}"

@@ -172,5 +172,11 @@ MIGRATIONS = (
     CREATE INDEX leases_vm ON leases(vm_id);
     CREATE INDEX leases_holder ON leases(holder) WHERE holder != '';
     """,
+    # Checksums, which were "algorithm:digest" with blanks between them, are JSON: digests by their algorithms.
+    """
+    ALTER TABLE images RENAME COLUMN checksum TO checksums;
+    UPDATE images SET checksums = CASE trim(checksums) WHEN '' THEN '{}' ELSE
+        '{"' || replace(replace(trim(checksums), ' ', '", "'), ':', '": "') || '"}' END;
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -165,10 +165,9 @@ def _compare(engine: Engine, spec: Spec, image: Image, settings: Settings, warni
         "An image's content is never replaced: remove it first (state: absent), or register the other under a new name"
     )
     if spec.checksum is not None:
-        known = dict(text.split(":", 1) for text in image.checksum.split())
-        has = known.get(spec.checksum.algorithm)
+        has = image.checksums.get(spec.checksum.algorithm)
         if has is None:
-            found = f"only {image.checksum} is known of it" if image.checksum else "none is known of it"
+            found = f"only {image.checksum} is known of it" if image.checksums else "none is known of it"
             warnings.append(f"{what}: checksum {spec.checksum}: {found}; not compared")
         elif has != spec.checksum.digest:
             raise Conflict(

@@ -76,7 +76,7 @@ def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settin
         image,
         format=facts.format if facts and not wanted.luks_secret else format,
         size=max(-(-facts.virtual_size // MIB) if facts else 0, spec.size or 0),
-        checksum=str(spec.checksum or ""),
+        checksums={spec.checksum.algorithm: spec.checksum.digest} if spec.checksum is not None else {},
     )
 
 
@@ -128,7 +128,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         image,
         format="qcow2" if encrypt else spec.format or source.format,
         size=max(source.size, spec.size or 0),
-        checksum="" if spec.recipe is not None else source.checksum,
+        checksums={} if spec.recipe is not None else source.checksums,
         sha256="" if spec.recipe is not None or encrypt else source.sha256,
         luks_secret=spec.luks_secret or source.luks_secret,
         operation=None,

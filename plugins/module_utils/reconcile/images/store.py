@@ -185,7 +185,7 @@ def _made_of(engine: Engine, image: Image, spec: Spec, source_id: int, say: Call
         format=source.format,
         size=source.size,
         sha256=source.sha256 if as_it_was else "",
-        checksums=source.checksum if as_it_was else "",
+        checksums=source.checksums if as_it_was else {},
         bytes=os.path.getsize(image.source),
     )
 
@@ -222,7 +222,7 @@ def _tell(engine: Engine, image: Image, spec: Spec, stored: importer.Stored) -> 
             format=stored.format,
             size=stored.size,
             sha256=stored.sha256,
-            checksum=stored.checksums,
+            checksums=stored.checksums,
         )
         state = ImageState.DISABLED if spec.state == "disabled" else ImageState.READY
         return engine.images.update(id_of(done), state=state)

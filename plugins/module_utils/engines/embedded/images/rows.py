@@ -21,7 +21,7 @@ COLUMNS = tuple(
     field.name for field in dataclasses.fields(Image) if field.name not in ("id", "name", "uuid", "vms", "attributes")
 )
 _NUMBERS = frozenset(("type", "state", "persistent"))
-_JSON = frozenset(("attributes", "notes"))
+_JSON = frozenset(("attributes", "checksums", "notes"))
 SELECT = "SELECT images.*, (SELECT count(DISTINCT vm_id) FROM vm_images WHERE image_id = images.id) AS vms FROM images"
 
 
@@ -36,6 +36,7 @@ def image_of(row: sqlite3.Row) -> Image:
     values["type"] = ImageType(values["type"])
     values["state"] = ImageState(values["state"])
     values["persistent"] = bool(values["persistent"])
+    values["checksums"] = json.loads(values["checksums"])
     values["notes"] = json.loads(values["notes"])
     values["operation"] = operations.read(values["operation"])
     return Image(

@@ -16,7 +16,7 @@ from typing import Any
 from ....errors import InvalidValue, WrongState
 from ....model import operations
 from ....model.ids import id_of
-from ....model.image import NOT_FINISHED, TRUSTED, Image, refuse_unfinished
+from ....model.image import NOT_FINISHED, TRUSTED, Image, checksums_of, refuse_unfinished
 from ....model.names import check_name
 from ....model.operations import Clone, Return
 from ....model.states import ImageState, ImageType
@@ -168,6 +168,7 @@ class Images(ImagesPort):
         # Of these, results show something else.
         for column in ("snapshots", "operation"):
             values.pop(column, None)
+        values["checksums"] = checksums_of(item.get("checksum") or "")
         values["type"] = ImageType[item.get("type") or "OS"]
         values["state"] = ImageState[item.get("state") or "READY"]
         row = self._declared(item)

@@ -333,7 +333,7 @@ class DiskTasks:
 
 def _holds_content(image: Image) -> bool:
     """Whether it was whole once: a save that fails leaves no file, and what came after one is noted."""
-    noted = image.generation or image.sha256 or image.checksum or image.snapshots
+    noted = image.generation or image.sha256 or image.checksums or image.snapshots
     return bool(noted) or os.path.lexists(image.source)
 
 

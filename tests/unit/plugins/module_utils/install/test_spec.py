@@ -21,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.install.media import Facts
 from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, check_media, spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.model import installed
-from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image, checksums_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 
@@ -190,14 +190,14 @@ def test_a_kernel_that_is_booted_directly_has_an_end_that_can_be_told(engine, ke
 def test_another_iso_of_the_same_name(engine):
     digest = {"sha256:" + c * 64 for c in "ab"}
     for known in digest:
-        image = Image(1, "debian.iso", ImageType.CDROM, origin="/srv/debian.iso", checksum=known)
+        image = Image(1, "debian.iso", ImageType.CDROM, origin="/srv/debian.iso", checksums=checksums_of(known))
         found = spec(engine, iso={"path": "/srv/debian.iso", "checksum": known}).iso
         found.refuse_other("install debian", image)
         with pytest.raises(Conflict, match=r"was taken from /other/debian\.iso"):
             found.refuse_other("install debian", replace(image, origin="/other/debian.iso"))
         for other in digest - {known}:
             with pytest.raises(Conflict, match="has sha256"):
-                found.refuse_other("install debian", replace(image, checksum=other))
+                found.refuse_other("install debian", replace(image, checksums=checksums_of(other)))
 
 
 def test_an_iso_that_is_nowhere(engine):

@@ -108,7 +108,7 @@ def test_a_path_is_stored_with_its_hashes_and_its_holes(store, place, source):
     given_ = Checksum("md5", hashlib.md5(CONTENT, usedforsecurity=False).hexdigest())
     stored = store(source, checksum=given_, say=said.append)
     image = place / "image"
-    assert stored == Stored("raw", 3, sha256(CONTENT), f"{given_} sha256:{sha256(CONTENT)}", len(CONTENT))
+    assert stored == Stored("raw", 3, sha256(CONTENT), {"md5": given_.digest, "sha256": sha256(CONTENT)}, len(CONTENT))
     assert image.read_bytes() == CONTENT == source.read_bytes()
     assert image.stat().st_blocks * 512 < len(CONTENT) - MIB
     assert not image.stat().st_mode & (stat.S_IWUSR | stat.S_IRWXO)
@@ -122,7 +122,7 @@ def test_a_packed_disk_is_unpacked_and_both_are_hashed(store, place, source, pac
     source.write_bytes(packed)
     stored = store(source, checksum=Checksum("sha256", sha256(packed)))
     assert (place / "image").read_bytes() == CONTENT
-    assert (stored.sha256, stored.checksums) == (sha256(CONTENT), f"sha256:{sha256(packed)}")
+    assert (stored.sha256, stored.checksums) == (sha256(CONTENT), {"sha256": sha256(packed)})
 
 
 def test_what_is_no_disk_is_stored_as_it_is(store, place, source):
@@ -131,7 +131,7 @@ def test_what_is_no_disk_is_stored_as_it_is(store, place, source):
     source.write_bytes(packed)
     stored = store(source, disk=False)
     assert (place / "image").read_bytes() == packed
-    assert stored == Stored("raw", 1, sha256(packed), f"sha256:{sha256(packed)}", len(packed))
+    assert stored == Stored("raw", 1, sha256(packed), {"sha256": sha256(packed)}, len(packed))
 
 
 def test_an_upload_is_renamed_and_not_copied(store, place):
@@ -199,7 +199,7 @@ def test_a_source_may_be_a_link(store, place, source, tmp_path):
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
 def test_an_empty_disk_is_made(place, format):
     stored = importer.make_empty(str(place / "image"), 3, format, "")
-    assert (stored.format, stored.size, stored.sha256, stored.checksums) == (format, 3, "", "")
+    assert (stored.format, stored.size, stored.sha256, stored.checksums) == (format, 3, "", {})
     assert stored.bytes == (place / "image").stat().st_size and os.listdir(place) == ["image"]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.schema import MIGRATIONS, VERSION
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import DatastoreType
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import checksums_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SHARED
 
 # A catalog as the first version of the collection wrote it.
@@ -77,6 +78,8 @@ def test_what_an_old_catalog_says_is_there_after_all_steps(db, newest):
         before = {
             name: old.execute(f"SELECT * FROM {name}").fetchall() for kind, name in tables(old) if kind == "table"
         }
+        # Of checksums it has none.
+        before["images"] = [(*row[:12], "{}", *row[13:]) for row in before["images"]]
         for step in MIGRATIONS[1:]:
             old.executescript(step)
         for name, rows in before.items():
@@ -151,6 +154,21 @@ def test_leases_say_what_holds_them():
         ]
         with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
             db.execute("DELETE FROM address_ranges")
+
+
+def test_checksums_of_images_are_kept_by_their_algorithms():
+    before = ["", "sha256:ab", "md5:12 sha256:ab"]
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        last = next(number for number, step in enumerate(MIGRATIONS) if "checksums" in step)
+        for step in MIGRATIONS[:last]:
+            db.executescript(step)
+        for number, text in enumerate(before):
+            values = (number, f"i{number}", f"u{number}", text)
+            db.execute("INSERT INTO images (id, name, uuid, type, state, checksum) VALUES (?, ?, ?, 0, 1, ?)", values)
+        db.executescript(MIGRATIONS[last])
+        found = [json.loads(text) for (text,) in db.execute("SELECT checksums FROM images ORDER BY id")]
+    assert found == [{}, {"sha256": "ab"}, {"md5": "12", "sha256": "ab"}]
+    assert [list(each) for each in found] == [list(checksums_of(text)) for text in before]
 
 
 def test_a_catalog_begins_with_its_three_datastores(newest):

@@ -186,7 +186,7 @@ def test_the_size_of_an_image_whose_file_is_on_a_host_is_what_the_list_says(
         ),
         (
             [ImageState.READY],
-            {"checksum": "sha256:" + "1" * 64},
+            {"checksums": {"sha256": "1" * 64}},
             {"path": "/play/x", "checksum": "sha256:" + "0" * 64},
             Conflict,
             ["it was stored from sha256:1111", "never replaced: remove it first (state: absent)"],
@@ -261,13 +261,13 @@ def test_what_a_machine_made_larger_is_no_conflict(engine: EmbeddedEngine, apply
     assert warnings == ["image demo (id 0): size 4 MB: it has 9 MB by now, and is not made smaller"]
 
 
-@pytest.mark.parametrize(("known", "told"), [("", "none is known of it"), ("md5:12", "only md5:12 is known of it")])
+@pytest.mark.parametrize(("known", "told"), [({}, "none"), ({"md5": "12"}, "only md5:12")])
 def test_a_checksum_of_another_kind_is_not_compared(
-    engine: EmbeddedEngine, apply: Apply, warnings: list[str], known: str, told: str
+    engine: EmbeddedEngine, apply: Apply, warnings: list[str], known: dict[str, str], told: str
 ) -> None:
-    registered(engine, ImageState.READY, checksum=known)
+    registered(engine, ImageState.READY, checksums=known)
     assert apply({"name": "demo", "path": "/play/x", "checksum": "sha256:" + "0" * 64})["demo"].error is None
-    assert warnings == [f"image demo (id 0): checksum sha256:{'0' * 64}: {told}; not compared"]
+    assert warnings == [f"image demo (id 0): checksum sha256:{'0' * 64}: {told} is known of it; not compared"]
 
 
 def test_what_it_was_made_of_need_not_be_kept(

@@ -129,7 +129,7 @@ def test_a_copy_of_another_image_has_its_hashes(engine: EmbeddedEngine, source: 
     image_storing.store(engine, work, Settings())
     now = engine.images.info("copy")
     assert work.item.error is None and now.state == ImageState.READY
-    assert (now.sha256, now.checksum, now.operation) == (made_of.sha256, made_of.checksum, None)
+    assert (now.sha256, now.checksums, now.operation) == (made_of.sha256, made_of.checksums, None)
     assert Path(now.source).read_bytes() == CONTENT and now.source != made_of.source
     assert engine.images.info("demo").state == ImageState.READY
 

@@ -272,7 +272,7 @@ def test_an_image_that_was_saved_is_left_alone_while_something_else_is_done_to_i
 
 
 @pytest.mark.parametrize("state", [ImageState.ERROR, ImageState.INIT])
-@pytest.mark.parametrize("sign", [{"generation": 1}, {"sha256": "0" * 64}, {"checksum": "md5:0"}, {}])
+@pytest.mark.parametrize("sign", [{"generation": 1}, {"sha256": "0" * 64}, {"checksums": {"md5": "0"}}, {}])
 def test_what_was_saved_once_is_never_replaced(web, state, sign):
     item = dict(VM, save_as=SAVE)
     run(web, item)

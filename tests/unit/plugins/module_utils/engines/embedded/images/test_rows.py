@@ -12,9 +12,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 def test_everything_is_kept(images):
     image = images.allocate(
         Image(
-            id=None, name="a", type=ImageType.DATABLOCK, persistent=True, format="qcow2", size=5, sha256="x",
-            checksum="y", origin="z", dev_prefix="vd", target="vdb", description="d", attributes={"A": "1", "Ü": "ö"},
+            id=None, name="a", type=ImageType.DATABLOCK, persistent=True, format="qcow2", size=5,
+            sha256="x", checksums={"md5": "y", "sha256": "x"}, origin="z", dev_prefix="vd", target="vdb",
+            description="d", attributes={"A": "1", "Ü": "ö"},
         )
     )  # fmt: skip
     assert images.info("a") == images.info(image.id) == images.info("0") == images.pool()[0] == image
+    assert image.checksum == "md5:y sha256:x"
     assert (image.attributes, image.persistent, image.type) == ({"A": "1", "Ü": "ö"}, True, ImageType.DATABLOCK)
