@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from ...dataclass import dataclass
 from ...errors import InvalidValue, NebulaError
+from ...model import defaults
 from ...printable import ONE_LINE, printable
 from ..files import reader, remove_file
 
@@ -23,8 +24,8 @@ from ..files import reader, remove_file
 NAME = "console.log"
 # The end of the name of the file beside it that keeps what convinced (remembered.py).
 VERIFIED = ".verified"
-# virtlogd renames console.log at 2 MiB to console.log.0, that one to .1, and that one to .2.
-ROTATED = (".0", ".1", ".2")
+# A console.log that is too large is renamed to console.log.0, that one to .1, and so on.
+ROTATED = tuple(f".{number}" for number in range(defaults.KEPT_CONSOLE_LOGS))
 # The node writes this line before it starts a machine: nothing above it counts, whatever the guest is.
 NODE_STARTING = "nebula-node: starting"
 GUEST_BOOTING = "nebula-guest: booting"

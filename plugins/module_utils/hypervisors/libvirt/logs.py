@@ -14,12 +14,13 @@ from typing import Optional
 from ...errors import NebulaError
 from ...host.console.log import last_place
 from ...host.files import remove_file
+from ...model import defaults
 
 LOGS = Path("/var/log/libvirt/qemu")
 # virtlogd keeps older ones as .0 to .2, logrotate as .1 to .4 or by date, some of them compressed.
 _OLDER = re.compile(r"\.log(?:[.-]\d+){1,2}(\.gz)?")
-# virtlogd begins a new file at 2 MiB.
-_LIMIT = 4 << 20
+# virtlogd begins a new file before that.
+_LIMIT = 2 * defaults.CONSOLE_LOG_BYTES
 _START = b": starting up libvirt"
 _END = re.compile(rb"^\d{4}-\d\d-\d\d [\d:.]+\+0000: shutting down, reason=(\w+)$", re.MULTILINE)
 # QEMU says who wanted its end. libvirt does too, after a guest that has switched off: until then QEMU stays.

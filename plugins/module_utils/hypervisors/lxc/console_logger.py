@@ -13,9 +13,9 @@ import subprocess
 import sys
 
 from ...host import processes
+from ...model import defaults
 
-# virtlogd's: a log is begun anew at this size, and so many older ones are kept.
-LIMIT, KEPT = 2 << 20, 3
+LIMIT, KEPT = defaults.CONSOLE_LOG_BYTES, defaults.KEPT_CONSOLE_LOGS
 # All of it is standard library, and no word of a user is part of it: its arguments are terminal, file, limit, number.
 PROGRAM = r"""
 import os, sys, termios, tty

@@ -13,10 +13,11 @@ from __future__ import annotations
 from ...host import units
 from ...host.command import run
 from ...host.node import Changes
+from ...model import defaults
 
 UNIT = "nebula-xen-logs.service"
 MARK = "# Written by nebula.provision: it keeps the logs of Xen's guests small."
-LIMIT = 2 << 20
+LIMIT = defaults.CONSOLE_LOG_BYTES
 # Of a log that is no console: the newest of what it says is what is asked for.
 KEPT = 64 << 10
 SECONDS = 5
