@@ -49,8 +49,8 @@ GRAPHICS_LISTEN = "127.0.0.1"
 # Display 0 of the RFB protocol; OpenNebula's own first port too (VNC_PORTS in oned.conf).
 FIRST_GRAPHICS_PORT = 5900
 LAST_GRAPHICS_PORT = 65535
-# virtlogd's own (max_size and max_backups of virtlogd.conf), which bound the consoles of KVM's machines: a log that has
-# so many bytes is renamed, and so many older ones are kept. Consoles of other drivers are bounded by us, in the same way.
+# virtlogd's own (max_size, max_backups of virtlogd.conf), for machines of KVM: a log that has so many bytes is renamed,
+# and so many older ones are kept. Consoles of other drivers are bounded by us in the same way.
 CONSOLE_LOG_BYTES = 2 << 20
 KEPT_CONSOLE_LOGS = 3
 
