@@ -37,7 +37,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.network.northboun
 from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import (
     apply,
     audit,
-    remove_all,
 )
 from ansible_collections.nebula.provision.tests.integration.northbound_world import (
     BLUE,
@@ -108,12 +107,12 @@ def test_what_is_wanted_is_made_once_kept_changed_and_taken_back() -> None:
         assert names(apply(database, CATALOG, fewer).changes) > {"port nic212"}
         database.settle()
         assert ovn.complaints("northd") == []
-        assert remove_all(database, CATALOG, act=False).changed
-        gone = remove_all(database, CATALOG)
+        assert apply(database, CATALOG, LogicalNetworks(), act=False).changed
+        gone = apply(database, CATALOG, LogicalNetworks())
         assert all(change.after is None and change.before for change in gone.changes)
         assert rows(database) == {}
         assert ovn.nbctl("get", "NB_Global", ".", "external_ids").strip() == "{}"
-        assert not remove_all(database, CATALOG).changed
+        assert not apply(database, CATALOG, LogicalNetworks()).changed
         database.settle()
         assert ovn.complaints("northd") == []
 
@@ -485,10 +484,10 @@ def test_what_others_have_is_as_it_was() -> None:
         assert "mcast_snoop" in ovn.nbctl("get", "Logical_Switch", "blue", "other_config")
         assert "somebody" in ovn.nbctl("get", "Logical_Switch", "blue", "external_ids")
         with pytest.raises(ForeignObject, match="guest-port"):
-            remove_all(database, CATALOG)
+            apply(database, CATALOG, LogicalNetworks())
         ovn.nbctl("lsp-del", "guest-port", "--", "acl-del", "blue", "from-lport", "5", "ip4")
-        remove_all(database, CATALOG)
-        remove_all(database, OTHER_CATALOG, act=False)
+        apply(database, CATALOG, LogicalNetworks())
+        apply(database, OTHER_CATALOG, LogicalNetworks(), act=False)
         after = dump(ovn)
         after["NB_Global table"] = before["NB_Global table"]
         assert {table: rows for table, rows in after.items() if rows != before[table]} == {}

@@ -102,7 +102,7 @@ def unfinished(place: Path) -> None:
 
 
 def measured(place: Path) -> None:
-    assert roots.space_taken(str(place)) >= 0
+    assert trees.taken(str(place)) >= 0
     with opened(place) as fd:
         assert sum(1 for _each in beneath.walk(fd)) in (DEPTH, WIDTH)
 
@@ -219,7 +219,7 @@ def raced_root_saving(place: Path, out: Path) -> None:
 
 
 def raced_root_measuring(place: Path, _out: Path) -> None:
-    assert roots.space_taken(str(place)) < 1 << 20
+    assert trees.taken(str(place)) < 1 << 20
 
 
 def raced_root_removal(place: Path, _out: Path) -> None:
@@ -497,7 +497,7 @@ def test_a_container_that_exchanges_names_in_an_overlay_has_nothing_of_the_host_
                             assert {file.read() for file in files if file is not None} <= {b"guest's"}
                         saved += 1
                     with contextlib.suppress(NebulaError, OSError):
-                        assert roots.space_taken(str(tree)) < 1 << 20
+                        assert trees.taken(f"{tree}{overlay.LAYERS}") < 1 << 20
                     # As after a boot of the host.
                     with contextlib.suppress(NebulaError, OSError):
                         overlay.unmount(str(tree))

@@ -49,7 +49,6 @@ _SETTLED = ("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN", "DONE")
 FIRMWARES = ("BIOS", "UEFI", "UEFI_SECURE")
 PROFILES = ("linux", "windows")
 BUSES = ("virtio", "scsi", "sata", "ide")
-CDROMS = BUSES[1:]
 _TARGETS = {"virtio": "vda", "scsi": "sda", "sata": "sda", "ide": "hda"}
 
 

@@ -99,9 +99,3 @@ def memory(vector: Mapping[str, str], where: str) -> int:
             'Give one of them a limit: PRIVVMPAGES = "65536:69632" is 272 MiB, in pages of 4 KiB',
         )
     return max(-(-min(finite) // MIB), 1)
-
-
-def swap(text: str, where: str) -> Optional[int]:
-    """Return the MiB of swap space that SWAPPAGES allows, None for no limit."""
-    limit = amounts("SWAPPAGES", text, where)[1]
-    return None if limit is None else -(-limit // MIB)

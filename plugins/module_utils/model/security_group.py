@@ -17,7 +17,7 @@ from .logical_network import ALL, DIRECTIONS, ICMP, ICMPV6, PROTOCOLS, TCP, UDP,
 from .numbers import whole
 
 # The group of every catalog, which lets everything through, as that of a real oned does.
-DEFAULT_ID, DEFAULT_NAME = 0, "default"
+DEFAULT_ID = 0
 # The first id of others, as in a real oned.
 FIRST = 100
 # An attribute of networks and NICs: ids of groups, with commas between them.

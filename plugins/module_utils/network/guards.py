@@ -724,11 +724,6 @@ def _remove_unused(
     yield from (f"delete set {where} {name}" for name in left(table.sets))
 
 
-def remove(table: Table) -> None:
-    if table.exists:
-        run(["nft", "-f", "-"], input=f"delete table {FAMILY} {table.name}\n", timeout=TIMEOUT)
-
-
 def at_boot(catalog: str) -> str:
     """Return what makes the table as it is on a host that has just been booted, as nftables itself writes it; "" if
     there is no table."""

@@ -256,11 +256,6 @@ def owner_of(name: str) -> str:
     return name.removesuffix(overlay.LAYERS).removesuffix(_NEW)
 
 
-def is_mounted(directory: str) -> bool:
-    """Return whether the root of a machine is there for it: a root that shows its image has to be mounted."""
-    return os.path.isdir(directory) and (overlay.read(directory) is None or overlay.is_mounted(directory))
-
-
 def mount_again(directory: str) -> bool:
     """Mount the root of a machine if it shows its image, which ends with the host. Return whether that was needed."""
     with _locked(directory, WAIT):
@@ -309,12 +304,6 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
             finally:
                 os.close(fd)
     return Saved(**done)
-
-
-def space_taken(directory: str) -> int:
-    """Return the bytes that a root takes on its disk; of a root that shows its image, those that are its own."""
-    layers = directory + overlay.LAYERS
-    return trees.taken(layers if os.path.lexists(layers) else directory)
 
 
 def require_room(directory: str, size: int, what: str) -> None:

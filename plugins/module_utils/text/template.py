@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Converts OpenNebula's template syntax to templates and back.
+"""Reads OpenNebula's template syntax.
 
     # a comment
     NAME = web                         an attribute: a single value, unquoted
@@ -97,38 +97,6 @@ def _surrogate_at(text: str) -> int:
     except UnicodeEncodeError as error:
         return error.start
     return -1
-
-
-def format_template(template: Template) -> str:
-    """Return text that parse() reads back as the same template. Raise InvalidValue for the few values that have none:
-    quotes can't hold a final backslash."""
-    lines = []
-    for name, value in template.attributes:
-        if isinstance(value, str):
-            lines.append(f"{name} = {_quoted(value, name)}\n")
-        elif not value:
-            lines.append(f"{name} = []\n")
-        else:
-            inner = ",\n".join(f"  {key} = {_quoted(item, f'{name}/{key}')}" for key, item in value)
-            lines.append(f"{name} = [\n{inner} ]\n")
-    return "".join(lines)
-
-
-def _quoted(value: str, where: str) -> str:
-    if not value.endswith("\\"):
-        return '"' + value.replace('"', '\\"') + '"'
-    bare = value.replace('"', '\\"')
-    try:
-        read = parse(f"A = [ B = {bare} ]")
-    except TemplateSyntaxError:
-        read = Template()
-    if read.vector("A") == {"B": value}:
-        return bare
-    raise InvalidValue(
-        f"attribute {where} as text",
-        "its value ends in a backslash, which OpenNebula's syntax can't write in quotes",
-        "End it with a blank, or keep the template as YAML",
-    )
 
 
 class _Scanner:

@@ -40,10 +40,6 @@ _KERNEL = "See dmesg, and the log that LOGFILE of /etc/vz/vz.conf names"
 _QUOTA = "Set DISK_QUOTA=no in /etc/vz/vz.conf, or install vzquota"
 _NETWORK = "See which scripts the container's distribution has in /etc/vz/dists, and run again"
 _PLOOP = "Containers of this collection are plain files (simfs): see what made this one of an image"
-# Not running, running: for operations that want the other.
-NOT_RUNNING, RUNNING = 31, 32
-NOT_MOUNTED, MOUNTED = 40, 41
-EXISTS = 44
 CODES: Mapping[int, Meaning] = {
     1: Meaning("the kernel refused a beancounter", "Check MEMORY: each barrier has to be at most its limit"),
     2: Meaning("the kernel refused the fair-share scheduler's values", "Check CPU, CPUUNITS and CPULIMIT"),

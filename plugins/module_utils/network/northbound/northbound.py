@@ -102,11 +102,6 @@ def announced(desired: LogicalNetworks, hosts: Optional[Sequence[str]]) -> list[
     ]
 
 
-def remove_all(database: Database, catalog: str, act: bool = True) -> Outcome:
-    """Take back whatever is marked as the catalog's."""
-    return apply(database, catalog, LogicalNetworks(), act)
-
-
 def _plan(database: Database, catalog: str, desired: LogicalNetworks) -> Plan:
     found = Found(catalog, database.read())
     rows = rendered(catalog, desired)

@@ -30,7 +30,6 @@ from ...storage.checksum import Checksum
 DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
 # Those that machines can write to.
 WRITABLE = (ImageType.OS, ImageType.DATABLOCK)
-_FILE = KEYS["files"].options or {}
 # Which are in a Spec as they are in the item.
 _AS_GIVEN = ("persistent", "size", "compress", "sparse", "firmware", "bus", "dev_prefix", "target", "description")
 

@@ -52,11 +52,6 @@ def test_memory_is_the_smaller_limit_and_a_part_of_a_mib_is_one() -> None:
         beancounters.memory({"NUMPROC": "1"}, "VM a: MEMORY")
 
 
-def test_swap_space_is_read_in_both_units() -> None:
-    assert beancounters.swap("0:1024M", "x") == beancounters.swap("0:262144", "x") == 1024
-    assert beancounters.swap("0:unlimited", "x") is None
-
-
 def test_no_name_is_of_two_units() -> None:
     assert len(beancounters.NAMES) == len(set(beancounters.NAMES)) == 22
     with pytest.raises(InvalidValue, match="MEMORY/RAM = 1: there is no such beancounter"):

@@ -1,13 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OpenNebula's template syntax, to templates and back."""
+"""Reads OpenNebula's template syntax."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import example, given, settings
@@ -15,11 +16,23 @@ from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, TemplateSyntaxError
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import as_template, format_template, parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template import as_template, parse
 
 
 def attributes(text: str) -> object:
     return parse(text).to_mapping()
+
+
+def as_text(template: Template) -> str:
+    """Return text of a template none of whose values ends in a backslash, which quotes can't hold."""
+
+    def quoted(pairs: Iterable[tuple[str, str]]) -> list[str]:
+        return [name + ' = "' + value.replace('"', '\\"') + '"' for name, value in pairs]
+
+    parts = []
+    for name, value in template.attributes:
+        parts += quoted([(name, value)]) if isinstance(value, str) else [f"{name} = [{', '.join(quoted(value))}]"]
+    return "\n".join(parts)
 
 
 READINGS = {
@@ -278,17 +291,6 @@ def test_a_long_line_is_cut() -> None:
     assert len(str(caught.value)) < 400
 
 
-def test_what_quotes_cannot_hold_is_refused() -> None:
-    assert parse(format_template(Template((("A", "C:\\dir\\"),)))).get("A") == "C:\\dir\\"
-    with pytest.raises(InvalidValue, match="backslash"):
-        format_template(Template((("A", "a b\\"),)))
-
-
-def test_format_is_readable() -> None:
-    text = format_template(parse('cpu=0.5 disk=[image="a",target=vda] x="say \\"hi\\"" y=[]'))
-    assert text == 'CPU = "0.5"\nDISK = [\n  IMAGE = "a",\n  TARGET = "vda" ]\nX = "say \\"hi\\""\nY = []\n'
-
-
 # what a real OpenNebula refuses in CONTEXT, where it is in the text, and the beginning of what is said of it
 REFUSED = {
     "two dollars": ('CONTEXT = [ A = "hunter2$$" ]', 1, 25, "$$ in the value of CONTEXT/A"),
@@ -353,7 +355,7 @@ def test_a_context_that_is_no_vector_is_not_lost_beside_one_that_is() -> None:
 
 def test_start_scripts_are_never_expanded() -> None:
     script = '#!/bin/sh\nkill $$; echo $(id) ${X} "$1", $NAME, [$X]'
-    text = format_template(Template((("CONTEXT", (("START_SCRIPT", script), ("START_SCRIPT_BASE64", "a$"))),)))
+    text = as_text(Template((("CONTEXT", (("START_SCRIPT", script), ("START_SCRIPT_BASE64", "a$"))),)))
     assert as_template(text, "template x").vector("CONTEXT")["START_SCRIPT"] == script
 
 
@@ -404,7 +406,7 @@ TEMPLATES = st.lists(st.tuples(NAMES, st.one_of(VALUES, VECTORS)), max_size=8).m
 @given(TEMPLATES)
 @example(Template((("A", '\\"'), ("B", '\\\\"x'))))
 def test_text_and_back(template: Template) -> None:
-    assert parse(format_template(template)) == template
+    assert parse(as_text(template)) == template
 
 
 @given(TEMPLATES)
@@ -444,12 +446,10 @@ SCRAPS = st.sampled_from(
 @settings(max_examples=400)
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        template = parse(text)
+        parse(text)
     except TemplateSyntaxError as error:
         assert 1 <= error.line <= text.count("\n") + 1
         assert error.column >= 1
-        return
-    assert parse(format_template(template)) == template
 
 
 def as_opennebula_takes(template: Template) -> Template:
