@@ -42,7 +42,7 @@ import json
 from ansible.module_utils.common import validation
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.names import nearest
+from ansible_collections.nebula.provision.plugins.module_utils.model.names import did_you_mean, nearest
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.role_variables import options_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
@@ -109,9 +109,7 @@ def misfit(value, option):
     for word in map(str, value if kind == "list" else [value]):
         if known and word not in known:
             near = nearest(word, known)
-            return (
-                "there is no such choice. " + f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(known)
-            )
+            return "there is no such choice. " + did_you_mean(near) + "Known are " + ", ".join(known)
     return ""
 
 

@@ -11,7 +11,7 @@ from dataclasses import field
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue
-from ..model.names import nearest
+from ..model.names import did_you_mean, nearest
 from . import answer_addresses, answer_values, windows_names
 
 # What our answers have the installer say on the serial console when it has done everything.
@@ -272,7 +272,7 @@ def kind_of(name: object, where: str) -> Kind:
     raise InvalidValue(
         f"{where}: kind {name!r}" if name else f"{where}: kind",
         "there is no such kind" if name else "it is not given",
-        f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(KINDS),
+        did_you_mean(near) + "Known are " + ", ".join(KINDS),
     )
 
 
@@ -293,7 +293,7 @@ def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[
             raise InvalidValue(
                 f"{where}: {key}",
                 f"a template of kind {kind.name} has no such variable",
-                f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(sorted([*known, *OPTIONS])),
+                did_you_mean(near) + "Known are " + ", ".join(sorted([*known, *OPTIONS])),
             )
         if value is not None:
             known[key] = _value(str(key), value, kind.variables[key], where)
@@ -343,7 +343,8 @@ def _check_names(variables: Mapping[str, object], where: str) -> None:
     host, domain = str(variables["hostname"]), str(variables.get("domain", ""))
     form = "up to 63 letters, digits and -, which is neither the first nor the last"
     if "." in host:
-        remedy = "Give what is before its first dot" + ", and put the rest into domain" * ("domain" in variables)
+        rest = ", and put the rest into domain" if "domain" in variables else ""
+        remedy = f"Give what is before its first dot{rest}"
         raise InvalidValue(f"{where}: hostname", "it has a dot", remedy)
     if host and not re.fullmatch(_LABEL, host):
         raise InvalidValue(f"{where}: hostname", "it is no host name", f"Use {form}")

@@ -254,7 +254,7 @@ def floppy(files: Mapping[str, bytes], label: str = "ANSWERS") -> bytes:
     for number, (name, content_) in enumerate(files.items(), 1):
         sectors = -(-len(content_) // 512)
         first = len(clusters) if sectors else 0
-        clusters += [len(clusters) + n + 1 for n in range(sectors - 1)] + [0xFFF] * bool(sectors)
+        clusters += [len(clusters) + n + 1 for n in range(sectors - 1)] + ([0xFFF] if sectors else [])
         data += content_.ljust(sectors * 512, b"\0")
         stem, _dot, end = name.upper().rpartition(".")
         tail = f"~{number}"

@@ -17,7 +17,7 @@ from ..model.ids import id_of
 from ..model.image import Image
 from ..model.instantiate.demands import demands
 from ..model.instantiate.validate import validate
-from ..model.names import nearest
+from ..model.names import did_you_mean, nearest
 from ..model.states import ImageState, ImageType
 from ..reconcile.images.item import UNFINISHED
 from ..storage import datastore
@@ -64,7 +64,7 @@ def check_host(engine: Engine, spec: Spec) -> None:
         raise NotFound(
             f"{spec.where}: host {spec.host}",
             "there is no such host",
-            f"Did you mean {near!r}? " * bool(near) + "See nebula_info for the hosts that there are",
+            did_you_mean(near) + "See nebula_info for the hosts that there are",
         )
 
 

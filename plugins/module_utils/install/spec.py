@@ -19,7 +19,7 @@ from ..host.urls import is_url, without_secrets
 from ..model import defaults, installed
 from ..model.flags import flag
 from ..model.image import Image
-from ..model.names import LONGEST, check_name, nearest
+from ..model.names import LONGEST, check_name, did_you_mean, nearest
 from ..model.numbers import whole
 from ..model.reader import check_keys, typed, value_of
 from ..model.specification import Key
@@ -220,7 +220,7 @@ def _iso(given: Any, install: str, engine: Engine, local: Mapping[str, Any]) -> 
         raise InvalidValue(
             f"{where}: iso {path!r}",
             f"there is no image of that name, and as a file {local.get('lost') or 'it is not on the control node'}",
-            f"Did you mean {near!r}? " * bool(near) + "Give the ISO's path or URL, or the name of an image",
+            did_you_mean(near) + "Give the ISO's path or URL, or the name of an image",
         )
     if path and not is_url(path) and not remote:
         path, remote = str(local.get("path") or path), bool(local.get("remote"))

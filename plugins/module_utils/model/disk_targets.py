@@ -268,7 +268,9 @@ def check(place: Place, target: str, board: Board) -> str:
         )
     if place.kind == CDROM and bus == "virtio":
         raise InvalidValue(
-            shown, "virtio has no CDROM drives", "Use a target with sd (SCSI)" + (", or hd (IDE)" * board.has_ide)
+            shown,
+            "virtio has no CDROM drives",
+            "Use a target with sd (SCSI)" + (", or hd (IDE)" if board.has_ide else ""),
         )
     if place.kind in (OS, DATA) and place.readonly and bus in ("ide", "sata"):
         raise InvalidValue(

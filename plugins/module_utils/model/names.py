@@ -76,3 +76,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
     return found[0] if found else ""
+
+
+def did_you_mean(near: str, form: str = "{!r}") -> str:
+    """Return the question whether that word is meant, with a blank behind it; "" where no word is near.
+
+    form: how the word is written in it.
+    """
+    return f"Did you mean {form.format(near)}? " if near else ""

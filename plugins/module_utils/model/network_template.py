@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import InvalidValue
 from .addresses import WITH_STATIC_IP6
-from .names import nearest
+from .names import did_you_mean, nearest
 from .network_drivers import DRIVERS, DUMMY, driver_of
 from .numbers import whole
 from .template import Template
@@ -89,7 +89,7 @@ def _driver(template: Template, where: str) -> str:
         raise InvalidValue(
             f"{where}: VN_MAD = {driver!r}",
             "there is no such driver here",
-            f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(DRIVERS),
+            did_you_mean(near) + "Known are " + ", ".join(DRIVERS),
         )
     if (
         not driver
@@ -164,8 +164,8 @@ def _range_of_lease(vector: Mapping[str, str], where: str) -> dict[str, Any]:
 def _range_of_ar(vector: Mapping[str, str], where: str) -> dict[str, Any]:
     is_static = vector.get("TYPE", "").strip().upper() in WITH_STATIC_IP6
     # In other ranges, IP6 and PREFIX_LENGTH are attributes for machines.
-    options = [*_AR_OPTIONS, *["IP6"] * is_static]
-    numbers = ["SIZE", *["PREFIX_LENGTH"] * is_static]
+    options = [*_AR_OPTIONS, "IP6"] if is_static else _AR_OPTIONS
+    numbers = ["SIZE", "PREFIX_LENGTH"] if is_static else ["SIZE"]
     entry: dict[str, Any] = {key.lower(): vector[key].strip() for key in options if vector.get(key)}
     for name in numbers:
         if vector.get(name):

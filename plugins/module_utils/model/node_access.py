@@ -44,7 +44,7 @@ class NodeAccess:
         """Return its one form, which read() takes again."""
         if self.everything:
             return EVERYTHING
-        words = [ICMP] * self.icmp
+        words = [ICMP] if self.icmp else []
         words += [f"{protocol}/{ports_text(span)}" for protocol in PROTOCOLS for span in self.ports(protocol)]
         return " ".join(words) or NOTHING
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import InvalidValue
 from .flags import flag
-from .names import nearest
+from .names import did_you_mean, nearest
 from .numbers import MOST_DIGITS, whole
 from .specification import Key
 
@@ -44,7 +44,7 @@ def _key_meant_by(word: str, known: Collection[str]) -> str:
 
 def _choices_remedy(near: str, known: Iterable[str]) -> str:
     """Return what to write instead. near: the word that is likely meant, or ""."""
-    return f"Did you mean {near!r}? " * bool(near) + "Known are " + ", ".join(known)
+    return did_you_mean(near) + "Known are " + ", ".join(known)
 
 
 def twice(where: str) -> InvalidValue:

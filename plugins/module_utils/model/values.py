@@ -131,7 +131,7 @@ def doubts(template: Template) -> list[str]:
             near = nearest(model.lower(), _NIC_MODELS)
             found.append(
                 f"NIC {index}: MODEL = {model!r} is none that is known of QEMU: the machine starts only where its own "
-                "has it" + f". Is {near} meant?" * bool(near)
+                "has it" + (f". Is {near} meant?" if near else "")
             )
     if os.get("ARCH", "").lower() == "i686" and firmware in ("UEFI", "EFI"):
         found.append(f"OS/FIRMWARE = {firmware}: for ARCH = i686 it is a package of its own (ovmf-ia32) on the node")

@@ -503,10 +503,13 @@ class Node:
         if has_addresses:
             wanted = [each.with_addresses_of_host() for each in wanted]
         was_down = uplinks.was_down(uplink, self.catalog, self._here, self._freed_links())
-        how = (links.FORCED * has_addresses, links.DOWN * (was_down and not has_addresses))
+        forced = links.FORCED if has_addresses else ""
+        down = links.DOWN if was_down and not has_addresses else ""
         addresses = tuple(dict.fromkeys(each.address for each in wanted if each.address))
-        owner, shared = self._owner(wanted, link), links.SHARED * (len(wanted) > 1)
-        mark = links.Mark(self.catalog, owner, ",".join(addresses), first.port, *how, shared, _own_mtu(first, link))
+        owner, shared = self._owner(wanted, link), links.SHARED if len(wanted) > 1 else ""
+        mark = links.Mark(
+            self.catalog, owner, ",".join(addresses), first.port, forced, down, shared, _own_mtu(first, link)
+        )
         if link is not None:
             links.refuse_foreign(first.name, first.bridge, link, mark, self._may_take_over(link, wanted, known))
         former = [f for each in wanted for f in self._former(each)]

@@ -189,8 +189,8 @@ def _at_interface(packets: Packets, device: str, comes_in: bool) -> Packets:
     inside = bool(packets.bridge) or (_leaves(packets) == comes_in)
     return replace(
         packets,
-        iif=device * comes_in,
-        oif=device * (not comes_in),
+        iif=device if comes_in else "",
+        oif="" if comes_in else device,
         other="",
         state=_UNKNOWN,
         source=packets.source if inside else None,
@@ -289,8 +289,8 @@ def _interface_match(drop: Drop, words: bool = False) -> str:
     bridge, before = packets.bridge or packets.other, drop.hook == BEFORE
     other = not packets.bridge and before != ("what machines" in packets.what)
     if words:
-        return f"{'iifname' if before else 'oifname'} {'!= ' * other}{bridge}"
-    return f"{'! ' * other}{'-i' if before else '-o'} {bridge}"
+        return f"{'iifname' if before else 'oifname'} {'!= ' if other else ''}{bridge}"
+    return f"{'! ' if other else ''}{'-i' if before else '-o'} {bridge}"
 
 
 def _leaves(packets: Packets) -> bool:

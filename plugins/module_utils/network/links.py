@@ -56,8 +56,8 @@ class Mark:
         return tuple(filter(None, self.address.split(",")))
 
     def __str__(self) -> str:
-        more = [self.address, self.port, (self.forced or self.down) * bool(self.port) + self.shared]
-        more += [str(self.mtu)] * bool(self.mtu)
+        how = (self.forced or self.down) if self.port else ""
+        more = [self.address, self.port, how + self.shared, str(self.mtu) if self.mtu else ""]
         while more and not more[-1]:
             more.pop()
         return ":".join([_MARK, self.catalog, self.network, *more])
@@ -69,13 +69,12 @@ class Mark:
         if parts[0] != _MARK or not 3 <= len(parts) <= 7 or (len(parts) == 7 and not parts[6].isdecimal()):
             return None
         catalog, network, address, port, how, mtu = (*parts[1:], *[""] * 4)[:6]
-        shared = SHARED * how.endswith(SHARED)
-        how = how[: -len(shared)] if shared else how
-        if len(parts) >= 6 and how not in (FORCED, DOWN, *[""] * bool(shared or mtu)):
+        shared = SHARED if how.endswith(SHARED) else ""
+        how = how.removesuffix(SHARED)
+        if len(parts) >= 6 and how not in (FORCED, DOWN) and (how or not (shared or mtu)):
             return None
-        return cls(
-            catalog, network, address, port, FORCED * (how == FORCED), DOWN * (how == DOWN), shared, int(mtu or 0)
-        )
+        forced, down = (how if how == word else "" for word in (FORCED, DOWN))
+        return cls(catalog, network, address, port, forced, down, shared, int(mtu or 0))
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,8 @@ def _address(info: Mapping[str, Any]) -> str:
     if info.get("metric"):
         text += f" metric {info['metric']}"
     # Of IPv6: nobody else had it on the link a moment ago, and the connection can't wait.
-    return text + " noprefixroute" * bool(info.get("noprefixroute")) + " nodad" * (info.get("family") == "inet6")
+    text += " noprefixroute" if info.get("noprefixroute") else ""
+    return text + (" nodad" if info.get("family") == "inet6" else "")
 
 
 def _route(line: str) -> str:

@@ -109,7 +109,7 @@ class Rules:
         """Return rules that let nothing pass but what has addresses of networks with their gateway on the bridge. Each
         network has these rules, so that it makes no difference which of them goes first."""
         wholes = ", ".join(map(str, shared.wholes))
-        askers = f", {_NOBODY}" * shared.dhcp
+        askers = f", {_NOBODY}" if shared.dhcp else ""
         found = [
             ("input", f"iifname {inside} meta nfproto != ipv4 drop"),
             ("input", f"iifname {inside} ip saddr != {{ {wholes}{askers} }} drop"),

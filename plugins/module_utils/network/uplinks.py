@@ -221,7 +221,7 @@ def remaking(device: Link) -> list[str]:
 def at_boot(device: Link, bridge: str) -> list[str]:
     """Return the lines that make it a port of the bridge when the host boots, whatever it is then."""
     lines = [f"link set dev {device.name} master {bridge}", f"link set dev {device.parent or device.name} up"]
-    return lines + [f"link set dev {device.name} up"] * bool(device.parent)
+    return [*lines, f"link set dev {device.name} up"] if device.parent else lines
 
 
 def attaching(uplink: Uplink, bridge: str, links: Mapping[str, Link]) -> list[str]:
@@ -281,7 +281,8 @@ def giving_back(bridge: Link, links: Mapping[str, Link]) -> list[str]:
         return []
     there = links.get(mark.port)
     down = bool(mark.down) and there is not None and there.bridge == bridge.name
-    return [f"link set dev {mark.port} nomaster"] + [f"link set dev {mark.port} down"] * down
+    lines = [f"link set dev {mark.port} nomaster"]
+    return [*lines, f"link set dev {mark.port} down"] if down else lines
 
 
 def given_back(bridges: Iterable[Link], links: Mapping[str, Link]) -> dict[str, Link]:

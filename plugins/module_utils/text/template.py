@@ -395,5 +395,5 @@ def _excerpt(line: str, column: int, name: str) -> str:
 
 def _without_values(line: str) -> str:
     # A value begins on the line of its name: a quote before everything else closes one of several lines.
-    closing = line[:1] == '"'
-    return '"' * closing + _UNQUOTED.sub(r"\1…", _QUOTED.sub('"…"', line[closing:]))
+    closing = '"' if line[:1] == '"' else ""
+    return closing + _UNQUOTED.sub(r"\1…", _QUOTED.sub('"…"', line[len(closing) :]))

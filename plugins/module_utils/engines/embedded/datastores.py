@@ -80,7 +80,7 @@ class Datastores(DatastoresPort):
             raise Conflict(asked, "it is one of those that every catalog has", "Leave it")
         if datastore.images:
             rows = self.store.rows("SELECT name FROM images WHERE datastore_id = ? ORDER BY id LIMIT 5", datastore.id)
-            names = ", ".join(row["name"] for row in rows) + " …" * (datastore.images > len(rows))
+            names = ", ".join(row["name"] for row in rows) + (" …" if datastore.images > len(rows) else "")
             raise InUse(asked, f"{datastore.images} images lie in it: {names}", "Remove these first (state: absent)")
         self.store.db.execute("DELETE FROM datastores WHERE id = ?", (datastore.id,))
         return datastore

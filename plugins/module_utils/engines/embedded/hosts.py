@@ -113,7 +113,7 @@ class Hosts(HostsPort):
         if coming:
             raise InUse(
                 f"host {host.name}: delete",
-                f"what machines wrote to {', '.join(coming[:5])}{' …' * (len(coming) > 5)} is still there",
+                f"what machines wrote to {', '.join(coming[:5])}{' …' if len(coming) > 5 else ''} is still there",
                 "Run playbook nebula.provision.site, which fetches it; if the host is gone for good: "
                 "nebula.provision.forget_host",
             )

@@ -74,7 +74,7 @@ class Audit:
             damage = [str(error)]
         except CatalogError as error:
             damage = [error.found]
-        more = [f"{len(damage) - SHOWN} more"] * (len(damage) > SHOWN)
+        more = [f"{len(damage) - SHOWN} more"] if len(damage) > SHOWN else []
         found = "; ".join([*damage[:SHOWN], *more])
         finding = Finding("catalog-damaged", "", f"catalog {self.store.path}", found, DAMAGED)
         return Ledger(damaged=True, findings=(finding,))
@@ -249,7 +249,7 @@ class Audit:
                 "disk_id >= 0",
                 expected.uses,
                 lambda key: f"machine {key[0]}, disk {key[1]}: use of an image",
-                lambda value: f"of image {images.get(value[0], value[0])}" + ", written to" * bool(value[1]),
+                lambda value: f"of image {images.get(value[0], value[0])}" + (", written to" if value[1] else ""),
             ),
             _Table(
                 "vnc_ports",

@@ -148,7 +148,8 @@ def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
         put(os_, "kernel", vm.os.kernel)
         if vm.os.initrd:
             put(os_, "initrd", vm.os.initrd)
-        command = " ".join(part for part in (f"root=/dev/{vm.os.root}" * bool(vm.os.root), vm.os.kernel_cmd) if part)
+        root = f"root=/dev/{vm.os.root}" if vm.os.root else ""
+        command = " ".join(part for part in (root, vm.os.kernel_cmd) if part)
         if command:
             put(os_, "cmdline", command)
 

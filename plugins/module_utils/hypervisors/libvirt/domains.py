@@ -146,8 +146,13 @@ class LibvirtDomains:
         # copy could be taken for a machine of the catalog.
         word = name if name == domain_name(mark.vm_id) else domain.UUIDString()
         active = bool(domain.isActive())
-        end = [f"{virsh} destroy {word}"] * active
-        kept = ["--config"] * persistent + ["--live"] * active
+        kept = [*(["--config"] if persistent else []), *(["--live"] if active else [])]
+
+        def undefining(options: str) -> str:
+            lines = [f"{virsh} destroy {word}"] if active else []
+            lines += [" ".join(filter(None, (virsh, "undefine", options, word)))] if persistent else []
+            return "; ".join(lines)
+
         return Domain(
             name=name,
             catalog=mark.catalog,
@@ -166,9 +171,9 @@ class LibvirtDomains:
                 # Of a container, its root and its context.
                 *(each.get("dir", "") for each in found.iterfind("filesystem/source") if each.get("dir")),
             ),
-            turn=f"{virsh} autostart {'--disable ' * autostart}{word}",
-            undefine="; ".join(end + [" ".join(filter(None, (virsh, "undefine", self.keep, word)))] * persistent),
-            forget="; ".join(end + [" ".join(filter(None, (virsh, "undefine", self.forget, word)))] * persistent),
+            turn=f"{virsh} autostart {'--disable ' if autostart else ''}{word}",
+            undefine=undefining(self.keep),
+            forget=undefining(self.forget),
             unmark=" ".join([virsh, "metadata", word, domain_xml.NAMESPACE, "--remove", *kept]),
         )
 

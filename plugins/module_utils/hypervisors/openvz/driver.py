@@ -147,7 +147,7 @@ class OpenvzDriver(Driver):
                 continue
             state = self._state_of(ctid, listed.get(ctid, ""))
             other = "no" if container.starts_with_host else "yes"
-            end = f"vzctl stop {ctid} --fast; " * (state != "POWEROFF")
+            end = "" if state == "POWEROFF" else f"vzctl stop {ctid} --fast; "
             own = vm_id_of(ctid) == container.mark.vm_id
             # A copy has the name of the machine's container, which leads to that.
             names = f"{vzctl.NAMES}/{container.values.get('NAME', '')}" if own else ""

@@ -18,7 +18,7 @@ from ...model.flags import FALSE, TRUE
 from ...model.hypervisor import Hypervisor
 from ...model.image import Image
 from ...model.instantiate.words import whole
-from ...model.names import nearest
+from ...model.names import did_you_mean, nearest
 from ...model.states import ImageType
 from ...model.template import Template
 from ...model.vm import Os
@@ -162,8 +162,7 @@ def check_saved_name(name: str, known: Iterable[str], where: str) -> None:
             f"{where}: image {name}",
             "its name begins with no distribution that this host has in /etc/vz/dists, and is all that tells vzctl "
             "what is in it",
-            f"Did you mean {near}? " * bool(near)
-            + f"Begin it with one of these, and a dash: {', '.join(there) or 'none'}",
+            did_you_mean(near, "{}") + f"Begin it with one of these, and a dash: {', '.join(there) or 'none'}",
         )
 
 

@@ -69,7 +69,8 @@ def _accept_rules(passing: Iterable[GuardRule]) -> Iterable[str]:
         sides = list(_matches("saddr", rule.addresses)) or [""]
         protocol = _PROTOCOLS.get(rule.protocol, "")
         ports = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-        words = f"{protocol} dport {{ {ports} }}" if protocol and ports else f"meta l4proto {protocol}" * bool(protocol)
+        words = f"meta l4proto {protocol}" if protocol else ""
+        words = f"{protocol} dport {{ {ports} }}" if protocol and ports else words
         for side in sides:
             yield " ".join(filter(None, (side, words, "accept")))
 

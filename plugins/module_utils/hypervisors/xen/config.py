@@ -40,7 +40,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     kind = xen.kind_of(vm)
     lines = [f"name = {quoted(domain_name(vm.vm_id))}", f"uuid = {quoted(vm.uuid)}"]
     lines += [f"#O CPU_CREDITS = {credits(vm.cpu)}", f"cpu_weight = {quoted(str(credits(vm.cpu)))}"]
-    lines += [f"cap = {quoted(str(vm.cpu_limit))}"] * bool(vm.cpu_limit)
+    lines += [f"cap = {quoted(str(vm.cpu_limit))}"] if vm.cpu_limit else []
     lines += [f"memory  = {quoted(str(vm.memory))}", f"vcpus  = {quoted(str(vm.vcpu or 1))}"]
     lines += _boot(vm, kind, where)
     lines += _list("disk", _disks(vm, site, kind, where))

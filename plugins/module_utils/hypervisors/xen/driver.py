@@ -132,7 +132,7 @@ class XenDriver(XenNode, Driver):
             domain = running.pop(name, None)
             autostart = (AUTO / definition.path.name).is_symlink()
             link = AUTO / definition.path.name
-            end = [f"{self._tool.name} destroy {name}"] * (domain is not None)
+            end = [f"{self._tool.name} destroy {name}"] if domain is not None else []
             left = [definition.path, link, CONSOLES / f"{GUEST}-{name}.log"]
             if name == domain_name(definition.mark.vm_id):
                 # A copy has the UUID of the machine in its mark, whose file this is.

@@ -15,7 +15,7 @@ from ..device_matching import FILE_SYSTEMS, kind_of_empty
 from ..disk import DISK_FORMATS, RAW, TAR, Disk
 from ..disk_targets import CDROM, DATA, OS, UNKNOWN
 from ..image import Image
-from ..names import nearest
+from ..names import did_you_mean, nearest
 from ..states import ImageType
 from ..template import Template
 from .places import board_of, context_place, place_of
@@ -241,7 +241,7 @@ def _check_driver(vector: Mapping[str, str], where: str) -> None:
         raise InvalidValue(
             f"{where}: DRIVER = {word}",
             "there is no such driver of block devices",
-            f"Did you mean {near}? " * bool(near) + "Known are " + ", ".join(rules.DRIVERS),
+            did_you_mean(near, "{}") + "Known are " + ", ".join(rules.DRIVERS),
         )
 
 

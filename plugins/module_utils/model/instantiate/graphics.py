@@ -10,7 +10,7 @@ from typing import Optional
 from ...errors import InvalidValue
 from .. import defaults, values
 from ..flags import FALSE, TRUE
-from ..names import nearest
+from ..names import did_you_mean, nearest
 from ..template import Template
 from ..vm import Graphics
 from .words import whole
@@ -39,7 +39,7 @@ def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional
         raise InvalidValue(
             f"{here}/KEYMAP = {vector['KEYMAP']!r}",
             "QEMU knows no such keyboard",
-            f"Did you mean {near}? " * bool(near) + "Known are " + ", ".join(values.KEYMAPS),
+            did_you_mean(near, "{}") + "Known are " + ", ".join(values.KEYMAPS),
         )
     fixed = 0
     if vector.get("PORT"):

@@ -10,7 +10,7 @@ from typing import Union
 
 from ...errors import InvalidValue
 from ..flags import FALSE, TRUE
-from ..names import nearest
+from ..names import did_you_mean, nearest
 from ..template import Template
 
 # A name, or an id.
@@ -45,6 +45,6 @@ def word(template: Template, name: str, known: Sequence[str], where: str) -> str
         raise InvalidValue(
             f"{where}: {name} = {text}",
             "no such word",
-            f"Did you mean {near}? " * bool(near) + "Known are " + ", ".join(known),
+            did_you_mean(near, "{}") + "Known are " + ", ".join(known),
         )
     return found

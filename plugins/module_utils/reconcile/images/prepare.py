@@ -26,7 +26,7 @@ from ...guest_disk.repair.preparation import Outcome, Spec
 from ...host import files
 from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
-from ...model.names import nearest
+from ...model.names import did_you_mean, nearest
 from ...model.numbers import file_mode
 from ...model.operations import Prepare
 from ...model.reader import typed
@@ -183,7 +183,9 @@ def _catalogued(engine: Engine | None, name: str, spec: Spec, settings: Settings
 def _refuse(image: Image) -> None:
     what = f"image {image.name} (id {image.id}): prepare"
     if image.vms:
-        raise InUse(what, f"it is used by {image.vms} machine{'s' * (image.vms != 1)}", "End these machines first")
+        raise InUse(
+            what, f"it is used by {image.vms} machine{'' if image.vms == 1 else 's'}", "End these machines first"
+        )
     refuse_unfinished(what, image)
     if image.state not in _STATES and not _is_ours(image):
         found = f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
@@ -238,7 +240,7 @@ def _spec(item: Mapping[str, Any], program: str, what: str) -> Spec:
             raise InvalidValue(
                 f"{what}: step {step!r}",
                 "there is no such step",
-                f"Did you mean {near!r}? " * bool(near) + f"Known are {', '.join(preparation.STEPS)}",
+                did_you_mean(near) + f"Known are {', '.join(preparation.STEPS)}",
             )
     zone = item["timezone"]
     if zone and (zone.startswith("/") or ".." in zone.split("/") or not zone.replace("/", "a").isprintable()):

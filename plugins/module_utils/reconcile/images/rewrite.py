@@ -134,7 +134,9 @@ def _refuse(what: str, spec: Spec, image: Image, do: str, format: str) -> None:
             "Remove it first (state: absent), or register the other under a new name",
         )
     if image.vms:
-        raise InUse(asked, f"it is used by {image.vms} machine{'s' * (image.vms != 1)}", "End these machines first")
+        raise InUse(
+            asked, f"it is used by {image.vms} machine{'' if image.vms == 1 else 's'}", "End these machines first"
+        )
     refuse_unfinished(asked, image)
     if image.state not in (ImageState.READY, ImageState.DISABLED):
         raise WrongState(asked, f"it is in state {image.state.name}", "Wait until it is READY")

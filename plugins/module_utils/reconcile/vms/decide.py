@@ -98,7 +98,7 @@ def _without_clashes(specs: Sequence[Spec], outcomes: list[Outcome]) -> list[Spe
     for spec in specs:
         if spec.renamed_from:
             others = formers.get(spec.renamed_from)
-            formers[spec.renamed_from] = f"{others} and " * bool(others) + f"VM {spec.name}"
+            formers[spec.renamed_from] = f"{others} and VM {spec.name}" if others else f"VM {spec.name}"
     if not formers:
         return list(specs)
     wanted = {name: spec.name for spec in specs for name in spec.names or [spec.name]}

@@ -77,7 +77,7 @@ def destroyed(outcomes: Iterable[Outcome]) -> list[str]:
 
 def counted(names: Collection[Any]) -> str:
     """Return how many machines that is."""
-    return f"{len(names)} machine" + "s" * (len(names) != 1)
+    return f"{len(names)} machine" + ("" if len(names) == 1 else "s")
 
 
 def listed(names: Collection[str]) -> str:

@@ -50,7 +50,8 @@ class GraphicsPorts:
     def adopt(self, asked: str, vm_id: int, host: Host, demands: Demands, port: int) -> int | None:
         """Take the port on which the machine listens already, 0 if it has no graphics; None for 0."""
         if demands.graphics != bool(port) or (demands.graphics_port and demands.graphics_port != port):
-            wanted = f"port {demands.graphics_port}" if demands.graphics_port else "graphics" * demands.graphics
+            wanted = "graphics" if demands.graphics else ""
+            wanted = f"port {demands.graphics_port}" if demands.graphics_port else wanted
             found = f"its graphics have port {port}" if port else "it has no graphics"
             raise Conflict(
                 asked, f"{found}, and the list says {wanted or 'none'}", "Give the item what the machine has"

@@ -12,7 +12,7 @@ from ....dataclass import dataclass
 from ....errors import NebulaError, NoCapacity, NotFound, WrongState
 from ....model import network_checks, rules
 from ....model.host import Host
-from ....model.names import nearest
+from ....model.names import did_you_mean, nearest
 from ....model.network import Network
 from ....model.orders import NOTHING, Held
 from ....model.states import HostState
@@ -165,9 +165,12 @@ class Scheduler:
                 "; ".join([*map(_home, homes.items()), *reasons]) or "the catalog has no hosts",
                 _unknown(hypervisor)
                 or "Run role nebula.provision.node on a host of that kind, enable it, or widen --limit"
-                + "; or end that network's machines where they are, or set one_node: false" * bool(homes)
-                + "; or have role nebula.provision.network make the bridge, which says what keeps it from that"
-                * bridges,
+                + ("; or end that network's machines where they are, or set one_node: false" if homes else "")
+                + (
+                    "; or have role nebula.provision.network make the bridge, which says what keeps it from that"
+                    if bridges
+                    else ""
+                ),
             )
         return rooms
 
@@ -177,7 +180,7 @@ def _unknown(hypervisor: str) -> str:
     if not hypervisor or hypervisor in rules.RULES:
         return ""
     near = nearest(hypervisor, sorted(rules.RULES))
-    return f"Did you mean HYPERVISOR = {near}? " * bool(near) + "Known are " + ", ".join(sorted(rules.RULES))
+    return did_you_mean(near, "HYPERVISOR = {}") + "Known are " + ", ".join(sorted(rules.RULES))
 
 
 def _home(home: tuple[str, Collection[str]]) -> str:

@@ -21,7 +21,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.network.northboun
     announced,
     apply,
     audit,
-    remove_all,
 )
 from ansible_collections.nebula.provision.tests.integration.northbound_world import CATALOG, blue, desired, nic
 
@@ -119,9 +118,9 @@ def test_errors_come_before_anything_is_written():
 
 def test_all_of_a_catalog_is_taken_back():
     database = Database(as_read(CATALOG, desired))
-    assert all(change.after is None for change in remove_all(database, CATALOG).changes)
+    assert all(change.after is None for change in apply(database, CATALOG, LogicalNetworks()).changes)
     assert len(database.written) == 1
-    assert not remove_all(Database({}), CATALOG).changed
+    assert not apply(Database({}), CATALOG, LogicalNetworks()).changed
 
 
 def test_an_audit_says_what_differs_and_what_helps():
