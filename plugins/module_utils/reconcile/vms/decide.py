@@ -1,13 +1,16 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the list of machines that a user wants to what is done about each: the same for every engine."""
+"""Decides what is done about each machine of the list that a user wants, in the same way for every engine."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from typing import Any
 
+from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmRecord, VmRequest
 from ...errors import (
@@ -35,9 +38,9 @@ from .outcome import Outcome
 from .spec import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
 
 _FAILED = {state.name for state in FAILURES} | {"UNKNOWN"}
-# Of an item that does not fit, also once all is gone that the list ends. Then nothing of it is ended.
+# Errors of an item that does not fit, even when all is gone that the list ends. Then nothing of the list is ended.
 _NO_PLACE = (NoCapacity, NoLease)
-# What others have yet, and may lose by what stands further down in the list: it is free once that is done.
+# Errors of an item that wants what others have: it may become free by what stands further down in the list.
 _HAD_BY_OTHERS = (*_NO_PLACE, InUse)
 _SHOWN = 5
 
@@ -51,15 +54,19 @@ def reconcile(
     limit: DestroyLimit | None = None,
     foreseen: bool = False,
 ) -> tuple[list[Outcome], list[str]]:
-    """Called within a session. An item that can't be is an Outcome with its error, and nothing of it is kept; the
-    others go on. The machines of such an item are outcomes as they are. hosts: only there are machines placed or
-    touched (None: anywhere). adopting: unknown machines that become those of the list. formers: former names that items
-    say which are not among these, since they can't be read. limit: TooManyDestroyed if more machines lose disks than
-    that. foreseen: count also those of items that fail as yet, since what they need may come later in the run. Returns
-    outcomes and warnings.
+    """Decide within a session what becomes of each machine of a list; return the outcomes and the warnings.
 
-    The list is decided as a whole: what machines hold that it ends counts as free for those that it makes on the same
-    host, wherever in the list either stands; and if something of it does not fit all the same, nothing is ended."""
+    The list is decided as a whole: what the machines hold that it ends counts as free for the machines that it makes on
+    the same host, wherever in the list either stands; and if something of the list does not fit all the same, nothing
+    is ended. An item that can't be carried out is an Outcome with its error, and nothing of it is kept; its machines
+    are outcomes as they are, and the other items go on.
+
+    hosts: machines are placed and touched there alone; None for anywhere
+    adopting: unknown machines that become machines of the list
+    formers: former names that are said by items which are not among these, since they can't be read
+    limit: TooManyDestroyed is raised if more machines than this lose disks
+    foreseen: machines of items that fail as yet count for the limit, too: what they need may come later in the run
+    """
     outcomes: list[Outcome] = []
     warnings: list[str] = []
     adopting = adopting or Adoptions()
@@ -79,21 +86,20 @@ def reconcile(
             outcomes.append(_refused(str(item.get("name") or "?"), error))
             refused.append(str(item.get("name") or ""))
     specs = _without_clashes(specs, outcomes)
-    outcomes.extend(_as_they_are(engine, refused, seen))
+    outcomes.extend(_unchanged(engine, refused, seen))
     lacking = adoptions.missing(adopting, [*refused, *(name for spec in specs for name in spec.names)])
     outcomes.extend(_refused(name, error) for name, error in lacking.items())
     formers = {*formers, *renames.formers(items)}
     there = len(engine.vms.names()) if limit is not None and limit.is_percentage else 0
-    decision = _Decision(engine, specs, _Current(engine, specs), hosts, adopting, formers, foreseen)
-    decision.take()
-    outcomes.extend(decision.outcomes())
+    result = _decide(_Wanted(engine, specs, hosts, adopting, formers, foreseen))
+    outcomes.extend(result.outcomes())
     if limit is not None:
-        refuse_beyond(limit, decision.losing if foreseen else destroyed(outcomes), there)
-    return outcomes, list(dict.fromkeys([*warnings, *decision.warnings]))
+        refuse_beyond(limit, result.losing if foreseen else destroyed(outcomes), there)
+    return outcomes, list(dict.fromkeys([*warnings, *result.warnings]))
 
 
 def _without_clashes(specs: Sequence[Spec], outcomes: list[Outcome]) -> list[Spec]:
-    """Those whose machines' former names mean nothing else in the list; the others are outcomes with errors."""
+    """Return the items whose former names mean nothing else in the list; the others become outcomes with errors."""
     formers: dict[str, str] = {}
     for spec in specs:
         if spec.renamed_from:
@@ -102,163 +108,190 @@ def _without_clashes(specs: Sequence[Spec], outcomes: list[Outcome]) -> list[Spe
     if not formers:
         return list(specs)
     wanted = {name: spec.name for spec in specs for name in spec.names or [spec.name]}
-    left = []
+    unique = []
     for spec in specs:
         try:
             renames.refuse_clash(f"VM {spec.name}", spec.name, spec.renamed_from, wanted, formers)
-            left.append(spec)
+            unique.append(spec)
         except NebulaError as error:
             outcomes.append(_refused(spec.name, error))
-    return left
+    return unique
 
 
-def _as_they_are(engine: Engine, names: Sequence[str], others: Collection[str]) -> list[Outcome]:
-    """The machines of items that can't be read, less those of others."""
+def _unchanged(engine: Engine, names: Sequence[str], others: Collection[str]) -> list[Outcome]:
+    """Return as they are the machines of items that can't be read, without the machines of the other items."""
     found = engine.vms.pool(names=names, patterns=[name for name in names if INDEX in name]) if names else []
     return [Outcome(record.name, record, record) for record in found if record.name not in others]
 
 
-class _Undone(Exception):
-    """Undoes what was decided about a list, which is then decided in another way."""
+def _refused(name: str, error: NebulaError) -> Outcome:
+    """Return the outcome of an item that fails, with an error that names the item."""
+    if "VM " not in error.asked:
+        error.asked = f"VM {name}: {error.asked}"
+    return Outcome(name, error=error)
 
 
-class _Decision:
-    """What becomes of a list: first all that ends, then what stays and what is new.
+@dataclass(frozen=True)
+class _Wanted:
+    """Holds a list as it was read, and what else was asked of reconcile()."""
 
-    errors, made: by the number of the specification. refused: those not tried again, with their errors. spared:
-    nothing is ended. formers: former names; a machine that has one still is to get another one, and to stay. losing:
-    names of machines whose disks would be destroyed, whether or not that was undone since.
+    engine: Engine
+    specs: Sequence[Spec]
+    hosts: Sequence[str] | None
+    adopting: Adoptions
+    formers: Collection[str]
+    foreseen: bool
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """Says what a try must not do, since an earlier try of the same list did it and was undone.
+
+    refused: by number of the item, why nothing of it is tried again
+    kept: names of the machines that the earlier try ended; if there are any, nothing is ended
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        specs: Sequence[Spec],
-        current: _Current,
-        hosts: Sequence[str] | None,
-        adopting: Adoptions,
-        formers: Collection[str],
-        foreseen: bool = False,
-    ) -> None:
-        self.engine = engine
-        self.specs = specs
-        self.current = current
-        self.hosts = hosts
-        self.adopting = adopting
-        self.formers = formers
-        self.foreseen = foreseen
-        self.warnings: list[str] = []
-        self.errors: dict[int, NebulaError] = {}
-        self.made: list[list[Outcome]] = []
-        self.refused: dict[int, NebulaError] = {}
-        self.spared = False
-        # Names of those whose end was undone.
-        self.kept: list[str] = []
-        # Numbers of the specifications that got machines which were there, under another name or unknown.
-        self.begun: set[int] = set()
-        self.losing: dict[str, None] = {}
+    refused: Mapping[int, NebulaError] = field(default_factory=dict)
+    kept: Sequence[str] = ()
 
-    def take(self) -> None:
-        while True:
-            try:
-                with self.engine.attempt():
-                    self._end_all()
-                    ended = {number for number, made in enumerate(self.made) if any(o.before != o.after for o in made)}
-                    self._fulfil_all()
-                    self._undo_if_wanted(ended)
-                return
-            except _Undone:
-                continue
+
+@dataclass
+class _Item:
+    """Holds what a try made of one item.
+
+    took_over: it got machines that were there, under another name or unknown
+    ended: machines of it were ended
+    """
+
+    number: int
+    spec: Spec
+    error: NebulaError | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+    took_over: bool = False
+    ended: bool = False
+
+
+class _Undone(Exception):
+    """Makes the engine undo a try. terms: those of the next try."""
+
+    def __init__(self, terms: _Terms) -> None:
+        super().__init__()
+        self.terms = terms
+
+
+def _decide(wanted: _Wanted) -> _Try:
+    """Return the first try of the list that can stay. Each one before it is undone and makes the terms stricter."""
+    terms = _Terms()
+    losing: dict[str, None] = {}
+    while True:
+        result = _Try(wanted, terms, losing)
+        try:
+            with wanted.engine.attempt():
+                result.run()
+            return result
+        except _Undone as undone:
+            terms = undone.terms
+
+
+class _Try:
+    """Decides a list once: first the machines that get another name or are adopted, then all that ends, then what stays
+    and what is new.
+
+    losing: names of the machines whose disks would be destroyed by this try, or by one before it
+    """
+
+    def __init__(self, wanted: _Wanted, terms: _Terms, losing: dict[str, None]) -> None:
+        self.engine = wanted.engine
+        self.wanted = wanted
+        self.hosts = wanted.hosts
+        self.terms = terms
+        self.losing = losing
+        self.warnings: list[str] = []
+        self.items = [_Item(number, spec, terms.refused.get(number)) for number, spec in enumerate(wanted.specs)]
+
+    def run(self) -> None:
+        """Raise _Undone if the list has to be tried again."""
+        before, adopted = self._take_over_all()
+        self.current = _Current(self.engine, self.wanted.specs, before, adopted)
+        for item in self._without_error():
+            with self._attempt(item):
+                item.outcomes = self._end(item.spec)
+                item.ended = any(outcome.before != outcome.after for outcome in item.outcomes)
+        self._fulfil_all()
+        self._undo_if_wrong()
 
     def outcomes(self) -> list[Outcome]:
         found = []
-        for number, spec in enumerate(self.specs):
-            found.extend(self.made[number])
-            if number in self.errors:
-                there = {outcome.name for outcome in self.made[number]}
-                found.append(_refused(spec.name, self.errors[number]))
-                records = [*self.current.beyond(spec), *self.current.of(spec)]
+        for item in self.items:
+            found.extend(item.outcomes)
+            if item.error is not None:
+                there = {outcome.name for outcome in item.outcomes}
+                found.append(_refused(item.spec.name, item.error))
+                records = [*self.current.beyond(item.spec), *self.current.of(item.spec)]
                 found.extend(Outcome(each.name, each, each) for each in records if each.name not in there)
         return found
 
-    def _end_all(self) -> None:
-        self.warnings = []
-        self.errors = dict(self.refused)
-        self.made = [[] for _spec in self.specs]
-        self._begin()
-        for number, spec in enumerate(self.specs):
-            if number in self.errors:
-                continue
-            try:
-                with self.engine.attempt():
-                    self.made[number] = self._end(spec)
-            except NebulaError as error:
-                self.errors[number] = error
+    def _without_error(self) -> list[_Item]:
+        return [item for item in self.items if item.error is None]
 
-    def _begin(self) -> None:
-        """Before all else: a machine that gets another name would be ended under its old one, and another one made
-        under the new; one that is adopted would be made a second time."""
-        self.begun = set()
+    @contextlib.contextmanager
+    def _attempt(self, item: _Item) -> Iterator[None]:
+        """Do something for the item; an error is noted on it, and what was done is undone."""
+        try:
+            with self.engine.attempt():
+                yield
+        except NebulaError as error:
+            item.error = error
+
+    def _take_over_all(self) -> tuple[dict[int, VmRecord], dict[int, VmRecord]]:
+        """Rename and adopt machines. Return by id the renamed ones as they were, and the adopted ones.
+
+        This comes first: a machine that gets another name would be ended under its old one, and another machine made
+        under the new one; a machine that is adopted would be made a second time."""
         before: dict[int, VmRecord] = {}
         adopted: dict[int, VmRecord] = {}
-        concerned = [n for n, spec in enumerate(self.specs) if spec.renamed_from or self._adopted_by(spec)]
-        for number in concerned:
-            if number in self.errors:
+        for item in self._without_error():
+            spec, ids = item.spec, self.wanted.adopting.ids
+            adopting = [(position, name) for position, name in enumerate(spec.names) if name in ids]
+            if not spec.renamed_from and not adopting:
                 continue
-            spec = self.specs[number]
-            try:
-                with self.engine.attempt():
-                    done = self._rename(spec)
-                    new = self._adopt(spec)
-            except NebulaError as error:
-                self.errors[number] = error
-                continue
-            if done is not None:
-                before[id_of(done[0])] = done[0]
-            adopted.update({id_of(record): record for record in new})
-            if done is not None or new:
-                self.begun.add(number)
-        if concerned:
-            self.current = _Current(self.engine, self.specs, before, adopted)
+            with self._attempt(item):
+                old = None
+                # An item that ends its machine means the machine that has the name now.
+                if spec.renamed_from and spec.state != "absent":
+                    old = renames.rename(self.engine, spec.name, spec.renamed_from, self.hosts)
+                records = [self._adopt(spec, position, name) for position, name in adopting]
+                before.update({id_of(old): old} if old is not None else {})
+                adopted.update({id_of(record): record for record in records if record is not None})
+                item.took_over = old is not None or any(record is not None for record in records)
+        return before, adopted
 
-    def _rename(self, spec: Spec) -> tuple[VmRecord, VmRecord] | None:
-        # What ends is what has the name.
-        if not spec.renamed_from or spec.state == "absent":
-            return None
-        return renames.rename(self.engine, spec.name, spec.renamed_from, self.hosts)
-
-    def _adopted_by(self, spec: Spec) -> list[tuple[int, str]]:
-        """The machines of the item that are there unknown, with their indexes."""
-        return [(position, name) for position, name in enumerate(spec.names) if name in self.adopting.ids]
-
-    def _adopt(self, spec: Spec) -> list[VmRecord]:
-        found = []
-        for position, name in self._adopted_by(spec):
-            if spec.state == "absent" or spec.template is None:
-                raise InvalidValue(
-                    f"VM {name}: adopting machine {self.adopting.ids[name]}",
-                    "the list says nothing of what it is to be" if spec.state != "absent" else "the list wants it gone",
-                    "Give the item the template that the machine was made of, and the state that it is to have",
-                )
-            record = adoptions.adopt(self.engine, _request_for(spec, position, name), self.adopting, self.hosts)
-            found += [record] if record is not None else []
-        return found
+    def _adopt(self, spec: Spec, position: int, name: str) -> VmRecord | None:
+        """Return the machine if it was adopted now, None if that was done before."""
+        if spec.state == "absent" or spec.template is None:
+            raise InvalidValue(
+                f"VM {name}: adopting machine {self.wanted.adopting.ids[name]}",
+                "the list says nothing of what it is to be" if spec.state != "absent" else "the list wants it gone",
+                "Give the item the template that the machine was made of, and the state that it is to have",
+            )
+        return adoptions.adopt(self.engine, _request_for(spec, position, name), self.wanted.adopting, self.hosts)
 
     def _end(self, spec: Spec) -> list[Outcome]:
+        """End the machines that the item no longer wants. Return all that it no longer wants, also those that stay."""
         outcomes = []
         for record in self.current.of(spec) if spec.state == "absent" else self.current.beyond(spec):
             outcome = self.current.outcome(record)
             outcomes.append(outcome)
-            if _is_elsewhere(record, self.hosts, self.warnings):
+            if self._is_elsewhere(record):
                 continue
-            if record.name in self.formers:
+            if record.name in self.wanted.formers:
                 self.warnings.append(renames.warning_of_spared(record))
                 continue
             if spec.state == "absent":
                 refuse_unsaved(self.engine, spec, record, "state absent", "say state: present once")
             outcome.destroys = loses_disks(self.engine, record)
-            self._note([outcome])
-            if self.spared:
+            self._note_losses([outcome])
+            if self.terms.kept:
                 continue
             if spec.state == "absent":
                 _steer(self.engine, spec, outcome)
@@ -267,85 +300,135 @@ class _Decision:
         return outcomes
 
     def _fulfil_all(self) -> None:
-        left = [number for number in range(len(self.specs)) if number not in self.errors]
+        """Do for each item what it wants to stay or be made, until those that fail can't get what others give up."""
+        left = self._without_error()
         while left:
-            again = []
-            for number in left:
-                made: list[Outcome] = []
-                try:
-                    with self.engine.attempt():
-                        self._fulfil(self.specs[number], made)
-                    self.made[number].extend(made)
-                    self.errors.pop(number, None)
-                except NebulaError as error:
-                    self.errors[number] = error
-                    if isinstance(error, _HAD_BY_OTHERS):
-                        again.append(number)
-                self._note(made)
+            again: list[_Item] = []
+            for item in left:
+                item.error = None
+                outcomes: list[Outcome] = []
+                with self._attempt(item):
+                    self._fulfil(item.spec, outcomes)
+                    item.outcomes.extend(outcomes)
+                if isinstance(item.error, _HAD_BY_OTHERS):
+                    again.append(item)
+                self._note_losses(outcomes)
             if len(again) == len(left):
                 return
             # Others may have become smaller, further down in the list.
             left = again
 
-    def _fulfil(self, spec: Spec, made: list[Outcome]) -> None:
-        _fulfil(self.engine, spec, self.current, self.hosts, made, self.warnings, self.foreseen)
+    def _fulfil(self, spec: Spec, outcomes: list[Outcome]) -> None:
+        """Keep and create the machines of an item, and add their outcomes, also where this raises."""
+        if spec.state == "absent":
+            return
+        failures = []
+        existing = self.current.of(spec)
+        for record in existing:
+            outcome = self.current.outcome(record)
+            outcomes.append(outcome)
+            try:
+                self._keep(spec, outcome, record)
+            except NebulaError as error:
+                if not self.wanted.foreseen:
+                    raise
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        there = {record.name for record in existing}
+        missing = [(position, name) for position, name in enumerate(spec.names) if name not in there]
+        if missing:
+            new = self._create(spec, missing)
+            outcomes.extend(new)
+            for outcome in new:
+                _do_disk_tasks(self.engine, spec, outcome)
 
-    def _note(self, outcomes: Sequence[Outcome]) -> None:
+    def _keep(self, spec: Spec, outcome: Outcome, record: VmRecord) -> None:
+        """Decide what becomes of a machine that is there, and stays."""
+        if id_of(record) in self.current.adopted:
+            # The machine stays as it is: what the list wants of it besides is for the next run.
+            outcome.before = None
+            adopted = self.current.adopted[id_of(record)]
+            self.warnings.extend(adoptions.notes_of(adopted, WANTED.get(spec.state, "")))
+            return
+        if self._is_elsewhere(record):
+            return
+        _refuse_doubled(spec, record)
+        change_as_listed(self.engine, spec, outcome, self.warnings)
+        if record.recreates and outcome.differences and not spec.recreate:
+            # Whatever is decided about it has it made anew.
+            return
+        _steer(self.engine, spec, outcome)
+        _do_disk_tasks(self.engine, spec, outcome)
+        after = outcome.after or record
+        self.warnings.extend(renames.notes_of(after, outcome.before or record))
+        self.warnings.extend(doubts_of_sockets(self.engine, spec, after))
+        self.warnings.extend(doubts_of_host_name(after))
+
+    def _create(self, spec: Spec, missing: Sequence[tuple[int, str]]) -> list[Outcome]:
+        where = f"VM {spec.name}"
+        if spec.template is None:
+            found = "none is given, and there is no such machine yet"
+            raise InvalidValue(f"{where}: template", found, "Name a template")
+        if spec.state == "suspended":
+            raise WrongState(f"{where}: state suspended", "there is no such machine yet", "Let it run first")
+        requests = [_request_for(spec, position, name) for position, name in missing]
+        records = self.engine.vms.instantiate(requests, self.hosts)
+        for record in records:
+            self.warnings.extend(f"{where}: {text}" for text in record.warnings)
+        return [Outcome(record.name, None, record) for record in records]
+
+    def _is_elsewhere(self, record: VmRecord) -> bool:
+        """Return, with a warning, whether the machine is on a host that is not part of this run."""
+        if self.hosts is None or record.host in self.hosts:
+            return False
+        where = f"on host {record.host}, which is not part of this run"
+        self.warnings.append(f"VM {record.name} is {where}: left alone")
+        return True
+
+    def _note_losses(self, outcomes: Sequence[Outcome]) -> None:
         self.losing.update({outcome.name: None for outcome in outcomes if outcome.destroys})
 
-    def _undo_if_wanted(self, ended: Collection[int]) -> None:
-        """_Undone if something was ended that is not to be."""
-        new = {number: error for number, error in self.errors.items() if number not in self.refused}
-        without_place = {number: error for number, error in new.items() if isinstance(error, _NO_PLACE)}
+    def _undo_if_wrong(self) -> None:
+        """Raise _Undone if something was ended or taken over that is to stay as it was."""
+        failed = [(i, i.error) for i in self.items if i.error is not None and i.number not in self.terms.refused]
+        ended = [item for item in self.items if item.ended]
+        without_place = {item.number: error for item, error in failed if isinstance(error, _NO_PLACE)}
         if without_place and ended:
-            outcomes = [outcome for number in sorted(ended) for outcome in self.made[number]]
-            self.kept = [o.name for o in outcomes if o.before != o.after]
-            self.spared = True
-            self.refused.update({number: self._with_kept(error) for number, error in without_place.items()})
-            raise _Undone
-        # Nothing is kept of an item that can't be, unless only what is being ended is in its way.
-        undone = {n: error for n, error in new.items() if n in ended and not isinstance(error, BeingEnded)}
-        undone.update({n: error for n, error in new.items() if n in self.begun})
+            kept = [o.name for item in ended for o in item.outcomes if o.before != o.after]
+            _tell_kept(without_place.values(), kept)
+            raise _Undone(_Terms({**self.terms.refused, **without_place}, kept))
+        # Nothing is kept of an item that fails, unless only what is being ended is in its way.
+        undone = {i.number: e for i, e in failed if i.took_over or (i.ended and not isinstance(e, BeingEnded))}
         if undone:
-            self.refused.update(undone)
-            raise _Undone
-        if self.spared:
-            for error in without_place.values():
-                self._with_kept(error)
-
-    def _with_kept(self, error: NebulaError) -> NebulaError:
-        names = ", ".join(self.kept[:_SHOWN]) + (" …" if len(self.kept) > _SHOWN else "")
-        error.found += f". Since not all of the list fits, nothing that it ends was ended: {names}"
-        return error
+            raise _Undone(_Terms({**self.terms.refused, **undone}, self.terms.kept))
+        if self.terms.kept:
+            _tell_kept(without_place.values(), self.terms.kept)
 
 
-def _is_elsewhere(record: VmRecord, hosts: Sequence[str] | None, warnings: list[str]) -> bool:
-    if hosts is None or record.host in hosts:
-        return False
-    warnings.append(f"VM {record.name} is on host {record.host}, which is not part of this run: left alone")
-    return True
-
-
-def _refused(name: str, error: NebulaError) -> Outcome:
-    """The error as that of an item, which it names."""
-    if "VM " not in error.asked:
-        error.asked = f"VM {name}: {error.asked}"
-    return Outcome(name, error=error)
+def _tell_kept(errors: Iterable[NebulaError], names: Sequence[str]) -> None:
+    """Add to each error that these machines were not ended because of it."""
+    shown = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+    for error in errors:
+        error.found += f". Since not all of the list fits, nothing that it ends was ended: {shown}"
 
 
 class _Current:
-    """The machines that exist, by name and by pattern. before: by id, those that were renamed, as they were. adopted:
-    by id, those that were unknown before."""
+    """Holds the machines that exist, by name and by pattern.
+
+    before: by id, the renamed machines as they were
+    adopted: by id, the machines that were unknown before
+    """
 
     def __init__(
         self,
         engine: Engine,
         specs: Sequence[Spec],
-        before: Mapping[int, VmRecord] | None = None,
-        adopted: Mapping[int, VmRecord] | None = None,
+        before: Mapping[int, VmRecord],
+        adopted: Mapping[int, VmRecord],
     ) -> None:
-        self.before = before or {}
-        self.adopted = adopted or {}
+        self.before = before
+        self.adopted = adopted
         names = [name for spec in specs for name in spec.names]
         patterns = [spec.pattern for spec in specs if spec.pattern]
         self.by_name: dict[str, VmRecord] = {}
@@ -359,12 +442,13 @@ class _Current:
         return Outcome(record.name, self.before.get(id_of(record), record), record)
 
     def of(self, spec: Spec) -> list[VmRecord]:
+        """Return the machines that the item names."""
         if spec.pattern and spec.state == "absent" and spec.count is None:
             return self.by_pattern.get(spec.pattern, [])
         return [self.by_name[name] for name in spec.names if name in self.by_name]
 
     def beyond(self, spec: Spec) -> list[VmRecord]:
-        """Those of the pattern that the count no longer covers, highest index first."""
+        """Return the machines of the pattern that its count no longer covers, highest index first."""
         if not spec.pattern or spec.count is None:
             return []
         count = spec.count
@@ -372,73 +456,8 @@ class _Current:
         return sorted(excess, key=lambda r: -(r.position or 0))
 
 
-def _fulfil(
-    engine: Engine,
-    spec: Spec,
-    current: _Current,
-    hosts: Sequence[str] | None,
-    made: list[Outcome],
-    warnings: list[str],
-    foreseen: bool,
-) -> None:
-    """All of an item but what it ends. foreseen: the others of its machines are looked at, too, where one can't be."""
-    if spec.state == "absent":
-        return
-    existing = current.of(spec)
-    failures = []
-    for record in existing:
-        outcome = current.outcome(record)
-        made.append(outcome)
-        try:
-            _keep(engine, spec, outcome, current, hosts, warnings)
-        except NebulaError as error:
-            if not foreseen:
-                raise
-            failures.append(error)
-    if failures:
-        raise failures[0]
-    there = {record.name for record in existing}
-    missing = [(position, name) for position, name in enumerate(spec.names) if name not in there]
-    if missing:
-        new = _create(engine, spec, missing, hosts, warnings)
-        made.extend(new)
-        for outcome in new:
-            _see_to_disks(engine, spec, outcome)
-
-
-def _keep(
-    engine: Engine,
-    spec: Spec,
-    outcome: Outcome,
-    current: _Current,
-    hosts: Sequence[str] | None,
-    warnings: list[str],
-) -> None:
-    """What becomes of a machine that is there, and stays."""
-    record = outcome.after
-    if record is None:
-        return
-    if id_of(record) in current.adopted:
-        # As it is: what the list wants of it besides is for the next run.
-        outcome.before = None
-        warnings.extend(adoptions.notes_of(current.adopted[id_of(record)], WANTED.get(spec.state, "")))
-        return
-    if _is_elsewhere(record, hosts, warnings):
-        return
-    _refuse_doubled(spec, record)
-    change_as_listed(engine, spec, outcome, warnings)
-    if record.recreates and outcome.differences and not spec.recreate:
-        # Whatever is decided about it has it made anew.
-        return
-    _steer(engine, spec, outcome)
-    _see_to_disks(engine, spec, outcome)
-    warnings.extend(renames.notes_of(outcome.after or record, outcome.before or record))
-    warnings.extend(doubts_of_sockets(engine, spec, outcome.after or record))
-    warnings.extend(doubts_of_host_name(outcome.after or record))
-
-
 def _refuse_doubled(spec: Spec, record: VmRecord) -> None:
-    """Conflict for a machine that is to start while one that was given up has an address of it."""
+    """Raise Conflict if the machine is to start while a machine that was given up has an address of it."""
     wanted = record.wanted if spec.state == "recovered" else WANTED.get(spec.state)
     if record.doubled and wanted == "RUNNING" and record.state != "RUNNING":
         raise Conflict(
@@ -447,25 +466,6 @@ def _refuse_doubled(spec: Spec, record: VmRecord) -> None:
             "Have that one powered off, which keeps its disks, by a run with nebula_end_given_up: true (end_given_up "
             "of nebula_vm), then run again",
         )
-
-
-def _create(
-    engine: Engine,
-    spec: Spec,
-    missing: Sequence[tuple[int, str]],
-    hosts: Sequence[str] | None,
-    warnings: list[str],
-) -> list[Outcome]:
-    where = f"VM {spec.name}"
-    if spec.template is None:
-        raise InvalidValue(f"{where}: template", "none is given, and there is no such machine yet", "Name a template")
-    if spec.state == "suspended":
-        raise WrongState(f"{where}: state suspended", "there is no such machine yet", "Let it run first")
-    requests = [_request_for(spec, position, name) for position, name in missing]
-    records = engine.vms.instantiate(requests, hosts)
-    for record in records:
-        warnings.extend(f"VM {spec.name}: {text}" for text in record.warnings)
-    return [Outcome(record.name, None, record) for record in records]
 
 
 def _request_for(spec: Spec, position: int, name: str) -> VmRequest:
@@ -482,7 +482,7 @@ def _request_for(spec: Spec, position: int, name: str) -> VmRequest:
 
 
 def _steer(engine: Engine, spec: Spec, outcome: Outcome) -> None:
-    """Decide what is to be done for the machine's state, if anything."""
+    """Decide what is to be done so that the machine gets the state of its item, if anything."""
     record = outcome.after
     if record is None or spec.state == "present":
         return
@@ -518,8 +518,8 @@ def _steer(engine: Engine, spec: Spec, outcome: Outcome) -> None:
     outcome.after = engine.vms.action(id_of(record), wanted, spec.orders)
 
 
-def _see_to_disks(engine: Engine, spec: Spec, outcome: Outcome) -> None:
-    """After its state was decided: snapshots, then what is saved."""
+def _do_disk_tasks(engine: Engine, spec: Spec, outcome: Outcome) -> None:
+    """Make snapshots, then save disks, as the item says. The machine's state has been decided before."""
     record = outcome.after
     if record is None or spec.state == "absent":
         return

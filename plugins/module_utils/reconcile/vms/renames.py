@@ -59,8 +59,8 @@ def refuse_clash(where: str, name: str, former: str, wanted: Mapping[str, str], 
         raise Ambiguous(f"{where}: {KEY} {former!r}", f"{formers[former]} say the same", "One machine gets one name")
 
 
-def rename(engine: Engine, name: str, former: str, hosts: Sequence[str] | None) -> tuple[VmRecord, VmRecord] | None:
-    """Give the machine its new name; as it was, and as it is. None: it has it, or there is no such machine yet."""
+def rename(engine: Engine, name: str, former: str, hosts: Sequence[str] | None) -> VmRecord | None:
+    """Give the machine its new name. Return it as it was; None if it has the name, or there is no such machine yet."""
     found = {record.name: record for record in engine.vms.pool(names=[name, former])}
     old, new = found.get(former), found.get(name)
     if old is None or old.id is None:
@@ -74,7 +74,8 @@ def rename(engine: Engine, name: str, former: str, hosts: Sequence[str] | None) 
         )
     if hosts is not None and old.host not in hosts:
         raise WrongState(asked, f"it is on host {old.host}, which is not part of this run", "Run for that host too")
-    return old, engine.vms.rename(old.id, name)
+    engine.vms.rename(old.id, name)
+    return old
 
 
 def by_former_images(engine: Engine, record: VmRecord, template: Template) -> Template:
