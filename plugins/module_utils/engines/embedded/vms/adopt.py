@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Callable
 
-from ....dataclass import dataclass
 from ....errors import Conflict, NotFound, WrongState
 from ....model import orders, rules
 from ....model.host import Host
@@ -22,175 +20,154 @@ from ....model.plan import ADOPT
 from ....model.states import VmState
 from ....model.template import Template
 from ...ports import VmRecord, VmRequest
-from ..hosts import Hosts
-from ..images.verbs import Images
-from ..networks.verbs import Networks
-from . import unknown
-from .assemble import Assembler, Blueprint
-from .capacity import Capacity, overhead
-from .graphics_ports import GraphicsPorts
+from . import unknown, view
+from .assemble import Blueprint
+from .capacity import overhead
 from .instantiate import fixed_uuid
-from .nics import Nics
-from .observe import Observation
-from .polls import Polls
-from .rows import VmRows, numbers_of
+from .observe import count_unknown
+from .parts import Parts
+from .rows import numbers_of
 from .template_references import References
-from .view import View
 
 
-@dataclass(frozen=True)
-class Adoption:
-    """The verb that takes over a machine that the catalog does not know. now: s since the epoch."""
-
-    rows: VmRows
-    hosts: Hosts
-    images: Images
-    networks: Networks
-    capacity: Capacity
-    ports: GraphicsPorts
-    nics: Nics
-    assembler: Assembler
-    polls: Polls
-    observation: Observation
-    view: View
-    now: Callable[[], int]
-
-    def adopt(self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None, foreseen: bool) -> VmRecord:
-        """Write a machine that a node has as it is there: nothing of it is decided, and its node has nothing to do."""
-        check_name("VM", request.name)
-        asked = f"VM {request.name}: adopting machine {vm_id}"
-        self._refuse_known(asked, vm_id)
-        found = unknown.find(asked, vm_id, self.polls.unknown, self.polls.believed, self.rows.store.meta("catalog"))
-        host = self._home_of(asked, found, request, hosts)
-        references = References(self.images, self.networks)
-        demands = unknown.with_macs(asked, references.demands(request.name, request.template), found.macs)
-        now = self.now()
-        self.rows.insert([self._row(vm_id, request, found, host, demands, references, now)])
-        self.rows.store.take_ids("vms", 0)
-        self.rows.store.db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = 'vms'", (vm_id + 1,))
-        # What was held for it as long as the catalog did not know it is what it leases.
-        self.networks.held_leases.release_given_up(vm_id)
-        leased = self.nics.lease([(vm_id, request.name, demands, None)], references)[vm_id]
-        port = self.ports.adopt(asked, vm_id, host, demands, found.port)
-        images = references.images_of(request.name, request.template, demands)
-        self.images.uses.acquire_all(vm_id, request.name, images, adopted=True)
-        blueprint = Blueprint(
-            vm_id,
-            found.uuid,
-            request.name,
-            host.hypervisor,
-            request.template,
-            images,
-            leased.nics,
-            leased.aliases,
-            port,
-            request.owner,
-            adopted=True,
-            exact=found.exact,
-            # One that has a TOPOLOGY is held to the list's; one that has none was made when there was none.
-            sockets=Before(found.topology, request.template if found.topology is None else Template()),
+def adopt(
+    parts: Parts, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
+) -> VmRecord:
+    """Write a machine that a node has as it is there: nothing of it is decided, and its node has nothing to do."""
+    check_name("VM", request.name)
+    asked = f"VM {request.name}: adopting machine {vm_id}"
+    _refuse_known(parts, asked, vm_id)
+    found = unknown.find(asked, vm_id, parts.polls.unknown, parts.polls.believed, parts.store.meta("catalog"))
+    host = _home_of(parts, asked, found, request, hosts)
+    references = References(parts.images, parts.networks)
+    demands = unknown.with_macs(asked, references.demands(request.name, request.template), found.macs)
+    now = parts.now()
+    parts.rows.insert([_row(parts, vm_id, request, found, host, demands, references, now)])
+    parts.store.take_ids("vms", 0)
+    parts.store.db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = 'vms'", (vm_id + 1,))
+    # What was held for it as long as the catalog did not know it is what it leases.
+    parts.networks.held_leases.release_given_up(vm_id)
+    leased = parts.nics.lease([(vm_id, request.name, demands, None)], references)[vm_id]
+    port = parts.ports.adopt(asked, vm_id, host, demands, found.port)
+    images = references.images_of(request.name, request.template, demands)
+    parts.images.uses.acquire_all(vm_id, request.name, images, adopted=True)
+    blueprint = Blueprint(
+        vm_id,
+        found.uuid,
+        request.name,
+        host.hypervisor,
+        request.template,
+        images,
+        leased.nics,
+        leased.aliases,
+        port,
+        request.owner,
+        adopted=True,
+        exact=found.exact,
+        # One that has a TOPOLOGY is held to the list's; one that has none was made when there was none.
+        sockets=Before(found.topology, request.template if found.topology is None else Template()),
+    )
+    vm, warnings = parts.assembler.assemble(blueprint, references)
+    if found.compared is None and not foreseen:
+        raise NotFound(
+            asked,
+            f"host {found.host} has not compared it with the list",
+            "Role vm has it compared before it decides: run that, with nebula_adopt_unknown",
         )
-        vm, warnings = self.assembler.assemble(blueprint, references)
-        if found.compared is None and not foreseen:
-            raise NotFound(
-                asked,
-                f"host {found.host} has not compared it with the list",
-                "Role vm has it compared before it decides: run that, with nebula_adopt_unknown",
-            )
-        if found.compared is not None:
-            self._refuse_different(asked, found)
-            # Its node alone knows a password that was made up; the next decision about the machine makes up another.
-            if vm.graphics is not None and vm.graphics.made_up:
-                vm = replace(vm, graphics=replace(vm.graphics, password="", made_up=False))
-        self.rows.write_body(vm_id, vm)
-        self.capacity.promise(host, demands)
-        self.rows.remember([(vm_id, host.name, found.state, ADOPT, "")], now)
-        self.observation.count_unknown()
-        return replace(self.view.one(vm_id), warnings=warnings)
+    if found.compared is not None:
+        _refuse_different(parts, asked, found)
+        # Its node alone knows a password that was made up; the next decision about the machine makes up another.
+        if vm.graphics is not None and vm.graphics.made_up:
+            vm = replace(vm, graphics=replace(vm.graphics, password="", made_up=False))
+    parts.rows.write_body(vm_id, vm)
+    parts.capacity.promise(host, demands)
+    parts.rows.remember([(vm_id, host.name, found.state, ADOPT, "")], now)
+    count_unknown(parts)
+    return replace(view.one(parts, vm_id), warnings=warnings)
 
-    def _row(
-        self,
-        vm_id: int,
-        request: VmRequest,
-        found: unknown.Found,
-        host: Host,
-        demands: Demands,
-        references: References,
-        now: int,
-    ) -> dict[str, object]:
-        state, lcm_state = numbers_of(found.state)
-        return {
-            "id": vm_id,
-            "name": request.name,
-            "uuid": found.uuid,
-            "pattern": request.pattern,
-            "position": request.position,
-            "template": request.template_name,
-            "state": state,
-            "lcm_state": lcm_state,
-            "host_id": id_of(host),
-            "generation": found.generation,
-            "seq": found.seq,
-            "wanted": found.state,
-            "settled": found.compared is not None,
-            "orders": orders.write(orders.after_adoption(found.state, found.compared is not None)),
-            "cpu": demands.cpu,
-            "memory": demands.memory,
-            "overhead": overhead(host, demands),
-            "request": references.as_json(request.template),
-            "body": "",
-            "stime": now,
-        }
 
-    def _refuse_known(self, asked: str, vm_id: int) -> None:
-        """Raise Conflict if the catalog has, or had, another machine of that id."""
-        row = self.rows.store.row("SELECT name, state FROM vms WHERE id = ?", vm_id)
-        if row is not None:
-            over = ", and ended it" if row["state"] == VmState.DONE else ""
-            raise Conflict(
-                asked,
-                f"the catalog had given that id to VM {row['name']}{over}; the machine's domain, its directory and its "
-                "mark are called by the id, so that it can't have another",
-                "Save its disks as images or copy them, then end it by hand: the audit has the command",
-            )
+def _row(
+    parts: Parts,
+    vm_id: int,
+    request: VmRequest,
+    found: unknown.Found,
+    host: Host,
+    demands: Demands,
+    references: References,
+    now: int,
+) -> dict[str, object]:
+    state, lcm_state = numbers_of(found.state)
+    return {
+        "id": vm_id,
+        "name": request.name,
+        "uuid": found.uuid,
+        "pattern": request.pattern,
+        "position": request.position,
+        "template": request.template_name,
+        "state": state,
+        "lcm_state": lcm_state,
+        "host_id": id_of(host),
+        "generation": found.generation,
+        "seq": found.seq,
+        "wanted": found.state,
+        "settled": found.compared is not None,
+        "orders": orders.write(orders.after_adoption(found.state, found.compared is not None)),
+        "cpu": demands.cpu,
+        "memory": demands.memory,
+        "overhead": overhead(host, demands),
+        "request": references.as_json(request.template),
+        "body": "",
+        "stime": now,
+    }
 
-    def _home_of(self, asked: str, found: unknown.Found, request: VmRequest, hosts: Sequence[str] | None) -> Host:
-        """The host that has the machine; an error where that contradicts what the item says."""
-        host = next((each for each in self.hosts.pool() if each.name == found.host), None)
-        if host is None:
-            raise NotFound(
-                asked, f"host {found.host} is not in the catalog", "Add it with nebula_host, as site.yml does"
-            )
-        if hosts is not None and found.host not in hosts:
-            raise WrongState(
-                asked, f"it is on host {found.host}, which is not part of this run", "Run for that host too"
-            )
-        if request.host not in ("", found.host):
-            raise Conflict(
-                asked, f"it is on host {found.host}, and the list says {request.host}", f"Set host: {found.host}"
-            )
-        refusals = refusals_of(request.template, f"VM {request.name}", {host.hypervisor})
-        if host.hypervisor in refusals:
-            raise refusals[host.hypervisor]
-        hypervisor = request.template.get("HYPERVISOR").lower()
-        if hypervisor and not rules.alike(hypervisor, host.hypervisor):
-            raise Conflict(asked, f"host {host.name} runs {host.hypervisor}, and the list says {hypervisor}")
-        fixed = fixed_uuid(request.template)
-        if fixed and fixed != found.uuid:
-            raise Conflict(asked, f"it has the UUID {found.uuid}, and the list says {fixed}", "Leave OS/UUID out")
-        row = self.rows.store.row("SELECT id, name FROM vms WHERE uuid = ? AND state != 6", found.uuid)
-        if row is not None:
-            raise Conflict(asked, f"VM {row['name']} (id {row['id']}) has its UUID {found.uuid}", "End one of the two")
-        return host
 
-    def _refuse_different(self, asked: str, found: unknown.Found) -> None:
-        """Raise Conflict if the machine is not what its item says, or has changed since it was compared."""
-        compared = found.compared
-        if compared is None or (compared.uuid, compared.generation) != (found.uuid, found.generation):
-            raise Conflict(asked, f"it has changed on host {found.host} while it was compared", "Run again")
-        if compared.differences:
-            raise Conflict(
-                asked,
-                f"on host {found.host} it is not what the list says: {'; '.join(compared.differences)}",
-                "Give the item what the machine has, then run again. Nothing was changed",
-            )
+def _refuse_known(parts: Parts, asked: str, vm_id: int) -> None:
+    """Raise Conflict if the catalog has, or had, another machine of that id."""
+    row = parts.store.row("SELECT name, state FROM vms WHERE id = ?", vm_id)
+    if row is not None:
+        over = ", and ended it" if row["state"] == VmState.DONE else ""
+        raise Conflict(
+            asked,
+            f"the catalog had given that id to VM {row['name']}{over}; the machine's domain, its directory and its "
+            "mark are called by the id, so that it can't have another",
+            "Save its disks as images or copy them, then end it by hand: the audit has the command",
+        )
+
+
+def _home_of(parts: Parts, asked: str, found: unknown.Found, request: VmRequest, hosts: Sequence[str] | None) -> Host:
+    """The host that has the machine; an error where that contradicts what the item says."""
+    host = next((each for each in parts.hosts.pool() if each.name == found.host), None)
+    if host is None:
+        raise NotFound(asked, f"host {found.host} is not in the catalog", "Add it with nebula_host, as site.yml does")
+    if hosts is not None and found.host not in hosts:
+        raise WrongState(asked, f"it is on host {found.host}, which is not part of this run", "Run for that host too")
+    if request.host not in ("", found.host):
+        raise Conflict(
+            asked, f"it is on host {found.host}, and the list says {request.host}", f"Set host: {found.host}"
+        )
+    refusals = refusals_of(request.template, f"VM {request.name}", {host.hypervisor})
+    if host.hypervisor in refusals:
+        raise refusals[host.hypervisor]
+    hypervisor = request.template.get("HYPERVISOR").lower()
+    if hypervisor and not rules.alike(hypervisor, host.hypervisor):
+        raise Conflict(asked, f"host {host.name} runs {host.hypervisor}, and the list says {hypervisor}")
+    fixed = fixed_uuid(request.template)
+    if fixed and fixed != found.uuid:
+        raise Conflict(asked, f"it has the UUID {found.uuid}, and the list says {fixed}", "Leave OS/UUID out")
+    row = parts.store.row("SELECT id, name FROM vms WHERE uuid = ? AND state != 6", found.uuid)
+    if row is not None:
+        raise Conflict(asked, f"VM {row['name']} (id {row['id']}) has its UUID {found.uuid}", "End one of the two")
+    return host
+
+
+def _refuse_different(parts: Parts, asked: str, found: unknown.Found) -> None:
+    """Raise Conflict if the machine is not what its item says, or has changed since it was compared."""
+    compared = found.compared
+    if compared is None or (compared.uuid, compared.generation) != (found.uuid, found.generation):
+        raise Conflict(asked, f"it has changed on host {found.host} while it was compared", "Run again")
+    if compared.differences:
+        raise Conflict(
+            asked,
+            f"on host {found.host} it is not what the list says: {'; '.join(compared.differences)}",
+            "Give the item what the machine has, then run again. Nothing was changed",
+        )

@@ -13,7 +13,7 @@ from ....context.sources import Sources
 from ....dataclass import dataclass
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound
 from ....model import context_firewall, fit, security_group
-from ....model.context import Context
+from ....model.context import Context, ContextFile
 from ....model.disk import Disk
 from ....model.image import Image
 from ....model.instantiate import aliases, cut_values
@@ -30,7 +30,6 @@ from ....model.template import Template
 from ....model.vm import Graphics, Vm
 from ..store import Store, compact
 from . import consoles
-from .plans import files_of
 from .rows import vm_of
 from .template_references import References
 
@@ -261,3 +260,11 @@ def _firewalled(vm: Vm, filtered: Collection[int]) -> list[str]:
 def fetched_by(vm: Vm) -> dict[str, str]:
     """SHA-256 of the files from URLs that the machine's context has, by source."""
     return {file.source: file.sha256 for file in vm.context.files if file.sha256} if vm.context else {}
+
+
+def files_of(vm: Vm, disks: bool) -> list[ContextFile]:
+    """What is read on the front-end for its context and, if these are to be made, its disks."""
+    files = list(vm.context.files) if vm.context is not None else []
+    if disks:
+        files += [entry.file for disk in vm.disks for entry in disk.inject if entry.file is not None]
+    return files

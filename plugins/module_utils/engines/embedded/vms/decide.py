@@ -6,81 +6,70 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Callable
 
-from ....dataclass import dataclass
 from ....model.instantiate.graphics import leaves_password
 from ....model.orders import NOTHING, Decision, Held, Lasting, after_decision, lost_tasks, write
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders
-from ..networks.verbs import Networks
 from . import consoles
-from .disk_tasks import DiskTasks
-from .rows import VmRows, orders_of, request_of, vm_of
+from .parts import Parts
+from .rows import orders_of, request_of, vm_of
 
 
-@dataclass(frozen=True)
-class Decisions:
-    """It writes decisions about machines. now: s since the epoch."""
+def decide(
+    parts: Parts,
+    row: sqlite3.Row,
+    way: LcmState | None,
+    wanted: str,
+    orders: VmOrders,
+    action: str,
+    seq: int | None = None,
+    task: DiskTask | None = None,
+    lasting: Lasting | None = None,
+    gives: Held = NOTHING,
+) -> None:
+    """Write a decision: a new generation of the machine, with orders for its node.
 
-    rows: VmRows
-    networks: Networks
-    tasks: DiskTasks
-    now: Callable[[], int]
+    way: what the machine does meanwhile, None if its state stays. seq: the number of its deployment file, None for
+    the one that it has. task: one more thing to be done with a disk, besides those that are not done yet. lasting:
+    what is to be done about its disks and NICs, None for what was decided before. gives: what the machine is to
+    hold no more.
+    """
+    before = orders_of(row)
+    parts.networks.held_leases.let_go(row["id"], before.detached_nics)
+    state = VmState(row["state"]) if way is None else VmState.ACTIVE
+    lcm = LcmState.LCM_INIT if way is None else way
+    decision = Decision(
+        wanted,
+        vm_state_name(row["state"], row["lcm_state"]),
+        parts.tasks.found_state(row),
+        orders.operation,
+        orders.hard,
+        orders.shutdown_timeout,
+        task,
+        lasting,
+        gives,
+    )
+    after = after_decision(before, row["generation"], decision)
+    parts.tasks.abandon(lost_tasks(before, after))
+    parts.store.db.execute(
+        "UPDATE vms SET state = ?, lcm_state = ?, wanted = ?, settled = 0, generation = generation + 1, orders = ?,"
+        " seq = ?, error = '' WHERE id = ?",
+        (state, lcm, wanted, write(after), row["seq"] if seq is None else seq, row["id"]),
+    )
+    if wanted != "DONE":
+        _close_console(parts, row["id"])
+    host = parts.rows.host_names([row["id"]]).get(row["id"], "")
+    parts.rows.remember([(row["id"], host, vm_state_name(state, lcm), action, "")], parts.now())
 
-    def decide(
-        self,
-        row: sqlite3.Row,
-        way: LcmState | None,
-        wanted: str,
-        orders: VmOrders,
-        action: str,
-        seq: int | None = None,
-        task: DiskTask | None = None,
-        lasting: Lasting | None = None,
-        gives: Held = NOTHING,
-    ) -> None:
-        """Write a decision: a new generation of the machine, with orders for its node.
 
-        way: what the machine does meanwhile, None if its state stays. seq: the number of its deployment file, None for
-        the one that it has. task: one more thing to be done with a disk, besides those that are not done yet. lasting:
-        what is to be done about its disks and NICs, None for what was decided before. gives: what the machine is to
-        hold no more.
-        """
-        before = orders_of(row)
-        self.networks.held_leases.let_go(row["id"], before.detached_nics)
-        state = VmState(row["state"]) if way is None else VmState.ACTIVE
-        lcm = LcmState.LCM_INIT if way is None else way
-        decision = Decision(
-            wanted,
-            vm_state_name(row["state"], row["lcm_state"]),
-            self.tasks.found_state(row),
-            orders.operation,
-            orders.hard,
-            orders.shutdown_timeout,
-            task,
-            lasting,
-            gives,
-        )
-        after = after_decision(before, row["generation"], decision)
-        self.tasks.abandon(lost_tasks(before, after))
-        self.rows.store.db.execute(
-            "UPDATE vms SET state = ?, lcm_state = ?, wanted = ?, settled = 0, generation = generation + 1, orders = ?,"
-            " seq = ?, error = '' WHERE id = ?",
-            (state, lcm, wanted, write(after), row["seq"] if seq is None else seq, row["id"]),
-        )
-        if wanted != "DONE":
-            self._close_console(row["id"])
-        host = self.rows.host_names([row["id"]]).get(row["id"], "")
-        self.rows.remember([(row["id"], host, vm_state_name(state, lcm), action, "")], self.now())
-
-    def _close_console(self, vm_id: int) -> None:
-        """Give a console without a password one, where the template leaves that to us: the machine was made by a
-        version that made none up. The password counts when the machine is started anew."""
-        row = self.rows.get(vm_id)
-        body = vm_of(row)
-        if body.graphics is not None and not body.graphics.password:
-            closed = consoles.closed_at_last(body, leaves_password(request_of(row)))
-            if closed != body:
-                self.rows.write_body(vm_id, closed)
+def _close_console(parts: Parts, vm_id: int) -> None:
+    """Give a console without a password one, where the template leaves that to us: the machine was made by a
+    version that made none up. The password counts when the machine is started anew."""
+    row = parts.rows.get(vm_id)
+    body = vm_of(row)
+    if body.graphics is not None and not body.graphics.password:
+        closed = consoles.closed_at_last(body, leaves_password(request_of(row)))
+        if closed != body:
+            parts.rows.write_body(vm_id, closed)

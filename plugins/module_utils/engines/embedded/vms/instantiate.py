@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid as uuids
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Callable
 
 from ....dataclass import dataclass
 from ....errors import Conflict
@@ -21,19 +20,13 @@ from ....model.network import Network
 from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ...ports import VmRecord, VmRequest
-from ..hosts import Hosts
-from ..images.verbs import Images
 from ..networks.spread import spread
-from ..networks.verbs import Networks
-from .assemble import Assembler, Blueprint
-from .capacity import Capacity, overhead
-from .graphics_ports import GraphicsPorts
-from .nics import Nics
-from .polls import Polls
-from .rows import VmRows
+from . import view
+from .assemble import Blueprint
+from .capacity import overhead
+from .parts import Parts
 from .scheduler import Homes, Scheduler
 from .template_references import References
-from .view import View
 
 
 @dataclass(frozen=True)
@@ -46,140 +39,129 @@ class _Placed:
     host: Host
 
 
-@dataclass(frozen=True)
-class Instantiation:
-    """The verb that makes machines in the catalog. now: s since the epoch."""
+def instantiate(parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
+    """Make a machine of each request, all of them or none; see VmsPort. hosts: names of those that may take the
+    machines, None for all."""
+    if not requests:
+        return []
+    now = parts.now()
+    references = References(parts.images, parts.networks)
+    placed = _placed(parts, requests, hosts, references)
+    identities = _identities(parts, placed)
+    parts.rows.insert([_row(parts, each, identities[each.vm_id], references, now) for each in placed])
+    leased = parts.nics.lease([(each.vm_id, each.request.name, each.demands, None) for each in placed], references)
+    ports = parts.ports.choose([(each.vm_id, each.request.name, each.demands, each.host) for each in placed])
+    warnings = {}
+    for each in placed:
+        request = each.request
+        images = references.images_of(request.name, request.template, each.demands)
+        parts.images.uses.acquire_all(each.vm_id, request.name, images)
+        blueprint = Blueprint(
+            each.vm_id,
+            identities[each.vm_id],
+            request.name,
+            each.host.hypervisor,
+            request.template,
+            images,
+            leased[each.vm_id].nics,
+            leased[each.vm_id].aliases,
+            ports.get(each.vm_id),
+            request.owner,
+        )
+        vm, warnings[each.vm_id] = parts.assembler.assemble(blueprint, references)
+        parts.rows.write_body(each.vm_id, vm)
+        parts.capacity.promise(each.host, each.demands)
+    parts.rows.remember([(each.vm_id, each.host.name, "PROLOG", "instantiate", "") for each in placed], now)
+    records = view.pool(parts, ids=[each.vm_id for each in placed])
+    return [replace(record, warnings=warnings[id_of(record)]) for record in records]
 
-    rows: VmRows
-    hosts: Hosts
-    images: Images
-    networks: Networks
-    capacity: Capacity
-    ports: GraphicsPorts
-    nics: Nics
-    assembler: Assembler
-    polls: Polls
-    view: View
-    now: Callable[[], int]
 
-    def instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
-        """Make a machine of each request, all of them or none; see VmsPort. hosts: names of those that may take the
-        machines, None for all."""
-        if not requests:
-            return []
-        now = self.now()
-        references = References(self.images, self.networks)
-        placed = self._placed(requests, hosts, references)
-        identities = self._identities(placed)
-        self.rows.insert([self._row(each, identities[each.vm_id], references, now) for each in placed])
-        leased = self.nics.lease([(each.vm_id, each.request.name, each.demands, None) for each in placed], references)
-        ports = self.ports.choose([(each.vm_id, each.request.name, each.demands, each.host) for each in placed])
-        warnings = {}
-        for each in placed:
-            request = each.request
-            images = references.images_of(request.name, request.template, each.demands)
-            self.images.uses.acquire_all(each.vm_id, request.name, images)
-            blueprint = Blueprint(
-                each.vm_id,
-                identities[each.vm_id],
-                request.name,
-                each.host.hypervisor,
-                request.template,
-                images,
-                leased[each.vm_id].nics,
-                leased[each.vm_id].aliases,
-                ports.get(each.vm_id),
-                request.owner,
-            )
-            vm, warnings[each.vm_id] = self.assembler.assemble(blueprint, references)
-            self.rows.write_body(each.vm_id, vm)
-            self.capacity.promise(each.host, each.demands)
-        self.rows.remember([(each.vm_id, each.host.name, "PROLOG", "instantiate", "") for each in placed], now)
-        records = self.view.pool(ids=[each.vm_id for each in placed])
-        return [replace(record, warnings=warnings[id_of(record)]) for record in records]
+def _placed(
+    parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str] | None, references: References
+) -> list[_Placed]:
+    """Each machine with a new id, on the host that the scheduler finds for it."""
+    pool = parts.hosts.pool()
+    scheduler = Scheduler(pool, parts.polls.others_memory(), hosts, parts.polls.unreached, parts.capacity.held())
+    hypervisors = {host.hypervisor for host in pool}
+    homes = Homes()
+    placed = []
+    for vm_id, request in zip(_new_ids(parts, len(requests)), requests):
+        check_name("VM", request.name)
+        demands = references.demands(request.name, request.template)
+        hypervisor = request.template.get("HYPERVISOR").lower()
+        wanted = {each for each in hypervisors if rules.alike(hypervisor, each)} or {hypervisor}
+        networks = references.networks_of(request.name, demands)
+        networks += references.networks_of_aliases(request.name, demands)
+        host = scheduler.place(
+            request.name,
+            demands.cpu,
+            demands.memory,
+            demands.vcpu,
+            hypervisor,
+            request.host,
+            references.refusals(request.name, request.template, wanted if hypervisor else hypervisors),
+            homes.of(networks, lambda each: _hosts_of(parts, each)),
+            parts.polls.without_bridge(networks),
+        )
+        homes.take(networks, host.name)
+        placed.append(_Placed(vm_id, request, demands, host))
+    return placed
 
-    def _placed(
-        self, requests: Sequence[VmRequest], hosts: Sequence[str] | None, references: References
-    ) -> list[_Placed]:
-        """Each machine with a new id, on the host that the scheduler finds for it."""
-        pool = self.hosts.pool()
-        scheduler = Scheduler(pool, self.polls.others_memory(), hosts, self.polls.unreached, self.capacity.held())
-        hypervisors = {host.hypervisor for host in pool}
-        homes = Homes()
-        placed = []
-        for vm_id, request in zip(self._new_ids(len(requests)), requests):
-            check_name("VM", request.name)
-            demands = references.demands(request.name, request.template)
-            hypervisor = request.template.get("HYPERVISOR").lower()
-            wanted = {each for each in hypervisors if rules.alike(hypervisor, each)} or {hypervisor}
-            networks = references.networks_of(request.name, demands)
-            networks += references.networks_of_aliases(request.name, demands)
-            host = scheduler.place(
-                request.name,
-                demands.cpu,
-                demands.memory,
-                demands.vcpu,
-                hypervisor,
-                request.host,
-                references.refusals(request.name, request.template, wanted if hypervisor else hypervisors),
-                homes.of(networks, self._hosts_of),
-                self.polls.without_bridge(networks),
-            )
-            homes.take(networks, host.name)
-            placed.append(_Placed(vm_id, request, demands, host))
-        return placed
 
-    def _row(self, placed: _Placed, identity: str, references: References, now: int) -> dict[str, object]:
-        request = placed.request
-        return {
-            "id": placed.vm_id,
-            "name": request.name,
-            "uuid": identity,
-            "pattern": request.pattern,
-            "position": request.position,
-            "template": request.template_name,
-            "state": VmState.ACTIVE,
-            "lcm_state": LcmState.PROLOG,
-            "host_id": placed.host.id,
-            "wanted": request.wanted,
-            "cpu": placed.demands.cpu,
-            "memory": placed.demands.memory,
-            "overhead": overhead(placed.host, placed.demands),
-            "request": references.as_json(request.template),
-            "body": "",
-            "stime": now,
-        }
+def _row(parts: Parts, placed: _Placed, identity: str, references: References, now: int) -> dict[str, object]:
+    request = placed.request
+    return {
+        "id": placed.vm_id,
+        "name": request.name,
+        "uuid": identity,
+        "pattern": request.pattern,
+        "position": request.position,
+        "template": request.template_name,
+        "state": VmState.ACTIVE,
+        "lcm_state": LcmState.PROLOG,
+        "host_id": placed.host.id,
+        "wanted": request.wanted,
+        "cpu": placed.demands.cpu,
+        "memory": placed.demands.memory,
+        "overhead": overhead(placed.host, placed.demands),
+        "request": references.as_json(request.template),
+        "body": "",
+        "stime": now,
+    }
 
-    def _hosts_of(self, network: Network) -> Iterable[str]:
-        found = spread(self.rows.store, network).get(id_of(network))
-        return [] if found is None else found.hosts
 
-    def _new_ids(self, count: int) -> list[int]:
-        """New ids. Those that a host uses for machines of others are left out: no machine of such an id could start
-        there."""
-        ids: list[int] = []
-        while len(ids) < count:
-            lacking = count - len(ids)
-            first = self.rows.store.take_ids("vms", lacking)
-            ids += [vm_id for vm_id in range(first, first + lacking) if vm_id not in self.polls.foreign_ids]
-        return ids
+def _hosts_of(parts: Parts, network: Network) -> Iterable[str]:
+    found = spread(parts.store, network).get(id_of(network))
+    return [] if found is None else found.hosts
 
-    def _identities(self, placed: Sequence[_Placed]) -> dict[int, str]:
-        """A UUID for each machine, by its id: what OS/UUID fixes, else a new one."""
-        identities: dict[int, str] = {}
-        for each in placed:
-            request = each.request
-            fixed = fixed_uuid(request.template)
-            if fixed:
-                row = self.rows.store.row("SELECT name FROM vms WHERE uuid = ? AND state != 6", fixed)
-                if row is not None or fixed in identities.values():
-                    raise Conflict(
-                        f"VM {request.name}: OS/UUID {fixed}",
-                        f"VM {row['name'] if row else request.pattern or request.name} has it",
-                        "Leave UUID out where more than one machine is made from the template",
-                    )
-            identities[each.vm_id] = fixed or str(uuids.uuid4())
-        return identities
+
+def _new_ids(parts: Parts, count: int) -> list[int]:
+    """New ids. Those that a host uses for machines of others are left out: no machine of such an id could start
+    there."""
+    ids: list[int] = []
+    while len(ids) < count:
+        lacking = count - len(ids)
+        first = parts.store.take_ids("vms", lacking)
+        ids += [vm_id for vm_id in range(first, first + lacking) if vm_id not in parts.polls.foreign_ids]
+    return ids
+
+
+def _identities(parts: Parts, placed: Sequence[_Placed]) -> dict[int, str]:
+    """A UUID for each machine, by its id: what OS/UUID fixes, else a new one."""
+    identities: dict[int, str] = {}
+    for each in placed:
+        request = each.request
+        fixed = fixed_uuid(request.template)
+        if fixed:
+            row = parts.store.row("SELECT name FROM vms WHERE uuid = ? AND state != 6", fixed)
+            if row is not None or fixed in identities.values():
+                raise Conflict(
+                    f"VM {request.name}: OS/UUID {fixed}",
+                    f"VM {row['name'] if row else request.pattern or request.name} has it",
+                    "Leave UUID out where more than one machine is made from the template",
+                )
+        identities[each.vm_id] = fixed or str(uuids.uuid4())
+    return identities
 
 
 def fixed_uuid(template: Template) -> str:

@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ....context.sources import Sources
-from ....model.context import ContextFile
 from ....model.host import Host
 from ....model.network_drivers import OVSWITCH, WITH_BRIDGE
 from ....model.operations import returns_from
@@ -24,12 +22,10 @@ from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ....model.states import ImageType
 from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of
 from ....model.vm import Vm
-from ..hosts import Hosts
 from ..networks.guarded import guards, machines
-from ..store import Store, chunks
-from .disk_tasks import DiskTasks
-from .given_up import GivenUps
-from .polls import Polls
+from ..store import chunks
+from .assemble import files_of
+from .parts import Parts
 from .rows import orders_of
 
 # States in which all of a machine's disks are there.
@@ -38,178 +34,175 @@ _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
 _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
 
-class Plans:
-    def __init__(
-        self, store: Store, hosts: Hosts, sources: Sources, disks: DiskTasks, polls: Polls, given_up: GivenUps
-    ) -> None:
-        self.store = store
-        self.hosts = hosts
-        self.sources = sources
-        self.disks = disks
-        self.polls = polls
-        self.given_up = given_up
-
-    def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
-        """The plan of each host with something left to do, by its name. end_given_up: machines that were given up with
-        their host, and are there again, are powered off."""
-        rows = self.store.rows(
-            # Left to itself, SQLite walks through all machines to have them in order.
-            "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
-            " WHERE settled = 0 ORDER BY vms.id"
+def plans(parts: Parts, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+    """The plan of each host with something left to do, by its name. end_given_up: machines that were given up with
+    their host, and are there again, are powered off."""
+    rows = parts.store.rows(
+        # Left to itself, SQLite walks through all machines to have them in order.
+        "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
+        " WHERE settled = 0 ORDER BY vms.id"
+    )
+    planned: dict[str, list[PlannedVm]] = {}
+    unmade = set()
+    for row in rows:
+        if hosts is not None and row["host"] not in hosts:
+            continue
+        if _is_to_wait(parts, row):
+            _leave_out(parts, row)
+            continue
+        if _is_unmade(parts, row):
+            unmade.add(row["id"])
+        planned.setdefault(row["host"], []).append(_planned(parts, row))
+    known = {host.name: host for host in parts.hosts.pool()}
+    ending: dict[str, list[GivenUp]] = {}
+    for found in parts.given_ups.seen if end_given_up else ():
+        if found.host in known and (hosts is None or found.host in hosts):
+            ending.setdefault(found.host, []).append(found)
+    if not planned and not ending:
+        return {}
+    number = parts.hosts.plan_numbers.take()
+    proof = parts.hosts.plan_numbers.proof(number)
+    catalog = parts.store.meta("catalog")
+    # By the catalog of now: machines of older versions do not say which of their files are images.
+    names = {
+        row["source"]: row["name"]
+        for row in parts.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
+    }
+    plans = {}
+    guarded, there, guarded_at = guards(parts.store, [*planned, *ending]), machines(parts.store), time.time()
+    for host in dict.fromkeys((*planned, *ending)):
+        vms = planned.get(host, [])
+        sources = parts.sources.planned(
+            replace(file, image=names.get(file.source, ""))
+            for each in vms
+            if each.wanted not in _WITHOUT_CONTEXT
+            # Disks that are there are not made.
+            for file in files_of(each.vm, each.vm.vm_id in unmade)
         )
-        planned: dict[str, list[PlannedVm]] = {}
-        unmade = set()
-        for row in rows:
-            if hosts is not None and row["host"] not in hosts:
-                continue
-            if self._is_to_wait(row):
-                self._leave_out(row)
-                continue
-            if self._is_unmade(row):
-                unmade.add(row["id"])
-            planned.setdefault(row["host"], []).append(self._planned(row))
-        known = {host.name: host for host in self.hosts.pool()}
-        ending: dict[str, list[GivenUp]] = {}
-        for found in self.given_up.seen if end_given_up else ():
-            if found.host in known and (hosts is None or found.host in hosts):
-                ending.setdefault(found.host, []).append(found)
-        if not planned and not ending:
-            return {}
-        number = self.hosts.plan_numbers.take()
-        proof = self.hosts.plan_numbers.proof(number)
-        catalog = self.store.meta("catalog")
-        # By the catalog of now: machines of older versions do not say which of their files are images.
-        names = {
-            row["source"]: row["name"]
-            for row in self.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
-        }
-        plans = {}
-        guarded, there, guarded_at = guards(self.store, [*planned, *ending]), machines(self.store), time.time()
-        for host in dict.fromkeys((*planned, *ending)):
-            vms = planned.get(host, [])
-            sources = self.sources.planned(
-                replace(file, image=names.get(file.source, ""))
-                for each in vms
-                if each.wanted not in _WITHOUT_CONTEXT
-                # Disks that are there are not made.
-                for file in files_of(each.vm, each.vm.vm_id in unmade)
-            )
-            lacking = _lacking(known[host], self.polls.others_memory().get(host, 0), vms)
-            plans[host] = self._with_images(
-                Plan(
-                    catalog,
-                    number,
-                    host,
-                    tuple(vms),
-                    memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
-                    foreign_memory=self.polls.foreign_memory.get(host, 0),
-                    contents=self.sources.contents(sources, self.polls.contents.get(host, ())),
-                    sources=sources,
-                    lacking_memory=lacking.memory,
-                    lacking_cpu=lacking.cpu,
-                    given_up=tuple(ending.get(host, ())),
-                    bridges=self._bridges_of(vms),
-                    guards=tuple(guarded.get(host, ())),
-                    machines=tuple(there.get(host, ())),
-                    guarded_at=guarded_at,
-                    switches=self._switches_of(vms),
-                    proof=proof,
-                ),
-                known[host],
-            )
-        return plans
-
-    def _bridges_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
-        names = {nic.bridge for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
-        rows = self.store.rows("SELECT bridge, uuid, vn_mad FROM networks") if names else []
-        found: dict[str, str] = {}
-        for row in rows:
-            if row["bridge"] in names and row["vn_mad"] in WITH_BRIDGE:
-                before = found.get(row["bridge"], "")
-                found[row["bridge"]] = f"{before},{row['uuid']}" if before else row["uuid"]
-        return found
-
-    def _switches_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
-        ids = {nic.network_id for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
-        rows = self.store.rows("SELECT id, uuid FROM networks WHERE vn_mad = ?", OVSWITCH) if ids else []
-        return {str(row["id"]): row["uuid"] for row in rows if row["id"] in ids}
-
-    def _is_to_wait(self, row: sqlite3.Row) -> bool:
-        starts = row["wanted"] == "RUNNING" and self.disks.found_state(row) != "RUNNING"
-        return starts and row["id"] in self.given_up.doubled
-
-    def _leave_out(self, row: sqlite3.Row) -> None:
-        """It waits until nobody has its address but itself."""
-        error = f"it is not started: {self.given_up.doubled[row['id']]}"
-        self.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (error, row["id"]))
-
-    def _is_unmade(self, row: sqlite3.Row) -> bool:
-        """Whether the machine's disks are to be made."""
-        return orders_of(row).recreates or self.disks.found_state(row) not in _WITH_DISKS
-
-    def _planned(self, row: sqlite3.Row) -> PlannedVm:
-        orders = orders_of(row)
-        gives = orders.gives
-        if row["wanted"] == "DONE":
-            gives = Held(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
-        return PlannedVm(
-            # What its context says of the owner, it says; no node needs the rest.
-            vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
-            generation=row["generation"],
-            wanted=row["wanted"],
-            operation=orders.operation if row["wanted"] != "DONE" else "",
-            hard=orders.hard,
-            shutdown_timeout=orders.shutdown_timeout,
-            seq=row["seq"],
-            previous=orders.previous,
-            tasks=orders.tasks,
-            decided=orders.decided,
-            detached=orders.detached,
-            grown=orders.grown,
-            refitted=orders.refitted,
-            gives_memory=gives.memory,
-            gives_cpu=gives.cpu,
+        lacking = _lacking(known[host], parts.polls.others_memory().get(host, 0), vms)
+        plans[host] = _with_images(
+            parts,
+            Plan(
+                catalog,
+                number,
+                host,
+                tuple(vms),
+                memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
+                foreign_memory=parts.polls.foreign_memory.get(host, 0),
+                contents=parts.sources.contents(sources, parts.polls.contents.get(host, ())),
+                sources=sources,
+                lacking_memory=lacking.memory,
+                lacking_cpu=lacking.cpu,
+                given_up=tuple(ending.get(host, ())),
+                bridges=_bridges_of(parts, vms),
+                guards=tuple(guarded.get(host, ())),
+                machines=tuple(there.get(host, ())),
+                guarded_at=guarded_at,
+                switches=_switches_of(parts, vms),
+                proof=proof,
+            ),
+            known[host],
         )
+    return plans
 
-    # -- files of images on nodes that do not see the datastores -----------------------------------------------------
-    def _with_images(self, plan: Plan, host: Host) -> Plan:
-        if host.transfer == SHARED:
-            return plan
-        known = {row["uuid"]: row["generation"] for row in self.store.rows("SELECT uuid, generation FROM images")}
-        images = {image.path: image for image in self._images_of(plan)}
-        past = (name for name in self.polls.written.get(host.name, ()) if is_past(name, known))
-        return replace(
-            plan,
-            transfer=host.transfer,
-            images=tuple(images.values()),
-            current=tuple(name_of(uuid, generation) for uuid, generation in known.items()),
-            taken=tuple(sorted(past)),
-        )
 
-    def _images_of(self, plan: Plan) -> Iterable[PlannedImage]:
-        """The files of images that the plan's machines need or make. Where a file comes twice, the last one counts."""
-        for row in self.store.rows(
-            "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)",
-            *returns_from(plan.host),
+def _bridges_of(parts: Parts, vms: Iterable[PlannedVm]) -> dict[str, str]:
+    names = {nic.bridge for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
+    rows = parts.store.rows("SELECT bridge, uuid, vn_mad FROM networks") if names else []
+    found: dict[str, str] = {}
+    for row in rows:
+        if row["bridge"] in names and row["vn_mad"] in WITH_BRIDGE:
+            before = found.get(row["bridge"], "")
+            found[row["bridge"]] = f"{before},{row['uuid']}" if before else row["uuid"]
+    return found
+
+
+def _switches_of(parts: Parts, vms: Iterable[PlannedVm]) -> dict[str, str]:
+    ids = {nic.network_id for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
+    rows = parts.store.rows("SELECT id, uuid FROM networks WHERE vn_mad = ?", OVSWITCH) if ids else []
+    return {str(row["id"]): row["uuid"] for row in rows if row["id"] in ids}
+
+
+def _is_to_wait(parts: Parts, row: sqlite3.Row) -> bool:
+    starts = row["wanted"] == "RUNNING" and parts.tasks.found_state(row) != "RUNNING"
+    return starts and row["id"] in parts.given_ups.doubled
+
+
+def _leave_out(parts: Parts, row: sqlite3.Row) -> None:
+    """It waits until nobody has its address but itself."""
+    error = f"it is not started: {parts.given_ups.doubled[row['id']]}"
+    parts.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (error, row["id"]))
+
+
+def _is_unmade(parts: Parts, row: sqlite3.Row) -> bool:
+    """Whether the machine's disks are to be made."""
+    return orders_of(row).recreates or parts.tasks.found_state(row) not in _WITH_DISKS
+
+
+def _planned(parts: Parts, row: sqlite3.Row) -> PlannedVm:
+    orders = orders_of(row)
+    gives = orders.gives
+    if row["wanted"] == "DONE":
+        gives = Held(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
+    return PlannedVm(
+        # What its context says of the owner, it says; no node needs the rest.
+        vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
+        generation=row["generation"],
+        wanted=row["wanted"],
+        operation=orders.operation if row["wanted"] != "DONE" else "",
+        hard=orders.hard,
+        shutdown_timeout=orders.shutdown_timeout,
+        seq=row["seq"],
+        previous=orders.previous,
+        tasks=orders.tasks,
+        decided=orders.decided,
+        detached=orders.detached,
+        grown=orders.grown,
+        refitted=orders.refitted,
+        gives_memory=gives.memory,
+        gives_cpu=gives.cpu,
+    )
+
+
+def _with_images(parts: Parts, plan: Plan, host: Host) -> Plan:
+    if host.transfer == SHARED:
+        return plan
+    known = {row["uuid"]: row["generation"] for row in parts.store.rows("SELECT uuid, generation FROM images")}
+    images = {image.path: image for image in _images_of(parts, plan)}
+    past = (name for name in parts.polls.written.get(host.name, ()) if is_past(name, known))
+    return replace(
+        plan,
+        transfer=host.transfer,
+        images=tuple(images.values()),
+        current=tuple(name_of(uuid, generation) for uuid, generation in known.items()),
+        taken=tuple(sorted(past)),
+    )
+
+
+def _images_of(parts: Parts, plan: Plan) -> Iterable[PlannedImage]:
+    """The files of images that the plan's machines need or make. Where a file comes twice, the last one counts."""
+    for row in parts.store.rows(
+        "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)",
+        *returns_from(plan.host),
+    ):
+        yield _planned_image(ENDED, row)
+    machines = {planned.vm.vm_id: planned for planned in plan.vms}
+    ids = sorted(machines)
+    for marks, part in chunks(ids):
+        for row in parts.store.rows(
+            "SELECT vm_id, disk_id, images.uuid, generation, name, source, sha256, writable FROM vm_images"
+            f" JOIN images ON images.id = image_id WHERE vm_id IN ({marks}) ORDER BY vm_id",
+            *part,
         ):
-            yield _planned_image(ENDED, row)
-        machines = {planned.vm.vm_id: planned for planned in plan.vms}
-        ids = sorted(machines)
-        for marks, part in chunks(ids):
-            for row in self.store.rows(
-                "SELECT vm_id, disk_id, images.uuid, generation, name, source, sha256, writable FROM vm_images"
-                f" JOIN images ON images.id = image_id WHERE vm_id IN ({marks}) ORDER BY vm_id",
-                *part,
-            ):
-                planned = machines[row["vm_id"]]
-                ends = planned.wanted == "DONE" or row["disk_id"] in planned.detached
-                if row["writable"]:
-                    yield _planned_image(ENDED if ends else OWN, row, row["sha256"])
-                elif not ends:
-                    yield _planned_image(BASE, row, row["sha256"])
-        for task in (task for planned in plan.vms for task in planned.tasks if task.kind == SAVE_AS):
-            for row in self.store.rows("SELECT uuid, generation, name, source FROM images WHERE id = ?", task.image_id):
-                yield _planned_image(SAVED, row)
+            planned = machines[row["vm_id"]]
+            ends = planned.wanted == "DONE" or row["disk_id"] in planned.detached
+            if row["writable"]:
+                yield _planned_image(ENDED if ends else OWN, row, row["sha256"])
+            elif not ends:
+                yield _planned_image(BASE, row, row["sha256"])
+    for task in (task for planned in plan.vms for task in planned.tasks if task.kind == SAVE_AS):
+        for row in parts.store.rows("SELECT uuid, generation, name, source FROM images WHERE id = ?", task.image_id):
+            yield _planned_image(SAVED, row)
 
 
 def _planned_image(kind: str, row: sqlite3.Row, sha256: str = "") -> PlannedImage:
@@ -228,11 +221,3 @@ def _lacking(host: Host, foreign: int, vms: Sequence[PlannedVm]) -> Held:
     memory = math.ceil(host.memory_used + host.overhead_used + smaller.memory - has)
     cpu = round(host.cpu_used + smaller.cpu - host.cpu * host.cpu_overcommit, 6)
     return Held(min(max(0, memory), gives.memory), min(max(0.0, cpu), gives.cpu))
-
-
-def files_of(vm: Vm, disks: bool) -> list[ContextFile]:
-    """What is read on the front-end for its context and, if these are to be made, its disks."""
-    files = list(vm.context.files) if vm.context is not None else []
-    if disks:
-        files += [entry.file for disk in vm.disks for entry in disk.inject if entry.file is not None]
-    return files

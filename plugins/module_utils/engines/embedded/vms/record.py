@@ -10,142 +10,127 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from ....dataclass import dataclass
 from ....errors import ForeignObject, StalePlan
 from ....model import orders
 from ....model.operations import Return
 from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
-from ..images.verbs import Images
-from ..networks.verbs import Networks
-from .disk_hosts import DiskHosts
-from .disk_tasks import DiskTasks, text_of
-from .end import Endings
-from .given_up import GivenUps
-from .graphics_ports import GraphicsPorts
-from .rows import VmRows, orders_of
-from .transitions import Transitions
+from . import transitions, view
+from .disk_tasks import text_of
+from .end import end
+from .parts import Parts
+from .rows import orders_of
 from .update import WITH_MEMORY
-from .view import View
 
 
-@dataclass(frozen=True)
-class Recording:
-    rows: VmRows
-    images: Images
-    networks: Networks
-    ports: GraphicsPorts
-    disk_hosts: DiskHosts
-    tasks: DiskTasks
-    given_up: GivenUps
-    transitions: Transitions
-    endings: Endings
-    view: View
+def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
+    """Take over what a node did; outcomes None: it did not answer. done_number: see VmsPort. Returns the machines
+    that moved. ForeignObject, and nothing is taken over, if it tells of what was not planned for it."""
+    if outcomes is None:
+        return _record_silence(parts, host)
+    _refuse_foreign(parts, host, outcomes, done_number)
+    parts.store.db.execute(
+        "INSERT INTO meta SELECT 'recorded/' || id, ? FROM hosts WHERE name = ? AND ? > 0"
+        " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
+        (done_number, host, done_number),
+    )
+    touched = []
+    for outcome in outcomes:
+        row = parts.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
+        if row is not None and row["state"] == VmState.DONE and outcome.is_of_given_up and outcome.error is None:
+            parts.given_ups.ended(outcome.vm_id)
+        if row is None or outcome.generation != row["generation"] or row["settled"]:
+            continue  # decided anew since, or recorded already: the newer decision's own outcome counts
+        if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
+            continue  # the run whose plan is newer does it, and records it
+        touched.append(outcome.vm_id)
+        _record_outcome(parts, row, outcome, host)
+    return view.pool(parts, ids=touched, done=True)
 
-    def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
-        """Take over what a node did; outcomes None: it did not answer. done_number: see VmsPort. Returns the machines
-        that moved. ForeignObject, and nothing is taken over, if it tells of what was not planned for it."""
-        if outcomes is None:
-            return self._record_silence(host)
-        self._refuse_foreign(host, outcomes, done_number)
-        self.rows.store.db.execute(
-            "INSERT INTO meta SELECT 'recorded/' || id, ? FROM hosts WHERE name = ? AND ? > 0"
-            " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
-            (done_number, host, done_number),
+
+def _refuse_foreign(parts: Parts, host: str, outcomes: Sequence[VmOutcome], done_number: int) -> None:
+    newest = int(parts.store.meta("plan"))
+    if done_number > newest:
+        raise _foreign(host, f"plan {done_number}, and the newest that was made is {newest}")
+    seen: set[int] = set()
+    for outcome in outcomes:
+        row = parts.store.row(
+            "SELECT vms.generation, vms.state, hosts.name AS host, given_up.host AS left_on FROM vms"
+            " LEFT JOIN hosts ON hosts.id = host_id LEFT JOIN given_up ON vm_id = vms.id WHERE vms.id = ?",
+            outcome.vm_id,
         )
-        touched = []
-        for outcome in outcomes:
-            row = self.rows.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
-            if row is not None and row["state"] == VmState.DONE and outcome.is_of_given_up and outcome.error is None:
-                self.given_up.ended(outcome.vm_id)
-            if row is None or outcome.generation != row["generation"] or row["settled"]:
-                continue  # decided anew since, or recorded already: the newer decision's own outcome counts
-            if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
-                continue  # the run whose plan is newer does it, and records it
-            touched.append(outcome.vm_id)
-            self._record_outcome(row, outcome, host)
-        return self.view.pool(ids=touched, done=True)
+        what = f"machine {outcome.vm_id}"
+        if row is None:
+            raise _foreign(host, f"{what}, which the catalog does not have")
+        if row["left_on"] not in (None, host):
+            raise _foreign(host, f"{what}, which was given up with host {row['left_on']}")
+        if row["left_on"] is None and row["host"] not in (None, host):
+            raise _foreign(host, f"{what}, which is on host {row['host']}")
+        if outcome.generation > row["generation"]:
+            raise _foreign(host, f"{what}, of a decision that nobody has made ({outcome.generation})")
+        if outcome.vm_id in seen:
+            raise _foreign(host, f"{what} twice")
+        seen.add(outcome.vm_id)
 
-    def _refuse_foreign(self, host: str, outcomes: Sequence[VmOutcome], done_number: int) -> None:
-        newest = int(self.rows.store.meta("plan"))
-        if done_number > newest:
-            raise _foreign(host, f"plan {done_number}, and the newest that was made is {newest}")
-        seen: set[int] = set()
-        for outcome in outcomes:
-            row = self.rows.store.row(
-                "SELECT vms.generation, vms.state, hosts.name AS host, given_up.host AS left_on FROM vms"
-                " LEFT JOIN hosts ON hosts.id = host_id LEFT JOIN given_up ON vm_id = vms.id WHERE vms.id = ?",
-                outcome.vm_id,
-            )
-            what = f"machine {outcome.vm_id}"
-            if row is None:
-                raise _foreign(host, f"{what}, which the catalog does not have")
-            if row["left_on"] not in (None, host):
-                raise _foreign(host, f"{what}, which was given up with host {row['left_on']}")
-            if row["left_on"] is None and row["host"] not in (None, host):
-                raise _foreign(host, f"{what}, which is on host {row['host']}")
-            if outcome.generation > row["generation"]:
-                raise _foreign(host, f"{what}, of a decision that nobody has made ({outcome.generation})")
-            if outcome.vm_id in seen:
-                raise _foreign(host, f"{what} twice")
-            seen.add(outcome.vm_id)
 
-    def _record_outcome(self, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
-        """Take over what became of a decision about one machine."""
-        self.tasks.record(row, outcome, Return(away) if (away := self.disk_hosts.away(row)) else None)
-        if outcome.state == "DONE":
-            self.endings.end(row, host)
-            return
-        before, failed = orders_of(row), outcome.error is not None
-        done = orders.is_done(before, failed, outcome.fitted)
-        if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
-            # Nodes make and grow disks first: even where something else failed, these have their SIZE.
-            self.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
-        if done:
-            self.networks.held_leases.let_go(row["id"], before.detached_nics)
-            if before.detached:
-                self.images.uses.release(row["id"], written=True, back=self.disk_hosts.back(row), disks=before.detached)
-            self.networks.held_leases.release_kept(row["id"])
-            self.images.uses.release_kept(row["id"])
-        if done and (before.recreates or self.tasks.found_state(row) not in WITH_MEMORY):
-            self.ports.drop_held(row["id"])
-        anew = before.operation or self.tasks.found_state(row) not in WITH_MEMORY
-        if outcome.error is None and anew:
-            self.transitions.drop_former(row["id"])
-        error = text_of(outcome.error)
-        self.transitions.move([(outcome.vm_id, outcome.state, error)], "deploy")
-        # A state that could not be reached is not wanted for ever: a guest that ignored its shutdown is RUNNING.
-        wanted = row["wanted"] if outcome.error is None else self._left_as(outcome.state, row)
-        if wanted == "DONE":
-            return  # it is half taken away: every plan contains it until it is gone
-        left = orders.write(orders.after_outcome(before, row["generation"], failed, done))
-        self.rows.store.db.execute(
-            "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
-            (wanted, error, left, outcome.vm_id),
-        )
+def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
+    """Take over what became of a decision about one machine."""
+    parts.tasks.record(row, outcome, Return(away) if (away := parts.disk_hosts.away(row)) else None)
+    if outcome.state == "DONE":
+        end(parts, row, host)
+        return
+    before, failed = orders_of(row), outcome.error is not None
+    done = orders.is_done(before, failed, outcome.fitted)
+    if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
+        # Nodes make and grow disks first: even where something else failed, these have their SIZE.
+        parts.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
+    if done:
+        parts.networks.held_leases.let_go(row["id"], before.detached_nics)
+        if before.detached:
+            parts.images.uses.release(row["id"], written=True, back=parts.disk_hosts.back(row), disks=before.detached)
+        parts.networks.held_leases.release_kept(row["id"])
+        parts.images.uses.release_kept(row["id"])
+    if done and (before.recreates or parts.tasks.found_state(row) not in WITH_MEMORY):
+        parts.ports.drop_held(row["id"])
+    anew = before.operation or parts.tasks.found_state(row) not in WITH_MEMORY
+    if outcome.error is None and anew:
+        transitions.drop_former(parts, row["id"])
+    error = text_of(outcome.error)
+    transitions.move(parts, [(outcome.vm_id, outcome.state, error)], "deploy")
+    # A state that could not be reached is not wanted for ever: a guest that ignored its shutdown is RUNNING.
+    wanted = row["wanted"] if outcome.error is None else _left_as(parts, outcome.state, row)
+    if wanted == "DONE":
+        return  # it is half taken away: every plan contains it until it is gone
+    left = orders.write(orders.after_outcome(before, row["generation"], failed, done))
+    parts.store.db.execute(
+        "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
+        (wanted, error, left, outcome.vm_id),
+    )
 
-    def _left_as(self, state: str, row: sqlite3.Row) -> str:
-        """The state that is wanted of a machine which failed to reach another. A machine that lives on is wanted as it
-        is, unless another has its name by now."""
-        if state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
-            return str(row["wanted"])
-        if row["wanted"] == "DONE" and self.view.pool(names=[row["name"]]):
-            return "DONE"
-        return state
 
-    def _record_silence(self, host: str) -> list[VmRecord]:
-        """Note on the machines for which the host had orders that it did not answer."""
-        text = f"host {host} did not answer"
-        rows = self.rows.store.rows(
-            "SELECT vms.id FROM vms JOIN hosts ON hosts.id = vms.host_id"
-            " WHERE hosts.name = ? AND settled = 0 AND vms.error != ?",
-            host,
-            text,
-        )
-        for row in rows:
-            self.rows.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
-        return self.view.pool(ids=[row["id"] for row in rows])
+def _left_as(parts: Parts, state: str, row: sqlite3.Row) -> str:
+    """The state that is wanted of a machine which failed to reach another. A machine that lives on is wanted as it
+    is, unless another has its name by now."""
+    if state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
+        return str(row["wanted"])
+    if row["wanted"] == "DONE" and view.pool(parts, names=[row["name"]]):
+        return "DONE"
+    return state
+
+
+def _record_silence(parts: Parts, host: str) -> list[VmRecord]:
+    """Note on the machines for which the host had orders that it did not answer."""
+    text = f"host {host} did not answer"
+    rows = parts.store.rows(
+        "SELECT vms.id FROM vms JOIN hosts ON hosts.id = vms.host_id"
+        " WHERE hosts.name = ? AND settled = 0 AND vms.error != ?",
+        host,
+        text,
+    )
+    for row in rows:
+        parts.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
+    return view.pool(parts, ids=[row["id"] for row in rows])
 
 
 def _foreign(host: str, what: str) -> ForeignObject:

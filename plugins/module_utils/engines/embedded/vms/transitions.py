@@ -7,46 +7,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Callable
 
-from ....dataclass import dataclass
 from ..store import compact
-from .graphics_ports import GraphicsPorts
-from .rows import VmRows, numbers_of
+from .parts import Parts
+from .rows import numbers_of
 
 
-@dataclass(frozen=True)
-class Transitions:
-    """It writes the states in which nodes found machines. now: s since the epoch."""
-
-    rows: VmRows
-    ports: GraphicsPorts
-    now: Callable[[], int]
-
-    def move(self, moved: Sequence[tuple[int, str, str]], action: str) -> None:
-        """Write the states that machines are in. moved: id, state and reason of each. action: the histories' word."""
-        for vm_id, name, reason in moved:
-            state, lcm = numbers_of(name)
-            self.rows.store.db.execute(
-                "UPDATE vms SET state = ?, lcm_state = ?, error = ? WHERE id = ?", (state, lcm, reason, vm_id)
-            )
-            if name == "POWEROFF":
-                self.drop_former(vm_id)
-                self.ports.drop_held(vm_id)
-        hosts = self.rows.host_names([vm_id for vm_id, _n, _r in moved])
-        self.rows.remember([(v, hosts.get(v, ""), name, action, reason) for v, name, reason in moved], self.now())
-
-    def drop_former(self, vm_id: int) -> None:
-        """Forget the name that the guest had before a change of its context, and which aliases it was not started with:
-        it was started with the new ones, or is off."""
-        row = self.rows.store.row(
-            'SELECT body FROM vms WHERE id = ? AND (body NOT LIKE \'%"former":""%\' OR body LIKE \'%"late":true%\')',
-            vm_id,
+def move(parts: Parts, moved: Sequence[tuple[int, str, str]], action: str) -> None:
+    """Write the states that machines are in. moved: id, state and reason of each. action: the histories' word."""
+    for vm_id, name, reason in moved:
+        state, lcm = numbers_of(name)
+        parts.store.db.execute(
+            "UPDATE vms SET state = ?, lcm_state = ?, error = ? WHERE id = ?", (state, lcm, reason, vm_id)
         )
-        body = json.loads(row["body"]) if row is not None else {}
-        late = [alias for alias in body.get("aliases", ()) if alias.get("late")]
-        if body.get("former") or late:
-            body["former"] = ""
-            for alias in late:
-                alias["late"] = False
-            self.rows.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(body), vm_id))
+        if name == "POWEROFF":
+            drop_former(parts, vm_id)
+            parts.ports.drop_held(vm_id)
+    hosts = parts.rows.host_names([vm_id for vm_id, _n, _r in moved])
+    parts.rows.remember([(v, hosts.get(v, ""), name, action, reason) for v, name, reason in moved], parts.now())
+
+
+def drop_former(parts: Parts, vm_id: int) -> None:
+    """Forget the name that the guest had before a change of its context, and which aliases it was not started with:
+    it was started with the new ones, or is off."""
+    row = parts.store.row(
+        'SELECT body FROM vms WHERE id = ? AND (body NOT LIKE \'%"former":""%\' OR body LIKE \'%"late":true%\')',
+        vm_id,
+    )
+    body = json.loads(row["body"]) if row is not None else {}
+    late = [alias for alias in body.get("aliases", ()) if alias.get("late")]
+    if body.get("former") or late:
+        body["former"] = ""
+        for alias in late:
+            alias["late"] = False
+        parts.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(body), vm_id))

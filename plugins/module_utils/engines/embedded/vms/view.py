@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ....dataclass import dataclass
 from ....model.device_matching import ALIAS
 from ....model.flags import TRUE
 from ....model.host import Host
@@ -20,55 +19,46 @@ from ....model.owner import Owner
 from ....model.plain import from_plain
 from ....model.states import VmState, vm_state_name
 from ...ports import VmRecord
-from ..hosts import Hosts
-from ..images.verbs import Images
-from ..networks.verbs import Networks
-from .given_up import GivenUps
-from .rows import VmRows, orders_of, request_of
+from .parts import Parts
+from .rows import orders_of, request_of
 from .template_references import References
 
 
-@dataclass(frozen=True)
-class View:
-    rows: VmRows
-    images: Images
-    networks: Networks
-    hosts: Hosts
-    given_up: GivenUps
-
-    def pool(
-        self,
-        names: Iterable[str] | None = None,
-        patterns: Iterable[str] | None = None,
-        ids: Iterable[int] | None = None,
-        done: bool = False,
-    ) -> list[VmRecord]:
-        """The machines that any of the selectors names; all without one. Those in state DONE only with `done`."""
-        hosts = self.hosts.by_id()
-        references = References(self.images, self.networks)
-        if names is None and patterns is None and ids is None:
-            where = "" if done else "WHERE state != 6"
-            rows = self.rows.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
-            return [self._record(row, hosts, references) for row in rows]
-        found: dict[int, sqlite3.Row] = {}
-        # A name belongs to the machine that is not on its way out: the index says so too.
-        alive = "" if done else " AND wanted != 'DONE'"
-        for column, values in (("name", names), ("pattern", patterns)):
-            for row in self.rows.select(column, values or (), alive):
-                found[row["id"]] = row
-        for row in self.rows.select("id", ids or (), "" if done else " AND state != 6"):
+def pool(
+    parts: Parts,
+    names: Iterable[str] | None = None,
+    patterns: Iterable[str] | None = None,
+    ids: Iterable[int] | None = None,
+    done: bool = False,
+) -> list[VmRecord]:
+    """The machines that any of the selectors names; all without one. Those in state DONE only with `done`."""
+    hosts = parts.hosts.by_id()
+    references = References(parts.images, parts.networks)
+    if names is None and patterns is None and ids is None:
+        where = "" if done else "WHERE state != 6"
+        rows = parts.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
+        return [_record(parts, row, hosts, references) for row in rows]
+    found: dict[int, sqlite3.Row] = {}
+    # A name belongs to the machine that is not on its way out: the index says so too.
+    alive = "" if done else " AND wanted != 'DONE'"
+    for column, values in (("name", names), ("pattern", patterns)):
+        for row in parts.rows.select(column, values or (), alive):
             found[row["id"]] = row
-        return [self._record(found[vm_id], hosts, references) for vm_id in sorted(found)]
+    for row in parts.rows.select("id", ids or (), "" if done else " AND state != 6"):
+        found[row["id"]] = row
+    return [_record(parts, found[vm_id], hosts, references) for vm_id in sorted(found)]
 
-    def _record(self, row: sqlite3.Row, hosts: Mapping[int, Host], references: References) -> VmRecord:
-        body = json.loads(row["body"]) if row["body"] else {}
-        outdated = row["state"] != VmState.DONE and outdated_by(body, references)
-        record = record_of(row, hosts, body, outdated, self.given_up.doubled.get(row["id"], ""))
-        return replace(record, outdated=True) if _lacks_aliases(record) else record
 
-    def one(self, vm_id: int) -> VmRecord:
-        """The record of a machine that is not DONE."""
-        return self.pool(ids=[vm_id])[0]
+def _record(parts: Parts, row: sqlite3.Row, hosts: Mapping[int, Host], references: References) -> VmRecord:
+    body = json.loads(row["body"]) if row["body"] else {}
+    outdated = row["state"] != VmState.DONE and outdated_by(body, references)
+    record = record_of(row, hosts, body, outdated, parts.given_ups.doubled.get(row["id"], ""))
+    return replace(record, outdated=True) if _lacks_aliases(record) else record
+
+
+def one(parts: Parts, vm_id: int) -> VmRecord:
+    """The record of a machine that is not DONE."""
+    return pool(parts, ids=[vm_id])[0]
 
 
 def outdated_by(body: Mapping[str, Any], references: References) -> bool:
