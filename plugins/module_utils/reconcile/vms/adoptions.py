@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that nodes have with the catalog's mark, and that the catalog does not know: taken over as what a list says,
-where that is what they are."""
+"""Takes over machines that nodes have with the catalog's mark and that the catalog does not know, if they are what the
+list says."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ OPTION = "nebula_adopt_unknown"
 
 @dataclass(frozen=True)
 class Adoptions:
-    """What is to be taken over in one run. ids: by the name that the list has for the machine, its id on its node.
-    foreseen: nothing of it is kept, so that it need not have been compared on its node."""
+    """Says which machines are to be taken over in one run.
+    ids: by the name that the list has for the machine, its id on its node
+    foreseen: the catalog keeps nothing of it, so the machine need not have been compared on its node"""
 
     ids: Mapping[str, int] = field(default_factory=dict)
     foreseen: bool = False
 
 
 def ids_of(given: Any) -> dict[str, int]:
-    """The option, checked."""
+    """Return the ids that the option gives, by name of the machine. Raise InvalidValue for what is none."""
     remedy = f"Give names of the list with ids, as in {OPTION}: {{web: 4}} for the machine one-4"
     if not isinstance(given, Mapping):
         raise InvalidValue(f"option {OPTION}", f"it is a {type(given).__name__}", remedy)
@@ -47,7 +48,7 @@ def ids_of(given: Any) -> dict[str, int]:
 
 
 def missing(adoptions: Adoptions, names: Sequence[str]) -> dict[str, NebulaError]:
-    """By name, an error for what the list has no machine of."""
+    """Return an error for each name to adopt that the list has no machine for."""
     return {
         name: NotFound(
             f"VM {name}: adopting machine {vm_id}",
@@ -76,7 +77,7 @@ def adopt(engine: Engine, request: VmRequest, adoptions: Adoptions, hosts: Seque
 
 
 def notes_of(record: VmRecord, wanted: str) -> list[str]:
-    """wanted: the state that the list wants; "" for any."""
+    """Return warnings about an adopted machine. wanted: the state that the list wants; "" for any."""
     notes = [f"VM {record.name}: {text}" for text in record.warnings]
     if wanted and record.state != wanted:
         notes.append(

@@ -379,7 +379,7 @@ class _Try:
         return [Outcome(record.name, None, record) for record in records]
 
     def _is_elsewhere(self, record: VmRecord) -> bool:
-        """Return, with a warning, whether the machine is on a host that is not part of this run."""
+        """Return whether the machine is on a host that is not part of this run, and warn of it."""
         if self.hosts is None or record.host in self.hosts:
             return False
         where = f"on host {record.host}, which is not part of this run"

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Of how many machines one list may destroy the disks: what is more needs a word of the user."""
+"""Limits the number of machines whose disks one list may destroy. The user has to allow more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN = 50
 
 @dataclass(frozen=True)
 class DestroyLimit:
-    """number: of machines, or their percentage of those that the catalog has."""
+    """Holds the limit. number: of machines, or their percentage of the machines that the catalog has."""
 
     number: int
     is_percentage: bool = False
@@ -55,7 +55,7 @@ def limit_of(text: str) -> DestroyLimit:
 
 
 def never_ran(engine: Engine, record: VmRecord) -> bool:
-    """Whether it failed before it ran for the first time: then nothing on its disks can be lost."""
+    """Return whether the machine failed before it ran for the first time: then nothing on its disks can be lost."""
     if record.state not in NOT_STARTED:
         return False
     # One that was adopted may have been SUSPENDED from the first.
@@ -63,8 +63,8 @@ def never_ran(engine: Engine, record: VmRecord) -> bool:
 
 
 def loses_disks(engine: Engine, record: VmRecord) -> bool:
-    """Whether the end of the machine, or its being made anew, destroys something: not of one that is being ended or
-    made anew anyway, nor of one that never ran, nor of one whose disks are all those of persistent images."""
+    """Return whether something is destroyed when the machine ends or is made anew. Nothing is if this has been decided
+    before, if the machine never ran, or if all its disks belong to persistent images."""
     if record.wanted == "DONE" or record.recreates or never_ran(engine, record):
         return False
     return any(disk.own for disk in engine.vms.devices(id_of(record)).get(DISK, ()))

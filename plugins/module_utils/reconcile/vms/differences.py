@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine that is there has to become: what of that is possible, and what is told instead."""
+"""Compares a machine that is there with its item: changes what can be changed, and tells the rest."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
 
 
 def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]:
-    """Warnings of a machine that is there and whose guest does not see its processors as a new one's would."""
+    """Return a warning if the guest of a machine that is there does not see its processors as a new machine's would."""
     request = record.request
     if request is None or (spec.template is not None and sockets.differs(request, spec.template)):
         # What the list says besides is told as a difference.
@@ -130,15 +130,17 @@ def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]
 
 
 def doubts_of_host_name(record: VmRecord) -> list[str]:
-    """A warning of a machine that is there and whose own name makes its host name longer than a guest can have. One
-    that its template says in full is told with that."""
+    """Return a warning if the name of a machine that is there makes its host name longer than a guest can have. A host
+    name that the template says in full is warned of with the template."""
     context = record.request.vector("CONTEXT") if record.request is not None else {}
     named = {key: _OWN_NAME.sub(lambda _found: record.name, value) for key, value in context.items() if "$" in value}
     return [f"VM {record.name}: {cut}" for cut in cut_values.of_host_name(named)]
 
 
 def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:
-    """Whether the machine can be given that as it is. off: nothing of it runs. live: what can change while it does."""
+    """Return whether the change can be made on the machine as it is.
+    off: nothing of the machine runs
+    live: attributes that can change while it runs"""
     if change.how in ("catalog", "live") or (off and change.how != RECREATE):
         return True
     if change.attribute in DEVICES:
@@ -147,7 +149,7 @@ def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:
 
 
 def _another_owner(spec: Spec, record: VmRecord) -> Owner | None:
-    """The owner that its item names, if that is another than its context was made of, and the context asks for one."""
+    """Return the owner that the item names, if the context shows an owner and was made of another one."""
     if spec.owner is None or spec.owner == record.owner or spec.template is None:
         return None
     return spec.owner if names_owner(spec.template) else None
@@ -161,9 +163,11 @@ def _leaves_disks(
     compared: tuple[Template, Mapping[str, Sequence[Has]]],
     possible: bool,
 ) -> bool:
-    """Whether the disks stay as they are, since some would go with what they hold and that is not what the list says
-    for sure; it is told then. compared: what the list says, and what the machine has. possible: whether they could be
-    changed otherwise."""
+    """Return whether the disks stay as they are, because some would be lost with their content and the list does not
+    clearly say so; then the difference is told.
+    compared: what the list says, and what the machine has
+    possible: whether the disks could be changed otherwise
+    """
     if record.request is None:
         return False
     wanted, has = compared
@@ -171,7 +175,7 @@ def _leaves_disks(
     lost = [index for index in pairing.gone if has[DISK][index].own]
     if not lost:
         return False
-    named = " and ".join(_called(record, index) for index in lost)
+    named = " and ".join(_disk_name(record, index) for index in lost)
     if pairing.doubtful:
         what = f"has disks that nothing tells apart, and the list has fewer of them: {named} could be the one to go"
         remedy = "give those that are to stay their TARGET, as the machine's disks show it"
@@ -192,7 +196,7 @@ def _leaves_disks(
     return True
 
 
-def _called(record: VmRecord, index: int) -> str:
+def _disk_name(record: VmRecord, index: int) -> str:
     disk = record.disks[index]
     return f"disk {disk['disk_id']}" + (f", of image {disk['image']}" if disk["image"] else f", {disk['target']}")
 
@@ -221,8 +225,8 @@ def _tell_awaited_first(outcome: Outcome, record: VmRecord, error: NebulaError) 
 def refuse_unsaved(
     engine: Engine, spec: Spec, record: VmRecord, what: str, instead: str, disks: Collection[int] | None = None
 ) -> None:
-    """Conflict where the machine's disks would go before they are saved as its item says. disks: ids of those that go,
-    None for all."""
+    """Raise Conflict if disks of the machine would be lost before they are saved as its item says. disks: ids of the
+    disks that would be lost, None for all."""
     # Of more machines no item saves any.
     if not spec.save_as or record.name != spec.name.replace(INDEX, "0") or never_ran(engine, record):
         return
@@ -252,6 +256,6 @@ def refuse_unsaved(
 
 
 def _with_attribute(template: Template, source: Template, name: str) -> Template:
-    """`template` with all that `source` says of one attribute, and nothing else of it."""
+    """Return `template` with all that `source` says of this one attribute, and nothing else of `source`."""
     kept = template.without(name).attributes
     return Template(kept + tuple((key, value) for key, value in source.attributes if key == name))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of machines wants to be done with disks: save_as and disk_snapshots."""
+"""Reads what an item of a list of machines wants to be done with disks: save_as and disk_snapshots."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from ...model.states import ImageType
 
 @dataclass(frozen=True)
 class SaveAs:
-    """image: with name, type and description; the type is CDROM where none was given: no disk is saved as one."""
+    """Holds an entry of save_as. image: with name, type and description; the type is CDROM if the entry has none,
+    since no disk is saved as a CDROM."""
 
     disk: int
     image: Image
@@ -62,7 +63,7 @@ def disk_snapshots(item: Mapping[str, Any], where: str) -> tuple[DiskSnapshot, .
 
 
 def _entries(item: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
-    """The entries with their types; names as they are, since none is a number."""
+    """Return the entries with values of their types. Names stay as they were given: a number is no name."""
     given = item.get(key)
     if given is None:
         return []

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What became of an item of a list of machines, and what of it is not as the list says."""
+"""Holds what became of an item of a list of machines, and what stays different from the list."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ...printable import printable
 
 @dataclass(frozen=True)
 class Difference:
-    """What the list asks of a machine and is not so, nor becomes so. what: in which way, found and wanted with it;
-    remedy: what the user can do."""
+    """Describes what the list wants of a machine, and what the machine neither has nor gets.
+    what: the difference in words, with what was found and what is wanted
+    remedy: what the user can do"""
 
     name: str
     id: int
@@ -39,9 +40,13 @@ class Difference:
 
 @dataclass
 class Outcome:
-    """What was decided. before and after are None where there is no machine; changes: what becomes different of its
-    template; differences: what was found different and left alone; destroys: disks go with what they hold;
-    saves: by number of disk, the image as which it is to be saved, of what is not under way or done."""
+    """Holds what was decided about a machine.
+    before, after: None where there is no machine
+    changes: what becomes different in its template
+    differences: what was found different and left alone
+    destroys: disks are lost with their content
+    saves: by number of the disk, the image as which it is to be saved, if that is not under way or done
+    """
 
     name: str
     before: VmRecord | None = None
@@ -54,7 +59,7 @@ class Outcome:
 
     @property
     def differs(self) -> tuple[str, ...]:
-        """The differences as sentences."""
+        """Return the differences as sentences."""
         return tuple(each.sentence for each in self.differences)
 
     def left(self, record: VmRecord, attribute: str, found: str, wanted: str, what: str, remedy: str) -> None:

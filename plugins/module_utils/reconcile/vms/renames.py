@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that the catalog has under another name than the list: an item says of which it is the new one."""
+"""Gives new names to machines that the catalog has under another name than the list. An item says its former name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ KEY = "renamed_from"
 
 
 def former_of(item: Mapping[str, Any], name: str, where: str, index: str) -> str:
-    """The name that the item's machine had, "" if it says none. index: what stands for the index in a name."""
+    """Return the name that the item's machine had, "" if the item says none. index: what stands for the index in a
+    name."""
     former = item.get(KEY)
     if former is None:
         return ""
@@ -36,16 +37,18 @@ def former_of(item: Mapping[str, Any], name: str, where: str, index: str) -> str
 
 
 def formers(items: Sequence[Any]) -> set[str]:
-    """The names that machines of these items had, whatever else is wrong with an item. Of one that ends none is told:
-    it gives no name."""
+    """Return the former names that items say, whatever else is wrong with an item. An item that ends its machine is
+    left out: it gives no name."""
     staying = [item for item in items if isinstance(item, Mapping) and item.get("state") != "absent"]
     return {item[KEY] for item in staying if isinstance(item.get(KEY), str)}
 
 
 def refuse_clash(where: str, name: str, former: str, wanted: Mapping[str, str], formers: Mapping[str, str]) -> None:
-    """Ambiguous for an item of a list that wants a name to be gone and to be there, or gone in two ways. The other one
-    is refused as well: it would make or end a machine in this one's place. wanted: names of machines, with the item's
-    that has each; formers: former names with those of the items that say so, as text."""
+    """Raise Ambiguous for an item of a list that wants a name to be gone and to be there, or gone in two ways. The
+    other item is refused as well: it would make or end a machine in place of this item's machine.
+    wanted: names of machines, with the name of the item that has each
+    formers: former names, with the items that say them, as text
+    """
     claimed = sorted(old for old, item in wanted.items() if item == name and old in formers)
     if claimed:
         raise Ambiguous(where, f"{formers[claimed[0]]} says {KEY}: {claimed[0]}", "Leave one of the two out")
@@ -79,8 +82,8 @@ def rename(engine: Engine, name: str, former: str, hosts: Sequence[str] | None) 
 
 
 def by_former_images(engine: Engine, record: VmRecord, template: Template) -> Template:
-    """What the list says, with the names by which the machine was given its images: one that was renamed since is the
-    same. For comparing."""
+    """Return the template to compare the machine with: images that were renamed since have in it the names by which
+    the machine was given them."""
     if record.request is None or record.request == template:
         return template
     given = record.request.vectors("DISK")
@@ -106,7 +109,7 @@ def warning_of_spared(record: VmRecord) -> str:
 
 
 def notes_of(record: VmRecord, before: VmRecord) -> list[str]:
-    """A sentence for a machine whose guest does not go by its new name yet."""
+    """Return a sentence if the machine's guest does not go by its new name yet."""
     if not record.former or record.former == before.former:
         return []
     text = (

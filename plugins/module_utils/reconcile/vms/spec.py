@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of machines asks for: read, checked, with its template merged."""
+"""Reads what an item of a list of machines asks for, checks it, and merges its template."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ _REMOVAL = {"absent": ("name", "state", "count", "hard", "shutdown_timeout", "sa
 
 @dataclass
 class Spec:
-    """One item of the user's list, checked, with its template merged. names: the machines it stands for, by index.
-    renamed_from: what its machine was called before, "" if the item does not say."""
+    """Holds one item of the user's list, checked, with its template merged.
+    names: names of the machines that it stands for, by index
+    renamed_from: what its machine was called before, "" if the item does not say"""
 
     name: str
     state: str
@@ -72,7 +73,7 @@ class Spec:
 
 
 class Templates:
-    """The catalog's templates that the items name, each fetched once."""
+    """Fetches the catalog's templates that the items name, each once."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -86,7 +87,7 @@ class Templates:
         return self.known[ref]
 
     def of_machines(self, names: Sequence[str]) -> list[Template]:
-        """What the machines of these names that are there were asked to be."""
+        """Return what was asked for when the machines of these names were made or changed, as far as they exist."""
         return [record.request for record in self.engine.vms.pool(names=names) if record.request is not None]
 
 
@@ -136,7 +137,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
 
 
 def _doubts_of_saved(engine: Engine, saved: Sequence[SaveAs]) -> list[str]:
-    """Warnings about the names of images that are to come of disks, and are not there yet."""
+    """Return warnings about the names of images that are to be saved from disks and do not exist yet."""
     found = []
     for save in saved:
         doubt = doubt_of_name("image", save.image.name)

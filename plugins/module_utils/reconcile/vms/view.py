@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines, plans and polls as modules show and take them: plain values, nothing secret but in plans."""
+"""Shows machines and plans, and reads polls, as modules return and take them: as plain values, with secrets in plans
+alone."""
 
 from __future__ import annotations
 
@@ -37,9 +38,12 @@ _SHOWN = ("state", "wanted", "host", "cpu", "vcpu", "memory", "template", "error
 
 @dataclass(frozen=True)
 class Decided:
-    """What came of a list. moved: machines as they are after what the nodes said. plans: by host; None where they were
-    not asked for. returning: whether files of images are on their way back. heard: what the nodes
-    answered, as far as it is believed."""
+    """Holds what came of a list.
+    moved: machines as they are after what the nodes said
+    plans: by host; None if they were not asked for
+    returning: whether files of images are on their way back
+    heard: what the nodes answered, as far as it is believed
+    """
 
     moved: list[VmRecord]
     outcomes: list[Outcome]
@@ -51,7 +55,7 @@ class Decided:
 
     @property
     def records(self) -> list[VmRecord]:
-        """The machines of the list, by their ids."""
+        """Return the machines of the list in the order of their ids."""
         found = (outcome.after for outcome in self.outcomes)
         return sorted((record for record in found if record is not None), key=id_of)
 
@@ -60,7 +64,7 @@ class Decided:
         return [text for outcome in self.outcomes for text in outcome.differs]
 
     def shown(self, root: str, check_mode: bool) -> dict[str, Any]:
-        """What a result holds of it, but plans."""
+        """Return what a result holds of it, without plans."""
         return {
             "vms": [vm_view(record, root, check_mode) for record in self.records],
             "differs": self.differs,
@@ -82,7 +86,7 @@ def decide(
     limit: DestroyLimit | None = None,
     foreseen: bool = False,
 ) -> Decided:
-    """Called within a decision: what the nodes say is recorded, then the list is decided. formers, limit, foreseen: see
+    """Record what the nodes say, then decide the list. To be called within a decision. formers, limit, foreseen: see
     reconcile()."""
     observed = engine.hosts.check(observed)
     observed, second = without_second_names(engine, observed)
@@ -104,7 +108,8 @@ def decide(
 
 
 def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]:
-    """A machine for results. unsure: check mode, where the ids of machines that would be created mean nothing."""
+    """Return a machine as results show it. unsure: check mode, where the ids of machines that would be created mean
+    nothing."""
     vm_id = None if unsure and record.generation == 1 and record.state == "PROLOG" else record.id
     first: Mapping[str, Any] = record.nics[0] if record.nics else {}
     directory = f"{root}/{SYSTEM_DATASTORE}/{vm_id}" if vm_id is not None else ""
@@ -141,7 +146,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
 
 
 def open_consoles(engine: Engine, observed: Iterable[Observed]) -> list[str]:
-    """A warning that names the machines whose graphics are to have a password, and run without one."""
+    """Return a warning that names the machines whose graphics are to have a password, and run without a password."""
     uuids = {seen.uuid for node in observed for seen in node.vms if seen.open_console}
     # Reading all machines takes its time.
     records = engine.vms.pool() if uuids else []
@@ -156,7 +161,7 @@ def open_consoles(engine: Engine, observed: Iterable[Observed]) -> list[str]:
 
 
 def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> list[Item]:
-    """What a run did to each machine, for changed and diff."""
+    """Return what a run did to each machine, for changed and diff."""
     items = [
         Item(outcome.name, *_sides(outcome), outcome.error, changed=outcome.before != outcome.after)
         for outcome in outcomes
@@ -199,14 +204,14 @@ def _shown(record: VmRecord | None) -> dict[str, Any] | None:
 
 
 def _saved(number: int, image: Image) -> dict[str, Any]:
-    """The new image of a disk, as far as it is known before it is saved."""
+    """Return what is known of the new image of a disk before the disk is saved."""
     shown = {"image": image.name, "type": image.type.name, "format": image.format, "size": image.size}
     return {"disk_id": number, **shown, "description": image.description}
 
 
 def names_in_pools(engine: Engine, listed: Sequence[VmRecord] | None) -> dict[str, list[str]]:
-    """What the catalog has, by its names. listed: machines that the list of a run names; None where nothing
-    tells that, and so neither which machines are in no list."""
+    """Return the names of what the catalog has. listed: machines that the list of a run names; None if no list is
+    known, and so neither which machines are in no list."""
     ids = {record.id for record in listed or ()}
     # Of ten thousand machines the records take a second to read; their names do not.
     machines = engine.vms.names() if listed is not None else {}
@@ -219,14 +224,14 @@ def names_in_pools(engine: Engine, listed: Sequence[VmRecord] | None) -> dict[st
 
 
 def difference_view(difference: Difference) -> dict[str, Any]:
-    """What was left as it is, for results."""
+    """Return a difference as results show it."""
     keys = ("name", "id", "host", "attribute", "found", "wanted", "remedy", "sentence")
     return {key: getattr(difference, key) for key in keys}
 
 
 def warnings_of_given_up(found: Iterable[GivenUp], ending: bool, hosts: Collection[str] | None) -> list[str]:
-    """A warning for each machine that was given up with its host and is there again. ending: they are powered off, on
-    the hosts of this run."""
+    """Return a warning for each machine that was given up with its host and is there again. ending: the machines are
+    powered off, on the hosts of this run."""
     warnings = []
     for machine in found:
         what = f"Host {machine.host} has VM {machine.name} (id {machine.vm_id}), {machine.state}, which was given up"
@@ -246,9 +251,9 @@ def as_plans(plans: Mapping[str, Plan]) -> dict[str, str]:
 
 
 def observed_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:
-    """The answers of nodes, each under the name by which it was asked (key `host`); or bare results of polls. A node
-    that gave none counts as not reached if its name is told; so does one whose answer is refused, and no other host
-    is concerned by that."""
+    """Return the answers of nodes, each under the name by which it was asked (key `host`); also read bare results of
+    polls. A node without an answer counts as not reached if its name is told. So does a node whose answer is
+    refused, and no other host is affected."""
     found: dict[str, Observed] = {}
     for answer in answers:
         # Beside the name by which a host was asked, all is its answer.
@@ -276,15 +281,16 @@ def observed_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:
 
 
 def refused_answers(observed: Iterable[Observed]) -> dict[str, str]:
-    """By host name, why its answer was refused."""
+    """Return by host name why its answer was refused."""
     return {node.host: why for node in observed if (why := heard.why_refused(node))}
 
 
 def outcomes_of(answer: Any, host: str = "") -> list[VmOutcome] | None:
-    """A node's registered result of nebula_deploy; None if it holds no outcomes (unreachable, killed)."""
+    """Return what a node's registered result of nebula_deploy tells; None if it holds no outcomes (unreachable,
+    killed)."""
     return carried_out.read(host, answer)
 
 
 def done_number_of(answer: Any, host: str = "") -> int:
-    """The newest plan that the node had carried out when it answered; 0 if it does not say."""
+    """Return the newest plan that the node had carried out when it answered; 0 if it does not say."""
     return carried_out.done_number(host, answer)
