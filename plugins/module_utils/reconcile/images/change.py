@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is changed of an image that has its content: its values in the catalog, its type and persistence, and what has
-to be rewritten. What an image can't become is refused. All of it is called within a session of the engine.
-"""
+"""Changes an image that has its content: its values in the catalog, its type and persistence, and what has to be
+rewritten. Refuses what an image can't become. All of it is called within a session of the engine."""
 
 from __future__ import annotations
 
@@ -108,7 +107,8 @@ def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **f
 
 
 def _is_left_open(image: Image) -> bool:
-    """Whether its file can be written to, though machines rest on it: a run ended before it was closed."""
+    """Return whether the image's file can be written to, though machines rest on it: a run ended before it closed the
+    file."""
     if image.persistent or image.state == ImageState.ERROR:
         return False
     try:
@@ -118,7 +118,7 @@ def _is_left_open(image: Image) -> bool:
 
 
 def _changes(spec: Spec, image: Image) -> dict[str, Any]:
-    """What of an image that has its content is to be changed in the catalog."""
+    """Return what is to be changed in the catalog of an image that has its content."""
     wanted: dict[str, Any] = {key: getattr(spec, key) for key in _SETTABLE}
     if spec.luks_secret and image.luks_secret:
         # The same key under another number.
@@ -133,7 +133,7 @@ def _changes(spec: Spec, image: Image) -> dict[str, Any]:
 
 
 def _refuse_during_installation(spec: Spec, image: Image, changes: Mapping[str, Any]) -> None:
-    """WrongState for what an installation that is under way goes by, or has to end with."""
+    """Raise WrongState if the changes touch what an installation that is under way needs, or has to end with."""
     refused = [key for key in ("type", "persistent", "firmware", "bus", "state") if key in changes]
     attributes = changes.get("attributes", image.attributes)
     refused += [key for key in OF_ONE if attributes.get(key) != image.attributes.get(key)]
@@ -142,7 +142,8 @@ def _refuse_during_installation(spec: Spec, image: Image, changes: Mapping[str, 
 
 
 def _believed(spec: Spec, image: Image) -> int:
-    """The size of an image in ERROR, if its file is what it should be."""
+    """Return the size of an image in ERROR in MiB. Raise WrongState or ImageRefused if its file is not what it should
+    be."""
     if not image.size or not os.path.isfile(image.source):
         raise WrongState(
             f"image {spec.name}: enable",
@@ -158,7 +159,7 @@ def _believed(spec: Spec, image: Image) -> int:
 
 
 def _compare(engine: Engine, spec: Spec, image: Image, settings: Settings, warnings: list[str]) -> None:
-    """Conflict for what can't be changed on an image."""
+    """Raise Conflict for what can't be changed on an image."""
     what = f"image {spec.name} (id {image.id})"
     refuse_unused_passphrase(what, spec, image.luks_secret)
     remedy = (

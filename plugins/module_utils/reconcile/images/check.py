@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of images to be checked wants: each point of the list, and why; and a page of them all."""
+"""Checks an image of a list: gives each point of the check with its reason, and writes a page of all images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DISKS = (ImageType.OS, ImageType.DATABLOCK)
 
 @dataclass(frozen=True)
 class Target:
-    """label: what an item is called in results."""
+    """Describes the file that an item is about. label: what the item is called in results."""
 
     label: str
     what: str
@@ -53,7 +53,7 @@ class Target:
 def check(
     engine: Engine | None, given: Mapping[str, Any], mode: str, reports: Mapping[str, Any], check_mode: bool
 ) -> tuple[Item, dict[str, Any]]:
-    """The item, never changed, and how it is shown. engine: open, for images by their names."""
+    """Return the item, which never changes, and how results show it. engine: is open, for images by their names."""
     label = str(given.get("name") or given.get("path") or "?")
     is_there = False
     try:
@@ -77,7 +77,7 @@ def check(
 
 
 def target_of(engine: Engine | None, item: Mapping[str, Any], mode: str) -> Target:
-    """The file that an item is about, by its path or by its name in the catalog."""
+    """Return the file that an item is about, by its path or by its name in the catalog."""
     if bool(item["name"]) == bool(item["path"]):
         raise InvalidValue(
             "an image", "it needs either a name or a path", "Give name for one of the catalog, else path"
@@ -96,7 +96,7 @@ def target_of(engine: Engine | None, item: Mapping[str, Any], mode: str) -> Targ
 
 
 def catalogued(engine: Engine | None, name: str, opened: bool = True) -> Image:
-    """opened: it is to be looked into here."""
+    """Return an image of the catalog that is a disk. opened: it is to be looked into on this host."""
     what = f"image {name}"
     if engine is None:
         raise NotFound(what, "there is no catalog", "Give its path")
@@ -110,12 +110,12 @@ def catalogued(engine: Engine | None, name: str, opened: bool = True) -> Image:
 
 
 def heard(consoles: Mapping[str, Any]) -> dict[str, str]:
-    """What stands in the console logs of these machines."""
+    """Return what the console logs of these machines hold."""
     return {name: _end_of(str(path)) for name, path in consoles.items()}
 
 
 def _end_of(console: str) -> str:
-    """ "" for what is no file: the hypervisor writes its log into none of these."""
+    """Return the end of a console log; "" for what is no file, since the hypervisor writes its log into a file."""
     try:
         fd = os.open(console, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -135,7 +135,7 @@ def _end_of(console: str) -> str:
 
 
 def write_report(path: str, views: Sequence[Mapping[str, Any]], check_mode: bool) -> Item:
-    """The page of all images; nothing is written where it is so already."""
+    """Write the page of all images, unless it is there already."""
     text = check_page.render(views)
     try:
         if not os.path.isabs(path):
@@ -157,7 +157,7 @@ def _present(path: str) -> str:
 
 
 def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
-    """InvalidValue if two items are one image; one without a name and a path is told for itself."""
+    """Raise InvalidValue if two items are one image. An item without name and path is refused elsewhere."""
     seen: set[str] = set()
     for item in items:
         if not item.get("name") and not item.get("path"):
@@ -169,7 +169,7 @@ def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _report_of(target: Target, mode: str, reports: Mapping[str, Any]) -> tuple[live.GuestReport | None, str]:
-    """What its guest said; if none was asked, perhaps why."""
+    """Return what the guest of the image reported. If no guest was asked, return None, and why if that is known."""
     if mode == OFFLINE:
         return None, ""
     label = target.name or target.path

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a list of images wants of the catalog and of the datastore, decided and done as a whole.
+"""Decides a list of images as a whole, and does what it wants of the catalog and of the datastore.
 
-The catalog's transaction is never open while a file is copied: what is to be done is decided and noted in one, done
-outside of it under a lock, and noted as done in another. Then the item is looked at again (item.py), until nothing is
-left: an image is stored, then made larger, then another type. A run that was killed leaves LOCKED, with nobody at the
-lock.
+The catalog's transaction is never open while a file is copied: what is to be done is decided and noted in one
+transaction, done outside of it under a lock, and noted as done in another one. Then the item is looked at again
+(item.py), until nothing is left: an image is stored, then made larger, then gets another type. A run that was
+killed leaves the image LOCKED, and nobody holds the lock.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _STEPS = 12
 
 
 def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[list[Item], list[str]]:
-    """Bring catalog and datastore to what the items say; one Item each, and warnings. Called without a session."""
+    """Bring catalog and datastore to what the items say. Return an Item for each, and warnings. To be called without a
+    session."""
     begun: dict[str, Work] = {}
     works = [_checked(item) for item in items]
     order = [works[number] for number in _sources_first([work.spec for work in works])]
@@ -58,7 +59,7 @@ def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings
 
 
 def _checked(item: Mapping[str, Any]) -> Work:
-    """The item with its specification, or with what is wrong about it."""
+    """Return the item with its specification, or with the error that it has."""
     work = Work(Item(str(item.get("name") or "?"), changed=False))
     try:
         work.spec = spec_of(item)
@@ -68,8 +69,8 @@ def _checked(item: Mapping[str, Any]) -> Work:
 
 
 def _sources_first(specs: Sequence[Spec | None]) -> list[int]:
-    """The items' numbers in their order, but that of an image after that of the one it is made of. None: of an item
-    that is refused. Of two of one name the second is refused."""
+    """Return the numbers of the items in their order, but with an image after the image that it is made of. None
+    stands for an item that is refused. Of two items of one name the second is refused."""
     places: dict[str, int] = {}
     for number, spec in enumerate(specs):
         if spec is not None:
@@ -123,7 +124,7 @@ def _finish(engine: Engine, work: Work, settings: Settings) -> None:
 
 
 def _protect(work: Work, image: Image) -> None:
-    """Give its file the mode that the catalog wants by now."""
+    """Give the image's file the mode that the catalog wants by now."""
     work.protect = None
     try:
         datastore.protect(image.source, writable=image.persistent)
@@ -144,7 +145,7 @@ def _look_again(engine: Engine, work: Work, settings: Settings) -> None:
 
 
 def missing_content(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[Spec]:
-    """The specifications whose images have to be stored first; items that are wrong are left to apply()."""
+    """Return the specifications whose images have to be stored first. Items that are wrong are left to apply()."""
     pool = {image.name: image for image in engine.images.pool()}
     specs = []
     for item in items:
@@ -159,7 +160,7 @@ def missing_content(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[
 
 
 def _begin(engine: Engine, work: Work, settings: Settings, begun: dict[str, Work]) -> None:
-    """begun: the items before it, by name."""
+    """Decide the item for the first time, unless it has to wait for its source. begun: the items before it, by name."""
     spec = work.spec
     if spec is None:
         return
@@ -181,7 +182,7 @@ def _begin(engine: Engine, work: Work, settings: Settings, begun: dict[str, Work
 
 
 def _is_made_first(engine: Engine, spec: Spec, source: Work) -> bool:
-    """Whether the item has to wait for the one that it is made of."""
+    """Return whether the item has to wait for the item that it is made of."""
     if spec.state == "absent" or source.item.error is not None:
         return False
     if source.source is None and source.todo not in ("store", "rework", "recover"):

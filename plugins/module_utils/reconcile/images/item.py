@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one item of a list of images comes to, by the state of its image: the image is stored, changed, renamed,
-recovered, removed, or refused. All of it is called within a session of the engine, and copies no file.
-"""
+"""Decides one item of a list of images by the state of its image: the image is stored, changed, renamed, recovered,
+removed, or refused. All of it is called within a session of the engine, and copies no file."""
 
 from __future__ import annotations
 
@@ -31,7 +30,8 @@ UNFINISHED = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.D
 
 
 def lacks_content(image: Image) -> bool:
-    """Whether it is to be stored anew. What an operation or an installation left unfinished is not thrown away."""
+    """Return whether the image is to be stored anew. What an operation or an installation left unfinished is not
+    thrown away."""
     changed = image.operation is not None and not isinstance(image.operation, Clone)
     return image.state in UNFINISHED and not changed and not image.unfinished
 
@@ -93,7 +93,7 @@ def decide_item(engine: Engine, work: Work, spec: Spec, settings: Settings) -> N
 
 
 def _is_enabled_instead(spec: Spec, image: Image) -> bool:
-    """Whether an image in ERROR is to be taken as it is, rather than stored anew."""
+    """Return whether an image in ERROR is to be taken as it is, rather than stored anew."""
     return (
         spec.state == "enabled" and image.state == ImageState.ERROR and image.size > 0 and os.path.isfile(image.source)
     )
@@ -114,7 +114,7 @@ def _decide_absent(engine: Engine, work: Work, spec: Spec, image: Image | None) 
 
 
 def _renamed(engine: Engine, work: Work, spec: Spec, image: Image | None) -> Image | None:
-    """The image under its new name."""
+    """Return the image under its new name, None if no image has either name or if the item ends it."""
     old = find(engine, spec.renamed_from)
     if image is not None:
         if old is not None and spec.renamed_from not in image.notes.get("was", ()):

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of images to be prepared wants: steps done in it, and files put into it.
+"""Prepares an image of a list: does steps in it, and puts files into it.
 
-An image by its path is worked on before its import. One of the catalog is LOCKED meanwhile, with a note of what it was
-before: a run that was killed leaves it so, never READY with half of its content, and the next one finishes it.
+An image that is named by its path is worked on before its import. An image of the catalog is LOCKED meanwhile, with
+a note of its state before: a run that was killed leaves it so, never READY with half of its content, and the next
+run finishes it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ _STATES = (ImageState.READY, ImageState.DISABLED)
 
 @dataclass(frozen=True)
 class Settings:
-    """program: text of the context program. wait_timeout: seconds that another run may still take for an image."""
+    """Holds what is the same for all images of a run.
+    program: text of the context program
+    wait_timeout: seconds that another run may still take for an image"""
 
     program: str = ""
     wait_timeout: float = 900.0
@@ -52,7 +55,7 @@ class Settings:
 
 
 def apply(engine: Engine | None, given: Mapping[str, Any], settings: Settings, warnings: list[str]) -> Item:
-    """Carry the item out; its errors come back in the result. engine: open, for images by their names."""
+    """Carry the item out. Return it with its error, if any. engine: is open, for images by their names."""
     label = str(given.get("name") or given.get("path") or "?")
     try:
         item = typed(given, KEYS, f"image {label}")
@@ -78,7 +81,7 @@ def apply(engine: Engine | None, given: Mapping[str, Any], settings: Settings, w
 
 
 def _missing(engine: Engine | None, item: Mapping[str, Any]) -> NotFound | None:
-    """Why there is no such image, None if there is one."""
+    """Return the error if there is no such image, None if there is one."""
     try:
         if item["name"]:
             catalogued(engine, item["name"])
@@ -95,7 +98,7 @@ def _to_come(label: str, error: NebulaError, warnings: list[str]) -> Item:
 
 
 def view(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
-    """An item for the result."""
+    """Return an item as results show it."""
     after = item.after or {}
     return {
         "name": given.get("name"),
@@ -122,8 +125,8 @@ def _work(
     of_catalog: bool = False,
     announce: Callable[[], None] | None = None,
 ) -> tuple[Outcome, bool]:
-    """What was done, and whether a run before was interrupted while it did it. announce: called before anything is
-    written into the image."""
+    """Return what was done, and whether an earlier run was interrupted while it did so. announce: is called before
+    anything is written into the image."""
     if check_mode:
         if edits.interrupted(image) and not of_catalog:
             return Outcome("", ()), True
@@ -197,7 +200,8 @@ def _is_ours(image: Image) -> bool:
 
 
 def _hold(engine: Engine, image: Image) -> tuple[Image, bool]:
-    """LOCKED, with a note of what it was, and whether that is begun here: of a run that was killed it is so already."""
+    """Make the image LOCKED, with a note of its state before. Return it, and whether that was begun here: a run that
+    was killed may have left it LOCKED."""
     with engine.session():
         now = engine.images.info(image.id if image.id is not None else image.name)
         if now.uuid != image.uuid:
@@ -209,8 +213,8 @@ def _hold(engine: Engine, image: Image) -> tuple[Image, bool]:
 
 
 def _announce(engine: Engine, held: Image) -> None:
-    """It is another content from here on: a run that is killed between its file and the catalog must not leave it under
-    its old number."""
+    """Give the image a new generation before its file changes: a run that is killed between file and catalog must not
+    leave other content under the old number."""
     with engine.session():
         now = engine.images.info(held.id if held.id is not None else held.name)
         if now.uuid != held.uuid or not _is_ours(now):

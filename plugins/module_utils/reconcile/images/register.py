@@ -1,9 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image that is to be stored is registered in the catalog: from a file, empty, or as a copy of another image. All of
-it is called within a session of the engine; what can be seen of a source at no cost is looked at before.
-"""
+"""Registers an image that is to be stored in the catalog: from a file, empty, or as a copy of another image. All of it
+is called within a session of the engine; what can be seen of a source at no cost is looked at before."""
 
 from __future__ import annotations
 
@@ -81,7 +80,7 @@ def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settin
 
 
 def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, settings: Settings) -> None:
-    """An image that is made of another one: all that the item does not say is as of that."""
+    """Register an image that is made of another image: what the item does not say is as in that image."""
     source = _source_of_copy(engine, spec, settings)
     if source.format == TAR:
         refuse_of_roots(f"image {spec.name}", spec)
@@ -136,7 +135,8 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
 
 
 def _source_of_copy(engine: Engine, spec: Spec, settings: Settings) -> Image:
-    """The image that the item's image is made of; NotFound, or an error if it can't be made of it."""
+    """Return the image that the item's image is made of. Raise NotFound if there is none, or another error if nothing
+    can be made of it."""
     what = f"image {spec.name}"
     source = find(engine, spec.clone_of or spec.base)
     key = "from" if spec.base else "clone_of"
@@ -173,7 +173,8 @@ def _check_encryption(spec: Spec, source: Image, kind: ImageType) -> None:
 
 
 def _notes_of_copy(work: Work, spec: Spec, source: Image, settings: Settings) -> dict[str, Any]:
-    """What the catalog notes of a copy: its recipe, and whether its file is compressed or sparse as the source's."""
+    """Return what the catalog notes of a copy: its recipe, and whether its file is compressed or sparse as the
+    source's is."""
     notes: dict[str, Any] = {}
     if spec.recipe is not None:
         unseen = _unseen(spec, settings)
@@ -191,7 +192,7 @@ def _notes_of_copy(work: Work, spec: Spec, source: Image, settings: Settings) ->
 
 
 def _refuse_of_content(spec: Spec, name: str, size: int, format: str) -> None:
-    """Conflict for what can't be made of content that is there, before it is copied. size: MiB."""
+    """Raise Conflict or InvalidValue, before content is copied, for what can't be made of it. size: MiB."""
     what = f"image {spec.name}"
     if spec.size is not None and spec.size < size and not spec.persistent:
         raise Conflict(
@@ -205,7 +206,7 @@ def _refuse_of_content(spec: Spec, name: str, size: int, format: str) -> None:
 
 
 def _refuse_other_kind(spec: Spec, source: Image, kind: ImageType) -> None:
-    """Conflict or ImageRefused for an image that is to be of a type that the one it is made of can't be."""
+    """Raise Conflict or ImageRefused if the image is to be of a type that its source can't have."""
     if kind == source.type:
         return
     asked = f"image {spec.name}: type {kind.name}"
@@ -221,13 +222,13 @@ def _refuse_other_kind(spec: Spec, source: Image, kind: ImageType) -> None:
 
 
 def _unseen(spec: Spec, settings: Settings) -> list[str]:
-    """The missing files of its recipe that an earlier task of this run may be about to bring."""
+    """Return the missing files of the recipe that an earlier task of this run may be about to bring."""
     named = recipes.local_files(spec.recipe) if spec.recipe is not None else ()
     return [path for path in named if settings.may_bring(path) and not os.path.exists(path)]
 
 
 def _expect(work: Work, spec: Spec, image: Image | None, **values: Any) -> None:
-    """What check mode predicts of an image that is to be stored."""
+    """Note on the item what check mode predicts of an image that is to be stored."""
     if work.image is None:
         return
     # A new one gets these when it is made.
@@ -237,7 +238,7 @@ def _expect(work: Work, spec: Spec, image: Image | None, **values: Any) -> None:
 
 
 def _own_values(spec: Spec, source: Image | None) -> dict[str, Any]:
-    """What the item says of the image; else what the image says that it is made of."""
+    """Return the values that the item gives the image; what it does not say is as in the source."""
     given: dict[str, Any] = {"type": spec.type if spec.type is not None else source.type if source else ImageType.OS}
     for key in ("firmware", "bus", "dev_prefix", "target", "description"):
         value = getattr(spec, key)
@@ -293,7 +294,7 @@ def _datastore(engine: Engine, work: Work, spec: Spec, kind: ImageType, settings
 
 
 def _look(request: Request | None, spec: Spec, settings: Settings, warnings: list[str]) -> formats.ImageFacts | None:
-    """What can be seen of the source at no cost, before anything is registered for it."""
+    """Return what can be seen of the source at no cost before it is registered, None if nothing can."""
     if request is None or is_url(request.source):
         return None
     if spec.name in settings.lost:

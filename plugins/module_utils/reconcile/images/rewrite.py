@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other content for an image that is there: another format, compressed, without holes, encrypted, larger.
+"""Gives an image that is there other content: another format, compressed, without holes, encrypted, larger.
 
-It is LOCKED meanwhile, with a note of what is done to it, so that a run that was killed is undone, or finished where
-only the catalog does not know yet; what the item specifications is then begun anew.
+The image is LOCKED meanwhile, with a note of what is done to it. So what a run that was killed had begun is undone,
+or finished if only the catalog does not know of it yet; then what the item wants is begun anew.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ from .work import Settings, Work, error_of, image_view, same
 
 @dataclass(frozen=True)
 class Rework:
-    """do: how. size: MiB. key: what opens the new file; it is never noted."""
+    """Describes what is done to the content of an image.
+    do: the way in which it is done
+    size: MiB
+    key: what opens the new file; it is never noted
+    """
 
     do: str
     format: str
@@ -47,11 +51,11 @@ class Rework:
         return bool(self.luks_secret) and not image.luks_secret
 
     def operation(self, image: Image) -> Rewrite:
-        """The operation that the catalog notes of the image while this is done."""
+        """Return the operation that the catalog notes for the image while this is done."""
         return Rewrite(self.do, to=self._outcome(image), was=image.state)
 
     def _outcome(self, image: Image) -> dict[str, Any]:
-        """What holds of the image once it is done."""
+        """Return the values that the image has once it is done."""
         # Holes change nothing of what is read.
         generation = image.generation + (self.do != DIG)
         notes = {key: value for key, value in image.notes.items() if key not in ("compress", "sparse")}
@@ -68,19 +72,19 @@ class Rework:
 
 
 def _noted(image: Image, key: str) -> bool:
-    """Whether it was done to the content that the image has now."""
+    """Return whether it was done to the content that the image has now."""
     return image.notes.get(key) == image.generation
 
 
 def _is_due(image: Image, key: str) -> bool:
-    """Whether it is to be done to the content that the image has now. What was done before, and is to be done again
-    after each use, waits for the end of the next use: else no run would succeed as long as a machine has the image."""
+    """Return whether it is to be done to the content that the image has now. What is to be done again after each use
+    waits for the end of the next use: otherwise no run would succeed as long as a machine has the image."""
     is_used = bool(image.vms) or image.state == ImageState.CLONE
     return not _noted(image, key) and not (is_used and key in image.notes)
 
 
 def wanted(spec: Spec, image: Image) -> Rework | None:
-    """What has to be done to the content, None if nothing; an error where that can't be."""
+    """Return what has to be done to the content, None if nothing. Raise an error if it can't be done."""
     what = f"image {spec.name} (id {image.id})"
     if image.format == TAR:
         refuse_of_roots(what, spec)
@@ -184,18 +188,18 @@ def _asked(spec: Spec, image: Image, format: str) -> str:
 
 
 def begin(engine: Engine, image: Image, rework: Rework) -> Image:
-    """Within the session: hold the image for it."""
+    """Hold the image for the rework. To be called within the session."""
     return engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image))
 
 
 def predicted(engine: Engine, image: Image, rework: Rework) -> Image:
-    """Within the session of a check run: the image as it will be."""
+    """Return the image as it will be. To be called within the session of a check run."""
     return _note(engine, engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image)))
 
 
 def _held(engine: Engine, image: Image) -> Rewrite:
-    """Within the session: the operation by which the image is still LOCKED, else WrongState. One that is to be removed
-    is never READY again: a machine could have it before its file goes."""
+    """Return the operation by which the image is still LOCKED. To be called within the session. Raise WrongState if it
+    is not: an image that is to be removed is never READY again, since a machine could have it before its file goes."""
     now, held = same(engine, image), image.operation
     if not isinstance(held, Rewrite) or now is None or now.state != ImageState.LOCKED or now.operation != held:
         raise store.taken_away(f"{image.name} (id {image.id})", held.do if held is not None else REWRITE)
@@ -203,21 +207,21 @@ def _held(engine: Engine, image: Image) -> Rewrite:
 
 
 def _note(engine: Engine, image: Image) -> Image:
-    """Within the session: what was done, in the catalog."""
+    """Write what was done into the catalog. To be called within the session."""
     operation = _held(engine, image)
     done = engine.images.update(id_of(image), state=ImageState.READY, operation=None, error="", **operation.to)
     return engine.images.update(id_of(done), state=operation.was)
 
 
 def _drop(engine: Engine, image: Image) -> Image:
-    """Within the session: as it was before."""
+    """Make the image what it was before. To be called within the session."""
     operation = _held(engine, image)
     engine.images.update(id_of(image), state=ImageState.READY, operation=None)
     return engine.images.update(id_of(image), state=operation.was)
 
 
 def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
-    """Outside of any session: do it. On an error the image is as it was."""
+    """Do the rework, outside of any session. On an error the image is as it was."""
     image, spec = work.image, work.spec
     if image is None or spec is None:
         return
@@ -272,13 +276,13 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
 
 
 def _step(engine: Engine, image: Image) -> Image:
-    """Note that the new file is whole: from now on it is a matter of one rename."""
+    """Note that the new file is whole: from now on one rename finishes the rework."""
     with engine.session():
         return engine.images.update(id_of(image), operation=replace(_held(engine, image), whole=True))
 
 
 def _give_up(engine: Engine, image: Image) -> None:
-    """As a later run would recover it; where that can't be, the later run does."""
+    """Recover the image as a later run would. If that fails, a later run does it."""
     try:
         with engine.session():
             now = same(engine, image)
@@ -292,7 +296,7 @@ def _give_up(engine: Engine, image: Image) -> None:
 
 
 def recover(engine: Engine, image: Image) -> Image:
-    """Outside of any session, within reserved(): finish or undo what a run that was killed was doing."""
+    """Finish or undo what a run that was killed was doing. To be called outside of any session, within reserved()."""
     finished = is_done(image)
     if not finished:
         image_files.undo(image.source)
@@ -301,12 +305,12 @@ def recover(engine: Engine, image: Image) -> Image:
 
 
 def settled(engine: Engine, image: Image, finished: bool) -> Image:
-    """Within a session: the image of an interrupted operation as it is."""
+    """Return the image of an interrupted operation, finished or as it was before. To be called within a session."""
     return _note(engine, image) if finished else _drop(engine, image)
 
 
 def is_done(image: Image) -> bool:
-    """Whether the file is already what the operation was to make of it."""
+    """Return whether the file is already what the operation was to make of it."""
     operation = image.operation
     if not isinstance(operation, Rewrite):
         return False
@@ -318,7 +322,7 @@ def is_done(image: Image) -> bool:
 
 
 def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
-    """Outside of any session: see to an image that is LOCKED by an operation. Another run may be at it."""
+    """Recover an image that is LOCKED by an operation, outside of any session. Another run may be at it."""
     image, spec = work.image, work.spec
     if image is None or spec is None:
         return
@@ -337,5 +341,5 @@ def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
 
 
 def recovered_view(engine: Engine, image: Image) -> Image:
-    """Within the session of a check run: the image as a real run would find it once it has seen to it."""
+    """Return the image as a real run would have recovered it. To be called within the session of a check run."""
     return settled(engine, replace(image), is_done(image))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of images says: its keys, and their values once they are checked."""
+"""Reads what an item of a list of images says: its keys, and their values once they are checked."""
 
 from __future__ import annotations
 
@@ -36,9 +36,12 @@ _AS_GIVEN = ("persistent", "size", "compress", "sparse", "firmware", "bus", "dev
 
 @dataclass(frozen=True)
 class Spec:
-    """One item, checked. None is what the user did not set. path: on the front-end if remote, else on the control node;
-    or a URL. clone_of, base: the image that it is made from, as it is or with `recipe`. attributes: None takes one
-    away. passphrase is never shown nor kept."""
+    """Holds one item, checked. None stands for what the user did not set.
+    path: on the front-end if remote, else on the control node; or a URL
+    clone_of, base: the image that it is made from, as it is or with `recipe`
+    attributes: a value of None removes the attribute
+    passphrase: is never shown nor kept
+    """
 
     name: str
     state: str = "present"
@@ -74,7 +77,7 @@ class Spec:
 
     @property
     def has_content(self) -> bool:
-        """Whether it says what an image of that name is to be made of."""
+        """Return whether the item says what an image of that name is to be made of."""
         return bool(self.path or self.clone_of or self.base or self.size)
 
     def __repr__(self) -> str:
@@ -82,7 +85,7 @@ class Spec:
 
 
 def spec_of(item: Mapping[str, Any]) -> Spec:
-    """The item, checked; InvalidValue names the image, the key and the value."""
+    """Return the item, checked. Raise InvalidValue, which names the image, the key and the value."""
     name = check_name("image", item.get("name"))
     what = f"image {name}"
     given = typed(item, KEYS, what, removal={"absent": ("name", "state", "renamed_from")})
@@ -142,7 +145,7 @@ _OF_DISKS = ("persistent", "size", "compress", "sparse", "luks_secret", "fs", "f
 
 
 def refuse_of_roots(what: str, spec: Spec) -> None:
-    """InvalidValue for what only a disk can be, of an image that is a root file system."""
+    """Raise InvalidValue if an image that is a root file system is to be what only a disk can be."""
     words = {"base": "from", "flatten": "snapshot_flatten"}
     for key in (*_OF_DISKS, *words):
         if getattr(spec, key):
@@ -186,7 +189,7 @@ def _refuse_contradictions(what: str, spec: Spec) -> None:
 
 
 def refuse_unused_passphrase(what: str, spec: Spec, luks_secret: str) -> None:
-    """luks_secret: of the image as it is."""
+    """Raise InvalidValue for a passphrase that would encrypt nothing. luks_secret: the secret that the image has."""
     if spec.passphrase and not (spec.luks_secret or luks_secret):
         raise InvalidValue(
             f"{what}: luks_passphrase",
@@ -257,7 +260,7 @@ def _package(what: str, value: Any) -> str:
 
 
 def _sent(what: str, value: Mapping[str, Any]) -> Addition:
-    """The file of a package as the action plugin sends it."""
+    """Return the file of a package as the action plugin sends it."""
     name = value.get("name")
     if not isinstance(name, str) or "/" in name or set(value) != {"name", "content_base64"}:
         raise InvalidValue(f"{what}: packages", "one of them is a dict", "Give names, or paths of package files")
@@ -273,7 +276,7 @@ def _decoded(where: str, text: Any) -> bytes:
 
 
 def _addition(where: str, value: Mapping[str, Any]) -> Addition:
-    """A file that is put into the image, as the item's table has read it."""
+    """Return a file that is put into the image, as the item's table has read it."""
     path = value["path"] or ""
     if not path.startswith("/") or posixpath.normpath(path) != path or path == "/":
         raise InvalidValue(f"{where}: path {path!r}", "it is no full path of a file in the image", "As /etc/motd")

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of images, outside of any transaction of the catalog: stored, made of another image, encrypted, removed.
+"""Stores the files of images, outside of any transaction of the catalog: fetched, made of another image, encrypted,
+removed.
 
 An image is registered as LOCKED, its file is stored under a lock, then it is READY, or ERROR with the reason. A run
-that was killed leaves LOCKED, with nobody at the lock. One that is to be encrypted is READY once it is, never before.
+that was killed leaves it LOCKED, and nobody holds the lock. An image that is to be encrypted is READY once it is,
+never before.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def _fetch(
 
 
 def _secret(image: Image, spec: Spec, stored: Stored) -> str:
-    """The secret of what was given; "" for what is to be encrypted yet."""
+    """Return the secret of the file that was given; "" if it is yet to be encrypted."""
     if not spec.luks_secret:
         return ""
     try:
@@ -120,7 +122,7 @@ def _secret(image: Image, spec: Spec, stored: Stored) -> str:
 
 
 def _encrypt(image: Image, spec: Spec, stored: Stored, say: Callable[[str], None] | None) -> tuple[Image, Stored]:
-    """What was stored, encrypted in its place; where that can't be, nothing is left of it."""
+    """Encrypt in its place what was stored, and return it. If that fails, nothing is left of it."""
     what = f"image {spec.name}: encrypting it"
     if say is not None:
         say("it is encrypted")
@@ -159,14 +161,14 @@ def _make_empty(engine: Engine, image: Image, spec: Spec) -> Stored:
 
 
 def require_capacity(engine: Engine, image: Image, size: int, what: str) -> None:
-    """NoSpace unless so many MiB fit, which take no room yet; where the datastore promises no room twice."""
+    """Raise NoSpace unless so many MiB fit, which take no room yet, if the datastore promises no room twice."""
     place = engine.datastores.info(image.datastore_id)
     if place.capacity_check:
         datastore.require_space(os.path.dirname(image.source), size * MIB, f"{what} in datastore {place.name}")
 
 
 def _made_of(engine: Engine, image: Image, spec: Spec, source_id: int, say: Callable[[str], None] | None) -> Stored:
-    """A copy of another image, with what is to be added."""
+    """Make a copy of another image, with what is to be added."""
     source = engine.images.info(source_id)
     what = f"image {spec.name}"
     # A machine may have written to it.
@@ -191,9 +193,11 @@ def _made_of(engine: Engine, image: Image, spec: Spec, source_id: int, say: Call
 
 
 def inspect_again(image: Image, deep: bool = False) -> int:
-    """See that the file of an image is what the catalog says, and names no other files; ImageRefused. Its size in MiB.
+    """Return the size of an image's file in MiB. Raise ImageRefused if it is not what the catalog says, or names other
+    files.
 
-    A machine may have written to it: what it wrote is never asked for the format."""
+    A machine may have written to it: what it wrote is never asked for the format.
+    """
     what = f"image {image.name} (id {image.id})"
     if image.type not in DISKS:
         return -(-os.path.getsize(image.source) // MIB)
@@ -233,14 +237,14 @@ def taken_away(name: str, doing: str) -> WrongState:
 
 
 def tidy(image: Image) -> None:
-    """Take away what a run left that was killed when the image was in the catalog already."""
+    """Remove what a run left that was killed when the image was in the catalog already."""
     if os.path.lexists(image.source + publishing.PART):
         with contextlib.suppress(TimedOut), publishing.reserved(image.source, 0):
             pass
 
 
 def remove_files(image: Image) -> None:
-    """Whatever lies there of an image, its own file last."""
+    """Remove all files of an image, its own file last."""
     # What a run was about to put into it may be secret.
     edits.discard(edits.catalogued(image.source, image.format, f"image {image.name}"))
     image_files.clear(image.source + publishing.NEW)
@@ -276,7 +280,7 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
 
 
 def request_of(spec: Spec, kind: ImageType, settings: Settings) -> Request | None:
-    """None for an empty image."""
+    """Return what is to be fetched for the image, None for an empty image."""
     if not spec.path:
         return None
     upload = settings.uploads.get(spec.name) if spec.from_control_node else None

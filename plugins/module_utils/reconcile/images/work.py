@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An item of a list of images on its way, and how images are shown."""
+"""Holds an item of a list of images while it is worked on, and shows images."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ from .spec import Spec
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all items of a run. uploads: name of an image → its uploaded file. lost: name of an image → what
-    is the matter with its file on the control node. wait_timeout: seconds that another run may still take for the same
-    image. stall: seconds without a byte. min_speed: KiB a second of a download. max_size: MiB. rules: which files of
-    the front-end may be stored; None: all. declared: in check mode, what earlier tasks of this run would have made, and
-    by paths files of the front-end; None: nobody says, and so it may be anything."""
+    """Holds what is the same for all items of a run.
+    uploads: name of an image → its uploaded file
+    lost: name of an image → what is wrong with its file on the control node
+    wait_timeout: seconds that another run may still take for the same image
+    stall: seconds without a byte
+    min_speed: KiB a second of a download
+    max_size: MiB
+    rules: which files of the front-end may be stored; None for all
+    declared: in check mode, what earlier tasks of this run would have made, and as paths files of the front-end;
+    None if nobody says so, and any file may come
+    """
 
     check_mode: bool = False
     uploads: Mapping[str, str] = field(default_factory=dict)
@@ -45,7 +51,7 @@ class Settings:
     declared: Mapping[str, Any] | None = None
 
     def may_bring(self, path: str) -> bool:
-        """Whether an earlier task of this run may be what makes the file, which check mode does not see."""
+        """Return whether an earlier task of this run may make the file, which check mode does not see."""
         if not self.check_mode or self.declared is None:
             return self.check_mode
         return os.path.normpath(path) in {os.path.normpath(str(each)) for each in self.declared.get("paths") or ()}
@@ -53,9 +59,11 @@ class Settings:
 
 @dataclass
 class Work:
-    """An item on its way. todo: what is left to do outside the transaction: "", store, rework, recover or remove;
-    after all but the last it is looked at again, until nothing is left. source: the item whose image this one is to be
-    made of, where that has something left to do first."""
+    """Holds an item while it is worked on.
+    todo: what is left to do outside the transaction: "", store, rework, recover or remove; after all but the last
+    the item is looked at again, until nothing is left
+    source: the item whose image this image is to be made of, if that item has something left to do first
+    """
 
     item: Item
     spec: Spec | None = None
@@ -71,13 +79,13 @@ class Work:
     def became(
         self, name: str, after: Mapping[str, Any] | None, changed: bool, error: NebulaError | None = None
     ) -> None:
-        """What the item comes to; what was changed on the way stays so."""
+        """Note what the item has come to. It stays changed if it was changed before."""
         changed = changed or self.item.is_changed
         self.item = Item(name, self.item.before, after, error, changed=changed)
 
 
 def image_view(image: Image) -> dict[str, Any]:
-    """An image as results show it."""
+    """Return an image as results show it."""
     shown: dict[str, Any] = {name: getattr(image, name) for name in SHOWN}
     return {
         **shown,
@@ -99,7 +107,7 @@ def find(engine: Engine, name: str) -> Image | None:
 
 
 def same(engine: Engine, image: Image) -> Image | None:
-    """The image as it is now; None once it was removed, or a restored catalog has another one of its id."""
+    """Return the image as it is now; None if it was removed, or if a restored catalog has another image with its id."""
     try:
         now = engine.images.info(id_of(image))
     except NotFound:
@@ -108,7 +116,7 @@ def same(engine: Engine, image: Image) -> Image | None:
 
 
 def error_of(caught: Exception, spec: Spec | None, image: Image) -> NebulaError:
-    """An error of an image's file, which names the image."""
+    """Return an error about an image's file, which names the image."""
     problem = files.explain(caught, image.source) if isinstance(caught, OSError) else caught
     if not isinstance(problem, NebulaError):
         raise problem

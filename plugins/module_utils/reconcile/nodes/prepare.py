@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node made ready for machines, and given back as it was found."""
+"""Makes a node ready for machines, and gives it back as it was found."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ DIRECTORIES = ("", "datastores", f"datastores/{SYSTEM}")
 
 
 def present(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Directories, daemons, and what the driver wants. Missing software is an error, in check mode a forecast."""
+    """Make the directories, start the daemons, and do what the driver wants. Raise MissingDependency if software is
+    missing; check mode foretells that it comes."""
     with node.alone(not check_mode):
         return _present(params, check_mode)
 
@@ -116,7 +117,7 @@ def _secrets(params: Mapping[str, Any], root: str, changes: node.Changes) -> Non
 
 
 def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Refused while machines of ours are here. What was started is ended, what was changed is put back."""
+    """Stop what was started, and put back what was changed. Raise InUse while machines of ours are here."""
     with node.alone(not check_mode):
         return _absent(params, check_mode)
 
@@ -222,7 +223,7 @@ def _refuse_machines(root: str, catalog: str, hypervisor: str) -> None:
 
 
 def _remove_directories(root: str, known: node.NodeFile, changes: node.Changes) -> None:
-    """Those that we made, and with the last of them, before the root, the file that says so."""
+    """Remove the directories that we made; before the root, the last of them, remove the file that names them."""
 
     def remove(directory: str) -> None:
         if changes.check_mode:
@@ -270,9 +271,9 @@ def _package(name: str) -> str:
 
 
 def _directories(root: str, catalog: str, mark: str, changes: node.Changes) -> Optional[node.NodeFile]:
-    """Make what is missing, and the node's file, which is returned; None in check mode. What is about to be made is in
-    it before: a run that is killed must not leave what nobody knows of. A mark that the host has stays: it is that of
-    another name, if the inventory has two for this host. No result reports it."""
+    """Make the directories that are missing, and the node's file; return the file, None in check mode. The file names
+    them before they are made: a run that is killed must not leave what nobody knows of. A mark that the host has
+    stays: it belongs to the host's other name, if the inventory has two for it. No result reports it."""
     missing = []
     ours = node.read(root).directories if os.path.isdir(root) else ()
     for name in DIRECTORIES:
@@ -308,18 +309,18 @@ def _directories(root: str, catalog: str, mark: str, changes: node.Changes) -> O
 
 
 def _is_unfinished(root: str) -> bool:
-    """Whether it is what a run left that was killed as it made it."""
+    """Return whether the root is what a run left that was killed while it made it."""
     return os.stat(root).st_mode & 0o777 == 0o700 and all(node.NAME in name for name in os.listdir(root))
 
 
 def _is_begun(path: str) -> bool:
-    """Whether a directory that we were to make has the mode it is made with, and not yet its own."""
+    """Return whether a directory that we were to make still has the mode it is made with, and not yet its own."""
     found = os.lstat(path)
     return stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0o700
 
 
 def _check_directory(path: str) -> None:
-    """The hypervisor's user has to get through, and nobody else may put files there."""
+    """Raise InvalidValue unless the hypervisor's user gets through, and nobody but root may put files there."""
     found = os.stat(path)
     if not found.st_mode & 0o001 or found.st_mode & 0o022 or found.st_uid != 0:
         raise InvalidValue(
@@ -349,7 +350,7 @@ def _remember_unit(root: str, unit: node.Unit) -> None:
 
 
 def _started_for(driver: type[Driver], root: str) -> list[node.Daemon]:
-    """Also by a run that was killed before it could remember them."""
+    """Return the daemons that were started for this node, also by a run that was killed before it could remember them."""
     found = (services.started_for(service, root) for service in driver.services)
     return [daemon for daemon in found if daemon is not None]
 
@@ -386,7 +387,7 @@ def _shown(
 
 
 def _marked(root: str) -> str:
-    """The catalog that machines' directories name, where nebula.node was lost; "" if there are none."""
+    """Return the catalog that machines' directories name, which counts if nebula.node was lost; "" if there are none."""
     place = image_directory(root, SYSTEM)
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(place)):
@@ -397,7 +398,7 @@ def _marked(root: str) -> str:
 
 
 def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
-    """Names of our machines that the hypervisor has, and of directories of those that it hasn't."""
+    """Return the names of our machines that the hypervisor has, and of those that have only a directory."""
     names: set[str] = set()
     foreign = foreign_directories(root, catalog) if catalog else ()
     with contextlib.suppress(FileNotFoundError):

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The passphrases of encrypted images on a node: its hypervisor keeps them, and the node's file remembers what they are
-in a form that does not tell them."""
+"""Keeps the passphrases of encrypted images on a node: its hypervisor has them, and the node's file remembers them in
+a form that does not tell them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEYS = ("uuid", "passphrase")
 
 
 def wanted_of(items: Any) -> dict[str, str]:
-    """UUID → passphrase. No error shows a passphrase."""
+    """Return passphrases by UUID. No error shows a passphrase."""
     if not isinstance(items, (list, tuple)):
         raise InvalidValue("option luks_secrets", f"it is a {type(items).__name__}", "Give a list of dicts")
     found: dict[str, str] = {}
@@ -44,7 +44,7 @@ def wanted_of(items: Any) -> dict[str, str]:
 
 
 def keep(driver: Driver, root: str, wanted: Mapping[str, str], changes: node.Changes) -> None:
-    """Have exactly these on the node, of those that are ours."""
+    """Have exactly these secrets of ours on the node."""
     known = node.read(root).secrets if os.path.isdir(root) else {}
     secrets = driver.secrets(root)
     if secrets is None:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node that the front-end sends files of images to: whom it comes as, what it may do, and how the node is known."""
+"""Prepares a node that the front-end sends files of images to: as which user it comes, what it may do, and how the
+node is known."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ _TIMEOUT = 60
 
 
 def method_of(wanted: str, root: str, catalog: str) -> str:
-    """shared or ssh. `auto`: by whether the catalog's datastore is on this node."""
+    """Return shared or ssh. `auto` means: shared if the catalog's datastore is on this node."""
     if wanted != AUTO:
         return wanted
     try:
@@ -38,7 +39,7 @@ def method_of(wanted: str, root: str, catalog: str) -> str:
 
 
 def can_be_found_out(root: str, key: str) -> bool:
-    """Whether the front-end's key is known: in a run without the front-end that of an earlier one."""
+    """Return whether the front-end's key is known, in a run without the front-end from an earlier run."""
     return bool(key) or os.path.exists(_keys(os.path.join(root, arrivals.PLACE)))
 
 
@@ -79,7 +80,7 @@ def _keys(home: str) -> str:
 
 
 def _note(root: str, paths: Sequence[str]) -> None:
-    """Before they are made: a run that is killed must not leave what nobody knows of."""
+    """Note directories before they are made: a run that is killed must not leave what nobody knows of."""
 
     def change(before: node.NodeFile) -> node.NodeFile:
         new = [path for path in paths if path not in before.directories and not os.path.isdir(path)]
@@ -108,7 +109,7 @@ def _user(root: str, home: str, changes: node.Changes) -> None:
 
 
 def absent(root: str, known: node.NodeFile, changes: node.Changes) -> None:
-    """Refused while something has not come back to the front-end."""
+    """Remove the key, the user and the directories. Raise InUse while files have not come back to the front-end."""
     home = os.path.join(root, arrivals.PLACE)
     left = arrivals.returns(root)
     if left and not changes.check_mode:
@@ -146,7 +147,7 @@ def _remove_user(root: str, known: node.NodeFile, changes: node.Changes) -> None
 
 
 def host_keys(directory: str = HOST_KEYS) -> list[str]:
-    """The node's own public keys, as its sshd shows them."""
+    """Return the node's own public keys, as its sshd shows them."""
     found = []
     for path in sorted(Path(directory).glob("ssh_host_*_key.pub")):
         try:
