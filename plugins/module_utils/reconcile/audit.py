@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Catalog and nodes compared: each difference with what to do about it. No I/O."""
+"""Compares catalog and nodes, and says what to do about each difference. No I/O."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ _OF_CONTAINER = re.compile(r"\bvzctl \S+ (\d{1,10})\b")
 
 
 def compare(ledger: Ledger, observed: Sequence[Observed], unproved: Collection[str] = ()) -> list[Finding]:
-    """All differences, those of the catalog in itself first. Of a machine that is not settled nothing else is said: all
-    about it may be on its way. unproved: hosts that name a plan which they do not show that they were given."""
+    """Return all differences, first those of the catalog in itself. Of a machine that is not settled nothing else is
+    said, as all about it may be on its way. unproved: hosts that name a plan without showing that they were given
+    it."""
     found = list(ledger.findings)
     if ledger.damaged:
         return found
@@ -84,7 +85,7 @@ def compare(ledger: Ledger, observed: Sequence[Observed], unproved: Collection[s
 
 
 def _elsewhere(vm: LedgerVm) -> str:
-    """What to do about what a host has of a machine that the catalog has under another host."""
+    """Return what to do about traces on a host of a machine that the catalog has under another host."""
     return (
         f"It is left alone: the catalog has {_called(vm)} on host {vm.host or '(none)'}, and this may be that very "
         f"machine. If both names are of one host, take one of them out of the inventory. Else look at it on host "
@@ -93,8 +94,8 @@ def _elsewhere(vm: LedgerVm) -> str:
 
 
 def _spared(ledger: Ledger, finding: Finding) -> Finding:
-    """The finding without a command that could end a machine which the catalog has under another host: names, paths
-    and commands are as the host of the finding tells them."""
+    """Return the finding without a command that could end a machine which the catalog has under another host: the
+    names, paths and commands are those that the host of the finding tells."""
     if not finding.host or not _ENDS.search(finding.remedy):
         return finding
     numbers = {int(number) for found in _OF_MACHINE.findall(finding.remedy) for number in found if number}
@@ -107,7 +108,7 @@ def _spared(ledger: Ledger, finding: Finding) -> Finding:
 
 
 def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
-    """What is no difference, as it is not for this collection to decide."""
+    """Return what looks wrong and is no difference, as it is not for this collection to decide."""
     return [str(each) for each in ledger.held] + [
         f"host {node.host}: {text}"
         for node in observed
@@ -167,7 +168,7 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> It
 
 # -- domains -------------------------------------------------------------------------------------------------------
 def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]) -> Iterator[Finding]:
-    """here: where the domain of each machine that is to be here is put."""
+    """Yield what is wrong with domains. here: gets the domain of each machine that is to be on this host."""
     known = {vm.vm.vm_id: vm for vm in ledger.vms}
     own = _originals(ledger, host, seen)
     for domain in seen.domains:
@@ -206,8 +207,8 @@ def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]
 
 
 def _originals(ledger: Ledger, host: str, seen: Inventory) -> dict[int, Domain]:
-    """Of each machine that the catalog has on this host its own domain, where several carry the mark of it: the one
-    with its UUID and name, else with one of both."""
+    """Return by id the own domain of each machine that the catalog has on this host, if several domains carry its
+    mark: the domain with its UUID and name, else with one of both."""
     found: dict[int, Domain] = {}
     for vm in ledger.vms:
         number = vm.vm.vm_id
@@ -222,7 +223,7 @@ def _originals(ledger: Ledger, host: str, seen: Inventory) -> dict[int, Domain]:
 
 
 def _copied(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domain) -> Finding:
-    """Of a domain that somebody has made of a machine's own, with its mark in it."""
+    """Return the finding for a domain that somebody copied from a machine's own, with its mark in it."""
     shared = sorted({*domain.disks} & {*original.disks})
     found = (
         f"it carries the mark of {_called(vm)}, and is {domain.state}: it is a copy, as the machine's own domain is "
@@ -242,7 +243,8 @@ def _copied(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domain) -> F
 
 
 def _like_another(ledger: Ledger, domain: Domain) -> LedgerVm | None:
-    """The machine of the catalog that a command about the domain could mean, beside that of its mark."""
+    """Return another machine of the catalog than that of the domain's mark, which a command about the domain could
+    hit."""
     others = (vm for vm in ledger.vms if vm.vm.vm_id != domain.vm_id)
     return next((vm for vm in others if domain.name == f"one-{vm.vm.vm_id}" or domain.uuid == vm.vm.uuid), None)
 
@@ -276,7 +278,7 @@ def _domain(vm: LedgerVm, domain: Domain) -> Iterator[Finding]:
 
 
 def _again(vm: LedgerVm, then: str) -> str:
-    """The run that mends it: of a machine that installs, no list of machines tells."""
+    """Return which run mends it: no list of machines has a machine that is being installed."""
     return INSTALL if MARK in vm.vm.attributes else f"{SITE}: {then}"
 
 
@@ -433,7 +435,7 @@ def _disk(disk: Disk, file: VmFile) -> Iterator[str]:
 
 
 def _is_image(path: str, disk: Disk) -> bool:
-    """Whether that is the file of the disk's image: the front-end's own, or the node's copy of it."""
+    """Return whether the path is the file of the disk's image: the front-end's own, or the node's copy of it."""
     name = path.rpartition("/")[2]
     copy = name_of(disk.image_uuid, disk.generation)
     return name in (disk.source.rpartition("/")[2], copy, OWN_PREFIX + copy)
@@ -441,7 +443,7 @@ def _is_image(path: str, disk: Disk) -> bool:
 
 # -- what machines wrote, where the front-end has to fetch it --------------------------------------------------------
 def _written(ledger: Ledger, node: Observed) -> Iterator[Finding]:
-    """By now it is in no machine's directory."""
+    """Yield files of persistent images that machines wrote, and that are in no machine's directory by now."""
     images = {image.uuid: image for image in ledger.images}
     generations = {uuid: image.generation for uuid, image in images.items()}
     used = {name_of(disk.image_uuid, disk.generation): vm for vm in ledger.vms for disk in vm.vm.disks if disk.save}
@@ -530,7 +532,7 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
 
 
 def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
-    """What is filtered of machines' NICs by their node."""
+    """Yield what differs in the rules by which the node filters machines' NICs."""
     of_host = ledger.guards.get(host, ())
     settled = {vm.vm.vm_id: vm for vm in _settled(ledger, host)}
     there = [guard for guard in of_host if guard.vm_id in settled]
@@ -552,7 +554,7 @@ def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
 
 
 def _as_here(wanted: Wanted, seen: Inventory) -> Wanted:
-    """A host has its own addresses on the bridge only if its phydev had any."""
+    """Return what is wanted of this host: it has its own addresses on the bridge only if its phydev had any."""
     if wanted.uplink is None or not wanted.uplink.forced:
         return wanted
     moved = wanted.with_addresses_of_host()
@@ -560,7 +562,7 @@ def _as_here(wanted: Wanted, seen: Inventory) -> Wanted:
 
 
 def _switched(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
-    """Bridges of Open vSwitch."""
+    """Yield what differs in bridges of Open vSwitch."""
     ours = {bridge.name: bridge for bridge in seen.switches if bridge.catalog == ledger.catalog}
     wanted = [network for network in ledger.networks if network.vn_mad == OVSWITCH]
     for network in wanted:
@@ -602,7 +604,7 @@ def _switch_differences(network: Network, bridge: SwitchBridge) -> Iterator[str]
 
 
 def _switch_ports(ledger: Ledger, host: str, seen: Inventory, ours: Mapping[str, SwitchBridge]) -> Iterator[Finding]:
-    """Of machines that run: each is attached, and in the VLANs of its network."""
+    """Yield each NIC of a running machine that is not attached to its bridge, or not in the VLANs of its network."""
     running = {each.vm_id for each in seen.domains if each.catalog == ledger.catalog and each.state == "RUNNING"}
     for vm in _settled(ledger, host):
         for nic in vm.vm.nics if vm.vm.vm_id in running else ():
@@ -620,7 +622,8 @@ def _switch_ports(ledger: Ledger, host: str, seen: Inventory, ours: Mapping[str,
 
 
 def _attachments(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
-    """A bridge that was made anew has none of the interfaces that were attached to the old one."""
+    """Yield each NIC of a running machine that is not attached to its bridge: a bridge that was made anew has lost
+    them."""
     attached = {port for bridge in seen.bridges for port in bridge.ports}
     bridges = {bridge.name for bridge in seen.bridges}
     running = {each.vm_id for each in seen.domains if each.catalog == ledger.catalog and each.state == "RUNNING"}
@@ -660,7 +663,7 @@ def _bridge(host: str, network: Network, wanted: Wanted, bridge: Bridge | None, 
 
 
 def _uplink(wanted: Wanted, bridge: Bridge, seen: Inventory) -> Iterator[str]:
-    """What of that which joins the bridge with other nodes' is not as it is to be."""
+    """Yield what is wrong with the device that joins the bridge with those of other nodes."""
     uplink = wanted.uplink
     if uplink is None:
         return
@@ -689,5 +692,5 @@ def _called(vm: LedgerVm) -> str:
 
 
 def by_severity(found: Sequence[Finding]) -> list[Finding]:
-    """What is wrong before what is only unfinished; otherwise as they come."""
+    """Return first what is wrong, then what is only unfinished; otherwise in the order given."""
     return sorted(found, key=lambda finding: finding.severity != DIFFERENCE)

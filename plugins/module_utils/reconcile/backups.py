@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog written to a backup, and made again from one."""
+"""Writes the catalog to a backup, and makes it again from a backup."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _manifest(path: str, warnings: list[str]) -> Manifest | None:
 
 
 def _images(path: str, manifest: Manifest | None, check_mode: bool) -> dict[str, str]:
-    """Of each image whose file is not simply there: what became of it."""
+    """Return what became of each image whose file was not simply there."""
     directory = os.path.dirname(path)
     found = {
         image.name: backups.bring_back(directory, image, check_mode)
@@ -184,8 +184,8 @@ def _notes(restored: Restored, images: Mapping[str, str], unknown: str) -> list[
 
 
 def _goes(stranger: Stranger, unknown: str) -> bool:
-    """One that the catalog which gave way had is no leftover: its disks are somebody's work of today. Neither is one
-    that the catalog has on another host."""
+    """Return whether the machine is to be removed. A machine of the catalog that gave way stays: its disks are
+    somebody's work of today. So does a machine that the catalog has on another host."""
     return unknown == "remove" and not stranger.known and not stranger.elsewhere
 
 
@@ -202,8 +202,8 @@ def _left(stranger: Stranger) -> str:
 
 
 def _plans(restored: Restored, unknown: str) -> dict[str, str]:
-    """For each host, what it follows from now on: none of a run that decided before. With it end the machines that the
-    catalog does not know, if they are to."""
+    """Return what each host follows from now on, and no longer a plan of a run that decided before. It ends the
+    machines that the catalog does not know, if they are to go."""
     by_host: dict[str, list[PlannedVm]] = {host: [] for host in restored.hosts}
     for each in restored.strangers:
         if not _goes(each, unknown):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of datastores wants of the catalog, and of the directory where it lies."""
+"""Brings the catalog, and the directory of a datastore, to what an item of a list of datastores wants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..sync import Item, differences
 
 
 def apply(engine: Engine, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:
-    """Within a session."""
+    """Carry the item out. To be called within a session."""
     name = str(item.get("name") or "")
     try:
         check_name("datastore", item.get("name"))
@@ -101,7 +101,7 @@ def _remove_directory(found: Datastore, root: str) -> None:
 
 
 def datastore_view(found: Datastore, root: str) -> dict[str, Any]:
-    """A datastore as results show it; its room as it is now, null where that can't be told."""
+    """Return a datastore as results show it; its room as it is now, None where that can't be told."""
     path = places.image_directory(root, found.id) if found.id is not None else ""
     free, total = places.room(path) if path else (None, None)
     return {

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog and the directories of images on the front-end: how they are made, and removed again."""
+"""Makes the catalog and the directories of images on the front-end, and removes them again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IMPORT_SECONDS = 60.0
 
 
 def present(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Refuses a place that ends with the container; makes the directories; begins the catalog."""
+    """Make the directories, and begin the catalog. Raise InvalidValue for a place that ends with the container."""
     root = params["root"]
     _refuse_ephemeral(root, params["local"], params["allow_ephemeral"])
     begun = engine_of(params).begun(params)
@@ -54,7 +54,7 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 
 def repaired(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Derives anew what follows from the machines."""
+    """Derive anew what follows from the machines."""
     with contextlib.closing(open_engine(params, check_mode)) as engine:
         with engine.session():
             done = engine.repair()
@@ -64,7 +64,7 @@ def repaired(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 
 def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Removes the catalog and the files of its images. Machines that are not DONE forbid it."""
+    """Remove the catalog and the files of its images. Raise InUse while machines are not DONE."""
     root = params["root"]
     gone = Result([Item("frontend", {}, {})], {"frontend": {"root": root, "catalog": ""}})
     if not engine_of(params).begun(params):
@@ -132,7 +132,7 @@ def tidy(params: Mapping[str, Any]) -> None:
 
 
 def _is_empty(root: str) -> bool:
-    """Whether it is what a run left that was killed before its very last step."""
+    """Return whether the root is what a run left that was killed before its very last step."""
     return os.path.isdir(root) and os.stat(root).st_mode & 0o777 == 0o711 and not os.listdir(root)
 
 
@@ -147,7 +147,8 @@ def _refuse_machines(root: str, left: Sequence[VmRecord]) -> None:
 
 
 def _wait_for_imports(root: str, images: Sequence[Image]) -> None:
-    """Of images that are marked, so that none begins. Who stores one finds that it is to go, and removes its file."""
+    """Wait for runs that store these images. The images are marked, so that no run begins to; a run that stores one
+    finds that it is to go, and removes its file."""
     for image in images:
         if image.source and os.path.exists(image.source + PART):
             try:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of guests' images wants: our context program in it."""
+"""Puts our context program into the images of a list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAYS = {"guestfs": appliance.install, "mount": mount.install}
 
 
 def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: list[str]) -> Item:
-    """Carry the item out; its errors come back in the result."""
+    """Carry the item out. Return it with its error, if any."""
     path = str(given.get("path") or "")
     try:
         if not path:
@@ -40,7 +40,7 @@ def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: li
 
 
 def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
-    """InvalidValue if two items are one file; one without a path is told for itself."""
+    """Raise InvalidValue if two items are one file. An item without a path is refused elsewhere."""
     seen: set[str] = set()
     for item in items:
         if not item.get("path"):
@@ -52,7 +52,7 @@ def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
 
 
 def view(item: Item) -> dict[str, Any]:
-    """An item for the result."""
+    """Return an item as results show it."""
     after = item.after or {}
     return {"path": item.name, "changed": item.is_changed, "how": after.get("how"), "os": after.get("os")}
 

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which host of the catalog a host of the inventory is, by the mark that it carries.
+"""Finds out which host of the catalog a host of the inventory is, by the mark that it carries.
 
-A mark is a claim of whoever answers. It may have that one refused, and alters nothing of the host on record whose mark
-it is: only with the inventory's word (renamed_from) that host gets another name.
+A mark is a claim of whoever answers. A wrong one may have the host that answers refused, and alters nothing of the
+host on record whose mark it is: that host gets another name only if the inventory says so (renamed_from).
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ _MARK = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Known:
-    """was: a host of the catalog as it was found, under whatever name. host: the same as it is now."""
+    """Holds what the catalog knows of a host.
+    was: a host of the catalog as it was found, under whatever name
+    host: the same host as it is now"""
 
     was: Optional[Host]
     host: Optional[Host]
 
 
 class Identities:
-    """items: all that are asked about together. nodes: all names of the inventory. warnings: what was found on the
-    way; complete after clones()."""
+    """Finds out which hosts items are about.
+    items: all that are asked about together
+    nodes: all names of the inventory
+    warnings: what was found on the way; complete after clones()
+    """
 
     def __init__(
         self, engine: Engine, items: Iterable[Mapping[str, Any]] = (), nodes: Collection[str] = frozenset()
@@ -49,8 +54,8 @@ class Identities:
         self.warnings: list[str] = []
 
     def known(self, name: str, found: Optional[Host], item: Mapping[str, Any]) -> Known:
-        """Return the host of the catalog that the item is about, which has the item's name from now on. Conflict if it
-        is another's second name. found: the one that the catalog has under the item's name."""
+        """Return the host of the catalog that the item is about, which has the item's name from now on. Raise Conflict
+        if the name is a second name of another host. found: the host that the catalog has under the item's name."""
         mark, former = item.get("mark") or "", item.get("renamed_from") or ""
         if not mark:
             return Known(found, found)

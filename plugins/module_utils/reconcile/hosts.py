@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of hosts wants of the catalog."""
+"""Brings the catalog to what an item of a list of hosts wants."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any], identities: Ident
 
 
 def _checked(name: str, key: str, value: Any) -> Any:
-    """The value of a key that an update sets, as the catalog keeps it."""
+    """Return the value of a key that an update sets, as the catalog keeps it."""
     where = f"host {name}"
     if key == "hypervisor":
         return chosen(value, sorted({each.name for each in rules.RULES.values()}), where, key)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nebula_info can gather, by name."""
+"""Gathers what nebula_info returns, by name."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _networks(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def _routers(engine: Engine, _params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """With the names of their networks, and the address at which each floating one ends."""
+    """Return routers with the names of their networks, and with the address at which each floating address ends."""
     names = {network.id: network.name for network in engine.networks.pool()}
     leased = {
         (record.name, nic["network"]): nic["ip"]
@@ -112,8 +112,8 @@ def _asked(params: Mapping[str, Any]) -> set[str] | None:
 
 
 def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """As in OpenNebula, a host whose monitoring failed is in ERROR, with what it or the way to it said. DISABLED is an
-    administrator's word and stays."""
+    """Return hosts. As in OpenNebula, a host whose monitoring failed is in ERROR, with what it or the way to it said.
+    DISABLED is set by an administrator, and stays."""
     silent = {node.host: node for node in observed_of(params.get("observed") or []) if not node.reached}
     asked = _asked(params)
     views = []
@@ -131,8 +131,8 @@ def _hosts(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _vms(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """As nebula_vm shows them, and what their templates say: of a secret only that there is one. What is known of
-    a machine whose host was not asked may be long past."""
+    """Return machines as nebula_vm shows them, with what their templates say; of a secret only that there is one. What
+    is known of a machine whose host was not asked may be out of date."""
     asked = _asked(params)
     views = []
     for record in _machines(engine, params):
@@ -157,7 +157,7 @@ def _moment(seconds: float) -> str:
 
 
 def labels_of(template: Template | None) -> list[str]:
-    """The words of LABELS, which OpenNebula separates by commas, each once and in their order."""
+    """Return the words of LABELS, which OpenNebula separates by commas, each once and in their order."""
     text = (template.get("LABELS") if template else "") or ""
     return [*dict.fromkeys(word.strip() for word in text.split(",") if word.strip())]
 
@@ -177,7 +177,7 @@ GATHERERS: dict[str, Gatherer] = {
 
 
 def foreign(observed: Sequence[Observed], catalog: str) -> list[dict[str, Any]]:
-    """The hosts that have something which is not this catalog's."""
+    """Return the hosts that have something which does not belong to this catalog."""
     return [
         {"host": node.host, "catalog": node.catalog, "foreign_memory": node.foreign_memory}
         for node in observed
@@ -188,7 +188,7 @@ def foreign(observed: Sequence[Observed], catalog: str) -> list[dict[str, Any]]:
 def consistency(
     engine: Engine, observed: Sequence[Observed], params: Mapping[str, Any], warnings: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    """How catalog, image datastore and nodes differ. warnings: of what is not ours to mend."""
+    """Return how catalog, image datastore and nodes differ. warnings: gets what looks wrong and is not ours to mend."""
     ledger = engine.ledger()
     second: dict[str, str] = {}
     if not ledger.damaged:

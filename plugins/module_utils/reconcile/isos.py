@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of context ISOs wants of this host."""
+"""Brings the context ISOs of a list to what their items want on this host."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_ACCOUNT = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Wanted:
-    """One ISO as asked for; owner and group: names, numbers, or None for whatever they are."""
+    """Describes an ISO as it was asked for. owner, group: names, numbers, or None to leave them as they are."""
 
     dest: str
     variables: Mapping[str, str]
@@ -46,7 +46,7 @@ class Wanted:
 
 
 def apply(item: Mapping[str, Any], check_mode: bool, warnings: list[str]) -> Item:
-    """Carry the item out; its errors come back in the result."""
+    """Carry the item out. Return it with its error, if any."""
     dest = str(item.get("dest") or "")
     try:
         if not dest.startswith("/"):
@@ -63,8 +63,8 @@ def apply(item: Mapping[str, Any], check_mode: bool, warnings: list[str]) -> Ite
 
 
 def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
-    """InvalidValue if two items have one dest: the last would win, and the task never rest. One without a dest is told
-    for itself."""
+    """Raise InvalidValue if two items have one dest: the last would win, and each run would change it. An item without
+    a dest is refused elsewhere."""
     seen: set[str] = set()
     for item in items:
         if not item.get("dest"):
@@ -76,7 +76,7 @@ def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
 
 
 def view(item: Item) -> dict[str, Any]:
-    """An item for the result."""
+    """Return an item as results show it."""
     after = item.after or {}
     return {
         "dest": item.name,
@@ -184,8 +184,8 @@ def _unchanged(wanted: Wanted, found: iso9660.Found, iso: iso9660.Iso) -> Item:
 
 
 def _is(wanted: Wanted, iso: iso9660.Iso) -> bool:
-    """Whether what is there is the ISO that is wanted, its owner and mode included. One without padding, as former
-    releases made it, is: the machine that has it may run."""
+    """Return whether the ISO that is wanted is there, with its owner and mode. An ISO without padding, as former
+    releases made it, counts: the machine that has it may run."""
     with explained(wanted.dest):
         there = os.stat(wanted.dest)
         uid, gid = user_id(wanted.owner), group_id(wanted.group)
@@ -211,7 +211,7 @@ def _absent(dest: str, check_mode: bool) -> Item:
 
 
 def _shown(dest: str, format: str) -> dict[str, Any]:
-    """What is there, for the diff: names and sizes, no values."""
+    """Return what is there, for the diff: names and sizes, no values."""
     with explained(dest):
         there = os.stat(dest)
     try:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What OVN could not be told of is refused by the item that brings it about, before the catalog keeps it: OVN is told
-of everything at once, and one fault in it would hold up all of it."""
+"""Refuses an item that brings about what OVN could not be told of, before the catalog keeps it: OVN is told of
+everything at once, and one fault would hold up all of it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 
 def kept(engine: Engine, work: Callable[[], T], concerned: Callable[[T], bool]) -> T:
-    """Do the work of one item, and keep what it made. concerned: whether OVN is told of it. Raises what the work
-    raises, and what is wrong with it for OVN, unless that was so before."""
+    """Do the work of one item, and keep what it made. Raise what the work raises, and what is wrong with it for OVN,
+    unless that was wrong before. concerned: returns whether OVN is told of it."""
     found: Optional[NebulaError] = None
     try:
         with engine.attempt():
@@ -34,7 +34,7 @@ def kept(engine: Engine, work: Callable[[], T], concerned: Callable[[T], bool]) 
 
 
 def problem(engine: Engine) -> Optional[NebulaError]:
-    """The first thing in the catalog that OVN could not be told of."""
+    """Return the first thing in the catalog that OVN could not be told of, as an error; None if there is none."""
     try:
         refuse(engine.networks.logical(unused_groups=True))
     except Unsupported:

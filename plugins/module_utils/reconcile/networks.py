@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of networks wants of the catalog. Only what it sets is compared and changed; address ranges
-that it does not list stay."""
+"""Brings the catalog to what an item of a list of networks wants. Only what the item sets is compared and changed;
+address ranges that it does not list stay."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ _FIRST = ("ip", "mac", "global_prefix", "ula_prefix", "ip6")
 def apply_all(
     engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool, left: Mapping[str, int] | None = None
 ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
-    """Called within a session. An item that can't be is an Item with its error, and nothing of it is kept; the
-    others go on. left: what OVN's tunnels leave on each host, as far as that is known. Returns what was done, each
-    network as it is then (absent ones are DONE), and warnings."""
+    """Carry the items out within a session. Return what was done, each network as it is then (absent ones are DONE),
+    and warnings. An item that can't be carried out is an Item with its error, and nothing of it is kept; the others
+    go on. left: what OVN's tunnels leave on each host, as far as that is known."""
     current = {network.name: network for network in engine.networks.pool()}
     return _together(engine, _coming(items, current), partial(_apply_each, engine, items, check_mode, left or {}))
 
 
 def _together(engine: Engine, coming: Sequence[Network], work: Callable[[], T]) -> T:
-    """Do the work, in which networks may take each other's places. Those that were to leave one and could not are left
-    out of that the next time."""
+    """Do the work, in which networks may take each other's places. Do it again without the networks that were to leave
+    a place and could not."""
     while True:
         with engine.networks.together(coming) as unmoved, contextlib.suppress(_Unmoved), engine.attempt():
             found = work()
@@ -99,8 +99,8 @@ def _together(engine: Engine, coming: Sequence[Network], work: Callable[[], T]) 
 
 
 def _coming(items: Sequence[Mapping[str, Any]], current: Mapping[str, Network]) -> list[Network]:
-    """The networks of the list, as far as it says where on nodes they are to be. What is wrong with an item is found
-    when it is applied."""
+    """Return the networks of the list, as far as it says where on nodes they are to be. What is wrong with an item is
+    found when it is applied."""
     found = []
     for given in items:
         with contextlib.suppress(NebulaError):
@@ -165,7 +165,7 @@ def _apply_each(
 
 
 class _Unmoved(Exception):
-    """Networks that were to leave their places have not, so that others may have these too."""
+    """Says that networks were to leave their places and have not, so that others may have these places too."""
 
 
 def _is_of_ovn(before: Network | None, after: Network) -> bool:
@@ -175,9 +175,9 @@ def _is_of_ovn(before: Network | None, after: Network) -> bool:
 def undo_all(
     engine: Engine, entries: Sequence[Mapping[str, Any]], check_mode: bool
 ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
-    """Called within a session, for networks that no node can have as this run has made them. Each entry has `network`,
-    as it was made, and `earlier`, as it was before that, None for a new one. What another run has changed since, or
-    machines lease of, stays. Returns what was done, each network as it is then, and warnings."""
+    """Take back within a session what this run has made of networks that no node can have so. Return what was done,
+    each network as it is then, and warnings. What another run has changed since, or machines lease, stays.
+    entries: each has `network`, as it was made, and `earlier`, as it was before, None for a new network"""
     if check_mode:
         engine.declare({"networks": [entry["network"] for entry in entries]})
     coming = [from_item(entry["earlier"] or {**entry["network"], "state": "DONE"}) for entry in entries]
@@ -220,7 +220,7 @@ def _unleased(network: Network) -> Network:
 
 
 def _back(engine: Engine, current: Network, earlier: Network | None) -> Network:
-    """Ranges that are added again get new numbers: nothing was leased in them."""
+    """Make the network what it was. Ranges that are added again get new numbers: nothing was leased in them."""
     ref = id_of(current)
     if earlier is None:
         return engine.networks.delete(ref)
@@ -247,13 +247,13 @@ def _back(engine: Engine, current: Network, earlier: Network | None) -> Network:
 
 
 def network_view(network: Network) -> dict[str, Any]:
-    """A network for results."""
+    """Return a network as results show it."""
     ranges = network.address_ranges
     return {**to_item(network), "size": sum(r.size for r in ranges), "used": sum(r.used for r in ranges)}
 
 
 def _described(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The item, with what its template says."""
+    """Return the item, with what its template says."""
     if item.get("template") is None:
         return item
     what = f"network {item['name']}" if item.get("name") else "network"
@@ -278,8 +278,8 @@ def _apply(
 
 
 def _refuse_mtu(network: Network, current: Network | None, left: Mapping[str, int]) -> None:
-    """InvalidValue if its machines are to send from now on what OVN's tunnels do not carry. What it has had before it
-    keeps; module nebula_ovn warns of that."""
+    """Raise InvalidValue if machines of the network are to send from now on what OVN's tunnels do not carry. An MTU
+    that the network had before stays; module nebula_ovn warns of it."""
     wanted = inner_mtu.asked(network)
     problem = inner_mtu.problem(network.name, wanted, left)
     if problem is not None and (current is None or wanted != inner_mtu.asked(current)):
@@ -287,8 +287,8 @@ def _refuse_mtu(network: Network, current: Network | None, left: Mapping[str, in
 
 
 def _mtu_before(network: Network, current: Network | None) -> list[str]:
-    """Warnings of what its machines are told of an MTU, and what can't be, as the catalog has it already. Raises
-    InvalidValue for what is new."""
+    """Return warnings about the MTU that the network's machines are told, and about a wrong one that the catalog has
+    already. Raise InvalidValue if it is new."""
     found = guest_mtu.problems(network)
     had = {} if current is None else guest_mtu.problems(current)
     for problem in found:
@@ -335,7 +335,7 @@ def _present(
 
 
 def _not_apart(engine: Engine, network: Network) -> list[str]:
-    """A warning where a VLAN is asked for to keep networks apart that have one plain bridge."""
+    """Return a warning if a VLAN is asked for to keep networks apart that share one plain bridge."""
     vlan = network.attributes.get(uplink.VLAN_ID, "")
     if not vlan or network.vn_mad != BRIDGE:
         return []
@@ -354,8 +354,8 @@ def _not_apart(engine: Engine, network: Network) -> list[str]:
 
 
 def _no_longer_passing(network: Network, attributes: Mapping[str, str]) -> list[str]:
-    """What is said once of a network that was filtered before all Ethernet types that it does not name were dropped.
-    attributes: what its item sets."""
+    """Return what is said once of a network that was filtered before all Ethernet types that it does not name were
+    dropped. attributes: what its item sets."""
     values = {**network.attributes, **attributes}
     if values.get(ethertypes.ATTRIBUTE) or network.vn_mad not in (*ON_LINUX_BRIDGE, OVN):
         return []
@@ -376,8 +376,8 @@ def _no_longer_passing(network: Network, attributes: Mapping[str, str]) -> list[
 
 
 def _fitting_mtu(attributes: Mapping[str, str], current: Network | None, left: Mapping[str, int]) -> dict[str, str]:
-    """GUEST_MTU of a network of OVN whose item says none, where the tunnels leave less than such a network gets. One
-    that is of OVN already keeps its own unless the item takes that away."""
+    """Return GUEST_MTU for a network of OVN whose item sets none, if the tunnels leave less than such a network gets
+    by default. A network that belongs to OVN already keeps its own, unless the item removes it."""
     if current is not None and current.vn_mad == OVN and uplink.GUEST_MTU not in attributes:
         return {}
     chosen = inner_mtu.chosen({**(current.attributes if current is not None else {}), **attributes}, left)
@@ -385,7 +385,7 @@ def _fitting_mtu(attributes: Mapping[str, str], current: Network | None, left: M
 
 
 def _with_group_ids(engine: Engine, item: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The item with ids where it names security groups; the catalog keeps these, as OpenNebula does."""
+    """Return the item with ids for the names of security groups; the catalog keeps ids, as OpenNebula does."""
     groups = item.get("security_groups")
     if groups is None:
         return item
@@ -394,9 +394,9 @@ def _with_group_ids(engine: Engine, item: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _filtered(driver: str, attributes: Mapping[str, str], current: Network | None) -> dict[str, str]:
-    """The attributes of a network on a Linux bridge, of which a new one has filters against spoofing unless it is told
-    otherwise. One that is older than filters on nodes has them from when something of them is asked for that it does
-    not have already."""
+    """Return the attributes of a network, with filters against spoofing if it is a new network on a Linux bridge,
+    unless the item says otherwise. A network that is older than filters on nodes gets filters when its item asks
+    for one that it does not have."""
     found = dict(attributes)
     if driver not in ON_LINUX_BRIDGE or (current is not None and filters_on_node(current)):
         return found
@@ -413,8 +413,8 @@ def _filtered(driver: str, attributes: Mapping[str, str], current: Network | Non
 
 
 def _acted_on(name: str, driver: str, attributes: Mapping[str, str], current: Network | None) -> dict[str, str]:
-    """The attributes, where nothing is among them that only another driver would act on. What a network has already it
-    keeps, in the form in which it has it. Raises InvalidValue."""
+    """Return the attributes without new ones that only another driver would act on. What a network has already it
+    keeps, in its own form. Raise InvalidValue for a value that is new."""
     found = dict(attributes)
     there = current.attributes if current is not None else {}
     begun = found.get(FILTERS_ON_NODE) or (driver in ON_LINUX_BRIDGE and there.get(FILTERS_ON_NODE))
@@ -439,7 +439,7 @@ def _acted_on(name: str, driver: str, attributes: Mapping[str, str], current: Ne
 
 
 def _unused(driver: str) -> dict[str, str]:
-    """The attributes that the driver does not act on and another does, with the values that ask for nothing."""
+    """Return the attributes that the driver does not act on and another does, with the values that ask for nothing."""
     return {
         **(OF_OVN if driver != OVN else {}),
         **(OF_SWITCHES if driver != OVSWITCH else {ethertypes.ATTRIBUTE: ""}),
@@ -447,8 +447,8 @@ def _unused(driver: str) -> dict[str, str]:
 
 
 def _of_driver(network: Network, driver: str, attributes: Mapping[str, str]) -> dict[str, str]:
-    """What goes with the network's former driver, and the item does not set: "" for each. A number that was chosen for
-    it means nothing to another."""
+    """Return "" for each attribute that goes with the network's former driver, and that the item does not set. A
+    number that was chosen for one driver means nothing to another."""
     gone = [PHYDEV_UNUSED, uplink.VLAN_ID, trunks.ATTRIBUTE]
     former = {key: value for key, value in network.attributes.items() if key != uplink.GUEST_MTU}
     completed = uplink.completed(dataclasses.replace(network, attributes=former)).attributes
@@ -460,7 +460,8 @@ def _of_driver(network: Network, driver: str, attributes: Mapping[str, str]) -> 
 def _update(
     engine: Engine, network: Network, wanted: Mapping[str, Any], attributes: Mapping[str, str], ranges: Sequence[_Range]
 ) -> Network:
-    """What makes room comes first and what needs it last, so that ranges may be exchanged in one run."""
+    """Change the network. What makes room comes first and what needs room last, so that ranges may be exchanged in one
+    run."""
     ref = id_of(network)
     pairs = _matched(network, ranges)
     for entry, there in pairs:
@@ -489,8 +490,8 @@ def _update(
 
 
 def _with_access(network: Network, before: Network | None) -> dict[str, str]:
-    """The attributes. One by which machines begin to reach a node says what they reach there: nothing, unless it is
-    told otherwise."""
+    """Return the network's attributes. If its bridge begins to carry the gateway, machines begin to reach their node:
+    then NODE_ACCESS is set to nothing, unless it is set already."""
     attributes = dict(network.attributes)
     if network_checks.carries_gateway(network) and not (before is not None and network_checks.carries_gateway(before)):
         attributes.setdefault(NODE_ACCESS, NOTHING)
@@ -499,8 +500,8 @@ def _with_access(network: Network, before: Network | None) -> dict[str, str]:
 
 @dataclass
 class _Range:
-    """An entry of address_ranges. wanted: what it sets, with size 0 for none. It means the existing range of its
-    number, or of its type and first address."""
+    """Describes an entry of address_ranges. It means the existing range of its number, or of its type and first
+    address. wanted: what it sets, with size 0 for none."""
 
     wanted: AddressRange
     absent: bool
@@ -545,7 +546,7 @@ class _Range:
 
     @property
     def precision(self) -> tuple[bool, int]:
-        """How much it says of which range it means."""
+        """Return how exactly the entry says which range it means."""
         given = [getattr(self.wanted, field) for field in _FIRST]
         return self.wanted.ar_id != NEW_AR, sum(map(bool, given))
 
@@ -555,7 +556,7 @@ class _Range:
         return all(getattr(self.wanted, f) in ("", getattr(there, f)) for f in ("type", *_FIRST))
 
     def over(self, there: AddressRange) -> AddressRange:
-        """The existing range with what the entry sets."""
+        """Return the existing range with what the entry sets."""
         given = {f: getattr(self.wanted, f) for f in ("type", *_FIRST, "prefix_length")}
         attributes = {k: v for k, v in {**there.attributes, **self.wanted.attributes}.items() if v}
         given = {field: value for field, value in given.items() if value}
@@ -563,7 +564,7 @@ class _Range:
 
 
 def _with_size(network: str, entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The entry with its size, which its last address says."""
+    """Return the entry with the size that follows from its last address."""
     end = str(entry["end"])
     start = "ip6" if ":" in end else "ip"
     first = str(entry.get(start) or "")
@@ -583,8 +584,8 @@ def _with_size(network: str, entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, AddressRange | None]]:
-    """Each entry with the range of the network that it means; None: there is none yet (or no more). Those that say most
-    of theirs choose first: others would take it for their own."""
+    """Return each entry with the range of the network that it means, None if there is none (any more). The most exact
+    entries choose first: others would take their ranges."""
     left = list(network.address_ranges)
     pairs: dict[int, tuple[_Range, AddressRange | None]] = {}
     for number, entry in sorted(enumerate(ranges), key=lambda pair: pair[1].precision, reverse=True):
@@ -601,7 +602,7 @@ def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, A
 
 
 def _slips(entry: _Range) -> list[str]:
-    """A warning for each attribute of an address range that is likely to mean another."""
+    """Return a warning for each attribute of an address range that is likely a slip for another attribute."""
     found = []
     for key in entry.wanted.attributes:
         near = "" if key in _KNOWN_OF_RANGES else nearest(key, _KNOWN_OF_RANGES)
@@ -611,7 +612,7 @@ def _slips(entry: _Range) -> list[str]:
 
 
 def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
-    """The attributes that an item sets, by options or by name; "" for those that are to go."""
+    """Return the attributes that an item sets, by options or by name; "" for attributes that are to go."""
     name = str(item["name"])
     result = _plain(item.get("attributes") or {}, f"network {name}")
     for key in result:
@@ -642,7 +643,7 @@ def _plain(values: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    """A YAML value as an attribute's text; a list is one value, with blanks between."""
+    """Return a YAML value as an attribute's text; a list is one value, with blanks between."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -653,7 +654,7 @@ def _text(value: Any) -> str:
 
 
 def _doubts(network: Network) -> list[str]:
-    """What may be meant, but seldom is."""
+    """Return warnings of what may be meant, but seldom is."""
     found = []
     whole, gateway = network_checks.cidr(network), network.attributes.get("GATEWAY", "")
     if whole is not None and gateway and not network_checks.within(gateway, whole):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plan as a node takes it, and its outcomes as they are shown."""
+"""Reads a plan as a node takes it, and shows its outcomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMEDY = "Run the same version of nebula.provision on every host"
 
 
 def plan_for(text: str, host: str) -> Plan:
-    """The plan, if it is one for this host in a form that this version knows."""
+    """Return the plan. Raise InvalidValue unless it is for this host, in a form that this version knows."""
     data: Any = parse_json(text, "plan")
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
@@ -33,7 +33,7 @@ def plan_for(text: str, host: str) -> Plan:
 
 
 def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
-    """Name and states of each machine, and nothing else of a plan: it holds contexts and passwords."""
+    """Return name and states of each machine, and nothing else of a plan: it holds contexts and passwords."""
     shown = []
     for planned, outcome in zip(plan.vms, outcomes):
         error = None if outcome.error is None else _error(dict(outcome.error))

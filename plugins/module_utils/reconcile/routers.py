@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of routers wants of the catalog. Addresses that it does not say stay as they are."""
+"""Brings the catalog to what an item of a list of routers wants. Addresses that it does not say stay as they are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from .logical_networks import kept
 
 
 def apply(engine: Engine, item: Mapping[str, Any], check_mode: bool = False) -> Item:
-    """Within a session. check_mode: a catalog without any host is taken for one whose nodes are to come."""
+    """Carry the item out within a session. check_mode: a catalog without any host counts as one whose nodes are to
+    come."""
     name = str(item.get("name") or "")
     before = None
     try:
@@ -41,7 +42,7 @@ def apply(engine: Engine, item: Mapping[str, Any], check_mode: bool = False) -> 
 
 
 def networks_in_use(engine: Engine) -> set[str]:
-    """Names of the networks that routers have, and that stay until these have others."""
+    """Return the names of the networks that routers use. They stay until no router uses them."""
     ids = {number for router in engine.routers.pool() for number, _ip in router.addresses()}
     return {network.name for network in engine.networks.pool() if network.id in ids} if ids else set()
 
@@ -49,7 +50,8 @@ def networks_in_use(engine: Engine) -> set[str]:
 def _checked(
     engine: Engine, name: str, item: Mapping[str, Any], found: Router | None, check_mode: bool
 ) -> Router | None:
-    """The router as the item has it. Raises InvalidValue for a route that leads nowhere, unless it did so before."""
+    """Return the router as the item has it. Raise InvalidValue for a route that leads nowhere, unless it did so
+    before."""
     had = [] if found is None else _useless_routes(engine, found)
     made = _apply(engine, name, item, found, check_mode)
     for each in [] if made is None else _useless_routes(engine, made):
@@ -118,7 +120,7 @@ def _network(engine: Engine, ref: Any, where: str) -> Network:
 
 
 def _address(network: Network, text: str, where: str) -> str:
-    """The address in its one form. Raises InvalidValue if the network does not have it."""
+    """Return the address in its one form. Raise InvalidValue if the network does not have it."""
     asked = f"{where}: ip {text} in network {network.name}"
     address = ip_text(ip_number(text, f"{where}: ip"))
     whole = network_checks.cidr(network)
@@ -132,7 +134,8 @@ def _address(network: Network, text: str, where: str) -> str:
 
 
 def _own_address(network: Network, text: str, where: str) -> str:
-    """The same in an external network, where the network's gateway is somebody else's."""
+    """Return an address of the router in an external network. Raise as _address() does, and Conflict for the network's
+    gateway, which is somebody else's."""
     address = _address(network, text, where)
     if address == network.attributes.get("GATEWAY"):
         raise Conflict(
@@ -196,7 +199,7 @@ def _gateway(
 def _floating(
     engine: Engine, entries: Sequence[Mapping[str, Any]], current: Router, wanted: Router, where: str
 ) -> tuple[FloatingIp, ...]:
-    """Entries without an address keep the one that their machine has."""
+    """Return the floating addresses. An entry without an address keeps the address that its machine has."""
     if entries and wanted.gateway is None:
         raise InvalidValue(f"{where}: floating", "the router has no gateway", "Give it one in an external network")
     same = current.gateway is not None and wanted.gateway is not None
@@ -232,7 +235,7 @@ def _route(entry: Mapping[str, Any], where: str) -> RouterRoute:
 
 
 def find(engine: Engine, name: str) -> Router | None:
-    """The router of exactly that name."""
+    """Return the router of exactly that name, None if there is none."""
     try:
         found = engine.routers.info(name)
     except NotFound:
@@ -241,7 +244,7 @@ def find(engine: Engine, name: str) -> Router | None:
 
 
 def router_view(router: Router) -> dict[str, Any]:
-    """A router as results show it."""
+    """Return a router as results show it."""
     gateway = router.gateway
     return {
         "id": router.id,

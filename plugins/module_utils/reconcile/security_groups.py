@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of security groups wants of the catalog."""
+"""Brings the catalog to what an item of a list of security groups wants."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .logical_networks import kept
 
 
 def begin(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Make those that are not there, so that networks which are made before their rules can name them. Returns their
-    names. Within a session."""
+    """Make groups that are not there, within a session, so that networks which are made before their rules can name
+    them. Return the names of the new groups."""
     new = []
     for item in items:
         name = item.get("name")
@@ -36,15 +36,15 @@ def begin(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def networks_in_use(engine: Engine) -> set[str]:
-    """Names of the networks that rules name, and that stay until these are gone."""
+    """Return the names of the networks that rules name. They stay until no rule names them."""
     ids = {rule.network_id for group in engine.security_groups.pool() for rule in group.rules}
     return {network.name for network in engine.networks.pool() if network.id in ids} if ids - {None} else set()
 
 
 @contextlib.contextmanager
 def without_rules(engine: Engine, items: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """These groups are to go, and keep no network meanwhile that is to go too. One that is there afterwards has its
-    rules again."""
+    """Take the rules from groups that are to go, so that they keep no network meanwhile that is to go too. A group
+    that is still there afterwards gets its rules again."""
     found = [find(engine, item["name"]) for item in items if isinstance(item.get("name"), str)]
     groups = [group for group in found if group is not None and not group.is_default]
     for group in groups:
@@ -56,7 +56,7 @@ def without_rules(engine: Engine, items: Sequence[Mapping[str, Any]]) -> Iterato
 
 
 def apply(engine: Engine, item: Mapping[str, Any], new: Collection[str] = ()) -> Item:
-    """Within a session. new: what begin() has made."""
+    """Carry the item out within a session. new: names of the groups that begin() has made."""
     name = str(item.get("name") or "")
     before = None
     try:
@@ -103,7 +103,7 @@ def _rule(engine: Engine, entry: Mapping[str, Any], where: str) -> Any:
 
 
 def find(engine: Engine, name: str) -> SecurityGroup | None:
-    """The group of exactly that name."""
+    """Return the group of exactly that name, None if there is none."""
     try:
         found = engine.security_groups.info(name)
     except NotFound:
@@ -112,7 +112,7 @@ def find(engine: Engine, name: str) -> SecurityGroup | None:
 
 
 def group_view(group: SecurityGroup) -> dict[str, Any]:
-    """A group as results show it."""
+    """Return a group as results show it."""
     return {
         "id": group.id,
         "uuid": group.uuid or None,

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of templates wants of the catalog, and how templates are shown: without secrets."""
+"""Brings the catalog to what an item of a list of templates wants, and shows templates without secrets."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ _OTHER_SECRET = "(another secret)"
 def apply_all(
     engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
 ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
-    """Called within a session. An item that can't be is an Item with its error, and nothing of it is kept; the others
-    go on. Returns what was done, the templates of the items that are there now, and warnings."""
+    """Carry the items out within a session. Return what was done, the templates of the items that are there now, and
+    warnings. An item that can't be carried out is an Item with its error, and nothing of it is kept; the others go
+    on."""
     done: list[Item] = []
     views: list[dict[str, Any]] = []
     warnings: list[str] = []
@@ -63,7 +64,7 @@ def _apply(
     hypervisors: Sequence[str],
     warnings: list[str],
 ) -> tuple[StoredTemplate | None, StoredTemplate | None]:
-    """The template before and after; the same object where nothing was to be done."""
+    """Return the template before and after; the same object if nothing was to be done."""
     item = typed(item, KEYS, f"template {_name_of(item)}", _AS_GIVEN, {"absent": ("name", "state")})
     state = item["state"] or "present"
     if state == "absent":
@@ -92,7 +93,7 @@ def _apply(
 
 
 def _name_of(item: Mapping[str, Any]) -> str:
-    """The name in errors: the item's, or what its template says under NAME."""
+    """Return the name for errors: the item's, or what its template says under NAME."""
     if item.get("name"):
         return str(item["name"])
     try:
@@ -114,7 +115,7 @@ def _item(before: StoredTemplate | None, after: StoredTemplate | None, shown: An
 
 
 def template_view(stored: StoredTemplate) -> dict[str, Any]:
-    """A template for results: what it asks for in short, and all its attributes but the secret ones."""
+    """Return a template as results show it: what it asks for in short, and all its attributes but the secret ones."""
     template = stored.template
     return {
         "id": stored.id,
@@ -136,8 +137,8 @@ def template_view(stored: StoredTemplate) -> dict[str, Any]:
 
 
 def redacted(template: Template, previous: Template | None = None) -> dict[str, Any]:
-    """The template as a dict, secrets by their names only. previous: secrets that differ from its are said to, each
-    compared with the one in its place among the single values, or vectors, of that name."""
+    """Return the template as a dict, with secrets hidden. previous: a secret that differs from the one in it is marked
+    so; each is compared with the one in its place among the single values, or vectors, of that name."""
     before: dict[tuple[str, bool], list[Value]] = {}
     for name, value in (template if previous is None else previous).attributes:
         before.setdefault((name, isinstance(value, str)), []).append(value)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The directory on the front-end with the key by which it comes to nodes, and with the host keys of these."""
+"""Keeps the directory on the front-end with the key by which it comes to nodes, and with their host keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def has_key(root: str) -> bool:
 
 
 def public_key(root: str, check_mode: bool) -> str:
-    """The public key of the front-end, which is made if there is none yet; "" in check mode if there is none."""
+    """Return the public key of the front-end, which is made if there is none yet; "" in check mode if there is none."""
     return "" if check_mode and not has_key(root) else key(place(root))
 
 

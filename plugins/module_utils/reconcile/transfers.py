@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""On the front-end: files of images sent to nodes that lack them, and what machines wrote fetched from there."""
+"""Sends files of images from the front-end to nodes that lack them, and fetches what machines wrote."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ _SLACK = 64 * MIB
 
 @dataclass(frozen=True)
 class Came:
-    """What became of an image's file. error: why it never will come, "" if it is in its place. size: MiB of its disk
-    then."""
+    """Says what became of an image's file.
+    error: why it never will come, "" if it is in its place
+    size: MiB of its disk then"""
 
     error: str = ""
     size: int = 0
@@ -74,7 +75,7 @@ def peers(hosts: Mapping[str, Any]) -> dict[str, Peer]:
 
 
 def send(root: str, wanted: Mapping[str, Any], hosts: Mapping[str, Any], check_mode: bool) -> Result:
-    """wanted: what model.deliveries.lacking() found."""
+    """Send files to all hosts. wanted: what model.deliveries.lacking() found."""
     work = {host: [from_plain(PlannedImage, image) for image in given["images"]] for host, given in wanted.items()}
     known = peers({host: hosts.get(host) for host in work})
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -87,7 +88,8 @@ def send(root: str, wanted: Mapping[str, Any], hosts: Mapping[str, Any], check_m
 
 
 def _send(root: str, peer: Peer, images: Sequence[PlannedImage], room: int, check_mode: bool) -> list[Item]:
-    """Smallest first, as long as they fit: one that is too large keeps no other machine from being made."""
+    """Send the smallest files first, as long as they fit: a file that is too large keeps no other machine from being
+    made."""
     exchange = Exchange(place(root), peer)
     items, left = [], room * MIB
     sizes = {image.local: _takes(image.path) for image in images}
@@ -111,14 +113,14 @@ def _send(root: str, peer: Peer, images: Sequence[PlannedImage], room: int, chec
 
 
 def _named(error: NebulaError, image: str) -> NebulaError:
-    """Paths and names of files say nothing to who wants to know which image it is."""
+    """Return the error with the image's name: paths and names of files do not tell which image it is."""
     if f"image {image}" not in error.asked:
         error.asked = f"image {image}: {error.asked}"
     return error
 
 
 def _takes(path: str) -> int:
-    """Bytes: holes take none."""
+    """Return how many bytes the file takes; holes take none."""
     try:
         return os.stat(path).st_blocks * 512
     except OSError:
@@ -152,7 +154,7 @@ def _digest(path: str) -> str:
 def fetch(
     engine: Engine, root: str, observed: Sequence[Observed], hosts: Mapping[str, Any], check_mode: bool
 ) -> Result:
-    """All that images wait for from hosts of this run, and the end of what an earlier run fetched."""
+    """Fetch all that images wait for from hosts of this run, and finish what an earlier run fetched."""
     if check_mode:
         awaited = [image for image in _pool(engine) if comes_from(image.operation) in {node.host for node in observed}]
         items = [Item(image.name, _shown(image), {"state": ImageState.READY.name}) for image in awaited]
@@ -187,7 +189,7 @@ def _pool(engine: Engine) -> list[Image]:
 def _fetch_from(
     root: str, node: Observed, known: Mapping[str, Peer], images: Sequence[Image]
 ) -> list[tuple[Image, Item | Came]]:
-    """For each image what became of it."""
+    """Return what became of each image."""
     found: list[tuple[Image, Item | Came]] = []
     for image in images:
         try:
@@ -241,7 +243,8 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
 
 
 def _announced(node: Observed, name: str, image: Image, asked: str) -> tuple[int, int]:
-    """The bytes that the file will take here, and its length, as its host has said, if the image may have so many."""
+    """Return the bytes that the file will take here, and its length, as its host has said. Raise Conflict if it has
+    not, and InvalidValue if the image can't be so large."""
     if name not in node.lengths or name not in node.returns:
         raise Conflict(asked, "it is there, and the host did not say how large it is", "Run again: it does then")
     taken, length = node.returns[name], node.lengths[name]
@@ -264,7 +267,7 @@ def _announced(node: Observed, name: str, image: Image, asked: str) -> tuple[int
 
 
 def most_bytes(image: Image) -> int:
-    """The bytes that a file of the image may have, by what the catalog says of its disk, whatever its host says."""
+    """Return how many bytes an image's file may have by what the catalog says of its disk, whatever its host says."""
     size = image.size * MIB
     if image.format == "raw":
         return size + _SLACK
@@ -275,7 +278,7 @@ def most_bytes(image: Image) -> int:
 
 
 def _tidy(directory: str, base: str) -> None:
-    """Remove what an rsync that was killed was writing. What it had kept as RETURN it goes on with."""
+    """Remove what an rsync that was killed was writing. What it had kept as RETURN is gone on with."""
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         if name.startswith(f".{base}{RETURN}."):
             remove_file(os.path.join(directory, name))
@@ -284,7 +287,8 @@ def _tidy(directory: str, base: str) -> None:
 def _release_past(
     root: str, peer: Peer, node: Observed, images: Sequence[Image], generations: Mapping[str, int]
 ) -> None:
-    """Remove on a host what is recorded as here. If that fails, or this run ends before, a later one does it."""
+    """Remove from a host files that are recorded as fetched. If that fails, or this run ends before, a later run does
+    it."""
     sources = {image.uuid: image.source for image in images}
     for name in node.returns:
         uuid = name.rpartition("-")[0]

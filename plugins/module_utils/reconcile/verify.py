@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines as results show them, to what their guests have to say, and who else can tell of them."""
+"""Reads machines as results show them, and finds who can tell whether their guests are up."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ EXAMPLE = "Give a list of dicts with id, name, console, hostname and addresses"
 
 @dataclass(frozen=True)
 class Machine:
-    """What is wanted of its guest. hypervisor, mark: whom to ask for its agent; without a mark nobody. targets: the
-    addresses that are asked for on bridges of this node."""
+    """Describes a machine and what is wanted of its guest.
+    hypervisor, mark: whose agent to ask; without a mark nobody is asked
+    targets: the addresses that are asked for on bridges of this node"""
 
     wanted: Wanted
     hypervisor: str = ""
@@ -40,7 +41,7 @@ class Machine:
 
 @contextlib.contextmanager
 def sources(machines: Sequence[Machine], drivers: Callable[[str], Driver] = open_driver) -> Iterator[list[Source]]:
-    """Those who can tell of these machines besides their consoles. Nobody is asked before it is needed."""
+    """Yield those who can tell of these machines besides their consoles. Nobody is asked before it is needed."""
     agents = [
         Asked(machine.wanted, machine.hypervisor, machine.mark)
         for machine in machines
@@ -58,12 +59,14 @@ def sources(machines: Sequence[Machine], drivers: Callable[[str], Driver] = open
 def machines_of(
     text: str, pattern: str = "", patterns: Mapping[str, str] | None = None, by: Sequence[str] = KINDS
 ) -> list[Machine]:
-    """The machines of option vms (JSON) that there is something to hear from.
+    """Return the machines of option vms (JSON) whose guests can tell something.
 
-    Not those that have no console (check mode predicts them), nor those that have neither a context (addresses is null)
-    nor a pattern.
+    Machines without a console (check mode predicts them) are left out, and machines that have neither a context
+    (addresses is null) nor a pattern.
 
-    pattern: for all machines. patterns: by name, going before it. by: what counts.
+    pattern: for all machines
+    patterns: by name, each instead of pattern
+    by: what counts
     """
     if not by:
         raise InvalidValue("option by", "the list is empty", f"Name at least one of {', '.join(KINDS)}")
@@ -87,7 +90,7 @@ def machines_of(
 def machine_of(
     item: Mapping[str, Any], index: int, pattern: str, by: Sequence[str], catalogs: dict[str, str]
 ) -> Machine:
-    """catalogs: of the nodes' roots that were looked at already."""
+    """Return one machine of the option. catalogs: by node's root, the catalogs that were looked up already."""
     number, name, addresses = item.get("id"), item.get("name"), item.get("addresses") or []
     if not isinstance(number, int) or not isinstance(name, str):
         raise InvalidValue(f"option vms, item {index}", "id or name is missing", EXAMPLE)
@@ -109,7 +112,7 @@ def machine_of(
 
 
 def _mark_of(item: Mapping[str, Any], number: int, catalogs: dict[str, str]) -> Mark | None:
-    """As this node knows the machine; None where it is none of ours."""
+    """Return the mark by which this node knows the machine, None if the machine is none of ours."""
     directory = os.path.dirname(str(item["console"]))
     root = os.path.dirname(os.path.dirname(os.path.dirname(directory)))
     if directory != vm_directory(root, number):
@@ -122,7 +125,7 @@ def _mark_of(item: Mapping[str, Any], number: int, catalogs: dict[str, str]) -> 
 
 
 def _targets(wanted: Wanted, nics: Any, aliases: Any) -> Iterator[Target]:
-    """The addresses that the guest is told of and that its NICs have on bridges, their aliases' among them."""
+    """Yield the addresses that the guest is told of and that its NICs have on bridges, with those of their aliases."""
     of_guest = {address(text) for text in wanted.addresses}
     further = [each for each in aliases if isinstance(each, Mapping)] if isinstance(aliases, list) else []
     for nic in nics if isinstance(nics, list) else ():

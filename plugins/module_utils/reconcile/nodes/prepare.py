@@ -350,7 +350,7 @@ def _remember_unit(root: str, unit: node.Unit) -> None:
 
 
 def _started_for(driver: type[Driver], root: str) -> list[node.Daemon]:
-    """Return the daemons that were started for this node, also by a run that was killed before it could remember them."""
+    """Return the daemons that were started for this node, also by a run that was killed before it could note them."""
     found = (services.started_for(service, root) for service in driver.services)
     return [daemon for daemon in found if daemon is not None]
 
@@ -387,7 +387,7 @@ def _shown(
 
 
 def _marked(root: str) -> str:
-    """Return the catalog that machines' directories name, which counts if nebula.node was lost; "" if there are none."""
+    """Return the catalog that machines' directories name, if nebula.node was lost; "" if there are none."""
     place = image_directory(root, SYSTEM)
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(place)):

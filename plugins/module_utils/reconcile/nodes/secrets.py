@@ -77,7 +77,7 @@ def remove_all(driver: Driver, root: str, changes: node.Changes) -> None:
 
 
 def left(error: NebulaError, root: str, uuids: Iterable[str]) -> HypervisorError:
-    """Passphrases that can't be taken away, as the hypervisor does not answer."""
+    """Return the error for passphrases that can't be removed, as the hypervisor does not answer."""
     return HypervisorError(
         f"giving the node back: passphrases of secrets {', '.join(sorted(uuids))}",
         f"the hypervisor that keeps them does not answer: {error}",
