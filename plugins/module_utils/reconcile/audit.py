@@ -81,19 +81,19 @@ def compare(ledger: Ledger, observed: Sequence[Observed], unproved: Collection[s
             found.append(Finding("host-unseen", node.host, "this host", "it was polled, and not audited", remedy))
         else:
             found += _node(ledger, node, node.inventory, node.host in unproved)
-    return [_spared(ledger, finding) for finding in found]
+    return [_without_harm(ledger, finding) for finding in found]
 
 
-def _elsewhere(vm: LedgerVm) -> str:
+def _remedy_elsewhere(vm: LedgerVm) -> str:
     """Return what to do about traces on a host of a machine that the catalog has under another host."""
     return (
-        f"It is left alone: the catalog has {_called(vm)} on host {vm.host or '(none)'}, and this may be that very "
+        f"It is left alone: the catalog has {_vm_text(vm)} on host {vm.host or '(none)'}, and this may be that very "
         f"machine. If both names are of one host, take one of them out of the inventory. Else look at it on host "
         f"{vm.host or '(none)'} first, and end nothing here as long as it is not known which of both is in use"
     )
 
 
-def _spared(ledger: Ledger, finding: Finding) -> Finding:
+def _without_harm(ledger: Ledger, finding: Finding) -> Finding:
     """Return the finding without a command that could end a machine which the catalog has under another host: the
     names, paths and commands are those that the host of the finding tells."""
     if not finding.host or not _ENDS.search(finding.remedy):
@@ -103,7 +103,7 @@ def _spared(ledger: Ledger, finding: Finding) -> Finding:
     uuids = set(_UUID.findall(finding.remedy.lower()))
     for vm in ledger.vms:
         if vm.host != finding.host and (vm.vm.vm_id in numbers or vm.vm.uuid.lower() in uuids):
-            return replace(finding, remedy=_elsewhere(vm))
+            return replace(finding, remedy=_remedy_elsewhere(vm))
     return finding
 
 
@@ -160,17 +160,17 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> It
     here: dict[int, Domain] = {}
     yield from _domains(ledger, host, seen, here)
     yield from _directories(ledger, host, seen, here)
-    yield from _attachments(ledger, host, seen)
+    yield from _detached_nics(ledger, host, seen)
     yield from _filters(ledger, host, seen)
     yield from _networks(ledger, host, seen)
-    yield from _written(ledger, node)
+    yield from _image_files(ledger, node)
 
 
 # -- domains -------------------------------------------------------------------------------------------------------
 def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]) -> Iterator[Finding]:
     """Yield what is wrong with domains. here: gets the domain of each machine that is to be on this host."""
     known = {vm.vm.vm_id: vm for vm in ledger.vms}
-    own = _originals(ledger, host, seen)
+    own = _own_domains(ledger, host, seen)
     for domain in seen.domains:
         what = f"domain {domain.name}"
         if domain.catalog != ledger.catalog:
@@ -184,29 +184,29 @@ def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]
         vm = known.get(domain.vm_id)
         original = own.get(domain.vm_id)
         if vm is not None and original is not None and domain is not original:
-            yield _copied(ledger, vm, domain, original)
+            yield _copied_domain(ledger, vm, domain, original)
         elif vm is None or vm.host != host or (vm.vm.uuid != domain.uuid and vm.settled):
             remedy = f"See that nothing of it is needed, then: {domain.forget}"
             if vm is not None and vm.host != host:
-                remedy = _elsewhere(vm)
-            elif (another := _like_another(ledger, domain)) is not None:
-                remedy = _elsewhere(another) if another.host != host else _LIKE_ANOTHER
+                remedy = _remedy_elsewhere(vm)
+            elif (another := _machine_hit_too(ledger, domain)) is not None:
+                remedy = _remedy_elsewhere(another) if another.host != host else _LIKE_ANOTHER
             elif vm is None and domain.vm_id not in ledger.ended:
                 remedy = f"nebula_adopt_unknown takes it over as a machine of the list. Or s{remedy[1:]}"
-            yield Finding("domain-left", host, what, _stranger(ledger, domain, vm, host), remedy)
+            yield Finding("domain-left", host, what, _why_left(ledger, domain, vm, host), remedy)
         else:
             here[domain.vm_id] = domain
-    for vm in _settled(ledger, host):
+    for vm in _settled_machines(ledger, host):
         found_here = here.get(vm.vm.vm_id)
         if found_here is not None:
             yield from _domain(vm, found_here)
         elif vm.state not in _FAILED:
             found = f"it is {vm.state} in the catalog, and its hypervisor has no domain of it"
-            remedy = _again(vm, "it is defined and started again from its disks")
-            yield Finding("domain-missing", host, _called(vm), found, remedy)
+            remedy = _remedy_of_run(vm, "it is defined and started again from its disks")
+            yield Finding("domain-missing", host, _vm_text(vm), found, remedy)
 
 
-def _originals(ledger: Ledger, host: str, seen: Inventory) -> dict[int, Domain]:
+def _own_domains(ledger: Ledger, host: str, seen: Inventory) -> dict[int, Domain]:
     """Return by id the own domain of each machine that the catalog has on this host, if several domains carry its
     mark: the domain with its UUID and name, else with one of both."""
     found: dict[int, Domain] = {}
@@ -222,17 +222,17 @@ def _originals(ledger: Ledger, host: str, seen: Inventory) -> dict[int, Domain]:
     return found
 
 
-def _copied(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domain) -> Finding:
+def _copied_domain(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domain) -> Finding:
     """Return the finding for a domain that somebody copied from a machine's own, with its mark in it."""
     shared = sorted({*domain.disks} & {*original.disks})
     found = (
-        f"it carries the mark of {_called(vm)}, and is {domain.state}: it is a copy, as the machine's own domain is "
+        f"it carries the mark of {_vm_text(vm)}, and is {domain.state}: it is a copy, as the machine's own domain is "
         f"{original.name} ({original.uuid})"
     )
     if shared:
         found += f"; it uses {shared[0]} as well" + (f", and {len(shared) - 1} more" if len(shared) > 1 else "")
     removal = f"remove it, which leaves its disks: {domain.undefine}"
-    if _like_another(ledger, domain) is not None or (domain.uuid, domain.name) == (original.uuid, original.name):
+    if _machine_hit_too(ledger, domain) is not None or (domain.uuid, domain.name) == (original.uuid, original.name):
         removal = f"remove it: {commands.INSTEAD}, and end nothing by its name"
     unmark = f" ({domain.unmark})" if domain.unmark and domain.unmark != commands.INSTEAD else ""
     remedy = (
@@ -242,14 +242,14 @@ def _copied(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domain) -> F
     return Finding("domain-copied", vm.host, f"domain {domain.name}", found, remedy)
 
 
-def _like_another(ledger: Ledger, domain: Domain) -> LedgerVm | None:
+def _machine_hit_too(ledger: Ledger, domain: Domain) -> LedgerVm | None:
     """Return another machine of the catalog than that of the domain's mark, which a command about the domain could
     hit."""
     others = (vm for vm in ledger.vms if vm.vm.vm_id != domain.vm_id)
     return next((vm for vm in others if domain.name == f"one-{vm.vm.vm_id}" or domain.uuid == vm.vm.uuid), None)
 
 
-def _stranger(ledger: Ledger, domain: Domain, vm: LedgerVm | None, host: str) -> str:
+def _why_left(ledger: Ledger, domain: Domain, vm: LedgerVm | None, host: str) -> str:
     if vm is not None and vm.host != host:
         return f"it is of machine {domain.vm_id} ({vm.vm.name}), which the catalog has on host {vm.host or '(none)'}"
     if vm is not None:
@@ -259,7 +259,7 @@ def _stranger(ledger: Ledger, domain: Domain, vm: LedgerVm | None, host: str) ->
     return f"it is of machine {domain.vm_id}, of which the catalog has never heard"
 
 
-def _settled(ledger: Ledger, host: str) -> Iterator[LedgerVm]:
+def _settled_machines(ledger: Ledger, host: str) -> Iterator[LedgerVm]:
     return (vm for vm in ledger.vms if vm.host == host and vm.settled)
 
 
@@ -269,15 +269,15 @@ def _domain(vm: LedgerVm, domain: Domain) -> Iterator[Finding]:
     wanted = "POWEROFF" if vm.wanted == "SUSPENDED" and state != "SUSPENDED" else vm.wanted
     if state != wanted and vm.state not in _FAILED:
         found = f"it is {state}, and was left {vm.wanted}"
-        remedy = _again(vm, "it is brought to the state that your list wants")
-        yield Finding("machine-state", vm.host, _called(vm), found, remedy, UNFINISHED)
+        remedy = _remedy_of_run(vm, "it is brought to the state that your list wants")
+        yield Finding("machine-state", vm.host, _vm_text(vm), found, remedy, UNFINISHED)
     yield from (
-        Finding("domain-differs", vm.host, f"{_called(vm)}, domain {domain.name}", found, remedy)
+        Finding("domain-differs", vm.host, f"{_vm_text(vm)}, domain {domain.name}", found, remedy)
         for found, remedy in _domain_differences(vm, domain)
     )
 
 
-def _again(vm: LedgerVm, then: str) -> str:
+def _remedy_of_run(vm: LedgerVm, then: str) -> str:
     """Return which run mends it: no list of machines has a machine that is being installed."""
     return INSTALL if MARK in vm.vm.attributes else f"{SITE}: {then}"
 
@@ -314,7 +314,7 @@ def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, 
     for name, vm in expected.items():
         if name not in by_name and vm.settled and vm.state not in _FAILED:
             found = "its directory is not there, and none of its disks"
-            yield Finding("directory-missing", host, _called(vm), found, REMAKE)
+            yield Finding("directory-missing", host, _vm_text(vm), found, REMAKE)
 
 
 def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Finding]:
@@ -329,8 +329,8 @@ def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Findin
         found = f"it belongs to machine {directory.vm_id} of catalog {directory.catalog}"
         remedy = "It is left alone; use that catalog's front-end, or move it away"
     elif marked is not None and marked.host != host and directory.name != str(directory.vm_id):
-        found = f"its mark is of {_called(marked)}, which the catalog has on host {marked.host or '(none)'}"
-        remedy = _elsewhere(marked)
+        found = f"its mark is of {_vm_text(marked)}, which the catalog has on host {marked.host or '(none)'}"
+        remedy = _remedy_elsewhere(marked)
     elif not directory.name.isdigit():
         found = "no machine's directory has such a name"
     elif int(directory.name) in ledger.ended:
@@ -338,13 +338,13 @@ def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Findin
     else:
         vm = ledger.vm(int(directory.name))
         where = f"is on host {vm.host}" if vm is not None else "is not in the catalog"
-        remedy = _elsewhere(vm) if vm is not None else remedy
+        remedy = _remedy_elsewhere(vm) if vm is not None else remedy
         found = f"machine {directory.name} {where}"
     yield Finding("directory-left", host, what, found, remedy)
 
 
 def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> Iterator[Finding]:
-    what = f"{_called(vm)}, directory {directory.path}"
+    what = f"{_vm_text(vm)}, directory {directory.path}"
     if not directory.catalog:
         remedy = f"Put vm.json back from a backup; or, without its disks: move the directory away. {RESTART}"
         yield Finding("directory-mark", vm.host, what, "it has no mark (vm.json) that can be read", remedy)
@@ -371,7 +371,7 @@ def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> I
         yield Finding(
             "file-left",
             vm.host,
-            f"{_called(vm)}, file {directory.path}/{name}",
+            f"{_vm_text(vm)}, file {directory.path}/{name}",
             "what a run that was killed had made of it" if name.startswith(".") else "it is none of the machine's",
             f"See that it is not needed, then: rm -r {quote(f'{directory.path}/{name}')}",
         )
@@ -381,7 +381,7 @@ def _disks(
     vm: LedgerVm, directory: VmDirectory, files: Mapping[str, VmFile], domain: Domain | None
 ) -> Iterator[Finding]:
     for disk in vm.vm.disks:
-        what = f"{_called(vm)}, disk {disk.disk_id}"
+        what = f"{_vm_text(vm)}, disk {disk.disk_id}"
         path = f"{directory.path}/disk.{disk.disk_id}"
         file = files.get(f"disk.{disk.disk_id}")
         if disk.by_hypervisor:
@@ -398,7 +398,7 @@ def _disks(
             yield Finding("domain-differs", vm.host, what, f"its domain does not use {used}", _redefine(domain))
     if vm.vm.context is not None and f"disk.{vm.vm.context.disk_id}" not in files:
         found = f"its context ISO {directory.path}/disk.{vm.vm.context.disk_id} is not there"
-        yield Finding("disk-missing", vm.host, _called(vm), found, f"{RESTART}: it is made anew")
+        yield Finding("disk-missing", vm.host, _vm_text(vm), found, f"{RESTART}: it is made anew")
 
 
 def _disk(disk: Disk, file: VmFile) -> Iterator[str]:
@@ -442,7 +442,7 @@ def _is_image(path: str, disk: Disk) -> bool:
 
 
 # -- what machines wrote, where the front-end has to fetch it --------------------------------------------------------
-def _written(ledger: Ledger, node: Observed) -> Iterator[Finding]:
+def _image_files(ledger: Ledger, node: Observed) -> Iterator[Finding]:
     """Yield files of persistent images that machines wrote, and that are in no machine's directory by now."""
     images = {image.uuid: image for image in ledger.images}
     generations = {uuid: image.generation for uuid, image in images.items()}
@@ -457,8 +457,8 @@ def _written(ledger: Ledger, node: Observed) -> Iterator[Finding]:
             continue
         awaited = comes_from(image.operation) if image is not None else ""
         if user is not None:
-            found = f"{_called(user)} writes to it, which the catalog has on host {user.host or '(none)'}"
-            yield Finding("file-left", node.host, what, found, _elsewhere(user))
+            found = f"{_vm_text(user)} writes to it, which the catalog has on host {user.host or '(none)'}"
+            yield Finding("file-left", node.host, what, found, _remedy_elsewhere(user))
             continue
         if image is None:
             remedy = "See that nobody needs what is in it, then remove it there"
@@ -487,12 +487,12 @@ def _checkpoint(
             "Run playbook nebula.provision.site with state: poweroff and hard: true for it, which gives its memory up, "
             "then start it"
         )
-        yield Finding("checkpoint", vm.host, _called(vm), found, remedy)
+        yield Finding("checkpoint", vm.host, _vm_text(vm), found, remedy)
     # Its host may just not have been heard since it was suspended: then nothing is known, and least of all that.
     elif there and vm.wanted != "SUSPENDED" and vm.state not in ("SUSPENDED", "UNKNOWN"):
         found = f"it is {vm.state}, and there is saved memory of it in {directory.path}/checkpoint"
         remedy = f"It is older than the disks: rm {quote(f'{directory.path}/checkpoint')}"
-        yield Finding("checkpoint", vm.host, _called(vm), found, remedy)
+        yield Finding("checkpoint", vm.host, _vm_text(vm), found, remedy)
 
 
 # -- networks ------------------------------------------------------------------------------------------------------
@@ -501,7 +501,7 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
     for network in ledger.networks:
         if network.vn_mad in WITH_BRIDGE:
             try:
-                wanted.append((network, _as_here(Wanted.of(network), seen)))
+                wanted.append((network, _wanted_on_host(Wanted.of(network), seen)))
             except NebulaError as error:
                 yield Finding("catalog-books", "", f"network {network.name}", error.found, error.remedy)
     wanted = [(network, each) for (network, _alone), each in zip(wanted, together([each for _network, each in wanted]))]
@@ -515,7 +515,7 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
             found = f"it was made for network {known}, which has another bridge" if known else "no network has it"
             remedy = f"{SITE}; if it stays: ip link delete {bridge.name}"
             yield Finding("bridge-left", host, f"bridge {bridge.name}", found, remedy)
-    yield from _switched(ledger, host, seen)
+    yield from _switch_bridges(ledger, host, seen)
     yield from _left_devices(ledger, host, seen, [each for _network, each in wanted])
     comments = {each.rules.comment: len(each.rules.rules) for _network, each in wanted}
     for network, each in wanted:
@@ -534,7 +534,7 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
 def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
     """Yield what differs in the rules by which the node filters machines' NICs."""
     of_host = ledger.guards.get(host, ())
-    settled = {vm.vm.vm_id: vm for vm in _settled(ledger, host)}
+    settled = {vm.vm.vm_id: vm for vm in _settled_machines(ledger, host)}
     there = [guard for guard in of_host if guard.vm_id in settled]
     silent = announcers.digests(announcers.expected(there, ledger.catalog))
     wanted = {**guards.expected(there), **silent}
@@ -543,7 +543,7 @@ def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
             found = "the nftables rules that filter what it sends and gets are not there, or not as the catalog says"
             if guards.is_earlier(guard, seen.filters.get(guard.port, "")):
                 found = "the nftables rules that filter what it sends and gets are those of an earlier release"
-            what = f"{_called(settled[guard.vm_id])}, NIC {guard.nic_id}"
+            what = f"{_vm_text(settled[guard.vm_id])}, NIC {guard.nic_id}"
             yield Finding("rules-missing", host, what, found, f"{SITE}: they are made anew")
     for port in sorted(set(seen.filters) - {guard.port for guard in of_host}):
         found = (
@@ -553,7 +553,7 @@ def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
         yield Finding("rules-left", host, f"interface {port}", found, remedy)
 
 
-def _as_here(wanted: Wanted, seen: Inventory) -> Wanted:
+def _wanted_on_host(wanted: Wanted, seen: Inventory) -> Wanted:
     """Return what is wanted of this host: it has its own addresses on the bridge only if its phydev had any."""
     if wanted.uplink is None or not wanted.uplink.forced:
         return wanted
@@ -561,7 +561,7 @@ def _as_here(wanted: Wanted, seen: Inventory) -> Wanted:
     return moved if moved.rules.comment in seen.rules else wanted
 
 
-def _switched(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
+def _switch_bridges(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
     """Yield what differs in bridges of Open vSwitch."""
     ours = {bridge.name: bridge for bridge in seen.switches if bridge.catalog == ledger.catalog}
     wanted = [network for network in ledger.networks if network.vn_mad == OVSWITCH]
@@ -606,11 +606,11 @@ def _switch_differences(network: Network, bridge: SwitchBridge) -> Iterator[str]
 def _switch_ports(ledger: Ledger, host: str, seen: Inventory, ours: Mapping[str, SwitchBridge]) -> Iterator[Finding]:
     """Yield each NIC of a running machine that is not attached to its bridge, or not in the VLANs of its network."""
     running = {each.vm_id for each in seen.domains if each.catalog == ledger.catalog and each.state == "RUNNING"}
-    for vm in _settled(ledger, host):
+    for vm in _settled_machines(ledger, host):
         for nic in vm.vm.nics if vm.vm.vm_id in running else ():
             if nic.network_values.get("VN_MAD") != OVSWITCH or nic.bridge not in ours:
                 continue
-            what = f"{_called(vm)}, NIC {nic.nic_id}"
+            what = f"{_vm_text(vm)}, NIC {nic.nic_id}"
             wanted = str(port_of(trunks.port(nic.network_values, nic.options)))
             there = ours[nic.bridge].ports.get(nic.target)
             if there is None and nic.target in seen.interfaces:
@@ -621,18 +621,18 @@ def _switch_ports(ledger: Ledger, host: str, seen: Inventory, ours: Mapping[str,
                 yield Finding("bridge-differs", host, what, found, RESTART)
 
 
-def _attachments(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
+def _detached_nics(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
     """Yield each NIC of a running machine that is not attached to its bridge: a bridge that was made anew has lost
     them."""
     attached = {port for bridge in seen.bridges for port in bridge.ports}
     bridges = {bridge.name for bridge in seen.bridges}
     running = {each.vm_id for each in seen.domains if each.catalog == ledger.catalog and each.state == "RUNNING"}
-    for vm in _settled(ledger, host):
+    for vm in _settled_machines(ledger, host):
         for nic in vm.vm.nics if vm.vm.vm_id in running else ():
             if nic.target in seen.interfaces and nic.bridge in bridges and nic.target not in attached:
                 found = f"its interface {nic.target} is not attached to bridge {nic.bridge}"
                 remedy = f"ip link set {nic.target} master {nic.bridge}"
-                yield Finding("bridge-differs", host, f"{_called(vm)}, NIC {nic.nic_id}", found, remedy)
+                yield Finding("bridge-differs", host, f"{_vm_text(vm)}, NIC {nic.nic_id}", found, remedy)
 
 
 def _bridge(host: str, network: Network, wanted: Wanted, bridge: Bridge | None, seen: Inventory) -> Iterator[Finding]:
@@ -687,7 +687,7 @@ def _left_devices(ledger: Ledger, host: str, seen: Inventory, wanted: Sequence[W
             yield Finding("bridge-left", host, f"interface {device.name}", f"no network has {device.what}", remedy)
 
 
-def _called(vm: LedgerVm) -> str:
+def _vm_text(vm: LedgerVm) -> str:
     return f"VM {vm.vm.name} (id {vm.vm.vm_id})"
 
 

@@ -119,7 +119,7 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
         "held": list(restored.held),
         "images": images,
     }
-    result.warnings += _notes(restored, images, params["unknown"])
+    result.warnings += _warnings(restored, images, params["unknown"])
     result.items = [Item("catalog", None, {"catalog": restored.catalog, "plan": restored.plan}, changed=changed)]
     refused = refused_answers(observed)
     result.warnings += refused.values()
@@ -165,14 +165,14 @@ def _images(path: str, manifest: Manifest | None, check_mode: bool) -> dict[str,
 def _shown(stranger: Stranger, unknown: str) -> dict[str, Any]:
     inner = ("hypervisor", "macs", "files", "known", "elsewhere")
     shown = {key: value for key, value in to_plain(stranger).items() if key not in inner}
-    return {**shown, "removed": "yes" if _goes(stranger, unknown) else "no"}
+    return {**shown, "removed": "yes" if _is_to_go(stranger, unknown) else "no"}
 
 
-def _notes(restored: Restored, images: Mapping[str, str], unknown: str) -> list[str]:
+def _warnings(restored: Restored, images: Mapping[str, str], unknown: str) -> list[str]:
     notes = [
         f"host {each.host} has {each.name} (id {each.vm_id}, {each.state}), which this catalog "
-        + (_elsewhere(each) if each.elsewhere else "does not know: ")
-        + ("removed" if _goes(each, unknown) else _left(each))
+        + (_elsewhere_text(each) if each.elsewhere else "does not know: ")
+        + ("removed" if _is_to_go(each, unknown) else _left_text(each))
         for each in restored.strangers
     ]
     notes += [
@@ -183,20 +183,20 @@ def _notes(restored: Restored, images: Mapping[str, str], unknown: str) -> list[
     return notes + [f"image {name}: {note}" for name, note in images.items()]
 
 
-def _goes(stranger: Stranger, unknown: str) -> bool:
+def _is_to_go(stranger: Stranger, unknown: str) -> bool:
     """Return whether the machine is to be removed. A machine of the catalog that gave way stays: its disks are
     somebody's work of today. So does a machine that the catalog has on another host."""
     return unknown == "remove" and not stranger.known and not stranger.elsewhere
 
 
-def _elsewhere(stranger: Stranger) -> str:
+def _elsewhere_text(stranger: Stranger) -> str:
     return (
         f"has on host {stranger.elsewhere}. If that host is {stranger.host} by now, set nebula_renamed_from: "
         f"{stranger.elsewhere} for it and run playbook nebula.provision.site; it is "
     )
 
 
-def _left(stranger: Stranger) -> str:
+def _left_text(stranger: Stranger) -> str:
     why = " (the catalog that gave way has it)" if stranger.known else ""
     return f"left as it is{why}{f'. To end it: {stranger.forget}' if stranger.forget else ''}"
 
@@ -206,7 +206,7 @@ def _plans(restored: Restored, unknown: str) -> dict[str, str]:
     machines that the catalog does not know, if they are to go."""
     by_host: dict[str, list[PlannedVm]] = {host: [] for host in restored.hosts}
     for each in restored.strangers:
-        if not _goes(each, unknown):
+        if not _is_to_go(each, unknown):
             continue
         name = each.name if each.state != "no domain" else f"one-{each.vm_id}"
         vm = Vm(vm_id=each.vm_id, uuid=each.uuid, name=name, hypervisor=each.hypervisor, cpu=0.0, memory=0)

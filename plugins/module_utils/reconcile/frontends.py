@@ -88,7 +88,7 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
             _refuse_machines(root, engine.vms.pool())
             images = engine.images.pool()
             if not check_mode and "stores_images" in engine.capabilities:
-                _refuse_fresh(root, images)
+                _refuse_new_images(root, images)
             within = os.path.realpath(datastores) + os.sep
             kept = [image for image in images if image.source and os.path.realpath(image.source).startswith(within)]
             ours.extend(image.source for image in kept)
@@ -162,7 +162,7 @@ def _wait_for_imports(root: str, images: Sequence[Image]) -> None:
                 ) from error
 
 
-def _refuse_fresh(root: str, images: Sequence[Image]) -> None:
+def _refuse_new_images(root: str, images: Sequence[Image]) -> None:
     fresh = [image.name for image in images if image.state != ImageState.DELETE]
     if fresh:
         raise InUse(

@@ -36,8 +36,7 @@ class Identities:
     """Finds out which hosts items are about.
     items: all that are asked about together
     nodes: all names of the inventory
-    warnings: what was found on the way; complete after clones()
-    """
+    warnings: what was found on the way; complete after clones()"""
 
     def __init__(
         self, engine: Engine, items: Iterable[Mapping[str, Any]] = (), nodes: Collection[str] = frozenset()

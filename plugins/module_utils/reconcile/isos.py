@@ -157,10 +157,10 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         if found and written != wanted.variables:
             # As a former release has written it: it stays while the same is asked for.
             with iso9660.built(wanted.variables, wanted.files, place, format=wanted.format) as iso:
-                if _is(wanted, iso):
+                if _is_there(wanted, iso):
                     return _unchanged(wanted, found, iso)
         with iso9660.built(written, wanted.files, place, format=wanted.format) as iso:
-            if found and _is(wanted, iso):
+            if found and _is_there(wanted, iso):
                 return _unchanged(wanted, found, iso)
             warnings += [f"ISO {wanted.dest}: {text}" for text in readers.warnings(wanted.format, written)]
             warnings += [f"ISO {wanted.dest}: {cut}" for cut in cut_values.of_host_name(written)]
@@ -183,7 +183,7 @@ def _unchanged(wanted: Wanted, found: iso9660.Found, iso: iso9660.Iso) -> Item:
     return Item(wanted.dest, same, same, changed=False)
 
 
-def _is(wanted: Wanted, iso: iso9660.Iso) -> bool:
+def _is_there(wanted: Wanted, iso: iso9660.Iso) -> bool:
     """Return whether the ISO that is wanted is there, with its owner and mode. An ISO without padding, as former
     releases made it, counts: the machine that has it may run."""
     with explained(wanted.dest):

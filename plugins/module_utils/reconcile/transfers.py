@@ -17,16 +17,7 @@ from typing import Any
 from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
-from ..host.files import (
-    explain,
-    explained,
-    lock,
-    make_directory,
-    remove_file,
-    settle,
-    sync_directory,
-    write_atomically,
-)
+from ..host.files import explain, explained, lock, make_directory, remove_file, settle, sync_directory, write_atomically
 from ..host.rsync import Exchange, Peer
 from ..model import snapshots
 from ..model.deliveries import generations_of, returning
@@ -92,7 +83,7 @@ def _send(root: str, peer: Peer, images: Sequence[PlannedImage], room: int, chec
     made."""
     exchange = Exchange(place(root), peer)
     items, left = [], room * MIB
-    sizes = {image.local: _takes(image.path) for image in images}
+    sizes = {image.local: _bytes_taken(image.path) for image in images}
     for image in sorted(images, key=lambda image: (sizes[image.local], image.local)):
         name, taken = f"image {image.image} to host {peer.name}", sizes[image.local]
         try:
@@ -108,18 +99,18 @@ def _send(root: str, peer: Peer, images: Sequence[PlannedImage], room: int, chec
             left -= taken
             items.append(Item(name, {"state": "absent"}, {"state": "sent"}))
         except NebulaError as error:
-            items.append(Item(name, error=_named(error, image.image), changed=False))
+            items.append(Item(name, error=_naming(error, image.image), changed=False))
     return items
 
 
-def _named(error: NebulaError, image: str) -> NebulaError:
+def _naming(error: NebulaError, image: str) -> NebulaError:
     """Return the error with the image's name: paths and names of files do not tell which image it is."""
     if f"image {image}" not in error.asked:
         error.asked = f"image {image}: {error.asked}"
     return error
 
 
-def _takes(path: str) -> int:
+def _bytes_taken(path: str) -> int:
     """Return how many bytes the file takes; holes take none."""
     try:
         return os.stat(path).st_blocks * 512
@@ -203,7 +194,7 @@ def _fetch_from(
             found.append((image, _fetch(Exchange(place(root), known[node.host]), node, image)))
         except (NebulaError, OSError) as problem:
             error = problem if isinstance(problem, NebulaError) else explain(problem, image.source)
-            found.append((image, Item(image.name, _shown(image), error=_named(error, image.name), changed=False)))
+            found.append((image, Item(image.name, _shown(image), error=_naming(error, image.name), changed=False)))
     return found
 
 
@@ -219,7 +210,7 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
         return Came(
             f"what its last machine wrote is not on host {node.host}: the file is as it was before that machine"
         )
-    taken, length = _announced(node, name, image, asked)
+    taken, length = _announced_size(node, name, image, asked)
     # Even where the other half is here already, it is written whole before it gets its name.
     require_space(directory, taken, asked)
     # No more than the host has said, which the catalog's size has allowed. (0 would be no limit.)
@@ -242,7 +233,7 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
     return Came(size=-(-facts.virtual_size // MIB))
 
 
-def _announced(node: Observed, name: str, image: Image, asked: str) -> tuple[int, int]:
+def _announced_size(node: Observed, name: str, image: Image, asked: str) -> tuple[int, int]:
     """Return the bytes that the file will take here, and its length, as its host has said. Raise Conflict if it has
     not, and InvalidValue if the image can't be so large."""
     if name not in node.lengths or name not in node.returns:

@@ -12,11 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...engines.base import Engine
-from ...errors import (
-    Conflict,
-    ImageRefused,
-    WrongState,
-)
+from ...errors import Conflict, ImageRefused, WrongState
 from ...guest_disk.customize import recipes
 from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
@@ -39,7 +35,7 @@ _SETTABLE = [name for name, key in KEYS.items() if key.changes in (ALWAYS, UNUSE
 def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Settings) -> None:
     if not settings.check_mode:
         store.tidy(image)
-    _compare(engine, spec, image, settings, work.warnings)
+    _refuse_other_content(engine, spec, image, settings, work.warnings)
     changes = _changes(spec, image)
     if comes_from(image.operation) and spec.size is not None and spec.size > image.size:
         # Its file is on a host, and larger than the catalog knew. What it is once it is here, it is by itself.
@@ -60,7 +56,7 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
         later["state"] = changes.pop("state")
     # Disabled meanwhile, it is no more whole than it was.
     if changes.get("state") == ImageState.READY and (image.state == ImageState.ERROR or image.error):
-        changes["size"] = max(image.size, _believed(spec, image))
+        changes["size"] = max(image.size, _size_of_file(spec, image))
     changed = convert(
         engine,
         image,
@@ -141,7 +137,7 @@ def _refuse_during_installation(spec: Spec, image: Image, changes: Mapping[str, 
         refuse_unfinished(f"image {spec.name} (id {image.id}): {', '.join(refused)}", image)
 
 
-def _believed(spec: Spec, image: Image) -> int:
+def _size_of_file(spec: Spec, image: Image) -> int:
     """Return the size of an image in ERROR in MiB. Raise WrongState or ImageRefused if its file is not what it should
     be."""
     if not image.size or not os.path.isfile(image.source):
@@ -158,7 +154,7 @@ def _believed(spec: Spec, image: Image) -> int:
         raise
 
 
-def _compare(engine: Engine, spec: Spec, image: Image, settings: Settings, warnings: list[str]) -> None:
+def _refuse_other_content(engine: Engine, spec: Spec, image: Image, settings: Settings, warnings: list[str]) -> None:
     """Raise Conflict for what can't be changed on an image."""
     what = f"image {spec.name} (id {image.id})"
     refuse_unused_passphrase(what, spec, image.luks_secret)

@@ -140,7 +140,7 @@ def write_report(path: str, views: Sequence[Mapping[str, Any]], check_mode: bool
     try:
         if not os.path.isabs(path):
             raise InvalidValue(f"report {path}", "the path is not absolute", "Give the full path on this host")
-        before = _present(path)
+        before = _present_page(path)
         if not check_mode and before != text:
             files.write_atomically(path, text, mode=0o644)
     except NebulaError as error:
@@ -149,7 +149,7 @@ def write_report(path: str, views: Sequence[Mapping[str, Any]], check_mode: bool
     return Item(f"report {path}", summary if before else None, summary, changed=before != text)
 
 
-def _present(path: str) -> str:
+def _present_page(path: str) -> str:
     try:
         return files.read_limited(path, 64 << 20).decode("utf-8", "replace")
     except NotFound:

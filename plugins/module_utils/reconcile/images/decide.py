@@ -15,11 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...engines.base import Engine
-from ...errors import (
-    Fault,
-    NebulaError,
-    WrongState,
-)
+from ...errors import Fault, NebulaError, WrongState
 from ...model.ids import id_of
 from ...model.image import Image
 from ...model.reader import twice
@@ -41,13 +37,13 @@ def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings
     """Bring catalog and datastore to what the items say. Return an Item for each, and warnings. To be called without a
     session."""
     begun: dict[str, Work] = {}
-    works = [_checked(item) for item in items]
+    works = [_read_item(item) for item in items]
     order = [works[number] for number in _sources_first([work.spec for work in works])]
     with engine.session():
         if settings.check_mode and settings.declared is not None:
             engine.declare(settings.declared)
         for work in order:
-            _begin(engine, work, settings, begun)
+            _decide_first(engine, work, settings, begun)
     if not settings.check_mode:
         # Storing takes its time, in which this run may be killed.
         for work in order:
@@ -58,7 +54,7 @@ def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings
     return [work.item for work in works], [text for work in works for text in work.warnings]
 
 
-def _checked(item: Mapping[str, Any]) -> Work:
+def _read_item(item: Mapping[str, Any]) -> Work:
     """Return the item with its specification, or with the error that it has."""
     work = Work(Item(str(item.get("name") or "?"), changed=False))
     try:
@@ -101,7 +97,7 @@ def _finish(engine: Engine, work: Work, settings: Settings) -> None:
             work.became(work.item.name, work.item.after, changed=False, error=problem)
             return
         with engine.session():
-            _look_again(engine, work, settings)
+            _decide_again(engine, work, settings)
     for _step in range(_STEPS):
         if work.protect is not None:
             _protect(work, work.protect)
@@ -119,7 +115,7 @@ def _finish(engine: Engine, work: Work, settings: Settings) -> None:
         if work.todo != "again" or work.item.error is not None:
             return
         with engine.session():
-            _look_again(engine, work, settings)
+            _decide_again(engine, work, settings)
     work.item.error = Fault(f"image {work.item.name}", "it does not come to what is asked", "Report this")
 
 
@@ -132,7 +128,7 @@ def _protect(work: Work, image: Image) -> None:
         work.became(image.name, work.item.after, changed=True, error=error_of(problem, work.spec, image))
 
 
-def _look_again(engine: Engine, work: Work, settings: Settings) -> None:
+def _decide_again(engine: Engine, work: Work, settings: Settings) -> None:
     work.todo = ""
     if work.spec is None:
         return
@@ -159,7 +155,7 @@ def missing_content(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[
     return specs
 
 
-def _begin(engine: Engine, work: Work, settings: Settings, begun: dict[str, Work]) -> None:
+def _decide_first(engine: Engine, work: Work, settings: Settings, begun: dict[str, Work]) -> None:
     """Decide the item for the first time, unless it has to wait for its source. begun: the items before it, by name."""
     spec = work.spec
     if spec is None:
@@ -173,7 +169,7 @@ def _begin(engine: Engine, work: Work, settings: Settings, begun: dict[str, Work
             if not settings.check_mode:
                 work.source = source
                 return
-            _foresee(engine, source)
+            _note_expected(engine, source)
         with engine.attempt():
             decide_item(engine, work, spec, settings)
     except NebulaError as error:
@@ -191,7 +187,7 @@ def _is_made_first(engine: Engine, spec: Spec, source: Work) -> bool:
     return image is None or lacks_content(image)
 
 
-def _foresee(engine: Engine, source: Work) -> None:
+def _note_expected(engine: Engine, source: Work) -> None:
     """Have the catalog say what check mode predicts of an image that is to be stored: this session is rolled back."""
     after = source.item.after
     if source.todo == "store" and source.image is not None and after is not None:

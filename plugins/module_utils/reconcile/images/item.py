@@ -9,11 +9,7 @@ from __future__ import annotations
 import os
 
 from ...engines.base import Engine
-from ...errors import (
-    Conflict,
-    NotFound,
-    WrongState,
-)
+from ...errors import Conflict, NotFound, WrongState
 from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
 from ...model.operations import Clone, Rewrite, Save, comes_from
@@ -51,7 +47,7 @@ def decide_item(engine: Engine, work: Work, spec: Spec, settings: Settings) -> N
     if first and image is not None:
         work.item.before = image_view(image)
     if spec.renamed_from:
-        image = _renamed(engine, work, spec, image)
+        image = _rename(engine, work, spec, image)
     if spec.state == "absent":
         _decide_absent(engine, work, spec, image)
         return
@@ -113,7 +109,7 @@ def _decide_absent(engine: Engine, work: Work, spec: Spec, image: Image | None) 
     work.became(spec.name, None, changed=True)
 
 
-def _renamed(engine: Engine, work: Work, spec: Spec, image: Image | None) -> Image | None:
+def _rename(engine: Engine, work: Work, spec: Spec, image: Image | None) -> Image | None:
     """Return the image under its new name, None if no image has either name or if the item ends it."""
     old = find(engine, spec.renamed_from)
     if image is not None:
@@ -138,7 +134,7 @@ def _renamed(engine: Engine, work: Work, spec: Spec, image: Image | None) -> Ima
     # Machine, template and the list of installations know it by its name: it would be installed a second time.
     refuse_unfinished(f"image {spec.name}: renamed_from {old.name}", old)
     work.item.before = image_view(old)
-    naming = [stored.name for stored in engine.templates.pool() if _names(stored.template, old.name)]
+    naming = [stored.name for stored in engine.templates.pool() if _names_image(stored.template, old.name)]
     if naming:
         work.warnings.append(
             f"image {old.name} is {spec.name} from now on; templates that still name the old one: {', '.join(naming)}"
@@ -149,5 +145,5 @@ def _renamed(engine: Engine, work: Work, spec: Spec, image: Image | None) -> Ima
     return renamed
 
 
-def _names(template: Template, name: str) -> bool:
+def _names_image(template: Template, name: str) -> bool:
     return any(disk.get("IMAGE") == name for disk in template.vectors("DISK"))

@@ -67,14 +67,14 @@ def apply(engine: Engine | None, given: Mapping[str, Any], settings: Settings, w
             # Earlier tasks of the same run may be about to bring it.
             missing = _missing(engine, item)
             if missing is not None:
-                return _to_come(label, missing, warnings)
+                return _expected_item(label, missing, warnings)
         spec = _spec(item, settings.program, f"image {label}")
         if item["name"]:
             return _catalogued(engine, item["name"], spec, settings)
         return _by_path(item, spec, settings)
     except MissingDependency as error:
         if settings.check_mode:
-            return _to_come(label, error, warnings)
+            return _expected_item(label, error, warnings)
         return Item(label, error=error, changed=False)
     except NebulaError as error:
         return Item(label, error=error, changed=False)
@@ -92,7 +92,7 @@ def _missing(engine: Engine | None, item: Mapping[str, Any]) -> NotFound | None:
     return None
 
 
-def _to_come(label: str, error: NebulaError, warnings: list[str]) -> Item:
+def _expected_item(label: str, error: NebulaError, warnings: list[str]) -> Item:
     warnings.append(f"In check mode, taken as about to come: {error}")
     return Item(label, None, {"os": None, "steps": []}, changed=True)
 
@@ -114,11 +114,11 @@ def view(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _by_path(item: Mapping[str, Any], spec: Spec, settings: Settings) -> Item:
     image = edits.locate(item["path"], item["format"], item["trusted"])
-    outcome, resumed = _work(image, spec, settings.check_mode)
+    outcome, resumed = _prepare(image, spec, settings.check_mode)
     return _item(item["path"], outcome, resumed)
 
 
-def _work(
+def _prepare(
     image: edits.Image,
     spec: Spec,
     check_mode: bool,
@@ -157,72 +157,72 @@ def _item(label: str, outcome: Outcome, resumed: bool) -> Item:
 
 def _catalogued(engine: Engine | None, name: str, spec: Spec, settings: Settings) -> Item:
     image = catalogued(engine, name)
-    _refuse(image)
+    _refuse_unready(image)
     if engine is None:
         raise NotFound(f"image {name}", "there is no catalog", "Give its path")
     place = edits.catalogued(image.source, image.format, f"image {name}")
     edits.refuse_missing(place)
     if settings.check_mode:
-        if _is_ours(image) and edits.interrupted(place):
+        if _is_being_prepared(image) and edits.interrupted(place):
             return _item(name, Outcome("", ()), True)
-        outcome, _resumed = _work(place, spec, True, of_catalog=True)
+        outcome, _resumed = _prepare(place, spec, True, of_catalog=True)
         return _item(name, outcome, False)
     with publishing.reserved(image.source, settings.wait_timeout):
-        held, begun = _hold(engine, image)
+        held, begun = _lock(engine, image)
         if begun:
             # It was stored anew since, perhaps at the same place of the disk.
             edits.discard(place)
         try:
-            outcome, resumed = _work(place, spec, check_mode=False, announce=lambda: _announce(engine, held))
+            outcome, resumed = _prepare(place, spec, check_mode=False, announce=lambda: _count_generation(engine, held))
         except BaseException:
             # Half of it in the file, or that is gone and nobody can tell: it stays LOCKED for the next run.
             if not edits.interrupted(place):
-                _let_go(engine, held)
+                _unlock(engine, held)
             raise
-        _let_go(engine, held)
+        _unlock(engine, held)
     return _item(name, outcome, resumed)
 
 
-def _refuse(image: Image) -> None:
+def _refuse_unready(image: Image) -> None:
     what = f"image {image.name} (id {image.id}): prepare"
     if image.vms:
         raise InUse(
             what, f"it is used by {image.vms} machine{'' if image.vms == 1 else 's'}", "End these machines first"
         )
     refuse_unfinished(what, image)
-    if image.state not in _STATES and not _is_ours(image):
+    if image.state not in _STATES and not _is_being_prepared(image):
         found = f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
         raise WrongState(what, found, "Wait until it is READY, or run nebula_image for it again")
 
 
-def _is_ours(image: Image) -> bool:
+def _is_being_prepared(image: Image) -> bool:
     return image.state == ImageState.LOCKED and isinstance(image.operation, Prepare)
 
 
-def _hold(engine: Engine, image: Image) -> tuple[Image, bool]:
+def _lock(engine: Engine, image: Image) -> tuple[Image, bool]:
     """Make the image LOCKED, with a note of its state before. Return it, and whether that was begun here: a run that
     was killed may have left it LOCKED."""
     with engine.session():
         now = engine.images.info(image.id if image.id is not None else image.name)
         if now.uuid != image.uuid:
             raise NotFound(f"image {image.name}", "another run removed it meanwhile", "Run again if it is wanted")
-        _refuse(now)
-        if _is_ours(now):
+        _refuse_unready(now)
+        if _is_being_prepared(now):
             return now, False
         return engine.images.update(id_of(now), state=ImageState.LOCKED, operation=Prepare(now.state)), True
 
 
-def _announce(engine: Engine, held: Image) -> None:
+def _count_generation(engine: Engine, held: Image) -> None:
     """Give the image a new generation before its file changes: a run that is killed between file and catalog must not
     leave other content under the old number."""
     with engine.session():
         now = engine.images.info(held.id if held.id is not None else held.name)
-        if now.uuid != held.uuid or not _is_ours(now):
+        if now.uuid != held.uuid or not _is_being_prepared(now):
             raise NotFound(f"image {held.name}", "another run removed it meanwhile", "Run again if it is wanted")
         engine.images.update(id_of(now), generation=now.generation + 1, sha256="")
 
 
-def _let_go(engine: Engine, held: Image) -> None:
+def _unlock(engine: Engine, held: Image) -> None:
     with engine.session():
         now = engine.images.info(held.id if held.id is not None else held.name)
         if now.uuid != held.uuid or now.state != ImageState.LOCKED or not isinstance(now.operation, Prepare):

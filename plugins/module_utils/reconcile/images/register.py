@@ -12,15 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...engines.base import Engine
-from ...errors import (
-    Conflict,
-    ImageRefused,
-    InvalidValue,
-    MissingDependency,
-    NebulaError,
-    NotFound,
-    WrongState,
-)
+from ...errors import Conflict, ImageRefused, InvalidValue, MissingDependency, NebulaError, NotFound, WrongState
 from ...guest_disk.customize import recipes
 from ...host.urls import is_url, without_secrets
 from ...model.datastore import default_for, type_for

@@ -34,8 +34,7 @@ class Rework:
     """Describes what is done to the content of an image.
     do: the way in which it is done
     size: MiB
-    key: what opens the new file; it is never noted
-    """
+    key: what opens the new file; it is never noted"""
 
     do: str
     format: str
@@ -64,14 +63,14 @@ class Rework:
             done.update(format=self.format, snapshots="", luks_secret=self.luks_secret)
         if self.do != DIG:
             done["sha256"] = ""
-        if self.compress or (self.do == GROW and _noted(image, "compress")):
+        if self.compress or (self.do == GROW and _is_noted(image, "compress")):
             notes["compress"] = generation
-        if self.sparse or self.do == REWRITE or _noted(image, "sparse"):
+        if self.sparse or self.do == REWRITE or _is_noted(image, "sparse"):
             notes["sparse"] = generation
         return {**done, "notes": notes}
 
 
-def _noted(image: Image, key: str) -> bool:
+def _is_noted(image: Image, key: str) -> bool:
     """Return whether it was done to the content that the image has now."""
     return image.notes.get(key) == image.generation
 
@@ -80,7 +79,7 @@ def _is_due(image: Image, key: str) -> bool:
     """Return whether it is to be done to the content that the image has now. What is to be done again after each use
     waits for the end of the next use: otherwise no run would succeed as long as a machine has the image."""
     is_used = bool(image.vms) or image.state == ImageState.CLONE
-    return not _noted(image, key) and not (is_used and key in image.notes)
+    return not _is_noted(image, key) and not (is_used and key in image.notes)
 
 
 def wanted(spec: Spec, image: Image) -> Rework | None:
@@ -112,7 +111,7 @@ def wanted(spec: Spec, image: Image) -> Rework | None:
     if image.luks_secret or encrypt:
         _refuse_without_key(what, spec, image, encrypt)
     # What was compressed stays so: whoever wants it otherwise converts it to raw, and back.
-    packed = compress or (rewrite and format == "qcow2" and _noted(image, "compress") and not encrypt)
+    packed = compress or (rewrite and format == "qcow2" and _is_noted(image, "compress") and not encrypt)
     secret = spec.luks_secret or image.luks_secret
     key = spec.passphrase if secret else ""
     return Rework(
@@ -130,7 +129,7 @@ def wanted(spec: Spec, image: Image) -> Rework | None:
 
 
 def _refuse(what: str, spec: Spec, image: Image, do: str, format: str) -> None:
-    asked = f"{what}: {_asked(spec, image, format)}"
+    asked = f"{what}: {_asked_changes(spec, image, format)}"
     if image.type not in WRITABLE:
         raise Conflict(
             asked,
@@ -163,7 +162,7 @@ def _refuse(what: str, spec: Spec, image: Image, do: str, format: str) -> None:
 def _refuse_without_key(what: str, spec: Spec, image: Image, encrypt: bool) -> None:
     if spec.passphrase:
         return
-    asked = f"{what}: {_asked(spec, image, spec.format or image.format)}"
+    asked = f"{what}: {_asked_changes(spec, image, spec.format or image.format)}"
     if encrypt:
         raise InvalidValue(
             asked, "it is not encrypted yet, and no passphrase is given", "Give luks_passphrase: that of the secret"
@@ -175,7 +174,7 @@ def _refuse_without_key(what: str, spec: Spec, image: Image, encrypt: bool) -> N
     )
 
 
-def _asked(spec: Spec, image: Image, format: str) -> str:
+def _asked_changes(spec: Spec, image: Image, format: str) -> str:
     asked = []
     if spec.luks_secret and not image.luks_secret:
         asked.append("luks_secret")
@@ -194,10 +193,12 @@ def begin(engine: Engine, image: Image, rework: Rework) -> Image:
 
 def predicted(engine: Engine, image: Image, rework: Rework) -> Image:
     """Return the image as it will be. To be called within the session of a check run."""
-    return _note(engine, engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image)))
+    return _write_done(
+        engine, engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image))
+    )
 
 
-def _held(engine: Engine, image: Image) -> Rewrite:
+def _held_operation(engine: Engine, image: Image) -> Rewrite:
     """Return the operation by which the image is still LOCKED. To be called within the session. Raise WrongState if it
     is not: an image that is to be removed is never READY again, since a machine could have it before its file goes."""
     now, held = same(engine, image), image.operation
@@ -206,16 +207,16 @@ def _held(engine: Engine, image: Image) -> Rewrite:
     return held
 
 
-def _note(engine: Engine, image: Image) -> Image:
+def _write_done(engine: Engine, image: Image) -> Image:
     """Write what was done into the catalog. To be called within the session."""
-    operation = _held(engine, image)
+    operation = _held_operation(engine, image)
     done = engine.images.update(id_of(image), state=ImageState.READY, operation=None, error="", **operation.to)
     return engine.images.update(id_of(done), state=operation.was)
 
 
-def _drop(engine: Engine, image: Image) -> Image:
+def _write_undone(engine: Engine, image: Image) -> Image:
     """Make the image what it was before. To be called within the session."""
-    operation = _held(engine, image)
+    operation = _held_operation(engine, image)
     engine.images.update(id_of(image), state=ImageState.READY, operation=None)
     return engine.images.update(id_of(image), state=operation.was)
 
@@ -272,13 +273,13 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
         image = _step(engine, image)
         image_files.swap(image.source, writable=image.persistent)
     with engine.session():
-        return _note(engine, image)
+        return _write_done(engine, image)
 
 
 def _step(engine: Engine, image: Image) -> Image:
     """Note that the new file is whole: from now on one rename finishes the rework."""
     with engine.session():
-        return engine.images.update(id_of(image), operation=replace(_held(engine, image), whole=True))
+        return engine.images.update(id_of(image), operation=replace(_held_operation(engine, image), whole=True))
 
 
 def _give_up(engine: Engine, image: Image) -> None:
@@ -306,7 +307,7 @@ def recover(engine: Engine, image: Image) -> Image:
 
 def settled(engine: Engine, image: Image, finished: bool) -> Image:
     """Return the image of an interrupted operation, finished or as it was before. To be called within a session."""
-    return _note(engine, image) if finished else _drop(engine, image)
+    return _write_done(engine, image) if finished else _write_undone(engine, image)
 
 
 def is_done(image: Image) -> bool:

@@ -40,8 +40,7 @@ class Spec:
     path: on the front-end if remote, else on the control node; or a URL
     clone_of, base: the image that it is made from, as it is or with `recipe`
     attributes: a value of None removes the attribute
-    passphrase: is never shown nor kept
-    """
+    passphrase: is never shown nor kept"""
 
     name: str
     state: str = "present"

@@ -35,8 +35,7 @@ class Settings:
     max_size: MiB
     rules: which files of the front-end may be stored; None for all
     declared: in check mode, what earlier tasks of this run would have made, and as paths files of the front-end;
-    None if nobody says so, and any file may come
-    """
+    None if nobody says so, and any file may come"""
 
     check_mode: bool = False
     uploads: Mapping[str, str] = field(default_factory=dict)
@@ -62,8 +61,7 @@ class Work:
     """Holds an item while it is worked on.
     todo: what is left to do outside the transaction: "", store, rework, recover or remove; after all but the last
     the item is looked at again, until nothing is left
-    source: the item whose image this image is to be made of, if that item has something left to do first
-    """
+    source: the item whose image this image is to be made of, if that item has something left to do first"""
 
     item: Item
     spec: Spec | None = None

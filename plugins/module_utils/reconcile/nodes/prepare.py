@@ -49,7 +49,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     root = params["root"].rstrip("/")
     driver = DRIVERS[params["hypervisor"]]
     changes = node.Changes(check_mode)
-    lacking = _lacking(driver)
+    lacking = _missing_software(driver)
     if lacking and not check_mode:
         raise MissingDependency(
             "a node that runs machines",
@@ -57,7 +57,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
             f"Install {', '.join(sorted({_package(name) for name in lacking}))}: role nebula.provision.node does",
         )
     known = node.read(root)
-    catalog = known.catalog or _marked(root)
+    catalog = known.catalog or _catalog_of_machines(root)
     if params["catalog"] and catalog not in ("", params["catalog"]):
         raise ForeignObject(
             "making this host a node",
@@ -65,12 +65,12 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
             "Restore that catalog's nebula.db on the front-end, or take the other catalog's machines off this host "
             "(playbook nebula.provision.teardown with its own inventory)",
         )
-    known = _directories(root, params["catalog"] or "", params.get("mark") or "", changes) or known
+    known = _make_directories(root, params["catalog"] or "", params.get("mark") or "", changes) or known
     if not lacking:
         # Before the daemons: libvirtd asks its emulators as soon as it is asked itself.
         driver.prepare(changes, lambda facts: node.update(root, facts))
         directories.close(driver, root, catalog, changes)
-    started = _daemons(driver, root, changes) if params["manage_services"] else ()
+    started = _start_daemons(driver, root, changes) if params["manage_services"] else ()
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
         chosen = driver.choose_accelerator(params["accelerator"], known.accelerator)
@@ -249,7 +249,7 @@ def _result(changes: node.Changes, shown: Mapping[str, Any]) -> Result:
     return Result([Item("node", changes.before, changes.after)], {"node": dict(shown)}, changes.warnings)
 
 
-def _lacking(driver: type[Driver]) -> list[str]:
+def _missing_software(driver: type[Driver]) -> list[str]:
     programs = []
     for program in (*driver.programs, *PROGRAMS):
         names = program.split("|")
@@ -270,7 +270,7 @@ def _package(name: str) -> str:
     return PACKAGES.get(name) or (f"python3-{library}" if " " in name else name)
 
 
-def _directories(root: str, catalog: str, mark: str, changes: node.Changes) -> Optional[node.NodeFile]:
+def _make_directories(root: str, catalog: str, mark: str, changes: node.Changes) -> Optional[node.NodeFile]:
     """Make the directories that are missing, and the node's file; return the file, None in check mode. The file names
     them before they are made: a run that is killed must not leave what nobody knows of. A mark that the host has
     stays: it belongs to the host's other name, if the inventory has two for it. No result reports it."""
@@ -278,7 +278,7 @@ def _directories(root: str, catalog: str, mark: str, changes: node.Changes) -> O
     ours = node.read(root).directories if os.path.isdir(root) else ()
     for name in DIRECTORIES:
         path = os.path.join(root, name).rstrip("/")
-        if os.path.isdir(path) and not (_is_unfinished(root) if path == root else path in ours and _is_begun(path)):
+        if os.path.isdir(path) and not (_is_unfinished(root) if path == root else path in ours and _is_half_made(path)):
             _check_directory(path)
             continue
         missing.append(path)
@@ -313,7 +313,7 @@ def _is_unfinished(root: str) -> bool:
     return os.stat(root).st_mode & 0o777 == 0o700 and all(node.NAME in name for name in os.listdir(root))
 
 
-def _is_begun(path: str) -> bool:
+def _is_half_made(path: str) -> bool:
     """Return whether a directory that we were to make still has the mode it is made with, and not yet its own."""
     found = os.lstat(path)
     return stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0o700
@@ -330,7 +330,7 @@ def _check_directory(path: str) -> None:
         )
 
 
-def _daemons(driver: type[Driver], root: str, changes: node.Changes) -> tuple[Union[node.Daemon, node.Unit], ...]:
+def _start_daemons(driver: type[Driver], root: str, changes: node.Changes) -> tuple[Union[node.Daemon, node.Unit], ...]:
     started = []
     for service in services.missing(driver.services):
         before = "stopped" if not services.is_running(service) else "running, not started with the host"
@@ -386,7 +386,7 @@ def _shown(
     }
 
 
-def _marked(root: str) -> str:
+def _catalog_of_machines(root: str) -> str:
     """Return the catalog that machines' directories name, if nebula.node was lost; "" if there are none."""
     place = image_directory(root, SYSTEM)
     with contextlib.suppress(FileNotFoundError):

@@ -7,23 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any
 
 from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmRecord, VmRequest
-from ...errors import (
-    BeingEnded,
-    Conflict,
-    InUse,
-    InvalidValue,
-    NebulaError,
-    NoCapacity,
-    NoLease,
-    NotFound,
-    WrongState,
-)
+from ...errors import BeingEnded, Conflict, InUse, InvalidValue, NebulaError, NoCapacity, NoLease, NotFound, WrongState
 from ...model.ids import id_of
 from ...model.image import Image
 from ...model.owner import Owner
@@ -86,12 +76,12 @@ def reconcile(
             outcomes.append(_refused(str(item.get("name") or "?"), error))
             refused.append(str(item.get("name") or ""))
     specs = _without_clashes(specs, outcomes)
-    outcomes.extend(_unchanged(engine, refused, seen))
+    outcomes.extend(_unchanged_machines(engine, refused, seen))
     lacking = adoptions.missing(adopting, [*refused, *(name for spec in specs for name in spec.names)])
     outcomes.extend(_refused(name, error) for name, error in lacking.items())
     formers = {*formers, *renames.formers(items)}
     there = len(engine.vms.names()) if limit is not None and limit.is_percentage else 0
-    result = _decide(_Wanted(engine, specs, hosts, adopting, formers, foreseen))
+    result = _decide(_Try(engine, specs, hosts, adopting, formers, foreseen))
     outcomes.extend(result.outcomes())
     if limit is not None:
         refuse_beyond(limit, result.losing if foreseen else destroyed(outcomes), there)
@@ -118,7 +108,7 @@ def _without_clashes(specs: Sequence[Spec], outcomes: list[Outcome]) -> list[Spe
     return unique
 
 
-def _unchanged(engine: Engine, names: Sequence[str], others: Collection[str]) -> list[Outcome]:
+def _unchanged_machines(engine: Engine, names: Sequence[str], others: Collection[str]) -> list[Outcome]:
     """Return as they are the machines of items that can't be read, without the machines of the other items."""
     found = engine.vms.pool(names=names, patterns=[name for name in names if INDEX in name]) if names else []
     return [Outcome(record.name, record, record) for record in found if record.name not in others]
@@ -129,18 +119,6 @@ def _refused(name: str, error: NebulaError) -> Outcome:
     if "VM " not in error.asked:
         error.asked = f"VM {name}: {error.asked}"
     return Outcome(name, error=error)
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """Holds a list as it was read, and what else was asked of reconcile()."""
-
-    engine: Engine
-    specs: Sequence[Spec]
-    hosts: Sequence[str] | None
-    adopting: Adoptions
-    formers: Collection[str]
-    foreseen: bool
 
 
 @dataclass(frozen=True)
@@ -179,40 +157,29 @@ class _Undone(Exception):
         self.terms = terms
 
 
-def _decide(wanted: _Wanted) -> _Try:
-    """Return the first try of the list that can stay. Each one before it is undone and makes the terms stricter."""
-    terms = _Terms()
-    losing: dict[str, None] = {}
-    while True:
-        result = _Try(wanted, terms, losing)
-        try:
-            with wanted.engine.attempt():
-                result.run()
-            return result
-        except _Undone as undone:
-            terms = undone.terms
-
-
+@dataclass
 class _Try:
     """Decides a list once: first the machines that get another name or are adopted, then all that ends, then what stays
-    and what is new.
+    and what is new. The first fields are as reconcile() has them.
 
     losing: names of the machines whose disks would be destroyed by this try, or by one before it
     """
 
-    def __init__(self, wanted: _Wanted, terms: _Terms, losing: dict[str, None]) -> None:
-        self.engine = wanted.engine
-        self.wanted = wanted
-        self.hosts = wanted.hosts
-        self.terms = terms
-        self.losing = losing
-        self.warnings: list[str] = []
-        self.items = [_Item(number, spec, terms.refused.get(number)) for number, spec in enumerate(wanted.specs)]
+    engine: Engine
+    specs: Sequence[Spec]
+    hosts: Sequence[str] | None
+    adopting: Adoptions
+    formers: Collection[str]
+    foreseen: bool
+    terms: _Terms = field(default_factory=_Terms)
+    losing: dict[str, None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list, init=False)
+    items: list[_Item] = field(default_factory=list, init=False)
 
     def run(self) -> None:
         """Raise _Undone if the list has to be tried again."""
-        before, adopted = self._take_over_all()
-        self.current = _Current(self.engine, self.wanted.specs, before, adopted)
+        self.items = [_Item(number, spec, self.terms.refused.get(number)) for number, spec in enumerate(self.specs)]
+        self.current = _Current(self.engine, self.specs, *self._take_over_all())
         for item in self._without_error():
             with self._attempt(item):
                 item.outcomes = self._end(item.spec)
@@ -251,7 +218,7 @@ class _Try:
         before: dict[int, VmRecord] = {}
         adopted: dict[int, VmRecord] = {}
         for item in self._without_error():
-            spec, ids = item.spec, self.wanted.adopting.ids
+            spec, ids = item.spec, self.adopting.ids
             adopting = [(position, name) for position, name in enumerate(spec.names) if name in ids]
             if not spec.renamed_from and not adopting:
                 continue
@@ -270,11 +237,11 @@ class _Try:
         """Return the machine if it was adopted now, None if that was done before."""
         if spec.state == "absent" or spec.template is None:
             raise InvalidValue(
-                f"VM {name}: adopting machine {self.wanted.adopting.ids[name]}",
+                f"VM {name}: adopting machine {self.adopting.ids[name]}",
                 "the list says nothing of what it is to be" if spec.state != "absent" else "the list wants it gone",
                 "Give the item the template that the machine was made of, and the state that it is to have",
             )
-        return adoptions.adopt(self.engine, _request_for(spec, position, name), self.wanted.adopting, self.hosts)
+        return adoptions.adopt(self.engine, _request_for(spec, position, name), self.adopting, self.hosts)
 
     def _end(self, spec: Spec) -> list[Outcome]:
         """End the machines that the item no longer wants. Return all that it no longer wants, also those that stay."""
@@ -284,7 +251,7 @@ class _Try:
             outcomes.append(outcome)
             if self._is_elsewhere(record):
                 continue
-            if record.name in self.wanted.formers:
+            if record.name in self.formers:
                 self.warnings.append(renames.warning_of_spared(record))
                 continue
             if spec.state == "absent":
@@ -330,7 +297,7 @@ class _Try:
             try:
                 self._keep(spec, outcome, record)
             except NebulaError as error:
-                if not self.wanted.foreseen:
+                if not self.foreseen:
                     raise
                 failures.append(error)
         if failures:
@@ -411,6 +378,17 @@ def _tell_kept(errors: Iterable[NebulaError], names: Sequence[str]) -> None:
     shown = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
     for error in errors:
         error.found += f". Since not all of the list fits, nothing that it ends was ended: {shown}"
+
+
+def _decide(this: _Try) -> _Try:
+    """Return the first try that can stay. Each try before it is undone, and makes the terms of the next stricter."""
+    while True:
+        try:
+            with this.engine.attempt():
+                this.run()
+            return this
+        except _Undone as undone:
+            this = replace(this, terms=undone.terms)
 
 
 class _Current:

@@ -12,12 +12,7 @@ from dataclasses import replace
 from ...context.variables import names_owner
 from ...engines.base import Engine
 from ...engines.ports import VmRecord
-from ...errors import (
-    BeingEnded,
-    Conflict,
-    NebulaError,
-    NotFound,
-)
+from ...errors import BeingEnded, Conflict, NebulaError, NotFound
 from ...model import changes as model_changes
 from ...model import fit, rules
 from ...model.changes import Change, how, paired, refuse_sizes
@@ -166,8 +161,7 @@ def _leaves_disks(
     """Return whether the disks stay as they are, because some would be lost with their content and the list does not
     clearly say so; then the difference is told.
     compared: what the list says, and what the machine has
-    possible: whether the disks could be changed otherwise
-    """
+    possible: whether the disks could be changed otherwise"""
     if record.request is None:
         return False
     wanted, has = compared

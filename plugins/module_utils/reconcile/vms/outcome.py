@@ -9,9 +9,7 @@ from dataclasses import field
 
 from ...dataclass import dataclass
 from ...engines.ports import VmRecord
-from ...errors import (
-    NebulaError,
-)
+from ...errors import NebulaError
 from ...model.changes import Change
 from ...model.ids import id_of
 from ...model.image import Image
@@ -45,8 +43,7 @@ class Outcome:
     changes: what becomes different in its template
     differences: what was found different and left alone
     destroys: disks are lost with their content
-    saves: by number of the disk, the image as which it is to be saved, if that is not under way or done
-    """
+    saves: by number of the disk, the image as which it is to be saved, if that is not under way or done"""
 
     name: str
     before: VmRecord | None = None

@@ -47,8 +47,7 @@ def refuse_clash(where: str, name: str, former: str, wanted: Mapping[str, str], 
     """Raise Ambiguous for an item of a list that wants a name to be gone and to be there, or gone in two ways. The
     other item is refused as well: it would make or end a machine in place of this item's machine.
     wanted: names of machines, with the name of the item that has each
-    formers: former names, with the items that say them, as text
-    """
+    formers: former names, with the items that say them, as text"""
     claimed = sorted(old for old, item in wanted.items() if item == name and old in formers)
     if claimed:
         raise Ambiguous(where, f"{formers[claimed[0]]} says {KEY}: {claimed[0]}", "Leave one of the two out")

@@ -42,8 +42,7 @@ class Decided:
     moved: machines as they are after what the nodes said
     plans: by host; None if they were not asked for
     returning: whether files of images are on their way back
-    heard: what the nodes answered, as far as it is believed
-    """
+    heard: what the nodes answered, as far as it is believed"""
 
     moved: list[VmRecord]
     outcomes: list[Outcome]

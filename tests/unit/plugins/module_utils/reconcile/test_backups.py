@@ -278,7 +278,7 @@ def test_one_that_the_catalog_in_place_has_is_no_leftover():
     known = dataclasses.replace(STRANGER, known=True)
     restored = Restored("c", 9, 8, missing=("VM web (id 0)",), strangers=(known,), rested=("image demo is used",))
     assert backups._plans(restored, "remove") == {}
-    said = backups._notes(restored, {"demo": "restored"}, "remove")
+    said = backups._warnings(restored, {"demo": "restored"}, "remove")
     left = "left as it is (the catalog that gave way has it). To end it: virsh undefine one-7"
     assert said == [
         f"host node1 has one-7 (id 7, RUNNING), which this catalog does not know: {left}",
@@ -292,6 +292,6 @@ def test_a_machine_that_the_catalog_has_on_another_host_is_never_ended():
     stranger = dataclasses.replace(STRANGER, elsewhere="node0", forget="")
     restored = Restored("c", 9, 8, strangers=(stranger,))
     assert backups._plans(restored, "remove") == {}
-    (said,) = backups._notes(restored, {}, "remove")
+    (said,) = backups._warnings(restored, {}, "remove")
     assert "which this catalog has on host node0. If that host is node1 by now, set nebula_renamed_from: node0" in said
     assert "left as it is" in said and "virsh" not in said

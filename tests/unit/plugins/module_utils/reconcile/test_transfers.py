@@ -415,5 +415,5 @@ def test_an_image_that_is_gone_meanwhile_is_told(engine):
 
 def test_an_error_names_its_image_once():
     error = NotFound("file /x", "it is not there")
-    assert transfers._named(error, "demo").asked == "image demo: file /x"
-    assert transfers._named(error, "demo").asked == "image demo: file /x"
+    assert transfers._naming(error, "demo").asked == "image demo: file /x"
+    assert transfers._naming(error, "demo").asked == "image demo: file /x"

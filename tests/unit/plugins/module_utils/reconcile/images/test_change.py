@@ -25,12 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.model import installed
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import (
-    Prepare,
-    Return,
-    Save,
-    write,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare, Return, Save, write
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.change import convert
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore

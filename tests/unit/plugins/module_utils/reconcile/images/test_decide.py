@@ -20,14 +20,8 @@ from image_lists import BLANK, CONTENT, LATER, MIB, Apply, error_of, registered,
 from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    InvalidValue,
-    WrongState,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import (
-    GROW,
-    Rewrite,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import GROW, Rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
@@ -118,7 +112,7 @@ def test_an_image_is_not_made_of_one_that_fails(engine: EmbeddedEngine, apply: A
 
 
 def ordered(*items: Mapping[str, Any]) -> list[int]:
-    return decide._sources_first([decide._checked(item).spec for item in items])
+    return decide._sources_first([decide._read_item(item).spec for item in items])
 
 
 NAMES = st.sampled_from("abcdef")

@@ -11,14 +11,8 @@ import pytest
 from image_lists import BLANK, MIB, Apply, error_of, registered, without
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Conflict,
-    WrongState,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import (
-    GROW,
-    Rewrite,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.model.operations import GROW, Rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 

@@ -29,11 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.preparation import (
-    STEPS,
-    Outcome,
-    Spec,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.preparation import STEPS, Outcome, Spec
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repairs import Step
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import GROW, Operation, Prepare, Rewrite

@@ -196,7 +196,7 @@ def test_emulation_is_told_once_and_again_when_it_comes_back(driver, root):
 def test_what_is_missing_is_named_with_its_packages_and_only_forecast_in_check_mode(driver, root):
     driver.programs = ("sh", "no-such-ip|nor-this", "true|none")
     driver.libraries = ("pycdlib",)
-    lacking = prepare._lacking(driver)
+    lacking = prepare._missing_software(driver)
     assert lacking[0] == "no-such-ip"
     with pytest.raises(MissingDependency) as caught:
         prepare.present(params(root), check_mode=False)
@@ -225,7 +225,7 @@ def test_what_to_install_for_what_is_missing(name, package):
 def test_a_library_that_is_missing_is_told_as_one(driver, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycdlib", None)
     driver.libraries = ("pycdlib",)
-    assert prepare._lacking(driver) == ["Python library pycdlib"]
+    assert prepare._missing_software(driver) == ["Python library pycdlib"]
 
 
 @pytest.mark.parametrize("mark", ["file", "machine"])
@@ -244,8 +244,8 @@ def test_a_node_of_another_catalog_is_refused(driver, root, mark, check_mode):
 def test_without_a_catalog_to_compare_the_marks_are_told(driver, root):
     record(root, 3, OTHER)
     (root / "datastores").chmod(0o711)
-    assert prepare._marked(str(root)) == OTHER
-    assert prepare._marked(str(root / "none")) == ""
+    assert prepare._catalog_of_machines(str(root)) == OTHER
+    assert prepare._catalog_of_machines(str(root / "none")) == ""
 
 
 def test_secrets_are_foreseen_where_no_hypervisor_answers_yet(driver, root):
