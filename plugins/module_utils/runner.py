@@ -9,15 +9,33 @@ import contextlib
 import os
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .deps import respawn_if_missing
 from .errors import Fault, InvalidValue, NebulaError
 from .host import unconfined
 from .host.files import explain
 from .printable import printable
 from .sync import Result, summary
+
+
+class Call(Protocol):
+    """Describes a file of calls/: what a module does with its arguments, which stand beside it as ARGUMENTS.
+
+    A file whose module needs Python libraries beside the standard one also has `libraries(params)`, which names them.
+    """
+
+    def run(self, params: Mapping[str, Any], check_mode: bool, /) -> Result: ...
+
+
+def carry_out(module: AnsibleModule, call: Call) -> None:
+    """Run a file of calls/ and exit with its result, in an interpreter that has the libraries which it needs."""
+    libraries = getattr(call, "libraries", None)
+    if libraries is not None:
+        respawn_if_missing(module, libraries(module.params))
+    execute(module, call.run)
 
 
 def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:

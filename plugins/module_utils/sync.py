@@ -22,13 +22,18 @@ NAMED = 3
 
 @dataclass
 class Item:
-    """What a run did (or would do) with one object. before and after: the object as shown to users, without secrets."""
+    """Says what a run did (or would do) with one object.
+
+    before, after: the object as shown to users, without secrets.
+    view: the object as results show it, where that is not `after`.
+    """
 
     name: str
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     error: NebulaError | None = None
     changed: bool | None = None
+    view: Mapping[str, Any] | None = None
 
     @property
     def is_changed(self) -> bool:

@@ -67,23 +67,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
-from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
+from ansible_collections.nebula.provision.plugins.module_utils.calls import backup as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "directory": {"type": "path", "default": defaults.BACKUPS},
-            "keep": {"type": "int", "default": defaults.KEPT_BACKUPS},
-            "images": {"type": "bool", "default": False},
-            **ENGINE,
-        },
-        supports_check_mode=True,
-    )
-    execute(module, backups.backup)
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

@@ -161,53 +161,16 @@ isos:
   elements: dict
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.context import formats
-from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import isos
-from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    defaults = {key: params[key] for key in ("format", "owner", "group", "mode", "state")}
-    items, refused = items_of(params, "isos", isos.KEYS, "ISO", defaults)
-    isos.refuse_twins(items)
-    warnings: list[str] = []
-    done = [isos.apply(item, check_mode, warnings) for item in items]
-    result = Result([*refused, *done], warnings=warnings)
-    views = [isos.view(item) for item in done]
-    result.payload = {"iso": views[0]} if params["isos"] is None else {"isos": views}
-    return result
+from ansible_collections.nebula.provision.plugins.module_utils.calls import context_iso as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "dest": {"type": "path"},
-            "context": {"type": "json", "no_log": True},
-            "files": {"type": "list", "elements": "raw"},
-            "format": {"type": "str", "choices": list(formats.FORMATS), "default": formats.DEFAULT},
-            "owner": {"type": "str"},
-            "group": {"type": "str"},
-            "mode": {"type": "raw", "default": "0640"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "isos": {"type": "json", "no_log": True},
-            **ENGINE,
-        },
-        required_one_of=[("dest", "isos")],
-        mutually_exclusive=[("dest", "isos"), ("context", "isos"), ("files", "isos")],
-        supports_check_mode=True,
-    )
-    respawn_if_missing(module, ["pycdlib"])
-    execute(module, run)
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

@@ -206,89 +206,16 @@ outcomes:
       version_added: 0.2.0
 """
 
-import functools
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.calls.deploy import (
-    ARGUMENTS,
-    libraries,
-    opened,
-    polled,
-    shown,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
-from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import Rules
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import items, plan_for
-from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    root, host = params["root"], params["host"]
-    plan = plan_for(params["plan"], host) if params["state"] in ("applied", "compared") else None
-    if plan is not None and params["state"] == "applied" and not plan.vms and not plan.given_up:
-        if not check_mode:
-            node.follow(root, plan.catalog, plan.number, plan.proof)
-        return Result(payload={"outcomes": []})
-    result = Result()
-    reads = params["state"] in ("audited", "compared")
-    # In check mode objects of earlier tasks do not exist, so there is nothing to audit.
-    with opened(params["hypervisor"], check_mode and not reads) as driver:
-        # Imported where it is used: most calls only poll.
-        if params["state"] == "compared" and plan is not None and driver is not None:
-            from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.comparison import compare
-            from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
-
-            seen = audit(driver, root, host, params["catalog"] or "")
-            result.payload["observed"] = shown(replace(seen, compared=compare(plan, driver, root)), check_mode)
-            return result
-        if plan is not None:
-            rules = Rules(params["restricted_dirs"], params["safe_dirs"], root)
-            if check_mode or driver is None:
-                from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import (
-                    predict,
-                )
-
-                observed = poll(driver, root, host, plan.catalog, params["hypervisor"])
-                outcomes = predict(plan, observed, driver, root, rules)
-            else:
-                from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
-                from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.guarding import (
-                    Guarding,
-                )
-
-                progress = Reporter(params["_progress_file"])
-                word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) and plan.vms else "done"
-                report = functools.partial(progress.report, word=word)
-                guarding = Guarding(plan, root)
-                guarding.begin()
-                outcomes = Batch(plan, driver, root, params["threads"], rules).apply(report)
-                guarding.end(outcomes)
-            result.items = items(plan, outcomes)
-            result.payload["outcomes"] = to_plain(outcomes)
-        if params["state"] == "audited" and driver is not None:
-            from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
-
-            result.payload["observed"] = shown(audit(driver, root, host, params["catalog"] or ""), check_mode)
-            return result
-        result.payload["observed"] = polled(params, driver, check_mode)
-    return result
+from ansible_collections.nebula.provision.plugins.module_utils.calls import deploy as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
 def main() -> None:
-    module = AnsibleModule(**ARGUMENTS, supports_check_mode=True)
-    respawn_if_missing(module, libraries(module.params))
-    execute(module, run)
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

@@ -118,45 +118,16 @@ images:
       os: Debian GNU/Linux 12 (bookworm)
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.guest_image import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import guest_images
-from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    defaults = {key: params[key] for key in ("format", "trusted", "via")}
-    items, refused = items_of(params, "images", KEYS, "image", defaults)
-    guest_images.refuse_twins(items)
-    warnings: list[str] = []
-    done = [guest_images.apply(item, params["program"], check_mode, warnings) for item in items]
-    views = [guest_images.view(item) for item in done]
-    payload = {"image": views[0]} if params["images"] is None else {"images": views}
-    return Result([*refused, *done], payload, warnings)
+from ansible_collections.nebula.provision.plugins.module_utils.calls import guest_context as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "program": {"type": "str", "required": True},
-            **argument_spec(KEYS),
-            "images": {"type": "list", "elements": "raw"},
-            **ENGINE,
-        },
-        required_one_of=[("path", "images")],
-        mutually_exclusive=[("path", "images")],
-        supports_check_mode=True,
-    )
-    execute(module, run)
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

@@ -172,56 +172,16 @@ images:
   contains: *contains
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image_check import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    if params["listen"] is not None:
-        return Result(payload={"heard": check.heard(params["listen"])})
-    defaults = {key: params[key] for key in ("format", "trusted", "timezone", "os")}
-    items, refused = items_of(params, "images", KEYS, "image", defaults)
-    check.refuse_twins(items)
-    if any(item.get("name") for item in items) and engine_of(params).begun(params):
-        with closing(open_engine(params, check_mode=True)) as engine:
-            done = [check.check(engine, item, params["mode"], params["said"], check_mode) for item in items]
-    else:
-        done = [check.check(None, item, params["mode"], params["said"], check_mode) for item in items]
-    views = [view for _item, view in done]
-    results = [*refused, *(item for item, _view in done)]
-    if params["report"]:
-        results.append(check.write_report(params["report"], views, check_mode))
-    return Result(results, {"image": views[0]} if params["images"] is None else {"images": views})
+from ansible_collections.nebula.provision.plugins.module_utils.calls import image_check as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **argument_spec(KEYS),
-            "images": {"type": "list", "elements": "raw"},
-            "mode": {"type": "str", "choices": list(check.MODES), "default": "offline"},
-            "said": {"type": "dict", "default": {}},
-            "listen": {"type": "dict"},
-            "report": {"type": "path"},
-            **ENGINE,
-        },
-        required_one_of=[("name", "path", "images", "listen")],
-        mutually_exclusive=[("name", "path", "images", "listen")],
-        supports_check_mode=True,
-    )
-    execute(module, run)
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

@@ -171,54 +171,16 @@ images:
       steps: [machine-id, host-keys]
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import engine_of, open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
-from ansible_collections.nebula.provision.plugins.module_utils.model.specification import argument_spec
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image_prepare import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check, prepare
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    shared = {**params, "files": parse_json(params["files"], "files") if params["files"] else []}
-    defaults = {key: shared[key] for key in ("format", "trusted", "steps", "timezone", "files", "via")}
-    items, refused = items_of(shared, "images", KEYS, "image", defaults)
-    check.refuse_twins(items)
-    settings = prepare.Settings(params["program"], params["wait_timeout"], check_mode)
-    warnings: list[str] = []
-    if any(item.get("name") for item in items) and engine_of(params).begun(params):
-        with closing(open_engine(params, check_mode)) as engine:
-            done = [prepare.apply(engine, item, settings, warnings) for item in items]
-    else:
-        done = [prepare.apply(None, item, settings, warnings) for item in items]
-    views = [prepare.view(item, given) for item, given in zip(done, items)]
-    payload = {"image": views[0]} if params["images"] is None else {"images": views}
-    return Result([*refused, *done], payload, warnings)
+from ansible_collections.nebula.provision.plugins.module_utils.calls import image_prepare as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **argument_spec(KEYS),
-            "program": {"type": "str", "default": ""},
-            "images": {"type": "json", "no_log": True},
-            "wait_timeout": {"type": "int", "default": defaults.PREPARE_WAIT_SECONDS},
-            **ENGINE,
-        },
-        required_one_of=[("name", "path", "images")],
-        mutually_exclusive=[("name", "path", "images")],
-        supports_check_mode=True,
-    )
-    execute(module, run)
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

@@ -180,60 +180,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.host_identity import without_second_names
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import GATHERERS, consistency, foreign
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
-    observed_of,
-    open_consoles,
-    refused_answers,
-    warnings_of_given_up,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls import info as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
-def run(params, check_mode):
-    # The polls are recorded for this answer only and rolled back, so that reading changes nothing.
-    observed = observed_of(params["observed"] or [])
-    refused = refused_answers(observed)
-    payload, warnings = {"refused_answers": refused}, [*refused.values()]
-    with closing(open_engine(params, check_mode=True)) as engine:
-        if "consistency" in params["gather"]:
-            # The consistency is read before the polls are recorded: nothing else can be read of a damaged catalog.
-            payload["consistency"] = consistency(engine, observed, params, warnings)
-        if {*params["gather"]} - {"consistency"}:
-            with engine.session():
-                observed, _second = without_second_names(engine, observed)
-                engine.vms.observe(observed)
-                payload.update(
-                    {what: GATHERERS[what](engine, params) for what in params["gather"] if what in GATHERERS}
-                )
-                if "vms" in params["gather"]:
-                    warnings += open_consoles(engine, observed)
-                    warnings += warnings_of_given_up(engine.vms.given_up(), ending=False, hosts=None)
-        payload["catalog"] = engine.catalog() if engine.begun(params) else ""
-    payload["foreign"] = foreign(observed, payload["catalog"])
-    payload["as_of"] = min((o.as_of for o in observed if o.reached), default=0)
-    return Result(payload=payload, warnings=warnings)
-
-
-def main():
-    spec = dict(
-        gather={
-            "type": "list",
-            "elements": "str",
-            "choices": [*GATHERERS, "consistency"],
-            "default": ["hosts", "images", "networks", "vms"],
-        },
-        vms={"type": "list", "elements": "str"},
-        done={"type": "bool", "default": False},
-        observed={"type": "list", "elements": "dict"},
-        deep={"type": "bool", "default": False},
-        **ENGINE,
-    )
-    execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)
+def main() -> None:
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

@@ -153,88 +153,16 @@ errors:
   elements: dict
 """
 
-import time
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, items_of, parse_json
-from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.install import next_step, steps
-from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, goes_on, row
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers import verified, waited
-from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.install import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of, refused_answers
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls import install as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
-def run(params, check_mode):
-    items, refused = items_of(params, "installs", KEYS, "install")
-    only = params["only"]
-    if only is not None:
-        items = [item for item in items if str(item["name"]) in only]
-        refused = [item for item in refused if item.name in only]
-    observed = observed_of(params["observed"] or [])
-    ends, refused_ends = waited.read(params["waited"] or [])
-    guests, refused_guests = verified.read(params["verified"] or [])
-    settings = Settings(
-        check_mode=check_mode,
-        root=params["root"],
-        answers=parse_json(params["answers"] or "{}", "answers"),
-        local=parse_json(params["_local"] or "{}", "_local"),
-        observed=observed,
-        waited=ends,
-        verified=guests,
-        refused={**refused_answers(observed), **refused_ends, **refused_guests},
-        now=int(time.time()),
-        until=params["until"],
-    )
-    with closing(open_engine(params, check_mode)) as engine:
-        outcome = steps.run(engine, params["state"], items, settings)
-        catalog = engine.catalog()
-    works = outcome.works
-    reported = params["state"] != "shown"
-    return Result(
-        [*(refused if reported else ()), *outcome.items(reported)],
-        {
-            "installs": [row(work) for work in works],
-            "going": [work.name for work in works if goes_on(work, settings)],
-            "isos": outcome.isos,
-            "vms": outcome.vms,
-            "waits": outcome.waits,
-            "patterns": outcome.patterns,
-            "timeout": outcome.timeout,
-            "refused_answers": settings.refused,
-            "catalog": catalog,
-        },
-        [*(text for work in works for text in work.warnings), *settings.refused.values()],
-    )
-
-
-def main():
-    module = AnsibleModule(
-        argument_spec=dict(
-            installs={"type": "json", "no_log": True, "required": True},
-            state={"type": "str", "choices": [*steps.STATES], "default": "begun"},
-            only={"type": "list", "elements": "str"},
-            answers={"type": "json", "no_log": True},
-            observed={"type": "list", "elements": "dict"},
-            waited={"type": "list", "elements": "dict"},
-            verified={"type": "list", "elements": "dict"},
-            until={"type": "str", "choices": [*next_step.DUE_AFTER], "default": "verified"},
-            # From the action plugin: where ISOs are on the control node, and what they are.
-            _local={"type": "json"},
-            **ENGINE,
-        ),
-        supports_check_mode=True,
-    )
-    if module.check_mode and module.params["state"] not in ("begun", "shown"):
-        module.exit_json(skipped=True, msg=f"state {module.params['state']} has nothing to act on in check mode")
-    respawn_if_missing(module, ["pycdlib"] if module.params["state"] == "prepared" else [])
-    execute(module, run)
+def main() -> None:
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

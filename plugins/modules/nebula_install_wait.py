@@ -83,74 +83,16 @@ errors:
   elements: dict
 """
 
-import contextlib
-import json
-
 from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
-from ansible_collections.nebula.provision.plugins.module_utils.deps import respawn_if_missing
-from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, TimedOut
-from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import DRIVERS, open_driver
-from ansible_collections.nebula.provision.plugins.module_utils.install import watch
-from ansible_collections.nebula.provision.plugins.module_utils.install.waits import ending_view, watched_of
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
-from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls import install_wait as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
-def run(params, check_mode):
-    watched = watched_of(params["installs"], params["vms"], now=check_mode)
-    if not watched:
-        return Result(payload={"waited": []})
-    progress = Reporter(params["_progress_file"])
-    with contextlib.closing(open_driver(params["hypervisor"])) as driver:
-
-        def states():
-            return {vm.vm_id: (vm.state, vm.ended) for vm in driver.survey(params["catalog"]).vms}
-
-        def say(lines):
-            progress.say(json.dumps(lines, ensure_ascii=False))
-
-        def press(vm_id):
-            # The machine may have ended in between; the next look finds out.
-            with contextlib.suppress(NebulaError):
-                driver.press_key(Mark(params["catalog"], vm_id))
-
-        def count(vm_id):
-            try:
-                return driver.written(Mark(params["catalog"], vm_id))
-            except NebulaError:
-                return None
-
-        endings = watch.watch(watched, states, say, press, count)
-    failed = [ending for ending in endings if ending.error is not None]
-    payload = {"waited": [ending_view(ending) for ending in endings]}
-    if check_mode:
-        # In check mode a foreseen start may resolve the error, and a single look cannot exceed a time limit.
-        foreseen = [ending.error for ending in failed if not isinstance(ending.error, TimedOut)]
-        return Result([], payload, [f"In check mode this is no failure: {error}" for error in foreseen])
-    return Result([Item(ending.watched.name, error=ending.error, changed=False) for ending in failed], payload)
-
-
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            "installs": {"type": "list", "elements": "dict", "required": True},
-            "vms": {"type": "list", "elements": "dict", "required": True},
-            "catalog": {"type": "str", "required": True},
-            "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
-            **ENGINE,
-            **PROGRESS,
-        },
-        supports_check_mode=True,
-    )
-    respawn_if_missing(module, [*DRIVERS[module.params["hypervisor"]].libraries])
-    execute(module, run)
+def main() -> None:
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

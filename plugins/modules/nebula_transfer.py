@@ -79,34 +79,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import transfers
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
+from ansible_collections.nebula.provision.plugins.module_utils.calls import transfer as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
-def run(params, check_mode):
-    if params["state"] == "sent":
-        return transfers.send(params["root"], params["transfers"], params["hosts"], check_mode)
-    with closing(open_engine(params, check_mode)) as engine:
-        observed = observed_of(params["observed"])
-        return transfers.fetch(engine, params["root"], observed, params["hosts"], check_mode)
-
-
-def main():
-    module = AnsibleModule(
-        argument_spec=dict(
-            state={"type": "str", "choices": ["sent", "fetched"], "required": True},
-            transfers={"type": "dict"},
-            observed={"type": "list", "elements": "dict"},
-            hosts={"type": "dict", "required": True},
-            **ENGINE,
-        ),
-        supports_check_mode=True,
-        required_if=[("state", "sent", ["transfers"]), ("state", "fetched", ["observed"])],
-    )
-    execute(module, run)
+def main() -> None:
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

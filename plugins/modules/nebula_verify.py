@@ -135,64 +135,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, PROGRESS
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import wait
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import KINDS
-from ansible_collections.nebula.provision.plugins.module_utils.host.progress import Reporter
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.verify import machines_of, sources
-from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls import verify as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
-def run(params, check_mode):
-    progress = Reporter(params["_progress_file"])
-
-    def report(done, failed, total):
-        progress.report(done, failed, total, word="verified")
-
-    machines = machines_of(params["vms"], params["pattern"], params["patterns"], params["by"])
-    timeout = 0 if check_mode else params["timeout"]
-    with sources(machines) as others:
-        wanted = [machine.wanted for machine in machines]
-        verdicts = wait(wanted, timeout, report, keep=not check_mode, sources=others)
-    failed = [] if check_mode else [verdict for verdict in verdicts if verdict.error is not None]
-    return Result(
-        [Item(verdict.wanted.name, error=verdict.error, changed=False) for verdict in failed],
-        {"vms": [shown(verdict) for verdict in verdicts]},
-    )
-
-
-def shown(verdict):
-    return {
-        "vm_id": verdict.wanted.vm_id,
-        "name": verdict.wanted.name,
-        "verified": verdict.verified,
-        "seconds": round(verdict.seconds, 1),
-        "evidence": verdict.evidence,
-        "said": verdict.text,
-        "missing": list(verdict.missing),
-        "tried": dict(verdict.tried),
-        "last_lines": list(verdict.last_lines),
-    }
-
-
-def main():
-    spec = {
-        "vms": {"type": "json", "required": True},
-        "timeout": {"type": "int", "default": defaults.VERIFY_SECONDS},
-        "pattern": {"type": "str", "default": ""},
-        "patterns": {"type": "dict", "default": {}},
-        "by": {
-            "type": "list",
-            "elements": "str",
-            "choices": list(KINDS),
-            "default": list(KINDS),
-        },
-        **ENGINE,
-        **PROGRESS,
-    }
-    execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)
+def main() -> None:
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

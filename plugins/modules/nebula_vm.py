@@ -556,12 +556,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.calls.vm import ARGUMENTS, run
-from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
+from ansible_collections.nebula.provision.plugins.module_utils.calls import vm as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
 def main() -> None:
-    execute(AnsibleModule(**ARGUMENTS, supports_check_mode=True), run)
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

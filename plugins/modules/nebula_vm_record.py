@@ -71,73 +71,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import ENGINE, parse_json
-from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
-from ansible_collections.nebula.provision.plugins.module_utils.printable import printable
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import (
-    done_number_of,
-    observed_of,
-    outcomes_of,
-    refused_answers,
-    vm_view,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.runner import closing, execute
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
+from ansible_collections.nebula.provision.plugins.module_utils.calls import vm_record as call
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out
 
 
-def run(params, check_mode):
-    moved = {}
-    answers = parse_json(params["outcomes"], "outcomes") if params["outcomes"] else {}
-    with closing(open_engine(params, check_mode)) as engine, engine.session():
-        before = {record.id: record.state for record in engine.vms.pool(ids=params["ids"] or [])}
-        observed = observed_of(params["observed"] or [])
-        refused = refused_answers(observed)
-        for record in engine.vms.observe(observed):
-            moved[record.id] = record
-        for host, answer in answers.items():
-            try:
-                records = engine.vms.record(host, outcomes_of(answer or {}, host), done_number_of(answer, host))
-            except (InvalidValue, ForeignObject) as error:
-                refused[host] = str(error)
-                records = engine.vms.record(host, None)
-            for record in records:
-                moved[record.id] = record
-        shown = {record.id: record for record in engine.vms.pool(ids=params["ids"] or [])}
-        returning = deliveries.returning(engine.images.pool())
-    shown.update(moved)
-    items = [
-        Item(
-            record.name,
-            {"state": before.get(record.id, "")},
-            {"state": record.state, "error": record.error},
-            changed=True,
-        )
-        for record in moved.values()
-    ]
-    result = Result(items, warnings=[*refused.values()])
-    result.payload = {
-        "vms": [vm_view(shown[vm_id], params["root"]) for vm_id in sorted(shown) if shown[vm_id].state != "DONE"],
-        "returning": returning,
-        "refused_answers": refused,
-        "failed_vms": [
-            printable(f"VM {each.name} (id {each.id}) is {each.state}: {each.error}")
-            for each in shown.values()
-            if each.error
-        ],
-    }
-    return result
-
-
-def main():
-    spec = dict(
-        outcomes={"type": "json", "no_log": True},
-        observed={"type": "list", "elements": "dict"},
-        ids={"type": "list", "elements": "int"},
-        **ENGINE,
-    )
-    execute(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)
+def main() -> None:
+    carry_out(AnsibleModule(**call.ARGUMENTS, supports_check_mode=True), call)
 
 
 if __name__ == "__main__":

@@ -381,7 +381,7 @@ def test_a_catalog_that_ends_just_before_an_image(tmp_path: Path, monkeypatch: p
     documented = yaml.safe_load(nebula_image.DOCUMENTATION)["options"]
     options = {key: option.get("default") for key, option in documented.items()}
     options |= {"images": json.dumps([one]), "_upload": None, "_progress_file": None, "wait_timeout": 5}
-    result = nebula_image.run({**options, **frontend}, False)
+    result = nebula_image.call.run({**options, **frontend}, False)
     assert [item.error.found for item in result.items if item.error] == [
         "another run has removed or replaced it meanwhile"
     ]

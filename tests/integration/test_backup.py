@@ -83,7 +83,7 @@ def lose(root: str) -> None:
 def carry_out(place: Place, plans: Mapping[str, str]) -> None:
     for host, text in plans.items():
         if not json.loads(text)["vms"]:
-            nebula_deploy.run({"state": "applied", "plan": text, "host": host, "root": place.root}, False)
+            nebula_deploy.call.run({"state": "applied", "plan": text, "host": host, "root": place.root}, False)
             continue
         outcomes = Batch(plan_for(text, host), place.driver, place.root).apply()
         assert [outcome.error for outcome in outcomes] == [None] * len(outcomes)
@@ -371,7 +371,7 @@ def adopt(place: Place, ids: Mapping[str, int], *items: Mapping[str, Any]) -> li
         foreseen = engine.decide(lambda: decide(engine, items, seen, None, True, False, adopting))
     for text in as_plans(foreseen.plans or {}).values():
         options = {"state": "compared", "plan": text, "host": NODE, "root": place.root, "hypervisor": "kvm"}
-        answer = nebula_deploy.run({**options, "catalog": None}, False)
+        answer = nebula_deploy.call.run({**options, "catalog": None}, False)
         seen = observed_of([json.loads(json.dumps(answer.payload))])
     with contextlib.closing(EmbeddedEngine(place.root)) as engine:
         decided = engine.decide(lambda: decide(engine, items, seen, None, True, False, Adoptions(ids)))

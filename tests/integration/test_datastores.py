@@ -63,7 +63,7 @@ def small(tmp_path):
 
 
 def run(root, check=False, **given):
-    return nebula_datastore.run(options(root=root, **given), check)
+    return nebula_datastore.call.run(options(root=root, **given), check)
 
 
 def apply(root, *items, check=False, **settings):
@@ -141,7 +141,7 @@ def test_images_lie_where_they_belong(root, tmp_path):
     missing = {"name": "new", "datastore": "later", **given}
     assert apply(root, missing).error is not None
     assert apply(root, missing, check=True).is_changed
-    info = nebula_info.run(options(root=root, gather=["datastores"]), False).payload["datastores"]
+    info = nebula_info.call.run(options(root=root, gather=["datastores"]), False).payload["datastores"]
     assert {each["name"]: each["images"] for each in info} == {"system": 0, "default": 1, "files": 1, "fast": 3}
     refused = run(root, name="fast", state="absent")
     assert "3 images lie in it: f, n, c" in str(refused.errors[0].error)

@@ -90,9 +90,9 @@ def test_a_life_each_step_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 file.write(b"x")
         now = {**options, **{key: value for key, value in changes.items() if key in options}}
         before = snapshot(tmp_path)
-        predicted = nebula_demo_image.run(now, True)
+        predicted = nebula_demo_image.call.run(now, True)
         assert snapshot(tmp_path) == before
-        done = nebula_demo_image.run(now, False)
+        done = nebula_demo_image.call.run(now, False)
         # What `force` brings is not known before it is there; the same packages make the same image.
         assert done.changed is changed, changes
         assert predicted.changed is (changed or "force" in changes), changes

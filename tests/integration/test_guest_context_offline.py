@@ -131,7 +131,7 @@ def loops():
 
 
 def run(*images, check=False):
-    return nebula_guest_context.run({**DEFAULTS, "images": list(images), "program": PROGRAM}, check)
+    return nebula_guest_context.call.run({**DEFAULTS, "images": list(images), "program": PROGRAM}, check)
 
 
 def one(check=False, **item):
@@ -263,7 +263,7 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_guest_co
 {before}
 program = pathlib.Path({str(tmp_path / "program")!r}).read_text()
 given = {{**{DEFAULTS!r}, **{item!r}, "program": program}}
-for item in nebula_guest_context.run(given, False).errors:
+for item in nebula_guest_context.call.run(given, False).errors:
     print(item.error)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "collections")}

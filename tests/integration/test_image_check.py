@@ -62,12 +62,12 @@ pytestmark = [
 
 
 def check(**params):
-    return nebula_image_check.run({**CHECK, **params}, False)
+    return nebula_image_check.call.run({**CHECK, **params}, False)
 
 
 def prepare(check_mode=False, **params):
     params = {key: json.dumps(value) if key in ("files", "images") else value for key, value in params.items()}
-    return nebula_image_prepare.run({**PREPARE, **params}, check_mode)
+    return nebula_image_prepare.call.run({**PREPARE, **params}, check_mode)
 
 
 def results(image):
@@ -266,7 +266,7 @@ def stop(*given):
     print("there", flush=True)
     time.sleep(100)
 preparation.prepare = stop
-nebula_image_prepare.run({{**{PREPARE!r}, "name": "small", "root": {str(catalog)!r}}}, False)
+nebula_image_prepare.call.run({{**{PREPARE!r}, "name": "small", "root": {str(catalog)!r}}}, False)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "collections")}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -288,7 +288,7 @@ def write_back(image):
 edits._write_back = write_back
 given = {{**{PREPARE!r}, "name": "small", "root": {str(catalog)!r}, "steps": ["files"]}}
 given["files"] = '[{{"path": "/srv/large", "content": "' + "x" * 3000000 + '"}}]'
-for item in nebula_image_prepare.run(given, False).errors:
+for item in nebula_image_prepare.call.run(given, False).errors:
     print(item.error)
 """
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -440,7 +440,7 @@ def test_check_mode_hides_no_failure(tmp_path):
     empty = tmp_path / "no.raw"
     empty.write_bytes(bytes(8 << 20))
     for path, failures in ((empty, ["no operating system was found"]), (tmp_path / "nowhere", [])):
-        checked = nebula_image_check.run({**CHECK, "path": str(path)}, True)
+        checked = nebula_image_check.call.run({**CHECK, "path": str(path)}, True)
         for done in (checked, prepare(check_mode=True, path=str(path))):
             assert [item.error.found[:29] for item in done.errors] == failures
 

@@ -56,7 +56,7 @@ def sh(*argv):
 
 def prepare(check_mode=False, **params):
     params = {key: json.dumps(value) if key == "files" else value for key, value in params.items()}
-    return nebula_image_prepare.run({**PREPARE, **params}, check_mode)
+    return nebula_image_prepare.call.run({**PREPARE, **params}, check_mode)
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def attacks() -> bool:
 def verified(records: Sequence[dict[str, Any]], timeout: int, **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
     """The module's machines and errors."""
     given = {"pattern": "", "patterns": {}, "by": ["console", "login", "agent", "address"], "_progress_file": None}
-    result = nebula_verify.run({"vms": json.dumps(records), "timeout": timeout, **given, **options}, False)
+    result = nebula_verify.call.run({"vms": json.dumps(records), "timeout": timeout, **given, **options}, False)
     return result.payload["vms"], [str(item.error) for item in result.errors]
 
 

@@ -140,7 +140,7 @@ def apply(engine: Any) -> tuple[list[Any], list[Any], list[Any], list[str]]:
     done, _views, warnings = networks.apply_all(engine, NETWORKS, False)
     done += [routers.apply(engine, each) for each in ROUTERS]
     stored = [{"name": name, "template": text} for name, text in TEMPLATES.items()]
-    more, _views, told = templates.apply_all(engine, stored, False)
+    more, told = templates.apply_all(engine, stored)
     outcomes, doubts = reconcile(engine, VMS)
     planned = [each for plan in engine.vms.plans().values() for each in plan.vms]
     return [*done, *more], outcomes, planned, [*warnings, *told, *doubts]

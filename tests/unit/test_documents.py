@@ -178,7 +178,7 @@ def carried_out(root: Path, lists: dict[str, list[dict]], check: bool = False):
         "with_security_groups": "nebula_security_groups",
         "with_routers": "nebula_routers",
     }
-    result = nebula_network.run({**params, **{name: lists.get(of, []) for name, of in names.items()}}, check)
+    result = nebula_network.call.run({**params, **{name: lists.get(of, []) for name, of in names.items()}}, check)
     assert [str(item.error) for item in result.items if item.error] == [] and result.warnings == []
     return result
 

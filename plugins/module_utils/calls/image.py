@@ -1,34 +1,29 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What module nebula_image takes and does."""
+"""Declares what module nebula_image takes and does."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..arguments import ENGINE, PROGRESS, items_of, parse_json
+from ..arguments import PROGRESS, parse_json
 from ..engines.registry import engine_of, open_engine
 from ..host.progress import Reporter
 from ..host.restricted import RESTRICTED, Rules
 from ..model import defaults
-from ..model.specification import argument_spec
 from ..model.specifications.image import KEYS
+from ..object_lists import ObjectList
 from ..reconcile import frontends
-from ..reconcile.images.decide import (
-    Settings,
-    apply,
-    missing_content,
-)
+from ..reconcile.images.decide import Settings, apply, missing_content
 from ..runner import closing
 from ..storage import datastore, uploads
-from ..sync import Result, doubts_of_names
+from ..sync import Result
 
-ARGUMENTS: dict[str, Any] = {
-    "argument_spec": dict(
-        argument_spec(KEYS),
-        images={"type": "json", "no_log": True},
+IMAGES = ObjectList("image", "images", KEYS, unknown={}, is_packed=True)
+ARGUMENTS = {
+    **IMAGES.arguments(
         validate_certs={"type": "bool", "default": True},
         timeout={"type": "int", "default": defaults.DOWNLOAD_STALL_SECONDS},
         min_speed={"type": "int", "default": defaults.DOWNLOAD_MIN_KIB_PER_SECOND},
@@ -40,7 +35,6 @@ ARGUMENTS: dict[str, Any] = {
         # Between the action plugin and this module: {ask: …}, {identity, offset, chunk} or {use: …}.
         _upload={"type": "json"},
         **PROGRESS,
-        **ENGINE,
     ),
     "required_one_of": [("name", "images", "_upload")],
     "mutually_exclusive": [("name", "images"), ("path", "clone_of", "from")],
@@ -54,7 +48,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         return Result(payload={"received": uploads.append(directory, step["identity"], step["offset"], step["chunk"])})
     if isinstance(params["files"], str):
         params = {**params, "files": parse_json(params["files"], "files")}
-    items, refused = items_of(params, "images", KEYS, "image", once=True)
+    items, refused = IMAGES.items(params)
     if not check_mode:
         datastore.prepare_root(params["root"])
     with closing(open_engine(params, check_mode, create=True)) as engine:
@@ -81,16 +75,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         if not check_mode and not engine_of(params).begun(params):
             # The catalog was removed meanwhile, and this run may have made its directories again.
             frontends.tidy(params)
-        if check_mode:
-            for item in done:
-                if item.before and item.after and item.before["name"] != item.after["name"]:
-                    # Later tasks of the run take it as renamed.
-                    item.after = {**item.after, "renamed_from": item.before["name"]}
-        result = Result([*refused, *done], warnings=warnings + doubts_of_names("image", done))
-        views = [item.after for item in done if item.after is not None]
-        gone = [item for item in done if item.before is not None and item.after is None and item.error is None]
-        removed = [{"name": item.before["name"], "state": "absent"} for item in gone if item.before is not None]
-        result.payload = {"images": views, "removed": removed, "catalog": engine.catalog()}
-    if params["images"] is None and views:
-        result.payload["image"] = views[0]
+        result = IMAGES.result(params, check_mode, engine, refused, done, warnings)
+    gone = [item.before for item in done if item.before is not None and item.after is None and item.error is None]
+    result.payload["removed"] = [{"name": each["name"], "state": "absent"} for each in gone]
     return result

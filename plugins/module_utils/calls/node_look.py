@@ -31,10 +31,10 @@ def _node_network() -> Call:
 
 
 def _deploy() -> Call:
-    from . import deploy
+    from . import deploy_poll
 
     # A poll changes nothing.
-    return Call(deploy.ARGUMENTS, deploy.run, deploy.libraries, at_once=True)
+    return Call(deploy_poll.ARGUMENTS, deploy_poll.run, deploy_poll.libraries, at_once=True)
 
 
 CALLS: Calls = {

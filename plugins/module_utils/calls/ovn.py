@@ -48,6 +48,10 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+def libraries(_params: Mapping[str, Any]) -> list[str]:
+    return ["ovs"]
+
+
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     left = inner_mtu.read(params["inner_mtus"])
     catalog, desired = "", LogicalNetworks()

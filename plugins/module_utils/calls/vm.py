@@ -119,4 +119,4 @@ def _declare(engine: Engine, text: str) -> None:
     engine.declare({**declared, "templates": shown})
     unread = [each for each in given if each not in shown]
     items, _refused = items_of({"templates": unread}, "templates", TEMPLATE_KEYS, "template", once=True)
-    templates.apply_all(engine, items, check_mode=True)
+    templates.apply_all(engine, items)

@@ -88,7 +88,7 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
         with engine.session():
             refuse_template(engine, name, installed.TRIES, spec.name)
             item = {"name": name, "template": next_step.trial(spec.shape, spec.own).to_mapping()}
-            done, _views, warnings = templates.apply_all(engine, [item], False)
+            done, warnings = templates.apply_all(engine, [item])
             for each in done:
                 if each.error is not None:
                     raise each.error

@@ -244,7 +244,7 @@ def _store_template(engine: Engine, work: Work, template: Template) -> None:
     name = machine_name(work.name)
     with engine.session():
         refuse_template(engine, name, installed.MARK, work.name)
-        done, _views, warnings = templates.apply_all(engine, [{"name": name, "template": template.to_mapping()}], False)
+        done, warnings = templates.apply_all(engine, [{"name": name, "template": template.to_mapping()}])
         for item in done:
             if item.error is not None:
                 raise item.error

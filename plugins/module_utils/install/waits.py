@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
-from ..errors import InvalidValue
+from ..errors import InvalidValue, NebulaError, TimedOut
+from ..hypervisors.base import Mark
+from ..hypervisors.registry import open_driver
+from ..sync import Item, Result
 from . import next_step
-from .watch import Ending, Watched
+from .watch import Ending, Watched, watch
 
 EXAMPLE = "Give the list `waits` of nebula_install, and the machines of role vm"
 
@@ -50,6 +55,41 @@ def watched_of(
             )
         )
     return found
+
+
+def wait(watched: Sequence[Watched], hypervisor: str, catalog: str, say: Callable[[str], None]) -> list[Ending]:
+    """Watch installations on this node by its hypervisor until each is at its end, and return their endings.
+
+    say: takes a line of JSON with how far each is.
+    """
+    with contextlib.closing(open_driver(hypervisor)) as driver:
+
+        def states() -> dict[int, tuple[str, str]]:
+            return {vm.vm_id: (vm.state, vm.ended) for vm in driver.survey(catalog).vms}
+
+        def press(vm_id: int) -> None:
+            # The machine may have ended in between; the next look finds out.
+            with contextlib.suppress(NebulaError):
+                driver.press_key(Mark(catalog, vm_id))
+
+        def count(vm_id: int) -> int | None:
+            try:
+                return driver.written(Mark(catalog, vm_id))
+            except NebulaError:
+                return None
+
+        return watch(watched, states, lambda lines: say(json.dumps(lines, ensure_ascii=False)), press, count)
+
+
+def result_of(endings: Sequence[Ending], check_mode: bool) -> Result:
+    """Return the result that shows these endings."""
+    failed = [ending for ending in endings if ending.error is not None]
+    payload = {"waited": [ending_view(ending) for ending in endings]}
+    if check_mode:
+        # In check mode a foreseen start may resolve the error, and a single look cannot exceed a time limit.
+        foreseen = [ending.error for ending in failed if not isinstance(ending.error, TimedOut)]
+        return Result([], payload, [f"In check mode this is no failure: {error}" for error in foreseen])
+    return Result([Item(ending.watched.name, error=ending.error, changed=False) for ending in failed], payload)
 
 
 def ending_view(ending: Ending) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..model.answers.verified import Verified
 from ..model.answers.waited import Waited
 from ..model.image import Image
 from ..model.plan import Observed
-from ..sync import Item
+from ..sync import Item, Result
 from . import next_step
 from .next_step import Machine
 from .spec import Spec
@@ -104,6 +104,25 @@ class Outcome:
     root: str = ""
     # Bytes by directory that all of them want.
     room: dict[str, int] = field(default_factory=dict)
+
+    def result(self, settings: Settings, refused: Sequence[Item], complain: bool) -> Result:
+        """Return the result of a call.
+
+        refused: items that are no installations.
+        complain: what is the matter with an installation is a failure of the call.
+        """
+        payload = {
+            "installs": [row(work) for work in self.works],
+            "going": [work.name for work in self.works if goes_on(work, settings)],
+            "isos": self.isos,
+            "vms": self.vms,
+            "waits": self.waits,
+            "patterns": self.patterns,
+            "timeout": self.timeout,
+            "refused_answers": settings.refused,
+        }
+        warnings = [*(text for work in self.works for text in work.warnings), *settings.refused.values()]
+        return Result([*(refused if complain else ()), *self.items(complain)], payload, warnings)
 
     def items(self, complain: bool = True) -> list[Item]:
         """Return the results, one for each installation. complain: whether an installation's error is a failure of the

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -32,6 +32,24 @@ _MOST_OVERHEAD = 1 << 20
 _OVERHEAD = {each.name: Key(type="float", least=0, most=_MOST_OVERHEAD) for each in fields(Overhead)}
 _SETTABLE = [name for name, key in KEYS.items() if key.changes]
 _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disabled": HostState.DISABLED}
+
+
+def apply_all(
+    engine: Engine, items: Sequence[Mapping[str, Any]], nodes: Collection[str]
+) -> tuple[list[Item], list[str]]:
+    """Apply the items within a session, and return what was done with each, and warnings.
+
+    nodes: all names of the inventory's nodes.
+    """
+    identities = Identities(engine, items, nodes)
+    done = [apply(engine, item, identities) for item in items]
+    identities.clones()
+    return done, identities.warnings
+
+
+def freed_addresses(items: Sequence[Item]) -> list[str]:
+    """Return the addresses that lost hosts kept from other machines until they were reported gone."""
+    return [address for item in items for address in (item.before or {}).get("freed", ())]
 
 
 def apply(engine: Engine, item: Mapping[str, Any], identities: Identities | None = None) -> Item:

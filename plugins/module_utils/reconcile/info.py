@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,14 @@ from typing import Any, Callable
 
 from ..engines.base import Engine
 from ..engines.ports import VmRecord
+from ..engines.registry import open_engine
 from ..model.audit import Finding
 from ..model.ids import id_of
 from ..model.plan import Observed
 from ..model.states import HostState
 from ..model.template import Template
 from ..storage import audit
+from ..sync import Result
 from .audit import by_severity, compare, doubts, finding_view
 from .datastores import datastore_view
 from .host_identity import without_second_names
@@ -27,7 +30,7 @@ from .networks import network_view
 from .routers import router_view
 from .security_groups import group_view
 from .templates import redacted, template_view
-from .vms.view import observed_of, vm_view
+from .vms.view import observed_of, open_consoles, refused_answers, vm_view, warnings_of_given_up
 
 Gatherer = Callable[[Engine, Mapping[str, Any]], Any]
 
@@ -204,3 +207,32 @@ def consistency(
     if not ledger.damaged and "stores_images" in engine.capabilities:
         found += audit.findings(ledger.images, params["root"], bool(params.get("deep")))
     return [finding_view(finding) for finding in by_severity(found)]
+
+
+def gather(params: Mapping[str, Any]) -> Result:
+    """Return what option `gather` names.
+
+    The polls are recorded for this answer only and rolled back, so that reading changes nothing.
+    """
+    observed = observed_of(params["observed"] or [])
+    refused = refused_answers(observed)
+    payload: dict[str, Any] = {"refused_answers": refused}
+    warnings = [*refused.values()]
+    with contextlib.closing(open_engine(params, check_mode=True)) as engine:
+        if "consistency" in params["gather"]:
+            # The consistency is read before the polls are recorded: nothing else can be read of a damaged catalog.
+            payload["consistency"] = consistency(engine, observed, params, warnings)
+        if {*params["gather"]} - {"consistency"}:
+            with engine.session():
+                observed, _second = without_second_names(engine, observed)
+                engine.vms.observe(observed)
+                payload.update(
+                    {what: GATHERERS[what](engine, params) for what in params["gather"] if what in GATHERERS}
+                )
+                if "vms" in params["gather"]:
+                    warnings += open_consoles(engine, observed)
+                    warnings += warnings_of_given_up(engine.vms.given_up(), ending=False, hosts=None)
+        payload["catalog"] = engine.catalog() if engine.begun(params) else ""
+    payload["foreign"] = foreign(observed, payload["catalog"])
+    payload["as_of"] = min((each.as_of for each in observed if each.reached), default=0)
+    return Result(payload=payload, warnings=warnings)

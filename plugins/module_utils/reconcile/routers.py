@@ -30,14 +30,13 @@ def apply(engine: Engine, item: Mapping[str, Any], check_mode: bool = False) -> 
     """Carry the item out within a session. check_mode: a catalog without any host counts as one whose nodes are to
     come."""
     name = str(item.get("name") or "")
-    before = None
     try:
         check_name("router", item.get("name"))
         found = find(engine, name)
         before = None if found is None else router_view(found)
         after = kept(engine, lambda: _checked(engine, name, item, found, check_mode), lambda made: made != found)
     except NebulaError as error:
-        return Item(name or "?", before, before, error)
+        return Item(name or "?", error=error, changed=False)
     return Item(name, before, None if after is None else router_view(after))
 
 

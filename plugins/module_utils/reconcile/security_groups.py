@@ -58,7 +58,6 @@ def without_rules(engine: Engine, items: Sequence[Mapping[str, Any]]) -> Iterato
 def apply(engine: Engine, item: Mapping[str, Any], new: Collection[str] = ()) -> Item:
     """Carry the item out within a session. new: names of the groups that begin() has made."""
     name = str(item.get("name") or "")
-    before = None
     try:
         check_name("security group", item.get("name"))
         found = find(engine, name)
@@ -69,7 +68,7 @@ def apply(engine: Engine, item: Mapping[str, Any], new: Collection[str] = ()) ->
             # Without its rules it would let nothing through.
             with contextlib.suppress(NebulaError), engine.attempt():
                 engine.security_groups.delete(name)
-        return Item(name or "?", before, before, error)
+        return Item(name or "?", error=error, changed=False)
     return Item(name, before, None if after is None else group_view(after))
 
 

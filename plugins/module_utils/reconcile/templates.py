@@ -27,14 +27,10 @@ _SECRET = "(secret)"
 _OTHER_SECRET = "(another secret)"
 
 
-def apply_all(
-    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
-) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
-    """Carry the items out within a session. Return what was done, the templates of the items that are there now, and
-    warnings. An item that can't be carried out is an Item with its error, and nothing of it is kept; the others go
-    on."""
+def apply_all(engine: Engine, items: Sequence[Mapping[str, Any]]) -> tuple[list[Item], list[str]]:
+    """Carry the items out within a session, and return what was done with each, and warnings. An item that can't be
+    carried out is an Item with its error, and nothing of it is kept; the others go on."""
     done: list[Item] = []
-    views: list[dict[str, Any]] = []
     warnings: list[str] = []
     current = {stored.name: stored for stored in engine.templates.pool()}
     seen: set[str] = set()
@@ -46,14 +42,8 @@ def apply_all(
         except NebulaError as error:
             done.append(Item(str(item.get("name") or "?"), error=error, changed=False))
             continue
-        shown = None if after is None else template_view(after)
-        if shown is not None and check_mode and before is None:
-            # The id of what would be created means nothing.
-            shown.update(id=None, registered=0)
-        if shown is not None:
-            views.append(shown)
-        done.append(_item(before, after, shown, str(item.get("name"))))
-    return done, views, warnings
+        done.append(_item(before, after, str(item.get("name"))))
+    return done, warnings
 
 
 def _apply(
@@ -102,16 +92,16 @@ def _name_of(item: Mapping[str, Any]) -> str:
         return "?"
 
 
-def _item(before: StoredTemplate | None, after: StoredTemplate | None, shown: Any, name: str) -> Item:
-    if before is None and after is None:
-        return Item(name, changed=False)
-    if before is None or after is None:
-        stored = before or after
-        return Item(stored.name if stored else name, None if before is None else template_view(before), shown)
+def _item(before: StoredTemplate | None, after: StoredTemplate | None, name: str) -> Item:
+    if after is None:
+        return Item(name, changed=False) if before is None else Item(before.name, template_view(before), None)
+    shown = template_view(after)
+    if before is None:
+        return Item(after.name, None, shown)
     if before is after:
         return Item(after.name, shown, shown, changed=False)
-    marked = {**template_view(after), "attributes": redacted(after.template, before.template)}
-    return Item(after.name, template_view(before), marked, changed=True)
+    marked = {**shown, "attributes": redacted(after.template, before.template)}
+    return Item(after.name, template_view(before), marked, changed=True, view=shown)
 
 
 def template_view(stored: StoredTemplate) -> dict[str, Any]:

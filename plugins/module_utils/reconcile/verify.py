@@ -15,7 +15,7 @@ from ..arguments import parse_json
 from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError
 from ..host import node
-from ..host.console.waiting import Source
+from ..host.console.waiting import Source, Verdict
 from ..host.console.wanted import ADDRESS, AGENT, KINDS, Wanted, address
 from ..hypervisors.base import Driver, Mark
 from ..hypervisors.libvirt.guest_agent import Agents
@@ -136,3 +136,18 @@ def _targets(wanted: Wanted, nics: Any, aliases: Any) -> Iterator[Target]:
             own = address(str(each.get(key) or ""))
             if own is not None and own in of_guest:
                 yield Target(wanted.vm_id, str(nic["bridge"]), str(nic["mac"]).lower(), own)
+
+
+def verdict_view(verdict: Verdict) -> dict[str, Any]:
+    """Return how results show what was found of a machine."""
+    return {
+        "vm_id": verdict.wanted.vm_id,
+        "name": verdict.wanted.name,
+        "verified": verdict.verified,
+        "seconds": round(verdict.seconds, 1),
+        "evidence": verdict.evidence,
+        "said": verdict.text,
+        "missing": list(verdict.missing),
+        "tried": dict(verdict.tried),
+        "last_lines": list(verdict.last_lines),
+    }

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...dataclass import dataclass
 from ...engines.base import Engine
+from ...engines.registry import engine_of, open_engine
 from ...errors import InUse, InvalidValue, NebulaError, NotFound, Unsupported, WrongState, harmless
 from ...guest_disk.checks import live
 from ...guest_disk.checks import points as image_points
@@ -48,6 +50,18 @@ class Target:
     path: str
     format: str
     name: str = ""
+
+
+@contextlib.contextmanager
+def catalog_of(
+    items: Iterable[Mapping[str, Any]], params: Mapping[str, Any], check_mode: bool
+) -> Iterator[Engine | None]:
+    """Yield the catalog where an item is an image of it, by its name; None where no item is, or no catalog is begun."""
+    if not any(item.get("name") for item in items) or not engine_of(params).begun(params):
+        yield None
+        return
+    with contextlib.closing(open_engine(params, check_mode)) as engine:
+        yield engine
 
 
 def check(

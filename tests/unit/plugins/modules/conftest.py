@@ -106,16 +106,14 @@ def options(monkeypatch):
 
 @pytest.fixture
 def main(options, monkeypatch):
-    """What main() has carried out, with what it chose for it: AnsibleModule, its exit and another interpreter are
-    Ansible's and the host's."""
+    """What main() has carried out: AnsibleModule, its exit and another interpreter are Ansible's and the host's."""
 
     def run(module, check=False, **given):
         params = options(module, **given)
         done = []
         with monkeypatch.context() as patched:
             patched.setattr(module, "AnsibleModule", lambda **_told: SimpleNamespace(params=params, check_mode=check))
-            patched.setattr(module, "execute", lambda called, work: done.append(work(called.params, called.check_mode)))
-            patched.setattr(module, "respawn_if_missing", lambda *_needed: None, raising=False)
+            patched.setattr(module, "carry_out", lambda called, call: done.append(call.run(params, called.check_mode)))
             module.main()
         return done[0]
 
@@ -130,7 +128,7 @@ def root(tmp_path):
 @pytest.fixture
 def host(options):
     def run(root, check=False, **given):
-        return nebula_host.run(options(nebula_host, root=root, **given), check)
+        return nebula_host.call.run(options(nebula_host, root=root, **given), check)
 
     return run
 
@@ -140,7 +138,7 @@ def vm(options):
     def run(root, check=False, **given):
         # What a list may destroy without a word is a matter of tests of its own.
         given = {"destroy_limit": "100%", **given}
-        return nebula_vm.run(options(nebula_vm, root=root, return_plans=True, **given), check)
+        return nebula_vm.call.run(options(nebula_vm, root=root, return_plans=True, **given), check)
 
     return run
 
@@ -168,7 +166,7 @@ def obey(options):
             }
         ids = [view["id"] for view in result.payload["vms"]]
         given = options(nebula_vm_record, root=root, outcomes=json.dumps(answers), ids=ids)
-        return nebula_vm_record.run(given, False)
+        return nebula_vm_record.call.run(given, False)
 
     return run
 

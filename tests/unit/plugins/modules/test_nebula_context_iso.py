@@ -24,7 +24,7 @@ def run(check_mode=False, **options):
     for name in ("context", "isos"):
         if options.get(name) is not None:
             options[name] = json.dumps(options[name])
-    return nebula_context_iso.run({**DEFAULTS, **options}, check_mode)
+    return nebula_context_iso.call.run({**DEFAULTS, **options}, check_mode)
 
 
 @pytest.fixture

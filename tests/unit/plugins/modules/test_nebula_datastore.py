@@ -16,7 +16,7 @@ FAST = {"name": "fast", "description": "on flash", "attributes": {"TIER": 1}}
 @pytest.fixture
 def module(options, tmp_path):
     def run(check=False, **given):
-        return nebula_datastore.run(options(nebula_datastore, root=str(tmp_path / "nebula"), **given), check)
+        return nebula_datastore.call.run(options(nebula_datastore, root=str(tmp_path / "nebula"), **given), check)
 
     return run
 

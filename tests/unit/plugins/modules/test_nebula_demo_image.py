@@ -33,7 +33,7 @@ def place(tmp_path):
 def module(options, tmp_path):
     def run(check=False, **given):
         params = options(nebula_demo_image, dest=str(tmp_path / "demo.img"), cache=str(tmp_path / "cache"), **given)
-        return nebula_demo_image.run(params, check)
+        return nebula_demo_image.call.run(params, check)
 
     return run
 
@@ -51,7 +51,7 @@ def test_what_is_missing_and_what_there_is_not(options):
 def test_a_relative_path_is_refused(options, option):
     params = options(nebula_demo_image, **{"dest": "/x/demo.img", option: "demo.img"})
     with pytest.raises(InvalidValue, match=f"{option} 'demo.img': the path is not absolute"):
-        nebula_demo_image.run(params, False)
+        nebula_demo_image.call.run(params, False)
 
 
 @pytest.mark.parametrize("check", [True, False])

@@ -24,7 +24,7 @@ CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 def module(options, root):
     def run(check=True, **given):
         given.setdefault("host", "node1")
-        return nebula_deploy.run(options(nebula_deploy, root=root, catalog=CATALOG, **given), check)
+        return nebula_deploy.call.run(options(nebula_deploy, root=root, catalog=CATALOG, **given), check)
 
     return run
 

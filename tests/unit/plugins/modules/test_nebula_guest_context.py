@@ -14,7 +14,7 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_guest_co
 @pytest.fixture
 def module(options):
     def run(check=False, **given):
-        return nebula_guest_context.run(options(nebula_guest_context, program="#!/bin/sh\n", **given), check)
+        return nebula_guest_context.call.run(options(nebula_guest_context, program="#!/bin/sh\n", **given), check)
 
     return run
 

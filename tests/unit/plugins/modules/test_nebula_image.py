@@ -35,7 +35,7 @@ def file(tmp_path):
 @pytest.fixture
 def module(options, tmp_path):
     def run(check=False, **given):
-        return nebula_image.run(options(nebula_image, root=str(tmp_path / "nebula"), **given), check)
+        return nebula_image.call.run(options(nebula_image, root=str(tmp_path / "nebula"), **given), check)
 
     return run
 
@@ -128,7 +128,7 @@ def test_a_part_of_an_upload_is_kept_where_it_goes_on(options, tmp_path):
         chunk.write_bytes(content)
         step = {"identity": identity, "offset": offset, "chunk": str(chunk)}
         params = options(nebula_image, root=str(tmp_path), _upload=json.dumps(step))
-        return nebula_image.run(params, False).payload
+        return nebula_image.call.run(params, False).payload
 
     assert send(0, b"hello ") == {"received": 6}
     assert send(6, b"world") == {"received": 11}

@@ -16,7 +16,7 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_image_ch
 @pytest.fixture
 def module(options, root):
     def run(check=False, **given):
-        return nebula_image_check.run(options(nebula_image_check, root=root, **given), check)
+        return nebula_image_check.call.run(options(nebula_image_check, root=root, **given), check)
 
     return run
 

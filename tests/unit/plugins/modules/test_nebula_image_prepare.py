@@ -17,7 +17,7 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_image_pr
 @pytest.fixture
 def module(options, root):
     def run(check=False, **given):
-        return nebula_image_prepare.run(options(nebula_image_prepare, root=root, **given), check)
+        return nebula_image_prepare.call.run(options(nebula_image_prepare, root=root, **given), check)
 
     return run
 

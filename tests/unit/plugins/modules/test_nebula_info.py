@@ -25,12 +25,12 @@ def test_info_shows_polls_without_recording_them(furnished, vm, obey, options):
     obey(furnished, vm(furnished, name="a", template="web"))
     gather = ["hosts", "images", "networks", "leases", "templates", "vms", "history"]
     seen = {"host": "node1", "vms": [{"vm_id": 0, "uuid": "", "state": "POWEROFF"}], "as_of": 1700000000}
-    info = nebula_info.run(options(nebula_info, root=furnished, gather=gather, observed=[seen]), False)
+    info = nebula_info.call.run(options(nebula_info, root=furnished, gather=gather, observed=[seen]), False)
     assert not info.changed and info.payload["as_of"] == 1700000000
     assert info.payload["vms"][0]["state"] == "POWEROFF"
     assert info.payload["leases"][0]["ip"] == "10.66.0.10" and info.payload["leases"][0]["vm"] == "a"
     assert [step["state"] for step in info.payload["history"]["0"]] == ["PROLOG", "RUNNING", "POWEROFF"]
-    later = nebula_info.run(options(nebula_info, root=furnished, gather=["vms"]), False)
+    later = nebula_info.call.run(options(nebula_info, root=furnished, gather=["vms"]), False)
     assert later.payload["vms"][0]["state"] == "RUNNING"
 
 
@@ -40,7 +40,7 @@ def test_info_can_name_machines_and_show_those_that_ended(furnished, vm, obey, o
     obey(furnished, vm(furnished, name="a", state="absent"))
 
     def names(**given):
-        info = nebula_info.run(options(nebula_info, root=furnished, gather=["vms"], **given), False)
+        info = nebula_info.call.run(options(nebula_info, root=furnished, gather=["vms"], **given), False)
         return [view["name"] for view in info.payload["vms"]]
 
     assert names() == ["b"] and names(done=True) == ["a", "b"] and names(vms=["b"]) == ["b"]
@@ -50,7 +50,7 @@ ALWAYS = ("as_of", "catalog", "foreign", "refused_answers")
 
 
 def info(options, root, **given):
-    return nebula_info.run(options(nebula_info, root=root, **given), False)
+    return nebula_info.call.run(options(nebula_info, root=root, **given), False)
 
 
 def test_what_is_gathered_unless_something_is_asked_for(furnished, options):

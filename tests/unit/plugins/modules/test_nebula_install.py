@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +29,7 @@ def catalog(furnished):
 def module(options, catalog):
     def run(*items, check=False, **given):
         params = options(nebula_install, root=catalog, installs=json.dumps(items), **given)
-        return nebula_install.run(params, check)
+        return nebula_install.call.run(params, check)
 
     return run
 
@@ -128,24 +127,8 @@ def test_secrets_in_what_is_no_json_are_not_told(module, options, catalog):
     assert "s3cr3t" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("state", "acts"), [("begun", True), ("shown", True), ("prepared", False), ("concluded", False)]
-)
-def test_check_mode_has_nothing_to_act_on_after_the_beginning(options, catalog, monkeypatch, state, acts):
-    """AnsibleModule and execute are replaced by what tells that they were called."""
-    params = options(nebula_install, root=catalog, installs="[]", state=state)
-    told = []
-
-    def skipped(**given):
-        told.append(given)
-        raise SystemExit
-
-    module = SimpleNamespace(params=params, check_mode=True, exit_json=skipped)
-    monkeypatch.setattr(nebula_install, "AnsibleModule", lambda **_given: module)
-    monkeypatch.setattr(nebula_install, "execute", lambda *_called: told.append("executed"))
-    with contextlib.suppress(SystemExit):
-        nebula_install.main()
-    if acts:
-        assert told == ["executed"]
-    else:
-        assert told == [{"skipped": True, "msg": f"state {state} has nothing to act on in check mode"}]
+@pytest.mark.parametrize("state", ["prepared", "recorded", "converted", "concluded"])
+def test_check_mode_has_nothing_to_act_on_after_the_beginning(module, state):
+    skipped = module(DEBIAN, check=True, state=state)
+    reason = f"state {state} has nothing to act on in check mode"
+    assert (skipped.payload, skipped.items) == ({"skipped": True, "msg": reason}, [])

@@ -27,7 +27,9 @@ def module(options, tmp_path, console):
     def run(*installs, check=False, **given):
         given.setdefault("vms", [{"id": 3, "name": "m", "console": str(console), "directory": str(tmp_path)}])
         items = [{"name": "debian", "machine": "m", **item} for item in installs]
-        return nebula_install_wait.run(options(nebula_install_wait, installs=items, catalog=CATALOG, **given), check)
+        return nebula_install_wait.call.run(
+            options(nebula_install_wait, installs=items, catalog=CATALOG, **given), check
+        )
 
     return run
 

@@ -49,7 +49,7 @@ def module(tmp_path):
             inner_mtus={},
         )
         params.update(single)
-        return nebula_network.run(params, check)
+        return nebula_network.call.run(params, check)
 
     return run
 

@@ -20,7 +20,7 @@ def module(options, tmp_path, monkeypatch):
     monkeypatch.setattr("ansible_collections.nebula.provision.plugins.module_utils.calls.ovn.SOCKET", nowhere)
 
     def run(check=False, **given):
-        return nebula_ovn.run(options(nebula_ovn, root=str(tmp_path), **given), check)
+        return nebula_ovn.call.run(options(nebula_ovn, root=str(tmp_path), **given), check)
 
     return run
 
@@ -28,7 +28,7 @@ def module(options, tmp_path, monkeypatch):
 @pytest.fixture
 def network(options, tmp_path):
     given = options(nebula_network, root=str(tmp_path), name="Tenant", vn_mad="ovn")
-    assert not nebula_network.run(given, False).errors
+    assert not nebula_network.call.run(given, False).errors
 
 
 def test_options_are_documented_as_they_are(agree):

@@ -29,7 +29,7 @@ EDGE = {"name": "edge", "interfaces": [{"network": "Tenant"}], "gateway": {"netw
 @pytest.fixture
 def network(options, tmp_path):
     def run(**given):
-        return nebula_network.run(options(nebula_network, root=str(tmp_path), **given), False)
+        return nebula_network.call.run(options(nebula_network, root=str(tmp_path), **given), False)
 
     assert not run(networks=NETWORKS).errors
     return run
@@ -38,7 +38,7 @@ def network(options, tmp_path):
 @pytest.fixture
 def module(options, tmp_path, network):
     def run(check=False, **given):
-        return nebula_router.run(options(nebula_router, root=str(tmp_path), **given), check)
+        return nebula_router.call.run(options(nebula_router, root=str(tmp_path), **given), check)
 
     return run
 
@@ -160,7 +160,7 @@ def test_networks_groups_and_routers_of_one_list_name_each_other(options, tmp_pa
     }
 
     def run(check, **more):
-        return nebula_network.run(options(nebula_network, root=str(tmp_path), **more), check)
+        return nebula_network.call.run(options(nebula_network, root=str(tmp_path), **more), check)
 
     predicted, made = run(True, **given), run(False, **given)
     assert not made.errors and predicted.changed and made.changed

@@ -16,7 +16,7 @@ WEB = {"name": "web", "rules": [SSH, {"rule_type": "outbound"}]}
 @pytest.fixture
 def module(options, tmp_path):
     def run(check=False, **given):
-        return nebula_security_group.run(options(nebula_security_group, root=str(tmp_path), **given), check)
+        return nebula_security_group.call.run(options(nebula_security_group, root=str(tmp_path), **given), check)
 
     return run
 
@@ -24,7 +24,7 @@ def module(options, tmp_path):
 @pytest.fixture
 def network(options, tmp_path):
     def run(**given):
-        return nebula_network.run(options(nebula_network, root=str(tmp_path), **given), False)
+        return nebula_network.call.run(options(nebula_network, root=str(tmp_path), **given), False)
 
     return run
 

@@ -46,7 +46,7 @@ def module(tmp_path, engine):
         params = dict.fromkeys(("name", "template", "template_file", "strict"))
         params.update(engine="embedded", root=str(tmp_path), state="present")
         params.update(templates=json.dumps(templates) if templates else None, **single)
-        return nebula_template.run(params, check)
+        return nebula_template.call.run(params, check)
 
     return run
 
@@ -101,7 +101,7 @@ def test_ids_are_never_used_again(module, engine):
 
 def test_check_mode_on_a_bare_host(tmp_path):
     params = {"root": str(tmp_path / "none"), "templates": json.dumps([WEB]), "engine": "embedded"}
-    result = nebula_template.run(params, True)
+    result = nebula_template.call.run(params, True)
     assert result.changed and result.payload["templates"][0]["id"] is None
     assert not (tmp_path / "none").exists()
 

@@ -21,7 +21,7 @@ HOSTS = {"node1": {"address": "192.0.2.1", "keys": ["ssh-ed25519 AAAA"]}}
 @pytest.fixture
 def module(options, root):
     def run(check=True, **given):
-        return nebula_transfer.run(options(nebula_transfer, root=root, hosts=HOSTS, **given), check)
+        return nebula_transfer.call.run(options(nebula_transfer, root=root, hosts=HOSTS, **given), check)
 
     return run
 

@@ -36,7 +36,7 @@ def vms(tmp_path: Path) -> list[dict[str, Any]]:
 def run(vms: list[dict[str, Any]], check_mode: bool = False, **options: Any) -> Any:
     given = {"vms": json.dumps(vms), "timeout": 0, "pattern": "", "patterns": {}, "_progress_file": None}
     given |= {"by": list(KINDS), **options}
-    return nebula_verify.run(given, check_mode)
+    return nebula_verify.call.run(given, check_mode)
 
 
 def test_each_machine_is_judged_and_those_that_failed_are_named(vms: list[dict[str, Any]]) -> None:

@@ -114,7 +114,7 @@ def test_results_hold_no_secret(furnished, vm, obey, options):
     assert not ways("s3cr3t-1", shown)
     recorded = obey(furnished, result)
     assert not ways("s3cr3t-1", json.dumps([recorded.payload, recorded.diff()]))
-    info = nebula_info.run(options(nebula_info, root=furnished, gather=["vms", "history", "templates"]), False)
+    info = nebula_info.call.run(options(nebula_info, root=furnished, gather=["vms", "history", "templates"]), False)
     assert not ways("s3cr3t-1", json.dumps(info.payload))
     changed = vm(furnished, name="a", template="web", context=json.dumps({"PASSWORD": "s3cr3t-2"}))
     assert changed.changed and not ways(
@@ -131,7 +131,7 @@ def test_a_password_that_nobody_chose_is_in_plans_only(furnished, vm, obey, opti
     assert len(password) == 8
     recorded = obey(furnished, result)
     off = vm(furnished, name="a", template="web", attributes=graphics, state="poweroff")
-    info = nebula_info.run(options(nebula_info, root=furnished, gather=["vms", "history", "templates"]), False)
+    info = nebula_info.call.run(options(nebula_info, root=furnished, gather=["vms", "history", "templates"]), False)
     shown = [recorded.payload, recorded.diff(), info.payload, off.payload["vms"], off.diff(), off.warnings]
     assert password not in json.dumps([result.payload["vms"], result.diff(), result.warnings, *shown])
 
@@ -148,7 +148,7 @@ def test_machines_that_run_with_an_open_console_are_named(furnished, vm, obey, o
     again = vm(
         furnished, name="a", template="web", attributes=json.dumps({"GRAPHICS": {"TYPE": "VNC"}}), observed=observed
     )
-    info = nebula_info.run(options(nebula_info, root=furnished, gather=["vms"], observed=observed), False)
+    info = nebula_info.call.run(options(nebula_info, root=furnished, gather=["vms"], observed=observed), False)
     assert not again.changed
     for result in (again, info):
         assert ["started anew: a. Until then" in text for text in result.warnings] == [True]
@@ -241,7 +241,7 @@ def test_the_list_goes_with_the_options_of_one_machine_or_with_none(options):
 
 def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
     """They hold what contexts hold."""
-    told = nebula_vm.run(options(nebula_vm, root=furnished, name="a", template="web"), False)
+    told = nebula_vm.call.run(options(nebula_vm, root=furnished, name="a", template="web"), False)
     assert set(told.payload) == {
         "vms",
         "vm",

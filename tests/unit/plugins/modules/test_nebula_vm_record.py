@@ -26,7 +26,7 @@ def test_failed_machines_are_named_by_the_record(furnished, vm, options):
         "error": {"asked": "VM a: start", "found": "no such bridge nbr0", "remedy": "Run role network"},
     }
     answer = {"node1": {"outcomes": [outcome]}}
-    recorded = nebula_vm_record.run(
+    recorded = nebula_vm_record.call.run(
         options(nebula_vm_record, root=furnished, outcomes=json.dumps(answer), ids=[0]), False
     )
     assert recorded.payload["failed_vms"] == [
@@ -37,7 +37,7 @@ def test_failed_machines_are_named_by_the_record(furnished, vm, options):
 def test_a_node_without_an_answer(furnished, vm, options):
     vm(furnished, name="a", template="web")
     answer = {"node1": {"unreachable": True, "msg": "no route"}}
-    recorded = nebula_vm_record.run(
+    recorded = nebula_vm_record.call.run(
         options(nebula_vm_record, root=furnished, outcomes=json.dumps(answer), ids=[0]), False
     )
     assert "host node1 did not answer" in recorded.payload["failed_vms"][0]
@@ -48,9 +48,9 @@ def test_a_node_that_follows_a_newer_plan_has_answered(furnished, vm, options):
     stale = {"failed": True, "error": {"kind": "StalePlan", "asked": "plan 1", "found": "x", "remedy": "y"}}
     ids = [made.payload["vms"][0]["id"]]
     answers = json.dumps({"node1": stale})
-    recorded = nebula_vm_record.run(options(nebula_vm_record, root=furnished, outcomes=answers, ids=ids), False)
+    recorded = nebula_vm_record.call.run(options(nebula_vm_record, root=furnished, outcomes=answers, ids=ids), False)
     assert recorded.payload["failed_vms"] == [] and not recorded.changed
-    silent = nebula_vm_record.run(
+    silent = nebula_vm_record.call.run(
         options(nebula_vm_record, root=furnished, outcomes=json.dumps({"node1": {}}), ids=ids), False
     )
     assert "did not answer" in silent.payload["failed_vms"][0]
@@ -61,15 +61,15 @@ def test_all_is_recorded_once(furnished, vm, options):
     plan = json.loads(made.payload["plans"]["node1"])
     outcome = {"vm_id": 0, "generation": plan["vms"][0]["generation"], "state": "RUNNING", "changed": True}
     given = options(nebula_vm_record, root=furnished, outcomes=json.dumps({"node1": {"outcomes": [outcome]}}), ids=[0])
-    foreseen = nebula_vm_record.run(given, True)
+    foreseen = nebula_vm_record.call.run(given, True)
     assert foreseen.changed
-    assert nebula_vm_record.run(given, True).changed, "check mode kept it"
-    recorded = nebula_vm_record.run(given, False)
+    assert nebula_vm_record.call.run(given, True).changed, "check mode kept it"
+    recorded = nebula_vm_record.call.run(given, False)
     assert recorded.changed
     assert [view["state"] for view in recorded.payload["vms"]] == ["RUNNING"]
     (shown,) = recorded.diff()
     assert '"state": "PROLOG"' in shown["before"] and '"state": "RUNNING"' in shown["after"]
-    again = nebula_vm_record.run(given, False)
+    again = nebula_vm_record.call.run(given, False)
     assert not again.changed
     assert again.payload == {**recorded.payload}
 
@@ -77,13 +77,13 @@ def test_all_is_recorded_once(furnished, vm, options):
 def test_a_poll_alone_can_be_recorded(furnished, vm, obey, options):
     obey(furnished, vm(furnished, name="a", template="web"))
     seen = {"host": "node1", "vms": [{"vm_id": 0, "uuid": "", "state": "POWEROFF"}], "as_of": 1700000000}
-    result = nebula_vm_record.run(options(nebula_vm_record, root=furnished, observed=[seen]), False)
+    result = nebula_vm_record.call.run(options(nebula_vm_record, root=furnished, observed=[seen]), False)
     assert result.changed
     assert [(view["name"], view["state"]) for view in result.payload["vms"]] == [("a", "POWEROFF")]
 
 
 def test_nothing_to_record_changes_nothing(furnished, options):
-    result = nebula_vm_record.run(options(nebula_vm_record, root=furnished), False)
+    result = nebula_vm_record.call.run(options(nebula_vm_record, root=furnished), False)
     assert (result.changed, result.payload) == (
         False,
         {"vms": [], "returning": False, "failed_vms": [], "refused_answers": {}},
@@ -93,7 +93,7 @@ def test_nothing_to_record_changes_nothing(furnished, options):
 @pytest.mark.parametrize("answer", ["x", [1], {"outcomes": "x"}])
 def test_what_is_no_answer_of_a_node_is_refused(furnished, options, answer):
     given = options(nebula_vm_record, root=furnished, outcomes=json.dumps({"node1": answer}))
-    told = nebula_vm_record.run(given, False).payload["refused_answers"]["node1"]
+    told = nebula_vm_record.call.run(given, False).payload["refused_answers"]["node1"]
     assert "Give the registered result of nebula_deploy" in told
 
 
@@ -105,7 +105,9 @@ def test_an_answer_that_can_not_be_meant_is_its_hosts_alone(furnished, vm, optio
         "x",
     ):
         answers = json.dumps({"node1": {"outcomes": [outcome]}})
-        recorded = nebula_vm_record.run(options(nebula_vm_record, root=furnished, outcomes=answers, ids=[0]), False)
+        recorded = nebula_vm_record.call.run(
+            options(nebula_vm_record, root=furnished, outcomes=answers, ids=[0]), False
+        )
         assert not recorded.errors
         assert [*recorded.payload["refused_answers"]] == ["node1"]
         assert "host node1: what it says it did" in recorded.warnings[0]

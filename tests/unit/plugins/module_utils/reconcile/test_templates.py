@@ -38,9 +38,9 @@ def engine(tmp_path):
 
 @pytest.fixture
 def apply(engine):
-    def some(*items, check=False):
+    def some(*items):
         with engine.session():
-            return templates.apply_all(engine, items, check)
+            return templates.apply_all(engine, items)
 
     return some
 
@@ -51,7 +51,7 @@ def stored(text, number=0):
 
 def test_what_is_returned_is_what_is_there_and_in_the_order_of_the_list(apply):
     apply({"name": "old", "template": TEXT})
-    done, views, warnings = apply(
+    done, warnings = apply(
         {"name": "b", "template": TEXT},
         {"name": "old", "state": "absent"},
         {"name": "bad", "template": "CPU = no"},
@@ -61,27 +61,16 @@ def test_what_is_returned_is_what_is_there_and_in_the_order_of_the_list(apply):
     assert [item.name for item in done] == ["b", "old", "bad", "a", "none"]
     assert [item.is_changed for item in done] == [True, True, False, True, False]
     assert [bool(item.error) for item in done] == [False, False, True, False, False]
-    assert [(view["name"], view["id"]) for view in views] == [("b", 1), ("a", 2)]
+    assert [item.after and item.after["id"] for item in done] == [1, None, None, 2, None]
     assert done[1].before["name"] == "old" and done[1].after is None
     assert warnings == []
 
 
-def test_only_what_would_be_created_has_no_id_in_check_mode(apply):
-    apply({"name": "there", "template": TEXT})
-    _done, (there, new), _warnings = apply(
-        {"name": "there", "template": TEXT.replace("128", "64")}, {"name": "new", "template": TEXT}, check=True
-    )
-    assert there["id"] == 0 and there["registered"] > 0
-    assert (new["id"], new["registered"]) == (None, 0)
-
-
 def test_what_says_the_same_in_another_arrangement_is_no_change(apply):
     apply({"name": "web", "template": TEXT})
-    (done,), (view,), _warnings = apply(
-        {"name": "web", "template": {"disk": [{"image": "debian"}], "cpu": 0.5, "memory": 128}}
-    )
+    (done,), _warnings = apply({"name": "web", "template": {"disk": [{"image": "debian"}], "cpu": 0.5, "memory": 128}})
     assert not done.is_changed
-    assert done.before == done.after == view
+    assert done.before == done.after and done.view is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +79,7 @@ def test_what_says_the_same_in_another_arrangement_is_no_change(apply):
     + [(word, False) for word in ("no", "False", "off", "0", "", None, False, 0)],
 )
 def test_strict_is_read_in_all_words_for_it(apply, word, strict):
-    (done,), _views, warnings = apply({"name": "web", "template": TEXT + " MEMROY = 1", "strict": word})
+    (done,), warnings = apply({"name": "web", "template": TEXT + " MEMROY = 1", "strict": word})
     if strict:
         assert isinstance(done.error, InvalidValue)
         assert "did you mean MEMORY" in str(done.error)
@@ -100,15 +89,15 @@ def test_strict_is_read_in_all_words_for_it(apply, word, strict):
 
 
 def test_a_word_for_strict_that_is_neither_is_refused(apply, engine):
-    (done,), _views, _warnings = apply({"name": "web", "template": TEXT, "strict": "perhaps"})
+    (done,), _warnings = apply({"name": "web", "template": TEXT, "strict": "perhaps"})
     assert "template web: strict 'perhaps': it is neither true nor false" in str(done.error)
     assert engine.templates.pool() == []
 
 
 def test_each_name_is_in_the_list_once_however_it_is_said(apply):
-    done, views, _warnings = apply({"name": "web", "template": TEXT}, {"template": "NAME = web " + TEXT})
+    done, _warnings = apply({"name": "web", "template": TEXT}, {"template": "NAME = web " + TEXT})
     assert "template web: the list has it twice. Keep one of the two" in str(done[1].error)
-    assert len(views) == 1
+    assert [item.after is None for item in done] == [False, True]
 
 
 def test_secrets_are_shown_by_their_names_only():
@@ -135,20 +124,20 @@ def test_secrets_are_shown_by_their_names_only():
 )
 def test_one_secret_that_becomes_another_is_the_only_one_that_is_marked(apply, name, path):
     apply({"name": "web", "template": SECRETS})
-    (done,), (view,), _warnings = apply({"name": "web", "template": SECRETS.replace(name, "s3cr3t-new")})
+    (done,), _warnings = apply({"name": "web", "template": SECRETS.replace(name, "s3cr3t-new")})
     assert done.is_changed
     marked = done.after["attributes"]
     for key in path:
         marked = marked[key]
     assert marked == "(another secret)"
     assert json.dumps(done.after).count("(another secret)") == 1
-    assert "(another secret)" not in json.dumps([done.before, view])
-    assert "s3cr3t" not in json.dumps([done.before, done.after, view])
+    assert "(another secret)" not in json.dumps([done.before, done.view])
+    assert "s3cr3t" not in json.dumps([done.before, done.after, done.view])
 
 
 def test_a_secret_that_was_not_there_before_is_marked_too(apply):
     apply({"name": "web", "template": TEXT})
-    (done,), _views, _warnings = apply({"name": "web", "template": SECRETS})
+    (done,), _warnings = apply({"name": "web", "template": SECRETS})
     assert done.after["attributes"]["API_TOKEN"] == "(another secret)"
     assert [each["CONTENT"] for each in done.after["attributes"]["INJECT"]] == ["(another secret)"] * 2
 
@@ -189,23 +178,23 @@ def test_an_empty_template_can_be_shown():
 
 
 def test_a_file_that_is_not_there_is_named(apply, tmp_path):
-    (done,), _views, _warnings = apply({"name": "web", "template_file": str(tmp_path / "none.tmpl")})
+    (done,), _warnings = apply({"name": "web", "template_file": str(tmp_path / "none.tmpl")})
     assert isinstance(done.error, NotFound)
     assert f"template web: template_file {tmp_path}/none.tmpl" in str(done.error)
 
 
 def test_an_item_without_a_name_is_told_apart_by_a_question_mark(apply):
-    (done,), _views, _warnings = apply({"template": TEXT})
+    (done,), _warnings = apply({"template": TEXT})
     assert (done.name, done.is_changed) == ("?", False)
     assert "the name is empty" in str(done.error)
 
 
 def test_strict_refuses_an_unknown_key_of_a_new_template_and_warns_of_one_that_is_there(apply):
     item = {"name": "web", "template": TEXT + " FEATURES = [ FOOBAR = 1 ]"}
-    (refused,), _views, _warnings = apply({**item, "strict": True})
+    (refused,), _warnings = apply({**item, "strict": True})
     assert "FEATURES/FOOBAR is not a known attribute" in str(refused.error)
     apply(item)
-    (again,), _views, warnings = apply({**item, "strict": True})
+    (again,), warnings = apply({**item, "strict": True})
     assert (again.error, again.is_changed) == (None, False)
     assert warnings == ["template web: FEATURES/FOOBAR is not a known attribute, and nothing acts on it"]
 
@@ -213,15 +202,14 @@ def test_strict_refuses_an_unknown_key_of_a_new_template_and_warns_of_one_that_i
 def test_what_is_cut_off_is_refused_anew_and_told_where_it_is_stored(apply, engine):
     text = TEXT + ' DISK = [ TYPE = "fs", SIZE = 1, DEV_PREFIX = "vd", SERIAL = "{}" ]'
     item = {"name": "web", "template": text.format("s" * 21)}
-    for check in (False, True):
-        done, _views, _warnings = apply(item, check=check)
-        assert "template web: DISK 1: SERIAL" in str(done[0].error) and "first" not in str(done[0].error)
-        assert not engine.templates.pool()
+    done, _warnings = apply(item)
+    assert "template web: DISK 1: SERIAL" in str(done[0].error) and "first" not in str(done[0].error)
+    assert not engine.templates.pool()
     with engine.session():
         engine.templates.allocate("web", parse(item["template"]))
     for template in (item["template"], item["template"].replace("128", "256")):
-        done, _views, warnings = apply({**item, "template": template})
+        done, warnings = apply({**item, "template": template})
         assert done[0].error is None and done[0].changed == ("256" in template)
         assert len(warnings) == 1 and "Give a SERIAL of up to 20 characters" in warnings[0]
-    done, _views, _warnings = apply({**item, "template": text.format("t" * 21)})
+    done, _warnings = apply({**item, "template": text.format("t" * 21)})
     assert "SERIAL" in str(done[0].error)

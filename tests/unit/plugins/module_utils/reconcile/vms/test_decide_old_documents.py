@@ -44,7 +44,7 @@ VM = 'CPU = 1\nMEMORY = 64\nDISK = [ IMAGE = "demo" ]\nNIC = [ NETWORK = "Public
 def stored(engine, text):
     with engine.session():
         done, _views, warnings = networks.apply_all(engine, [{"template": OFFICE}], False)
-        more, _views, doubts = templates.apply_all(engine, [{"name": "old", "template": text}], False)
+        more, doubts = templates.apply_all(engine, [{"name": "old", "template": text}])
     assert [item.error for item in (*done, *more)] == [None, None]
     return warnings + doubts
 

@@ -1,0 +1,44 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Declares what module nebula_image_check takes and does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..arguments import ENGINE, items_of
+from ..model.specification import argument_spec
+from ..model.specifications.image_check import KEYS
+from ..reconcile.images import check
+from ..sync import Result
+
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": {
+        **argument_spec(KEYS),
+        "images": {"type": "list", "elements": "raw"},
+        "mode": {"type": "str", "choices": list(check.MODES), "default": "offline"},
+        "said": {"type": "dict", "default": {}},
+        "listen": {"type": "dict"},
+        "report": {"type": "path"},
+        **ENGINE,
+    },
+    "required_one_of": [("name", "path", "images", "listen")],
+    "mutually_exclusive": [("name", "path", "images", "listen")],
+}
+
+
+def run(params: Mapping[str, Any], check_mode: bool) -> Result:
+    if params["listen"] is not None:
+        return Result(payload={"heard": check.heard(params["listen"])})
+    defaults = {key: params[key] for key in ("format", "trusted", "timezone", "os")}
+    items, refused = items_of(params, "images", KEYS, "image", defaults)
+    check.refuse_twins(items)
+    with check.catalog_of(items, params, check_mode=True) as engine:
+        done = [check.check(engine, item, params["mode"], params["said"], check_mode) for item in items]
+    views = [view for _item, view in done]
+    results = [*refused, *(item for item, _view in done)]
+    if params["report"]:
+        results.append(check.write_report(params["report"], views, check_mode))
+    return Result(results, {"image": views[0]} if params["images"] is None else {"images": views})

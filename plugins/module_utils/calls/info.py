@@ -1,0 +1,33 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Declares what module nebula_info takes and does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..arguments import ENGINE
+from ..reconcile import info
+from ..sync import Result
+
+ARGUMENTS: dict[str, Any] = {
+    "argument_spec": dict(
+        gather={
+            "type": "list",
+            "elements": "str",
+            "choices": [*info.GATHERERS, "consistency"],
+            "default": ["hosts", "images", "networks", "vms"],
+        },
+        vms={"type": "list", "elements": "str"},
+        done={"type": "bool", "default": False},
+        observed={"type": "list", "elements": "dict"},
+        deep={"type": "bool", "default": False},
+        **ENGINE,
+    )
+}
+
+
+def run(params: Mapping[str, Any], _check_mode: bool) -> Result:
+    return info.gather(params)

@@ -1,0 +1,54 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries a plan out on its node."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from ...host import node
+from ...host.progress import Reporter
+from ...host.restricted import Rules
+from ...hypervisors.base import Driver
+from ...hypervisors.carry_out.batch import Batch
+from ...hypervisors.carry_out.forecast import predict
+from ...hypervisors.carry_out.guarding import Guarding
+from ...hypervisors.poll import poll
+from ...model.plain import to_plain
+from ...model.plan import Plan, VmOutcome
+from ...sync import Result
+from ..plan_outcomes import items, plan_for
+from .polls import opened, polled
+
+
+def applied(params: Mapping[str, Any], check_mode: bool) -> Result:
+    """Carry the plan out, and return its outcomes and what runs afterwards; in check mode predict them."""
+    plan = plan_for(params["plan"], params["host"])
+    if not plan.vms and not plan.given_up:
+        if not check_mode:
+            node.follow(params["root"], plan.catalog, plan.number, plan.proof)
+        return Result(payload={"outcomes": []})
+    with opened(params["hypervisor"], check_mode) as driver:
+        outcomes = _carried_out(plan, driver, params, check_mode)
+        result = polled(params, driver, check_mode)
+    result.items = items(plan, outcomes)
+    result.payload["outcomes"] = to_plain(outcomes)
+    return result
+
+
+def _carried_out(plan: Plan, driver: Driver | None, params: Mapping[str, Any], check_mode: bool) -> list[VmOutcome]:
+    root = params["root"]
+    rules = Rules(params["restricted_dirs"], params["safe_dirs"], root)
+    if check_mode or driver is None:
+        observed = poll(driver, root, params["host"], plan.catalog, params["hypervisor"])
+        return predict(plan, observed, driver, root, rules)
+    word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) and plan.vms else "done"
+    report = functools.partial(Reporter(params["_progress_file"]).report, word=word)
+    guarding = Guarding(plan, root)
+    guarding.begin()
+    outcomes = Batch(plan, driver, root, params["threads"], rules).apply(report)
+    guarding.end(outcomes)
+    return outcomes

@@ -1,0 +1,62 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Records in the catalog what nodes have answered to their plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...engines.base import Engine
+from ...engines.ports import VmRecord
+from ...errors import ForeignObject, InvalidValue
+from ...model import deliveries
+from ...model.ids import id_of
+from ...model.plan import Observed
+from ...printable import printable
+from ...sync import Item, Result
+from .view import done_number_of, outcomes_of, refused_answers, vm_view
+
+
+def record(
+    engine: Engine, root: str, ids: Sequence[int], observed: Sequence[Observed], answers: Mapping[str, Any]
+) -> Result:
+    """Record what nodes have answered, and return how the machines are then.
+
+    ids: machines that are shown, beside those that changed.
+    observed: what polls have found.
+    answers: by host, the results of its plan.
+    """
+    moved: dict[int, VmRecord] = {}
+    with engine.session():
+        before = {id_of(each): each.state for each in engine.vms.pool(ids=ids)}
+        refused = refused_answers(observed)
+        for each in engine.vms.observe(observed):
+            moved[id_of(each)] = each
+        for host, answer in answers.items():
+            try:
+                records = engine.vms.record(host, outcomes_of(answer or {}, host), done_number_of(answer, host))
+            except (InvalidValue, ForeignObject) as error:
+                refused[host] = str(error)
+                records = engine.vms.record(host, None)
+            for each in records:
+                moved[id_of(each)] = each
+        shown = {id_of(each): each for each in engine.vms.pool(ids=ids)}
+        returning = deliveries.returning(engine.images.pool())
+    shown.update(moved)
+    items = [
+        Item(each.name, {"state": before.get(vm_id, "")}, {"state": each.state, "error": each.error}, changed=True)
+        for vm_id, each in moved.items()
+    ]
+    payload = {
+        "vms": [vm_view(shown[vm_id], root) for vm_id in sorted(shown) if shown[vm_id].state != "DONE"],
+        "returning": returning,
+        "refused_answers": refused,
+        "failed_vms": [
+            printable(f"VM {each.name} (id {each.id}) is {each.state}: {each.error}")
+            for each in shown.values()
+            if each.error
+        ],
+    }
+    return Result(items, payload, [*refused.values()])
