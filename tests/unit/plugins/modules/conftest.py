@@ -1,19 +1,16 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Modules as Ansible calls them: what main() declares, options as its validator hands them over, and a front-end with
-what machines are made of."""
+"""Modules as Ansible calls them: options as its validator hands them over, and a front-end with what machines are made
+of."""
 
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.nebula.provision.plugins.doc_fragments import attributes, engine, progress
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
@@ -26,76 +23,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.text.template imp
 from ansible_collections.nebula.provision.plugins.modules import nebula_host, nebula_vm, nebula_vm_record
 
 HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0, "state": "present"}
-FRAGMENTS = {"attributes": attributes, "engine": engine, "progress": progress}
-# What a module's options and its documentation both say of each.
-SAID = ("type", "elements", "required", "default", "choices")
-
-
-class Declared(Exception):
-    """Ends main() once it has declared its options."""
-
-
-def declared(module, monkeypatch):
-    """What main() hands to AnsibleModule, of which there is none without a process of its own."""
-
-    def stop(**given):
-        raise Declared(given)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "AnsibleModule", stop)
-        with pytest.raises(Declared) as caught:
-            module.main()
-    return caught.value.args[0]
-
-
-def documented(module):
-    """Options by name, those of fragments included."""
-    said = yaml.safe_load(module.DOCUMENTATION)
-    options = dict(said.get("options") or {})
-    for name in said.get("extends_documentation_fragment") or ():
-        fragment, _dot, part = name.removeprefix("nebula.provision.").partition(".")
-        text = getattr(FRAGMENTS[fragment].ModuleDocFragment, part.upper() or "DOCUMENTATION")
-        options.update(yaml.safe_load(text).get("options") or {})
-    return options
-
-
-def essence(options):
-    found = {}
-    for name, option in options.items():
-        found[name] = {key: option[key] for key in SAID if option.get(key) not in (None, False)}
-        for key in ("choices", "default"):
-            if isinstance(found[name].get(key), (list, tuple)):
-                found[name][key] = sorted(found[name][key], key=str)
-        inner = option.get("options") or option.get("suboptions")
-        if inner:
-            found[name]["options"] = essence(inner)
-    return found
 
 
 @pytest.fixture
-def agree(monkeypatch):
-    """Whether options are documented as they are, in check mode too; returns what main() declares."""
-
-    def compare(module):
-        given = declared(module, monkeypatch)
-        assert essence(given["argument_spec"]) == essence(documented(module))
-        assert given["supports_check_mode"] is True
-        for name in ("EXAMPLES", "RETURN"):
-            assert yaml.safe_load(getattr(module, name)) is not None or "#" in getattr(module, name)
-        return given
-
-    return compare
-
-
-@pytest.fixture
-def options(monkeypatch):
-    """A module's parameters as AnsibleModule hands them over; with `refused`, the words by which it refuses them."""
+def options():
+    """Give a module's parameters as AnsibleModule hands them over; refused: the words by which it refuses them."""
 
     def validated(module, refused=False, **given):
-        told = declared(module, monkeypatch)
-        told.pop("supports_check_mode")
-        spec = told.pop("argument_spec")
-        result = ArgumentSpecValidator(spec, **told).validate(given)
+        result = ArgumentSpecValidator(**module.call.ARGUMENTS).validate(given)
         if refused:
             return " ".join(result.error_messages)
         assert result.error_messages == []
@@ -105,17 +40,11 @@ def options(monkeypatch):
 
 
 @pytest.fixture
-def main(options, monkeypatch):
-    """What main() has carried out: AnsibleModule, its exit and another interpreter are Ansible's and the host's."""
+def main(options):
+    """Give a module's result with these options."""
 
     def run(module, check=False, **given):
-        params = options(module, **given)
-        done = []
-        with monkeypatch.context() as patched:
-            patched.setattr(module, "AnsibleModule", lambda **_told: SimpleNamespace(params=params, check_mode=check))
-            patched.setattr(module, "carry_out", lambda called, call: done.append(call.run(params, called.check_mode)))
-            module.main()
-        return done[0]
+        return module.call.run(options(module, **given), check)
 
     return run
 

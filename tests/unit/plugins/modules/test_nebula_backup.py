@@ -21,10 +21,6 @@ def module(main, tmp_path):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_backup)
-
-
 def test_each_run_writes_a_backup_and_check_mode_none(module, furnished, tmp_path):
     assert module(furnished, check=True).changed
     assert not (tmp_path / "backups").exists()

@@ -21,10 +21,6 @@ def module(options, tmp_path):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_datastore)
-
-
 def test_the_list_goes_with_the_options_of_one_or_with_none(options):
     assert "mutually exclusive" in options(nebula_datastore, refused=True, name="a", datastores=[])
     assert "one of the following is required: name, datastores" in options(nebula_datastore, refused=True)

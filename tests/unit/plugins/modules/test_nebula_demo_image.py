@@ -38,10 +38,6 @@ def module(options, tmp_path):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_demo_image)
-
-
 def test_what_is_missing_and_what_there_is_not(options):
     assert "missing required arguments: dest" in options(nebula_demo_image, refused=True)
     assert "value of arch must be one of: amd64" in options(nebula_demo_image, refused=True, dest="/x", arch="riscv")

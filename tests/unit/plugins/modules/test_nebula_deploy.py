@@ -37,10 +37,6 @@ def plan(*wanted, number=1):
     return json.dumps(to_plain(Plan(CATALOG, number, "node1", vms)))
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_deploy)
-
-
 @pytest.mark.parametrize(
     ("given", "told"),
     [

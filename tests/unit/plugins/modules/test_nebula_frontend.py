@@ -23,10 +23,6 @@ def module(main, tmp_path):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    assert agree(nebula_frontend)["argument_spec"]["state"]["choices"] == ["present", "repaired", "absent"]
-
-
 def test_begun_again_removed_and_again_as_predicted(module, tmp_path):
     for given, changes in [({}, True), ({}, False), ({"state": "absent"}, True), ({"state": "absent"}, False)]:
         there = (tmp_path / "nebula").exists()

@@ -23,10 +23,6 @@ def texts(result):
     return [str(item.error) for item in result.errors]
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_guest_context)
-
-
 @pytest.mark.parametrize(
     ("given", "told"),
     [

@@ -13,10 +13,6 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_host
 HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0, "state": "present"}
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_host)
-
-
 def test_host_life(root, host):
     assert host(root, check=True, **HOST).changed
     made = host(root, **HOST)

@@ -17,10 +17,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info im
 from ansible_collections.nebula.provision.plugins.modules import nebula_info
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_info)
-
-
 def test_info_shows_polls_without_recording_them(furnished, vm, obey, options):
     obey(furnished, vm(furnished, name="a", template="web"))
     gather = ["hosts", "images", "networks", "leases", "templates", "vms", "history"]

@@ -38,10 +38,6 @@ def texts(result):
     return [str(item.error) for item in result.errors]
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_install)
-
-
 @pytest.mark.parametrize(
     ("given", "told"),
     [

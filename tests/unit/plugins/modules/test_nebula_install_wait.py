@@ -34,10 +34,6 @@ def module(options, tmp_path, console):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_install_wait)
-
-
 def test_what_is_missing_is_named(options):
     assert "missing required arguments: catalog, installs, vms" in options(nebula_install_wait, refused=True)
 

@@ -28,10 +28,6 @@ def module(main, still, tmp_path, monkeypatch):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_node)
-
-
 @pytest.mark.parametrize(
     ("option", "told"),
     [

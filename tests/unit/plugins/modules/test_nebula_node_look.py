@@ -11,11 +11,6 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils import looking
 from ansible_collections.nebula.provision.plugins.module_utils.calls import node_look
-from ansible_collections.nebula.provision.plugins.modules import nebula_node_look
-
-
-def test_options_are_documented_as_they_are(agree):
-    assert set(agree(nebula_node_look)["argument_spec"]) == {"calls", "found", "known", "packages", "roles"}
 
 
 @pytest.mark.parametrize("name", node_look.CALLS)

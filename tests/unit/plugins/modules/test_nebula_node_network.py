@@ -56,10 +56,6 @@ def module(options, tmp_path, monkeypatch):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_node_network)
-
-
 @pytest.mark.parametrize(
     ("given", "told"),
     [

@@ -31,10 +31,6 @@ def network(options, tmp_path):
     assert not nebula_network.call.run(given, False).errors
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_ovn)
-
-
 @pytest.mark.parametrize("state", ["present", "absent"])
 def test_without_a_catalog_there_is_nothing_to_tell(module, tmp_path, state):
     for check in (True, False):

@@ -15,10 +15,6 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_ovn_cent
 CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_ovn_central)
-
-
 def test_what_is_missing_is_named(options):
     assert "missing required arguments: catalog" in options(nebula_ovn_central, refused=True, name="c")
 

@@ -14,10 +14,6 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_ovn_host
 CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_ovn_host)
-
-
 def test_what_is_missing_is_named(options):
     told = options(nebula_ovn_host, refused=True, name="n", catalog=CATALOG)
     assert "state is present but all of the following are missing: southbound" in told

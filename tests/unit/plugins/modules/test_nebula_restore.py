@@ -26,10 +26,6 @@ def module(main, furnished, tmp_path):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_restore)
-
-
 def test_what_the_nodes_say_has_to_be_given(options):
     assert "missing required arguments: observed" in options(nebula_restore, refused=True)
     assert "value of unknown must be one of" in options(nebula_restore, refused=True, observed=[], unknown="ask")

@@ -48,10 +48,6 @@ def refusal(result):
     return str(item.error)
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_router)
-
-
 def test_created_again_updated_absent_and_absent_again_as_predicted(module):
     floating = {**EDGE, "floating": [{"vm": "web"}, {"ip": "172.24.1.103"}]}
     steps = [

@@ -29,10 +29,6 @@ def network(options, tmp_path):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_security_group)
-
-
 def test_created_again_updated_absent_and_absent_again_as_predicted(module):
     steps = [
         (WEB, True),

@@ -26,10 +26,6 @@ def module(options, root):
     return run
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_transfer)
-
-
 @pytest.mark.parametrize(
     ("given", "told"),
     [

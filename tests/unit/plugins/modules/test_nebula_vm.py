@@ -17,10 +17,6 @@ from ansible_collections.nebula.provision.plugins.modules import nebula_info, ne
 HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0, "state": "present"}
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_vm)
-
-
 def test_vm_life(furnished, vm, obey):
     web = {"name": "web-%i", "count": 2, "template": "web"}
     checked = vm(furnished, check=True, **web)

@@ -12,10 +12,6 @@ import pytest
 from ansible_collections.nebula.provision.plugins.modules import nebula_vm_record
 
 
-def test_options_are_documented_as_they_are(agree):
-    agree(nebula_vm_record)
-
-
 def test_failed_machines_are_named_by_the_record(furnished, vm, options):
     result = vm(furnished, name="a", template="web")
     plan = json.loads(result.payload["plans"]["node1"])
