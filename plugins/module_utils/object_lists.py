@@ -25,6 +25,16 @@ def one_by_one(apply: Callable[[Engine, Mapping[str, Any]], Item]) -> ApplyAll:
     return lambda engine, items: ([apply(engine, item) for item in items], [])
 
 
+def show_as_foreseen(items: Sequence[Item], unknown: Mapping[str, Any]) -> None:
+    """Have the items show what check mode knows. unknown: see ObjectList."""
+    for item in items:
+        if item.after is not None and item.before is None:
+            item.after = {**item.after, **unknown}
+        elif item.after is not None and item.before is not None and item.before["name"] != item.after["name"]:
+            # Later tasks of the run take it as renamed.
+            item.after = {**item.after, "renamed_from": item.before["name"]}
+
+
 @dataclass(frozen=True)
 class ObjectList:
     """Describes objects that a module takes as a list, or one of them by options of its own.
@@ -53,9 +63,11 @@ class ObjectList:
             "mutually_exclusive": [("name", self.plural)],
         }
 
-    def items(self, params: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Item]]:
+    def items(
+        self, params: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> tuple[list[dict[str, Any]], list[Item]]:
         """Return the items of the list, and those that are refused, each with its error."""
-        return items_of(params, self.plural, self.keys, self.kind, once=True)
+        return items_of(params, self.plural, self.keys, self.kind, defaults, once=True)
 
     def run(self, params: Mapping[str, Any], check_mode: bool, apply_all: ApplyAll) -> Result:
         """Return the result of the list, which is applied within one transaction of the catalog."""
@@ -75,8 +87,8 @@ class ObjectList:
         warnings: Sequence[str],
     ) -> Result:
         """Return the result that shows what was done with the items, and the objects that are there now."""
-        for item in done if check_mode else ():
-            self._show_as_foreseen(item)
+        if check_mode:
+            show_as_foreseen(done, self.unknown)
         views = [item.after if item.view is None else item.view for item in done if item.after is not None]
         payload: dict[str, Any] = {self.plural: views}
         if self.names_catalog:
@@ -84,12 +96,3 @@ class ObjectList:
         if params[self.plural] is None and views:
             payload[self.kind.replace(" ", "_")] = views[0]
         return Result([*refused, *done], payload, [*warnings, *doubts_of_names(self.kind, done)])
-
-    def _show_as_foreseen(self, item: Item) -> None:
-        if item.after is None:
-            return
-        if item.before is None:
-            item.after = {**item.after, **self.unknown}
-        elif item.before["name"] != item.after["name"]:
-            # Later tasks of the run take it as renamed.
-            item.after = {**item.after, "renamed_from": item.before["name"]}

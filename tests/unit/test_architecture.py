@@ -43,7 +43,7 @@ LAYERS = [
     ("host", "install/watch"),
     ("storage", "guest_disk", "network", "context", "install/media"),
     ("engines", "hypervisors"),
-    ("arguments", "sync", "runner"),
+    ("arguments", "sync", "runner", "object_lists"),
     ("reconcile", "install"),
     ("calls", "looking"),
 ]

@@ -1,206 +1,33 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What module nebula_network takes and does."""
+"""Declares what module nebula_network takes and does."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, replace
-from typing import Any, Callable
+from collections.abc import Mapping
+from typing import Any
 
-from ..arguments import ENGINE, items_of
-from ..dataclass import dataclass
-from ..engines.base import Engine
-from ..engines.registry import open_engine
-from ..errors import InvalidValue
-from ..model import inner_mtu
-from ..model.guard import packed
-from ..model.network import Network, to_item
-from ..model.network_drivers import BRIDGE
-from ..model.reader import typed
-from ..model.specification import argument_spec
 from ..model.specifications.network import KEYS
-from ..model.specifications.router import KEYS as ROUTER_KEYS
-from ..model.specifications.security_group import KEYS as GROUP_KEYS
-from ..reconcile import routers, security_groups
-from ..reconcile.networks import apply_all, undo_all
-from ..runner import closing
-from ..sync import Item, Result, doubts_of_names
+from ..object_lists import ObjectList
+from ..reconcile import network_lists
+from ..sync import Result
 
-ARGUMENTS: dict[str, Any] = {
-    "argument_spec": dict(
-        argument_spec(KEYS),
-        networks={"type": "list", "elements": "raw"},
+NETWORKS = ObjectList("network", "networks", KEYS, unknown={})
+ARGUMENTS = {
+    **NETWORKS.arguments(
         undo={"type": "list", "elements": "dict"},
         with_security_groups={"type": "list", "elements": "raw", "default": []},
         with_routers={"type": "list", "elements": "raw", "default": []},
         inner_mtus={"type": "dict", "default": {}},
-        **ENGINE,
     ),
     "required_one_of": [("name", "template", "networks", "undo")],
     "mutually_exclusive": [("name", "networks", "undo"), ("template", "networks", "undo")],
 }
 
 
-# What is read of a network that is to go.
-REMOVAL = {"absent": ("name", "template", "state")}
-
-
-def checked(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item of the list with the types that the same options have outside it."""
-    # The items are unchecked here: a name that YAML read as a number is refused later, with the errors of the others.
-    return typed(item, KEYS, f"network {item.get('name') or '?'}", as_given=("name", "template"), removal=REMOVAL)
-
-
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["undo"] is not None:
-        return answered(params, check_mode, lambda engine: undo_all(engine, params["undo"], check_mode))
-    given_items, refused = items_of(params, "networks", KEYS, "network", once=True)
-    items = []
-    for item in given_items:
-        try:
-            items.append(item if params["networks"] is None else checked(item))
-        except InvalidValue as error:
-            refused.append(Item(str(item.get("name") or "?"), error=error, changed=False))
-    beside = Beside.of(params)
-    result = answered(params, check_mode, lambda engine: beside.around(engine, items, check_mode), refused)
-    result.payload.update(beside.views(check_mode))
-    if params["networks"] is None and result.payload["networks"]:
-        result.payload["network"] = result.payload["networks"][0]
-    return result
-
-
-class _RefusedGroup(Exception):
-    """Undoes what was made with a new group that is refused."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-@dataclass
-class Beside:
-    """What belongs with the networks of the list, and is made in the same transaction: groups may name networks, and
-    networks groups; routers and groups keep networks that are to go, and networks groups that are."""
-
-    groups: Sequence[Mapping[str, Any]]
-    routers: Sequence[Mapping[str, Any]]
-    inner_mtus: Mapping[str, int]
-    refused: Sequence[Item]
-    done: dict[str, list[Item]] = field(default_factory=dict)
-    # What routers would have, for later tasks of a check run.
-    routed: Sequence[Mapping[str, Any]] = ()
-
-    @classmethod
-    def of(cls, params: Mapping[str, Any]) -> Beside:
-        given = {"security_groups": params["with_security_groups"], "routers": params["with_routers"]}
-        groups, wrong = items_of(given, "security_groups", GROUP_KEYS, "security group", once=True)
-        routers, wrong_routers = items_of(given, "routers", ROUTER_KEYS, "router", once=True)
-        return cls(groups, routers, inner_mtu.read(params["inner_mtus"]), [*wrong, *wrong_routers])
-
-    def around(
-        self, engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool
-    ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
-        """Do all of it. A new group that is refused is not there for the networks that name it."""
-        refused: set[str] = set()
-        while True:
-            try:
-                with engine.attempt():
-                    return self._around(engine, items, check_mode, refused)
-            except _RefusedGroup as problem:
-                refused.add(problem.name)
-
-    def _around(
-        self, engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool, refused: Collection[str]
-    ) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
-        new = security_groups.begin(engine, [each for each in self.groups if each.get("name") not in refused])
-        later = routers.networks_in_use(engine) | security_groups.networks_in_use(engine)
-        gone = [each for each in items if each.get("state") == "absent" and each.get("name") in later]
-        done, views, warnings = apply_all(
-            engine, [each for each in items if each not in gone], check_mode, self.inner_mtus
-        )
-        unwanted = [each for each in self.groups if each.get("state") == "absent"]
-        stay = [each for each in self.groups if each not in unwanted]
-        self.done["security_groups"] = [security_groups.apply(engine, each, new) for each in stay]
-        for item in self.done["security_groups"]:
-            if item.error is not None and item.name in new and security_groups.find(engine, item.name) is not None:
-                raise _RefusedGroup(item.name)
-        self.done["routers"] = [routers.apply(engine, each, check_mode) for each in self.routers]
-        self.routed = _addresses_of_routers(engine) if check_mode else []
-        with security_groups.without_rules(engine, unwanted):
-            if gone:
-                more, more_views, more_warnings = apply_all(engine, gone, check_mode)
-                done, views, warnings = [*done, *more], [*views, *more_views], [*warnings, *more_warnings]
-            self.done["security_groups"] += [security_groups.apply(engine, each) for each in unwanted]
-        kinds = {"security group": self.done["security_groups"], "router": self.done["routers"]}
-        for kind, each in {"network": done, **kinds}.items():
-            warnings = [*warnings, *doubts_of_names(kind, each)]
-        beside = [replace(item, name=f"{kind} {item.name}") for kind, each in kinds.items() for item in each]
-        return [*self.refused, *done, *beside], views, warnings
-
-    def views(self, check_mode: bool) -> dict[str, Any]:
-        """Of check mode without ids of what would be created: they mean nothing."""
-        found: dict[str, Any] = {"removed": {}, "routed": list(self.routed)}
-        for kind, items in self.done.items():
-            there = [item for item in items if item.after is not None and item.error is None]
-            if check_mode:
-                for item in there:
-                    if item.before is None and item.after is not None:
-                        item.after = {**item.after, "id": None, "uuid": None}
-            found[kind] = [item.after for item in there]
-            gone = [item for item in items if item.before is not None and item.after is None and item.error is None]
-            found["removed"][kind] = [{"name": item.name, "state": "absent"} for item in gone]
-        return found
-
-
-def _addresses_of_routers(engine: Engine) -> list[dict[str, Any]]:
-    """Return what each router has, by names: ids of what check mode would make mean nothing."""
-    found = engine.routers.pool()
-    names = {network.id: network.name for network in engine.networks.pool()} if found else {}
-    return [
-        {"name": each.name, "addresses": [{"network": names[n], "ip": ip} for n, ip in each.addresses() if n in names]}
-        for each in found
-    ]
-
-
-def answered(
-    params: Mapping[str, Any],
-    check_mode: bool,
-    work: Callable[[Engine], tuple[list[Item], list[dict[str, Any]], list[str]]],
-    refused: Sequence[Item] = (),
-) -> Result:
-    """Return the result of this work: what it did, each network as it is then, and warnings."""
-    with closing(open_engine(params, check_mode, create=True)) as engine:
-        with engine.session():
-            done, views, warnings = work(engine)
-            pool = engine.networks.pool()
-            known = [network.uuid for network in pool]
-            # The time is read within the transaction: of two runs, the one with the newer data has the later time.
-            as_of = time.time()
-            filtered, there = engine.networks.guards(), engine.networks.machines()
-        former = {item.name: item.before.get("bridge", "") for item in done if item.before}
-        payload = {
-            "networks": [_with_beside(view, former.get(view["name"], ""), pool) for view in views],
-            "known": known,
-            "as_of": as_of,
-            "catalog": engine.catalog(),
-        }
-        payload["guards"] = {
-            host: packed(filtered.get(host, ()), there.get(host, ())) for host in sorted({*filtered, *there})
-        }
-    there = [item for item in done if item.error is None and item.after is not None]
-    payload["earlier"] = {item.name: item.before for item in there if item.is_changed}
-    return Result(items=[*refused, *done], payload=payload, warnings=warnings)
-
-
-def _with_beside(view: dict[str, Any], former: str, pool: Sequence[Network]) -> dict[str, Any]:
-    """The network with the others that have its bridge, or the one that it had before, where there are any: a node
-    makes of a bridge what all of its networks ask for."""
-    others = [
-        to_item(network)
-        for network in pool
-        if network.vn_mad == BRIDGE and network.bridge in (view["bridge"], former) and network.name != view["name"]
-    ]
-    return {**view, "beside": others} if others else view
+        return network_lists.undo(params, check_mode)
+    items, refused = NETWORKS.items(params)
+    return network_lists.reconcile(params, items, refused, check_mode)

@@ -1,22 +1,17 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What module nebula_ovn_host takes and does."""
+"""Declares what module nebula_ovn_host takes and does."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 
 from ..arguments import ENGINE
-from ..errors import InvalidValue, NebulaError, TimedOut
-from ..host import node as node_file
-from ..model.endpoint import split
-from ..network.ovn import certificates, differences, host, places, switch
-from ..network.ovn.host import Host
-from ..network.ovn.switch import Wanted
-from ..sync import Item, Result
+from ..network.ovn import places, switch
+from ..reconcile import ovn_host
+from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
@@ -44,7 +39,7 @@ ARGUMENTS: dict[str, Any] = {
         mtu={"type": "int", "default": 1442},
         restart={"type": "bool", "default": False},
         directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
-        state={"type": "str", "default": "present", "choices": ["requested", "present", "absent", "audited"]},
+        state={"type": "str", "default": "present", "choices": [*ovn_host.STATES]},
         **ENGINE,
     ),
     "required_if": [("state", "present", ("southbound",)), ("state", "audited", ("southbound",))],
@@ -53,114 +48,4 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    act = not check_mode and params["state"] != "audited"
-    params = {**params, "catalog": places.catalog(params["catalog"], act and params["state"] != "absent")}
-    work = {"requested": requested, "present": present, "absent": absent, "audited": audited}
-    with node_file.alone(act):
-        return work[params["state"]](params, act)
-
-
-def requested(params: Mapping[str, Any], act: bool) -> Result:
-    node = _host(params, act)
-    node.refuse_foreign(node.observe())
-    request, made = certificates.request(params["root"], "host", params["name"], act)
-    items = [Item("key", None, {"request": "made"})] if made else []
-    installed = certificates.installed(params["root"], "host")
-    asked = {"name": params["name"], "kind": "host", "request": request, "installed": installed}
-    return Result(items, {"request": asked})
-
-
-def present(params: Mapping[str, Any], act: bool) -> Result:
-    node, wanted = _host(params, act), _wanted(params)
-    differing = (
-        [] if params["private_key"] else certificates.install(params["root"], "host", params["certificates"], act)
-    )
-    done = node.ensure(wanted, params["mtu"], params["restart"], differing)
-    return Result(
-        [*(Item(path, None, {"file": "written"}) for path in differing), *map(shown, done.items)],
-        {
-            "host": {
-                "name": params["name"],
-                "southbound": wanted.remote,
-                "encap_type": wanted.encap_type,
-                "encap_ip": done.encap_ip,
-                "inner_mtu": done.inner_mtu,
-                "integration_bridge": switch.INTEGRATION,
-                "physical_networks": {each.network: each.bridge for each in wanted.mappings if each.network},
-                "connected": done.connected,
-                "held_by": done.held_by,
-                "managed": done.managed,
-            }
-        },
-        done.warnings,
-    )
-
-
-def audited(params: Mapping[str, Any], act: bool) -> Result:
-    """What state present would change, and what there is."""
-    name, asked = params["name"], "Open vSwitch and ovn-controller"
-    part = {"host": name, "part": "node", "state": "not connected", "address": ""}
-    try:
-        wanted = _wanted(params)
-        done = _host(params, act).ensure(wanted, params["mtu"], restart=False)
-    except NebulaError as error:
-        return Result([], {"part": part, "consistency": differences.of_error(name, error)})
-    consistency = [each for change in done.items for each in differences.of_change(name, asked, change, done.held_by)]
-    if not consistency and not done.connected:
-        log = f"{places.read(params['directories']).ovn_log}/ovn-controller.log"
-        problem = TimedOut(f"ovn-controller towards {wanted.remote}", "it has no connection", f"See {log}")
-        consistency = differences.of_error(name, problem)
-    part.update(state="connected" if done.connected else "not connected", address=done.encap_ip)
-    return Result([], {"part": part, "consistency": consistency})
-
-
-def _wanted(params: Mapping[str, Any]) -> Wanted:
-    root, remote = params["root"], params["southbound"]
-    check_remote(remote)
-    tls = None
-    if params["private_key"]:
-        tls = certificates.Files(params["private_key"], params["certificate"], params["ca_certificate"])
-    elif remote.startswith("ssl:"):
-        tls = certificates.files(root, "host", "southbound")
-    return Wanted(
-        name=params["name"],
-        catalog=params["catalog"],
-        remote=remote,
-        encap_type=params["encap_type"],
-        encap_ip=_one_form(params["encap_ip"]) or host.encap_ip(remote),
-        datapath=params["datapath"],
-        mappings=switch.read_mappings(params["bridge_mappings"]),
-        tls=tls,
-    )
-
-
-def _one_form(address: str | None) -> str:
-    """An address as the kernel and OVN write it: one of IPv6 may be written in several ways. What is none stays as it
-    is, and no interface has it."""
-    try:
-        return str(ip_address((address or "").strip().strip("[]")))
-    except ValueError:
-        return address or ""
-
-
-def absent(params: Mapping[str, Any], act: bool) -> Result:
-    return Result([shown(change) for change in _host(params, act).remove()], {})
-
-
-def shown(change: places.Change) -> Item:
-    return Item(change.name, change.before, change.after)
-
-
-def check_remote(remote: str) -> None:
-    for each in remote.split(","):
-        protocol, _colon, place = each.partition(":")
-        if protocol not in ("ssl", "tcp") or split(place) == ("", ""):
-            raise InvalidValue(
-                f"southbound {remote!r}",
-                f"{each!r} is no connection of OVSDB",
-                "Write it as ssl:192.0.2.1:6642 or ssl:[2001:db8::1]:6642, several by commas",
-            )
-
-
-def _host(params: Mapping[str, Any], act: bool) -> Host:
-    return Host(params["root"], places.read(params["directories"]), params["catalog"], params["name"], act)
+    return ovn_host.reconcile(params, check_mode)

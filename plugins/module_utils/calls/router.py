@@ -10,10 +10,11 @@ from typing import Any
 
 from ..model.specifications.router import KEYS
 from ..object_lists import ObjectList, one_by_one
+from ..reconcile.logical_networks import UNKNOWN
 from ..reconcile.routers import apply
 from ..sync import Result
 
-ROUTERS = ObjectList("router", "routers", KEYS, unknown={"id": None, "uuid": None})
+ROUTERS = ObjectList("router", "routers", KEYS, UNKNOWN)
 ARGUMENTS = ROUTERS.arguments()
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..model.specifications.security_group import KEYS
 from ..object_lists import ObjectList, one_by_one
+from ..reconcile.logical_networks import UNKNOWN
 from ..reconcile.security_groups import apply
 from ..sync import Result
 
-SECURITY_GROUPS = ObjectList("security group", "security_groups", KEYS, unknown={"id": None, "uuid": None})
+SECURITY_GROUPS = ObjectList("security group", "security_groups", KEYS, UNKNOWN)
 ARGUMENTS = SECURITY_GROUPS.arguments()
 
 

@@ -13,6 +13,8 @@ from ..errors import NebulaError, Unsupported
 from ..network.northbound.checks import refuse
 
 T = TypeVar("T")
+# What check mode does not know of a router or security group that would be created.
+UNKNOWN = {"id": None, "uuid": None}
 
 
 def kept(engine: Engine, work: Callable[[], T], concerned: Callable[[T], bool]) -> T:

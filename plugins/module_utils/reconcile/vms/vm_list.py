@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings the catalog to a list of machines, and gives what module nebula_vm returns of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ...arguments import items_of, parse_json
+from ...engines.base import Engine
+from ...engines.registry import open_engine
+from ...model import deliveries
+from ...model.specifications.template import KEYS as TEMPLATE_KEYS
+from ...runner import closing
+from ...sync import Item, Result, doubts_of_names
+from .. import templates
+from .adoptions import Adoptions, ids_of
+from .destroying import DestroyLimit, counted, destroyed, limit_of, listed
+from .renames import formers
+from .view import Decided, as_plans, decide, names_in_pools, observed_of, refused_answers, vm_items
+
+
+def reconcile(
+    params: Mapping[str, Any], items: Sequence[Mapping[str, Any]], refused: Sequence[Item], check_mode: bool
+) -> Result:
+    """Bring the catalog to the list, and return what was done, and the plans of nodes where they are asked for.
+
+    items, refused: the items of the list, and those that are none.
+    """
+    # In check mode the module may be asked for the plans to compare.
+    adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
+    # The names of unreadable items count as well.
+    renamed = formers(parse_json(params["vms"], "vms")) if refused else ()
+    limit = limit_of(params["destroy_limit"])
+    if params["destroy_limit_only"]:
+        return _within_limit(params, items, renamed, limit)
+    with closing(open_engine(params, check_mode)) as engine:
+        observed = observed_of(params["observed"] or [])
+
+        def work() -> Decided:
+            if check_mode and params["declared"]:
+                _declare(engine, params["declared"])
+            asked = (params["hosts"], params["return_plans"], params["end_given_up"])
+            return decide(engine, items, observed, *asked, adopting, renamed, limit)
+
+        decided = engine.decide(work)
+        done = vm_items(decided.outcomes, decided.moved)
+        warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
+        result = Result([*refused, *done], warnings=warnings)
+        lost = destroyed(decided.outcomes)
+        if check_mode and lost:
+            result.warnings.append(f"The disks of {counted(lost)} would be destroyed: {listed(lost)}")
+        result.payload = {
+            **decided.shown(params["root"], check_mode),
+            "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
+            "catalog": engine.catalog(),
+            "refused_answers": refused_answers(decided.heard),
+            "pools": names_in_pools(engine, None if result.errors else decided.records),
+        }
+    if decided.plans is not None:
+        result.payload["plans"] = as_plans(decided.plans)
+        result.payload["transfers"] = deliveries.lacking(decided.plans, decided.heard)
+        result.payload["returning"] = decided.returning
+    if params["vms"] is None and len(decided.records) == 1:
+        result.payload["vm"] = result.payload["vms"][0]
+    return result
+
+
+def _within_limit(
+    params: Mapping[str, Any], items: Sequence[Mapping[str, Any]], renamed: Collection[str], limit: DestroyLimit
+) -> Result:
+    """Raise TooManyDestroyed if the list goes beyond the limit; nothing else is found out, and nothing changed."""
+    with closing(open_engine(params, check_mode=True)) as engine, engine.session():
+        if params["declared"]:
+            _declare(engine, params["declared"])
+        decide(engine, items, [], params["hosts"], False, False, None, renamed, limit, foreseen=True)
+    return Result()
+
+
+def _declare(engine: Engine, text: str) -> None:
+    """Take as given what earlier tasks of this run would have made. Results lack the secrets of templates; so their
+    list is taken once more as nebula_template does, and what that refuses is not there for a machine."""
+    declared = parse_json(text, "declared")
+    given = declared.get("templates") or []
+    shown = [each for each in given if isinstance(each, Mapping) and "attributes" in each]
+    engine.declare({**declared, "templates": shown})
+    unread = [each for each in given if each not in shown]
+    items, _refused = items_of({"templates": unread}, "templates", TEMPLATE_KEYS, "template", once=True)
+    templates.apply_all(engine, items)
