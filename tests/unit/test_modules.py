@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.nebula.provision.plugins.doc_fragments import attributes, engine, progress
 
@@ -81,3 +82,51 @@ def test_a_module_is_its_documentation_and_the_main_of_all(name: str) -> None:
     text = (PLUGINS / f"modules/{name}.py").read_text(encoding="utf-8")
     form = FORM.format(package=PACKAGE, name=name.removeprefix("nebula_"))
     assert text.endswith(form), f"options and run go to module_utils/calls/, and the module ends with:\n{form}"
+
+
+LISTS = {"datastore": "datastores", "host": "hosts", "router": "routers", "security_group": "security_groups"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "problem"),
+    [
+        *((name, {}, f"one of the following is required: name, {plural}") for name, plural in LISTS.items()),
+        *((name, {"name": "a", plural: []}, "mutually exclusive") for name, plural in LISTS.items()),
+        ("vm", {}, "one of the following is required: name, vms"),
+        ("vm", {"name": "a", "vms": "[]"}, "mutually exclusive"),
+        ("template", {}, "one of the following is required: name, template, template_file, templates"),
+        ("template", {"name": "a", "templates": "[]"}, "mutually exclusive"),
+        ("image", {}, "one of the following is required: name, images, _upload"),
+        ("image", {"name": "a", "images": "[]"}, "mutually exclusive: name|images"),
+        ("image", {"name": "a", "path": "/a", "clone_of": "b"}, "mutually exclusive: path|clone_of|from"),
+        ("image_check", {}, "one of the following is required: name, path, images, listen"),
+        ("image_check", {"name": "a", "path": "/a"}, "mutually exclusive"),
+        ("image_prepare", {}, "one of the following is required: name, path, images"),
+        ("image_prepare", {"name": "a", "path": "/a"}, "mutually exclusive"),
+        ("guest_context", {"path": "/a"}, "missing required arguments: program"),
+        ("guest_context", {"program": "x"}, "one of the following is required: path, images"),
+        ("guest_context", {"program": "x", "path": "/a", "images": []}, "mutually exclusive"),
+        ("demo_image", {}, "missing required arguments: dest"),
+        ("install", {}, "missing required arguments: installs"),
+        ("install_wait", {}, "missing required arguments: catalog, installs, vms"),
+        ("restore", {}, "missing required arguments: observed"),
+        ("transfer", {"hosts": {}}, "missing required arguments: state"),
+        ("transfer", {"state": "sent"}, "missing required arguments: hosts"),
+        ("transfer", {"state": "sent", "hosts": {}}, "state is sent but all of the following are missing: transfers"),
+        ("transfer", {"state": "fetched", "hosts": {}}, "all of the following are missing: observed"),
+        ("deploy", {}, "missing required arguments: host"),
+        ("deploy", {"host": "n", "state": "applied"}, "state is applied but all of the following are missing: plan"),
+        ("node_network", {"networks": []}, "missing required arguments: catalog"),
+        ("node_network", {"catalog": "c"}, "state is present but all of the following are missing: networks"),
+        ("ovn_central", {"name": "c"}, "missing required arguments: catalog"),
+        (
+            "ovn_host",
+            {"name": "n", "catalog": "c"},
+            "all of the following are missing: southbound",
+        ),
+    ],
+)
+def test_what_is_missing_or_too_much_is_named(name: str, given: dict[str, Any], problem: str) -> None:
+    call = importlib.import_module(f"{PACKAGE}.module_utils.calls.{name}")
+    messages = " ".join(ArgumentSpecValidator(**call.ARGUMENTS).validate(given).error_messages)
+    assert problem in messages

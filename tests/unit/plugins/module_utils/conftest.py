@@ -53,15 +53,15 @@ def openers():
 
 
 @pytest.fixture(params=sorted(ENGINES))
-def options(request, tmp_path):
+def engine_options(request, tmp_path):
     return OPTIONS[request.param](tmp_path / "place")
 
 
 @pytest.fixture
-def bare(options, tmp_path):
+def bare(engine_options, tmp_path):
     """An engine with a catalog in which nothing is."""
     (tmp_path / "place").mkdir()
-    opened = open_engine(options, check_mode=False, create=True)
+    opened = open_engine(engine_options, check_mode=False, create=True)
     yield opened
     opened.close()
 
@@ -78,12 +78,12 @@ def cramped(bare):
 
 
 @pytest.fixture
-def reopen(options):
+def reopen(engine_options):
     """The same catalog as the next module run sees it."""
     opened = []
 
     def again(check_mode=False, create=False):
-        opened.append(open_engine(options, check_mode, create))
+        opened.append(open_engine(engine_options, check_mode, create))
         return opened[-1]
 
     yield again

@@ -34,4 +34,3 @@ def test_what_is_missing_and_what_cannot_be_meant(module, furnished, tmp_path, o
         module(str(tmp_path / "none"))
     with pytest.raises(InvalidValue, match="keep -1"):
         module(furnished, keep=-1)
-    assert "keep" in options(nebula_backup, refused=True, keep="many")

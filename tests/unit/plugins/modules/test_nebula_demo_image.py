@@ -38,11 +38,6 @@ def module(options, tmp_path):
     return run
 
 
-def test_what_is_missing_and_what_there_is_not(options):
-    assert "missing required arguments: dest" in options(nebula_demo_image, refused=True)
-    assert "value of arch must be one of: amd64" in options(nebula_demo_image, refused=True, dest="/x", arch="riscv")
-
-
 @pytest.mark.parametrize("option", ["dest", "cache"])
 def test_a_relative_path_is_refused(options, option):
     params = options(nebula_demo_image, **{"dest": "/x/demo.img", option: "demo.img"})

@@ -23,19 +23,6 @@ def texts(result):
     return [str(item.error) for item in result.errors]
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"path": "/a"}, "missing required arguments: program"),
-        ({"program": "x"}, "one of the following is required: path, images"),
-        ({"program": "x", "path": "/a", "images": []}, "mutually exclusive"),
-        ({"program": "x", "path": "/a", "via": "magic"}, "value of via must be one of: auto, guestfs, mount"),
-    ],
-)
-def test_what_is_missing_is_named(options, given, told):
-    assert told in options(nebula_guest_context, refused=True, **given)
-
-
 def test_an_image_that_is_not_there_is_an_error_and_in_check_mode_about_to_come(module, tmp_path):
     path = str(tmp_path / "none.qcow2")
     (item,) = module(path=path).errors

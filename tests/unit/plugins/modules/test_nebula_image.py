@@ -44,20 +44,6 @@ def texts(result):
     return [str(item.error) for item in result.errors]
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({}, "one of the following is required: name, images, _upload"),
-        ({"name": "a", "images": "[]"}, "mutually exclusive: name|images"),
-        ({"name": "a", "path": "/a", "clone_of": "b"}, "mutually exclusive: path|clone_of|from"),
-        ({"name": "a", "state": "there"}, "value of state must be one of"),
-        ({"name": "a", "format": "vmdk"}, "value of format must be one of"),
-    ],
-)
-def test_what_is_missing_is_named(options, given, told):
-    assert told in options(nebula_image, refused=True, **given)
-
-
 def test_check_mode_foresees_an_image_and_makes_no_file(module, file, tmp_path):
     result = module(check=True, name="disk", path=file, remote_src=True, format="raw")
     assert not result.errors

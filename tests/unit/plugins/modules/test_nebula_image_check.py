@@ -25,19 +25,6 @@ def texts(result):
     return [str(item.error) for item in result.errors]
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({}, "one of the following is required: name, path, images, listen"),
-        ({"name": "a", "path": "/a"}, "mutually exclusive"),
-        ({"path": "/a", "mode": "dead"}, "value of mode must be one of: offline, live, both"),
-        ({"path": "/a", "os": "plan9"}, "value of os must be one of: linux, windows"),
-    ],
-)
-def test_what_is_missing_is_named(options, given, told):
-    assert told in options(nebula_image_check, refused=True, **given)
-
-
 def test_consoles_are_heard_and_silent_ones_are_empty(module, tmp_path):
     (tmp_path / "log").write_bytes(b"login: \xff")
     (tmp_path / "link").symlink_to(tmp_path / "log")

@@ -38,17 +38,6 @@ def texts(result):
     return [str(item.error) for item in result.errors]
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({}, "missing required arguments: installs"),
-        ({"installs": "[]", "state": "done"}, "value of state must be one of"),
-    ],
-)
-def test_what_is_missing_is_named(options, given, told):
-    assert told in options(nebula_install, refused=True, **given)
-
-
 @pytest.mark.parametrize("check", [True, False])
 def test_what_is_begun_tells_which_iso_it_needs(module, catalog, check):
     result = module(DEBIAN, check=check)

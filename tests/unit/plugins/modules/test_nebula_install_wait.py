@@ -34,10 +34,6 @@ def module(options, tmp_path, console):
     return run
 
 
-def test_what_is_missing_is_named(options):
-    assert "missing required arguments: catalog, installs, vms" in options(nebula_install_wait, refused=True)
-
-
 def test_without_a_machine_here_no_hypervisor_is_asked(module, still):
     still.answers = False
     for installs, vms in (((), []), (({},), [{"name": "other"}]), (({},), [{"name": "m", "console": ""}])):

@@ -28,18 +28,6 @@ def module(main, still, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(
-    ("option", "told"),
-    [
-        ("state", "present, absent"),
-        ("hypervisor", "kvm, lxc, openvz, xen, xen_libvirt"),
-        ("transfer", "auto, shared, ssh"),
-    ],
-)
-def test_choices_are_told(options, option, told):
-    assert f"value of {option} must be one of: {told}" in options(nebula_node, refused=True, **{option: "other"})
-
-
 def test_a_node_is_foreseen(module, tmp_path):
     result = module(transfer="shared")
     assert result.changed

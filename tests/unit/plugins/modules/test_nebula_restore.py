@@ -26,11 +26,6 @@ def module(main, furnished, tmp_path):
     return run
 
 
-def test_what_the_nodes_say_has_to_be_given(options):
-    assert "missing required arguments: observed" in options(nebula_restore, refused=True)
-    assert "value of unknown must be one of" in options(nebula_restore, refused=True, observed=[], unknown="ask")
-
-
 def test_a_lost_catalog_comes_back_and_check_mode_only_foresees_it(module, furnished, tmp_path, vm):
     (tmp_path / "nebula.db").unlink()
     foreseen = module(check=True)

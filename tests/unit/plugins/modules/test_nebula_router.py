@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module against a real catalog: {create, again, update, absent, again} × {real, check}."""
+"""The module against a real catalog; test_object_lists.py has what it shares with others."""
 
 from __future__ import annotations
 
@@ -46,27 +46,6 @@ def module(options, tmp_path, network):
 def refusal(result):
     (item,) = result.errors
     return str(item.error)
-
-
-def test_created_again_updated_absent_and_absent_again_as_predicted(module):
-    floating = {**EDGE, "floating": [{"vm": "web"}, {"ip": "172.24.1.103"}]}
-    steps = [
-        (EDGE, True),
-        (EDGE, False),
-        ({"name": "edge"}, False),
-        (floating, True),
-        (floating, False),
-        ({"name": "edge", "gateway": {"network": "Public", "snat": False}}, True),
-        ({"name": "edge", "routes": [{"destination": "10.9.0.0/16", "next_hop": "192.168.0.9"}]}, True),
-        ({"name": "edge", "floating": []}, True),
-        ({"name": "edge", "gateway": {}}, True),
-        ({"name": "edge", "state": "absent"}, True),
-        ({"name": "edge", "state": "absent"}, False),
-    ]
-    for given, changes in steps:
-        predicted, real = module(check=True, **given), module(**given)
-        assert not real.errors, refusal(real)
-        assert (predicted.changed, real.changed) == (changes, changes), given
 
 
 def test_it_leases_the_lowest_free_addresses_and_keeps_them(module, network):
@@ -138,44 +117,6 @@ def test_a_router_with_floating_addresses_and_the_networks_of_one_stay(module, n
     assert "leased by router edge" in refusal(network(name="Public", state="absent"))
     shrunk = network(name="Public", address_ranges=[{"ip": "172.24.1.100", "size": 1}])
     assert "leased by router edge" in refusal(shrunk)
-
-
-def test_networks_groups_and_routers_of_one_list_name_each_other(options, tmp_path):
-    given = {
-        "networks": [
-            {
-                "name": "a",
-                "vn_mad": "ovn",
-                "network_address": "10.1.0.0/24",
-                "gateway": "10.1.0.1",
-                "security_groups": ["g"],
-            }
-        ],
-        "with_security_groups": [{"name": "g", "rules": [{"rule_type": "inbound", "network": "a"}]}],
-        "with_routers": [{"name": "r", "interfaces": [{"network": "a"}]}],
-    }
-
-    def run(check, **more):
-        return nebula_network.call.run(options(nebula_network, root=str(tmp_path), **more), check)
-
-    predicted, made = run(True, **given), run(False, **given)
-    assert not made.errors and predicted.changed and made.changed
-    assert [item.name for item in made.items] == ["a", "security group g", "router r"]
-    assert [item.name for item in predicted.items] == [item.name for item in made.items]
-    assert made.payload["networks"][0]["attributes"]["SECURITY_GROUPS"] == "100"
-    assert made.payload["security_groups"][0]["rules"][0]["network_id"] == 0
-    assert not run(False, **given).changed
-    refused = run(False, networks=[{"name": "a", "state": "absent"}]).errors
-    assert "router r has an address in it" in str(refused[0].error)
-    gone = {
-        "networks": [{"name": "a", "state": "absent"}],
-        "with_security_groups": [{"name": "g", "state": "absent"}],
-        "with_routers": [{"name": "r", "state": "absent"}],
-    }
-    predicted, removed = run(True, **gone), run(False, **gone)
-    assert not removed.errors and predicted.changed and removed.changed
-    assert {item.name for item in removed.items if item.is_changed} == {"a", "security group g", "router r"}
-    assert not run(False, **gone).changed
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module against a real catalog: {create, again, update, absent, again} × {real, check}."""
+"""The module against a real catalog; test_object_lists.py has what it shares with others."""
 
 from __future__ import annotations
 
@@ -27,23 +27,6 @@ def network(options, tmp_path):
         return nebula_network.call.run(options(nebula_network, root=str(tmp_path), **given), False)
 
     return run
-
-
-def test_created_again_updated_absent_and_absent_again_as_predicted(module):
-    steps = [
-        (WEB, True),
-        (WEB, False),
-        ({"name": "web"}, False),
-        ({"name": "web", "description": "for the public"}, True),
-        ({"name": "web", "rules": []}, True),
-        ({"name": "web", "rules": []}, False),
-        ({"name": "web", "state": "absent"}, True),
-        ({"name": "web", "state": "absent"}, False),
-    ]
-    for given, changes in steps:
-        predicted, real = module(check=True, **given), module(**given)
-        assert (predicted.changed, real.changed) == (changes, changes), given
-        assert not real.errors
 
 
 def test_rules_come_back_in_their_one_form(module):

@@ -99,13 +99,6 @@ def test_ids_are_never_used_again(module, engine):
     assert engine.templates.info("web").id == 2
 
 
-def test_check_mode_on_a_bare_host(tmp_path):
-    params = {"root": str(tmp_path / "none"), "templates": json.dumps([WEB]), "engine": "embedded"}
-    result = nebula_template.call.run(params, True)
-    assert result.changed and result.payload["templates"][0]["id"] is None
-    assert not (tmp_path / "none").exists()
-
-
 def test_one_template_by_options(module, engine):
     result = module(name="web", template=TEXT)
     assert result.payload["template"]["name"] == "web"

@@ -26,20 +26,6 @@ def module(options, root):
     return run
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"hosts": {}}, "missing required arguments: state"),
-        ({"state": "sent"}, "missing required arguments: hosts"),
-        ({"state": "sent", "hosts": {}}, "state is sent but all of the following are missing: transfers"),
-        ({"state": "fetched", "hosts": {}}, "state is fetched but all of the following are missing: observed"),
-        ({"state": "moved", "hosts": {}}, "value of state must be one of: sent, fetched"),
-    ],
-)
-def test_each_way_asks_for_what_it_needs(options, given, told):
-    assert told in options(nebula_transfer, refused=True, **given)
-
-
 def test_what_would_be_sent_is_foreseen(module, tmp_path):
     path = tmp_path / "demo"
     path.write_bytes(b"hello")

@@ -80,19 +80,19 @@ def test_every_engine_is_tested_and_offered(openers):
 # -- the catalog ------------------------------------------------------------------------------------------------------
 
 
-def test_a_catalog_is_begun_once_and_ended(options, bare, reopen):
+def test_a_catalog_is_begun_once_and_ended(engine_options, bare, reopen):
     catalog = bare.catalog()
     assert len(catalog) == 36
-    assert engine_of(options).begun(options)
+    assert engine_of(engine_options).begun(engine_options)
     assert reopen().catalog() == reopen(create=True).catalog() == catalog
     other = reopen()
     with pytest.raises(InUse):
         bare.end(refuse)
-    assert engine_of(options).begun(options) and bare.catalog() == catalog
+    assert engine_of(engine_options).begun(engine_options) and bare.catalog() == catalog
     bare.end(lambda: None)
-    assert not engine_of(options).begun(options)
+    assert not engine_of(engine_options).begun(engine_options)
     with pytest.raises(NotFound):
-        open_engine(options, check_mode=False)
+        open_engine(engine_options, check_mode=False)
     with pytest.raises(CatalogError), other.session():
         KINDS["image"][0](other)
 
@@ -101,14 +101,14 @@ def refuse():
     raise InUse("ending it", "a machine is in it")
 
 
-def test_check_mode_needs_no_catalog_and_begins_none(options):
-    assert not engine_of(options).begun(options)
-    engine = open_engine(options, check_mode=True)
+def test_check_mode_needs_no_catalog_and_begins_none(engine_options):
+    assert not engine_of(engine_options).begun(engine_options)
+    engine = open_engine(engine_options, check_mode=True)
     with engine.session():
         KINDS["image"][0](engine)
         assert names(engine, "image") == ["it"]
     engine.close()
-    assert not engine_of(options).begun(options)
+    assert not engine_of(engine_options).begun(engine_options)
 
 
 # -- what stays -------------------------------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ def test_a_machine_of_an_attempt_that_raises_gives_everything_back(engine):
     assert (engine.hosts.info("node1"), engine.networks.info("Public"), engine.images.info("demo")) == before
 
 
-def test_declared_objects_can_be_used_in_check_mode(options):
-    engine = open_engine(options, check_mode=True)
+def test_declared_objects_can_be_used_in_check_mode(engine_options):
+    engine = open_engine(engine_options, check_mode=True)
     network = {"name": "Public", "bridge": "nbr0", "address_ranges": [{"type": "IP4", "ip": "10.66.0.10", "size": 4}]}
     with engine.session():
         engine.declare(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module in check mode on a host without a bridge or a firewall of its own: ip and nft are scripts that answer so,
+"""In check mode on a host without a bridge or a firewall of its own: ip and nft are scripts that answer so,
 in the form of the real ones. tests/integration/test_node_network.py has the real ones act."""
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import os
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.calls.node_network import carried_out
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.host import node, units
 from ansible_collections.nebula.provision.plugins.module_utils.network import moves
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import node_networks
 from ansible_collections.nebula.provision.plugins.modules import nebula_node_network
 
 CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
@@ -51,20 +51,11 @@ def module(options, tmp_path, monkeypatch):
     def run(*networks, check=True, **given):
         given.setdefault("catalog", CATALOG)
         params = options(nebula_node_network, root=str(root), networks=list(networks), **given)
-        return carried_out(params, check)
+        return (
+            node_networks.kept(params, check) if given.get("state") == "kept" else node_networks.ensured(params, check)
+        )
 
     return run
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"networks": []}, "missing required arguments: catalog"),
-        ({"catalog": CATALOG}, "state is present but all of the following are missing: networks"),
-    ],
-)
-def test_what_is_missing_is_named(options, given, told):
-    assert told in options(nebula_node_network, refused=True, **given)
 
 
 @pytest.mark.parametrize("nat", [True, False])

@@ -229,12 +229,6 @@ def test_disks_and_nics_of_a_machine_that_is_off_are_foretold_shown_and_done_onc
     assert not again.changed and again.payload["plans"] == {} and again.warnings == []
 
 
-def test_the_list_goes_with_the_options_of_one_machine_or_with_none(options):
-    assert "mutually exclusive" in options(nebula_vm, refused=True, name="a", vms="[]")
-    assert "one of the following is required: name, vms" in options(nebula_vm, refused=True)
-    assert "value of state must be one of" in options(nebula_vm, refused=True, name="a", state="gone")
-
-
 def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
     """They hold what contexts hold."""
     told = nebula_vm.call.run(options(nebula_vm, root=furnished, name="a", template="web"), False)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the module does where no OVN is. tests/integration/test_nebula_ovn.py has it with a real one."""
+"""What is done where no OVN is. tests/integration/test_nebula_ovn.py has it with a real one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ NOTHING = {"networks": 0, "ports": 0, "routers": 0}
 def module(options, tmp_path, monkeypatch):
     # A machine that runs these tests may be a host of OVN.
     nowhere = f"unix:{tmp_path}/nobody.sock"
-    monkeypatch.setattr("ansible_collections.nebula.provision.plugins.module_utils.calls.ovn.SOCKET", nowhere)
+    monkeypatch.setattr(
+        "ansible_collections.nebula.provision.plugins.module_utils.reconcile.ovn_northbound.SOCKET", nowhere
+    )
 
     def run(check=False, **given):
         return nebula_ovn.call.run(options(nebula_ovn, root=str(tmp_path), **given), check)
@@ -54,7 +56,9 @@ class Nobody:
 
 @pytest.mark.usefixtures("network")
 def test_who_is_to_set_it_up_is_named(module, tmp_path, monkeypatch):
-    monkeypatch.setattr("ansible_collections.nebula.provision.plugins.module_utils.calls.ovn.Database", Nobody)
+    monkeypatch.setattr(
+        "ansible_collections.nebula.provision.plugins.module_utils.reconcile.ovn_northbound.Database", Nobody
+    )
     with pytest.raises(NetworkDatabaseError, match=r"Role nebula\.provision\.ovn sets it up") as caught:
         module()
     assert "nobody.sock" in str(caught.value)

@@ -1,22 +1,17 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module's options; tests/integration/test_ovn.py has it act on the real daemons."""
+"""What is refused and foreseen; tests/integration/test_ovn.py acts on the real daemons."""
 
 from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.calls import ovn_host
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import ovn_host
 from ansible_collections.nebula.provision.plugins.modules import nebula_ovn_host
 
 CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
-
-
-def test_what_is_missing_is_named(options):
-    told = options(nebula_ovn_host, refused=True, name="n", catalog=CATALOG)
-    assert "state is present but all of the following are missing: southbound" in told
 
 
 @pytest.mark.parametrize(
