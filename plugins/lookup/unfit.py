@@ -38,6 +38,8 @@ _list:
 """
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from ansible.module_utils.common import validation
 from ansible.plugins.lookup import LookupBase
@@ -71,7 +73,7 @@ KINDS = ((bool, "true or false"), (int, "a number"), (float, "a number"), (str, 
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, role="", **kwargs):
+    def run(self, terms: Any, variables: Any = None, role: str = "", **_options: Any) -> Any:
         # Every run begins with this lookup, so it is where kept payloads are brought.
         payloads.bring()
         found = []
@@ -89,7 +91,7 @@ class LookupModule(LookupBase):
         return untrusted(found)
 
 
-def misfit(value, option):
+def misfit(value: Any, option: Mapping[str, Any]) -> str:
     """Return why this value does not fit the option's type; "" if it fits."""
     kind = option.get("type", "str")
     listed = kind == "list" and option.get("elements") in ("raw", "dict")
@@ -113,7 +115,7 @@ def misfit(value, option):
     return ""
 
 
-def _misfit_text(text):
+def _misfit_text(text: str) -> str:
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -122,7 +124,7 @@ def _misfit_text(text):
     return "" if isinstance(value, list) else f"it is JSON of {kind_of(value)}. Give {ENTRIES}, or its JSON"
 
 
-def kind_of(value):
+def kind_of(value: Any) -> str:
     if value is None:
         return "empty"
     # In Python a boolean is an int as well.

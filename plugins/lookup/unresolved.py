@@ -37,6 +37,8 @@ _list:
   elements: str
 """
 
+from typing import Any
+
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import faults, why_not
@@ -45,8 +47,8 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import 
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, role="", **kwargs):
-        found = []
+    def run(self, terms: Any, variables: Any = None, role: str = "", **_options: Any) -> list[str]:
+        found: list[str] = []
         for name in [*terms, *(options_of(role) if role else ())]:
             if name not in (variables or {}):
                 continue

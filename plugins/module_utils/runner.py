@@ -27,6 +27,8 @@ class Call(Protocol):
     A file whose module needs Python libraries beside the standard one also has `libraries(params)`, which names them.
     """
 
+    ARGUMENTS: dict[str, Any]
+
     def run(self, params: Mapping[str, Any], check_mode: bool, /) -> Result: ...
 
 

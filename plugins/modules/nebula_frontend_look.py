@@ -76,12 +76,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 # First: whatever of ours is imported after it comes compiled.
 from ansible_collections.nebula.provision.plugins.module_utils import compiled  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.nebula.provision.plugins.module_utils.calls.frontend_look import ARGUMENTS, CALLS
+from ansible_collections.nebula.provision.plugins.module_utils.calls.frontend_look import ARGUMENTS, LOOK
 from ansible_collections.nebula.provision.plugins.module_utils.looking import main as look
 
 
 def main() -> None:
-    look(AnsibleModule(**ARGUMENTS, supports_check_mode=True), CALLS)
+    look(AnsibleModule(**ARGUMENTS, supports_check_mode=True), LOOK)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ the same variable, so that both ask the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -47,7 +47,9 @@ class LookingAction(CallingAction):
             for refused in refusals(task_vars or {}):
                 raise NotLooked(refused)
             # Before a task has registered its result, others take it from here.
-            before = {call["result"]: {"results": []} if "listed" in call else {} for call in calls.values()}
+            before: dict[str, Any] = {
+                call["result"]: {"results": []} if "listed" in call else {} for call in calls.values()
+            }
             host = Host(self, {**before, **(task_vars or {}), **known})
             asked, packages = self._asked(host, calls.values())
         except Exception as problem:
@@ -68,7 +70,7 @@ class LookingAction(CallingAction):
         result["_ansible_verbose_override"] = True
         return result
 
-    def _asked(self, here: Host, wanted: Sequence[Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    def _asked(self, here: Host, wanted: Iterable[Any]) -> tuple[list[dict[str, Any]], list[str]]:
         """Return the calls for the module, and the packages that the roles would install before them."""
         for role in self._task.args.get("roles") or ():
             here.check(role)
@@ -104,7 +106,7 @@ class Host:
         return self.templar.template(template)
 
     def holds(self, condition: Any) -> bool:
-        return boolean(self.value(condition))
+        return bool(boolean(self.value(condition)))
 
     def packages(self, call: Mapping[str, Any]) -> list[str]:
         """Return the packages that the role installs before the call."""

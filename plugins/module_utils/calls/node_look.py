@@ -1,45 +1,38 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What module nebula_node_look takes, and the modules that it may be asked to call."""
+"""Declares what module nebula_node_look takes, and the modules that it asks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..looking import OPTIONS, Call, Calls
+from ..looking import OPTIONS, Look
+from ..runner import Call
 
 ARGUMENTS: dict[str, Any] = {"argument_spec": OPTIONS}
 
 
-def _node() -> Call:
-    from . import node
+def call_of(module: str) -> Call:
+    """Return the file of calls/ of a module. Only what is asked for is imported."""
+    if module == "nebula_node":
+        from . import node
 
-    return Call(node.ARGUMENTS, node.run, node.libraries)
+        return node
+    if module == "nebula_ovn_host":
+        from . import ovn_host
 
+        return ovn_host
+    if module == "nebula_node_network":
+        from . import node_network
 
-def _ovn_host() -> Call:
-    from . import ovn_host
+        return node_network
+    if module == "nebula_deploy":
+        from . import deploy_poll
 
-    return Call(ovn_host.ARGUMENTS, ovn_host.run, only_asked=True)
-
-
-def _node_network() -> Call:
-    from . import node_network
-
-    return Call(node_network.ARGUMENTS, node_network.run)
-
-
-def _deploy() -> Call:
-    from . import deploy_poll
-
-    # A poll changes nothing.
-    return Call(deploy_poll.ARGUMENTS, deploy_poll.run, deploy_poll.libraries, at_once=True)
+        return deploy_poll
+    raise KeyError(module)
 
 
-CALLS: Calls = {
-    "nebula_node": _node,
-    "nebula_ovn_host": _ovn_host,
-    "nebula_node_network": _node_network,
-    "nebula_deploy": _deploy,
-}
+# A poll changes nothing.
+LOOK = Look(call_of, at_once=("nebula_deploy",), only_asked=("nebula_ovn_host",))

@@ -68,8 +68,3 @@ ARGUMENTS: dict[str, Any] = {
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     return ovn_central.reconcile(params, check_mode)
-
-
-def foreseen(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Return the same for a look, which has to know what the hosts would do with these certificates, too."""
-    return ovn_central.foreseen(params, check_mode)

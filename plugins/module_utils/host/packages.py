@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import NebulaError
 from . import command
 
 # Seconds for dpkg-query, which reads one file.
@@ -23,3 +24,13 @@ def installed(names: Sequence[str]) -> list[str]:
     listed = command.run(argv, timeout=SECONDS, check=False).stdout.splitlines()
     found = {line.partition(" ")[2] for line in listed if line.startswith("installed ")}
     return [name for name in names if name in found]
+
+
+def missing(names: Sequence[str]) -> str:
+    """Return which of the packages are not installed, as a sentence; "" if all are."""
+    try:
+        found = installed(names)
+    except NebulaError as error:
+        return f"packages: {error}"
+    lacking = ", ".join(name for name in names if name not in found)
+    return f"packages: {lacking}" if lacking else ""
