@@ -55,7 +55,7 @@ _FAILED = {state.name for state in FAILURES}
 _LIKE_ANOTHER = (
     f"Its name or UUID is that of another machine of the catalog: {commands.INSTEAD}, and end nothing by its name"
 )
-# In a command: what takes something away, and by what it names a machine, by its id or as a container.
+# Patterns in a command: what removes something, and a machine that it names by id, UUID or container.
 _ENDS = re.compile(r"\b(?:destroy|undefine|shutdown|stop|rm|delete|del-br|kill)\b")
 _OF_MACHINE = re.compile(rf"\bone-(\d{{1,9}})\b|/datastores/{SYSTEM}/(\d{{1,9}})(?!\d)")
 _UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
@@ -265,7 +265,7 @@ def _settled_machines(ledger: Ledger, host: str) -> Iterator[LedgerVm]:
 
 def _domain(vm: LedgerVm, domain: Domain) -> Iterator[Finding]:
     state = domain.state
-    # A saved machine has ended, to its hypervisor; one that is frozen has not.
+    # To its hypervisor a saved machine has ended; a frozen machine has not.
     wanted = "POWEROFF" if vm.wanted == "SUSPENDED" and state != "SUSPENDED" else vm.wanted
     if state != wanted and vm.state not in _FAILED:
         found = f"it is {state}, and was left {vm.wanted}"
@@ -320,7 +320,7 @@ def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, 
 def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Finding]:
     what = f"directory {directory.path}"
     remedy = f"See that nothing in it is needed, then: rm -r {quote(directory.path)}"
-    # Also under another name it may be what the machine has its disks in.
+    # Under another name, too, it may hold the machine's disks.
     marked = ledger.vm(directory.vm_id) if directory.catalog == ledger.catalog else None
     if not directory.catalog and directory.files:
         found = "it holds files, and no mark (vm.json) of this collection that can be read"
@@ -385,7 +385,7 @@ def _disks(
         path = f"{directory.path}/disk.{disk.disk_id}"
         file = files.get(f"disk.{disk.disk_id}")
         if disk.by_hypervisor:
-            # Which is in no file that is looked at.
+            # The hypervisor keeps it in no file that is looked at.
             continue
         if file is None:
             yield Finding("disk-missing", vm.host, what, f"its file {path} is not there", REMAKE)
@@ -488,7 +488,7 @@ def _checkpoint(
             "then start it"
         )
         yield Finding("checkpoint", vm.host, _vm_text(vm), found, remedy)
-    # Its host may just not have been heard since it was suspended: then nothing is known, and least of all that.
+    # If its host was not heard since it was suspended, nothing is known about it.
     elif there and vm.wanted != "SUSPENDED" and vm.state not in ("SUSPENDED", "UNKNOWN"):
         found = f"it is {vm.state}, and there is saved memory of it in {directory.path}/checkpoint"
         remedy = f"It is older than the disks: rm {quote(f'{directory.path}/checkpoint')}"

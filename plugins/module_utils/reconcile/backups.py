@@ -45,7 +45,7 @@ def backup(params: Mapping[str, Any], check_mode: bool) -> Result:
             forecast = {"path": "", "manifest": "", "catalog": catalog}
             return Result([Item("backup", None, {"catalog": catalog}, changed=True)], {"backup": forecast})
         with backups.opened(directory), lock(os.path.join(params["root"], COPYING), backups.LOCK_SECONDS) as held:
-            # Made where SQLite can work: the directory of backups may be on a network's file system.
+            # The copy is made where SQLite works: the directory of backups may be on a network file system.
             temporary = os.path.join(params["root"], COPYING)
             try:
                 os.ftruncate(held, 0)
@@ -54,7 +54,7 @@ def backup(params: Mapping[str, Any], check_mode: bool) -> Result:
                 name = backups.name_of(copy.catalog, copy.plan, moment)
                 path = os.path.join(directory, name)
                 result = Result()
-                # First, as they take long: a copy of the catalog without its manifest is there for moments only.
+                # Images come first, as they take long: the catalog's copy is without its manifest for moments only.
                 files = (
                     backups.copied(directory, copy.images, result.warnings)
                     if params["images"]

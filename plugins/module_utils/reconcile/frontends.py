@@ -125,7 +125,7 @@ def tidy(params: Mapping[str, Any]) -> None:
     datastore_mark.remove(root)
     images = [image_directory(root, number) for number in numbers(root) if number != SYSTEM]
     for directory in (*images, os.path.join(root, "datastores")):
-        # One that holds something is a node's, or somebody's.
+        # A directory that holds something belongs to a node, or to somebody.
         remove_empty_directory(directory)
     engine_of(params).forget(params)
     remove_empty_directory(root)

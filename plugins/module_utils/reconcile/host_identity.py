@@ -193,5 +193,5 @@ def _on_record(engine: Engine, name: str) -> Optional[Host]:
         host = engine.hosts.info(name) if name else None
     except NotFound:
         return None
-    # A name of digits may be another's id.
+    # A name of digits may be the id of another host.
     return host if host is not None and host.name == name else None

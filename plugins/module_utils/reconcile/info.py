@@ -55,7 +55,7 @@ def _leases(engine: Engine, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         for nic in (*record.nics, *record.nic_aliases)
         if record.state != "DONE"
     ] + [
-        # Nobody has these, and nobody gets them.
+        # Addresses that nobody has, and that nobody gets.
         {
             "network": each.network,
             "ip": each.ip,

@@ -141,7 +141,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         raise ForeignObject(
             f"ISO {wanted.dest}", "a file that is no context ISO is there", "Name another file, or remove that one"
         )
-    # Those labels are cloud-init's, and many programs make such ISOs.
+    # The labels of the other formats are cloud-init's, and many programs make such ISOs.
     if found and not found.ours and found.format != formats.DEFAULT:
         raise ForeignObject(
             f"ISO {wanted.dest}",
@@ -155,7 +155,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         place = directory if os.path.isdir(directory) else None
         written = readers.as_read(wanted.format, wanted.variables)
         if found and written != wanted.variables:
-            # As a former release has written it: it stays while the same is asked for.
+            # An ISO as a former release wrote it stays while the same is asked for.
             with iso9660.built(wanted.variables, wanted.files, place, format=wanted.format) as iso:
                 if _is_there(wanted, iso):
                     return _unchanged(wanted, found, iso)

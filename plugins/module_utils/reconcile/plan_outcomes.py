@@ -42,7 +42,7 @@ def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
             error.asked = f"VM {name} (id {planned.vm.vm_id}): {error.asked}"
         before, after = {"state": planned.previous}, {"state": outcome.state}
         if outcome.changed and before == after:
-            # What its attributes became is told where it was decided; the plan's own may be secret.
+            # Changes of attributes were told when they were decided; those in the plan may be secret.
             done = [task.kind for task in planned.tasks]
             after["action"] = planned.operation or ", ".join(dict.fromkeys(done)) or "updateconf"
         shown.append(Item(planned.vm.name, before, after, error, changed=outcome.changed))

@@ -34,7 +34,7 @@ from ..sync import Item, Result
 from .transfer_key import place
 
 LOCK_SECONDS = 4 * 3600
-# Hosts that are sent to or fetched from at once.
+# How many hosts are sent to or fetched from at once.
 AT_ONCE = 4
 _BLOCK = 1 << 20
 # What headers and tables of a disk's format take beside its content.
@@ -126,7 +126,7 @@ def _send_one(exchange: Exchange, image: PlannedImage, root: str) -> None:
     # The same image may be on its way to another host.
     check = os.path.join(place(root), f"{exchange.peer.name}.{image.name}{CHECK}")
     try:
-        # Last: where it is, the other is whole.
+        # The check file comes last: if it is there, the image's file is whole.
         write_atomically(check, json.dumps({"size": size, "sha256": digest}), mode=0o600, sync=False)
         exchange.push(check, f"in/{image.name}{CHECK}")
     finally:
@@ -154,7 +154,7 @@ def fetch(
         return Result(payload={"images": []})
     make_directory(place(root), 0o700)
     with lock(os.path.join(place(root), ""), LOCK_SECONDS):
-        # Only now: what another run fetched meanwhile may belong to a machine again.
+        # The images are read under the lock: what another run fetched may belong to a machine again.
         pool = _pool(engine)
         by_host = {
             node.host: [image for image in pool if comes_from(image.operation) == node.host] for node in observed
@@ -211,9 +211,9 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
             f"what its last machine wrote is not on host {node.host}: the file is as it was before that machine"
         )
     taken, length = _announced_size(node, name, image, asked)
-    # Even where the other half is here already, it is written whole before it gets its name.
+    # Room is needed for the whole file, even if half of it is here already.
     require_space(directory, taken, asked)
-    # No more than the host has said, which the catalog's size has allowed. (0 would be no limit.)
+    # Not more is fetched than the host has said, and the catalog's size allows. (0 would be no limit.)
     exchange.pull(f"out/{name}", new, taken, max(length, 1))
     try:
         facts = formats.inspect(new, image.format, f"image {image.name}", deep=False, encrypted=bool(image.luks_secret))
@@ -243,7 +243,7 @@ def _announced_size(node: Observed, name: str, image: Image, asked: str) -> tupl
         size = -(-length // MIB)
         remedy = "Find out who else has power over that host before what it has is used"
         if image.state != ImageState.LOCKED:
-            # What was saved is refused by its host, if somebody made it larger.
+            # What was saved (LOCKED) is refused by its host itself, if somebody made it larger.
             remedy = (
                 f"If somebody made it larger on that host: set size: {size} for this image in nebula_images, then run "
                 f"again. If nobody did: {remedy[0].lower()}{remedy[1:]}"
@@ -286,7 +286,7 @@ def _release_past(
         if not is_past(name, generations) or uuid not in sources:
             continue
         new = sources[uuid] + RETURN
-        # Not the image's file itself: by now a machine may be writing to that, and it would be replaced.
+        # A link stands for the image's file: a machine may be writing to that by now, and it would be replaced.
         with contextlib.suppress(NebulaError, OSError):
             remove_file(new)
             try:

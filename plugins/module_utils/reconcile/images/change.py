@@ -28,7 +28,7 @@ from .spec import Spec, refuse_unused_passphrase
 from .store import inspect_again
 from .work import Settings, Work, image_view
 
-# What of an image that is there the catalog alone has to change; attributes are compared one by one.
+# Values that are changed in the catalog alone; attributes are compared one by one.
 _SETTABLE = [name for name, key in KEYS.items() if key.changes in (ALWAYS, UNUSED) and key.type != "dict"]
 
 
@@ -38,7 +38,7 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
     _refuse_other_content(engine, spec, image, settings, work.warnings)
     changes = _changes(spec, image)
     if comes_from(image.operation) and spec.size is not None and spec.size > image.size:
-        # Its file is on a host, and larger than the catalog knew. What it is once it is here, it is by itself.
+        # Its file is on a host, and larger than the catalog knew. Once it is here, its real size counts.
         changes["size"] = spec.size
         image_then = replace(image, size=spec.size)
     else:
@@ -49,12 +49,12 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
         rework = rewrite.wanted(spec, replace(image_then, state=changes.get("state", image.state)))
     later: dict[str, Any] = {}
     if rework is not None and rework.flatten:
-        # What is refused while there are snapshots comes after.
+        # These changes are refused while there are snapshots, so they come after.
         later = {key: changes.pop(key) for key in ("type", "persistent") if key in changes}
     if rework is not None and rework.encrypts(image) and changes.get("state") == ImageState.READY:
-        # No machine has it before it is encrypted, nor where that fails.
+        # No machine gets it before it is encrypted, nor if that fails.
         later["state"] = changes.pop("state")
-    # Disabled meanwhile, it is no more whole than it was.
+    # An image in ERROR that was disabled meanwhile may still be broken.
     if changes.get("state") == ImageState.READY and (image.state == ImageState.ERROR or image.error):
         changes["size"] = max(image.size, _size_of_file(spec, image))
     changed = convert(
@@ -64,7 +64,7 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
     )
     opened = _is_left_open(changed)
     work.became(spec.name, image_view(changed), changed=opened or changed != image)
-    # Asked again of what it is by now.
+    # The image may need something else after the change.
     rework = rewrite.wanted(spec, changed) if rework is not None else None
     other = opened or changed.persistent != image.persistent
     closed = changed if other and os.path.exists(image.source) else None
@@ -117,7 +117,7 @@ def _changes(spec: Spec, image: Image) -> dict[str, Any]:
     """Return what is to be changed in the catalog of an image that has its content."""
     wanted: dict[str, Any] = {key: getattr(spec, key) for key in _SETTABLE}
     if spec.luks_secret and image.luks_secret:
-        # The same key under another number.
+        # It is the same key under another UUID.
         wanted["luks_secret"] = spec.luks_secret
     if spec.attributes is not None:
         wanted["attributes"] = merged(image.attributes, spec.attributes)
@@ -170,7 +170,7 @@ def _refuse_other_content(engine: Engine, spec: Spec, image: Image, settings: Se
             raise Conflict(
                 f"{what}: checksum {spec.checksum}", f"it was stored from {spec.checksum.algorithm}:{has}", remedy
             )
-    # One that machines write to, or did, is larger once the SIZE of a disk has made it so.
+    # An image that machines write to, or did, may have been made larger by the SIZE of a disk.
     may_have_grown = image.persistent or image.generation > 0
     if spec.size is not None and spec.size < image.size and not may_have_grown:
         raise Conflict(

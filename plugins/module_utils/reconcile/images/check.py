@@ -31,7 +31,7 @@ from ...text import check_page
 
 OFFLINE, LIVE, BOTH = "offline", "live", "both"
 MODES = (OFFLINE, LIVE, BOTH)
-# What role image_check gives of a machine of each image.
+# Keys of the report that role image_check gives for a machine of each image.
 REPORT_KEYS = {
     **dict.fromkeys(("console", "host_name", "injected", "snapshot", "why_not"), Key(default="")),
     **dict.fromkeys(("root_mib", "image_mib"), Key(type="int", default=0)),
@@ -76,7 +76,7 @@ def check(
         is_there = mode == LIVE or os.path.lexists(target.path)
         facts = Facts(os=item["os"])
         if mode != LIVE:
-            # What the header of an image of the catalog names, a guest may have written there.
+            # A guest may have written what the header of an image of the catalog names.
             trusted = item["trusted"] and not target.name
             facts = inspection.look(target.path, target.format, trusted, target.what, item["timezone"])
         heard_of, why_not = _report_of(target, mode, reports)
@@ -105,7 +105,7 @@ def target_of(engine: Engine | None, item: Mapping[str, Any], mode: str) -> Targ
     if image.state not in READABLE:
         found = f"it is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
         raise WrongState(what, found, "Store it first: run nebula_image for it again")
-    # Whatever its header says by now: a guest can have written it.
+    # The catalog's format counts, not the header's: a guest can have written that.
     return Target(image.name, what, image.source, image.format, image.name)
 
 
@@ -136,7 +136,7 @@ def _end_of(console: str) -> str:
         return ""
     try:
         found = os.fstat(fd)
-        # Looked at before it is opened as a file, which a directory can't be.
+        # This comes before fdopen(), which a directory makes fail.
         if not stat.S_ISREG(found.st_mode):
             return ""
         with os.fdopen(fd, "rb", closefd=False) as file:
@@ -207,7 +207,7 @@ def _view(given: Mapping[str, Any], os_name: str, points: Sequence[Mapping[str, 
         "name": given.get("name"),
         "path": given.get("path"),
         "os": os_name,
-        # Nothing is wrong with it, of what was asked.
+        # Nothing that was asked for is wrong with it.
         "fit": bool(shown) and not counts["fail"] and bool(counts[PASS]),
         "counts": counts,
         "points": shown,

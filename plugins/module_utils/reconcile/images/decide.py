@@ -76,7 +76,7 @@ def _sources_first(specs: Sequence[Spec | None]) -> list[int]:
     for number in range(len(specs)):
         chain: list[int] = []
         before: int | None = number
-        # Those that are made of each other are told when they are decided.
+        # Items that are made of each other are refused when they are decided.
         while before is not None and before not in order and before not in chain:
             chain.append(before)
             before = sources[before]

@@ -21,7 +21,7 @@ from .register import register
 from .spec import Spec
 from .work import Settings, Work, find, image_view
 
-# Without content, or with content that is not to be trusted.
+# States of an image without content, or with content that is not to be trusted.
 UNFINISHED = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.DELETE)
 
 
@@ -36,13 +36,13 @@ def decide_item(engine: Engine, work: Work, spec: Spec, settings: Settings) -> N
     """Do what can be done at once, and say in work.todo what is to be done first of the rest."""
     image = find(engine, spec.name)
     if image is not None and image.state == ImageState.DELETE and spec.state != "absent":
-        # What a killed run began: the new image is another one.
+        # A killed run began to remove it: the new image is another one.
         engine.images.delete(id_of(image))
         if not settings.check_mode:
             store.remove_files(image)
             store.tidy(image)
         image = None
-    # Where it is looked at again, the first look tells what was before.
+    # Later looks leave what the first look found.
     first = work.item.before is None and not work.item.is_changed
     if first and image is not None:
         work.item.before = image_view(image)
@@ -129,9 +129,9 @@ def _rename(engine: Engine, work: Work, spec: Spec, image: Image | None) -> Imag
             "Check the names, or say what it is to be made of (path, size, clone_of or from)",
         )
     if spec.state == "absent":
-        # What goes is what has the name.
+        # The item ends the image that has the name now.
         return None
-    # Machine, template and the list of installations know it by its name: it would be installed a second time.
+    # Machine, template and installations know the image by its name: it would be installed a second time.
     refuse_unfinished(f"image {spec.name}: renamed_from {old.name}", old)
     work.item.before = image_view(old)
     naming = [stored.name for stored in engine.templates.pool() if _names_image(stored.template, old.name)]

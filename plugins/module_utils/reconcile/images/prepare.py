@@ -175,7 +175,7 @@ def _catalogued(engine: Engine | None, name: str, spec: Spec, settings: Settings
         try:
             outcome, resumed = _prepare(place, spec, check_mode=False, announce=lambda: _count_generation(engine, held))
         except BaseException:
-            # Half of it in the file, or that is gone and nobody can tell: it stays LOCKED for the next run.
+            # If half of it may be in the file, the image stays LOCKED for the next run.
             if not edits.interrupted(place):
                 _unlock(engine, held)
             raise
@@ -226,7 +226,7 @@ def _unlock(engine: Engine, held: Image) -> None:
     with engine.session():
         now = engine.images.info(held.id if held.id is not None else held.name)
         if now.uuid != held.uuid or now.state != ImageState.LOCKED or not isinstance(now.operation, Prepare):
-            # Somebody wants it gone.
+            # Somebody has begun to remove it.
             return
         number = id_of(now)
         engine.images.update(number, state=ImageState.READY, operation=None, error="")

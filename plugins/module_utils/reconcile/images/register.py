@@ -82,11 +82,11 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         _check_encryption(spec, source, values["type"])
     _refuse_other_kind(spec, source, values["type"])
     if source.size:
-        # Otherwise it is not known yet, in check mode.
+        # In check mode the size may not be known yet.
         _refuse_of_content(spec, f"image {source.name}", source.size, "qcow2" if encrypt else source.format)
     notes = _notes_of_copy(work, spec, source, settings)
     if image is not None and image.operation != Clone(id_of(source)):
-        # What it was to be made of before is over.
+        # It was to be made of something else before.
         engine.images.delete(id_of(image))
         if not settings.check_mode:
             store.remove_files(image)
@@ -102,7 +102,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         origin=f"image {source.name}",
         luks_secret=source.luks_secret,
         notes=notes,
-        # Until it is whole, so that what is asked of it is measured by what it will be.
+        # Format and size of the source, by which requests are checked until the copy is whole.
         format=source.format,
         size=source.size,
         **values,
@@ -223,7 +223,7 @@ def _expect(work: Work, spec: Spec, image: Image | None, **values: Any) -> None:
     """Note on the item what check mode predicts of an image that is to be stored."""
     if work.image is None:
         return
-    # A new one gets these when it is made.
+    # A new image gets these when it is made.
     fresh = {} if image is not None else {"id": None, "source": "", "uuid": ""}
     state = ImageState.DISABLED if spec.state == "disabled" else ImageState.READY
     work.became(spec.name, image_view(replace(work.image, **{"state": state, **fresh, **values})), changed=True)
@@ -235,7 +235,7 @@ def _own_values(spec: Spec, source: Image | None) -> dict[str, Any]:
     for key in ("firmware", "bus", "dev_prefix", "target", "description"):
         value = getattr(spec, key)
         given[key] = value if value is not None else getattr(source, key) if source else ""
-    # What was found out of an installation is not true of what is made of its image.
+    # What an installation noted about its image is not true for a copy.
     attributes = {key: value for key, value in source.attributes.items() if key not in OF_ONE} if source else {}
     given["attributes"] = merged(attributes, spec.attributes or {})
     return given
@@ -311,7 +311,7 @@ def _look(request: Request | None, spec: Spec, settings: Settings, warnings: lis
             raise
         warnings.append(f"{error}; taken as given in check mode")
     except MissingDependency:
-        # Would be installed.
+        # The missing program would be installed.
         if not settings.check_mode:
             raise
     return None

@@ -55,7 +55,7 @@ class Rework:
 
     def _outcome(self, image: Image) -> dict[str, Any]:
         """Return the values that the image has once it is done."""
-        # Holes change nothing of what is read.
+        # Holes do not change what is read.
         generation = image.generation + (self.do != DIG)
         notes = {key: value for key, value in image.notes.items() if key not in ("compress", "sparse")}
         done: dict[str, Any] = {"size": self.size, "generation": generation}
@@ -110,7 +110,7 @@ def wanted(spec: Spec, image: Image) -> Rework | None:
         return Rework(DIG, format, size, sparse=True)
     if image.luks_secret or encrypt:
         _refuse_without_key(what, spec, image, encrypt)
-    # What was compressed stays so: whoever wants it otherwise converts it to raw, and back.
+    # A compressed image stays compressed; converting it to raw and back undoes that.
     packed = compress or (rewrite and format == "qcow2" and _is_noted(image, "compress") and not encrypt)
     secret = spec.luks_secret or image.luks_secret
     key = spec.passphrase if secret else ""

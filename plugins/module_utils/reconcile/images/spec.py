@@ -28,9 +28,9 @@ from ...model.template import vector_key
 from ...storage.checksum import Checksum
 
 DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
-# Those that machines can write to.
+# Types of images that machines can write to.
 WRITABLE = (ImageType.OS, ImageType.DATABLOCK)
-# Which are in a Spec as they are in the item.
+# Keys that a Spec has as the item has them.
 _AS_GIVEN = ("persistent", "size", "compress", "sparse", "firmware", "bus", "dev_prefix", "target", "description")
 
 
@@ -139,7 +139,7 @@ def _refuse_two_sources(what: str, sources: Mapping[str, str]) -> None:
         )
 
 
-# What is said of disks, and can't be of the archive of a root file system.
+# Keys for disks that the archive of a root file system can't have.
 _OF_DISKS = ("persistent", "size", "compress", "sparse", "luks_secret", "fs", "firmware", "bus", "dev_prefix", "target")
 
 

@@ -62,7 +62,7 @@ def store(engine: Engine, work: Work, settings: Settings) -> None:
         try:
             failed = _fail(engine, image, problem)
         except NebulaError:
-            # The catalog can't be written either. LOCKED with nobody at it is stored anew by the next run.
+            # The catalog can't be written either. The next run stores an image anew that is LOCKED without a lock.
             failed = image
         work.became(spec.name, image_view(failed), changed=True, error=problem)
 
@@ -79,7 +79,7 @@ def _fetch(
     engine: Engine, image: Image, spec: Spec, request: Request | None, settings: Settings, warnings: list[str]
 ) -> Image:
     say = settings.say
-    # What a run stored that could not tell of it: no room is taken twice.
+    # An earlier run may have stored a file and not told of it: no room is taken twice.
     remove_files(image)
     progress = (lambda text: say(f"{spec.name} {text}")) if say else None
     if isinstance(image.operation, Clone):
@@ -132,7 +132,7 @@ def _encrypt(image: Image, spec: Spec, stored: Stored, say: Callable[[str], None
             image_files.rewrite(image.source, stored.format, "qcow2", stored.size * MIB, False, "", spec.passphrase)
             image_files.swap(image.source, writable=False)
     except BaseException as caught:
-        # An ERROR whose file is there can be enabled, and this one is in the clear.
+        # An image in ERROR whose file is there can be enabled, and this file is not encrypted.
         remove_files(image)
         if isinstance(caught, NebulaError) and what not in caught.asked:
             caught.asked = f"{what}: {caught.asked}"
@@ -259,12 +259,12 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
     left = replace(image, state=ImageState.DELETE)
     try:
         if os.path.isdir(os.path.dirname(image.source)):
-            # A run that is storing it sees that it is to go when it is done.
+            # A run that is storing it sees afterwards that it is to be removed.
             with publishing.reserved(image.source, settings.wait_timeout):
                 with engine.session():
                     left = same(engine, image) or left
                 if left.state != ImageState.DELETE:
-                    # A machine may have it by now.
+                    # A machine may use it by now.
                     raise WrongState(
                         f"image {image.name}: state absent",
                         f"another run has taken it back meanwhile: it is {left.state.name}",
@@ -272,7 +272,7 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
                     )
                 remove_files(image)
         with engine.session():
-            # Another run that wants one of that name may have done it.
+            # Another run that wants an image of that name may have removed it.
             if same(engine, image) is not None:
                 engine.images.delete(id_of(image))
     except (NebulaError, OSError) as caught:

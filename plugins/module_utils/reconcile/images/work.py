@@ -70,7 +70,7 @@ class Work:
     # rewrite.Rework; that file imports this one.
     rework: Any = None
     source: Work | None = None
-    # Whose file gets another mode once the transaction is committed.
+    # The image whose file gets another mode once the transaction is committed.
     protect: Image | None = None
     warnings: list[str] = field(default_factory=list)
 

@@ -74,7 +74,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
         chosen = driver.choose_accelerator(params["accelerator"], known.accelerator)
-        # Once: a later run would only repeat what nobody has changed.
+        # This is said once: a later run would only repeat it.
         news = known.accelerator.get("accelerator") != chosen["accelerator"]
         if news and accelerator.is_emulation(chosen) and params["accelerator"] == "auto":
             changes.warnings.append(f"Machines are emulated, which is slow: {chosen['reason']}")
@@ -109,7 +109,7 @@ def _secrets(params: Mapping[str, Any], root: str, changes: node.Changes) -> Non
         with contextlib.closing(open_driver(params["hypervisor"])) as driver:
             secrets.keep(driver, root, wanted, changes)
     except (HypervisorError, MissingDependency):
-        # What an earlier step would have installed or started.
+        # An earlier step would have installed or started it.
         if not changes.check_mode:
             raise
         for uuid in wanted:
@@ -149,14 +149,14 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     elif not os.path.exists(path):
         _refuse_machines(root, catalog, params["hypervisor"])
     else:
-        # From here on no plan is accepted, and none that was goes on: what a killed run left may still be working.
+        # From here on no plan is accepted, and an accepted plan stops: a killed run may have left it at work.
         known = node.update(root, closed)
-    # Before what keeps them is stopped.
+    # Secrets are removed before the hypervisor that keeps them is stopped.
     try:
         with contextlib.closing(open_driver(params["hypervisor"])) as opened:
             secrets.remove_all(opened, root, changes)
     except (HypervisorError, MissingDependency) as error:
-        # Where none were given to it, there is nothing of it to be undone.
+        # If the hypervisor was given no secrets, nothing has to be undone.
         if known.secrets and not check_mode:
             raise secrets.left(error, root, known.secrets) from error
         if known.secrets:
@@ -165,7 +165,7 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         boot = network_boot.Boot(root, name)
         changes.did(boot.unit, "present", "absent")
         boot.remove(not check_mode)
-    # In check mode those of this node are still there.
+    # In check mode the machines of this node are still there.
     ours = _machines(root, catalog, params["hypervisor"]) if check_mode else ()
     _stop_services(driver, root, known, changes, ours)
     driver.give_back(changes, known)
@@ -207,7 +207,7 @@ def _running(driver: type[Driver]) -> tuple[str, ...]:
         with contextlib.closing(driver()) as opened:
             return opened.running()
     except (HypervisorError, MissingDependency):
-        # Where the hypervisor does not answer, nothing runs by it.
+        # A hypervisor that does not answer runs nothing.
         return ()
 
 
@@ -229,7 +229,7 @@ def _remove_directories(root: str, known: node.NodeFile, changes: node.Changes) 
         if changes.check_mode:
             changes.did(directory, "present", "absent if empty")
             return
-        # One that holds something, images for one, is somebody's.
+        # A directory that holds something (images, for example) belongs to somebody.
         if remove_empty_directory(directory):
             changes.did(directory, "present", "absent")
 
@@ -360,7 +360,7 @@ def _remember(root: str, driver: type[Driver], chosen: Mapping[str, str]) -> Non
 
     def change(before: node.NodeFile) -> node.NodeFile:
         names = {daemon.name for daemon in started}
-        # One that we started and that somebody started anew since is not ours any more.
+        # A daemon of ours that somebody has started anew since is not ours any more.
         kept = [d for d in before.daemons if d.name not in names and processes.start_time(d.pid) == d.start]
         return replace(before, daemons=(*kept, *started), accelerator=dict(chosen))
 
@@ -371,7 +371,7 @@ def _shown(
     params: Mapping[str, Any], chosen: Mapping[str, str], started: Sequence[Union[node.Daemon, node.Unit]]
 ) -> dict[str, Any]:
     driver = DRIVERS[params["hypervisor"]]
-    # Without its packages a hypervisor does not tell.
+    # Without its packages a hypervisor does not tell its capacity.
     memory, cpu = driver.capacity() if chosen["accelerator"] else (node.memory(), float(node.processors()))
     return {
         "hypervisor": params["hypervisor"],
@@ -409,6 +409,6 @@ def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
             with contextlib.closing(open_driver(hypervisor)) as driver:
                 names.update(f"one-{seen.vm_id}" for seen in driver.survey(catalog).vms)
         except (MissingDependency, NebulaError):
-            # No hypervisor that answers: the directories alone tell.
+            # No hypervisor answers, so the directories alone tell.
             pass
     return sorted(names, key=lambda name: int(name.rpartition("-")[2]))

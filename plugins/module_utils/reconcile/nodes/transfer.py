@@ -69,7 +69,7 @@ def present(root: str, key: str, changes: node.Changes) -> None:
         return
     make_directory(os.path.dirname(path), 0o755)
     if not key:
-        # It keeps the one that it has.
+        # The node keeps the key that it has.
         return
     if write_atomically(path, f'restrict,command="{quoted}" {key}\n', mode=0o644):
         changes.did(path, "absent", "present")
@@ -96,7 +96,7 @@ def _user(root: str, home: str, changes: node.Changes) -> None:
         changes.did(f"user {rsync.USER}", "absent", "present")
         if not changes.check_mode:
             node.update(root, lambda before: replace(before, user=True))
-            # No password fits a star; a shell, since that runs the one command.
+            # No password matches "*". The shell runs the one command that the key allows.
             words = ["--system", "--no-create-home", "--home-dir", home, "--shell", "/bin/sh", "--password", "*"]
             run([find("useradd"), *words, rsync.USER], timeout=_TIMEOUT)
         return

@@ -282,7 +282,7 @@ class _Try:
                 self._note_losses(outcomes)
             if len(again) == len(left):
                 return
-            # Others may have become smaller, further down in the list.
+            # Machines further down in the list may have become smaller.
             left = again
 
     def _fulfil(self, spec: Spec, outcomes: list[Outcome]) -> None:

@@ -58,7 +58,7 @@ def never_ran(engine: Engine, record: VmRecord) -> bool:
     """Return whether the machine failed before it ran for the first time: then nothing on its disks can be lost."""
     if record.state not in NOT_STARTED:
         return False
-    # One that was adopted may have been SUSPENDED from the first.
+    # An adopted machine may have been SUSPENDED from the first.
     return not any(step["state"] in ("RUNNING", "POWEROFF", "SUSPENDED") for step in engine.vms.history(id_of(record)))
 
 

@@ -29,7 +29,7 @@ from .outcome import Outcome
 from .spec import INDEX, Spec
 
 _OWN_NAME = re.compile(r"\$NAME\b")
-# What a change of it is called: no attribute of a template.
+# The name of a change of the owner, which is no attribute of a template.
 OWNER = "owner"
 
 
@@ -103,7 +103,7 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
         except BeingEnded as error:
             if not record.awaits or not fits:
                 raise
-            # What is in its way may be what it is to lose itself, and would never be done.
+            # The machine may wait for a device that it is to lose itself, which would never happen.
             _tell_awaited_first(outcome, record, error)
             outcome.after = engine.vms.update(id_of(record), record.request)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
@@ -113,7 +113,7 @@ def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]
     """Return a warning if the guest of a machine that is there does not see its processors as a new machine's would."""
     request = record.request
     if request is None or (spec.template is not None and sockets.differs(request, spec.template)):
-        # What the list says besides is told as a difference.
+        # Another topology in the list is told as a difference.
         return []
     if sockets.doubt_of_machine(record.hypervisor, record.vcpu, record.has_topology, request, True) is None:
         return []
@@ -221,7 +221,7 @@ def refuse_unsaved(
 ) -> None:
     """Raise Conflict if disks of the machine would be lost before they are saved as its item says. disks: ids of the
     disks that would be lost, None for all."""
-    # Of more machines no item saves any.
+    # An item that stands for several machines saves no disk.
     if not spec.save_as or record.name != spec.name.replace(INDEX, "0") or never_ran(engine, record):
         return
     for save in spec.save_as:
@@ -232,7 +232,7 @@ def refuse_unsaved(
         except NotFound:
             image = None
         if image is not None and image.name != save.image.name:
-            # Found by its id.
+            # It was found by its id.
             image = None
         origin = origin_of(record.uuid, save.disk)
         if is_saved(image, origin):

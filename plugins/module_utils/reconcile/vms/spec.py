@@ -29,12 +29,12 @@ from .disk_tasks import DiskSnapshot, SaveAs, disk_snapshots, saves
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
 OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
 INDEX = "%i"
-# These have readers of their own; what a template says stays as its author wrote it.
+# Keys that are read elsewhere; values of templates stay as their author wrote them.
 _AS_GIVEN = (
     *("name", "renamed_from", "template", "cpu", "vcpu", "memory", "disks", "nics", "nic_aliases"),
     *("context_format", "context_device", "inject_via", "save_as", "disk_snapshots", "inject", "owner"),
 )
-# What the template says is replaced by what the item says.
+# The item's value replaces the template's attribute.
 _OVERRIDES = {
     "cpu": "CPU",
     "vcpu": "VCPU",
@@ -130,7 +130,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
         stored = (base, *templates.of_machines(spec.names)) if item["strict"] else ()
         notes = validate(spec.template, item["strict"], where, templates.hypervisors, stored)
         if notes:
-            # The template's own storing has warned of its own already.
+            # The user was warned of the template's own faults when it was stored.
             known = validate(base, hypervisors=templates.hypervisors)
             warnings.extend(f"{where}: {note}" for note in notes if note not in known)
     return spec
@@ -171,7 +171,7 @@ def _merged(base: Template, item: Mapping[str, Any], where: str) -> Template:
         variables = Template.from_mapping({"CONTEXT": item["context"]}, where).vector("CONTEXT")
         context_sh.refuse_names(variables, f"{where}: context")
         template = template.merge_context(variables)
-    # What a machine is compared by later: its own NICs, whoever said what is in them.
+    # Later the machine is compared by its NICs with their defaults in them.
     return with_nic_defaults(template, where)
 
 

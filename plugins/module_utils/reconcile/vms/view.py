@@ -31,7 +31,7 @@ from .destroying import DestroyLimit, destroyed
 from .outcome import Difference, Outcome
 
 SYSTEM_DATASTORE = "datastores/0"
-# What users see of a machine that says whether it changed.
+# The fields of a machine by which users see whether it changed.
 _ADDRESSES = ("ip", "ip6", "ip6_ula")
 _SHOWN = ("state", "wanted", "host", "cpu", "vcpu", "memory", "template", "error")
 
@@ -90,7 +90,7 @@ def decide(
     observed = engine.hosts.check(observed)
     observed, second = without_second_names(engine, observed)
     if second:
-        # No plan reaches the machines of the other name by it.
+        # A plan under the second name would not reach the machines of the first.
         named = hosts if hosts is not None else [host.name for host in engine.hosts.pool()]
         hosts = [name for name in named if name not in second]
     moved = engine.vms.observe(observed)
@@ -147,7 +147,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
 def open_consoles(engine: Engine, observed: Iterable[Observed]) -> list[str]:
     """Return a warning that names the machines whose graphics are to have a password, and run without a password."""
     uuids = {seen.uuid for node in observed for seen in node.vms if seen.open_console}
-    # Reading all machines takes its time.
+    # All machines are read only if needed, since it takes long.
     records = engine.vms.pool() if uuids else []
     names = [r.name for r in records if r.uuid in uuids and r.request is not None and leaves_password(r.request)]
     if not names:
@@ -180,13 +180,13 @@ def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | No
         before["name"], after["name"] = outcome.before.name, outcome.after.name
     if outcome.changes:
         before["changed"] = {change.attribute: change.old for change in outcome.changes}
-        # Two secrets look alike.
+        # Two secrets are shown alike.
         after["changed"] = {
             change.attribute: change.new if change.new != change.old else f"{change.new}, another"
             for change in outcome.changes
         }
     elif before == after and outcome.before != outcome.after:
-        # A decision that ends where it began: a reboot.
+        # A reboot ends in the state in which it began.
         before["generation"], after["generation"] = outcome.before.generation, outcome.after.generation
     return before, after
 
@@ -255,7 +255,7 @@ def observed_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:
     refused, and no other host is affected."""
     found: dict[str, Observed] = {}
     for answer in answers:
-        # Beside the name by which a host was asked, all is its answer.
+        # All but the name by which a host was asked is its answer.
         bare = isinstance(answer, Mapping) and "host" not in answer
         observed = answer.get("observed", answer) if bare and isinstance(answer, Mapping) else answer
         if not isinstance(observed, Mapping):
