@@ -24,7 +24,7 @@ import zipimport
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
-from typing import Any, Optional
+from typing import Any
 
 # On a file system in memory: it goes with the boot, and no power cut leaves half a file.
 PLACE = "/run/nebula-provision-code"
@@ -45,7 +45,7 @@ class Kept:
             (importlib.util.MAGIC_NUMBER, str(sys.implementation.cache_tag).encode(), b"%d" % sys.flags.optimize)
         )
 
-    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Optional[ModuleSpec]:
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
         if not name.startswith(OURS):
             return None
         stem = os.path.join(self._zip.archive, *name.split("."))

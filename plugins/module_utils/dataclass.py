@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable
 
 __all__ = ["dataclass"]
 
@@ -52,7 +52,7 @@ def _made_later(cls: Any, frozen: bool) -> Any:
     return cls
 
 
-def _dataclass(cls: Optional[type] = None, *, frozen: bool = False) -> Any:
+def _dataclass(cls: type | None = None, *, frozen: bool = False) -> Any:
     """What `dataclasses.dataclass` does with these options, done later. A class has no __init__ of its own."""
     if cls is None:
         return lambda given: _made_later(given, frozen)

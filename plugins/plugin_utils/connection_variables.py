@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, Optional
+from typing import Any
 
 from ansible import template
 from ansible.inventory.helpers import get_group_vars
@@ -26,7 +26,7 @@ _REACHING = re.compile(
 
 
 def connection_variables(
-    inventory: Any, loader: Any, source: str, name: str, only: Optional[Collection[str]] = None
+    inventory: Any, loader: Any, source: str, name: str, only: Collection[str] | None = None
 ) -> dict[str, Any]:
     """Return the variables by which Ansible would reach the host, with templates filled in; {} if the inventory has no
     such host. Raise Ansible's own errors for a template that can't be filled in.

@@ -14,7 +14,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ansible import constants
 
@@ -85,7 +85,7 @@ def hosts_of(
     info: Mapping[str, Any],
     choice: Choice,
     taken: Iterable[str],
-    node_variables: Callable[[str], Optional[Mapping[str, Any]]],
+    node_variables: Callable[[str], Mapping[str, Any] | None],
 ) -> list[MachineHost]:
     """Return a host for each machine. Raise NoCatalog for a machine without a number of its own.
 

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import os
-from typing import Union
 
 
-def facts(path: Union[str, os.PathLike[str]]) -> tuple[int, ...]:
+def facts(path: str | os.PathLike[str]) -> tuple[int, ...]:
     """What changes with a file. Reading it moves the time of its last use, so that is not among them."""
     found = os.lstat(path)
     return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

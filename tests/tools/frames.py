@@ -13,7 +13,6 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Optional, Union
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
@@ -167,11 +166,11 @@ def discover(source: str, transaction: int) -> bytes:
     return datagram((source, BROADCAST), ("0.0.0.0", "255.255.255.255"), (68, 67), message)
 
 
-def offer_of(frame: bytes) -> Optional[dict[Union[int, str], bytes]]:
+def offer_of(frame: bytes) -> dict[int | str, bytes] | None:
     """What a DHCP server offers: the address, and options by number; None for other frames."""
     if len(frame) < 282 or frame[12:14] != b"\x08\x00" or frame[23] != UDP or frame[34:38] != b"\0\x43\0\x44":
         return None
-    found: dict[Union[int, str], bytes] = {"address": frame[58:62]}
+    found: dict[int | str, bytes] = {"address": frame[58:62]}
     rest = frame[282:]
     while rest and rest[0] != 255:
         if rest[0] == 0:

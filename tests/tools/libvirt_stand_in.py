@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -211,7 +211,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.then: Optional[Callable[[float], None]] = None
+        self.then: Callable[[float], None] | None = None
 
     def monotonic(self) -> float:
         return self.now

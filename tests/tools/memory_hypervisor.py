@@ -12,7 +12,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
@@ -121,7 +120,7 @@ class MemoryDriver(Driver):
             tuple(foreign),
         )
 
-    def state(self, mark: Mark) -> Optional[str]:
+    def state(self, mark: Mark) -> str | None:
         if "state" in self.fails:
             raise self.fails["state"]
         machine = self.machines.get(mark.vm_id)
@@ -157,7 +156,7 @@ class MemoryDriver(Driver):
         self.did("remove", mark)
         return self.machines.pop(mark.vm_id, None) is not None
 
-    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+    def starts_with_host(self, mark: Mark) -> bool | None:
         machine = self.machines.get(mark.vm_id)
         return None if machine is None else machine.autostart
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from memory_hypervisor import MemoryDriver
@@ -48,7 +48,7 @@ class Node:
         plan = Plan(CATALOG, self.number, "node1", planned, **values)
         return Batch(plan, self.driver, str(self.root)).apply()
 
-    def one(self, wanted: str, generation: int = 1, vm: Optional[Vm] = None, **orders: Any) -> Outcome:
+    def one(self, wanted: str, generation: int = 1, vm: Vm | None = None, **orders: Any) -> Outcome:
         (outcome,) = self.apply(Planned(vm or machine(), generation, wanted, **orders))
         return outcome
 
@@ -75,7 +75,7 @@ def told(outcome: Outcome) -> tuple[str, bool, str]:
     return outcome.state, outcome.changed, outcome.error["kind"] if outcome.error else ""
 
 
-def suspended(here: Node, vm: Optional[Vm] = None) -> Path:
+def suspended(here: Node, vm: Vm | None = None) -> Path:
     here.one("RUNNING", 1, vm)
     here.one("SUSPENDED", 2, vm)
     here.driver.names()

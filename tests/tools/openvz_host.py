@@ -10,7 +10,7 @@ import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 import vzctl_stand_in
@@ -82,11 +82,11 @@ class Host:
             files[vm.context.disk_id] = DiskFiles(str(self.directory / f"disk.{vm.context.disk_id}"), "raw")
         return self.driver.site(Site(str(self.directory), catalog, 3, files, "openvz"))
 
-    def define(self, vm: Optional[Vm] = None, catalog: str = CATALOG) -> None:
+    def define(self, vm: Vm | None = None, catalog: str = CATALOG) -> None:
         vm = vm or self.vm()
         self.driver.define(vm, self.driver.render(vm, self.site(vm, catalog)), replace(MARK, catalog=catalog))
 
-    def run(self, vm: Optional[Vm] = None) -> None:
+    def run(self, vm: Vm | None = None) -> None:
         self.define(vm)
         self.driver.start(MARK)
 

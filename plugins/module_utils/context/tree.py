@@ -17,7 +17,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO, Callable, Union
+from typing import BinaryIO, Callable
 
 from ..errors import InUse
 from ..host import beneath, trees
@@ -51,7 +51,7 @@ def write(
     with iso9660.built(variables, files, os.path.dirname(path), format=format, identity=identity) as iso:
         digest = iso.digest
     _label, documents = formats.documents(format, variables, identity, [entry.path for entry in entries])
-    wanted: dict[str, Union[bytes, Entry]] = {}
+    wanted: dict[str, bytes | Entry] = {}
     for name, content in documents.items():
         wanted[name] = content if isinstance(content, bytes) else content.encode()
     wanted.update({entry.path: entry for entry in entries if not entry.directory})
@@ -87,7 +87,7 @@ def _open_top(path: str, owner: int) -> int:
 class _Writing:
     """Writes the directory. wanted: what each file is to hold, by path."""
 
-    def __init__(self, path: str, owner: int, directories: set[str], wanted: Mapping[str, Union[bytes, Entry]]) -> None:
+    def __init__(self, path: str, owner: int, directories: set[str], wanted: Mapping[str, bytes | Entry]) -> None:
         self._path, self._owner, self._directories, self._wanted = path, owner, directories, wanted
         self._inner: dict[str, set[str]] = {}
         for name in (*directories, *wanted):
@@ -151,7 +151,7 @@ def _copier(entry: Entry) -> Callable[[BinaryIO], None]:
     return copy
 
 
-def _open_if_same(fd: int, name: str, content: Union[bytes, Entry]) -> int:
+def _open_if_same(fd: int, name: str, content: bytes | Entry) -> int:
     """Return a descriptor of the file if it is ours and has this content, else -1. A file of the container's root may
     still be open there for writing, so it is none of ours."""
     found = _status(fd, name)
@@ -173,7 +173,7 @@ def _open_if_same(fd: int, name: str, content: Union[bytes, Entry]) -> int:
             at += len(piece)
 
 
-def _status(fd: int, name: str) -> Union[os.stat_result, None]:
+def _status(fd: int, name: str) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:

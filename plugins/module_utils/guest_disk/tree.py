@@ -11,7 +11,6 @@ import os
 import posixpath
 import stat
 from dataclasses import field
-from typing import Optional
 
 from ..dataclass import dataclass
 from ..host import files
@@ -54,7 +53,7 @@ def is_there(root: int, entry: Entry, owned: bool) -> bool:
         os.close(directory)
 
 
-def put(root: int, entry: Entry, owned: bool, directories: Optional[tuple[int, int]] = None) -> None:
+def put(root: int, entry: Entry, owned: bool, directories: tuple[int, int] | None = None) -> None:
     """Write the file, in place of what has its name.
 
     owned: files have owners and modes there.
@@ -77,7 +76,7 @@ def put(root: int, entry: Entry, owned: bool, directories: Optional[tuple[int, i
         os.close(directory)
 
 
-def open_directory(root: int, path: str, make: bool = True, owner: Optional[tuple[int, int]] = None) -> int:
+def open_directory(root: int, path: str, make: bool = True, owner: tuple[int, int] | None = None) -> int:
     """Return a descriptor of the guest's directory. Each step is one name without a link; links are followed here, as
     the guest does it: an absolute one, and "..", end at the guest's root.
 
@@ -122,7 +121,7 @@ def _link_target(directory: int, name: str) -> str | None:
     return None
 
 
-def _enter(directory: int, name: str, make: bool, owner: Optional[tuple[int, int]]) -> int:
+def _enter(directory: int, name: str, make: bool, owner: tuple[int, int] | None) -> int:
     made = False
     with contextlib.suppress(FileExistsError):
         if make:
@@ -141,7 +140,7 @@ def _enter(directory: int, name: str, make: bool, owner: Optional[tuple[int, int
     return fd
 
 
-def get(root: int, path: str, limit: int) -> Optional[bytes]:
+def get(root: int, path: str, limit: int) -> bytes | None:
     """Return what the regular file holds, of which at most `limit` bytes are read; None if there is none."""
     head, name = posixpath.split(path)
     try:
@@ -162,7 +161,7 @@ def get(root: int, path: str, limit: int) -> Optional[bytes]:
         os.close(directory)
 
 
-def mode_of(root: int, path: str) -> Optional[os.stat_result]:
+def mode_of(root: int, path: str) -> os.stat_result | None:
     """Return what is at the path, without following the link that is its last part; None if there is nothing."""
     head, name = posixpath.split(path)
     try:
@@ -177,7 +176,7 @@ def mode_of(root: int, path: str) -> Optional[os.stat_result]:
         os.close(directory)
 
 
-def link(root: int, path: str, target: str, directories: Optional[tuple[int, int]] = None) -> None:
+def link(root: int, path: str, target: str, directories: tuple[int, int] | None = None) -> None:
     """Make a symbolic link, in place of what has its name."""
     head, name = posixpath.split(path)
     directory = open_directory(root, head, owner=directories)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import MissingDependency
@@ -98,7 +98,7 @@ def probe(limit: float = LIMIT) -> tuple[str, str]:
     return EMULATION, f"{found.problem}; {_emulated(limit, account)}"
 
 
-def _emulated(limit: float, account: Optional[pwd.struct_passwd]) -> str:
+def _emulated(limit: float, account: pwd.struct_passwd | None) -> str:
     """Return the result of the same guest without KVM, which distinguishes a broken KVM from a broken QEMU."""
     found = boot("tcg", 4 * limit, account)
     if found.problem:
@@ -106,7 +106,7 @@ def _emulated(limit: float, account: Optional[pwd.struct_passwd]) -> str:
     return f"the same guest ran emulated in {found.seconds:.1f} s"
 
 
-def boot(accelerator: str, limit: float, account: Optional[pwd.struct_passwd] = None) -> Boot:
+def boot(accelerator: str, limit: float, account: pwd.struct_passwd | None = None) -> Boot:
     """Boot the guest with the accelerator "kvm" or "tcg", as `account` if this process may."""
     emulator, identity = find(EMULATOR), _identity(account)
     # QEMU's user has to read it, and /var/tmp or a private TMPDIR may not let it.
@@ -165,7 +165,7 @@ def _device() -> str:
     return f"{DEVICE} (mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}:{found.st_gid})"
 
 
-def qemu_user() -> tuple[str, Optional[pwd.struct_passwd]]:
+def qemu_user() -> tuple[str, pwd.struct_passwd | None]:
     """Return the user as whom libvirt runs QEMU on this host, (name, None) where there is no such account (yet)."""
     names = list(QEMU_USERS)
     try:
@@ -182,7 +182,7 @@ def qemu_user() -> tuple[str, Optional[pwd.struct_passwd]]:
     return "root", None
 
 
-def _identity(account: Optional[pwd.struct_passwd]) -> dict[str, Any]:
+def _identity(account: pwd.struct_passwd | None) -> dict[str, Any]:
     if account is None or os.geteuid() != 0 or account.pw_uid == 0:
         return {}
     groups = os.getgrouplist(account.pw_name, account.pw_gid)

@@ -18,7 +18,7 @@ import secrets
 import stat
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, Callable, Optional, Union
+from typing import BinaryIO, Callable, Union
 
 from . import kernel_calls
 from .trees import mount_id
@@ -74,7 +74,7 @@ def identity(found: os.stat_result) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def take(fd: int, mode: int, reader_id: Optional[int] = None) -> None:
+def take(fd: int, mode: int, reader_id: int | None = None) -> None:
     """Make an open file or directory the property of whoever runs this, who alone may change it from then on, whatever
     rights somebody else has to it now.
 

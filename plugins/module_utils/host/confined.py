@@ -26,7 +26,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, Callable, NoReturn
 
 from .. import errors
 from ..dataclass import dataclass
@@ -80,9 +80,9 @@ def run(
     what: str,
     *,
     timeout: float,
-    blocks: Optional[Generator[bytes, None, None]] = None,
-    source: Optional[int] = None,
-    target: Optional[int] = None,
+    blocks: Generator[bytes, None, None] | None = None,
+    source: int | None = None,
+    target: int | None = None,
     memory: int = MEMORY,
 ) -> dict[str, Any]:
     """Return what the job answers. Raise the job's own errors here, of whatever class they are.
@@ -175,7 +175,7 @@ def _no_answer(child: subprocess.Popen[bytes], what: str) -> list[str]:
 
 @contextlib.contextmanager
 def _feeding(
-    child: subprocess.Popen[bytes], blocks: Optional[Generator[bytes, None, None]]
+    child: subprocess.Popen[bytes], blocks: Generator[bytes, None, None] | None
 ) -> Iterator[list[BaseException]]:
     """Have a thread hand the blocks over; what went wrong with them is in the list."""
     failed: list[BaseException] = []

@@ -13,7 +13,6 @@ import contextlib
 import ctypes
 import errno
 import os
-from typing import Optional
 
 NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PROCESSES, NEW_NETWORK = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS = 0x1, 0x2, 0x4, 0x8
@@ -61,7 +60,7 @@ def gain_no_privileges() -> None:
     _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), None)
 
 
-def mount(source: Optional[str], target: str, kind: Optional[str] = None, flags: int = 0, options: str = "") -> None:
+def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, options: str = "") -> None:
     words = (None if word is None else os.fsencode(word) for word in (source, target, kind))
     _check(_libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(options) if options else None), target)
 
@@ -147,7 +146,7 @@ def open_device(device: str, kind: str, flags: int) -> int:
         os.close(opened)
 
 
-def _configure(opened: int, command: int, key: Optional[bytes], value: Optional[bytes]) -> None:
+def _configure(opened: int, command: int, key: bytes | None, value: bytes | None) -> None:
     _check(_libc.syscall(_FSCONFIG, opened, ctypes.c_uint(command), key, value, 0), None)
 
 
@@ -168,7 +167,7 @@ def _map_ids(tree: int, flags: int, namespace: int, path: str) -> None:
     _check(_libc.syscall(_MOUNT_SETATTR, tree, b"", ctypes.c_uint(_EMPTY_PATH), asked, size), path)
 
 
-def _check(result: int, path: Optional[str]) -> int:
+def _check(result: int, path: str | None) -> int:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)

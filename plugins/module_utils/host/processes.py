@@ -17,7 +17,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 PROC = Path("/proc")
 # What root of a container or of a user's own namespace can't leave.
@@ -42,7 +42,7 @@ def arguments(pid: int) -> list[bytes]:
         return []
 
 
-def start_time(pid: int) -> Optional[int]:
+def start_time(pid: int) -> int | None:
     """Return the start time of a process, in clock ticks since boot; None if there is no such process, or it has
     ended."""
     try:
@@ -63,7 +63,7 @@ def writes_to(pid: int, file: os.stat_result) -> bool:
     return False
 
 
-def is_of_root(pid: int, called: str = "", owner: Optional[int] = None, began: Optional[int] = None) -> bool:
+def is_of_root(pid: int, called: str = "", owner: int | None = None, began: int | None = None) -> bool:
     """Return whether root of this host has started the process.
 
     called: the name that the kernel has for it.

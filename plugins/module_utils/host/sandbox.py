@@ -16,7 +16,6 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Optional
 
 from ..dataclass import dataclass
 from ..errors import NebulaError
@@ -99,9 +98,9 @@ def run(
     files: Mapping[str, str],
     *,
     timeout: float,
-    memory: Optional[int] = None,
-    cpu: Optional[int] = None,
-    input: Optional[str] = None,
+    memory: int | None = None,
+    cpu: int | None = None,
+    input: str | None = None,
     check: bool = True,
 ) -> command.Completed:
     """Run a program to its end, as command.run() does.
@@ -169,8 +168,8 @@ def _words_before(
     program: str,
     files: Mapping[str, str],
     user: _User,
-    memory: Optional[int] = None,
-    cpu: Optional[int] = None,
+    memory: int | None = None,
+    cpu: int | None = None,
     input: bool = False,
 ) -> list[str]:
     """Return the words that go before those of the program."""

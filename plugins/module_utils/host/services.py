@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Union
 
 from ..dataclass import dataclass
 from ..errors import CommandFailed, HypervisorError, MissingDependency, TimedOut
@@ -71,7 +70,7 @@ def is_running(service: Service) -> bool:
     return peer(service) is not None
 
 
-def peer(service: Service) -> Optional[int]:
+def peer(service: Service) -> int | None:
     """Return the pid of the daemon that answers on the service's socket (0: not of our pid namespace), None if none
     does.
 
@@ -108,7 +107,7 @@ def libvirt_version() -> str:
     return found.group(1) if found else ""
 
 
-def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, None]:
+def start(service: Service, root: str = "") -> node.Daemon | node.Unit | None:
     """Start the daemon and wait until it answers. Return what to stop() later; None if there is nothing to be undone.
 
     root: the nebula_root that a daemon is for. It marks the daemon as ours, even if this run is killed before it
@@ -151,7 +150,7 @@ def start(service: Service, root: str = "") -> Union[node.Daemon, node.Unit, Non
     return _daemon(service, _wait(service))
 
 
-def started_for(service: Service, root: str) -> Optional[node.Daemon]:
+def started_for(service: Service, root: str) -> node.Daemon | None:
     """Return the daemon, if it runs and was started by start() for this nebula_root."""
     pid = peer(service)
     return _daemon(service, pid) if pid and f"{MARK}={root}".encode() in _environment(pid) else None
@@ -169,7 +168,7 @@ def _log(name: str) -> str:
     return os.path.join(_LOGS, f"{name}.log")
 
 
-def _daemon(service: Service, pid: int) -> Optional[node.Daemon]:
+def _daemon(service: Service, pid: int) -> node.Daemon | None:
     started = processes.start_time(pid)
     return None if started is None else node.Daemon(service.name, pid, started, node.boot_id())
 
@@ -214,7 +213,7 @@ def stop(daemon: node.Daemon) -> bool:
         os.close(handle)
 
 
-def _start_unit(service: Service) -> Optional[node.Unit]:
+def _start_unit(service: Service) -> node.Unit | None:
     before, linked = units.active(service.family), units.links()
     if not starts_with_host(service):
         _run_first(["systemctl", "enable"], service.at_boot)
@@ -228,7 +227,7 @@ def _start_unit(service: Service) -> Optional[node.Unit]:
 
 def _run_first(argv: Sequence[str], names: Sequence[str]) -> None:
     """Run the command for the first unit that it succeeds with; else raise the first unit's error."""
-    failed: Optional[CommandFailed] = None
+    failed: CommandFailed | None = None
     for name in names:
         try:
             run([*argv, name], timeout=START_SECONDS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Optional
 
 from ..errors import harmless
 
@@ -54,7 +53,7 @@ class VmLog:
                 os.close(fd)
 
 
-def line(component: str, level: str, text: str, at: Optional[float] = None) -> str:
+def line(component: str, level: str, text: str, at: float | None = None) -> str:
     """Return one line, in local time; line breaks within the text become spaces."""
     when = time.localtime(at)
     clock = f"{when.tm_hour:02d}:{when.tm_min:02d}:{when.tm_sec:02d}"

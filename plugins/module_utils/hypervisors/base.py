@@ -10,7 +10,6 @@ import abc
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from typing import Optional
 
 from ..dataclass import dataclass
 from ..errors import Unsupported
@@ -101,7 +100,7 @@ class AgentAnswer:
     """Holds what a guest's agent says: hostname ("" if it does not tell) and addresses (None if it does not)."""
 
     hostname: str = ""
-    addresses: Optional[tuple[str, ...]] = None
+    addresses: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ class Driver(abc.ABC):
         """Return what all machines of the node have in common, with what this hypervisor adds."""
         return common
 
-    def secrets(self, owner: str) -> Optional[Secrets]:
+    def secrets(self, owner: str) -> Secrets | None:
         """Return the keeper of the secrets of `owner`'s encrypted disks; None if nothing here keeps them."""
         return None
 
@@ -242,7 +241,7 @@ class Driver(abc.ABC):
         """Return all machines with a mark of any catalog, and the names of those without a mark, for an audit."""
 
     @abc.abstractmethod
-    def state(self, mark: Mark) -> Optional[str]:
+    def state(self, mark: Mark) -> str | None:
         """Return the machine's state; None if there is none. Raise ForeignObject if its name is somebody else's."""
 
     def is_foreign(self, mark: Mark, directory: str) -> bool:
@@ -277,7 +276,7 @@ class Driver(abc.ABC):
         """Stop the machine at once and remove its definition with saved state, NVRAM and snapshots. Return whether
         there was something to remove."""
 
-    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+    def starts_with_host(self, mark: Mark) -> bool | None:
         """Return whether the machine starts when its host boots; None if there is none, or nothing starts it."""
         return None
 
@@ -297,7 +296,7 @@ class Driver(abc.ABC):
     def press_key(self, mark: Mark) -> None:  # noqa: B027 (most have no keyboard)
         """Press the space bar of the machine's keyboard: an installer's loader may ask for any key."""
 
-    def written(self, mark: Mark) -> Optional[int]:
+    def written(self, mark: Mark) -> int | None:
         """Return the bytes that the running machine has written to its disks since its start; None if unknown."""
         return None
 

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Optional, TypeVar
+from typing import TypeVar
 
 from ..context import cache
 from ..errors import NebulaError
@@ -86,7 +86,7 @@ def _try_or_note(unseen: list[str], look: Callable[[], T], otherwise: T) -> T:
     return otherwise
 
 
-def _table(catalog: str) -> Optional[nat.Table]:
+def _table(catalog: str) -> nat.Table | None:
     return nat.observe(catalog) if catalog else None
 
 

@@ -10,7 +10,7 @@ more than these, and the next one goes on from them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from ..dataclass import dataclass
@@ -99,8 +99,8 @@ def is_blank(image: Image) -> bool:
 
 
 def step(
-    image: Optional[Image],
-    machine: Optional[Machine],
+    image: Image | None,
+    machine: Machine | None,
     confirmed: bool,
     verify: bool,
     end: str = POWEROFF,
@@ -170,7 +170,7 @@ def _given_up(machine: Machine, end: str) -> str:
     return UNSURE if machine.written and (end == MANUAL or machine.ended == "unknown") else END
 
 
-def was_started(machine: Optional[Machine], generation: int, seen_generation: int) -> bool:
+def was_started(machine: Machine | None, generation: int, seen_generation: int) -> bool:
     """Return whether a decision that nobody has recorded was carried out all the same, as the run was killed in
     between. This is recorded before a plan is made, which would start a machine again whose guest has ended it."""
     if machine is None or not machine.on_its_way or machine.wanted != "RUNNING" or seen_generation < generation:
@@ -222,7 +222,7 @@ _INSPECT = (
 )
 
 
-def verdict(seen: Seen, end: str, marker: bool) -> Optional[Verdict]:
+def verdict(seen: Seen, end: str, marker: bool) -> Verdict | None:
     """Return whether the installation is at its end; None while it is not. marker: whether our answers report it on
     the console."""
     if seen.state == "POWEROFF" and seen.ended == "guest":

@@ -274,5 +274,5 @@ class Ledger:
     guards: Mapping[str, Sequence[Guard]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
-    def vm(self, vm_id: int) -> Optional[LedgerVm]:
+    def vm(self, vm_id: int) -> LedgerVm | None:
         return next((each for each in self.vms if each.vm.vm_id == vm_id), None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Optional
 
 from ..errors import InvalidValue
 
@@ -33,7 +32,7 @@ _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40,
 _AMOUNT = re.compile(r"(\d{1,19})([BKMGTP]?)", re.ASCII | re.IGNORECASE)
 
 
-def amounts(name: str, text: str, where: str) -> tuple[Optional[int], Optional[int]]:
+def amounts(name: str, text: str, where: str) -> tuple[int | None, int | None]:
     """Return barrier and limit, None for an unlimited one: of pages in bytes, whichever unit the text has (a bare
     number counts pages, one with a letter bytes). Raise InvalidValue for what vzctl would skip with a warning."""
     parts = text.strip().split(":")
@@ -54,7 +53,7 @@ def check_one(name: str, text: str, where: str) -> None:
         )
 
 
-def _amount(name: str, part: str, text: str, where: str) -> Optional[int]:
+def _amount(name: str, part: str, text: str, where: str) -> int | None:
     if part.lower() in (UNLIMITED, "infinite"):
         return None
     found = _AMOUNT.fullmatch(part)

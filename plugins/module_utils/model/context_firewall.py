@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
-from typing import Any, Optional
+from typing import Any
 
 from ..errors import InvalidValue
 from . import security_group
@@ -102,7 +102,7 @@ def _addresses(hosts: Sequence[str], asked: str) -> list[str]:
     return [str(each) for each in found]
 
 
-def of_body(body: Mapping[str, Any]) -> Optional[tuple[GuardRule, ...]]:
+def of_body(body: Mapping[str, Any]) -> tuple[GuardRule, ...] | None:
     """Return the firewall of a machine as the catalog has it; None without a firewall."""
     text = ((body.get("context") or {}).get("variables") or {}).get(VARIABLE, "")
     if not is_one(text):

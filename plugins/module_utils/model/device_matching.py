@@ -191,7 +191,7 @@ def refuse_sizes(new: Sequence[Vector], has: Sequence[Has], pairing: Pairing, wh
 
 
 # -- which is which ----------------------------------------------------------------------------------------------------
-def _unchanged_places(old: Sequence[Vector], new: Sequence[Vector]) -> list[Optional[int]]:
+def _unchanged_places(old: Sequence[Vector], new: Sequence[Vector]) -> list[int | None]:
     """Return where each of the list was, if some only came, or some only went, and the others are as they were; no
     place for any otherwise."""
     if len(new) <= len(old):
@@ -202,7 +202,7 @@ def _unchanged_places(old: Sequence[Vector], new: Sequence[Vector]) -> list[Opti
 
 
 def _asks_for_held_address(
-    old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has], stays: Sequence[Optional[int]]
+    old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has], stays: Sequence[int | None]
 ) -> bool:
     """Return whether a NIC that would come asks for an address that a NIC of the machine has."""
     coming = [wanted for wanted, index in zip(new, stays) if index is None and _asked(wanted)]
@@ -214,7 +214,7 @@ def _asks_for_held_address(
     )
 
 
-def _places_among(some: Sequence[Vector], others: Sequence[Vector]) -> Optional[list[int]]:
+def _places_among(some: Sequence[Vector], others: Sequence[Vector]) -> list[int] | None:
     """Return where each of `some` is among the others, in the same order, at the first place; None unless all are."""
     rest = iter(enumerate(others))
     found = [next((place for place, other in rest if other == value), None) for value in some]
@@ -335,7 +335,7 @@ def _how_to_change(
     old: Sequence[Vector],
     new: Sequence[Vector],
     has: Sequence[Has],
-    stays: Sequence[Optional[int]],
+    stays: Sequence[int | None],
     gone: Sequence[int],
     reshaped: bool,
 ) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Optional
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue
@@ -219,7 +218,7 @@ def _can_be_at(place: Place, target: str, board: Board) -> bool:
     return not place.readonly or letter_index(target) >= emulated
 
 
-def explicit(places: Sequence[Place], board: Optional[Board] = None) -> dict[str, str]:
+def explicit(places: Sequence[Place], board: Board | None = None) -> dict[str, str]:
     """Return the targets that are given, with what has each; raise InvalidValue for two that want the same target."""
     board = board or Board()
     used: dict[str, str] = {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Optional
 
 from ..errors import InvalidValue
 from .flags import TRUE
@@ -25,7 +24,7 @@ GUEST_OS, WINDOWS = "GUEST_OS", "windows"
 _SYSTEM = (GUEST_OS, "OS", "OS_FAMILY")
 
 
-def boot_disk(os: Os, images: Mapping[int, Image]) -> Optional[int]:
+def boot_disk(os: Os, images: Mapping[int, Image]) -> int | None:
     """Return the index of the disk whose system the machine boots, None if that is no image of type OS."""
     if os.kernel:
         return None

@@ -70,7 +70,7 @@ class Guard:
         return self.on_ovn and self.filter_ip and may_announce(self.addresses)
 
     @property
-    def passing(self) -> Optional[tuple[GuardRule, ...]]:
+    def passing(self) -> tuple[GuardRule, ...] | None:
         """Return the rules, where something is to be kept out; None where nothing is."""
         if self.rules is None and self.firewall is not None:
             return tuple(GuardRule(direction, ALL) for direction in DIRECTIONS)

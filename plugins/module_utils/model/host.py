@@ -25,7 +25,7 @@ class Overhead:
     vcpu: float = 0.0
     share: float = 0.0
 
-    def of(self, memory: int, vcpu: Optional[int]) -> int:
+    def of(self, memory: int, vcpu: int | None) -> int:
         return math.ceil(self.fixed + self.vcpu * (vcpu or 1) + self.share * memory)
 
 

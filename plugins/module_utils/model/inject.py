@@ -48,9 +48,9 @@ class Injected:
     partition: str = ""
 
 
-def of_template(template: Template, where: str) -> tuple[tuple[Optional[int], Injected], ...]:
+def of_template(template: Template, where: str) -> tuple[tuple[int | None, Injected], ...]:
     """Return what is to be written, each with the disk's number (None for the disk that the machine boots from)."""
-    found: list[tuple[Optional[int], Injected]] = []
+    found: list[tuple[int | None, Injected]] = []
     for index, vector in enumerate(template.vectors("INJECT")):
         here = f"{where}: INJECT {index}"
         number = vector.get("DISK", "").strip()

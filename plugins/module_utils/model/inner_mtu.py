@@ -9,7 +9,7 @@ Everywhere here `left` has these bytes by the hosts' names. A host that is not i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from ..errors import InvalidValue
 from .network import Network
@@ -55,7 +55,7 @@ def chosen(attributes: Mapping[str, str], left: Mapping[str, int]) -> str:
     return str(least) if least < ETHERNET_MTU - GENEVE_COST and not outside else ""
 
 
-def problem(name: str, wanted: int, left: Mapping[str, int]) -> Optional[InvalidValue]:
+def problem(name: str, wanted: int, left: Mapping[str, int]) -> InvalidValue | None:
     """Return what is wrong if a network's machines send packets of so many bytes, None if all hosts carry them."""
     narrow = sorted((size, host) for host, size in left.items() if size < wanted)
     if not narrow:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Optional
+from typing import Any
 
 # More digits than any size, count or port has; Python takes very long to read thousands of them, or refuses.
 MOST_DIGITS = 18
 _MODE = re.compile(r"(0o)?[0-7]{1,5}")
 
 
-def whole(value: Any) -> Optional[int]:
+def whole(value: Any) -> int | None:
     """Return the number that `value` is or says in plain digits, 0 or more; None if it is none or too large."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
@@ -23,7 +23,7 @@ def whole(value: Any) -> Optional[int]:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS else None
 
 
-def file_mode(value: Any, largest: int = 0o7777) -> Optional[int]:
+def file_mode(value: Any, largest: int = 0o7777) -> int | None:
     """Return the mode that `value` says in octal digits, or is: YAML reads 0644 without quotes as a number. None if it
     is no mode, or above `largest`."""
     if isinstance(value, str):

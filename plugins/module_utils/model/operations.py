@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Optional, Union
+from typing import Any, ClassVar, Union
 
 from ..dataclass import dataclass
 from ..errors import CatalogError, InvalidValue
@@ -108,7 +108,7 @@ RULES: Mapping[type[Operation], Rule] = {
 }
 
 
-def refusal(before: ImageState, was: Optional[Operation], after: ImageState, to: Optional[Operation]) -> str:
+def refusal(before: ImageState, was: Operation | None, after: ImageState, to: Operation | None) -> str:
     """Return why an image in state `before` with the operation `was` must not get the state `after` with the operation
     `to`; an empty text if it may. Every writer of the two columns asks this."""
     if to is None:
@@ -123,7 +123,7 @@ def refusal(before: ImageState, was: Optional[Operation], after: ImageState, to:
     return ""
 
 
-def write(operation: Optional[Operation]) -> str:
+def write(operation: Operation | None) -> str:
     """Return the operation as the catalog keeps it: canonical JSON, the same for equal operations; "" for none."""
     if operation is None:
         return ""
@@ -133,7 +133,7 @@ def write(operation: Optional[Operation]) -> str:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def read(text: str) -> Optional[Operation]:
+def read(text: str) -> Operation | None:
     """Return the operation that the catalog keeps as this text; raise CatalogError for what write() never wrote."""
     if not text:
         return None
@@ -153,7 +153,7 @@ def read(text: str) -> Optional[Operation]:
         ) from error
 
 
-def comes_from(operation: Optional[Operation]) -> str:
+def comes_from(operation: Operation | None) -> str:
     """Return the host from which the newest content of an image has to be fetched; "" if it is not on its way."""
     return operation.host if isinstance(operation, Return) else ""
 

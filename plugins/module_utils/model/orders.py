@@ -162,7 +162,7 @@ def lost_tasks(before: Orders, after: Orders) -> tuple[DiskTask, ...]:
     return tuple(task for task in before.tasks if task not in after.tasks)
 
 
-def is_done(before: Orders, failed: bool, fitted: Optional[bool]) -> bool:
+def is_done(before: Orders, failed: bool, fitted: bool | None) -> bool:
     """Return whether the machine has the disks and NICs that it is to have, after its node has reported. fitted: as in
     VmOutcome. After a recreation that failed, the domain may be the old one, with all that it had."""
     if failed and before.recreates:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from .image import Image
 from .operations import Save
 from .states import ImageState
@@ -26,7 +24,7 @@ def is_being_saved(image: Image, origin: str) -> bool:
     return same and image.state == ImageState.LOCKED and image.operation in (None, Save(origin))
 
 
-def is_saved(image: Optional[Image], origin: str) -> bool:
+def is_saved(image: Image | None, origin: str) -> bool:
     """Return whether it holds what was saved from there, also while something is done to it that leaves it whole."""
     if image is None or image.origin != origin or image.state in _NOT_WHOLE:
         return False

@@ -55,7 +55,7 @@ class SecurityGroup:
         return self.id == DEFAULT_ID
 
 
-def read_rule(entry: Mapping[str, Any], where: str, network_id: Optional[int]) -> GroupRule:
+def read_rule(entry: Mapping[str, Any], where: str, network_id: int | None) -> GroupRule:
     """Return an entry of `rules` in its one form, or raise InvalidValue. network_id: the id of its network."""
     direction = str(entry.get("rule_type") or "").strip().lower()
     if direction not in DIRECTIONS:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
-from typing import Optional, Union
+from typing import Union
 
 from ..errors import Conflict
 from . import addresses, guest_mtu, network_checks
@@ -178,7 +178,7 @@ def _shared_addresses(one: AddressRange, other: AddressRange) -> str:
     return ""
 
 
-def _common_span(own: Iterable[Span], their: Iterable[Span]) -> Optional[Span]:
+def _common_span(own: Iterable[Span], their: Iterable[Span]) -> Span | None:
     """Return the first of their spans of IPv4 that has addresses of ours."""
     for one in own:
         for other in their:

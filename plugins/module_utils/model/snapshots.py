@@ -58,7 +58,7 @@ def text_of(tree: Sequence[Snapshot]) -> str:
     return json.dumps(to_plain(tuple(tree)), separators=(",", ":")) if tree else ""
 
 
-def find(tree: Sequence[Snapshot], name: str) -> Optional[Snapshot]:
+def find(tree: Sequence[Snapshot], name: str) -> Snapshot | None:
     return next((each for each in tree if each.name == name), None)
 
 
@@ -66,7 +66,7 @@ def next_id(tree: Sequence[Snapshot]) -> int:
     return max((each.id for each in tree), default=-1) + 1
 
 
-def active(tree: Sequence[Snapshot]) -> Optional[Snapshot]:
+def active(tree: Sequence[Snapshot]) -> Snapshot | None:
     return next((each for each in tree if each.active), None)
 
 

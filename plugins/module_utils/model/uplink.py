@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Optional
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue
@@ -102,7 +101,7 @@ def spans(network: Network) -> bool:
     return bool(phydev_of(network.vn_mad, network.attributes))
 
 
-def uplink(network: Network) -> Optional[Uplink]:
+def uplink(network: Network) -> Uplink | None:
     """Return the uplink of the network, None if its bridges are not joined; raise InvalidValue for a wrong number."""
     phydev = phydev_of(network.vn_mad, network.attributes)
     if not phydev or network.vn_mad not in ON_NODES:
@@ -138,7 +137,7 @@ def chooses_number(network: Network) -> bool:
     return network.vn_mad != OVSWITCH or asked.upper() not in ("", "NO")
 
 
-def number_of(network: Network) -> Optional[int]:
+def number_of(network: Network) -> int | None:
     """Return the VLAN id or VNI; None if the network has none, or none yet. Raise InvalidValue for a wrong number."""
     text = network.attributes.get(VLAN_ID, "")
     if not text or network.vn_mad not in NUMBERS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidValue
 from . import defaults
@@ -322,7 +322,7 @@ def is_address(text: str, version: int = 0) -> bool:
         return False
 
 
-def raw_fragment(data: str, where: str, kind: str = "kvm") -> Optional[ET.Element]:
+def raw_fragment(data: str, where: str, kind: str = "kvm") -> ET.Element | None:
     """Return RAW/DATA as the children of an element, None if it holds nothing; raise InvalidValue if it is not XML.
     kind: its TYPE."""
     if not data.strip():

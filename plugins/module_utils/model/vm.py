@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Optional, Union
+from typing import Optional
 
 from ..dataclass import dataclass
 from . import defaults
@@ -121,6 +121,6 @@ class Vm:
     topology: Optional[Topology] = None
 
     @property
-    def leased(self) -> tuple[Union[Nic, Alias], ...]:
+    def leased(self) -> tuple[Nic | Alias, ...]:
         """Return all NICs and aliases: each has a lease."""
         return (*self.nics, *self.aliases)

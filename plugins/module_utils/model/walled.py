@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Optional
 
 from .guard import GuardRule
 from .logical_network import ALL, ICMP, ICMPV6, INBOUND, OUTBOUND, LogicalNetwork, Rule, SecurityGroup
@@ -23,7 +22,7 @@ _Span = tuple[int, int, int]
 
 def group(
     firewall: Sequence[GuardRule],
-    groups: Optional[Sequence[SecurityGroup]],
+    groups: Sequence[SecurityGroup] | None,
     networks: Mapping[str, LogicalNetwork],
 ) -> SecurityGroup:
     """Return the one group of a machine with this firewall, the same for the same firewall and the same groups.
@@ -65,7 +64,7 @@ def _intersection(wall: GuardRule, rule: Rule, networks: Mapping[str, LogicalNet
                 yield _inbound_rule(protocol, ports, icmp_type, span)
 
 
-def _inbound_rule(protocol: str, ports: tuple[tuple[int, int], ...], icmp_type: Optional[int], span: _Span) -> Rule:
+def _inbound_rule(protocol: str, ports: tuple[tuple[int, int], ...], icmp_type: int | None, span: _Span) -> Rule:
     version, first, last = span
     size = last - first + 1
     start = IPv4Address(first) if version == 4 else IPv6Address(first)
@@ -81,7 +80,7 @@ def _common_ports(one: Iterable[tuple[int, int]], other: Iterable[tuple[int, int
     return tuple(sorted({span for span in spans if span[0] <= span[1]}))
 
 
-def _address_spans(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> Optional[list[_Span]]:
+def _address_spans(rule: Rule, networks: Mapping[str, LogicalNetwork]) -> list[_Span] | None:
     """Return the addresses of the other side; None for everybody."""
     if rule.network:
         network = networks[rule.network]

@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Optional
 
 from ..errors import InvalidValue, MissingDependency, NotFound
 from ..host import units
@@ -265,7 +264,7 @@ class Boot:
             before=BEFORE,
         )
 
-    def keep(self, act: bool, forecast: bool = False) -> tuple[Optional[dict[str, str]], Optional[dict[str, str]]]:
+    def keep(self, act: bool, forecast: bool = False) -> tuple[dict[str, str] | None, dict[str, str] | None]:
         """Bring unit and files to what the node has now. Return what differed, before and after; None without systemd.
         forecast: the networks are going to be others than they are, so that the files will be, too"""
         if not units.has_systemd():
@@ -304,7 +303,7 @@ class Boot:
         write_all(self.place, files)
         self._unlink(set(self._found()) - set(files))
 
-    def remove(self, act: bool) -> tuple[Optional[dict[str, str]], Optional[dict[str, str]]]:
+    def remove(self, act: bool) -> tuple[dict[str, str] | None, dict[str, str] | None]:
         found = self._found()
         has_unit = units.has_systemd() and self.unit in units.named(PREFIX)
         if not found and not has_unit and not os.path.isdir(self.place):

@@ -19,7 +19,7 @@ import struct
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
-from typing import Optional, Union
+from typing import Union
 
 from ..dataclass import dataclass
 from ..errors import NebulaError
@@ -119,7 +119,7 @@ class Presence:
     def look(self, waiting: Collection[int], now: float) -> None:
         """Take in what was answered since the last look, and ask about the machines that are waited for."""
         self._now = now
-        senders: Optional[Mapping[str, Sequence[ipaddress.IPv4Interface]]] = None
+        senders: Mapping[str, Sequence[ipaddress.IPv4Interface]] | None = None
         for wire in self._sockets.values():
             wire.listen(now)
             if wire.is_due(waiting, now):
@@ -174,7 +174,7 @@ class _BridgeSocket:
         self._by_address: dict[Address, list[_Asked]] = {}
         for each in asked:
             self._by_address.setdefault(each.target.address, []).append(each)
-        self._socket: Optional[socket.socket] = None
+        self._socket: socket.socket | None = None
         self._mac = b""
         self._senders: Sequence[ipaddress.IPv4Interface] = ()
         self._retry = 0.0
@@ -308,7 +308,7 @@ def solicitation(mac: bytes, address: ipaddress.IPv6Address) -> bytes:
     return b"\x33\x33" + group[12:] + mac + struct.pack("!H", _IPV6) + header + message
 
 
-def claim_of(frame: bytes) -> Optional[Claim]:
+def claim_of(frame: bytes) -> Claim | None:
     """Return what a frame says of an address; None if it says nothing, or is of neither kind."""
     if len(frame) < 42:
         return None
@@ -324,7 +324,7 @@ def claim_of(frame: bytes) -> Optional[Claim]:
     return Claim(ipaddress.IPv6Address(frame[62:78]), _mac_text(source, announced))
 
 
-def _arp_claim(frame: bytes, source: bytes) -> Optional[Claim]:
+def _arp_claim(frame: bytes, source: bytes) -> Claim | None:
     hardware, protocol, lengths, operation = struct.unpack_from("!HHHH", frame, 14)
     if (hardware, protocol, lengths) != (1, 0x0800, 0x0604) or operation not in (_REQUEST, _REPLY):
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ..dataclass import dataclass
 from ..engines.base import Engine
@@ -28,8 +28,8 @@ class Known:
     was: a host of the catalog as it was found, under whatever name
     host: the same host as it is now"""
 
-    was: Optional[Host]
-    host: Optional[Host]
+    was: Host | None
+    host: Host | None
 
 
 class Identities:
@@ -52,7 +52,7 @@ class Identities:
         self._doubled: set[str] = set()
         self.warnings: list[str] = []
 
-    def known(self, name: str, found: Optional[Host], item: Mapping[str, Any]) -> Known:
+    def known(self, name: str, found: Host | None, item: Mapping[str, Any]) -> Known:
         """Return the host of the catalog that the item is about, which has the item's name from now on. Raise Conflict
         if the name is a second name of another host. found: the host that the catalog has under the item's name."""
         mark, former = item.get("mark") or "", item.get("renamed_from") or ""
@@ -125,7 +125,7 @@ class Identities:
             self._owners[mark] = owner
         return self._owners[mark]
 
-    def _refuse_second_name(self, name: str, found: Optional[Host], owner: str) -> None:
+    def _refuse_second_name(self, name: str, found: Host | None, owner: str) -> None:
         what = _one_host(owner)
         if _is_left(self._engine, name, found):
             self._doubled.add(name)
@@ -142,7 +142,7 @@ class Identities:
             "nebula.node there",
         )
 
-    def _renamed(self, name: str, found: Optional[Host], other: Host) -> Host:
+    def _renamed(self, name: str, found: Host | None, other: Host) -> Host:
         asked = f"host {name}: renamed from {other.name}"
         if other.name in self._nodes:
             raise Conflict(
@@ -182,13 +182,13 @@ def _one_host(owner: str) -> str:
     return f"it carries the mark of host {owner}: both names are of one host"
 
 
-def _is_left(engine: Engine, name: str, found: Optional[Host]) -> bool:
+def _is_left(engine: Engine, name: str, found: Host | None) -> bool:
     """Return whether what the catalog has under a second name is not refused: both names were in it before hosts had
     marks."""
     return found is not None and found.vms > 0 and not engine.hosts.has_shown_mark(name)
 
 
-def _on_record(engine: Engine, name: str) -> Optional[Host]:
+def _on_record(engine: Engine, name: str) -> Host | None:
     try:
         host = engine.hosts.info(name) if name else None
     except NotFound:

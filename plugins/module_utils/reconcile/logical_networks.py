@@ -6,7 +6,7 @@ everything at once, and one fault would hold up all of it."""
 
 from __future__ import annotations
 
-from typing import Callable, Optional, TypeVar
+from typing import Callable, TypeVar
 
 from ..engines.base import Engine
 from ..errors import NebulaError, Unsupported
@@ -20,7 +20,7 @@ UNKNOWN = {"id": None, "uuid": None}
 def kept(engine: Engine, work: Callable[[], T], concerned: Callable[[T], bool]) -> T:
     """Do the work of one item, and keep what it made. Raise what the work raises, and what is wrong with it for OVN,
     unless that was wrong before. concerned: returns whether OVN is told of it."""
-    found: Optional[NebulaError] = None
+    found: NebulaError | None = None
     try:
         with engine.attempt():
             done = work()
@@ -35,7 +35,7 @@ def kept(engine: Engine, work: Callable[[], T], concerned: Callable[[T], bool]) 
         return work()
 
 
-def problem(engine: Engine) -> Optional[NebulaError]:
+def problem(engine: Engine) -> NebulaError | None:
     """Return the first thing in the catalog that OVN could not be told of, as an error; None if there is none."""
     try:
         refuse(engine.networks.logical(unused_groups=True))

@@ -11,7 +11,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection, Mapping
-from typing import Optional
 
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
 from ..guest_disk import inject
@@ -73,7 +72,7 @@ def prepare(
     return files
 
 
-def remove(directory: str, ids: Optional[Collection[int]] = None) -> bool:
+def remove(directory: str, ids: Collection[int] | None = None) -> bool:
     """Remove the machine's own disks, and the links to images, which stay. Return whether there was one. ids: of the
     disks in question; None: of all."""
     removed = False

@@ -23,7 +23,7 @@ import re
 import struct
 import uuid
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Optional
+from typing import BinaryIO
 
 from ..dataclass import dataclass
 from ..errors import CommandFailed, ImageRefused
@@ -88,7 +88,7 @@ class Foreign:
     size: int = 0
     member: str = ""
     packed: bool = False
-    digest: Optional[tuple[str, str]] = None
+    digest: tuple[str, str] | None = None
     by_cylinders: bool = False
 
 

@@ -14,7 +14,6 @@ import contextlib
 import os
 import re
 import time
-from typing import Optional
 
 from ..dataclass import dataclass
 from ..errors import ImageRefused, InUse, Unsupported
@@ -148,7 +147,7 @@ def points(uuid: str) -> list[str]:
     return []
 
 
-def device_of(point: str) -> Optional[int]:
+def device_of(point: str) -> int | None:
     """Return the number of the device that is mounted there; None for no mount."""
     return os.lstat(point).st_dev if is_mounted(point) else None
 

@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import stat
-from typing import Optional
 
 from ..dataclass import dataclass
 from ..errors import ForeignObject, InUse, NotFound
@@ -65,7 +64,7 @@ def make(base: str, directory: str, ids: IdRange) -> str:
     return ""
 
 
-def read(directory: str) -> Optional[Layers]:
+def read(directory: str) -> Layers | None:
     """Return what the root at `directory` is made of; None for a root that is no overlay."""
     path = os.path.join(directory + LAYERS, _MARK)
     if not os.path.lexists(directory + LAYERS):

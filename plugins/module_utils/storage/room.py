@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from typing import Union
 
 from ..errors import NoSpace
 
@@ -24,7 +23,7 @@ class Room:
     reserve: bytes of it that are left free
     """
 
-    def __init__(self, what: str, place: Union[str, int], reserve: int) -> None:
+    def __init__(self, what: str, place: str | int, reserve: int) -> None:
         self._what, self._place, self._reserve = what, place, reserve
         self._written = self._unseen = self._files = 0
         self._unseen_files = _FILES

@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 from ..errors import ImageRefused, NebulaError
 from ..host.files import explain
@@ -60,7 +60,7 @@ class Tree:
         # Those that are there, as real directories or behind links to some.
         self._known = {b""}
         # Directories get their modes, owners and times when all is in them; None for those that only files named.
-        self._directories: dict[bytes, Optional[Entry]] = {b"": None}
+        self._directories: dict[bytes, Entry | None] = {b"": None}
         self._make: dict[str, Callable[[bytes, Entry, Reader], None]] = {
             FILE: self._file, HARD_LINK: self._hard_link, LINK: self._link, DIRECTORY: self._directory,
             FIFO: self._fifo, CHARACTER: self._device, DEVICE: self._device,
@@ -284,7 +284,7 @@ class Tree:
         if self.size > self._limits["size"]:
             raise self._refused(f"it unpacks to more than {self._limits['size'] // MIB} MiB", _TOO_LARGE)
 
-    def _explain(self, entry: Optional[Entry], error: OSError) -> NebulaError:
+    def _explain(self, entry: Entry | None, error: OSError) -> NebulaError:
         name = shown(b"a directory" if entry is None else entry.name)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
             found = explain(error, name)

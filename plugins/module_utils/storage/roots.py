@@ -17,7 +17,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Collection, Generator, Iterator
-from typing import Any, Optional
+from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
@@ -90,7 +90,7 @@ class Unpacked:
         return found
 
 
-def unpack(archive: str, directory: str, ids: IdRange, limits: Optional[Limits] = None, what: str = "") -> Unpacked:
+def unpack(archive: str, directory: str, ids: IdRange, limits: Limits | None = None, what: str = "") -> Unpacked:
     """Make a new tree of an archive of tar, as it is or packed by gz, xz, bz2 or zst. It gets its name when it is
     whole; what a killed run left of it is removed first. Raise ImageRefused or NoSpace, and then nothing is left,
     or Conflict if something is there already. what: the words that errors begin with."""
@@ -130,7 +130,7 @@ class Base:
     unpacked: Unpacked
 
 
-def base(cache: str, archive: str, key: str, limits: Optional[Limits] = None, what: str = "") -> Base:
+def base(cache: str, archive: str, key: str, limits: Limits | None = None, what: str = "") -> Base:
     """Make the unpacked tree of an image, once, and return it.
     cache: the directory of such trees, which nobody but root can enter
     key: what is in them, as the generation of an image"""
@@ -399,7 +399,7 @@ def _settle(tree: str) -> None:
             os.close(fd)
 
 
-def _read_mark(home: str) -> Optional[Unpacked]:
+def _read_mark(home: str) -> Unpacked | None:
     """Return what a base was unpacked to; None for a base that is not whole."""
     try:
         found = json.loads(files.read_limited(os.path.join(home, _MARK), _LONGEST_MARK, follow=False))
@@ -465,7 +465,7 @@ def _is_empty(directory: str) -> bool:
 
 
 @contextlib.contextmanager
-def _open_archive(archive: str, what: str) -> Iterator[tuple[int, int, Optional[Generator[bytes, None, None]]]]:
+def _open_archive(archive: str, what: str) -> Iterator[tuple[int, int, Generator[bytes, None, None] | None]]:
     """Yield the open file, how much it unpacks to at least, and, where it is packed, what is in it."""
     with files.explained(archive):
         fd = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

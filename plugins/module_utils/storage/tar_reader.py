@@ -11,7 +11,6 @@ in different ways, is refused. It reads 10,000 headers in a fifth of a second.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Optional
 
 from ..errors import ImageRefused
 
@@ -54,7 +53,7 @@ class Entry:
     def __init__(self, kind: str, name: bytes, target: bytes) -> None:
         self.kind, self.name, self.target = kind, name, target
         self.mode = self.uid = self.gid = self.mtime = self.size = self.length = self.lost = 0
-        self.sparse: Optional[Stretches] = None
+        self.sparse: Stretches | None = None
         self.xattrs: dict[bytes, bytes] = {}
 
 
@@ -165,7 +164,7 @@ class Reader:
         if not entry.xattrs:
             entry.lost += any(key.startswith(_OTHER_XATTR) for key in records)
         entry.lost += any(key.startswith(_ACL) for key in records)
-        found: Optional[Stretches] = None
+        found: Stretches | None = None
         if head[156:157] == b"S":
             found, entry.length = self._old_map(head)
         elif any(key.startswith(_SPARSE) for key in records):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Union
 
 from ..errors import ImageRefused, InUse
 
@@ -63,7 +62,7 @@ def walk(top: str, what: str, depth: int) -> Iterator[tuple[bytes, bytes, os.sta
             place = path + b"/"
 
 
-def _enter(name: Union[str, bytes], length: int) -> _Level:
+def _enter(name: str | bytes, length: int) -> _Level:
     fd = os.open(name, _OPEN)
     try:
         level = _Level(fd, length)
@@ -87,7 +86,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def attributes(place: Union[int, bytes]) -> dict[bytes, bytes]:
+def attributes(place: int | bytes) -> dict[bytes, bytes]:
     """Return the attributes that are kept, of an open file, or of what has the name in the working directory."""
     follow: dict[str, bool] = {} if isinstance(place, int) else {"follow_symlinks": False}
     found = {}

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable
 
 from ..base import Engine, T
 from .store import ENDED, Store, begun, remove_ended
@@ -49,11 +49,9 @@ class EmbeddedEngine(Engine):
         hosts: Hosts
         vms: Vms
 
-    def __init__(
-        self, root: str, check_mode: bool = False, create: bool = False, limits: Optional[Limits] = None
-    ) -> None:
+    def __init__(self, root: str, check_mode: bool = False, create: bool = False, limits: Limits | None = None) -> None:
         self._root, self._limits = root, limits
-        self._coming: Optional[tuple[str, ...]] = None
+        self._coming: tuple[str, ...] | None = None
         self.store = Store(root, check_mode=check_mode, create=create)
 
     @cached_property
@@ -213,7 +211,7 @@ class EmbeddedEngine(Engine):
         return restored, changed, aside
 
 
-def _limits(params: Mapping[str, Any]) -> Optional[Limits]:
+def _limits(params: Mapping[str, Any]) -> Limits | None:
     """Of the modules, only the one that decides about machines has these options."""
     if params.get("restricted_dirs") is None:
         return None

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from functools import cache
-from typing import Optional
 
 from ...dataclass import dataclass
 
@@ -107,7 +106,7 @@ class Facts:
     kernel: str = ""
     builtin: frozenset[str] = frozenset()
     modules: frozenset[str] = frozenset()
-    initrd: Optional[frozenset[str]] = None
+    initrd: frozenset[str] | None = None
     initrd_why: str = ""
     registry: Mapping[str, object] = field(default_factory=dict)
     zone: str = "UTC"
@@ -127,7 +126,7 @@ class Facts:
             if any(path.startswith(fixed) and form.fullmatch(path) for fixed, form in wanted):
                 yield path, self.tree[path]
 
-    def system_of(self, device: str) -> Optional[System]:
+    def system_of(self, device: str) -> System | None:
         return next((system for system in self.systems if system.device == device), None)
 
 

@@ -11,7 +11,7 @@ of it said; a point that nobody asked is not tested, and never a pass.
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Callable
 
 from ...dataclass import dataclass
 from . import linux, live, windows
@@ -37,8 +37,8 @@ class Point:
     name: str
     title: str
     systems: tuple[str, ...]
-    look: Optional[Callable[[Facts], Answer]] = None
-    hear: Optional[Callable[[Facts, GuestReport], Answer]] = None
+    look: Callable[[Facts], Answer] | None = None
+    hear: Callable[[Facts, GuestReport], Answer] | None = None
     why_not: str = ""
 
 
@@ -111,7 +111,7 @@ POINTS = (
 )
 
 
-def judge(facts: Facts, report: Optional[GuestReport] = None, looked: bool = True, why_not: str = "") -> list[Finding]:
+def judge(facts: Facts, report: GuestReport | None = None, looked: bool = True, why_not: str = "") -> list[Finding]:
     """Return a finding for every point of the image's operating system, in the order of POINTS.
 
     report: what a guest of the image reported, None if no guest was started.
@@ -126,7 +126,7 @@ def judge(facts: Facts, report: Optional[GuestReport] = None, looked: bool = Tru
     ]
 
 
-def _answer(point: Point, facts: Facts, report: Optional[GuestReport], looked: bool, unheard: Answer) -> Answer:
+def _answer(point: Point, facts: Facts, report: GuestReport | None, looked: bool, unheard: Answer) -> Answer:
     if point.look is not None:
         return point.look(facts) if looked else unasked("the image was not looked into", "Check it with mode: offline")
     if point.hear is None:

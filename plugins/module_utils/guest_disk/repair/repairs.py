@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Callable, Optional, Union
+from typing import Callable, Union
 
 from ...dataclass import dataclass
 from ..checks import linux, linux_files
@@ -155,7 +155,7 @@ def _without_files(facts: Facts, files: Sequence[str]) -> Facts:
     return replace(facts, tree=tree)
 
 
-def _sparing_kept(step: Optional[Step], kept: Sequence[str]) -> Optional[Step]:
+def _sparing_kept(step: Step | None, kept: Sequence[str]) -> Step | None:
     if step is None:
         return None
     edits: list[Edit] = []
@@ -168,7 +168,7 @@ def _sparing_kept(step: Optional[Step], kept: Sequence[str]) -> Optional[Step]:
     return replace(step, edits=tuple(edits))
 
 
-def _ssh_server(facts: Facts) -> Optional[Step]:
+def _ssh_server(facts: Facts) -> Step | None:
     answer = linux.ssh_server(facts)
     unit = next((path for name in ("ssh", "sshd") for path in
                  (f"/usr/lib/systemd/system/{name}.service", f"/lib/systemd/system/{name}.service",
@@ -186,7 +186,7 @@ def _ssh_server(facts: Facts) -> Optional[Step]:
     return Step("ssh-server", tuple(edits), answer.why, "started at boot")
 
 
-def _ssh_keys(facts: Facts) -> Optional[Step]:
+def _ssh_keys(facts: Facts) -> Step | None:
     if linux.ssh_keys(facts).result != FAIL:
         return None
     edits: list[Edit] = []
@@ -198,7 +198,7 @@ def _ssh_keys(facts: Facts) -> Optional[Step]:
     return Step("ssh-keys", tuple(edits), "sshd refuses keys", "sshd takes keys")
 
 
-def _mac_addresses(facts: Facts) -> Optional[Step]:
+def _mac_addresses(facts: Facts) -> Step | None:
     found = linux_files.hard_coded_macs(facts)
     edits: list[Edit] = []
     for path in dict.fromkeys(line.rsplit(": ", 1)[0] for line in found):
@@ -250,7 +250,7 @@ def _without_empty_matches(lines: list[str]) -> list[str]:
     return kept
 
 
-def _fstab(facts: Facts) -> Optional[Step]:
+def _fstab(facts: Facts) -> Step | None:
     wrong = dict(linux.wrong_lines(facts))
     lines: list[str] = []
     before: list[str] = []
@@ -278,7 +278,7 @@ def _without_secrets(text: str) -> str:
     return _SECRET.sub(r"\1********", text)
 
 
-def _serial_console(facts: Facts) -> Optional[Step]:
+def _serial_console(facts: Facts) -> Step | None:
     if linux.serial_console(facts).result != FAIL:
         return None
     edits: list[Edit] = []
@@ -310,7 +310,7 @@ def _with_console(match: re.Match[str]) -> str:
     return match[0] if linux_files.has_serial_console(match[0]) else f"{match[0].rstrip()} {_CONSOLES}"
 
 
-def _timezone(facts: Facts) -> Optional[Step]:
+def _timezone(facts: Facts) -> Step | None:
     if linux.timezone(facts).result != FAIL:
         return None
     edits: list[Edit] = [Link("/etc/localtime", f"/usr/share/zoneinfo/{facts.zone}")]
@@ -319,7 +319,7 @@ def _timezone(facts: Facts) -> Optional[Step]:
     return Step("timezone", tuple(edits), linux.zone_of(facts), facts.zone)
 
 
-def _passwords(facts: Facts) -> Optional[Step]:
+def _passwords(facts: Facts) -> Step | None:
     lines, users = [], []
     text = facts.text("/etc/shadow")
     for given in text.splitlines():
@@ -334,15 +334,15 @@ def _passwords(facts: Facts) -> Optional[Step]:
     return Step("passwords", edits, f"not locked: {', '.join(users)}", f"locked: {', '.join(users)}")
 
 
-def _personal(facts: Facts) -> Optional[Step]:
+def _personal(facts: Facts) -> Step | None:
     return _removal("personal", (path for path, node in facts.matching(*linux.PERSONAL) if node.size))
 
 
-def _leases(facts: Facts) -> Optional[Step]:
+def _leases(facts: Facts) -> Step | None:
     return _removal("leases", (path for path, node in facts.matching(*linux.LEASES) if node.size))
 
 
-def _context_state(facts: Facts) -> Optional[Step]:
+def _context_state(facts: Facts) -> Step | None:
     found = [path for path, _node in facts.matching(*linux.STATES)]
     edits: list[Edit] = []
     if any(path.startswith("/var/lib/cloud") for path in found):
@@ -354,7 +354,7 @@ def _context_state(facts: Facts) -> Optional[Step]:
     return Step("context-state", tuple(edits), "\n".join([*found, *networks]), "none")
 
 
-def _machine_id(facts: Facts) -> Optional[Step]:
+def _machine_id(facts: Facts) -> Step | None:
     if linux.machine_id(facts).result != FAIL:
         return None
     edits: list[Edit] = []
@@ -366,7 +366,7 @@ def _machine_id(facts: Facts) -> Optional[Step]:
     return Step("machine-id", tuple(edits), "one for all machines", "made at the first boot")
 
 
-def _host_keys(facts: Facts) -> Optional[Step]:
+def _host_keys(facts: Facts) -> Step | None:
     if linux.host_keys(facts).result != FAIL:
         return None
     found = [path for path, _node in facts.matching("/etc/ssh/ssh_host_*", "/etc/dropbear/dropbear_*_host_key")]
@@ -383,18 +383,18 @@ def _host_keys(facts: Facts) -> Optional[Step]:
     return Step("host-keys", tuple(edits), "\n".join(found) or "none", f"none; {after} makes them at the first boot")
 
 
-def _random_seed(facts: Facts) -> Optional[Step]:
+def _random_seed(facts: Facts) -> Step | None:
     return _removal("random-seed", (path for path in linux.SEEDS if facts.has(path)))
 
 
-def _tmp(facts: Facts) -> Optional[Step]:
+def _tmp(facts: Facts) -> Step | None:
     found = linux.left_in_tmp(facts)
     patterns = [f"{head}/{tail}" for head in ("/tmp", "/var/tmp") for tail in ("*", ".[!.]*")]
     edits = tuple(Remove(pattern, many=True) for pattern in patterns) if found else ()
     return Step("tmp", edits, "\n".join(found), "empty")
 
 
-def _logs(facts: Facts) -> Optional[Step]:
+def _logs(facts: Facts) -> Step | None:
     edits: list[Edit] = []
     found = [(path, node) for path, node in facts.matching(*linux.LOGS) if node.size]
     for path, node in found:
@@ -409,7 +409,7 @@ def _removal(name: str, paths: Iterator[str]) -> Step:
     return Step(name, tuple(Remove(path) for path in found), "\n".join(found), "none")
 
 
-STEPS: dict[str, Callable[[Facts], Optional[Step]]] = {
+STEPS: dict[str, Callable[[Facts], Step | None]] = {
     "ssh-server": _ssh_server,
     "ssh-keys": _ssh_keys,
     "mac-addresses": _mac_addresses,

@@ -7,7 +7,6 @@ until it is gone."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Optional
 
 from ...errors import StalePlan
 from ...host import node
@@ -73,7 +72,7 @@ class Guarding:
         self,
         wanted: Sequence[Guard],
         staying: Callable[[guards.Table], Collection[str]],
-        as_of: Optional[float],
+        as_of: float | None,
     ) -> bool:
         """Make the rules what is wanted. Return whether anything was changed."""
         plan = self._plan

@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
@@ -107,7 +106,7 @@ def cpu_shares(cpu: float, whole: int) -> int:
     return min(max(math.ceil(round(cpu * whole, 6)), lowest), highest)
 
 
-def context_medium(vm: Vm, path: Optional[str]) -> str:
+def context_medium(vm: Vm, path: str | None) -> str:
     """Return the context's <disk>, which libvirt wants for a change of it. path: its medium; None: it has none."""
     devices = ET.Element("devices")
     if vm.context is not None:
@@ -205,7 +204,7 @@ def _topology(cpu: ET.Element, topology: Topology) -> None:
     ET.SubElement(cpu, "topology", {name: str(value) for name, value in to_plain(topology).items()})
 
 
-def topology_of(cpu: Optional[ET.Element]) -> Optional[Topology]:
+def topology_of(cpu: ET.Element | None) -> Topology | None:
     """Return the sockets, cores and threads in the <cpu> of a definition; None if it says nothing of them."""
     found = None if cpu is None else cpu.find("topology")
     numbers = [whole((found.get(name) or "") if found is not None else "") for name in ("sockets", "cores", "threads")]
@@ -253,7 +252,7 @@ def _context_disk(vm: Vm) -> Disk:
     )
 
 
-def _disk(devices: ET.Element, disk: Disk, files: Optional[DiskFiles], vm: Vm, iothread: str = "") -> None:
+def _disk(devices: ET.Element, disk: Disk, files: DiskFiles | None, vm: Vm, iothread: str = "") -> None:
     cdrom = disk.type == "CDROM"
     block = files is not None and files.block
     kind = {"type": "block" if block else "file", "device": "cdrom" if cdrom else "disk"}
@@ -432,7 +431,7 @@ def bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:
             ET.SubElement(bandwidth, direction, limits)
 
 
-def _console(devices: ET.Element, site: Site, raw: Optional[ET.Element]) -> None:
+def _console(devices: ET.Element, site: Site, raw: ET.Element | None) -> None:
     """Add serial port 0: a terminal for `virsh console`, with a log of all it shows in the machine's directory."""
     log = {"file": f"{site.directory}/{CONSOLE_LOG}", "append": "on"}
     own = None if raw is None else _raw_console(raw)
@@ -447,7 +446,7 @@ def _console(devices: ET.Element, site: Site, raw: Optional[ET.Element]) -> None
     ET.SubElement(console, "target", {"type": "serial", "port": "0"})
 
 
-def _raw_console(raw: ET.Element) -> Optional[ET.Element]:
+def _raw_console(raw: ET.Element) -> ET.Element | None:
     """Return the serial port 0 that RAW brings itself, if it does."""
     for serial in raw.findall("./devices/serial"):
         target = serial.find("target")
@@ -474,7 +473,7 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
         ET.SubElement(element, "listen", {"type": "address", "address": graphics.listen})
 
 
-def _raw_fragment(vm: Vm) -> Optional[ET.Element]:
+def _raw_fragment(vm: Vm) -> ET.Element | None:
     return raw_fragment(vm.raw.get("kvm", ""), f"virtual machine {vm.name}: RAW")
 
 

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar
 from xml.etree import ElementTree as ET
 
 from ...deps import require
@@ -205,7 +205,7 @@ class LibvirtDomains:
             raise self._error(f"looking at domain {domain_name(mark.vm_id)}", error) from error
         return bool(text) and any(not each.get("passwd") for each in ET.fromstring(text).iterfind("devices/graphics"))
 
-    def state(self, mark: Mark) -> Optional[str]:
+    def state(self, mark: Mark) -> str | None:
         domain = self._find(mark)
         return None if domain is None else self._state(domain, mark)
 
@@ -269,7 +269,7 @@ class LibvirtDomains:
             )
         return domain
 
-    def _mark_of(self, domain: Any) -> Optional[Mark]:
+    def _mark_of(self, domain: Any) -> Mark | None:
         lv = self._libvirt
         try:
             text = domain.metadata(lv.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE)
@@ -291,7 +291,7 @@ class LibvirtDomains:
             if error.get_error_code() != self._libvirt.VIR_ERR_NO_DOMAIN:
                 raise self._error(f"undefining {called(mark)}", error) from error
 
-    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+    def starts_with_host(self, mark: Mark) -> bool | None:
         domain = self._find(mark)
         with self._explained(f"looking at {called(mark)}"):
             return None if domain is None else bool(domain.autostart())

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 from ...dataclass import dataclass
 from ...deps import require
@@ -62,7 +62,7 @@ def _command(libvirt: Any, domain: Any, asked: str, name: str) -> Any:
         raise HypervisorError(asked, f"its answer to {name} can't be read") from error
 
 
-def _addresses(interfaces: Any) -> Optional[tuple[str, ...]]:
+def _addresses(interfaces: Any) -> tuple[str, ...] | None:
     """Return the addresses of all interfaces but loopback; None if they are not told."""
     if not isinstance(interfaces, list):
         return None
@@ -95,7 +95,7 @@ class Agents:
         self._open = drivers
         self._drivers: dict[str, Driver] = {}
         self._lock = threading.Lock()
-        self._due: queue.SimpleQueue[Optional[Machine]] = queue.SimpleQueue()
+        self._due: queue.SimpleQueue[Machine | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._next: dict[int, float] = {}
         self._answers: dict[int, AgentAnswer] = {}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from ...host import accelerator, kvm_device, services
@@ -88,7 +88,7 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def __init__(self, uri: str = URI) -> None:
         super().__init__(uri)
-        self._events: Optional[_Events] = None
+        self._events: _Events | None = None
 
     def close(self) -> None:
         with self._lock:
@@ -121,7 +121,7 @@ class KvmDriver(LibvirtDomains, Driver):
     def site(self, common: Site) -> Site:
         return replace(common, emulator=find(accelerator.EMULATOR))
 
-    def secrets(self, owner: str) -> Optional[Secrets]:
+    def secrets(self, owner: str) -> Secrets | None:
         return LibvirtSecrets(self._libvirt, self._connection(), owner)
 
     # -- what is there --------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._explained(f"pressing a key of {called(mark)}"):
             domain.sendKey(self._libvirt.VIR_KEYCODE_SET_LINUX, 50, [SPACE], 1, 0)
 
-    def written(self, mark: Mark) -> Optional[int]:
+    def written(self, mark: Mark) -> int | None:
         domain = self._found(mark)
         with self._explained(f"looking at the disks of {called(mark)}"):
             # Of all disks together: (reads, bytes read, writes, bytes written, errors).

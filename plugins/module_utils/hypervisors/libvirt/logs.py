@@ -9,7 +9,6 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
 
 from ...errors import NebulaError
 from ...host.console.log import last_place
@@ -31,7 +30,7 @@ _LIBVIRT = (b"libvirtd", b"virtqemud")
 _UNSEEN = b"<unknown process>"
 
 
-def ended_by_guest(name: str) -> Optional[bool]:
+def ended_by_guest(name: str) -> bool | None:
     """Return whether its guest ended the domain the last time; None if its log does not tell.
 
     A domain that was started and has no end in its log went down with its host.
@@ -54,7 +53,7 @@ def _names_another_sender(line: bytes) -> bool:
     return sender != _UNSEEN and sender.rpartition(b"/")[2] not in _LIBVIRT
 
 
-def _since_start(name: str) -> Optional[bytes]:
+def _since_start(name: str) -> bytes | None:
     """Return what was logged since the domain was last started; None if that is gone, or can't be read."""
     text = b""
     try:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Optional
 from xml.etree import ElementTree as ET
 
 from ...model import trunks
@@ -92,7 +91,7 @@ def scheduled(text: str) -> dict[str, int]:
     return {**({"cpu_shares": int(shares)} if shares else {}), **limited}
 
 
-def memory_limits(text: str) -> tuple[int, Optional[int]]:
+def memory_limits(text: str) -> tuple[int, int | None]:
     """Return KiB of memory, and the cgroup's limit of swap (None for none), of a definition as libvirt has it."""
     domain = ET.fromstring(text)
     memory, swap = (domain.findtext(f"memtune/{name}_limit") for name in ("hard", "swap_hard"))

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from ...errors import NebulaError
@@ -343,7 +343,7 @@ class LxcDriver(LibvirtDomains, Driver):
         if init is not None:
             init_process.tell(init, reboot=False)
 
-    def _init_of(self, domain: Any) -> Optional[int]:
+    def _init_of(self, domain: Any) -> int | None:
         number = domain.ID()
         return init_process.of_controller(number) if number > 0 else None
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import Optional
 
 from ...host import processes
 
@@ -28,7 +27,7 @@ def is_controller(pid: int, name: str) -> bool:
     return processes.is_of_root(pid, name)
 
 
-def of_controller(pid: int) -> Optional[int]:
+def of_controller(pid: int) -> int | None:
     """Return the init of a container, None if it has ended. pid: of libvirt's controller, whose child it is."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Optional
 
 from ...dataclass import dataclass
 from ...errors import InvalidValue
@@ -54,7 +53,7 @@ def ctid_of(vm_id: int) -> int:
     return FIRST + vm_id
 
 
-def vm_id_of(ctid: int) -> Optional[int]:
+def vm_id_of(ctid: int) -> int | None:
     """Return the id of the machine whose container has this id; None if it is no machine's."""
     return ctid - FIRST if ctid >= FIRST else None
 
@@ -235,7 +234,7 @@ class Container:
     """
 
     values: Mapping[str, str]
-    mark: Optional[Mark] = None
+    mark: Mark | None = None
     directory: str = ""
     template: str = ""
     iso: str = ""
@@ -283,7 +282,7 @@ def read(text: str) -> Container:
     """Return what the file of a container says. Other lines are skipped, as vzctl does it."""
     values: dict[str, str] = {}
     found: dict[str, str] = {}
-    mark: Optional[Mark] = None
+    mark: Mark | None = None
     directory = ""
     for number, line in enumerate(text.split("\n")):
         match = _MARK.fullmatch(line)

@@ -16,7 +16,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
 
 from ...dataclass import dataclass
 from ...errors import (
@@ -185,7 +184,7 @@ class OpenvzDriver(Driver):
                 found[int(match[1])] = definition
         return dict(sorted(found.items()))
 
-    def _read(self, path: Path) -> Optional[Definition]:
+    def _read(self, path: Path) -> Definition | None:
         try:
             text = read_limited(str(path), vzctl.LARGEST, follow=False).decode("utf-8", "replace")
         except NotFound:
@@ -195,7 +194,7 @@ class OpenvzDriver(Driver):
             return Definition(path, "", Container({}))
         return Definition(path, text, container_config.read(text))
 
-    def _definition(self, mark: Mark) -> Optional[Definition]:
+    def _definition(self, mark: Mark) -> Definition | None:
         """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         ctid = ctid_of(mark.vm_id)
         asked = f"{called(mark)}: container {ctid}"
@@ -235,7 +234,7 @@ class OpenvzDriver(Driver):
             return "RUNNING" if word == "running" else "POWEROFF"
         return "RUNNING" if vzctl.status(ctid).running else "POWEROFF"
 
-    def state(self, mark: Mark) -> Optional[str]:
+    def state(self, mark: Mark) -> str | None:
         return None if self._definition(mark) is None else self._state_of(ctid_of(mark.vm_id))
 
     def is_foreign(self, mark: Mark, directory: str) -> bool:
@@ -304,7 +303,7 @@ class OpenvzDriver(Driver):
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         return False
 
-    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+    def starts_with_host(self, mark: Mark) -> bool | None:
         definition = self._definition(mark)
         return None if definition is None else definition.container.starts_with_host
 

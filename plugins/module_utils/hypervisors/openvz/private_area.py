@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
 
 from ...context import iso9660
 from ...errors import HypervisorError, InvalidValue, NotFound
@@ -49,7 +48,7 @@ def write_context(private: str, iso: str, to: str) -> None:
             for path, content, runs in contents
         ]
         if any(entry.path == f"{to}/{SCRIPT}" for entry in entries):
-            script: Optional[str] = f"{to}/{SCRIPT}"
+            script: str | None = f"{to}/{SCRIPT}"
         else:
             script = None
         try:
@@ -69,7 +68,7 @@ def write_context(private: str, iso: str, to: str) -> None:
             ) from error
 
 
-def _run_at_boot(root: int, script: Optional[str], owner: tuple[int, int]) -> None:
+def _run_at_boot(root: int, script: str | None, owner: tuple[int, int]) -> None:
     """Make the script run when the container boots: by a unit where its init is systemd, else by rc.local."""
     systemd = any(_is_file(root, path) for path in _SYSTEMD)
     rc = next(path for directory, path in _RC if _is_directory(root, directory) or path == _RC[-1][1])
@@ -89,7 +88,7 @@ def _run_at_boot(root: int, script: Optional[str], owner: tuple[int, int]) -> No
         tree.remove(root, UNIT)
 
 
-def _with_our_lines(text: str, script: Optional[str]) -> str:
+def _with_our_lines(text: str, script: str | None) -> str:
     """Return an rc.local with our lines in it, or without: before an `exit` at its end, as Debian's has one."""
     lines = text.split("\n")
     if BEGIN in lines and END in lines[lines.index(BEGIN) :]:

@@ -16,7 +16,7 @@ import gzip
 import os
 import re
 from collections.abc import Iterator
-from typing import BinaryIO, Optional
+from typing import BinaryIO
 
 from ...errors import ImageRefused
 from ...host.files import explained
@@ -54,7 +54,7 @@ _OUT = "vzctl would follow it on the host, as root"
 _REMEDY = "Make it a file, or a link that stays in the image, and pack it anew"
 
 
-def screen(path: str, what: str, output: Optional[BinaryIO] = None) -> int:
+def screen(path: str, what: str, output: BinaryIO | None = None) -> int:
     """Read the archive to its end and return the bytes of its files. Raise ImageRefused for what must not get to
     vzctl. output: where it is written anew, packed by gzip; the room that has to be left there is left."""
     with _open_archive(path, what) as reader:
@@ -191,7 +191,7 @@ class Contents:
             )
         return found
 
-    def _follow(self, name: bytes) -> tuple[Optional[bytes], bytes]:
+    def _follow(self, name: bytes) -> tuple[bytes | None, bytes]:
         """Return where a name leads that is followed as the host does it, and the last link on the way. The first is
         None for a way out, or one without an end."""
         rest, done, link, followed = name.split(b"/")[::-1], list[bytes](), b"", 0

@@ -9,7 +9,6 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from typing import Optional
 
 from ...dataclass import dataclass
 from ...errors import InvalidValue
@@ -183,7 +182,7 @@ def _vif(nic: Nic, site: Site, kind: str, where: str) -> str:
     return ",".join(f"{name}={value}" for name, value in fields.items() if value)
 
 
-def _graphics(graphics: Optional[Graphics], kind: str) -> list[str]:
+def _graphics(graphics: Graphics | None, kind: str) -> list[str]:
     if graphics is None:
         return []
     display = str(graphics.port - FIRST_PORT) if graphics.port else ""

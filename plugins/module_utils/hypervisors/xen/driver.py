@@ -15,7 +15,7 @@ import re
 import shlex
 import time
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 from ...dataclass import dataclass
 from ...errors import (
@@ -73,7 +73,7 @@ class Definition:
 
     path: Path
     text: str
-    mark: Optional[Mark]
+    mark: Mark | None
     directory: str = ""
 
 
@@ -169,7 +169,7 @@ class XenDriver(XenNode, Driver):
         domain = self._tool.named(name)
         return domain is not None and not _is_its(domain, mark)
 
-    def state(self, mark: Mark) -> Optional[str]:
+    def state(self, mark: Mark) -> str | None:
         found = self._find(mark)
         if found is None:
             return None
@@ -181,13 +181,13 @@ class XenDriver(XenNode, Driver):
             domain = self._tool.named(name)
         return self._state_of(domain)
 
-    def _is_passing(self, name: str, domain: Optional[Listed]) -> bool:
+    def _is_passing(self, name: str, domain: Listed | None) -> bool:
         """Return whether a tool at work is making or ending the domain: the tool of a killed run goes on by itself."""
         if domain is None:
             return logs.is_rebooting(name)
         return "d" in domain.flags or ("p" in domain.flags and logs.is_made(name))
 
-    def _state_of(self, domain: Optional[Listed]) -> str:
+    def _state_of(self, domain: Listed | None) -> str:
         if domain is None or "d" in domain.flags:
             return "POWEROFF"
         if "c" in domain.flags or "p" in domain.flags:
@@ -195,7 +195,7 @@ class XenDriver(XenNode, Driver):
         # Shut down, and nobody there to take it away: its tool was killed.
         return "POWEROFF" if "s" in domain.flags else "RUNNING"
 
-    def _definition(self, mark: Mark) -> Optional[Definition]:
+    def _definition(self, mark: Mark) -> Definition | None:
         """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         name = domain_name(mark.vm_id)
         asked = f"{called(mark)}: domain {name}"
@@ -219,7 +219,7 @@ class XenDriver(XenNode, Driver):
             )
         return definition
 
-    def _find(self, mark: Mark) -> Optional[tuple[Optional[Definition], Optional[Listed]]]:
+    def _find(self, mark: Mark) -> tuple[Definition | None, Listed | None] | None:
         """Return the machine's definition and domain, None without either. Raise ForeignObject if they are not ours."""
         name = domain_name(mark.vm_id)
         definition = self._definition(mark)
@@ -246,7 +246,7 @@ class XenDriver(XenNode, Driver):
             )
         return found
 
-    def _running_or_none(self, mark: Mark) -> Optional[Listed]:
+    def _running_or_none(self, mark: Mark) -> Listed | None:
         found = self._find(mark)
         return None if found is None else found[1]
 
@@ -266,7 +266,7 @@ class XenDriver(XenNode, Driver):
                         found[entry[:-4]] = definition
         return found
 
-    def _read(self, path: Path) -> Optional[Definition]:
+    def _read(self, path: Path) -> Definition | None:
         try:
             text = read_limited(str(path), LARGEST, follow=False).decode("utf-8", "replace")
         except NotFound:
@@ -337,7 +337,7 @@ class XenDriver(XenNode, Driver):
         self._forget(name, found[0])
         return True
 
-    def _forget(self, name: str, definition: Optional[Definition]) -> None:
+    def _forget(self, name: str, definition: Definition | None) -> None:
         # The definition last: killed in between, the next run still knows that the rest is ours.
         remove_file(str(AUTO / f"{name}.cfg"))
         if definition is not None and definition.mark is not None:
@@ -345,7 +345,7 @@ class XenDriver(XenNode, Driver):
         self._unlink_console(name)
         remove_file(str(DEFINITIONS / f"{name}.cfg"))
 
-    def starts_with_host(self, mark: Mark) -> Optional[bool]:
+    def starts_with_host(self, mark: Mark) -> bool | None:
         return None if self._definition(mark) is None else (AUTO / f"{domain_name(mark.vm_id)}.cfg").is_symlink()
 
     def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:

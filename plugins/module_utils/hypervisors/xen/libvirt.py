@@ -11,7 +11,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from ...errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
@@ -110,7 +110,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
     def _is_listed(self, uuid: str) -> bool:
         return any(each.uuid == uuid for each in self._tool.listed())
 
-    def _foreign_domain(self, mark: Mark) -> Optional[xl.Listed]:
+    def _foreign_domain(self, mark: Mark) -> xl.Listed | None:
         """Return a domain of the machine's name that libvirt did not make, if there is one."""
         found = self._tool.named(domain_name(mark.vm_id))
         return found if found is not None and found.uuid != mark.uuid else None

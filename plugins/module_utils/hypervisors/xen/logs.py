@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Optional
 
 from ...errors import NebulaError
 from ...host import processes
@@ -27,9 +26,9 @@ INCOMING = "--incoming"
 SHOWN = 3
 
 
-def _newest_log(name: str) -> tuple[str, Optional[os.stat_result]]:
+def _newest_log(name: str) -> tuple[str, os.stat_result | None]:
     """Return the end of the log of the tool that was the last to have the domain, and the log's status."""
-    newest: Optional[os.stat_result] = None
+    newest: os.stat_result | None = None
     recent = b""
     for path in (LOGS / f"xl-{name}.log", LOGS / f"xl-{name}{INCOMING}.log"):
         with contextlib.suppress(OSError), path.open("rb") as file:
@@ -40,7 +39,7 @@ def _newest_log(name: str) -> tuple[str, Optional[os.stat_result]]:
     return recent.decode("utf-8", "replace"), newest
 
 
-def _since_start(name: str) -> tuple[str, Optional[os.stat_result]]:
+def _since_start(name: str) -> tuple[str, os.stat_result | None]:
     recent, file = _newest_log(name)
     starts = list(_START.finditer(recent))
     return recent[starts[-1].start() :] if starts else "", file

@@ -10,7 +10,6 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Optional
 
 from ...errors import InUse, MissingDependency, NebulaError, NoCapacity, NotFound
 from ...host.console import log as console_log
@@ -79,7 +78,7 @@ class XenNode:
     def overhead(cls, accelerator: str) -> Overhead:
         return Overhead(fixed=8, vcpu=1, share=1 / 64)
 
-    def _observed(self, mark: Mark, state: str, domain: Optional[Listed], ended: str) -> ObservedVm:
+    def _observed(self, mark: Mark, state: str, domain: Listed | None, ended: str) -> ObservedVm:
         """Return a machine of the survey. domain: what Xen has of it."""
         return ObservedVm(
             vm_id=mark.vm_id,

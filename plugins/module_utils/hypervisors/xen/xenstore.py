@@ -11,7 +11,6 @@ import os
 import select
 import struct
 from collections.abc import Iterator
-from typing import Optional
 
 from ...errors import HypervisorError
 
@@ -34,7 +33,7 @@ class Store:
     def __init__(self, file: int) -> None:
         self._file = file
 
-    def read(self, path: str) -> Optional[str]:
+    def read(self, path: str) -> str | None:
         """Return the value at the path; None if there is none."""
         answer = self._ask(_READ, path)
         return None if answer is None else os.fsdecode(answer)
@@ -43,7 +42,7 @@ class Store:
         """Return the names right below the path; nothing if the path is not there."""
         return [os.fsdecode(name) for name in (self._ask(_DIRECTORY, path) or b"").split(b"\0") if name]
 
-    def _ask(self, kind: int, path: str) -> Optional[bytes]:
+    def _ask(self, kind: int, path: str) -> bytes | None:
         asked = os.fsencode(path) + b"\0"
         try:
             os.write(self._file, _HEADER.pack(kind, 0, 0, len(asked)) + asked)
@@ -87,7 +86,7 @@ def opened() -> Iterator[Store]:
         os.close(file)
 
 
-def read(path: str) -> Optional[str]:
+def read(path: str) -> str | None:
     with opened() as store:
         return store.read(path)
 

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import BinaryIO, Optional
+from typing import BinaryIO
 
 from ...dataclass import dataclass
 from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, NoCapacity, TimedOut
@@ -207,7 +207,7 @@ class Tool:
             )
         return found
 
-    def named(self, name: str) -> Optional[Listed]:
+    def named(self, name: str) -> Listed | None:
         """Return the domain of this name, if there is one."""
         # To list them takes a hundred times as long.
         if not xenstore.is_named(name):

@@ -10,7 +10,7 @@ import ast
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO, Callable, Optional, Union
+from typing import BinaryIO, Callable, Union
 
 from ...errors import Unsupported
 from ...host.command import Completed
@@ -154,7 +154,7 @@ class Xm(Tool):
     def listed(self) -> list[Listed]:
         return parsed(self._domains())
 
-    def named(self, name: str) -> Optional[Listed]:
+    def named(self, name: str) -> Listed | None:
         # A domain that is being saved has another name in xenstore.
         return next((domain for domain in self.listed() if domain.name == name), None)
 

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 MOST = 100_000
 LONGEST_NAME = 256
 
 
-def refused(answer: Any) -> Optional[set[str]]:
+def refused(answer: Any) -> set[str] | None:
     """Return the names of the networks that the node refused; None where it did not answer so."""
     names = answer.get("refused") if isinstance(answer, Mapping) else None
     if not isinstance(names, (list, tuple)) or len(names) > MOST:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from ...errors import InvalidValue, StalePlan
 from ..plain import from_plain
@@ -19,7 +19,7 @@ STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "DONE", "UNKNOWN", *(sta
 FORMATS = frozenset(("", "raw", "qcow2", "tar"))
 
 
-def read(host: str, answer: Any) -> Optional[list[VmOutcome]]:
+def read(host: str, answer: Any) -> list[VmOutcome] | None:
     """Return the outcomes in a node's registered result; None if it holds none (unreachable, killed). Raise
     InvalidValue for outcomes that no node of this version gives. A node that follows a newer plan has answered: the run
     that made that plan records what comes of it.

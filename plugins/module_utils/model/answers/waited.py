@@ -46,7 +46,7 @@ def _read_installations(host: str, given: list[Any], what: str) -> tuple[Waited,
     return found
 
 
-def check_machine(host: str, vm_id: Optional[int], seconds: float, lines: tuple[str, ...], what: str) -> None:
+def check_machine(host: str, vm_id: int | None, seconds: float, lines: tuple[str, ...], what: str) -> None:
     """Raise InvalidValue for what no node says of a machine that it has watched."""
     if vm_id is not None:
         bounds.number(vm_id, 0, MOST_ID, what, "the id of a machine")

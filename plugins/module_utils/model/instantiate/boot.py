@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Optional
 
 from ...errors import InvalidValue
 from .. import defaults, rules
@@ -107,7 +106,7 @@ def _boot_words(text: str) -> list[str]:
     return [word for word in (part.strip() for part in text.lower().split(",")) if word]
 
 
-def doubts_of_boot(template: Template, hypervisor: str, os: Optional[Os] = None) -> list[str]:
+def doubts_of_boot(template: Template, hypervisor: str, os: Os | None = None) -> list[str]:
     """Return a warning for the words of older templates in BOOT. os: the OS of a machine, whose devices they are."""
     text = template.vector("OS").get("BOOT", "")
     old = [word for word in _boot_words(text) if word in _OLD_BOOT]
@@ -152,7 +151,7 @@ def check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
     )
 
 
-def file_ref(template: Template, name: str, where: str) -> Optional[Ref]:
+def file_ref(template: Template, name: str, where: str) -> Ref | None:
     """Return the image that OS names by $FILE[…] as `name` (KERNEL or INITRD), None for a path or nothing."""
     vector = template.vector("OS")
     text = (vector.get(f"{name}_DS") or vector.get(name, "")).strip()
@@ -168,7 +167,7 @@ def file_ref(template: Template, name: str, where: str) -> Optional[Ref]:
     return match.group(3)
 
 
-def file_of(value: str, image: Optional[Image], wanted: ImageType, where: str) -> str:
+def file_of(value: str, image: Image | None, wanted: ImageType, where: str) -> str:
     """Return the path: of the image's file, or as the template has it."""
     if image is None:
         if value.strip().startswith("$FILE"):
@@ -183,7 +182,7 @@ def file_of(value: str, image: Optional[Image], wanted: ImageType, where: str) -
     return image.source
 
 
-def tpm_of(template: Template, where: str) -> Optional[Tpm]:
+def tpm_of(template: Template, where: str) -> Tpm | None:
     """Return the TPM that TPM = [ MODEL, VERSION ] asks for, or a model (or YES) as TPM in OS."""
     vectors = template.vectors("TPM")
     word = template.vector("OS").get("TPM", "").strip().lower()

@@ -55,9 +55,9 @@ def build(
     images: Mapping[int, Image],
     nics: Sequence[Nic],
     aliases: Sequence[Alias] = (),
-    vnc_port: Optional[int] = None,
-    kept: Optional[Kept] = None,
-    before: Optional[Before] = None,
+    vnc_port: int | None = None,
+    kept: Kept | None = None,
+    before: Before | None = None,
 ) -> Vm:
     """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
 
@@ -157,7 +157,7 @@ def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str
     return os
 
 
-def _are_kept(kept: Optional[Kept], count: int) -> list[bool]:
+def _are_kept(kept: Kept | None, count: int) -> list[bool]:
     """Return for each disk of the template whether the machine has it already."""
     return [kept is not None and kept.disks[index] is not None for index in range(count)]
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from typing import Optional
 
 from ...errors import InvalidValue
 from .. import beancounters, defaults
@@ -34,7 +33,7 @@ def cpu_limit_of(template: Template, where: str) -> int:
     return whole(text, f"{where}: CPULIMIT", "Give percents of one processor: 50 is half of one, 0 no limit")
 
 
-def vcpu_of(template: Template, where: str) -> Optional[int]:
+def vcpu_of(template: Template, where: str) -> int | None:
     """Return the processors that the guest sees, None where VCPU does not say."""
     text = template.get("VCPU").strip()
     return whole(text, f"{where}: VCPU", "Give a whole number, at least 1", lowest=1) if text else None

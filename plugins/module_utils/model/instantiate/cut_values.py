@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
-from typing import Optional
 
 from ...dataclass import dataclass
 from ...errors import InvalidValue
@@ -140,7 +139,7 @@ def refuse_new(found: Iterable[Cut], known: Iterable[Cut], where: str) -> list[s
 
 
 def refuse_in_template(
-    template: Template, before: Optional[Template], where: str, hypervisors: Collection[str] = ()
+    template: Template, before: Template | None, where: str, hypervisors: Collection[str] = ()
 ) -> None:
     """Raise InvalidValue for a template that says such a value anew. hypervisors: those that its machines may come to,
     where it does not say itself."""
@@ -229,7 +228,7 @@ def _queue_cuts(device: str, options: Mapping[str, str], rule: Hypervisor) -> li
     return [Cut(asked, ("VIRTIO_QUEUES", text), found, "Give fewer, as one for each processor: auto")]
 
 
-def _vcpu_cuts(number: Optional[int], raw: Iterable[str], rule: Hypervisor) -> list[Cut]:
+def _vcpu_cuts(number: int | None, raw: Iterable[str], rule: Hypervisor) -> list[Cut]:
     # With an IOMMU of its own, which RAW can bring, a machine has as many as QEMU knows.
     if not rule.most_vcpus or number is None or number <= rule.most_vcpus or any("<iommu" in text for text in raw):
         return []

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Optional
 
 from ...errors import InvalidValue
 from .. import disk_targets, rules, snapshots
@@ -75,7 +74,7 @@ def source_of(vector: Mapping[str, str], hypervisor: str) -> str:
     return vector.get("SOURCE", "")
 
 
-def kind_of(vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str) -> str:
+def kind_of(vector: Mapping[str, str], image: Image | None, hypervisor: str, where: str) -> str:
     """Return the kind of a disk whose image is known by now; raise InvalidValue for an image that is no disk."""
     if source_of(vector, hypervisor):
         return OS
@@ -94,7 +93,7 @@ def kind_of(vector: Mapping[str, str], image: Optional[Image], hypervisor: str, 
 
 
 def disk_of(
-    index: int, vector: Mapping[str, str], image: Optional[Image], hypervisor: str, where: str, made: bool
+    index: int, vector: Mapping[str, str], image: Image | None, hypervisor: str, where: str, made: bool
 ) -> Disk:
     """Return the disk that a DISK asks for. made: it is there, as large as it was made, whatever its image is now."""
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
@@ -245,7 +244,7 @@ def _check_driver(vector: Mapping[str, str], where: str) -> None:
         )
 
 
-def image_ref(vector: Mapping[str, str], where: str) -> Optional[Ref]:
+def image_ref(vector: Mapping[str, str], where: str) -> Ref | None:
     """Return the image's id or name, None for a disk that is made empty."""
     if vector.get("IMAGE_ID"):
         return whole(vector["IMAGE_ID"], f"{where}: IMAGE_ID", "Give the image's id, or its name as IMAGE")

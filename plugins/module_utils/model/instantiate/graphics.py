@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from ...errors import InvalidValue
 from .. import defaults, values
 from ..flags import FALSE, TRUE
@@ -19,7 +17,7 @@ GRAPHICS_TYPES = ("vnc", "spice")
 FIRST_PORT, LAST_PORT = defaults.FIRST_GRAPHICS_PORT, defaults.LAST_GRAPHICS_PORT
 
 
-def graphics_of(template: Template, where: str, port: Optional[int]) -> Optional[Graphics]:
+def graphics_of(template: Template, where: str, port: int | None) -> Graphics | None:
     """Return the console, None where the template has none. port: what the engine chose, None before it has."""
     found = template.vectors("GRAPHICS")
     if not found:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Optional
 
 from ...errors import InvalidValue
 from .. import inject
@@ -15,7 +14,7 @@ from ..disk import Disk
 from ..template import Template
 
 
-def with_files(disks: tuple[Disk, ...], template: Template, root: Optional[int], where: str) -> tuple[Disk, ...]:
+def with_files(disks: tuple[Disk, ...], template: Template, root: int | None, where: str) -> tuple[Disk, ...]:
     """Return the disks with the files to be written into them; raise InvalidValue for a disk not the machine's own."""
     wanted: dict[int, list[inject.Injected]] = {}
     for number, entry in inject.of_template(template, where):

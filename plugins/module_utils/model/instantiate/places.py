@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Optional
 
 from .. import fit, rules
 from ..context import DEVICES, Context
@@ -32,7 +31,7 @@ def board_of(template: Template, hypervisor: str) -> Board:
 
 
 def place_of(
-    vector: Mapping[str, str], where: str, kind: str, image: Optional[Image] = None, context: bool = False
+    vector: Mapping[str, str], where: str, kind: str, image: Image | None = None, context: bool = False
 ) -> Place:
     """Return where a disk (or the context) asks to be: by the template, or where that is silent, by its image."""
     prefix = vector.get("DEV_PREFIX", "")
@@ -60,7 +59,7 @@ def context_place(template: Template, where: str) -> Place:
     return replace(place, readonly=True) if disk else place
 
 
-def context_of(template: Template, disk_id: int, place: Assigned, where: str, had: Optional[Context]) -> Context:
+def context_of(template: Template, disk_id: int, place: Assigned, where: str, had: Context | None) -> Context:
     """Return the context at the place that it was assigned, still without variables. had: its context so far."""
     return Context(
         disk_id,

@@ -31,8 +31,8 @@ class Before:
 
 
 def topology_of(
-    template: Template, hypervisor: str, windows: bool, where: str, before: Optional[Before] = None
-) -> Optional[Topology]:
+    template: Template, hypervisor: str, windows: bool, where: str, before: Before | None = None
+) -> Topology | None:
     """Return the machine's topology, None where each of its processors is a socket.
     windows: whether its guest is a Windows.
     before: what a machine has that is there; it keeps that until its TOPOLOGY or VCPU changes.
@@ -60,7 +60,7 @@ def check(template: Template, where: str) -> None:
         _read_topology(template.vector(ATTRIBUTE), vcpu_of(template, where) or 1, f"{where}: {ATTRIBUTE}")
 
 
-def refuse_in_template(template: Template, before: Optional[Template], where: str) -> None:
+def refuse_in_template(template: Template, before: Template | None, where: str) -> None:
     """Raise InvalidValue for a template that says so anew. before: the stored template, None if there is none."""
     if before is None or differs(before, template):
         check(template, where)
@@ -75,9 +75,7 @@ def doubt_of(template: Template, where: str) -> list[str]:
     return []
 
 
-def doubt_of_machine(
-    hypervisor: str, vcpu: Optional[int], has: bool, template: Template, windows: bool
-) -> Optional[str]:
+def doubt_of_machine(hypervisor: str, vcpu: int | None, has: bool, template: Template, windows: bool) -> str | None:
     """Return a warning for a machine that has another TOPOLOGY than a new one would. has: whether it has any."""
     if not rules.of(hypervisor).topology or has:
         return None

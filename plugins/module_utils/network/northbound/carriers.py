@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 from ...errors import InvalidValue
 from ...model.logical_network import LogicalNetwork, LogicalNetworks, Router
@@ -87,7 +87,7 @@ def _connects(change: Change) -> bool:
     return bool(after) and after != before
 
 
-def _physical(rows: Optional[Mapping[str, Any]]) -> str:
+def _physical(rows: Mapping[str, Any] | None) -> str:
     columns = (dict(row).get("options") or {} for row in (rows or {}).values() if isinstance(row, Mapping))
     return next((str(options["network_name"]) for options in columns if "network_name" in options), "")
 

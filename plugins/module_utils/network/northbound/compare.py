@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Optional
+from typing import Any
 
 from ...dataclass import dataclass
 from ...errors import ForeignObject
@@ -63,7 +63,7 @@ class Found:
         self.ours: dict[Identity, Uuid] = {}
         # By the row that it is a member of: the rows' columns in which it is.
         self.parents: dict[Uuid, list[tuple[Uuid, str]]] = {}
-        self.globals: Optional[dict[str, str]] = None
+        self.globals: dict[str, str] | None = None
         for row in read.get(GLOBAL, ()):
             self.globals = dict(row[EXTERNAL_IDS][1])
         for table in TABLES:
@@ -104,8 +104,8 @@ class Change:
 
     owner: Owner
     name: str
-    before: Optional[dict[str, Any]] = None
-    after: Optional[dict[str, Any]] = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
 
     def __str__(self) -> str:
         return f"{self.owner.kind} {self.name or self.owner.uuid}"

@@ -14,7 +14,7 @@ import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ...dataclass import dataclass
 from ...deps import require
@@ -55,7 +55,7 @@ class Database:
     """
 
     def __init__(
-        self, remotes: Sequence[str], tls: Optional[Tls] = None, timeout: float = TIMEOUT, name: str = DATABASE
+        self, remotes: Sequence[str], tls: Tls | None = None, timeout: float = TIMEOUT, name: str = DATABASE
     ) -> None:
         self.remotes, self.tls, self.timeout, self.name = tuple(remotes), tls, timeout, name
         self._connection: Any = None
@@ -124,7 +124,7 @@ class Database:
             ) from None
 
     def _transact(
-        self, name: str, operations: Sequence[Mapping[str, Any]], timeout: Optional[float] = None
+        self, name: str, operations: Sequence[Mapping[str, Any]], timeout: float | None = None
     ) -> list[dict[str, Any]]:
         if self._connection is None:
             self._connect()

@@ -9,7 +9,6 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import field
-from typing import Optional
 
 from ...dataclass import dataclass
 from ...errors import Conflict
@@ -87,7 +86,7 @@ def _too_many_changes(catalog: str) -> Conflict:
     )
 
 
-def announced(desired: LogicalNetworks, hosts: Optional[Sequence[str]]) -> list[str]:
+def announced(desired: LogicalNetworks, hosts: Sequence[str] | None) -> list[str]:
     """Return a warning for each network whose machines hear what one of them announces as a router. hosts: the hosts
     where that passes, since they have the userspace datapath; None for unknown."""
     if hosts is not None and not hosts:

@@ -7,7 +7,7 @@ values have in Python and in OVSDB's JSON (RFC 7047, section 5.1). Pure."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple
 
 DATABASE = "OVN_Northbound"
 # Kinds of columns. An optional value is a SET of at most one. REFERENCES: rows that may be those of others as well.
@@ -136,7 +136,7 @@ class Identity(NamedTuple):
         return f"{self.table} {self.part}" if self.part else self.table
 
 
-def identity_of(table: str, external_ids: Mapping[str, str], catalog: str) -> Union[Identity, None]:
+def identity_of(table: str, external_ids: Mapping[str, str], catalog: str) -> Identity | None:
     """Return the identity of a row that is there; None if the row is not the catalog's."""
     if external_ids.get(CATALOG) != catalog:
         return None

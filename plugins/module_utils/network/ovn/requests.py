@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Optional
 
 # One of ours has some 500 bytes.
 LARGEST = 4096
@@ -78,7 +77,7 @@ def _signed_part(request: bytes) -> bytes:
     return _sequence_content(_sequence_content(request) or b"") or b""
 
 
-def _sequence_content(value: bytes) -> Optional[bytes]:
+def _sequence_content(value: bytes) -> bytes | None:
     """Return the content of a sequence that is at the beginning of value."""
     if len(value) < 2 or value[0] != 0x30:
         return None
@@ -89,7 +88,7 @@ def _sequence_content(value: bytes) -> Optional[bytes]:
     return value[start : start + size]
 
 
-def _decoded(match: Optional[re.Match[str]]) -> Optional[bytes]:
+def _decoded(match: re.Match[str] | None) -> bytes | None:
     if match is None:
         return None
     try:

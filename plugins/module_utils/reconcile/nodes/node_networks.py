@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ...errors import NebulaError
 from ...host import node as node_file
@@ -61,7 +61,7 @@ def ensured(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 
 def _filtering(
-    params: Mapping[str, Any], node: Node, filtered: Optional[Sequence[Guard]], machines: Sequence[int], boot: Boot
+    params: Mapping[str, Any], node: Node, filtered: Sequence[Guard] | None, machines: Sequence[int], boot: Boot
 ) -> list[Item]:
     """Bring what is filtered of machines' NICs to what the catalog says; all of it goes with the last network."""
     catalog, absent = params["catalog"], params["state"] == "absent"
@@ -99,7 +99,7 @@ def _filtering(
 
 
 def _silencing(
-    params: Mapping[str, Any], node: Node, filtered: Optional[Sequence[Guard]], machines: Sequence[int]
+    params: Mapping[str, Any], node: Node, filtered: Sequence[Guard] | None, machines: Sequence[int]
 ) -> list[Item]:
     """Keep machines on OVN from announcing themselves as routers."""
     catalog, absent = params["catalog"], params["state"] == "absent"

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Optional, Union
+from typing import Any
 
 from ...arguments import parse_json
 from ...context import cache
@@ -270,7 +270,7 @@ def _package(name: str) -> str:
     return PACKAGES.get(name) or (f"python3-{library}" if " " in name else name)
 
 
-def _make_directories(root: str, catalog: str, mark: str, changes: node.Changes) -> Optional[node.NodeFile]:
+def _make_directories(root: str, catalog: str, mark: str, changes: node.Changes) -> node.NodeFile | None:
     """Make the directories that are missing, and the node's file; return the file, None in check mode. The file names
     them before they are made: a run that is killed must not leave what nobody knows of. A mark that the host has
     stays: it belongs to the host's other name, if the inventory has two for it. No result reports it."""
@@ -330,7 +330,7 @@ def _check_directory(path: str) -> None:
         )
 
 
-def _start_daemons(driver: type[Driver], root: str, changes: node.Changes) -> tuple[Union[node.Daemon, node.Unit], ...]:
+def _start_daemons(driver: type[Driver], root: str, changes: node.Changes) -> tuple[node.Daemon | node.Unit, ...]:
     started = []
     for service in services.missing(driver.services):
         before = "stopped" if not services.is_running(service) else "running, not started with the host"
@@ -368,7 +368,7 @@ def _remember(root: str, driver: type[Driver], chosen: Mapping[str, str]) -> Non
 
 
 def _shown(
-    params: Mapping[str, Any], chosen: Mapping[str, str], started: Sequence[Union[node.Daemon, node.Unit]]
+    params: Mapping[str, Any], chosen: Mapping[str, str], started: Sequence[node.Daemon | node.Unit]
 ) -> dict[str, Any]:
     driver = DRIVERS[params["hypervisor"]]
     # Without its packages a hypervisor does not tell its capacity.

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
-from typing import Any, Optional
+from typing import Any
 
 from ....errors import InvalidValue
 from ....model import context_firewall, ethertypes, security_group
@@ -29,7 +29,7 @@ from .logical import held
 _Span = tuple[int, int, int]
 
 
-def guards(store: Store, hosts: Optional[Sequence[str]] = None) -> dict[str, list[Guard]]:
+def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[Guard]]:
     """By host, those of its machines' NICs of which something is filtered."""
     networks = {network.id: network for network in rows.pool(store) if network.id is not None}
     guarded = {number for number, each in networks.items() if filters_on_node(each) or each.vn_mad == OVN}
@@ -113,7 +113,7 @@ def _is_on(value: str) -> bool:
         return True
 
 
-def _passing(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> Optional[tuple[GuardRule, ...]]:
+def _passing(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> tuple[GuardRule, ...] | None:
     """What is let through; None for everything. Group 0 lets everything through, whatever the others say."""
     ids = security_group.known_ids(text, groups)
     if not text or security_group.DEFAULT_ID in ids:
@@ -122,7 +122,7 @@ def _passing(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> Optional
     return tuple(dict.fromkeys(rule for each in ids for rule in groups[each]))
 
 
-def _rule(rule: GroupRule, networks: Mapping[int, Network]) -> Optional[GuardRule]:
+def _rule(rule: GroupRule, networks: Mapping[int, Network]) -> GuardRule | None:
     """None for one that names a network without addresses: nobody is in it."""
     spans: list[_Span] = []
     if rule.network_id is not None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
-from typing import Any, Optional
+from typing import Any
 
 from ....dataclass import dataclass
 from ....errors import InvalidValue
@@ -54,7 +54,7 @@ _HIGHEST = 32767
 CLOSED = "00000000-0000-4000-8000-00000000dead"
 
 
-def logical(store: Store, unused_groups: bool = False, known: Optional[Known] = None) -> LogicalNetworks:
+def logical(store: Store, unused_groups: bool = False, known: Known | None = None) -> LogicalNetworks:
     """All that is here is wanted of OVN; what is not here is not. unused_groups: with those that no machine has. known:
     what was made of the catalog before."""
     networks = {n.id: n for n in rows.pool(store) if n.vn_mad == OVN and n.id is not None}
@@ -143,7 +143,7 @@ class _Groups:
     networks: Mapping[str, LogicalNetwork]
     walls: dict[str, SecurityGroup]
 
-    def of(self, texts: Sequence[str], firewall: Optional[Sequence[GuardRule]]) -> tuple[str, ...]:
+    def of(self, texts: Sequence[str], firewall: Sequence[GuardRule] | None) -> tuple[str, ...]:
         """The UUIDs of those that a NIC has. texts: its SECURITY_GROUPS and its network's."""
         ids = security_group.known_ids(",".join(texts), self.by_id)
         # Group 0 lets everything through, whatever the others say.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import string
 from dataclasses import replace
-from typing import Optional
 
 from ....model.vm import Graphics, Vm
 
@@ -17,7 +16,7 @@ LENGTHS = {"vnc": 8, "spice": 32}
 _ALPHABET = string.ascii_letters + string.digits
 
 
-def closed(vm: Vm, before: Optional[Graphics] = None) -> Vm:
+def closed(vm: Vm, before: Graphics | None = None) -> Vm:
     """The machine with a password to its console, where one is to be made up. before: what it has, which it keeps."""
     graphics = vm.graphics
     if graphics is None or not graphics.made_up or graphics.password:

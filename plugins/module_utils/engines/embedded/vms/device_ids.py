@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Optional
+from typing import Any
 
 from ....dataclass import dataclass
 from ....model import device_matching
@@ -102,7 +102,7 @@ def _interfaces(vm: Vm, nics: Pairing, aliases: Pairing, free: Iterator[int]) ->
     )
 
 
-def _by_ids(template: Template, name: str, networks: Sequence[Optional[int]]) -> Template:
+def _by_ids(template: Template, name: str, networks: Sequence[int | None]) -> Template:
     """With networks named by their ids alone: these may be called otherwise by now."""
     vectors = [
         {**{key: text for key, text in vector.items() if key not in _NETWORK}, "NETWORK_ID": str(network_id)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Optional
 
 from ....dataclass import dataclass
 from ....errors import Conflict, NotFound, WrongState
@@ -37,9 +36,9 @@ class Found:
     seq: int
     macs: tuple[str, ...] = ()
     port: int = 0
-    topology: Optional[Topology] = None
+    topology: Topology | None = None
     exact: bool = False
-    compared: Optional[Compared] = None
+    compared: Compared | None = None
 
 
 def find(
@@ -103,9 +102,7 @@ def _of_others(vm_id: int, nodes: Mapping[str, Observed], catalog: str) -> str:
     return "".join(found)
 
 
-def _refuse_half(
-    asked: str, host: str, vm: ObservedVm, domain: Optional[Domain], directory: Optional[VmDirectory]
-) -> None:
+def _refuse_half(asked: str, host: str, vm: ObservedVm, domain: Domain | None, directory: VmDirectory | None) -> None:
     if domain is None or not domain.persistent:
         found = f"host {host} has no domain of it" if domain is None else f"its domain on host {host} is not defined"
         raise NotFound(asked, found, "Define it anew from its newest deployment file (virsh define), then run again")

@@ -9,7 +9,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 import yaml
@@ -70,7 +70,7 @@ class Shelf(Driver):
     def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
         return tuple(Domain(str(i), CATALOG, i, uuid, state) for i, (uuid, state) in self.machines.items()), ()
 
-    def state(self, mark: Mark) -> Optional[str]:
+    def state(self, mark: Mark) -> str | None:
         return self.machines[mark.vm_id][1] if mark.vm_id in self.machines else None
 
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -70,7 +70,7 @@ def mark(place: Path, **values: Any) -> None:
     ],
 )
 def test_only_an_installer_that_this_decision_has_started_is_over(
-    wanted: str, installs: bool, state: Optional[str], started: Optional[int], was: bool
+    wanted: str, installs: bool, state: str | None, started: int | None, was: bool
 ) -> None:
     planned = PlannedVm(machine(attributes={MARK: "debian"} if installs else {}), 3, wanted)
     record = None if started is None else Record(CATALOG, 0, "uuid-0", started=started)

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections import Counter
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -32,7 +32,7 @@ def arp(mac: str, sender: str, target: str, operation: int = 2, source: str = ""
     return NODE + packed(source or mac) + b"\x08\x06" + body + NODE + IPv4Address(target).packed
 
 
-def advertisement(mac: str, address: IPv6Address, told: Optional[str] = None, hops: int = 255) -> bytes:
+def advertisement(mac: str, address: IPv6Address, told: str | None = None, hops: int = 255) -> bytes:
     option = b"" if told is None else bytes((2, 1)) + packed(told)
     message = bytes((136, 0, 0, 0, 0x60, 0, 0, 0)) + address.packed + option
     header = struct.pack("!IHBB", 6 << 28, len(message), 58, hops) + bytes(32)
@@ -47,7 +47,7 @@ class Bridge:
         self.coming: list[tuple[bytes, int]] = []
         self.bound: Any = None
         self.closed = 0
-        self.fails: Optional[OSError] = None
+        self.fails: OSError | None = None
 
     def setsockopt(self, level: int, option: int, _program: bytes) -> None:
         assert (level, option) == (socket.SOL_SOCKET, 26)
@@ -144,7 +144,7 @@ def test_a_solicitation_names_who_asks_and_adds_up() -> None:
         (bytes(100), None),
     ],
 )
-def test_what_a_frame_says(frame: bytes, claim: Optional[Claim]) -> None:
+def test_what_a_frame_says(frame: bytes, claim: Claim | None) -> None:
     assert presence.claim_of(frame) == claim
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Optional
 
 import pytest
 from memory_hypervisor import Machine, MemoryDriver
@@ -140,7 +139,7 @@ def test_what_is_somebody_elses_is_left_alone(here: Host) -> None:
 
 @pytest.mark.parametrize("problem", [ZeroDivisionError("odd"), OSError(5, "Input/output error"), None])
 def test_what_goes_wrong_is_told_of_that_machine(
-    here: Host, monkeypatch: pytest.MonkeyPatch, problem: Optional[Exception]
+    here: Host, monkeypatch: pytest.MonkeyPatch, problem: Exception | None
 ) -> None:
     here.make()
     if problem is None:
@@ -158,7 +157,7 @@ def test_check_mode_foretells_it(here: Host) -> None:
     here.make(1)
     here.driver.machines[1].state = "POWEROFF"
 
-    def foretold(state: str, vm_id: int, driver: Optional[MemoryDriver] = here.driver) -> bool:
+    def foretold(state: str, vm_id: int, driver: MemoryDriver | None = here.driver) -> bool:
         plan = here.plan(state=state, given_up=(vm_id,))
         (outcome,) = predict(plan, poll(here.driver, str(here.root), "node1"), driver, str(here.root))
         return outcome.changed

@@ -12,7 +12,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -52,8 +52,8 @@ class Machine:
         self.told: list[Any] = []
         self.job: list[dict[str, Any]] = [{"type": 2}, {"type": 2}, {"type": 0}]
         self.done: dict[str, Any] = {"type": 3}
-        self.refuses: Optional[LibvirtError] = None
-        self.answer: Optional[dict[str, Any]] = None
+        self.refuses: LibvirtError | None = None
+        self.answer: dict[str, Any] | None = None
 
     def XMLDesc(self, _flags: int) -> str:
         return XML

@@ -8,7 +8,7 @@ real libvirtd is asked in tests/integration/test_kvm.py."""
 from __future__ import annotations
 
 import threading
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from libvirt_stand_in import Clock, Connection, Domain, LibvirtError, install, libvirt, metadata
@@ -354,7 +354,7 @@ def test_a_guest_that_ends_while_its_button_is_pressed_has_obeyed(world: World) 
 
 
 @pytest.mark.parametrize(("code", "raised"), [(None, False), (55, False), (42, False), (1, True)])
-def test_the_plug_is_pulled(world: World, code: Optional[int], raised: bool) -> None:
+def test_the_plug_is_pulled(world: World, code: int | None, raised: bool) -> None:
     """What has ended meanwhile is at its end."""
     world.domain.become(RUNNING)
     if code is not None:
@@ -381,7 +381,7 @@ def test_what_ends_although_libvirt_could_not_end_it_has_ended(world: World) -> 
 
 
 @pytest.mark.parametrize(("code", "raised"), [(None, False), (42, False), (1, True)])
-def test_a_transient_machine_is_forgotten_with_its_end(world: World, code: Optional[int], raised: bool) -> None:
+def test_a_transient_machine_is_forgotten_with_its_end(world: World, code: int | None, raised: bool) -> None:
     if code is not None:
         world.domain.fails["undefineFlags"] = LibvirtError("cannot undefine it", code)
     if raised:

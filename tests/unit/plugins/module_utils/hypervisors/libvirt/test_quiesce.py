@@ -11,7 +11,7 @@ import importlib.util
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from libvirt_stand_in import LibvirtError, install, libvirt
@@ -54,7 +54,7 @@ class Guest:
     def __init__(self) -> None:
         self.did: list[Any] = []
         self.agent = True
-        self.freezes: Optional[LibvirtError] = None
+        self.freezes: LibvirtError | None = None
         self.count, self.thawed = 2, 2
 
     def UUIDString(self) -> str:

@@ -7,7 +7,7 @@ owner are kept and removed, all others stay as they are, and none is ever read b
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -62,7 +62,7 @@ class Host(Connection):
         self._fail("listAllSecrets")
         return list(self.secrets.values())
 
-    def add(self, uuid: str, description: Optional[str]) -> Secret:
+    def add(self, uuid: str, description: str | None) -> Secret:
         said = "" if description is None else f"<description>{description}</description>"
         return self.secretDefineXML(f"<secret><uuid>{uuid}</uuid>{said}</secret>")
 
@@ -106,9 +106,7 @@ def test_an_owner_has_its_own_and_no_others(host: Host) -> None:
     ("description", "words"),
     [(None, "without a description"), ("of the boss", "of the boss"), (f"{MARK}node2", "node2")],
 )
-def test_somebody_elses_is_neither_changed_nor_taken_for_ours(
-    host: Host, description: Optional[str], words: str
-) -> None:
+def test_somebody_elses_is_neither_changed_nor_taken_for_ours(host: Host, description: str | None, words: str) -> None:
     host.add(ONE, description).setValue(b"theirs")
     for act in (lambda: kept(host).check(ONE), lambda: kept(host).keep(ONE, "ours")):
         with pytest.raises(

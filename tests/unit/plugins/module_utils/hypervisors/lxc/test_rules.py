@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Optional
 
 import pytest
 
@@ -56,7 +55,7 @@ def test_a_machine_of_a_root_file_system_has_a_directory_of_its_own() -> None:
         ("MEMORY = 64 DISK = [ IMAGE = debian, TARGET = /srv ]", [ROOT], "is a root file system, which is at /"),
     ],
 )
-def test_what_is_no_container_is_refused_by_name(text: str, images: list[Optional[Image]], found: str) -> None:
+def test_what_is_no_container_is_refused_by_name(text: str, images: list[Image | None], found: str) -> None:
     with pytest.raises(InvalidValue, match=found):
         made(text, *images)
 

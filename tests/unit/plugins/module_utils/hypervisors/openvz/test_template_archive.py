@@ -9,7 +9,6 @@ import io
 import os
 import tarfile
 from pathlib import Path
-from typing import Optional
 
 import pytest
 
@@ -150,7 +149,7 @@ def test_what_is_packed_anew_is_the_same(tmp_path: Path) -> None:
             assert template_archive.screen(str(path), "x", output) == len(b"long name")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
-    def seen(file: Path) -> list[tuple[object, Optional[bytes]]]:
+    def seen(file: Path) -> list[tuple[object, bytes | None]]:
         with tarfile.open(file) as tar:
             return [
                 (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from libvirt_stand_in import Clock
@@ -68,7 +68,7 @@ class Host:
         files = {number: DiskFiles(str(self.directory / f"disk.{number}"), "raw") for number in ids}
         return Site(str(self.directory), catalog, 3, files, "xen")
 
-    def define(self, vm: Optional[Vm] = None, catalog: str = CATALOG) -> None:
+    def define(self, vm: Vm | None = None, catalog: str = CATALOG) -> None:
         vm = vm or self.vm()
         self.driver.define(vm, self.driver.render(vm, self.site(vm, catalog)), replace(MARK, catalog=catalog))
 
@@ -184,7 +184,7 @@ def test_a_domain_of_the_name_with_another_uuid_is_not_touched(host: Host) -> No
         (OTHER, None, False),
     ],
 )
-def test_whose_a_name_is(host: Host, catalog: Optional[str], uuid: Optional[str], foreign: bool) -> None:
+def test_whose_a_name_is(host: Host, catalog: str | None, uuid: str | None, foreign: bool) -> None:
     if catalog is not None:
         host.define(host.vm(disks=(Disk(0, "xvda"),)), catalog)
     if uuid is not None:
@@ -415,7 +415,7 @@ def test_a_machine_is_forgotten_with_all_that_it_had_here(host: Host) -> None:
         ("----c-", ["destroy one-1", "create -q {path}"]),
     ],
 )
-def test_what_a_start_takes(host: Host, flags: Optional[str], did: list[str]) -> None:
+def test_what_a_start_takes(host: Host, flags: str | None, did: list[str]) -> None:
     host.define()
     if flags is not None:
         host.run(flags=flags)
@@ -603,7 +603,7 @@ def test_a_host_that_does_not_expect_the_machine_does_not_get_it(host: Host, lac
     ("flags", "words"),
     [("-b----", "runs on here"), ("--p---", "xl unpause one-1"), (None, "does not run here any more")],
 )
-def test_a_migration_that_fails_says_where_the_machine_is(host: Host, flags: Optional[str], words: str) -> None:
+def test_a_migration_that_fails_says_where_the_machine_is(host: Host, flags: str | None, words: str) -> None:
     moving(host)
     host.dom0.fails["migrate"] = "migration sender: Failed to unpause domain\n"
     host.dom0.then["migrate"] = (lambda: host.run(flags=flags)) if flags else (lambda: host.dom0.domains.pop("one-1"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -70,7 +70,7 @@ class Host:
         files = {disk.disk_id: DiskFiles(str(self.directory / f"disk.{disk.disk_id}"), "raw") for disk in vm.disks}
         return Site(str(self.directory), CATALOG, 3, files, "xen")
 
-    def define(self, vm: Optional[Vm] = None) -> None:
+    def define(self, vm: Vm | None = None) -> None:
         vm = vm or self.vm()
         deployment = self.driver.render(vm, self.site(vm))
         self.driver.define(vm, deployment, MARK)
@@ -147,7 +147,7 @@ def test_an_inventory_names_what_xen_runs_and_libvirt_does_not_know(host: Host) 
     [(True, None, False), (True, STRANGER, False), (False, None, False), (False, STRANGER, True), (False, UUID, False)],
 )
 def test_a_domain_that_libvirt_did_not_make_has_its_name(
-    host: Host, known: bool, uuid: Optional[str], foreign: bool
+    host: Host, known: bool, uuid: str | None, foreign: bool
 ) -> None:
     if not known:
         host.connection.domains.clear()
