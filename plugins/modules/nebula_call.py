@@ -18,8 +18,8 @@ options:
   call:
     description:
       - The name of a variable, a dict with C(module) and C(options) as below.
-      - If it has C(when), and that is false, the task is skipped. Its other keys are for M(nebula.provision.nebula_frontend_look)
-        and M(nebula.provision.nebula_node_look).
+      - If it has C(when), and that is false, the task is skipped. Its other keys are for
+        M(nebula.provision.nebula_frontend_look) and M(nebula.provision.nebula_node_look).
     type: str
   module:
     description: The name of the module, without C(nebula.provision).

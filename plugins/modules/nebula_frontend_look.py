@@ -18,10 +18,8 @@ options:
   calls:
     description:
       - The names of variables of roles, each of which says what a task calls. The action plugin fills them in.
-      - Known are those that call M(nebula.provision.nebula_frontend), M(nebula.provision.nebula_demo_image), M(nebula.provision.nebula_datastore),
-        M(nebula.provision.nebula_network), M(nebula.provision.nebula_image), M(nebula.provision.nebula_template),
-        M(nebula.provision.nebula_ovn_central), M(nebula.provision.nebula_ovn), M(nebula.provision.nebula_host) and
-        M(nebula.provision.nebula_vm).
+      - Known are those that call C(nebula_frontend), C(nebula_demo_image), C(nebula_datastore), C(nebula_network),
+        C(nebula_image), C(nebula_template), C(nebula_ovn_central), C(nebula_ovn), C(nebula_host) and C(nebula_vm).
     type: json
     required: true
   roles:

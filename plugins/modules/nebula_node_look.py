@@ -18,8 +18,7 @@ options:
   calls:
     description:
       - The names of variables of roles, each of which says what a task calls. The action plugin fills them in.
-      - Known are those that call M(nebula.provision.nebula_node), M(nebula.provision.nebula_ovn_host),
-        M(nebula.provision.nebula_node_network) and M(nebula.provision.nebula_deploy).
+      - Known are those that call C(nebula_node), C(nebula_ovn_host), C(nebula_node_network) and C(nebula_deploy).
     type: json
     required: true
   roles:

@@ -269,7 +269,8 @@ def refusal_for(host: str, forged: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def refusals(variables: Mapping[str, Any]) -> list[str]:
-    """Return why a host is left out for its facts, or those of others; nothing if it is not. variables: all of the host, not filled in yet."""
+    """Return why a host is left out for its facts, or for those of others; nothing if it is not.
+    variables: all of the host, not filled in yet"""
     host = str(variables.get("inventory_hostname"))
     forged = settings_among(variables.get("ansible_facts") or {}, variables)
     return [refusal(host, forged)] if forged else refusal_for(host, forged_for(variables))

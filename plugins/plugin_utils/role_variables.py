@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what plugins know of this collection's roles: role_variables.json, which `make specifications` makes of them."""
+"""Reads what plugins know of the collection's roles: role_variables.json, which `make specifications` makes of them."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ plugins/module_utils/model/specifications/OBJECT.yml says what an item of a list
 the table beside it, which is what reaches a target, and, between the lines that name the file, the options of the
 module, what it returns, and the options of the role.
 
-Out of the roles themselves plugin_utils/role_variables.json is made: which options each of them takes, and, of roles with
-calls (docs/architecture.md, "One way to call a module"), their defaults and variables. Plugins read it, and no YAML.
+Out of the roles themselves plugin_utils/role_variables.json is made: which options each of them takes, and, of roles
+with calls (docs/architecture.md, "One way to call a module"), their defaults and variables. Plugins read it, no YAML.
 
 Of each key the file says (model/specification.py has the same names):
 
