@@ -13,17 +13,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
-    HostState,
-    ImageState,
-    ImageType,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-    obey,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 
 WEB = {"name": "web", "template": "web"}
 

@@ -10,9 +10,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    row,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import row
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import say
 
 

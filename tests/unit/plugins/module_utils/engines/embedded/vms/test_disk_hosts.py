@@ -11,10 +11,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.rows import VmRows
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-    obey,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import WEB
 
 

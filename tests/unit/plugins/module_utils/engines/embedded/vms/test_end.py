@@ -14,10 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.ports imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-    obey,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     VNC,
     WEB,

@@ -15,18 +15,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 )
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.polls import Polls
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    NoCapacity,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NoCapacity
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
-    HostState,
-)
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-    obey,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     ANEW,
     ERROR,

@@ -11,14 +11,10 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.instantiate import fixed_uuid
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    WrongState,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
-    HostState,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     PLAIN,

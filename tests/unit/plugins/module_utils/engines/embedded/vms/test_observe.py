@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     ERROR,
     PLAIN,

@@ -32,10 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-    obey,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 
 WEB = {"name": "web", "template": "web"}
 

@@ -10,17 +10,11 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    NebulaError,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
-    HostState,
-    ImageState,
-    ImageType,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (

@@ -9,11 +9,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CHUNK
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.rows import numbers_of
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
-    LcmState,
-    VmState,
-    vm_state_name,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import LcmState, VmState, vm_state_name
 
 
 def test_more_machines_are_selected_than_one_statement_has_room_for(web):

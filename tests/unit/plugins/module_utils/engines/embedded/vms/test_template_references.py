@@ -8,19 +8,10 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    InvalidValue,
-    NotFound,
-    WrongState,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
-    ImageState,
-    ImageType,
-)
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
-    PLAIN,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import PLAIN
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-    obey,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     ERROR,
     WEB,

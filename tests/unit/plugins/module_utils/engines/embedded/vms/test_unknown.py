@@ -12,12 +12,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.unknown import find, with_macs
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
-    Domain,
-    Inventory,
-    VmDirectory,
-    VmFile,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory, VmDirectory, VmFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import Demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.nics import NicDemand
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Compared, Observed, ObservedVm

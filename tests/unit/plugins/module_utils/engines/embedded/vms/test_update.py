@@ -11,22 +11,13 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Conflict,
-    InvalidValue,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
-    HostState,
-    ImageState,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-    row,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, row
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     PLAIN,
     record,

@@ -8,9 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    NotFound,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import PLAIN
 
