@@ -117,8 +117,8 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 
 def tidy(params: Mapping[str, Any]) -> None:
-    """Take away the directories of a catalog that is gone. Last but the root goes what tells, if this run is killed
-    here, that there is something left."""
+    """Remove the directories of a catalog that is gone. What shows that something is left, if this run is killed here,
+    goes last before the root."""
     root = params["root"]
     sources.remove_kept(root)
     transfer_key.remove_key(root)

@@ -65,7 +65,7 @@ class Identities:
         owner = self._owner(mark)
         other = _on_record(self._engine, owner) if owner != name else None
         if other is not None and owner == former:
-            return Known(other, self._renamed(name, found, other))
+            return Known(other, self._rename(name, found, other))
         if other is not None or (owner != name and owner in self._showing.get(mark, ())):
             self._refuse_second_name(name, found, owner)
             return Known(found, found)
@@ -80,7 +80,7 @@ class Identities:
         return Known(found, found)
 
     def keep(self, name: str, item: Mapping[str, Any]) -> None:
-        """Note what a host has told that was not refused, and is in the catalog by now."""
+        """Note the mark and the machine id that a host has told. To be called once the host is in the catalog."""
         mark = item.get("mark") or ""
         if mark and name not in self._doubled:
             self._engine.hosts.keep_mark(name, mark)
@@ -110,12 +110,14 @@ class Identities:
                 )
 
     def is_doubled(self, name: str) -> bool:
-        """Return whether the host is another one's second name, and is not refused for what it has."""
+        """Return whether the name is a second name of a host, and is tolerated because the catalog has machines under
+        it."""
         return name in self._doubled
 
     def _owner(self, mark: str) -> str:
-        """Return the name that the mark is of. Where several show at once what was never shown before, a host has kept
-        that of whichever name it was asked by first: then it is of the name with the most machines."""
+        """Return the name that the mark belongs to. If several names show a mark at once that was never shown before,
+        the host kept the mark of the name by which it was asked first: then it belongs to the name with the most
+        machines."""
         if mark not in self._owners:
             owner, names = self._engine.hosts.owner_of_mark(mark), self._showing.get(mark, [])
             if len(names) > 1 and owner in names and not self._engine.hosts.has_shown_mark(owner):
@@ -127,7 +129,7 @@ class Identities:
 
     def _refuse_second_name(self, name: str, found: Host | None, owner: str) -> None:
         what = _one_host(owner)
-        if _is_left(self._engine, name, found):
+        if _is_tolerated(self._engine, name, found):
             self._doubled.add(name)
             self.warnings.append(
                 f"host {name}: {what}, and the catalog has machines under {name}, too. {name} is DISABLED, so that its "
@@ -142,7 +144,7 @@ class Identities:
             "nebula.node there",
         )
 
-    def _renamed(self, name: str, found: Host | None, other: Host) -> Host:
+    def _rename(self, name: str, found: Optional[Host], other: Host) -> Host:
         asked = f"host {name}: renamed from {other.name}"
         if other.name in self._nodes:
             raise Conflict(
@@ -161,15 +163,15 @@ class Identities:
 
 
 def without_second_names(engine: Engine, observed: Sequence[Observed]) -> tuple[list[Observed], dict[str, str]]:
-    """Return what nodes told, where another's second name has not answered; and of these, by name, why. What
-    it told is of the machines that the catalog has under the other name."""
+    """Return what nodes told, with the second names of hosts as silent; and why, by second name. What a host tells
+    under its second name is about the machines that the catalog has under its other name."""
     believed, why = [], {}
     for node in observed:
         owner = engine.hosts.owner_of_mark(node.mark) if node.mark else ""
         if (
             owner not in ("", node.host)
             and _on_record(engine, owner) is not None
-            and not _is_left(engine, node.host, _on_record(engine, node.host))
+            and not _is_tolerated(engine, node.host, _on_record(engine, node.host))
         ):
             why[node.host] = _one_host(owner)
             believed.append(Observed(node.host, node.hypervisor, reached=False, facts={"problem": why[node.host]}))
@@ -182,9 +184,8 @@ def _one_host(owner: str) -> str:
     return f"it carries the mark of host {owner}: both names are of one host"
 
 
-def _is_left(engine: Engine, name: str, found: Host | None) -> bool:
-    """Return whether what the catalog has under a second name is not refused: both names were in it before hosts had
-    marks."""
+def _is_tolerated(engine: Engine, name: str, found: Optional[Host]) -> bool:
+    """Return whether a second name is tolerated: the catalog has machines under it, from before hosts had marks."""
     return found is not None and found.vms > 0 and not engine.hosts.has_shown_mark(name)
 
 

@@ -53,7 +53,7 @@ def freed_addresses(items: Sequence[Item]) -> list[str]:
 
 
 def apply(engine: Engine, item: Mapping[str, Any], identities: Identities | None = None) -> Item:
-    """Do what an item of a list wants. identities: of the whole list."""
+    """Carry the item out. identities: those of the whole list."""
     name = str(item.get("name") or "")
     try:
         check_name("host", item.get("name"))

@@ -84,11 +84,11 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
 
 
 def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **fields: Any) -> Image:
-    """Give an image that no machine uses another type or persistence, and `fields`. Called within a session.
+    """Give an image that no machine uses another type or persistence, and `fields`. To be called within a session.
 
-    Its file is neither copied nor read: what was written into it stays. A guest could have written a header that names
-    files of this host, so it is looked at again, as what the catalog says that it is. That the file is closed against
-    writers, or opened to them (datastore.protect), is the caller's, once the session is over.
+    Its file is neither copied nor read: what was written into it stays. A guest could have written a header that
+    names files of this host, so the file is inspected again, in the catalog's format. The caller closes the file
+    against writers, or opens it to them (datastore.protect), once the session is over.
     """
     changed = engine.images.update(id_of(image), type=type, persistent=persistent, **fields)
     if (changed.type, changed.persistent) == (image.type, image.persistent) or not os.path.exists(image.source):

@@ -33,7 +33,7 @@ def lacks_content(image: Image) -> bool:
 
 
 def decide_item(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
-    """Do what can be done at once, and say in work.todo what is to be done first of the rest."""
+    """Do what can be done at once, and say in work.todo what of the rest is to be done first."""
     image = find(engine, spec.name)
     if image is not None and image.state == ImageState.DELETE and spec.state != "absent":
         # A killed run began to remove it: the new image is another one.

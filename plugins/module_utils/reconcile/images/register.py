@@ -153,7 +153,7 @@ def _source_of_copy(engine: Engine, spec: Spec, settings: Settings) -> Image:
 
 
 def _check_encryption(spec: Spec, source: Image, kind: ImageType) -> None:
-    """Raise InvalidValue for a copy that is to be encrypted, of a source that is not."""
+    """Raise InvalidValue if a copy can't be encrypted whose source is not."""
     if kind not in WRITABLE:
         raise InvalidValue(f"image {spec.name}: luks_secret", f"not of type {kind.name}", "Only for OS and DATABLOCK")
     if not spec.passphrase:

@@ -61,7 +61,7 @@ def missing(adoptions: Adoptions, names: Sequence[str]) -> dict[str, NebulaError
 
 
 def adopt(engine: Engine, request: VmRequest, adoptions: Adoptions, hosts: Sequence[str] | None) -> VmRecord | None:
-    """Take the machine over as that request describes it; None if that was done before."""
+    """Take the machine over as the request describes it, and return it; None if that was done before."""
     vm_id = adoptions.ids[request.name]
     there = next(iter(engine.vms.pool(names=[request.name])), None)
     if there is not None and there.id == vm_id:

@@ -31,8 +31,8 @@ class DestroyLimit:
     is_percentage: bool = False
 
     def of(self, there: int) -> int:
-        """Return how many machines that is. A percentage is never less than one machine, but for 0%: otherwise a small
-        site could not end a single one."""
+        """Return the limit as a number of machines. there: how many the catalog has. A percentage is never less than
+        one machine, but for 0%: otherwise a small site could not end a single machine."""
         if not self.is_percentage:
             return self.number
         return max(1, there * self.number // 100) if self.number else 0
@@ -42,7 +42,7 @@ class DestroyLimit:
 
 
 def limit_of(text: str) -> DestroyLimit:
-    """Read it from what a user says: 5, or 10%. Raises InvalidValue."""
+    """Read a limit as users write it: 5, or 10%. Raise InvalidValue."""
     found = re.fullmatch(r"([0-9]{1,9})(%?)", text.strip())
     limit = DestroyLimit(int(found[1]), bool(found[2])) if found else None
     if limit is None or (limit.is_percentage and limit.number > 100):
@@ -71,24 +71,25 @@ def loses_disks(engine: Engine, record: VmRecord) -> bool:
 
 
 def destroyed(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the names of the machines of whose disks something is destroyed."""
+    """Return the names of the machines that lose disks."""
     return [outcome.name for outcome in outcomes if outcome.destroys and outcome.before != outcome.after]
 
 
 def counted(names: Collection[Any]) -> str:
-    """Return how many machines that is."""
-    return f"{len(names)} machine" + ("" if len(names) == 1 else "s")
+    """Return the number of machines in words."""
+    return f"{len(names)} machine" + ("s" if len(names) != 1 else "")
 
 
 def listed(names: Collection[str]) -> str:
-    """Return their names, as many as a message can have."""
+    """Return the names of machines, as many as a message can have."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(list(names)[:_SHOWN]) + more
 
 
 def refuse_beyond(limit: DestroyLimit, names: Collection[str], there: int) -> None:
-    """Raise TooManyDestroyed if these are more machines than one list may destroy the disks of. there: how many the
-    catalog had before."""
+    """Raise TooManyDestroyed if one list may not destroy the disks of so many machines.
+    names: machines that would lose disks
+    there: how many machines the catalog had before"""
     most = limit.of(there)
     if len(names) <= most:
         return
