@@ -156,7 +156,7 @@ attributes: venv  ## docs/attributes.md out of the table of templates' attribute
 	$(BIN)/python tests/tools/attributes.py
 
 # Of the cheap tests those that know Ansible, and what every playbook goes through.
-OF_ANSIBLE := $(addprefix tests/unit/plugins/,action connection filter inventory lookup modules plugin_utils test module_utils/test_runner.py)
+OF_ANSIBLE := tests/unit/test_modules.py $(addprefix tests/unit/plugins/,action connection filter inventory lookup modules plugin_utils test module_utils/test_runner.py)
 define cheap_tests
 	@mkdir -p build
 	$(1)/bin/ansible-doc --metadata-dump nebula.provision >build/documentation$(1).json

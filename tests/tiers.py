@@ -106,7 +106,7 @@ SUITES = {
                 f"{UTILS}/reconcile/{name}.py"
                 for name in ("transfers", "datastores", "nodes/transfer", "nodes/secrets")
             ),
-            *(f"{UTILS}/host/rsync.py", "plugins/modules/nebula_transfer.py", "plugins/modules/nebula_datastore.py"),
+            *(f"{UTILS}/host/rsync.py", f"{UTILS}/calls/transfer.py", f"{UTILS}/calls/datastore.py"),
         ),
         files=("test_role_transfer", "test_role_transfer_life", "test_transfer_lives"),
         minutes=13,
@@ -115,7 +115,7 @@ SUITES = {
         subjects=(
             *(f"{UTILS}/storage", "roles/image", "roles/image_check", "roles/image_prepare"),
             *(f"{UTILS}/guest_disk", f"{UTILS}/reconcile/images", f"{UTILS}/model/inject.py"),
-            *(f"plugins/modules/nebula_image{name}.py" for name in ("", "_check", "_prepare")),
+            *(f"{UTILS}/calls/image{name}.py" for name in ("", "_check", "_prepare")),
         ),
         files=(
             *("test_image_check", "test_image_check_live", "test_image_recipes", "test_image_edits"),
@@ -135,7 +135,8 @@ SUITES = {
     ),
     "network": Suite(
         subjects=(
-            *(f"{UTILS}/network", "roles/network", "plugins/modules/nebula_node_network.py"),
+            *(f"{UTILS}/network", "roles/network", f"{UTILS}/calls/node_network.py"),
+            *(f"{UTILS}/reconcile/network_lists.py", f"{UTILS}/reconcile/nodes/node_networks.py"),
             *("extensions/molecule/network", "tests/tools/nodes.py"),
         ),
         files=(
@@ -150,7 +151,8 @@ SUITES = {
         subjects=(
             *(f"{UTILS}/network/{name}" for name in ("ovn", "northbound")),
             *("roles/ovn", "playbooks/ovn.yml", "plugins/plugin_utils/looking.py", "tests/tools/nodes.py"),
-            *(f"plugins/modules/nebula_{name}.py" for name in ("ovn", "ovn_central", "ovn_host", "router")),
+            *(f"{UTILS}/calls/{name}.py" for name in ("ovn", "ovn_central", "ovn_host", "router")),
+            *(f"{UTILS}/reconcile/ovn_{name}.py" for name in ("northbound", "central", "host")),
         ),
         files=(
             *("test_ovn_cluster", "test_ovn_elsewhere", "test_ovn_life", "test_ovn_migration", "test_role_ovn"),
@@ -160,8 +162,8 @@ SUITES = {
     ),
     "install": Suite(
         subjects=(
-            *("roles/install_os", "plugins/lookup", "plugins/modules/nebula_install.py"),
-            *("plugins/modules/nebula_install_wait.py", f"{UTILS}/install", f"{UTILS}/reconcile/isos.py"),
+            *("roles/install_os", "plugins/lookup", f"{UTILS}/calls/install.py"),
+            *(f"{UTILS}/calls/install_wait.py", f"{UTILS}/install", f"{UTILS}/reconcile/isos.py"),
         ),
         files=("test_install_life", "test_role_install_os", "test_installer_iso"),
         scenarios=("install_os",),
@@ -172,7 +174,7 @@ SUITES = {
             *("roles/guest_context", f"{UTILS}/context", f"{UTILS}/model/context.py", f"{UTILS}/text/context_sh.py"),
             *(f"{UTILS}/guest_disk/customize/context_program.py", f"{UTILS}/guest_disk/inspect/root_file_system.py"),
             *(f"{UTILS}/host/console", f"{UTILS}/reconcile/verify.py"),
-            *("plugins/modules/nebula_verify.py", "extensions/molecule/context"),
+            *(f"{UTILS}/calls/verify.py", "extensions/molecule/context"),
         ),
         files=("test_cloud_init", "test_guest_context_offline", "test_guest_growth", "test_guest_network"),
         scenarios=("context",),
@@ -222,7 +224,7 @@ SUITES = {
     "together": Suite(
         subjects=(
             *(f"{UTILS}/engines", f"{UTILS}/sync.py", f"{UTILS}/host/files.py", f"{UTILS}/storage/backups.py"),
-            *(f"{UTILS}/hypervisors/carry_out", f"{UTILS}/host/node.py", "plugins/modules/nebula_vm.py"),
+            *(f"{UTILS}/hypervisors/carry_out", f"{UTILS}/host/node.py", f"{UTILS}/calls/vm.py"),
         ),
         files=("test_runs_at_once", "test_at_once", "test_disk_full"),
         minutes=12,
