@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from raw_disks import BOOT
 
-from ansible_collections.nebula.provision.plugins.module_utils.calls import image as called
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list
 from ansible_collections.nebula.provision.plugins.modules import nebula_image
 
 CONTENT = BOOT + b"a disk\n" * 1000
@@ -156,17 +156,17 @@ def test_what_is_stored_is_what_was_given_and_nobody_writes_to_it(module, file):
 
 def test_the_directories_of_a_catalog_that_was_removed_meanwhile_go(module, file, tmp_path, monkeypatch):
     tidied = []
-    monkeypatch.setattr(called.frontends, "tidy", lambda params: tidied.append(params["root"]))
+    monkeypatch.setattr(image_list.frontends, "tidy", lambda params: tidied.append(params["root"]))
     module(check=True, name="demo", path=file)
     module(name="demo", state="absent")
     assert tidied == []
-    apply = called.apply
+    apply = image_list.apply
 
     def overtaken(*given):
         done = apply(*given)
         (tmp_path / "nebula" / CATALOG).unlink()
         return done
 
-    monkeypatch.setattr(called, "apply", overtaken)
+    monkeypatch.setattr(image_list, "apply", overtaken)
     module(name="demo", state="absent")
     assert tidied == [str(tmp_path / "nebula")]
