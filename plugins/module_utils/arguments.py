@@ -33,11 +33,21 @@ def items_of(
     defaults: Mapping[str, Any] | None = None,
     once: bool = False,
 ) -> tuple[list[dict[str, Any]], list[Item]]:
-    """The plural list, or the one item that the module's own options describe; and those of the list that are no items
-    of that kind ("VM", "image" …) or of whose name there are two, each with its error: the others are to go on.
+    """Return the items of the plural list, or the one item that the module's own options describe, and the refused
+    items.
 
-    once: refuse names that are there twice here, before anything is done with either; lists that are decided as a whole
-    do it themselves."""
+    Refused, each with its error, are entries of the list that are no items of that kind, and with `once` those of
+    whose
+    name there are two. The others go on.
+
+    plural: the option that takes the list.
+    single: the keys that an item may have.
+    kind: what errors call an item ("VM", "image" …).
+    defaults: values of keys that an item of the list does not have.
+    once: refuse names that are there twice here, before anything is done with either; lists that are decided as a
+    whole
+    do it themselves.
+    """
     given = params.get(plural)
     if given is None:
         return [{key: params.get(key) for key in single}], []
@@ -62,8 +72,10 @@ def items_of(
 
 
 def parse_json(text: str, option: str) -> Any:
-    """What the JSON text says; InvalidValue for what is no JSON, or none that could mean anything here. The text may
-    hold secrets: errors name the place, never the text."""
+    """Return what the JSON text says. Raise InvalidValue for what is no JSON, or none that could mean anything here.
+
+    The text may hold secrets: errors name the place, never the text.
+    """
     if len(text) > LONGEST_JSON:
         raise InvalidValue(
             f"option {option}", f"it has {len(text)} characters, the limit is {LONGEST_JSON}", "Give it in parts"

@@ -1,13 +1,16 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Our code on a target, kept compiled from one module call to the next.
+"""Keeps our code compiled on a target, from one module call to the next.
 
-Ansible brings a module as a zip with sources only, so that Python compiles each imported file in each call, which takes
-longer than most modules work. Modules import this file before the rest of ours: from then on, what a source file was
+Ansible brings a module as a zip with sources only, so that Python compiles each imported file in each call, which
+takes
+longer than most modules work. Modules import this file before the rest of ours: from then on, what a source file
+was
 compiled to is kept below PLACE under the digest of the source, and taken from there by later calls.
 
-It runs as root, so nothing is taken from a directory or file that another user could have written. Whoever is not root,
+It runs as root, so nothing is taken from a directory or file that another user could have written. Whoever is not
+root,
 has its code from elsewhere than a zip, or meets anything odd, imports as ever.
 """
 
@@ -91,15 +94,17 @@ def begin() -> None:
 
 
 def is_own(place: str) -> bool:
-    """Whether nobody but the user of this process can have put anything into the directory, nor put another in its
-    place: the directory above it may be root's only."""
+    """Return whether only the user of this process can have put anything into the directory, or another in its place.
+
+    The directory above it may be root's only.
+    """
     found, above = os.lstat(place), os.lstat(os.path.dirname(place))
     closed = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
     return closed and stat.S_ISDIR(above.st_mode) and above.st_uid == 0 and not above.st_mode & 0o022
 
 
 def _read(path: str) -> CodeType:
-    """ValueError if the file is not one that was written here, and whole."""
+    """Return the code that is kept in a file. Raise ValueError if the file was not written here, or not completely."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:

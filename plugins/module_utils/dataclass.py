@@ -53,7 +53,7 @@ def _made_later(cls: Any, frozen: bool) -> Any:
 
 
 def _dataclass(cls: type | None = None, *, frozen: bool = False) -> Any:
-    """What `dataclasses.dataclass` does with these options, done later. A class has no __init__ of its own."""
+    """Do later what `dataclasses.dataclass` does with these options. A class has no __init__ of its own."""
     if cls is None:
         return lambda given: _made_later(given, frozen)
     return _made_later(cls, frozen)

@@ -25,7 +25,7 @@ SYSTEM_INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python", "/usr
 
 
 def require(name: str) -> Any:
-    """The library as a module object; MissingDependency names the packages that bring it."""
+    """Return the library as a module object. Raise MissingDependency, which names the packages that bring it."""
     try:
         return _IMPORTS[name]()
     except ImportError as error:
@@ -39,7 +39,7 @@ def require(name: str) -> Any:
 
 
 def missing(*names: str) -> list[str]:
-    """Those of the libraries that this interpreter can't import."""
+    """Return those of the libraries that this interpreter can't import."""
     return [name for name in names if not _importable(name)]
 
 
@@ -105,8 +105,12 @@ def respawn_if_missing(module: Any, names: list[str]) -> None:
 
 @contextlib.contextmanager
 def _nowhere() -> Iterator[None]:
-    """In the directory /: an interpreter that is asked by -c, or reads its program from a pipe, looks for modules in
-    the working directory first, and that may be anybody's."""
+    """Work in the directory /.
+
+    An interpreter that is asked by -c, or reads its program from a pipe, looks for modules in the working directory
+    first,
+    and anybody may own that directory.
+    """
     try:
         before = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

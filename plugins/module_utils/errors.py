@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every error a user can meet, one class per cause. Each says what was asked, what was found, and what to do."""
+"""Defines every error a user can meet, one class per cause. Each says what was asked, what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST = 4000
 
 
 class NebulaError(Exception):
-    """The base of all errors of the collection.
+    """Is the base of all errors of the collection.
 
     asked:  what was wanted, naming the object, the attribute and the value ("image demo: checksum sha256:ab…")
     found:  what is the case instead
@@ -33,19 +33,19 @@ class NebulaError(Exception):
         return f"{asked}: {found}{end} {remedy}" if remedy else f"{asked}: {found}"
 
     def as_dict(self) -> dict[str, str]:
-        """The form in which errors travel in results and plans."""
+        """Return the form in which errors travel in results and plans."""
         parts = {"asked": self.asked, "found": self.found, "remedy": self.remedy}
         return {"kind": type(self).__name__, **{name: harmless(part) for name, part in parts.items()}}
 
 
 def harmless(text: str, longest: int = LONGEST, line_end: str = BLOCK) -> str:
-    """The text as a terminal and a log may have it: printable, and of so many characters before that."""
+    """Return the text as a terminal and a log may have it: printable, after it was cut to so many characters."""
     shown = text if len(text) <= longest else f"{text[: longest * 3 // 4]} … {text[-longest // 4 :]}"
     return printable(shown, line_end)
 
 
 class InvalidValue(NebulaError):
-    """An option or attribute has a value that can't be meant."""
+    """Says that an option or attribute has a value that can't be meant."""
 
 
 class TemplateSyntaxError(InvalidValue):
@@ -58,100 +58,100 @@ class TemplateSyntaxError(InvalidValue):
 
 
 class NotFound(NebulaError):
-    """A name or id that the catalog, the host or the file system does not have."""
+    """Says that the catalog, the host or the file system does not have a name or id."""
 
 
 class Ambiguous(NebulaError):
-    """A reference that fits several objects."""
+    """Says that a reference fits several objects."""
 
 
 class Conflict(NebulaError):
-    """The object exists and differs in something that can't be changed on it."""
+    """Says that the object exists and differs in something that can't be changed on it."""
 
 
 class InUse(NebulaError):
-    """The object can't be changed or removed while others use it."""
+    """Says that the object can't be changed or removed while others use it."""
 
 
 class WrongState(NebulaError):
-    """The object is in a state that does not allow the operation."""
+    """Says that the object is in a state that does not allow the operation."""
 
 
 class NoCapacity(NebulaError):
-    """No host has the memory, CPU or port that was asked for."""
+    """Says that no host has the memory, CPU or port that was asked for."""
 
 
 class NoLease(NebulaError):
-    """The network has no free address, or not the one asked for."""
+    """Says that the network has no free address, or not the one asked for."""
 
 
 class TooManyDestroyed(NebulaError):
-    """A list would destroy the disks of more machines than one run may."""
+    """Says that a list would destroy the disks of more machines than one run may."""
 
 
 class BeingEnded(NebulaError):
-    """What was asked for is held by machines that are being ended: it is free once they are gone."""
+    """Says that machines which are being ended hold what was asked for: it is free once they are gone."""
 
 
 class NoSpace(NebulaError):
-    """The file system has too little room."""
+    """Says that the file system has too little room."""
 
 
 class StorageFailed(NebulaError):
-    """A file system that can't be written: its device fails, or it is read-only."""
+    """Says that a file system can't be written: its device fails, or it is read-only."""
 
 
 class ChecksumMismatch(NebulaError):
-    """A file's content is not what its checksum says."""
+    """Says that a file's content is not what its checksum says."""
 
 
 class ImageRefused(NebulaError):
-    """A disk image that is damaged, or that could read files of the host."""
+    """Says that a disk image is damaged, or could read files of the host."""
 
 
 class DownloadFailed(NebulaError):
-    """A URL or an upload did not deliver its file."""
+    """Says that a URL or an upload did not deliver its file."""
 
 
 class CommandFailed(NebulaError):
-    """A program ended with an error; found holds its last lines."""
+    """Says that a program ended with an error; found holds its last lines."""
 
 
 class MissingDependency(NebulaError):
-    """A program, library or service that the target lacks; remedy names the package."""
+    """Says that the target lacks a program, library or service; remedy names the package."""
 
 
 class HypervisorError(NebulaError):
-    """The hypervisor refused or failed an operation."""
+    """Says that the hypervisor refused or failed an operation."""
 
 
 class Unsupported(NebulaError):
-    """An operation that this hypervisor or engine does not have."""
+    """Says that this hypervisor or engine does not have an operation."""
 
 
 class StalePlan(NebulaError):
-    """A plan that is older than what the node has seen."""
+    """Says that a plan is older than what the node has seen."""
 
 
 class ForeignObject(NebulaError):
-    """Something of the wanted name that is not marked as this catalog's."""
+    """Says that something has the wanted name and is not marked as this catalog's."""
 
 
 class CatalogError(NebulaError):
-    """The catalog can't be opened, is newer than this collection, or is locked for too long."""
+    """Says that the catalog can't be opened, is newer than this collection, or is locked for too long."""
 
 
 class Fault(NebulaError):
-    """Something that no code of ours foresaw."""
+    """Says that something happened which no code of ours foresaw."""
 
 
 class TimedOut(NebulaError):
-    """A condition that did not come in time."""
+    """Says that a condition did not come in time."""
 
 
 class TrafficBlocked(NebulaError):
-    """A firewall of the host drops what a network needs."""
+    """Says that a firewall of the host drops what a network needs."""
 
 
 class NetworkDatabaseError(NebulaError):
-    """The database of a network engine can't be reached, or refuses what it was asked."""
+    """Says that the database of a network engine can't be reached, or refuses what it was asked."""

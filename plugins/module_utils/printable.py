@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door for text that guests, hosts and strangers' files have made, on its way to a terminal, a log or a page.
+"""Decides how text that guests, hosts and strangers' files have made reaches a terminal, a log or a page.
 
 Which characters are shown as they are, and how all others are, is decided here and nowhere else. Pure.
 """

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a module's run() to Ansible's exit: the only place that turns errors into fail_json."""
+"""Leads from a module's run() to Ansible's exit: the only place that turns errors into fail_json."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def check_root(params: Mapping[str, Any]) -> None:
 
 
 def as_error(problem: Exception) -> NebulaError:
-    """Any error as one of ours."""
+    """Return any error as one of ours."""
     if isinstance(problem, NebulaError):
         return problem
     if isinstance(problem, OSError):

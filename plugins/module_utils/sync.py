@@ -42,8 +42,11 @@ class Item:
 
 @dataclass
 class Result:
-    """A module's whole answer. payload: what goes beside changed and diff, already in its final form. renews: something
-    is made anew as this release makes it, and is what it was to users."""
+    """Holds a module's whole answer.
+
+    payload: what goes beside changed and diff, already in its final form.
+    renews: something is made anew as this release makes it, and is what it was to users.
+    """
 
     items: list[Item] = field(default_factory=list)
     payload: dict[str, Any] = field(default_factory=dict)
@@ -78,12 +81,12 @@ def as_text(value: Mapping[str, Any] | None) -> str:
 
 
 def differences(current: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of `desired` whose values differ; what the user did not set (None or absent) never does."""
+    """Return the keys of `desired` whose values differ; what the user did not set (None or absent) never does."""
     return {key: value for key, value in desired.items() if value is not None and current.get(key) != value}
 
 
 def doubts_of_names(kind: str, items: Sequence[Item]) -> list[str]:
-    """Warnings about objects of that kind whose names are new, and which a real OpenNebula would not take."""
+    """Return warnings about objects of that kind whose names are new, and which a real OpenNebula would not take."""
     new = [item.name for item in items if _has_new_name(item)]
     texts = [text for name in dict.fromkeys(new) if (text := doubt_of_name(kind, name))]
     rest = len(texts) - NAMED
@@ -97,7 +100,7 @@ def _has_new_name(item: Item) -> bool:
 
 
 def summary(failed: Sequence[Item]) -> str:
-    """One message for all that failed, the first in full."""
+    """Return one message for all that failed, the first in full."""
     texts = [f"{item.error}" for item in failed]
     if len(texts) == 1:
         return texts[0]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What module nebula_packages takes, and what it does on the host: it looks. Its action plugin has apt install."""
+"""Declares what module nebula_packages takes and does on the host: it looks. Its action plugin has apt install."""
 
 from __future__ import annotations
 

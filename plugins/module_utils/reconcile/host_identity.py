@@ -144,7 +144,7 @@ class Identities:
             "nebula.node there",
         )
 
-    def _rename(self, name: str, found: Optional[Host], other: Host) -> Host:
+    def _rename(self, name: str, found: Host | None, other: Host) -> Host:
         asked = f"host {name}: renamed from {other.name}"
         if other.name in self._nodes:
             raise Conflict(
@@ -184,7 +184,7 @@ def _one_host(owner: str) -> str:
     return f"it carries the mark of host {owner}: both names are of one host"
 
 
-def _is_tolerated(engine: Engine, name: str, found: Optional[Host]) -> bool:
+def _is_tolerated(engine: Engine, name: str, found: Host | None) -> bool:
     """Return whether a second name is tolerated: the catalog has machines under it, from before hosts had marks."""
     return found is not None and found.vms > 0 and not engine.hosts.has_shown_mark(name)
 
