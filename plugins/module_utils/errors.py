@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Defines every error a user can meet, one class per cause. Each says what was asked, what was found, and what to do."""
+"""Defines all errors that a user can meet, one class per cause: what was asked, what was found, and what to do."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ __all__ = ("ARGUMENTS", "libraries", "run")
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     # Imported where it is used: most calls only poll.
     if params["state"] == "applied":
-        from ..reconcile.nodes.plans import applied
+        from ..reconcile.nodes.plans import apply_plan
 
-        return applied(params, check_mode)
+        return apply_plan(params, check_mode)
     if params["state"] in ("audited", "compared"):
         from ..reconcile.nodes import audits
 
-        return {"audited": audits.audited, "compared": audits.compared}[params["state"]](params, check_mode)
+        return {"audited": audits.audit_node, "compared": audits.compare_node}[params["state"]](params, check_mode)
     return deploy_poll.run(params, check_mode)

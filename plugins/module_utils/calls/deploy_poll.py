@@ -12,7 +12,7 @@ from ..arguments import ENGINE, PROGRESS
 from ..host.restricted import RESTRICTED
 from ..hypervisors.registry import DRIVERS
 from ..model import defaults
-from ..reconcile.nodes.polls import opened, polled
+from ..reconcile.nodes.polls import driver_if_there, poll_node
 from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
@@ -39,5 +39,5 @@ def libraries(params: Mapping[str, Any]) -> list[str]:
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    with opened(params["hypervisor"], check_mode) as driver:
-        return polled(params, driver, check_mode)
+    with driver_if_there(params["hypervisor"], check_mode) as driver:
+        return poll_node(params, driver, check_mode)

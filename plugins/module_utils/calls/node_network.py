@@ -10,7 +10,7 @@ from typing import Any
 
 from ..arguments import ENGINE
 from ..host.node import alone
-from ..reconcile.nodes.node_networks import ensured, kept
+from ..reconcile.nodes.node_networks import ensure, keep
 from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
@@ -32,4 +32,4 @@ ARGUMENTS: dict[str, Any] = {
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     with alone(not check_mode):
-        return kept(params, check_mode) if params["state"] == "kept" else ensured(params, check_mode)
+        return keep(params, check_mode) if params["state"] == "kept" else ensure(params, check_mode)

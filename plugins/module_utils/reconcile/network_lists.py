@@ -200,8 +200,10 @@ def _carry_out(
 
 
 def _with_beside(view: dict[str, Any], former: str, pool: Sequence[Network]) -> dict[str, Any]:
-    """The network with the others that have its bridge, or the one that it had before, where there are any: a node
-    makes of a bridge what all of its networks ask for."""
+    """Return the network with the others that have its bridge, or the bridge that it had before, where there are any.
+
+    A node makes of a bridge what all of its networks ask for.
+    """
     others = [
         to_item(network)
         for network in pool

@@ -93,7 +93,7 @@ def foreseen(params: Mapping[str, Any], check_mode: bool) -> Result:
 
 
 def _refuse_former(params: Mapping[str, Any]) -> None:
-    """Conflict if this host, the front-end, still has the databases that others are to have from now on."""
+    """Raise Conflict if this host, the front-end, still has the databases that others are to have from now on."""
     others = [each["name"] for each in params["requests"] if each["kind"] == "central"]
     if not others or params["name"] in others:
         return
@@ -141,7 +141,7 @@ def registered(params: Mapping[str, Any], act: bool) -> Result:
 
 
 def audited(params: Mapping[str, Any], act: bool) -> Result:
-    """What state present would change, and what there is."""
+    """Return what state present would change, and what there is."""
     name, side = params["name"], Central(places.read(params["directories"]), params["catalog"], act, params["root"])
     found = side.observe()
     part = {"host": name, "part": "central", "state": found.state, "address": params["address"] or ""}

@@ -63,7 +63,7 @@ def present(params: Mapping[str, Any], act: bool) -> Result:
 
 
 def audited(params: Mapping[str, Any], act: bool) -> Result:
-    """What state present would change, and what there is."""
+    """Return what state present would change, and what there is."""
     name, asked = params["name"], "Open vSwitch and ovn-controller"
     part = {"host": name, "part": "node", "state": "not connected", "address": ""}
     try:
@@ -101,8 +101,10 @@ def _wanted(params: Mapping[str, Any]) -> Wanted:
 
 
 def _one_form(address: str | None) -> str:
-    """An address as the kernel and OVN write it: one of IPv6 may be written in several ways. What is none stays as it
-    is, and no interface has it."""
+    """Return an address as the kernel and OVN write it: one of IPv6 may be written in several ways.
+
+    Text that is no address stays as it is, and no interface has it.
+    """
     try:
         return str(ip_address((address or "").strip().strip("[]")))
     except ValueError:

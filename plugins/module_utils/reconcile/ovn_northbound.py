@@ -88,8 +88,10 @@ def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
 def _lost_routes(
     params: Mapping[str, Any], database: Database, desired: LogicalNetworks, changes: Sequence[Change]
 ) -> tuple[Sequence[NebulaError], list[str]]:
-    """Errors of routes that ovn-northd was just told of, and did not carry out, and warnings. It is not looked at where
-    nobody says where the southbound database is."""
+    """Return errors of routes that ovn-northd was just told of and did not carry out, and warnings.
+
+    Where nobody names the southbound database, there are none.
+    """
     routers = routes.changed(desired, changes)
     southbound = _southbound(params) if routers else None
     if southbound is None:
@@ -107,8 +109,10 @@ def _lost_routes(
 
 
 def _mappings(params: Mapping[str, Any], desired: LogicalNetworks) -> tuple[carriers.Mappings, list[str]]:
-    """Which host is connected with which physical network, and warnings. Nothing is known where nobody says where the
-    southbound database is."""
+    """Return which host is connected with which physical network, and warnings.
+
+    Where nobody names the southbound database, nothing of it is known.
+    """
     southbound = _southbound(params) if carriers.matter(desired) else None
     if southbound is None:
         return {}, []
@@ -132,8 +136,7 @@ def _southbound(params: Mapping[str, Any]) -> Database | None:
 def _altered(
     params: Mapping[str, Any], networks: Mapping[str, str], desired: LogicalNetworks, hosts: Mapping[str, str]
 ) -> list[dict[str, str]]:
-    """Findings of what hosts have written into the southbound database. It is not looked at where nobody says where it
-    is."""
+    """Return findings of what hosts have written into the southbound database; none where nobody names it."""
     southbound = _southbound(params)
     if southbound is None:
         return []
@@ -146,14 +149,14 @@ def _altered(
 
 
 def _too_large(desired: LogicalNetworks, left: Mapping[str, int]) -> list[str]:
-    """Warnings of networks that were there before it was known that the tunnels do not carry their packets."""
+    """Return warnings of networks that were there before it was known that the tunnels do not carry their packets."""
     inside = [network for network in desired.networks if not network.physical_network]
     found = (inner_mtu.problem(network.name, network.mtu, left) for network in inside)
     return [str(problem) for problem in found if problem is not None]
 
 
 def _finding(each: northbound.Finding) -> dict[str, str]:
-    """As nebula_info shows those of an audit."""
+    """Return a finding in the form in which nebula_info shows those of an audit."""
     return _plain(Finding("ovn-differs", "", each.asked.partition(": ")[2] or each.asked, each.found, each.remedy))
 
 

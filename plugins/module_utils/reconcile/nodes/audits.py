@@ -18,14 +18,14 @@ from ..plan_outcomes import plan_for
 from .polls import observed_view
 
 
-def audited(params: Mapping[str, Any], check_mode: bool) -> Result:
+def audit_node(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Return all that is on the node. In check mode a hypervisor has to be there as well: nothing else can be read."""
     with contextlib.closing(open_driver(params["hypervisor"])) as driver:
         found = audit(driver, params["root"], params["host"], params["catalog"] or "")
     return Result(payload={"observed": observed_view(found, check_mode)})
 
 
-def compared(params: Mapping[str, Any], check_mode: bool) -> Result:
+def compare_node(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Return all that is on the node, and how its machines differ from the plan."""
     plan = plan_for(params["plan"], params["host"])
     with contextlib.closing(open_driver(params["hypervisor"])) as driver:

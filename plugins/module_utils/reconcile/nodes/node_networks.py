@@ -20,7 +20,7 @@ from ...network.bridge import Done, Node
 from ...sync import Item, Result
 
 
-def ensured(params: Mapping[str, Any], check_mode: bool) -> Result:
+def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring bridges and what is filtered to what the catalog says, and return what was done; all of it goes with state
     absent."""
     networks = None if params["networks"] is None else [from_item(item) for item in params["networks"]]
@@ -119,7 +119,7 @@ def _silencing(
     return [Item("router advertisements of NICs on OVN", before or None, after or None, changed=True)]
 
 
-def kept(params: Mapping[str, Any], check_mode: bool) -> Result:
+def keep(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Keep bridges to which addresses of the host have moved, as a connection that was made after that asks for it."""
     items = []
     for bridge in [] if check_mode else params["moved"]:

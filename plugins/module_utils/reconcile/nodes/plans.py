@@ -21,19 +21,19 @@ from ...model.plain import to_plain
 from ...model.plan import Plan, VmOutcome
 from ...sync import Result
 from ..plan_outcomes import items, plan_for
-from .polls import opened, polled
+from .polls import driver_if_there, poll_node
 
 
-def applied(params: Mapping[str, Any], check_mode: bool) -> Result:
+def apply_plan(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Carry the plan out, and return its outcomes and what runs afterwards; in check mode predict them."""
     plan = plan_for(params["plan"], params["host"])
     if not plan.vms and not plan.given_up:
         if not check_mode:
             node.follow(params["root"], plan.catalog, plan.number, plan.proof)
         return Result(payload={"outcomes": []})
-    with opened(params["hypervisor"], check_mode) as driver:
+    with driver_if_there(params["hypervisor"], check_mode) as driver:
         outcomes = _carried_out(plan, driver, params, check_mode)
-        result = polled(params, driver, check_mode)
+        result = poll_node(params, driver, check_mode)
     result.items = items(plan, outcomes)
     result.payload["outcomes"] = to_plain(outcomes)
     return result

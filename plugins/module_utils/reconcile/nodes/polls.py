@@ -20,7 +20,7 @@ from ...sync import Result
 
 
 @contextlib.contextmanager
-def opened(name: str, check_mode: bool) -> Iterator[Driver | None]:
+def driver_if_there(name: str, check_mode: bool) -> Iterator[Driver | None]:
     """Yield the driver; None in check mode where an earlier task would have installed or started what it needs."""
     try:
         driver = open_driver(name)
@@ -33,7 +33,7 @@ def opened(name: str, check_mode: bool) -> Iterator[Driver | None]:
         yield driver
 
 
-def polled(params: Mapping[str, Any], driver: Driver | None, check_mode: bool) -> Result:
+def poll_node(params: Mapping[str, Any], driver: Driver | None, check_mode: bool) -> Result:
     """Return what runs on the node."""
     observed = poll(driver, params["root"], params["host"], params["catalog"] or "", params["hypervisor"])
     return Result(payload={"observed": observed_view(observed, check_mode)})

@@ -52,7 +52,7 @@ def module(options, tmp_path, monkeypatch):
         given.setdefault("catalog", CATALOG)
         params = options(nebula_node_network, root=str(root), networks=list(networks), **given)
         return (
-            node_networks.kept(params, check) if given.get("state") == "kept" else node_networks.ensured(params, check)
+            node_networks.keep(params, check) if given.get("state") == "kept" else node_networks.ensure(params, check)
         )
 
     return run
