@@ -18,7 +18,7 @@ __all__ = ("ARGUMENTS", "libraries", "run")
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     # Imported where it is used: most calls only poll.
     if params["state"] == "applied":
-        from ..reconcile.nodes.plans import apply_plan
+        from ..reconcile.nodes.node_plans import apply_plan
 
         return apply_plan(params, check_mode)
     if params["state"] in ("audited", "compared"):

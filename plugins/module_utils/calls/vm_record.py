@@ -10,7 +10,7 @@ from typing import Any
 
 from ..arguments import ENGINE, parse_json
 from ..engines.registry import open_engine
-from ..reconcile.vms.record import record
+from ..reconcile.vms.recorded_answers import record
 from ..reconcile.vms.view import observed_of
 from ..runner import closing
 from ..sync import Result
