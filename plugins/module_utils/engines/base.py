@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What decides and remembers: the catalog here, a real oned later. The verbs for each kind of object are in ports.py.
+"""Describes what an engine is, which decides and remembers: the catalog here, a real oned later. ports.py has its
+verbs.
 
 Every method raises subclasses of NebulaError. In check mode everything may be called as usual, and nothing stays.
 """
@@ -35,7 +36,7 @@ PORTS = ("images", "datastores", "networks", "security_groups", "routers", "temp
 
 
 class _NotThere:
-    """In the place of a port that an engine does not have: whatever is asked of it is Unsupported."""
+    """Stands for a port that an engine does not have: whatever is asked of it is Unsupported."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -48,12 +49,14 @@ class _NotThere:
 
 
 class Engine(abc.ABC):
-    """An engine makes the ports that it has in port(), or sets them as attributes. It inherits for the others that they
-    are Unsupported: a new one is written a port at a time.
+    """Makes the ports that it has in port(), or has them as attributes; the others are Unsupported. So a new engine
+    can be
+    written a port at a time.
 
     capabilities: what this engine leaves to its callers. They ask these, never its name.
 
-    "plans": it deploys nothing itself. vms.plans() has what nebula_deploy is to do; vms.observe() and vms.record() take
+    "plans": it deploys nothing itself. vms.plans() has what nebula_deploy is to do; vms.observe() and vms.record()
+    take
     over what the nodes report. An engine without it deploys by drivers of its own: it has no plans, and these two
     change nothing.
     "stores_images": the caller stores an image's file at the source that images.allocate() gave, and reports by
@@ -71,7 +74,7 @@ class Engine(abc.ABC):
     vms: VmsPort
 
     def __getattr__(self, name: str) -> Any:
-        """Called for what is no attribute yet: a port is made when it is first asked for."""
+        """Make a port when it is first asked for: Python calls this for what is no attribute yet."""
         if name not in PORTS:
             raise AttributeError(name)
         port = self.port(name)
@@ -79,7 +82,8 @@ class Engine(abc.ABC):
         return port
 
     def port(self, kind: str) -> Any:
-        """The port for a kind of objects. An engine may make its own here, where it does not set them beforehand."""
+        """Return the port for a kind of objects. An engine may make its ports here, or set them as attributes
+        beforehand."""
         return _NotThere(kind)
 
     @classmethod
@@ -91,7 +95,7 @@ class Engine(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def begun(cls, params: Mapping[str, Any]) -> bool:
-        """Whether there is a catalog to open."""
+        """Return whether there is a catalog to open."""
 
     @abc.abstractmethod
     def end(self, last: Callable[[], None]) -> None:
@@ -100,7 +104,7 @@ class Engine(abc.ABC):
 
     @classmethod
     def is_left(cls, params: Mapping[str, Any]) -> bool:
-        """Whether forget() has something to do."""
+        """Return whether forget() has something to do."""
         return False
 
     @classmethod  # noqa: B027 (most leave nothing)
@@ -109,20 +113,25 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[None]:
-        """All verbs inside stay together, or none does: when it raises, or at its end in check mode, everything is as
-        it was before. Verbs see what those before them did, in check mode too. An engine that can't roll back does not
-        send in check mode, but answers from what it would have sent; when it raises, it takes back what it sent."""
+        """Keep all that the verbs inside do, or nothing: when it raises, or at its end in check mode, everything is as
+        it was
+        before. Verbs see what the verbs before them did, in check mode too. An engine that can't roll back does not
+        send in
+        check mode, but answers from what it would have sent; when it raises, it takes back what it sent.
+        """
 
     def decide(self, work: Callable[[], T]) -> T:
-        """What `work` answers, done in a session. Files that machines want from the net are fetched meanwhile, outside
+        """Return what `work` answers, done in a session. Files that machines want from the net are fetched meanwhile,
+        outside
         of any session: then `work` is undone and done again."""
         with self.session():
             return work()
 
     @abc.abstractmethod
     def attempt(self) -> AbstractContextManager[None]:
-        """A part of a session that is undone alone when it raises, by the same rule; what was done in the session
-        before it stays. An attempt that raises undoes those within it as well."""
+        """Undo what is done inside when it raises, by the rule of session(); what the session did before stays. An
+        attempt that
+        raises also undoes the attempts within it."""
 
     @abc.abstractmethod
     def declare(self, declared: Mapping[str, Any]) -> None:
@@ -132,7 +141,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def catalog(self) -> str:
-        """The catalog's UUID."""
+        """Return the catalog's UUID."""
 
     @abc.abstractmethod
     def close(self) -> None: ...
@@ -140,8 +149,9 @@ class Engine(abc.ABC):
     # -- audit ----------------------------------------------------------------------------------------------------
     @abc.abstractmethod
     def ledger(self) -> Ledger:
-        """For an audit: what has to be the case, and what is wrong with the catalog in itself. Never raises for a
-        damaged catalog: it says so. Not within a session."""
+        """Return, for an audit, what has to be the case, and what is wrong with the catalog in itself. A damaged
+        catalog raises
+        nothing: the ledger says that it is damaged. It is not called within a session."""
 
     @abc.abstractmethod
     def repair(self) -> list[str]:
@@ -155,7 +165,7 @@ class Engine(abc.ABC):
 
     @classmethod
     def look_at(cls, path: str) -> Copy:
-        """CatalogError if the file is not a copy that this engine can restore."""
+        """Return what the copy at `path` is. Raise CatalogError for a file that this engine can't restore."""
         raise _no_copies()
 
     @classmethod

@@ -1,9 +1,10 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The embedded engine: the catalog in SQLite, one file per kind of object behind one interface.
+"""Joins the embedded engine: the catalog in SQLite, with a file for each kind of object.
 
-What a call does not ask for is not imported: most modules are about one kind of object, and starting Python with all of
+What a call does not ask for is not imported: most modules are about one kind of object, and starting Python with
+all of
 the engine would take longer than what they do.
 """
 
@@ -56,7 +57,8 @@ class EmbeddedEngine(Engine):
 
     @cached_property
     def sources(self) -> Sources:
-        """The files of contexts. limits: those of nebula_vm; the usual ones for everybody else."""
+        """Return the reader of the files that contexts name, with the limits of nebula_vm; for other modules, the
+        usual limits."""
         from ...context.sources import USUAL, Sources
 
         return Sources(self._root, self._limits or USUAL, self.store.check_mode, self._coming)
@@ -212,7 +214,7 @@ class EmbeddedEngine(Engine):
 
 
 def _limits(params: Mapping[str, Any]) -> Limits | None:
-    """Of the modules, only the one that decides about machines has these options."""
+    """Return the limits that a module's options give; None for modules that have no such options."""
     if params.get("restricted_dirs") is None:
         return None
     from ...context.sources import Limits

@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The marks by which hosts are known. Each name of the inventory has one, which nobody can guess; the host keeps it in
-nebula.node, and shows it from then on under whatever name it is asked."""
+"""Keeps the marks by which hosts are known. Each name of the inventory has a mark, which nobody can guess; the host
+keeps
+it in nebula.node, and shows it from then on under whatever name it is asked."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ MARK_BYTES = 16
 
 
 class HostMarks:
-    """The table of them. What writes is called within a transaction of the store."""
+    """Reads and writes the table of marks. Methods that write are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts of the catalog, and what of them is promised to machines."""
+"""Carries out the verbs about hosts, and counts what each host has promised to machines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _DECLARED = ("overhead", *(column for column in COLUMNS if column != "state"))
 
 
 class Machines(Protocol):
-    """What becomes of the machines of a host that is given up."""
+    """Decides what becomes of the machines of a host that is given up."""
 
     def forget(self, host: Host, gone: bool) -> None: ...
 
@@ -50,7 +50,7 @@ class Machines(Protocol):
 
 
 class Hosts(HostsPort):
-    """The port for hosts. machines: gives the port for machines, which needs hosts itself, where that is wanted."""
+    """Serves as the port for hosts. machines: returns the port for machines, which itself needs hosts."""
 
     def __init__(self, store: Store, machines: Callable[[], Machines]) -> None:
         self.store = store
@@ -99,7 +99,8 @@ class Hosts(HostsPort):
         return self.info(host.name)
 
     def _promise_overheads_anew(self, host: Host, overhead: Overhead) -> None:
-        """What its machines take is known better by now: KVM came or went, or an older version counted none."""
+        """Promise the host's machines what they really take: KVM came or went, or an older version counted no
+        overheads."""
         rows = self.store.rows("SELECT id, memory, body FROM vms WHERE host_id = ? AND state != 6", host.id)
         costs = [(overhead.of(row["memory"], json.loads(row["body"]).get("vcpu")), row["id"]) for row in rows]
         self.store.db.executemany("UPDATE vms SET overhead = ? WHERE id = ?", costs)
@@ -201,7 +202,8 @@ class Hosts(HostsPort):
         return newer and not self.plan_numbers.is_credible(node)
 
     def _doubt(self, node: Observed, catalog: str, plan: int) -> NebulaError | None:
-        """Why this catalog is not the one that the node follows, if the node is right."""
+        """Return the error that tells why this catalog is not the one that the node follows, if the node is right;
+        else None."""
         if node.reached and node.catalog and node.catalog != catalog:
             return ForeignObject(
                 f"host {node.host}",
@@ -225,7 +227,7 @@ class Hosts(HostsPort):
         return None
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """In check mode, make of a host what an earlier task of this run would have made of it."""
+        """Make of a host, in check mode, what an earlier task of this run would have made of it."""
         former = item.get("renamed_from") or ""
         if former and self.store.row("SELECT id FROM hosts WHERE name = ?", former):
             self.rename(former, item["name"])

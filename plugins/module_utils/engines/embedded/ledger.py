@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog checked in itself. Leases, ports, uses of images and all counters follow from its machines: what they
-have to be is derived from these, compared, and in repair() written."""
+"""Checks the catalog in itself. Leases, ports, uses of images and all counters follow from its machines: what they
+have
+to be is derived from the machines, compared, and written by repair()."""
 
 from __future__ import annotations
 
@@ -45,8 +46,13 @@ SEQUENCES = {
 
 @dataclass
 class _Expected:
-    """What follows from the machines. leases: (network, range, offset) → (machine, NIC). uses: (machine, disk) →
-    (image, writable). ports: (host, port) → machine. hosts: host → [memory, cpu, machines, overhead]."""
+    """Holds what follows from the machines.
+
+    leases: (network, range, offset) → (machine, NIC)
+    uses: (machine, disk) → (image, writable)
+    ports: (host, port) → machine
+    hosts: host → [memory, cpu, machines, overhead]
+    """
 
     leases: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
     uses: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
@@ -56,7 +62,7 @@ class _Expected:
 
 
 class Audit:
-    """The catalog's own audit. repair() is called within a transaction, ledger() within one or without."""
+    """Audits the catalog. repair() is called within a transaction, ledger() within one or without."""
 
     def __init__(self, store: Store, images: Images, networks: Networks, hosts: Hosts) -> None:
         self.store = store
@@ -81,7 +87,7 @@ class Audit:
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
-        """Others may write meanwhile; all that is read here is of one moment."""
+        """Have all that is read inside be of one moment, while others may write."""
         if self.store.db.in_transaction:
             yield
             return

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A catalog made of a copy, brought above all that the nodes have seen since."""
+"""Raises a catalog that was made of a copy above all that the nodes have seen since."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def _leave_out_disks(store: Store) -> None:
 def _compare(
     store: Store, observed: Sequence[Observed], ahead: bool, now: int
 ) -> tuple[list[Stranger], list[str], list[str], list[Stranger]]:
-    """What it does not know, machines that were raised, those that are missing; and its own, as hosts have them."""
+    """Return the machines that the catalog does not know, the names of those that were raised and of those that are
+    missing,
+    and the catalog's own machines as their hosts have them."""
     catalog = store.meta("catalog")
     rows = store.rows(
         "SELECT vms.*, hosts.name AS host FROM vms LEFT JOIN hosts ON hosts.id = vms.host_id"
@@ -175,7 +177,7 @@ def _adjust(
 
 
 def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
-    """All that carries the catalog's mark: domains, and directories without one."""
+    """Yield all that carries the catalog's mark on the node: domains, and directories without a domain."""
     inventory = node.inventory
     if inventory is None:
         return
@@ -222,7 +224,7 @@ def _machines_on(node: Observed, catalog: str) -> Iterator[Stranger]:
 
 
 def _hold(store: Store, strangers: Sequence[Stranger]) -> Iterator[str]:
-    """Their addresses are given to nobody while they have them: a lease of no machine, under the stranger's id."""
+    """Hold the addresses of these machines, so that nobody else gets them while they have them; yield what is held."""
     store.db.execute("DELETE FROM leases WHERE kind = ?", (UNKNOWN,))
     given_up = {row["vm_id"] for row in store.rows("SELECT vm_id FROM given_up")}
     for network in Networks(store).pool():
@@ -256,8 +258,11 @@ def _offset(calculator: addresses.Calculator, mac: str) -> int | None:
 
 
 def _hold_images(store: Store, strangers: Sequence[Stranger], own: Sequence[Stranger]) -> Iterator[str]:
-    """What a stranger writes to is given to no machine; of what its disks rest on, only the user can take care. own:
-    machines that the catalog knows, which may have come by another disk since."""
+    """Disable images to which these machines write, so that no other gets them; yield what only the user can take care
+    of.
+
+    own: machines that the catalog knows, which may have come by another disk since.
+    """
     for row in store.rows("SELECT id, name, source, state, persistent FROM images WHERE source != '' ORDER BY id"):
         # Of an image that the catalog has in use, it knows the machine.
         free = row["persistent"] and row["state"] in (ImageState.READY, ImageState.DISABLED)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A copy made the catalog again: put together beside the one that is in place, and then in its stead."""
+"""Makes a copy the catalog again: it is put together beside the catalog in place, and then replaces that."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ REPLACEMENT = ".nebula.db.restored"
 
 @contextlib.contextmanager
 def candidate(root: str, path: str, catalog: str) -> Iterator[Store]:
-    """The copy at `path`, or without one an empty catalog of that UUID, in this version's schema; gone at the end.
-    root: where it lies meanwhile."""
+    """Yield the copy at `path`, or without a path an empty catalog of that UUID, in this version's schema. It is
+    removed at
+    the end. root: where it lies meanwhile."""
     with contextlib.ExitStack() as stack:
         # In check mode there may be no such directory yet.
         root = root or stack.enter_context(tempfile.TemporaryDirectory())
@@ -50,8 +51,9 @@ def candidate(root: str, path: str, catalog: str) -> Iterator[Store]:
 
 
 class Watch:
-    """The catalog in place, from before it is looked at until it gives way: nobody may decide anything in between.
-    act: it is going to give way."""
+    """Watches the catalog in place from before it is looked at until it is replaced: nobody may decide anything in
+    between.
+    act: it is going to be replaced."""
 
     def __init__(self, root: str, act: bool) -> None:
         self.path = os.path.join(root, CATALOG)
@@ -68,7 +70,7 @@ class Watch:
                 self._version = self._data_version()
 
     def check(self) -> None:
-        """Conflict if another run has changed it. Called when none can any more."""
+        """Raise Conflict if another run has changed the catalog. It is called when no run can change it any more."""
         same = self._identity() == self._file
         if same and self._version >= 0:
             with contextlib.suppress(sqlite3.DatabaseError):
@@ -148,9 +150,12 @@ def _put_aside(store: Store, root: str, aside: str, watch: Watch) -> None:
 
 
 def replaceable(root: str, copy: Copy | None, origin: str, catalog: str, force: bool) -> Copy | None:
-    """The catalog in place, if it may give way: not one that knows more, nor another one, unless forced. One that was
-    made of the same copy, and in which nothing was decided since, is what a restore left that did not come to its
-    end."""
+    """Return the catalog in place, which may be replaced; None if there is none that could be used. Unless forced,
+    raise
+    ForeignObject for another catalog, and Conflict for one that knows more. One that was made of the same copy, and
+    in
+    which nothing was decided since, is what a restore left that did not come to its end: it may be replaced.
+    """
     asked = f"restoring {f'plan {copy.plan} of ' if copy else ''}catalog {catalog} over {os.path.join(root, CATALOG)}"
     remedy = "Nothing was changed. nebula_restore_force: true replaces it all the same, and keeps it beside the new one"
     try:
@@ -172,7 +177,7 @@ def replaceable(root: str, copy: Copy | None, origin: str, catalog: str, force: 
 
 
 def refuse_others(catalog: str, observed: Sequence[Observed]) -> None:
-    """ForeignObject if a node follows another catalog than the one that is to be restored."""
+    """Raise ForeignObject if a node follows another catalog than the one that is to be restored."""
     for node in observed:
         if node.catalog not in ("", catalog):
             raise ForeignObject(
@@ -183,7 +188,8 @@ def refuse_others(catalog: str, observed: Sequence[Observed]) -> None:
 
 
 def common(observed: Sequence[Observed]) -> str:
-    """The one catalog that the nodes follow."""
+    """Return the UUID of the one catalog that all nodes follow. Raise InvalidValue where there is none, or more than
+    one."""
     found = sorted({node.catalog for node in observed if node.catalog})
     if len(found) != 1:
         raise InvalidValue(

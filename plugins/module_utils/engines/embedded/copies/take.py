@@ -38,7 +38,7 @@ def take(store: Store, path: str) -> Copy:
 
 
 def look(path: str) -> Copy:
-    """CatalogError if the file is not a sound copy, or newer than this collection."""
+    """Return what the copy is. Raise CatalogError for a file that is no sound copy, or is newer than this collection."""
     asked = f"catalog {path}"
     try:
         with reading(path) as db:
@@ -69,7 +69,7 @@ def look(path: str) -> Copy:
 
 
 def _images(db: sqlite3.Connection, schema: int) -> tuple[Image, ...]:
-    """The images of a copy. One of an older schema is left as it is: they are read from a migrated copy in memory."""
+    """Return the images of a copy. A copy of an older schema stays as it is: it is migrated in memory to be read."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as newest:
         if schema < VERSION:
             db.backup(newest)
@@ -89,7 +89,7 @@ def reading(path: str) -> contextlib.closing[sqlite3.Connection]:
 
 
 def present(root: str) -> Copy | None:
-    """The catalog that is in place; None if there is none, or only one in which nothing was ever made."""
+    """Return the catalog that is in place; None if there is none, or only one in which nothing was ever made."""
     path = os.path.join(root, CATALOG)
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return None
@@ -107,7 +107,7 @@ def present(root: str) -> Copy | None:
 
 
 def origin_of(path: str) -> str:
-    """What tells a copy from all others; "" for a catalog that is begun without one."""
+    """Return what tells a copy from all others; "" for a catalog that is begun without a copy."""
     if not path:
         return ""
     with stores.in_our_words(path), reading(path) as db:
@@ -124,7 +124,7 @@ def differs(store: Store, root: str) -> bool:
 
 
 def digest(db: sqlite3.Connection) -> str:
-    """The SHA-256 of all that the catalog holds, however its file lies on the disk."""
+    """Return the SHA-256 of all that the catalog holds, however its file lies on the disk."""
     digested = hashlib.sha256()
     for line in db.iterdump():
         digested.update(line.encode())

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is refused of an image: changes by its state and its use, names that are taken."""
+"""Refuses what can't be done with an image: changes by its state and its use, and names that are taken."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def refuse_used(store: Store, image: Image, operation: str, remedy: str) -> None
 
 
 def users(store: Store, image_id: int | None) -> str:
-    """The first five machines that use the image, for messages."""
+    """Return the names of the first five machines that use the image, for messages."""
     rows = store.rows(
         "SELECT DISTINCT vms.id, vms.name FROM vm_images JOIN vms ON vms.id = vm_images.vm_id "
         "WHERE image_id = ? ORDER BY vms.id LIMIT 6",

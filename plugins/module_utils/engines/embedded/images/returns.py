@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images whose newest content is on a host, and comes back to the front-end."""
+"""Records images whose newest content is on a host, and comes back to the front-end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .states import raise_generation, rest
 
 
 def coming_from(store: Store, host: str) -> list[str]:
-    """The names of the images whose files are on their way from that host."""
+    """Return the names of the images whose files are on their way from that host."""
     rows = store.rows("SELECT name FROM images WHERE operation IN (?, ?) ORDER BY name", *operations.returns_from(host))
     return [row["name"] for row in rows]
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows of images as objects of the model, and back."""
+"""Turns rows of images into objects of the model, and back."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SELECT = "SELECT images.*, (SELECT count(DISTINCT vm_id) FROM vm_images WHERE im
 
 
 def get(store: Store, image_id: int | None) -> Image:
-    """The image of that id, which is in the catalog, with the count of its machines."""
+    """Return the image of that id, which is in the catalog, with the count of its machines."""
     return image_of(store.rows(f"{SELECT} WHERE images.id = ?", image_id)[0])
 
 
 def image_of(row: sqlite3.Row) -> Image:
-    """The image of a row of table images, which has its count of machines as vms."""
+    """Return the image of a row of table images, which has its count of machines as vms."""
     values: dict[str, Any] = {column: row[column] for column in COLUMNS}
     values["type"] = ImageType(values["type"])
     values["state"] = ImageState(values["state"])
@@ -50,7 +50,7 @@ def image_of(row: sqlite3.Row) -> Image:
 
 
 def stored(column: str, value: Any) -> Any:
-    """The value of a field as its column has it."""
+    """Return the value of a field as its column has it."""
     if column in _JSON:
         return json.dumps(dict(value))
     if column == "operation":

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state and the generation of an image after a machine, a copy or a transfer has ended."""
+"""Decides the state and the generation of an image after a machine, a copy or a transfer has ended."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rest(store: Store, image_id: int | None) -> None:
 
 
 def is_being_cloned(store: Store, image_id: int | None) -> bool:
-    """Whether another image is LOCKED because it is being made from this one."""
+    """Return whether another image is LOCKED because it is being made from this one."""
     if image_id is None:
         return False
     clone = operations.write(Clone(image_id))
@@ -56,7 +56,7 @@ def is_being_cloned(store: Store, image_id: int | None) -> bool:
 
 
 def being_cloned(store: Store) -> set[int]:
-    """Ids of all images from which another one is being made."""
+    """Return the ids of all images from which another one is being made."""
     rows = store.rows("SELECT operation FROM images WHERE state = ? AND operation != ''", int(ImageState.LOCKED))
     under_way = (operations.read(row["operation"]) for row in rows)
     return {each.image_id for each in under_way if isinstance(each, Clone)}

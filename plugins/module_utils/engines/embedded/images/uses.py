@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which disks of machines use an image, and what follows when that begins and ends."""
+"""Records which disks of machines use an image, and what follows when a use begins and ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from .states import keep_trust, raise_generation, rest
 
 
 class Uses:
-    """The uses of images by disks of machines. All methods are called within a transaction of the store."""
+    """Reads and writes the uses of images by disks of machines. All methods are called within a transaction of the
+    store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -128,7 +129,7 @@ class Uses:
             rest(self.store, image_id)
 
     def _writes_files_only(self, vm_id: int) -> bool:
-        """Whether the machine's disks are file systems that its host has mounted for it."""
+        """Return whether the machine's disks are file systems that its host has mounted for it."""
         row = self.store.row("SELECT body FROM vms WHERE id = ?", vm_id)
         body = json.loads(row["body"]) if row and row["body"] else {}
         return rules.of(body.get("hypervisor", "")).devices.paths
@@ -157,14 +158,14 @@ class Uses:
             self.release(vm_id, written=True, disks=[row["disk_id"] for row in rows])
 
     def written_by(self, vm_id: int) -> list[int]:
-        """The ids of the images whose own files that machine writes to."""
+        """Return the ids of the images whose own files that machine writes to."""
         return [
             row[0]
             for row in self.store.rows("SELECT DISTINCT image_id FROM vm_images WHERE vm_id = ? AND writable", vm_id)
         ]
 
     def _users_end(self, image_id: int) -> bool:
-        """Whether none of its machines will use the image once their hosts have done what is decided."""
+        """Return whether none of its machines will use the image once their hosts have done what is decided."""
         rows = self.store.rows(
             "SELECT disk_id, settled, orders FROM vm_images JOIN vms ON vms.id = vm_images.vm_id"
             " WHERE image_id = ? AND disk_id >= 0 AND wanted != 'DONE'",

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs about images. How their files come into a datastore: reconcile/images/."""
+"""Carries out the verbs about images. How their files come into a datastore is in reconcile/images/."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .uses import Uses
 
 
 class Images(ImagesPort):
-    """The port of the embedded engine. All methods are called within a transaction of the store."""
+    """Serves as the port for images. All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -56,7 +56,7 @@ class Images(ImagesPort):
         return get(self.store, resolve(self.store, "images", ref)["id"])
 
     def uncounted(self, ref: Ref) -> Image:
-        """As info(), but with 0 as the count of its machines: counting takes longer the more there are."""
+        """Return what info() does, but with 0 as the count of its machines: counting takes longer the more there are."""
         image_id = resolve(self.store, "images", ref)["id"]
         return image_of(self.store.rows("SELECT images.*, 0 AS vms FROM images WHERE id = ?", image_id)[0])
 
@@ -157,9 +157,9 @@ class Images(ImagesPort):
         return get(self.store, image.id)
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """In check mode, make of an image what an earlier task of this run would have made of it, removed or renamed.
+        """Make of an image, in check mode, what an earlier task of this run would have made of it, removed or renamed.
 
-        item: as nebula_image returns it; of one that it removes, its name and state: absent.
+        item: as nebula_image returns it; of an image that the task removes, its name and state: absent.
         """
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM images WHERE name = ?", (item["name"],))
@@ -185,7 +185,7 @@ class Images(ImagesPort):
             self.store.db.execute(f"UPDATE images SET {name} = ? WHERE id = ?", (stored(name, value), row["id"]))
 
     def _declared(self, item: Mapping[str, Any]) -> sqlite3.Row | None:
-        """The row that is to become it."""
+        """Return the row of the image that the item is about; None if there is none."""
         for name in (item.get("renamed_from"), item["name"]):
             row = self.store.row("SELECT id FROM images WHERE name = ?", name) if name else None
             if row is not None:
@@ -194,9 +194,10 @@ class Images(ImagesPort):
 
 
 def _trust(image: Image, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The notes with the generation for which the image is called trusted, if these changes alter it.
+    """Return the notes with the generation for which the image is called trusted, if these changes alter it.
 
-    A new generation by one of these changes is trusted as the old one was. One by a machine that wrote to the image is
+    A new generation by one of these changes is trusted as the old one was. One by a machine that wrote to the image
+    is
     not: it comes by Uses.release().
     """
     notes, generation = changes.get("notes", image.notes), changes.get("generation", image.generation)
