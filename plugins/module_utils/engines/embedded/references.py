@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From what users write, a name or an id, to a row of the catalog."""
+"""Finds the row of the catalog that a user means by a name or an id."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _SHOWN = 5
 
 
 def resolve(store: Store, table: str, ref: Ref) -> sqlite3.Row:
-    """The row whose name is `ref`; if there is none and it is digits, the row of that id. Else NotFound."""
+    """Return the row whose name is `ref`; if there is none and `ref` is digits, the row of that id. Raise NotFound
+    otherwise."""
     row = find(store, table, ref)
     if row is None:
         raise missing(store, table, ref)
@@ -48,14 +49,14 @@ def find(store: Store, table: str, ref: Ref) -> sqlite3.Row | None:
 
 
 def is_id(ref: Ref) -> bool:
-    """Whether it can be an id: 0 is one. Longer digits than SQLite's integers are only names."""
+    """Return whether it can be an id: 0 is one. Longer digits than SQLite's integers are only names."""
     if isinstance(ref, int):
         return 0 <= ref < 2**63
     return ref.isascii() and ref.isdigit() and len(ref) <= 18
 
 
 def missing(store: Store, table: str, ref: Ref) -> NotFound:
-    """The error for a reference that fits nothing, with the nearest name."""
+    """Return the error for a reference that fits nothing, with the nearest name."""
     kind = KINDS[table]
     names = [str(row[0]) for row in store.rows(f"SELECT name FROM {table} ORDER BY id LIMIT 10000")]
     near = nearest(str(ref), names)

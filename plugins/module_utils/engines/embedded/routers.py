@@ -27,7 +27,7 @@ _SHOWN = 5
 
 
 class Routers(RoutersPort):
-    """All methods are called within a transaction of the store."""
+    """Serves as the port for routers. All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -72,7 +72,7 @@ class Routers(RoutersPort):
         return router
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """In check mode, have a router what an earlier task of this run would have given it, or removed.
+        """Give a router, in check mode, what an earlier task of this run would have given it, or remove it.
 
         item: its name, and of the addresses that it has, with the names of their networks.
         """
@@ -122,7 +122,7 @@ class Routers(RoutersPort):
 
 
 def _with(router: Router, addresses: list[str]) -> Router:
-    """The router with the addresses that it has, in the order of Router.addresses()."""
+    """Return the router with the addresses that it has, in the order of Router.addresses()."""
     left = iter(addresses)
     interfaces = tuple(replace(each, ip=next(left)) for each in router.interfaces)
     gateway = router.gateway

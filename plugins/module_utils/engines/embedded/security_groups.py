@@ -25,7 +25,7 @@ _SHOWN = 5
 
 
 class SecurityGroups(SecurityGroupsPort):
-    """All methods are called within a transaction of the store."""
+    """Serves as the port for security groups. All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -89,7 +89,7 @@ class SecurityGroups(SecurityGroupsPort):
             self.allocate(SecurityGroup(None, item["name"]))
 
     def _users(self, number: int) -> list[str]:
-        """The networks and machines that have the group."""
+        """Return the names of the networks and machines that have the group."""
         found = [
             f"network {row['name']}"
             for row in self.store.rows("SELECT name, attributes FROM networks ORDER BY id")

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog's database: opening, migrating, one transaction per module run, and ids that are never used again."""
+"""Opens and migrates the catalog's database, has one transaction for each module run, and gives ids that are never
+used
+again."""
 
 from __future__ import annotations
 
@@ -36,10 +38,11 @@ T = TypeVar("T")
 
 
 class Store:
-    """One open catalog. `root` is nebula_root on the front-end.
+    """Holds one open catalog. `root` is nebula_root on the front-end.
 
-    check_mode: everything runs as usual and is rolled back at the end; in memory where there is no catalog yet, or one
-    of an older schema, of which it is a migrated copy.
+    check_mode: everything runs as usual and is rolled back at the end. Where there is no catalog yet, it is in
+    memory;
+    where there is one of an older schema, a migrated copy is.
     """
 
     def __init__(self, root: str, check_mode: bool = False, create: bool = False, name: str = CATALOG) -> None:
@@ -73,7 +76,7 @@ class Store:
             self._check_still_there()
 
     def _identity(self) -> tuple[int, int]:
-        """Which file is at the path now."""
+        """Return which file is at the path now: its device and inode."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
@@ -144,7 +147,7 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; in check mode, nothing."""
+        """Keep all that is done inside, or nothing; in check mode, nothing."""
         with self._explained():
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -156,7 +159,8 @@ class Store:
                 raise
 
     def _check_still_there(self) -> None:
-        """What is written to a file that was removed or replaced meanwhile would be lost, and reported as done."""
+        """Raise CatalogError if the file was removed or replaced: what is written to it would be lost, and reported as
+        done."""
         if not self.declared and self._identity() != self._file:
             raise CatalogError(
                 f"catalog {self.path}",
@@ -174,7 +178,7 @@ class Store:
             sync_directory(self.root)
 
     def take_ids(self, sequence: str, count: int = 1) -> int:
-        """The first of `count` ids in a row; called within a transaction."""
+        """Return the first of `count` new ids in a row. It is called within a transaction."""
         self.db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (sequence,))
         first: int = self.db.execute("SELECT next FROM sequences WHERE name = ?", (sequence,)).fetchone()[0]
         self.db.execute("UPDATE sequences SET next = next + ? WHERE name = ?", (count, sequence))
@@ -207,7 +211,7 @@ def chunks(values: Sequence[T]) -> Iterator[tuple[str, Sequence[T]]]:
 
 
 def compact(value: Any) -> str:
-    """JSON as it is stored."""
+    """Return JSON as it is stored."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -270,7 +274,7 @@ _VAGUE = ("disk I/O", "unable to open", "readonly")
 
 
 def _may_be_opened(path: str) -> bool:
-    """Whether nothing is in the way of it any more that we could see: then it was its disk."""
+    """Return whether nothing that we can see keeps the file from being opened: then its disk did."""
     own = (path, f"{path}-journal", f"{path}-wal", f"{path}-shm")
     return (
         os.path.isfile(path)

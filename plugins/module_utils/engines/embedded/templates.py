@@ -21,7 +21,7 @@ from .store import Store, compact
 
 
 class Templates(TemplatesPort):
-    """All methods are called within a transaction of the store."""
+    """Serves as the port for templates. All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -49,7 +49,7 @@ class Templates(TemplatesPort):
         return StoredTemplate(row["id"], row["name"], template, row["registered"])
 
     def delete(self, ref: Ref) -> StoredTemplate:
-        """Machines don't need the template that they were made from."""
+        """Remove the template, and return it. Machines don't need the template that they were made from."""
         stored = self.info(ref)
         self.store.db.execute("DELETE FROM templates WHERE id = ?", (stored.id,))
         return stored

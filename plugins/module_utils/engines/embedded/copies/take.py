@@ -38,7 +38,7 @@ def take(store: Store, path: str) -> Copy:
 
 
 def look(path: str) -> Copy:
-    """Return what the copy is. Raise CatalogError for a file that is no sound copy, or is newer than this collection."""
+    """Return what the copy is. Raise CatalogError for a file that is no sound copy, or newer than this collection."""
     asked = f"catalog {path}"
     try:
         with reading(path) as db:

@@ -56,7 +56,7 @@ class Images(ImagesPort):
         return get(self.store, resolve(self.store, "images", ref)["id"])
 
     def uncounted(self, ref: Ref) -> Image:
-        """Return what info() does, but with 0 as the count of its machines: counting takes longer the more there are."""
+        """Return what info() does, with 0 as the count of its machines: counting takes longer the more there are."""
         image_id = resolve(self.store, "images", ref)["id"]
         return image_of(self.store.rows("SELECT images.*, 0 AS vms FROM images WHERE id = ?", image_id)[0])
 

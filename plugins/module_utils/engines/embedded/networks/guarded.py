@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each node lets through to machines whose NICs are on Linux bridges: filters and security groups of networks with
-these drivers, and firewalls in contexts. And which NICs on OVN it keeps from announcing themselves as routers."""
+"""Decides what each node lets through to machines whose NICs are on Linux bridges, by filters and security groups of
+their
+networks and by firewalls in contexts; and which NICs on OVN it keeps from announcing themselves as routers."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ _Span = tuple[int, int, int]
 
 
 def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[Guard]]:
-    """By host, those of its machines' NICs of which something is filtered."""
+    """Return, by host, those of its machines' NICs of which something is filtered."""
     networks = {network.id: network for network in rows.pool(store) if network.id is not None}
     guarded = {number for number, each in networks.items() if filters_on_node(each) or each.vn_mad == OVN}
     found: dict[str, list[Guard]] = {}
@@ -66,7 +67,7 @@ def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[G
 
 
 def machines(store: Store) -> dict[str, list[int]]:
-    """By host, the ids of those that the catalog has there."""
+    """Return, by host, the ids of the machines that the catalog has there."""
     found: dict[str, list[int]] = {}
     for row in store.rows(
         "SELECT vms.id, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
@@ -106,7 +107,7 @@ def _unfiltered(vm_id: int, network: Network, nic: Mapping[str, Any]) -> Guard:
 
 
 def _is_on(value: str) -> bool:
-    """Whether addresses are filtered: what is none of these words was meant for something."""
+    """Return whether addresses are filtered: a value that is none of these words was meant for something."""
     try:
         return bool(value) and flag(value, "")
     except InvalidValue:
@@ -114,7 +115,7 @@ def _is_on(value: str) -> bool:
 
 
 def _passing(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> tuple[GuardRule, ...] | None:
-    """What is let through; None for everything. Group 0 lets everything through, whatever the others say."""
+    """Return what is let through; None for everything. Group 0 lets everything through, whatever the others say."""
     ids = security_group.known_ids(text, groups)
     if not text or security_group.DEFAULT_ID in ids:
         return None
@@ -123,7 +124,8 @@ def _passing(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> tuple[Gu
 
 
 def _rule(rule: GroupRule, networks: Mapping[int, Network]) -> GuardRule | None:
-    """None for one that names a network without addresses: nobody is in it."""
+    """Return the rule as nodes apply it; None for a rule that names a network without addresses, since nobody is in
+    it."""
     spans: list[_Span] = []
     if rule.network_id is not None:
         network = networks.get(rule.network_id)
@@ -159,7 +161,7 @@ def _span(text: str, size: int) -> _Span:
 
 
 def _merged(spans: Sequence[_Span]) -> list[_Span]:
-    """The same without overlaps, which nftables refuses."""
+    """Return the same spans without overlaps, which nftables refuses."""
     found: list[_Span] = []
     for version, first, last in sorted(spans):
         if found and found[-1][0] == version and first <= found[-1][2] + 1:

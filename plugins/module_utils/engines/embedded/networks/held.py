@@ -29,17 +29,18 @@ from .rows import (
 
 
 class HeldLeases:
-    """The leases of no NIC and those of no machine. All methods are called within a transaction of the store.
+    """Reads and writes held leases. All methods are called within a transaction of the store.
 
-    Of the first kind (LEAVING), the machine may still use the address, until its node has taken the NIC away; of the
-    second (GIVEN_UP, UNKNOWN), vm_id is the machine that was given up or is not known.
+    Of kind LEAVING, the machine may still use the address, until its node has taken the NIC away. Of GIVEN_UP and
+    UNKNOWN,
+    vm_id is the machine that was given up or is not known.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     def held(self) -> list[HeldLease]:
-        """All of them, with the reason for which each is held."""
+        """Return all held leases, with the reason for which each is held."""
         found = []
         networks: dict[int, Network] = {}
         for row in self.store.rows(
@@ -66,7 +67,7 @@ class HeldLeases:
             )
 
     def held_by(self, vm_id: int) -> list[tuple[int, int, int]]:
-        """The network, range and offset of each lease that is held for the machine, and for no NIC of it."""
+        """Return the network, range and offset of each lease that is held for the machine, and for no NIC of it."""
         return [tuple(row) for row in self._of(vm_id, LEAVING)]
 
     def keep(self, vm_id: int, places: Iterable[tuple[int, int, int]]) -> None:

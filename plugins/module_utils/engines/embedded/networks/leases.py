@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases: the addresses that machines get in networks, and give back."""
+"""Gives machines addresses in networks, and takes them back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CHUNK = 500
 
 
 class Leases:
-    """The leases of NICs of machines. All methods are called within a transaction of the store."""
+    """Reads and writes the leases of NICs of machines. All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -87,7 +87,7 @@ class Leases:
     def _claim(
         self, network: Network, ranges: Mapping[int, addresses.Calculator], asked: Sequence[tuple[int, LeaseRequest]]
     ) -> dict[int, tuple[int, int]]:
-        """The range and offset of each certain address that is asked for, by the index of its request."""
+        """Return the range and offset of each certain address that is asked for, by the index of its request."""
         offsets: dict[int, tuple[int, int]] = {}
         claimed: dict[tuple[int, int], LeaseRequest] = {}
         names = self._names([request.vm_id for _index, request in asked])
@@ -189,7 +189,7 @@ class Leases:
             )
 
     def lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:
-        """The lowest free places over all ranges, as (ar_id, offset). The caller knows that there are so many."""
+        """Return the lowest free places over all ranges, as (ar_id, offset). The caller knows that there are so many."""
         found: list[tuple[int, int]] = []
         for row in self.store.rows(
             "SELECT ar_id, size, first_free FROM address_ranges WHERE network_id = ? AND used < size ORDER BY ar_id",
@@ -248,7 +248,7 @@ class Leases:
 def _place(
     network: Network, ranges: Mapping[int, addresses.Calculator], request: LeaseRequest, requester: str, where: str
 ) -> tuple[int, int]:
-    """The range that has the address that is asked for, and its offset there; NoLease if no range has it."""
+    """Return the range that has the address that is asked for, and its offset there. Raise NoLease if no range has it."""
     ip = addresses.ip_number(request.ip, f"{requester}: IP") if request.ip else None
     mac = addresses.mac_number(request.mac, f"{requester}: MAC") if request.mac else None
     ip6 = addresses.ip6_address(request.ip6, f"{requester}: IP6") if request.ip6 else None
@@ -274,7 +274,8 @@ def _place(
 
 
 def _span6(calculator: addresses.Calculator) -> str:
-    """The IPv6 addresses of a range, for messages: between first and last lie those that its MAC addresses make."""
+    """Return the IPv6 addresses of a range, for messages: between first and last lie those that its MAC addresses
+    make."""
     first, last = (calculator.lease(None, offset, None, None) for offset in (0, calculator.range.size - 1))
     spans = [f"{a} to {b}" for a, b in ((first.ip6, last.ip6), (first.ip6_ula, last.ip6_ula)) if a]
     return f"{calculator.range.ar_id} [{' or '.join(spans) or 'no IPv6 prefix'}]"

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What OVN is to have: the catalog's networks with driver ovn, their machines' NICs, routers and security groups."""
+"""Derives what OVN is to have: the catalog's networks with driver ovn, their machines' NICs, routers and security
+groups."""
 
 from __future__ import annotations
 
@@ -55,8 +56,11 @@ CLOSED = "00000000-0000-4000-8000-00000000dead"
 
 
 def logical(store: Store, unused_groups: bool = False, known: Known | None = None) -> LogicalNetworks:
-    """All that is here is wanted of OVN; what is not here is not. unused_groups: with those that no machine has. known:
-    what was made of the catalog before."""
+    """Return all that is wanted of OVN; it is to have nothing else.
+
+    unused_groups: with security groups that no machine has.
+    known: what was made of the catalog before.
+    """
     networks = {n.id: n for n in rows.pool(store) if n.vn_mad == OVN and n.id is not None}
     uuids = {number: network.uuid for number, network in networks.items()}
     groups = {row["id"]: row for row in store.rows("SELECT * FROM security_groups ORDER BY id")}
@@ -81,7 +85,7 @@ def logical(store: Store, unused_groups: bool = False, known: Known | None = Non
 
 
 def port_hosts(store: Store) -> dict[str, str]:
-    """By the UUIDs of NICs' ports, the hosts that their machines are on."""
+    """Return, by the UUIDs of NICs' ports, the hosts that their machines are on."""
     found = {}
     for row in store.rows(
         "SELECT vms.uuid, vms.body, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
@@ -94,8 +98,9 @@ def port_hosts(store: Store) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Machine:
-    """A machine's ports in networks of OVN, with the ids of these, and what they follow from: the machine's row, the
-    ids of all networks that its NICs are in, and of all groups that they name, whether there are such or not."""
+    """Holds a machine's ports in networks of OVN, with the networks' ids, and what they follow from: the machine's
+    row, the
+    ids of all networks that its NICs are in, and of all groups that they name, whether these exist or not."""
 
     row: tuple[Any, ...]
     networks: frozenset[int]
@@ -104,8 +109,8 @@ class _Machine:
 
 
 class Known:
-    """What was made of the catalog. Each item of a list has it made anew, and most items touch next to nothing of
-    it."""
+    """Keeps what was made of the catalog. Each item of a list has it made anew, and most items change next to nothing
+    of it."""
 
     def __init__(self) -> None:
         self.machines: dict[int, _Machine] = {}
@@ -137,14 +142,18 @@ def _differing(before: Mapping[int, Any], after: Mapping[int, Any]) -> set[int]:
 
 @dataclass(frozen=True)
 class _Groups:
-    """by_id: the security groups. networks: by UUID. walls: by UUID those that firewalls of contexts have made."""
+    """Finds the security groups of NICs.
+
+    by_id: the security groups. networks: the networks by UUID. walls: by UUID the groups that firewalls of contexts
+    have made.
+    """
 
     by_id: Mapping[int, SecurityGroup]
     networks: Mapping[str, LogicalNetwork]
     walls: dict[str, SecurityGroup]
 
     def of(self, texts: Sequence[str], firewall: Sequence[GuardRule] | None) -> tuple[str, ...]:
-        """The UUIDs of those that a NIC has. texts: its SECURITY_GROUPS and its network's."""
+        """Return the UUIDs of the groups that a NIC has. texts: its SECURITY_GROUPS and its network's."""
         ids = security_group.known_ids(",".join(texts), self.by_id)
         # Group 0 lets everything through, whatever the others say.
         held = None if security_group.DEFAULT_ID in ids or not any(texts) else [self.by_id[each] for each in ids]
@@ -194,7 +203,7 @@ def _is_on(network: Network, attribute: str, otherwise: bool) -> bool:
 def _ports(
     store: Store, networks: Mapping[int, Network], groups: _Groups, known: Known
 ) -> tuple[list[LogicalPort], dict[str, dict[int, str]]]:
-    """The ports, and by name of each machine those of its NICs, by network."""
+    """Return the ports, and by name of each machine the ports of its NICs, by network."""
     ports: list[LogicalPort] = []
     by_machine: dict[str, dict[int, str]] = {}
     if not networks:
@@ -223,7 +232,7 @@ def _ports(
 
 
 def _machine(row: tuple[str, str, str, set[int]], networks: Mapping[int, Network], groups: _Groups) -> _Machine:
-    """row: name, UUID, body, and numbers of the NICs that have leases in these networks."""
+    """Return the machine's ports. row: name, UUID, body, and numbers of the NICs that have leases in these networks."""
     name, uuid, text, nics = row
     body = json.loads(text)
     firewall = context_firewall.of_body(body)
@@ -270,14 +279,14 @@ def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], gro
 
 
 def held(network: Network, nic: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether the NIC is held to its MAC address, and to its addresses."""
+    """Return whether the NIC is held to its MAC address, and whether to its addresses."""
     values = {**network.attributes, **(nic.get("network_values") or {}), **(nic.get("options") or {})}
     mac, ip = (_filters(values.get(name, "")) for name in FILTERS)
     return mac, mac and ip
 
 
 def _filters(value: str) -> bool:
-    """Whether addresses are filtered: unless it is said in so many words that they are not."""
+    """Return whether addresses are filtered: they are unless the value says in so many words that they are not."""
     try:
         return not value or flag(value, "")
     except InvalidValue:
@@ -342,7 +351,7 @@ def _router(
 
 
 def _routes(router: CatalogRouter, networks: Mapping[int, Network], ungated: bool) -> Iterable[Route]:
-    """ungated: its gateway is not there yet, and neither are routes by that."""
+    """Yield the router's routes. ungated: its gateway is not there yet, so that routes by the gateway are not, either."""
     spans = [network_checks.cidr(networks[e.network_id]) for e in router.interfaces if e.network_id in networks]
     for each in router.routes:
         inside = any(span is not None and network_checks.within(each.next_hop, span) for span in spans)
@@ -368,7 +377,7 @@ def _with_length(network: Network, ip: str) -> Iterable[str]:
 
 
 def _floating(router: CatalogRouter, by_machine: Mapping[str, Mapping[int, str]]) -> Iterable[Floating]:
-    """Of those whose machine is there, and has a NIC that the router leads to."""
+    """Yield the floating addresses whose machine is there, and has a NIC that the router leads to."""
     for each in router.floating:
         port = _port_of(each, router, by_machine.get(each.vm, {}))
         if port:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VLAN ids and VXLAN network identifiers: which network has which, and which one is free."""
+"""Chooses VLAN ids and VXLAN network identifiers: it knows which network has which, and which one is free."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ from ....model.uplink import PHYDEV, VLAN_ID, Uplink, choice_of, number_of, span
 
 
 class Moves:
-    """Where the networks of one list are to be, known before the first of them is changed. So they exchange numbers in
-    one run, and no number is chosen that another of them names. coming: these networks as they are to be; DONE for
-    those that go. current: all networks."""
+    """Knows where the networks of one list are to be before the first of them is changed. So they exchange numbers in
+    one
+    run, and no number is chosen that another of them names.
+
+    coming: these networks as they are to be; DONE for those that go.
+    current: all networks.
+    """
 
     def __init__(self, coming: Sequence[Network] = (), current: Iterable[Network] = ()) -> None:
         self.coming = [network for network in coming if _place(network)]
@@ -34,20 +38,22 @@ class Moves:
         }
 
     def left(self, others: Iterable[Network]) -> list[Network]:
-        """Those that do not stand in the way: without the networks that are still where they are to leave."""
+        """Return the networks that stand in the way of others: all but those that are still where they are to leave."""
         return [other for other in others if not self._is_still_there(other)]
 
     def unmoved(self, current: Iterable[Network]) -> set[str]:
-        """The names of the networks that were to leave, and have not, and of those that ask of a bridge which they have
-        with others something else than was announced."""
+        """Return the names of the networks that were to leave and have not, and of those that ask something else of a
+        bridge
+        which they share than was announced."""
         current = tuple(current)
         shared = Counter(network.bridge for network in current if network.vn_mad == BRIDGE)
         still_there = {network.name for network in current if self._is_still_there(network)}
         return still_there | {n.name for n in current if shared[n.bridge] > 1 and self.announced(n) != n}
 
     def announced(self, network: Network) -> Network:
-        """The network with what it is going to ask of its bridge, so that networks which have one together may change
-        that together. One that is going to be on none has none."""
+        """Return the network with what it is going to ask of its bridge, so that networks that share a bridge may
+        change that
+        together. A network that is going to be on no bridge stays as it is."""
         coming = self._announced.get(network.name)
         if coming is None:
             return network
@@ -64,7 +70,7 @@ class Moves:
 
 
 def _place(network: Network) -> tuple[str, ...]:
-    """What a network takes from others; () if it is nothing, or what it says can't be."""
+    """Return what a network takes from others; () if it takes nothing, or says what can't be."""
     attributes = network.attributes
     if network.state == NetworkState.DONE:
         return ()
@@ -81,9 +87,14 @@ def _place(network: Network) -> tuple[str, ...]:
 
 
 def numbered(network: Network, others: Iterable[Network], coming: Iterable[Network] = ()) -> Network:
-    """The network with a free number. As in OpenNebula, the first that is tried follows from the network's id, so that
-    the number of a network that has just gone is not the first to be used again. coming: others that are to have a
-    number. Raises InvalidValue, Conflict."""
+    """Return the network with a free number. As in OpenNebula, the first number that is tried follows from the
+    network's id,
+    so that the number of a network that has just gone is not the first to be used again. Raise Conflict if none is
+    free,
+    and InvalidValue.
+
+    coming: other networks that are to have a number.
+    """
     first, last = choice_of(network)
     taken = {number_of(other) for other in others if other.id != network.id and _share(other, network)}
     taken.update(number_of(other) for other in coming if other.name != network.name and _share(other, network))
@@ -102,7 +113,7 @@ def numbered(network: Network, others: Iterable[Network], coming: Iterable[Netwo
 
 
 def _share(one: Network, other: Network) -> bool:
-    """Whether the same number in both would be one network. The kernel has each VNI once, whatever the device."""
+    """Return whether the same number in both would be one network. The kernel has each VNI once, whatever the device."""
     if one.vn_mad != other.vn_mad:
         return False
     if one.vn_mad == OVSWITCH:
@@ -142,7 +153,9 @@ def refuse_shared(network: Network, others: Iterable[Network]) -> None:
 
 
 def _refuse_on_switch(network: Network, others: Iterable[Network]) -> None:
-    """Networks of Open vSwitch may have one bridge together, and are told apart by their VLANs alone."""
+    """Raise Conflict if another network on the same bridge of Open vSwitch has another device, or the same VLAN: such
+    networks
+    are told apart by their VLANs alone."""
     if network.vn_mad != OVSWITCH:
         return
     for other in others:

@@ -21,7 +21,7 @@ from .rows import RESERVED as RESERVED_KIND
 
 
 class Reserved:
-    """All methods are called within a transaction of the store."""
+    """Reads and writes leases of no machine. All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -109,7 +109,7 @@ class Reserved:
                 self._insert(is_so, place)
 
     def _holders(self, networks: Iterable[Network]) -> Iterator[tuple[int, str, str]]:
-        """All addresses that somebody who is no machine is to have."""
+        """Yield all addresses that routers and networks are to have."""
         for row in self.store.rows("SELECT id, body FROM routers ORDER BY id"):
             router = from_plain(Router, {**json.loads(row["body"]), "id": row["id"], "name": ""})
             for network_id, ip in router.addresses():

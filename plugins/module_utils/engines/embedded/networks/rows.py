@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows of networks and their address ranges as objects of the model, and how messages name the holder of a lease."""
+"""Turns rows of networks and address ranges into objects of the model, and names the holder of a lease in messages."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ UNKNOWN_REMEDY = "What was made after a backup that was restored is free once al
 
 
 def read(store: Store, ref: Ref) -> Network:
-    """The network with its ranges; NotFound, Ambiguous."""
+    """Return the network with its ranges. Raise NotFound or Ambiguous for what names no network, or several."""
     row = resolve(store, "networks", ref)
     ranges = store.rows("SELECT * FROM address_ranges WHERE network_id = ? ORDER BY ar_id", row["id"])
     return network_of(row, [address_range_of(r) for r in ranges])
 
 
 def pool(store: Store) -> list[Network]:
-    """All networks with their ranges, by id."""
+    """Return all networks with their ranges, by id."""
     ranges: dict[int, list[AddressRange]] = {}
     for row in store.rows("SELECT * FROM address_ranges ORDER BY network_id, ar_id"):
         ranges.setdefault(row["network_id"], []).append(address_range_of(row))
@@ -58,7 +58,7 @@ def pool(store: Store) -> list[Network]:
 
 
 def without_ranges(store: Store) -> list[Network]:
-    """All networks, by id, as far as what they have on nodes goes: without their address ranges."""
+    """Return all networks, by id, without their address ranges: enough for what they have on nodes."""
     return [network_of(row, ()) for row in store.rows("SELECT * FROM networks ORDER BY id")]
 
 
@@ -97,7 +97,7 @@ def address_range_of(row: sqlite3.Row) -> AddressRange:
 
 
 def attributes_of(address_range: AddressRange) -> str:
-    """What the row of a range has as its attributes: among them, by OpenNebula's names, what has no column."""
+    """Return what the row of a range has as its attributes: with them, by OpenNebula's names, what has no column."""
     if address_range.type not in addresses.WITH_STATIC_IP6:
         return as_json(address_range.attributes)
     static = {"IP6": address_range.ip6, "PREFIX_LENGTH": str(address_range.prefix_length)}
@@ -109,7 +109,7 @@ def as_json(values: Mapping[str, str]) -> str:
 
 
 def range_of(network: Network, ar_id: int) -> AddressRange:
-    """The range of that number; NotFound names those that there are."""
+    """Return the range of that number. Raise NotFound, which names the ranges that there are."""
     for address_range in network.address_ranges:
         if address_range.ar_id == ar_id:
             return address_range
@@ -120,14 +120,14 @@ def range_of(network: Network, ar_id: int) -> AddressRange:
 
 
 def vm_named(vm_id: int | None, name: str | None) -> str:
-    """The machine in messages. name: None if the catalog has no row of it."""
+    """Return how messages name the machine. name: None if the catalog has no row of it."""
     if vm_id is None:
         return "a machine that the catalog does not know"
     return f"VM {name} (id {vm_id})" if name else f"VM {vm_id}"
 
 
 def given_up_named(row: sqlite3.Row) -> str:
-    """The machine of a row of LEASED that was given up, in messages."""
+    """Return how messages name a machine that was given up, by its row of LEASED."""
     return f"{vm_named(row['id'], row['name'])}, given up with host {row['host']}"
 
 
@@ -140,7 +140,7 @@ def router_holder(router_id: int) -> str:
 
 
 def holder_named(store: Store, holder: str) -> str:
-    """The holder in messages."""
+    """Return how messages name the holder."""
     if not holder.startswith(_ROUTER):
         return "the network itself (reserved)"
     row = store.row("SELECT name FROM routers WHERE id = ?", int(holder[len(_ROUTER) :]))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""On how many nodes the machines of a network are."""
+"""Counts on how many nodes the machines of a network are."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from .rows import OF_MACHINES
 
 
 def spread(store: Store, network: Network | None = None) -> dict[int, Spread]:
-    """The nodes with machines that are to stay, by the id of their network, for networks whose bridges are not joined.
+    """Return the nodes with machines that are to stay, by the id of their network, for networks whose bridges are not
+    joined.
 
-    network: of this one alone.
+    network: only this one is looked at.
     """
     which, values = ("", []) if network is None else (" AND l.network_id = ?", [network.id])
     found: dict[int, Spread] = {}

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs about virtual networks and their address ranges."""
+"""Carries out the verbs about virtual networks and their address ranges."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _SHOWN = 5
 
 
 class Networks(NetworksPort):
-    """The port of the embedded engine. All methods are called within a transaction of the store."""
+    """Serves as the port for networks. All methods are called within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -159,7 +159,7 @@ class Networks(NetworksPort):
         return self._delete(self.info(ref))
 
     def _delete(self, network: Network, declared: bool = False) -> Network:
-        """declared: a check run takes it as deleted."""
+        """Delete the network, and return it. declared: a check run takes it as deleted."""
         Reserved(self.store).release(kept_holder(id_of(network)))
         self._refuse_leased(f"network {network.name}: delete", network)
         if not declared:
@@ -184,7 +184,7 @@ class Networks(NetworksPort):
                 self.declare(item)
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """In check mode, make of a network what an earlier task of this run would have made of it.
+        """Make of a network, in check mode, what an earlier task of this run would have made of it.
 
         item: as nebula_network returns it.
         """
@@ -207,7 +207,8 @@ class Networks(NetworksPort):
                 self.update_ar(id_of(current), address_range)
 
     def _with_known_groups(self, network: Network) -> Network:
-        """The network without the security groups that the earlier task would have made: their ids were its own."""
+        """Return the network without the security groups that the earlier task would have made: their ids were that
+        task's own."""
         text = network.attributes.get(security_group.ATTRIBUTE, "")
         known = {row["id"] for row in self.store.rows("SELECT id FROM security_groups")}
         if not _has_groups(network) or known.issuperset(security_group.ids(text, f"network {network.name}")):
@@ -279,7 +280,8 @@ class Networks(NetworksPort):
         return self.info(id_of(network))
 
     def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
-        """What a NIC takes from its network: its attributes, and above them those of the range it leases in."""
+        """Return what a NIC takes from its network: the network's attributes, overridden by those of the range of its
+        lease."""
         # What nodes filter they are told as it is at that time: no machine has to be given it anew.
         others = (*FILTERS, security_group.ATTRIBUTE) if filters_on_node(network) else ()
         hidden = (*NOT_FOR_MACHINES, *others)
@@ -328,7 +330,7 @@ class Networks(NetworksPort):
         )  # fmt: skip
 
     def _complete(self, network: Network) -> Network:
-        """The network with what it gets where nothing is given: a VLAN id, and an MTU for its machines."""
+        """Return the network with what it gets where nothing is given: a VLAN id, and an MTU for its machines."""
         if uplink.chooses_number(network) and uplink.number_of(network) is None:
             network = numbers.numbered(network, rows.without_ranges(self.store), self.moves.coming)
         return uplink.completed(network)
@@ -381,7 +383,8 @@ class Networks(NetworksPort):
         shared_bridge.refuse(network, [self.moves.announced(each) for each in known])
 
     def _switch_with(self, network: Network) -> str:
-        """The bridge that has the network's physical device already, which can have no second one; "" if none has."""
+        """Return the bridge that has the network's physical device already, which can have no second one; "" if none
+        has."""
         phydev = network.attributes.get(uplink.PHYDEV, "")
         for other in rows.without_ranges(self.store) if phydev else ():
             if other.vn_mad == OVSWITCH and other.attributes.get(uplink.PHYDEV) == phydev:
@@ -446,5 +449,5 @@ def _random() -> int:
 
 
 def _has_groups(network: Network) -> bool:
-    """Whether anything acts on its security groups: versions without them kept any text."""
+    """Return whether anything acts on its security groups: versions without them kept any text."""
     return network.vn_mad == OVN or filters_on_node(network)
