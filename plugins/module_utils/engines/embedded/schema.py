@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Defines the catalog's tables, and the migrations between their versions. It uses features of SQLite 3.34, no newer."""
+"""Defines the catalog's tables, and the migrations between their versions. It uses features of SQLite 3.34 at most."""
 
 from __future__ import annotations
 

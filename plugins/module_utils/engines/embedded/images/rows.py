@@ -36,7 +36,7 @@ def image_of(row: sqlite3.Row) -> Image:
     values["type"] = ImageType(values["type"])
     values["state"] = ImageState(values["state"])
     values["persistent"] = bool(values["persistent"])
-    values["checksums"] = json.loads(values["checksums"])
+    values["checksums"] = json.loads(values["checksums"] or "{}")
     values["notes"] = json.loads(values["notes"])
     values["operation"] = operations.read(values["operation"])
     return Image(

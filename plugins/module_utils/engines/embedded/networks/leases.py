@@ -189,7 +189,7 @@ class Leases:
             )
 
     def lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:
-        """Return the lowest free places over all ranges, as (ar_id, offset). The caller knows that there are so many."""
+        """Return the lowest free places over all ranges, as (ar_id, offset). The caller knows that so many are free."""
         found: list[tuple[int, int]] = []
         for row in self.store.rows(
             "SELECT ar_id, size, first_free FROM address_ranges WHERE network_id = ? AND used < size ORDER BY ar_id",
@@ -248,7 +248,7 @@ class Leases:
 def _place(
     network: Network, ranges: Mapping[int, addresses.Calculator], request: LeaseRequest, requester: str, where: str
 ) -> tuple[int, int]:
-    """Return the range that has the address that is asked for, and its offset there. Raise NoLease if no range has it."""
+    """Return the range that has the address asked for, and its offset there. Raise NoLease if no range has it."""
     ip = addresses.ip_number(request.ip, f"{requester}: IP") if request.ip else None
     mac = addresses.mac_number(request.mac, f"{requester}: MAC") if request.mac else None
     ip6 = addresses.ip6_address(request.ip6, f"{requester}: IP6") if request.ip6 else None

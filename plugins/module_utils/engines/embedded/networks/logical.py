@@ -351,7 +351,7 @@ def _router(
 
 
 def _routes(router: CatalogRouter, networks: Mapping[int, Network], ungated: bool) -> Iterable[Route]:
-    """Yield the router's routes. ungated: its gateway is not there yet, so that routes by the gateway are not, either."""
+    """Yield the router's routes. ungated: its gateway is not there yet, so that routes by that are not, either."""
     spans = [network_checks.cidr(networks[e.network_id]) for e in router.interfaces if e.network_id in networks]
     for each in router.routes:
         inside = any(span is not None and network_checks.within(each.next_hop, span) for span in spans)

@@ -113,7 +113,7 @@ def numbered(network: Network, others: Iterable[Network], coming: Iterable[Netwo
 
 
 def _share(one: Network, other: Network) -> bool:
-    """Return whether the same number in both would be one network. The kernel has each VNI once, whatever the device."""
+    """Return whether the same number in both would be one network: the kernel has each VNI once, for all devices."""
     if one.vn_mad != other.vn_mad:
         return False
     if one.vn_mad == OVSWITCH:
