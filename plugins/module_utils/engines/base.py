@@ -50,14 +50,12 @@ class _NotThere:
 
 class Engine(abc.ABC):
     """Makes the ports that it has in port(), or has them as attributes; the others are Unsupported. So a new engine
-    can be
-    written a port at a time.
+    can be written a port at a time.
 
     capabilities: what this engine leaves to its callers. They ask these, never its name.
 
     "plans": it deploys nothing itself. vms.plans() has what nebula_deploy is to do; vms.observe() and vms.record()
-    take
-    over what the nodes report. An engine without it deploys by drivers of its own: it has no plans, and these two
+    take over what the nodes report. An engine without it deploys by drivers of its own: it has no plans, and these two
     change nothing.
     "stores_images": the caller stores an image's file at the source that images.allocate() gave, and reports by
     images.update() what became of it. An engine without it stores the file itself, and the caller waits for READY.
@@ -114,24 +112,19 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[None]:
         """Keep all that the verbs inside do, or nothing: when it raises, or at its end in check mode, everything is as
-        it was
-        before. Verbs see what the verbs before them did, in check mode too. An engine that can't roll back does not
-        send in
-        check mode, but answers from what it would have sent; when it raises, it takes back what it sent.
-        """
+        it was before. Verbs see what the verbs before them did, in check mode too. An engine that can't roll back does
+        not send in check mode, but answers from what it would have sent; when it raises, it takes back what it sent."""
 
     def decide(self, work: Callable[[], T]) -> T:
         """Return what `work` answers, done in a session. Files that machines want from the net are fetched meanwhile,
-        outside
-        of any session: then `work` is undone and done again."""
+        outside of any session: then `work` is undone and done again."""
         with self.session():
             return work()
 
     @abc.abstractmethod
     def attempt(self) -> AbstractContextManager[None]:
         """Undo what is done inside when it raises, by the rule of session(); what the session did before stays. An
-        attempt that
-        raises also undoes the attempts within it."""
+        attempt that raises also undoes the attempts within it."""
 
     @abc.abstractmethod
     def declare(self, declared: Mapping[str, Any]) -> None:
@@ -149,7 +142,7 @@ class Engine(abc.ABC):
     # -- audit ----------------------------------------------------------------------------------------------------
     @abc.abstractmethod
     def ledger(self) -> Ledger:
-        """Return, for an audit, what has to be the case, and what is wrong with the catalog in itself. A damaged
+        """Return what an audit needs: what has to be the case, and what is wrong with the catalog in itself. A damaged
         catalog raises
         nothing: the ledger says that it is damaged. It is not called within a session."""
 

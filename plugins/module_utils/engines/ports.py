@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ports of an engine: for each kind of object the verbs that OpenNebula has for it. `engine.images.info("debian")`.
+"""Defines the ports of an engine: for each kind of object the verbs that OpenNebula has for it, as
+`engine.images.info("debian")`.
 
-References are names or ids (`ref`): a string of digits is an id unless an object has it as its name.
-Every method raises NebulaError subclasses: NotFound, Ambiguous, InUse, WrongState, Conflict, InvalidValue …
+References are names or ids (`ref`): a string of digits is an id unless an object has it as its name. Every method
+raises NebulaError subclasses: NotFound, Ambiguous, InUse, WrongState, Conflict, InvalidValue …
 """
 
 from __future__ import annotations
@@ -40,11 +41,15 @@ Ref = Union[str, int]
 
 @dataclass(frozen=True)
 class VmRecord:
-    """A machine as the catalog remembers it. state: one word (model.states.vm_state_name). summary for users:
-    no context values, no passwords. outdated: its networks say something else by now than its context does. awaits: it
-    runs with other disks or NICs than it is to have, and gets these when it is off. recreates: it is to be made
-    anew, which its host failed to do.
-    request: the merged template it was made from (Template as plain attributes). owner: of its context."""
+    """Describes a machine as the catalog remembers it.
+
+    state: one word (model.states.vm_state_name).
+    summary: for users, without context values and passwords.
+    outdated: its networks say something else by now than its context does.
+    awaits: it runs with other disks or NICs than it is to have, and gets these when it is off.
+    recreates: it is to be made anew, which its host failed to do.
+    request: the merged template it was made from (Template as plain attributes). owner: of its context.
+    """
 
     id: int | None
     name: str
@@ -86,7 +91,7 @@ class VmRecord:
 
 @dataclass(frozen=True)
 class VmRequest:
-    """One machine to instantiate. template: merged with all that the request overrides. host: "" for any."""
+    """Asks for one machine. template: merged with all that the request overrides. host: "" for any."""
 
     name: str
     template: Template
@@ -100,7 +105,7 @@ class VmRequest:
 
 @dataclass(frozen=True)
 class VmOrders:
-    """How a wanted state is to be reached. operation: "", reboot or reset; recreate is recreate()."""
+    """Says how a wanted state is to be reached. operation: "", reboot or reset; recreate is recreate()."""
 
     hard: bool = False
     shutdown_timeout: int = defaults.SHUTDOWN_SECONDS
@@ -108,7 +113,7 @@ class VmOrders:
 
 
 class ImagesPort(abc.ABC):
-    """Images: what is known of them. Their files are stored by the caller, where the engine leaves that to it."""
+    """Keeps what is known of images. Their files are stored by the caller, where the engine leaves that to it."""
 
     @abc.abstractmethod
     def pool(self) -> list[Image]: ...
@@ -141,7 +146,7 @@ class ImagesPort(abc.ABC):
 
 
 class DatastoresPort(abc.ABC):
-    """Datastores: where images and what machines write lie."""
+    """Keeps datastores: where images and what machines write lie."""
 
     @abc.abstractmethod
     def pool(self) -> list[Datastore]: ...
@@ -157,7 +162,7 @@ class DatastoresPort(abc.ABC):
 
     @abc.abstractmethod
     def delete(self, ref: Ref) -> Datastore:
-        """Those of every catalog stay, and those in which images lie."""
+        """Remove a datastore. Those of every catalog stay, and those in which images lie."""
 
 
 class NetworksPort(abc.ABC):
@@ -189,34 +194,39 @@ class NetworksPort(abc.ABC):
 
     @contextlib.contextmanager
     def together(self, coming: Sequence[Network]) -> Iterator[Callable[[], set[str]]]:
-        """Within it, networks of one list may exchange VLAN ids and the like. coming: those of the list that say where
-        they are to be, as they are to be. What is yielded tells the names of those that were to leave a place, and have
-        not by then: another may have it too now, so that the caller undoes all, and begins anew without these."""
+        """Let networks of one list exchange VLAN ids and the like. What is yielded returns the names of those that
+        were to leave a place, and have not by then: another may have the place too now, so that the caller undoes all,
+        and begins anew without these.
+
+        coming: those of the list that say where they are to be, as they are to be.
+        """
         yield set
 
     def logical(self, unused_groups: bool = False) -> LogicalNetworks:
-        """What OVN is to have. unused_groups: with security groups that no machine has. Of engines with "plans"."""
+        """Return what OVN is to have. unused_groups: with security groups that no machine has. Of engines with
+        "plans"."""
         raise Unsupported("networks of OVN", "this engine's own drivers make networks")
 
     def port_hosts(self) -> Mapping[str, str]:
-        """By the UUIDs of ports of logical(), the hosts that their machines are on."""
+        """Return by the UUIDs of ports of logical() the hosts that their machines are on."""
         return {}
 
     def guards(self) -> Mapping[str, Sequence[Guard]]:
-        """By host, what is filtered of its machines' NICs on Linux bridges. None of an engine whose drivers filter."""
+        """Return by host what is filtered of its machines' NICs on Linux bridges; nothing where the engine's drivers
+        filter."""
         return {}
 
     def machines(self) -> Mapping[str, Sequence[int]]:
-        """By host, the ids of the machines that guards() is about, filtered or not."""
+        """Return by host the ids of the machines that guards() is about, filtered or not."""
         return {}
 
     def spread_out(self) -> list[Spread]:
-        """The networks whose machines are on nodes that do not reach each other by it. None of an engine whose drivers
-        connect them."""
+        """Return the networks whose machines are on nodes that do not reach each other by it; none where the engine's
+        drivers connect them."""
         return []
 
     def held(self) -> list[HeldLease]:
-        """The addresses that are leased to no NIC, and given to nobody. Of engines with "plans"."""
+        """Return the addresses that are leased to no NIC, and given to nobody. Of engines with "plans"."""
         return []
 
 
@@ -237,7 +247,7 @@ class SecurityGroupsPort(abc.ABC):
 
     @abc.abstractmethod
     def delete(self, ref: Ref) -> SecurityGroup:
-        """One that a network or a machine has stays."""
+        """Remove a security group. One that a network or a machine has stays."""
 
 
 class RoutersPort(abc.ABC):
@@ -258,11 +268,11 @@ class RoutersPort(abc.ABC):
 
     @abc.abstractmethod
     def delete(self, ref: Ref) -> Router:
-        """One with floating addresses stays."""
+        """Remove a router. One with floating addresses stays."""
 
 
 class TemplatesPort(abc.ABC):
-    """Templates, as their users wrote them."""
+    """Keeps templates as their users wrote them."""
 
     @abc.abstractmethod
     def pool(self) -> list[StoredTemplate]: ...
@@ -281,13 +291,13 @@ class TemplatesPort(abc.ABC):
 
 
 class HostsPort(abc.ABC):
-    """Hosts that machines are placed on."""
+    """Keeps the hosts that machines are placed on."""
 
     @abc.abstractmethod
     def pool(self) -> list[Host]: ...
 
     def hypervisors(self) -> tuple[str, ...]:
-        """What its hosts run; before there is any, all that they might, for machines with disks."""
+        """Return what its hosts run; before there is any, all that they might, for machines with disks."""
         known = tuple(dict.fromkeys(host.hypervisor for host in self.pool()))
         return known or tuple(word for word, rule in rules.RULES.items() if rule.formats == DISK_FORMATS)
 
@@ -309,8 +319,8 @@ class HostsPort(abc.ABC):
         are held until that host was seen without them. gone: it is gone for good, and they are free."""
 
     def gone(self, name: str) -> list[str]:
-        """A host that was forgotten is gone for good: what is held for its machines is free. The addresses. Of engines
-        with "plans"."""
+        """Free what is held for machines of a forgotten host that is gone for good, and return the addresses. Of
+        engines with "plans"."""
         return []
 
     @abc.abstractmethod
@@ -330,27 +340,27 @@ class HostsPort(abc.ABC):
         raise Unsupported(f"host {ref}: rename", "this engine does not", "Use engine: embedded")
 
     def offer_marks(self, names: Sequence[str]) -> dict[str, str]:
-        """The mark of each name, made where it has none yet. It is called outside of a session."""
+        """Return the mark of each name, made where it has none yet. It is called outside of a session."""
         return {}
 
     def owner_of_mark(self, mark: str) -> str:
-        """The name to which a mark was given; "" if there is none."""
+        """Return the name to which a mark was given; "" if there is none."""
         return ""
 
     def has_shown_mark(self, name: str) -> bool:
-        """Whether the host of this name has ever shown the name's own mark."""
+        """Return whether the host of this name has ever shown the name's own mark."""
         return False
 
     def keep_mark(self, name: str, mark: str) -> None:
-        """The host of this name shows this mark, which is the name's own from now on."""
+        """Note that the host of this name shows this mark, which is the name's own from now on."""
         raise Unsupported(f"host {name}: mark", "this engine does not keep it", "Use engine: embedded")
 
     def machine_ids(self) -> dict[str, str]:
-        """The machine ids that hosts have told, by name."""
+        """Return the machine ids that hosts have told, by name."""
         return {}
 
     def keep_machine_id(self, name: str, machine_id: str) -> None:
-        """The machine id that the host of this name has told."""
+        """Note the machine id that the host of this name has told."""
         raise Unsupported(f"host {name}: machine id", "this engine does not keep it", "Use engine: embedded")
 
 
@@ -365,7 +375,7 @@ class VmsPort(abc.ABC):
         ids: Iterable[int] | None = None,
         done: bool = False,
     ) -> list[VmRecord]:
-        """The machines that any of the selectors names; all with none. Those in state DONE only if asked."""
+        """Return the machines that any of the selectors names; all with none. Those in state DONE only if asked."""
 
     def names(self) -> dict[int, str]:
         """Return the names of all machines that are not DONE, by id. An engine that knows them without the rest of the
@@ -374,14 +384,15 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
-        """Ids, leases, images and capacity for the whole batch, or an error and nothing. hosts: only on these."""
+        """Make all machines of the batch, with ids, leases, images and capacity, or raise an error and make none.
+        hosts: only on these."""
 
     @abc.abstractmethod
     def action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord: ...
 
     @abc.abstractmethod
     def devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
-        """What the machine has, or is to have, of each DISK and NIC of its request."""
+        """Return what the machine has, or is to have, of each DISK and NIC of its request."""
 
     @abc.abstractmethod
     def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
@@ -418,20 +429,21 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def history(self, vm_id: int) -> list[Mapping[str, Any]]:
-        """What happened to it, oldest first: time (s since the epoch), host, state, action, reason."""
+        """Return what happened to it, oldest first: time (s since the epoch), host, state, action, reason."""
 
     @abc.abstractmethod
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
         """Take over what the nodes say is the case; the machines whose state differs from what was remembered."""
 
     def given_up(self) -> list[GivenUp]:
-        """Machines that were given up with their host, and that a node was seen to have in this session: what they
-        lease is held, and a machine that has an address of theirs is not started. Of engines with "plans"."""
+        """Return machines that were given up with their host, and that a node was seen to have in this session: what
+        they lease is held, and a machine that has an address of theirs is not started. Of engines with "plans"."""
         return []
 
     @abc.abstractmethod
     def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
-        """A plan for each host that has unfinished machines; numbered, so that older ones are refused from now on.
+        """Return a plan for each host that has unfinished machines; numbered, so that older ones are refused from now
+        on.
         end_given_up: those of given_up() are powered off, and their disks stay."""
 
     @abc.abstractmethod

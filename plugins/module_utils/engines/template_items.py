@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an item of a list of templates says, from wherever it says it."""
+"""Reads what an item of a list of templates says, wherever it says it."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps the marks by which hosts are known. Each name of the inventory has a mark, which nobody can guess; the host
-keeps
-it in nebula.node, and shows it from then on under whatever name it is asked."""
+keeps it in nebula.node, and shows it from then on under whatever name it is asked."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checks the catalog in itself. Leases, ports, uses of images and all counters follow from its machines: what they
-have
-to be is derived from the machines, compared, and written by repair()."""
+have to be is derived from the machines, compared, and written by repair()."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """Numbers the plans, and tells whether a node that names a plan was given it.
 
 Each plan goes to its node with a proof: a code over its number by a key that only the catalog has. A node keeps the
-proof beside the number and shows both, so that it can name no plan but those that there were. Copies of a catalog
-have
+proof beside the number and shows both, so that it can name no plan but those that there were. Copies of a catalog have
 the same key: a number above the newest of this one, with its proof, shows that this one is an older copy.
 """
 

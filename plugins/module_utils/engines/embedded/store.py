@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opens and migrates the catalog's database, has one transaction for each module run, and gives ids that are never
-used
-again."""
+used again."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ T = TypeVar("T")
 class Store:
     """Holds one open catalog. `root` is nebula_root on the front-end.
 
-    check_mode: everything runs as usual and is rolled back at the end. Where there is no catalog yet, it is in
-    memory;
+    check_mode: everything runs as usual and is rolled back at the end. Where there is no catalog yet, it is in memory;
     where there is one of an older schema, a migrated copy is.
     """
 

@@ -106,8 +106,7 @@ def _compare(
     store: Store, observed: Sequence[Observed], ahead: bool, now: int
 ) -> tuple[list[Stranger], list[str], list[str], list[Stranger]]:
     """Return the machines that the catalog does not know, the names of those that were raised and of those that are
-    missing,
-    and the catalog's own machines as their hosts have them."""
+    missing, and the catalog's own machines as their hosts have them."""
     catalog = store.meta("catalog")
     rows = store.rows(
         "SELECT vms.*, hosts.name AS host FROM vms LEFT JOIN hosts ON hosts.id = vms.host_id"

@@ -27,8 +27,7 @@ REPLACEMENT = ".nebula.db.restored"
 @contextlib.contextmanager
 def candidate(root: str, path: str, catalog: str) -> Iterator[Store]:
     """Yield the copy at `path`, or without a path an empty catalog of that UUID, in this version's schema. It is
-    removed at
-    the end. root: where it lies meanwhile."""
+    removed at the end. root: where it lies meanwhile."""
     with contextlib.ExitStack() as stack:
         # In check mode there may be no such directory yet.
         root = root or stack.enter_context(tempfile.TemporaryDirectory())
@@ -151,11 +150,8 @@ def _put_aside(store: Store, root: str, aside: str, watch: Watch) -> None:
 
 def replaceable(root: str, copy: Copy | None, origin: str, catalog: str, force: bool) -> Copy | None:
     """Return the catalog in place, which may be replaced; None if there is none that could be used. Unless forced,
-    raise
-    ForeignObject for another catalog, and Conflict for one that knows more. One that was made of the same copy, and
-    in
-    which nothing was decided since, is what a restore left that did not come to its end: it may be replaced.
-    """
+    raise ForeignObject for another catalog, and Conflict for one that knows more. One that was made of the same copy,
+    and in which nothing was decided since, is what a restore left that did not come to its end: it may be replaced."""
     asked = f"restoring {f'plan {copy.plan} of ' if copy else ''}catalog {catalog} over {os.path.join(root, CATALOG)}"
     remedy = "Nothing was changed. nebula_restore_force: true replaces it all the same, and keeps it beside the new one"
     try:

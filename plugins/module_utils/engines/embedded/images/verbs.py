@@ -196,8 +196,7 @@ class Images(ImagesPort):
 def _trust(image: Image, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the notes with the generation for which the image is called trusted, if these changes alter it.
 
-    A new generation by one of these changes is trusted as the old one was. One by a machine that wrote to the image
-    is
+    A new generation by one of these changes is trusted as the old one was. One by a machine that wrote to the image is
     not: it comes by Uses.release().
     """
     notes, generation = changes.get("notes", image.notes), changes.get("generation", image.generation)

@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides what each node lets through to machines whose NICs are on Linux bridges, by filters and security groups of
-their
-networks and by firewalls in contexts; and which NICs on OVN it keeps from announcing themselves as routers."""
+their networks and by firewalls in contexts; and which NICs on OVN it keeps from announcing themselves as routers."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ _Span = tuple[int, int, int]
 
 
 def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[Guard]]:
-    """Return, by host, those of its machines' NICs of which something is filtered."""
+    """Return by host those of its machines' NICs of which something is filtered."""
     networks = {network.id: network for network in rows.pool(store) if network.id is not None}
     guarded = {number for number, each in networks.items() if filters_on_node(each) or each.vn_mad == OVN}
     found: dict[str, list[Guard]] = {}
@@ -67,7 +66,7 @@ def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[G
 
 
 def machines(store: Store) -> dict[str, list[int]]:
-    """Return, by host, the ids of the machines that the catalog has there."""
+    """Return by host the ids of the machines that the catalog has there."""
     found: dict[str, list[int]] = {}
     for row in store.rows(
         "SELECT vms.id, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"

@@ -32,8 +32,7 @@ class HeldLeases:
     """Reads and writes held leases. All methods are called within a transaction of the store.
 
     Of kind LEAVING, the machine may still use the address, until its node has taken the NIC away. Of GIVEN_UP and
-    UNKNOWN,
-    vm_id is the machine that was given up or is not known.
+    UNKNOWN, vm_id is the machine that was given up or is not known.
     """
 
     def __init__(self, store: Store) -> None:

@@ -85,7 +85,7 @@ def logical(store: Store, unused_groups: bool = False, known: Known | None = Non
 
 
 def port_hosts(store: Store) -> dict[str, str]:
-    """Return, by the UUIDs of NICs' ports, the hosts that their machines are on."""
+    """Return by the UUIDs of NICs' ports the hosts that their machines are on."""
     found = {}
     for row in store.rows(
         "SELECT vms.uuid, vms.body, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
@@ -99,8 +99,7 @@ def port_hosts(store: Store) -> dict[str, str]:
 @dataclass(frozen=True)
 class _Machine:
     """Holds a machine's ports in networks of OVN, with the networks' ids, and what they follow from: the machine's
-    row, the
-    ids of all networks that its NICs are in, and of all groups that they name, whether these exist or not."""
+    row, the ids of all networks that its NICs are in, and of all groups that they name, whether these exist or not."""
 
     row: tuple[Any, ...]
     networks: frozenset[int]

@@ -20,8 +20,7 @@ from ....model.uplink import PHYDEV, VLAN_ID, Uplink, choice_of, number_of, span
 
 class Moves:
     """Knows where the networks of one list are to be before the first of them is changed. So they exchange numbers in
-    one
-    run, and no number is chosen that another of them names.
+    one run, and no number is chosen that another of them names.
 
     coming: these networks as they are to be; DONE for those that go.
     current: all networks.
@@ -43,8 +42,7 @@ class Moves:
 
     def unmoved(self, current: Iterable[Network]) -> set[str]:
         """Return the names of the networks that were to leave and have not, and of those that ask something else of a
-        bridge
-        which they share than was announced."""
+        bridge which they share than was announced."""
         current = tuple(current)
         shared = Counter(network.bridge for network in current if network.vn_mad == BRIDGE)
         still_there = {network.name for network in current if self._is_still_there(network)}
@@ -52,8 +50,7 @@ class Moves:
 
     def announced(self, network: Network) -> Network:
         """Return the network with what it is going to ask of its bridge, so that networks that share a bridge may
-        change that
-        together. A network that is going to be on no bridge stays as it is."""
+        change that together. A network that is going to be on no bridge stays as it is."""
         coming = self._announced.get(network.name)
         if coming is None:
             return network
@@ -88,10 +85,8 @@ def _place(network: Network) -> tuple[str, ...]:
 
 def numbered(network: Network, others: Iterable[Network], coming: Iterable[Network] = ()) -> Network:
     """Return the network with a free number. As in OpenNebula, the first number that is tried follows from the
-    network's id,
-    so that the number of a network that has just gone is not the first to be used again. Raise Conflict if none is
-    free,
-    and InvalidValue.
+    network's id, so that the number of a network that has just gone is not the first to be used again. Raise Conflict
+    if none is free, and InvalidValue.
 
     coming: other networks that are to have a number.
     """
@@ -154,8 +149,7 @@ def refuse_shared(network: Network, others: Iterable[Network]) -> None:
 
 def _refuse_on_switch(network: Network, others: Iterable[Network]) -> None:
     """Raise Conflict if another network on the same bridge of Open vSwitch has another device, or the same VLAN: such
-    networks
-    are told apart by their VLANs alone."""
+    networks are told apart by their VLANs alone."""
     if network.vn_mad != OVSWITCH:
         return
     for other in others:

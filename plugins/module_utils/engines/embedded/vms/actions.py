@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs that want another state of a machine, or something done with its disks."""
+"""Carries out the verbs that want another state of a machine, or something done with its disks."""
 
 from __future__ import annotations
 

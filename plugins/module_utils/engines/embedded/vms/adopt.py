@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine with this catalog's mark that the catalog does not know is taken over from its node."""
+"""Takes over from its node a machine that carries this catalog's mark, and that the catalog does not know."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _refuse_known(parts: Parts, asked: str, vm_id: int) -> None:
 
 
 def _home_of(parts: Parts, asked: str, found: unknown.Found, request: VmRequest, hosts: Sequence[str] | None) -> Host:
-    """The host that has the machine; an error where that contradicts what the item says."""
+    """Return the host that has the machine. Raise an error where that contradicts what the item says."""
     host = next((each for each in parts.hosts.pool() if each.name == found.host), None)
     if host is None:
         raise NotFound(asked, f"host {found.host} is not in the catalog", "Add it with nebula_host, as site.yml does")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine put together from its template and all that was allocated to it, with the context that its guest reads."""
+"""Puts a machine together from its template and all that was allocated to it, with the context that its guest reads."""
 
 from __future__ import annotations
 
@@ -36,11 +36,16 @@ from .template_references import References
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a machine is made of. port: of its graphics, None without any. fetched: SHA-256 of the files from URLs that
-    a machine has and keeps, by source; None for a machine all of whose files are read. kept: disks and context that the
-    machine has. graphics: those that it has. before: the machine that it is until then, None for a new one. adopted: it
-    runs already as it is made here. exact: of one that is adopted, whether its context is filled in as those of new
-    ones. sockets: TOPOLOGY of one that is there."""
+    """Says what a machine is made of.
+
+    port: of its graphics; None without graphics.
+    fetched: SHA-256 of the files from URLs that a machine has and keeps, by source; None if all its files are read.
+    kept: disks and context that the machine has. graphics: those that it has.
+    before: the machine that it is until then; None for a new one.
+    adopted: it runs already as it is made here. exact: of an adopted machine, whether its context is filled in as
+    those of new machines.
+    sockets: TOPOLOGY of a machine that is there.
+    """
 
     vm_id: int
     uuid: str
@@ -63,13 +68,13 @@ class Blueprint:
 
 @dataclass(frozen=True)
 class Assembler:
-    """It puts machines together. store: the catalog; sources: the files that contexts name, read on this host."""
+    """Puts machines together. store: the catalog; sources: the files that contexts name, read on this host."""
 
     store: Store
     sources: Sources
 
     def assemble(self, blueprint: Blueprint, references: References) -> tuple[Vm, list[str]]:
-        """The machine, and the warnings for the user."""
+        """Return the machine, and the warnings for the user."""
         vm = instantiate.build(
             blueprint.template,
             vm_id=blueprint.vm_id,
@@ -118,7 +123,7 @@ class Assembler:
                     )
 
     def _with_context(self, vm: Vm, blueprint: Blueprint, references: References) -> tuple[Vm, list[str]]:
-        """The machine with the context that its guest is to read, and the warnings."""
+        """Return the machine with the context that its guest is to read, and the warnings."""
         template, fetched = blueprint.template, blueprint.fetched or {}
         named_networks, named_images = references.of_context(template)
         context, warnings = variables.build(vm, template, networks=named_networks, images=named_images)
@@ -144,7 +149,8 @@ class Assembler:
         return replace(vm, context=context), warnings
 
     def _with_sources(self, vm: Vm) -> tuple[Disk, ...]:
-        """The disks with the files that are to be put into them; each file is looked at, and fetched if it is a URL."""
+        """Return the disks with the files that are to be put into them; each file is looked at, and fetched if it is a
+        URL."""
         disks = []
         for disk in vm.disks:
             entries = []
@@ -182,7 +188,7 @@ class Assembler:
                     )
 
     def fetched(self) -> set[str]:
-        """SHA-256 of the files from URLs that machines have."""
+        """Return the SHA-256 of the files from URLs that machines have."""
         return {
             file.sha256
             for row in self.store.rows("SELECT body FROM vms WHERE state != 6 AND body LIKE '%\"sha256\"%'")
@@ -192,7 +198,7 @@ class Assembler:
 
 
 def _as_read(context: Context, blueprint: Blueprint) -> dict[str, str]:
-    """The variables of a context as each reader takes them. Those of a machine that is older than this, and that are
+    """Return the variables of a context as each reader takes them. Variables that an older release wrote, and that are
     not changed, stay as they were written."""
     if context.exact:
         return readers.as_read(context.format, context.variables)
@@ -202,14 +208,15 @@ def _as_read(context: Context, blueprint: Blueprint) -> dict[str, str]:
 
 
 def _refuse_cut(vm: Vm, blueprint: Blueprint) -> list[str]:
-    """Warnings of values that are cut off on a machine that has them. Raises InvalidValue for one that comes."""
+    """Return warnings of values that are cut off on a machine that has them. Raise InvalidValue for a value that is
+    new."""
     found = cut_values.of_machine(vm)
     before = vm if blueprint.adopted else blueprint.before
     return cut_values.refuse_new(found, cut_values.of_machine(before) if before is not None else [], f"VM {vm.name}")
 
 
 def _refuse_cut_name(vm: Vm, blueprint: Blueprint) -> list[str]:
-    """Warnings of a host name that its guest does not have in full. Raises InvalidValue for one that comes."""
+    """Return warnings of a host name that its guest does not have in full. Raise InvalidValue for a new name."""
     before = vm if blueprint.adopted else blueprint.before
     variables, known = (each.context.variables if each and each.context else {} for each in (vm, before))
     found, had = cut_values.of_host_name(variables), cut_values.of_host_name(known)
@@ -235,8 +242,11 @@ def _refuse_weaker(vm: Vm, references: References) -> None:
 
 
 def _firewalled(vm: Vm, filtered: Collection[int]) -> list[str]:
-    """Warnings about the firewall in the machine's context. Raises InvalidValue for one that says nothing that can be
-    meant, or that nothing acts on in a network of Open vSwitch. filtered: ids of the networks whose nodes act on it."""
+    """Return warnings about the firewall in the machine's context. Raise InvalidValue for a firewall that says nothing
+    that can be meant, or on which nothing acts in a network of Open vSwitch.
+
+    filtered: ids of the networks whose nodes act on it.
+    """
     text = vm.context.variables.get(context_firewall.VARIABLE, "") if vm.context is not None else ""
     if not context_firewall.is_one(text):
         return []
@@ -258,12 +268,12 @@ def _firewalled(vm: Vm, filtered: Collection[int]) -> list[str]:
 
 
 def fetched_by(vm: Vm) -> dict[str, str]:
-    """SHA-256 of the files from URLs that the machine's context has, by source."""
+    """Return the SHA-256 of the files from URLs that the machine's context has, by source."""
     return {file.source: file.sha256 for file in vm.context.files if file.sha256} if vm.context else {}
 
 
 def files_of(vm: Vm, disks: bool) -> list[ContextFile]:
-    """What is read on the front-end for its context and, if these are to be made, its disks."""
+    """Return what is read on the front-end for the machine's context and, if these are to be made, its disks."""
     files = list(vm.context.files) if vm.context is not None else []
     if disks:
         files += [entry.file for disk in vm.disks for entry in disk.inject if entry.file is not None]

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What machines take of their hosts: room for new ones, for those that become larger, and for those that go on."""
+"""Counts what machines take of their hosts: room for new machines, for those that become larger, and for those that go
+on."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ class Capacity:
     polls: Polls
 
     def held(self) -> dict[str, Held]:
-        """What machines that are being ended hold, by host name. A plan contains these machines and those that take
-        their place; the node starts the latter once the former are gone."""
+        """Return what machines that are being ended hold, by host name. A plan contains these machines and those that
+        take their place; the node starts the latter once the former are gone."""
         return {
             row["name"]: Held(row["memory"], row["cpu"])
             for row in self.rows.store.rows(
@@ -58,7 +59,7 @@ class Capacity:
             )
 
     def never_made(self, row: sqlite3.Row) -> bool:
-        """Whether the machine's node failed before any of it was there."""
+        """Return whether the machine's node failed before any of it was there."""
         return vm_state_name(row["state"], row["lcm_state"]) == "PROLOG_FAILURE" and not self.rows.ever_ran(row["id"])
 
     def promise(self, host: Host, demands: Demands) -> None:
@@ -86,5 +87,5 @@ class Capacity:
 
 
 def overhead(host: Host, demands: Demands) -> int:
-    """MiB that the hypervisor takes for the machine, beyond the guest's memory."""
+    """Return the MiB that the hypervisor takes for the machine, beyond the guest's memory."""
     return host.overhead.of(demands.memory, demands.vcpu)

@@ -17,7 +17,8 @@ _ALPHABET = string.ascii_letters + string.digits
 
 
 def closed(vm: Vm, before: Graphics | None = None) -> Vm:
-    """The machine with a password to its console, where one is to be made up. before: what it has, which it keeps."""
+    """Return the machine with a password to its console, where one is to be made up. before: what it has, which it
+    keeps."""
     graphics = vm.graphics
     if graphics is None or not graphics.made_up or graphics.password:
         return vm
@@ -26,7 +27,8 @@ def closed(vm: Vm, before: Graphics | None = None) -> Vm:
 
 
 def closed_at_last(vm: Vm, made_up: bool) -> Vm:
-    """One of a version that made none up. made_up: whether its template leaves the password to us."""
+    """Give a password to a machine of a version that made none up. made_up: whether its template leaves the password
+    to us."""
     graphics = vm.graphics
     if graphics is None or graphics.password or not made_up:
         return vm

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is decided about a machine: the state that is wanted of it, and the orders by which its node brings it there."""
+"""Decides about a machine: which state is wanted of it, and by which orders its node brings it there."""
 
 from __future__ import annotations
 

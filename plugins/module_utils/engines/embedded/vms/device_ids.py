@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks, NICs and aliases that come to a machine that is there, or go: whose each is, by the ids that they keep."""
+"""Matches disks, NICs and aliases that come to a machine that is there, or go, with the ids that they keep."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ _NETWORK = ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID")
 
 @dataclass(frozen=True)
 class Interfaces:
-    """What becomes of the NICs of a machine, and of their aliases. nics, aliases: by number in the template, those that
-    stay; new_nics, new_aliases: of the others, the id. gone: ids of those that go, of both kinds."""
+    """Says what becomes of the NICs of a machine, and of their aliases.
+
+    nics, aliases: by number in the template, those that stay. new_nics, new_aliases: of the others, the id.
+    gone: ids of those that go, of both kinds.
+    """
 
     nics: Mapping[int, Nic]
     new_nics: Mapping[int, int]
@@ -39,8 +42,11 @@ class Interfaces:
 
 @dataclass(frozen=True)
 class Devices:
-    """What becomes of the disks and NICs of a machine. kept: disks and context that stay. new_disks: of those that
-    come, the id by number of DISK. gone_disks: ids. grown: by id of disks that stay, the MB that they are to have."""
+    """Says what becomes of the disks and NICs of a machine.
+
+    kept: disks and context that stay. new_disks: of disks that come, the id by number of DISK. gone_disks: ids.
+    grown: by id of disks that stay, the MB that they are to have.
+    """
 
     kept: Kept
     new_disks: Mapping[int, int]
@@ -50,8 +56,10 @@ class Devices:
 
 
 def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
-    """What becomes of the disks and NICs of a machine whose template is changed from `old` to `new`. next_disk: an id
-    that no disk of the machine, and no file that it uses, ever had."""
+    """Return what becomes of the disks and NICs of a machine whose template is changed from `old` to `new`.
+
+    next_disk: an id that no disk of the machine, and no file that it uses, ever had.
+    """
     has = has_of(to_plain(vm))
     old = _as_made(vm, old)
     disks, nics, aliases = (paired(name, old, new, has) for name in (DISK, NIC, ALIAS))
@@ -70,8 +78,11 @@ def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
 def nics_anew(
     vm: Vm, old: Template, new: Template, networks: Sequence[int], of_aliases: Sequence[int] = ()
 ) -> Interfaces:
-    """What becomes of the NICs of a machine that is made anew. networks: ids of those that its new NICs are of;
-    of_aliases: of its new aliases. As nothing is left of its domain, what goes leaves its id to what comes."""
+    """Return what becomes of the NICs of a machine that is made anew. As nothing is left of its domain, each that goes
+    leaves its id to one that comes.
+
+    networks: ids of the networks of its new NICs; of_aliases: of its new aliases.
+    """
     has = has_of(to_plain(vm))
     old = _as_made(vm, old)
     nics, aliases = (
@@ -84,12 +95,12 @@ def nics_anew(
 
 
 def _as_made(vm: Vm, template: Template) -> Template:
-    """Without the aliases of a machine that was made when nothing acted on them."""
+    """Return the template without aliases if the machine was made when nothing acted on them."""
     return template if len(template.vectors(ALIAS)) == len(vm.aliases) else template.without(ALIAS)
 
 
 def _interfaces(vm: Vm, nics: Pairing, aliases: Pairing, free: Iterator[int]) -> Interfaces:
-    """free: ids for those that come, NICs first."""
+    """Return what becomes of the NICs and aliases. free: ids for those that come, NICs first."""
     return Interfaces(
         nics={number: vm.nics[index] for number, index in enumerate(nics.stays) if index is not None},
         new_nics={number: next(free) for number, index in enumerate(nics.stays) if index is None},
@@ -103,7 +114,7 @@ def _interfaces(vm: Vm, nics: Pairing, aliases: Pairing, free: Iterator[int]) ->
 
 
 def _by_ids(template: Template, name: str, networks: Sequence[int | None]) -> Template:
-    """With networks named by their ids alone: these may be called otherwise by now."""
+    """Return the template with networks named by their ids alone: they may have other names by now."""
     vectors = [
         {**{key: text for key, text in vector.items() if key not in _NETWORK}, "NETWORK_ID": str(network_id)}
         for vector, network_id in zip(template.vectors(name), networks)
@@ -112,12 +123,12 @@ def _by_ids(template: Template, name: str, networks: Sequence[int | None]) -> Te
 
 
 def next_disk(store: Store, vm: Vm) -> int:
-    """An id that is no disk's, no file's (kernel, initrd) and not the context's, and never was."""
+    """Return an id that is no disk's, no file's (kernel, initrd) and not the context's, and never was."""
     used = store.rows("SELECT max(disk_id) FROM vm_images WHERE vm_id = ?", vm.vm_id)[0][0]
     ids = [disk.disk_id for disk in vm.disks] + ([vm.context.disk_id] if vm.context is not None else [])
     return max([vm.next_disk, -1 if used is None else used + 1, *(number + 1 for number in ids)], default=0)
 
 
 def has_of(body: Mapping[str, Any]) -> dict[str, tuple[device_matching.Has, ...]]:
-    """What a machine has, by the catalog's plain form of it."""
+    """Return what a machine has, by the catalog's plain form of it."""
     return device_matching.has_of(body.get("disks", ()), body.get("nics", ()), body.get("aliases", ()))

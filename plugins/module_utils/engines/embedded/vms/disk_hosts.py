@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""On which host lies what machines write to their disks, and how it comes back from there."""
+"""Tells on which host lies what machines write to their disks, and how it comes back from there."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class DiskHosts:
     rows: VmRows
 
     def away(self, row: sqlite3.Row) -> str:
-        """The name of the host from which what the machine wrote has to come back, "" if it writes to the front-end's
-        own files."""
+        """Return the name of the host from which what the machine wrote has to come back; "" if it writes to the
+        front-end's own files."""
         host = self.hosts.by_id().get(row["host_id"])
         return "" if host is None or host.transfer == SHARED else host.name
 
     def back(self, row: sqlite3.Row) -> Return | None:
-        """The operation of images by which what the machine wrote comes back, None if nothing has to."""
+        """Return the operation of images by which what the machine wrote comes back; None if nothing has to."""
         away = self.away(row)
         return Return(away, ran=self.rows.ever_ran(row["id"])) if away else None

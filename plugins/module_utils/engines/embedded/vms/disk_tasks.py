@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is done with the disks of machines: saved as images, and their snapshots. A task is decided here, carried out by
-the machine's node once, and what became of it is recorded here."""
+"""Decides what is done with the disks of machines, saved as images, and with their snapshots. The machine's node
+carries each task out once, and what became of it is recorded here."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class DiskTasks:
 
     # -- deciding ---------------------------------------------------------------------------------------------------
     def save_as(self, row: sqlite3.Row, disk_id: int, image: Image, consistency: str) -> DiskTask | None:
-        """What is to be done so that the image holds what the disk does; None if it does, or that is on its way."""
+        """Return what is to be done so that the image holds what the disk does; None if it does, or that is on its
+        way."""
         asked = f"VM {row['name']} (id {row['id']}): save_as of disk {disk_id}"
         disk = self._disk(row, disk_id, asked)
         if disk.type == "CDROM":
@@ -135,8 +136,8 @@ class DiskTasks:
     def snapshot(
         self, row: sqlite3.Row, disk_id: int, name: str, wanted: str, consistency: str = ""
     ) -> DiskTask | None:
-        """What is to be done so that the disk has the snapshot (present), has none of that name (absent), or holds what
-        it held then (reverted); None if that is so, or on its way."""
+        """Return what is to be done so that the disk has the snapshot (present), has none of that name (absent), or
+        holds what it held then (reverted); None if that is so, or on its way."""
         check_name("snapshot", name)
         asked = f"VM {row['name']} (id {row['id']}): snapshot {name} of disk {disk_id}"
         disk = self._disk(row, disk_id, asked)
@@ -171,18 +172,19 @@ class DiskTasks:
         return DiskTask(kind, self._token(row), disk_id, consistency, snapshot_id=number, name=name, mark=mark)
 
     def state_then(self, row: sqlite3.Row) -> str:
-        """The state in which a machine will be when its tasks are carried out."""
+        """Return the state in which a machine will be when its tasks are carried out."""
         found = self.found_state(row)
         if row["wanted"] == "POWEROFF" or found not in ("RUNNING", "SUSPENDED"):
             return "POWEROFF"
         return "SUSPENDED" if row["wanted"] == "SUSPENDED" else "RUNNING"
 
     def found_state(self, row: sqlite3.Row) -> str:
-        """The state in which a machine was when it was last recorded."""
+        """Return the state in which a machine was when it was last recorded."""
         return orders_of(row).found or vm_state_name(row["state"], row["lcm_state"])
 
     def refuse_tasked(self, row: sqlite3.Row, gone: Collection[int]) -> None:
-        """WrongState for a disk that is to go, and to be saved before; what else was to be done with it goes, too."""
+        """Raise WrongState for a disk that is to go, and to be saved before. What else was to be done with it goes,
+        too."""
         for task in self.pending(row):
             if task.disk_id in gone and task.kind == SAVE_AS:
                 raise WrongState(
@@ -192,11 +194,11 @@ class DiskTasks:
                 )
 
     def pending(self, row: sqlite3.Row) -> tuple[DiskTask, ...]:
-        """What is decided and not recorded yet."""
+        """Return the tasks that are decided and not recorded yet."""
         return orders_of(row).tasks
 
     def _is_made_anew(self, row: sqlite3.Row) -> bool:
-        """Whether that is decided and not done, of a machine that may have written to its disks."""
+        """Return whether it is decided and not done that a machine that may have written to its disks is made anew."""
         # Its host may have failed to: then the next decision has it done.
         if not orders_of(row).recreates:
             return False
@@ -211,7 +213,7 @@ class DiskTasks:
         return f"{row['generation'] + 1}.{len(self.pending(row))}"
 
     def _foreseen(self, row: sqlite3.Row, disk: Disk) -> Tree:
-        """The disk's snapshots once all is done that is decided."""
+        """Return the disk's snapshots once all is done that is decided."""
         tree = disk.snapshots
         for task in self.pending(row):
             if task.disk_id == disk.disk_id and task.kind != SAVE_AS:
@@ -219,7 +221,7 @@ class DiskTasks:
         return tree
 
     def _reverts_to(self, row: sqlite3.Row, disk_id: int) -> int | None:
-        """The snapshot of the last revert that is decided, None without one. Nothing deletes it after that: it
+        """Return the snapshot of the last revert that is decided; None without one. Nothing deletes it after that: it
         is active then, or has children."""
         ids = [task.snapshot_id for task in self.pending(row) if (task.kind, task.disk_id) == (REVERT, disk_id)]
         return ids[-1] if ids else None
@@ -271,8 +273,8 @@ class DiskTasks:
             self._record_tree(row["id"], task)
 
     def _believed(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, host: str) -> TaskOutcome:
-        """What a host says that it saved of a disk; an error where that is not the disk that the catalog knows. By what
-        is believed here, the file that comes from there is limited."""
+        """Return what a host says that it saved of a disk; an error where that is not the disk that the catalog knows.
+        What is believed here limits the file that comes from there."""
         disks = from_plain(Vm, json.loads(row["body"])).disks
         disk = next((each for each in disks if each.disk_id == task.disk_id), None)
         # The root of a container is as large as its files are, and its archive is made of them.
@@ -324,7 +326,7 @@ class DiskTasks:
         self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (text, vm_id))
 
     def abandon(self, tasks: Sequence[DiskTask]) -> None:
-        """Their machine has ended, or is to."""
+        """Give up these tasks: their machine has ended, or is to."""
         for task in tasks:
             image = self._image("id", task.image_id) if task.kind == SAVE_AS else None
             if image is not None and is_being_saved(image, image.origin):
@@ -332,11 +334,12 @@ class DiskTasks:
 
 
 def _holds_content(image: Image) -> bool:
-    """Whether it was whole once: a save that fails leaves no file, and what came after one is noted."""
+    """Return whether the image was whole once: a save that fails leaves no file, and what came after one that did not
+    is noted."""
     noted = image.generation or image.sha256 or image.checksums or image.snapshots
     return bool(noted) or os.path.lexists(image.source)
 
 
 def text_of(error: Mapping[str, str] | None) -> str:
-    """An error in one sentence or two."""
+    """Return an error in one sentence or two."""
     return "" if error is None else str(NebulaError(*(error.get(part, "") for part in ("asked", "found", "remedy"))))

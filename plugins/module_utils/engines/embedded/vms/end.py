@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that end: what becomes free with them, and what is held where their host was given up."""
+"""Ends machines: it says what becomes free with them, and what is held where their host was given up."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def forget(parts: Parts, host: Host, gone: bool) -> None:
 
 
 def without_secrets(body: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a machine that has ended, by the plain form of it."""
+    """Return what is kept of a machine that has ended, by the plain form of it."""
     if body.get("context"):
         body["context"]["variables"] = {}
         body["context"]["files"] = []

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that were given up with their host: DONE in the catalog, without anybody having ended them. Their addresses
-are held until the host was seen without them, or is declared gone for good."""
+"""Keeps track of machines that were given up with their host: DONE in the catalog, without anybody having ended them.
+Their addresses are held until the host was seen without them, or is declared gone for good."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ FORGOTTEN = "was forgotten"
 
 
 class GivenUps:
-    """All methods are called within a transaction of the store. seen: those that nodes were found to have in this run,
-    and that may run there again. doubled: by id, why a machine may not be started: one of these has its address."""
+    """Reads and writes the table of such machines. All methods are called within a transaction of the store.
+
+    seen: those that nodes were found to have in this run, and that may run there again.
+    doubled: by id, why a machine may not be started: a machine that was given up has its address.
+    """
 
     def __init__(self, store: Store, networks: Networks) -> None:
         self.store = store
@@ -30,11 +33,12 @@ class GivenUps:
         self.doubled: dict[int, str] = {}
 
     def give_up(self, vm_id: int, host: str) -> None:
-        """To be called before the machine is DONE: what it leases is held from now on."""
+        """Hold what the machine leases from now on. It is called before the machine is DONE."""
         self._note(vm_id, host)
 
     def gone(self, host: str) -> list[str]:
-        """The host and all that was on it are gone for good. The addresses that are free by that."""
+        """Free what is held for machines of a host that is gone for good with all that was on it, and return the
+        addresses."""
         freed = []
         for row in self.store.rows("SELECT vm_id FROM given_up WHERE host = ? ORDER BY vm_id", host):
             freed += self.networks.held_leases.release_given_up(row["vm_id"])

@@ -31,7 +31,7 @@ from .template_references import References
 
 @dataclass(frozen=True)
 class _Placed:
-    """A machine with its id, and the host that has room for it."""
+    """Holds a machine with its id, and the host that has room for it."""
 
     vm_id: int
     request: VmRequest
@@ -79,7 +79,7 @@ def instantiate(parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str
 def _placed(
     parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str] | None, references: References
 ) -> list[_Placed]:
-    """Each machine with a new id, on the host that the scheduler finds for it."""
+    """Return each machine with a new id, on the host that the scheduler finds for it."""
     pool = parts.hosts.pool()
     scheduler = Scheduler(pool, parts.polls.others_memory(), hosts, parts.polls.unreached, parts.capacity.held())
     hypervisors = {host.hypervisor for host in pool}
@@ -147,7 +147,7 @@ def _new_ids(parts: Parts, count: int) -> list[int]:
 
 
 def _identities(parts: Parts, placed: Sequence[_Placed]) -> dict[int, str]:
-    """A UUID for each machine, by its id: what OS/UUID fixes, else a new one."""
+    """Return a UUID for each machine, by its id: what OS/UUID fixes, else a new one."""
     identities: dict[int, str] = {}
     for each in placed:
         request = each.request
@@ -165,5 +165,5 @@ def _identities(parts: Parts, placed: Sequence[_Placed]) -> dict[int, str]:
 
 
 def fixed_uuid(template: Template) -> str:
-    """OS/UUID, which fixes the machine's own; "" if there is none."""
+    """Return OS/UUID, which fixes the machine's own; "" if there is none."""
     return template.vector("OS").get("UUID", "").lower()

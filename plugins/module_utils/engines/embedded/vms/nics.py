@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NICs of machines and their aliases, with their leases: for new machines, and for those that keep some of what they
-have."""
+"""Makes NICs of machines and their aliases, with their leases, for new machines and for those that keep some."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ _Leased = TypeVar("_Leased", Nic, Alias)
 
 @dataclass(frozen=True)
 class Leased:
-    """The NICs of a machine and their aliases, in the order of its template."""
+    """Holds the NICs of a machine and their aliases, in the order of its template."""
 
     nics: list[Nic] = field(default_factory=list)
     aliases: list[Alias] = field(default_factory=list)
@@ -39,9 +38,11 @@ class Nics:
     def lease(
         self, wanted: Sequence[tuple[int, str, Demands, Interfaces | None]], references: References
     ) -> dict[int, Leased]:
-        """The NICs and aliases of each machine, by its id; all leases of the batch are taken in one go. wanted: id,
-        name and demands of each machine, with what of these is to be leased; None for all, whose ids are their numbers
-        in the template, aliases after the NICs."""
+        """Return the NICs and aliases of each machine, by its id; all leases of the batch are taken in one go.
+
+        wanted: id, name and demands of each machine, with what of these is to be leased. None stands for all; their
+        ids are then their numbers in the template, aliases after the NICs.
+        """
         requests, places = [], []
         found = {vm_id: Leased() for vm_id, _n, _d, _i in wanted}
         for vm_id, name, demands, interfaces in wanted:
@@ -71,7 +72,7 @@ class Nics:
         return found
 
     def with_new(self, row: sqlite3.Row, demands: Demands, interfaces: Interfaces, references: References) -> Leased:
-        """The NICs and aliases of a machine that has some already."""
+        """Return the NICs and aliases of a machine that has some already."""
         leased = self.lease([(row["id"], row["name"], demands, interfaces)], references)[row["id"]]
         return Leased(
             _in_order(len(demands.nics), interfaces.nics, leased.nics, references),
@@ -82,7 +83,7 @@ class Nics:
 def _wanted(
     demands: Demands, interfaces: Interfaces | None
 ) -> list[tuple[type[Nic] | type[Alias], int, str, NicDemand]]:
-    """What is to be leased: its kind, its id, what it is called in messages, and what it asks for."""
+    """Return what is to be leased: its kind, its id, what messages call it, and what it asks for."""
     count = len(demands.nics)
     of_nics = {index: index for index in range(count)} if interfaces is None else interfaces.new_nics
     of_aliases = (
@@ -104,14 +105,14 @@ def _wanted(
 def _in_order(
     count: int, there: Mapping[int, _Leased], coming: Sequence[_Leased], references: References
 ) -> list[_Leased]:
-    """there: those that stay, by number in the template."""
+    """Return the NICs or aliases in the order of the template. there: those that stay, by number in the template."""
     others = iter(coming)
     staying = dict(zip(there, refreshed(tuple(there.values()), references)))
     return [staying[index] if index in staying else next(others) for index in range(count)]
 
 
 def refreshed(nics: Sequence[_Leased], references: References) -> list[_Leased]:
-    """The NICs, or aliases, with the values that their networks have now; leases and bridges are as they were."""
+    """Return the NICs, or aliases, with the values that their networks have now; leases and bridges stay."""
     return [
         replace(nic, network_values=references.values_of(nic.network_id, nic.ar_id))
         if nic.network_id is not None and nic.ar_id is not None

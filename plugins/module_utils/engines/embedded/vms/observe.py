@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nodes report of themselves: the states of machines, and what hosts have that the catalog does not know."""
+"""Takes over what nodes report of themselves: the states of machines, and what they have that the catalog does not
+know."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
 
 
 def _others(parts: Parts, host_id: int | None, node: Observed) -> list[ObservedVm]:
-    """The machines on the node that carry this catalog's mark, and that the catalog does not have there."""
+    """Return the machines on the node that carry this catalog's mark, and that the catalog does not have there."""
     ours = {row["id"] for row in parts.store.rows("SELECT id FROM vms WHERE host_id = ? AND state != 6", host_id)}
     return [vm for vm in node.vms if vm.vm_id not in ours]
 
@@ -85,7 +86,7 @@ def _is_on(parts: Parts, vm_id: int, host: Host) -> bool:
 
 
 def _is_stale(parts: Parts, host_id: int | None, node: Observed) -> bool:
-    """Whether another run has recorded what the node did after this poll of it."""
+    """Return whether another run has recorded what the node did after this poll of it."""
     recorded = int(parts.store.meta(f"recorded/{host_id}") or 0)
     return node.catalog == parts.store.meta("catalog") and node.done_number < recorded
 
@@ -96,12 +97,12 @@ def _all_answered(parts: Parts, observed: Sequence[Observed]) -> bool:
 
 
 def _sight(node: Observed, vm: ObservedVm | None) -> str:
-    """How a node sees a machine that is UNKNOWN, as a key of _observed_reasons()."""
+    """Return how a node sees a machine that is UNKNOWN, as a key of _observed_reasons()."""
     return "silent" if not node.reached else "gone" if vm is None else "stands still"
 
 
 def _observed_reasons(node: Observed) -> dict[str, str]:
-    """Why a machine is UNKNOWN, by how its node sees it."""
+    """Return why a machine is UNKNOWN, by how its node sees it."""
     return {
         "silent": f"host {node.host} did not answer",
         "gone": f"its domain has vanished from host {node.host}; state: running starts it again from its disks",

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans: of each node, all that was decided about its machines and is not done yet."""
+"""Makes plans: of each node, all that was decided about its machines and is not done yet."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
 
 def plans(parts: Parts, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
-    """The plan of each host with something left to do, by its name. end_given_up: machines that were given up with
-    their host, and are there again, are powered off."""
+    """Return the plan of each host with something left to do, by its name. end_given_up: machines that were given
+    up with their host, and are there again, are powered off."""
     rows = parts.store.rows(
         # Left to itself, SQLite walks through all machines to have them in order.
         "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
@@ -129,13 +129,13 @@ def _is_to_wait(parts: Parts, row: sqlite3.Row) -> bool:
 
 
 def _leave_out(parts: Parts, row: sqlite3.Row) -> None:
-    """It waits until nobody has its address but itself."""
+    """Note why the machine is not started: it waits until no other has its address."""
     error = f"it is not started: {parts.given_ups.doubled[row['id']]}"
     parts.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (error, row["id"]))
 
 
 def _is_unmade(parts: Parts, row: sqlite3.Row) -> bool:
-    """Whether the machine's disks are to be made."""
+    """Return whether the machine's disks are to be made."""
     return orders_of(row).recreates or parts.tasks.found_state(row) not in _WITH_DISKS
 
 
@@ -180,7 +180,8 @@ def _with_images(parts: Parts, plan: Plan, host: Host) -> Plan:
 
 
 def _images_of(parts: Parts, plan: Plan) -> Iterable[PlannedImage]:
-    """The files of images that the plan's machines need or make. Where a file comes twice, the last one counts."""
+    """Return the files of images that the plan's machines need or make. Where a file comes twice, the last one
+    counts."""
     for row in parts.store.rows(
         "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)",
         *returns_from(plan.host),
@@ -210,8 +211,8 @@ def _planned_image(kind: str, row: sqlite3.Row, sha256: str = "") -> PlannedImag
 
 
 def _lacking(host: Host, foreign: int, vms: Sequence[PlannedVm]) -> Held:
-    """What the host does not have before its machines give back what they are to hold no more. It may have promised
-    more than that for other reasons: that is nobody's to wait for."""
+    """Return what the host does not have before its machines give back what they are to hold no more. It may have
+    promised more than that for other reasons: nobody waits for that."""
     gives = Held(sum(each.gives_memory for each in vms), sum(each.gives_cpu for each in vms))
     smaller = Held(
         sum(each.gives_memory for each in vms if each.wanted != "DONE"),

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the nodes reported in this run, as far as decisions about machines need it."""
+"""Keeps what the nodes reported in this run, as far as decisions about machines need it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from ....model.transfer import OWN_PREFIX
 
 @dataclass
 class Polls:
-    """What nodes reported in this run, by host name. foreign_ids: ids of all nodes together. written: the files that
-    machines wrote there, as the node names them. unknown_memory: MiB of machines with this catalog's mark that the
-    catalog does not have there. networks: UUIDs of the networks whose bridge the node has. believed: the reports of
-    nodes that answered, and that are not older than what the catalog knows. unknown: machines with this catalog's mark
-    that the catalog does not have there."""
+    """Holds what nodes reported in this run, by host name.
+
+    foreign_ids: ids of all nodes together.
+    written: the files that machines wrote there, as the node names them.
+    unknown_memory: MiB of machines with this catalog's mark that the catalog does not have there.
+    networks: UUIDs of the networks whose bridge the node has.
+    believed: the reports of nodes that answered, and that are not older than what the catalog knows.
+    unknown: machines with this catalog's mark that the catalog does not have there.
+    """
 
     foreign_memory: dict[str, int] = field(default_factory=dict)
     taken_ports: dict[str, set[int]] = field(default_factory=dict)
@@ -35,7 +39,7 @@ class Polls:
     unknown: dict[str, list[ObservedVm]] = field(default_factory=dict)
 
     def others_memory(self) -> dict[str, int]:
-        """MiB by host name that the catalog can promise to no machine, because other machines have it."""
+        """Return by host name the MiB that the catalog can promise to no machine: other machines have them."""
         names = {*self.foreign_memory, *self.unknown_memory}
         return {name: self.foreign_memory.get(name, 0) + self.unknown_memory.get(name, 0) for name in names}
 
@@ -54,7 +58,8 @@ class Polls:
             self.networks[node.host] = frozenset(node.networks)
 
     def without_bridge(self, networks: Iterable[Network]) -> dict[str, list[str]]:
-        """By host name, the names of those of these networks that need a bridge of their own and have none there."""
+        """Return by host name the names of those of these networks that need a bridge of their own and have none
+        there."""
         own = [network for network in networks if network.vn_mad in ON_NODES]
         found = {host: [n.name for n in own if n.uuid not in there] for host, there in self.networks.items()}
         return {host: names for host, names in found.items() if names}

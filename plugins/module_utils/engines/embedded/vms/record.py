@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nodes did: the outcome of each decision is written, and what was held for it becomes free."""
+"""Records what nodes did: the outcome of each decision is written, and what was held for it becomes free."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
 
 
 def _left_as(parts: Parts, state: str, row: sqlite3.Row) -> str:
-    """The state that is wanted of a machine which failed to reach another. A machine that lives on is wanted as it
-    is, unless another has its name by now."""
+    """Return the state that is wanted of a machine which failed to reach another. A machine that lives on is
+    wanted as it is, unless another has its name by now."""
     if state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
         return str(row["wanted"])
     if row["wanted"] == "DONE" and view.pool(parts, names=[row["name"]]):
@@ -142,5 +142,5 @@ def _foreign(host: str, what: str) -> ForeignObject:
 
 
 def _sizes(body: str) -> dict[int, int]:
-    """MB by disk id of the disks that a machine writes to."""
+    """Return by disk id the MB of the disks that a machine writes to."""
     return {disk["disk_id"]: disk["size"] for disk in json.loads(body)["disks"] if not disk["readonly"]}

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows of the table of machines and of their history: read, and written in the few forms that all verbs share."""
+"""Reads rows of the table of machines and of their history, and writes them in the few forms that all verbs share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..store import Store, chunks, compact
 
 @dataclass(frozen=True)
 class VmRows:
-    """All methods are called within a transaction of the store."""
+    """Reads and writes the rows of machines. All methods are called within a transaction of the store."""
 
     store: Store
 
@@ -77,13 +77,13 @@ class VmRows:
         )
 
     def ever_ran(self, vm_id: int) -> bool:
-        """Whether the machine was ever there as a whole."""
+        """Return whether the machine was ever there as a whole."""
         # A machine that was adopted may have been SUSPENDED from the first.
         ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'SUSPENDED', 'BOOT_FAILURE')"
         return self.store.row(ran, vm_id) is not None
 
     def host_names(self, ids: Sequence[int]) -> dict[int, str]:
-        """The names of the hosts of these machines, by the machines' ids; one without a host is not among them."""
+        """Return the names of the hosts of these machines, by the machines' ids. One without a host is left out."""
         return {
             row["id"]: row["name"]
             for marks, part in chunks(ids)
@@ -95,22 +95,22 @@ class VmRows:
 
 
 def vm_of(row: sqlite3.Row) -> Vm:
-    """What the machine is to be."""
+    """Return what the machine is to be."""
     return from_plain(Vm, json.loads(row["body"]))
 
 
 def orders_of(row: sqlite3.Row) -> Orders:
-    """The orders in force of a machine: what it still owes."""
+    """Return the orders in force of a machine: what it still owes."""
     return orders.of(row["orders"], bool(row["settled"]))
 
 
 def request_of(row: sqlite3.Row) -> Template:
-    """What the machine was asked to be."""
+    """Return what the machine was asked to be."""
     return Template.from_attributes(json.loads(row["request"]))
 
 
 def numbers_of(name: str) -> tuple[VmState, LcmState]:
-    """The two numbers of a state that a node reported by its name."""
+    """Return the two numbers of a state that a node reported by its name."""
     if name in VmState.__members__ and name not in ("ACTIVE",):
         return VmState[name], LcmState.LCM_INIT
     return VmState.ACTIVE, LcmState[name]

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which host takes a machine: the one with most memory left, of those that may and can. Nothing is promised twice, but
-what machines hold that are being ended: their host ends them before it starts what takes their place."""
+"""Chooses the host that takes a machine: the one with most memory left, of those that may and can. Nothing is promised
+twice, but what machines hold that are being ended: their host ends them before it starts what takes their place."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CPU_ROUNDING = 1e-6
 
 @dataclass
 class Room:
-    """A host, and what is left on it. memory (MiB), cpu: what is left, with what is held by machines that are being
-    ended."""
+    """Describes a host, and what is left on it. memory (MiB), cpu: what is left, with what machines hold that are
+    being ended."""
 
     host: Host
     memory: float
@@ -35,18 +35,19 @@ class Room:
         return self.memory >= memory and self.cpu + CPU_ROUNDING >= cpu
 
     def has_now(self, memory: int, cpu: float) -> bool:
-        """Also while those that are being ended are there yet."""
+        """Return whether the host has so much even while machines that are being ended are there yet."""
         return self.memory - self.held.memory >= memory and self.cpu - self.held.cpu + CPU_ROUNDING >= cpu
 
 
 class Homes:
-    """On which hosts networks have their machines that keep to one node (ONE_NODE), by the networks' ids."""
+    """Knows on which hosts networks have their machines that keep to one node (ONE_NODE), by the networks' ids."""
 
     def __init__(self) -> None:
         self.known: dict[int | None, set[str]] = {}
 
     def of(self, networks: Iterable[Network], look: Callable[[Network], Iterable[str]]) -> dict[str, set[str]]:
-        """The hosts by the names of those of these networks that have any. look: tells them, once for each network."""
+        """Return the hosts of those of these networks that have any, by the networks' names. look: returns the hosts
+        of a network; it is called once for each."""
         found = {}
         for network in networks:
             if network_checks.one_node(network):
@@ -63,8 +64,11 @@ class Homes:
 
 
 class Scheduler:
-    """It chooses a host for each new machine. foreign: MiB that running domains of others hold, by host name. only:
-    host names to choose from, None for all. unreached: hosts that did not answer in this run. ending: by host name."""
+    """Chooses a host for each new machine.
+
+    foreign: MiB that running domains of others hold, by host name. ending: what machines hold that are being ended, by
+    host name. only: host names to choose from; None for all. unreached: hosts that did not answer in this run.
+    """
 
     def __init__(
         self,
@@ -176,7 +180,7 @@ class Scheduler:
 
 
 def _unknown(hypervisor: str) -> str:
-    """What to do where it is no hypervisor that there could be a host of; "" where it is one."""
+    """Return what to do where there could be no host of that hypervisor; "" where there could be one."""
     if not hypervisor or hypervisor in rules.RULES:
         return ""
     near = nearest(hypervisor, sorted(rules.RULES))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What templates of machines refer to: the images, networks and files that one batch names, each looked up once."""
+"""Looks up what templates of machines refer to: the images, networks and files that one batch names, each once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class References:
         return self._refusals[id(template)]
 
     def _of_images(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
-        """By hypervisor, why it has no use for an image of the template."""
+        """Return by hypervisor why it has no use for an image of the template."""
         found: dict[str, NebulaError] = {}
         demands = self.demands(name, template)
         images = self.images_of(name, template, demands)
@@ -87,8 +87,8 @@ class References:
         return found
 
     def of_context(self, template: Template) -> tuple[list[Network], list[Image]]:
-        """Networks and images that expressions of CONTEXT name. One that is not there expands to nothing, with a
-        warning of its own; a file has to be there."""
+        """Return the networks and images that expressions of CONTEXT name. One that is not there expands to nothing,
+        with a warning of its own; a file has to be there."""
         if id(template) not in self._context:
             networks, images = [], []
             for expression in variables.references(template):
@@ -104,7 +104,8 @@ class References:
         return self._context[id(template)]
 
     def _file(self, ref: Any) -> Image:
-        """An image for $FILE in CONTEXT: without it the machine would lack a file, so it is no matter of a warning."""
+        """Return an image for $FILE in CONTEXT. Raise an error where there is none: without it the machine would lack
+        a file."""
         image = self._images.uncounted(ref)
         if image.type != ImageType.CONTEXT:
             raise InvalidValue(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nodes have with this catalog's mark, and the catalog does not have there: which of it can be taken over."""
+"""Finds what nodes have with this catalog's mark, and the catalog does not have there; says what can be taken over."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ REMEDY_KNOWN = "Playbook nebula.provision.audit names unknown machines with thei
 
 @dataclass(frozen=True)
 class Found:
-    """A machine as its host has it. seq: the number of its newest deployment file. macs: in the order of its NICs.
-    topology: None where each of its processors is a socket. exact: its context is filled in as those of new machines,
-    and not as an earlier release did. compared: with what the list says, None if nobody has done
-    so."""
+    """Describes a machine as its host has it.
+
+    seq: the number of its newest deployment file. macs: in the order of its NICs.
+    topology: None where each of its processors is a socket.
+    exact: its context is filled in as those of new machines, and not as an earlier release did.
+    compared: with what the list says; None if nobody has compared them.
+    """
 
     host: str
     uuid: str
@@ -44,8 +47,11 @@ class Found:
 def find(
     asked: str, vm_id: int, others: Mapping[str, Sequence[ObservedVm]], nodes: Mapping[str, Observed], catalog: str
 ) -> Found:
-    """The machine of that id as its host has it, or the error why there is none. others: by host, the machines with the
-    catalog's mark that the catalog does not have there. nodes: the hosts' reports."""
+    """Return the machine of that id as its host has it, or raise the error that says why there is none.
+
+    others: by host, the machines with the catalog's mark that the catalog does not have there.
+    nodes: the hosts' reports.
+    """
     places = [(nodes[host], vm) for host, machines in sorted(others.items()) for vm in machines if vm.vm_id == vm_id]
     if not places:
         unknown = ", ".join(f"{vm.vm_id} on {host}" for host, machines in sorted(others.items()) for vm in machines)
@@ -121,7 +127,7 @@ def _refuse_half(asked: str, host: str, vm: ObservedVm, domain: Domain | None, d
 
 
 def with_macs(asked: str, demands: Demands, macs: Sequence[str]) -> Demands:
-    """What is asked of networks, with the MAC addresses that the machine has."""
+    """Return what is asked of networks, with the MAC addresses that the machine has."""
     if len(demands.nics) != len(macs):
         raise Conflict(
             asked,

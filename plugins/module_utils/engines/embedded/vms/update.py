@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine that is there is changed to what its template says now, and a machine gets another name."""
+"""Changes a machine that is there to what its template says now, and gives a machine another name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WITH_MEMORY = ("RUNNING", "SUSPENDED", "UNKNOWN")
 
 
 def devices(parts: Parts, vm_id: int) -> Mapping[str, Sequence[Has]]:
-    """What the machine has, or is to have, of each DISK and NIC of its request."""
+    """Return what the machine has, or is to have, of each DISK and NIC of its request."""
     return has_of(json.loads(parts.rows.get(vm_id)["body"]))
 
 
@@ -116,7 +116,8 @@ def rename(parts: Parts, vm_id: int, name: str) -> VmRecord:
 
 
 def _former(old: Vm, new: Vm, state: str) -> str:
-    """The name that the guest still has once the machine is as `new` says, "" if its context gives it the same name.
+    """Return the name that the guest still has once the machine is as `new` says, "" if its context gives it the same
+    name.
     state: in which the machine was found."""
     if state not in WITH_MEMORY or old.context is None or new.context is None:
         return ""
@@ -125,7 +126,8 @@ def _former(old: Vm, new: Vm, state: str) -> str:
 
 
 def _late(old: Vm, new: Vm, state: str) -> tuple[Alias, ...]:
-    """The aliases, with those marked that the guest was not started with. state: in which the machine was found."""
+    """Return the aliases, with those marked that the guest was not started with. state: in which the machine was
+    found."""
     if state not in WITH_MEMORY or new.context is None:
         return new.aliases
     places = {alias.nic_id: (alias.parent_id, alias.external) for alias in old.aliases}
@@ -136,8 +138,8 @@ def _late(old: Vm, new: Vm, state: str) -> tuple[Alias, ...]:
 
 
 def _of_images_had(demands: Demands, kept: Kept) -> Demands:
-    """The demands with disks that are there named by the ids of their images, as other images may have the names by
-    now."""
+    """Return the demands with disks that are there named by the ids of their images, as other images may have the
+    names by now."""
     had = {
         number: disk.image_id
         for number, disk in enumerate(kept.disks)
@@ -147,8 +149,8 @@ def _of_images_had(demands: Demands, kept: Kept) -> Demands:
 
 
 def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Disk, ...]:
-    """The new disks; one that exists stays as it was made, or is made larger, as its image may have changed since. That
-    of a root is no size, but a limit: it is the new one's. grown: MB by disk id."""
+    """Return the new disks. A disk that exists stays as it was made, or is made larger, as its image may have changed
+    since. The size of a root is only a limit: it is the new one's. grown: MB by disk id."""
     by_id = {disk.disk_id: disk for disk in old.disks}
     return tuple(
         replace(

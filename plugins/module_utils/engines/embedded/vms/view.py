@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How machines of the catalog are shown: the record of a row, and the machines that names, patterns and ids select."""
+"""Shows machines of the catalog: the record of a row, and the machines that names, patterns and ids select."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pool(
     ids: Iterable[int] | None = None,
     done: bool = False,
 ) -> list[VmRecord]:
-    """The machines that any of the selectors names; all without one. Those in state DONE only with `done`."""
+    """Return the machines that any of the selectors names, all without one; those in state DONE only if `done`."""
     hosts = parts.hosts.by_id()
     references = References(parts.images, parts.networks)
     if names is None and patterns is None and ids is None:
@@ -57,12 +57,12 @@ def _record(parts: Parts, row: sqlite3.Row, hosts: Mapping[int, Host], reference
 
 
 def one(parts: Parts, vm_id: int) -> VmRecord:
-    """The record of a machine that is not DONE."""
+    """Return the record of a machine that is not DONE."""
     return pool(parts, ids=[vm_id])[0]
 
 
 def outdated_by(body: Mapping[str, Any], references: References) -> bool:
-    """Whether the machine's context was made of values that its networks do not have any more."""
+    """Return whether the machine's context was made of values that its networks do not have any more."""
     if not body.get("context"):
         return False
     return any(
@@ -73,20 +73,20 @@ def outdated_by(body: Mapping[str, Any], references: References) -> bool:
 
 
 def _lacks_aliases(record: VmRecord) -> bool:
-    """Whether the machine was made when nothing acted on NIC_ALIAS."""
+    """Return whether the machine was made when nothing acted on NIC_ALIAS."""
     if record.state == "DONE" or record.request is None or record.nic_aliases:
         return False
     return record.request.has(ALIAS)
 
 
 def hostname_of(given: Mapping[str, str]) -> str:
-    """The name that a context gives to the guest, "" if none."""
+    """Return the name that a context gives to the guest, "" if none."""
     return given.get("SET_HOSTNAME") or given.get("HOSTNAME") or ""
 
 
 def addresses_of(variables: Mapping[str, str], aliases: Iterable[Mapping[str, Any]] = ()) -> list[str]:
-    """The addresses that a context gives to the guest's interfaces, those of aliases last. Those that come by DHCP and
-    the like are not among them, nor are aliases that the guest was not started with."""
+    """Return the addresses that a context gives to the guest's interfaces, those of aliases last. Those that come by
+    DHCP and the like are not among them, nor are aliases that the guest was not started with."""
     found, further = [], []
     late = {f"ETH{alias['parent_id']}_ALIAS{alias['alias_id']}" for alias in aliases if alias.get("late")}
     for name in sorted(variables):
@@ -111,7 +111,7 @@ def addresses_of(variables: Mapping[str, str], aliases: Iterable[Mapping[str, An
 
 
 def _aliases_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """As OpenNebula's NIC_ALIAS shows them: by PARENT's name, and the number below it."""
+    """Return aliases as OpenNebula's NIC_ALIAS shows them: by PARENT's name, and the number below it."""
     names = {nic["nic_id"]: (nic.get("options") or {}).get("NAME") or f"NIC{nic['nic_id']}" for nic in body["nics"]}
     shown = ("nic_id", "alias_id", "parent_id", "network", "mac", "ip", "ip6", "ip6_ula", "external", "late")
     return [
@@ -127,7 +127,7 @@ def _aliases_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 def record_of(
     row: sqlite3.Row, hosts: Mapping[int, Host], body: Mapping[str, Any], outdated: bool, doubled: str
 ) -> VmRecord:
-    """How users see the machine: without values of its context, and without passwords."""
+    """Return the machine as users see it: without values of its context, and without passwords."""
     host = hosts.get(row["host_id"])
     context = body.get("context")
     given = (context or {}).get("variables") or {}
