@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Callable
 
 from .arguments import ENGINE, items_of
-from .dataclass import dataclass
 from .engines.base import Engine
 from .engines.registry import open_engine
 from .model.specification import Key, argument_spec

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from .dataclass import dataclass
 from .errors import NebulaError
 from .model.names import doubt_of_name
 

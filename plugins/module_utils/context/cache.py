@@ -15,10 +15,9 @@ import re
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from .. import errors
-from ..dataclass import dataclass
 from ..errors import NebulaError, StorageFailed
 from ..host import node
 from ..host.files import explain, lock, make_directory, reader, remove_file, write_atomically

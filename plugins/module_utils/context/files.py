@@ -11,9 +11,8 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from ..dataclass import dataclass
 from ..errors import InvalidValue, NotFound
 from ..host.files import explain, explained
 from ..host.urls import is_url, without_secrets

@@ -8,10 +8,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Union
 
-from ..dataclass import dataclass
 from ..errors import InvalidValue
 from ..model.numbers import whole
 

@@ -15,10 +15,9 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ..dataclass import dataclass
 from ..deps import require
 from ..errors import InvalidValue
 from ..host.files import Owner, adopt, explained, group_id, reader, user_id, write_atomically

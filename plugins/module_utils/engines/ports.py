@@ -13,10 +13,9 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Union
 
-from ..dataclass import dataclass
 from ..errors import Unsupported
 from ..model import defaults, rules
 from ..model.disk import DISK_FORMATS

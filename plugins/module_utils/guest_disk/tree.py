@@ -10,9 +10,8 @@ import contextlib
 import os
 import posixpath
 import stat
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ..dataclass import dataclass
 from ..host import files
 
 _MOST_LINKS = 40

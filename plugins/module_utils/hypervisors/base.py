@@ -9,9 +9,8 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ..dataclass import dataclass
 from ..errors import Unsupported
 from ..host import node
 from ..host.node import Changes, NodeFile, Remember

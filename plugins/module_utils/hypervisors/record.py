@@ -10,9 +10,8 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host import node
 from ..host.files import read_limited, write_atomically

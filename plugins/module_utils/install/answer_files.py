@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ..dataclass import dataclass
 from ..errors import InvalidValue
 from ..model.names import did_you_mean, nearest
 from . import answer_addresses, answer_values, windows_names

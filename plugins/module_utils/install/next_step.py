@@ -10,10 +10,10 @@ more than these, and the next one goes on from them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ..dataclass import dataclass
 from ..model import defaults, rules, values
 from ..model.image import Image
 from ..model.installed import INSTALLED, INSTALLING, MARK, TOOK, TRIES, VERIFIED

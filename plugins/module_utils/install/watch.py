@@ -11,8 +11,8 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError, TimedOut, WrongState
 from ..host.console.log import SHOWN_LENGTH, SHOWN_LINES, ConsoleLog, harmless
 from . import next_step

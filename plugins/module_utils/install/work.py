@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..dataclass import dataclass
 from ..engines.ports import VmRecord
 from ..errors import NebulaError
 from ..host.files import explain

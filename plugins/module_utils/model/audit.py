@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Optional
 
-from ..dataclass import dataclass
 from ..printable import printable
 from .guard import Guard
 from .image import Image

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Optional
 
-from ..dataclass import dataclass
 from .image import Image
 
 FORMAT = 1

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
-
-from ..dataclass import dataclass
+from dataclasses import dataclass, field
 
 # How a context is laid out on its medium; the first is the default.
 FORMATS = ("opennebula", "configdrive", "nocloud")

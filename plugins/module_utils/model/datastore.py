@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Optional
 
-from ..dataclass import dataclass
 from .states import ImageType
 
 

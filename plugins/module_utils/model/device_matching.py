@@ -14,10 +14,9 @@ Vectors come normalised, as model/changes.py compares them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
-from ..dataclass import dataclass
 from ..errors import InvalidValue, Unsupported
 from .disk import TAR
 from .disk_targets import bare

@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ..dataclass import dataclass
 from . import attributes, defaults
 from .disk import DISK_FORMATS
 from .disk_targets import Devices

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from ..dataclass import dataclass
+from dataclasses import dataclass
+
 from ..errors import InvalidValue
 
 # As many as a system of its own has users: 0 to 65535.

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ..dataclass import dataclass
 from ..errors import WrongState
 from .flags import TRUE
 from .operations import Operation

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ..dataclass import dataclass
 from ..errors import Ambiguous, InvalidValue
 from .context import ContextFile
 from .names import nearest

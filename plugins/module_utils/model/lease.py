@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Optional
-
-from ..dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ..dataclass import dataclass
 from . import ethertypes
 from .network_drivers import DEFAULT, ON_LINUX_BRIDGE
 from .node_access import ATTRIBUTE as NODE_ACCESS

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Optional
-
-from ..dataclass import dataclass
 
 
 @dataclass(frozen=True)

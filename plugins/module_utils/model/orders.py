@@ -10,10 +10,9 @@ import dataclasses
 import functools
 import json
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ..dataclass import dataclass
 from ..errors import CatalogError, InvalidValue
 from . import defaults
 from .plain import from_plain, json_value, to_plain

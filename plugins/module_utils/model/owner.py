@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..dataclass import dataclass
 from ..errors import InvalidValue
 from .numbers import whole
 from .reader import check_keys

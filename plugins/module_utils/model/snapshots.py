@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Optional
 
-from ..dataclass import dataclass
 from ..errors import Conflict, NotFound, WrongState
 from .plain import from_plain, json_value, to_plain
 

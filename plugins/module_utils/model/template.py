@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from ..dataclass import dataclass
 from ..errors import InvalidValue
 
 Vector = tuple[tuple[str, str], ...]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-
-from ..dataclass import dataclass
+from dataclasses import dataclass
 
 # The datastores are on the node under the front-end's paths; each file is copied to it, and back, over ssh.
 SHARED, SSH = "shared", "ssh"

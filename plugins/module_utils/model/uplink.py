@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from ..dataclass import dataclass
 from ..errors import InvalidValue
 from . import trunks
 from .flags import flag

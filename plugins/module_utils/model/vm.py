@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Optional
 
-from ..dataclass import dataclass
 from . import defaults
 from .context import Context
 from .disk import Disk

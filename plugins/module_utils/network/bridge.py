@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, ip_network
 from typing import Any
 
-from ..dataclass import dataclass
 from ..errors import Conflict, InUse, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..model import guest_mtu, network_checks, shared_bridge
 from ..model.network import Network

@@ -28,11 +28,10 @@ import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from ..dataclass import dataclass
 from ..errors import ForeignObject, MissingDependency
 from ..host.command import MIB, run
 from ..model import ethertypes

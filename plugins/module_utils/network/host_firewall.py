@@ -14,11 +14,10 @@ import contextlib
 import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-from ..dataclass import dataclass
 from ..errors import TrafficBlocked
 from ..host.command import run
 from .firewall_rules import (

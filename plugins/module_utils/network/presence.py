@@ -18,10 +18,9 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Union
 
-from ..dataclass import dataclass
 from ..errors import NebulaError
 from . import links
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..model.trunks import Port
 from .ovn import database

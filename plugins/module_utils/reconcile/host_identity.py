@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import Conflict, InUse, InvalidValue, NotFound
 from ..model.host import Host

@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from ..arguments import parse_json
 from ..context import formats, iso9660, readers
 from ..context.files import context_file
 from ..context.variables import start_script
-from ..dataclass import dataclass
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..host.files import explained, group_id, remove_file, user_id
 from ..model.context import ContextFile

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from ..arguments import items_of
-from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..engines.registry import open_engine
 from ..errors import InvalidValue

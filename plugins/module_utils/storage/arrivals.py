@@ -21,10 +21,9 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from ..dataclass import dataclass
 from ..errors import Conflict, InvalidValue, NebulaError, NotFound, StorageFailed
 from ..host import node, rsync
 from ..host.files import (

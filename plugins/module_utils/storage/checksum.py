@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from ..dataclass import dataclass
+from dataclasses import dataclass
+
 from ..errors import InvalidValue
 
 # How many hexadecimal digits a digest of each algorithm has.

@@ -13,9 +13,9 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from ..dataclass import dataclass
 from ..errors import CommandFailed, ImageRefused, InvalidValue, NoSpace, Unsupported
 from ..host import command
 from ..host.files import clone, explained, remove_file

@@ -15,8 +15,8 @@ import fcntl
 import json
 import os
 import stat
+from dataclasses import dataclass
 
-from ..dataclass import dataclass
 from ..errors import ForeignObject, InUse, NotFound
 from ..host import files, id_mapped, kernel_calls, mounts, trees
 from ..model.id_range import BASES, IdRange

@@ -17,9 +17,9 @@ import os
 import stat
 import tempfile
 from collections.abc import Collection, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from ..dataclass import dataclass
 from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
 from ..host import confined, files, kernel_calls, trees
 from ..model.id_range import BASES, IdRange, id_range

@@ -11,10 +11,9 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ...dataclass import dataclass
 from ...errors import CatalogError, NebulaError
 from ...model import addresses, security_group
 from ...model.audit import UNFINISHED, Finding, Ledger, LedgerVm

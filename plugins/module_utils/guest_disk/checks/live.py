@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ...dataclass import dataclass
 from ...model.numbers import whole
 from .facts import Answer, Facts, bad, ok, skipped, unasked
 

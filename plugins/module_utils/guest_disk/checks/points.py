@@ -11,9 +11,9 @@ of it said; a point that nobody asked is not tested, and never a pass.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Callable
 
-from ...dataclass import dataclass
 from . import linux, live, windows
 from .facts import FAIL, LINUX, NOT_APPLICABLE, NOT_TESTED, PASS, WINDOWS, Answer, Facts, unasked
 from .live import GuestReport

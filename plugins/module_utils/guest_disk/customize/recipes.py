@@ -13,9 +13,8 @@ import os
 import posixpath
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ...dataclass import dataclass
 from ...errors import CommandFailed, NebulaError, TimedOut
 from ...host import command, files
 from ...model.disk import DiskFiles

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ...dataclass import dataclass
 from ...errors import CommandFailed, NotFound, harmless
 from ...model.numbers import whole
 from ..checks import linux_files

@@ -24,10 +24,9 @@ import stat
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ...dataclass import dataclass
 from ...errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
 from ...host import beneath, command, sandbox
 from ...storage import qcow2_header

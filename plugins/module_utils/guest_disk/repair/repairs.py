@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Callable, Union
 
-from ...dataclass import dataclass
 from ..checks import linux, linux_files
 from ..checks.facts import FAIL, FILE, LINK, LINUX, Facts, Node
 

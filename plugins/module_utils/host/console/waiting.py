@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ...dataclass import dataclass
 from ...errors import NebulaError, TimedOut
 from .log import NODE_STARTING, SHOWN_LINES, ConsoleLog, harmless
 from .remembered import recall, remember

@@ -7,10 +7,9 @@ login prompt, or by a pattern of the user's."""
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ...dataclass import dataclass
 from ...errors import InvalidValue
 from .log import GUEST_BOOTING, KERNEL_BANNER, harmless
 from .wanted import CONSOLE, LOGIN, Wanted, unlike

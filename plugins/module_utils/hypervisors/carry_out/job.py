@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from ...context import cache
-from ...dataclass import dataclass
 from ...host.restricted import Rules
 from ...host.vmlog import VmLog
 from ...model.disk import DiskFiles

@@ -14,10 +14,9 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...dataclass import dataclass
 from ...errors import (
     Conflict,
     ForeignObject,

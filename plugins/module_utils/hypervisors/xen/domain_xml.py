@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...host.console import log as console_log
 from ...model import console_passwords, defaults, disk_targets

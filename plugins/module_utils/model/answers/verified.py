@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ...dataclass import dataclass
 from . import bounds, by_host
 from .observed import MOST_VMS
 from .waited import check_machine

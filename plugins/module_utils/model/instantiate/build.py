@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Optional
 
-from ...dataclass import dataclass
 from .. import disk_targets, fit, rules
 from ..attributes import SINGLES
 from ..context import Context

@@ -9,9 +9,8 @@ They are refused where they are new. Machines and templates that have them go on
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ...dataclass import dataclass
 from ...errors import InvalidValue
 from .. import console_passwords, defaults, disk_targets, rules
 from ..disk_targets import UNKNOWN, Board

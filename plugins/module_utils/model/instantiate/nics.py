@@ -8,9 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from ...dataclass import dataclass
 from ...errors import InvalidValue
 from .. import attributes, flags, guard, guest_mtu, security_group, trunks
 from ..network import FILTERS

@@ -12,10 +12,9 @@ others that is a member of ours stays a member.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ...dataclass import dataclass
 from ...errors import ForeignObject
 from .tables import (
     ATOM,

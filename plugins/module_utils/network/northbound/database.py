@@ -14,9 +14,9 @@ import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ...dataclass import dataclass
 from ...deps import require
 from ...errors import NetworkDatabaseError, TimedOut
 from .compare import GLOBAL

@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ...dataclass import dataclass
 from ...errors import Conflict
 from ...model.logical_network import LogicalNetworks
 from . import checks, refusals

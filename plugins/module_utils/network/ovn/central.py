@@ -9,10 +9,9 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ...dataclass import dataclass
 from ...errors import CommandFailed, Conflict, ForeignObject, InUse, InvalidValue, TimedOut
 from ...host.command import run
 from ...host.files import remove_file

@@ -10,11 +10,10 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from typing import Any
 
-from ...dataclass import dataclass
 from ...errors import InvalidValue
 from . import database
 from .certificates import Files

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
 from ...model.disk import TAR

@@ -7,10 +7,9 @@ list says."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmRecord, VmRequest
 from ...errors import Conflict, InvalidValue, NebulaError, NotFound

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ...dataclass import dataclass
 from ...engines.ports import VmRecord
 from ...errors import NebulaError
 from ...model.changes import Change

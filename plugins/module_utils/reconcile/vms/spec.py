@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmOrders
 from ...errors import InvalidValue, NotFound

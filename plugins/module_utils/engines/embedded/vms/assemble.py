@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ....context import formats, readers, variables
 from ....context.sources import Sources
-from ....dataclass import dataclass
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound
 from ....model import context_firewall, fit, security_group
 from ....model.context import Context, ContextFile

@@ -7,9 +7,8 @@ on."""
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from ....dataclass import dataclass
 from ....errors import NoCapacity
 from ....model.host import Host
 from ....model.ids import id_of

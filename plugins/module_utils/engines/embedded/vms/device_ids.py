@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ....dataclass import dataclass
 from ....model import device_matching
 from ....model.changes import paired
 from ....model.device_matching import ALIAS, DISK, NIC, Pairing

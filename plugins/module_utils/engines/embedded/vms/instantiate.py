@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from ....dataclass import dataclass
 from ....errors import Conflict
 from ....model import rules
 from ....model.host import Host

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from ....dataclass import dataclass
 from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.nics import NicDemand

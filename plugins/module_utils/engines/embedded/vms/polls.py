@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from ....dataclass import dataclass
 from ....model.network import Network
 from ....model.network_drivers import ON_NODES
 from ....model.plan import Observed, ObservedVm

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ....dataclass import dataclass
 from ....errors import NotFound
 from ....model import orders
 from ....model.orders import Orders

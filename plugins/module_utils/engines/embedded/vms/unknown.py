@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from ....dataclass import dataclass
 from ....errors import Conflict, NotFound, WrongState
 from ....model.audit import Domain, VmDirectory, copies
 from ....model.instantiate.demands import Demands
