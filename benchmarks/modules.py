@@ -17,8 +17,8 @@ from setting import CHECKOUT, Ours, playbook, world
 
 PING = "ansible.builtin.ping"
 COLLECTION = "nebula.provision."
-# The last calls modules of Ansible's own.
-ON_THE_CONTROL_NODE = {"nebula_changes", "nebula_table", "nebula_builtin"}
+# The last two call other modules: Ansible's own, and those below.
+ON_THE_CONTROL_NODE = {"nebula_changes", "nebula_table", "nebula_builtin", "nebula_call"}
 # They have something to do whenever they are called.
 NEVER_IDLE = {"nebula_backup", "nebula_restore"}
 # They call what the roles would call, so that there is always something to look at; again.py measures them.

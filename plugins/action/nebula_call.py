@@ -10,6 +10,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.module_utils.printable import printable
 from ansible_collections.nebula.provision.plugins.plugin_utils.calling import action_of, filled_in
 from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
@@ -32,7 +33,7 @@ class ActionModule(ActionBase):
         name = str(self._task.args.get("call") or "")
         call = variables.get(name) if name else self._task.args
         if not isinstance(call, Mapping) or not isinstance(call.get("options"), Mapping) or "module" not in call:
-            raise AnsibleActionFail(f"nebula_call: {name or 'module'}: give the name of a call, or module and options")
+            raise AnsibleActionFail(f"nebula_call: {harmless(name)}: give the name of a call, or module and options")
         try:
             if not boolean(self._templar.template(call.get("when", True))):
                 return {"changed": False, "skipped": True}
@@ -44,8 +45,8 @@ class ActionModule(ActionBase):
         # A task with failed_when: false hands the whole answer to a later one, which reports what went wrong.
         if self._task.failed_when or not gone_wrong(answer):
             return answer
-        said = {"msg": printable(str(answer.get("msg") or WORDLESS))}
-        return {key: answer[key] for key in KEPT if key in answer} | {"failed": True} | said
+        why = {"msg": printable(str(answer.get("msg") or WORDLESS))}
+        return {key: answer[key] for key in KEPT if key in answer} | {"failed": True} | why
 
 
 # What is shown of a call that failed: the rest of the answer may be long, such as every image of the catalog.

@@ -20,6 +20,7 @@ from ansible.template import Templar
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ansible_collections.nebula.provision.plugins."
 BLOCKS = ("block", "rescue", "always", "pre_tasks", "tasks", "post_tasks", "handlers")
+CALL = "nebula.provision.nebula_call"
 
 
 class Loader(yaml.SafeLoader):
@@ -35,7 +36,11 @@ def load(path: Path) -> Any:
 
 
 def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Each task of a file of a role or playbook, with what blocks and plays around it say and it does not."""
+    """Yield each task of a file of a role or playbook, with what blocks and plays around it say and it does not.
+
+    A task of nebula_call is yielded as a task of the module that it calls.
+    """
+    known = variables_of(path)
     waiting = [(entry, {}) for entry in load(path) or ()]
     while waiting:
         entry, around = waiting.pop(0)
@@ -45,7 +50,21 @@ def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
         inner["vars"] = {**around.get("vars", {}), **(entry.get("vars") or {})}
         waiting = [(each, inner) for key in BLOCKS for each in entry.get(key) or ()] + waiting
         if not any(key in entry for key in BLOCKS):
-            yield {**inner, **entry, "vars": inner["vars"]}
+            yield {**inner, **_with_its_module(entry, known), "vars": inner["vars"]}
+
+
+def _with_its_module(task: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    if CALL not in task:
+        return task
+    call = variables[task[CALL]["call"]] if "call" in task[CALL] else task[CALL]
+    others = {key: each for key, each in task.items() if key != CALL}
+    return {**others, f"nebula.provision.{call['module']}": call["options"]}
+
+
+def variables_of(path: Path) -> dict[str, Any]:
+    """Return the variables of the role that a file of tasks is of."""
+    file = path.parent.parent / "vars/main.yml"
+    return load(file) or {} if path.parent.name == "tasks" and file.is_file() else {}
 
 
 @contextmanager
@@ -88,9 +107,5 @@ def option(file: str, task: str, name: str, variables: Mapping[str, Any]) -> Any
     path = ROOT / file
     wanted = next(each for each in tasks_of(path) if each.get("name") == task)
     (module,) = (key for key in wanted if "." in key)
-    return filled_in(wanted[module][name], {**_of_role(path), **as_template(wanted["vars"]), **variables})
-
-
-def _of_role(path: Path) -> dict[str, Any]:
-    found = path.parent.parent / "vars/main.yml" if path.parent.name == "tasks" else None
-    return as_template(load(found)) if found is not None and found.is_file() else {}
+    own = as_template({**variables_of(path), **wanted["vars"]})
+    return filled_in(wanted[module][name], {**own, **variables})

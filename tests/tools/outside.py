@@ -77,6 +77,7 @@ def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
     return {
         "nebula_backup": {"directory": f"{root}/{text}", "root": root},
         "nebula_builtin": {"module": "stat", "options": {"path": f"{root}/{text}"}},
+        "nebula_call": {"module": "nebula_info", "options": {"vms": [text], "root": root}},
         "nebula_changes": {"changed": True, "diff": [{"before": text, "after": ""}], "warnings": [text]},
         "nebula_context_iso": {"dest": f"{root}/x.iso", "context": {"A": text}},
         "nebula_datastore": {"datastores": [{"name": text}], "root": root},

@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils import looking
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.looking import Asked, Call, asked_of, look
+from ansible_collections.nebula.provision.plugins.module_utils.looking import Asked, Look, asked_of, look
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 
 SAME = Result([Item("a", {"x": 1}, {"x": 1})], {"found": 1}, ["an old setting"])
@@ -23,12 +23,12 @@ FAILED = Result([Item("a", error=NotFound("image a", "there is none", "Name anot
 
 
 class Work:
-    """What a module does: the answers to its calls in turn, and the modes in which it was called."""
+    """Does what a module does. It has the answers to its calls in turn, and the modes in which it was called."""
 
-    def __init__(self, *answers, at_once=False, only_asked=False):
+    def __init__(self, *answers, module="nebula_thing"):
         self.answers = list(answers)
         self.modes = []
-        self.asked = Asked("__answer", Call({}, self.run, at_once=at_once, only_asked=only_asked), {})
+        self.asked = Asked("__answer", module, self, {})
 
     def run(self, _params, check_mode):
         self.modes.append(check_mode)
@@ -38,8 +38,8 @@ class Work:
         return answer
 
 
-def looked(*works, packages=(), check_mode=False, diff=False):
-    return look([work.asked for work in works], packages, check_mode, diff)
+def looked(*works, packages=(), check_mode=False, diff=False, **wanted):
+    return look(Look(lambda module: None, **wanted), [work.asked for work in works], packages, check_mode, diff)
 
 
 def test_what_would_change_nothing_is_carried_out():
@@ -52,20 +52,21 @@ def test_what_would_change_nothing_is_carried_out():
 
 
 def test_what_need_not_be_carried_out_is_asked_alone_and_its_answer_is_whole():
-    work, after = Work(SAME, only_asked=True), Work(CHANGED, only_asked=True)
-    result = looked(work, after)
+    work, after = Work(SAME), Work(CHANGED)
+    result = looked(work, after, only_asked=["nebula_thing"])
     assert (work.modes, after.modes) == ([True], [True])
     assert result.payload["answers"]["__answer"]["found"] == 2 and result.warnings == SAME.warnings
     assert result.payload["differs"] == "__answer: something is to be done" and not result.changed
 
 
 def test_what_is_made_anew_without_a_change_is_carried_out():
-    work = Work(replace(SAME, renews=True), SAME, only_asked=True)
-    result = looked(work)
+    work = Work(replace(SAME, renews=True), SAME)
+    result = looked(work, only_asked=["nebula_thing"])
     assert work.modes == [True, False]
     assert result.payload["differs"] == "" and not result.changed
-    foreseen = Work(replace(SAME, renews=True), only_asked=True)
-    assert looked(foreseen, check_mode=True).payload["differs"] == "" and foreseen.modes == [True]
+    foreseen = Work(replace(SAME, renews=True))
+    result = looked(foreseen, check_mode=True, only_asked=["nebula_thing"])
+    assert result.payload["differs"] == "" and foreseen.modes == [True]
 
 
 @pytest.mark.parametrize(
@@ -99,20 +100,20 @@ def test_in_check_mode_nothing_is_carried_out():
 
 
 def test_a_decision_is_made_once_and_its_answer_is_whole():
-    work = Work(FAILED, at_once=True)
-    result = looked(work, diff=True)
+    work = Work(FAILED)
+    result = looked(work, diff=True, at_once=["nebula_thing"])
     assert work.modes == [False] and not result.changed
     answer = result.payload["answers"]["__answer"]
     assert answer["failed"] and answer["found"] == 0 and answer["diff"] == [] and answer["errors"][0]["name"] == "a"
     # It is reported by who carries it out.
-    work = Work(Result(warnings=["soon full"]), at_once=True)
-    result = looked(work)
+    work = Work(Result(warnings=["soon full"]))
+    result = looked(work, at_once=["nebula_thing"])
     assert result.warnings == [] and result.payload["answers"]["__answer"]["warnings"] == ["soon full"]
 
 
 def test_a_root_that_is_none_is_refused_as_in_a_call_of_its_own():
     work = Work(SAME, SAME)
-    work.asked = Asked("__answer", work.asked.call, {"root": "/"})
+    work.asked = replace(work.asked, params={"root": "/"})
     assert "nebula_root '/'" in looked(work).payload["differs"] and work.modes == []
 
 
@@ -142,13 +143,16 @@ def test_a_host_without_dpkg_is_for_the_roles(monkeypatch):
 
 def test_options_are_checked_as_by_the_module():
     arguments = {"argument_spec": {"name": {"type": "str", "required": True}, "size": {"type": "int", "default": 1}}}
-    known = {"nebula_thing": lambda: Call(arguments, Work().run, lambda params: [params["name"], "libvirt"])}
+    thing = SimpleNamespace(ARGUMENTS=arguments, libraries=lambda params: [params["name"], "libvirt"])
 
     def asked(**options):
-        return asked_of(json.dumps([{"name": "__thing", "module": "nebula_thing", "options": options}] * 2), known)
+        entries = [{"name": "__thing", "module": "nebula_thing", "options": options}] * 2
+        return asked_of(json.dumps(entries), Look({"nebula_thing": thing}.__getitem__))
 
     found = asked(name="a", size="7")
-    assert [(one.name, one.params) for one in found] == [("__thing", {"name": "a", "size": 7})] * 2
+    assert [(one.name, one.module, one.call, one.params) for one in found] == [
+        ("__thing", "nebula_thing", thing, {"name": "a", "size": 7})
+    ] * 2
     assert looking.libraries(found) == ["a", "libvirt"]
     with pytest.raises(InvalidValue, match="module nebula_thing: missing required arguments: name"):
         asked(size=1)

@@ -6,28 +6,41 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+import yaml
 
-from ansible_collections.nebula.provision.plugins.module_utils.calls import frontend_look
+from ansible_collections.nebula.provision.plugins.module_utils.calls.frontend_look import LOOK
 from ansible_collections.nebula.provision.plugins.module_utils.looking import asked_of, look
-from ansible_collections.nebula.provision.plugins.modules import nebula_frontend
+from ansible_collections.nebula.provision.plugins.modules import nebula_frontend, nebula_frontend_look
+
+# The modules that the plugin's documentation names.
+NAMES = re.findall(
+    r"C\((nebula_\w+)\)", yaml.safe_load(nebula_frontend_look.DOCUMENTATION)["options"]["calls"]["description"][1]
+)
 
 
 def calls(root, **options):
     given = {"nebula_frontend": {}, "nebula_network": {"networks": []}, "nebula_image": {"images": "[]"}, **options}
     entries = [{"name": name, "module": name, "options": {"root": root, **own}} for name, own in given.items()]
-    return asked_of(json.dumps(entries), frontend_look.CALLS)
+    return asked_of(json.dumps(entries), LOOK)
 
 
-@pytest.mark.parametrize("name", frontend_look.CALLS)
+@pytest.mark.parametrize("name", NAMES)
 def test_each_module_is_there(name):
-    assert frontend_look.CALLS[name]().arguments["argument_spec"]["root"]
+    assert LOOK.call_of(name).ARGUMENTS["argument_spec"]["root"]
+
+
+def test_others_are_not():
+    assert {*LOOK.at_once, *LOOK.only_asked} < {*NAMES}
+    with pytest.raises(KeyError):
+        LOOK.call_of("nebula_backup")
 
 
 def test_a_catalog_that_is_not_there_is_not_begun(tmp_path):
     root = tmp_path / "nebula"
-    result = look(calls(str(root)), [], False, False)
+    result = look(LOOK, calls(str(root)), [], False, False)
     assert result.payload["differs"] == "nebula_frontend: something is to be done"
     assert not root.exists()
 
@@ -35,14 +48,14 @@ def test_a_catalog_that_is_not_there_is_not_begun(tmp_path):
 def test_what_is_there_is_answered_as_by_the_modules(main, tmp_path):
     root = str(tmp_path / "nebula")
     begun = main(nebula_frontend, root=root)
-    result = look(calls(root), [], False, False)
+    result = look(LOOK, calls(root), [], False, False)
     assert result.payload["differs"] == "" and not result.changed
     answers = result.payload["answers"]
     assert answers["nebula_frontend"]["frontend"] == begun.payload["frontend"]
     assert answers["nebula_network"]["catalog"] == begun.payload["frontend"]["catalog"]
     wanted = {"networks": [{"name": "net", "bridge": "br0", "vn_mad": "dummy"}]}
-    result = look(calls(root, nebula_network=wanted), [], False, False)
+    result = look(LOOK, calls(root, nebula_network=wanted), [], False, False)
     assert result.payload["differs"] == "nebula_network: something is to be done"
     assert "nebula_image" not in result.payload["answers"]
     # Nothing of it was kept.
-    assert look(calls(root), [], False, False).payload["answers"]["nebula_network"]["known"] == []
+    assert look(LOOK, calls(root), [], False, False).payload["answers"]["nebula_network"]["known"] == []
