@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
         if self._task.failed_when or not gone_wrong(answer):
             return answer
         why = {"msg": printable(str(answer.get("msg") or WORDLESS))}
-        return {key: answer[key] for key in KEPT if key in answer} | {"failed": True} | why
+        return {key: answer[key] for key in KEPT if key in answer} | {"failed": not answer.get("unreachable")} | why
 
 
 # What is shown of a call that failed: the rest of the answer may be long, such as every image of the catalog.

@@ -36,11 +36,14 @@ def load(path: Path) -> Any:
 
 
 def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield each task of a file of a role or playbook, with what blocks and plays around it say and it does not.
-
-    A task of nebula_call is yielded as a task of the module that it calls.
-    """
+    """Yield each task of a file as tasks_as_written() does, but a task of nebula_call as one of the called module."""
     known = variables_of(path)
+    for task in tasks_as_written(path):
+        yield _with_its_module(task, known)
+
+
+def tasks_as_written(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield each task of a file of a role or playbook, with what blocks and plays around it say and it does not."""
     waiting = [(entry, {}) for entry in load(path) or ()]
     while waiting:
         entry, around = waiting.pop(0)
@@ -50,7 +53,7 @@ def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
         inner["vars"] = {**around.get("vars", {}), **(entry.get("vars") or {})}
         waiting = [(each, inner) for key in BLOCKS for each in entry.get(key) or ()] + waiting
         if not any(key in entry for key in BLOCKS):
-            yield {**inner, **_with_its_module(entry, known), "vars": inner["vars"]}
+            yield {**inner, **entry, "vars": inner["vars"]}
 
 
 def _with_its_module(task: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:

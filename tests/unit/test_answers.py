@@ -98,7 +98,6 @@ FUZZED = {
 # Of these nothing is read but whether the task failed, and with what words; and by whom that is told.
 ONLY_FAILED = {
     "__nebula_given_back": "playbook teardown goes on with the hosts of which this task did not fail",
-    "__nebula_ovn_addressed": "role ovn ends where a central host has no address, with its words",
     "__nebula_answer": "playbook forget_host ends if the host answers, whatever it says",
     "__nebula_ovn_central_look": "what it found is read by answers/looked.py, and is of the host that has all of OVN",
     "__nebula_ovn_registered": "of the host that has all of OVN: why it keeps a chassis, as an error of the node",

@@ -1,35 +1,56 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How roles and playbooks fail: Ansible prints the whole result of a failed task, so each task whose module may fail
-hands its message to a task that says nothing else."""
+"""Tests how roles and playbooks fail. Ansible prints the whole result of a failed task, so each module that may fail is
+called by nebula_call, which prints its message alone, or hands its result on to a task that reports it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from filled_in import tasks_as_written
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml")])
 # They show what they are given, or what a program printed, and have nothing else to say.
 SHOWING = {"nebula_builtin", "nebula_changes", "nebula_table"}
-TASKS = ("block", "rescue", "always", "pre_tasks", "tasks", "post_tasks", "handlers")
+CALL = {"nebula_call"}
+# They register nothing, since something later fails in their place: points of the guests, and machines.
+UNHEARD = {"Wait for the reports of the guests", "Have what runs the machines run"}
 
 
-def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
-    waiting = list(yaml.safe_load(path.read_text()) or ())
-    while waiting:
-        task = waiting.pop(0)
-        waiting += [inner for key in TASKS for inner in task.get(key) or ()]
-        yield task
+def talking(path: Path) -> Iterator[tuple[dict[str, Any], set[str]]]:
+    """Yield the tasks of modules of ours that may fail, and these modules."""
+    for task in tasks_as_written(path):
+        modules = {key.rpartition(".")[2] for key in task if key.startswith("nebula.provision.")} - SHOWING
+        if modules:
+            yield task, modules
 
 
-def modules_of(task: dict[str, Any]) -> set[str]:
-    return {key.rpartition(".")[2] for key in task if key.startswith("nebula.provision.")} - SHOWING
+def wrong(path: Path, everywhere: str) -> Iterator[str]:
+    """Yield what is wrong with a file's tasks. everywhere: the text of all files that may report their failures."""
+    for task, modules in talking(path):
+        if "failed_when" not in task:
+            if modules != CALL:
+                yield f"{task['name']}: Ansible prints its whole result. Call the module by nebula_call"
+        elif task["failed_when"] is not False:
+            yield f"{task['name']}: failed_when is false, or is left out"
+        elif task["name"] not in UNHEARD and not re.search(rf"(?<!register: )\b{task['register']}\b", everywhere):
+            yield f"{task['name']}: nothing reports its failure, for which it does not end"
+
+
+@pytest.fixture(scope="module")
+def everywhere() -> str:
+    more = [
+        *ROOT.glob("roles/*/vars/*.yml"),
+        *ROOT.glob("plugins/plugin_utils/**/*.py"),
+        *ROOT.glob("plugins/filter/*"),
+    ]
+    return "\n".join(path.read_text(encoding="utf-8") for path in (*FILES, *more) if path.is_file())
 
 
 def test_all_of_them_are_looked_at() -> None:
@@ -38,17 +59,33 @@ def test_all_of_them_are_looked_at() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_failed_task_prints_its_message_and_no_whole_result(path: Path) -> None:
-    talking = [task for task in tasks_of(path) if modules_of(task)]
-    assert [task["name"] for task in talking if task.get("failed_when") is not False] == []
+def test_a_failed_task_prints_its_message_and_no_whole_result(path: Path, everywhere: str) -> None:
+    assert [*wrong(path, everywhere)] == []
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("playbooks/*.yml")), ids=lambda path: path.name)
 def test_what_went_wrong_in_a_playbook_ends_it(path: Path) -> None:
-    """Unless a task after it says so: of a node that does not answer, and of a catalog that is to be compared."""
-    text = path.read_text()
-    said_later = {task["name"] for task in tasks_of(path) if task.get("ignore_unreachable")}
-    said_later.add("Ask whose things are to be looked for")
-    for task in tasks_of(path):
-        if modules_of(task) and task["name"] not in said_later:
-            assert f"{task['register']} is nebula.provision.gone_wrong" in text, task["name"]
+    """Tell where a task after it says so: of a node that does not answer, and of a catalog that is to be compared."""
+    goes_on = {task["name"] for task, _modules in talking(path) if "failed_when" in task}
+    reported_later = {task["name"] for task, _modules in talking(path) if task.get("ignore_unreachable")}
+    assert goes_on <= {*reported_later, "Ask whose things are to be looked for"}
+
+
+@pytest.mark.parametrize(
+    ("task", "is_wrong"),
+    [
+        ("nebula.provision.nebula_call: {module: nebula_vm}", False),
+        ("nebula.provision.nebula_vm: {}", True),
+        ("{nebula.provision.nebula_vm: {}, failed_when: false, register: known}", False),
+        ("{nebula.provision.nebula_call: {call: known}, failed_when: false, register: known}", False),
+        ("{nebula.provision.nebula_call: {call: known}, failed_when: false, register: nowhere}", True),
+        ("{nebula.provision.nebula_call: {call: known}, failed_when: x is failed, register: known}", True),
+        ("{block: [{name: x, nebula.provision.nebula_vm: {}}]}", True),
+        ("nebula.provision.nebula_table: {title: x}", False),
+    ],
+)
+def test_a_task_that_fails_in_another_way_is_seen(tmp_path: Path, task: str, is_wrong: bool) -> None:
+    file = tmp_path / "main.yml"
+    text = task if task.startswith("{") else f"{{{task}}}"
+    file.write_text(f"- {text[:-1]}, name: x}}\n")
+    assert bool([*wrong(file, "register: nowhere\nwhen: known is failed\n")]) is is_wrong

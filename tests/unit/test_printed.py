@@ -118,7 +118,7 @@ PRINTED = {
 }
 # Files whose errors say what the user who runs Ansible has written: variables, files and options of the control node.
 OF_THE_USER = {
-    *("action/nebula_frontend_look.py", "action/nebula_table.py", "action/nebula_template.py", "filter/packed.py"),
+    *("action/nebula_table.py", "action/nebula_template.py", "filter/packed.py"),
     *("filter/topology_page.py", "lookup/answer.py", "lookup/install_answers.py", "lookup/output_directory.py"),
     *("lookup/secret.py", "plugin_utils/upload.py"),
 }
