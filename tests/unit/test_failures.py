@@ -39,8 +39,12 @@ def wrong(path: Path, everywhere: str) -> Iterator[str]:
                 yield f"{task['name']}: Ansible prints its whole result. Call the module by nebula_call"
         elif task["failed_when"] is not False:
             yield f"{task['name']}: failed_when is false, or is left out"
-        elif task["name"] not in UNHEARD and not re.search(rf"(?<!register: )\b{task['register']}\b", everywhere):
+        elif task["name"] not in UNHEARD and not _is_used(task.get("register"), everywhere):
             yield f"{task['name']}: nothing reports its failure, for which it does not end"
+
+
+def _is_used(result: str | None, everywhere: str) -> bool:
+    return result is not None and re.search(rf"(?<!register: )\b{result}\b", everywhere) is not None
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,7 @@ def test_what_went_wrong_in_a_playbook_ends_it(path: Path) -> None:
         ("{nebula.provision.nebula_call: {call: known}, failed_when: false, register: known}", False),
         ("{nebula.provision.nebula_call: {call: known}, failed_when: false, register: nowhere}", True),
         ("{nebula.provision.nebula_call: {call: known}, failed_when: x is failed, register: known}", True),
+        ("{nebula.provision.nebula_vm: {}, failed_when: false}", True),
         ("{block: [{name: x, nebula.provision.nebula_vm: {}}]}", True),
         ("nebula.provision.nebula_table: {title: x}", False),
     ],
