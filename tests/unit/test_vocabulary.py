@@ -35,28 +35,16 @@ GROUP = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))[
 DEFAULTS = {"root": "/srv/nebula", "engine": "embedded"}
 
 
-class Declared(Exception):
-    """Ends main() once it has declared its options."""
-
-
-def declared(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What main() of the module hands to AnsibleModule."""
+def declared(name: str) -> dict[str, Any]:
+    """Return the options that a module declares."""
     module = importlib.import_module(f"ansible_collections.nebula.provision.plugins.modules.{name}")
-
-    def stop(**given: Any) -> None:
-        raise Declared(given)
-
-    monkeypatch.setattr(module, "AnsibleModule", stop)
-    with pytest.raises(Declared) as caught:
-        module.main()
-    return dict(caught.value.args[0])
+    return dict(module.call.ARGUMENTS["argument_spec"])
 
 
 @pytest.mark.parametrize("name", GROUP)
-def test_each_module_of_the_group_takes_what_is_set_for_all(name, monkeypatch):
-    """module_defaults: {group/nebula.provision.nebula: {root: …, engine: …}}."""
-    told = declared(name, monkeypatch)
-    result = ArgumentSpecValidator(told["argument_spec"]).validate(dict(DEFAULTS))
+def test_each_module_of_the_group_takes_what_is_set_for_all(name):
+    """Such tasks have module_defaults: {group/nebula.provision.nebula: {root: …, engine: …}}."""
+    result = ArgumentSpecValidator(declared(name)).validate(dict(DEFAULTS))
     assert not result.unsupported_parameters
     assert {key: result.validated_parameters[key] for key in DEFAULTS} == DEFAULTS
 
@@ -111,8 +99,8 @@ def test_every_list_with_described_items_is_compared():
         ("template", "nebula_templates", "nebula_template"),
     ],
 )
-def test_the_choices_of_an_item_are_the_modules(role, variable, module, monkeypatch):
-    spec = declared(module, monkeypatch)["argument_spec"]
+def test_the_choices_of_an_item_are_the_modules(role, variable, module):
+    spec = declared(module)
     items = described(role)[variable]["options"]
     shown = {key: sorted(option["choices"]) for key, option in items.items() if option.get("choices")}
     wanted = {key: sorted(option["choices"]) for key, option in spec.items() if option.get("choices") and key in items}
