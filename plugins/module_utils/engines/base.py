@@ -87,8 +87,8 @@ class Engine(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def from_params(cls, params: Mapping[str, Any], check_mode: bool, create: bool) -> Engine:
-        """Open it by a module's options. create: begin a catalog where there is none. In check mode a catalog that is
-        not there is an empty one that nobody keeps."""
+        """Open the engine by a module's options. create: begin a catalog where there is none. In check mode a catalog
+        that is not there is an empty one that nobody keeps."""
 
     @classmethod
     @abc.abstractmethod
@@ -128,7 +128,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def declare(self, declared: Mapping[str, Any]) -> None:
-        """Check mode: take as given what earlier tasks of this run would have created, as their results show it
+        """Take as given, in check mode, what earlier tasks of this run would have created, as their results show it
         (keys images, networks, templates, hosts), and as paths the files that they would have brought to this host: no
         other may be missing."""
 
@@ -148,12 +148,12 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def repair(self) -> list[str]:
-        """Derive anew what follows from the machines (leases, ports, uses of images, counters); a sentence for each
-        thing that was not so. Within a session."""
+        """Derive anew what follows from the machines (leases, ports, uses of images, counters), and return a sentence
+        for each thing that was wrong. It is called within a session."""
 
     # -- copies ---------------------------------------------------------------------------------------------------
     def copy(self, path: str) -> Copy:
-        """Write a sound copy of the catalog to the new file `path`, whoever works on it meanwhile."""
+        """Write a sound copy of the catalog to the new file `path`, whoever else works on the catalog meanwhile."""
         raise _no_copies()
 
     @classmethod
@@ -165,10 +165,11 @@ class Engine(abc.ABC):
     def restore(
         cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
     ) -> tuple[Restored, bool, str]:
-        """Make the copy at `path` the catalog; "" for an empty one under the UUID that the nodes carry. Raised above
-        all that the nodes have seen, so that they follow it. What became of it, whether anything is different now, and
-        where what was in its place was put ("" if nothing was). force: also over a newer or another catalog, and
-        without the answer of nodes."""
+        """Make the copy at `path` the catalog; "" stands for an empty one under the UUID that the nodes carry. It is
+        raised above all that the nodes have seen, so that they follow it. Return what became of it, whether anything
+        is different now, and where what was in its place was put ("" if nothing was). force: also over a newer or
+        another catalog, and without the answer of nodes.
+        """
         raise _no_copies()
 
 

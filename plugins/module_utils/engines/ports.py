@@ -122,7 +122,7 @@ class ImagesPort(abc.ABC):
 
     @abc.abstractmethod
     def allocate(self, image: Image) -> Image:
-        """Register it as LOCKED: id, uuid and source path are given by the engine."""
+        """Register the image as LOCKED: the engine gives id, uuid and source path."""
 
     @abc.abstractmethod
     def update(self, ref: Ref, **changes: Any) -> Image:
@@ -138,9 +138,11 @@ class ImagesPort(abc.ABC):
     def delete(self, ref: Ref) -> Image: ...
 
     def returned(self, ref: Ref, error: str = "", size: int = 0) -> Image:
-        """Note that the file of an image that was on its way back from a host is here. error: why it never will be: the
-        image is ERROR then, with the file that it had before. size: MiB of its disk, 0 for what it was. Of engines with
-        "plans"."""
+        """Note that the file of an image that was on its way back from a host is here. Of engines with "plans".
+
+        error: why it never will be: the image is ERROR then, with the file that it had before.
+        size: MiB of its disk, 0 for what it was.
+        """
         raise Unsupported(f"image {ref}: its file from a host", "this engine fetches files by its own drivers")
 
 
@@ -165,7 +167,7 @@ class DatastoresPort(abc.ABC):
 
 
 class NetworksPort(abc.ABC):
-    """Virtual networks, their address ranges, and what of them is leased."""
+    """Keeps virtual networks, their address ranges, and what of them is leased."""
 
     @abc.abstractmethod
     def pool(self) -> list[Network]: ...
@@ -195,10 +197,7 @@ class NetworksPort(abc.ABC):
     def together(self, coming: Sequence[Network]) -> Iterator[Callable[[], set[str]]]:
         """Let networks of one list exchange VLAN ids and the like. What is yielded returns the names of those that
         were to leave a place, and have not by then: another may have the place too now, so that the caller undoes all,
-        and begins anew without these.
-
-        coming: those of the list that say where they are to be, as they are to be.
-        """
+        and begins anew without these. coming: those of the list that say where they are to be, as they are to be."""
         yield set
 
     def logical(self, unused_groups: bool = False) -> LogicalNetworks:
@@ -230,7 +229,7 @@ class NetworksPort(abc.ABC):
 
 
 class SecurityGroupsPort(abc.ABC):
-    """Security groups. Group 0 is there, lets everything through, and stays."""
+    """Keeps security groups. Group 0 is there, lets everything through, and stays."""
 
     @abc.abstractmethod
     def pool(self) -> list[SecurityGroup]: ...
@@ -250,7 +249,7 @@ class SecurityGroupsPort(abc.ABC):
 
 
 class RoutersPort(abc.ABC):
-    """Routers between networks of OVN."""
+    """Keeps routers between networks of OVN."""
 
     @abc.abstractmethod
     def pool(self) -> list[Router]: ...
@@ -260,7 +259,7 @@ class RoutersPort(abc.ABC):
 
     @abc.abstractmethod
     def allocate(self, router: Router) -> Router:
-        """Store it. Where it says no address in an external network, it gets one."""
+        """Store the router. Where it says no address in an external network, it gets one."""
 
     @abc.abstractmethod
     def update(self, ref: Ref, **changes: Any) -> Router: ...
@@ -315,7 +314,7 @@ class HostsPort(abc.ABC):
     @abc.abstractmethod
     def forget(self, ref: Ref, gone: bool = False) -> Host:
         """Delete a host that is given up: its machines are DONE without anybody having ended them, and their addresses
-        are held until that host was seen without them. gone: it is gone for good, and they are free."""
+        are held until that host was seen without them. gone: it is gone for good, and the addresses are free."""
 
     def gone(self, name: str) -> list[str]:
         """Free what is held for machines of a forgotten host that is gone for good, and return the addresses. Of
@@ -324,10 +323,11 @@ class HostsPort(abc.ABC):
 
     @abc.abstractmethod
     def check(self, observed: Sequence[Observed]) -> list[Observed]:
-        """Raise CatalogError if a node has followed a newer plan than this catalog has made, and ForeignObject if most
-        nodes follow another catalog: then this one is an older copy, or was lost, and must not decide anything. A node
-        that was not given the plan which it names, or one of few that name another catalog, is refused alone. Returns
-        what is believed, in which such nodes did not answer."""
+        """Return what nodes are believed to report; nodes that are refused count as not answering in it. Raise
+        CatalogError if a node has followed a newer plan than this catalog has made, and ForeignObject if most nodes
+        follow another catalog: then this one is an older copy, or was lost, and must not decide anything. A node that
+        was not given the plan which it names, or one of few that name another catalog, is refused alone.
+        """
 
     def names_a_plan_not_given(self, node: Observed) -> bool:
         """Return whether the node names a plan newer than this catalog's newest, and was not given it."""
@@ -364,7 +364,7 @@ class HostsPort(abc.ABC):
 
 
 class VmsPort(abc.ABC):
-    """Virtual machines, always many at a time."""
+    """Keeps virtual machines; its verbs take many at a time."""
 
     @abc.abstractmethod
     def pool(
@@ -395,26 +395,27 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
-        """Give the machine what `template` says and can be changed on it (see model.changes.CHANGEABLE). owner:
-        None for the one that it has."""
+        """Give the machine what `template` says and can be changed on it (see model.changes.CHANGEABLE). owner: None
+        to keep the one that it has."""
 
     @abc.abstractmethod
     def rename(self, vm_id: int, name: str) -> VmRecord:
-        """Call the machine otherwise, in whatever state it is. It belongs to no pattern from then on. Its guest is told
-        by its context, and takes it from there when it is started anew."""
+        """Give the machine another name, in whatever state it is. It belongs to no pattern from then on. Its guest is
+        told by its context, and takes the name from there when it is started anew."""
 
     def adopt(
         self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
     ) -> VmRecord:
         """Take over a machine that a node was seen to have in this session, with the catalog's mark, and that the
-        catalog does not know: under its own id, with its leases, where it is, in the state in which it is. It has to be
-        what the request says. foreseen: it may not have been compared yet; its plan is for that. Of engines with
-        "plans"."""
+        catalog does not
+        know: under its own id, with its leases, where it is, in the state in which it is. It has to be what the
+        request says. Of engines with "plans". foreseen: it may not have been compared yet; its plan is for that.
+        """
         raise Unsupported(f"VM {request.name}: adopting machine {vm_id}", "this engine knows all of its machines")
 
     @abc.abstractmethod
     def recreate(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
-        """Make it anew from `template` under its own id: new disks, and new leases where its NICs differ."""
+        """Make the machine anew from `template` under its own id: new disks, and new leases where its NICs differ."""
 
     @abc.abstractmethod
     def disk_save_as(self, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
@@ -432,7 +433,8 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
-        """Take over what the nodes say is the case; the machines whose state differs from what was remembered."""
+        """Take over what the nodes say is the case, and return the machines whose state differs from what was
+        remembered."""
 
     def given_up(self) -> list[GivenUp]:
         """Return machines that were given up with their host, and that a node was seen to have in this session: what
@@ -447,5 +449,8 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
-        """Take over what a node did; outcomes None: it did not answer. done_number: as it observed afterwards; polls
-        that know less are passed over from now on. The machines that moved."""
+        """Take over what a node did, and return the machines that moved.
+
+        outcomes: None if it did not answer.
+        done_number: as it observed afterwards; polls that know less are passed over from now on.
+        """

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Datastores of the catalog. How much room each has: storage/datastore.py."""
+"""Carries out the verbs about datastores. How much room each has is in storage/datastore.py."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class Datastores(DatastoresPort):
         return datastore
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take one that an earlier task of a check run would have made as given, and one that it would have removed as
-        gone."""
+        """Take as given a datastore that an earlier task of a check run would have made, and as gone one that it would
+        have removed."""
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM datastores WHERE name = ? AND id >= ?", (item["name"], FIRST))
         elif self.store.row("SELECT id FROM datastores WHERE name = ?", item["name"]) is None:

@@ -164,9 +164,9 @@ class Audit:
                 found = (
                     "its definition can't be read" if vm is None else f"its definition is that of machine {vm.vm_id}"
                 )
-                yield Finding("catalog-damaged", "", _called(row), found, DAMAGED)
+                yield Finding("catalog-damaged", "", _machine_named(row), found, DAMAGED)
             if row["host"] is None:
-                yield Finding("catalog-books", "", _called(row), "it is on no host", DAMAGED)
+                yield Finding("catalog-books", "", _machine_named(row), "it is on no host", DAMAGED)
 
     # -- what follows from the machines -----------------------------------------------------------------------------
     def _expected(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> _Expected:
@@ -177,7 +177,7 @@ class Audit:
             for each in network.address_ranges
         }
         files = {image.source: image for image in self.images.pool() if image.source}
-        names = {row["id"]: _called(row) for row, _vm in machines}
+        names = {row["id"]: _machine_named(row) for row, _vm in machines}
         uses: dict[int, dict[int, tuple[int, int]]] = {}
         for each in self.store.rows("SELECT vm_id, disk_id, image_id, writable FROM vm_images ORDER BY disk_id"):
             uses.setdefault(each["vm_id"], {})[each["disk_id"]] = (each["image_id"], each["writable"])
@@ -208,7 +208,7 @@ class Audit:
                 self._claim_port(expected, names, row, vm.graphics.port)
             for nic in vm.leased:
                 calculator = ranges.get((nic.network_id, nic.ar_id if nic.ar_id is not None else -1))
-                place = f"{_called(row)}, NIC {nic.nic_id}"
+                place = f"{_machine_named(row)}, NIC {nic.nic_id}"
                 if calculator is None or nic.network_id is None or nic.ar_id is None:
                     found = f"its address {nic.ip or nic.mac} is of a range that the catalog does not have"
                     expected.findings.append(Finding("catalog-books", "", place, found, DAMAGED))
@@ -230,7 +230,7 @@ class Audit:
         if other != row["id"]:
             found = f"{names[other]} has its graphics port {port} too"
             remedy = f"Recreate one of the two, or end it (state: absent), then: {REPAIR}"
-            expected.findings.append(Finding("address-shared", "", _called(row), found, remedy))
+            expected.findings.append(Finding("address-shared", "", _machine_named(row), found, remedy))
 
     def _tables(self, expected: _Expected) -> list[_Table]:
         networks = {network.id: network.name for network in self.networks.pool()}
@@ -365,7 +365,7 @@ class Audit:
             " ON history.vm_id = vms.id GROUP BY vms.id HAVING steps = 0 OR last != steps - 1"
         ):
             found = f"it has {row['steps']} steps, the last numbered {row['last']}" if row["steps"] else "it has none"
-            yield Finding("history-gap", "", f"history of {_called(row)}", found, DAMAGED)
+            yield Finding("history-gap", "", f"history of {_machine_named(row)}", found, DAMAGED)
 
     def _unsettled(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> Iterator[Finding]:
         again = "Run playbook nebula.provision.site again; if its host is gone for good, nebula.provision.forget_host"
@@ -374,14 +374,14 @@ class Audit:
             why = f" ({row['error']})" if row["error"] else ""
             if not row["settled"]:
                 found = f"it is to be {row['wanted']}, and its host has not done that yet{why}"
-                yield Finding("machine-unfinished", row["host"] or "", _called(row), found, again, UNFINISHED)
+                yield Finding("machine-unfinished", row["host"] or "", _machine_named(row), found, again, UNFINISHED)
             elif LcmState.__members__.get(state) in FAILURES:
                 remedy = (
                     "Remove the cause, then run playbook nebula.provision.site with state: recovered for it, "
                     "or with absent"
                 )
                 yield Finding(
-                    "machine-failed", row["host"] or "", _called(row), f"it is {state}{why}", remedy, UNFINISHED
+                    "machine-failed", row["host"] or "", _machine_named(row), f"it is {state}{why}", remedy, UNFINISHED
                 )
 
     # -- repair -------------------------------------------------------------------------------------------------------
@@ -438,5 +438,5 @@ def _body(text: str) -> Vm | None:
         return None
 
 
-def _called(row: sqlite3.Row) -> str:
+def _machine_named(row: sqlite3.Row) -> str:
     return f"VM {row['name']} (id {row['id']})"

@@ -38,7 +38,7 @@ class PlanNumbers:
         return self.newest()
 
     def use_key(self, key: str, since: int) -> None:
-        """Go on with the key of the catalog that gives way, since its proofs are what the nodes have. It is called
+        """Go on with the key of the catalog that is replaced, since its proofs are what the nodes have. It is called
         within a transaction of the store. since: the newest plan of that catalog that went out without a proof."""
         for name, value in (("plan_key", key), ("plan_key_since", str(since))):
             self.store.db.execute("UPDATE meta SET value = ? WHERE key = ?", (value, name))

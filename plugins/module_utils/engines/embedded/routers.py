@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routers in the catalog, and the addresses that they lease."""
+"""Carries out the verbs about routers, and leases their addresses."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Routers(RoutersPort):
         self.reserved.have(router_holder(number), places, f"router {item['name']}")
 
     def _keep(self, router: Router) -> Router:
-        """Write it down, after its addresses were leased: those of ranges by name, new ones where it says none."""
+        """Write the router, after its addresses were leased: those of ranges by name, new ones where it says none."""
         others = {place: other.name for other in self.pool() if other.id != router.id for place in other.addresses()}
         own: set[tuple[int, str]] = set()
         for network_id, ip in router.addresses():

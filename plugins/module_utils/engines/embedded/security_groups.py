@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Security groups in the catalog."""
+"""Carries out the verbs about security groups."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class SecurityGroups(SecurityGroupsPort):
         return group
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take one that an earlier task of a check run would have made as given, and one that it would have removed as
-        gone."""
+        """Take as given a group that an earlier task of a check run would have made, and as gone one that it would
+        have removed."""
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM security_groups WHERE name = ?", (item["name"],))
         elif self._row(item["name"]) is None:

@@ -202,7 +202,7 @@ class Store:
 
 
 def chunks(values: Sequence[T]) -> Iterator[tuple[str, Sequence[T]]]:
-    """Parts of the values for IN (…), each with its question marks."""
+    """Yield parts of the values for IN (…), each with its question marks."""
     for start in range(0, len(values), CHUNK):
         part = values[start : start + CHUNK]
         yield ", ".join("?" * len(part)), part

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Templates in the catalog."""
+"""Carries out the verbs about templates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Templates(TemplatesPort):
         return _template(resolve(self.store, "templates", ref))
 
     def allocate(self, name: str, template: Template) -> StoredTemplate:
-        """Store it under a new id; a name that is taken is a Conflict."""
+        """Store the template under a new id. Raise Conflict for a name that is taken."""
         check_name("template", name)
         taken = self.store.row("SELECT id FROM templates WHERE name = ?", name)
         if taken:
@@ -43,7 +43,7 @@ class Templates(TemplatesPort):
         return new
 
     def update(self, ref: Ref, template: Template) -> StoredTemplate:
-        """Replace its whole content; machines that were made from it stay as they are."""
+        """Replace the template's whole content; machines that were made from it stay as they are."""
         row = resolve(self.store, "templates", ref)
         self.store.db.execute("UPDATE templates SET body = ? WHERE id = ?", (_body(template), row["id"]))
         return StoredTemplate(row["id"], row["name"], template, row["registered"])
@@ -55,7 +55,7 @@ class Templates(TemplatesPort):
         return stored
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Check mode: take a template as given that an earlier task of this run would have stored.
+        """Take as given, in check mode, a template that an earlier task of this run would have stored.
 
         item: as results of nebula_template have it, for one that is not there yet: these lack the secrets, and a plan
         for show needs none.

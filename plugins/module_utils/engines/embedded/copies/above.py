@@ -36,7 +36,10 @@ def raise_above(
     store: Store, observed: Sequence[Observed], current: Copy | None, origin: str, keep: bool, now: int
 ) -> Restored:
     """Bring the candidate above all that the nodes have seen, so that they follow it again and no id is used twice.
-    current: what it replaces. origin: of what it is made. keep: machines that it does not know are not ended."""
+
+    current: the catalog that it replaces. origin: the copy of which it is made.
+    keep: machines that it does not know are not ended.
+    """
     catalog, plan = store.meta("catalog"), int(store.meta("plan"))
     hosts = tuple(node.host for node in observed if node.catalog == catalog)
     replaced = current if current is not None and current.catalog == catalog else None
@@ -86,8 +89,8 @@ def raise_above(
 
 
 def _above_ids(store: Store, strangers: Sequence[Stranger]) -> int:
-    """Return the id above those of the strangers. Ids that no copy can be so far behind of are a node's invention, and
-    would use up all that there are."""
+    """Return the id above those of the strangers. An id that is further ahead than any copy can be behind is a node's
+    invention, and would use up all that there are."""
     row = store.row("SELECT next FROM sequences WHERE name = 'vms'")
     most = (row["next"] if row else 0) + PLAUSIBLE
     return max((each.vm_id + 1 for each in strangers if each.vm_id <= most), default=0)
@@ -258,10 +261,7 @@ def _offset(calculator: addresses.Calculator, mac: str) -> int | None:
 
 def _hold_images(store: Store, strangers: Sequence[Stranger], own: Sequence[Stranger]) -> Iterator[str]:
     """Disable images to which these machines write, so that no other gets them; yield what only the user can take care
-    of.
-
-    own: machines that the catalog knows, which may have come by another disk since.
-    """
+    of. own: machines that the catalog knows, which may have come by another disk since."""
     for row in store.rows("SELECT id, name, source, state, persistent FROM images WHERE source != '' ORDER BY id"):
         # Of an image that the catalog has in use, it knows the machine.
         free = row["persistent"] and row["state"] in (ImageState.READY, ImageState.DISABLED)

@@ -98,7 +98,8 @@ class Watch:
 
 
 def put(store: Store, root: str, stamp: str, watch: Watch) -> str:
-    """Make the candidate the catalog. What was in its place is kept beside it; the path, "" if there was nothing."""
+    """Make the candidate the catalog. What was in its place is kept beside it; return the path of that, "" if there
+    was nothing."""
     path = os.path.join(root, CATALOG)
     aside = f"{path}.before-{stamp}"
     sound = os.path.exists(path) and os.path.getsize(path) > 0

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copies of the catalog: taken while others use it, looked at, and compared."""
+"""Takes copies of the catalog while others use it, looks at copies, and compares them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REMEDY = "Take another backup; this file was left as it is"
 
 
 def take(store: Store, path: str) -> Copy:
-    """Write a copy to the new file `path`: one moment of the catalog, whoever works on it meanwhile."""
+    """Write a copy to the new file `path`: it shows one moment of the catalog, whoever works on that meanwhile."""
     with stores.in_our_words(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
         copy_over(store.db, target, store.path)
         # One file: nothing may have to be found beside it.

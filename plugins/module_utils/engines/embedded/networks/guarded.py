@@ -83,7 +83,7 @@ def _guard(vm_id: int, network: Network, nic: Mapping[str, Any], groups: Mapping
     filter_ip = _is_on(ip)
     filter_mac = _is_on(mac) if mac else filter_ip
     texts = (attributes.get(security_group.ATTRIBUTE, ""), options.get(security_group.ATTRIBUTE, ""))
-    passing = _passing(",".join(filter(None, texts)), groups)
+    passing = _rules_through(",".join(filter(None, texts)), groups)
     return replace(
         _unfiltered(vm_id, network, nic), filter_mac=filter_mac, filter_ip=filter_ip and filter_mac, rules=passing
     )
@@ -113,7 +113,7 @@ def _is_on(value: str) -> bool:
         return True
 
 
-def _passing(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> tuple[GuardRule, ...] | None:
+def _rules_through(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> tuple[GuardRule, ...] | None:
     """Return what is let through; None for everything. Group 0 lets everything through, whatever the others say."""
     ids = security_group.known_ids(text, groups)
     if not text or security_group.DEFAULT_ID in ids:
@@ -138,7 +138,7 @@ def _rule(rule: GroupRule, networks: Mapping[int, Network]) -> GuardRule | None:
         rule.rule_type,
         rule.protocol,
         tuple((first, last) for _version, first, last in ports),
-        tuple(map(_text, _merged(spans))),
+        tuple(map(_span_text, _merged(spans))),
         rule.icmp_type,
     )
 
@@ -170,7 +170,7 @@ def _merged(spans: Sequence[_Span]) -> list[_Span]:
     return found
 
 
-def _text(span: _Span) -> str:
+def _span_text(span: _Span) -> str:
     version, first, last = span
     make = type(ip_address("0.0.0.0" if version == 4 else "::"))
     return str(make(first)) if first == last else f"{make(first)}-{make(last)}"

@@ -42,10 +42,10 @@ class Leases:
     def lease(self, requests: Sequence[LeaseRequest]) -> list[Lease]:
         """Make one lease for each request, and return them in the order of the requests.
 
-        Requests for a certain address are met first; each other one gets the lowest free address. An address that can't
-        be had raises NoLease. It raises BeingEnded if the address is free once machines that are being ended are gone:
-        until then nobody else gets it, since another host might start the next machine before theirs has ended them.
-        After an error, the transaction around this call keeps none of the leases.
+        Requests for a certain address are met first; each other one gets the lowest free address. Raise NoLease for an
+        address that can't be had, and BeingEnded if it is free once machines that are being ended are gone: until then
+        nobody else gets it, since another host might start the next machine before theirs has ended them. After an
+        error, the transaction around this call keeps none of the leases.
         """
         by_network: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
@@ -178,7 +178,7 @@ class Leases:
         raise NoLease(where, found, remedy)
 
     def drop(self, places: Iterable[tuple[int, int, int] | None]) -> None:
-        """Give back what is leased there. places: ids of network and range, and offset."""
+        """Give back what is leased at these places. places: ids of network and range, and offset."""
         for place in places:
             if place is None:
                 continue
@@ -202,7 +202,7 @@ class Leases:
         return found
 
     def _gaps(self, network_id: int, ar_id: int, first: int, size: int) -> Iterator[tuple[int, int]]:
-        """Stretches of free offsets from `first` on, as (start, stop), one after another.
+        """Yield stretches of free offsets from `first` on, as (start, stop), one after another.
 
         SQLite walks over the leases: a range that is full up to its end costs a seek, not a row in Python per lease.
         """

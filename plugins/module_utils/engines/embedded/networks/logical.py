@@ -116,8 +116,8 @@ class Known:
         self._groups: dict[int, str] = {}
 
     def begin(self, networks: Mapping[int, Network], groups: Mapping[int, str]) -> tuple[LogicalNetwork, ...]:
-        """Forget the machines for which something has changed of these. groups: their UUIDs. Returns what the networks
-        are for OVN."""
+        """Forget the machines for which a network or group has changed, and return what the networks are for OVN.
+        groups: their UUIDs."""
         made = {}
         for number, network in networks.items():
             former = self._networks.get(number)
@@ -140,11 +140,8 @@ def _differing(before: Mapping[int, Any], after: Mapping[int, Any]) -> set[int]:
 
 @dataclass(frozen=True)
 class _Groups:
-    """Finds the security groups of NICs.
-
-    by_id: the security groups. networks: the networks by UUID. walls: by UUID the groups that firewalls of contexts
-    have made.
-    """
+    """Finds the security groups of NICs. by_id: the security groups. networks: the networks by UUID. walls: by UUID
+    the groups that firewalls of contexts have made."""
 
     by_id: Mapping[int, SecurityGroup]
     networks: Mapping[str, LogicalNetwork]
@@ -187,7 +184,8 @@ def _network(network: Network) -> LogicalNetwork:
 
 
 def _ra_mode(network: Network) -> str:
-    """Static addresses are told by DHCP, and are never those that follow from MAC addresses."""
+    """Return how router advertisements tell addresses. Static addresses are told by DHCP, and are never those that
+    follow from MAC addresses."""
     if not any(r.ip6 for r in network.address_ranges):
         return SLAAC
     return STATEFUL if _is_on(network, "DHCP", not network.attributes.get("PHYSICAL_NETWORK")) else ""

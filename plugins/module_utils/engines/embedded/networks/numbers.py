@@ -86,10 +86,7 @@ def _place(network: Network) -> tuple[str, ...]:
 def numbered(network: Network, others: Iterable[Network], coming: Iterable[Network] = ()) -> Network:
     """Return the network with a free number. As in OpenNebula, the first number that is tried follows from the
     network's id, so that the number of a network that has just gone is not the first to be used again. Raise Conflict
-    if none is free, and InvalidValue.
-
-    coming: other networks that are to have a number.
-    """
+    if none is free, and InvalidValue. coming: other networks that are to have a number."""
     first, last = choice_of(network)
     taken = {number_of(other) for other in others if other.id != network.id and _share(other, network)}
     taken.update(number_of(other) for other in coming if other.name != network.name and _share(other, network))
@@ -130,7 +127,7 @@ def refuse_shared(network: Network, others: Iterable[Network]) -> None:
             continue
         owner = f"network {other.name} (id {other.id}) has it"
         if _share(network, other) and own.number and own.number == their.number:
-            remedy = f"Give another vlan_id, or none: then a free one is chosen. {_both(own)}"
+            remedy = f"Give another vlan_id, or none: then a free one is chosen. {_why_not_both(own)}"
             raise Conflict(f"network {network.name}: {VLAN_ID} = {own.number} on {own.phydev}", owner, remedy)
         if own.device == their.device:
             if own.kind == OVSWITCH:
@@ -188,5 +185,5 @@ def refuse_same_place(network: Network, others: Iterable[Network]) -> None:
             )
 
 
-def _both(own: Uplink) -> str:
+def _why_not_both(own: Uplink) -> str:
     return "Machines of both networks would reach each other" if own.kind != VXLAN else "Nodes have each VNI once"

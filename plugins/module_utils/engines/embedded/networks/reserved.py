@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Addresses of networks that no machine gets, as a router has them or somebody wants them kept."""
+"""Leases addresses of networks that no machine gets, as a router has them or somebody wants them kept."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Reserved:
         self.leases = Leases(store)
 
     def have(self, holder: str, wanted: Sequence[tuple[int, str]], asked: str) -> list[str]:
-        """Give the holder these addresses, and no others. wanted: ids of networks with an address each, "" for the
-        lowest free one. Returns the addresses in that order. One outside of all ranges is nobody's to lease. Raises
-        NoLease, and then the transaction keeps nothing."""
+        """Give the holder these addresses, and no others; return the addresses in that order. An address outside of
+        all ranges is nobody's to lease. Raise NoLease, and then the transaction keeps nothing. wanted: ids of networks
+        with an address each, "" for the lowest free one."""
         places: list[tuple[int, int, int] | None] = []
         networks = {network_id: read(self.store, network_id) for network_id, _ip in wanted}
         for network_id, ip in wanted:
@@ -80,8 +80,8 @@ class Reserved:
                     self._insert(router_holder(row["id"]), place)
 
     def differing(self) -> Iterator[tuple[Network, tuple[int, int, int], str, str]]:
-        """Leases of routers and reserved addresses that are not as these say: the network, the place, its holder as it
-        is noted, and as it is to be. Either may be "". A place that a machine leases is the machine's."""
+        """Yield leases of routers and reserved addresses that differ from what these say: the network, the place, its
+        holder as it is noted, and as it is to be. Either may be "". A place that a machine leases is the machine's."""
         networks = {row["id"]: read(self.store, row["id"]) for row in self.store.rows("SELECT id FROM networks")}
         wanted: dict[tuple[int, int, int], str] = {}
         for network_id, ip, holder in self._holders(networks.values()):

@@ -75,8 +75,8 @@ class Networks(NetworksPort):
         return rows.read(self.store, ref)
 
     def allocate(self, network: Network) -> Network:
-        """Store it with its ranges. It gets its ids and UUID here, and a bridge, MAC addresses and a VLAN id if it
-        needs them and has none."""
+        """Store the network with its ranges. It gets its ids and UUID here, and a bridge, MAC addresses and a VLAN id
+        if it needs them and has none."""
         check_name("network", network.name)
         taken = self.store.row("SELECT id FROM networks WHERE name = ?", network.name)
         if taken:
@@ -404,7 +404,7 @@ class Networks(NetworksPort):
                 )
 
     def _refuse_ruled(self, network: Network) -> None:
-        """Raise InUse if a security group lets its addresses through: without it, that rule would let nobody."""
+        """Raise InUse if a security group lets its addresses through: without it, the rule would let nobody."""
         for row in self.store.rows("SELECT name, rules FROM security_groups ORDER BY id"):
             if any(rule.get("network_id") == network.id for rule in json.loads(row["rules"])):
                 raise InUse(

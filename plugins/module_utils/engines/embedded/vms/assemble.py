@@ -104,7 +104,7 @@ class Assembler:
             return vm, warnings
         vm, more = self._with_context(vm, blueprint, references)
         more += _refuse_cut_name(vm, blueprint)
-        return vm, [*warnings, *more, *_firewalled(vm, filtered)]
+        return vm, [*warnings, *more, *_check_firewall(vm, filtered)]
 
     def _refuse_unknown_groups(self, vm: Vm, filtered: Collection[int]) -> None:
         """Raise NotFound for a security group that the catalog does not have: without it more would come through.
@@ -240,12 +240,10 @@ def _refuse_weaker(vm: Vm, references: References) -> None:
             raise
 
 
-def _firewalled(vm: Vm, filtered: Collection[int]) -> list[str]:
+def _check_firewall(vm: Vm, filtered: Collection[int]) -> list[str]:
     """Return warnings about the firewall in the machine's context. Raise InvalidValue for a firewall that says nothing
-    that can be meant, or on which nothing acts in a network of Open vSwitch.
-
-    filtered: ids of the networks whose nodes act on it.
-    """
+    that can be meant, or on which nothing acts in a network of Open vSwitch. filtered: ids of the networks whose nodes
+    act on it."""
     text = vm.context.variables.get(context_firewall.VARIABLE, "") if vm.context is not None else ""
     if not context_firewall.is_one(text):
         return []

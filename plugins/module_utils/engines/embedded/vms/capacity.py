@@ -66,7 +66,7 @@ class Capacity:
         self.hosts.promise(id_of(host), demands.memory, overhead(host, demands), demands.cpu, 1)
 
     def repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> Held:
-        """Change what the machine was promised on its host, or raise NoCapacity. Returns what the machine is to hold no
+        """Change what the machine was promised on its host, or raise NoCapacity. Return what the machine is to hold no
         more, which it holds until its node has made the change."""
         more = overhead(host, demands)
         memory, cpu = demands.memory - row["memory"], demands.cpu - row["cpu"]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Passwords of graphics that nobody chose: every user of a host reaches a console on 127.0.0.1."""
+"""Makes up passwords of graphics that nobody chose: every user of a host reaches a console on 127.0.0.1."""
 
 from __future__ import annotations
 

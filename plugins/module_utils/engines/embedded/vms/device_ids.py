@@ -55,12 +55,10 @@ class Devices:
 
 
 def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
-    """Return what becomes of the disks and NICs of a machine whose template is changed from `old` to `new`.
-
-    next_disk: an id that no disk of the machine, and no file that it uses, ever had.
-    """
+    """Return what becomes of the disks and NICs of a machine whose template is changed from `old` to `new`. next_disk:
+    an id that no disk of the machine, and no file that it uses, ever had."""
     has = has_of(to_plain(vm))
-    old = _as_made(vm, old)
+    old = _without_unused_aliases(vm, old)
     disks, nics, aliases = (paired(name, old, new, has) for name in (DISK, NIC, ALIAS))
     kept = tuple(None if index is None else vm.disks[index] for index in disks.stays)
     coming_disks = [number for number, index in enumerate(disks.stays) if index is None]
@@ -78,14 +76,16 @@ def nics_anew(
     vm: Vm, old: Template, new: Template, networks: Sequence[int], of_aliases: Sequence[int] = ()
 ) -> Interfaces:
     """Return what becomes of the NICs of a machine that is made anew. As nothing is left of its domain, each that goes
-    leaves its id to one that comes.
-
-    networks: ids of the networks of its new NICs; of_aliases: of its new aliases.
-    """
+    leaves its id to one that comes. networks: ids of the networks of its new NICs; of_aliases: of its new aliases."""
     has = has_of(to_plain(vm))
-    old = _as_made(vm, old)
+    old = _without_unused_aliases(vm, old)
     nics, aliases = (
-        paired(name, _by_ids(old, name, [each.network_id for each in had]), _by_ids(new, name, ids), has)
+        paired(
+            name,
+            _with_network_ids(old, name, [each.network_id for each in had]),
+            _with_network_ids(new, name, ids),
+            has,
+        )
         for name, had, ids in ((NIC, vm.nics, networks), (ALIAS, vm.aliases, of_aliases))
     )
     used = {vm.nics[index].nic_id for index in nics.stays if index is not None}
@@ -93,7 +93,7 @@ def nics_anew(
     return _interfaces(vm, nics, aliases, (nic_id for nic_id in itertools.count() if nic_id not in used))
 
 
-def _as_made(vm: Vm, template: Template) -> Template:
+def _without_unused_aliases(vm: Vm, template: Template) -> Template:
     """Return the template without aliases if the machine was made when nothing acted on them."""
     return template if len(template.vectors(ALIAS)) == len(vm.aliases) else template.without(ALIAS)
 
@@ -112,7 +112,7 @@ def _interfaces(vm: Vm, nics: Pairing, aliases: Pairing, free: Iterator[int]) ->
     )
 
 
-def _by_ids(template: Template, name: str, networks: Sequence[int | None]) -> Template:
+def _with_network_ids(template: Template, name: str, networks: Sequence[int | None]) -> Template:
     """Return the template with networks named by their ids alone: they may have other names by now."""
     vectors = [
         {**{key: text for key, text in vector.items() if key not in _NETWORK}, "NETWORK_ID": str(network_id)}

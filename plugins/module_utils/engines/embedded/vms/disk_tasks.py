@@ -141,7 +141,7 @@ class DiskTasks:
         check_name("snapshot", name)
         asked = f"VM {row['name']} (id {row['id']}): snapshot {name} of disk {disk_id}"
         disk = self._disk(row, disk_id, asked)
-        tree = self._foreseen(row, disk)
+        tree = self._snapshots_then(row, disk)
         found = snapshots.find(tree, name)
         if (wanted == "absent" and found is None) or (wanted == "present" and found is not None):
             return None
@@ -212,7 +212,7 @@ class DiskTasks:
     def _token(self, row: sqlite3.Row) -> str:
         return f"{row['generation'] + 1}.{len(self.pending(row))}"
 
-    def _foreseen(self, row: sqlite3.Row, disk: Disk) -> Tree:
+    def _snapshots_then(self, row: sqlite3.Row, disk: Disk) -> Tree:
         """Return the disk's snapshots once all is done that is decided."""
         tree = disk.snapshots
         for task in self.pending(row):
@@ -258,7 +258,7 @@ class DiskTasks:
     # -- remembering ------------------------------------------------------------------------------------------------
     def record(self, row: sqlite3.Row, outcome: VmOutcome, back: Return | None = None) -> None:
         """Take over what became of the machine's tasks; those of which nothing is heard failed with the machine. back:
-        the operation by which what it saved comes back, None if that is where it belongs."""
+        the operation by which what it saved comes back; None if that is where it belongs."""
         reported = {each.token: each for each in outcome.tasks}
         for task in self.pending(row):
             error = outcome.error or {"asked": "disk", "found": "its node does not say what became of it"}
@@ -267,12 +267,14 @@ class DiskTasks:
     def _record(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, back: Return | None) -> None:
         if task.kind == SAVE_AS:
             if back is not None and outcome.error is None:
-                outcome = self._believed(row, task, outcome, back.host)
+                outcome = self._checked_against_catalog(row, task, outcome, back.host)
             self._record_image(task, outcome, origin_of(row["uuid"], task.disk_id), back)
         elif outcome.error is None:
             self._record_tree(row["id"], task)
 
-    def _believed(self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, host: str) -> TaskOutcome:
+    def _checked_against_catalog(
+        self, row: sqlite3.Row, task: DiskTask, outcome: TaskOutcome, host: str
+    ) -> TaskOutcome:
         """Return what a host says that it saved of a disk; an error where that is not the disk that the catalog knows.
         What is believed here limits the file that comes from there."""
         disks = from_plain(Vm, json.loads(row["body"])).disks

@@ -46,9 +46,12 @@ class GivenUps:
         return freed
 
     def hear(self, nodes: Sequence[Observed], others: Mapping[str, Sequence[ObservedVm]]) -> None:
-        """Take over which of these machines nodes were found to have. nodes: those that answered, and are believed.
-        others: by host, the machines with this catalog's mark there that the catalog does not have there. One that it
-        has never heard of is nobody's to judge."""
+        """Take over which of these machines nodes were found to have.
+
+        nodes: those that answered, and are believed.
+        others: by host, the machines with this catalog's mark there that the catalog does not have there. A machine of
+        which the catalog has never heard is left alone.
+        """
         self.seen, self.doubled = [], {}
         for host, machines in others.items():
             for vm in machines:
@@ -64,8 +67,8 @@ class GivenUps:
                 self._release_all_but(node.host, {vm.vm_id for vm in node.vms}, there)
 
     def _was_given_up(self, vm_id: int, host: str) -> bool:
-        """Return whether the machine was given up, and may have come to this host; one whose host was declared gone, or
-        that an older version gave up, with this host itself."""
+        """Return whether the machine was given up, and may have come to this host. A machine whose host was declared
+        gone, or that an older version gave up, must have been given up with this host itself."""
         if self.store.row("SELECT 1 FROM given_up WHERE vm_id = ?", vm_id) is not None:
             return True
         last = self.store.row("SELECT host, reason FROM history WHERE vm_id = ? ORDER BY step DESC LIMIT 1", vm_id)
@@ -97,7 +100,8 @@ class GivenUps:
         )
 
     def _release_all_but(self, host: str, own: Collection[int], there: Collection[int]) -> None:
-        """Free what machines held that are not there any more. own: those that this host has; there: that any has."""
+        """Free what machines held that are not there any more. own: those that this host has; there: those that any
+        host has."""
         for row in self.store.rows("SELECT vm_id FROM given_up WHERE elsewhere = ?", host):
             if row["vm_id"] not in there:
                 self.store.db.execute("UPDATE given_up SET elsewhere = '' WHERE vm_id = ?", (row["vm_id"],))
@@ -110,8 +114,8 @@ class GivenUps:
                 self.store.db.execute("DELETE FROM given_up WHERE vm_id = ?", (row["vm_id"],))
 
     def _seen_on(self, vm_id: int, host: str) -> None:
-        """Note which host has the machine. Another one than it was given up with can't take it over by saying so: what
-        it leases would be free once that one does not have it any more."""
+        """Note which host has the machine. A host with which it was not given up can't take it over by saying so: what
+        the machine leases would be free once that host does not have it any more."""
         known = self.store.row("SELECT host FROM given_up WHERE vm_id = ?", vm_id)
         if known is None or known["host"] == host:
             self._note(vm_id, host)

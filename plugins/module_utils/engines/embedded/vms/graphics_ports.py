@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ports of machines' graphics consoles: which port a machine gets on its host, and how long it stays the machine's."""
+"""Gives machines' graphics consoles a port on their host, and knows how long the port stays the machine's."""
 
 from __future__ import annotations
 

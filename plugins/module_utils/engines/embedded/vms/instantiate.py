@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""New machines: ids, UUIDs, hosts, leases, ports and images for a whole batch, or an error and nothing."""
+"""Makes new machines: ids, UUIDs, hosts, leases, ports and images for a whole batch, or an error and nothing."""
 
 from __future__ import annotations
 
@@ -129,9 +129,15 @@ def _row(parts: Parts, placed: _Placed, identity: str, references: References, n
     }
 
 
-def _hosts_of(parts: Parts, network: Network) -> Iterable[str]:
-    found = spread(parts.store, network).get(id_of(network))
-    return [] if found is None else found.hosts
+    def _new_ids(self, count: int) -> list[int]:
+        """Return new ids. Ids that a host uses for machines of others are left out: no machine of such an id could
+        start there."""
+        ids: list[int] = []
+        while len(ids) < count:
+            lacking = count - len(ids)
+            first = self.rows.store.take_ids("vms", lacking)
+            ids += [vm_id for vm_id in range(first, first + lacking) if vm_id not in self.polls.foreign_ids]
+        return ids
 
 
 def _new_ids(parts: Parts, count: int) -> list[int]:

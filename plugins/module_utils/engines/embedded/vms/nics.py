@@ -37,11 +37,9 @@ class Nics:
     def lease(
         self, wanted: Sequence[tuple[int, str, Demands, Interfaces | None]], references: References
     ) -> dict[int, Leased]:
-        """Return the NICs and aliases of each machine, by its id; all leases of the batch are taken in one go.
-
-        wanted: id, name and demands of each machine, with what of these is to be leased. None stands for all; their
-        ids are then their numbers in the template, aliases after the NICs.
-        """
+        """Return the NICs and aliases of each machine, by its id; all leases of the batch are taken in one go. wanted:
+        id, name and demands of each machine, with what of these is to be leased. None stands for all; their ids are
+        then their numbers in the template, aliases after the NICs."""
         requests, places = [], []
         found = {vm_id: Leased() for vm_id, _n, _d, _i in wanted}
         for vm_id, name, demands, interfaces in wanted:

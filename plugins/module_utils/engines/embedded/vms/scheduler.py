@@ -64,11 +64,9 @@ class Homes:
 
 
 class Scheduler:
-    """Chooses a host for each new machine.
-
-    foreign: MiB that running domains of others hold, by host name. ending: what machines hold that are being ended, by
-    host name. only: host names to choose from; None for all. unreached: hosts that did not answer in this run.
-    """
+    """Chooses a host for each new machine. foreign: MiB that running domains of others hold, by host name. ending:
+    what machines hold that are being ended, by host name. only: host names to choose from; None for all. unreached:
+    hosts that did not answer in this run."""
 
     def __init__(
         self,
@@ -95,9 +93,12 @@ class Scheduler:
         homes: Mapping[str, Collection[str]] | None = None,
         unbridged: Mapping[str, Sequence[str]] | None = None,
     ) -> Host:
-        """Promise room for one machine; NoCapacity says what each host lacks. refusals: by hypervisor, why it can't
-        have this machine. homes: on which hosts its networks are that keep to one node, by name. unbridged: by host,
-        the names of its networks whose bridge is not there."""
+        """Promise room for one machine. Raise NoCapacity, which says what each host lacks.
+
+        refusals: by hypervisor, why it can't have this machine.
+        homes: on which hosts its networks are that keep to one node, by name.
+        unbridged: by host, the names of its networks whose bridge is not there.
+        """
         homes = homes or {}
         rooms = self._candidates(vm, hypervisor, pinned, refusals or {}, homes, unbridged or {})
         best: Room | None = None
@@ -114,7 +115,9 @@ class Scheduler:
         if best is None:
             raise NoCapacity(
                 f"VM {vm}: {_cost(rooms, memory, vcpu)} of memory and {cpu:g} CPU",
-                "; ".join([*(_lack(room, cpu, memory, vcpu) for room in rooms[:5]), *map(_home, homes.items())]),
+                "; ".join(
+                    [*(_what_it_lacks(room, cpu, memory, vcpu) for room in rooms[:5]), *map(_home, homes.items())]
+                ),
                 "Ask for less, end other machines, add a host, or set the host's memory_overcommit or cpu_overcommit",
             )
         best.memory -= memory + best.host.overhead.of(memory, vcpu)
@@ -167,7 +170,7 @@ class Scheduler:
             raise WrongState(
                 f"VM {vm}: {what}",
                 "; ".join([*map(_home, homes.items()), *reasons]) or "the catalog has no hosts",
-                _unknown(hypervisor)
+                _remedy_for_unknown(hypervisor)
                 or "Run role nebula.provision.node on a host of that kind, enable it, or widen --limit"
                 + ("; or end that network's machines where they are, or set one_node: false" if homes else "")
                 + (
@@ -179,7 +182,7 @@ class Scheduler:
         return rooms
 
 
-def _unknown(hypervisor: str) -> str:
+def _remedy_for_unknown(hypervisor: str) -> str:
     """Return what to do where there could be no host of that hypervisor; "" where there could be one."""
     if not hypervisor or hypervisor in rules.RULES:
         return ""
@@ -208,7 +211,7 @@ def _cost(rooms: Sequence[Room], memory: int, vcpu: int | None) -> str:
     return f"{memory} MiB + {text} MiB overhead" if text else f"{memory} MiB"
 
 
-def _lack(room: Room, cpu: float, memory: int, vcpu: int | None) -> str:
+def _what_it_lacks(room: Room, cpu: float, memory: int, vcpu: int | None) -> str:
     host = room.host
     if room.memory < memory + host.overhead.of(memory, vcpu):
         reserved = f", less {host.reserved_memory} that are reserved" if host.reserved_memory else ""

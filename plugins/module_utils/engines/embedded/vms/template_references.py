@@ -26,8 +26,8 @@ from ..store import compact
 
 
 class References:
-    """References of the templates of one batch. What is looked up is kept, so an object of this class serves one verb
-    and no longer."""
+    """Resolves the references of the templates of one batch. What is looked up is kept, so an object of this class
+    serves one verb and no longer."""
 
     def __init__(self, images: Images, networks: Networks) -> None:
         self._images = images

@@ -75,7 +75,7 @@ def find(
     own = [each for each in inventory.domains if (each.catalog, each.vm_id) == (catalog, vm_id) and each not in copied]
     domain = next(iter(own), None)
     directory = next((each for each in inventory.directories if (each.catalog, each.vm_id) == (catalog, vm_id)), None)
-    _refuse_half(asked, node.host, vm, domain, directory)
+    _refuse_incomplete(asked, node.host, vm, domain, directory)
     if domain is None or directory is None:
         raise NotFound(asked, f"host {node.host} does not have all of it", REMEDY_KNOWN)
     numbers = [int(found[1]) for file in directory.files if (found := _DEPLOYMENT.fullmatch(file.name))]
@@ -107,7 +107,9 @@ def _of_others(vm_id: int, nodes: Mapping[str, Observed], catalog: str) -> str:
     return "".join(found)
 
 
-def _refuse_half(asked: str, host: str, vm: ObservedVm, domain: Domain | None, directory: VmDirectory | None) -> None:
+def _refuse_incomplete(
+    asked: str, host: str, vm: ObservedVm, domain: Domain | None, directory: VmDirectory | None
+) -> None:
     if domain is None or not domain.persistent:
         found = f"host {host} has no domain of it" if domain is None else f"its domain on host {host} is not defined"
         raise NotFound(asked, found, "Define it anew from its newest deployment file (virsh define), then run again")
