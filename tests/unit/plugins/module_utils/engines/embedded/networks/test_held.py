@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.given_up import GivenUps
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     BeingEnded,
     NoLease,
@@ -72,6 +73,17 @@ def test_the_address_of_a_machine_that_comes_back_is_held_unless_another_has_it(
     assert held.hold(501, {**nic, "mac": "02:00:0a:42:00:0c"}) == (9, "vm-9")
     assert held.hold(502, {**nic, "mac": "02:00:0a:42:00:ff"}) is None
     assert held.hold(503, {**nic, "ar_id": 5}) is None
+
+
+def test_what_is_held_for_an_unknown_machine_is_held_on_once_it_is_one_that_was_given_up(catalog):
+    network = catalog.public(ip4(size=3))
+    catalog.store.db.execute(
+        "INSERT INTO leases (network_id, ar_id, offset, vm_id, kind) VALUES (?, 0, 0, 7, 'unknown')", (network.id,)
+    )
+    GivenUps(catalog.store, catalog.networks).give_up(7, "node1")
+    catalog.networks.held_leases.release_held(set(), True)
+    (lease,) = catalog.networks.held()
+    assert (lease.vm, lease.held) == ("vm-7", "it was given up with host node1")
 
 
 def test_what_is_held_for_unknown_machines_is_free_once_no_node_has_them(catalog):
