@@ -129,20 +129,14 @@ def _row(parts: Parts, placed: _Placed, identity: str, references: References, n
     }
 
 
-    def _new_ids(self, count: int) -> list[int]:
-        """Return new ids. Ids that a host uses for machines of others are left out: no machine of such an id could
-        start there."""
-        ids: list[int] = []
-        while len(ids) < count:
-            lacking = count - len(ids)
-            first = self.rows.store.take_ids("vms", lacking)
-            ids += [vm_id for vm_id in range(first, first + lacking) if vm_id not in self.polls.foreign_ids]
-        return ids
+def _hosts_of(parts: Parts, network: Network) -> Iterable[str]:
+    found = spread(parts.store, network).get(id_of(network))
+    return [] if found is None else found.hosts
 
 
 def _new_ids(parts: Parts, count: int) -> list[int]:
-    """New ids. Those that a host uses for machines of others are left out: no machine of such an id could start
-    there."""
+    """Return new ids. Ids that a host uses for machines of others are left out: no machine of such an id could
+    start there."""
     ids: list[int] = []
     while len(ids) < count:
         lacking = count - len(ids)

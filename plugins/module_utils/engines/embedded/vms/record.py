@@ -25,8 +25,8 @@ from .update import WITH_MEMORY
 
 
 def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
-    """Take over what a node did; outcomes None: it did not answer. done_number: see VmsPort. Returns the machines
-    that moved. ForeignObject, and nothing is taken over, if it tells of what was not planned for it."""
+    """Take over what a node did, and return the machines that moved. Raise ForeignObject, and take over nothing,
+    if it tells of what was not planned for it. outcomes: None if it did not answer. done_number: see VmsPort."""
     if outcomes is None:
         return _record_silence(parts, host)
     _refuse_foreign(parts, host, outcomes, done_number)
@@ -48,16 +48,17 @@ def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_n
         _record_outcome(parts, row, outcome, host)
     return view.pool(parts, ids=touched, done=True)
 
-    def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
-        """Take over what a node did, and return the machines that moved. Raise ForeignObject, and take over nothing,
-        if it tells of what was not planned for it. outcomes: None if it did not answer. done_number: see VmsPort."""
-        if outcomes is None:
-            return self._record_silence(host)
-        self._refuse_foreign(host, outcomes, done_number)
-        self.rows.store.db.execute(
-            "INSERT INTO meta SELECT 'recorded/' || id, ? FROM hosts WHERE name = ? AND ? > 0"
-            " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
-            (done_number, host, done_number),
+
+def _refuse_foreign(parts: Parts, host: str, outcomes: Sequence[VmOutcome], done_number: int) -> None:
+    newest = int(parts.store.meta("plan"))
+    if done_number > newest:
+        raise _foreign(host, f"plan {done_number}, and the newest that was made is {newest}")
+    seen: set[int] = set()
+    for outcome in outcomes:
+        row = parts.store.row(
+            "SELECT vms.generation, vms.state, hosts.name AS host, given_up.host AS left_on FROM vms"
+            " LEFT JOIN hosts ON hosts.id = host_id LEFT JOIN given_up ON vm_id = vms.id WHERE vms.id = ?",
+            outcome.vm_id,
         )
         what = f"machine {outcome.vm_id}"
         if row is None:
@@ -73,50 +74,42 @@ def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_n
         seen.add(outcome.vm_id)
 
 
-    def _record_outcome(self, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
-        """Take over what became of a decision about one machine."""
-        self.tasks.record(row, outcome, Return(away) if (away := self.disk_hosts.away(row)) else None)
-        if outcome.state == "DONE":
-            self.endings.end(row, host)
-            return
-        before, failed = orders_of(row), outcome.error is not None
-        done = orders.is_done(before, failed, outcome.fitted)
-        if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
-            # Nodes make and grow disks first: even where something else failed, these have their SIZE.
-            self.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
-        if done:
-            self.networks.held_leases.let_go(row["id"], before.detached_nics)
-            if before.detached:
-                self.images.uses.release(row["id"], written=True, back=self.disk_hosts.back(row), disks=before.detached)
-            self.networks.held_leases.release_kept(row["id"])
-            self.images.uses.release_kept(row["id"])
-        if done and (before.recreates or self.tasks.found_state(row) not in WITH_MEMORY):
-            self.ports.drop_held(row["id"])
-        anew = before.operation or self.tasks.found_state(row) not in WITH_MEMORY
-        if outcome.error is None and anew:
-            self.transitions.drop_former(row["id"])
-        error = text_of(outcome.error)
-        self.transitions.move([(outcome.vm_id, outcome.state, error)], "deploy")
-        # A state that could not be reached is not wanted for ever: a guest that ignored its shutdown is RUNNING.
-        wanted = row["wanted"] if outcome.error is None else self._state_wanted_now(outcome.state, row)
-        if wanted == "DONE":
-            return  # it is half taken away: every plan contains it until it is gone
-        left = orders.write(orders.after_outcome(before, row["generation"], failed, done))
-        self.rows.store.db.execute(
-            "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
-            (wanted, error, left, outcome.vm_id),
-        )
+def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
+    """Take over what became of a decision about one machine."""
+    parts.tasks.record(row, outcome, Return(away) if (away := parts.disk_hosts.away(row)) else None)
+    if outcome.state == "DONE":
+        end(parts, row, host)
+        return
+    before, failed = orders_of(row), outcome.error is not None
+    done = orders.is_done(before, failed, outcome.fitted)
+    if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
+        # Nodes make and grow disks first: even where something else failed, these have their SIZE.
+        parts.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
+    if done:
+        parts.networks.held_leases.let_go(row["id"], before.detached_nics)
+        if before.detached:
+            parts.images.uses.release(row["id"], written=True, back=parts.disk_hosts.back(row), disks=before.detached)
+        parts.networks.held_leases.release_kept(row["id"])
+        parts.images.uses.release_kept(row["id"])
+    if done and (before.recreates or parts.tasks.found_state(row) not in WITH_MEMORY):
+        parts.ports.drop_held(row["id"])
+    anew = before.operation or parts.tasks.found_state(row) not in WITH_MEMORY
+    if outcome.error is None and anew:
+        transitions.drop_former(parts, row["id"])
+    error = text_of(outcome.error)
+    transitions.move(parts, [(outcome.vm_id, outcome.state, error)], "deploy")
+    # A state that could not be reached is not wanted for ever: a guest that ignored its shutdown is RUNNING.
+    wanted = row["wanted"] if outcome.error is None else _state_wanted_now(parts, outcome.state, row)
+    if wanted == "DONE":
+        return  # it is half taken away: every plan contains it until it is gone
+    left = orders.write(orders.after_outcome(before, row["generation"], failed, done))
+    parts.store.db.execute(
+        "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
+        (wanted, error, left, outcome.vm_id),
+    )
 
-    def _state_wanted_now(self, state: str, row: sqlite3.Row) -> str:
-        """Return the state that is wanted of a machine which failed to reach another. A machine that lives on is
-        wanted as it is, unless another has its name by now."""
-        if state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
-            return str(row["wanted"])
-        if row["wanted"] == "DONE" and self.view.pool(names=[row["name"]]):
-            return "DONE"
-        return state
 
-def _left_as(parts: Parts, state: str, row: sqlite3.Row) -> str:
+def _state_wanted_now(parts: Parts, state: str, row: sqlite3.Row) -> str:
     """Return the state that is wanted of a machine which failed to reach another. A machine that lives on is
     wanted as it is, unless another has its name by now."""
     if state not in ("RUNNING", "POWEROFF", "SUSPENDED"):

@@ -13,34 +13,13 @@ from .parts import Parts
 from .rows import numbers_of
 
 
-@dataclass(frozen=True)
-class Transitions:
-    """Writes the states in which nodes found machines. now: s since the epoch."""
-
-    rows: VmRows
-    ports: GraphicsPorts
-    now: Callable[[], int]
-
-    def move(self, moved: Sequence[tuple[int, str, str]], action: str) -> None:
-        """Write the states that machines are in. moved: id, state and reason of each. action: the word in their
-        histories."""
-        for vm_id, name, reason in moved:
-            state, lcm = numbers_of(name)
-            self.rows.store.db.execute(
-                "UPDATE vms SET state = ?, lcm_state = ?, error = ? WHERE id = ?", (state, lcm, reason, vm_id)
-            )
-            if name == "POWEROFF":
-                self.drop_former(vm_id)
-                self.ports.drop_held(vm_id)
-        hosts = self.rows.host_names([vm_id for vm_id, _n, _r in moved])
-        self.rows.remember([(v, hosts.get(v, ""), name, action, reason) for v, name, reason in moved], self.now())
-
-    def drop_former(self, vm_id: int) -> None:
-        """Forget the name that the guest had before a change of its context, and which aliases it was not started with:
-        it was started with the new ones, or is off."""
-        row = self.rows.store.row(
-            'SELECT body FROM vms WHERE id = ? AND (body NOT LIKE \'%"former":""%\' OR body LIKE \'%"late":true%\')',
-            vm_id,
+def move(parts: Parts, moved: Sequence[tuple[int, str, str]], action: str) -> None:
+    """Write the states that machines are in. moved: id, state and reason of each. action: the word in their
+    histories."""
+    for vm_id, name, reason in moved:
+        state, lcm = numbers_of(name)
+        parts.store.db.execute(
+            "UPDATE vms SET state = ?, lcm_state = ?, error = ? WHERE id = ?", (state, lcm, reason, vm_id)
         )
         if name == "POWEROFF":
             drop_former(parts, vm_id)

@@ -45,62 +45,58 @@ def devices(parts: Parts, vm_id: int) -> Mapping[str, Sequence[Has]]:
     return has_of(json.loads(parts.rows.get(vm_id)["body"]))
 
 
-    def update(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
-        row = self.rows.get(vm_id)
-        vm = vm_of(row)
-        changes = model_changes.changes(request_of(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
-        host = self.hosts.by_id()[row["host_id"]]
-        references = References(self.images, self.networks)
-        devices = compare(vm, request_of(row), template, next_disk(self.rows.store, vm))
-        self.tasks.refuse_tasked(row, devices.gone_disks)
-        demands = _with_image_ids(references.demands(row["name"], template), devices.kept)
-        images = references.images_of(row["name"], template, demands)
-        port = vm.graphics.port if vm.graphics else None
-        if demands.graphics and (port is None or (demands.graphics_port and demands.graphics_port != port)):
-            self.ports.hold(vm_id)
-            port = self.ports.choose([(vm_id, row["name"], demands, host)])[vm_id]
-        elif not demands.graphics:
-            self.ports.hold(vm_id)
-        gives = self.capacity.repromise(row, host, demands)
-        came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
-        self.images.uses.acquire_all(vm_id, row["name"], came)
-        self.networks.held_leases.let_go(vm_id, devices.interfaces.gone)
-        leased = self.nics.with_new(row, demands, devices.interfaces, references)
-        blueprint = Blueprint(
-            vm_id,
-            row["uuid"],
-            row["name"],
-            host.hypervisor,
-            template,
-            images,
-            leased.nics,
-            leased.aliases,
-            port,
-            owner or vm.owner,
-            {} if any(change.attribute == "CONTEXT" for change in changes) else fetched_by(vm),
-            devices.kept,
-            vm.graphics,
-            before=vm,
-            sockets=Before(vm.topology, request_of(row)),
-        )
-        body, warnings = self.assembler.assemble(blueprint, references)
-        body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
-        state = self.tasks.found_state(row)
-        body = replace(body, former=_former_hostname(vm, body, state), aliases=_with_late_marked(vm, body, state))
-        self.rows.write_request(
-            body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands)
-        )
-        renamed = body.name != vm.name
-        acting = [change for change in changes if change.how != "catalog"]
-        refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
-        left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted)
-        if renamed or body.context != vm.context or acting or (row["settled"] and left != DONE):
-            lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
-            action = "rename" if renamed else "updateconf"
-            self.decisions.decide(
-                row, lcm_state, row["wanted"], VmOrders(), action, row["seq"] + 1, lasting=left, gives=gives
-            )
-        return replace(self.view.one(vm_id), warnings=warnings)
+def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+    row = parts.rows.get(vm_id)
+    vm = vm_of(row)
+    changes = model_changes.changes(request_of(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
+    host = parts.hosts.by_id()[row["host_id"]]
+    references = References(parts.images, parts.networks)
+    devices = compare(vm, request_of(row), template, next_disk(parts.store, vm))
+    parts.tasks.refuse_tasked(row, devices.gone_disks)
+    demands = _with_image_ids(references.demands(row["name"], template), devices.kept)
+    images = references.images_of(row["name"], template, demands)
+    port = vm.graphics.port if vm.graphics else None
+    if demands.graphics and (port is None or (demands.graphics_port and demands.graphics_port != port)):
+        parts.ports.hold(vm_id)
+        port = parts.ports.choose([(vm_id, row["name"], demands, host)])[vm_id]
+    elif not demands.graphics:
+        parts.ports.hold(vm_id)
+    gives = parts.capacity.repromise(row, host, demands)
+    came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
+    parts.images.uses.acquire_all(vm_id, row["name"], came)
+    parts.networks.held_leases.let_go(vm_id, devices.interfaces.gone)
+    leased = parts.nics.with_new(row, demands, devices.interfaces, references)
+    blueprint = Blueprint(
+        vm_id,
+        row["uuid"],
+        row["name"],
+        host.hypervisor,
+        template,
+        images,
+        leased.nics,
+        leased.aliases,
+        port,
+        owner or vm.owner,
+        {} if any(change.attribute == "CONTEXT" for change in changes) else fetched_by(vm),
+        devices.kept,
+        vm.graphics,
+        before=vm,
+        sockets=Before(vm.topology, request_of(row)),
+    )
+    body, warnings = parts.assembler.assemble(blueprint, references)
+    body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
+    state = parts.tasks.found_state(row)
+    body = replace(body, former=_former_hostname(vm, body, state), aliases=_with_late_marked(vm, body, state))
+    parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
+    renamed = body.name != vm.name
+    acting = [change for change in changes if change.how != "catalog"]
+    refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
+    left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted)
+    if renamed or body.context != vm.context or acting or (row["settled"] and left != DONE):
+        lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
+        action = "rename" if renamed else "updateconf"
+        decide(parts, row, lcm_state, row["wanted"], VmOrders(), action, row["seq"] + 1, lasting=left, gives=gives)
+    return replace(view.one(parts, vm_id), warnings=warnings)
 
 
 def rename(parts: Parts, vm_id: int, name: str) -> VmRecord:

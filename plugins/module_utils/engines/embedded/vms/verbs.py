@@ -43,8 +43,8 @@ class Vms(Parts, VmsPort):
         return list(self.given_ups.seen)
 
     def gone_for_good(self, name: str) -> list[str]:
-        """Free what is held for machines of a forgotten host, and return the addresses."""
-        return self._given_up.gone(name)
+        """Free what is held for machines of a forgotten host. Return the addresses."""
+        return self.given_ups.gone(name)
 
     def fetched(self) -> set[str]:
         """Return the SHA-256 of the files from URLs that machines have."""

@@ -24,7 +24,7 @@ def rows(engine):
     return "".join(str(tuple(row)) for row in engine.store.rows("SELECT * FROM vms"))
 
 
-@pytest.mark.parametrize("options", ["embedded"], indirect=True)
+@pytest.mark.parametrize("engine_options", ["embedded"], indirect=True)
 def test_secrets_end_with_the_machine(engine):
     bring(engine, 1)
     assert SECRET in rows(engine)
