@@ -37,7 +37,6 @@ from ansible_collections.nebula.provision.plugins.modules import (
     nebula_template,
     nebula_vm,
 )
-from ansible_collections.nebula.provision.tests.unit.plugins.modules.conftest import declared
 
 SPECIFICATIONS = Path(image.__file__).parent
 # The module, its list, what an item is called in errors, its keys, and one of them that is true or false, if there is.
@@ -57,17 +56,15 @@ WORK = {"guest_image", "image_check", "image_prepare"}
 
 
 @pytest.fixture
-def errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def errors(tmp_path: Path):
     """What a module says of the items of its list."""
 
     def said(module: ModuleType, plural: str, *items: Any) -> list[str]:
         root = str(tmp_path)
         EmbeddedEngine(root, create=True).close()
-        told = declared(module, monkeypatch)
-        told.pop("supports_check_mode")
-        checked = ArgumentSpecValidator(told.pop("argument_spec"), **told).validate({"root": root, plural: list(items)})
+        checked = ArgumentSpecValidator(**module.call.ARGUMENTS).validate({"root": root, plural: list(items)})
         assert checked.error_messages == []
-        return [str(item.error) for item in module.run(checked.validated_parameters, False).errors]
+        return [str(item.error) for item in module.call.run(checked.validated_parameters, False).errors]
 
     return said
 

@@ -24,7 +24,6 @@ from ansible_collections.nebula.provision.plugins.modules import (
     nebula_template,
     nebula_vm,
 )
-from ansible_collections.nebula.provision.tests.unit.plugins.modules.conftest import declared
 
 BAD = "bad & <name>"
 TENANTS = {"vn_mad": "ovn", "network_address": "192.168.0.0/24", "gateway": "192.168.0.1"}
@@ -42,14 +41,12 @@ OBJECTS: list[tuple[ModuleType, str, str, dict[str, Any]]] = [
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def run(tmp_path: Path):
     def done(module: ModuleType, plural: str, item: dict[str, Any], check: bool = False, **more: Any) -> Result:
-        told = declared(module, monkeypatch)
-        told.pop("supports_check_mode")
         given = {"root": str(tmp_path), plural: [item], **more}
-        checked = ArgumentSpecValidator(told.pop("argument_spec"), **told).validate(given)
+        checked = ArgumentSpecValidator(**module.call.ARGUMENTS).validate(given)
         assert checked.error_messages == []
-        result: Result = module.run(checked.validated_parameters, check)
+        result: Result = module.call.run(checked.validated_parameters, check)
         assert [str(failed.error) for failed in result.errors] == []
         return result
 

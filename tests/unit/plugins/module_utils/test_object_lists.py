@@ -151,20 +151,3 @@ def test_the_catalog_is_named_and_one_object_only_where_one_was_asked_for(run, k
         assert len(one.payload["catalog"]) == 36 and many.payload["catalog"] == one.payload["catalog"]
     gone = run(kind, name="a", state="absent")
     assert gone.payload[f"{kind}s"] == [] and kind not in gone.payload
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("check", [True, False])
-def test_one_bad_item_does_not_keep_the_others(run, kind, tmp_path, check):
-    (tmp_path / "nebula").mkdir()
-    given = {} if kind == "router" else STEPS[kind][0][0]
-    what = kind.replace("_", " ")
-    bad = ["b", {"name": "c", "stat": 1}, {"name": 5, **given}, {"name": "d", **given}, {"name": "d", **given}]
-    result = run(kind, *bad, {"name": "a", **given}, check=check)
-    texts = [str(item.error) for item in result.errors]
-    for text, part in zip(
-        texts, [f"{kind}s[0]: it is a str", "Did you mean 'state'?", f"{what} d: the list has it twice"], strict=False
-    ):
-        assert part in text
-    assert any(f"{what} 5: the name is a int" in text for text in texts) and len(texts) == 5
-    assert [view["name"] for view in result.payload[f"{kind}s"]] == ["a"]

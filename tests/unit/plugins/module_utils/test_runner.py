@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils import runner
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NoSpace
-from ansible_collections.nebula.provision.plugins.module_utils.runner import execute
+from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
 
@@ -75,3 +77,21 @@ def test_warnings_have_no_line_of_ansible() -> None:
     warnings: list[str] = []
     execute(Exited(), lambda _params, _check_mode: Result(warnings=["a\x1b\nok: [kvm1]"]))
     assert warnings[0] == "a\\x1b\n    ok: [kvm1]"
+
+
+@pytest.mark.parametrize("needs", [True, False])
+def test_libraries_are_looked_for_before_a_call_is_run(monkeypatch: pytest.MonkeyPatch, needs: bool) -> None:
+    class Exited(Module):
+        def exit_json(self, **_answer: object) -> None:
+            steps.append("exit")
+
+    steps: list[str] = []
+
+    def run(_params: object, _check_mode: bool) -> Result:
+        steps.append("run")
+        return Result()
+
+    monkeypatch.setattr(runner, "respawn_if_missing", lambda _module, names: steps.extend(names))
+    more = {"libraries": lambda params: [params["library"]]} if needs else {}
+    carry_out(Exited(library="ovs"), SimpleNamespace(run=run, **more))
+    assert steps == [*(["ovs"] if needs else []), "run", "exit"]
