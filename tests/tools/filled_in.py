@@ -78,10 +78,7 @@ def our_filters() -> Iterator[None]:
     for kind, base, of in (("filter", "FilterModule", "filters"), ("test", "TestModule", "tests")):
         for path in sorted((ROOT / "plugins" / kind).glob("*.py")):
             plugins = getattr(getattr(importlib.import_module(f"{PACKAGE}{kind}.{path.stem}"), base)(), of)()
-            loader = filter_loader if kind == "filter" else test_loader
-            ours.update(
-                {f"nebula.provision.{name}": loader._wrap_func(name, name, each) for name, each in plugins.items()}
-            )
+            ours |= {f"nebula.provision.{name}": _as_plugin(kind, name, each) for name, each in plugins.items()}
     found = [(loader, loader.get) for loader in (filter_loader, test_loader)]
     for loader, get in found:
         loader.get = lambda name, *rest, _get=get: ours.get(name) or _get(name, *rest)
@@ -90,6 +87,16 @@ def our_filters() -> Iterator[None]:
     finally:
         for loader, _get in found:
             del loader.get
+
+
+def _as_plugin(kind: str, name: str, function: Any) -> Any:
+    loader = filter_loader if kind == "filter" else test_loader
+    # ansible-core 2.16 has no such function, and its plugins are classes.
+    if hasattr(loader, "_wrap_func"):
+        return loader._wrap_func(name, name, function)
+    from ansible.plugins import filter, test
+
+    return filter.AnsibleJinja2Filter(function) if kind == "filter" else test.AnsibleJinja2Test(function)
 
 
 def filled_in(text: Any, variables: Mapping[str, Any]) -> Any:
