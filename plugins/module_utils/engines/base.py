@@ -43,7 +43,7 @@ class _NotThere:
 
     def __getattr__(self, verb: str) -> Any:
         if verb.startswith("_"):
-            # What Python itself asks of an attribute of a class.
+            # Python itself asks classes for such names.
             raise AttributeError(verb)
         raise Unsupported(f"{self._kind}: {verb}", f"this engine has no {self._kind}")
 

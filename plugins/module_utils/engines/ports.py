@@ -70,7 +70,7 @@ class VmRecord:
     recreates: bool = False
     stime: int = 0
     etime: int = 0
-    # What the guest is told of itself: hostname is "" if it is told none, addresses is None if it has no context.
+    # What the guest is told of itself. hostname: "" if it is told none. addresses: None if it has no context.
     hostname: str = ""
     addresses: Sequence[str] | None = None
     warnings: Sequence[str] = ()
@@ -82,7 +82,7 @@ class VmRecord:
     owner: Owner = Owner()
     # Why it may not be started: another machine, which was given up and runs, has an address of it. "" if none has.
     doubled: str = ""
-    # What its guest was told to be called when it was last started, "" if that is what it is told now.
+    # The host name that its guest was told when it was last started; "" if it is told the same now.
     former: str = ""
     # Whether it has sockets, cores and threads of its own, or a socket for each processor.
     has_topology: bool = False

@@ -38,9 +38,9 @@ class Datastores(DatastoresPort):
         self._refuse_taken(datastore.name)
         what = f"datastore {datastore.name}: type {datastore.type.name}"
         if datastore.type == DatastoreType.SYSTEM:
-            # Each node has one, under the number 0.
+            # Each node has a system datastore, under the number 0.
             raise InvalidValue(what, "there is one on each host, and it is datastore 0", "Choose IMAGE or FILE")
-        # Those below are every catalog's, which has used no id of it yet.
+        # Lower ids are those of every catalog, which no sequence has given.
         self.store.db.execute("INSERT OR IGNORE INTO sequences VALUES ('datastores', ?)", (FIRST,))
         number = self.store.take_ids("datastores")
         self.store.db.execute(

@@ -161,7 +161,7 @@ class EmbeddedEngine(Engine):
         return self.store.meta("catalog")
 
     def close(self) -> None:
-        # Where nothing has asked for them, there are none.
+        # Where nothing has asked for the files, there are none.
         if "sources" in vars(self):
             self.sources.close()
         self.store.close()

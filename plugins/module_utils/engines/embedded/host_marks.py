@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .store import Store
 
-# Of the migration that gave the first ones, too.
+# The migration that gave the first marks has the same length.
 MARK_BYTES = 16
 
 

@@ -37,7 +37,7 @@ COLUMNS = (
     "transfer",
 )
 
-# What a result shows of them as they are.
+# The fields that a result shows as they are.
 _DECLARED = ("overhead", *(column for column in COLUMNS if column != "state"))
 
 
@@ -173,7 +173,7 @@ class Hosts(HostsPort):
         if rows:
             names = ", ".join(f"{row['name']} (id {row['id']})" for row in rows[:5]) + (" …" if len(rows) > 5 else "")
             raise InUse(f"host {host.name}: delete", f"it runs {names}", "End these machines first")
-        # Machines that are DONE keep their history, not their host.
+        # Machines that are DONE keep their history, but no host.
         self.store.db.execute("UPDATE vms SET host_id = NULL WHERE host_id = ?", (host.id,))
         self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"recorded/{host.id}",))
@@ -185,8 +185,8 @@ class Hosts(HostsPort):
             return [*observed]  # check mode on a bare front-end: there is no catalog yet that could be older
         catalog, plan = self.store.meta("catalog"), self.plan_numbers.newest()
         doubts = {node.host: doubt for node in observed if (doubt := self._doubt(node, catalog, plan)) is not None}
-        # A single node knows it, where the last plan was for that one. If the others went on, what was decided after
-        # the copy was made would be given away again.
+        # Where the last plan was for a single node, that node alone knows it. If the others went on, what was decided
+        # after the copy was made would be given away again.
         known = [
             node.host
             for node in observed

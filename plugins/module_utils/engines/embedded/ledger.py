@@ -33,9 +33,9 @@ from .vms.rows import orders_of
 
 DAMAGED = "Restore nebula.db from a backup: nebula.provision.restore; nothing that changes it should run before"
 REPAIR = "Run nebula.provision.audit with -e nebula_audit_repair=true: it is derived anew from the catalog's machines"
-# Of a damaged file, SQLite has more to say than anybody reads.
+# SQLite says more about a damaged file than anybody reads.
 SHOWN = 5
-# Tables with ids, and the first that was not every catalog's from the beginning.
+# Tables with ids, and the first id that not every catalog has from the beginning.
 SEQUENCES = {
     **dict.fromkeys(("vms", "images", "networks", "hosts", "templates", "routers"), 0),
     "security_groups": security_group.FIRST,
@@ -110,7 +110,7 @@ class Audit:
         hosts = {host.name: host.state.name for host in self.hosts.pool()}
         unreadable = list(self._unreadable(machines))
         if any(finding.kind == "catalog-damaged" for finding in unreadable):
-            # What it has is not known, and must not be taken for what nobody has.
+            # What this machine has is not known, and must not be taken for free.
             return Ledger(damaged=True, findings=tuple(unreadable))
         findings = [
             *unreadable,
@@ -193,7 +193,7 @@ class Audit:
                 if disk.image_id is not None:
                     expected.uses[vm.vm_id, disk.disk_id] = (disk.image_id, int(disk.save))
             for disk_id in orders_of(row).detached:
-                # It has that until its node has taken it away.
+                # The machine has the disk until its node has taken it away.
                 if disk_id in noted:
                     expected.uses[vm.vm_id, disk_id] = noted[disk_id]
             # As in Demands.images when it was made: after the disks and the context. Disks came and went since.
@@ -403,7 +403,7 @@ class Audit:
                 f"INSERT INTO {table.name} ({table.key}, {table.columns}) VALUES ({marks})",
                 [(*key, *value) for key, value in table.wanted.items() if there.get(key) != value],
             )
-        # Of what no machine is to have any more, as it is now.
+        # Then the addresses that no machine has: those of routers, and reserved ones.
         Reserved(self.store).derive()
         for what, noted, is_so, sql, values in list(self._counted(expected)):
             self.store.db.execute(sql, values)

@@ -14,7 +14,7 @@ from .store import Store
 
 Ref = Union[str, int]
 
-# Table to what users call its objects; the table is never anything else than one of these.
+# What users call the objects of each table. No other word gets into SQL as a table.
 KINDS = {
     "datastores": "datastore",
     "images": "image",

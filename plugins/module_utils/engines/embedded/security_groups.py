@@ -39,7 +39,7 @@ class SecurityGroups(SecurityGroupsPort):
     def allocate(self, group: SecurityGroup) -> SecurityGroup:
         check_name("security group", group.name)
         self._refuse_taken(group.name)
-        # Those below are every catalog's, which has used no id of it yet.
+        # Lower ids are those of every catalog, which no sequence has given.
         self.store.db.execute("INSERT OR IGNORE INTO sequences VALUES ('security_groups', ?)", (FIRST,))
         new = replace(group, id=self.store.take_ids("security_groups"), uuid=str(uuids.uuid4()))
         self.store.db.execute(

@@ -22,9 +22,9 @@ from ...host.files import explained, obstacle, remove_file, sync_directory
 from .schema import MIGRATIONS, VERSION
 
 CATALOG = "nebula.db"
-# What it is called from the moment on in which it has been ended, until the last of it is removed.
+# The name of a catalog that has been ended, until the last of its files is removed.
 ENDED = f"{CATALOG}.ended"
-# What is beside a catalog while SQLite uses its write-ahead log.
+# The files beside a catalog while SQLite uses its write-ahead log.
 BESIDE = (f"{CATALOG}-wal", f"{CATALOG}-shm")
 PARTS = (CATALOG, *BESIDE)
 # How long a run waits for others that hold the catalog. Each holds it for one decision: parts of a second.
@@ -47,7 +47,7 @@ class Store:
         self.root = root
         self.path = os.path.join(root, name)
         self.check_mode = check_mode
-        # An empty file is what a run leaves that is killed as it begins one, or what a full disk leaves.
+        # A run that is killed while it begins a catalog leaves an empty file, and so does a full disk.
         exists = _size(self.path) > 0
         self.declared = not exists and check_mode
         if not exists and not check_mode and not create:
@@ -60,17 +60,17 @@ class Store:
             _refuse_network_file_system(root)
         if not exists and not self.declared:
             remove_ended(root)
-            # Closed from its first moment on. Never where there is one: closing it would end SQLite's locks on it.
+            # No other user may ever read it. Not done to a catalog that is there: closing it would end SQLite's locks.
             with explained(self.path):
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         self._file = self._identity()
         with self._explained():
-            # rw: one that is removed between these lines must not come back empty.
+            # rw: a catalog that is removed between these lines must not come back empty.
             place = ":memory:" if self.declared else f"{Path(os.path.abspath(self.path)).as_uri()}?mode=rw"
             self.db = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
             self.db.row_factory = sqlite3.Row
             self._prepare()
-            # One that is ended while it is opened lacks what was in its log: nothing would be found in it.
+            # A catalog that is ended while it is opened lacks what was in its log: nothing would be found in it.
             self._check_still_there()
 
     def _identity(self) -> tuple[int, int]:
@@ -109,7 +109,7 @@ class Store:
             raise
 
     def _use_write_ahead_log(self) -> None:
-        # SQLite does not wait here for others who do the same to a new catalog.
+        # SQLite does not wait here for other runs that open the same new catalog.
         limit = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -126,17 +126,17 @@ class Store:
             try:
                 yield
             except sqlite3.Error:
-                # SQLite's words for that are those for a broken disk.
+                # SQLite would say of a removed file that the disk is broken.
                 self._check_still_there()
                 raise
 
     def _roll_back(self) -> None:
-        # Where the disk is full, SQLite may have done it itself.
+        # Where the disk is full, SQLite may have rolled back itself.
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
 
     def _copy_to_memory(self) -> None:
-        # Which versions of this collection can read the file is for a real run to change.
+        # Only a real run may change which versions of this collection can read the file.
         file, self.db = self.db, sqlite3.connect(":memory:", isolation_level=None)
         self.db.row_factory = sqlite3.Row
         with contextlib.closing(file):
@@ -171,7 +171,7 @@ class Store:
         find that it is gone. Its files are remove_ended()'s."""
         with self.transaction():
             allowed()
-            # At one blow: a run may be killed here, and a catalog without its log would tell what was long ago.
+            # In one step: a run may be killed here, and a catalog without its log would tell an old state.
             os.rename(self.path, os.path.join(self.root, ENDED))
             sync_directory(self.root)
 
@@ -227,7 +227,7 @@ def begun(root: str) -> bool:
 def remove_ended(root: str) -> None:
     """Take away what is left of a catalog that was ended."""
     if os.path.exists(os.path.join(root, ENDED)):
-        # Last what tells that the others are to go.
+        # The file that tells that the others are to be removed goes last.
         for name in (*BESIDE, ENDED):
             remove_file(os.path.join(root, name))
 
@@ -257,7 +257,7 @@ def _refuse_network_file_system(root: str) -> None:
 
 
 DAMAGED = ("not a database", "malformed")
-# What SQLite's words hold → what is the case, and what to do.
+# Words in SQLite's messages → what is the case, and what to do.
 _EXPLAINED = (
     (("locked", "busy"), "another run has held it for over {seconds:g} s",
      "Wait for the other run to end, then run again"),
@@ -267,7 +267,7 @@ _EXPLAINED = (
     (("unable to open",), "it can't be opened", "Run as root, and see that it is a file"),
 )  # fmt: skip
 _FULL = "disk is full"
-# SQLite has these words for a file that can't be made or extended too, whatever the reason.
+# SQLite also says these of a file that can't be made or extended, whatever the reason.
 _VAGUE = ("disk I/O", "unable to open", "readonly")
 
 

@@ -27,7 +27,7 @@ from ..vms.device_ids import next_disk
 from ..vms.rows import orders_of
 from .take import made_of
 
-# Between what the nodes know and what is decided next.
+# How far the next plan number and id are above what the nodes know.
 PLANS_APART = 1000
 IDS_APART = 100
 
@@ -59,7 +59,7 @@ def raise_above(
         known["vms"] = max(known.get("vms", 0), _above_ids(store, strangers))
         above = ahead or bool(strangers) or lost
         for name, following in known.items():
-            # Of what there never was any, a catalog has no number, and the same one is to be the same.
+            # A catalog has no sequence of objects that it never had, and a copy of it is to be the same.
             if following or above:
                 db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (name,))
                 db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = ?", (following, name))
@@ -137,14 +137,14 @@ def _compare(
         if key in found:
             state, generation = found[key]
             if generation > row["generation"]:
-                # What the copy says of it is made true again, and nothing is started or ended by that.
+                # What the copy says of the machine is made true again, without a start or an end.
                 wanted = state if state in ("RUNNING", "POWEROFF", "SUSPENDED") else row["wanted"]
                 _adjust(store, row, generation + 1, wanted, 0, row["state"], row["lcm_state"], "", now)
                 raised.append(name)
         elif row["host"] in reached and row["wanted"] != "DONE" and (ahead or row["settled"]):
             missing.append(name)
             if ahead:
-                # It may have been ended since: it is not made again before somebody says so.
+                # The machine may have been ended since: it is not made again before somebody says so.
                 error = (
                     f"host {row['host']} did not have it when this catalog was restored; state: running makes it anew"
                 )
@@ -263,7 +263,7 @@ def _hold_images(store: Store, strangers: Sequence[Stranger], own: Sequence[Stra
     """Disable images to which these machines write, so that no other gets them; yield what only the user can take care
     of. own: machines that the catalog knows, which may have come by another disk since."""
     for row in store.rows("SELECT id, name, source, state, persistent FROM images WHERE source != '' ORDER BY id"):
-        # Of an image that the catalog has in use, it knows the machine.
+        # The catalog knows the machine of an image that it has in use.
         free = row["persistent"] and row["state"] in (ImageState.READY, ImageState.DISABLED)
         users = [
             f"{each.name} on host {each.host}"

@@ -19,7 +19,7 @@ from .. import store as stores
 from ..store import CATALOG, PARTS, Store
 from .take import copy_over, made_of, present, reading, remove_parts
 
-# Beside the catalog while it is put together, and where there is none that it can replace from within.
+# Names beside the catalog: of the candidate while it is put together, and of what replaces a catalog that is damaged.
 CANDIDATE = ".nebula.db.restoring"
 REPLACEMENT = ".nebula.db.restored"
 
@@ -61,10 +61,10 @@ class Watch:
         self._version = -1
         if self._file is not None:
             self._db = sqlite3.connect(self.path, timeout=stores.BUSY_SECONDS)
-            # A damaged one has none: nobody can decide anything in it.
+            # A damaged catalog has no version: nobody can decide anything in it.
             with contextlib.suppress(sqlite3.DatabaseError):
                 if act:
-                    # A copy that somebody put there may have none, and then no version can be read while it is locked.
+                    # A copy that somebody put there may have no log: then no version can be read while it is locked.
                     self._db.execute("PRAGMA journal_mode = WAL")
                 self._version = self._data_version()
 
@@ -93,7 +93,7 @@ class Watch:
         return (found.st_dev, found.st_ino) if found.st_size else None
 
     def _data_version(self) -> int:
-        # Of a connection that changes nothing itself: another number once any other one has.
+        # A connection that changes nothing itself reads another number once any other connection has changed something.
         return int(self._db.execute("PRAGMA data_version").fetchone()[0]) if self._db is not None else -1
 
 
@@ -117,7 +117,7 @@ def put(store: Store, root: str, stamp: str, watch: Watch) -> str:
             raise
         except sqlite3.Error as error:
             sound = not any(sign in str(error) for sign in stores.DAMAGED)
-            # What there is of it now is less than the file itself.
+            # What was put aside holds less than the file itself.
             remove_parts(aside)
             if sound:
                 with stores.in_our_words(path):
@@ -133,13 +133,13 @@ def _put_aside(store: Store, root: str, aside: str, watch: Watch) -> None:
     new = os.path.join(root, REPLACEMENT)
     remove_parts(new)
     try:
-        # All of it, before what is there goes.
+        # The whole candidate is written before what is there goes.
         with stores.in_our_words(new), contextlib.closing(sqlite3.connect(new)) as target:
             os.chmod(new, 0o600)
             copy_over(store.db, target, new)
             target.execute("PRAGMA journal_mode = DELETE")
         watch.check()
-        # By its path SQLite would take away the new one's log.
+        # SQLite would remove the log of the new catalog, which has the same path.
         watch.close()
         for part in PARTS:
             with contextlib.suppress(FileNotFoundError):
@@ -158,7 +158,7 @@ def replaceable(root: str, copy: Copy | None, origin: str, catalog: str, force: 
     try:
         current = present(root)
     except CatalogError:
-        # It can't be used as it is. It is kept.
+        # The catalog can't be used as it is; it is kept.
         return None
     if current is None or force:
         return current

@@ -29,7 +29,7 @@ def take(store: Store, path: str) -> Copy:
     """Write a copy to the new file `path`: it shows one moment of the catalog, whoever works on that meanwhile."""
     with stores.in_our_words(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
         copy_over(store.db, target, store.path)
-        # One file: nothing may have to be found beside it.
+        # A copy is one file: it needs nothing beside it.
         target.execute("PRAGMA journal_mode = DELETE")
     copy = look(path)
     with explained(path), Path(path).open("rb+") as file:
@@ -141,11 +141,11 @@ def copy_over(
 
     def progress(status: int, _left: int, _total: int) -> None:
         nonlocal asked
-        # Its first page locks the target until all is copied.
+        # Copying the first page locks the target until all is copied.
         if not asked and held is not None and status == sqlite3.SQLITE_OK:
             asked = True
             held()
-        # SQLite's module waits for ever for one that is held.
+        # SQLite's module waits for ever for a lock that is held.
         if time.monotonic() > limit:
             raise CatalogError(
                 f"catalog {path}",

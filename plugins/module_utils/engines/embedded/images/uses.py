@@ -33,7 +33,7 @@ class Uses:
         writable: the machine writes into the image's own file, whose hash is void from now on. adopted: the machine has
         the file open already. Then a persistent image may be DISABLED: enabled before, it could go to another machine.
         """
-        # The number of users is not counted here: thousands of machines may share an image, and all come by.
+        # The users are not counted here: thousands of machines may share an image, and each would count them all.
         row = self.store.rows(
             "SELECT name, state, error, persistent, sha256, unfinished, operation FROM images WHERE id = ?", image_id
         )[0]

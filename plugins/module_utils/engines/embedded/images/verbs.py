@@ -86,7 +86,7 @@ class Images(ImagesPort):
     def update(self, ref: Ref, **changes: Any) -> Image:
         image = self.info(ref)
         if changes.get("unfinished") == "" and image.unfinished and image.error == NOT_FINISHED:
-            # There was no other error.
+            # The image had no other error.
             changes = {"state": ImageState.READY, "error": "", **changes}
         wanted = {name: value for name, value in changes.items() if getattr(image, name) != value}
         wanted.update(_trust(image, wanted))
@@ -165,7 +165,7 @@ class Images(ImagesPort):
             self.store.db.execute("DELETE FROM images WHERE name = ?", (item["name"],))
             return
         values = {column: item[column] for column in COLUMNS if item.get(column) is not None}
-        # Of these, results show something else.
+        # Results show these in another form.
         for column in ("snapshots", "operation"):
             values.pop(column, None)
         values["checksums"] = checksums_of(item.get("checksum") or "")
@@ -181,7 +181,7 @@ class Images(ImagesPort):
         if values["state"] == ImageState.READY:
             changes["operation"] = None
         for name, value in changes.items():
-            # What may change is no question any more: that task has answered it.
+            # Whether it may change was answered by that task.
             self.store.db.execute(f"UPDATE images SET {name} = ? WHERE id = ?", (stored(name, value), row["id"]))
 
     def _declared(self, item: Mapping[str, Any]) -> sqlite3.Row | None:

@@ -57,7 +57,7 @@ def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[G
                 guard = _on_ovn(row["id"], network, nic)
             else:
                 guard = replace(_guard(row["id"], network, nic, groups), firewall=firewall)
-            # One without addresses of its own is held to none: it has others than its aliases.
+            # A NIC without addresses of its own is held to none: it has other addresses than its aliases have.
             if guard.addresses:
                 guard = replace(guard, addresses=(*guard.addresses, *further.get(nic["nic_id"], ())))
             if guard.filters or guard.silent:
@@ -118,7 +118,7 @@ def _rules_through(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> tu
     ids = security_group.known_ids(text, groups)
     if not text or security_group.DEFAULT_ID in ids:
         return None
-    # Of groups that are not known, nothing is let through: without any, everything would be.
+    # Groups that are not known let nothing through; without any group everything would pass.
     return tuple(dict.fromkeys(rule for each in ids for rule in groups[each]))
 
 

@@ -50,7 +50,7 @@ _KBIT_PER_KB = 8.192
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 # OVN takes priorities up to this.
 _HIGHEST = 32767
-# The group of NICs that name groups, and none that there is: it lets nothing through, as without any all would be.
+# The group of NICs that name only groups that do not exist: it lets nothing through; without any group all would pass.
 CLOSED = "00000000-0000-4000-8000-00000000dead"
 
 
@@ -232,7 +232,7 @@ def _machine(row: tuple[str, str, str, set[int]], networks: Mapping[int, Network
     name, uuid, text, nics = row
     body = json.loads(text)
     firewall = context_firewall.of_body(body)
-    # One in another network would have nothing to carry its frames, and is refused.
+    # An alias in another network would have nothing to carry its frames, and is refused.
     further = addresses_by_nic(each for each in body.get("aliases") or () if each["nic_id"] in nics)
     ports: list[tuple[int, LogicalPort]] = []
     used: set[int] = set()
@@ -294,7 +294,7 @@ def _kbit(values: Mapping[str, str], way: str, what: str) -> int:
 
 
 def _rules(text: str, networks: Mapping[int, str]) -> tuple[Any, ...]:
-    # A network that is none of OVN's is nobody's neighbour there.
+    # A rule that names a network outside OVN matches nobody there.
     return tuple(
         security_group.logical(rule, networks)
         for rule in _read_rules(text)
@@ -323,7 +323,7 @@ def _router(
     if router.gateway is not None and router.gateway.network_id in networks:
         network = networks[router.gateway.network_id]
         carriers = router.gateway.hosts or hosts
-        # Before there is a node, nothing carries it.
+        # Before there is a node, nothing carries the gateway.
         gateway = (
             None
             if not carriers
@@ -359,7 +359,7 @@ def _with_length(network: Network, ip: str) -> Iterable[str]:
     whole = network_checks.cidr(network)
     yield f"{ip}/{whole.prefixlen if whole is not None else 32}"
     gateway6 = network.attributes.get("GATEWAY6", "")
-    # A link-local one is the router's by itself, whoever that is.
+    # A router has a link-local address by itself.
     if (
         gateway6
         and ip == network.attributes.get("GATEWAY")

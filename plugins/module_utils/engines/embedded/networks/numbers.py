@@ -92,7 +92,7 @@ def numbered(network: Network, others: Iterable[Network], coming: Iterable[Netwo
     taken.update(number_of(other) for other in coming if other.name != network.name and _share(other, network))
     size = last - first + 1
     start = id_of(network) % size
-    # Of more numbers than are taken, one is free.
+    # If more numbers are tried than are taken, one of them is free.
     for step in range(min(size, len(taken) + 1)):
         number = first + (start + step) % size
         if number not in taken:

@@ -17,15 +17,12 @@ from ..references import Ref, resolve
 from ..store import Store
 
 IN_RANGE = "network_id = ? AND ar_id = ?"
-# The kinds of leases: what holds the address. It is a NIC of a machine;
-NIC = "nic"
-# a machine, until its node has taken away the NIC that had it, or has made the machine anew;
-LEAVING = "leaving"
-# a machine that was given up with its host, or one that the catalog does not know: these may use it on some node;
-GIVEN_UP = "given_up"
-UNKNOWN = "unknown"
-# or a router or the network itself: column `holder` says which. It is "" for all other kinds.
-RESERVED = "reserved"
+# The kinds of leases, by what holds the address:
+NIC = "nic"  # a NIC of a machine
+LEAVING = "leaving"  # a machine whose node has still to take the NIC away, or to make the machine anew
+GIVEN_UP = "given_up"  # a machine that was given up with its host, and may run there
+UNKNOWN = "unknown"  # a machine on some node that the catalog does not know
+RESERVED = "reserved"  # a router, or the network itself: column `holder` says which, and is "" for all other kinds
 # The leases of machines that the catalog has.
 OF_MACHINES = f"kind IN ('{NIC}', '{LEAVING}')"
 # Each lease with the row of its machine, if the catalog knows it, and with the host with which that was given up.

@@ -141,7 +141,7 @@ class Networks(NetworksPort):
         for name in (uplink.VLAN_ID, trunks.ATTRIBUTE) if network.vn_mad == new.vn_mad == OVSWITCH else ():
             now, then = network.attributes.get(name, "(none)"), new.attributes.get(name, "(none)")
             if now != then:
-                # The ports of its machines have them, by their definitions.
+                # The definitions of its machines say these of their ports.
                 self._refuse_leased(f"network {network.name}: {name} = {then}, it is {now}", network)
         if new.vn_mad != network.vn_mad:
             self._refuse_routed(network, f"VN_MAD = {new.vn_mad}, it is {network.vn_mad}")
@@ -163,7 +163,7 @@ class Networks(NetworksPort):
         Reserved(self.store).release(kept_holder(id_of(network)))
         self._refuse_leased(f"network {network.name}: delete", network)
         if not declared:
-            # What the task that deletes it has made of routers and groups which name it is not declared.
+            # It is not declared what the task that deletes it has made of routers and groups which name it.
             self._refuse_routed(network, "delete")
             self._refuse_ruled(network)
         self.store.db.execute("DELETE FROM networks WHERE id = ?", (network.id,))
@@ -282,12 +282,12 @@ class Networks(NetworksPort):
     def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
         """Return what a NIC takes from its network: the network's attributes, overridden by those of the range of its
         lease."""
-        # What nodes filter they are told as it is at that time: no machine has to be given it anew.
+        # Nodes are told anew what they filter, as it is at that time: no machine has to be given it.
         others = (*FILTERS, security_group.ATTRIBUTE) if filters_on_node(network) else ()
         hidden = (*NOT_FOR_MACHINES, *others)
         values = {key: value for key, value in network.attributes.items() if key not in hidden}
         if network.vn_mad in SWITCHED:
-            # By which a node knows how to attach the NIC.
+            # A node needs it to know how to attach the NIC.
             values["VN_MAD"] = network.vn_mad
         address_range = range_of(network, ar_id)
         if address_range.prefix_length:
@@ -307,7 +307,7 @@ class Networks(NetworksPort):
         return self.held_leases.held()
 
     def logical(self, unused_groups: bool = False) -> LogicalNetworks:
-        # With those it is asked for once for each item of a list, without them once.
+        # With unused groups it is asked for once for each item of a list, without them once.
         return logical(self.store, unused_groups, self._known if unused_groups else None)
 
     def port_hosts(self) -> Mapping[str, str]:

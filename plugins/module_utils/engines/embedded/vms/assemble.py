@@ -135,7 +135,7 @@ class Assembler:
             files = [replace(file, image=names.get(file.source, "")) for file in context.files]
             try:
                 context = replace(context, files=self.sources.found(files, fetched))
-                # What its node would refuse is refused before the machine has anything.
+                # A file that its node would refuse is refused before the machine has anything.
                 formats.documents(context.format, context.variables, vm.uuid, [file.target for file in files])
             except NebulaError as error:
                 error.asked = f"VM {vm.name}: {error.asked}"

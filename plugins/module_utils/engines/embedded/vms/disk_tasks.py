@@ -111,7 +111,7 @@ class DiskTasks:
             "size": disk.size,
             "firmware": source.firmware if source is not None else "",
             "bus": source.bus if source is not None else "",
-            # Not its target: beside the image that this was, both want it.
+            # It does not get the target of the disk's image: beside that image, both would want it.
             "dev_prefix": (source.dev_prefix or prefix_of(source.target)) if source is not None else "",
             "luks_secret": disk.luks_secret,
             # Nobody else stores anything there meanwhile.
@@ -199,7 +199,7 @@ class DiskTasks:
 
     def _is_made_anew(self, row: sqlite3.Row) -> bool:
         """Return whether it is decided and not done that a machine that may have written to its disks is made anew."""
-        # Its host may have failed to: then the next decision has it done.
+        # If its host failed to make it anew, the next decision has that done.
         if not orders_of(row).recreates:
             return False
         ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'SUSPENDED')"
@@ -296,10 +296,10 @@ class DiskTasks:
     def _record_image(self, task: DiskTask, outcome: TaskOutcome, origin: str, back: Return | None) -> None:
         image = self._image("id", task.image_id)
         if image is None or image.source != task.target:
-            # It was removed meanwhile, and its file came after that.
+            # The image was removed meanwhile, and its file came after that.
             remove_file(task.target)
         elif not is_being_saved(image, origin):
-            # It is being stored of something else by now, or was.
+            # By now it is being stored from something else, or was.
             return
         elif outcome.error is None:
             facts: dict[str, Any] = {"size": outcome.size, "format": outcome.format, "error": "", "operation": None}

@@ -56,13 +56,13 @@ class GivenUps:
         for host, machines in others.items():
             for vm in machines:
                 row = self.store.row("SELECT * FROM vms WHERE id = ? AND state = 6", vm.vm_id)
-                # What ended otherwise a host can only claim to have.
+                # Of a machine that ended in another way, a host can only claim that it has it.
                 if row is not None and row["uuid"].lower() == vm.uuid.lower() and self._was_given_up(vm.vm_id, host):
                     self._found(host, vm, row)
         there = {vm.vm_id for node in nodes for vm in node.vms}
         catalog = self.store.meta("catalog")
         for node in nodes:
-            # One that has forgotten whom it follows does not know which machines to look for.
+            # A node that has forgotten which catalog it follows does not know which machines to look for.
             if node.catalog == catalog:
                 self._release_all_but(node.host, {vm.vm_id for vm in node.vms}, there)
 
@@ -77,7 +77,7 @@ class GivenUps:
     def _found(self, host: str, vm: ObservedVm, row: sqlite3.Row) -> None:
         known = self.store.row("SELECT ended FROM given_up WHERE vm_id = ?", vm.vm_id)
         if known is not None and known["ended"] and vm.state == OFF:
-            # It was powered off by our own hand, and nothing starts it again.
+            # We have powered it off, and nothing starts it again.
             return
         self._seen_on(vm.vm_id, host)
         body = json.loads(row["body"] or "{}")

@@ -78,7 +78,7 @@ class VmRows:
 
     def ever_ran(self, vm_id: int) -> bool:
         """Return whether the machine was ever there as a whole."""
-        # A machine that was adopted may have been SUSPENDED from the first.
+        # A machine that was adopted may have been SUSPENDED from the beginning.
         ran = "SELECT 1 FROM history WHERE vm_id = ? AND state IN ('RUNNING', 'POWEROFF', 'SUSPENDED', 'BOOT_FAILURE')"
         return self.store.row(ran, vm_id) is not None
 

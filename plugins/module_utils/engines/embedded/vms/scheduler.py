@@ -107,7 +107,7 @@ class Scheduler:
             cost = memory + room.host.overhead.of(memory, vcpu)
             if not room.has(cost, cpu):
                 continue
-            # A machine that need not wait for the end of another can't suffer by that.
+            # A host that has room already is better: there the machine need not wait for others to end.
             now = room.has_now(cost, cpu)
             left = (now, room.memory - room.held.memory if now else room.memory)
             if best is None or left > most:

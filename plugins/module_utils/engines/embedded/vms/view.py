@@ -24,25 +24,35 @@ from .rows import orders_of, request_of
 from .template_references import References
 
 
-def pool(
-    parts: Parts,
-    names: Iterable[str] | None = None,
-    patterns: Iterable[str] | None = None,
-    ids: Iterable[int] | None = None,
-    done: bool = False,
-) -> list[VmRecord]:
-    """Return the machines that any of the selectors names, all without one; those in state DONE only if `done`."""
-    hosts = parts.hosts.by_id()
-    references = References(parts.images, parts.networks)
-    if names is None and patterns is None and ids is None:
-        where = "" if done else "WHERE state != 6"
-        rows = parts.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
-        return [_record(parts, row, hosts, references) for row in rows]
-    found: dict[int, sqlite3.Row] = {}
-    # A name belongs to the machine that is not on its way out: the index says so too.
-    alive = "" if done else " AND wanted != 'DONE'"
-    for column, values in (("name", names), ("pattern", patterns)):
-        for row in parts.rows.select(column, values or (), alive):
+@dataclass(frozen=True)
+class View:
+    rows: VmRows
+    images: Images
+    networks: Networks
+    hosts: Hosts
+    given_up: GivenUps
+
+    def pool(
+        self,
+        names: Iterable[str] | None = None,
+        patterns: Iterable[str] | None = None,
+        ids: Iterable[int] | None = None,
+        done: bool = False,
+    ) -> list[VmRecord]:
+        """Return the machines that any of the selectors names, all without one; those in state DONE only if `done`."""
+        hosts = self.hosts.by_id()
+        references = References(self.images, self.networks)
+        if names is None and patterns is None and ids is None:
+            where = "" if done else "WHERE state != 6"
+            rows = self.rows.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
+            return [self._record(row, hosts, references) for row in rows]
+        found: dict[int, sqlite3.Row] = {}
+        # A name belongs to the machine that is not to end: the index says so too.
+        alive = "" if done else " AND wanted != 'DONE'"
+        for column, values in (("name", names), ("pattern", patterns)):
+            for row in self.rows.select(column, values or (), alive):
+                found[row["id"]] = row
+        for row in self.rows.select("id", ids or (), "" if done else " AND state != 6"):
             found[row["id"]] = row
     for row in parts.rows.select("id", ids or (), "" if done else " AND state != 6"):
         found[row["id"]] = row
@@ -94,12 +104,12 @@ def addresses_of(variables: Mapping[str, str], aliases: Iterable[Mapping[str, An
         if nic and variables[name]:
             method = variables.get(f"{nic[1]}_METHOD", "")
             if nic[2] != "IP":
-                # Where it is empty, guests go by the other.
+                # Where IP6_METHOD is empty, guests take METHOD.
                 method = variables.get(f"{nic[1]}_IP6_METHOD", "") or method
             if method.strip().lower() in ("", "static"):
                 found.append(variables[name])
         alias = re.match(r"(ETH\d+_ALIAS\d+)_(IP6?|IP6_ULA)$", name)
-        # The network translates the address of an external one.
+        # The network translates the address of an external alias.
         if (
             alias
             and alias[1] not in late
@@ -169,13 +179,13 @@ def record_of(
                     key: disk[key]
                     for key in ("disk_id", "image", "image_id", "type", "target", "size", "save", "readonly")
                 },
-                # Machines of older versions have none.
+                # Machines of older versions have no such value.
                 "snapshots": [dict(each) for each in disk.get("snapshots", ())],
             }
             for disk in body.get("disks", ())
         ],
         graphics={key: graphics[key] for key in ("type", "listen", "port") if key in graphics},
         request=request_of(row) if row["request"] else None,
-        # Machines of older versions were oneadmin's.
+        # Machines of older versions belonged to oneadmin.
         owner=from_plain(Owner, body["owner"]) if body.get("owner") else Owner(),
     )
