@@ -36,16 +36,13 @@ class HostMarks:
         )
 
     def owner(self, mark: str) -> str:
-        """Return the name to which the mark was given, "" for a mark that nobody has."""
         row = self.store.row("SELECT name FROM host_marks WHERE mark = ?", mark)
         return str(row["name"]) if row else ""
 
     def was_shown(self, name: str) -> bool:
-        """Return whether the host of this name has ever shown the name's own mark."""
         return self.store.row("SELECT 1 FROM host_marks WHERE name = ? AND shown = 1", name) is not None
 
     def keep(self, name: str, mark: str) -> None:
-        """Note that the host of this name shows this mark, which is the name's own from now on."""
         row = self.store.row("SELECT shown FROM host_marks WHERE name = ? AND mark = ?", name, mark)
         if row is None:
             self.store.db.execute("DELETE FROM host_marks WHERE name = ? OR mark = ?", (name, mark))

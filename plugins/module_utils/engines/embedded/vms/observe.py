@@ -58,7 +58,6 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
     return view.pool(parts, ids=[vm_id for vm_id, _s, _r in moved])
 
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
-        """Take over what the nodes report, and return the machines whose state differs from what was remembered."""
         moved: list[tuple[int, str, str]] = []
         believed: list[Observed] = []
         others: dict[str, list[ObservedVm]] = {}

@@ -46,8 +46,6 @@ class Plans:
         self.given_up = given_up
 
     def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
-        """Return the plan of each host with something left to do, by its name. end_given_up: machines that were given
-        up with their host, and are there again, are powered off."""
         rows = self.store.rows(
             # Without this, SQLite would walk through all machines to have them in order.
             "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"

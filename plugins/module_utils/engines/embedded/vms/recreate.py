@@ -38,7 +38,6 @@ class Recreation:
     view: View
 
     def recreate(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
-        """Have a machine made anew under its own id: new disks, and new leases where its NICs differ."""
         row = self.rows.get(vm_id)
         old = vm_of(row)
         host = self.hosts.by_id()[row["host_id"]]

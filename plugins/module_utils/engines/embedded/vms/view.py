@@ -39,7 +39,6 @@ class View:
         ids: Iterable[int] | None = None,
         done: bool = False,
     ) -> list[VmRecord]:
-        """Return the machines that any of the selectors names, all without one; those in state DONE only if `done`."""
         hosts = self.hosts.by_id()
         references = References(self.images, self.networks)
         if names is None and patterns is None and ids is None:
