@@ -30,57 +30,49 @@ from .rows import numbers_of
 from .template_references import References
 
 
-@dataclass(frozen=True)
-class Adoption:
-    """Carries out the verb that takes over a machine that the catalog does not know. now: s since the epoch."""
-
-    rows: VmRows
-    hosts: Hosts
-    images: Images
-    networks: Networks
-    capacity: Capacity
-    ports: GraphicsPorts
-    nics: Nics
-    assembler: Assembler
-    polls: Polls
-    observation: Observation
-    view: View
-    now: Callable[[], int]
-
-    def adopt(self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None, foreseen: bool) -> VmRecord:
-        """Write a machine that a node has as it is there: nothing of it is decided, and its node has nothing to do."""
-        check_name("VM", request.name)
-        asked = f"VM {request.name}: adopting machine {vm_id}"
-        self._refuse_known(asked, vm_id)
-        found = unknown.find(asked, vm_id, self.polls.unknown, self.polls.believed, self.rows.store.meta("catalog"))
-        host = self._home_of(asked, found, request, hosts)
-        references = References(self.images, self.networks)
-        demands = unknown.with_macs(asked, references.demands(request.name, request.template), found.macs)
-        now = self.now()
-        self.rows.insert([self._row(vm_id, request, found, host, demands, references, now)])
-        self.rows.store.take_ids("vms", 0)
-        self.rows.store.db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = 'vms'", (vm_id + 1,))
-        # The addresses that were held for the unknown machine are those that it leases now.
-        self.networks.held_leases.release_given_up(vm_id)
-        leased = self.nics.lease([(vm_id, request.name, demands, None)], references)[vm_id]
-        port = self.ports.adopt(asked, vm_id, host, demands, found.port)
-        images = references.images_of(request.name, request.template, demands)
-        self.images.uses.acquire_all(vm_id, request.name, images, adopted=True)
-        blueprint = Blueprint(
-            vm_id,
-            found.uuid,
-            request.name,
-            host.hypervisor,
-            request.template,
-            images,
-            leased.nics,
-            leased.aliases,
-            port,
-            request.owner,
-            adopted=True,
-            exact=found.exact,
-            # A machine with a TOPOLOGY has to have that of the list; one without was made when there was none.
-            sockets=Before(found.topology, request.template if found.topology is None else Template()),
+def adopt(
+    parts: Parts, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
+) -> VmRecord:
+    """Write a machine that a node has as it is there: nothing of it is decided, and its node has nothing to do."""
+    check_name("VM", request.name)
+    asked = f"VM {request.name}: adopting machine {vm_id}"
+    _refuse_known(parts, asked, vm_id)
+    found = unknown.find(asked, vm_id, parts.polls.unknown, parts.polls.believed, parts.store.meta("catalog"))
+    host = _home_of(parts, asked, found, request, hosts)
+    references = References(parts.images, parts.networks)
+    demands = unknown.with_macs(asked, references.demands(request.name, request.template), found.macs)
+    now = parts.now()
+    parts.rows.insert([_row(parts, vm_id, request, found, host, demands, references, now)])
+    parts.store.take_ids("vms", 0)
+    parts.store.db.execute("UPDATE sequences SET next = max(next, ?) WHERE name = 'vms'", (vm_id + 1,))
+    # The addresses that were held for the unknown machine are those that it leases now.
+    parts.networks.held_leases.release_given_up(vm_id)
+    leased = parts.nics.lease([(vm_id, request.name, demands, None)], references)[vm_id]
+    port = parts.ports.adopt(asked, vm_id, host, demands, found.port)
+    images = references.images_of(request.name, request.template, demands)
+    parts.images.uses.acquire_all(vm_id, request.name, images, adopted=True)
+    blueprint = Blueprint(
+        vm_id,
+        found.uuid,
+        request.name,
+        host.hypervisor,
+        request.template,
+        images,
+        leased.nics,
+        leased.aliases,
+        port,
+        request.owner,
+        adopted=True,
+        exact=found.exact,
+        # A machine with a TOPOLOGY has to have that of the list; one without was made when there was none.
+        sockets=Before(found.topology, request.template if found.topology is None else Template()),
+    )
+    vm, warnings = parts.assembler.assemble(blueprint, references)
+    if found.compared is None and not foreseen:
+        raise NotFound(
+            asked,
+            f"host {found.host} has not compared it with the list",
+            "Role vm has it compared before it decides: run that, with nebula_adopt_unknown",
         )
     if found.compared is not None:
         _refuse_different(parts, asked, found)

@@ -18,7 +18,6 @@ from .parts import Parts
 
 
 def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
-    """Take over what the nodes report, and return the machines whose state differs from what was remembered."""
     moved: list[tuple[int, str, str]] = []
     believed: list[Observed] = []
     others: dict[str, list[ObservedVm]] = {}
@@ -45,7 +44,7 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
             if LcmState.__members__.get(before) in FAILURES and now in ("UNKNOWN", "POWEROFF"):
                 continue  # the reason of the failure says more
             why = _reasons_of_unknown(node)[_seen_as(node, vm)] if now == "UNKNOWN" else ""
-            # The reason that an earlier poll gave goes when it holds no more: the host answers, the domain is gone.
+            # A reason that an earlier poll gave is dropped when it is over: the host answers, the domain is gone.
             if now != before or (why != row["error"] and row["error"] in _reasons_of_unknown(node).values()):
                 moved.append((row["id"], now, why))
     transitions.move(parts, moved, "monitor")
@@ -57,44 +56,6 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
     )
     return view.pool(parts, ids=[vm_id for vm_id, _s, _r in moved])
 
-    def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
-        moved: list[tuple[int, str, str]] = []
-        believed: list[Observed] = []
-        others: dict[str, list[ObservedVm]] = {}
-        for node in observed:
-            host = self.rows.store.row("SELECT id FROM hosts WHERE name = ?", node.host)
-            host_id = None if host is None else host["id"]
-            stale = node.reached and self._is_stale(host_id, node)
-            if node.reached and not stale:
-                believed.append(node)
-                others[node.host] = self._others(host_id, node)
-            if host is None:
-                continue
-            self.polls.hear(node)
-            if stale:
-                continue
-            seen = {vm.vm_id: vm for vm in node.vms}
-            for row in self.rows.store.rows(
-                "SELECT id, uuid, state, lcm_state, error FROM vms WHERE host_id = ? AND state != 6 AND settled = 1",
-                host["id"],
-            ):
-                vm = seen.get(row["id"])
-                now = vm.state if vm is not None and node.reached else "UNKNOWN"
-                before = vm_state_name(row["state"], row["lcm_state"])
-                if LcmState.__members__.get(before) in FAILURES and now in ("UNKNOWN", "POWEROFF"):
-                    continue  # the reason of the failure says more
-                why = _reasons_of_unknown(node)[_seen_as(node, vm)] if now == "UNKNOWN" else ""
-                # A reason that an earlier poll gave is dropped when it is over: the host answers, the domain is gone.
-                if now != before or (why != row["error"] and row["error"] in _reasons_of_unknown(node).values()):
-                    moved.append((row["id"], now, why))
-        self.transitions.move(moved, "monitor")
-        self.polls.believed, self.polls.unknown = {node.host: node for node in believed}, others
-        self.given_up.hear(believed, others)
-        self.count_unknown()
-        self.networks.held_leases.release_held(
-            {vm.vm_id for node in observed for vm in node.vms}, self._all_answered(observed)
-        )
-        return self.view.pool(ids=[vm_id for vm_id, _s, _r in moved])
 
 def _others(parts: Parts, host_id: int | None, node: Observed) -> list[ObservedVm]:
     """Return the machines on the node that carry this catalog's mark, and that the catalog does not have there."""

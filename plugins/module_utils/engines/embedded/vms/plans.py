@@ -34,135 +34,72 @@ _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
 _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
 
-class Plans:
-    def __init__(
-        self, store: Store, hosts: Hosts, sources: Sources, disks: DiskTasks, polls: Polls, given_up: GivenUps
-    ) -> None:
-        self.store = store
-        self.hosts = hosts
-        self.sources = sources
-        self.disks = disks
-        self.polls = polls
-        self.given_up = given_up
-
-    def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
-        rows = self.store.rows(
-            # Without this, SQLite would walk through all machines to have them in order.
-            "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
-            " WHERE settled = 0 ORDER BY vms.id"
+def plans(parts: Parts, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+    rows = parts.store.rows(
+        # Without this, SQLite would walk through all machines to have them in order.
+        "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
+        " WHERE settled = 0 ORDER BY vms.id"
+    )
+    planned: dict[str, list[PlannedVm]] = {}
+    unmade = set()
+    for row in rows:
+        if hosts is not None and row["host"] not in hosts:
+            continue
+        if _is_to_wait(parts, row):
+            _leave_out(parts, row)
+            continue
+        if _is_unmade(parts, row):
+            unmade.add(row["id"])
+        planned.setdefault(row["host"], []).append(_planned(parts, row))
+    known = {host.name: host for host in parts.hosts.pool()}
+    ending: dict[str, list[GivenUp]] = {}
+    for found in parts.given_ups.seen if end_given_up else ():
+        if found.host in known and (hosts is None or found.host in hosts):
+            ending.setdefault(found.host, []).append(found)
+    if not planned and not ending:
+        return {}
+    number = parts.hosts.plan_numbers.take()
+    proof = parts.hosts.plan_numbers.proof(number)
+    catalog = parts.store.meta("catalog")
+    # By the catalog of now: machines of older versions do not say which of their files are images.
+    names = {
+        row["source"]: row["name"]
+        for row in parts.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
+    }
+    plans = {}
+    guarded, there, guarded_at = guards(parts.store, [*planned, *ending]), machines(parts.store), time.time()
+    for host in dict.fromkeys((*planned, *ending)):
+        vms = planned.get(host, [])
+        sources = parts.sources.planned(
+            replace(file, image=names.get(file.source, ""))
+            for each in vms
+            if each.wanted not in _WITHOUT_CONTEXT
+            # Disks that are there are not made.
+            for file in files_of(each.vm, each.vm.vm_id in unmade)
         )
-        planned: dict[str, list[PlannedVm]] = {}
-        unmade = set()
-        for row in rows:
-            if hosts is not None and row["host"] not in hosts:
-                continue
-            if self._is_to_wait(row):
-                self._leave_out(row)
-                continue
-            if self._is_unmade(row):
-                unmade.add(row["id"])
-            planned.setdefault(row["host"], []).append(self._planned(row))
-        known = {host.name: host for host in self.hosts.pool()}
-        ending: dict[str, list[GivenUp]] = {}
-        for found in self.given_up.seen if end_given_up else ():
-            if found.host in known and (hosts is None or found.host in hosts):
-                ending.setdefault(found.host, []).append(found)
-        if not planned and not ending:
-            return {}
-        number = self.hosts.plan_numbers.take()
-        proof = self.hosts.plan_numbers.proof(number)
-        catalog = self.store.meta("catalog")
-        # By the catalog of now: machines of older versions do not say which of their files are images.
-        names = {
-            row["source"]: row["name"]
-            for row in self.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
-        }
-        plans = {}
-        guarded, there, guarded_at = guards(self.store, [*planned, *ending]), machines(self.store), time.time()
-        for host in dict.fromkeys((*planned, *ending)):
-            vms = planned.get(host, [])
-            sources = self.sources.planned(
-                replace(file, image=names.get(file.source, ""))
-                for each in vms
-                if each.wanted not in _WITHOUT_CONTEXT
-                # Disks that are there are not made.
-                for file in files_of(each.vm, each.vm.vm_id in unmade)
-            )
-            lacking = _waits_for(known[host], self.polls.others_memory().get(host, 0), vms)
-            plans[host] = self._with_images(
-                Plan(
-                    catalog,
-                    number,
-                    host,
-                    tuple(vms),
-                    memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
-                    foreign_memory=self.polls.foreign_memory.get(host, 0),
-                    contents=self.sources.contents(sources, self.polls.contents.get(host, ())),
-                    sources=sources,
-                    lacking_memory=lacking.memory,
-                    lacking_cpu=lacking.cpu,
-                    given_up=tuple(ending.get(host, ())),
-                    bridges=self._bridges_of(vms),
-                    guards=tuple(guarded.get(host, ())),
-                    machines=tuple(there.get(host, ())),
-                    guarded_at=guarded_at,
-                    switches=self._switches_of(vms),
-                    proof=proof,
-                ),
-                known[host],
-            )
-        return plans
-
-    def _bridges_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
-        names = {nic.bridge for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
-        rows = self.store.rows("SELECT bridge, uuid, vn_mad FROM networks") if names else []
-        found: dict[str, str] = {}
-        for row in rows:
-            if row["bridge"] in names and row["vn_mad"] in WITH_BRIDGE:
-                before = found.get(row["bridge"], "")
-                found[row["bridge"]] = f"{before},{row['uuid']}" if before else row["uuid"]
-        return found
-
-    def _switches_of(self, vms: Iterable[PlannedVm]) -> dict[str, str]:
-        ids = {nic.network_id for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
-        rows = self.store.rows("SELECT id, uuid FROM networks WHERE vn_mad = ?", OVSWITCH) if ids else []
-        return {str(row["id"]): row["uuid"] for row in rows if row["id"] in ids}
-
-    def _is_to_wait(self, row: sqlite3.Row) -> bool:
-        starts = row["wanted"] == "RUNNING" and self.disks.found_state(row) != "RUNNING"
-        return starts and row["id"] in self.given_up.doubled
-
-    def _leave_out(self, row: sqlite3.Row) -> None:
-        """Note why the machine is not started: it waits until no other has its address."""
-        error = f"it is not started: {self.given_up.doubled[row['id']]}"
-        self.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (error, row["id"]))
-
-    def _is_unmade(self, row: sqlite3.Row) -> bool:
-        """Return whether the machine's disks are to be made."""
-        return orders_of(row).recreates or self.disks.found_state(row) not in _WITH_DISKS
-
-    def _planned(self, row: sqlite3.Row) -> PlannedVm:
-        orders = orders_of(row)
-        gives = orders.gives
-        if row["wanted"] == "DONE":
-            gives = Held(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
-        return PlannedVm(
-            # The context says already what it says of the owner; no node needs the rest.
-            vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
-            generation=row["generation"],
-            wanted=row["wanted"],
-            operation=orders.operation if row["wanted"] != "DONE" else "",
-            hard=orders.hard,
-            shutdown_timeout=orders.shutdown_timeout,
-            seq=row["seq"],
-            previous=orders.previous,
-            tasks=orders.tasks,
-            decided=orders.decided,
-            detached=orders.detached,
-            grown=orders.grown,
-            refitted=orders.refitted,
-            gives_memory=gives.memory,
-            gives_cpu=gives.cpu,
+        lacking = _waits_for(known[host], parts.polls.others_memory().get(host, 0), vms)
+        plans[host] = _with_images(
+            parts,
+            Plan(
+                catalog,
+                number,
+                host,
+                tuple(vms),
+                memory=int(known[host].memory * known[host].memory_overcommit) - known[host].reserved_memory,
+                foreign_memory=parts.polls.foreign_memory.get(host, 0),
+                contents=parts.sources.contents(sources, parts.polls.contents.get(host, ())),
+                sources=sources,
+                lacking_memory=lacking.memory,
+                lacking_cpu=lacking.cpu,
+                given_up=tuple(ending.get(host, ())),
+                bridges=_bridges_of(parts, vms),
+                guards=tuple(guarded.get(host, ())),
+                machines=tuple(there.get(host, ())),
+                guarded_at=guarded_at,
+                switches=_switches_of(parts, vms),
+                proof=proof,
+            ),
+            known[host],
         )
     return plans
 
@@ -206,7 +143,7 @@ def _planned(parts: Parts, row: sqlite3.Row) -> PlannedVm:
     if row["wanted"] == "DONE":
         gives = Held(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
     return PlannedVm(
-        # What its context says of the owner, it says; no node needs the rest.
+        # The context says already what it says of the owner; no node needs the rest.
         vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
         generation=row["generation"],
         wanted=row["wanted"],

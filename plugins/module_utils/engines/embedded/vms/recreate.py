@@ -23,71 +23,55 @@ from .rows import request_of, vm_of
 from .template_references import References
 
 
-@dataclass(frozen=True)
-class Recreation:
-    rows: VmRows
-    hosts: Hosts
-    images: Images
-    networks: Networks
-    capacity: Capacity
-    ports: GraphicsPorts
-    nics: Nics
-    assembler: Assembler
-    disk_hosts: DiskHosts
-    decisions: Decisions
-    view: View
-
-    def recreate(self, vm_id: int, template: Template, owner: Owner | None) -> VmRecord:
-        row = self.rows.get(vm_id)
-        old = vm_of(row)
-        host = self.hosts.by_id()[row["host_id"]]
-        references = References(self.images, self.networks)
-        demands = references.demands(row["name"], template)
-        gives = self.capacity.repromise(row, host, demands)
-        images = references.images_of(row["name"], template, demands)
-        away = self.disk_hosts.away(row)
-        # The files of images that the new machine uses too stay on its host.
-        stay = {id_of(image) for image in images.values() if image.persistent} if away else ()
-        # Images whose files come back from the host are given to nobody before they are here, so nothing need be kept
-        # for the old domain; nor need it be where the old domain never opened them.
-        unopened = self.capacity.never_made(row)
-        let_go = None if away or unopened else self.images.uses.keep(vm_id, {id_of(image) for image in images.values()})
-        self.images.uses.release(vm_id, written=True, back=self.disk_hosts.back(row), stay=stay, disks=let_go)
-        self.images.uses.acquire_all(vm_id, row["name"], images)
-        interfaces = nics_anew(
-            old,
-            request_of(row),
-            template,
-            list(map(id_of, references.networks_of(row["name"], demands))),
-            list(map(id_of, references.networks_of_aliases(row["name"], demands))),
-        )
-        self.networks.held_leases.let_go(vm_id, interfaces.gone)
-        # The old domain uses its addresses until the node has made the machine anew, and another host may carry out its
-        # part of the list earlier. The machine itself may get one of these addresses again.
-        held = self.networks.held_leases.held_by(vm_id)
-        self.networks.held_leases.release_kept(vm_id)
-        leased = self.nics.with_new(row, demands, interfaces, references)
-        self.networks.held_leases.keep(vm_id, held)
-        self.ports.hold(vm_id)
-        port = self.ports.choose([(vm_id, row["name"], demands, host)]).get(vm_id)
-        blueprint = Blueprint(
-            vm_id,
-            row["uuid"],
-            row["name"],
-            host.hypervisor,
-            template,
-            images,
-            leased.nics,
-            leased.aliases,
-            port,
-            owner or old.owner,
-            graphics=old.graphics,
-            before=old,
-        )
-        body, warnings = self.assembler.assemble(blueprint, references)
-        self.rows.write_request(
-            body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands)
-        )
-        orders = VmOrders(hard=True, operation=RECREATE)
-        self.decisions.decide(row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)
-        return replace(self.view.one(vm_id), warnings=warnings)
+def recreate(parts: Parts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+    row = parts.rows.get(vm_id)
+    old = vm_of(row)
+    host = parts.hosts.by_id()[row["host_id"]]
+    references = References(parts.images, parts.networks)
+    demands = references.demands(row["name"], template)
+    gives = parts.capacity.repromise(row, host, demands)
+    images = references.images_of(row["name"], template, demands)
+    away = parts.disk_hosts.away(row)
+    # The files of images that the new machine uses too stay on its host.
+    stay = {id_of(image) for image in images.values() if image.persistent} if away else ()
+    # Images whose files come back from the host are given to nobody before they are here, so nothing need be kept
+    # for the old domain; nor need it be where the old domain never opened them.
+    unopened = parts.capacity.never_made(row)
+    let_go = None if away or unopened else parts.images.uses.keep(vm_id, {id_of(image) for image in images.values()})
+    parts.images.uses.release(vm_id, written=True, back=parts.disk_hosts.back(row), stay=stay, disks=let_go)
+    parts.images.uses.acquire_all(vm_id, row["name"], images)
+    interfaces = nics_anew(
+        old,
+        request_of(row),
+        template,
+        list(map(id_of, references.networks_of(row["name"], demands))),
+        list(map(id_of, references.networks_of_aliases(row["name"], demands))),
+    )
+    parts.networks.held_leases.let_go(vm_id, interfaces.gone)
+    # The old domain uses its addresses until the node has made the machine anew, and another host may carry out its
+    # part of the list earlier. The machine itself may get one of these addresses again.
+    held = parts.networks.held_leases.held_by(vm_id)
+    parts.networks.held_leases.release_kept(vm_id)
+    leased = parts.nics.with_new(row, demands, interfaces, references)
+    parts.networks.held_leases.keep(vm_id, held)
+    parts.ports.hold(vm_id)
+    port = parts.ports.choose([(vm_id, row["name"], demands, host)]).get(vm_id)
+    blueprint = Blueprint(
+        vm_id,
+        row["uuid"],
+        row["name"],
+        host.hypervisor,
+        template,
+        images,
+        leased.nics,
+        leased.aliases,
+        port,
+        owner or old.owner,
+        graphics=old.graphics,
+        before=old,
+    )
+    body, warnings = parts.assembler.assemble(blueprint, references)
+    parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
+    orders = VmOrders(hard=True, operation=RECREATE)
+    decide(parts, row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)
+    return replace(view.one(parts, vm_id), warnings=warnings)

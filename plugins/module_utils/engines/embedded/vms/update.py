@@ -41,11 +41,8 @@ WITH_MEMORY = ("RUNNING", "SUSPENDED", "UNKNOWN")
 
 
 def devices(parts: Parts, vm_id: int) -> Mapping[str, Sequence[Has]]:
-    """Return what the machine has, or is to have, of each DISK and NIC of its request."""
     return has_of(json.loads(parts.rows.get(vm_id)["body"]))
 
-    def devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
-        return has_of(json.loads(self.rows.get(vm_id)["body"]))
 
 def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
     row = parts.rows.get(vm_id)

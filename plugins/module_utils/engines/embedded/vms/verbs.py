@@ -40,19 +40,11 @@ class Vms(Parts, VmsPort):
         return self.rows.history(vm_id)
 
     def given_up(self) -> list[GivenUp]:
-        return list(self._given_up.seen)
-
-    def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
-        return self._plans.plans(hosts, end_given_up)
-
-    def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
-        return self._recording.record(host, outcomes, done_number)
-
-    def forget(self, host: Host, gone: bool) -> None:
-        self._endings.forget(host, gone)
+        return list(self.given_ups.seen)
 
     def gone_for_good(self, name: str) -> list[str]:
-        return self._given_up.gone(name)
+        """Free what is held for machines of a forgotten host. Return the addresses."""
+        return self.given_ups.gone(name)
 
     def fetched(self) -> set[str]:
         """Return the SHA-256 of the files from URLs that machines have."""

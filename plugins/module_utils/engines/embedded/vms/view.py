@@ -24,34 +24,24 @@ from .rows import orders_of, request_of
 from .template_references import References
 
 
-@dataclass(frozen=True)
-class View:
-    rows: VmRows
-    images: Images
-    networks: Networks
-    hosts: Hosts
-    given_up: GivenUps
-
-    def pool(
-        self,
-        names: Iterable[str] | None = None,
-        patterns: Iterable[str] | None = None,
-        ids: Iterable[int] | None = None,
-        done: bool = False,
-    ) -> list[VmRecord]:
-        hosts = self.hosts.by_id()
-        references = References(self.images, self.networks)
-        if names is None and patterns is None and ids is None:
-            where = "" if done else "WHERE state != 6"
-            rows = self.rows.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
-            return [self._record(row, hosts, references) for row in rows]
-        found: dict[int, sqlite3.Row] = {}
-        # A name belongs to the machine that is not to end: the index says so too.
-        alive = "" if done else " AND wanted != 'DONE'"
-        for column, values in (("name", names), ("pattern", patterns)):
-            for row in self.rows.select(column, values or (), alive):
-                found[row["id"]] = row
-        for row in self.rows.select("id", ids or (), "" if done else " AND state != 6"):
+def pool(
+    parts: Parts,
+    names: Iterable[str] | None = None,
+    patterns: Iterable[str] | None = None,
+    ids: Iterable[int] | None = None,
+    done: bool = False,
+) -> list[VmRecord]:
+    hosts = parts.hosts.by_id()
+    references = References(parts.images, parts.networks)
+    if names is None and patterns is None and ids is None:
+        where = "" if done else "WHERE state != 6"
+        rows = parts.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
+        return [_record(parts, row, hosts, references) for row in rows]
+    found: dict[int, sqlite3.Row] = {}
+    # A name belongs to the machine that is not to end: the index says so too.
+    alive = "" if done else " AND wanted != 'DONE'"
+    for column, values in (("name", names), ("pattern", patterns)):
+        for row in parts.rows.select(column, values or (), alive):
             found[row["id"]] = row
     for row in parts.rows.select("id", ids or (), "" if done else " AND state != 6"):
         found[row["id"]] = row
