@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -179,7 +181,7 @@ def test_devices_are_compared_with_what_the_machine_has(text: str, how: str) -> 
         ("abc", "bd", [1, None]),
     ],
 )
-def test_devices_are_found_among_others(old: str, new: str, numbers: list[int | None]) -> None:
+def test_devices_are_found_among_others(old: str, new: str, numbers: list[Optional[int]]) -> None:
     templates = [WEB.with_vectors("NIC", [{"NETWORK": letter} for letter in letters]) for letters in (old, new)]
     assert list(paired("NIC", *templates).stays) == numbers
 

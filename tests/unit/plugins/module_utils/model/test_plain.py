@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given, settings
@@ -40,8 +40,8 @@ class Whole:
     share: float = 0.0
     on: bool = False
     color: Color = Color.RED
-    parent: int | None = None
-    first: Part | None = None
+    parent: Optional[int] = None
+    first: Optional[Part] = None
     parts: tuple[Part, ...] = ()
     pair: tuple[str, int] = ("", 0)
     chain: tuple[tuple[str, str], ...] = ()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from typing import Optional
 
 import pytest
 from hypothesis import given
@@ -88,7 +89,7 @@ def rules(draw: st.DrawFn) -> Rule:
 
 
 @given(st.lists(walls, max_size=3), st.none() | st.lists(rules(), max_size=4))
-def test_what_comes_in_is_let_in_by_both(firewall: list[GuardRule], held: list[Rule] | None) -> None:
+def test_what_comes_in_is_let_in_by_both(firewall: list[GuardRule], held: Optional[list[Rule]]) -> None:
     groups = None if held is None else [SecurityGroup("g", "web", tuple(held))]
     made = walled.group(firewall, groups, {"u": NETWORK})
     for packet in PACKETS:

@@ -12,11 +12,11 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import Verdict
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import KINDS, Wanted
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import verified
-from ansible_collections.nebula.provision.plugins.modules.nebula_verify import shown
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.verify import verdict_view
 
 WANTED = Wanted(vm_id=3, name="verify-debian", console="/c")
-REAL = shown(Verdict(WANTED, True, 3.21, "login", "login:"))
-IN_VAIN = shown(Verdict(WANTED, False, 9, missing=("x",), tried={"agent": "none"}, last_lines=("line",)))
+REAL = verdict_view(Verdict(WANTED, True, 3.21, "login", "login:"))
+IN_VAIN = verdict_view(Verdict(WANTED, False, 9, missing=("x",), tried={"agent": "none"}, last_lines=("line",)))
 
 
 def read(**changes: Any) -> Any:
