@@ -172,7 +172,7 @@ newest: packages newest-venv  ## the same by the newest ansible-core, where a Py
 	$(call cheap_tests,.venv-newest)
 
 # What a host answers with, in all roles and playbooks; `make unit` has one of each.
-FORGED := $(addprefix tests/unit/plugins/,plugin_utils/test_facts.py action/test_nebula_builtin.py)
+FORGED := $(addprefix tests/unit/plugins/,plugin_utils/test_forged_facts.py action/test_nebula_builtin.py)
 forged: packages venv floor-venv  ## hosts that answer with facts named like settings, by each ansible-core (root)
 	NEBULA_EVERY=1 $(BIN)/python -m pytest -q -n 2 $(FORGED)
 	NEBULA_EVERY=1 .venv-floor/bin/python -m pytest -q -n 2 $(FORGED)

@@ -27,7 +27,7 @@ from setting import CHECKOUT, HERE, THREADS, expect_running, playbook, world
 sys.path.insert(0, str(CHECKOUT / "collections"))
 sys.path.insert(0, str(CHECKOUT / "tests/tools"))
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import trees
+from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container, roots
 from ansible_collections.nebula.provision.tests.integration.guests import demo
@@ -218,11 +218,13 @@ def _roots(place: Path, rounds: int) -> Iterator[Row]:
             directory = cache / str(index) / "disk.0"
             directory.parent.mkdir(mode=0o711)
             ids = id_range(index)
-            ways.add(roots.make(roots.unpacked_in(str(cache)), str(archive), "large", str(directory), ids, "large").way)
+            ways.add(
+                roots.make(roots.cache_directory(str(cache)), str(archive), "large", str(directory), ids, "large").way
+            )
         seconds = time.perf_counter() - begun
         for index in range(ROOTS):
             roots.remove(str(cache / str(index) / "disk.0"))
-        trees.remove(str(cache))
+        untrusted_trees.remove(str(cache))
         return seconds
 
     def bare() -> float:

@@ -29,10 +29,10 @@ from measure import Row
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "collections"))
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
-from ansible_collections.nebula.provision.plugins.module_utils.context.files import context_file
+from ansible_collections.nebula.provision.plugins.module_utils.context.files_attribute import context_file
 from ansible_collections.nebula.provision.plugins.module_utils.context.variables import NETWORK_VARIABLES
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 COMMANDS = {"genisoimage": ["genisoimage", "-quiet"], "xorriso": ["xorriso", "-as", "mkisofs", "-quiet"]}
 # name, ours, peer, target
@@ -88,7 +88,7 @@ def measure(root: Path, count: int, sample: int, rounds: int) -> dict[str, float
     def ours(sync: bool) -> Callable[[int], None]:
         def make(index: int) -> None:
             path = str(root / f"ours-{index}.iso")
-            iso9660.write(path, variables(index), [context_file(str(init))], sync=sync)
+            iso9660.write_iso(path, variables(index), [context_file(str(init))], sync=sync)
 
         return make
 

@@ -65,7 +65,7 @@ def emulated(place: Path) -> float:
     debian.edit(raw, [*commands, "rm /etc/inittab", "write inittab /etc/inittab"])
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)], check=True)
     script = "cat /var/log/nebula-context.log > /dev/console"
-    iso9660.write(str(place / "context.iso"), {**NETWORK, "START_SCRIPT": script})
+    iso9660.write_iso(str(place / "context.iso"), {**NETWORK, "START_SCRIPT": script})
     kernel = ["-kernel", str(guests.kernel), "-initrd", str(guests.initrd), "-append", guests.append]
     with qemu.running(place, disk, place / "context.iso", memory=384, kernel=kernel) as machine:
         return seconds(machine.wait_for("nebula-guest: ready", timeout=180))

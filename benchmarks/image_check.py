@@ -20,7 +20,7 @@ sys.path.insert(0, str(CHECKOUT / "collections"))
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check_image
 from ansible_collections.nebula.provision.tests.integration.guests import fitness
 
 SIZE = "2G"
@@ -46,7 +46,7 @@ def rows(rounds: int) -> Iterator[Row]:
 
 def checked(image: Path) -> float:
     began = time.perf_counter()
-    item, view = check.check(None, {"path": str(image)}, check.OFFLINE, {}, False)
+    item, view = check_image.check(None, {"path": str(image)}, check_image.OFFLINE, {}, False)
     seconds = time.perf_counter() - began
     if item.error is not None or view["counts"]["pass"] < 10:
         raise MeasurementFailed(f"the image was not checked: {item.error or view['counts']}")

@@ -28,7 +28,7 @@ sys.path.insert(0, str(CHECKOUT / "collections"))
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disks, importer
+from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, machine_disks
 
 VOLUME_MIB = 16384
 MKFS = {
@@ -130,7 +130,7 @@ def once(place: Path, source: Path, format: str, kind: Kind) -> Cost:
     cold(source)
     before = free(place)
     start = time.perf_counter()
-    disks.prepare(machine, str(directory))
+    machine_disks.prepare(machine, str(directory))
     seconds = time.perf_counter() - start
     room = (before - free(place)) / MIB
     shutil.rmtree(directory)

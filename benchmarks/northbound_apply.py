@@ -20,8 +20,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.logical_net
     LogicalNetworks,
     LogicalPort,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import apply
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.apply import apply
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.ovsdb_connection import Database
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ sys.path.append("/usr/lib/python3/dist-packages")
 
 from measure import MeasurementFailed  # noqa: E402
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file  # noqa: E402
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file  # noqa: E402
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Vm  # noqa: E402
 from ansible_collections.nebula.provision.tests.integration import kvm_node  # noqa: E402
 

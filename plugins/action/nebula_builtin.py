@@ -11,9 +11,9 @@ from ansible.errors import AnsibleAction, AnsibleActionFail
 from ansible.plugins.action import ActionBase, command, copy, fetch, normal, script
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
-from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction, printable_errors
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import without_facts
-from ansible_collections.nebula.provision.plugins.plugin_utils.said import harmless_answer
+from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import without_facts
+from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import harmless_answer
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction, printable_errors
 
 # How ansible-core calls each of the modules, and what is taken of its answer beside what every answer has.
 _LINES = ("stdout_lines", "stderr_lines")

@@ -12,8 +12,8 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.module_utils.printable import printable
-from ansible_collections.nebula.provision.plugins.plugin_utils.calling import action_of, filled_in
-from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import action_of, filled_in
+from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import reason_of
 from ansible_collections.nebula.provision.plugins.test.gone_wrong import gone_wrong
 
 WORDLESS = "A task ended without a word: run it again with -vvv"
@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
             options = filled_in(call["options"], self._templar, variables) if name else dict(call["options"])
         except Exception as error:
             # Of Ansible's own message only names are taken, as it may show values.
-            return {"changed": False, "failed": True, "msg": printable(f"{call['module']}: {why_not(error)}")}
+            return {"changed": False, "failed": True, "msg": printable(f"{call['module']}: {reason_of(error)}")}
         answer = dict(action_of(self, str(call["module"]), options, self._templar).run(task_vars=task_vars))
         # A task with failed_when: false hands the whole answer to a later one, which reports what went wrong.
         if self._task.failed_when or not gone_wrong(answer):

@@ -10,7 +10,7 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.said import harmless_answer
+from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import harmless_answer
 
 
 class ActionModule(ActionBase):

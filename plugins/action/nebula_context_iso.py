@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import PackingAction
 
 
 class ActionModule(PackingAction):

@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
-from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
+from ansible_collections.nebula.provision.plugins.plugin_utils.background_modules import run_with_progress
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import PackingAction
 
 
 class ActionModule(PackingAction):

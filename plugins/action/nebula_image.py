@@ -15,10 +15,10 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.image import KEYS
-from ansible_collections.nebula.provision.plugins.plugin_utils import places
-from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import is_local, pack
-from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
+from ansible_collections.nebula.provision.plugins.plugin_utils import control_node_paths
+from ansible_collections.nebula.provision.plugins.plugin_utils.background_modules import run_with_progress
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import is_local, pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.upload import LocalFile, LocalFileError, Sender
 
 ITEM_KEYS = frozenset(KEYS)
@@ -101,13 +101,13 @@ class ActionModule(CallingAction):
             if not isinstance(name, str) or not name:
                 # The module refuses an item without a name.
                 continue
-            if places.is_ours(remote) and item.get("from"):
+            if control_node_paths.is_ours(remote) and item.get("from"):
                 try:
                     self._take_additions(item, local, variables)
                 except LocalFileError as error:
                     lost[name] = str(error)
                     item.update(packages=None, files=None)
-            if not isinstance(path, str) or not path or "://" in path or not places.is_ours(remote):
+            if not isinstance(path, str) or not path or "://" in path or not control_node_paths.is_ours(remote):
                 continue
             if str(item.get("state") or "present") == "absent":
                 continue
@@ -117,8 +117,8 @@ class ActionModule(CallingAction):
                 lost[name] = "the list has this image twice, and a file for each"
                 continue
             try:
-                found = places.find(path, variables)
-            except places.NotThere as error:
+                found = control_node_paths.find(path, variables)
+            except control_node_paths.FileNotThere as error:
                 lost[name] = f"it {error}"
                 continue
             item["path"] = found
@@ -151,7 +151,7 @@ class ActionModule(CallingAction):
                 }
                 if isinstance(each, dict)
                 and isinstance(each.get("src"), str)
-                and places.is_ours(each.get("remote_src"))
+                and control_node_paths.is_ours(each.get("remote_src"))
                 else each
                 for each in additions
             ]
@@ -159,8 +159,8 @@ class ActionModule(CallingAction):
 
 def _taken(path: str, variables: Mapping[str, Any], local: bool, as_path: Any, as_content: Any) -> Any:
     try:
-        found = places.find(path, variables)
-    except places.NotThere as error:
+        found = control_node_paths.find(path, variables)
+    except control_node_paths.FileNotThere as error:
         raise LocalFileError(f"{path} {error}") from error
     if local:
         return as_path(found)

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packs the list of images as JSON text (plugin_utils/packing.py), since its files may hold secrets."""
+"""Packs the list of images as JSON text (plugin_utils/packed_options.py), since its files may hold secrets."""
 
 from __future__ import annotations
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import PackingAction
 
 
 class ActionModule(PackingAction):

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.install import media
-from ansible_collections.nebula.provision.plugins.plugin_utils import places, template_files
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
+from ansible_collections.nebula.provision.plugins.module_utils.install import installer_iso
+from ansible_collections.nebula.provision.plugins.plugin_utils import control_node_paths, template_files
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import PackingAction
 
 
 class ActionModule(PackingAction):
@@ -37,7 +37,7 @@ class ActionModule(PackingAction):
             elif path:
                 found[name] = self._look(path, variables)
             seen.add(name)
-        if template_files.bring(installs, variables, self.is_local):
+        if template_files.put_template_files(installs, variables, self.is_local):
             arguments = {**arguments, "installs": json.dumps(installs, ensure_ascii=False)}
         return {**arguments, "_local": json.dumps(found)}
 
@@ -45,13 +45,13 @@ class ActionModule(PackingAction):
         """Return the path of the ISO and what was found in it, or the error."""
         try:
             # A name without a slash may be the name of an image; a directory of that name is ignored.
-            place = places.find(path, variables, only_files="/" not in path)
-        except places.NotThere as error:
+            place = control_node_paths.find(path, variables, only_files="/" not in path)
+        except control_node_paths.FileNotThere as error:
             return {"lost": f"it {error}"}
         if self.is_local:
             return {"path": place, "remote": True}
         try:
-            facts = media.look(place, f"iso {path}")
+            facts = installer_iso.read_facts(place, f"iso {path}")
         except NebulaError as error:
             return {"path": place, "problem": error.found, "remedy": error.remedy}
         return {"path": place, "remote": False, "facts": dataclasses.asdict(facts), "size": os.path.getsize(place)}
@@ -65,4 +65,4 @@ def _local_path(install: Any) -> str:
     parts = {"path": iso} if isinstance(iso, str) else iso
     if not isinstance(parts, Mapping) or not isinstance(parts.get("path"), str) or "://" in parts["path"]:
         return ""
-    return str(parts["path"]) if places.is_ours(parts.get("remote_src")) else ""
+    return str(parts["path"]) if control_node_paths.is_ours(parts.get("remote_src")) else ""

@@ -11,8 +11,8 @@ from typing import Any
 
 from ansible.utils.display import Display
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
-from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress, shown_line
+from ansible_collections.nebula.provision.plugins.plugin_utils.background_modules import run_with_progress, shown_line
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction
 
 MODULE = "nebula.provision.nebula_install_wait"
 # Seconds between two lines of one installation: its console changes all the time.

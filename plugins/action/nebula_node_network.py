@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
-from ansible_collections.nebula.provision.plugins.plugin_utils.said import message
+from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import message
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import PackingAction
 
 # The node has put everything back by then, and is reached as before.
 SECONDS = 100.0

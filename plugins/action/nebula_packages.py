@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.defaults import PACKAGE_CACHE_SECONDS
-from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction
 
 
 class ActionModule(CallingAction):

@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
             # The form in which ansible.builtin.set_stats hands them to Ansible.
             result["ansible_stats"] = {"data": data, "per_host": False, "aggregate": False}
         # The table is the last task of a run, so Ansible has packed every module that the run needed.
-        payloads.keep()
+        payloads.keep_payloads()
         return result
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import template_files
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import PackingAction
 
 
 class ActionModule(PackingAction):
@@ -25,13 +25,13 @@ class ActionModule(PackingAction):
         except ValueError:
             # The module reports what is wrong with the option.
             return arguments
-        if template_files.bring(items, variables, self.is_local):
+        if template_files.put_template_files(items, variables, self.is_local):
             return {**arguments, "templates": json.dumps(items, ensure_ascii=False)}
         return arguments
 
     def _with_file(self, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         item = {"template_file": str(arguments["template_file"])}
-        template_files.bring([item], variables, self.is_local)
+        template_files.put_template_files([item], variables, self.is_local)
         file: Any = item["template_file"]
         if not isinstance(file, Mapping):
             return {**arguments, "template_file": file}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import template_files
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import PackingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import PackingAction
 
 
 class ActionModule(PackingAction):
@@ -22,6 +22,6 @@ class ActionModule(PackingAction):
             # The module reports what is wrong with the option.
             return arguments
         templates = declared.get("templates") if isinstance(declared, Mapping) else None
-        if template_files.bring(templates, variables, self.is_local):
+        if template_files.put_template_files(templates, variables, self.is_local):
             return {**arguments, "declared": json.dumps(declared, ensure_ascii=False)}
         return arguments

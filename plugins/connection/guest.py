@@ -113,10 +113,13 @@ from ansible.plugins.connection import ConnectionBase
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import domain_name
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import NAMESPACE
 from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import refusal, settings_among
+from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import (
+    facts_named_like_settings,
+    refusal_of_host,
+)
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent, use_console
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.node_shell import NodeShell
-from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import sentence_about
 
 MIB = 1024 * 1024
 # Bytes of a file that go to the node, or come from it, at once.
@@ -146,10 +149,12 @@ class Connection(ConnectionBase):
 
     def _reached_node(self) -> NodeShell:
         """Return the guest's node. Raise AnsibleConnectionFailure if variables do not say how it is reached."""
-        forged = settings_among(self.get_option("facts") or {})
+        forged = facts_named_like_settings(self.get_option("facts") or {})
         if forged:
             # The name is the one thing here that no fact can be in the place of.
-            raise AnsibleConnectionFailure(refusal(self.get_option("inventory_name") or "Reaching a guest", forged))
+            raise AnsibleConnectionFailure(
+                refusal_of_host(self.get_option("inventory_name") or "Reaching a guest", forged)
+            )
         machine = self.get_option("machine")
         missing = [key for key in ("id", "host") if machine.get(key) in (None, "")]
         if not machine:
@@ -215,7 +220,7 @@ class Connection(ConnectionBase):
                     # It may be as large as the disk allows, and is of no use.
                     Path(out_path).unlink()
                     raise AnsibleError(
-                        explained({"problem": "failed", "found": problem}, *self._asked("read", in_path))
+                        sentence_about({"problem": "failed", "found": problem}, *self._asked("read", in_path))
                     )
                 file.write(piece)
 
@@ -248,7 +253,7 @@ class Connection(ConnectionBase):
             return answer
         kind = AnsibleError if answer["problem"] in ("failed", "truncated") else AnsibleConnectionFailure
         # What fails in the guest is the task's failure, and no reason to give the host up.
-        raise kind(explained(answer, *self._asked(what, request.get("path", ""))))
+        raise kind(sentence_about(answer, *self._asked(what, request.get("path", ""))))
 
     def _asked(self, what: str, path: str) -> tuple[str, str, str, str, bool]:
         machine = self.get_option("machine")

@@ -39,7 +39,7 @@ _value:
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def absent(objects: Iterable[Mapping[str, Any]], **further: Any) -> list[dict[str, Any]]:
@@ -48,4 +48,4 @@ def absent(objects: Iterable[Mapping[str, Any]], **further: Any) -> list[dict[st
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"absent": hands_on_data(absent)}
+        return {"absent": returns_no_templates(absent)}

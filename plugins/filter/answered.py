@@ -51,7 +51,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers.by_host import as_option
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def answered(results: Iterable[Any], hosts: Iterable[str], key: str) -> list[dict[str, Any]]:
@@ -60,4 +60,4 @@ def answered(results: Iterable[Any], hosts: Iterable[str], key: str) -> list[dic
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"answered": hands_on_data(answered)}
+        return {"answered": returns_no_templates(answered)}

@@ -43,8 +43,8 @@ _value:
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, job_templates
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.job_templates import Item, job_templates
 
 
 def awx_job_templates(items: Sequence[Item], prefix: str = "", options: Item | None = None) -> list[dict[str, Any]]:
@@ -53,4 +53,4 @@ def awx_job_templates(items: Sequence[Item], prefix: str = "", options: Item | N
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"awx_job_templates": hands_on_data(awx_job_templates)}
+        return {"awx_job_templates": returns_no_templates(awx_job_templates)}

@@ -40,14 +40,14 @@ _value:
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, merged
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.job_templates import Item, merge_items
 
 
 def awx_merged(ours: Sequence[Item], items: Sequence[Item]) -> list[dict[str, Any]]:
-    return merged(ours, items)
+    return merge_items(ours, items)
 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"awx_merged": hands_on_data(awx_merged)}
+        return {"awx_merged": returns_no_templates(awx_merged)}

@@ -50,8 +50,8 @@ _value:
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, nodes
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.job_templates import Item, nodes
 
 
 def awx_nodes(
@@ -62,4 +62,4 @@ def awx_nodes(
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"awx_nodes": hands_on_data(awx_nodes)}
+        return {"awx_nodes": returns_no_templates(awx_nodes)}

@@ -51,8 +51,8 @@ _value:
 
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, problems
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.job_templates import Item, problems
 
 
 def awx_problems(
@@ -67,4 +67,4 @@ def awx_problems(
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"awx_problems": hands_on_data(awx_problems)}
+        return {"awx_problems": returns_no_templates(awx_problems)}

@@ -44,8 +44,8 @@ _value:
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.templates import Item, workflows
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.job_templates import Item, workflows
 
 
 def awx_workflows(items: Sequence[Item], templates: Sequence[Item], prefix: str = "") -> list[dict[str, Any]]:
@@ -54,4 +54,4 @@ def awx_workflows(items: Sequence[Item], templates: Sequence[Item], prefix: str 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"awx_workflows": hands_on_data(awx_workflows)}
+        return {"awx_workflows": returns_no_templates(awx_workflows)}

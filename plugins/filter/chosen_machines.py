@@ -50,22 +50,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import chosen_machines as machines
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def chosen_machines(
     vms: Sequence[Mapping[str, Any]], pattern: str, word: Any = None, listed: Any = None
 ) -> dict[str, Any]:
-    names, problem = machines.chosen(vms, pattern)
+    names, problem = machines.machines_named(vms, pattern)
     found: dict[str, Any] = {"names": names, "wanted": [], "undone": [], "problem": problem}
     if word is None:
         return found
-    found["problem"] = machines.misunderstood(word) or problem
+    found["problem"] = machines.problem_of_word(word) or problem
     if not found["problem"] and word != machines.CONSOLE:
-        found.update(wanted=machines.items(names, word), undone=machines.undone(names, word, listed))
+        found.update(wanted=machines.items(names, word), undone=machines.changed_back_by_lists(names, word, listed))
     return found
 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"chosen_machines": hands_on_data(chosen_machines)}
+        return {"chosen_machines": returns_no_templates(chosen_machines)}

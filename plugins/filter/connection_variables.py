@@ -28,10 +28,10 @@ _value:
   type: dict
 """
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variables import reaching
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variables import variables_reaching_host
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"connection_variables": hands_on_data(reaching)}
+        return {"connection_variables": returns_no_templates(variables_reaching_host)}

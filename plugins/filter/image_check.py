@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import consoles
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 PREFIX = "image-check-"
 TEMPLATE = "nebula-image-check"
@@ -150,4 +150,4 @@ FILTERS = (image_trials, image_unasked, image_snapshots, image_heard, image_said
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {each.__name__: hands_on_data(each) for each in FILTERS}
+        return {each.__name__: returns_no_templates(each) for each in FILTERS}

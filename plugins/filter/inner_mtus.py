@@ -40,8 +40,8 @@ _value:
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers.tunnelled import inner_mtu
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.tunnel_mtu import inner_mtu
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def inner_mtus(results: Iterable[Any], hosts: Iterable[str]) -> dict[str, int]:
@@ -50,4 +50,4 @@ def inner_mtus(results: Iterable[Any], hosts: Iterable[str]) -> dict[str, int]:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"inner_mtus": hands_on_data(inner_mtus)}
+        return {"inner_mtus": returns_no_templates(inner_mtus)}

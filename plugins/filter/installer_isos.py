@@ -43,7 +43,7 @@ _value:
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def installer_isos(isos: Iterable[Mapping[str, Any]], installs: Iterable[Any]) -> list[dict[str, Any]]:
@@ -64,4 +64,4 @@ def installer_isos(isos: Iterable[Mapping[str, Any]], installs: Iterable[Any]) -
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"installer_isos": hands_on_data(installer_isos)}
+        return {"installer_isos": returns_no_templates(installer_isos)}

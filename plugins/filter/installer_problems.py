@@ -47,7 +47,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 AT_ITS_END = ("given up", "ready, and left as it is")
 
@@ -76,4 +76,4 @@ def _is_named(name: str, texts: Iterable[str]) -> bool:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"installer_problems": hands_on_data(installer_problems)}
+        return {"installer_problems": returns_no_templates(installer_problems)}

@@ -35,8 +35,8 @@ _value:
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import variable_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def last_observed(variables: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -55,4 +55,4 @@ def last_observed(variables: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"last_observed": hands_on_data(last_observed)}
+        return {"last_observed": returns_no_templates(last_observed)}

@@ -48,8 +48,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import variable_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 from ansible_collections.nebula.provision.plugins.test.gone_wrong import gone_wrong
 
 WORDLESS = "a task ended without a word"
@@ -94,4 +94,4 @@ def sentence(error: Mapping[str, Any]) -> str:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"not_as_asked": hands_on_data(not_as_asked)}
+        return {"not_as_asked": returns_no_templates(not_as_asked)}

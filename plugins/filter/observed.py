@@ -44,7 +44,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def observed(results: Iterable[Any], hosts: Iterable[str]) -> list[dict[str, Any]]:
@@ -70,4 +70,4 @@ def _reason(result: Any) -> dict[str, Any]:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"observed": hands_on_data(observed)}
+        return {"observed": returns_no_templates(observed)}

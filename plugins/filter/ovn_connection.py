@@ -47,7 +47,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def ovn_connection(
@@ -56,11 +56,11 @@ def ovn_connection(
     given = list(results or ())
     found = (
         ovn_answers.connection(result, database, addresses, int(port) if port else None)
-        for _host, result in ovn_answers.answered(given, [""] * len(given))
+        for _host, result in ovn_answers.answers_by_host(given, [""] * len(given))
     )
     return next(filter(None, found), "")
 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"ovn_connection": hands_on_data(ovn_connection)}
+        return {"ovn_connection": returns_no_templates(ovn_connection)}

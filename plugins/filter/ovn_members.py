@@ -47,14 +47,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def ovn_members(results: Iterable[Any], hosts: Sequence[str], addresses: Iterable[str]) -> list[dict[str, Any]]:
     known = dict(zip(hosts, addresses))
     found = [
         ovn_answers.member(host, known.get(host) or "", result)
-        for host, result in ovn_answers.answered(results, hosts)
+        for host, result in ovn_answers.answers_by_host(results, hosts)
         if "member" in result
     ]
     return sorted(found, key=lambda each: each["rank"])
@@ -62,4 +62,4 @@ def ovn_members(results: Iterable[Any], hosts: Sequence[str], addresses: Iterabl
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"ovn_members": hands_on_data(ovn_members)}
+        return {"ovn_members": returns_no_templates(ovn_members)}

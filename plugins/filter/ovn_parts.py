@@ -55,7 +55,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def ovn_parts(
@@ -64,7 +64,7 @@ def ovn_parts(
     parts, consistency = [], []
     for part, names, given in (("central", centrals, results), ("node", hosts, nodes)):
         for host, result in zip(names, given):
-            answer = ovn_answers.part(host, part, result) if hasattr(result, "get") else None
+            answer = ovn_answers.part_in_ovn(host, part, result) if hasattr(result, "get") else None
             if answer:
                 parts.append(answer)
                 consistency += ovn_answers.findings(host, result)
@@ -77,7 +77,7 @@ def ovn_parts(
 def _silent(host: str, result: Any) -> dict[str, Any]:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
-    from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+    from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 
     message = str(result.get("msg") or "").strip() if hasattr(result, "get") else ""
     finding = Finding(
@@ -88,4 +88,4 @@ def _silent(host: str, result: Any) -> dict[str, Any]:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"ovn_parts": hands_on_data(ovn_parts)}
+        return {"ovn_parts": returns_no_templates(ovn_parts)}

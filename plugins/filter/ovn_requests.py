@@ -51,14 +51,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def ovn_requests(results: Iterable[Any], hosts: Sequence[str], kind: str) -> list[dict[str, Any]]:
-    found = (ovn_answers.request(host, kind, result) for host, result in ovn_answers.answered(results, hosts))
+    found = (ovn_answers.request(host, kind, result) for host, result in ovn_answers.answers_by_host(results, hosts))
     return [each for each in found if each is not None]
 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"ovn_requests": hands_on_data(ovn_requests)}
+        return {"ovn_requests": returns_no_templates(ovn_requests)}

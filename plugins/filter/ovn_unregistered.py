@@ -45,18 +45,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def ovn_unregistered(results: Iterable[Any], hosts: Sequence[str], addresses: Iterable[str]) -> dict[str, str]:
     known = dict(zip(hosts, addresses))
     found = {
-        host: ovn_answers.unregistered(known.get(host) or "", result)
-        for host, result in ovn_answers.answered(results, hosts)
+        host: ovn_answers.unregistered_address(known.get(host) or "", result)
+        for host, result in ovn_answers.answers_by_host(results, hosts)
     }
     return {host: address for host, address in found.items() if address}
 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"ovn_unregistered": hands_on_data(ovn_unregistered)}
+        return {"ovn_unregistered": returns_no_templates(ovn_unregistered)}

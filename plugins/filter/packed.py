@@ -35,23 +35,23 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from jinja2 import Undefined
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def packed(value: Any) -> str | None:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
-    from ansible_collections.nebula.provision.plugins.plugin_utils.packing import NotPlainError, pack
-    from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
+    from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import NotPlainError, pack
+    from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import reason_of
 
     # The lists may hold passwords, which Ansible's own message about a failing template would show.
     if isinstance(value, Undefined):
-        raise AnsibleFilterError(f"packed: {why_not(ValueError(value._undefined_message))}")
+        raise AnsibleFilterError(f"packed: {reason_of(ValueError(value._undefined_message))}")
     try:
         return pack(value, "packed")
     except NotPlainError as error:
         raise AnsibleFilterError(str(error)) from None
     except Exception as error:
-        raise AnsibleFilterError(f"packed: {why_not(error)}") from None
+        raise AnsibleFilterError(f"packed: {reason_of(error)}") from None
 
 
 # Since ansible-core 2.19 a template that cannot be filled in arrives as a marker value, which filters have to accept.
@@ -60,4 +60,4 @@ vars(packed).update(accept_args_markers=True)
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"packed": hands_on_data(packed)}
+        return {"packed": returns_no_templates(packed)}

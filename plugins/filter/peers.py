@@ -36,9 +36,9 @@ _value:
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers.prepared import host_keys
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.host_keys import host_keys
+from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import variable_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def peers(variables: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -55,4 +55,4 @@ def peers(variables: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"peers": hands_on_data(peers)}
+        return {"peers": returns_no_templates(peers)}

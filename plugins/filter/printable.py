@@ -39,8 +39,8 @@ _value:
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.said import message
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import message
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def printable(value: Any, heading: str = "") -> str:
@@ -50,4 +50,4 @@ def printable(value: Any, heading: str = "") -> str:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"printable": hands_on_data(printable)}
+        return {"printable": returns_no_templates(printable)}

@@ -38,12 +38,12 @@ _value:
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers.bridged import refused
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.refused_networks import read
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def refused_everywhere(made: Mapping[str, Any], nodes: Iterable[Any]) -> list[dict[str, Any]]:
-    answers = [names for node in nodes if (names := refused(node)) is not None]
+    answers = [names for node in nodes if (names := read(node)) is not None]
     if not answers:
         return []
     everywhere = set.intersection(*answers)
@@ -57,4 +57,4 @@ def refused_everywhere(made: Mapping[str, Any], nodes: Iterable[Any]) -> list[di
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"refused_everywhere": hands_on_data(refused_everywhere)}
+        return {"refused_everywhere": returns_no_templates(refused_everywhere)}

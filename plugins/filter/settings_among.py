@@ -40,15 +40,15 @@ _value:
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import facts
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils import forged_facts
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def settings_among(host_facts: Mapping[str, Any], host: str) -> list[str]:
-    names = facts.settings_among(host_facts)
-    return [facts.refusal(str(host), names)] if names else []
+    names = forged_facts.facts_named_like_settings(host_facts)
+    return [forged_facts.refusal_of_host(str(host), names)] if names else []
 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"settings_among": hands_on_data(settings_among)}
+        return {"settings_among": returns_no_templates(settings_among)}

@@ -53,7 +53,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def topology_page(info: Mapping[str, Any], earlier: str = "") -> str:
@@ -71,4 +71,4 @@ def topology_page(info: Mapping[str, Any], earlier: str = "") -> str:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"topology_page": hands_on_data(topology_page)}
+        return {"topology_page": returns_no_templates(topology_page)}

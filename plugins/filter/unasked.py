@@ -45,7 +45,7 @@ _value:
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 def unasked(machines: Sequence[Mapping[str, Any]], hosts: Iterable[str], sentences: bool = False) -> list[Any]:
@@ -65,4 +65,4 @@ def unasked(machines: Sequence[Mapping[str, Any]], hosts: Iterable[str], sentenc
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"unasked": hands_on_data(unasked)}
+        return {"unasked": returns_no_templates(unasked)}

@@ -43,7 +43,7 @@ _value:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 from ansible_collections.nebula.provision.plugins.test.gone_wrong import gone_wrong
 
 KINDS = ("networks", "images", "templates")
@@ -68,4 +68,4 @@ def shown(names: Sequence[str]) -> str:
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"unlisted": hands_on_data(unlisted)}
+        return {"unlisted": returns_no_templates(unlisted)}

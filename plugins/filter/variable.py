@@ -40,10 +40,10 @@ _value:
 """
 
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import variable_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import Filters, hands_on_data
+from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import variable_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
 class FilterModule:
     def filters(self) -> Filters:
-        return {"variable": hands_on_data(variable_of)}
+        return {"variable": returns_no_templates(variable_of)}

@@ -169,7 +169,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts imp
     NoCatalog,
     hosts_of,
 )
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import as_template, for_inventory
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import as_template, for_inventory
 
 # How a machine's node is reached, for connection plugin guest. It is filled in where it is used: it may hold passwords.
 NODE = "{{ hostvars[nebula_machine.host | default('')] | default({}) | nebula.provision.connection_variables }}"
@@ -294,7 +294,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         return name, variables, {option: value for option, value in given.items() if value}
 
     def _read(self, path: str, name: str, variables: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        payloads.bring()
+        payloads.bring_payloads()
         try:
             info = catalog_reader.read(name, variables, GATHERED, options, self.get_option("timeout"))
         except catalog_reader.CatalogNotRead as error:

@@ -63,9 +63,13 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import HarmlessLookupError
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.answers import BadAnswer, answer_of, item_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.survey_answers import (
+    BadAnswer,
+    answer_of,
+    item_of,
+)
+from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import HarmlessLookupError
 
 
 class LookupModule(LookupBase):
@@ -80,4 +84,4 @@ class LookupModule(LookupBase):
                 found = [answer_of(variables, str(term), kind, blank) for term in terms]
         except BadAnswer as error:
             raise HarmlessLookupError(str(error)) from error
-        return untrusted(found)
+        return without_templates(found)

@@ -53,9 +53,9 @@ from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.install import answer_addresses, answer_files, next_step
-from ansible_collections.nebula.provision.plugins.plugin_utils import places
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils import control_node_paths
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import pack
 
 
 class LookupModule(LookupBase):
@@ -71,7 +71,7 @@ class LookupModule(LookupBase):
                 if text is not None:
                     # If two items have one name, neither is installed.
                     found.setdefault(str(install["name"]), text)
-        return [untrusted(json.dumps(found))]
+        return [without_templates(json.dumps(found))]
 
     def _answers(self, install: Any, variables: Mapping[str, Any]) -> str | dict[str, str] | None:
         if not isinstance(install, Mapping) or str(install.get("state") or "present") == "absent":
@@ -98,8 +98,8 @@ class LookupModule(LookupBase):
         if answers.get("file"):
             name = str(answers["file"])
             try:
-                path = places.find(name, variables, "templates" if name.endswith(".j2") else "files")
-            except places.NotThere as error:
+                path = control_node_paths.find(name, variables, "templates" if name.endswith(".j2") else "files")
+            except control_node_paths.FileNotThere as error:
                 raise AnsibleError(f"{where}: file {name}: it {error}") from error
             if name.endswith(".j2"):
                 return self._template(path, {"install": facts}, variables)
@@ -117,7 +117,7 @@ class LookupModule(LookupBase):
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
         try:
             # The template is trusted (ours or the user's); the values that it is filled with are not.
-            return str(lookup.run([path], variables, template_vars=untrusted(own))[0])
+            return str(lookup.run([path], variables, template_vars=without_templates(own))[0])
         except AnsibleError as error:
             text = without_source(str(error.message or error), Path(path).read_text(encoding="utf-8"))
             raise AnsibleError(f"{Path(path).name}: {text}") from None

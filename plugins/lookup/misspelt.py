@@ -41,9 +41,9 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.names import nearest
+from ansible_collections.nebula.provision.plugins.module_utils.model.object_names import nearest_word
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
 
 PREFIX = "nebula_"
 
@@ -51,7 +51,7 @@ PREFIX = "nebula_"
 class LookupModule(LookupBase):
     def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         # Every run begins with this lookup, so it is where kept payloads are brought.
-        payloads.bring()
+        payloads.bring_payloads()
         variables = variables or {}
         hosts = variables.get("hostvars") or {}
         given = {str(name) for name in variables}
@@ -59,10 +59,10 @@ class LookupModule(LookupBase):
             if host in hosts:
                 given.update(map(str, hosts.raw_get(host) if hasattr(hosts, "raw_get") else hosts[host]))
         known = known_variables(Path(__file__).resolve().parents[2])
-        return untrusted(slips(given, known))
+        return without_templates(misspelt_names(given, known))
 
 
-def slips(given: Iterable[str], known: Iterable[str]) -> list[str]:
+def misspelt_names(given: Iterable[str], known: Iterable[str]) -> list[str]:
     # All names share the prefix, so only the rest is compared.
     stems = sorted(name[len(PREFIX) :] for name in known)
     found = []
@@ -71,7 +71,7 @@ def slips(given: Iterable[str], known: Iterable[str]) -> list[str]:
             stem = name[len(PREFIX) :]
             # Two exchanged letters change a large part of a short name, so they are compared apart.
             turned = [each for each in stems if sorted(each) == sorted(stem)]
-            near = turned[0] if turned else nearest(stem, stems)
+            near = turned[0] if turned else nearest_word(stem, stems)
             if near:
                 found.append(f"{name}: nothing reads a variable of this name. {PREFIX}{near} is one that is read")
     return found

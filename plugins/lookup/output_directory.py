@@ -41,13 +41,15 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import places
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils import control_node_paths
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
 
 
 class LookupModule(LookupBase):
     def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         try:
-            return untrusted([places.output_directory(str(term), variables or {}) for term in terms])
-        except places.NotWritable as error:
+            return without_templates(
+                [control_node_paths.output_directory(str(term), variables or {}) for term in terms]
+            )
+        except control_node_paths.NotWritable as error:
             raise AnsibleError(str(error)) from error

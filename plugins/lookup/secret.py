@@ -41,9 +41,9 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import HarmlessLookupError
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.secrets import NoSecret, secret_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys.named_secrets import NoSecret, secret_of
+from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import HarmlessLookupError
 
 VARIABLE = "nebula_secrets"
 
@@ -53,6 +53,6 @@ class LookupModule(LookupBase):
         # A vaulted value, or one that is a template, is evaluated by Ansible where a variable is used.
         given = self._templar.template((variables or {}).get(VARIABLE)) if self._templar else None
         try:
-            return untrusted([secret_of(given, str(term)) for term in terms])
+            return without_templates([secret_of(given, str(term)) for term in terms])
         except NoSecret as error:
             raise HarmlessLookupError(str(error)) from None

@@ -39,14 +39,16 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import facts
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils import forged_facts
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
 
 
 class LookupModule(LookupBase):
     def run(self, terms: Iterable[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         known = variables or {}
-        names = facts.settings_among(known.get("ansible_facts") or {}, known)
+        names = forged_facts.facts_named_like_settings(known.get("ansible_facts") or {}, known)
         host = str(known.get("inventory_hostname"))
-        own = [facts.refusal(host, names)] if names else []
-        return untrusted(own or facts.refusal_for(host, facts.forged_for(known)))
+        own = [forged_facts.refusal_of_host(host, names)] if names else []
+        return without_templates(
+            own or forged_facts.refusals_for_others(host, forged_facts.forged_facts_of_others(known))
+        )

@@ -44,10 +44,10 @@ from typing import Any
 from ansible.module_utils.common import validation
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.names import did_you_mean, nearest
+from ansible_collections.nebula.provision.plugins.module_utils.model.object_names import did_you_mean, nearest_word
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
 from ansible_collections.nebula.provision.plugins.plugin_utils.role_variables import options_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
 
 # Ansible's own checks, so that every value that Ansible accepts is accepted.
 CHECKS = {
@@ -75,7 +75,7 @@ KINDS = ((bool, "true or false"), (int, "a number"), (float, "a number"), (str, 
 class LookupModule(LookupBase):
     def run(self, terms: Any, variables: Any = None, role: str = "", **_options: Any) -> Any:
         # Every run begins with this lookup, so it is where kept payloads are brought.
-        payloads.bring()
+        payloads.bring_payloads()
         found = []
         for name, option in options_of(role).items():
             if name not in (variables or {}):
@@ -88,7 +88,7 @@ class LookupModule(LookupBase):
             why = misfit(value, option)
             if why:
                 found.append(f"{name}: {why}")
-        return untrusted(found)
+        return without_templates(found)
 
 
 def misfit(value: Any, option: Mapping[str, Any]) -> str:
@@ -110,7 +110,7 @@ def misfit(value: Any, option: Mapping[str, Any]) -> str:
     known = [str(choice) for choice in option.get("choices") or ()]
     for word in map(str, value if kind == "list" else [value]):
         if known and word not in known:
-            near = nearest(word, known)
+            near = nearest_word(word, known)
             return "there is no such choice. " + did_you_mean(near) + "Known are " + ", ".join(known)
     return ""
 

@@ -39,8 +39,8 @@ from typing import Any
 import yaml
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.names import nearest
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.module_utils.model.object_names import nearest_word
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
 
 # Ansible's own words.
 SPECIAL = {"all", "always", "never", "tagged", "untagged"}
@@ -61,7 +61,7 @@ class LookupModule(LookupBase):
         playbook = next((str(term) for term in terms or () if term), "")
         known = known_tags(root, playbook)
         where = f"playbook {COLLECTION}.{playbook}" if playbook else "this collection"
-        return untrusted(
+        return without_templates(
             [_sentence_on(name, tag, known, where) for name in WHAT for tag in sorted(given[name] - known)]
         )
 
@@ -69,7 +69,7 @@ class LookupModule(LookupBase):
 def _sentence_on(name: str, tag: str, known: Iterable[str], where: str) -> str:
     # Two exchanged letters change a large part of a short word, and so does an s at its end.
     turned = [each for each in sorted(known) if sorted(each) == sorted(tag) or f"{each}s" == tag]
-    near = turned[0] if turned else nearest(tag, sorted(known))
+    near = turned[0] if turned else nearest_word(tag, sorted(known))
     meant = f" Did you mean {near}?" if near else ""
     there = f"Known are {', '.join(sorted(known))}" if known else "It has none: run it without tags"
     return f"{WHAT[name].format(tag=tag, where=where)}.{meant} {there}"

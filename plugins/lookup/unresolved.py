@@ -41,9 +41,9 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import faults, why_not
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
 from ansible_collections.nebula.provision.plugins.plugin_utils.role_variables import options_of
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import faulty_templates, reason_of
 
 
 class LookupModule(LookupBase):
@@ -57,5 +57,7 @@ class LookupModule(LookupBase):
                 self._templar.template(value)
             except Exception as error:
                 # Each item by itself may be valid, and the list as a whole not.
-                found += list(faults(value, str(name), self._templar.template)) or [f"{name}: {why_not(error)}"]
-        return untrusted(found)
+                found += list(faulty_templates(value, str(name), self._templar.template)) or [
+                    f"{name}: {reason_of(error)}"
+                ]
+        return without_templates(found)

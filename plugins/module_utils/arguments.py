@@ -12,8 +12,8 @@ from typing import Any
 
 from .errors import InvalidValue
 from .model import defaults
-from .model.plain import json_value
-from .model.reader import check_keys, twice
+from .model.dataclass_json import json_value
+from .model.item_reader import check_keys, duplicate_error
 from .sync import Item
 
 ROOT: dict[str, Any] = {"root": {"type": "path", "default": defaults.ROOT}}
@@ -63,7 +63,7 @@ def items_of(
         try:
             check_keys(item, single, f"{kind} {name}" if name else f"{plural}[{index}]")
             if once and name and item.get("name") == name and names[name] > 1:
-                raise twice(f"{kind} {name}")
+                raise duplicate_error(f"{kind} {name}")
         except InvalidValue as error:
             refused.append(Item(name or f"{plural}[{index}]", error=error, changed=False))
             continue

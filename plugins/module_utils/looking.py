@@ -20,7 +20,7 @@ from .arguments import parse_json
 from .deps import respawn_if_missing
 from .errors import InvalidValue
 from .host import packages
-from .runner import Call, answer_of, as_error, check_root, execute
+from .runner import Call, answer_of, as_error, execute, refuse_bad_root
 from .sync import Item, Result
 
 _NAMES = {"type": "list", "elements": "str", "default": []}
@@ -107,7 +107,7 @@ def look(wanted: Look, asked: Sequence[Asked], needed: Sequence[str], check_mode
 def _carry_out(asked: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], bool]:
     """Return the module's answer, with its warnings, and whether it makes something anew."""
     try:
-        check_root(asked.params)
+        refuse_bad_root(asked.params)
         result = asked.call.run(asked.params, check_mode)
     except Exception as problem:
         error = as_error(problem)

@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .deps import respawn_if_missing
 from .errors import Fault, InvalidValue, NebulaError
-from .host import unconfined
+from .host import unsandboxed_programs
 from .host.files import explain
 from .printable import printable
 from .sync import Result, summary
@@ -48,13 +48,13 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
     # What is created holds configuration or secrets: nothing of it is anybody else's by default.
     os.umask(0o077)
     try:
-        check_root(module.params)
+        refuse_bad_root(module.params)
         result = run(module.params, module.check_mode)
     except Exception as problem:
         error = as_error(problem)
-        _warn(module, unconfined.warnings())
+        _warn(module, unsandboxed_programs.warnings())
         module.fail_json(msg=str(error), error=error.as_dict())
-    _warn(module, [*result.warnings, *unconfined.warnings()])
+    _warn(module, [*result.warnings, *unsandboxed_programs.warnings()])
     answer = answer_of(result, module._diff)
     if answer.pop("failed", False):
         module.fail_json(**answer)
@@ -80,7 +80,7 @@ def _warn(module: AnsibleModule, texts: Sequence[str]) -> None:
         module.warn(printable(text))
 
 
-def check_root(params: Mapping[str, Any]) -> None:
+def refuse_bad_root(params: Mapping[str, Any]) -> None:
     """Raise InvalidValue for a root that is no directory of its own."""
     if "root" not in params:
         return

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import NebulaError
-from .model.names import doubt_of_name
+from .model.object_names import doubt_of_name
 
 # Errors that one message tells in full.
 SHOWN = 50

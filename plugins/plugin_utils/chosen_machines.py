@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.names import nearest
+from ansible_collections.nebula.provision.plugins.module_utils.model.object_names import nearest_word
 
 # A word → the item of nebula_vms that does it.
 ITEMS: dict[str, dict[str, Any]] = {
@@ -41,7 +41,7 @@ _STATES = ("running", "poweroff", "suspended")
 _LISTED = 20
 
 
-def chosen(vms: Sequence[Mapping[str, Any]], pattern: Any) -> tuple[list[str], str]:
+def machines_named(vms: Sequence[Mapping[str, Any]], pattern: Any) -> tuple[list[str], str]:
     """Return the names of the machines that the patterns (as in the shell: web-*) name, and what is wrong, or ""."""
     names = [str(vm["name"]) for vm in vms]
     found: list[str] = []
@@ -72,7 +72,7 @@ def _matching(word: str, names: Sequence[str]) -> list[str]:
 
 
 def _no_machine(word: str, names: Sequence[str]) -> str:
-    near = nearest(word, names)
+    near = nearest_word(word, names)
     there = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
     meant = f" Did you mean {near!r}?" if near else ""
     return (
@@ -80,11 +80,11 @@ def _no_machine(word: str, names: Sequence[str]) -> str:
     )
 
 
-def misunderstood(word: Any) -> str:
+def problem_of_word(word: Any) -> str:
     """Return what is wrong with the word of -e do=…; "" if it is known."""
     if word in WORDS:
         return ""
-    near = _MEANT.get(str(word).lower()) or nearest(str(word), WORDS)
+    near = _MEANT.get(str(word).lower()) or nearest_word(str(word), WORDS)
     asked = f"do {word}: there is no such word." if word else "Nothing is asked for: give -e do=WORD."
     meant = f" Did you mean {near!r}?" if near else ""
     return f"{asked}{meant} Known are {', '.join(WORDS)}. Nothing was changed"
@@ -95,7 +95,7 @@ def items(names: Sequence[str], word: str) -> list[dict[str, Any]]:
     return [{"name": name, **ITEMS[word]} for name in names]
 
 
-def undone(names: Sequence[str], word: str, listed: Any) -> list[str]:
+def changed_back_by_lists(names: Sequence[str], word: str, listed: Any) -> list[str]:
     """Return sentences about the machines that the next run of the inventory's lists brings into another state.
 
     listed: nebula_vms of the inventory; an item whose name has %i stands for each number.

@@ -15,7 +15,7 @@ from ansible.inventory.helpers import get_group_vars
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_path
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import has_fact
+from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import has_fact
 
 # Of all variables those that say where the catalog is on a host, and how it is reached. A host may have facts, too.
 OURS = ("nebula_root", "nebula_engine")
@@ -68,7 +68,7 @@ def _places(inventory: Any, loader: Any, source: str) -> list[str]:
     return [*found, loader.get_basedir()]
 
 
-def reaching(variables: Mapping[str, Any]) -> dict[str, Any]:
+def variables_reaching_host(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return a host's name, and those of its variables that say how it is reached.
 
     No other variable is even filled in, and no fact is taken: other hosts are reached by what is returned here.

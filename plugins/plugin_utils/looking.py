@@ -15,13 +15,13 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.nebula.provision.plugins.lookup import unfit, unresolved
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looked
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looks
 from ansible_collections.nebula.provision.plugins.plugin_utils import role_variables
-from ansible_collections.nebula.provision.plugins.plugin_utils.calling import CallingAction, action_of, filled_in
-from ansible_collections.nebula.provision.plugins.plugin_utils.facts import refusals
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
-from ansible_collections.nebula.provision.plugins.plugin_utils.resolving import why_not
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import refusals
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction, action_of, filled_in
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import pack
+from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import reason_of
 
 # What a variable begins with that is there for all hosts of a run.
 SHARED = ("ansible_play", "__nebula_", "hostvars", "omit")
@@ -40,7 +40,7 @@ class LookingAction(CallingAction):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        known = untrusted(dict(self._task.args.get("known") or {}))
+        known = without_templates(dict(self._task.args.get("known") or {}))
         named = self._task.args.get("calls") or ()
         calls = {name: role_variables.variables()[name] for name in named}
         try:
@@ -54,17 +54,17 @@ class LookingAction(CallingAction):
             asked, packages = self._asked(host, calls.values())
         except Exception as problem:
             # Whatever it is, the role meets it, too, and says more. Of Ansible's own message only names are taken.
-            why = str(problem) if isinstance(problem, NotLooked) else why_not(problem)
+            why = str(problem) if isinstance(problem, NotLooked) else reason_of(problem)
             return {"changed": False, "differs": why, "facts": {}, "answers": {}}
         given = {"calls": pack(asked, "calls"), "packages": packages}
         result = dict(self._execute_module(module_args=given, task_vars=task_vars))
-        answers, result["differs"] = looked.read(result, [call["name"] for call in asked])
+        answers, result["differs"] = looks.read(result, [call["name"] for call in asked])
         result["facts"] = {**known, **answers}
         for call in calls.values():
             if "listed" in call and answers.get(call["result"]):
                 result["facts"][call["result"]] = {"results": [answers[call["result"]]]}
         if not result["differs"]:
-            there = Host(self, {**host.own, **untrusted(result["facts"])})
+            there = Host(self, {**host.own, **without_templates(result["facts"])})
             result["facts"] |= {name: there.value(there.all[name]) for name in self._task.args.get("found") or ()}
         # These are large, and each is shown by the role's own task where something is done.
         result["_ansible_verbose_override"] = True

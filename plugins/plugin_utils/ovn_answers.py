@@ -32,7 +32,7 @@ _CONNECTION = re.compile(rf"{_PLACE}\Z")
 _CONNECTIONS = re.compile(rf"{_PLACE}(?:,{_PLACE}){{0,2}}\Z")
 
 
-def answered(results: Any, hosts: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def answers_by_host(results: Any, hosts: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each host with its registered result, as far as it was asked and has answered."""
     for host, result in zip(hosts, results or ()):
         if isinstance(result, Mapping) and not any(result.get(key) for key in ("skipped", "failed", "unreachable")):
@@ -69,7 +69,7 @@ def member(host: str, address: str, result: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def unregistered(address: str, result: Mapping[str, Any]) -> str | None:
+def unregistered_address(address: str, result: Mapping[str, Any]) -> str | None:
     """Return the tunnels' address of a node if the southbound database has another chassis for it; None if it has the
     right one. address: from the inventory, "" to take the node's word."""
     given = _mapping(result.get("host"))
@@ -101,7 +101,7 @@ def _canonical(address: str) -> str:
     return _address(address) or address.lower()
 
 
-def part(host: str, kind: str, result: Mapping[str, Any]) -> dict[str, str] | None:
+def part_in_ovn(host: str, kind: str, result: Mapping[str, Any]) -> dict[str, str] | None:
     """Return the host's part in OVN; None if its answer says nothing of it."""
     given = _mapping(result.get("part"))
     if not given:
@@ -114,7 +114,7 @@ def findings(host: str, result: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return how the host differs. A finding is about the host that was asked, whatever host the answer names."""
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
     from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
-    from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import differences
+    from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import ovn_findings
 
     given = result.get("consistency")
     found = []
@@ -123,8 +123,8 @@ def findings(host: str, result: Mapping[str, Any]) -> list[dict[str, str]]:
             what, why, remedy = (text(each.get(key), LONGEST_SENTENCE) for key in ("object", "found", "remedy"))
             # A host's part in OVN has nothing to do with machines, of which the catalog knows more than the host.
             remedy = LOOK_THERE if _OF_MACHINES.search(remedy) else remedy
-            finding = Finding(differences.KIND, host, what, why, remedy)
-            found.append(differences.plain(finding))
+            finding = Finding(ovn_findings.KIND, host, what, why, remedy)
+            found.append(ovn_findings.finding_view(finding))
     return found
 
 

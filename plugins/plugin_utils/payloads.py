@@ -36,7 +36,7 @@ KEPT = 4
 PLUGINS = Path(__file__).resolve().parents[1]
 
 
-def bring() -> None:
+def bring_payloads() -> None:
     """Put the kept payloads where Ansible looks for them in this run."""
     with contextlib.suppress(OSError):
         run = _of_run()
@@ -52,7 +52,7 @@ def bring() -> None:
         _remember(run)
 
 
-def keep() -> None:
+def keep_payloads() -> None:
     """Keep the payloads that this run has packed for later runs."""
     with contextlib.suppress(OSError):
         run = _of_run()

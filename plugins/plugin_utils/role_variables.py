@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import as_template
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import as_template
 
 
 @functools.cache

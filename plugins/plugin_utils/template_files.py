@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import places
+from ansible_collections.nebula.provision.plugins.plugin_utils import control_node_paths
 
 # As the front-end reads at most of a template's file.
 LARGEST = 1024 * 1024
 
 
-def bring(items: Any, variables: Mapping[str, Any], local: bool) -> bool:
+def put_template_files(items: Any, variables: Mapping[str, Any], local: bool) -> bool:
     """Put the content of each relative `template_file` into its item, or why there is none, as
     engines/template_items.py takes it; with a local connection its absolute path. Return whether there was any."""
     found = False
@@ -30,7 +30,7 @@ def bring(items: Any, variables: Mapping[str, Any], local: bool) -> bool:
 
 def _found(name: str, variables: Mapping[str, Any], local: bool) -> Any:
     try:
-        path = places.find(name, variables)
+        path = control_node_paths.find(name, variables)
         if local:
             return path
         with Path(path).open("rb") as file:
@@ -38,7 +38,7 @@ def _found(name: str, variables: Mapping[str, Any], local: bool) -> Any:
         if len(content) > LARGEST:
             return {"path": name, "lost": f"it has more than {LARGEST // 1024} KiB"}
         return {"path": name, "content": content.decode()}
-    except places.NotThere as error:
+    except control_node_paths.FileNotThere as error:
         return {"path": name, "lost": f"it {error}"}
     except UnicodeDecodeError as error:
         return {"path": name, "lost": f"it is not UTF-8 (byte {error.start})"}

@@ -93,7 +93,7 @@ class Sender:
                     return dict(result)
                 offset = result["received"]
                 now = time.monotonic()
-                wanted = next_size(wanted, now - last)
+                wanted = next_chunk_size(wanted, now - last)
                 if now >= due:
                     speed = (offset - received) / MIB / (now - began)
                     sent = f"{name} {100 * offset // file.size} % sent at {speed:.0f} MB/s"
@@ -104,7 +104,7 @@ class Sender:
         return None
 
 
-def next_size(size: int, seconds: float) -> int:
+def next_chunk_size(size: int, seconds: float) -> int:
     """Return the size of the chunk after a chunk of `size` bytes that took so many seconds."""
     if seconds < QUICK:
         return min(2 * size, LARGEST)

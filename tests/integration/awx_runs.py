@@ -28,7 +28,7 @@ import yaml
 from canaries import Canaries, job_events
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.surveys import templates
+from ansible_collections.nebula.provision.plugins.plugin_utils.surveys import job_templates
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.ordinary_login import a_login
 from ansible_collections.nebula.provision.tests.integration.site_runs import ROOT, Case
@@ -141,7 +141,9 @@ class Team(Case):
         data = role_data()
         self.job_templates = {
             item["name"]: item
-            for item in templates.job_templates(data["__nebula_awx_job_templates"], "", data["__nebula_awx_options"])
+            for item in job_templates.job_templates(
+                data["__nebula_awx_job_templates"], "", data["__nebula_awx_options"]
+            )
         }
         self.types = {kind["name"]: kind["injectors"] for kind in data["__nebula_awx_types"]}
         self.secrets = "".join(f"{name}: {value}\n" for name, value in secrets.items())

@@ -19,11 +19,11 @@ from typing import Any
 
 from auditor import refuse
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.node_inventory import observe_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Ledger, LedgerVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
@@ -119,7 +119,7 @@ class Node:
         vms = tuple(each for each in self.ledger.values() if each.state != "DONE")
         ended = frozenset(vm_id for vm_id, each in self.ledger.items() if each.state == "DONE")
         ledger = Ledger(self.catalog, self.number, hosts={"node": "MONITORED"}, vms=vms, ended=ended)
-        found = compare(ledger, [audit(self.driver, self.root, "node", self.catalog)])
+        found = compare(ledger, [observe_all(self.driver, self.root, "node", self.catalog)])
         refuse([finding_view(finding) for finding in found])
 
     def bring(self, *vms: Vm, wanted: str = "RUNNING", **orders: Any) -> list[VmOutcome]:

@@ -16,17 +16,17 @@ from ovn_central import CHASSIS, Central
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import (
     Chassis,
-    Floating,
+    FloatingAddress,
     Gateway,
     Interface,
     LogicalNetwork,
     LogicalNetworks,
     LogicalPort,
     Router,
-    Rule,
     SecurityGroup,
+    SecurityRule,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.ovsdb_connection import Database
 
 
 def uuid(number: int) -> str:
@@ -92,10 +92,10 @@ group = SecurityGroup(
     GROUP,
     "web",
     (
-        Rule("inbound", "TCP", ((22, 22), (80, 90))),
-        Rule("inbound", "ICMP", network=BLUE),
-        Rule("inbound", "UDP", ip="10.0.0.100", size=3),
-        Rule("outbound"),
+        SecurityRule("inbound", "TCP", ((22, 22), (80, 90))),
+        SecurityRule("inbound", "ICMP", network=BLUE),
+        SecurityRule("inbound", "UDP", ip="10.0.0.100", size=3),
+        SecurityRule("outbound"),
     ),
 )
 router = Router(
@@ -103,7 +103,7 @@ router = Router(
     "edge",
     (Interface(BLUE, ("10.0.0.1/24", "2001:db8:1::1/64")),),
     Gateway(OUTSIDE, (f"{GATEWAY}/24",), (Chassis(CHASSIS, 10),), UPSTREAM),
-    floating=(Floating(FLOATING, uuid(ONE)),),
+    floating=(FloatingAddress(FLOATING, uuid(ONE)),),
 )
 desired = LogicalNetworks(
     (blue, red, outside),

@@ -110,7 +110,7 @@ class Node:
         script.write_text(INIT, encoding="utf-8")
         if vm.context is not None:
             files = [ContextFile(str(script), "init.sh")]
-            iso9660.write(str(self.directory / "disk.1"), vm.context.variables, files)
+            iso9660.write_iso(str(self.directory / "disk.1"), vm.context.variables, files)
         disks = {0: DiskFiles(str(self.image), "tar"), 1: DiskFiles(str(self.directory / "disk.1"), "raw")}
         site = self.driver.site(Site(str(self.directory), CATALOG, 3, disks, "openvz"))
         self.driver.define(vm, self.driver.render(vm, site), MARK)

@@ -19,14 +19,17 @@ from frames import Cable, advertisement, behind, datagram, destination_options, 
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls import node_network
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.guarding import Guarding
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.nic_filters import NicFilters
 from ansible_collections.nebula.provision.plugins.module_utils.model import ethertypes
-from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard
-from ansible_collections.nebula.provision.plugins.module_utils.model.guard import packed as packed_guards
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import pack as packed_guards
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.network import nat
-from ansible_collections.nebula.provision.plugins.module_utils.network.announcers import Announcers, expected
-from ansible_collections.nebula.provision.plugins.module_utils.network.guards import link_local
+from ansible_collections.nebula.provision.plugins.module_utils.network.nic_filter import link_local
+from ansible_collections.nebula.provision.plugins.module_utils.network.router_advertisements import (
+    Announcers,
+    desired_chains,
+)
 
 CATALOG = "0b1c2d3e-0000-4000-8000-000000000001"
 MACS = {1: "02:00:0a:42:00:0a", 2: "02:00:0a:42:00:0b"}
@@ -92,20 +95,20 @@ def test_an_announcement_is_dropped_whatever_becomes_of_the_interface() -> None:
         announcers = Announcers(place, CATALOG)
         with plugged(1) as one:
             assert heard(one, two)
-            assert announcers.ensure(expected([of(1)], CATALOG), ()) == (True, [])
+            assert announcers.ensure(desired_chains([of(1)], CATALOG), ()) == (True, [])
             assert not heard(one, two)
-            assert announcers.ensure(expected([of(1)], CATALOG), ()) == (False, [])
+            assert announcers.ensure(desired_chains([of(1)], CATALOG), ()) == (False, [])
             # Somebody has flushed it.
             subprocess.run(["nft", "flush", "table", "netdev", nat.table_name(CATALOG)], check=True)
             assert heard(one, two)
-            assert announcers.ensure(expected([of(1)], CATALOG), ()) == (True, [])
+            assert announcers.ensure(desired_chains([of(1)], CATALOG), ()) == (True, [])
             assert not heard(one, two)
         # As after the machine was started again; udev does this where it is.
         with plugged(1) as one:
             subprocess.run(["nft", "-f", str(Path(place, "announcers", "one-1-0"))], check=True)
             assert not heard(one, two)
             # One that is a router itself.
-            assert announcers.ensure(expected([of(1, filter_ip=False)], CATALOG), ()) == (True, [])
+            assert announcers.ensure(desired_chains([of(1, filter_ip=False)], CATALOG), ()) == (True, [])
             assert heard(one, two)
         assert nat.table_name(CATALOG) not in tables()
 
@@ -132,7 +135,7 @@ def test_an_announcement_is_dropped_in_parts_and_in_other_frames_too() -> None:
         announcers = Announcers(place, CATALOG)
         assert all(heard(one, two, *frames) for frames in disguised().values())
         # As an earlier version made it.
-        before = dict(expected([of(1)], CATALOG))
+        before = dict(desired_chains([of(1)], CATALOG))
         assert announcers.ensure(before, ()) == (True, [])
         table = nat.table_name(CATALOG)
         subprocess.run(["nft", "flush", "chain", "netdev", table, "nic_1_0"], check=True)
@@ -140,15 +143,15 @@ def test_an_announcement_is_dropped_in_parts_and_in_other_frames_too() -> None:
         subprocess.run(["nft", "add", "rule", "netdev", table, "nic_1_0", *rule], check=True)
         passing = {what for what, frames in disguised().items() if heard(one, two, *frames)}
         assert passing == {"SNAP", "LLC", "the first with options alone", "the first with half of the options"}
-        assert announcers.ensure(expected([of(1)], CATALOG), ()) == (True, [])
-        assert announcers.ensure(expected([of(1)], CATALOG), ()) == (False, [])
+        assert announcers.ensure(desired_chains([of(1)], CATALOG), ()) == (True, [])
+        assert announcers.ensure(desired_chains([of(1)], CATALOG), ()) == (False, [])
         assert [what for what, frames in disguised().items() if heard(one, two, *frames)] == []
         for frame in (honest, four, *ip6_parts(honest, 40), *ip6_parts(honest, 24, first=destination_options(17))):
             assert heard(one, two, frame)
         # What the network names besides passes, as it is.
         named = replace(of(1), ethertypes=ethertypes.read("pppoe llc", ""))
-        assert announcers.ensure(expected([named], CATALOG), ()) == (True, [])
-        assert announcers.ensure(expected([named], CATALOG), ()) == (False, [])
+        assert announcers.ensure(desired_chains([named], CATALOG), ()) == (True, [])
+        assert announcers.ensure(desired_chains([named], CATALOG), ()) == (False, [])
         passing = [what for what, frames in disguised().items() if heard(one, two, *frames)]
         assert passing == ["SNAP", "LLC"]
         assert not heard(one, two)
@@ -194,8 +197,10 @@ def test_the_network_s_own_run_mends_it_and_takes_it_away() -> None:
 
 @in_bare_world
 def test_a_plan_has_its_machines_silent_from_their_start_to_their_end() -> None:
-    def work(number: int, *wanted: Guard) -> Guarding:
-        return Guarding(Plan(CATALOG, number, "node", machines=(1, 2), guards=wanted, guarded_at=float(number)), place)
+    def work(number: int, *wanted: Guard) -> NicFilters:
+        return NicFilters(
+            Plan(CATALOG, number, "node", machines=(1, 2), guards=wanted, guarded_at=float(number)), place
+        )
 
     with tempfile.TemporaryDirectory() as place, bridge(), plugged(2) as two:
         started = work(1, of(1), of(2))

@@ -29,8 +29,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_files_stored
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.plugins.modules import nebula_image
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, wait_for
 
@@ -366,7 +366,11 @@ def test_a_catalog_that_ends_just_before_an_image(tmp_path: Path, monkeypatch: p
     root = tmp_path / "nebula"
     frontend = {"engine": "embedded", "root": str(root), "local": False, "allow_ephemeral": True}
     frontends.present(frontend, False)
-    where, name = (store.files, "make_directory") if moment == "before it has its place" else (store, "_tell")
+    where, name = (
+        (image_files_stored.files, "make_directory")
+        if moment == "before it has its place"
+        else (image_files_stored, "_tell")
+    )
     real = getattr(where, name)
 
     def first(*arguments: Any) -> Any:

@@ -24,7 +24,7 @@ from auditor import assert_consistent_here, findings_here
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
@@ -32,10 +32,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.network import bridge
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.integration.kvm_node import EMULATED, GUEST
 
 NODE = "node1"
@@ -66,7 +66,7 @@ class Place:
 
     def __init__(self) -> None:
         self.root = os.path.join(os.environ["NEBULA_WORLD"], f"audit-{uuid.uuid4().hex[:8]}")
-        datastore.prepare_directories(self.root, datastore.SYSTEM, datastore.IMAGES)
+        datastore_layout.prepare_directories(self.root, datastore_layout.SYSTEM, datastore_layout.IMAGES)
         node_file.update(self.root, lambda before: replace(before, accelerator=EMULATED))
         self.driver = KvmDriver()
         self.furnish()
@@ -85,7 +85,7 @@ class Place:
                 {"name": "data", "size": 8, "type": "DATABLOCK", "persistent": True, "format": "qcow2"},
                 {"name": "blank", "size": 8, "type": "DATABLOCK", "format": "raw"},
             ]
-            stored, _warnings = decide.apply(engine, items, decide.Settings())
+            stored, _warnings = image_list_decision.apply(engine, items, image_list_decision.Settings())
             assert [item.error for item in stored] == [None] * 4
             with engine.session():
                 engine.hosts.allocate(Host(None, NODE, state=HostState.MONITORED, memory=8192, cpu=16))
@@ -143,7 +143,7 @@ class Place:
             return db.execute(statement, values).fetchall()
 
     def directory(self, vm_id: int) -> Path:
-        return Path(datastore.vm_directory(self.root, vm_id))
+        return Path(datastore_layout.vm_directory(self.root, vm_id))
 
     def domain(self, vm_id: int) -> Any:
         return self.driver._connection().lookupByName(f"one-{vm_id}")
@@ -457,15 +457,17 @@ def files_left_in_the_datastore(place):
 def image_that_was_not_stored(place):
     with contextlib.closing(EmbeddedEngine(place.root)) as engine:
         with engine.session():
-            engine.images.allocate(decide.Image(None, "half"))
+            engine.images.allocate(image_list_decision.Image(None, "half"))
         yield {"image-unfinished"}
-        decide.apply(engine, [{"name": "half", "path": "/nowhere", "remote_src": True}], decide.Settings())
+        image_list_decision.apply(
+            engine, [{"name": "half", "path": "/nowhere", "remote_src": True}], image_list_decision.Settings()
+        )
         yield {"image-unfinished"}
-        decide.apply(engine, [{"name": "half", "size": 1}], decide.Settings())
+        image_list_decision.apply(engine, [{"name": "half", "size": 1}], image_list_decision.Settings())
         yield set()
         place.sql("UPDATE images SET state = 5, error = 'no room' WHERE name = 'half'")
         yield {"image-failed"}
-        decide.apply(engine, [{"name": "half", "state": "absent"}], decide.Settings())
+        image_list_decision.apply(engine, [{"name": "half", "state": "absent"}], image_list_decision.Settings())
 
 
 @plant

@@ -25,7 +25,7 @@ from auditor import findings_here
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store as stores
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import above
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import raise_numbers
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     CatalogError,
@@ -36,19 +36,23 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     StalePlan,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.node_inventory import observe_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import as_plans, decide, observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import (
+    as_plans,
+    decide,
+    polls_of,
+)
 from ansible_collections.nebula.provision.plugins.modules import nebula_deploy
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.test_at_once import consistent, furnish, opened, together
@@ -72,7 +76,7 @@ def restore(root: str, observed: list[dict[str, Any]], check_mode: bool = False,
 
 
 def audited(place: Place) -> list[dict[str, Any]]:
-    return [json.loads(json.dumps(to_plain(audit(place.driver, place.root, NODE))))]
+    return [json.loads(json.dumps(to_plain(observe_all(place.driver, place.root, NODE))))]
 
 
 def lose(root: str) -> None:
@@ -365,14 +369,14 @@ SAVED = {"name": "saved", "template": "web"}
 
 def adopt(place: Place, ids: Mapping[str, int], *items: Mapping[str, Any]) -> list[str]:
     """As role vm does it: foreseen, compared, decided. The errors."""
-    seen = observed_of(audited(place))
+    seen = polls_of(audited(place))
     with contextlib.closing(EmbeddedEngine(place.root, check_mode=True)) as engine:
         adopting = Adoptions(ids, foreseen=True)
         foreseen = engine.decide(lambda: decide(engine, items, seen, None, True, False, adopting))
     for text in as_plans(foreseen.plans or {}).values():
         options = {"state": "compared", "plan": text, "host": NODE, "root": place.root, "hypervisor": "kvm"}
         answer = nebula_deploy.call.run({**options, "catalog": None}, False)
-        seen = observed_of([json.loads(json.dumps(answer.payload))])
+        seen = polls_of([json.loads(json.dumps(answer.payload))])
     with contextlib.closing(EmbeddedEngine(place.root)) as engine:
         decided = engine.decide(lambda: decide(engine, items, seen, None, True, False, Adoptions(ids)))
     errors = [str(outcome.error) for outcome in decided.outcomes if outcome.error]
@@ -611,7 +615,7 @@ def test_a_catalog_that_is_begun_or_ended_while_it_is_restored(tmp_path: Path, m
     root = tmp_path / "nebula"
     catalog_with_a_host(root)
     backup(str(root))
-    real = above.raise_above
+    real = raise_numbers.raise_above
     for before, change in (("there", "ended"), ("lost", "begun"), ("damaged", "begun")):
         if before != "there":
             lose(str(root))
@@ -619,7 +623,7 @@ def test_a_catalog_that_is_begun_or_ended_while_it_is_restored(tmp_path: Path, m
             (root / "nebula.db").write_bytes(b"no catalog" * 900)
 
         def meanwhile(*given: Any, change: str = change) -> Any:
-            monkeypatch.setattr(above, "raise_above", real)
+            monkeypatch.setattr(raise_numbers, "raise_above", real)
             if change == "ended":
                 with opened(root) as engine:
                     engine.end(lambda: None)
@@ -628,7 +632,7 @@ def test_a_catalog_that_is_begun_or_ended_while_it_is_restored(tmp_path: Path, m
                 catalog_of_another(root)
             return real(*given)
 
-        monkeypatch.setattr(above, "raise_above", meanwhile)
+        monkeypatch.setattr(raise_numbers, "raise_above", meanwhile)
         with pytest.raises(Conflict, match="another run has changed it meanwhile"):
             restore(str(root), [])
         assert list(root.glob("nebula.db.before-*")) == []

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.host import units
-from ansible_collections.nebula.provision.plugins.module_utils.network.boot import Boot
+from ansible_collections.nebula.provision.plugins.module_utils.host import systemd_units
+from ansible_collections.nebula.provision.plugins.module_utils.network.networks_at_boot import Boot
 from ansible_collections.nebula.provision.tests.integration.test_node_network import (
     CATALOG,
     TABLE,
@@ -260,6 +260,9 @@ def test_the_unit_means_what_it_says(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"ExecStart=/bin/sh {units.argument(str(root / 'boot' / CATALOG / 'networks.sh'))} " in boot.text()
+    assert (
+        f"ExecStart=/bin/sh {systemd_units.quoted_argument(str(root / 'boot' / CATALOG / 'networks.sh'))} "
+        in boot.text()
+    )
     with pytest.raises(InvalidValue):
         Boot(f"{root}\nExecStart=/bin/false", CATALOG).text()

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import formats, iso9660, readers
-from ansible_collections.nebula.provision.plugins.module_utils.context.files import context_file
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import Verdict, wait
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.context import cloud_init as readers
+from ansible_collections.nebula.provision.plugins.module_utils.context import context_formats, iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.context.files_attribute import context_file
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.expected_guest import Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.guest_wait import Verdict, wait
 from ansible_collections.nebula.provision.tests.integration.guests import cloud_init
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import running
 
@@ -86,7 +87,7 @@ def boot(place: Path, format: str) -> Guest:
     init = place / "init.sh"
     init.write_text(INIT)
     iso = place / "seed.iso"
-    iso9660.write(str(iso), VARIABLES[format], [context_file(str(init))], format=format)
+    iso9660.write_iso(str(iso), VARIABLES[format], [context_file(str(init))], format=format)
     image = cloud_init.image()
     kernel = ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", image.append]
     wanted = Wanted(7, "web-0", str(place / "console.log"), hostname="web-0", addresses=("10.66.0.10",))
@@ -100,7 +101,7 @@ def boot(place: Path, format: str) -> Guest:
 def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Guest]:
     cloud_init.image()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        booting = {name: pool.submit(boot, tmp_path_factory.mktemp(name), name) for name in formats.FORMATS}
+        booting = {name: pool.submit(boot, tmp_path_factory.mktemp(name), name) for name in context_formats.FORMATS}
         return {name: guest.result() for name, guest in booting.items()}
 
 
@@ -132,7 +133,7 @@ ROUTES = Path(__file__).parent / "guests/cloud_init_routes.py"
 def test_all_that_it_configures_has_the_same_routes(format: str, told: str) -> None:
     """Whichever program a distribution leaves the network to."""
     variables, wanted = ROUTED[told]
-    _label, files = formats.documents(format, variables)
+    _label, files = context_formats.documents_of_iso(format, variables)
     done = subprocess.run(
         ["/usr/bin/python3", str(ROUTES), format],
         input=files[DOCUMENTS[format]].decode(),
@@ -148,7 +149,7 @@ def test_all_that_it_configures_has_the_same_routes(format: str, told: str) -> N
         assert {(to, gateway) for to, gateway, _metric in routes} == wanted, renderer
 
 
-FORMATS = pytest.mark.parametrize("format", list(formats.FORMATS))
+FORMATS = pytest.mark.parametrize("format", list(context_formats.FORMATS))
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -228,7 +229,7 @@ TWO = {
 def as_cloud_init_reads(place: Path, variables: Mapping[str, str]) -> dict[str, dict[str, object]]:
     """The configuration of each interface."""
     place.mkdir(exist_ok=True)
-    _label, files = formats.documents("opennebula", variables)
+    _label, files = context_formats.documents_of_iso("opennebula", variables)
     (place / "context.sh").write_bytes(files["context.sh"])
     done = subprocess.run(
         ["/usr/bin/python3", str(READER), str(place), *MACS],
@@ -264,9 +265,9 @@ def as_cloud_init_reads(place: Path, variables: Mapping[str, str]) -> dict[str, 
 )
 def test_what_cloud_init_takes_of_opennebulas_format(tmp_path: Path, more: dict[str, str]) -> None:
     """What readers.lost names changes nothing for it, and all the rest does."""
-    written = readers.as_read("opennebula", {**TWO, **more})
+    written = readers.written_for_readers("opennebula", {**TWO, **more})
     found = as_cloud_init_reads(tmp_path, written)
-    lost = readers.lost("opennebula", written)
+    lost = readers.left_out_by_cloud_init("opennebula", written)
     assert set(lost) <= set(more)
     assert (found == as_cloud_init_reads(tmp_path, TWO)) == (lost == list(more))
     for name, key in (("DNS", "addresses"), ("SEARCH_DOMAIN", "search")):
@@ -280,5 +281,7 @@ def test_what_cloud_init_takes_of_opennebulas_format(tmp_path: Path, more: dict[
 
 def test_cloud_init_makes_up_an_address_where_there_is_none(tmp_path: Path) -> None:
     alone = {name: value for name, value in TWO.items() if name != "ETH1_IP"}
-    assert readers.lost("opennebula", alone) == ["ETH1_IP (there is none, and cloud-init takes one out of ETH1_MAC)"]
+    assert readers.left_out_by_cloud_init("opennebula", alone) == [
+        "ETH1_IP (there is none, and cloud-init takes one out of ETH1_MAC)"
+    ]
     assert "192.168.70.150/24" in as_cloud_init_reads(tmp_path, alone)["eth1"]["addresses"]  # type: ignore[operator]

@@ -23,10 +23,10 @@ from in_world import in_world
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import init_process
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
 
@@ -139,7 +139,7 @@ def test_no_room_for_a_root() -> None:
         place.mkdir(mode=0o711)
         place.chmod(0o711)
         # What is kept free, both roots' programs, and less than the large file.
-        size = ["-o", f"size={(datastore.RESERVE >> 20) + 24}m,mode=711"]
+        size = ["-o", f"size={(datastore_layout.RESERVE >> 20) + 24}m,mode=711"]
         subprocess.run(["mount", "-t", "tmpfs", *size, "tmpfs", str(place)], check=True)
         try:
             large = of_image(node, 1, changed_archive(node, large=os.urandom(40 << 20)), "large.tar")
@@ -150,7 +150,9 @@ def test_no_room_for_a_root() -> None:
             assert not (node.directory(large) / "disk.0").exists()
             # Whoever was there before is as it was.
             assert node.states()[2] == "RUNNING"
-            subprocess.run(["mount", "-o", f"remount,size={(datastore.RESERVE >> 20) + 100}m", str(place)], check=True)
+            subprocess.run(
+                ["mount", "-o", f"remount,size={(datastore_layout.RESERVE >> 20) + 100}m", str(place)], check=True
+            )
             assert node.one(large).error is None
             node.wait_for_line(large, READY)
             assert (node.directory(large) / "disk.0/large").stat().st_size == 40 << 20
@@ -171,7 +173,7 @@ def test_killed_or_undefined_behind_our_back_it_comes_back() -> None:
         # The container's init, and what libvirt has beside it: of the latter libvirt does not always notice the end.
         for times in range(1, 7):
             controller = node.domain(vm).ID()
-            init = init_process.of_controller(controller)
+            init = init_process.init_of_controller(controller)
             assert init is not None
             os.kill(init if times % 2 else controller, signal.SIGKILL)
             wait_for(lambda: node.states() == {1: "POWEROFF"}, "the end is seen")

@@ -101,7 +101,7 @@ def test_from_the_front_end_to_a_node_and_back_to_nothing() -> None:
         # Two texts of one byte would be one content.
         assert len(flow.contents()) == 4
         for vm_id in (0, 1):
-            assert iso9660.read(str(flow.iso(vm_id)))[1] == {
+            assert iso9660.read_iso(str(flow.iso(vm_id)))[1] == {
                 "init.sh": len(f"#!/bin/sh\n# {SECRET}\n"), "certificates/a.pem": 1, "start.sh": 3, "service.conf": 9
             }  # fmt: skip
         for path in (*(flow.node / "cache").iterdir(), *(flow.root / "files").iterdir(), flow.iso(0)):
@@ -122,7 +122,7 @@ def test_from_the_front_end_to_a_node_and_back_to_nothing() -> None:
         assert {seen["state"] for seen in told["observed"]["vms"]} == {"RUNNING"}
         flow.record()
         assert [vm["state"] for vm in flow.bring(web)["vms"]] == ["RUNNING"] * 3
-        assert iso9660.read(str(flow.iso(0)))[1]["init.sh"] == len("#!/bin/sh\necho\n")
+        assert iso9660.read_iso(str(flow.iso(0)))[1]["init.sh"] == len("#!/bin/sh\necho\n")
         # A file that goes is the error of those that want it anew.
         (flow.place / "init.sh").unlink()
         refused = flow.attempt("nebula_vm", **flow.decision({"name": "new", "template": "web", "context": own}, web))

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
-from ansible_collections.nebula.provision.plugins.module_utils.context.files import context_file
+from ansible_collections.nebula.provision.plugins.module_utils.context.files_attribute import context_file
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
 
 VARIABLES = {"NAME": "o'brien", "MOTTO": "Ünïcödé\n$(id) ☃", "EMPTY": ""}
@@ -47,7 +47,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def iso(source, tmp_path_factory):
     path = tmp_path_factory.mktemp("iso") / "context.iso"
-    iso9660.write(str(path), VARIABLES, [context_file(str(source)), context_file(str(source / "init.sh"))])
+    iso9660.write_iso(str(path), VARIABLES, [context_file(str(source)), context_file(str(source / "init.sh"))])
     return path
 
 
@@ -71,9 +71,9 @@ def drive(request, tmp_path) -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryDirectory(prefix="nebula-iso-") as place:
         path = Path(place, "x.iso")
         if request.param in formats:
-            iso9660.write(str(path), {"A": "1"}, format=formats[request.param])
+            iso9660.write_iso(str(path), {"A": "1"}, format=formats[request.param])
         else:
-            with iso9660.labelled(request.param, {"ks.cfg": b"text\n"}) as made, path.open("wb") as file:
+            with iso9660.build_labelled_iso(request.param, {"ks.cfg": b"text\n"}) as made, path.open("wb") as file:
                 made.copy(file)
         device = said("losetup", "--find", "--show", "--read-only", str(path)).decode().strip()
         try:
@@ -193,7 +193,7 @@ def test_formats_by_other_readers(tmp_path, format):
     label, documents = DOCUMENTS[format]
     (tmp_path / "init.sh").write_text("true\n")
     path = str(tmp_path / "x.iso")
-    iso9660.write(path, GUEST, [context_file(str(tmp_path / "init.sh"))], format=format)
+    iso9660.write_iso(path, GUEST, [context_file(str(tmp_path / "init.sh"))], format=format)
     assert said("blkid", "-p", "-o", "value", "-s", "LABEL", path).decode().strip() == label
     everything = {"/context.sh", "/init.sh", *documents}
     # A Windows guest reads Joliet, others Rock Ridge.

@@ -19,9 +19,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.datastore import KEYS
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups, frontends
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import audit, datastore, disks, uploads
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    datastore_audit,
+    datastore_layout,
+    machine_disks,
+    uploads,
+)
 from ansible_collections.nebula.provision.plugins.modules import (
     nebula_datastore,
     nebula_info,
@@ -69,7 +74,7 @@ def run(root, check=False, **given):
 def apply(root, *items, check=False, **settings):
     engine = EmbeddedEngine(root, check_mode=check, create=True)
     try:
-        return decide.apply(engine, items, Settings(check_mode=check, **settings))[0][-1]
+        return image_list_decision.apply(engine, items, Settings(check_mode=check, **settings))[0][-1]
     finally:
         engine.close()
 
@@ -179,7 +184,7 @@ def test_room_is_that_of_its_own_file_system(root, small, tmp_path, how):
         assert apply(root, {"name": "e", "type": "DATABLOCK", "size": 20, "datastore": "small"}).error is None
         # What was sent lies in datastore 1, and can't be renamed into another file system.
         disk.write_bytes(BOOT + os.urandom(MIB - 512))
-        sent = Path(uploads.path_of(datastore.image_directory(root), "0" * 64))
+        sent = Path(uploads.path_of(datastore_layout.image_directory(root), "0" * 64))
         sent.write_bytes(disk.read_bytes())
         done = apply(root, {"name": "u", "path": "disk", "datastore": "small"}, uploads={"u": str(sent)})
         assert done.error is None and Path(done.after["source"]).read_bytes() == disk.read_bytes()
@@ -221,7 +226,7 @@ def programs(monkeypatch):
 def a_copy(image, directory):
     disk = Disk(0, "vda", driver="raw", image_id=3, image="demo", source=str(image), format="qcow2")
     machine = Vm(7, "u", "web", "kvm", 1.0, 64, disks=(disk,))
-    return lambda: disks.prepare(machine, str(directory))
+    return lambda: machine_disks.prepare(machine, str(directory))
 
 
 @pytest.mark.root
@@ -261,7 +266,7 @@ def test_audit_backup_and_teardown_know_them(root, tmp_path):
     work = Path(made["source"] + ".work")
     work.write_text("x")
     engine = EmbeddedEngine(root)
-    found = {finding.object: finding for finding in audit.findings(engine.images.pool(), root)}
+    found = {finding.object: finding for finding in datastore_audit.findings(engine.images.pool(), root)}
     engine.close()
     assert set(found) == {f"file {stray}", f"file {work}"}
     assert "a run that was killed" in found[f"file {work}"].found

@@ -22,15 +22,15 @@ from typing import Any
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.log import NAME
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.console_log import NAME
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.guest_wait import wait
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import quiesce
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import AGENT, CREATE, SAVE_AS, DiskTask
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.verify import machines_of, sources
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.verify_guests import machines_of, sources
 from ansible_collections.nebula.provision.tests.integration.guests import agent as guests
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 

@@ -25,13 +25,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.ports imp
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.node_inventory import observe_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CRASH,
     CREATE,
@@ -45,7 +45,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, finding_view
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
 from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, Flow
 
@@ -311,7 +311,7 @@ def a_catalog(node: Node) -> Iterator[Callable[..., VmRecord]]:
 
         yield bring
         ledger = engine.ledger()
-        found = [*ledger.findings, *compare(ledger, [audit(node.driver, node.root, HOST, engine.catalog())])]
+        found = [*ledger.findings, *compare(ledger, [observe_all(node.driver, node.root, HOST, engine.catalog())])]
         refuse([finding_view(finding) for finding in found])
 
 

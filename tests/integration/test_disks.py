@@ -20,7 +20,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, disks, formats
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    datastore_layout,
+    disk_formats,
+    machine_disks,
+)
 
 MIB = 1024 * 1024
 
@@ -29,11 +33,11 @@ MIB = 1024 * 1024
 def image(tmp_path):
     """A raw image of 8 MiB in a datastore, as an import leaves it."""
     root = tmp_path / "nebula"
-    datastore.prepare_directories(str(root), 0, 1)
+    datastore_layout.prepare_directories(str(root), 0, 1)
     path = root / "datastores" / "1" / "0123"
     path.write_bytes(b"image" * 1000)
     os.truncate(path, 8 * MIB)
-    datastore.protect(str(path), writable=False)
+    datastore_layout.protect(str(path), writable=False)
     return path
 
 
@@ -60,7 +64,7 @@ def info(path) -> dict:
 def test_an_overlay(image, directory):
     machine = vm(of_image(image, size=16))
     expected = {0: DiskFiles(str(directory / "disk.0"), "qcow2", ((str(image), "raw"),))}
-    assert disks.prepare(machine, str(directory)) == expected
+    assert machine_disks.prepare(machine, str(directory)) == expected
     facts = info(directory / "disk.0")
     assert (facts["virtual-size"], facts["backing-filename"], facts["backing-filename-format"]) == (
         16 * MIB,
@@ -73,22 +77,22 @@ def test_an_overlay(image, directory):
 
 def test_what_a_guest_wrote_stays(image, directory):
     machine = vm(of_image(image, size=16))
-    disks.prepare(machine, str(directory))
+    machine_disks.prepare(machine, str(directory))
     (directory / "disk.0").write_bytes(b"the guest's")
-    assert disks.prepare(machine, str(directory))[0].path == str(directory / "disk.0")
+    assert machine_disks.prepare(machine, str(directory))[0].path == str(directory / "disk.0")
     assert (directory / "disk.0").read_bytes() == b"the guest's"
 
 
 def test_what_a_killed_run_left_is_made_anew(image, directory):
     (directory / ".disk.0.tmp").write_bytes(b"half")
-    disks.prepare(vm(of_image(image)), str(directory))
+    machine_disks.prepare(vm(of_image(image)), str(directory))
     assert os.listdir(directory) == ["disk.0"]
     assert info(directory / "disk.0")["virtual-size"] == 8 * MIB
 
 
 def test_a_size_below_the_image(image, directory):
     with pytest.raises(InvalidValue, match=r"machine web \(id 7\), disk 0: .*its image has 8 MiB"):
-        disks.prepare(vm(of_image(image, size=4)), str(directory))
+        machine_disks.prepare(vm(of_image(image, size=4)), str(directory))
     assert os.listdir(directory) == []
 
 
@@ -97,8 +101,8 @@ def test_a_copy_of_its_own(image, directory, format):
     source = image
     if format == "qcow2":
         source = image.parent / "4567"
-        formats.copy(str(image), "raw", str(source), "qcow2")
-    files = disks.prepare(vm(of_image(source, format=format, driver="raw", size=16)), str(directory))
+        disk_formats.copy(str(image), "raw", str(source), "qcow2")
+    files = machine_disks.prepare(vm(of_image(source, format=format, driver="raw", size=16)), str(directory))
     assert files == {0: DiskFiles(str(directory / "disk.0"), "raw")}
     found = directory / "disk.0"
     assert found.read_bytes() == image.read_bytes() + bytes(8 * MIB)
@@ -109,24 +113,24 @@ def test_a_persistent_image_that_is_lost_is_no_blank_disk(image, directory):
     image.chmod(0o600)
     image.write_bytes(b"")
     with pytest.raises(ImageRefused, match="it is empty"):
-        disks.prepare(vm(of_image(image, clone=False, save=True, size=12)), str(directory))
+        machine_disks.prepare(vm(of_image(image, clone=False, save=True, size=12)), str(directory))
     assert os.listdir(directory) == [] and image.stat().st_size == 0
 
 
 def test_a_persistent_image_is_used_in_place(image, directory):
-    datastore.protect(str(image), writable=True)
+    datastore_layout.protect(str(image), writable=True)
     machine = vm(of_image(image, clone=False, save=True, size=12))
     expected = {0: DiskFiles(str(image), "raw")}
-    assert disks.prepare(machine, str(directory)) == expected
+    assert machine_disks.prepare(machine, str(directory)) == expected
     assert os.readlink(directory / "disk.0") == str(image)
     assert image.stat().st_size == 12 * MIB
     assert image.stat().st_mode & 0o777 == 0o660
-    assert disks.prepare(machine, str(directory)) == expected
+    assert machine_disks.prepare(machine, str(directory)) == expected
 
 
 def test_a_cdrom_is_linked_and_stays_read_only(image, directory):
     machine = vm(of_image(image, type="CDROM", clone=False, readonly=True, target="hda"))
-    assert disks.prepare(machine, str(directory)) == {0: DiskFiles(str(image), "raw")}
+    assert machine_disks.prepare(machine, str(directory)) == {0: DiskFiles(str(image), "raw")}
     assert image.stat().st_mode & 0o777 == 0o440
 
 
@@ -144,11 +148,11 @@ def test_a_cdrom_that_links_to_a_drive(image, directory, tmp_path):
         links[0].symlink_to(links[1])
         links[1].symlink_to(drive)
         cdrom = of_image(links[0], type="CDROM", clone=False, readonly=True)
-        assert disks.prepare(vm(cdrom), str(directory)) == {0: DiskFiles(drive, "raw", block=True)}
-        assert disks.locate(vm(cdrom), str(directory)) == {0: DiskFiles(drive, "raw", block=True)}
+        assert machine_disks.prepare(vm(cdrom), str(directory)) == {0: DiskFiles(drive, "raw", block=True)}
+        assert machine_disks.locate(vm(cdrom), str(directory)) == {0: DiskFiles(drive, "raw", block=True)}
         # What machines write is in files.
         with pytest.raises(NotFound):
-            disks.prepare(vm(of_image(links[0], clone=False)), str(directory))
+            machine_disks.prepare(vm(of_image(links[0], clone=False)), str(directory))
     finally:
         subprocess.run(["losetup", "--detach", drive], check=True)
 
@@ -157,7 +161,7 @@ def test_another_cdrom_replaces_the_link(image, directory):
     other = image.parent / "other"
     other.write_bytes(b"x" * 2048)
     for path in (image, other):
-        disks.prepare(vm(of_image(path, type="CDROM", clone=False, readonly=True)), str(directory))
+        machine_disks.prepare(vm(of_image(path, type="CDROM", clone=False, readonly=True)), str(directory))
     assert os.readlink(directory / "disk.0") == str(other)
 
 
@@ -167,7 +171,7 @@ def test_volatile_disks(directory):
         Disk(1, "vdb", type="FS", driver="qcow2", size=64),
         Disk(2, "vdc", type="SWAP", driver="raw", size=8),
     )
-    files = disks.prepare(machine, str(directory))
+    files = machine_disks.prepare(machine, str(directory))
     assert [f.format for f in files.values()] == ["raw", "qcow2", "raw"]
     assert all(f.backing == () for f in files.values())
     types = [
@@ -182,28 +186,28 @@ def test_volatile_disks(directory):
 def test_an_image_that_is_not_on_this_node(image, directory):
     image.unlink()
     with pytest.raises(NotFound, match=r"image demo \(id 3\).*on this node"):
-        disks.prepare(vm(of_image(image)), str(directory))
+        machine_disks.prepare(vm(of_image(image)), str(directory))
 
 
 def test_a_disk_that_was_made_for_another_image(image, directory):
-    disks.prepare(vm(of_image(image)), str(directory))
+    machine_disks.prepare(vm(of_image(image)), str(directory))
     with pytest.raises(Conflict, match="recreate"):
-        disks.prepare(vm(of_image(image, clone=False, save=True)), str(directory))
+        machine_disks.prepare(vm(of_image(image, clone=False, save=True)), str(directory))
 
 
 def test_removal_leaves_images_and_what_is_not_ours(image, directory):
     machine = vm(of_image(image), of_image(image, disk_id=1, clone=False, readonly=True, type="CDROM"))
-    disks.prepare(machine, str(directory))
+    machine_disks.prepare(machine, str(directory))
     (directory / ".disk.2.tmp").touch()
     (directory / "disk.notes").touch()
-    assert disks.remove(str(directory)) is True
-    assert disks.remove(str(directory)) is False
+    assert machine_disks.remove(str(directory)) is True
+    assert machine_disks.remove(str(directory)) is False
     assert os.listdir(directory) == ["disk.notes"]
     assert image.exists()
-    assert disks.remove(str(directory / "nowhere")) is False
+    assert machine_disks.remove(str(directory / "nowhere")) is False
 
 
 def test_the_base_stays_as_it_is(image, directory):
     before = (image.stat().st_mode, image.stat().st_uid, image.stat().st_gid, image.read_bytes())
-    disks.prepare(vm(of_image(image, size=16)), str(directory))
+    machine_disks.prepare(vm(of_image(image, size=16)), str(directory))
     assert (image.stat().st_mode, image.stat().st_uid, image.stat().st_gid, image.read_bytes()) == before

@@ -19,10 +19,10 @@ from canaries import ways
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InUse
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import secrets
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import luks_secrets
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
 
 SECRET = "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11"
@@ -77,7 +77,7 @@ def an_encrypted_node() -> Iterator[tuple[Node, Vm]]:
 
 def keep(node: Node, wanted: dict[str, str], check_mode: bool = False) -> dict[str, Any]:
     changes = Changes(check_mode)
-    secrets.keep(node.driver, node.root, wanted, changes)
+    luks_secrets.set_secrets(node.driver, node.root, wanted, changes)
     return changes.after
 
 
@@ -161,6 +161,6 @@ def test_secrets_of_a_node() -> None:
             keep(node, {SECRET: PHRASE, other: "x"})
         node.one(vm, "DONE", hard=True)
         changes = Changes(False)
-        secrets.remove_all(node.driver, node.root, changes)
+        luks_secrets.remove_all(node.driver, node.root, changes)
         assert changes.after == {f"secret {SECRET}": "absent"}
         assert there() == {other}

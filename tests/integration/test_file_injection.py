@@ -26,15 +26,15 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     MissingDependency,
     NotFound,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject as injection
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection as injection
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import context_program
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry, inject
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.file_injection import Entry, inject
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish, nbd
-from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unconfined
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unsandboxed_programs
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
+from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disks as make_disks
+from ansible_collections.nebula.provision.plugins.module_utils.storage import machine_disks as make_disks
 
 ROOT = Path(__file__).resolve().parents[2]
 WHAT = "disk 0 of web"
@@ -170,7 +170,7 @@ def test_the_appliance_has_its_disk_and_nothing_else_of_this_host(disk, disks, t
         named = [path for path in files if path.startswith("/") and not path.startswith(("/dev/", "/sys/"))]
         assert sorted(named) == sorted(map(str, (own, base)))
         talk.ask("write", "/etc/motd", "hello\n")
-    assert unconfined.warnings() == []
+    assert unsandboxed_programs.warnings() == []
     assert (inside(own, tmp_path) / "etc/motd").read_bytes() == b"hello\n" and base.read_bytes() == before
     assert [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (own, base)] == [(64055, 0o600), (1, 0o600)]
 
@@ -228,7 +228,7 @@ def test_killed_meanwhile(disk, tmp_path, options):
     """Whatever shows the disk ends with the run, and the next one can begin."""
     module = "open.mount" if options else "inspect.root_file_system"
     code = f"""
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry, inject
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.file_injection import Entry, inject
 import ansible_collections.nebula.provision.plugins.module_utils.guest_disk.{module} as m
 import time
 def stop(*given, **more):
@@ -262,14 +262,14 @@ def test_the_host_s_kernel_mounts_what_is_trusted_only(disk, monkeypatch):
     with pytest.raises(MissingDependency, match="only trusted images"):
         inject(str(disk), "qcow2", ENTRIES, WHAT)
     assert disk.read_bytes() == before
-    monkeypatch.setattr(nbd, "obstacle", lambda: "there is none")
+    monkeypatch.setattr(nbd, "why_unusable", lambda: "there is none")
     assert injection.choose("auto", True, WHAT) == "loop"
-    monkeypatch.setattr(nbd, "obstacle", lambda: "")
+    monkeypatch.setattr(nbd, "why_unusable", lambda: "")
     assert injection.choose("auto", True, WHAT) == "nbd"
 
 
 def test_a_kernel_without_network_block_devices(disk):
-    if not nbd.obstacle():
+    if not nbd.why_unusable():
         pytest.skip("this kernel has them; tests/integration/test_stock_injection.py uses them")
     with pytest.raises(MissingDependency, match=r"no network block devices \(module nbd\)"):
         inject(str(disk), "qcow2", ENTRIES, WHAT, via="nbd", trusted=True)

@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.network import (
     firewall_rules,
     firewall_tables,
     host_firewall,
-    routes,
+    host_routes,
 )
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import Namespace, made_namespaces, wire
 from ansible_collections.nebula.provision.tests.integration.test_node_network import PRIVATE, WITH_NAT
@@ -504,9 +504,11 @@ def found() -> list[host_firewall.Drop]:
     from ipaddress import IPv4Network
 
     # The judge is TCP.
-    kinds = host_firewall.routed("nbr0", IPv4Network(WHOLE), routes.uplink(routes.observe()))
+    kinds = host_firewall.routed_packets(
+        "nbr0", IPv4Network(WHOLE), host_routes.default_route_device(host_routes.observe())
+    )
     tcp = [packets for packets in kinds if packets.protocol == firewall_rules.TCP]
-    return host_firewall.drops(firewall_tables.observe("ours"), tcp)
+    return host_firewall.find_drops(firewall_tables.observe("ours"), tcp)
 
 
 @pytest.mark.timeout(600)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.network.moves import PLACE
+from ansible_collections.nebula.provision.plugins.module_utils.network.host_address_move import PLACE
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import (
     CATALOG,
     TABLE,

@@ -20,7 +20,7 @@ import pytest
 from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.storage import foreign_disks, importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, foreign_disks, importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
 MIB = 1024 * 1024
@@ -72,8 +72,8 @@ def store(tmp_path):
 
     def run(source, **options):
         request = Request("image demo", str(source), **options)
-        facts = importer.look(request)
-        with publishing.reserved(str(directory / "image"), 0):
+        facts = importer.inspect_source(request)
+        with final_names.locked_destination(str(directory / "image"), 0):
             try:
                 stored = importer.store(request, str(directory / "image"))
             finally:
@@ -326,12 +326,12 @@ def test_its_size_is_limited_before_anything_is_converted(make, store):
 
 def test_qemu_is_told_the_format_and_follows_no_name(make, monkeypatch, store):
     seen = []
-    real = foreign_disks.qemu_img.of_node
+    real = foreign_disks.qemu_img.run_on_node
 
     def of_node(verb, *arguments, **options):
         seen.append(json.dumps(options["node"]))
         return real(verb, *arguments, **options)
 
-    monkeypatch.setattr(foreign_disks.qemu_img, "of_node", of_node)
+    monkeypatch.setattr(foreign_disks.qemu_img, "run_on_node", of_node)
     store(make("vmdk"))
     assert seen and all('"backing": null' in each for each in seen)

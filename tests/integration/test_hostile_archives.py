@@ -22,7 +22,7 @@ import pytest
 from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,9 @@ def apply(root, limit: int = 64, **item):
     root.mkdir(exist_ok=True)
     engine = EmbeddedEngine(str(root), create=True)
     try:
-        done = decide.apply(engine, [{"name": "demo", "remote_src": True, **item}], decide.Settings(max_size=limit))
+        done = image_list_decision.apply(
+            engine, [{"name": "demo", "remote_src": True, **item}], image_list_decision.Settings(max_size=limit)
+        )
         return done[0][0], engine.images.pool()
     finally:
         engine.close()

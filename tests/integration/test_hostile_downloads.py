@@ -25,8 +25,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host.download import WINDOW, Download
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
@@ -242,7 +242,7 @@ def test_a_redirect_to_a_port_that_stalls():
 
 def store(directory, source, **options):
     destination = str(directory / "image")
-    with publishing.reserved(destination, 0):
+    with final_names.locked_destination(destination, 0):
         return importer.store(Request("image demo", source, stall=STALL, **options), destination)
 
 
@@ -341,8 +341,8 @@ def test_an_image_ends_in_error(attack, tmp_path, no_pause):
     def apply(url):
         engine = EmbeddedEngine(str(tmp_path), create=True)
         try:
-            settings = decide.Settings(stall=STALL, max_size=24)
-            return decide.apply(engine, [{"name": "demo", "path": url + "/image"}], settings)[0][0]
+            settings = image_list_decision.Settings(stall=STALL, max_size=24)
+            return image_list_decision.apply(engine, [{"name": "demo", "path": url + "/image"}], settings)[0][0]
         finally:
             engine.close()
 

@@ -27,18 +27,18 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import recipes
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect import inspection
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
-    audit,
-    formats,
+    datastore_audit,
+    disk_formats,
+    disk_saving,
     image_files,
     importer,
     qcow2_header,
     qemu_img,
-    saving,
 )
 
 MIB = 1024 * 1024
@@ -122,7 +122,7 @@ def test_a_header_that_was_made_to_harm(name: str, tmp_path: Path) -> None:
     path.write_bytes(HEADERS[name]())
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.thread_time()
     with pytest.raises(ImageRefused) as caught:
-        formats.inspect(str(path), what="image evil")
+        disk_formats.inspect(str(path), what="image evil")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert caught.value.asked == "image evil"
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime + time.thread_time() - began
@@ -173,7 +173,7 @@ formats.resize(path, "raw", 4 << 20)
         content = Path(f"{disk}{suffix}").read_bytes()
         assert content.startswith(b"QFI\xfb") and target not in content
     with pytest.raises(ImageRefused, match="names another file"):
-        formats.inspect(str(disk))
+        disk_formats.inspect(str(disk))
 
 
 # -- headers that QEMU's user has written into disks of ours ----------------------------------------------------------
@@ -217,7 +217,7 @@ def chain(disk: str) -> DiskFiles:
 def audited(disk: str) -> None:
     os.chmod(disk, 0o440)
     image = Image(id=1, name="evil", state=ImageState.READY, source=disk, format="qcow2", size=1, type=ImageType.OS)
-    found = [each.found for each in audit.findings([image], str(Path(disk).parents[2]))]
+    found = [each.found for each in datastore_audit.findings([image], str(Path(disk).parents[2]))]
     if not any("is damaged: " in each for each in found):
         raise AssertionError(found)
     raise ImageRefused("audit", found[0])
@@ -225,11 +225,11 @@ def audited(disk: str) -> None:
 
 def saved(disk: str) -> None:
     # A file system that may be too small, so that what the disk takes is measured, too.
-    saving._measure(chain(disk), "qcow2", "x", False)
+    disk_saving._measure(chain(disk), "qcow2", "x", False)
 
 
 def edited(disk: str) -> None:
-    with edits.begun(edits.catalogued(disk, "qcow2", "image evil")):
+    with image_overlay.begin(image_overlay.locate_catalogued(disk, "qcow2", "image evil")):
         raise AssertionError("it was begun")
 
 
@@ -238,38 +238,40 @@ def committed(disk: str) -> None:
     place = Path(disk).parent
     image = place / "image"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
-    with edits.begun(found := edits.catalogued(str(image), "qcow2", "image evil")):
+    with image_overlay.begin(found := image_overlay.locate_catalogued(str(image), "qcow2", "image evil")):
         os.replace(disk, image)
-        edits.commit(found)
+        image_overlay.commit(found)
 
 
 def looked_into(disk: str) -> None:
-    with inspection.inject.scratch() as directory:
+    with inspection.file_injection.scratch() as directory:
         shutil.copy(disk, f"{directory}/disk")
         with inspection.guestfish.session(disk, "qcow2", directory, "image evil"):
             raise AssertionError("there is an appliance")
 
 
 CALLERS: dict[str, Callable[[str], Any]] = {
-    "resize": lambda disk: formats.resize(disk, "qcow2", 2 * MIB),
-    "copy": lambda disk: formats.copy(disk, "qcow2", disk + ".new", "raw"),
-    "rewrite": lambda disk: formats.rewrite(disk, "qcow2", disk + ".new", "qcow2"),
-    "room": lambda disk: formats.room_for(disk, "qcow2", "raw"),
+    "resize": lambda disk: disk_formats.resize(disk, "qcow2", 2 * MIB),
+    "copy": lambda disk: disk_formats.copy(disk, "qcow2", disk + ".new", "raw"),
+    "rewrite": lambda disk: disk_formats.rewrite(disk, "qcow2", disk + ".new", "qcow2"),
+    "room": lambda disk: disk_formats.room_for(disk, "qcow2", "raw"),
     "rework": lambda disk: image_files.rewrite(disk, "qcow2", "qcow2", 2 * MIB, True, "", ""),
     "grow": lambda disk: image_files.grow(disk, "qcow2", 2 * MIB, ""),
     "import": lambda disk: importer.store(importer.Request("image evil", disk), disk + ".new"),
-    "inspect": lambda disk: formats.inspect(disk, "qcow2"),
+    "inspect": lambda disk: disk_formats.inspect(disk, "qcow2"),
     "audit": audited,
-    "save_as": lambda disk: saving.flatten(chain(disk), disk + ".new", False, "x"),
+    "save_as": lambda disk: disk_saving.flatten(chain(disk), disk + ".new", False, "x"),
     "save_as, measured": saved,
-    "save_as, verified": lambda disk: saving.verify(disk, "qcow2", MIB, False, "x"),
-    "snapshots": lambda disk: saving.snapshot_tags(chain(disk)),
-    "snapshot": lambda disk: saving.create_snapshot(chain(disk), "a"),
-    "revert": lambda disk: saving.revert(chain(disk), "a", "x"),
+    "save_as, verified": lambda disk: disk_saving.verify(disk, "qcow2", MIB, False, "x"),
+    "snapshots": lambda disk: disk_saving.snapshot_tags(chain(disk)),
+    "snapshot": lambda disk: disk_saving.create_snapshot(chain(disk), "a"),
+    "revert": lambda disk: disk_saving.revert(chain(disk), "a", "x"),
     "prepare": edited,
     "prepare, at its end": committed,
-    "image check": lambda disk: edits.reading(disk, "qcow2", False, "image evil"),
-    "overlay": lambda disk: edits.overlay(edits.catalogued(disk, "qcow2", "image evil"), disk + ".new"),
+    "image check": lambda disk: image_overlay.locate_for_reading(disk, "qcow2", False, "image evil"),
+    "overlay": lambda disk: image_overlay.make_overlay(
+        image_overlay.locate_catalogued(disk, "qcow2", "image evil"), disk + ".new"
+    ),
     "recipe": lambda disk: recipes.add(recipes.Recipe(commands=("true",)), disk, "qcow2", "image evil"),
 }
 
@@ -311,8 +313,8 @@ def test_a_header_that_is_changed_after_it_was_looked_at_reaches_nothing(
 ) -> None:
     """By a QEMU that was taken over and still runs: what was looked at says nothing then, and the sandbox holds."""
     disk = tampered(kind, tmp_path, listener)
-    monkeypatch.setattr(qcow2_header, "refuse_strange", lambda *_arguments, **_options: None)
-    monkeypatch.setattr(qemu_img, "named", lambda files, *_key: f"{files.path}")
+    monkeypatch.setattr(qcow2_header, "refuse_unexpected", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(qemu_img, "block_node", lambda files, *_key: f"{files.path}")
     with contextlib.suppress(NebulaError, AssertionError):
         CALLERS[caller](str(disk))
     untouched(tmp_path, listener)
@@ -331,7 +333,7 @@ def test_any_damage_to_a_header(data: st.DataObject) -> None:
         file.write(content)
         file.flush()
         try:
-            facts = formats.inspect(file.name)
+            facts = disk_formats.inspect(file.name)
         except NebulaError as error:
             assert isinstance(error, ImageRefused), error
         else:

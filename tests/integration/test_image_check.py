@@ -22,16 +22,16 @@ from scratch import left
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import points
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect import inspection, root_file_system
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import guestfish
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import prepare as image_prepares
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import prepare_image as image_prepares
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing
-from ansible_collections.nebula.provision.plugins.module_utils.storage import audit, datastore
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_audit, datastore_layout
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_check, nebula_image_prepare
 from ansible_collections.nebula.provision.tests.integration.guests import fitness, hives
 
@@ -203,11 +203,11 @@ def small(tmp_path_factory):
 def catalog(tmp_path, small):
     """One with the image `small`."""
     root = tmp_path / "nebula"
-    datastore.prepare_directories(str(root))
+    datastore_layout.prepare_directories(str(root))
     with opened(root, create=True) as engine:
         image = engine.images.allocate(Image(id=None, name="small"))
         shutil.copy(small / "small.qcow2", image.source)
-        datastore.protect(image.source, writable=False)
+        datastore_layout.protect(image.source, writable=False)
         engine.images.update(image.id, state=ImageState.READY, format="qcow2", size=16, sha256="ab")
     return root
 
@@ -296,7 +296,7 @@ for item in nebula_image_prepare.call.run(given, False).errors:
     assert known(catalog).state == ImageState.LOCKED
     assert prepare(check_mode=True, name="small", root=str(catalog)).changed
     # The audit says of both, the image and what lies beside it, who finishes it.
-    findings = audit.findings([known(catalog)], str(catalog))
+    findings = datastore_audit.findings([known(catalog)], str(catalog))
     assert {(found.kind, "nebula_image_prepare" in found.remedy) for found in findings} == {
         ("image-unfinished", True),
         ("image-left", True),
@@ -459,7 +459,10 @@ def test_what_is_too_large_is_not_taken_out(tmp_path):
     raw.touch()
     os.truncate(raw, 16 << 20)
     sh("mkfs.ext4", "-q", "-F", "-d", tree, raw)
-    with inject.scratch() as directory, guestfish.session(str(raw), "raw", directory, "large", keep=False) as talk:
+    with (
+        file_injection.scratch() as directory,
+        guestfish.session(str(raw), "raw", directory, "large", keep=False) as talk,
+    ):
         root = root_file_system.mount(talk, "large", writable=False)
         with pytest.raises(CommandFailed, match="longer than 1048576"):
             talk.read("download", "/large", "-", limit=1 << 20)

@@ -21,17 +21,22 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, NotFound, TimedOut, WrongState
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import LINK, LINUX, Facts, Node
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import preparation, repairs
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repairs import Remove
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.image_facts import (
+    LINK,
+    LINUX,
+    Facts,
+    Node,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import preparation, repair_steps
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repair_steps import Remove
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
 from ansible_collections.nebula.provision.plugins.module_utils.runner import closing
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout, final_names, importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_prepare
 
@@ -74,7 +79,7 @@ def store(tmp_path):
     destination.parent.mkdir(parents=True)
 
     def run(source, say=None, **options):
-        with publishing.reserved(str(destination), 0):
+        with final_names.locked_destination(str(destination), 0):
             importer.store(Request("image own", str(source), **options), str(destination), say)
         return destination
 
@@ -115,11 +120,11 @@ def test_what_is_half_written_is_neither_stored_nor_judged(half, store, tmp_path
     other_name.symlink_to(half)
     for path in (half, other_name):
         with pytest.raises(WrongState, match=f"image own: path {path}.*{HALF}"):
-            importer.look(Request("image own", str(path)))
+            importer.inspect_source(Request("image own", str(path)))
         with pytest.raises(WrongState, match=HALF):
             store(path)
         with pytest.raises(WrongState, match=f"image x.*{HALF}"):
-            edits.reading(str(path), "auto", False, "image x")
+            image_overlay.locate_for_reading(str(path), "auto", False, "image x")
     assert list((tmp_path / "datastores/1").iterdir()) == []
     # What the control node sent is a copy of ours, whatever lies beside it.
     upload = half.parent / "upload"
@@ -128,11 +133,11 @@ def test_what_is_half_written_is_neither_stored_nor_judged(half, store, tmp_path
     (half.parent / f".upload.context/complete-{upload.stat().st_ino}-qcow2").touch()
     store(upload, upload=True)
     # The next run finishes it, and nothing is in the way then.
-    with edits.begun(edits.locate(str(half), "auto", False)) as resumed:
+    with image_overlay.begin(image_overlay.locate(str(half), "auto", False)) as resumed:
         assert resumed
     assert store(half).read_bytes() == half.read_bytes()
     sh("qemu-io", "-f", "qcow2", "-r", "-c", "read -q -P 2 0 4M", half)
-    edits.reading(str(half), "auto", False, "image x")
+    image_overlay.locate_for_reading(str(half), "auto", False, "image x")
 
 
 def test_an_image_of_it_is_not_ready(half, tmp_path):
@@ -140,7 +145,7 @@ def test_an_image_of_it_is_not_ready(half, tmp_path):
     root.mkdir()
     given = {"name": "own", "path": str(half), "remote_src": True}
     with closing(open_engine({"engine": "embedded", "root": str(root)}, check_mode=False, create=True)) as engine:
-        ((item,), _warnings) = decide.apply(engine, [given], decide.Settings())
+        ((item,), _warnings) = image_list_decision.apply(engine, [given], image_list_decision.Settings())
         assert isinstance(item.error, WrongState)
         with engine.session(), pytest.raises(NotFound):
             engine.images.info("own")
@@ -151,15 +156,15 @@ def test_another_file_of_its_name_is_not_meant(half, store):
     shutil.copy(half, whole)
     whole.rename(half)
     assert store(half).read_bytes() == half.read_bytes()
-    edits.reading(str(half), "auto", False, "image x")
+    image_overlay.locate_for_reading(str(half), "auto", False, "image x")
 
 
 def test_what_a_run_is_at_is_neither_stored_nor_judged(own, store):
     with files.lock(str(own)):
         for read in (
-            lambda: importer.look(Request("image own", str(own))),
+            lambda: importer.inspect_source(Request("image own", str(own))),
             lambda: store(own),
-            lambda: edits.reading(str(own), "auto", False, "image x"),
+            lambda: image_overlay.locate_for_reading(str(own), "auto", False, "image x"),
         ):
             with pytest.raises(InUse, match=BUSY):
                 read()
@@ -171,7 +176,7 @@ def test_no_run_is_at_it_while_it_is_stored(own, store):
 
     def say(text):
         # Another may read it meanwhile.
-        importer.look(Request("image two", str(own)))
+        importer.inspect_source(Request("image two", str(own)))
         with pytest.raises(TimedOut), files.lock(str(own), timeout=0):
             pass
         seen.append(text)
@@ -200,7 +205,7 @@ def test_what_can_t_be_locked_is_stored(own, store, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", flock)
     store(own)
-    edits.reading(str(own), "auto", False, "image x")
+    image_overlay.locate_for_reading(str(own), "auto", False, "image x")
 
 
 LOOK = """
@@ -249,11 +254,11 @@ def known(root):
 @pytest.fixture
 def catalog(tmp_path):
     root = tmp_path / "nebula"
-    datastore.prepare_directories(str(root))
+    datastore_layout.prepare_directories(str(root))
     with opened(root, create=True) as engine:
         image = engine.images.allocate(Image(id=None, name="db"))
         Path(image.source).write_bytes(b"x" * MIB)
-        datastore.protect(image.source, writable=False)
+        datastore_layout.protect(image.source, writable=False)
         engine.images.update(image.id, state=ImageState.READY, format="raw", size=1, sha256="ab", persistent=True)
     return root
 
@@ -269,9 +274,9 @@ def unmounted(catalog, tmp_path):
 
 
 def test_no_file_is_made_of_an_image_that_is_not_there(tmp_path):
-    image = edits.catalogued(str(tmp_path / "gone"), "raw", "image db")
+    image = image_overlay.locate_catalogued(str(tmp_path / "gone"), "raw", "image db")
     why = "image db: its file .*/gone: there is none.*Mount its datastore"
-    with pytest.raises(NotFound, match=why), edits.begun(image):
+    with pytest.raises(NotFound, match=why), image_overlay.begin(image):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -342,15 +347,15 @@ CLEARED = [
 @pytest.mark.parametrize(("name", "path", "node"), CLEARED, ids=[path for _name, path, _node in CLEARED])
 def test_no_step_touches_a_file_that_is_as_it_is_to_be(name, path, node):
     facts = Facts(os=LINUX, tree={**SYSTEM, path: node}, zone="Europe/Berlin")
-    assert repairs.reached(repairs.plan(facts, [name]), [path]) == [path]
-    for step in repairs.plan(facts, [name], [path]):
+    assert repair_steps.paths_reached(repair_steps.plan(facts, [name]), [path]) == [path]
+    for step in repair_steps.plan(facts, [name], [path]):
         # A link to the zone, which is done once.
         assert [edit.path for edit in step.edits] == ["/etc/localtime"]
 
 
 def test_no_step_makes_another_file_of_one_that_is_to_be_there():
     facts = Facts(os=LINUX, tree={"/etc/localtime": Node(size=9), "/etc/timezone": Node(text="Asia/Tokyo\n")})
-    (step,) = repairs.plan(facts, ["timezone"], ["/etc/localtime"])
+    (step,) = repair_steps.plan(facts, ["timezone"], ["/etc/localtime"])
     assert [edit.path for edit in step.edits] == ["/etc/timezone"]
 
 
@@ -362,7 +367,7 @@ def test_what_lies_beside_it_goes():
     tree = {path: Node(size=9) for path in there}
     facts = Facts(os=LINUX, tree={**SYSTEM, **tree})
     kept = ["/tmp/x", "/tmp/.d/deep/file", "/root/.ssh/id_a/file", "/etc/ssh/ssh_host_a_key"]
-    tmp, personal, keys = (repairs.plan(facts, [name], kept)[0] for name in ("tmp", "personal", "host-keys"))
+    tmp, personal, keys = (repair_steps.plan(facts, [name], kept)[0] for name in ("tmp", "personal", "host-keys"))
     assert tmp.before.splitlines() == ["/tmp/more", "/var/tmp/y"]
     spared = {edit.pattern: [path for path in tree if edit.spares(path)] for edit in tmp.edits}
     assert {"/tmp/x", "/tmp/.d"} == set(spared["/tmp/*"]) and not spared["/var/tmp/*"]

@@ -22,19 +22,21 @@ from raw_disks import BOOT
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import recipes
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Prepare
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide, rewrite
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store as image_storing
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import (
+    image_files_stored as image_storing,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision, rewrite
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.change import convert
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
-    datastore,
-    formats,
+    datastore_layout,
+    disk_formats,
+    final_names,
     image_files,
-    publishing,
 )
 
 MIB = 1024 * 1024
@@ -46,7 +48,7 @@ PASSPHRASE = "räucher,schinken"
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """Keys that are derived in no time, where QEMU takes seconds for each."""
-    monkeypatch.setattr(formats, "LUKS", formats.LUKS + ",encrypt.iter-time=10")
+    monkeypatch.setattr(disk_formats, "LUKS", disk_formats.LUKS + ",encrypt.iter-time=10")
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def apply(root):
     def run(*items, check=False, fails=False, **options):
         engine = EmbeddedEngine(str(root), check_mode=check, create=True)
         try:
-            done, warnings = decide.apply(engine, items, Settings(check_mode=check, **options))
+            done, warnings = image_list_decision.apply(engine, items, Settings(check_mode=check, **options))
         finally:
             engine.close()
         last = done[-1]
@@ -144,7 +146,7 @@ def content(image, key=""):
     """What a machine reads of it."""
     target = image["source"] + ".read"
     try:
-        formats.rewrite(image["source"], image["format"], target, "raw", source_key=key)
+        disk_formats.rewrite(image["source"], image["format"], target, "raw", source_key=key)
         return Path(target).read_bytes()
     finally:
         Path(target).unlink(missing_ok=True)
@@ -358,7 +360,7 @@ def test_a_guest_that_writes_a_qcow2_header_gets_nothing(apply, root, used, free
     for image in (done, copy):
         read = content(image)
         assert read[:4] == b"QFI\xfb" and b"root:" not in read
-    facts = formats.inspect(copy["source"], "qcow2")
+    facts = disk_formats.inspect(copy["source"], "qcow2")
     assert facts.backing_file == ""
     # It is as large as it was, whatever the header says.
     assert (done["size"], copy["size"]) == (16, 8)
@@ -403,7 +405,7 @@ def test_an_image_is_renamed_once(apply, stored):
 
 
 def test_templates_that_name_the_old_name_are_told(apply, stored, catalog):
-    from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+    from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
     stored("old")
     with catalog() as engine:
@@ -516,7 +518,7 @@ def test_formats_there_and_back(apply, stored, disk, root):
     stored()
     done = same_twice(apply, {"name": "demo", "format": "qcow2"})
     assert (done["format"], done["generation"], done["sha256"]) == ("qcow2", 1, "")
-    assert formats.inspect(done["source"], "qcow2").virtual_size == 8 * MIB
+    assert disk_formats.inspect(done["source"], "qcow2").virtual_size == 8 * MIB
     assert content(done) == disk.read_bytes() and mode(done["source"]) == 0o440
     smaller = same_twice(apply, {"name": "demo", "compress": True})
     assert os.path.getsize(smaller["source"]) < 4 * MIB
@@ -593,7 +595,7 @@ def test_datablocks_with_a_file_system(apply, fs, format):
     size = 320 if fs == "xfs" else 16
     done = apply({"name": "d", "type": "DATABLOCK", "size": size, "format": format, "fs": fs}).after
     plain = done["source"] + ".plain"
-    formats.rewrite(done["source"], format, plain, "raw")
+    disk_formats.rewrite(done["source"], format, plain, "raw")
     found = subprocess.run(
         ["blkid", "-p", "-o", "value", "-s", "TYPE", plain], capture_output=True, text=True, check=True
     )
@@ -604,7 +606,7 @@ def test_datablocks_with_a_file_system(apply, fs, format):
 def test_room_is_looked_for_before_anything_is_written(apply, stored, root, monkeypatch):
     before = stored()
     there = files(root)
-    monkeypatch.setattr(datastore, "free_space", lambda directory: 1000)
+    monkeypatch.setattr(datastore_layout, "free_space", lambda directory: 1000)
     specs = [{"name": "demo", "format": "qcow2"}, {"name": "demo", "size": 9}, {"name": "e", "size": 9}]
     for spec in specs:
         refused = apply(spec, fails=True)
@@ -628,7 +630,7 @@ def test_an_encrypted_datablock(apply, root, monkeypatch):
     assert "Give luks_passphrase" in str(refused.error)
     done = same_twice(apply, item)
     assert (done["luks_secret"], done["format"]) == (SECRET, "qcow2")
-    assert formats.inspect(done["source"], "qcow2", encrypted=True).encrypted
+    assert disk_formats.inspect(done["source"], "qcow2", encrypted=True).encrypted
     assert content(done, PASSPHRASE) == bytes(8 * MIB)
     grown = apply({"name": "safe", "size": 12}, fails=True)
     assert "can't be opened without its passphrase" in str(grown.error)
@@ -699,7 +701,7 @@ def test_what_can_not_be_encrypted_is_never_had_in_the_clear(
     item = {**CLOSED, **{key: str(disk) if value == "DISK" else value for key, value in CLEAR[made_of].items()}}
     where, name, how = {
         "room": (image_files, "require_room", refuse_room),
-        "qemu-img": (formats, "rewrite", dies),
+        "qemu-img": (disk_formats, "rewrite", dies),
         "its place": (image_files, "swap", dies),
     }[fails]
     with monkeypatch.context() as patch:
@@ -725,7 +727,7 @@ def test_what_is_encrypted_on_its_way_in(apply, stored, root, disk, no_recipes, 
     item = {**CLOSED, **{key: str(disk) if value == "DISK" else value for key, value in CLEAR[made_of].items()}}
     done = same_twice(apply, {**item, "persistent": True, "sparse": True})
     assert (done["format"], done["luks_secret"], done["sha256"], done["generation"]) == ("qcow2", SECRET, "", 0)
-    assert formats.inspect(done["source"], "qcow2", encrypted=True).encrypted
+    assert disk_formats.inspect(done["source"], "qcow2", encrypted=True).encrypted
     assert content(done, PASSPHRASE) == disk.read_bytes() and mode(done["source"]) == 0o660
     grown = apply({**item, "name": "larger", "size": 16, "state": "disabled"}).after
     assert (grown["size"], grown["state"], len(content(grown, PASSPHRASE))) == (16, "DISABLED", 16 * MIB)
@@ -780,7 +782,7 @@ def test_killed_while_it_is_encrypted_it_is_not_had_in_the_clear(
         assert apply({"name": "closed", "state": "enabled"}, fails=True).after["state"] == "LOCKED"
     else:
         assert (left.state, left.luks_secret) == (ImageState.READY, SECRET)
-        assert formats.inspect(left.source, "qcow2", encrypted=True).encrypted
+        assert disk_formats.inspect(left.source, "qcow2", encrypted=True).encrypted
     done = apply(item).after
     assert (done["state"], done["luks_secret"]) == ("READY", SECRET)
     assert content(done, PASSPHRASE) == disk.read_bytes()
@@ -803,18 +805,18 @@ def test_a_disabled_image_is_enabled_once_it_is_encrypted(apply, stored, monkeyp
 
 def test_the_passphrase_is_in_no_argument(apply, monkeypatch):
     seen = []
-    run = formats.command.run
+    run = disk_formats.command.run
 
     def spy(argv, **options):
         seen.extend([*argv, *options.get("env", {}).values()])
         return run(argv, **options)
 
-    monkeypatch.setattr(formats.command, "run", spy)
+    monkeypatch.setattr(disk_formats.command, "run", spy)
     item = {"name": "safe", "type": "DATABLOCK", "size": 4, "luks_secret": SECRET, "luks_passphrase": PASSPHRASE}
     apply(item)
     apply({**item, "size": 8})
     assert seen and not [word for word in seen if PASSPHRASE in word]
-    assert PASSPHRASE not in repr(decide.spec_of(item))
+    assert PASSPHRASE not in repr(image_list_decision.spec_of(item))
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
@@ -1004,7 +1006,7 @@ def test_what_another_module_is_changing_is_not_stored_over(apply, stored, catal
 
 def test_with_the_catalog_goes_what_a_killed_run_was_writing(stored, root):
     image = stored()
-    edited = edits.catalogued(image["source"], image["format"], "image demo")
+    edited = image_overlay.locate_catalogued(image["source"], image["format"], "image demo")
     os.mkdir(edited.directory)
     Path(edited.directory, "overlay").write_text("a secret")
     frontends.absent({"root": str(root), "engine": "embedded"}, False)
@@ -1031,7 +1033,7 @@ def test_runs_at_once(apply, stored, root):
 def test_a_file_is_opened_and_closed_only_for_what_is_committed(root, monkeypatch):
     """The session fails at its end: the file is as the catalog still has it."""
     engine = EmbeddedEngine(root, create=True)
-    made = decide.apply(engine, [{"name": "d", "type": "DATABLOCK", "size": 8}], Settings())[0][0].after
+    made = image_list_decision.apply(engine, [{"name": "d", "type": "DATABLOCK", "size": 8}], Settings())[0][0].after
     session = engine.session
 
     @contextlib.contextmanager
@@ -1044,9 +1046,9 @@ def test_a_file_is_opened_and_closed_only_for_what_is_committed(root, monkeypatc
         spec = [{"name": "d", "persistent": persistent}]
         with monkeypatch.context() as patch, pytest.raises(NebulaError):
             patch.setattr(engine, "session", failing)
-            decide.apply(engine, spec, Settings())
+            image_list_decision.apply(engine, spec, Settings())
         assert mode(made["source"]) == before
-        assert decide.apply(engine, spec, Settings())[0][0].error is None
+        assert image_list_decision.apply(engine, spec, Settings())[0][0].error is None
         assert mode(made["source"]) == after
     engine.close()
 
@@ -1062,5 +1064,5 @@ def test_convert_is_one_transaction(apply, catalog, root):
     # The file is the caller's to close, once this is committed: it may be rolled back.
     assert mode(made["source"]) == 0o660
     assert image_storing.inspect_again(done) == 8
-    assert rewrite.wanted(decide.spec_of({"name": "d"}), done) is None
-    assert publishing.PART not in "".join(files(root))
+    assert rewrite.rework_wanted(image_list_decision.spec_of({"name": "d"}), done) is None
+    assert final_names.PART not in "".join(files(root))

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import outward
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import package_network
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu, guestfish
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
 from ansible_collections.nebula.provision.tests.integration.guests import debian
 
 pytestmark = pytest.mark.root
@@ -38,7 +38,7 @@ def apply(root):
     def run(*items, check=False):
         engine = EmbeddedEngine(str(root), check_mode=check, create=True)
         try:
-            return decide.apply(engine, items, Settings(check_mode=check))[0][-1]
+            return image_list_decision.apply(engine, items, Settings(check_mode=check))[0][-1]
         finally:
             engine.close()
 
@@ -167,8 +167,11 @@ def test_an_appliance_with_a_network_reaches_nothing_of_this_host(tmp_path):
         )
         script = f"run\ndebug sh '{connect}; cat /proc/net/dev'\nshutdown\n"
         with (
-            outward.only("image web") as before,
-            guestfish.started_by(str(tmp_path / "disk"), "raw", str(tmp_path), before) as (words, environment),
+            package_network.outward_network("image web") as before,
+            guestfish.command_and_environment(str(tmp_path / "disk"), "raw", str(tmp_path), before) as (
+                words,
+                environment,
+            ),
         ):
             settings = {guestfish.SETTINGS: "force_tcg"}
             told = command.run([*words, "--network"], timeout=300, input=script, env={**environment, **settings})

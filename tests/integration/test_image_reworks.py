@@ -24,9 +24,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import image_files, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, image_files
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def apply(root):
     def run(item, check=False, fails=False, **options):
         engine = EmbeddedEngine(str(root), check_mode=check, create=True)
         try:
-            (done,), _warnings = decide.apply(engine, [item], Settings(check_mode=check, **options))
+            (done,), _warnings = image_list_decision.apply(engine, [item], Settings(check_mode=check, **options))
         finally:
             engine.close()
         if not fails:
@@ -358,7 +358,7 @@ def test_a_removal_that_waits_for_an_operation(apply, stored, root, state, used,
 def test_no_file_goes_of_an_image_that_was_taken_back(apply, stored, root, catalog, state, used, monkeypatch):
     """While the remover waits, somebody makes it READY, and a machine has it."""
     image = stored()
-    reserved = publishing.reserved
+    reserved = final_names.locked_destination
 
     def late(*arguments):
         with catalog() as engine:
@@ -367,7 +367,7 @@ def test_no_file_goes_of_an_image_that_was_taken_back(apply, stored, root, catal
         return reserved(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "reserved", late)
+        patch.setattr(final_names, "locked_destination", late)
         refused = apply(ABSENT, fails=True)
     assert "state absent: another run has taken it back meanwhile: it is USED" in str(refused.error)
     assert refused.after["state"] == state() == "USED"
@@ -438,4 +438,4 @@ def test_what_was_to_be_put_into_a_removed_image_goes_with_it(
         engine.images.update("demo", state=ImageState.DELETE)
     now = stored()
     # The lock of the run that was killed is empty, and no matter of this.
-    assert [name for name in files(root) if not name.endswith(publishing.PART)] == [os.path.basename(now["source"])]
+    assert [name for name in files(root) if not name.endswith(final_names.PART)] == [os.path.basename(now["source"])]

@@ -22,9 +22,12 @@ from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide, store
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, publishing, uploads
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import (
+    image_files_stored,
+    image_list_decision,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout, final_names, uploads
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +55,7 @@ def apply(root):
     def run(*items, check=False, **options):
         engine = EmbeddedEngine(str(root), check_mode=check, create=True)
         try:
-            done, warnings = decide.apply(engine, items, Settings(check_mode=check, **options))
+            done, warnings = image_list_decision.apply(engine, items, Settings(check_mode=check, **options))
         finally:
             engine.close()
         return {item.name: item for item in done}, warnings
@@ -239,7 +242,7 @@ def test_an_image_in_use(apply, catalog, source):
 def test_check_mode_on_a_bare_host(tmp_path, source):
     engine = EmbeddedEngine(str(tmp_path / "nothing"), check_mode=True)
     wanted = [item(path=str(source)), item("later", path=str(tmp_path / "not yet")), {"name": "x", "path": "here.raw"}]
-    done, warnings = decide.apply(engine, wanted, Settings(check_mode=True))
+    done, warnings = image_list_decision.apply(engine, wanted, Settings(check_mode=True))
     engine.close()
     assert [(one.is_changed, one.after["state"], one.error) for one in done] == [(True, "READY", None)] * 3
     assert len(warnings) == 1 and "not yet" in warnings[0]
@@ -297,14 +300,14 @@ def test_a_run_that_waited_for_another_takes_its_image(root, apply, source, site
 
 def test_an_image_is_held_until_the_catalog_knows_of_its_file(root, apply, source, monkeypatch):
     """Between the file in its place and READY, nobody else may store, find it READY, and take the file away as his."""
-    stored, told, tell = threading.Event(), threading.Event(), store._tell
+    stored, told, tell = threading.Event(), threading.Event(), image_files_stored._tell
 
     def late(*arguments):
         stored.set()
         told.wait(30)
         return tell(*arguments)
 
-    monkeypatch.setattr(store, "_tell", late)
+    monkeypatch.setattr(image_files_stored, "_tell", late)
     first: dict = {}
     thread = threading.Thread(target=lambda: first.update(apply(item(path=str(source)))[0]))
     thread.start()
@@ -333,14 +336,14 @@ def test_an_interrupted_removal_is_finished(apply, catalog, root, source):
 
 
 def test_uploads(apply, root, tmp_path):
-    directory = datastore.image_directory(str(root))
+    directory = datastore_layout.image_directory(str(root))
     identity = "ab" * 32
     parts = [CONTENT[:70_000], CONTENT[70_000:], b""]
     offset = 0
     for part in parts[:2]:
         chunk = tmp_path / "chunk"
         chunk.write_bytes(part)
-        assert uploads.received(directory, identity) == offset
+        assert uploads.bytes_received(directory, identity) == offset
         offset = uploads.append(directory, identity, offset, str(chunk))
         # Once more, as after a lost answer: nothing is doubled.
         assert uploads.append(directory, identity, offset - len(part), str(chunk)) == offset
@@ -355,7 +358,7 @@ def test_uploads(apply, root, tmp_path):
 
 
 def test_an_upload_that_is_refused_is_forgotten(apply, root, tmp_path):
-    directory = datastore.image_directory(str(root))
+    directory = datastore_layout.image_directory(str(root))
     identity = "cd" * 32
     chunk = tmp_path / "chunk"
     chunk.write_bytes(CONTENT)
@@ -369,7 +372,7 @@ def test_an_upload_that_is_refused_is_forgotten(apply, root, tmp_path):
 
 
 def test_uploads_with_holes_and_gaps(root, tmp_path):
-    directory = datastore.image_directory(str(root))
+    directory = datastore_layout.image_directory(str(root))
     chunk = tmp_path / "chunk"
     chunk.write_bytes(b"x" * 100 + bytes(5 * MIB))
     identity = "ef" * 32
@@ -404,7 +407,7 @@ def test_uploads_with_holes_and_gaps(root, tmp_path):
 )
 def test_values_that_can_not_be_meant(values, text):
     with pytest.raises(InvalidValue, match=text):
-        decide.spec_of({"name": "demo", **values})
+        image_list_decision.spec_of({"name": "demo", **values})
 
 
 def test_too_large_for_the_limit(apply, source):
@@ -414,7 +417,7 @@ def test_too_large_for_the_limit(apply, source):
 
 
 def test_no_room(apply, source, monkeypatch):
-    monkeypatch.setattr(datastore, "free_space", lambda directory: 1000)
+    monkeypatch.setattr(datastore_layout, "free_space", lambda directory: 1000)
     done = apply(item(path=str(source)))[0]["demo"]
     assert type(done.error).__name__ == "NoSpace"
     assert done.after["state"] == "ERROR"
@@ -424,7 +427,7 @@ def test_every_field_of_an_image_is_shown(catalog):
     with catalog() as engine, engine.session():
         image = engine.images.allocate(importer_image())
     # Notes are between one run and the next.
-    assert set(decide.image_view(image)) == {field.name for field in dataclasses.fields(image)} - {"notes"}
+    assert set(image_list_decision.image_view(image)) == {field.name for field in dataclasses.fields(image)} - {"notes"}
 
 
 def importer_image():
@@ -435,6 +438,6 @@ def importer_image():
 
 def test_the_lock_is_free_after_everything(apply, root, source):
     done = apply(item(path=str(source)))[0]["demo"]
-    with publishing.reserved(done.after["source"], 0):
+    with final_names.locked_destination(done.after["source"], 0):
         pass
     assert len(stored_files(root)) == 1

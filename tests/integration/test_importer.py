@@ -27,7 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     TimedOut,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout, final_names, importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import ALGORITHMS, Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 
@@ -49,7 +49,7 @@ def store_directory(tmp_path):
 def store(store_directory):
     def run(source, **options):
         destination = str(store_directory / "image")
-        with publishing.reserved(destination, 0):
+        with final_names.locked_destination(destination, 0):
             said = options.pop("say", None)
             return importer.store(Request("image demo", str(source), **options), destination, said)
 
@@ -228,7 +228,7 @@ def test_a_qcow2_that_claims_too_much(store, tmp_path):
 
 
 def test_too_little_room_is_seen_before(store, store_directory, raw, monkeypatch):
-    monkeypatch.setattr(datastore, "free_space", lambda directory: MIB)
+    monkeypatch.setattr(datastore_layout, "free_space", lambda directory: MIB)
     with pytest.raises(NoSpace, match=r"image demo: storing it: 5\.3 MiB.*1\.0 MiB are free"):
         store(raw)
     assert os.listdir(store_directory) == []
@@ -327,7 +327,7 @@ def test_a_download_that_ends_too_early_leaves_no_thread(store, store_directory,
 
 
 def test_another_run_at_the_same_image(store, store_directory, raw):
-    with publishing.reserved(str(store_directory / "image"), 0), pytest.raises(TimedOut):
+    with final_names.locked_destination(str(store_directory / "image"), 0), pytest.raises(TimedOut):
         store(raw)
 
 
@@ -340,7 +340,7 @@ def test_what_a_killed_run_left_is_replaced(store, store_directory, raw):
 @pytest.mark.parametrize(("format", "fs"), [("raw", ""), ("qcow2", ""), ("raw", "ext4"), ("qcow2", "ext4")])
 def test_empty_images(store_directory, format, fs):
     destination = str(store_directory / "image")
-    with publishing.reserved(destination, 0):
+    with final_names.locked_destination(destination, 0):
         stored = importer.make_empty(destination, 64, format, fs)
     assert (stored.format, stored.size) == (format, 64)
     assert os.listdir(store_directory) == ["image"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
-from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
+from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedEntry, PlannedSource
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node
 

@@ -17,7 +17,7 @@ import pytest
 from hostile import EXAMPLES, corpus
 from in_world import in_bare_world, in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import files as context_files
+from ansible_collections.nebula.provision.plugins.module_utils.context import files_attribute as context_files
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model import network_checks, node_access
@@ -124,7 +124,7 @@ def test_names_of_files_on_the_iso(tmp_path: Path) -> None:
             continue
     taken = [file for file in taken if file.target != "source"]
     assert len(taken) > 50
-    iso9660.write(str(tmp_path / "disk.1"), {"A": "1"}, context_files.refuse_twins(dict.fromkeys(taken)))
+    iso9660.write_iso(str(tmp_path / "disk.1"), {"A": "1"}, context_files.refuse_same_names(dict.fromkeys(taken)))
     iso = pycdlib.PyCdlib()
     iso.open(str(tmp_path / "disk.1"))
     names = {child.rock_ridge.name().decode() for child in iso.list_children(rr_path="/") if child and child.rock_ridge}

@@ -29,14 +29,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     StalePlan,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import given_up
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import power_off_given_up
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.disks import RunningDisks
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.running_disks import RunningDisks
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import GivenUp, Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node, wait_for
@@ -696,7 +696,7 @@ def test_a_machine_starts_in_the_place_of_another_once_that_is_gone() -> None:
 def test_a_machine_that_was_given_up_is_powered_off_and_keeps_its_disks() -> None:
     """Its guest does not obey the power button: it ends all the same. A machine beside it goes on."""
     with a_node(audited=False) as node, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(given_up, "SHUTDOWN_SECONDS", 1)
+        patch.setattr(power_off_given_up, "SHUTDOWN_SECONDS", 1)
         old, beside = node.vm(1), node.vm(2)
         node.bring(old, beside)
         assert node.domain(old).autostart() == 1
@@ -802,7 +802,7 @@ def test_a_plan_that_waited_for_a_newer_one_leaves_its_machines_alone() -> None:
         node.bring(*vms)
         old = node.plan(*vms, wanted="POWEROFF", hard=True)
         new = node.plan(*vms, wanted="RUNNING")
-        from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
+        from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
         from ansible_collections.nebula.provision.plugins.module_utils.host.files import lock
 
         outcomes = []

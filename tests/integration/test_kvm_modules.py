@@ -20,8 +20,8 @@ from typing import Any
 from canaries import ways
 from in_world import in_bare_world, in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import services
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.host import hypervisor_daemons
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics
 from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node
 
@@ -65,7 +65,7 @@ def device() -> tuple[int, int]:
 
 
 def running() -> list[str]:
-    return [service.name for service in services.LIBVIRT if services.is_running(service)]
+    return [service.name for service in hypervisor_daemons.LIBVIRT if hypervisor_daemons.is_running(service)]
 
 
 @in_bare_world
@@ -106,7 +106,7 @@ def test_a_node_is_made_ready_and_given_back() -> None:
 @in_bare_world
 def test_daemons_of_others_are_left_running() -> None:
     root = Path(os.environ["NEBULA_WORLD"], "others")
-    started = [services.start(service) for service in services.LIBVIRT]
+    started = [hypervisor_daemons.start(service) for service in hypervisor_daemons.LIBVIRT]
     try:
         made = node_module(root, accelerator="qemu")
         assert made["node"]["started"] == []
@@ -115,8 +115,8 @@ def test_daemons_of_others_are_left_running() -> None:
     finally:
         for daemon in reversed(started):
             assert daemon is not None
-            assert services.stop(daemon)
-            assert not services.stop(daemon)
+            assert hypervisor_daemons.stop(daemon)
+            assert not hypervisor_daemons.stop(daemon)
     assert running() == []
     # Pid files and sockets that they left, as after a container's restart, are no daemons.
     assert Path("/run/libvirt").is_dir()
@@ -147,12 +147,12 @@ def test_daemons_that_others_have_machines_by_run_on() -> None:
 
 @in_bare_world
 def test_a_pid_that_is_somebody_elses_now_is_not_ended() -> None:
-    daemon = services.start(services.LIBVIRT[0])
+    daemon = hypervisor_daemons.start(hypervisor_daemons.LIBVIRT[0])
     assert daemon is not None
-    assert not services.stop(replace(daemon, start=daemon.start + 1))
-    assert not services.stop(replace(daemon, boot_id="another"))
-    assert services.is_running(services.LIBVIRT[0])
-    assert services.stop(daemon)
+    assert not hypervisor_daemons.stop(replace(daemon, start=daemon.start + 1))
+    assert not hypervisor_daemons.stop(replace(daemon, boot_id="another"))
+    assert hypervisor_daemons.is_running(hypervisor_daemons.LIBVIRT[0])
+    assert hypervisor_daemons.stop(daemon)
 
 
 @in_bare_world

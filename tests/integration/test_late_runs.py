@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import node_setup
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 
 # What nebula_deploy does, stopping itself where it is told to: everything else is the real thing.
@@ -163,11 +163,11 @@ def test_after_a_teardown_it_finds_no_node_of_its_catalog(where: str, again: boo
         vm = node.vm(0)
         with stopped(node, node.plan(vm), where) as run:
             node.bring(vm, wanted="DONE", hard=True)
-            prepare.absent({**params, "catalog": None}, False)
+            node_setup.absent({**params, "catalog": None}, False)
             if again:
-                prepare.present({**params, "catalog": str(uuid.uuid4())}, False)
+                node_setup.present({**params, "catalog": str(uuid.uuid4())}, False)
             ((state, error),) = goes_on(run)
             assert error in ("StalePlan", "ForeignObject"), (state, error)
             nothing_is_left(node)
             assert Path(node.root, "nebula.node").exists() == again
-            prepare.absent({**params, "catalog": None}, False)
+            node_setup.absent({**params, "catalog": None}, False)

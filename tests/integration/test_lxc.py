@@ -155,7 +155,18 @@ def test_its_memory_changes_while_it_runs() -> None:
             assert not node.one(changed).changed
             assert [seen.memory for seen in node.observed().vms] == [memory]
         # Its own view of it, and what it takes is more than it would have.
-        inside = ["nsenter", "-t", str(init_process.of_controller(pid)), "-a", "-S", "0", "-G", "0", "/bin/sh", "-c"]
+        inside = [
+            "nsenter",
+            "-t",
+            str(init_process.init_of_controller(pid)),
+            "-a",
+            "-S",
+            "0",
+            "-G",
+            "0",
+            "/bin/sh",
+            "-c",
+        ]
         shown = subprocess.run([*inside, "grep MemTotal /proc/meminfo"], capture_output=True, text=True, check=True)
         assert int(shown.stdout.split()[1]) == 96 << 10, shown.stdout
         fill = "mkdir -p /full; mount -t tmpfs tmpfs /full && dd if=/dev/zero of=/full/x bs=1M count=48 2> /dev/null"
@@ -207,7 +218,7 @@ def test_frozen_with_its_memory_and_thawed() -> None:
         vm = node.vm(10)
         node.one(vm)
         node.wait_for_line(vm, "nebula-guest: ready")
-        init = init_process.of_controller(node.domain(vm).ID())
+        init = init_process.init_of_controller(node.domain(vm).ID())
         for changed in (True, False):
             outcome = node.one(vm, "SUSPENDED")
             assert (outcome.state, outcome.changed, outcome.error) == ("SUSPENDED", changed, None)
@@ -223,7 +234,7 @@ def test_frozen_with_its_memory_and_thawed() -> None:
         assert saved.error is None and Path(kept.target).stat().st_size > 1 << 20
         outcome = node.one(vm)
         assert (outcome.state, outcome.changed, outcome.error) == ("RUNNING", True, None)
-        assert init_process.of_controller(node.domain(vm).ID()) == init and not frozen(init)
+        assert init_process.init_of_controller(node.domain(vm).ID()) == init and not frozen(init)
         assert node.domain(vm).autostart()
         # It is asked to end, and ended, as one that was never frozen.
         for orders in ({"shutdown_timeout": 60}, {"hard": True}):
@@ -253,7 +264,7 @@ def test_each_container_is_held_to_its_own() -> None:
         node.wait_for_line(vm, "nebula-guest: ready")
 
         def inside(command: str) -> str:
-            init = init_process.of_controller(node.domain(vm).ID())
+            init = init_process.init_of_controller(node.domain(vm).ID())
             argv = ["nsenter", "-t", str(init), "-a", "-S", "0", "-G", "0", "-r", "-w"]
             argv += ["/bin/sh", "-c", command]
             done = subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": "/bin"})
@@ -296,7 +307,7 @@ def test_root_of_a_container_changes_nothing_of_its_context_whatever_it_does_to_
         node.wait_for_line(vm, "nebula-guest: ready")
         place = node.directory(vm) / "disk.1"
         before = (place / "context.sh").read_bytes()
-        init = init_process.of_controller(node.domain(vm).ID())
+        init = init_process.init_of_controller(node.domain(vm).ID())
 
         def inside(command: str, group: str = "0") -> str:
             argv = ["nsenter", "-t", str(init), "-a", "-S", "0", "-G", group, "-r", "-w", "/bin/sh", "-c", command]
@@ -412,7 +423,7 @@ def test_nics_come_to_a_container_that_runs_and_go() -> None:
 
     def inside() -> set[tuple[str, str]]:
         """Names and addresses of the container's interfaces."""
-        init = init_process.of_controller(node.domain(vm).ID())
+        init = init_process.init_of_controller(node.domain(vm).ID())
         argv = ["nsenter", f"--net=/proc/{init}/ns/net", "ip", "-json", "link", "show"]
         links = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
         return {(each["ifname"], each["address"]) for each in links if each["link_type"] != "loopback"}
@@ -425,7 +436,7 @@ def test_nics_come_to_a_container_that_runs_and_go() -> None:
             node.wait_for_line(vm, "nebula-guest: ready")
             first = ("eth0", "02:00:0a:42:00:00")
             assert inside() == {first}
-            init = init_process.of_controller(node.domain(vm).ID())
+            init = init_process.init_of_controller(node.domain(vm).ID())
             more = replace(vm, nics=(nic(0), nic(1), nic(2)))
             outcome = node.one(more, refitted=True)
             assert (outcome.error, outcome.changed, outcome.fitted) == (None, True, True)
@@ -445,7 +456,7 @@ def test_nics_come_to_a_container_that_runs_and_go() -> None:
             outcome = node.one(fewer, refitted=True)
             assert (outcome.error, outcome.changed, outcome.fitted) == (None, True, True)
             assert inside() == {third}
-            assert init_process.of_controller(node.domain(vm).ID()) == init
+            assert init_process.init_of_controller(node.domain(vm).ID()) == init
             # It starts anew with what it has by now.
             assert node.one(fewer, "POWEROFF", hard=True).error is None
             assert node.one(fewer).error is None

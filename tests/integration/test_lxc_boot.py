@@ -16,7 +16,7 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import (
     console_logger,
     disk_hook,
@@ -27,7 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc i
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import overlay
+from ansible_collections.nebula.provision.plugins.module_utils.storage import root_overlay
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
 
@@ -110,7 +110,7 @@ def test_its_root_is_mounted_and_its_console_read() -> None:
         assert kept.read_text() == "by the first"
         shell = node.directory(vm) / "disk.0/bin/busybox"
         assert shell.stat().st_uid == id_range(20).start
-        assert not overlay.is_mounted(str(node.directory(off) / "disk.0"))
+        assert not root_overlay.is_mounted(str(node.directory(off) / "disk.0"))
         # A run has nothing to do, and no second process reads a console.
         assert [(outcome.changed, outcome.error) for outcome in node.bring(vm, other)] == [(False, None)] * 2
         assert node.one(off).error is None

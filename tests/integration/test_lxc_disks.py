@@ -17,7 +17,7 @@ from pathlib import Path
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import (
     disk_hook,
@@ -36,7 +36,7 @@ from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcN
 
 
 def init_of(node: LxcNode, vm: Vm) -> int:
-    return wait_for(lambda: init_process.of_controller(node.domain(vm).ID()), "its init")
+    return wait_for(lambda: init_process.init_of_controller(node.domain(vm).ID()), "its init")
 
 
 class Inside:
@@ -97,7 +97,7 @@ def test_empty_disks_are_mounted_where_they_are_to_be_and_keep_what_is_written()
             inside(
                 "echo kept > /srv/data/file; echo above > /srv/file; mkdir /media/one-disk.2/d; chown 33:34 /srv/file"
             )
-            point = Path(mounted_disks.point_of(vm.uuid, 4))
+            point = Path(mounted_disks.mount_point(vm.uuid, 4))
             found = (point / "file").stat()
             assert (found.st_uid, found.st_gid) == (id_range(3).start + 33, id_range(3).start + 34)
             # Its root goes through this directory, and changes nothing there.
@@ -113,7 +113,7 @@ def test_empty_disks_are_mounted_where_they_are_to_be_and_keep_what_is_written()
             assert node.one(vm, operation="reboot", shutdown_timeout=30).error is None
             assert inside("cat /srv/data/file /srv/file").split() == ["kept", "above"]
             # It ends itself: what it had is given back with the next run.
-            init_process.tell(init_of(node, vm), reboot=False)
+            init_process.signal_init(init_of(node, vm), reboot=False)
             wait_for(lambda: node.states() == {3: "POWEROFF"}, "its end")
             assert node.one(vm, "POWEROFF").error is None
             assert devices(node) == []
@@ -136,7 +136,7 @@ def test_disks_come_to_a_container_that_runs_and_go() -> None:
             assert inside("stat -c %u:%g /srv /srv/data").split() == ["0:0"] * 2
             inside("echo kept > /srv/data/file; echo there > /media/one-disk.2/file")
             # Whatever becomes of the node's own mount: a second one would spoil the file system.
-            subprocess.run(["umount", mounted_disks.point_of(vm.uuid, 3)], check=True)
+            subprocess.run(["umount", mounted_disks.mount_point(vm.uuid, 3)], check=True)
             assert not node.one(more).changed and len(devices(node)) == 2
             inside("umount /srv/data")
             wait_for(lambda: len(devices(node)) == 1, "the end of the mount")
@@ -158,7 +158,7 @@ def test_disks_come_to_a_container_that_runs_and_go() -> None:
             assert devices(node) == [] and not (node.directory(vm) / "disk.2").exists()
             assert init_of(node, vm) == init
             # It starts anew by itself with nothing but its root.
-            init_process.tell(init, reboot=True)
+            init_process.signal_init(init, reboot=True)
             # libvirt does not always see that it has ended: then the next run does.
             wait_for(lambda: node.one(plain).error is None and init_of(node, vm) not in (init, None), "its new start")
             assert not node.one(plain).changed

@@ -16,7 +16,7 @@ from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls import host, network, ovn, router
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import routes, switches
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import logical_switches, route_checks
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import routers
 from ansible_collections.nebula.provision.tests.integration.northbound_world import central
 
@@ -121,7 +121,9 @@ def test_a_rule_of_the_release_before_is_made_anew_and_nothing_is_said_to_be_cha
 
         def rule():
             (found,) = (
-                row for row in database.read()["ACL"] if row["priority"] == switches.FIRST and "udp" in row["match"]
+                row
+                for row in database.read()["ACL"]
+                if row["priority"] == logical_switches.FIRST and "udp" in row["match"]
             )
             return found["_uuid"], found["match"]
 
@@ -131,7 +133,7 @@ def test_a_rule_of_the_release_before_is_made_anew_and_nothing_is_said_to_be_cha
             database.write([{"op": "update", "table": "ACL", "where": where, "row": {"match": text}}])
 
         _uuid, now = rule()
-        earlier = now.replace(switches._ANSWERS, switches._EARLIER_ANSWERS)
+        earlier = now.replace(logical_switches._ANSWERS, logical_switches._EARLIER_ANSWERS)
         assert earlier != now
         write(earlier)
         for check in (True, False):
@@ -171,7 +173,7 @@ def test_routes_are_carried_out_or_told() -> None:
             (refused,) = run(router, root, expected=1, name=EDGE["name"], routes=[each]).errors
             assert f"route to {each['destination']} by {each['next_hop']}" in str(refused.error)
         # What a catalog of before has is told, and the run goes on.
-        with mock.patch.object(routers, "useless", lambda *_given: []):
+        with mock.patch.object(routers, "useless_routes", lambda *_given: []):
             run(router, root, name=EDGE["name"], routes=[useless, beside])
         for changed in (True, False):
             done = run(ovn, root, **given)
@@ -181,9 +183,9 @@ def test_routes_are_carried_out_or_told() -> None:
         # What is not known to lead nowhere, and does.
         run(router, root, name=EDGE["name"], routes=[])
         run(ovn, root, **given)
-        with mock.patch.object(routers, "useless", lambda *_given: []):
+        with mock.patch.object(routers, "useless_routes", lambda *_given: []):
             run(router, root, name=EDGE["name"], routes=[useless])
-        with mock.patch.object(routes, "of_router", lambda _router: []):
+        with mock.patch.object(route_checks, "of_router", lambda _router: []):
             assert run(ovn, root, check=True, **given).changed
             (lost,) = run(ovn, root, expected=1, **given).errors
             assert "route to 2001:db8:9::/48 by 10.0.0.5" in str(lost.error) and "no flow of it" in str(lost.error)

@@ -43,17 +43,22 @@ from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.guarding import Guarding
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.nic_filters import NicFilters
 from ansible_collections.nebula.provision.plugins.module_utils.model import context_firewall, ethertypes
-from ansible_collections.nebula.provision.plugins.module_utils.model import guard as model
-from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard, GuardRule
+from ansible_collections.nebula.provision.plugins.module_utils.model import nic_filter_rules as model
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard, GuardRule
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.network import guards
-from ansible_collections.nebula.provision.plugins.module_utils.network.boot import GUARDS, PROGRAM, SCRIPT, Boot
+from ansible_collections.nebula.provision.plugins.module_utils.network import nic_filter
+from ansible_collections.nebula.provision.plugins.module_utils.network.networks_at_boot import (
+    GUARDS,
+    PROGRAM,
+    SCRIPT,
+    Boot,
+)
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import (
     CATALOG,
     OTHER_CATALOG,
@@ -194,9 +199,9 @@ def machines() -> Iterator[Cables]:
 
 
 def filtered(*wanted: Guard, as_of: float = 0.0) -> bool:
-    table = guards.observe(CATALOG)
-    changed = guards.ensure(wanted, table, as_of or table.as_of + 1.0, ())
-    assert guards.differing(wanted, guards.observe(CATALOG), ()) == ({}, {})
+    table = nic_filter.observe(CATALOG)
+    changed = nic_filter.ensure(wanted, table, as_of or table.as_of + 1.0, ())
+    assert nic_filter.differing(wanted, nic_filter.observe(CATALOG), ()) == ({}, {})
     return changed
 
 
@@ -464,7 +469,7 @@ def test_a_network_names_what_passes_besides() -> None:
 
 
 def of_networks() -> list[str]:
-    return [name for name in guards.observe(CATALOG).chains if re.match("ethernet_[0-9a-f]{12}", name)]
+    return [name for name in nic_filter.observe(CATALOG).chains if re.match("ethernet_[0-9a-f]{12}", name)]
 
 
 @in_bare_world
@@ -588,7 +593,7 @@ def test_rules_that_somebody_took_away_are_missed_and_made_anew() -> None:
     with machines() as cables:
         run("nft", "add", "table", "bridge", "others")
         filtered(*wanted)
-        (letting,) = guards.observe(CATALOG).letting["out_2_0"]
+        (letting,) = nic_filter.observe(CATALOG).letting["out_2_0"]
         for harm in (
             ["flush", "ruleset"],
             ["flush", "table", "bridge", TABLE],
@@ -602,12 +607,12 @@ def test_rules_that_somebody_took_away_are_missed_and_made_anew() -> None:
             filtered(*wanted)
             assert not cables.arrives(ONE, forged, FREE)
             run("nft", *harm)
-            assert guards.differing(wanted, guards.observe(CATALOG), ()) != ({}, {}), harm
+            assert nic_filter.differing(wanted, nic_filter.observe(CATALOG), ()) != ({}, {}), harm
             assert filtered(*wanted)
             assert not cables.arrives(ONE, forged, FREE)
             assert not filtered(*wanted)
         # What a host has after a reboot; and others' tables are nobody's business.
-        text = guards.at_boot(CATALOG)
+        text = nic_filter.at_boot(CATALOG)
         run("nft", "add", "table", "bridge", "others")
         run("nft", "delete", "table", "bridge", TABLE)
         assert cables.arrives(ONE, forged, FREE)
@@ -618,8 +623,8 @@ def test_rules_that_somebody_took_away_are_missed_and_made_anew() -> None:
             run(*script)
             run(*script)
             # A second run has nothing to keep that it has not kept.
-            assert guards.at_boot(CATALOG) == text
-        assert guards.differing(wanted, guards.observe(CATALOG), ()) == ({}, {})
+            assert nic_filter.at_boot(CATALOG) == text
+        assert nic_filter.differing(wanted, nic_filter.observe(CATALOG), ()) == ({}, {})
         assert not cables.arrives(ONE, forged, FREE)
         assert cables.arrives(TWO, udp(TWO, FREE), FREE) and cables.arrives(FREE, udp(FREE, TWO, (5001, 5000)), TWO)
         assert not cables.arrives(FREE, udp(FREE, TWO, (5001, 5002)), TWO)
@@ -634,7 +639,7 @@ def test_rules_that_somebody_took_away_are_missed_and_made_anew() -> None:
         run("nft", "add", "chain", "bridge", TABLE, "theirs")
         run("nft", "add", "rule", "bridge", TABLE, "theirs", "counter")
         with pytest.raises(ForeignObject, match=TABLE):
-            guards.observe(CATALOG)
+            nic_filter.observe(CATALOG)
         with tempfile.TemporaryDirectory() as root:
             kept = Boot(root, CATALOG)
             kept.write({SCRIPT: PROGRAM, GUARDS: text})
@@ -729,7 +734,7 @@ def test_a_nic_more_makes_few_sets_and_rules_more_and_none_for_a_group_that_othe
     assert chains == 2 * (HUNDREDS - 1)
     assert rules <= 57 * (HUNDREDS - 1), rules / (HUNDREDS - 1)
     # A thousand are far from what is read of a list.
-    assert length / (HUNDREDS - 1) * 5000 < guards.LONGEST_LIST
+    assert length / (HUNDREDS - 1) * 5000 < nic_filter.LONGEST_LIST
     # All of them go with the last.
     assert filtered(nic(1)) and size()[:3] == first[:3]
 
@@ -741,7 +746,7 @@ def size() -> tuple[int, int, int, int]:
     # Those without names are not among them, but in the rules.
     unnamed = sum(json.dumps(entry).count('"set": [') for entry in listed if "set" not in entry)
     counts = kinds.count("set") + unnamed, kinds.count("chain"), kinds.count("rule")
-    return (*counts, len(guards.at_boot(CATALOG)))
+    return (*counts, len(nic_filter.at_boot(CATALOG)))
 
 
 @in_bare_world
@@ -753,7 +758,7 @@ def test_a_machine_with_ipv4_alone_remembers_nothing_of_ipv6_that_it_can_not_ans
         six = address_of(ONE, six=True), address_of(TWO, six=True)
         for wanted, named in ((both, 8), (four, 4)):
             assert filtered(wanted)
-            assert len([name for name in guards.observe(CATALOG).sets if name.endswith("_2_0")]) == named
+            assert len([name for name in nic_filter.observe(CATALOG).sets if name.endswith("_2_0")]) == named
             assert cables.arrives(ONE, udp(ONE, TWO, address=six[0]), TWO)
             assert cables.arrives(TWO, udp(TWO, ONE, (5001, 5000), address=six[1]), ONE) is (wanted is both)
             assert cables.arrives(ONE, udp(ONE, TWO), TWO)
@@ -790,11 +795,11 @@ def test_a_table_of_the_former_form_is_brought_to_this_one_and_keeps_its_answers
 
     with machines() as cables:
         run("nft", "-f", str(FORMER))
-        assert set(guards.observe(CATALOG).nics) == {"one-1-0", "one-2-0"}
+        assert set(nic_filter.observe(CATALOG).nics) == {"one-1-0", "one-2-0"}
         assert cables.arrives(ONE, asks, TWO)
         works()
         # One of a machine that the catalog does not know goes on with the rules that it has, beside those of this form.
-        assert guards.ensure([one], guards.observe(CATALOG), 2.0, ["one-2-0"])
+        assert nic_filter.ensure([one], nic_filter.observe(CATALOG), 2.0, ["one-2-0"])
         assert "jump servers" in run("nft", "list", "chain", "bridge", TABLE, "out_1_0")
         assert "@ports4_out_2_0" in run("nft", "list", "chain", "bridge", TABLE, "pass_in_2_0")
         works()
@@ -810,17 +815,17 @@ def test_a_table_of_the_release_before_is_made_anew_and_nothing_is_said_to_be_ch
     late = udp(ONE, FREE, ports=(4000, 68))
     with machines() as cables:
         run("nft", "-f", str(EARLIER))
-        table = guards.observe(CATALOG)
-        assert guards.differing([one, two], table, ()) == ({}, {})
-        assert guards.renewing([one, two], table) == {"one-1-0", "one-2-0"}
+        table = nic_filter.observe(CATALOG)
+        assert nic_filter.differing([one, two], table, ()) == ({}, {})
+        assert nic_filter.made_by_last_release([one, two], table) == {"one-1-0", "one-2-0"}
         assert cables.arrives(ONE, late, FREE)
         # What somebody has changed besides, or the catalog says otherwise, is a difference as ever.
-        before, after = guards.differing([one, guarded(TWO)], table, ())
+        before, after = nic_filter.differing([one, guarded(TWO)], table, ())
         assert (list(before), list(after)) == (["one-2-0"], ["one-2-0"])
         run("nft", "flush", "chain", "bridge", TABLE, "out_1_0")
-        assert guards.renewing([one, two], guards.observe(CATALOG)) == {"one-2-0"}
+        assert nic_filter.made_by_last_release([one, two], nic_filter.observe(CATALOG)) == {"one-2-0"}
         assert filtered(one, two)
-        assert guards.renewing([one, two], guards.observe(CATALOG)) == set()
+        assert nic_filter.made_by_last_release([one, two], nic_filter.observe(CATALOG)) == set()
         assert not cables.arrives(ONE, late, FREE) and not filtered(one, two)
 
 
@@ -837,10 +842,10 @@ def test_a_chain_that_only_earlier_versions_shared_goes_with_their_last_nic() ->
             run("nft", "add", "rule", "bridge", TABLE, "out_2_0", "jump tagged")
         assert cables.arrives(FREE, carriers(FREE, TWO)["MPLS"], TWO)
         # One of a machine that the catalog does not know has it still.
-        assert guards.ensure([one], guards.observe(CATALOG), 9.0, ["one-2-0"])
-        assert "tagged" in guards.observe(CATALOG).chains
+        assert nic_filter.ensure([one], nic_filter.observe(CATALOG), 9.0, ["one-2-0"])
+        assert "tagged" in nic_filter.observe(CATALOG).chains
         assert filtered(one, two)
-        assert "tagged" not in guards.observe(CATALOG).chains
+        assert "tagged" not in nic_filter.observe(CATALOG).chains
         assert not cables.arrives(FREE, carriers(FREE, TWO)["MPLS"], TWO)
 
 
@@ -849,14 +854,14 @@ def test_rules_that_nics_share_stay_for_as_long_as_one_has_them() -> None:
     one, two = guarded(ONE, rules=WEB), guarded(TWO, rules=WEB)
 
     def letting() -> set[str]:
-        return {name for name in guards.observe(CATALOG).chains if name.startswith("passing_")}
+        return {name for name in nic_filter.observe(CATALOG).chains if name.startswith("passing_")}
 
     with machines() as cables:
         assert filtered(one, two)
         shared = letting()
         assert len(shared) == 2
         # The one that stays is of a machine that the catalog does not know.
-        assert guards.ensure([guarded(ONE)], guards.observe(CATALOG), 5.0, ["one-2-0"])
+        assert nic_filter.ensure([guarded(ONE)], nic_filter.observe(CATALOG), 5.0, ["one-2-0"])
         assert letting() == shared
         assert cables.arrives(ONE, tcp(ONE, TWO, (4000, 80), SYN), TWO)
         assert not cables.arrives(ONE, tcp(ONE, TWO, (4000, 443), SYN), TWO)
@@ -865,7 +870,7 @@ def test_rules_that_nics_share_stay_for_as_long_as_one_has_them() -> None:
         assert filtered(guarded(ONE)) and letting() == set()
         # What came in while rules were missing is no reason for answers.
         assert filtered(two)
-        (name,) = guards.observe(CATALOG).letting["in_2_0"]
+        (name,) = nic_filter.observe(CATALOG).letting["in_2_0"]
         run("nft", "flush", "chain", "bridge", TABLE, name)
         assert cables.arrives(ONE, tcp(ONE, TWO, (4000, 443), ACK), TWO)
         assert filtered(two)
@@ -932,13 +937,13 @@ def outcome(vm_id: int, state: str, error: object = None) -> VmOutcome:
 
 
 def ports() -> set[str]:
-    return set(guards.observe(CATALOG).ports)
+    return set(nic_filter.observe(CATALOG).ports)
 
 
 @in_bare_world
 def test_rules_are_there_before_a_machine_is_and_until_it_is_gone() -> None:
-    def work(number: int, *wanted: Guard) -> Guarding:
-        return Guarding(
+    def work(number: int, *wanted: Guard) -> NicFilters:
+        return NicFilters(
             Plan(CATALOG, number, "node", machines=(ONE, TWO), guards=wanted, guarded_at=float(number)), place
         )
 
@@ -960,18 +965,18 @@ def test_rules_are_there_before_a_machine_is_and_until_it_is_gone() -> None:
         # No machine starts without its rules.
         starts = PlannedVm(Vm(TWO, "u2", "web", "kvm", 1.0, 64), 1, "RUNNING")
         with pytest.raises(StalePlan, match="filters of one-2-0"):
-            Guarding(Plan(CATALOG, 1, "node", (starts,), guards=(guarded(TWO),), guarded_at=1.0), place).begin()
+            NicFilters(Plan(CATALOG, 1, "node", (starts,), guards=(guarded(TWO),), guarded_at=1.0), place).begin()
         work(3, guarded(ONE)).end([outcome(ONE, "EPILOG_FAILURE", {"kind": "CommandFailed"})])
         assert ports() == {"one-1-0"}
         work(4, guarded(ONE)).end([outcome(ONE, "DONE")])
-        assert not guards.observe(CATALOG).exists
+        assert not nic_filter.observe(CATALOG).exists
 
 
 @in_bare_world
 def test_a_machine_that_the_catalog_does_not_know_keeps_its_rules_while_it_runs() -> None:
-    def work(number: int, *wanted: Guard, known: Sequence[int] = (ONE,)) -> Guarding:
+    def work(number: int, *wanted: Guard, known: Sequence[int] = (ONE,)) -> NicFilters:
         plan = Plan(CATALOG, number, "node", machines=tuple(known), guards=wanted, guarded_at=float(number))
-        return Guarding(plan, place)
+        return NicFilters(plan, place)
 
     with tempfile.TemporaryDirectory() as place, machines():
         work(1, guarded(ONE), guarded(TWO), known=(ONE, TWO)).begin()
@@ -994,7 +999,7 @@ def test_a_machine_that_the_catalog_does_not_know_keeps_its_rules_while_it_runs(
 
 
 def given(*wanted: Guard) -> str:
-    return model.packed(wanted, [ONE, TWO])
+    return model.pack(wanted, [ONE, TWO])
 
 
 @pytest.mark.root

@@ -25,19 +25,19 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NetworkDatabaseError,
     TimedOut,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model import context_firewall, walled
+from ansible_collections.nebula.provision.plugins.module_utils.model import context_firewall, ovn_context_firewall
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import (
     Bandwidth,
-    Floating,
+    FloatingAddress,
     LogicalNetwork,
     LogicalNetworks,
-    Rule,
+    SecurityRule,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database, Tls
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import (
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.apply import (
     apply,
     audit,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.ovsdb_connection import Database, Tls
 from ansible_collections.nebula.provision.tests.integration.northbound_world import (
     BLUE,
     CATALOG,
@@ -267,7 +267,7 @@ def test_a_security_group_is_opened_and_closed() -> None:
         assert not passes("udp.dst == 500")
         # To a machine that is in no group everything passes.
         assert reaches(packets.between(TWO, ONE, new.format(23)), uuid(ONE))
-        opened = dataclasses.replace(group, rules=(*group.rules, Rule("inbound", "TCP", ((23, 23),))))
+        opened = dataclasses.replace(group, rules=(*group.rules, SecurityRule("inbound", "TCP", ((23, 23),))))
         (change,) = apply(database, CATALOG, dataclasses.replace(desired, groups=(opened,))).changes
         assert str(change) == "security group web"
         assert [text["match"] for text in change.after.values()] == [
@@ -294,8 +294,8 @@ def test_a_security_group_is_opened_and_closed() -> None:
 @in_bare_world
 def test_a_firewall_of_a_context_and_a_security_group_have_both_to_let_it_in() -> None:
     firewall = context_firewall.read("[22,8080] 10.0.0.11 [*] 10.0.0.13", "")
-    wall = walled.group(firewall, [group], {BLUE: blue})
-    alone = walled.group(firewall, None, {})
+    wall = ovn_context_firewall.firewall_group(firewall, [group], {BLUE: blue})
+    alone = ovn_context_firewall.firewall_group(firewall, None, {})
     ports = tuple(
         dataclasses.replace(
             port, security_groups={uuid(TWO): (wall.uuid,), uuid(ONE): (alone.uuid,)}.get(port.uuid, ())
@@ -408,7 +408,7 @@ def test_a_floating_address_moves_and_an_address_goes_to_a_new_nic_in_one_transa
         packets = Packets(ovn)
         packets.bind(database)
         (row,) = ovn.nbctl("--bare", "--columns=_uuid", "find", "NAT", "type=dnat_and_snat").split()
-        moved = with_router(floating=(Floating(FLOATING, uuid(TWO)),))
+        moved = with_router(floating=(FloatingAddress(FLOATING, uuid(TWO)),))
         (change,) = apply(database, CATALOG, moved).changes
         assert (change.before, change.after) == (
             {f"NAT floating {FLOATING}": {"logical_ip": "10.0.0.11"}},
@@ -418,13 +418,13 @@ def test_a_floating_address_moves_and_an_address_goes_to_a_new_nic_in_one_transa
         assert ovn.nbctl("--bare", "--columns=_uuid", "find", "NAT", "type=dnat_and_snat").split() == [row]
         assert reaches(packets.from_outside(FLOATING, "tcp.dst == 22"), uuid(TWO))
         # Both ways a floating address can be carried.
-        apply(database, CATALOG, with_router(floating=(Floating(FLOATING, uuid(ONE), distributed=True),)))
+        apply(database, CATALOG, with_router(floating=(FloatingAddress(FLOATING, uuid(ONE), distributed=True),)))
         database.settle()
         assert reaches(packets.from_outside(FLOATING), uuid(ONE))
         # Another NIC with the same MAC and address, under another UUID.
         heir = dataclasses.replace(nic(ONE), uuid=uuid(777), name="heir")
         with_heir = dataclasses.replace(
-            with_router(floating=(Floating(FLOATING, uuid(777)),)), ports=(heir, *desired.ports[1:])
+            with_router(floating=(FloatingAddress(FLOATING, uuid(777)),)), ports=(heir, *desired.ports[1:])
         )
         apply(database, CATALOG, with_heir)
         packets.bind(database, with_heir)
@@ -508,13 +508,13 @@ def test_names_and_addresses_that_others_have_are_refused_before_anything_is_wri
             apply(database, CATALOG, with_router(name="their-router"))
         for address in ("192.0.2.30", "192.0.2.31"):
             with pytest.raises(Conflict, match=f"{address} in network outside: "):
-                apply(database, CATALOG, with_router(floating=(Floating(address, uuid(ONE)),)))
+                apply(database, CATALOG, with_router(floating=(FloatingAddress(address, uuid(ONE)),)))
             gateway = dataclasses.replace(router.gateway, addresses=(f"{address}/24",))
             with pytest.raises(Conflict, match=f"gateway: {address}"):
                 apply(database, CATALOG, with_router(gateway=gateway))
         # On another VLAN of the same physical network the address is another's.
         elsewhere = dataclasses.replace(desired.networks[2], vlan=18)
-        apart = dataclasses.replace(with_router(floating=(Floating("192.0.2.31", uuid(ONE)),)),
+        apart = dataclasses.replace(with_router(floating=(FloatingAddress("192.0.2.31", uuid(ONE)),)),
                                     networks=(*desired.networks[:2], elsewhere))  # fmt: skip
         assert apply(database, CATALOG, apart, act=False).changed
         assert dump(ovn) == before
@@ -530,7 +530,7 @@ def test_names_and_addresses_that_others_have_are_refused_before_anything_is_wri
         # Added by somebody to our own router.
         ovn.nbctl("lr-nat-add", "edge", "dnat_and_snat", "192.0.2.77", "10.0.0.12")
         with pytest.raises(Conflict, match=r"192\.0\.2\.77"):
-            apply(database, CATALOG, with_router(floating=(Floating("192.0.2.77", uuid(ONE)),)))
+            apply(database, CATALOG, with_router(floating=(FloatingAddress("192.0.2.77", uuid(ONE)),)))
 
 
 class Interrupted(Database):

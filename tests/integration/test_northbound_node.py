@@ -28,9 +28,15 @@ from in_world import in_bare_world
 from ovn_central import CHASSIS, Node, until
 
 from ansible_collections.nebula.provision.plugins.module_utils.model import ethertypes
-from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Floating, Rule
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.northbound import announced, apply
+from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import (
+    FloatingAddress,
+    SecurityRule,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.apply import (
+    advertisement_warnings,
+    apply,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.ovsdb_connection import Database
 from ansible_collections.nebula.provision.tests.integration.northbound_world import (
     CATALOG,
     FAR,
@@ -145,7 +151,7 @@ def settled(database: Database, cables: Cables, **changed: object) -> None:
     IP through."""
     by_uuid = {uuid(int(name.partition("_")[2])): values for name, values in changed.items()}
     ports = [dataclasses.replace(port, **by_uuid.get(port.uuid, {})) for port in desired.ports]
-    groups = (dataclasses.replace(desired.groups[0], rules=(Rule("inbound"), Rule("outbound"))),)
+    groups = (dataclasses.replace(desired.groups[0], rules=(SecurityRule("inbound"), SecurityRule("outbound"))),)
     apply(database, CATALOG, dataclasses.replace(desired, ports=tuple(ports), groups=groups))
     carried_out(database, cables.node)
 
@@ -205,7 +211,7 @@ def test_machines_are_held_to_their_addresses_and_get_those_that_the_catalog_lea
         Node(Path(place) / "node", ovn.southbound) as node,
     ):
         apply(database, CATALOG, desired)
-        assert [text.split(":")[0] for text in announced(desired, [CHASSIS])] == ["network blue"]
+        assert [text.split(":")[0] for text in advertisement_warnings(desired, [CHASSIS])] == ["network blue"]
         cables = Cables(node)
         up = ["--bare", "--columns=up", "list", "Logical_Switch_Port", *map(uuid, NICS)]
         until(lambda: ovn.nbctl(*up).split() == ["true"] * len(NICS), "the node has all ports")
@@ -299,7 +305,7 @@ def test_machines_go_out_as_the_router_and_are_reached_by_floating_addresses() -
         cables[ONE].send(out(ONE, b"as itself"))
         assert source_of(upstream.hear(lambda frame: b"as itself" in frame)) == FLOATING
         # It moves to another machine.
-        moved = dataclasses.replace(wanted.routers[0], floating=(Floating(FLOATING, uuid(FREE)),))
+        moved = dataclasses.replace(wanted.routers[0], floating=(FloatingAddress(FLOATING, uuid(FREE)),))
         apply(database, CATALOG, dataclasses.replace(wanted, routers=(moved,)))
         carried_out(database, node)
         upstream.send(datagram(outwards, (FAR, FLOATING), (PORTS[0], 6000), b"moved"))

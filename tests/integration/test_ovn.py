@@ -23,8 +23,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.logical_net
     LogicalPort,
     Router,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import bindings, northbound
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.database import Database
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import apply, southbound_audit
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.ovsdb_connection import Database
 from ansible_collections.nebula.provision.tests.integration.ovn_hosts import (
     CATALOG,
     left,
@@ -255,14 +255,16 @@ def test_what_a_node_writes_of_others_is_found():
         desired = LogicalNetworks(networks, (one, other), (), routers)
         run = made.central.directory / "ovn_run"
         with Database([f"unix:{run}/ovnnb_db.sock"]) as north:
-            northbound.apply(north, CATALOG, desired)
+            apply.apply(north, CATALOG, desired)
             north.settle()
-            switches = northbound.switches(north, CATALOG)
+            switches = apply.switches(north, CATALOG)
         assert sorted(switches.values()) == [NETWORK, OUTSIDE]
 
         def found():
-            with Database([f"unix:{run}/ovnsb_db.sock"], name=bindings.DATABASE) as south:
-                return bindings.altered(bindings.read(south), desired, {PORT: "node1"}, switches)
+            with Database([f"unix:{run}/ovnsb_db.sock"], name=southbound_audit.DATABASE) as south:
+                return southbound_audit.find_wrong_rows(
+                    southbound_audit.read(south), desired, {PORT: "node1"}, switches
+                )
 
         def column(table, name, *where):
             return made.central.run("ovn-sbctl", "--bare", f"--columns={name}", "find", table, *where).strip()

@@ -220,9 +220,9 @@ def test_a_reboot_and_killed_daemons_are_mended_by_the_next_run():
 
 def load_boot():
     sys.path.insert(0, str(ROOT / "collections"))
-    from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import boot
+    from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import bridges_at_boot
 
-    return boot
+    return bridges_at_boot
 
 
 def kill(node, file):

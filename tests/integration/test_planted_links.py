@@ -23,16 +23,16 @@ from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
-from ansible_collections.nebula.provision.plugins.module_utils.host import files, node, vmlog
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import log as console_log
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
+from ansible_collections.nebula.provision.plugins.module_utils.host import files, node_file, vm_log
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import console_log
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import machine_record
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
-    arrivals,
-    datastore,
-    disks,
+    datastore_layout,
+    final_names,
     importer,
-    publishing,
+    machine_disks,
+    node_image_files,
     uploads,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
@@ -77,7 +77,7 @@ def victim(tmp_path: Path) -> Victim:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     path = tmp_path / "nebula"
-    datastore.prepare_directories(str(path), 0, 1)
+    datastore_layout.prepare_directories(str(path), 0, 1)
     return path
 
 
@@ -103,21 +103,21 @@ def alive(seconds: int = 20) -> Iterator[None]:
 
 
 def store(root: Path, victim: Victim, source: Path | None = None) -> None:
-    destination = datastore.image_path(str(root), 1, 1)
+    destination = datastore_layout.image_path(str(root), 1, 1)
     given = source or root.parent / "given.raw"
     if source is None:
         given.write_bytes(BOOT.ljust(7168, b"c"))
-    with publishing.reserved(destination, 0):
+    with final_names.locked_destination(destination, 0):
         importer.store(Request("image x", str(given), upload=source is not None), destination)
 
 
 def store_empty(root: Path) -> None:
-    with publishing.reserved(str(image(root)), 0):
+    with final_names.locked_destination(str(image(root)), 0):
         importer.make_empty(str(image(root)), 1, "qcow2", "")
 
 
 def image(root: Path) -> Path:
-    return Path(datastore.image_path(str(root), 1, 1))
+    return Path(datastore_layout.image_path(str(root), 1, 1))
 
 
 def vm_place(root: Path) -> Path:
@@ -136,7 +136,7 @@ def overlay(root: Path, name: str = "") -> None:
         vm_place(root)
     from injection import FULL
 
-    disks.prepare(
+    machine_disks.prepare(
         dataclass_with(FULL, disks=(dataclass_with(FULL.disks[0], source=base(root), format="raw", size=1),)),
         str(root / "datastores/0/7"),
     )
@@ -156,16 +156,16 @@ def chunk(root: Path) -> str:
 
 # Where something is planted, and what then happens there.
 PLANTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Victim], object]]] = {
-    "nebula.node": (lambda root: root / node.NAME, lambda root, _v: node.read(str(root))),
+    "nebula.node": (lambda root: root / node_file.NAME, lambda root, _v: node_file.read(str(root))),
     "nebula.node, written": (
-        lambda root: root / node.NAME,
-        lambda root, _v: node.accept(str(root), "c", 1),
+        lambda root: root / node_file.NAME,
+        lambda root, _v: node_file.accept(str(root), "c", 1),
     ),
     "vm.json": (
-        lambda root: vm_place(root) / record.RECORD,
-        lambda root, _v: record.read_record(f"{root}/datastores/0/7"),
+        lambda root: vm_place(root) / machine_record.RECORD,
+        lambda root, _v: machine_record.read_record(f"{root}/datastores/0/7"),
     ),
-    "vm.log": (lambda root: vm_place(root) / vmlog.NAME, lambda root, _v: log(root)),
+    "vm.log": (lambda root: vm_place(root) / vm_log.NAME, lambda root, _v: log(root)),
     "console.log": (lambda root: vm_place(root) / console_log.NAME, lambda root, _v: listen(root)),
     "console.log, marked": (
         lambda root: vm_place(root) / console_log.NAME,
@@ -173,8 +173,8 @@ PLANTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Victim], object]
     ),
     "nebula.db": (lambda root: root / "nebula.db", lambda root, _v: Store(str(root), create=True)),
     "image": (image, store),
-    "image's lock": (lambda root: Path(f"{image(root)}{publishing.PART}"), store),
-    "image's partial file": (lambda root: Path(f"{image(root)}{publishing.NEW}"), store),
+    "image's lock": (lambda root: Path(f"{image(root)}{final_names.PART}"), store),
+    "image's partial file": (lambda root: Path(f"{image(root)}{final_names.NEW}"), store),
     "upload": (
         lambda root: Path(uploads.path_of(f"{root}/datastores/1", IDENTITY)),
         lambda root, _v: uploads.append(f"{root}/datastores/1", IDENTITY, 0, chunk(root)),
@@ -187,7 +187,7 @@ PLANTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Victim], object]
         lambda root: Path(f"{image(root)}.new"),
         lambda root, _v: store_empty(root),
     ),
-    "protected image": (image, lambda root, _v: datastore.protect(str(image(root)), writable=True)),
+    "protected image": (image, lambda root, _v: datastore_layout.protect(str(image(root)), writable=True)),
     "disk.0": (lambda root: vm_place(root) / "disk.0", lambda root, _v: overlay(root)),
     "disk.0 while it is made": (lambda root: vm_place(root) / ".disk.0.tmp", lambda root, _v: overlay(root)),
     "deployment file": (
@@ -196,7 +196,7 @@ PLANTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Victim], object]
     ),
     "datastore": (
         lambda root: replaced(root / "datastores/1"),
-        lambda root, _v: datastore.prepare_directories(str(root)),
+        lambda root, _v: datastore_layout.prepare_directories(str(root)),
     ),
 }  # fmt: skip
 
@@ -207,7 +207,7 @@ def replaced(path: Path) -> Path:
 
 
 def log(root: Path) -> None:
-    told = vmlog.VmLog(f"{root}/datastores/0/7")
+    told = vm_log.VmLog(f"{root}/datastores/0/7")
     told("VMM", "I", "canary")
     told.save()
 
@@ -269,7 +269,7 @@ def locked(path: Path) -> None:
 
 
 def written_log(path: Path) -> None:
-    told = vmlog.VmLog(str(path.parent))
+    told = vm_log.VmLog(str(path.parent))
     told.path = str(path)
     told("VMM", "I", "canary")
     told.save()
@@ -329,14 +329,14 @@ def test_a_root_that_others_could_exchange(how: str, tmp_path: Path, victim: Vic
         (tmp_path / "real").chmod(0o777)
         root.symlink_to(tmp_path / "real")
     with pytest.raises(InvalidValue, match="could put other files in the place of ours"):
-        datastore.prepare_root(str(root))
+        datastore_layout.prepare_root(str(root))
 
 
 def test_a_datastore_elsewhere_is_an_administrators_right(root: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o755)
     replaced(root / "datastores/1").symlink_to(elsewhere)
-    datastore.prepare_directories(str(root))
+    datastore_layout.prepare_directories(str(root))
     store(root, None)
     assert [stat.S_IMODE(elsewhere.stat().st_mode), len(list(elsewhere.iterdir()))] == [0o755, 1]
 
@@ -345,7 +345,7 @@ def test_a_strangers_link_is_not(root: Path, tmp_path: Path, victim: Victim) -> 
     replaced(root / "datastores/1").symlink_to(victim.directory)
     os.lchown(root / "datastores/1", NOBODY, NOBODY)
     with pytest.raises(InvalidValue, match="a link that user 65534 made"):
-        datastore.prepare_directories(str(root))
+        datastore_layout.prepare_directories(str(root))
     victim.unchanged()
 
 
@@ -359,7 +359,7 @@ def nothing_for_others() -> None:
     with a_node() as given:
         assert given.one(given.vm(1)).state == "RUNNING"
         Store(given.root, create=True).close()
-        datastore.prepare_directories(given.root, 0, 1)
+        datastore_layout.prepare_directories(given.root, 0, 1)
         script = (
             "import os, sys\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
@@ -437,13 +437,13 @@ def test_locks_of_another_user_stop_no_run() -> None:
             assert given.one(first).state == "RUNNING"
             assert given.one(given.vm(2)).state == "RUNNING"
             # What is the host's once, and what comes and goes.
-            with node.alone(True), arrivals._locked(given.root):
+            with node_file.lock_host(True), node_image_files._locked(given.root):
                 pass
             # Importing an image that all may read, and changing one.
-            destination = datastore.image_path(given.root, 1, 1)
-            with publishing.reserved(destination, 0):
+            destination = datastore_layout.image_path(given.root, 1, 1)
+            with final_names.locked_destination(destination, 0):
                 importer.store(Request("image own", str(source)), destination)
-            with edits.begun(edits.locate(str(source), "qcow2", False)):
+            with image_overlay.begin(image_overlay.locate(str(source), "qcow2", False)):
                 pass
             with catalog.transaction() as database:
                 database.execute("UPDATE meta SET value = value")

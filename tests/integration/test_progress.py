@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ACTION = """
 from __future__ import annotations
 from ansible.plugins.action import ActionBase
-from ansible_collections.nebula.provision.plugins.plugin_utils.progress import run_with_progress
+from ansible_collections.nebula.provision.plugins.plugin_utils.background_modules import run_with_progress
 
 class ActionModule(ActionBase):
     _supports_check_mode = True

@@ -31,9 +31,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InUse,
     NotFound,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import kernel_calls, trees
+from ansible_collections.nebula.provision.plugins.module_utils.host import kernel_calls, untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import BASES, IdRange, id_range
-from ansible_collections.nebula.provision.plugins.module_utils.storage import overlay, roots
+from ansible_collections.nebula.provision.plugins.module_utils.storage import root_overlay, roots
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024
@@ -142,7 +142,7 @@ class Place:
         if way != roots.OVERLAY:
             roots._without_overlay[number, number] = "not wanted"
         done = roots.copy(self.base().path, str(tree), ids)
-        assert done == roots.Copied(way, "" if way == roots.OVERLAY else "not wanted")
+        assert done == roots.RootCopy(way, "" if way == roots.OVERLAY else "not wanted")
         roots._without_overlay.clear()
         return tree, ids
 
@@ -167,7 +167,7 @@ def place(shares: bool = False) -> Iterator[Place]:
         yield found
         for number in range(found.machines + 1):
             roots.remove(str(directory / f"machine-{number}"))
-        roots.drop(str(found.cache), [])
+        roots.prune_cache(str(found.cache), [])
         assert sorted(os.listdir(directory)) in (["archive.tar"], ["archive.tar", "cache"])
         assert not found.cache.exists() or os.listdir(found.cache) == []
     finally:
@@ -301,10 +301,14 @@ def copy_by(way: str) -> None:
             roots.copy(str(base), str(tree), ids)
         assert (tree / "etc.new/passwd").read_text() == "changed"
         if way == roots.OVERLAY:
-            assert trees.taken(f"{other}{overlay.LAYERS}") < MIB < trees.taken(str(base))
-            assert roots.drop(str(here.cache), []) == []
+            assert (
+                untrusted_trees.bytes_on_disk(f"{other}{root_overlay.LAYERS}")
+                < MIB
+                < untrusted_trees.bytes_on_disk(str(base))
+            )
+            assert roots.prune_cache(str(here.cache), []) == []
         elif way == roots.COPY:
-            assert trees.taken(str(other)) > MIB
+            assert untrusted_trees.bytes_on_disk(str(other)) > MIB
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -318,14 +322,14 @@ def test_after_the_host_was_down():
         tree, ids = here.copy(roots.OVERLAY)
         name = str(tree)
         (tree / "etc/passwd").write_text("changed")
-        assert overlay.is_mounted(name) and not roots.mount_again(name)
+        assert root_overlay.is_mounted(name) and not roots.mount_again(name)
         subprocess.run(["umount", tree], check=True)
-        assert not overlay.is_mounted(name) and os.listdir(tree) == []
+        assert not root_overlay.is_mounted(name) and os.listdir(tree) == []
         # Nobody takes a root whose mount is gone for one that is not there.
         with pytest.raises(Conflict):
             roots.copy(here.base().path, name, ids)
-        assert roots.drop(str(here.cache), []) == []
-        assert roots.mount_again(name) and not roots.mount_again(name) and overlay.is_mounted(name)
+        assert roots.prune_cache(str(here.cache), []) == []
+        assert roots.mount_again(name) and not roots.mount_again(name) and root_overlay.is_mounted(name)
         assert (tree / "etc/passwd").read_text() == "changed" and (tree / "bin/su").stat().st_uid == ids.start
         subprocess.run(["umount", tree], check=True)
         (here.cache / "image-1/root").rename(here.cache / "image-1/elsewhere")
@@ -336,8 +340,8 @@ def test_after_the_host_was_down():
         roots.save(name, str(here.directory / "saved.tar"), ids)
         (here.directory / "saved.tar").unlink()
         subprocess.run(["umount", tree], check=True)
-        assert roots.remove(name) and not roots.remove(name) and not overlay.is_mounted(name)
-        assert roots.drop(str(here.cache), []) == ["image-1"]
+        assert roots.remove(name) and not roots.remove(name) and not root_overlay.is_mounted(name)
+        assert roots.prune_cache(str(here.cache), []) == ["image-1"]
 
 
 @in_bare_world
@@ -347,17 +351,20 @@ def test_bases_are_kept_while_an_image_or_a_machine_has_them():
         copied, _ids = here.copy(roots.COPY)
         roots.base(str(here.cache), str(here.archive), "image-2")
         assert stat.S_IMODE(here.cache.stat().st_mode) == 0o700
-        assert roots.drop(str(here.cache), ["image-2"]) == []
+        assert roots.prune_cache(str(here.cache), ["image-2"]) == []
         roots.remove(str(tree))
         # One that has its own files could do without, and the next that is made of the image is made sooner.
-        assert roots.drop(str(here.cache), ["image-2"]) == []
+        assert roots.prune_cache(str(here.cache), ["image-2"]) == []
         roots.remove(str(copied))
-        assert roots.drop(str(here.cache), ["image-1", "image-2"]) == []
-        assert roots.drop(str(here.cache), ["image-2"]) == ["image-1"]
-        assert roots.drop(str(here.cache), []) == ["image-2"] and roots.drop(str(here.cache / "missing"), []) == []
+        assert roots.prune_cache(str(here.cache), ["image-1", "image-2"]) == []
+        assert roots.prune_cache(str(here.cache), ["image-2"]) == ["image-1"]
+        assert (
+            roots.prune_cache(str(here.cache), []) == ["image-2"]
+            and roots.prune_cache(str(here.cache / "missing"), []) == []
+        )
 
 
-def made(here: Place, number: int) -> roots.Copied:
+def made(here: Place, number: int) -> roots.RootCopy:
     here.machines = max(here.machines, number)
     tree = str(here.directory / f"machine-{number}")
     return roots.make(str(here.cache), str(here.archive), "image-1", tree, id_range(number))
@@ -375,7 +382,7 @@ def test_a_root_is_made_by_the_cheapest_way_that_its_file_system_has():
             assert roots.is_there(str(here.directory / f"machine-{number}"))
             roots.remove(str(here.directory / f"machine-{number}"))
             assert not roots.is_there(str(here.directory / f"machine-{number}"))
-        assert roots.drop(str(here.cache), []) == ["image-1"] and not here.cache.exists()
+        assert roots.prune_cache(str(here.cache), []) == ["image-1"] and not here.cache.exists()
 
 
 @in_bare_world
@@ -392,7 +399,7 @@ def test_where_nothing_can_be_shared_no_image_is_unpacked_but_for_its_machine():
         assert os.listdir(here.cache) == [] and not (deep / "machine.layers").exists()
         same(listing(tree, ids), listing(here.directory / "machine-0", id_range(0)))
         assert roots.is_there(str(tree)) and roots.remove(str(tree))
-        assert roots.drop(str(here.cache), []) == [] and not here.cache.exists()
+        assert roots.prune_cache(str(here.cache), []) == [] and not here.cache.exists()
         roots._useless.clear()
 
 
@@ -423,8 +430,8 @@ def test_a_trial_that_was_killed_leaves_nothing():
         trial = here.cache / ".trial"
         (trial / "root").mkdir(parents=True)
         os.chown(trial / "root", BASES.start, BASES.start)
-        assert overlay.make(str(trial / "root"), str(trial / "shown"), id_range(0)) == ""
-        assert roots.drop(str(here.cache), []) == [] and not here.cache.exists()
+        assert root_overlay.make(str(trial / "root"), str(trial / "shown"), id_range(0)) == ""
+        assert roots.prune_cache(str(here.cache), []) == [] and not here.cache.exists()
 
 
 @in_bare_world
@@ -558,7 +565,7 @@ def test_a_node_that_cannot_mount_overlays_copies():
             done = roots.copy(base, str(tree), id_range(1))
             assert done.way == roots.COPY and done.why
             same(listing(tree, id_range(1)), listing(Path(base), BASES))
-            assert not os.path.lexists(f"{tree}{overlay.LAYERS}")
+            assert not os.path.lexists(f"{tree}{root_overlay.LAYERS}")
             roots.remove(str(tree))
         finally:
             for path in reversed(mounted):

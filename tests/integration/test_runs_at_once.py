@@ -28,11 +28,11 @@ from in_world import in_bare_world, in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import StalePlan
-from ansible_collections.nebula.provision.plugins.module_utils.host import node as node_file
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, wait_for
 from ansible_collections.nebula.provision.tests.integration.test_at_once import consistent, together
 from ansible_collections.nebula.provision.tests.integration.test_audit import NODE, a_place

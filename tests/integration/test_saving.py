@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import disk_tasks
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import disk_saves_and_snapshots
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     DiskTask,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import saving
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_saving
 
 SECRET = b"of this host alone"
 
@@ -46,7 +46,9 @@ def carry_out(task: DiskTask, path: Path, format: str, state: str = "POWEROFF") 
     disk = Disk(0, "vda", driver=format)
     mark = Mark("catalog", 1, "0a6f3c22-91c3-4d3f-8b58-0d1f0e2ac001")
     # No driver: what is tested here is refused before, or needs none.
-    return disk_tasks.carry_out(task, machine(disk), mark, {0: DiskFiles(str(path), format)}, state, DRIVER)
+    return disk_saves_and_snapshots.carry_out(
+        task, machine(disk), mark, {0: DiskFiles(str(path), format)}, state, DRIVER
+    )
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_no_snapshot_is_made_in_a_disk_that_names_another_file(tmp_path: Path) -
     disk = tmp_path / "disk.0"
     sh("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", tmp_path / "nowhere", disk, "1M")
     with pytest.raises(ImageRefused, match="by the catalog it rests on nothing"):
-        saving.create_snapshot(DiskFiles(str(disk), "qcow2"), "nebula-0-a")
+        disk_saving.create_snapshot(DiskFiles(str(disk), "qcow2"), "nebula-0-a")
 
 
 def test_a_forgotten_snapshot_of_the_same_number_is_another(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_compressed_disk_needs_the_room_of_what_it_holds(tmp_path: Path, small
     vm = machine(Disk(0, "vda", driver="qcow2"))
     with pytest.raises(NoSpace, match=r"machine web: disk 0: save_as saved: 25\.\d MiB in .*16\.0 MiB are free"):
         # No driver: of a running machine it is refused before anybody is asked for a copy.
-        disk_tasks.carry_out(task, vm, mark, {0: files}, state, DRIVER)
+        disk_saves_and_snapshots.carry_out(task, vm, mark, {0: files}, state, DRIVER)
     assert seen(tmp_path) == before and list(small.iterdir()) == []
 
 
@@ -198,7 +200,7 @@ def test_a_copy_that_qemu_makes_needs_the_room_of_all_its_tables(tmp_path: Path,
 @needs_root
 def test_snapshots_that_stay_behind_take_no_room(tmp_path: Path, small: Path) -> None:
     disk = holding(tmp_path / "disk.qcow2", 7, 64)
-    assert saving.create_snapshot(DiskFiles(str(disk), "qcow2"), "nebula-0-a")
+    assert disk_saving.create_snapshot(DiskFiles(str(disk), "qcow2"), "nebula-0-a")
     sh("qemu-io", "-f", "qcow2", "-c", "write 0 13M", disk)
     assert disk.stat().st_blocks * 512 > 19 * MIB
     carry_out(DiskTask(SAVE_AS, "1", 0, CRASH, 1, "saved", str(small / "saved"), "qcow2"), disk, "qcow2")

@@ -23,7 +23,7 @@ import json, os, subprocess, sys, time
 sys.path.insert(0, os.getcwd())
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject as injection
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import nbd
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry, inject
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.file_injection import Entry, inject
 
 def sh(*argv, **more):
     return subprocess.run(argv, check=True, capture_output=True, text=True, **more).stdout

@@ -18,10 +18,10 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site, domain_name
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import render
-from ansible_collections.nebula.provision.plugins.module_utils.model import trunks
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model import vlan_trunks
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.network import switches
+from ansible_collections.nebula.provision.plugins.module_utils.network import openvswitch_state
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import CATALOG, OTHER_CATALOG, Namespace
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import network as any_network
 
@@ -40,7 +40,7 @@ class Host(Namespace):
         return self.run("ovs-vsctl", "--timeout=10", *words).strip()
 
     def snapshot(self):
-        found = switches.observe()
+        found = openvswitch_state.observe()
         bridges = {name: (dict(b.external_ids), sorted(b.ports)) for name, b in found.bridges.items()}
         return (*super().snapshot(), bridges, found.running)
 
@@ -55,7 +55,7 @@ def host():
     try:
         yield made
     finally:
-        if switches.observe().running:
+        if openvswitch_state.observe().running:
             subprocess.run(["/usr/share/openvswitch/scripts/ovs-ctl", "stop"], check=True, capture_output=True)
             Path("/etc/openvswitch/conf.db").unlink(missing_ok=True)
         for place in PLACES:
@@ -93,7 +93,7 @@ class Machines:
     def attach(self):
         for number, (name, port) in enumerate(self.ports.items(), 1):
             cable = self.cables[name] = Cable(f"one-{number}-0")
-            wanted = switches.port_of(port)
+            wanted = openvswitch_state.port_of(port)
             words = [f"tag={wanted.tag}"] if wanted.tag is not None else []
             words += [f"trunks={','.join(map(str, wanted.trunks))}"] if wanted.trunks else []
             words += [f"vlan_mode={wanted.mode}"] if wanted.mode else []
@@ -135,11 +135,11 @@ def test_networks_on_one_bridge_are_kept_apart_by_their_vlans():
     with host() as node:
         machines = Machines(
             node,
-            ten=trunks.Port(10),
-            ten_too=trunks.Port(10),
-            twenty=trunks.Port(20),
-            plain=trunks.Port(),
-            trunk=trunks.Port(10, (20, 30)),
+            ten=vlan_trunks.Port(10),
+            ten_too=vlan_trunks.Port(10),
+            twenty=vlan_trunks.Port(20),
+            plain=vlan_trunks.Port(),
+            trunk=vlan_trunks.Port(10, (20, 30)),
         )
         try:
             life(node, machines)
@@ -157,11 +157,13 @@ def life(node, machines):
     assert [each["created"] for each in made["links"]] == [True] * 3
     again = node.ok(*networks)
     assert not again["changed"], again["diff"]
-    bridge = switches.observe().bridges[BRIDGE]
+    bridge = openvswitch_state.observe().bridges[BRIDGE]
     assert bridge.mark == CATALOG and set(bridge.networks) == {each["uuid"] for each in networks}
     assert list(bridge.ports) == ["eth1"] and bridge.ports["eth1"].everything
     assert "UP" not in node.link(BRIDGE)["flags"] and "UP" in node.link("eth1")["flags"]
-    assert set(switches.networks_here(CATALOG)) == set(bridge.networks) and not switches.networks_here(OTHER_CATALOG)
+    assert set(openvswitch_state.networks_here(CATALOG)) == set(
+        bridge.networks
+    ) and not openvswitch_state.networks_here(OTHER_CATALOG)
 
     machines.attach()
     assert not node.ok(*networks)["changed"]
@@ -186,14 +188,14 @@ def life(node, machines):
         node.vsctl("del-port", cable.device)
     known = [each["uuid"] for each in networks[:2]]
     assert node.ok(*networks[:2], known=known)["changed"]
-    assert set(switches.observe().bridges[BRIDGE].networks) == set(known)
+    assert set(openvswitch_state.observe().bridges[BRIDGE].networks) == set(known)
     assert not node.ok(*networks[:2], known=known)["changed"]
     # A port of a machine that went with the power keeps nothing.
     node.vsctl("add-port", BRIDGE, "one-9-0", "--", "set", "Interface", "one-9-0", "type=system")
     predicted = node.ok(state="absent", check=True)
     gone = node.ok(state="absent")
     assert gone["changed"] and gone["diff"] == predicted["diff"]
-    assert list(switches.observe().bridges) == ["theirs"] and switches.observe().running
+    assert list(openvswitch_state.observe().bridges) == ["theirs"] and openvswitch_state.observe().running
     assert not node.ok(state="absent")["changed"]
     node.vsctl("del-br", "theirs")
 
@@ -202,7 +204,7 @@ def life(node, machines):
     Path("/etc/openvswitch/conf.db").unlink()
     node.ok(network(1, 10))
     node.ok({**network(1, 10), "state": "DONE"})
-    assert not switches.observe().there and not switches.observe().running
+    assert not openvswitch_state.observe().there and not openvswitch_state.observe().running
     assert not [each.name for each in Path("/etc/openvswitch").iterdir() if each.name != "system-id.conf"]
 
 
@@ -237,8 +239,10 @@ def libvirt(node):
     xml = render(vm, site).text
     virsh = ["virsh", "--quiet", "-c", "qemu:///system"]
     subprocess.run([*virsh, "create", "--paused", "/dev/stdin"], input=xml, text=True, check=True)
-    ports = switches.observe().bridges[BRIDGE].ports
-    expected = {nic.target: str(switches.port_of(trunks.port(nic.network_values, nic.options))) for nic in nics}
+    ports = openvswitch_state.observe().bridges[BRIDGE].ports
+    expected = {
+        nic.target: str(openvswitch_state.port_of(vlan_trunks.port_of(nic.network_values, nic.options))) for nic in nics
+    }
     assert {name: str(ports[name]) for name in wanted} == expected
     assert expected == {
         "one-7-0": "VLAN 10",
@@ -247,4 +251,4 @@ def libvirt(node):
         "one-7-3": "VLAN none, trunk 0,40",
     }
     subprocess.run([*virsh, "destroy", domain_name(vm.vm_id)], check=True)
-    assert not set(wanted) & set(switches.observe().bridges[BRIDGE].ports)
+    assert not set(wanted) & set(openvswitch_state.observe().bridges[BRIDGE].ports)

@@ -12,7 +12,7 @@ from pathlib import Path
 from frames import Cable
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.network import switches
+from ansible_collections.nebula.provision.plugins.module_utils.network import openvswitch_state
 from ansible_collections.nebula.provision.tests.integration.test_switches import (
     BRIDGE,
     CATALOG,
@@ -89,13 +89,13 @@ def deleted_by_hand(node, networks):
     node.vsctl("del-br", BRIDGE)
     predicted = node.ok(state="absent", check=True)
     assert node.ok(state="absent")["diff"] == predicted["diff"] and predicted["changed"]
-    assert not switches.observe().there and not switches.observe().running
+    assert not openvswitch_state.observe().there and not openvswitch_state.observe().running
     assert not node.ok(state="absent")["changed"]
     node.ok(*networks)
     node.vsctl("add-br", "theirs", "--", "set", "Bridge", "theirs", "datapath_type=netdev")
     node.ok(state="absent")
-    assert switches.observe().running and list(switches.observe().bridges) == ["theirs"]
-    assert "nebula-switch-made" not in switches.observe().external_ids
+    assert openvswitch_state.observe().running and list(openvswitch_state.observe().bridges) == ["theirs"]
+    assert "nebula-switch-made" not in openvswitch_state.observe().external_ids
 
 
 def a_device_that_was_down(node):
@@ -124,6 +124,6 @@ def another_driver(node, switched):
         assert node.ok(wanted, known=[wanted["uuid"]])["diff"] == predicted["diff"]
         assert not node.ok(wanted, known=[wanted["uuid"]])["changed"]
         assert (node.link(BRIDGE)["linkinfo"]["info_kind"] == "bridge") == is_linux
-        assert (BRIDGE in switches.observe().bridges) != is_linux
+        assert (BRIDGE in openvswitch_state.observe().bridges) != is_linux
         assert (node.link("eth1").get("master") == BRIDGE) == is_linux
     node.ok(state="absent")

@@ -24,9 +24,9 @@ from in_world import in_bare_world
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.facts import read
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.layout import picture
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.page import page
+from ansible_collections.nebula.provision.plugins.plugin_utils.topology.site import read_site
 from ansible_collections.nebula.provision.tests.integration.site_runs import Site, changed_tasks, recap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ def test_a_browser_draws_it(tmp_path: Path, profile: Path, name: str) -> None:
     path.write_text(text, encoding="utf-8")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     image = SCREENSHOTS / f"{name}.png"
-    drawn = picture(read(given))
+    drawn = picture(read_site(given))
     width, height = int(drawn.width) + 80, min(int(drawn.height) + 700, 9000)
     browse(profile, path, f"--window-size={width},{height}", f"--screenshot={image}")
     assert size(image) == (width, height)

@@ -21,11 +21,11 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, WrongState
-from ansible_collections.nebula.provision.plugins.module_utils.host import node, rsync
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file, rsync
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Deployment, Driver, Mark, Survey
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
-from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries
+from ansible_collections.nebula.provision.plugins.module_utils.model import image_deliveries
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -34,11 +34,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends, transfer_key, transfers
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals, datastore
-from ansible_collections.nebula.provision.plugins.module_utils.storage import audit as storage_audit
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision as images
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_audit as storage_audit
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout, node_image_files
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.integration.test_transfer_ssh import MIB, failed, needs, sshd_for
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.test_store_killed import (
     Killer,
@@ -118,7 +118,7 @@ class Site:
         self.catalog = told.payload["frontend"]["catalog"]
         self.nodes: dict[str, Path] = {}
         self.hosts: dict[str, Any] = {}
-        self.silent: set[str] = set()
+        self.bars_router_advertisements: set[str] = set()
         self.sent: list[str] = []
 
     @contextlib.contextmanager
@@ -129,9 +129,9 @@ class Site:
     def add_node(self, name: str) -> Path:
         there = self.nodes[name] = self.directory / name
         there.mkdir(mode=0o711)
-        node.update(str(there), lambda before: replace(before, catalog=self.catalog))
+        node_file.update(str(there), lambda before: replace(before, catalog=self.catalog))
         (there / "datastores/0").mkdir(parents=True)
-        arrivals.make_places(str(there))
+        node_image_files.make_places(str(there))
         self.hosts[name] = self.stack.enter_context(sshd_for(self.directory / f"sshd-{name}", there, self.key)).host
         with self.engine() as engine, engine.session():
             engine.hosts.allocate(Host(None, name, state=HostState.MONITORED, memory=1 << 20, cpu=1000.0, transfer=SSH))
@@ -141,7 +141,7 @@ class Site:
         with self.engine() as engine, engine.session():
             image = engine.images.allocate(Image(None, name, size=-(-len(content) // MIB), **facts))
             Path(image.source).write_bytes(content)
-            datastore.protect(image.source, writable=False)
+            datastore_layout.protect(image.source, writable=False)
             engine.images.update(image.id, state=ImageState.READY)
 
     def image(self, name: str = "data") -> Image:
@@ -157,7 +157,7 @@ class Site:
     def observed(self) -> list[Observed]:
         return [
             Observed(name, reached=False)
-            if name in self.silent
+            if name in self.bars_router_advertisements
             else poll(self.driver(name), str(there), name, self.catalog)
             for name, there in self.nodes.items()
         ]
@@ -172,7 +172,7 @@ class Site:
                 if outcome.error is not None:
                     raise outcome.error
             plans = engine.vms.plans()
-        return plans, deliveries.lacking(plans, observed)
+        return plans, image_deliveries.images_to_send(plans, observed)
 
     def send(self, lacking: dict[str, Any]) -> list[str]:
         self.sent = sorted(image["image"] for told in lacking.values() for image in told["images"])
@@ -182,7 +182,7 @@ class Site:
         return {
             host: Batch(plan, self.driver(host), str(self.nodes[host])).apply()
             for host, plan in plans.items()
-            if host not in self.silent
+            if host not in self.bars_router_advertisements
         }
 
     def record(self, outcomes: dict[str, Any]) -> list[str]:
@@ -222,7 +222,10 @@ class Site:
         return sorted(str(path.relative_to(there)) for d in ("cache", "transfer") for path in (there / d).rglob("*.*"))
 
     def own(self, name: str = "node1") -> list[str]:
-        found = [*arrivals.kept(str(self.nodes[name])), *arrivals.returns(str(self.nodes[name]))]
+        found = [
+            *node_image_files.kept_files(str(self.nodes[name])),
+            *node_image_files.returning_sizes(str(self.nodes[name])),
+        ]
         return found + os.listdir(self.nodes[name] / "transfer/in")
 
     def findings(self) -> list[str]:
@@ -415,7 +418,7 @@ def test_no_room_for_what_comes_back(data, monkeypatch):
     data.run(data.up())
     data.disk().write_bytes(b"new" * MIB)
     with monkeypatch.context() as full:
-        full.setattr(datastore, "RESERVE", 1 << 60)
+        full.setattr(datastore_layout, "RESERVE", 1 << 60)
         (wrong,) = data.run(data.down())
     assert "MiB are free" in wrong and "Make room" in wrong and "data" in wrong
     assert data.image().state == ImageState.LOCKED_USED_PERS and data.content() == b"old" * MIB
@@ -437,7 +440,7 @@ def test_what_comes_back_is_not_what_its_format_says(site, tmp_path, way):
     before = site.content()
     site.disk().write_bytes(b"no header" * MIB)
     (wrong,) = site.run(site.down())
-    (name,) = arrivals.returns(str(site.nodes["node1"]))
+    (name,) = node_image_files.returning_sizes(str(site.nodes["node1"]))
     assert "image data from host node1" in wrong and f"transfer/out/{name}" in wrong and "Mend it" in wrong
     kept = site.nodes["node1"] / "transfer/out" / name
     # However often it is tried, it stays there, and the image as it was.
@@ -465,7 +468,7 @@ def test_a_host_that_vanished(data):
     data.disk().write_bytes(b"new" * MIB)
     plans, _lacking = data.decide(data.down())
     data.record(data.act(plans))
-    data.silent.add("node1")
+    data.bars_router_advertisements.add("node1")
     (wrong,) = data.fetch()
     assert "host node1, which did not answer" in wrong and "forget_host" in wrong
     assert data.image().state == ImageState.LOCKED_USED_PERS and data.content() == b"old" * MIB
@@ -484,13 +487,13 @@ def test_a_host_that_vanished(data):
         with pytest.raises(InUse, match=r"data.*is still there.*forget_host"), engine.session():
             engine.hosts.delete("node1")
     # It answers again: nothing was lost.
-    data.silent.clear()
+    data.bars_router_advertisements.clear()
     assert data.fetch() == [] and data.content() == b"new" * MIB
 
 
 def test_a_host_that_is_gone_for_good(data):
     data.run(data.up())
-    data.silent.add("node1")
+    data.bars_router_advertisements.add("node1")
     with data.engine() as engine, engine.session():
         engine.hosts.forget("node1")
     image = data.image()
@@ -563,21 +566,21 @@ def test_an_old_base_goes_once_no_machine_rests_on_it(data):
     data.add_image("base", b"base" * MIB)
     disks = [{"IMAGE": "base", "TARGET": "vda", "DRIVER": "raw"}]
     assert data.run(data.up("two", disks=disks)) == []
-    (old,) = arrivals.kept(str(there))
+    (old,) = node_image_files.kept_files(str(there))
     assert data.run(data.down("two")) == []
     # Another machine may want it: it stays as long as the image is what it was.
-    assert arrivals.kept(str(there)) == (old,)
+    assert node_image_files.kept_files(str(there)) == (old,)
     with data.engine() as engine, engine.session():
         engine.images.update("base", generation=1)
     assert data.run(data.up("three", disks=disks)) == [] and data.sent == ["base"]
-    assert arrivals.kept(str(there)) == (old[:-1] + "1",)
+    assert node_image_files.kept_files(str(there)) == (old[:-1] + "1",)
     # One that a machine rests on stays, whatever the catalog holds by now.
     with data.engine() as engine, engine.session():
         engine.store.db.execute("UPDATE images SET generation = 2 WHERE name = 'base'")
     assert data.run(data.up("four", disks=disks)) == []
-    assert arrivals.kept(str(there)) == (old[:-1] + "1", old[:-1] + "2")
+    assert node_image_files.kept_files(str(there)) == (old[:-1] + "1", old[:-1] + "2")
     assert data.run(data.down("three"), data.down("four")) == []
-    assert arrivals.kept(str(there)) == (old[:-1] + "2",)
+    assert node_image_files.kept_files(str(there)) == (old[:-1] + "2",)
 
 
 def test_what_nothing_waits_for_is_told_by_the_audit(data):

@@ -22,12 +22,12 @@ import pytest
 from file_facts import facts
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.host import node, rsync
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file, rsync
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE, OWN, SSH, PlannedImage
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import transfer_key, transfers
-from ansible_collections.nebula.provision.plugins.module_utils.storage import arrivals
+from ansible_collections.nebula.provision.plugins.module_utils.storage import node_image_files
 
 MIB = 1024 * 1024
 UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -113,8 +113,8 @@ def site(tmp_path, monkeypatch):
     for path in (root, there):
         path.mkdir()
     monkeypatch.setattr(rsync, "USER", "root")
-    node.update(str(there), lambda before: replace(before, catalog="c", plan=1))
-    arrivals.make_places(str(there))
+    node_file.update(str(there), lambda before: replace(before, catalog="c", plan=1))
+    node_image_files.make_places(str(there))
     with sshd_for(tmp_path / "sshd", there, transfer_key.public_key(str(root), False)) as server:
         yield Site(root, there, server.host)
 
@@ -127,27 +127,27 @@ def test_sent_checked_and_kept(site):
     base, own = site.image(), site.image("data", OWN, b"x" * MIB, "", 3)
     assert failed(site.send(base, own)) == []
     plan = site.plan(base, own)
-    arrived = arrivals.take_in(str(site.there), plan)
+    arrived = node_image_files.check_and_keep(str(site.there), plan)
     assert (arrived.faults, arrived.new) == ({}, {base.local, own.local})
-    kept = Path(arrivals.path_of(str(site.there), base))
+    kept = Path(node_image_files.path_of(str(site.there), base))
     assert kept.read_bytes() == CONTENT and kept.stat().st_mode & 0o222 == 0
     # Zeros are a hole on the other side too.
     assert kept.stat().st_blocks * 512 < 4 * MIB
-    assert Path(arrivals.path_of(str(site.there), own)).stat().st_mode & 0o200
+    assert Path(node_image_files.path_of(str(site.there), own)).stat().st_mode & 0o200
     assert os.listdir(site.there / "transfer/in") == []
-    assert arrivals.kept(str(site.there)) == tuple(sorted((base.local, own.local)))
+    assert node_image_files.kept_files(str(site.there)) == tuple(sorted((base.local, own.local)))
     before = facts(kept)
-    assert arrivals.take_in(str(site.there), plan).new == set() and facts(kept) == before
+    assert node_image_files.check_and_keep(str(site.there), plan).new == set() and facts(kept) == before
 
 
 def test_what_is_not_what_was_sent_is_not_taken(site):
     image = site.image(sha256="ab" * 32)
     site.send(image)
-    (fault,) = arrivals.take_in(str(site.there), site.plan(image)).faults.values()
-    assert "sent anew" in str(fault) and arrivals.kept(str(site.there)) == ()
+    (fault,) = node_image_files.check_and_keep(str(site.there), site.plan(image)).faults.values()
+    assert "sent anew" in str(fault) and node_image_files.kept_files(str(site.there)) == ()
     assert os.listdir(site.there / "transfer/in") == []
     absent = site.image("other", number=1)
-    (fault,) = arrivals.take_in(str(site.there), site.plan(absent)).faults.values()
+    (fault,) = node_image_files.check_and_keep(str(site.there), site.plan(absent)).faults.values()
     assert "did not come" in str(fault)
 
 
@@ -156,9 +156,9 @@ def test_it_goes_on_where_it_was_broken_off(site):
     part = site.there / "transfer/in" / image.name
     part.write_bytes(CONTENT[: 2 * MIB])
     # Half a file alone is none.
-    assert arrivals.take_in(str(site.there), site.plan(image)).faults
+    assert node_image_files.check_and_keep(str(site.there), site.plan(image)).faults
     assert failed(site.send(image)) == []
-    assert arrivals.take_in(str(site.there), site.plan(image)).new == {image.local}
+    assert node_image_files.check_and_keep(str(site.there), site.plan(image)).new == {image.local}
 
 
 def test_room_is_looked_for_before(site):
@@ -166,7 +166,7 @@ def test_room_is_looked_for_before(site):
     result = site.send(large, small, room=1)
     (told,) = failed(result)
     assert "image large to host node1" in told and "1.0 MiB are left" in told
-    assert os.listdir(site.there / "transfer/in") == sorted([small.name, small.name + arrivals.CHECK])
+    assert os.listdir(site.there / "transfer/in") == sorted([small.name, small.name + node_image_files.CHECK])
 
 
 def test_another_host_is_not_spoken_to(site):
@@ -209,20 +209,23 @@ def test_what_a_machine_wrote_is_handed_over(site):
     """A link in its directory says what it had."""
     own = site.image("data", OWN, b"old" * MIB, "")
     site.send(own)
-    arrivals.take_in(str(site.there), site.plan(own))
-    here = Path(arrivals.path_of(str(site.there), own))
+    node_image_files.check_and_keep(str(site.there), site.plan(own))
+    here = Path(node_image_files.path_of(str(site.there), own))
     here.write_bytes(b"new" * MIB)
     directory = site.there / "datastores/0/1"
     directory.mkdir(parents=True)
     (directory / "disk.0").symlink_to(here)
-    assert not arrivals.give_up(str(site.there), str(directory), {own.local})
-    assert arrivals.give_up(str(site.there), str(directory), set())
-    assert arrivals.returns(str(site.there)) == {own.name: 3 * MIB} and arrivals.kept(str(site.there)) == ()
+    assert not node_image_files.return_files(str(site.there), str(directory), {own.local})
+    assert node_image_files.return_files(str(site.there), str(directory), set())
+    assert (
+        node_image_files.returning_sizes(str(site.there)) == {own.name: 3 * MIB}
+        and node_image_files.kept_files(str(site.there)) == ()
+    )
     # Again, as by a run that goes on where a killed one was.
-    arrivals.give_up(str(site.there), str(directory), set())
-    assert arrivals.returns(str(site.there)) == {own.name: 3 * MIB}
+    node_image_files.return_files(str(site.there), str(directory), set())
+    assert node_image_files.returning_sizes(str(site.there)) == {own.name: 3 * MIB}
     # What has not come back is not put in the place of what comes.
-    (fault,) = arrivals.take_in(str(site.there), site.plan(own)).faults.values()
+    (fault,) = node_image_files.check_and_keep(str(site.there), site.plan(own)).faults.values()
     assert "has not come back" in str(fault)
 
 
@@ -233,7 +236,7 @@ def test_images_of_one_size(site):
         os.truncate(image.path, 0)
         os.truncate(image.path, MIB)
     assert failed(site.send(*images)) == []
-    assert len(arrivals.take_in(str(site.there), site.plan(*images)).new) == 3
+    assert len(node_image_files.check_and_keep(str(site.there), site.plan(*images)).new) == 3
 
 
 def test_what_is_no_file_is_not_read(site):
@@ -243,8 +246,8 @@ def test_what_is_no_file_is_not_read(site):
     for make in (lambda: came.symlink_to("/etc/passwd"), lambda: os.mkfifo(came), came.mkdir):
         came.unlink()
         make()
-        assert len(arrivals.take_in(str(site.there), site.plan(image)).faults) == 1
-        assert arrivals.kept(str(site.there)) == ()
+        assert len(node_image_files.check_and_keep(str(site.there), site.plan(image)).faults) == 1
+        assert node_image_files.kept_files(str(site.there)) == ()
 
 
 def test_what_kills_left_is_removed_once_the_image_is_there(site):
@@ -256,8 +259,8 @@ def test_what_kills_left_is_removed_once_the_image_is_there(site):
     (site.there / "cache" / f".coming-{image.local}").write_bytes(b"half")
     (site.there / "datastores/0").mkdir(parents=True)
     plan = site.plan(image, current=(image.name,))
-    arrivals.take_in(str(site.there), plan)
-    arrivals.prune(str(site.there), plan, set)
+    node_image_files.check_and_keep(str(site.there), plan)
+    node_image_files.prune(str(site.there), plan, set)
     assert os.listdir(incoming) == [] and os.listdir(site.there / "cache") == [image.local]
 
 
@@ -271,6 +274,6 @@ def test_directories_on_two_file_systems_are_refused(site, monkeypatch):
             return found
         return os.stat_result((*found[:2], found.st_dev + 1, *found[3:10]))
 
-    monkeypatch.setattr(arrivals.os, "stat", stat)
+    monkeypatch.setattr(node_image_files.os, "stat", stat)
     with pytest.raises(NebulaError, match="different file systems"):
-        arrivals.make_places(str(site.there))
+        node_image_files.make_places(str(site.there))

@@ -21,19 +21,19 @@ from pathlib import Path
 import pytest
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import tree
+from ansible_collections.nebula.provision.plugins.module_utils.context import directory as tree
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, InvalidValue, NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import tree as guest_tree
-from ansible_collections.nebula.provision.plugins.module_utils.host import beneath, rsync, trees
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import guest_tree
+from ansible_collections.nebula.provision.plugins.module_utils.host import rsync, untrusted_directories, untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import private_area, template_archive
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import IdRange, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import OWN, PlannedImage
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
-    arrivals,
-    disks,
+    machine_disks,
     mounted_disks,
-    overlay,
+    node_image_files,
+    root_overlay,
     roots,
     uploads,
 )
@@ -65,16 +65,16 @@ def wide(place: Path) -> None:
 
 
 def context(place: Path) -> None:
-    tree.write(str(place), {"A": "b"}, owner=GUEST)
+    tree.write_directory(str(place), {"A": "b"}, owner=GUEST)
     assert os.listdir(place) == ["context.sh"]
 
 
 def removed(place: Path) -> None:
-    assert trees.remove(str(place))
+    assert untrusted_trees.remove(str(place))
 
 
 def removed_as_a_disk(place: Path) -> None:
-    assert disks.remove(str(place.parent))
+    assert machine_disks.remove(str(place.parent))
     assert not place.exists()
 
 
@@ -85,10 +85,10 @@ def saved(place: Path) -> None:
         assert sum(1 for _entry in tar) in (DEPTH + 1, WIDTH + 1)
     # tar saves what is deeper than it can unpack: that is said before vzctl begins.
     if Path(place, "f0").exists():
-        assert template_archive.screen(str(archive), "image") == 0
+        assert template_archive.check_archive(str(archive), "image") == 0
         return
     with pytest.raises(ImageRefused, match="tar, by which vzctl unpacks it, makes none of more than 4095"):
-        template_archive.screen(str(archive), "image")
+        template_archive.check_archive(str(archive), "image")
     (place.parent / "tree").mkdir()
     words = ["tar", "--extract", "--file", str(archive), "--directory", str(place.parent / "tree")]
     assert "File name too long" in subprocess.run(words, check=False, capture_output=True, text=True).stderr
@@ -102,9 +102,9 @@ def unfinished(place: Path) -> None:
 
 
 def measured(place: Path) -> None:
-    assert trees.taken(str(place)) >= 0
+    assert untrusted_trees.bytes_on_disk(str(place)) >= 0
     with opened(place) as fd:
-        assert sum(1 for _each in beneath.walk(fd)) in (DEPTH, WIDTH)
+        assert sum(1 for _each in untrusted_directories.walk(fd)) in (DEPTH, WIDTH)
 
 
 @contextlib.contextmanager
@@ -127,7 +127,7 @@ def test_it_ends_however_deep_and_wide_a_tree_is(
         work(place)
     finally:
         # What removes temporary directories can't.
-        trees.remove(str(tmp_path / "machine"))
+        untrusted_trees.remove(str(tmp_path / "machine"))
 
 
 def bottom(top: Path) -> int:
@@ -144,7 +144,7 @@ def given(top: Path, user: int) -> None:
     """All of the tree is the user's."""
     os.chown(top, user, user)
     with opened(top) as fd:
-        for place, name, _status in beneath.walk(fd):
+        for place, name, _status in untrusted_directories.walk(fd):
             os.chown(name, user, user, dir_fd=place, follow_symlinks=False)
 
 
@@ -190,15 +190,15 @@ def test_a_container_that_is_as_deep_and_wide_is_saved_and_made_again(
     finally:
         roots._without_overlay.clear()
         for each in os.listdir(tmp_path):
-            trees.remove(str(tmp_path / each))
+            untrusted_trees.remove(str(tmp_path / each))
 
 
 def raced_context(place: Path, _out: Path) -> None:
-    tree.write(str(place), {"A": "b"}, owner=GUEST)
+    tree.write_directory(str(place), {"A": "b"}, owner=GUEST)
 
 
 def raced_removal(place: Path, _out: Path) -> None:
-    trees.remove(str(place))
+    untrusted_trees.remove(str(place))
 
 
 def raced_saving(place: Path, out: Path) -> None:
@@ -219,7 +219,7 @@ def raced_root_saving(place: Path, out: Path) -> None:
 
 
 def raced_root_measuring(place: Path, _out: Path) -> None:
-    assert trees.taken(str(place)) < 1 << 20
+    assert untrusted_trees.bytes_on_disk(str(place)) < 1 << 20
 
 
 def raced_root_removal(place: Path, _out: Path) -> None:
@@ -228,7 +228,7 @@ def raced_root_removal(place: Path, _out: Path) -> None:
 
 def raced_measuring(place: Path, _out: Path) -> None:
     # What the host has is so large that it would show.
-    assert trees.taken(str(place)) < 1 << 20
+    assert untrusted_trees.bytes_on_disk(str(place)) < 1 << 20
 
 
 def raced_files(place: Path, _out: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_guest_that_exchanges_names_has_nothing_of_the_host_touched(
                     work(place, machine / "out.tar")
                 if not place.exists():
                     break
-        trees.remove(str(machine))
+        untrusted_trees.remove(str(machine))
         assert state() == before, attempt
 
 
@@ -322,8 +322,8 @@ def test_who_sends_images_exchanges_them_for_nothing_of_the_host(
     secret, root = hosts_file(tmp_path), tmp_path / "nebula"
     before, kept = shown(secret), 0
     root.mkdir(mode=0o711)
-    arrivals.make_places(str(root))
-    incoming, outgoing = root / arrivals.IN, root / arrivals.OUT
+    node_image_files.make_places(str(root))
+    incoming, outgoing = root / node_image_files.IN, root / node_image_files.OUT
     image = PlannedImage(OWN, NAME, "demo", f"/front/{NAME}")
     plan = Plan("catalog", 5, "host1", images=(image,))
     check = json.dumps({"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()})
@@ -332,23 +332,23 @@ def test_who_sends_images_exchanges_them_for_nothing_of_the_host(
         with exchanging(file, link, SENDER):
             for _again in range(5):
                 (incoming / f"{NAME}.json").write_text(check, encoding="utf-8")
-                arrivals.take_in(str(root), plan)
-                if arrivals.kept(str(root)):
+                node_image_files.check_and_keep(str(root), plan)
+                if node_image_files.kept_files(str(root)):
                     break
-        there = Path(arrivals.path_of(str(root), image))
+        there = Path(node_image_files.path_of(str(root), image))
         if there.exists():
             kept += 1
             assert not there.is_symlink() and there.read_bytes() == CONTENT and there.stat().st_uid == 0
             # Back it goes, over what is in its place there.
             inner, away = of_the_sender(outgoing, secret)
             with exchanging(inner, away, SENDER):
-                arrivals._hand_over(str(root), image.local)
-                assert arrivals.lengths(str(root))[NAME] <= max(len(CONTENT), len(str(secret)))
-        arrivals.remove_all(str(root))
+                node_image_files._hand_over(str(root), image.local)
+                assert node_image_files.returning_lengths(str(root))[NAME] <= max(len(CONTENT), len(str(secret)))
+        node_image_files.remove_all(str(root))
         for place in (incoming, outgoing):
             for each in place.iterdir():
                 each.unlink()
-        assert shown(secret) == before and not (root / arrivals.CACHE / image.local).exists()
+        assert shown(secret) == before and not (root / node_image_files.CACHE / image.local).exists()
     assert kept
 
 
@@ -373,7 +373,7 @@ def test_an_upload_is_written_to_no_file_of_the_host(tmp_path: Path) -> None:
                     uploads.append(str(place), "0" * 64, len(before[-1]), str(chunk))
                     sent += 1
         assert shown(secret) == before
-        trees.remove(str(place))
+        untrusted_trees.remove(str(place))
     assert sent
 
 
@@ -392,14 +392,14 @@ def a_disk_and_a_mount_of_the_host() -> Iterator[tuple[mounted_disks.MountedDisk
     with file.open("wb") as empty:
         empty.truncate(8 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", file], check=True)
-    disk = mounted_disks.MountedDisk(str(file), mounted_disks.point_of(UUID, 3), id_range(5))
+    disk = mounted_disks.MountedDisk(str(file), mounted_disks.mount_point(UUID, 3), id_range(5))
     place = Path(disk.point).parent
     place.parent.mkdir(mode=0o711, exist_ok=True)
     try:
         yield disk, host
     finally:
         mounted_disks.release(UUID)
-        trees.remove(str(place))
+        untrusted_trees.remove(str(place))
         subprocess.run(["umount", host], check=True)
         host.rmdir()
         file.unlink()
@@ -407,7 +407,7 @@ def a_disk_and_a_mount_of_the_host() -> Iterator[tuple[mounted_disks.MountedDisk
 
 def owned_by_the_guest(place: Path, host: Path) -> tuple[Path, Path]:
     user = id_range(5).start
-    trees.remove(str(place))
+    untrusted_trees.remove(str(place))
     place.mkdir(mode=0o700)
     inner, link = hostile_pair(place, host, user, name="3")
     (inner / "file").unlink()
@@ -497,10 +497,10 @@ def test_a_container_that_exchanges_names_in_an_overlay_has_nothing_of_the_host_
                             assert {file.read() for file in files if file is not None} <= {b"guest's"}
                         saved += 1
                     with contextlib.suppress(NebulaError, OSError):
-                        assert trees.taken(f"{tree}{overlay.LAYERS}") < 1 << 20
+                        assert untrusted_trees.bytes_on_disk(f"{tree}{root_overlay.LAYERS}") < 1 << 20
                     # As after a boot of the host.
                     with contextlib.suppress(NebulaError, OSError):
-                        overlay.unmount(str(tree))
+                        root_overlay.unmount(str(tree))
                     roots.mount_again(str(tree))
                 while tree.exists():
                     with contextlib.suppress(NebulaError, OSError):
@@ -515,6 +515,6 @@ def test_a_container_that_exchanges_names_in_an_overlay_has_nothing_of_the_host_
         assert saved
     finally:
         roots.remove(str(machine / "disk.0"))
-        roots.drop(str(world / "cache"), [])
+        roots.prune_cache(str(world / "cache"), [])
         for each in (host, machine, archive):
-            trees.remove(str(each))
+            untrusted_trees.remove(str(each))

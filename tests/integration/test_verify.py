@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 from in_world import in_bare_world, in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.log import NAME, mark_start
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import wait
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.console_log import NAME, mark_start
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.expected_guest import Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.guest_wait import wait
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.network.presence import Presence, Target
+from ansible_collections.nebula.provision.plugins.module_utils.network.address_probe import Presence, Target
 from ansible_collections.nebula.provision.plugins.modules import nebula_verify
 from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.guests.qemu import context_iso, running

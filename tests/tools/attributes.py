@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/attributes.md"
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import TABLE, Entry  # noqa: E402
+from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import TABLE, AttributeEffects  # noqa: E402
 
 HEAD = """# Attributes of templates
 
@@ -42,7 +42,7 @@ when an object gets such a name.
 MACHINE = "The machine itself"
 
 
-def cell(entry: Entry) -> str:
+def cell(entry: AttributeEffects) -> str:
     names = []
     for name in entry.names:
         shown = f"`{name}`"
@@ -54,13 +54,13 @@ def cell(entry: Entry) -> str:
     return ", ".join(names)
 
 
-def row(entry: Entry) -> str:
+def row(entry: AttributeEffects) -> str:
     why = entry.why + (f". {entry.instead}" if "refused" in (entry.kvm, entry.xen) else "")
     return f"| {cell(entry)} | {entry.kvm} | {entry.xen} | {why} |"
 
 
 def page() -> str:
-    sections: dict[str, list[Entry]] = {}
+    sections: dict[str, list[AttributeEffects]] = {}
     for entry in TABLE:
         sections.setdefault(entry.vector, []).append(entry)
     parts = [HEAD]

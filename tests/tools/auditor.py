@@ -21,11 +21,11 @@ from typing import Any, Protocol
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import audit
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.node_inventory import observe_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import consistency
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.gather import consistency
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import polls_of
 
 PLAYBOOK = "playbooks/audit.yml"
 
@@ -48,10 +48,10 @@ def findings_here(
             nodes = {host: str(root) for host in ledger.hosts}
         # As they travel: through JSON.
         answers = [
-            json.loads(json.dumps(to_plain(audit(driver, str(place), host, ledger.catalog))))
+            json.loads(json.dumps(to_plain(observe_all(driver, str(place), host, ledger.catalog))))
             for host, place in nodes.items()
         ]
-        return consistency(engine, observed_of(answers), {"root": str(root), "deep": deep})
+        return consistency(engine, polls_of(answers), {"root": str(root), "deep": deep})
 
 
 def findings(site: Site, *arguments: str) -> list[dict[str, Any]]:

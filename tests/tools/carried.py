@@ -9,7 +9,7 @@ import dataclasses
 import json
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 
 
 def carried(value: Any) -> Any:

@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ansible_collections.nebula.provision.plugins.module_utils.host.command import bound
+from ansible_collections.nebula.provision.plugins.module_utils.host.command import words_to_end_with_us
 from ansible_collections.nebula.provision.plugins.module_utils.host.processes import start_time
 from ansible_collections.nebula.provision.tests.integration.guests import demo, sources
 from ansible_collections.nebula.provision.tests.integration.guests.cache import cached
@@ -328,7 +328,7 @@ class EmulatedHost:
         # A socket's path is short: the directory of a test may not be.
         with tempfile.TemporaryDirectory(prefix="host-") as short:
             monitor = Path(short) / "monitor"
-            argv = bound() if self.owned else []
+            argv = words_to_end_with_us() if self.owned else []
             argv += [EMULATOR, *self.hardware, "-nodefaults", "-no-user-config", "-display", "none"]
             argv += self.boots(self.place)
             argv += ["-drive", f"file={disk},if=virtio,format=qcow2", "-device", "virtio-rng-pci"]

@@ -16,7 +16,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, test_loader
 from ansible.template import Templar
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import untrusted
+from ansible_collections.nebula.provision.plugins.plugin_utils import no_templates
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ansible_collections.nebula.provision.plugins."
@@ -110,7 +110,7 @@ def as_template(value: Any) -> Any:
         return {key: as_template(each) for key, each in value.items()}
     if isinstance(value, list):
         return [as_template(each) for each in value]
-    return untrusted.as_template(value) if isinstance(value, str) else value
+    return no_templates.as_template(value) if isinstance(value, str) else value
 
 
 def option(file: str, task: str, name: str, variables: Mapping[str, Any]) -> Any:

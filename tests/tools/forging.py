@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import facts
+from ansible_collections.nebula.provision.plugins.plugin_utils import forged_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 # It starts the Python that it is named for, and adds to what that prints.
@@ -104,7 +104,7 @@ def globals_of_templates(python: str = sys.executable) -> set[str]:
 def forged(marker: Path, python: str = sys.executable) -> dict[str, Any]:
     """Return facts that would have the file `marker` made on the control node, or change what is decided."""
     program = f"sh -c 'touch {marker}'"
-    found: dict[str, Any] = dict.fromkeys(variables() | globals_of_templates(python) | facts.OF_RUNS, "forged")
+    found: dict[str, Any] = dict.fromkeys(variables() | globals_of_templates(python) | forged_facts.OF_RUNS, "forged")
     found |= dict.fromkeys(connection_variables(python), program)
     found["nebula_vms"] = [{"name": "web-0", "state": "absent"}, {"name": "forged", "template": "base"}]
     found["nebula_restricted_dirs"] = found["nebula_safe_dirs"] = []

@@ -22,9 +22,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
     Survey,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Overhead
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 

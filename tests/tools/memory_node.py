@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A node whose machines a driver in memory has: plans are applied to it one after another. The disks that machines have
-here are files that are theirs in place; overlays and copies are the subject of storage/test_disks.py."""
+here are files that are theirs in place; overlays and copies are the subject of storage/test_machine_disks.py."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from memory_hypervisor import MemoryDriver
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
     CHECKPOINT,
     Record,
     read_record,
@@ -41,7 +41,7 @@ class Node:
         self.root = root
         self.driver = MemoryDriver()
         self.number = 0
-        node.update(str(root), lambda before: before)
+        node_file.update(str(root), lambda before: before)
 
     def apply(self, *planned: Planned, **values: Any) -> list[Outcome]:
         self.number += 1

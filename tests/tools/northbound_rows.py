@@ -9,15 +9,15 @@ import uuid
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import LogicalNetworks
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.render import rendered
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.tables import (
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.ovsdb_tables import (
     KINDS,
     LINK,
     REFERENCES,
     TABLES,
     Identity,
-    encoded,
+    encode,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.render import render
 
 Read = dict[str, list[dict[str, Any]]]
 EMPTY: dict[str, Any] = {
@@ -36,11 +36,11 @@ def uuid_of(row: Identity) -> str:
 def as_read(catalog: str, desired: LogicalNetworks, generation: str = "1") -> Read:
     """As ovsdb-server gives it, where everything is as it is wanted."""
     read: Read = {table: [] for table in TABLES}
-    for row, columns in rendered(catalog, desired).items():
+    for row, columns in render(catalog, desired).items():
         kinds = KINDS[row.table]
         found = {column: EMPTY[kind] for column, kind in kinds.items()}
         for column, value in columns.items():
-            found[column] = encoded(kinds[column], value, lambda each: ["uuid", uuid_of(each)])
+            found[column] = encode(kinds[column], value, lambda each: ["uuid", uuid_of(each)])
         read[row.table].append({"_uuid": ["uuid", uuid_of(row)], **found})
     key = f"nebula-generation-{catalog}"
     read["NB_Global"] = [{"_uuid": ["uuid", str(uuid.UUID(int=1))], "external_ids": ["map", [[key, generation]]]}]
@@ -55,7 +55,7 @@ def foreign(read: Read, table: str, number: int, **columns: Any) -> str:
     for column, value in columns.items():
         of_rows = kinds[column] in (REFERENCES, LINK)
         row[column] = (
-            encoded(kinds[column], value, lambda each: ["uuid", each])
+            encode(kinds[column], value, lambda each: ["uuid", each])
             if not of_rows
             else (["set", [["uuid", each] for each in value]])
         )

@@ -34,7 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import networks, routers, templates
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 
 STORED = Path(__file__).parents[1] / "fixtures/catalog/older_site.json"
 # What stands there for the nebula_root in which the catalog is.
@@ -170,7 +170,7 @@ def context(vm: Vm, root: str) -> str:
     if vm.context is None:
         return ""
     told = {name: value.replace(root, ROOT) for name, value in vm.context.variables.items()}
-    with iso9660.built(told, (), format=vm.context.format, identity=vm.uuid) as iso:
+    with iso9660.build_iso(told, (), format=vm.context.format, identity=vm.uuid) as iso:
         return str(iso.digest)
 
 

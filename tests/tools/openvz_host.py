@@ -99,5 +99,5 @@ class Host:
         for name, text in files.items():
             (place / name).write_text(text, encoding="utf-8")
             sources.append(ContextFile(str(place / name), name))
-        iso9660.write(str(self.directory / "disk.1"), context.variables, sources)
+        iso9660.write_iso(str(self.directory / "disk.1"), context.variables, sources)
         return self.vm(context=context)

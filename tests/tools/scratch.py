@@ -9,12 +9,12 @@ import fcntl
 import os
 from pathlib import Path
 
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection
 
 
 def left() -> list[Path]:
     """The scratch directories that no run holds any more."""
-    return [path for path in Path(inject.SCRATCH).glob(f"{inject.PREFIX}*") if not is_held(path)]
+    return [path for path in Path(file_injection.SCRATCH).glob(f"{file_injection.PREFIX}*") if not is_held(path)]
 
 
 def is_held(directory: Path) -> bool:

@@ -77,7 +77,7 @@ class Xen:
     def prepare(self: Any, place: str) -> None:
         """What role node does: what machines say is kept."""
         program = (
-            "from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile\n"
+            "from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile\n"
             "from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.driver import XenDriver\n"
             "XenDriver.prepare(Changes(False), lambda change: NodeFile())\n"
         )

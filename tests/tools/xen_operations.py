@@ -25,10 +25,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import log as console_log
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import console_log
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config, logs, xl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config, xl, xl_logs
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.driver import CONSOLES, DEFINITIONS
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -97,7 +97,7 @@ class Guest:
     def said(self) -> str:
         return (self.directory / console_log.NAME).read_text(errors="replace")
 
-    def listed(self) -> xl.Listed | None:
+    def listed(self) -> xl.ListedDomain | None:
         return next((domain for domain in xl.Tool().listed() if domain.name == self.name), None)
 
     def wait_for(self, what: str, condition: Callable[[], object]) -> None:
@@ -175,7 +175,7 @@ class Guest:
     def shrink(self) -> None:
         self.vm = replace(self.vm, memory=128)
         assert self.driver.adjust(self.vm, self.site, self.mark)
-        self.wait_for("128 MiB", lambda: (self.listed() or xl.Listed("", 0, 999, 1, "", 0)).memory <= 132)
+        self.wait_for("128 MiB", lambda: (self.listed() or xl.ListedDomain("", 0, 999, 1, "", 0)).memory <= 132)
 
     def reboot(self) -> None:
         before, times = self.listed(), self.boots()
@@ -221,7 +221,7 @@ class Guest:
         assert self.driver.remove(self.mark) and not self.driver.remove(self.mark)
         left = [*DEFINITIONS.rglob(f"*{self.name}.*"), *CONSOLES.glob(f"*{self.name}.*")]
         left += [
-            path for path in logs.LOGS.iterdir() if f"-{self.name}.log" in path.name or f"-{self.name}-" in path.name
+            path for path in xl_logs.LOGS.iterdir() if f"-{self.name}.log" in path.name or f"-{self.name}-" in path.name
         ]
         assert not left, left
         loops = subprocess.run(["losetup", "--list", "--noheadings", "--output", "BACK-FILE"], capture_output=True)

@@ -31,7 +31,7 @@ from xen_operations import CATALOG, KINDS, SECONDS, Guest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.bridges import Bridges
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import ports
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import switch_ports
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic, interface_id
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 
@@ -151,7 +151,7 @@ class Switched(Guest):
 
     # -- operations -----------------------------------------------------------------------------------------------
     def deploy(self) -> None:
-        assert not Bridges(Plan(CATALOG, 1, "dom0")).userspace(self.vm)
+        assert not Bridges(Plan(CATALOG, 1, "dom0")).is_userspace(self.vm)
         super().deploy()
         self.check_ports()
 
@@ -244,7 +244,7 @@ class Switched(Guest):
     def remove(self) -> None:
         super().remove()
         self.check_no_ports()
-        assert not (ports.PORTS / self.vm.uuid).exists()
+        assert not (switch_ports.PORTS / self.vm.uuid).exists()
 
 
 WHOLE = (

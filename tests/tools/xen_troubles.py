@@ -28,7 +28,7 @@ from pathlib import Path
 from xen_operations import SECONDS, Guest, bridge
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver, log_limits, xl
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 

@@ -17,13 +17,13 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed
 from ansible_collections.nebula.provision.plugins.module_utils.host import command
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import (
+    dom0,
     driver,
-    logs,
-    node,
-    ports,
+    switch_ports,
     vif_script,
     xenstore,
     xl,
+    xl_logs,
 )
 
 HEADING = f"{'Name':<43} ID   Mem VCPUs\tState\tTime(s)\tUUID\t\t\t\tReason-Code\tSecurity Label\n"
@@ -74,12 +74,12 @@ class Dom0:
             monkeypatch.setattr(module, "run", self.run)
         monkeypatch.setattr(driver, "DEFINITIONS", self.etc)
         monkeypatch.setattr(driver, "AUTO", self.etc / "auto")
-        for module in (driver, node):
+        for module in (driver, dom0):
             monkeypatch.setattr(module, "CONSOLES", self.consoles)
-        monkeypatch.setattr(node, "NETWORK", self.network)
-        monkeypatch.setattr(ports, "PORTS", self.etc / "nebula-ports")
+        monkeypatch.setattr(dom0, "NETWORK", self.network)
+        monkeypatch.setattr(switch_ports, "PORTS", self.etc / "nebula-ports")
         monkeypatch.setattr(vif_script, "SCRIPTS", self.etc / "scripts")
-        monkeypatch.setattr(logs, "LOGS", self.logs)
+        monkeypatch.setattr(xl_logs, "LOGS", self.logs)
         monkeypatch.setattr(xenstore, "is_named", self.domains.__contains__)
         monkeypatch.setattr(xenstore, "read", self.store.get)
         monkeypatch.setattr(xenstore, "disks_in_use", lambda: self.disks)

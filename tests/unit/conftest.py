@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu
-from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox, unconfined
+from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox, unsandboxed_programs
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +21,8 @@ def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
         return command.run(argv, **options)
 
     monkeypatch.setattr(sandbox, "run", run)
-    monkeypatch.setattr(sandbox, "offline", list)
+    monkeypatch.setattr(sandbox, "offline_words", list)
     # What ran without it is no matter of the next test.
-    monkeypatch.setattr(unconfined, "_without", {})
-    monkeypatch.setattr(sandbox, "around", lambda _program, _memory: [])
-    monkeypatch.setattr(appliance_qemu, "obstacle", lambda: "this is a unit test")
+    monkeypatch.setattr(unsandboxed_programs, "_without", {})
+    monkeypatch.setattr(sandbox, "sandbox_words", lambda _program, _memory: [])
+    monkeypatch.setattr(appliance_qemu, "why_unconfined", lambda: "this is a unit test")

@@ -34,10 +34,17 @@ from ansible_collections.nebula.provision.plugins.filter.peers import FilterModu
 from ansible_collections.nebula.provision.plugins.filter.refused_everywhere import FilterModule as Refused
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.install.heard import of, refuse_foreign
-from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, Work
-from ansible_collections.nebula.provision.plugins.module_utils.model import deliveries, inner_mtu
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looked, verified, waited
+from ansible_collections.nebula.provision.plugins.module_utils.install.believed_answers import (
+    answer_under,
+    refuse_foreign,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.install.installation import Settings, Work
+from ansible_collections.nebula.provision.plugins.module_utils.model import image_deliveries, ovn_mtu
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import (
+    installations,
+    looks,
+    verified_guests,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     Bridge,
     Domain,
@@ -47,10 +54,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
-    Compared,
+    Comparison,
     Observed,
     ObservedVm,
     Plan,
@@ -58,8 +65,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import PlannedImage
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups, hosts, info, transfers
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups, gather, hosts, transfers
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import vm_results
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded import conftest as embedded
 
@@ -155,11 +162,13 @@ def undone(engine: Any, work: Any) -> Any:
 def decision(engine: Any, answer: Any) -> Any:
     """What is decided about honest hosts, and what the catalog holds of them then, with this answer of the other."""
     results = [{"observed": poll(engine, "node1")}, {"observed": answer}, {"observed": poll(engine, "node3")}]
-    observed = view.observed_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
+    observed = vm_results.polls_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
     assert [node.host for node in observed] == ["node1", LIAR, "node3"]
-    decided = view.decide(engine, [{"name": "new", "template": "web", "host": "node3"}], observed, None, True, False)
-    deliveries.lacking(decided.plans, decided.heard)
-    assert set(view.refused_answers(decided.heard)) <= {LIAR}
+    decided = vm_results.decide(
+        engine, [{"name": "new", "template": "web", "host": "node3"}], observed, None, True, False
+    )
+    image_deliveries.images_to_send(decided.plans, decided.heard)
+    assert set(vm_results.refused_answers(decided.heard)) <= {LIAR}
     plans = {
         host: [(p.vm.name, p.wanted, p.generation, [nic.ip for nic in p.vm.nics]) for p in decided.plans[host].vms]
         for host in HONEST
@@ -179,7 +188,7 @@ def test_a_poll(site):
             "__nebula_deployed": mutated,
             "__nebula_observed": {"observed": mutated},
         }
-        (node,) = view.observed_of(last([variables]))
+        (node,) = vm_results.polls_of(last([variables]))
         assert node.host == LIAR
 
 
@@ -190,7 +199,7 @@ def test_outcomes(site):
 
     def recorded(answer: Any) -> Any:
         try:
-            site.vms.record(LIAR, view.outcomes_of(answer or {}, LIAR), view.done_number_of(answer, LIAR))
+            site.vms.record(LIAR, vm_results.outcomes_of(answer or {}, LIAR), vm_results.done_number_of(answer, LIAR))
         except (InvalidValue, ForeignObject) as error:
             assert LIAR in str(error)
             site.vms.record(LIAR, None)
@@ -260,11 +269,11 @@ def test_ends_of_installations(roles):
     for mutated in mutations(honest(LIAR), COUNT * 2, 5):
         answers = of_each("__nebula_install_waited", mutated, honest)
         given = roles("roles/install_os/tasks/install.yml", "Record what is installed", "waited", answers)
-        found, refused = waited.read(given)
+        found, refused = installations.read(given)
         settings = Settings(waited=found, refused=refused)
         refuse_foreign(works(), settings)
         assert set(refused) <= {LIAR}
-        assert [of(settings.waited, host).installed for host in HONEST] == [True, False], repr(mutated)[:2000]
+        assert [answer_under(settings.waited, host).installed for host in HONEST] == [True, False], repr(mutated)[:2000]
 
 
 def test_guests_of_trials(roles):
@@ -276,11 +285,11 @@ def test_guests_of_trials(roles):
     for mutated in mutations(honest(LIAR), COUNT * 2, 6):
         answers = of_each("__nebula_verified", mutated, honest)
         given = roles("roles/install_os/tasks/trials.yml", "Record which are believed", "verified", answers)
-        found, refused = verified.read(given)
+        found, refused = verified_guests.read(given)
         settings = Settings(verified=found, refused=refused)
         refuse_foreign(works(), settings)
         assert set(refused) <= {LIAR}
-        believed = [of(settings.verified, f"verify-{host}").verified for host in HONEST]
+        believed = [answer_under(settings.verified, f"verify-{host}").verified for host in HONEST]
         assert believed == [True, False], repr(mutated)[:2000]
 
 
@@ -298,18 +307,18 @@ def inventory(engine: Any, name: str) -> dict[str, Any]:
         devices=(UplinkDevice("eth0.1", catalog, UUID),), rules={"r": 1}, filters={"p": "d"}, left=("/n/.z",),
         unseen=(), switches=(SwitchBridge("ovs0", catalog, (UUID,), ports={"p": "VLAN 1"}),),
     )  # fmt: skip
-    compared = (Compared(number, uuid, 1, ("x",)),)
+    compared = (Comparison(number, uuid, 1, ("x",)),)
     return {**poll(engine, name), "inventory": to_plain(seen), "compared": to_plain(compared)}
 
 
 def heard(engine: Any, answer: Any, of: Any = inventory) -> list[Observed]:
     results = [{"observed": of(engine, "node1")}, {"observed": answer}, {"observed": of(engine, "node3")}]
-    return view.observed_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
+    return vm_results.polls_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
 
 
 def test_an_audit(site):
     def found(answer: Any) -> list[Any]:
-        findings = info.consistency(site, heard(site, answer), {"root": site.store.root})
+        findings = gather.consistency(site, heard(site, answer), {"root": site.store.root})
         remedies = [each["remedy"] for each in findings if each["host"] == LIAR]
         assert not [text for text in remedies if ENDS.search(text) and re.search(r"\bone-[02]\b|0/[02]\b", text)]
         return [each for each in findings if each["host"] in (*HONEST, "")]
@@ -353,14 +362,14 @@ def test_what_was_compared(site):
     kept = VmDirectory("/n/9", "9", catalog, 9, uuid, 3, (VmFile("deployment.2"),))
     unknown = Observed(
         "node3", catalog=catalog, vms=(ObservedVm(9, uuid, "RUNNING", 3, memory=128),),
-        inventory=Inventory(domains=(domain,), directories=(kept,)), compared=(Compared(9, uuid, 3),),
+        inventory=Inventory(domains=(domain,), directories=(kept,)), compared=(Comparison(9, uuid, 3),),
     )  # fmt: skip
 
     def adopted(answer: Any) -> Any:
         results = [{"observed": answer}, {"observed": to_plain(unknown)}]
-        observed = view.observed_of(ObservedFilter().filters()["observed"](results, [LIAR, "node3"]))
+        observed = vm_results.polls_of(ObservedFilter().filters()["observed"](results, [LIAR, "node3"]))
         item = {"name": "old", "template": "web"}
-        decided = view.decide(site, [item], observed, None, True, False, Adoptions({"old": 9}))
+        decided = vm_results.decide(site, [item], observed, None, True, False, Adoptions({"old": 9}))
         return [[(r.id, r.host) for r in decided.records], [str(o.error) for o in decided.outcomes if o.error]]
 
     real = inventory(site, LIAR)
@@ -385,10 +394,10 @@ def test_files_of_images(site):
             {"inventory_hostname": name, "__nebula_observed": {"observed": seen}, "__nebula_deployed": {}}
             for name, seen in said.items()
         ]
-        observed = view.observed_of(last(variables))
-        wanted = deliveries.lacking(plans, observed)
+        observed = vm_results.polls_of(last(variables))
+        wanted = image_deliveries.images_to_send(plans, observed)
         assert LIAR not in wanted or isinstance(wanted[LIAR]["room"], int)
-        deliveries.returning(site.images.pool(), observed)
+        image_deliveries.has_images_to_fetch(site.images.pool(), observed)
         engine = SimpleNamespace(session=contextlib.nullcontext, images=site.images)
         fetched = transfers.fetch(engine, site.store.root, observed, {}, True)
         return {host: given for host, given in wanted.items() if host != LIAR}, fetched.payload
@@ -401,7 +410,7 @@ def test_files_of_images(site):
 
 def test_status(site):
     for mutated in mutations({**poll(site, LIAR), "foreign_memory": 5}, COUNT, 11):
-        found = info.foreign(heard(site, mutated, poll), site.catalog())
+        found = gather.hosts_with_foreign(heard(site, mutated, poll), site.catalog())
         assert {each["host"] for each in found} <= {LIAR}
         assert all(isinstance(each["foreign_memory"], int) for each in found)
 
@@ -410,7 +419,7 @@ def test_a_look():
     names = ["__nebula_node", "__nebula_observed"]
     real = {"differs": "", "answers": {name: {"changed": False, "node": {}} for name in names}, "changed": False}
     for mutated in mutations(real, COUNT * 2, 12):
-        answers, differs = looked.read(mutated, names)
+        answers, differs = looks.read(mutated, names)
         assert isinstance(differs, str) and all(isinstance(answer, dict) for answer in answers.values())
         # Where nothing differs, the roles do not ask again: then each answer is there.
         assert differs or [*answers] == names
@@ -442,7 +451,7 @@ def test_widths_of_tunnels(roles):
     for mutated in mutations(honest(LIAR), COUNT, 14):
         answers = of_each("__nebula_ovn_host", mutated, honest)
         given = roles(file, task, "inner_mtus", answers, nebula_ovn=True, nebula_ovn_remote={})
-        read = inner_mtu.read(given)
+        read = ovn_mtu.read(given)
         assert {host: read[host] for host in HONEST} == {"node1": 1442, "node3": 1392}
 
 

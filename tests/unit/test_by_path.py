@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is done by path is done where nobody but root, or whoever runs this, has power over the directories of the
-path. What a guest or another user may have made is gone through by host/trees.py, host/beneath.py and host/confined.py,
+path. What a guest or another user may have made is gone through by host/untrusted_trees.py, host/untrusted_directories.py and host/confined_process.py,
 which begin each step at an open directory.
 
 Whatever takes a path is listed here: a module once, where all of its directories are root's alone, or each function of
@@ -276,7 +276,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "show_all": MACHINE,
     },
     "module_utils/hypervisors/openvz/private_area.py": {
-        "_open_root": "the top of a container's root; below it host/trees.py and guest_disk/tree.py go",
+        "_open_root": "the top of a container's root; below it host/untrusted_trees.py and guest_disk/guest_tree.py go",
         "_record_paths": "beside the root, in a directory of root's",
         "_written_paths": "beside the root, in a directory of root's",
         "check_mounts": WORD,
@@ -305,7 +305,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "append": ROOT,
         "remove": ROOT,
     },
-    "plugin_utils/progress.py": "a directory of 0700 that this run has made",
+    "plugin_utils/background_modules.py": "a directory of 0700 that this run has made",
 }
 
 
@@ -451,7 +451,9 @@ def test_whatever_is_done_by_path_is_known_with_its_reason(found: dict[str, dict
         for function, what in functions.items()
         if not is_known(known().get(name, {}), function, what)
     ]
-    assert unknown == [], "use host/trees.py or host/beneath.py, or say here who else can write there"
+    assert unknown == [], (
+        "use host/untrusted_trees.py or host/untrusted_directories.py, or say here who else can write there"
+    )
 
 
 def test_whatever_is_known_is_there(found: dict[str, dict[str, set[str]]]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ONE = "tests/unit/plugins/module_utils/host/test_accelerator.py"
+ONE = "tests/unit/plugins/module_utils/host/test_kvm_probe.py"
 
 
 @pytest.mark.parametrize(("minutes", "skipped"), [(2, True), (60, False), (None, False)])

@@ -24,7 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.arguments import 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.specifications.network import KEYS
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import checks
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import desired_checks
 from ansible_collections.nebula.provision.plugins.modules import nebula_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +197,7 @@ def test_the_tenants_of_the_guide_come_about(tmp_path):
     assert changed(carried_out(tmp_path, lists)) == []
     with closing(EmbeddedEngine(str(tmp_path))) as engine, engine.session():
         logical = engine.networks.logical()
-    checks.refuse(logical)
+    desired_checks.refuse(logical)
     assert [(n.name, n.cidr4, n.dhcp, n.physical_network) for n in logical.networks] == [
         ("public", "172.24.1.0/24", False, "physnet1"),
         ("openstack-net", "192.168.0.0/24", True, ""),

@@ -21,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.calls import (
     template,
     vm,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage.datastore import prepare_root
+from ansible_collections.nebula.provision.plugins.module_utils.storage.datastore_layout import prepare_root
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 
 HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0}

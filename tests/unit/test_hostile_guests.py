@@ -18,8 +18,12 @@ from hostile import EXAMPLES, bounded, corpus, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import live, points, windows
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import (
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import (
+    live_points,
+    points,
+    windows_points,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.image_facts import (
     LINK,
     LINUX,
     Facts,
@@ -27,8 +31,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks
     Partition,
     System,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import repairs
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import repair_steps
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import check_image
 
 MAC = "52:54:00:12:34:56"
 # Where the files have their values: alone, text would not come behind the first word that is looked for.
@@ -109,7 +113,7 @@ def looked_at(point: points.Point) -> Any:
         answer = point.look(facts)  # type: ignore[misc]
         finding = points._finding(point, answer)
         assert answer.result in points.RESULTS and answer.why
-        shown = check._view({}, "", [finding.as_dict()])["points"][0]
+        shown = check_image._view({}, "", [finding.as_dict()])["points"][0]
         assert all(each.isprintable() or each in "\n\t" for word in shown.values() for each in word)
         assert all(len(word) < 20_000 for word in shown.values())
 
@@ -120,14 +124,14 @@ def planned(step: Any) -> Any:
     def work(facts: Facts, text: str) -> None:
         found = step(facts)
         for edit in found.edits if found is not None else ():
-            if isinstance(edit, repairs.Write):
+            if isinstance(edit, repair_steps.Write):
                 edit.text.encode("utf-8", "surrogateescape")
 
     return work
 
 
 WORKS = [(f"{'/'.join(each.systems)}: {each.name}", looked_at(each)) for each in points.POINTS if each.look is not None]
-WORKS += [(f"step {name}", planned(step)) for name, step in repairs.STEPS.items()]
+WORKS += [(f"step {name}", planned(step)) for name, step in repair_steps.STEPS.items()]
 HEARD = [each for each in points.POINTS if each.hear is not None]
 
 
@@ -141,9 +145,9 @@ def guests(text: str) -> Iterator[Facts]:
     content = filled(text)
     kinds = [Node(size=len(content), text=content), Node(kind=LINK, target=text), Node(size=1, text=text)]
     registry: dict[str, object] = {
-        f"{windows._INTERFACES}/{text}/ipaddress": text, f"{windows._INTERFACES}/{text}/enabledhcp": 0,
-        f"{windows._ADAPTERS}/{text}/networkaddress": text, f"bcd/{text}/16000020/element": text,
-        f"{windows._POLICY}/firewallrules/{text}": f"Action=Allow Active=TRUE Dir=In {text}", "bcd/": text,
+        f"{windows_points._INTERFACES}/{text}/ipaddress": text, f"{windows_points._INTERFACES}/{text}/enabledhcp": 0,
+        f"{windows_points._ADAPTERS}/{text}/networkaddress": text, f"bcd/{text}/16000020/element": text,
+        f"{windows_points._POLICY}/firewallrules/{text}": f"Action=Allow Active=TRUE Dir=In {text}", "bcd/": text,
         "system/services/sshd/start": 2**31, "system/services/netkvm/start": text,
     }  # fmt: skip
     for number, part in enumerate(parts(paths())):
@@ -169,7 +173,7 @@ class Said(dict):
 
 
 def test_all_of_the_tables_are_here():
-    assert len(WORKS) == sum(each.look is not None for each in points.POINTS) + len(repairs.STEPS)
+    assert len(WORKS) == sum(each.look is not None for each in points.POINTS) + len(repair_steps.STEPS)
     some = ("etc/fstab", "etc/ssh/sshd_config", "etc/netplan/x.yaml", "etc/shadow", "boot/grub/grub.cfg",
             "home/x/.ssh/id_x", "etc/nftables.conf", "etc/cloud/cloud.cfg", "etc/default/grub",
             "etc/iptables/rules.v4")  # fmt: skip
@@ -207,9 +211,9 @@ def test_any_text_of_a_guest(text):
 @fuzzed(40)
 @given(st.one_of(st.sampled_from(WORDS), st.text(max_size=60), REPEATED))
 def test_what_a_guest_says(text):
-    said = Said({"all": text, live.BEGIN: ""})
+    said = Said({"all": text, live_points.BEGIN: ""})
     for point in HEARD:
         with bounded(f"{point.name}, {text[:60]!r}"):
-            answer = point.hear(Facts(os=LINUX), live.GuestReport(text, said, text or "x", 100, 10, text, text))
+            answer = point.hear(Facts(os=LINUX), live_points.GuestReport(text, said, text or "x", 100, 10, text, text))
             assert answer.result in points.RESULTS
-    live.values_of(f"nebula-check: begin\nnebula-check: {text}")
+    live_points.values_of(f"nebula-check: begin\nnebula-check: {text}")

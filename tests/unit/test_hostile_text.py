@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils import arguments
-from ansible_collections.nebula.provision.plugins.module_utils.context import files as context_files
+from ansible_collections.nebula.provision.plugins.module_utils.context import files_attribute as context_files
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     LONGEST,
     CatalogError,
@@ -28,38 +28,42 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     harmless,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import download, node, urls, vmlog
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import log as console_log
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record
+from ansible_collections.nebula.provision.plugins.module_utils.host import download, node_file, urls, vm_log
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import console_log
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import machine_record
 from ansible_collections.nebula.provision.plugins.module_utils.model import (
     addresses,
-    names,
+    item_reader,
+    libvirt_values,
     network_checks,
-    reader,
-    values,
+    object_names,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.changes import changes
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import (
+    from_plain,
+    json_value,
+    to_plain,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
-from ansible_collections.nebula.provision.plugins.module_utils.model.numbers import MOST_DIGITS, whole
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, json_value, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.specification import Key
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.template_changes import changes
+from ansible_collections.nebula.provision.plugins.module_utils.model.whole_numbers import MOST_DIGITS, whole
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import hosts, isos, plan_outcomes
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import spec as vm_spec
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision as images
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import vm_item as vm_spec
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import vm_results
 from ansible_collections.nebula.provision.plugins.module_utils.storage import uploads
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
-from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh, expressions, template
+from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh, expressions, template_syntax
 
 SCOPE = expressions.Scope({"A": "1", "NAME": "web"}, {"NIC": [{"IP": "10.0.0.1", "NETWORK": "Public"}]})
 
 
 def as_template(text: str) -> None:
     """Read, looked at, and compared."""
-    found = template.as_template(text, "template x")
+    found = template_syntax.as_template(text, "template x")
     validate(found)
     demands(found)
     changes(found, Template())
@@ -68,14 +72,14 @@ def as_template(text: str) -> None:
 def as_network(text: str) -> None:
     names = ("NETWORK_ADDRESS", "NETWORK_MASK", "GATEWAY", "GATEWAY6", "DNS", "GUEST_MTU", "INBOUND_AVG_BW")
     for attribute in (*names, "NODE_ACCESS", "ONE_NODE"):
-        refused_or(lambda text, a=attribute: network_checks.normalised_attributes("x", {a: text}), text)
+        refused_or(lambda text, a=attribute: network_checks.normalise_attributes("x", {a: text}), text)
 
 
 def as_vector(name: str, *keys: str) -> Callable[[str], None]:
     """The text as each value of a vector of a template that is fine but for it."""
 
     def read(text: str) -> None:
-        for key in keys or values._NUMBERS[name]:
+        for key in keys or libvirt_values._NUMBERS[name]:
             rest = {"DISK": {"IMAGE": "x"}, "NIC": {"NETWORK": "x"}}.get(name, {})
             given_ = Template.from_attributes([["MEMORY", "1"], ["DISK", [["IMAGE", "x"]]], [name, list(rest.items())]])
             changed = given_.with_vector(name, {**rest, key: text})
@@ -105,18 +109,18 @@ def check_error(error: NebulaError) -> None:
 
 
 def host_value(key: str, text: str) -> None:
-    given_ = reader.typed({key: text}, hosts.KEYS, "host x", hosts._AS_GIVEN)
+    given_ = item_reader.read_item({key: text}, hosts.KEYS, "host x", hosts._AS_GIVEN)
     hosts._checked("x", key, given_[key])
 
 
 def typed(kind: str) -> Callable[[str], Any]:
-    return lambda text: reader.typed({"key": text}, {"key": Key(type=kind)}, "item x")
+    return lambda text: item_reader.read_item({"key": text}, {"key": Key(type=kind)}, "item x")
 
 
 def answers(text: str) -> None:
     answer = arguments.parse_json(text, "outcomes")
-    refused_or(view.outcomes_of, answer)
-    refused_or(view.observed_of, [answer])
+    refused_or(vm_results.outcomes_of, answer)
+    refused_or(vm_results.polls_of, [answer])
 
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -132,14 +136,14 @@ READERS: dict[str, Callable[[str], Any]] = {
     "GRAPHICS": as_vector("GRAPHICS", "PORT", "LISTEN", "TYPE"),
     "CPU": lambda text: demands(Template.from_mapping({"MEMORY": "1", "CPU": text})),
     "MEMORY": lambda text: demands(Template.from_mapping({"MEMORY": text, "VCPU": text})),
-    "RAW": lambda text: values.raw_fragment(text, "template x"),
-    "expressions": lambda text: (expressions.expand(text, SCOPE), expressions.expressions(text)),
+    "RAW": lambda text: libvirt_values.raw_fragment(text, "template x"),
+    "expressions": lambda text: (expressions.replace_expressions(text, SCOPE), expressions.expressions(text)),
     "context.sh": lambda text: context_sh.render({"A": text, "B": "'"}),
     "context.sh's names": lambda text: context_sh.render({text: "1"}),
     "context.sh read": context_sh.parse,
     "FILES": context_files.parse_files,
-    "names": lambda text: names.check_name("VM", text),
-    "names nearby": lambda text: names.nearest(text[:1000], ["running", "absent"]),
+    "names": lambda text: object_names.check_name("VM", text),
+    "names nearby": lambda text: object_names.nearest_word(text[:1000], ["running", "absent"]),
     "MAC": lambda text: addresses.mac_number(text, "MAC"),
     "IP": lambda text: addresses.ip_number(text, "IP"),
     "IP6": lambda text: addresses.ip6_address(text, "IP6"),
@@ -157,7 +161,7 @@ READERS: dict[str, Callable[[str], Any]] = {
         refused_or(lambda text, k=key: host_value(k, text), text) for key in hosts._SETTABLE
     ],
     "VM": lambda text: [
-        refused_or(lambda text, k=key: reader.typed({k: text}, vm_spec.KEYS, "VM x"), text) for key in vm_spec.KEYS
+        refused_or(lambda text, k=key: item_reader.read_item({k: text}, vm_spec.KEYS, "VM x"), text) for key in vm_spec.KEYS
     ],
     "mode of an ISO": lambda text: isos._mode("/x", text),
     "owner of an ISO": isos._account,
@@ -168,9 +172,9 @@ READERS: dict[str, Callable[[str], Any]] = {
     "answers": answers,
     "a guest's words": lambda text: (
         console_log.harmless(text),
-        console_log.plain(text.encode("utf-8", "surrogatepass")),
+        console_log.text_of_line(text.encode("utf-8", "surrogatepass")),
     ),
-    "a line of vm.log": lambda text: vmlog.line("VMM", "E", text),
+    "a line of vm.log": lambda text: vm_log.line("VMM", "E", text),
 }  # fmt: skip
 
 
@@ -228,8 +232,8 @@ GOOD = {
     Plan: {"catalog": "c", "number": 1, "host": "h", "vms": [{"vm": GOOD_VM, "generation": 1, "wanted": "RUNNING"}]},
     VmOutcome: {"vm_id": 1, "generation": 1, "state": "RUNNING", "error": {"kind": "InvalidValue"}, "log": ["x"]},
     Observed: {"host": "h", "ports": [5900], "vms": [{"vm_id": 1, "uuid": "u", "state": "RUNNING"}]},
-    node.NodeFile: {"catalog": "c", "plan": 1, "daemons": [], "kvm_device": {"uid": 0}, "directories": ["/x"]},
-    record.Record: {"catalog": "c", "vm_id": 1, "uuid": "u"},
+    node_file.NodeFile: {"catalog": "c", "plan": 1, "daemons": [], "kvm_device": {"uid": 0}, "directories": ["/x"]},
+    machine_record.Record: {"catalog": "c", "vm_id": 1, "uuid": "u"},
 }
 
 
@@ -290,13 +294,13 @@ def test_more_than_that_is_not_read() -> None:
 @pytest.mark.parametrize("name", corpus("json"))
 def test_files_of_ours_that_are_none(name: str, tmp_path: Path) -> None:
     data = corpus("json")[name].encode("utf-8", "surrogateescape")
-    for file in (node.NAME, record.RECORD):
+    for file in (node_file.NAME, machine_record.RECORD):
         (tmp_path / file).write_bytes(data)
     with pytest.raises(CatalogError):
-        node.read(str(tmp_path))
+        node_file.read(str(tmp_path))
     if data.strip():
         with pytest.raises(ForeignObject):
-            record.read_record(str(tmp_path))
+            machine_record.read_record(str(tmp_path))
 
 
 def test_reading_takes_little_memory() -> None:

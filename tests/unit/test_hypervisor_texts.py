@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.declared import DECLARED
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.declarations import DECLARED
 from ansible_collections.nebula.provision.plugins.module_utils.model.hypervisor import Hypervisor
 
 ROOT = Path(__file__).resolve().parents[2]

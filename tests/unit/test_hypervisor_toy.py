@@ -15,20 +15,20 @@ from memory_hypervisor import MemoryDriver
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import access, registry
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import console_access, registry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
-from ansible_collections.nebula.provision.plugins.module_utils.model import rules
-from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import NO_EFFECT, REFUSED, Own
+from ansible_collections.nebula.provision.plugins.module_utils.model import hypervisor_rules
+from ansible_collections.nebula.provision.plugins.module_utils.model.attributes import NO_EFFECT, REFUSED, OwnEffect
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.hypervisor import Hypervisor
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import vm_view
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_view
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import OPTIONS
 
 TOY = Hypervisor(
@@ -36,8 +36,8 @@ TOY = Hypervisor(
     console="toy attach {domain}",
     machine="plastic",
     own={
-        "OS/TPM": Own(REFUSED, "toys have none"),
-        "EMULATOR": Own(NO_EFFECT, "toys are not emulated"),
+        "OS/TPM": OwnEffect(REFUSED, "toys have none"),
+        "EMULATOR": OwnEffect(NO_EFFECT, "toys are not emulated"),
     },
 )
 
@@ -50,8 +50,8 @@ class ToyDriver(MemoryDriver):
 def toy(monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
     """As a line in declared.py makes it known, with the text that is written from there."""
     monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    monkeypatch.setitem(rules.RULES, TOY.name, TOY)
-    monkeypatch.setitem(access.CONSOLES, TOY.name, TOY.console)
+    monkeypatch.setitem(hypervisor_rules.RULES, TOY.name, TOY)
+    monkeypatch.setitem(console_access.CONSOLES, TOY.name, TOY.console)
     monkeypatch.setattr(registry, "DRIVERS", {TOY.name: ToyDriver})
     return TOY
 
@@ -67,7 +67,7 @@ def test_a_machine_of_it_goes_the_whole_way(toy: Hypervisor, tmp_path: Path) -> 
     root, place = tmp_path / "node", tmp_path / "front-end"
     root.mkdir()
     place.mkdir()
-    node.update(str(root), lambda before: before)
+    node_file.update(str(root), lambda before: before)
     driver = registry.open_driver("toy")
     engine = open_engine(OPTIONS["embedded"](place), check_mode=False, create=True)
     try:

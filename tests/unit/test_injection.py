@@ -19,16 +19,16 @@ from injection import FULL, MARK, disk_files, first, of, places, rendered, site,
 from ansible_collections.nebula.provision.plugins.action.nebula_table import cell, table
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import json_value, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
+from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import Lease
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import json_value, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
-from ansible_collections.nebula.provision.plugins.module_utils.model.snapshots import Snapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Tpm, Vm
 
@@ -103,8 +103,8 @@ ELSEWHERE = {
     "Owner.group": "for expressions of the context; no node gets it",
     "Owner.gid": "digits, for expressions of the context; no node gets it",
     "Owner.attributes": "for expressions of the context; no node gets them",
-    "Os.bootloader": "refused by model/values.py, as KVM has none",
-    "Os.sd_disk_bus": "one of two words, tested by model/instantiate/boot.py",
+    "Os.bootloader": "refused by model/libvirt_values.py, as KVM has none",
+    "Os.sd_disk_bus": "one of two words, tested by model/instantiate/boot_order.py",
     "Os.boot": "read as numbers of devices; the order stands at these",
     "Disk.type": "CDROM or not",
     "Disk.image": "shown",
@@ -113,9 +113,9 @@ ELSEWHERE = {
     "Disk.format": "DiskFiles has it",
     "Disk.driver": "DiskFiles has it",
     "Disk.fs": "chooses a program from a table",
-    "Disk.inject_via": "one of four words, tested by model/inject.py",
-    "Injected.partition": "held to a form by model/inject.py, compared with a disk's by guest_disk/open/partitions.py",
-    "Injected.path": "a path in the guest, held to a form by model/inject.py and guest_disk/inject.py",
+    "Disk.inject_via": "one of four words, tested by model/injected_files.py",
+    "Injected.partition": "held to a form by model/injected_files.py, compared with a disk's by guest_disk/open/named_partition.py",
+    "Injected.path": "a path in the guest, held to a form by model/injected_files.py and guest_disk/file_injection.py",
     "Injected.content": "the content of a file in the guest",
     "Snapshot.name": "shown; in the file it has its number",
     "Snapshot.mark": "made by us",
@@ -125,13 +125,13 @@ ELSEWHERE = {
     "Alias.network": "shown",
     "Alias.bridge": "compared with its NIC's",
     "Alias.mac": "for the context",
-    "Alias.ip": "for the context, and for filters, which are held to addresses by model/guard.py",
+    "Alias.ip": "for the context, and for filters, which are held to addresses by model/nic_filter_rules.py",
     "Alias.ip6": "as ip",
     "Alias.ip6_ula": "as ip",
     "Alias.options": "for the context",
     "Alias.network_values": "for the context",
     "Context.variables": "context.sh has them",
-    "Context.format": "one of three words, tested by model/instantiate/places.py",
+    "Context.format": "one of three words, tested by model/instantiate/disk_places.py",
     "Context.device": "disk or not",
     "ContextFile.sha256": "names the file that was fetched, and is compared first",
     "ContextFile.image": "shown",

@@ -14,8 +14,8 @@ import mutants
 import pytest
 from mutants import Mutant, Reaching
 
-FILE = "plugins/module_utils/host/units.py"
-OWN = "tests/unit/plugins/module_utils/host/test_units.py::test_own"
+FILE = "plugins/module_utils/host/systemd_units.py"
+OWN = "tests/unit/plugins/module_utils/host/test_systemd_units.py::test_own"
 FAST, SLOW, OTHER = (f"tests/unit/test_x.py::test_{name}" for name in ("fast", "slow", "other"))
 
 

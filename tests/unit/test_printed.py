@@ -52,7 +52,7 @@ DECIDES = {
     ("module_utils/storage/recognised.py", "table"): "it takes the mark off a file's begin",
     ("module_utils/storage/tar_reader.py", "backslashreplace"): "it makes text of bytes",
     ("plugin_utils/guest/use_console.py", "table"): "it types, and takes a terminal's sequences out of what it read",
-    ("plugin_utils/topology/legible.py", "category"): "it measures how wide a character is",
+    ("plugin_utils/topology/text_width.py", "category"): "it measures how wide a character is",
 }
 
 

@@ -92,8 +92,8 @@ KNOWN = {
     ("module_utils/storage/qemu_img.py", "/proc/number"): "this process itself",
     ("plugin_utils/catalog_reader.py", "killpg"): CHILD,
     ("plugin_utils/guest/ask_agent.py", "pid file"): "a number that a guest has for its own process",
-    ("plugin_utils/progress.py", "/proc/number"): "its start time is kept beside it",
-    ("plugin_utils/progress.py", "kill"): "its start time is kept beside it",
+    ("plugin_utils/background_modules.py", "/proc/number"): "its start time is kept beside it",
+    ("plugin_utils/background_modules.py", "kill"): "its start time is kept beside it",
 }
 
 

@@ -25,13 +25,13 @@ except ImportError:
 
 UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 SEE_GUESTS = (
-    "host/console/log.py", "host/console/wanted.py", "host/console/witnesses.py", "host/console/waiting.py",
-    "install/watch.py", "guest_disk/checks/linux_files.py", "guest_disk/checks/linux.py",
-    "guest_disk/checks/windows.py", "guest_disk/checks/live.py", "guest_disk/repair/repairs.py",
-    "guest_disk/checks/facts.py", "guest_disk/inspect/windows.py", "guest_disk/inspect/inspection.py",
+    "host/console/console_log.py", "host/console/expected_guest.py", "host/console/console_evidence.py", "host/console/guest_wait.py",
+    "install/watch_machines.py", "guest_disk/checks/linux_files.py", "guest_disk/checks/linux_points.py",
+    "guest_disk/checks/windows_points.py", "guest_disk/checks/live_points.py", "guest_disk/repair/repair_steps.py",
+    "guest_disk/checks/image_facts.py", "guest_disk/inspect/windows_registry.py", "guest_disk/inspect/inspection.py",
     "guest_disk/inspect/initrd.py", "guest_disk/repair/preparation.py", "guest_disk/inspect/root_file_system.py",
-    "guest_disk/open/guestfish.py", "guest_disk/open/mount.py", "guest_disk/customize/context_program.py",
-    "hypervisors/xen/logs.py", "hypervisors/libvirt/logs.py", "hypervisors/xen/xl.py",
+    "guest_disk/open/guestfish.py", "guest_disk/open/kernel_mount.py", "guest_disk/customize/context_program.py",
+    "hypervisors/xen/xl_logs.py", "hypervisors/libvirt/qemu_logs.py", "hypervisors/xen/xl.py",
     "hypervisors/libvirt/quiesce.py", "errors.py",
 )  # fmt: skip
 TINY, SHORT, LONG = 128, 1024, 16 * 1024

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE, items_of
-from ..context import formats
+from ..context import context_formats
 from ..reconcile import isos
 from ..sync import Result
 
@@ -18,7 +18,7 @@ ARGUMENTS: dict[str, Any] = {
         "dest": {"type": "path"},
         "context": {"type": "json", "no_log": True},
         "files": {"type": "list", "elements": "raw"},
-        "format": {"type": "str", "choices": list(formats.FORMATS), "default": formats.DEFAULT},
+        "format": {"type": "str", "choices": list(context_formats.FORMATS), "default": context_formats.DEFAULT},
         "owner": {"type": "str"},
         "group": {"type": "str"},
         "mode": {"type": "raw", "default": "0640"},

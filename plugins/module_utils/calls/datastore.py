@@ -11,7 +11,7 @@ from typing import Any
 from ..model.specifications.datastore import KEYS
 from ..object_lists import ObjectList, one_by_one
 from ..reconcile.datastores import apply
-from ..storage.datastore import prepare_root
+from ..storage.datastore_layout import prepare_root
 from ..sync import Result
 
 UNKNOWN = {"id": None, "path": "", "free": None, "total": None}

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE, PROGRESS
-from ..host.restricted import RESTRICTED
+from ..host.restricted_directories import RESTRICTED
 from ..hypervisors.registry import DRIVERS
 from ..model import defaults
-from ..reconcile.nodes.polls import driver_if_there, poll_node
+from ..reconcile.nodes.node_polls import driver_if_there, poll_node
 from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from ..arguments import ENGINE
 from ..reconcile import frontends
 from ..sync import Result
 
-STATES = {"present": frontends.present, "repaired": frontends.repaired, "absent": frontends.absent}
+STATES = {"present": frontends.present, "repaired": frontends.repair, "absent": frontends.absent}
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
         "state": {"type": "str", "choices": [*STATES], "default": "present"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..hypervisors.access import CONSOLES
+from ..hypervisors.console_access import CONSOLES
 from ..model.specifications.host import KEYS
 from ..object_lists import ObjectList
 from ..reconcile.hosts import apply_all, freed_addresses

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import PROGRESS
-from ..host.restricted import RESTRICTED
+from ..host.restricted_directories import RESTRICTED
 from ..model import defaults
 from ..model.specifications.image import KEYS
 from ..object_lists import ObjectList

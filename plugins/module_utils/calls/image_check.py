@@ -11,14 +11,14 @@ from typing import Any
 from ..arguments import ENGINE, items_of
 from ..model.specification import argument_spec
 from ..model.specifications.image_check import KEYS
-from ..reconcile.images import check
+from ..reconcile.images import check_image
 from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
         **argument_spec(KEYS),
         "images": {"type": "list", "elements": "raw"},
-        "mode": {"type": "str", "choices": list(check.MODES), "default": "offline"},
+        "mode": {"type": "str", "choices": list(check_image.MODES), "default": "offline"},
         "said": {"type": "dict", "default": {}},
         "listen": {"type": "dict"},
         "report": {"type": "path"},
@@ -31,14 +31,14 @@ ARGUMENTS: dict[str, Any] = {
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["listen"] is not None:
-        return Result(payload={"heard": check.heard(params["listen"])})
+        return Result(payload={"heard": check_image.console_texts(params["listen"])})
     defaults = {key: params[key] for key in ("format", "trusted", "timezone", "os")}
     items, refused = items_of(params, "images", KEYS, "image", defaults)
-    check.refuse_twins(items)
-    with check.catalog_of(items, params, check_mode=True) as engine:
-        done = [check.check(engine, item, params["mode"], params["said"], check_mode) for item in items]
+    check_image.refuse_twins(items)
+    with check_image.catalog_of(items, params, check_mode=True) as engine:
+        done = [check_image.check(engine, item, params["mode"], params["said"], check_mode) for item in items]
     views = [view for _item, view in done]
     results = [*refused, *(item for item, _view in done)]
     if params["report"]:
-        results.append(check.write_report(params["report"], views, check_mode))
+        results.append(check_image.write_report(params["report"], views, check_mode))
     return Result(results, {"image": views[0]} if params["images"] is None else {"images": views})

@@ -12,7 +12,7 @@ from ..arguments import ENGINE, items_of, parse_json
 from ..model import defaults
 from ..model.specification import argument_spec
 from ..model.specifications.image_prepare import KEYS
-from ..reconcile.images import check, prepare
+from ..reconcile.images import check_image, prepare_image
 from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
@@ -32,11 +32,11 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     given = {**params, "files": parse_json(params["files"], "files") if params["files"] else []}
     shared = {key: given[key] for key in ("format", "trusted", "steps", "timezone", "files", "via")}
     items, refused = items_of(given, "images", KEYS, "image", shared)
-    check.refuse_twins(items)
-    settings = prepare.Settings(params["program"], params["wait_timeout"], check_mode)
+    check_image.refuse_twins(items)
+    settings = prepare_image.Settings(params["program"], params["wait_timeout"], check_mode)
     warnings: list[str] = []
-    with check.catalog_of(items, params, check_mode) as engine:
-        done = [prepare.apply(engine, item, settings, warnings) for item in items]
-    views = [prepare.view(item, stated) for item, stated in zip(done, items)]
+    with check_image.catalog_of(items, params, check_mode) as engine:
+        done = [prepare_image.apply(engine, item, settings, warnings) for item in items]
+    views = [prepare_image.view(item, stated) for item, stated in zip(done, items)]
     payload = {"image": views[0]} if params["images"] is None else {"images": views}
     return Result([*refused, *done], payload, warnings)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
-from ..reconcile import info
+from ..reconcile import gather
 from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
@@ -17,7 +17,7 @@ ARGUMENTS: dict[str, Any] = {
         gather={
             "type": "list",
             "elements": "str",
-            "choices": [*info.GATHERERS, "consistency"],
+            "choices": [*gather.GATHERERS, "consistency"],
             "default": ["hosts", "images", "networks", "vms"],
         },
         vms={"type": "list", "elements": "str"},
@@ -30,4 +30,4 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def run(params: Mapping[str, Any], _check_mode: bool) -> Result:
-    return info.gather(params)
+    return gather.gather(params)

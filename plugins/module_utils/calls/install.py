@@ -12,10 +12,10 @@ from typing import Any
 from ..arguments import ENGINE, items_of, parse_json
 from ..engines.registry import open_engine
 from ..install import next_step, steps
-from ..install.work import Settings
-from ..model.answers import verified, waited
+from ..install.installation import Settings
+from ..model.answers import installations, verified_guests
 from ..model.specifications.install import KEYS
-from ..reconcile.vms.view import observed_of, refused_answers
+from ..reconcile.vms.vm_results import polls_of, refused_answers
 from ..runner import closing
 from ..sync import Result
 
@@ -49,9 +49,9 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     if only is not None:
         items = [item for item in items if str(item["name"]) in only]
         refused = [item for item in refused if item.name in only]
-    observed = observed_of(params["observed"] or [])
-    ends, refused_ends = waited.read(params["waited"] or [])
-    guests, refused_guests = verified.read(params["verified"] or [])
+    observed = polls_of(params["observed"] or [])
+    ends, refused_ends = installations.read(params["waited"] or [])
+    guests, refused_guests = verified_guests.read(params["verified"] or [])
     settings = Settings(
         check_mode=check_mode,
         root=params["root"],

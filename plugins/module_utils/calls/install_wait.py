@@ -11,7 +11,7 @@ from typing import Any
 from ..arguments import ENGINE, PROGRESS
 from ..host.progress import Reporter
 from ..hypervisors.registry import DRIVERS
-from ..install import waits
+from ..install import watch_requests
 from ..model import defaults
 from ..sync import Result
 
@@ -32,8 +32,10 @@ def libraries(params: Mapping[str, Any]) -> list[str]:
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    watched = waits.watched_of(params["installs"], params["vms"], now=check_mode)
+    watched = watch_requests.watched_of(params["installs"], params["vms"], now=check_mode)
     if not watched:
         return Result(payload={"waited": []})
     say = Reporter(params["_progress_file"]).say
-    return waits.result_of(waits.wait(watched, params["hypervisor"], params["catalog"], say), check_mode)
+    return watch_requests.result_of(
+        watch_requests.wait(watched, params["hypervisor"], params["catalog"], say), check_mode
+    )

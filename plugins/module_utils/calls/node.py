@@ -11,10 +11,10 @@ from typing import Any
 from ..arguments import ENGINE
 from ..hypervisors.registry import DRIVERS
 from ..model import defaults
-from ..reconcile.nodes import prepare, transfer
+from ..reconcile.nodes import node_setup, transfer_user
 from ..sync import Result
 
-STATES = {"present": prepare.present, "absent": prepare.absent}
+STATES = {"present": node_setup.present, "absent": node_setup.absent}
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
         "state": {"type": "str", "choices": [*STATES], "default": "present"},
@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, Any] = {
         "manage_services": {"type": "bool", "default": True},
         "catalog": {"type": "str"},
         "luks_secrets": {"type": "json", "no_log": True},
-        "transfer": {"type": "str", "choices": [*transfer.CHOICES], "default": "shared"},
+        "transfer": {"type": "str", "choices": [*transfer_user.CHOICES], "default": "shared"},
         "transfer_key": {"type": "str", "no_log": False},
         "mark": {"type": "str"},
         **ENGINE,
@@ -33,7 +33,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def libraries(params: Mapping[str, Any]) -> list[str]:
     """Return the names of the libraries that a node of this hypervisor needs."""
-    return [*DRIVERS[params["hypervisor"]].libraries, *prepare.LIBRARIES]
+    return [*DRIVERS[params["hypervisor"]].libraries, *node_setup.LIBRARIES]
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:

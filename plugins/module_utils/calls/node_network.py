@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
-from ..host.node import alone
+from ..host.node_file import lock_host
 from ..reconcile.nodes.node_networks import ensure, keep
 from ..sync import Result
 
@@ -31,5 +31,5 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    with alone(not check_mode):
+    with lock_host(not check_mode):
         return keep(params, check_mode) if params["state"] == "kept" else ensure(params, check_mode)

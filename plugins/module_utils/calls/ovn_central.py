@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
-from ..network.ovn import central, cluster, places
+from ..network.ovn import central, cluster, paths
 from ..reconcile import ovn_central
 from ..sync import Result
 
@@ -55,7 +55,7 @@ ARGUMENTS: dict[str, Any] = {
         forgotten={"type": "list", "elements": "str", "default": []},
         certificate_days={"type": "int", "default": 365},
         certificates={"type": "dict", "default": {}},
-        directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
+        directories={"type": "dict", "options": {key: {"type": "path"} for key in paths.KEYS}},
         state={
             "type": "str",
             "default": "present",

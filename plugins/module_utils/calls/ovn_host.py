@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
-from ..network.ovn import places, switch
+from ..network.ovn import openvswitch_settings, paths
 from ..reconcile import ovn_host
 from ..sync import Result
 
@@ -22,7 +22,7 @@ ARGUMENTS: dict[str, Any] = {
         private_key={"type": "path"},
         certificate={"type": "path"},
         ca_certificate={"type": "path"},
-        encap_type={"type": "str", "default": "geneve", "choices": list(switch.OVERHEAD)},
+        encap_type={"type": "str", "default": "geneve", "choices": list(openvswitch_settings.OVERHEAD)},
         encap_ip={"type": "str"},
         datapath={"type": "str", "default": "system", "choices": ["system", "netdev"]},
         bridge_mappings={
@@ -38,7 +38,7 @@ ARGUMENTS: dict[str, Any] = {
         },
         mtu={"type": "int", "default": 1442},
         restart={"type": "bool", "default": False},
-        directories={"type": "dict", "options": {key: {"type": "path"} for key in places.KEYS}},
+        directories={"type": "dict", "options": {key: {"type": "path"} for key in paths.KEYS}},
         state={"type": "str", "default": "present", "choices": [*ovn_host.STATES]},
         **ENGINE,
     ),

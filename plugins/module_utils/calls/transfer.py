@@ -11,7 +11,7 @@ from typing import Any
 from ..arguments import ENGINE
 from ..engines.registry import open_engine
 from ..reconcile import transfers
-from ..reconcile.vms.view import observed_of
+from ..reconcile.vms.vm_results import polls_of
 from ..runner import closing
 from ..sync import Result
 
@@ -31,5 +31,5 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["state"] == "sent":
         return transfers.send(params["root"], params["transfers"], params["hosts"], check_mode)
     with closing(open_engine(params, check_mode)) as engine:
-        observed = observed_of(params["observed"])
+        observed = polls_of(params["observed"])
         return transfers.fetch(engine, params["root"], observed, params["hosts"], check_mode)

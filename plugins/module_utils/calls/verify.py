@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE, PROGRESS
-from ..host.console.waiting import wait
-from ..host.console.wanted import KINDS
+from ..host.console.expected_guest import KINDS
+from ..host.console.guest_wait import wait
 from ..host.progress import Reporter
 from ..model import defaults
-from ..reconcile.verify import machines_of, sources, verdict_view
+from ..reconcile.verify_guests import machines_of, sources, verdict_view
 from ..sync import Item, Result
 
 ARGUMENTS: dict[str, Any] = {

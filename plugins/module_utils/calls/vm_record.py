@@ -11,7 +11,7 @@ from typing import Any
 from ..arguments import ENGINE, parse_json
 from ..engines.registry import open_engine
 from ..reconcile.vms.recorded_answers import record
-from ..reconcile.vms.view import observed_of
+from ..reconcile.vms.vm_results import polls_of
 from ..runner import closing
 from ..sync import Result
 
@@ -28,4 +28,4 @@ ARGUMENTS: dict[str, Any] = {
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     answers = parse_json(params["outcomes"], "outcomes") if params["outcomes"] else {}
     with closing(open_engine(params, check_mode)) as engine:
-        return record(engine, params["root"], params["ids"] or [], observed_of(params["observed"] or []), answers)
+        return record(engine, params["root"], params["ids"] or [], polls_of(params["observed"] or []), answers)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Union
 
 from ..errors import InvalidValue
-from ..model.numbers import whole
+from ..model.whole_numbers import whole
 
 _NIC = re.compile(r"ETH([0-9]{1,5})_")
 _ALIAS = re.compile(r"ETH([0-9]{1,5})_ALIAS([0-9]{1,5})_")

@@ -23,9 +23,9 @@ from ..errors import InvalidValue
 from ..host.files import Owner, adopt, explained, group_id, reader, user_id, write_atomically
 from ..model.context import ContextFile
 from ..text import context_sh
-from . import formats
-from .files import LARGEST, Content, Entry, collect
-from .guest import VARIABLES
+from . import context_formats
+from .files_attribute import LARGEST, Content, Entry, entries_of_files
+from .guest_settings import VARIABLES
 
 # In the field for the program that made an ISO: by it ours are known.
 MARK = "NEBULA.PROVISION"
@@ -126,7 +126,7 @@ class Iso:
 
 
 @dataclass(frozen=True)
-class Found:
+class IsoAtPlace:
     """Describes what is at an ISO's place. context: whether a format's label is on it. ours: whether MARK is, too."""
 
     size: int
@@ -135,7 +135,7 @@ class Found:
     format: str = ""
 
 
-def write(
+def write_iso(
     path: str,
     variables: Mapping[str, str],
     files: Iterable[ContextFile] = (),
@@ -144,7 +144,7 @@ def write(
     owner: Owner = None,
     group: Owner = None,
     sync: bool = True,
-    format: str = formats.DEFAULT,
+    format: str = context_formats.DEFAULT,
     identity: str = "",
     keep_unpadded: bool = False,
 ) -> str:
@@ -157,26 +157,26 @@ def write(
     format, identity: those of formats.documents.
     keep_unpadded: that of Iso.save.
     """
-    with built(variables, files, os.path.dirname(path) or ".", format=format, identity=identity) as iso:
+    with build_iso(variables, files, os.path.dirname(path) or ".", format=format, identity=identity) as iso:
         iso.save(path, mode, owner, group, sync, keep_unpadded)
         return iso.digest
 
 
 @contextlib.contextmanager
-def built(
+def build_iso(
     variables: Mapping[str, str],
     files: Iterable[ContextFile] = (),
     directory: str | None = None,
     limit: int = LARGEST,
     *,
-    format: str = formats.DEFAULT,
+    format: str = context_formats.DEFAULT,
     identity: str = "",
 ) -> Iterator[Iso]:
     """Yield the ISO of these variables and files, which exists within the block only.
     directory: where an unnamed file may be made if the ISO is large.
     limit: bytes of all files together."""
-    entries = collect(files, limit)
-    label, documents = formats.documents(format, variables, identity, [entry.path for entry in entries])
+    entries = entries_of_files(files, limit)
+    label, documents = context_formats.documents_of_iso(format, variables, identity, [entry.path for entry in entries])
     with explained(directory or tempfile.gettempdir()):
         total = sum(entry.size for entry in entries) + sum(map(len, documents.values()))
         large = total > _IN_MEMORY // 2
@@ -185,13 +185,13 @@ def built(
 
 
 @contextlib.contextmanager
-def labelled(label: str, documents: Mapping[str, bytes]) -> Iterator[Iso]:
+def build_labelled_iso(label: str, documents: Mapping[str, bytes]) -> Iterator[Iso]:
     """Yield an ISO of these small files, for a guest that looks for this label. It exists within the block only."""
     with io.BytesIO() as output:
         yield _make(output, label, documents, ())
 
 
-def examine(path: str) -> Found | None:
+def what_is_at(path: str) -> IsoAtPlace | None:
     """Return what is at `path`; None if there is nothing. Raise InvalidValue for anything but a regular file."""
     with explained(path):
         try:
@@ -204,11 +204,11 @@ def examine(path: str) -> Found | None:
             file.seek(_FIRST_DESCRIPTOR * _SECTOR)
             volume = file.read(_SECTOR)
     label = volume[40:72].decode("latin-1").strip() if volume[1:6] == b"CD001" else ""
-    format = formats.of_label(label)
-    return Found(found.st_size, bool(format) and volume[574:702].strip() == MARK.encode(), bool(format), format)
+    format = context_formats.of_label(label)
+    return IsoAtPlace(found.st_size, bool(format) and volume[574:702].strip() == MARK.encode(), bool(format), format)
 
 
-def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
+def read_iso(path: str) -> tuple[dict[str, str], dict[str, int]]:
     """Return what an ISO's context.sh says, and the length of each user file. Raise InvalidValue for an unreadable
     ISO."""
     pycdlib = require("pycdlib")
@@ -222,17 +222,17 @@ def read(path: str) -> tuple[dict[str, str], dict[str, int]]:
                 for directory, _directories, names in iso.walk(rr_path="/")
                 for name in names
             }
-            format = formats.of_label(iso.pvd.volume_identifier.decode("latin-1").strip())
+            format = context_formats.of_label(iso.pvd.volume_identifier.decode("latin-1").strip())
         finally:
             iso.close()
     except (pycdlib.pycdlibexception.PyCdlibException, OSError, struct.error, IndexError) as error:
         raise InvalidValue(f"ISO {path}", f"it can't be read ({error})", "Make it anew") from error
-    for own in (VARIABLES, *(formats.FORMATS[format].paths if format else ())):
+    for own in (VARIABLES, *(context_formats.FORMATS[format].paths if format else ())):
         files.pop(own, None)
     return context_sh.parse(text.getvalue().decode(errors="replace")), files
 
 
-def contents(path: str) -> list[tuple[str, bytes, bool]]:
+def files_of_iso(path: str) -> list[tuple[str, bytes, bool]]:
     """Return path, content and whether it may be run of each file of an ISO. Raise InvalidValue if it can't be read."""
     pycdlib = require("pycdlib")
     iso, found = pycdlib.PyCdlib(), []

@@ -19,9 +19,9 @@ from ..model.states import ImageType
 from ..model.template import Template
 from ..model.vm import Vm
 from ..text import context_sh
-from ..text.expressions import Expression, Scope, expand, expressions
-from .files import parse_files, refuse_twins
-from .guest import SECRET
+from ..text.expressions import Expression, Scope, expressions, replace_expressions
+from .files_attribute import parse_files, refuse_same_names
+from .guest_settings import SECRET
 
 # ETHn_<first>, and the attributes of the NIC or its network that it comes from: the first that is set counts.
 # The machine has every one of them, if only empty: guests test for what is there.
@@ -62,7 +62,7 @@ _PASSWORD = re.compile(r"pass|pwd|secret|token", re.IGNORECASE)
 _PLAIN_DOLLAR = "For a plain $ write $$ in YAML; in OpenNebula's text name an attribute outside of CONTEXT that has it"
 
 
-def build(
+def build_context(
     vm: Vm,
     template: Template,
     *,
@@ -92,7 +92,7 @@ def build(
             shown = vm.context.exact and name not in _FILES
             if shown not in scopes:
                 scopes[shown] = _scope(vm, template, networks, images, shown)
-            value, unknown = expand(value, scopes[shown], secret=_may_be_secret(name, raw))
+            value, unknown = replace_expressions(value, scopes[shown], secret=_may_be_secret(name, raw))
             remedy = _PLAIN_DOLLAR
             if any(map(_is_of_owner, expressions(raw))):
                 remedy = f"{_OWNER_SAYS} {remedy}"
@@ -111,7 +111,7 @@ def build(
     variables["DISK_ID"] = str(vm.context.disk_id)
     for name, value in variables.items():
         context_sh.check(name, value)
-    files = refuse_twins(
+    files = refuse_same_names(
         [file for attribute in ("FILES", "FILES_DS") for file in parse_files(variables.get(attribute, ""), attribute)],
         images={image.source: image.name for image in images},
     )

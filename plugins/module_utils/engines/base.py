@@ -18,7 +18,7 @@ from ..errors import Unsupported
 
 if TYPE_CHECKING:
     from ..model.audit import Ledger
-    from ..model.backup import Copy, Restored
+    from ..model.catalog_backup import CatalogCopy, RestoreResult
     from ..model.plan import Observed
     from .ports import (
         DatastoresPort,
@@ -152,19 +152,19 @@ class Engine(abc.ABC):
         for each thing that was wrong. It is called within a session."""
 
     # -- copies ---------------------------------------------------------------------------------------------------
-    def copy(self, path: str) -> Copy:
+    def copy(self, path: str) -> CatalogCopy:
         """Write a sound copy of the catalog to the new file `path`, whoever else works on the catalog meanwhile."""
         raise _no_copies()
 
     @classmethod
-    def look_at(cls, path: str) -> Copy:
+    def look_at(cls, path: str) -> CatalogCopy:
         """Return what the copy at `path` is. Raise CatalogError for a file that this engine can't restore."""
         raise _no_copies()
 
     @classmethod
     def restore(
         cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
-    ) -> tuple[Restored, bool, str]:
+    ) -> tuple[RestoreResult, bool, str]:
         """Make the copy at `path` the catalog; "" stands for an empty one under the UUID that the nodes carry. It is
         raised above all that the nodes have seen, so that they follow it. Return what became of it, whether anything
         is different now, and where what was in its place was put ("" if nothing was). force: also over a newer or

@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 from ..errors import Unsupported
-from ..model import defaults, rules
+from ..model import defaults, hypervisor_rules
 from ..model.disk import DISK_FORMATS
 from ..model.owner import Owner
 
 if TYPE_CHECKING:
     from ..model.datastore import Datastore
-    from ..model.device_matching import Has
-    from ..model.guard import Guard
+    from ..model.device_matching import MachineDevice
     from ..model.host import Host
     from ..model.image import Image
     from ..model.lease import HeldLease
     from ..model.logical_network import LogicalNetworks
-    from ..model.network import AddressRange, Network, Spread
+    from ..model.network import AddressRange, Network, SplitNetwork
+    from ..model.nic_filter_rules import Guard
     from ..model.plan import GivenUp, Observed, Plan, VmOutcome
     from ..model.router import Router
     from ..model.security_group import SecurityGroup
@@ -218,7 +218,7 @@ class NetworksPort(abc.ABC):
         """Return by host the ids of the machines that guards() is about, filtered or not."""
         return {}
 
-    def spread_out(self) -> list[Spread]:
+    def spread_out(self) -> list[SplitNetwork]:
         """Return the networks whose machines are on nodes that do not reach each other by it; none where the engine's
         drivers connect them."""
         return []
@@ -297,7 +297,7 @@ class HostsPort(abc.ABC):
     def hypervisors(self) -> tuple[str, ...]:
         """Return what its hosts run; before there is any, all that they might, for machines with disks."""
         known = tuple(dict.fromkeys(host.hypervisor for host in self.pool()))
-        return known or tuple(word for word, rule in rules.RULES.items() if rule.formats == DISK_FORMATS)
+        return known or tuple(word for word, rule in hypervisor_rules.RULES.items() if rule.formats == DISK_FORMATS)
 
     @abc.abstractmethod
     def info(self, ref: Ref) -> Host: ...
@@ -390,7 +390,7 @@ class VmsPort(abc.ABC):
     def action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord: ...
 
     @abc.abstractmethod
-    def devices(self, vm_id: int) -> Mapping[str, Sequence[Has]]:
+    def devices(self, vm_id: int) -> Mapping[str, Sequence[MachineDevice]]:
         """Return what the machine has, or is to have, of each DISK and NIC of its request."""
 
     @abc.abstractmethod

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..errors import InvalidValue, NebulaError, NotFound
 from ..host.files import read_limited
-from ..model.names import check_name
+from ..model.object_names import check_name
 from ..model.template import Template
-from ..text.template import as_template
+from ..text.template_syntax import as_template
 
 LONGEST_FILE = 1024 * 1024
 

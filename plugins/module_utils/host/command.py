@@ -124,7 +124,7 @@ def run(
     """
     data = input.encode() if isinstance(input, str) else input
     began = time.monotonic()
-    with running(
+    with start(
         argv,
         before=before,
         memory=memory,
@@ -144,12 +144,12 @@ def run(
             raise _timed_out(argv, timeout, err) from None
     done = Completed(tuple(argv), process.returncode, _text(out), _text(err), time.monotonic() - began)
     if check and done.returncode != 0:
-        raise failure(done)
+        raise failure_of(done)
     return done
 
 
 @contextlib.contextmanager
-def running(
+def start(
     argv: Sequence[str],
     *,
     before: Sequence[str] = (),
@@ -189,14 +189,14 @@ def running(
         process.wait()
 
 
-def bound() -> list[str]:
+def words_to_end_with_us() -> list[str]:
     """Return the words that stand before a program which is to end with this process, however this process ends."""
     # Whoever is killed before the kernel was asked for that leaves a program that finds itself with another parent.
     begin = 'test "$PPID" = "$0" || exit; exec "$@"'
     return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", begin, str(os.getpid())]
 
 
-def failure(done: Completed) -> NebulaError:
+def failure_of(done: Completed) -> NebulaError:
     """Return the error that describes how a program failed."""
     asked = f"command {shown(done.argv)}"
     if any(text in done.stderr for text in _NO_SPACE):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from ..errors import DownloadFailed, InvalidValue
-from ..model.numbers import MOST_DIGITS, whole
+from ..model.whole_numbers import MOST_DIGITS, whole
 from ..printable import ONE_LINE, printable
 from .urls import MIN_SPEED, SCHEMES, without_secrets
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Union
 
 from ..errors import InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
-from . import locks
+from . import lock_files
 
 Owner = Union[str, int, None]
 Content = Union[str, bytes, Callable[[BinaryIO], None]]
@@ -251,7 +251,7 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
 
     timeout: seconds to wait (0: do not), then TimedOut names the process that holds it.
     """
-    waiting = locks.Waiting(path, timeout)
+    waiting = lock_files.Waiting(path, timeout)
     with _with_lock_file(path, waiting, shared) as alone:
         fd = _locked(path, waiting, shared, alone)
         try:
@@ -264,30 +264,30 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
 def shared(fd: int, path: str) -> Iterator[None]:
     """Hold the file at `path`, which may be anybody's and is open for reading, with others who only read it. Raise
     TimedOut if a run has it locked."""
-    waiting = locks.Waiting(path, 0)
+    waiting = lock_files.Waiting(path, 0)
     with _with_lock_file(path, waiting, True) as alone:
         # Where the file system knows no such locks, nobody holds one.
         with contextlib.suppress(OSError):
-            if not locks.take(fd, True):
-                holders = locks.holders(fd)
-                if not alone or any(map(locks.is_trusted, holders)):
+            if not lock_files.take(fd, True):
+                holders = lock_files.holders(fd)
+                if not alone or any(map(lock_files.is_trusted, holders)):
                     waiting.pause(holders)
         yield
 
 
 @contextlib.contextmanager
-def _with_lock_file(path: str, waiting: locks.Waiting, shared: bool) -> Iterator[bool]:
+def _with_lock_file(path: str, waiting: lock_files.Waiting, shared: bool) -> Iterator[bool]:
     """Hold the lock file that stands for `path`, which nobody but root can open; whether this user has such files."""
-    with explained(locks.PLACE):
-        mine = locks.reserve(path, waiting, shared)
+    with explained(lock_files.PLACE):
+        mine = lock_files.reserve(path, waiting, shared)
     try:
         yield mine is not None
     finally:
         if mine is not None:
-            locks.release(mine)
+            lock_files.release(mine)
 
 
-def _locked(path: str, waiting: locks.Waiting, shared: bool, alone: bool) -> int:
+def _locked(path: str, waiting: lock_files.Waiting, shared: bool, alone: bool) -> int:
     """Return a descriptor of the object itself, locked. Runs of versions before know no other lock, and in a
     container, where the object has another path, it is all there is.
 
@@ -296,10 +296,10 @@ def _locked(path: str, waiting: locks.Waiting, shared: bool, alone: bool) -> int
     while True:
         fd = _open_for_lock(path)
         try:
-            taken = locks.take(fd, shared)
-            holders = () if taken else locks.holders(fd)
+            taken = lock_files.take(fd, shared)
+            holders = () if taken else lock_files.holders(fd)
             # Whoever can open it can lock it too. Other users of the host are not waited for.
-            if (taken or (alone and not any(map(locks.is_trusted, holders)))) and locks.is_still(path, fd):
+            if (taken or (alone and not any(map(lock_files.is_trusted, holders)))) and lock_files.is_still(path, fd):
                 return fd
         except BaseException:
             os.close(fd)
@@ -411,7 +411,7 @@ def explain(error: OSError, path: str) -> NebulaError:
     return InvalidValue(f"path {path}", reason)
 
 
-def obstacle(directory: str) -> NebulaError | None:
+def why_not_writable(directory: str) -> NebulaError | None:
     """Return why nothing can be written in this directory, found out by writing; None if it can. It is for the errors
     of libraries that do not tell."""
     try:

@@ -12,8 +12,8 @@ import stat
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .accelerator import DEVICE
-from .node import Changes, NodeFile, Remember
+from .kvm_probe import DEVICE
+from .node_file import Changes, NodeFile, Remember
 
 GROUP = "kvm"
 MODE = 0o660

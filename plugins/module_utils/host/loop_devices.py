@@ -25,7 +25,7 @@ _TRIES = 64
 
 
 @contextlib.contextmanager
-def attached(path: str, readonly: bool) -> Iterator[str]:
+def attach(path: str, readonly: bool) -> Iterator[str]:
     """Yield a device that shows the file. The device outlives this only if it is mounted then."""
     flags = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
     file = os.open(path, flags)

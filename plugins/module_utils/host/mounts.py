@@ -29,14 +29,14 @@ def file_system(path: str, table: str = "") -> tuple[str, str]:
     return best, kind
 
 
-def is_point(path: str, table: str = "") -> bool:
+def is_mount_point(path: str, table: str = "") -> bool:
     """Return whether something is mounted at the path itself. Where its last name is a link, nothing is, wherever it
     leads."""
     place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     return any(point == place for _device, point, *_rest in _rows(table or TABLE))
 
 
-def places(devices: Collection[str], table: str = "/proc/self/mountinfo") -> list[str]:
+def mount_points_of(devices: Collection[str], table: str = "/proc/self/mountinfo") -> list[str]:
     """Return the mount points of these devices, given by number (7:0), in the order in which they were mounted."""
     return [point for _id, _parent, device, _root, point, *_rest in _rows(table) if device in devices]
 

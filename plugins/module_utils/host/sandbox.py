@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..errors import NebulaError
-from . import command, unconfined
+from . import command, unsandboxed_programs
 from .files import explained
 
 # What is done with a named file.
@@ -64,7 +64,7 @@ _SIGNALLED = ("unshare", "--mount", "--ipc")
 
 
 @lru_cache(maxsize=1)
-def obstacle() -> str:
+def why_unavailable() -> str:
     """Return why programs run without a sandbox here, "" if they do not. It is tried once in each process."""
     if os.geteuid() != 0:
         # Whoever is not root has no privileges to take away, and can't make namespaces without gaining some.
@@ -76,19 +76,19 @@ def obstacle() -> str:
     return "" if done.returncode == 0 else command.last_lines(done.stderr, 1) or f"it ended with {done.returncode}"
 
 
-def offline() -> list[str]:
+def offline_words() -> list[str]:
     """Return the words before a program that is to have no network, and the host's files as they are."""
-    return [] if obstacle() else ["unshare", "--net", "--"]
+    return [] if why_unavailable() else ["unshare", "--net", "--"]
 
 
-def around(program: str, memory: int) -> list[str]:
+def sandbox_words(program: str, memory: int) -> list[str]:
     """Return the words before a program that reads and writes nothing but its pipes, for callers that stream through
     it; none where there can be no sandbox.
 
     memory: bytes of address space that it may have then.
     """
-    if obstacle():
-        unconfined.note(program, obstacle())
+    if why_unavailable():
+        unsandboxed_programs.note(program, why_unavailable())
         return []
     return _words_before(program, {}, _User(USER), memory)
 
@@ -110,15 +110,17 @@ def run(
     input: the program finds it as /dev/stdin.
     """
     with _new_files(files):
-        if obstacle():
-            unconfined.note(argv[0], obstacle())
+        if why_unavailable():
+            unsandboxed_programs.note(argv[0], why_unavailable())
             return command.run(argv, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check)
         with _owned_by_user(files, input is not None) as user:
             before = _words_before(argv[0], files, user, memory, cpu, input is not None)
             return command.run(argv, before=before, timeout=timeout, input=input, check=check)
 
 
-def begun(program: str, *, network: bool, devices: Sequence[str], files: Sequence[str], scratch: str) -> list[str]:
+def sandbox_words_without_processes(
+    program: str, *, network: bool, devices: Sequence[str], files: Sequence[str], scratch: str
+) -> list[str]:
     """Return the first words of a sandbox for a program that is known with all its files only when something else
     starts it, and ends it by a signal: it has no namespace for processes.
 
@@ -151,10 +153,10 @@ class _User:
     overrides: bool = False
 
     def options(self) -> list[str]:
-        return ["setpriv", "--reuid", str(self.uid), *dropped(self.uid, self.groups, self.overrides)]
+        return ["setpriv", "--reuid", str(self.uid), *setpriv_words(self.uid, self.groups, self.overrides)]
 
 
-def dropped(gid: int, groups: Sequence[int], overrides: bool = False) -> list[str]:
+def setpriv_words(gid: int, groups: Sequence[int], overrides: bool = False) -> list[str]:
     """Return the words for setpriv besides the user."""
     capabilities = "-all,+dac_override" if overrides else "-all"
     more = ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]

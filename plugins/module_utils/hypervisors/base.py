@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import Unsupported
-from ..host import node
-from ..host.node import Changes, NodeFile, Remember
-from ..host.services import Service
+from ..host import node_file
+from ..host.hypervisor_daemons import Service
+from ..host.node_file import Changes, NodeFile, Remember
 from ..model.audit import Domain
 from ..model.disk import Disk, DiskFiles
 from ..model.host import Overhead
@@ -38,13 +38,13 @@ def domain_name(vm_id: int) -> str:
     return f"one-{vm_id}"
 
 
-def ids_of(name: str) -> set[int]:
+def id_in_name(name: str) -> set[int]:
     """Return the id of the machine with this name, as a set; an empty set if the name is no machine's."""
     named = re.fullmatch(r"one-(0|[1-9]\d{0,17})", name)
     return {int(named[1])} if named else set()
 
 
-def copies_of(marked: Iterable[tuple[str, int]]) -> set[str]:
+def copied_domains(marked: Iterable[tuple[str, int]]) -> set[str]:
     """Return the names of domains that carry the mark of a machine whose own domain is there besides: somebody has
     copied it. marked: the domains with the mark of one catalog, each by its name and the id in the mark."""
     found = list(marked)
@@ -52,7 +52,7 @@ def copies_of(marked: Iterable[tuple[str, int]]) -> set[str]:
     return {name for name, vm_id in found if name != domain_name(vm_id) and vm_id in own}
 
 
-def called(mark: Mark) -> str:
+def label_of(mark: Mark) -> str:
     """Return the name of a machine for messages to a person."""
     return f"virtual machine {mark.vm_id}"
 
@@ -210,7 +210,7 @@ class Driver(abc.ABC):
     @classmethod
     def capacity(cls) -> tuple[int, float]:
         """Return the MiB and the processors of this node that machines could have."""
-        return node.memory(), float(node.processors())
+        return node_file.memory(), float(node_file.processors())
 
     def site(self, common: Site) -> Site:
         """Return what all machines of the node have in common, with what this hypervisor adds."""

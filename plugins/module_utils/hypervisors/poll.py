@@ -9,15 +9,15 @@ import os
 import time
 from dataclasses import replace
 
-from ..context import cache
+from ..context import files_on_node
 from ..errors import NebulaError
-from ..host import node
+from ..host import node_file
 from ..model.plan import Observed, ObservedVm
-from ..network import links, switches
-from ..storage import arrivals
-from ..storage.datastore import vm_directory
+from ..network import links, openvswitch_state
+from ..storage import node_image_files
+from ..storage.datastore_layout import vm_directory
 from .base import Driver, Mark
-from .record import CHECKPOINT, Record, foreign_directories, read_record
+from .machine_record import CHECKPOINT, Record, foreign_directories, read_record
 
 
 def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervisor: str = "") -> Observed:
@@ -26,9 +26,9 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
     driver: None if `hypervisor` is not here yet.
     catalog: whose machines; "" for those of the catalog that this node follows.
     """
-    known = node.read(root)
+    known = node_file.read(root)
     catalog = catalog or known.catalog
-    memory, cpu = driver.capacity() if driver is not None else (node.memory(), float(node.processors()))
+    memory, cpu = driver.capacity() if driver is not None else (node_file.memory(), float(node_file.processors()))
     survey = driver.survey(catalog) if driver is not None else None
     vms = [_with_record(root, seen) for seen in survey.vms] if survey is not None else []
     running = [record for seen, record in vms if record is not None and seen.state not in ("POWEROFF", "SUSPENDED")]
@@ -44,15 +44,15 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         cpu=cpu,
         foreign_memory=survey.foreign_memory if survey is not None else 0,
         foreign_ids=tuple(sorted(foreign_directories(root, catalog) | (survey.foreign_ids if survey else frozenset()))),
-        ports=tuple(sorted(node.listening_ports() - ours)),
+        ports=tuple(sorted(node_file.listening_ports() - ours)),
         vms=tuple(_with_console(driver, catalog, seen, record) for seen, record in vms),
         as_of=int(time.time()),
-        facts=node.facts(known),
-        contents=cache.digests(root),
-        images=arrivals.kept(root),
-        returns=arrivals.returns(root),
-        lengths=arrivals.lengths(root),
-        room=arrivals.free(root),
+        facts=node_file.facts(known),
+        contents=files_on_node.digests(root),
+        images=node_image_files.kept_files(root),
+        returns=node_image_files.returning_sizes(root),
+        lengths=node_image_files.returning_lengths(root),
+        room=node_image_files.free_mib(root),
         networks=_networks(catalog) if catalog else None,
         mark=known.mark,
     )
@@ -61,7 +61,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
 def _networks(catalog: str) -> tuple[str, ...] | None:
     """Return the UUIDs of the networks whose bridge is here; None if nothing tells them."""
     linked = links.networks_here(catalog)
-    return None if linked is None else tuple(sorted((*linked, *switches.networks_here(catalog))))
+    return None if linked is None else tuple(sorted((*linked, *openvswitch_state.networks_here(catalog))))
 
 
 def _with_console(driver: Driver | None, catalog: str, seen: ObservedVm, record: Record | None) -> ObservedVm:

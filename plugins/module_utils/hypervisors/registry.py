@@ -26,7 +26,7 @@ def _xen() -> type[Driver]:
 
 
 def _xen_libvirt() -> type[Driver]:
-    from .xen.libvirt import XenLibvirtDriver
+    from .xen.libvirt_driver import XenLibvirtDriver
 
     return XenLibvirtDriver
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import InvalidValue
-from ..model.names import did_you_mean, nearest
+from ..model.object_names import did_you_mean, nearest_word
 from . import answer_addresses, answer_values, windows_names
 
 # What our answers have the installer say on the serial console when it has done everything.
@@ -267,7 +267,7 @@ def kind_of(name: object, where: str) -> Kind:
     """Return the kind of this name. Raise InvalidValue, which names the kinds that there are, for another name."""
     if isinstance(name, str) and name in KINDS:
         return KINDS[name]
-    near = nearest(str(name), KINDS)
+    near = nearest_word(str(name), KINDS)
     raise InvalidValue(
         f"{where}: kind {name!r}" if name else f"{where}: kind",
         "there is no such kind" if name else "it is not given",
@@ -288,7 +288,7 @@ def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[
                     "Windows is installed from its ISO alone, and uses no network for it, neither IPv4 nor IPv6",
                     "Leave it out: machines of the image get their addresses from their context",
                 )
-            near = nearest(str(key), [*known, *OPTIONS])
+            near = nearest_word(str(key), [*known, *OPTIONS])
             raise InvalidValue(
                 f"{where}: {key}",
                 f"a template of kind {kind.name} has no such variable",

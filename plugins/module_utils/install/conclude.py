@@ -9,24 +9,24 @@ from __future__ import annotations
 from ..engines.base import Engine
 from ..errors import WrongState
 from ..host import files
-from ..model import installed
-from ..model.installed import INSTALLED, INSTALLING
+from ..model import installation_marks
+from ..model.installation_marks import INSTALLED, INSTALLING
 from ..model.states import ImageState, ImageType
 from ..reconcile import templates
 from ..reconcile.images import change
-from ..storage import datastore
+from ..storage import datastore_layout
 from . import next_step
-from .begin import ends
-from .belongings import id_of, media_of, refuse_template, remove_images, remove_templates
-from .heard import of
+from .believed_answers import answer_under
+from .decide_step import ends
+from .install_item import Spec
+from .installation import Outcome, Settings, Work
 from .next_step import trial_name
-from .spec import Spec
-from .work import Outcome, Settings, Work
+from .own_images_and_templates import id_of, media_of, refuse_template, remove_images, remove_templates
 
 
 def record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     """Write down that the installer has ended, and have its machine ended."""
-    heard = of(settings.waited, spec.name)
+    heard = answer_under(settings.waited, spec.name)
     if heard is None or not heard.installed:
         return
     same = work.record is not None and heard.vm_id == work.record.id
@@ -39,7 +39,7 @@ def record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: 
     if work.image.unfinished == INSTALLING:
         work.seconds = max(0, settings.now - work.record.stime)
     with engine.session():
-        attributes = {**work.image.attributes, installed.TOOK: str(work.seconds or 0)}
+        attributes = {**work.image.attributes, installation_marks.TOOK: str(work.seconds or 0)}
         work.image = engine.images.update(id_of(work.image), unfinished=INSTALLED, attributes=attributes)
     work.changed, work.step = True, next_step.FINISH
     work.how = heard.how
@@ -64,7 +64,7 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
     if work.step == next_step.CONVERT and work.image is not None:
         # Both before the catalog calls it READY, and both again if that is killed.
         files.settle(work.image.source)
-        datastore.protect(work.image.source, writable=False)
+        datastore_layout.protect(work.image.source, writable=False)
         with engine.session():
             work.image = change.convert(
                 engine,
@@ -86,7 +86,7 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
     if work.step == next_step.VERIFY:
         name = trial_name(spec.name)
         with engine.session():
-            refuse_template(engine, name, installed.TRIES, spec.name)
+            refuse_template(engine, name, installation_marks.TRIES, spec.name)
             item = {"name": name, "template": next_step.trial(spec.shape, spec.own).to_mapping()}
             done, warnings = templates.apply_all(engine, [item])
             for each in done:
@@ -104,12 +104,12 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
 def conclude(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     """Write down that the image's first guest was believed, and have its machine ended."""
     name = trial_name(spec.name)
-    heard = of(settings.verified, name)
+    heard = answer_under(settings.verified, name)
     # One of an earlier trial is of another machine.
     same = heard is not None and work.trial is not None and heard.vm_id in (None, work.trial.id)
     if heard is not None and heard.verified and same and work.step == next_step.VERIFY and work.image is not None:
         with engine.session():
-            attributes = {**work.image.attributes, installed.VERIFIED: "YES"}
+            attributes = {**work.image.attributes, installation_marks.VERIFIED: "YES"}
             work.image = engine.images.update(id_of(work.image), attributes=attributes)
         work.changed, work.step = True, next_step.DONE
         work.how = heard.words

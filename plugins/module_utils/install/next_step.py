@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ..model import defaults, rules, values
+from ..model import defaults, hypervisor_rules, libvirt_values
 from ..model.image import Image
-from ..model.installed import INSTALLED, INSTALLING, MARK, TOOK, TRIES, VERIFIED
+from ..model.installation_marks import INSTALLED, INSTALLING, MARK, TOOK, TRIES, VERIFIED
 from ..model.states import ImageState, ImageType
 from ..model.template import Template
 
@@ -381,7 +381,7 @@ def _raw_vectors(shape: Shape, media: Media) -> Sequence[Mapping[str, str]]:
     found = []
     if shape.end == REBOOT or media.kernel:
         # Or the installer's kernel would be booted again.
-        ends = {name: rules.of(name).ends_at_reboot for name in values.RAW_TYPES}
+        ends = {name: hypervisor_rules.rules_of(name).ends_at_reboot for name in libvirt_values.RAW_TYPES}
         found += [{"TYPE": name, "DATA": text} for name, text in ends.items() if text]
     if media.floppy:
         found.append({"TYPE": "kvm", "DATA": _floppy(media.floppy)})

@@ -11,32 +11,32 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import Conflict, ImageRefused, InvalidValue, NotFound, WrongState
-from ..model import installed
-from ..model.datastore import default_for
-from ..model.ids import id_of
+from ..model import installation_marks
+from ..model.datastore import default_datastore
 from ..model.image import Image
 from ..model.instantiate.demands import demands
 from ..model.instantiate.validate import validate
-from ..model.names import did_you_mean, nearest
+from ..model.object_ids import id_of
+from ..model.object_names import did_you_mean, nearest_word
 from ..model.states import ImageState, ImageType
-from ..reconcile.images.item import UNFINISHED
-from ..storage import datastore
+from ..reconcile.images.image_decision import UNFINISHED
+from ..storage import datastore_layout
 from . import answer_files, next_step
-from . import media as installer_media
-from .belongings import refuse_template
-from .media import Facts
+from . import installer_iso as installer_media
+from .install_item import Spec, check_media
+from .installation import Outcome, Settings, Work
+from .installer_iso import Facts
 from .next_step import Media, machine_name, media_name, trial_name
-from .spec import Spec, check_media
-from .work import Outcome, Settings, Work
+from .own_images_and_templates import refuse_template
 
 
 def refuse_taken(engine: Engine, spec: Spec) -> None:
     """Raise Conflict where something else has a name that the installation will take."""
-    refuse_template(engine, machine_name(spec.name), installed.MARK, spec.name)
-    refuse_template(engine, trial_name(spec.name), installed.TRIES, spec.name)
+    refuse_template(engine, machine_name(spec.name), installation_marks.MARK, spec.name)
+    refuse_template(engine, trial_name(spec.name), installation_marks.TRIES, spec.name)
     names = [media_name(spec.name, what) for what in next_step.MEDIA]
     for image in engine.images.pool():
-        if image.name in names and image.attributes.get(installed.MARK) != spec.name:
+        if image.name in names and image.attributes.get(installation_marks.MARK) != spec.name:
             raise Conflict(
                 f"{spec.where}: image {image.name}",
                 f"there is one of that name (id {image.id}) that has nothing to do with it",
@@ -60,7 +60,7 @@ def check_host(engine: Engine, spec: Spec) -> None:
     """Raise NotFound where the item names a host that the catalog does not have."""
     names = [host.name for host in engine.hosts.pool()]
     if spec.host and spec.host not in names:
-        near = nearest(spec.host, names)
+        near = nearest_word(spec.host, names)
         raise NotFound(
             f"{spec.where}: host {spec.host}",
             "there is no such host",
@@ -129,7 +129,7 @@ def check_iso(engine: Engine, work: Work, spec: Spec, settings: Settings, outcom
     if known is not None and known.state not in UNFINISHED:
         refuse_no_cd(f"{spec.where}: iso {iso.image}", known)
         iso.refuse_other(spec.where, known)
-        check_kernel(spec, known.source, installer_media.look(known.source, f"{spec.where}: iso {iso.image}"))
+        check_kernel(spec, known.source, installer_media.read_facts(known.source, f"{spec.where}: iso {iso.image}"))
         _check_room(engine, work, spec, 0, outcome)
         return
     if not iso.path:
@@ -149,7 +149,7 @@ def check_iso(engine: Engine, work: Work, spec: Spec, settings: Settings, outcom
         check_media(spec, Facts(**local["facts"]))
     elif iso.remote and os.path.isfile(iso.path):
         what = f"{spec.where}: iso {iso.origin}"
-        check_kernel(spec, iso.path, installer_media.look(iso.path, what))
+        check_kernel(spec, iso.path, installer_media.read_facts(iso.path, what))
     item = iso.item(spec.name)
     other = next((each for each in outcome.isos if each["name"] == iso.image), None)
     if other is None:
@@ -176,18 +176,18 @@ def _refuse_other_item(spec: Spec, item: Mapping[str, Any], other: dict[str, Any
 
 def _check_room(engine: Engine, work: Work, spec: Spec, iso: int, outcome: Outcome) -> None:
     """Raise NoSpace unless disk and ISO (in bytes) fit, besides those of the installations before."""
-    place = engine.datastores.info(default_for(ImageType.DATABLOCK))
+    place = engine.datastores.info(default_datastore(ImageType.DATABLOCK))
     if not place.capacity_check:
         return
-    directory = datastore.image_directory(outcome.root, id_of(place))
+    directory = datastore_layout.image_directory(outcome.root, id_of(place))
     while not os.path.isdir(directory) and os.path.dirname(directory) != directory:
         directory = os.path.dirname(directory)
     before = outcome.room.get(directory, 0)
     # What is there of it already goes, or is what is written to.
     has = os.stat(work.image.source).st_blocks * 512 if work.image and os.path.exists(work.image.source) else 0
-    needed = before + max(0, spec.size * datastore.MIB + iso - has)
+    needed = before + max(0, spec.size * datastore_layout.MIB + iso - has)
     what = f"{spec.where}: size {spec.size}" + (", and those before it in the list" if before else "")
-    datastore.require_space(directory, needed, f"{what}: in datastore {place.name}")
+    datastore_layout.require_space(directory, needed, f"{what}: in datastore {place.name}")
     outcome.room[directory] = needed
 
 

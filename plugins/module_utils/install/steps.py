@@ -14,20 +14,20 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import NebulaError
-from .begin import begin
+from .believed_answers import refuse_foreign
 from .conclude import conclude, convert, record
-from .heard import refuse_foreign
-from .observe import looked_up
-from .prepare import prepare
-from .spec import Spec
-from .work import Outcome, Settings, Work, error_of
+from .decide_step import begin
+from .find_installations import look_up
+from .install_item import Spec
+from .installation import Outcome, Settings, Work, error_of
+from .make_media import prepare
 
 STATES = ("begun", "prepared", "recorded", "converted", "concluded", "shown")
 
 
 def run(engine: Engine, state: str, items: Sequence[Mapping[str, Any]], settings: Settings) -> Outcome:
     """Do the steps of one call for all items, and return their outcome. It is called without a session."""
-    works = looked_up(engine, items, settings)
+    works = look_up(engine, items, settings)
     refuse_foreign(works, settings)
     outcome = Outcome(works, root=settings.root)
     act = {

@@ -101,7 +101,7 @@ def eui64(prefix: str, mac: int) -> str:
     return str(IPv6Address(int(IPv6Address(prefix)) | identifier))
 
 
-def of_eui64(address: IPv6Address) -> tuple[str, int] | None:
+def split_eui64(address: IPv6Address) -> tuple[str, int] | None:
     """Return the prefix and the MAC address of which eui64() made this address; None if it did not make it."""
     identifier = int(address) & ((1 << 64) - 1)
     if identifier >> 24 & 0xFFFF != 0xFFFE:
@@ -145,13 +145,13 @@ class Calculator:
         if self.ip6 is not None:
             offset = int(ip6) - self.ip6
             return offset if 0 <= offset < self.range.size else None
-        made_of = of_eui64(ip6)
+        made_of = split_eui64(ip6)
         if made_of is None or not self.with_ip6 or made_of[0] not in (self.range.global_prefix, self.range.ula_prefix):
             return None
         return self.offset_of(None, made_of[1])
 
 
-def shown(address_range: AddressRange) -> str:
+def range_text(address_range: AddressRange) -> str:
     """Return how messages name a range: by its number and its first and last address."""
     first = address_range.ip or address_range.ip6 or address_range.mac
     span = (

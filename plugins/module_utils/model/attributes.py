@@ -13,7 +13,7 @@ from types import MappingProxyType
 from ..errors import InvalidValue, NebulaError
 from . import beancounters
 from .flags import FALSE
-from .names import nearest
+from .object_names import nearest_word
 from .template import Template
 
 ACTS, REFUSED, NO_EFFECT, KEPT = "acts", "refused", "no effect", "kept"
@@ -26,7 +26,7 @@ KVM, XEN = "kvm", "xen"
 
 
 @dataclass(frozen=True)
-class Entry:
+class AttributeEffects:
     """Says what becomes of some attributes that OpenNebula's templates know, of a machine of KVM and of one of Xen.
     vector: where the attributes stand, "" for attributes of the machine itself.
     names: "" is the vector as such, "*" any attribute.
@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnEffect:
     """Says what becomes of an attribute on one hypervisor, whatever its column of the table says; a hypervisor declares
     its own in its folder. effect, why and instead are as in Entry."""
 
@@ -60,9 +60,13 @@ class Own:
     instead: str = "Leave it out"
 
 
-def _entry(vector: str, names: str, kvm: str, xen: str, why: str = "", instead: str = "Leave it out") -> Entry:
+def _entry(
+    vector: str, names: str, kvm: str, xen: str, why: str = "", instead: str = "Leave it out"
+) -> AttributeEffects:
     # A full stop stands for the vector itself.
-    return Entry(vector, tuple("" if name == "." else name for name in names.split()), kvm, xen, why, instead)
+    return AttributeEffects(
+        vector, tuple("" if name == "." else name for name in names.split()), kvm, xen, why, instead
+    )
 
 
 _IO_LIMITS = " ".join(
@@ -445,7 +449,7 @@ TABLE = (
     _entry("OPENVZ", ". *", NO_EFFECT, NO_EFFECT, "each attribute of a container has a name of its own (openvz.md)"),
 )
 
-_NONE: Mapping[str, Own] = MappingProxyType({})
+_NONE: Mapping[str, OwnEffect] = MappingProxyType({})
 # Attributes that are refused, or without effect, unless they say NO, which asks for nothing.
 _FLAGS = ("OS/FIRMWARE_SECURE", "OS/TPM", "CONTEXT/REPORT_READY")
 # Attributes with a single value; of them, those that are only kept.
@@ -552,7 +556,7 @@ def _unknown_keys(template: Template) -> Iterator[tuple[str, str, str]]:
                 if known is None or key in known:
                     continue
                 near = _MEANT.get((name, key)) or nearest_known(key, known, shortest=3, replaced_from=4)
-                guess = _CALLED_OTHERWISE.get((name.partition("_ALIAS")[0], key)) or nearest(key, sorted(known))
+                guess = _CALLED_OTHERWISE.get((name.partition("_ALIAS")[0], key)) or nearest_word(key, sorted(known))
                 yield f"{shown}/{key}", near, "" if near else guess
 
 
@@ -577,7 +581,7 @@ def add_near_misses(error: NebulaError, where: str, template: Template) -> None:
     error.found = "; ".join((error.found, *slips))
 
 
-def without_effect(template: Template, column: str = KVM, own: Mapping[str, Own] = _NONE) -> list[str]:
+def without_effect(template: Template, column: str = KVM, own: Mapping[str, OwnEffect] = _NONE) -> list[str]:
     """Return a sentence for each known attribute that nothing acts on, on hosts of a hypervisor with that column (KVM
     or XEN) and what it declares of its own."""
     found = []
@@ -589,7 +593,7 @@ def without_effect(template: Template, column: str = KVM, own: Mapping[str, Own]
     return found
 
 
-def refuse(template: Template, where: str, column: str = KVM, own: Mapping[str, Own] = _NONE) -> None:
+def refuse_attributes(template: Template, where: str, column: str = KVM, own: Mapping[str, OwnEffect] = _NONE) -> None:
     """Raise InvalidValue for the first attribute that no machine of a hypervisor with that column can have."""
     for entry in TABLE:
         for name, effect in _effects(template, entry, column, own, REFUSED):
@@ -597,10 +601,10 @@ def refuse(template: Template, where: str, column: str = KVM, own: Mapping[str, 
 
 
 def _effects(
-    template: Template, entry: Entry, column: str, own: Mapping[str, Own], wanted: str
-) -> Iterator[tuple[str, Own]]:
+    template: Template, entry: AttributeEffects, column: str, own: Mapping[str, OwnEffect], wanted: str
+) -> Iterator[tuple[str, OwnEffect]]:
     """Yield each of an entry's attributes that the template has and that has the wanted effect here."""
-    common = Own(entry.on(column), entry.why, entry.instead)
+    common = OwnEffect(entry.on(column), entry.why, entry.instead)
     if common.effect != wanted and own.keys().isdisjoint(entry.texts()):
         return
     for name in _attributes_in(template, entry):
@@ -609,7 +613,7 @@ def _effects(
             yield name, effect
 
 
-def _attributes_in(template: Template, entry: Entry) -> list[str]:
+def _attributes_in(template: Template, entry: AttributeEffects) -> list[str]:
     """Return those of an entry's attributes that the template has. A vector that is in the table as such is named once,
     and its keys are not; a flag that says no does not count."""
     if not entry.vector or "" in entry.names:

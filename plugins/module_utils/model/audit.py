@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ..printable import printable
-from .guard import Guard
 from .image import Image
 from .lease import HeldLease
 from .network import Network
+from .nic_filter_rules import Guard
 from .vm import Topology, Vm
 
 # Something is lost, left over, or not what the catalog says; a decision was not carried out yet, and the next run does.
@@ -110,7 +110,7 @@ class Domain:
     unmark: str = ""
 
 
-def copies(domains: Iterable[Domain]) -> list[Domain]:
+def copied_domains(domains: Iterable[Domain]) -> list[Domain]:
     """Return the domains that carry the mark of a machine whose own domain, by its name, is there besides."""
     found = list(domains)
     named = {(each.catalog, each.vm_id) for each in found if each.name == f"one-{each.vm_id}"}
@@ -155,7 +155,7 @@ class VmDirectory:
 class Bridge:
     """Describes a bridge.
     catalog, network, address: whose it is, for which network and with which address; from its mark, if it has one.
-    settings: the kernel's for it, as network/settings.py names them.
+    settings: the kernel's for it, as network/bridge_sysctls.py names them.
     mtu: 0 if it is not known."""
 
     name: str

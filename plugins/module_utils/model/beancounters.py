@@ -32,7 +32,7 @@ _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40,
 _AMOUNT = re.compile(r"(\d{1,19})([BKMGTP]?)", re.ASCII | re.IGNORECASE)
 
 
-def amounts(name: str, text: str, where: str) -> tuple[int | None, int | None]:
+def barrier_and_limit(name: str, text: str, where: str) -> tuple[int | None, int | None]:
     """Return barrier and limit, None for an unlimited one: of pages in bytes, whichever unit the text has (a bare
     number counts pages, one with a letter bytes). Raise InvalidValue for what vzctl would skip with a warning."""
     parts = text.strip().split(":")
@@ -42,9 +42,9 @@ def amounts(name: str, text: str, where: str) -> tuple[int | None, int | None]:
     return read[0], read[-1]
 
 
-def check_one(name: str, text: str, where: str) -> None:
+def check_beancounter(name: str, text: str, where: str) -> None:
     """Raise InvalidValue for what vzctl would skip, and, as vzcfgvalidate has it, for a barrier above its limit."""
-    barrier, limit = amounts(name, text, where)
+    barrier, limit = barrier_and_limit(name, text, where)
     if limit is not None and (barrier is None or barrier > limit):
         raise InvalidValue(
             f"{where}: {name} = {text!r}",
@@ -83,12 +83,12 @@ def check(vector: Mapping[str, str], where: str) -> None:
     for name, text in vector.items():
         if name not in NAMES:
             raise InvalidValue(f"{where}/{name} = {text}", "there is no such beancounter", f"Known: {', '.join(NAMES)}")
-        check_one(name, text, where)
+        check_beancounter(name, text, where)
 
 
-def memory(vector: Mapping[str, str], where: str) -> int:
+def memory_mib(vector: Mapping[str, str], where: str) -> int:
     """Return the MiB that a container with these may take of its host; raise InvalidValue where none says it."""
-    limits = [amounts(name, vector[name], where)[1] for name in LIMITING if vector.get(name)]
+    limits = [barrier_and_limit(name, vector[name], where)[1] for name in LIMITING if vector.get(name)]
     finite = [limit for limit in limits if limit]
     if not finite:
         raise InvalidValue(

@@ -14,7 +14,7 @@ def is_cut(kind: str, password: str) -> bool:
     return kind in LENGTHS and _size(password) > LENGTHS[kind]
 
 
-def first(kind: str, password: str) -> str:
+def used_part(kind: str, password: str) -> str:
     """Return the part of a password that such a console looks at, in whole characters. libvirt refuses longer ones."""
     if not is_cut(kind, password):
         return password

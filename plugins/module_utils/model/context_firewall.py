@@ -15,15 +15,15 @@ from typing import Any
 
 from ..errors import InvalidValue
 from . import security_group
-from .guard import GuardRule, family_of
 from .logical_network import ALL, INBOUND, TCP, UDP
+from .nic_filter_rules import GuardRule, family_of
 
 VARIABLE = "FIREWALL"
 _EVERYTHING = "*"
 _REMEDY = "Write it as [22] 10.0.0.0/8 192.0.2.7 [80,443] *, where * is everybody, and [*] all ports"
 
 
-def is_one(text: str) -> bool:
+def is_firewall(text: str) -> bool:
     """Return whether the text is meant as a firewall: a guest may have a variable of that name for itself."""
     return "[" in text
 
@@ -62,7 +62,7 @@ def _ports(text: str, asked: str) -> dict[str, Sequence[tuple[int, int]]]:
         named = {"tcp": TCP, "udp": UDP}.get(protocol) if colon else None
         number = rest if named else part
         try:
-            spans = security_group.ports(number, "")
+            spans = security_group.read_ports(number, "")
         except InvalidValue:
             spans = []
         if not spans:
@@ -102,10 +102,10 @@ def _addresses(hosts: Sequence[str], asked: str) -> list[str]:
     return [str(each) for each in found]
 
 
-def of_body(body: Mapping[str, Any]) -> tuple[GuardRule, ...] | None:
+def firewall_of_body(body: Mapping[str, Any]) -> tuple[GuardRule, ...] | None:
     """Return the firewall of a machine as the catalog has it; None without a firewall."""
     text = ((body.get("context") or {}).get("variables") or {}).get(VARIABLE, "")
-    if not is_one(text):
+    if not is_firewall(text):
         return None
     try:
         return read(text, "")

@@ -52,5 +52,5 @@ def type_for(kind: ImageType) -> DatastoreType:
     return DatastoreType.FILE if kind in FILE_TYPES else DatastoreType.IMAGE
 
 
-def default_for(kind: ImageType) -> int:
+def default_datastore(kind: ImageType) -> int:
     return FILES if kind in FILE_TYPES else DEFAULT

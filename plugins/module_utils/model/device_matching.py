@@ -8,7 +8,7 @@ both empty ones of the same kind; a NIC only if both are of the same network, an
 list asks for, if it asks for one. Among several that could be meant, what the list says of it decides (TARGET; IP, IP6,
 MAC), then what is said alike of both, then their order. The place in the list alone says nothing.
 
-Vectors come normalised, as model/changes.py compares them.
+Vectors come normalised, as model/template_changes.py compares them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Callable, Optional
 
 from ..errors import InvalidValue, Unsupported
 from .disk import TAR
-from .disk_targets import bare
+from .disk_targets import without_suffix
 
 DISK, NIC, ALIAS = "DISK", "NIC", "NIC_ALIAS"
 # A node makes these; an alias is an address alone, and is matched as a NIC is.
@@ -46,7 +46,7 @@ Vector = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Has:
+class MachineDevice:
     """Holds what a machine has of one DISK or NIC.
     values: its attributes by their names, with the target, size or addresses that it got.
     own: what it holds is this machine's alone, and lost with it.
@@ -84,23 +84,23 @@ class Pairing:
     how: str = CATALOG
 
 
-def has_of(
+def machine_devices(
     disks: Sequence[Mapping[str, Any]], nics: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, tuple[Has, ...]]:
+) -> dict[str, tuple[MachineDevice, ...]]:
     """Return what a machine has, by its disks, NICs and aliases as plain values (model/disk.py, model/nic.py)."""
     places = [(disk.get("boot_order") or len(disks) + 1, number) for number, disk in enumerate(disks) if _is_disk(disk)]
     first = min(places)[1] if places else None
     return {
         DISK: tuple(_has_disk(disk, number == first) for number, disk in enumerate(disks)),
-        NIC: tuple(Has(_attribute_texts(nic, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for nic in nics),
-        ALIAS: tuple(Has(_attribute_texts(alias, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for alias in aliases),
+        NIC: tuple(MachineDevice(_attribute_texts(nic, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for nic in nics),
+        ALIAS: tuple(MachineDevice(_attribute_texts(alias, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for alias in aliases),
     }
 
 
-def _has_disk(disk: Mapping[str, Any], boots: bool) -> Has:
+def _has_disk(disk: Mapping[str, Any], boots: bool) -> MachineDevice:
     writable = _is_disk(disk)
     limited = bool(disk.get("by_hypervisor")) and disk.get("format") == TAR
-    return Has(
+    return MachineDevice(
         _attribute_texts(disk, "IMAGE", "IMAGE_ID", "TARGET", *(["SIZE"] if writable and not limited else [])),
         own=writable and not disk.get("save"),
         boots=boots,
@@ -119,12 +119,12 @@ def _attribute_texts(device: Mapping[str, Any], *names: str) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not None and value != ""}
 
 
-def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has] = ()) -> Pairing:
+def pair_vectors(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[MachineDevice] = ()) -> Pairing:
     """Return which device of `new` is which of the machine's.
     name: DISK, NIC or NIC_ALIAS.
     old, new: what the list said before, in the order of `has`, and what it says now.
     has: what the machine has, as far as that is known."""
-    known = [has[index] if index < len(has) else Has(vector) for index, vector in enumerate(old)]
+    known = [has[index] if index < len(has) else MachineDevice(vector) for index, vector in enumerate(old)]
     stays = _unchanged_places(old, new)
     if _asks_for_held_address(old, new, known, stays):
         # The address says before all else which NIC it is.
@@ -163,7 +163,7 @@ def pair(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[
     )
 
 
-def refuse_sizes(new: Sequence[Vector], has: Sequence[Has], pairing: Pairing, where: str) -> None:
+def refuse_sizes(new: Sequence[Vector], has: Sequence[MachineDevice], pairing: Pairing, where: str) -> None:
     """Raise InvalidValue, or Unsupported, for a disk that stays and can't have the SIZE that the list says."""
     for number, index in enumerate(pairing.stays):
         if index is None or index >= len(has) or not has[index].size:
@@ -201,7 +201,7 @@ def _unchanged_places(old: Sequence[Vector], new: Sequence[Vector]) -> list[int 
 
 
 def _asks_for_held_address(
-    old: Sequence[Vector], new: Sequence[Vector], has: Sequence[Has], stays: Sequence[int | None]
+    old: Sequence[Vector], new: Sequence[Vector], has: Sequence[MachineDevice], stays: Sequence[int | None]
 ) -> bool:
     """Return whether a NIC that would come asks for an address that a NIC of the machine has."""
     coming = [wanted for wanted, index in zip(new, stays) if index is None and _asked(wanted)]
@@ -225,11 +225,11 @@ def _is_named_exactly(wanted: Vector) -> bool:
     return bool(wanted.get("TARGET") or _asked(wanted))
 
 
-def _same_network(old: Vector, wanted: Vector, has: Has) -> bool:
+def _same_network(old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     return _refers_to_same("NETWORK", old, wanted, has)
 
 
-def _same_source(old: Vector, wanted: Vector, has: Has) -> bool:
+def _same_source(old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     images = ("IMAGE", "IMAGE_ID")
     if any(old.get(key) for key in images) != any(wanted.get(key) for key in images):
         return False
@@ -238,7 +238,7 @@ def _same_source(old: Vector, wanted: Vector, has: Has) -> bool:
     return kind_of_empty(old) == kind_of_empty(wanted)
 
 
-def _refers_to_same(name: str, old: Vector, wanted: Vector, has: Has) -> bool:
+def _refers_to_same(name: str, old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     """Return whether both name the same object: by id where the list says an id, as instantiation does."""
     key = f"{name}_ID" if wanted.get(f"{name}_ID") else name
     return bool(wanted.get(key)) and wanted[key] in (old.get(key), has.values.get(key))
@@ -257,49 +257,53 @@ def _asked(wanted: Vector) -> dict[str, str]:
     return {key: wanted[key] for key in _ADDRESSES if wanted.get(key)}
 
 
-def _has_asked_addresses(old: Vector, wanted: Vector, has: Has) -> bool:
+def _has_asked_addresses(old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     asked = _asked(wanted)
     return bool(asked) and _same_network(old, wanted, has) and all(has.values.get(k) == v for k, v in asked.items())
 
 
-def _if_same_network(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector, Vector, Has], bool]:
+def _if_same_network(
+    fits: Callable[[Vector, Vector, MachineDevice], bool],
+) -> Callable[[Vector, Vector, MachineDevice], bool]:
     return lambda old, wanted, has: not _asked(wanted) and _same_network(old, wanted, has) and fits(old, wanted, has)
 
 
-def _if_same_source(fits: Callable[[Vector, Vector, Has], bool]) -> Callable[[Vector, Vector, Has], bool]:
+def _if_same_source(
+    fits: Callable[[Vector, Vector, MachineDevice], bool],
+) -> Callable[[Vector, Vector, MachineDevice], bool]:
     return lambda old, wanted, has: _same_source(old, wanted, has) and fits(old, wanted, has)
 
 
-def _has_target(old: Vector, wanted: Vector, has: Has) -> bool:
+def _has_target(old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     target = _device_name(wanted.get("TARGET", ""))
     return bool(target) and target in (_device_name(old.get("TARGET", "")), _device_name(has.values.get("TARGET", "")))
 
 
 def _device_name(target: str) -> str:
     """Return the device in the words of all hypervisors: vdb and xvdb:disk are the same device."""
-    name = bare(target)
+    name = without_suffix(target)
     return name[1:] if name.startswith("xvd") else name
 
 
-def _is_stated_alike(old: Vector, wanted: Vector, _has: Has) -> bool:
+def _is_stated_alike(old: Vector, wanted: Vector, _has: MachineDevice) -> bool:
     stated = (*_PLACE, "SIZE")
     return all(old.get(key, "") == wanted.get(key, "") for key in stated) and not _differing_keys(DISK, old, wanted)
 
 
-def _is_alike(old: Vector, wanted: Vector, has: Has) -> bool:
+def _is_alike(old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     return _has_size(old, wanted, has) and not _differing_keys(DISK, old, wanted)
 
 
-def _has_size(_old: Vector, wanted: Vector, has: Has) -> bool:
+def _has_size(_old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     return _size(wanted) in (0, has.size)
 
 
-def _can_grow(_old: Vector, wanted: Vector, has: Has) -> bool:
+def _can_grow(_old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     return not _size(wanted) or _size(wanted) >= has.size
 
 
 # Each is tried for the whole list before the next one is.
-_WAYS: dict[str, tuple[tuple[str, Callable[[Vector, Vector, Has], bool]], ...]] = {
+_WAYS: dict[str, tuple[tuple[str, Callable[[Vector, Vector, MachineDevice], bool]], ...]] = {
     DISK: (
         (_NAMED, _if_same_source(_has_target)),
         (_ALIKE, _if_same_source(_is_stated_alike)),
@@ -318,7 +322,7 @@ _WAYS: dict[str, tuple[tuple[str, Callable[[Vector, Vector, Has], bool]], ...]] 
 _WAYS[ALIAS] = _WAYS[NIC]
 
 
-def _could_be_other(name: str, gone: Vector, stays: Vector, had: Has, has: Has, way: str) -> bool:
+def _could_be_other(name: str, gone: Vector, stays: Vector, had: MachineDevice, has: MachineDevice, way: str) -> bool:
     """Return whether the device that goes could be the device that stays just as well."""
     if way == _NAMED or not _same_source(gone, stays, had):
         return False
@@ -333,7 +337,7 @@ def _how_to_change(
     name: str,
     old: Sequence[Vector],
     new: Sequence[Vector],
-    has: Sequence[Has],
+    has: Sequence[MachineDevice],
     stays: Sequence[int | None],
     gone: Sequence[int],
     reshaped: bool,
@@ -375,7 +379,7 @@ def _differing_keys(name: str, old: Vector, new: Vector, limited: bool = False) 
     return {key for key in names if old.get(key, "") != new.get(key, "")}
 
 
-def _is_moved(old: Vector, new: Vector, has: Has) -> bool:
+def _is_moved(old: Vector, new: Vector, has: MachineDevice) -> bool:
     """Return whether the disk gets another target. A disk of which the list says nothing more keeps its target."""
     if new.get("TARGET"):
         return not _has_target(old, new, has)
@@ -385,7 +389,7 @@ def _is_moved(old: Vector, new: Vector, has: Has) -> bool:
     return not _device_name(has.values.get("TARGET", "")).startswith(_device_name(prefix))
 
 
-def _grows(new: Vector, has: Has) -> bool:
+def _grows(new: Vector, has: MachineDevice) -> bool:
     return bool(has.size) and _size(new) > has.size
 
 

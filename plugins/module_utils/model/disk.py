@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from . import defaults
-from .inject import Injected
-from .snapshots import Snapshot
+from .disk_snapshots import Snapshot
+from .injected_files import Injected
 
 # Formats of images that are disks.
 RAW = "raw"

@@ -27,7 +27,7 @@ _MOST = {"ide": 4, "scsi": 256, "fdc": 2}
 
 
 @dataclass(frozen=True)
-class Devices:
+class DiskDevices:
     """Describes what a hypervisor has of disks.
     lacks: buses that it has no device model for.
     prefix: the prefix of a disk that says nothing; "" for what its board has.
@@ -77,7 +77,7 @@ class Board:
     machine: str = ""
     sd_disk_bus: str = ""
     hypervisor: str = ""
-    devices: Devices = Devices()
+    devices: DiskDevices = DiskDevices()
     firmware: bool = True
 
     @property
@@ -108,9 +108,9 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
     if paths:
         rest = iter(assign([place for index, place in enumerate(places) if index not in paths], board))
         return [(paths[index], "") if index in paths else next(rest) for index in range(len(places))]
-    places = [translated(place, board) for place in places]
+    places = [with_own_words(place, board) for place in places]
     targets = {index: place.target for index, place in enumerate(places) if place.target}
-    used = explicit(places, board)
+    used = given_targets(places, board)
     for index in _assignment_order(places):
         prefix = places[index].dev_prefix or default_prefix(places[index], board)
         if not _TARGET.fullmatch(prefix + "a"):
@@ -118,10 +118,10 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
                 f"{places[index].where}: DEV_PREFIX = {prefix}", "no such prefix of devices", "Use vd, sd or hd"
             )
         target = _free_target(places[index], prefix, board, used)
-        used[bare(target)] = used[_device_key(places[index], target, board)] = places[index].where
+        used[without_suffix(target)] = used[_device_key(places[index], target, board)] = places[index].where
         targets[index] = target
-    assigned = [(targets[index], check(place, targets[index], board)) for index, place in enumerate(places)]
-    count(assigned, [place.where for place in places])
+    assigned = [(targets[index], check_target(place, targets[index], board)) for index, place in enumerate(places)]
+    check_bus_capacity(assigned, [place.where for place in places])
     return assigned
 
 
@@ -163,7 +163,7 @@ def _free_target(place: Place, prefix: str, board: Board, used: Mapping[str, str
         target = prefix + letters
         if not _can_be_at(place, target, board):
             continue
-        if bare(target) not in used and _device_key(place, target, board) not in used:
+        if without_suffix(target) not in used and _device_key(place, target, board) not in used:
             return target
         taken.append(target)
     most = board.emulated
@@ -186,14 +186,14 @@ def _free_target(place: Place, prefix: str, board: Board, used: Mapping[str, str
     )
 
 
-def translated(place: Place, board: Board) -> Place:
+def with_own_words(place: Place, board: Board) -> Place:
     """Return the place with what was said in the words of another hypervisor in those of this one."""
     devices, prefix = board.devices, prefix_of(place.target)
     renamed = {**devices.renamed, **devices.cdroms} if place.kind == CDROM else devices.renamed
     return replace(
         place,
         # What xl adds to a CDROM's name (:cdrom) is left out.
-        target=renamed.get(prefix, prefix) + bare(place.target)[len(prefix) :] if prefix else place.target,
+        target=renamed.get(prefix, prefix) + without_suffix(place.target)[len(prefix) :] if prefix else place.target,
         dev_prefix=renamed.get(place.dev_prefix, place.dev_prefix),
         bus=devices.buses.get(place.bus, place.bus),
     )
@@ -217,14 +217,14 @@ def _can_be_at(place: Place, target: str, board: Board) -> bool:
     return not place.readonly or letter_index(target) >= emulated
 
 
-def explicit(places: Sequence[Place], board: Board | None = None) -> dict[str, str]:
+def given_targets(places: Sequence[Place], board: Board | None = None) -> dict[str, str]:
     """Return the targets that are given, with what has each; raise InvalidValue for two that want the same target."""
     board = board or Board()
     used: dict[str, str] = {}
     for place in places:
         if not place.target:
             continue
-        device = bare(place.target)
+        device = without_suffix(place.target)
         if not _TARGET.fullmatch(device):
             raise InvalidValue(
                 f"{place.where}: TARGET = {place.target}",
@@ -246,7 +246,7 @@ def explicit(places: Sequence[Place], board: Board | None = None) -> dict[str, s
     return used
 
 
-def check(place: Place, target: str, board: Board) -> str:
+def check_target(place: Place, target: str, board: Board) -> str:
     """Return the bus. Raise InvalidValue for what libvirt takes into a definition and then refuses or hides."""
     bus = place.bus or bus_of(target, board)
     shown = f"{place.where}: TARGET = {target}" + (f", BUS = {bus}" if place.bus else "")
@@ -298,7 +298,7 @@ def bus_of(target: str, board: Board) -> str:
     return _PREFIX_BUS.get(prefix, "")
 
 
-def count(assigned: Sequence[Assigned], names: Sequence[str]) -> None:
+def check_bus_capacity(assigned: Sequence[Assigned], names: Sequence[str]) -> None:
     """Raise InvalidValue for more devices than a bus has, naming the first that is too many."""
     for bus, most in _MOST.items():
         on_bus = [index for index, (_target, its_bus) in enumerate(assigned) if its_bus == bus]
@@ -319,19 +319,19 @@ def default_prefix(place: Place, board: Board) -> str:
     return defaults.DEV_PREFIX
 
 
-def bare(target: str) -> str:
+def without_suffix(target: str) -> str:
     """Return the target without what Xen wants to hear of a CDROM: xvdc:cdrom names the device xvdc."""
     return target.partition(":")[0]
 
 
 def prefix_of(target: str) -> str:
-    match = _TARGET.fullmatch(bare(target))
+    match = _TARGET.fullmatch(without_suffix(target))
     return match.group(1) if match else ""
 
 
 def letter_index(target: str) -> int:
     """Return 0 for …a, 25 for …z, 26 for …aa."""
-    match = _TARGET.fullmatch(bare(target))
+    match = _TARGET.fullmatch(without_suffix(target))
     index = 0
     for letter in match.group(2) if match else "":
         index = index * 26 + ord(letter) - ord("a") + 1

@@ -44,7 +44,7 @@ def read(text: str, asked: str) -> tuple[int, ...]:
     return tuple(sorted({number for word in text.replace(",", " ").split() for number in _read(word, asked)}))
 
 
-def normalised(word: str, asked: str) -> str:
+def normalise(word: str, asked: str) -> str:
     """Return an Ethernet type in its one form: a name, or a number as 0x88b5."""
     numbers = _read(word, asked)
     return word.lower() if word.lower() in NAMES else f"0x{numbers[0]:04x}"

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..errors import InvalidValue
-from .addresses import shown
+from .addresses import range_text
 from .network import Network
 from .network_checks import prefixes6
 from .network_drivers import BRIDGE, OVSWITCH, VLAN
 from .nic import Nic
-from .numbers import whole
 from .uplink import ETHERNET_MTU, GUEST_MTU, MTU, phydev_of
+from .whole_numbers import whole
 
 # The least that IPv6 works with (RFC 8200, 5). Linux takes IPv6 from an interface that has less.
 LEAST_OF_IPV6 = 1280
@@ -25,7 +25,7 @@ _AS_ETHERNET = (BRIDGE, VLAN, OVSWITCH)
 Problem = tuple[int, int, int]
 
 
-def largest(network: Network) -> int:
+def largest_told_mtu(network: Network) -> int:
     """Return the largest packet that any of its machines is told to send, in bytes; 0 if none is told anything."""
     return max(map(_stated_mtu, (network.attributes, *(each.attributes for each in network.address_ranges))))
 
@@ -35,10 +35,14 @@ def problems(network: Network) -> dict[Problem, InvalidValue]:
     return dict((*_problems_of_uplink(network), *_problems_of_ipv6(network)))
 
 
-def doubts(network: Network) -> list[str]:
+def warn_of_untold_mtu(network: Network) -> list[str]:
     """Return a warning where machines send more than the network's devices are told to carry, as nobody tells them."""
     most = whole(network.attributes.get(MTU)) or 0
-    unsaid = network.vn_mad in _AS_ETHERNET and not largest(network) and phydev_of(network.vn_mad, network.attributes)
+    unsaid = (
+        network.vn_mad in _AS_ETHERNET
+        and not largest_told_mtu(network)
+        and phydev_of(network.vn_mad, network.attributes)
+    )
     if not unsaid or not 0 < most < ETHERNET_MTU:
         return []
     doubt = (
@@ -75,7 +79,7 @@ def _problems_of_uplink(network: Network) -> Iterator[tuple[Problem, InvalidValu
             yield (
                 (each.ar_id, stated, most),
                 InvalidValue(
-                    f"network {network.name}: address range {shown(each)}: {GUEST_MTU} = {stated}",
+                    f"network {network.name}: address range {range_text(each)}: {GUEST_MTU} = {stated}",
                     f"the network has {MTU} = {most}: what is larger would be lost without a word",
                     f"Give the range guest_mtu {most} or less, or the network a larger mtu",
                 ),
@@ -90,7 +94,7 @@ def _problems_of_ipv6(network: Network) -> Iterator[tuple[Problem, InvalidValue]
                 (each.ar_id, stated, LEAST_OF_IPV6),
                 InvalidValue(
                     f"network {network.name}: {GUEST_MTU} = {stated}",
-                    f"its address range {shown(each)} has addresses of IPv6, which no interface with less than "
+                    f"its address range {range_text(each)} has addresses of IPv6, which no interface with less than "
                     f"{LEAST_OF_IPV6} has",
                     f"Give {LEAST_OF_IPV6} or more, or take the addresses of IPv6 away",
                 ),

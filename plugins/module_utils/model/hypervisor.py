@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from . import attributes, defaults
 from .disk import DISK_FORMATS
-from .disk_targets import Devices
+from .disk_targets import DiskDevices
 from .image import Image
 from .template import Template
 from .vm import Os
@@ -96,7 +96,7 @@ class Hypervisor:
     machine: str = ""
     driver: str = defaults.FORMAT
     words: Mapping[str, str] = field(default_factory=dict)
-    devices: Devices = Devices()
+    devices: DiskDevices = DiskDevices()
     checks_bus: bool = False
     check: Callable[[Template, str], None] = _accept_template
     doubts: Callable[[Template], list[str]] = _no_doubts
@@ -114,7 +114,7 @@ class Hypervisor:
     sources: bool = False
     container: Callable[[Template, str], Mapping[str, str]] = _no_container
     column: str = attributes.KVM
-    own: Mapping[str, attributes.Own] = field(default_factory=dict)
+    own: Mapping[str, attributes.OwnEffect] = field(default_factory=dict)
     live: tuple[str, ...] = ()
     ends_at_reboot: str = ""
 

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from ..errors import WrongState
 from .flags import TRUE
-from .operations import Operation
+from .image_operations import Operation
 from .states import ImageState, ImageType
 
 # An attribute: its administrator knows what is in it.

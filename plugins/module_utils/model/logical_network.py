@@ -99,7 +99,7 @@ class LogicalPort:
 
 
 @dataclass(frozen=True)
-class Rule:
+class SecurityRule:
     """Describes what may pass.
     ports: the destination's, as ranges from first to last; none for all.
     ip: the other side's: an address, the first of size addresses, or a prefix as 10.0.0.0/8.
@@ -122,7 +122,7 @@ class SecurityGroup:
 
     uuid: str
     name: str
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[SecurityRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Gateway:
 
 
 @dataclass(frozen=True)
-class Floating:
+class FloatingAddress:
     """Describes an address of the external network that leads to a machine.
     port: its NIC.
     logical_ip: which of the NIC's addresses; "" for the first.
@@ -189,7 +189,7 @@ class Router:
     interfaces: tuple[Interface, ...] = ()
     gateway: Optional[Gateway] = None
     snat: bool = True
-    floating: tuple[Floating, ...] = ()
+    floating: tuple[FloatingAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     barred: tuple[str, ...] = BARRED
 

@@ -85,7 +85,7 @@ def filters_on_node(network: Network) -> bool:
 
 
 @dataclass(frozen=True)
-class Spread:
+class SplitNetwork:
     """Says where the machines of a network are that has a bridge of its own on each node. hosts: how many on which."""
 
     network: str

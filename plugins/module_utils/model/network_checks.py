@@ -28,12 +28,12 @@ from .addresses import (
     mac_number,
     mac_of_ip,
     mac_text,
-    shown,
+    range_text,
 )
 from .flags import flag
 from .network import ONE_NODE, PHYDEV_FORCED, RESERVED, AddressRange, Network
 from .network_drivers import DUMMY, OVN
-from .numbers import whole
+from .whole_numbers import whole
 
 # Attributes that limit the NICs of a network.
 BANDWIDTH = tuple(f"{way}_{what}" for way in ("INBOUND", "OUTBOUND") for what in ("AVG_BW", "PEAK_BW", "PEAK_KB"))
@@ -100,13 +100,13 @@ def _prefix_length(text: str, where: str) -> int:
     return length
 
 
-def cidr(network: Network) -> IPv4Network | None:
+def network_cidr(network: Network) -> IPv4Network | None:
     return split_cidr(
         network.name, network.attributes.get("NETWORK_ADDRESS", ""), network.attributes.get("NETWORK_MASK", "")
     )
 
 
-def normalised_attributes(network: str, attributes: Mapping[str, str]) -> dict[str, str]:
+def normalise_attributes(network: str, attributes: Mapping[str, str]) -> dict[str, str]:
     """Return the attributes of a network, with addresses and numbers checked and in one form. Empty ones stay."""
     where = f"network {network}"
     result = dict(attributes)
@@ -208,12 +208,12 @@ _READERS: dict[str, Callable[[str, str], str]] = {
     access.ATTRIBUTE: _read_access,
     **dict.fromkeys((ONE_NODE, PHYDEV_FORCED), _read_flag),
     RESERVED: _read_span,
-    ethertypes.ATTRIBUTE: ethertypes.normalised,
+    ethertypes.ATTRIBUTE: ethertypes.normalise,
     **dict.fromkeys(BANDWIDTH, _read_bandwidth),
 }
 
 
-def reserved(network: Network) -> list[str]:
+def reserved_addresses(network: Network) -> list[str]:
     """Return the addresses that the network keeps for nobody, one by one."""
     found: dict[str, None] = {}
     for text in network.attributes.get(RESERVED, "").split():
@@ -262,10 +262,10 @@ def check_bridge(name: str, bridge: str) -> None:
         raise InvalidValue(asked, "not a name for an interface", "Use letters, digits, '-', '_' and '.'")
 
 
-def normalised(address_range: AddressRange, network: str, random: int) -> AddressRange:
+def normalise_range(address_range: AddressRange, network: str, random: int) -> AddressRange:
     """Return the range with each value in its one form; raise InvalidValue for a wrong value.
     random: a number of which the first MAC address is made, if neither a MAC nor an IPv4 address is given."""
-    where = f"network {network}: address range {shown(address_range)}"
+    where = f"network {network}: address range {range_text(address_range)}"
     kind = address_range.type.upper()
     if kind not in TYPES:
         raise InvalidValue(f"{where}: TYPE = {address_range.type!r}", "no such type", f"Use one of {', '.join(TYPES)}")
@@ -401,12 +401,12 @@ def check(network: Network) -> None:
     """Raise InvalidValue for the first wrong value of a network, whose ranges are normalised()."""
     where = f"network {network.name}"
     check_bridge(network.name, network.bridge)
-    uplink.check(network, carries_gateway(network))
+    uplink.check_uplink(network, carries_gateway(network))
     _check_bandwidth(where, network.attributes)
     for address_range in network.address_ranges:
         own = {**network.attributes, **address_range.attributes}
-        _check_bandwidth(f"{where}: address range {shown(address_range)}", own)
-    whole = cidr(network)
+        _check_bandwidth(f"{where}: address range {range_text(address_range)}", own)
+    whole = network_cidr(network)
     if whole is not None and (whole.is_loopback or whole.is_multicast or whole.network_address.is_unspecified):
         raise InvalidValue(f"{where}: NETWORK_ADDRESS = {whole}", "no machines have such addresses", "Use 10.0.0.0/8")
     gateway = network.attributes.get("GATEWAY", "")
@@ -486,7 +486,7 @@ def _refuse_gateway(network: Network, whole: IPv4Network, gateway: int) -> None:
     )
 
 
-def within(address: str, whole: IPv4Network) -> bool:
+def is_within(address: str, whole: IPv4Network) -> bool:
     return IPv4Address(address) in whole
 
 
@@ -501,7 +501,7 @@ def _check_range(where: str, address_range: AddressRange, whole: IPv4Network | N
         return
     first = ip_number(address_range.ip, f"{where}: IP")
     last = first + address_range.size - 1
-    asked = f"{where}: address range {shown(address_range)}"
+    asked = f"{where}: address range {range_text(address_range)}"
     if whole is not None:
         lowest, highest = int(whole.network_address), int(whole.broadcast_address)
         if first < lowest or last > highest:
@@ -519,7 +519,7 @@ def _check_range(where: str, address_range: AddressRange, whole: IPv4Network | N
 def _check_static(network: Network, address_range: AddressRange) -> None:
     if not address_range.ip6:
         return
-    where = f"network {network.name}: address range {shown(address_range)}"
+    where = f"network {network.name}: address range {range_text(address_range)}"
     span = IPv6Network((address_range.ip6, address_range.prefix_length), strict=False)
     first = int(IPv6Address(address_range.ip6))
     own = {**network.attributes, **address_range.attributes}
@@ -548,14 +548,14 @@ def _check_static_of_ovn(network: Network) -> None:
     for each in static:
         if each.prefix_length != OVN_PREFIX_LENGTH:
             raise InvalidValue(
-                f"{where} {shown(each)}: PREFIX_LENGTH = {each.prefix_length}",
+                f"{where} {range_text(each)}: PREFIX_LENGTH = {each.prefix_length}",
                 f"routers of OVN announce prefixes of length {OVN_PREFIX_LENGTH} alone",
                 f"Give {OVN_PREFIX_LENGTH}",
             )
     prefixes = {prefix: r for r in network.address_ranges for prefix in prefixes6(r)}
     if len(prefixes) > 1 or any(r.type in WITH_IP6 for r in network.address_ranges):
         raise InvalidValue(
-            f"{where} {shown(static[0])}",
+            f"{where} {range_text(static[0])}",
             f"a network of OVN with static addresses has them in one prefix, this one in {', '.join(prefixes)}",
             "Give all its ranges with IPv6 the same type and prefix, or make another network for the others",
         )
@@ -579,8 +579,8 @@ def _check_overlaps(where: str, ranges: Sequence[AddressRange]) -> None:
         for (_first, last, one), (other_first, _last, other) in zip(spans, spans[1:]):
             if other_first <= last and one is not other:
                 raise InvalidValue(
-                    f"{where}: address range {shown(other)}",
-                    f"it shares {kind} with {shown(one)}",
+                    f"{where}: address range {range_text(other)}",
+                    f"it shares {kind} with {range_text(one)}",
                     "Ranges of a network never overlap and never move: change its start or size, or give the other "
                     "one with state: absent",
                 )

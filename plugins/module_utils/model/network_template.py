@@ -16,10 +16,10 @@ from typing import Any
 
 from ..errors import InvalidValue
 from .addresses import WITH_STATIC_IP6
-from .names import did_you_mean, nearest
 from .network_drivers import DRIVERS, DUMMY, driver_of
-from .numbers import whole
+from .object_names import did_you_mean, nearest_word
 from .template import Template
+from .whole_numbers import whole
 
 TYPES = ("FIXED", "RANGED")
 # Prefix lengths by class.
@@ -85,7 +85,7 @@ def _single_value(template: Template, name: str, where: str) -> str:
 def _driver(template: Template, where: str) -> str:
     driver = driver_of(_single_value(template, "VN_MAD", where))
     if driver and driver not in DRIVERS:
-        near = nearest(driver, DRIVERS)
+        near = nearest_word(driver, DRIVERS)
         raise InvalidValue(
             f"{where}: VN_MAD = {driver!r}",
             "there is no such driver here",

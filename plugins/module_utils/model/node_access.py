@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidValue
-from .numbers import whole
+from .whole_numbers import whole
 
 ATTRIBUTE = "NODE_ACCESS"
 EVERYTHING, NOTHING = "all", "none"

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidValue
-from .numbers import whole
-from .reader import check_keys
+from .item_reader import check_keys
 from .template import Template
+from .whole_numbers import whole
 
 KEYS = ("name", "uid", "group", "gid", "attributes")
 # The first user and group of every OpenNebula.

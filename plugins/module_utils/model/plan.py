@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from . import defaults
 from .audit import Inventory
-from .guard import Guard
+from .nic_filter_rules import Guard
 from .transfer import SHARED, PlannedImage
 from .vm import Vm
 
@@ -26,7 +26,7 @@ class DiskTask:
     consistency: AGENT (frozen by the guest's agent, or refused), CRASH (as after a power cut), "" for frozen if there
     is an agent.
     image, target, format: of SAVE_AS: the image's name, where its file belongs, and its format.
-    snapshot_id, mark, name: a snapshot's, as model/snapshots.py has them."""
+    snapshot_id, mark, name: a snapshot's, as model/disk_snapshots.py has them."""
 
     kind: str
     token: str
@@ -230,7 +230,7 @@ class ObservedVm:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """Describes how a machine that the catalog does not know differs from what a plan says of it.
     differences: sentences without their subject, and without secrets.
     generation: as the plan has it."""
@@ -283,5 +283,5 @@ class Observed:
     lengths: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
     networks: Optional[tuple[str, ...]] = None
-    compared: tuple[Compared, ...] = ()
+    compared: tuple[Comparison, ...] = ()
     mark: str = ""

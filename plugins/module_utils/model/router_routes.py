@@ -19,7 +19,7 @@ _NEIGHBOUR = "Give the address of a neighbour, which is in a network that the ro
 
 
 @dataclass(frozen=True)
-class Useless:
+class UselessRoute:
     """Describes a route that leads nowhere. found and remedy are as those of an error."""
 
     destination: str
@@ -32,20 +32,20 @@ class Useless:
         return InvalidValue(asked, self.found, self.remedy)
 
 
-def useless(
+def useless_routes(
     routes: Sequence[tuple[str, str]], own: Sequence[Own], floating: Collection[str], default_hops: Collection[str]
-) -> list[Useless]:
+) -> list[UselessRoute]:
     """Return those of a router's routes that lead nowhere.
     routes: destinations with their next hops.
     own: the router's addresses, with their networks.
     floating: addresses besides that it answers for.
     default_hops: where its gateway sends everything that no other route leads to, which is a route as well."""
     to_itself = [hop for hop in default_hops if _is_own(hop, own, floating)]
-    found = [Useless("::/0" if ":" in hop else "0.0.0.0/0", hop, _OWN, _NEIGHBOUR) for hop in to_itself]
+    found = [UselessRoute("::/0" if ":" in hop else "0.0.0.0/0", hop, _OWN, _NEIGHBOUR) for hop in to_itself]
     for destination, next_hop in routes:
         why, remedy = _problem(destination, next_hop, own, floating, default_hops)
         if why:
-            found.append(Useless(destination, next_hop, why, remedy))
+            found.append(UselessRoute(destination, next_hop, why, remedy))
     return found
 
 

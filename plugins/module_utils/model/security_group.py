@@ -13,8 +13,8 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
 from ..errors import InvalidValue
-from .logical_network import ALL, DIRECTIONS, ICMP, ICMPV6, PROTOCOLS, TCP, UDP, Rule
-from .numbers import whole
+from .logical_network import ALL, DIRECTIONS, ICMP, ICMPV6, PROTOCOLS, TCP, UDP, SecurityRule
+from .whole_numbers import whole
 
 # The group of every catalog, which lets everything through, as that of a real oned does.
 DEFAULT_ID = 0
@@ -89,7 +89,7 @@ def read_rule(entry: Mapping[str, Any], where: str, network_id: int | None) -> G
     return GroupRule(
         direction,
         protocol,
-        ",".join(_span_text(span) for span in ports(text, where)),
+        ",".join(_span_text(span) for span in read_ports(text, where)),
         _read_address(ip, where) if ip else "",
         size,
         network_id,
@@ -97,7 +97,7 @@ def read_rule(entry: Mapping[str, Any], where: str, network_id: int | None) -> G
     )
 
 
-def ports(text: str, where: str) -> Sequence[tuple[int, int]]:
+def read_ports(text: str, where: str) -> Sequence[tuple[int, int]]:
     """Return a RANGE as spans of ports; raise InvalidValue for what is none."""
     found = []
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -120,12 +120,12 @@ def _read_address(text: str, where: str) -> str:
         raise InvalidValue(f"{where}: ip {text!r}", str(error), "Write it as 10.0.0.5 or 10.0.0.0/8") from None
 
 
-def logical(rule: GroupRule, networks: Mapping[int, str]) -> Rule:
+def logical_rule(rule: GroupRule, networks: Mapping[int, str]) -> SecurityRule:
     """Return the rule as OVN is to have it. networks: UUIDs by id."""
-    return Rule(
+    return SecurityRule(
         rule.rule_type,
         rule.protocol,
-        tuple(ports(rule.range, "")),
+        tuple(read_ports(rule.range, "")),
         rule.ip,
         rule.size,
         "" if rule.network_id is None else networks[rule.network_id],
@@ -133,7 +133,7 @@ def logical(rule: GroupRule, networks: Mapping[int, str]) -> Rule:
     )
 
 
-def ids(text: str, where: str) -> list[int]:
+def read_group_ids(text: str, where: str) -> list[int]:
     """Return the ids that SECURITY_GROUPS says; raise InvalidValue for what is no id."""
     found = []
     for part in filter(None, (part.strip() for part in text.split(","))):

@@ -30,9 +30,9 @@ def may_share(one: Network, other: Network) -> bool:
     return one.vn_mad == other.vn_mad == BRIDGE
 
 
-def spans(network: Network) -> list[Span]:
+def address_spans(network: Network) -> list[Span]:
     """Return the addresses that belong to the network."""
-    whole = network_checks.cidr(network)
+    whole = network_checks.network_cidr(network)
     found: list[Span] = [whole] if whole else []
     for each in network.address_ranges:
         if each.ip and not whole:
@@ -42,7 +42,7 @@ def spans(network: Network) -> list[Span]:
     return found
 
 
-def refuse(network: Network, others: Iterable[Network]) -> None:
+def refuse_contradictions(network: Network, others: Iterable[Network]) -> None:
     """Raise Conflict for what the network asks of its bridge, if another network that has the bridge asks for something
     else, or has the same addresses. others: the networks with the same bridge, each with its address ranges."""
     others = tuple(others)
@@ -88,7 +88,7 @@ def _refuse_mtu(network: Network, other: Network) -> None:
             "Give both the same mtu, or choose another bridge",
         )
     for first, second in ((network, other), (other, network)):
-        guest, most = guest_mtu.largest(first), int(second.attributes.get(MTU) or 0)
+        guest, most = guest_mtu.largest_told_mtu(first), int(second.attributes.get(MTU) or 0)
         if most and guest > most:
             raise Conflict(
                 f"{_subject(network)}: {_label(first)} has {GUEST_MTU} = {guest}",
@@ -101,7 +101,7 @@ def _refuse_gateway(network: Network, other: Network) -> None:
     """Raise Conflict where networks with the same addresses ask for different things: a node tells by the addresses of
     packets on the bridge what it does with them."""
     carrying = [each for each in (network, other) if network_checks.carries_gateway(each)]
-    common = _common_span(spans(network), spans(other))
+    common = _common_span(address_spans(network), address_spans(other))
     if not carrying or common is None:
         return
     if len(carrying) == 1:
@@ -113,7 +113,7 @@ def _refuse_gateway(network: Network, other: Network) -> None:
             "Set nat and gateway_on_bridge alike in both, give them other addresses, or choose another bridge",
         )
     what = (
-        ("NETWORK_ADDRESS", network_checks.cidr(network), network_checks.cidr(other)),
+        ("NETWORK_ADDRESS", network_checks.network_cidr(network), network_checks.network_cidr(other)),
         ("GATEWAY", network.attributes.get("GATEWAY"), other.attributes.get("GATEWAY")),
         ("nat", network.nat, other.nat),
         ("NODE_ACCESS", network_checks.node_access(network), network_checks.node_access(other)),
@@ -134,8 +134,8 @@ def _refuse_same_addresses(network: Network, other: Network) -> None:
             what = _shared_addresses(own, their)
             if what:
                 raise Conflict(
-                    f"{_subject(network)}: address range {addresses.shown(own)}",
-                    f"{_label(other)} has the range {addresses.shown(their)} on the same bridge: machines of both "
+                    f"{_subject(network)}: address range {addresses.range_text(own)}",
+                    f"{_label(other)} has the range {addresses.range_text(their)} on the same bridge: machines of both "
                     f"would get the same {what}",
                     "Give it other addresses, or choose another bridge",
                 )
@@ -150,7 +150,7 @@ def _refuse_leased_gateway(network: Network, other: Network) -> None:
             if held is not None:
                 raise Conflict(
                     f"{_subject(network)}: {name} {gateway} of {_label(reaching)}",
-                    f"address range {addresses.shown(held)} of {_label(leasing)} holds it, on the same bridge: a "
+                    f"address range {addresses.range_text(held)} of {_label(leasing)} holds it, on the same bridge: a "
                     "machine would get it",
                     "Begin the range above it, end it below it, or choose another bridge",
                 )

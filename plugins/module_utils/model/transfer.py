@@ -51,7 +51,7 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def is_past(name: str, generations: Mapping[str, int]) -> bool:
+def is_outdated(name: str, generations: Mapping[str, int]) -> bool:
     """Return whether the image has gone on to another content. What no image is known of is kept: the catalog may be an
     old copy. generations: by uuid, as the catalog has them."""
     uuid, _hyphen, generation = name.removeprefix(OWN_PREFIX).rpartition("-")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from ..errors import InvalidValue
-from . import trunks
+from . import vlan_trunks
 from .flags import flag
 from .network import PHYDEV_FORCED, PHYDEV_UNUSED, Network
 from .network_drivers import BRIDGE, CHOSEN, DUMMY, NUMBERS, ON_NODES, OVN, OVSWITCH, VLAN, VXLAN, WITH_BRIDGE
-from .numbers import whole
+from .whole_numbers import whole
 
 PHYDEV, VLAN_ID, VLAN_IDS, MTU, GUEST_MTU = "PHYDEV", "VLAN_ID", "VLAN_IDS", "MTU", "GUEST_MTU"
 # OpenNebula's word by which a number is chosen.
@@ -78,15 +78,15 @@ class Uplink:
         return f"{what} {self.number} on {self.phydev}" if what else self.phydev
 
 
-def jumbo(*values: Mapping[str, str]) -> int:
+def large_mtu(*values: Mapping[str, str]) -> int:
     """Return the MTU that a host's side of machines' NICs needs: what they are told, where an interface has less by
     itself, or else 0. values: attributes of networks, address ranges and NICs."""
     largest = max((whole(each.get(GUEST_MTU)) or 0 for each in values), default=0)
     return largest if largest > ETHERNET_MTU else 0
 
 
-def jumbo_of(network: Network) -> int:
-    return jumbo(network.attributes, *(each.attributes for each in network.address_ranges))
+def large_mtu_of(network: Network) -> int:
+    return large_mtu(network.attributes, *(each.attributes for each in network.address_ranges))
 
 
 def phydev_of(driver: str, attributes: Mapping[str, str]) -> str:
@@ -95,7 +95,7 @@ def phydev_of(driver: str, attributes: Mapping[str, str]) -> str:
     return "" if unused else attributes.get(PHYDEV, "")
 
 
-def spans(network: Network) -> bool:
+def joins_nodes(network: Network) -> bool:
     """Return whether its machines reach those on other nodes."""
     return bool(phydev_of(network.vn_mad, network.attributes))
 
@@ -169,7 +169,7 @@ def choice_of(network: Network) -> tuple[int, int]:
     return span
 
 
-def completed(network: Network) -> Network:
+def with_guest_mtu(network: Network) -> Network:
     """Return the network with an MTU for its machines where the tunnel leaves less than they would have otherwise."""
     attributes = dict(network.attributes)
     if network.vn_mad == VXLAN and not attributes.get(GUEST_MTU):
@@ -179,7 +179,7 @@ def completed(network: Network) -> Network:
     return replace(network, attributes=attributes)
 
 
-def check(network: Network, carries_gateway: bool) -> None:
+def check_uplink(network: Network, carries_gateway: bool) -> None:
     """Raise InvalidValue for what can't be of a network that several nodes have."""
     where, attributes = f"network {network.name}", network.attributes
     if is_forced(network) and (network.vn_mad != BRIDGE or not phydev_of(network.vn_mad, attributes)):
@@ -232,7 +232,9 @@ def check(network: Network, carries_gateway: bool) -> None:
 
 
 def _check_ovswitch(network: Network, carries_gateway: bool) -> None:
-    trunks.read(network.attributes.get(trunks.ATTRIBUTE, ""), f"network {network.name}: {trunks.ATTRIBUTE} =")
+    vlan_trunks.read(
+        network.attributes.get(vlan_trunks.ATTRIBUTE, ""), f"network {network.name}: {vlan_trunks.ATTRIBUTE} ="
+    )
     if carries_gateway:
         raise InvalidValue(
             f"network {network.name}: {'nat' if network.nat else 'gateway_on_bridge'}",

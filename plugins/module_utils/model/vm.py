@@ -120,6 +120,6 @@ class Vm:
     topology: Optional[Topology] = None
 
     @property
-    def leased(self) -> tuple[Nic | Alias, ...]:
+    def nics_and_aliases(self) -> tuple[Nic | Alias, ...]:
         """Return all NICs and aliases: each has a lease."""
         return (*self.nics, *self.aliases)

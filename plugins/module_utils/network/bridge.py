@@ -18,10 +18,21 @@ from ..model import guest_mtu, network_checks, shared_bridge
 from ..model.network import Network
 from ..model.network_drivers import BRIDGE, OVN, OVSWITCH, WITH_BRIDGE
 from ..model.states import NetworkState
-from ..model.uplink import ETHERNET_MTU, PHYDEV, Uplink, jumbo_of
+from ..model.uplink import ETHERNET_MTU, PHYDEV, Uplink, large_mtu_of
 from ..model.uplink import uplink as uplink_of
-from . import firewall_rules, firewall_tables, host_firewall, links, memberships, moves, nat, routes, settings, uplinks
-from .switch_bridges import Change, SwitchNode
+from . import (
+    bridge_sysctls,
+    firewall_rules,
+    firewall_tables,
+    host_address_move,
+    host_firewall,
+    host_routes,
+    links,
+    multicast_limit,
+    nat,
+    uplinks,
+)
+from .openvswitch_bridges import Change, SwitchNode
 
 # What there is of a network's rules.
 _PRESENT, _OTHERS, _ABSENT = "present", "others than are wanted", "absent"
@@ -56,7 +67,7 @@ class Wanted:
     bridge: str
     address: str
     rules: nat.Rules
-    spans: Sequence[routes.Span]
+    spans: Sequence[host_routes.Span]
     uplink: Uplink | None = None
     six: bool = False
     beside: Sequence[str] = ()
@@ -67,8 +78,8 @@ class Wanted:
     def of(cls, network: Network) -> Wanted:
         network_checks.check(network)
         _check_uuid(f"network {network.name}: uuid", network.uuid)
-        whole = network_checks.cidr(network)
-        spans = shared_bridge.spans(network)
+        whole = network_checks.network_cidr(network)
+        spans = shared_bridge.address_spans(network)
         address, rules = "", nat.Rules(network.uuid, network.bridge)
         if whole and network_checks.carries_gateway(network):
             gateway = network.attributes["GATEWAY"]
@@ -76,7 +87,7 @@ class Wanted:
             access = network_checks.node_access(network)
             rules = nat.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
         six = any(network_checks.prefixes6(r) for r in network.address_ranges)
-        uplink, mtu = uplink_of(network), jumbo_of(network)
+        uplink, mtu = uplink_of(network), large_mtu_of(network)
         return cls(network.name, network.uuid, network.bridge, address, rules, spans, uplink, six, mtu=mtu)
 
     def with_addresses_of_host(self) -> Wanted:
@@ -92,7 +103,7 @@ class Wanted:
             access = [each.rules.access for each in carrying]
             dhcp = any(a.everything or any(first <= nat.DHCP <= last for first, last in a.udp) for a in access)
             wholes = {each.whole for each in carrying if each.whole is not None}
-            rules = replace(rules, shared=nat.Shared(tuple(sorted(wholes)), self.whole, dhcp))
+            rules = replace(rules, shared=nat.SharedBridge(tuple(sorted(wholes)), self.whole, dhcp))
         if uplink is not None:
             uplink = replace(uplink, needed=max(each.uplink.needed for each in networks if each.uplink is not None))
         others = tuple(each.uuid for each in networks if each.name != self.name)
@@ -114,7 +125,7 @@ class Wanted:
         return self.uplink.device if self.uplink is not None and not self.uplink.made else ""
 
 
-def together(networks: Sequence[Wanted]) -> list[Wanted]:
+def merge_by_bridge(networks: Sequence[Wanted]) -> list[Wanted]:
     """Return what each of these networks wants, where networks of one bridge want what all of them ask of it."""
     by_bridge: dict[str, list[Wanted]] = {}
     for each in networks:
@@ -142,7 +153,7 @@ class _Step:
     table: nat.Table
     wrong: Mapping[str, str]
     done: list[Done]
-    move: moves.Move | None = None
+    move: host_address_move.Move | None = None
     narrow: Sequence[str] = ()
 
     @property
@@ -167,7 +178,7 @@ class Node:
         self.catalog = catalog
         self.act = act
         self.links: dict[str, links.Link] = {}
-        self._routes: list[routes.Route] | None = None
+        self._routes: list[host_routes.Route] | None = None
         self.warnings: list[str] = []
         # Bridges to which addresses of the host have been moved, and which somebody has to keep by another connection.
         self.moved: list[str] = []
@@ -194,12 +205,12 @@ class Node:
         self._here, self._passed_on, self._all_passed_on = dict(self.links), set(), []
 
     @property
-    def routes(self) -> list[routes.Route]:
+    def routes(self) -> list[host_routes.Route]:
         """Return the routes of this host and of what was decided. They are read once: not every network needs them."""
         if self._routes is None:
             self._routes = []
             with self._warn_if_missing():
-                self._routes = routes.observe()
+                self._routes = host_routes.observe()
         return self._routes
 
     @contextlib.contextmanager
@@ -256,11 +267,13 @@ class Node:
                     f"{network.vn_mad} this collection does not make it, and no machine can start on it before"
                 )
             else:
-                self.warnings += settings.doubts(network.name, network.bridge, self.links[network.bridge].settings)
+                self.warnings += bridge_sysctls.doubts(
+                    network.name, network.bridge, self.links[network.bridge].settings
+                )
                 self.warnings += self._too_narrow(network)
                 if self.links[network.bridge].kind == "bridge":
                     six = any(network_checks.prefixes6(r) for r in network.address_ranges)
-                    kinds = host_firewall.bridged(network.bridge, None, six, self.links[network.bridge].ports)
+                    kinds = host_firewall.bridged_packets(network.bridge, None, six, self.links[network.bridge].ports)
                     self._warn_of_drops(network.name, self._drops(nat.Table(self.catalog), kinds))
         done += self._make(made, known)
         # A bridge that others have, too, is theirs by now.
@@ -281,16 +294,16 @@ class Node:
 
     def left(self) -> bool:
         """Return whether anything of this catalog is here, or in check mode would be."""
-        ours = links.marked(self.links, self.catalog) or links.marked_devices(self.links, self.catalog)
+        ours = links.bridges_of_catalog(self.links, self.catalog) or links.devices_of_catalog(self.links, self.catalog)
         return bool(ours) or bool(self.switch.uuids()) or (self.act and bool(self._present()))
 
-    def are_gone(self, interfaces: Iterable[str]) -> bool:
+    def are_interfaces_gone(self, interfaces: Iterable[str]) -> bool:
         """Return whether none of these machines' interfaces is here, or in check mode would be."""
         return not self.act or not any(name in self.links for name in interfaces)
 
     def _too_narrow(self, network: Network) -> list[str]:
         """Return a warning for a bridge of the host's own that loses what the network's machines may send."""
-        wanted, link = jumbo_of(network), self.links[network.bridge]
+        wanted, link = large_mtu_of(network), self.links[network.bridge]
         ports = [self.links[port] for port in link.ports if not links.MACHINES.match(port)]
         narrow = [each for each in (link, *ports) if each.mtu < wanted]
         if not narrow:
@@ -308,7 +321,7 @@ class Node:
         MTU. It is never lowered, as other networks may need it."""
         done = []
         for network in networks:
-            wanted, link = jumbo_of(network), self.links.get(network.bridge)
+            wanted, link = large_mtu_of(network), self.links.get(network.bridge)
             if link is None and not self.act and wanted:
                 # Open vSwitch gives a new bridge what its ports have.
                 port = self.links.get(network.attributes.get(PHYDEV, ""))
@@ -396,9 +409,9 @@ class Node:
             for uplink in [wanted.get(network.uuid)]
             if uplink is not None
         }
-        self._passed_on = devices & uplinks.leaving(wanted, self.catalog, self.links, known, staying)
+        self._passed_on = devices & uplinks.no_longer_wanted(wanted, self.catalog, self.links, known, staying)
         self._all_passed_on = sorted(self._passed_on)
-        self._with_bridge = {_network_of(link) for link in links.marked(self.links, self.catalog).values()}
+        self._with_bridge = {_network_of(link) for link in links.bridges_of_catalog(self.links, self.catalog).values()}
         return self._here
 
     def _make_alone(self, step: _Step, networks: Sequence[Network], known: Sequence[str] | None) -> list[Done]:
@@ -457,7 +470,7 @@ class Node:
         return mark.network == network.uuid or self._table().bridges.get(network.uuid) == network.bridge
 
     def _leaves_to_others(self, uuid: str) -> bool:
-        ours = links.marked(self.links, self.catalog).values()
+        ours = links.bridges_of_catalog(self.links, self.catalog).values()
         return bool(uuid) and any(_network_of(link) == uuid and self._is_others(link, uuid) for link in ours)
 
     def _is_others(self, link: links.Link, uuid: str) -> bool:
@@ -472,7 +485,7 @@ class Node:
     def _freed_links(self) -> dict[str, links.Link]:
         """Return the interfaces without those that another network still has, but is about to lose."""
         # Once for each network: of hundreds of interfaces no copy is made for nothing.
-        return uplinks.freed(self._passed_on, self.links) if self._passed_on else self.links
+        return uplinks.after_release(self._passed_on, self.links) if self._passed_on else self.links
 
     def _shown(self, network: Network) -> dict[str, Any] | None:
         link = self.links.get(network.bridge)
@@ -494,7 +507,7 @@ class Node:
 
     def _decide(self, networks: Sequence[Network], known: Sequence[str] | None) -> _Step:
         """Decide what is to be done for a bridge, which all these networks have."""
-        wanted = together([_wanted_of(network) for network in networks])
+        wanted = merge_by_bridge([_wanted_of(network) for network in networks])
         first, link = wanted[0], self.links.get(wanted[0].bridge)
         uplink = first.uplink
         moving = uplink is not None and uplinks.moves_addresses(uplink, self._freed_links())
@@ -514,12 +527,18 @@ class Node:
         former = [f for each in wanted for f in self._former(each)]
         _refuse_other_place(first, [*former, *([link] if link is not None else [])])
         if uplink is not None:
-            free = {**self._freed_links(), **uplinks.given_back(former, self.links)} if former else self._freed_links()
+            free = (
+                {**self._freed_links(), **uplinks.after_detaching(former, self.links)}
+                if former
+                else self._freed_links()
+            )
             asker = max(networks, key=_needed)
             with _refusals_of(asker):
                 uplinks.refuse(asker.name, uplink, first.bridge, mark, free)
             self.warnings += [
-                doubt for each in networks for doubt in uplinks.doubts(each.name, uplink, guest_mtu.largest(each), free)
+                doubt
+                for each in networks
+                for doubt in uplinks.doubts(each.name, uplink, guest_mtu.largest_told_mtu(each), free)
             ]
         table = self._table(needed_by=first.name)
         for network, each in zip(networks, wanted):
@@ -533,13 +552,13 @@ class Node:
             there = self._freed_links()[uplink.phydev] if moving or link is None else link
             expected = replace(expected, addresses=there.addresses, addresses6=there.addresses6, ports=(uplink.phydev,))
         elif link is not None:
-            wrong = settings.differing(link.settings, first.carries_gateway)
+            wrong = bridge_sysctls.differing(link.settings, first.carries_gateway)
         if link is not None and link.addresses6 and "ipv6/disable_ipv6" in wrong:
             self.warnings.append(
                 f"network {first.name}: bridge {first.bridge} had {', '.join(link.addresses6)}, which this "
                 "collection did not give it; it has no IPv6 any more, as this host is no member of the network by IPv6"
             )
-        joined = uplinks.expected(uplink, self._freed_links())
+        joined = uplinks.desired_view(uplink, self._freed_links())
         done = [Done(first.name, f.name, self._view(f)) for f in former]
         for network, each in zip(networks, wanted):
             before = self._before(network, each, link, table, wrong) if link is not None else None
@@ -552,7 +571,7 @@ class Node:
             done.append(Done(each.name, each.bridge, before, after))
         move = None
         if moving and uplink is not None:
-            move = moves.Move(self._freed_links()[uplink.phydev], first.bridge, link)
+            move = host_address_move.Move(self._freed_links()[uplink.phydev], first.bridge, link)
         self._expect(expected, former, uplink)
         return _Step(networks, wanted, mark, link, tuple(former), table, wrong, done, move, tuple(narrow))
 
@@ -589,7 +608,7 @@ class Node:
         lacks = link is None or new or (wanted.address and wanted.address not in link.addresses)
         if wanted.uplink is None and lacks:
             own = {wanted.bridge, *(f.name for f in former), table.bridges.get(wanted.uuid, wanted.bridge)}
-            routes.refuse_overlap(wanted.name, wanted.spans, own, self.routes)
+            host_routes.refuse_overlap(wanted.name, wanted.spans, own, self.routes)
         self._refuse_drops(wanted, table, link is not None and not new)
 
     def _before(
@@ -607,23 +626,23 @@ class Node:
         in last. here: the interfaces as they are."""
         wanted = {step.uplink.device for step in steps if step.uplink is not None}
         passed_on = [name for name in self._all_passed_on if name in wanted]
-        making: list[str] = uplinks.freeing(passed_on, here)
-        here = uplinks.freed(passed_on, here)
+        making: list[str] = uplinks.release_lines(passed_on, here)
+        here = uplinks.after_release(passed_on, here)
         devices = []
         for step in steps:
             for f in step.former:
                 own = f.mark is not None and f.mark.port == step.wanted[0].port
-                making += [*([] if own else uplinks.giving_back(f, here)), *links.delete_steps(f.name)]
-            making += uplinks.former(step.uplink, step.link, step.mark, here)
+                making += [*([] if own else uplinks.detach_lines(f, here)), *links.delete_steps(f.name)]
+            making += uplinks.removal_lines(step.uplink, step.link, step.mark, here)
             for each in step.wanted:
                 if each.uuid != step.mark.network:
-                    making += uplinks.former(step.uplink, None, links.Mark(self.catalog, each.uuid), here)
-            making += links.new_steps(step.bridge, step.mark) if step.link is None else []
-            device = uplinks.making(step.uplink, step.mark, here) if step.uplink is not None else []
+                    making += uplinks.removal_lines(step.uplink, None, links.Mark(self.catalog, each.uuid), here)
+            making += links.bridge_making_lines(step.bridge, step.mark) if step.link is None else []
+            device = uplinks.device_making_lines(step.uplink, step.mark, here) if step.uplink is not None else []
             devices += [step.uplink.device] if step.uplink is not None and device else []
             making += device
         moving = [step.move for step in steps if step.move is not None]
-        armed: list[moves.Move] = []
+        armed: list[host_address_move.Move] = []
         try:
             for move in moving:
                 move.arm(steps[0].table)
@@ -640,25 +659,25 @@ class Node:
     def _carry_out(
         self, steps: Sequence[_Step], making: Sequence[str], devices: Sequence[str], here: Mapping[str, links.Link]
     ) -> None:
-        memberships.have(making, here)
-        links.carry_out(making)
+        multicast_limit.ensure_limit(making, here)
+        links.run_batch(making)
         for step in steps:
             if step.link is None and not step.mark.forced:
-                settings.begin(step.bridge, settings.wanted(step.wanted[0].carries_gateway))
+                bridge_sysctls.write_new(step.bridge, bridge_sysctls.desired(step.wanted[0].carries_gateway))
             else:
-                settings.write(step.bridge, step.wrong)
+                bridge_sysctls.write(step.bridge, step.wrong)
         for name in devices:
-            settings.begin(name, uplinks.SETTINGS)
+            bridge_sysctls.write_new(name, uplinks.SETTINGS)
         rules = [each.rules for step in steps for each in step.wanted if not step.table.has(each.rules)]
         nat.ensure(rules, steps[0].table)
         self._observed = None
         lines = []
         for step in steps:
             lines += [f"link set dev {name} mtu {step.wanted[0].mtu}" for name in step.narrow]
-            lines += links.bridge_steps(step.bridge, step.mark, step.link)
+            lines += links.bridge_changing_lines(step.bridge, step.mark, step.link)
             if step.uplink is not None and step.move is None:
-                lines += uplinks.attaching(step.uplink, step.bridge, here)
-        links.carry_out(lines)
+                lines += uplinks.attach_lines(step.uplink, step.bridge, here)
+        links.run_batch(lines)
 
     def _take_back(self, wanted: Sequence[Wanted]) -> None:
         """Remove what there is of networks that could not be made, so that no half of them is taken for the whole."""
@@ -672,7 +691,9 @@ class Node:
         if wanted.uuid not in self._with_bridge:
             return []
         # Of hundreds of bridges, each would be asked for its mark as often: its text is looked at first.
-        ours = links.marked({n: f for n, f in self.links.items() if wanted.uuid in f.alias}, self.catalog).values()
+        ours = links.bridges_of_catalog(
+            {n: f for n, f in self.links.items() if wanted.uuid in f.alias}, self.catalog
+        ).values()
         former = [f for f in ours if wanted.uuid and _network_of(f) == wanted.uuid and f.name != wanted.bridge]
         former = [f for f in former if not self._is_others(f, wanted.uuid)]
         for link in former:
@@ -685,7 +706,7 @@ class Node:
         self.links[expected.name] = expected
         self._with_bridge.add(_network_of(expected))
         if uplink is not None:
-            self.links[uplink.device] = uplinks.forecast(uplink, expected, self._freed_links())
+            self.links[uplink.device] = uplinks.expected_device(uplink, expected, self._freed_links())
             if uplink.device in self._passed_on:
                 self._passed_on.remove(uplink.device)
                 for name, link in self.links.items():
@@ -696,7 +717,7 @@ class Node:
             del self.links[link.name]
         addresses = [ip_network(address, strict=False) for address in expected.addresses if address]
         if addresses:
-            self.routes.extend(routes.Route(each, expected.name) for each in addresses)
+            self.routes.extend(host_routes.Route(each, expected.name) for each in addresses)
 
     def _refuse_drops(self, wanted: Wanted, table: nat.Table, there: bool) -> None:
         """Refuse to make a network that would reach nothing, because a firewall of the host drops its packets. there:
@@ -705,12 +726,15 @@ class Node:
         link = self.links.get(wanted.bridge)
         own = (wanted.uplink.device,) if wanted.uplink is not None else ()
         ports = list(dict.fromkeys((*own, *(link.ports if link is not None else ()))))
-        kinds = host_firewall.bridged(wanted.bridge, whole, wanted.six, ports)
+        kinds = host_firewall.bridged_packets(wanted.bridge, whole, wanted.six, ports)
         if whole is not None:
-            kinds = host_firewall.routed(wanted.bridge, whole, routes.uplink(self.routes), ports) + kinds
+            kinds = (
+                host_firewall.routed_packets(wanted.bridge, whole, host_routes.default_route_device(self.routes), ports)
+                + kinds
+            )
         found = self._drops(table, kinds)
         if found and self.ignore_drops:
-            asked, explanation, _remedy = host_firewall.explained(wanted.name, found)
+            asked, explanation, _remedy = host_firewall.explain(wanted.name, found)
             self.warnings.append(f"{asked}: {explanation}; ignored, as nebula_ignore_forward_drop says")
         elif (there and not any(drop.was_looked_for for drop in found)) or not any(drop.is_all for drop in found):
             self._warn_of_drops(wanted.name, found)
@@ -724,11 +748,11 @@ class Node:
             with contextlib.suppress(MissingDependency):
                 # Hosts route no IPv6 of machines: rules for it matter where they see what is bridged.
                 self._firewall = firewall_tables.observe(table.name, {4, *self._sees_bridged})
-        return host_firewall.drops(self._firewall, kinds, self._sees_bridged)
+        return host_firewall.find_drops(self._firewall, kinds, self._sees_bridged)
 
     def _warn_of_drops(self, network: str, found: Sequence[host_firewall.Drop]) -> None:
         if found:
-            asked, explanation, remedy = host_firewall.explained(network, found)
+            asked, explanation, remedy = host_firewall.explain(network, found)
             self.warnings.append(f"{asked}: {explanation}. {remedy.partition(' To go on without:')[0]}")
 
     def _present(self) -> list[str]:
@@ -737,7 +761,10 @@ class Node:
 
     def _present_linked(self) -> list[str]:
         """Return the UUIDs of networks that have anything here outside Open vSwitch."""
-        ours = {**links.marked(self.links, self.catalog), **links.marked_devices(self.links, self.catalog)}
+        ours = {
+            **links.bridges_of_catalog(self.links, self.catalog),
+            **links.devices_of_catalog(self.links, self.catalog),
+        }
         table = self._table()
         return list(dict.fromkeys([*map(_network_of, ours.values()), *table.networks]))
 
@@ -757,11 +784,11 @@ class Node:
         """Remove the rules and bridges of these networks; a bridge with ports is an error, and keeps its rules."""
         done: list[Done] = []
         kept: dict[str, NebulaError] = {}
-        owners = {_network_of(link) for link in links.marked(self.links, self.catalog).values()}
+        owners = {_network_of(link) for link in links.bridges_of_catalog(self.links, self.catalog).values()}
         for uuid in sorted(uuids, key=lambda each: each not in owners):
             table = self._table()
             rules, masquerades = _PRESENT if table.of(uuid) else _ABSENT, uuid in table.masquerading
-            bridges = [b for b in links.marked(self.links, self.catalog).values() if _network_of(b) == uuid]
+            bridges = [b for b in links.bridges_of_catalog(self.links, self.catalog).values() if _network_of(b) == uuid]
             bridges = [b for b in bridges if not self._is_others(b, uuid)]
             devices = uplinks.devices(uuid, self.catalog, self.links)
             items = [
@@ -783,16 +810,16 @@ class Node:
                     steps = [f"link delete dev {name}" for name in devices]
                     for link in bridges:
                         if link.mark is not None and link.mark.forced and link.mark.port in link.ports:
-                            moves.give_back(link, link.mark.port)
+                            host_address_move.move_back(link, link.mark.port)
                         else:
-                            steps += uplinks.giving_back(link, self.links)
-                    links.carry_out(steps + [step for link in bridges for step in links.delete_steps(link.name)])
+                            steps += uplinks.detach_lines(link, self.links)
+                    links.run_batch(steps + [step for link in bridges for step in links.delete_steps(link.name)])
                     if rules == _PRESENT:
                         nat.remove([uuid], table)
                         self._observed = None
                 for name in (*devices, *(link.name for link in bridges)):
                     del self.links[name]
-                self.links.update(uplinks.given_back(bridges, self.links))
+                self.links.update(uplinks.after_detaching(bridges, self.links))
             except NebulaError as error:
                 kept.update({link.name: error for link in bridges})
                 for item in items:
@@ -891,7 +918,7 @@ def _view(
     differing: those of the kernel's settings that have to be changed, as they are or are to be"""
     mark = link.mark
     address = mark.address if mark and mark.address in link.addresses else ""
-    shown = {settings.key(link.name, name): value for name, value in (differing or {}).items()}
+    shown = {bridge_sysctls.key(link.name, name): value for name, value in (differing or {}).items()}
     moved = sorted((*link.addresses, *link.addresses6)) if mark and mark.forced else []
     return {
         "bridge": link.name,

@@ -105,11 +105,11 @@ class Table:
 
 
 # -- conditions ------------------------------------------------------------------------------------------------------
-def some(_packets: Packets) -> int:
+def matches_some(_packets: Packets) -> int:
     return SOME
 
 
-def never(_packets: Packets) -> int:
+def matches_none(_packets: Packets) -> int:
     return NONE
 
 
@@ -132,10 +132,10 @@ def any_of(conditions: Sequence[Condition]) -> Condition:
 def interface(key: str, wanted: str) -> Condition:
     def condition(packets: Packets) -> int:
         if key in ("ibrname", "obrname"):
-            return ALL if packets.bridge and fits(packets.bridge, wanted) else NONE
+            return ALL if packets.bridge and name_matches(packets.bridge, wanted) else NONE
         name = packets.iif if key.startswith("iif") else packets.oif
         if name:
-            return ALL if fits(name, wanted) else NONE
+            return ALL if name_matches(name, wanted) else NONE
         if wanted == "*":
             return ALL
         return NONE if wanted == packets.other else SOME
@@ -143,7 +143,7 @@ def interface(key: str, wanted: str) -> Condition:
     return condition
 
 
-def fits(name: str, wanted: str) -> bool:
+def name_matches(name: str, wanted: str) -> bool:
     return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
 
 
@@ -151,7 +151,7 @@ def state_in(wanted: Sequence[str]) -> Condition:
     return lambda packets: (ALL if packets.state in wanted else NONE) if packets.state else SOME
 
 
-def marked(value: Any) -> Condition:
+def has_mark(value: Any) -> Condition:
     """Return whether a packet that nobody marked has this mark."""
     return constant(ALL if value in (0, "0", "0x0", "0x00000000") else NONE)
 
@@ -161,11 +161,11 @@ def of_family(family: int | None, condition: Condition) -> Condition:
     return lambda packets: condition(packets) if family in (None, packets.family) else NONE
 
 
-def either(four: bool, six: bool, arp: bool = False) -> Condition:
+def of_families(four: bool, six: bool, arp: bool = False) -> Condition:
     return lambda packets: ALL if {4: four, 6: six, ARP: arp}[packets.family] else NONE
 
 
-def speaks(protocol: str) -> Condition:
+def has_protocol(protocol: str) -> Condition:
     return lambda packets: ALL if packets.protocol == protocol else NONE
 
 

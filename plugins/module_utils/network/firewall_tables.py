@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CommandFailed, MissingDependency
-from ..host.command import failure, run
+from ..host.command import failure_of, run
 from .firewall_rules import (
     AFTER,
     ALL,
@@ -38,15 +38,15 @@ from .firewall_rules import (
     address,
     any_of,
     constant,
-    either,
     every,
+    has_mark,
+    has_protocol,
     interface,
-    marked,
-    never,
+    matches_none,
+    matches_some,
+    of_families,
     of_family,
     of_type,
-    some,
-    speaks,
     state_in,
     unlike,
 )
@@ -166,7 +166,7 @@ def _listed(*what: str) -> Sequence[Mapping[str, Any]]:
     if done.returncode != 0:
         if len(what) > 1 and "No such file or directory" in done.stderr:
             return ()
-        raise failure(done)
+        raise failure_of(done)
     entries: Sequence[Mapping[str, Any]] = json.loads(done.stdout or "{}").get("nftables", ())
     return entries
 
@@ -229,15 +229,15 @@ def _nft_rules(thing: Mapping[str, Any]) -> list[Rule]:
             return [Rule(tuple(conditions), "maybe", text=text, handle=handle)]
         elif kind == _OPAQUE:
             text = _OPAQUE
-            conditions.append(some)
+            conditions.append(matches_some)
         elif kind in ("limit", "quota", "ct count"):
-            conditions.append(some)
+            conditions.append(matches_some)
         elif kind in _OF_A_FIELD and isinstance(value, dict):
             # It ends the rule for packets that have no such field, and nft leaves out that the rule asks for their
             # family.
             conditions.append(_has_field(_element(value.get(_OF_A_FIELD[kind]))))
     # It decides nothing; but that nothing was said of it has to be known.
-    return [Rule((never,), "return", text=text, handle=handle)] if text else []
+    return [Rule((matches_none,), "return", text=text, handle=handle)] if text else []
 
 
 def _reject_condition(how: Any, family: str) -> Condition:
@@ -247,7 +247,7 @@ def _reject_condition(how: Any, family: str) -> Condition:
     if kind in _FAMILIES:
         return of_family(_FAMILIES[kind], constant(ALL))
     if kind == "tcp reset":
-        return every([speaks(TCP), some]) if len(_KINDS.get(family, ())) > 1 else speaks(TCP)
+        return every([has_protocol(TCP), matches_some]) if len(_KINDS.get(family, ())) > 1 else has_protocol(TCP)
     return constant(ALL)
 
 
@@ -259,7 +259,7 @@ def _kind_and_value(expression: Any) -> tuple[str, Any]:
 def _nft_elements(left: Any, data: Any) -> list[tuple[Condition, tuple[str, str]]]:
     """Return what each element of a verdict map matches, and its verdict."""
     if not isinstance(data, dict) or "set" not in data:
-        return [(some, ("maybe", ""))]  # a named map, whose elements were not listed
+        return [(matches_some, ("maybe", ""))]  # a named map, whose elements were not listed
     keys = [_element(key) for key, _verdict in data["set"]]
     named = {index: _nft_compared(left, key) for index, key in enumerate(keys) if key != _REST}
     elements = []
@@ -275,7 +275,7 @@ def _nft_elements(left: Any, data: Any) -> list[tuple[Condition, tuple[str, str]
 
 def _nft_match(value: Mapping[str, Any]) -> Condition:
     op, left, right = value.get("op", "=="), value.get("left"), value.get("right")
-    condition = _nft_compared(left, right) if op in ("==", "!=", "in") else some
+    condition = _nft_compared(left, right) if op in ("==", "!=", "in") else matches_some
     # What has no such field is not another value of it: the rule ends there.
     return every([_has_field(left), unlike(condition) if op == "!=" else condition])
 
@@ -288,7 +288,7 @@ def _has_field(left: Any) -> Condition:
     if kind in ("&", "|", "^", "<<", ">>") and isinstance(what, list) and what:
         return _has_field(what[0])
     if kind == "tcp option":
-        return speaks(TCP)
+        return has_protocol(TCP)
     if kind in ("exthdr", "ip option"):
         return of_family(4 if kind == "ip option" else 6, constant(ALL))
     if kind in ("ct", "rt") and isinstance(what, dict):
@@ -298,9 +298,9 @@ def _has_field(left: Any) -> Condition:
     key = _key_of(left)
     of = key.partition(" ")[0]
     if of in NUMBERS:
-        return speaks(of)
+        return has_protocol(of)
     if of in _OTHERS:
-        return never
+        return matches_none
     if of in ("l4proto", "th"):
         return lambda packets: NONE if packets.family == ARP else ALL
     return of_family({"ip": 4, "ip6": 6, "arp": ARP}.get(of), constant(ALL))
@@ -308,20 +308,20 @@ def _has_field(left: Any) -> Condition:
 
 def _nft_compared(left: Any, right: Any) -> Condition:
     if not isinstance(left, dict):
-        return some
+        return matches_some
     kind, what = next(iter(left.items()))
     if kind == "concat" and isinstance(right, dict) and "concat" in right:
         return every([_nft_compared(part, value) for part, value in zip(what, right["concat"])])
     if kind == "&" and isinstance(what, list) and isinstance(right, int):
         # Masked marks: what nobody marked is 0 under every mask.
-        return marked(right) if _key_of(what[0]) == "mark" else some
+        return has_mark(right) if _key_of(what[0]) == "mark" else matches_some
     if isinstance(right, dict) and "set" in right:
         return any_of([_nft_compared(left, _element(each)) for each in right["set"]])
     if isinstance(right, list):
         return any_of([_nft_compared(left, each) for each in right])
     right = _element(right)
     if isinstance(right, str) and right.startswith("@"):
-        return some
+        return matches_some
     key = _key_of(left)
     if key in ("iifname", "oifname", "iif", "oif", "ibrname", "obrname"):
         return interface(key, str(right))
@@ -332,22 +332,26 @@ def _nft_compared(left: Any, right: Any) -> Condition:
     if key == "status":
         return constant(NONE if right == "dnat" else SOME)
     if key == "mark":
-        return marked(right)
+        return has_mark(right)
     if key in ("l4proto", "ip protocol"):
-        return speaks(NAMES.get(str(right), str(right)))
+        return has_protocol(NAMES.get(str(right), str(right)))
     if key == "ip6 nexthdr":
         # Another header may be before it.
-        return every([some, speaks(NAMES.get(str(right), str(right)))])
+        return every([matches_some, has_protocol(NAMES.get(str(right), str(right)))])
     if key == "nfproto":
-        return either(str(right) in ("ipv4", "2"), str(right) in ("ipv6", "10"))
+        return of_families(str(right) in ("ipv4", "2"), str(right) in ("ipv6", "10"))
     if key in ("protocol", "ether type"):
         of_arp = str(right) in ("arp", "1544", "2054")
-        return either(str(right) in ("ip", "8", "2048"), str(right) in ("ip6", "56710", "34525"), of_arp)
+        return of_families(str(right) in ("ip", "8", "2048"), str(right) in ("ip6", "56710", "34525"), of_arp)
     if key in ("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"):
         return address(key.partition(" ")[2][0], _networks(right))
     if key in ("icmp type", "icmpv6 type"):
         return of_type(*_span(_TYPES[key.partition(" ")[0]], right))
-    return _has_field(left) if key in ("icmp code", "icmpv6 code") and right == 0 else every([_has_field(left), some])
+    return (
+        _has_field(left)
+        if key in ("icmp code", "icmpv6 code") and right == 0
+        else every([_has_field(left), matches_some])
+    )
 
 
 def _span(names: Mapping[str, int], value: Any) -> tuple[int, int] | tuple[()]:
@@ -442,13 +446,13 @@ def _iptables_rule(words: Sequence[str], line: str) -> Rule:
             passing = target in _PASSING
             verdict = _VERDICTS.get(target, "goto" if name in ("-g", "--goto") else "jump")
             if passing:
-                conditions.append(never)
+                conditions.append(matches_none)
             break
         condition = _iptables_condition(name, values)
         if condition is not None:
             conditions.append(unlike(condition) if negated else condition)
     else:
-        conditions.append(never)  # a rule that only counts
+        conditions.append(matches_none)  # a rule that only counts
     return Rule(tuple(conditions), verdict, target, line)
 
 
@@ -480,18 +484,18 @@ def _iptables_condition(name: str, values: Sequence[str]) -> Condition | None:
     if name in ("-s", "-d"):
         return address(name[1], _networks(value))
     if name == "-p":
-        return constant(ALL) if value in ("all", "0") else speaks(NAMES.get(value, value))
+        return constant(ALL) if value in ("all", "0") else has_protocol(NAMES.get(value, value))
     if name in ("--icmp-type", "--icmpv6-type"):
         number, _slash, code = value.partition("/")
         if not number.isdigit():
-            return constant(ALL) if number == "any" else some
-        return of_type(int(number), int(number)) if code in ("", "0") else never
+            return constant(ALL) if number == "any" else matches_some
+        return of_type(int(number), int(number)) if code in ("", "0") else matches_none
     if name in ("--ctstate", "--state"):
         return state_in(value.lower().split(","))
     if name == "--ctstatus":
         return constant(NONE if value == "DNAT" else SOME)
     if name == "--mark":
-        return marked(int(value.partition("/")[0], 0))
+        return has_mark(int(value.partition("/")[0], 0))
     if name == "--physdev-is-bridged":
         return lambda packets: ALL if packets.bridge else NONE
-    return some
+    return matches_some

@@ -36,7 +36,7 @@ from .firewall_rules import (
     Packets,
     Rule,
     Table,
-    fits,
+    name_matches,
 )
 from .firewall_tables import TIMEOUT
 
@@ -91,7 +91,7 @@ class Drop:
         return place + ("policy drop" if self.rule is None else f"rule `{_as_text(self.table, self.chain, self.rule)}`")
 
 
-def routed(bridge: str, whole: IPv4Network, uplink: str, ports: Sequence[str] = ()) -> list[Packets]:
+def routed_packets(bridge: str, whole: IPv4Network, uplink: str, ports: Sequence[str] = ()) -> list[Packets]:
     """Return what a network with NAT needs: connections to outside, and their answers.
     uplink: "" if it may be any
     ports: of the bridge"""
@@ -120,7 +120,9 @@ def routed(bridge: str, whole: IPv4Network, uplink: str, ports: Sequence[str] = 
     ]
 
 
-def bridged(bridge: str, whole: IPv4Network | None, six: bool = False, ports: Sequence[str] = ()) -> list[Packets]:
+def bridged_packets(
+    bridge: str, whole: IPv4Network | None, six: bool = False, ports: Sequence[str] = ()
+) -> list[Packets]:
     """Return what machines of one network send each other. six: whether they have IPv6. ports: of the bridge."""
     what = f"what machines of {bridge} send each other"
     four = Packets(what, bridge, bridge, "", "new", whole, whole, bridge, ingress=ports, egress=ports)
@@ -143,7 +145,7 @@ def bridged(bridge: str, whole: IPv4Network | None, six: bool = False, ports: Se
 
 
 # -- following packets ---------------------------------------------------------------------------------------------
-def drops(
+def find_drops(
     tables: Iterable[Table], kinds: Iterable[Packets], bridged_families: Collection[int] | None = None
 ) -> list[Drop]:
     """Return where packets of these kinds are dropped. bridged_families: the families of which rules for routed
@@ -173,7 +175,7 @@ def _packets_of_chain(
     if base in table.devices:
         comes_in = table.hooks[base] == INGRESS
         for device in packets.ingress if comes_in else packets.egress:
-            if any(fits(device, wanted) for wanted in table.devices[base]):
+            if any(name_matches(device, wanted) for wanted in table.devices[base]):
                 yield device, _at_interface(packets, device, comes_in)
     elif table.of_bridges:
         if packets.bridge:
@@ -215,11 +217,11 @@ def _at_hook(packets: Packets, table: Table, base: str) -> Packets:
 def refuse(network: str, found: Sequence[Drop]) -> None:
     """Raise TrafficBlocked for the first drop of each chain, with the commands that would let the packets through."""
     if found:
-        asked, places_that_drop, remedy = explained(network, found)
+        asked, places_that_drop, remedy = explain(network, found)
         raise TrafficBlocked(asked, places_that_drop, remedy)
 
 
-def explained(network: str, found: Sequence[Drop]) -> tuple[str, str, str]:
+def explain(network: str, found: Sequence[Drop]) -> tuple[str, str, str]:
     places: dict[str, dict[str, list[str]]] = {}
     for drop in found:
         kinds = places.setdefault(drop.place, {}).setdefault(drop.packets.what, [])

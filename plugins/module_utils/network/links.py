@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host.command import run
 from ..model.uplink import ETHERNET_MTU
-from . import nat, settings
+from . import bridge_sysctls, nat
 
 TIMEOUT = 30.0
 # What a machine's NIC is called on its host.
@@ -138,7 +138,7 @@ def observe(with_settings: bool = True) -> dict[str, Link]:
                 f"{a['local']}/{a['prefixlen']}" for a in entry.get("addr_info", ()) if a.get("family") == "inet"
             ),
             ports=tuple(sorted(ports.get(entry["ifname"], ()))),
-            settings=settings.observe(entry["ifname"]) if kind == "bridge" and with_settings else {},
+            settings=bridge_sysctls.observe(entry["ifname"]) if kind == "bridge" and with_settings else {},
             mtu=int(entry.get("mtu") or 0),
             bridge=entry.get("master", ""),
             # Of a veth, `link` is its other end.
@@ -196,7 +196,7 @@ def refuse_other(network: str, name: str, link: Link | None, catalog: str, uuids
     raise ForeignObject(asked, f"the interface of that name on this host {whose}", remedy)
 
 
-def new_steps(name: str, mark: Mark, mac: str = "") -> list[str]:
+def bridge_making_lines(name: str, mark: Mark, mac: str = "") -> list[str]:
     """Return lines for `ip -batch` that make a bridge, marked and down: nothing comes in before it is set up."""
     # A fixed address: else the bridge takes its lowest port's, and guests lose the gateway whenever that changes.
     # Random, since the bridges of several nodes may be joined.
@@ -207,7 +207,7 @@ def new_steps(name: str, mark: Mark, mac: str = "") -> list[str]:
     ]
 
 
-def bridge_steps(name: str, mark: Mark, link: Link | None) -> list[str]:
+def bridge_changing_lines(name: str, mark: Mark, link: Link | None) -> list[str]:
     """Return the lines that make a bridge what it is to be; none if it is so. link: as it is now, None if new_steps()
     have just made it."""
     link = link or Link(name, "bridge", str(mark))
@@ -246,7 +246,7 @@ def delete_steps(name: str) -> list[str]:
     return [f"link delete dev {name} type bridge"]
 
 
-def marked(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
+def bridges_of_catalog(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
     """Return the bridges that carry the mark of this catalog."""
     return {
         name: link
@@ -255,7 +255,7 @@ def marked(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
     }
 
 
-def marked_devices(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
+def devices_of_catalog(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
     """Return the VLAN and VXLAN devices that carry the mark of this catalog."""
     return {
         name: link
@@ -267,14 +267,18 @@ def marked_devices(links: Mapping[str, Link], catalog: str) -> dict[str, Link]:
 def networks_here(catalog: str) -> tuple[str, ...] | None:
     """Return the UUIDs of the networks of this catalog whose bridge is on this host; None if nothing tells that."""
     try:
-        found = [link.mark for link in marked(observe(with_settings=False), catalog).values() if link.mark is not None]
+        found = [
+            link.mark
+            for link in bridges_of_catalog(observe(with_settings=False), catalog).values()
+            if link.mark is not None
+        ]
         members = nat.observe(catalog).bridges if any(mark.shared for mark in found) else {}
     except (NebulaError, OSError):
         return None
     return tuple(sorted({*(mark.network for mark in found), *members}))
 
 
-def carry_out(steps: Sequence[str]) -> None:
+def run_batch(steps: Sequence[str]) -> None:
     """Carry all steps out in one process, so that a bridge is without its mark for as short as it can be."""
     if steps:
         run(["ip", "-batch", "-"], input="".join(step + "\n" for step in steps), timeout=TIMEOUT)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CommandFailed, ForeignObject
-from ..host.command import failure, run
+from ..host.command import failure_of, run
 from ..model.addresses import LINK_LOCAL
 from ..model.node_access import PROTOCOLS, NodeAccess, ports_text
 
@@ -39,7 +39,7 @@ DHCP, _NOBODY = 67, "0.0.0.0"
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedBridge:
     """Says what the networks of one bridge have there together.
     wholes: the addresses of networks that have their gateway on it; own: the network's own, if it is one of them
     dhcp: whether the node may serve DHCP to some of them"""
@@ -66,7 +66,7 @@ class Rules:
     whole: IPv4Network | None = None
     access: NodeAccess = NodeAccess()
     forced: bool = False
-    shared: Shared | None = None
+    shared: SharedBridge | None = None
 
     @property
     def rules(self) -> list[tuple[str, str]]:
@@ -104,7 +104,9 @@ class Rules:
             ]
         return found
 
-    def _rules_beside_others(self, shared: Shared, inside: str, leaving: str, coming: str) -> list[tuple[str, str]]:
+    def _rules_beside_others(
+        self, shared: SharedBridge, inside: str, leaving: str, coming: str
+    ) -> list[tuple[str, str]]:
         """Return rules that let nothing pass but what has addresses of networks with their gateway on the bridge. Each
         network has these rules, so that it makes no difference which of them goes first."""
         wholes = ", ".join(map(str, shared.wholes))
@@ -237,7 +239,7 @@ def observe(catalog: str) -> Table:
     if done.returncode != 0:
         if "No such file or directory" in done.stderr:
             return table
-        raise failure(done)
+        raise failure_of(done)
     table.exists = True
     for entry in json.loads(done.stdout)["nftables"]:
         rule: Mapping[str, Any] = entry.get("rule") or {}

@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import Conflict, ForeignObject, InUse, NotFound
 from ..model.network_drivers import VLAN, VXLAN
 from ..model.uplink import VXLAN_PORT, VXLAN_TTL, Uplink
-from . import moves
-from .links import VLAN_KIND, VXLAN_KIND, Link, Mark, marked, marked_devices
+from . import host_address_move
+from .links import VLAN_KIND, VXLAN_KIND, Link, Mark, bridges_of_catalog, devices_of_catalog
 
 _KINDS = {VLAN: VLAN_KIND, VXLAN: VXLAN_KIND}
 # Of devices that are made here, as the kernel calls them.
@@ -23,7 +23,7 @@ KINDS = tuple(_KINDS.values())
 SETTINGS = {"ipv6/disable_ipv6": "1"}
 
 
-def leaving(
+def no_longer_wanted(
     wanted: Mapping[str, Uplink | None],
     catalog: str,
     links: Mapping[str, Link],
@@ -42,8 +42,10 @@ def leaving(
             return uplink is not None and uplink.device == name
         return known is None or network in known
 
-    found = {n for n, link in marked_devices(links, catalog).items() if link.mark and not stays(link.mark.network, n)}
-    for link in marked(links, catalog).values():
+    found = {
+        n for n, link in devices_of_catalog(links, catalog).items() if link.mark and not stays(link.mark.network, n)
+    }
+    for link in bridges_of_catalog(links, catalog).values():
         mark = link.mark
         if mark is None or mark.port not in link.ports or (link.name, mark.port) in staying:
             continue
@@ -52,15 +54,15 @@ def leaving(
     return found
 
 
-def freeing(names: Iterable[str], links: Mapping[str, Link]) -> list[str]:
+def release_lines(names: Iterable[str], links: Mapping[str, Link]) -> list[str]:
     """Return the lines that take these from their former networks, so that others can have them."""
     made = [f"link delete dev {name}" for name in names if links[name].kind in KINDS and links[name].mark is not None]
     return made + [f"link set dev {name} nomaster" for name in names if f"link delete dev {name}" not in made]
 
 
-def freed(names: Collection[str], links: Mapping[str, Link]) -> dict[str, Link]:
+def after_release(names: Collection[str], links: Mapping[str, Link]) -> dict[str, Link]:
     """Return the links as freeing() leaves them."""
-    gone = {line.rpartition(" ")[2] for line in freeing(names, links) if "delete" in line}
+    gone = {line.rpartition(" ")[2] for line in release_lines(names, links) if "delete" in line}
     return {n: replace(link, bridge="") if n in names else link for n, link in links.items() if n not in gone}
 
 
@@ -87,7 +89,7 @@ def refuse(network: str, uplink: Uplink, bridge: str, mark: Mark, links: Mapping
     if not uplink.made:
         _refuse_port(asked, uplink, phydev, bridge)
         if moves_addresses(uplink, links):
-            moves.refuse(asked, phydev, links)
+            host_address_move.refuse(asked, phydev, links)
     else:
         _refuse_device(asked, uplink, mark, links.get(uplink.device))
     if uplink.kind == VXLAN and not phydev.addresses:
@@ -190,7 +192,7 @@ def is_made(uplink: Uplink, links: Mapping[str, Link]) -> bool:
     )
 
 
-def making(uplink: Uplink, mark: Mark, links: Mapping[str, Link]) -> list[str]:
+def device_making_lines(uplink: Uplink, mark: Mark, links: Mapping[str, Link]) -> list[str]:
     """Return the lines for `ip -batch` that make the device, marked and down; none if it is there."""
     if is_made(uplink, links):
         return []
@@ -204,10 +206,10 @@ def making(uplink: Uplink, mark: Mark, links: Mapping[str, Link]) -> list[str]:
         number=uplink.number,
         group=uplink.group,
     )
-    return [*steps, *remaking(wanted)]
+    return [*steps, *device_lines(wanted)]
 
 
-def remaking(device: Link) -> list[str]:
+def device_lines(device: Link) -> list[str]:
     """Return the lines for `ip -batch` that make a device like this. device: one of ours."""
     mtu = f" mtu {device.mtu}" if device.mtu else ""
     if device.kind == VLAN_KIND:
@@ -224,7 +226,7 @@ def at_boot(device: Link, bridge: str) -> list[str]:
     return [*lines, f"link set dev {device.name} up"] if device.parent else lines
 
 
-def attaching(uplink: Uplink, bridge: str, links: Mapping[str, Link]) -> list[str]:
+def attach_lines(uplink: Uplink, bridge: str, links: Mapping[str, Link]) -> list[str]:
     """Return the lines that make it a port of the bridge, and let frames pass; none if it is so."""
     there = links.get(uplink.device) if is_made(uplink, links) else None
     phydev = links.get(uplink.phydev)
@@ -242,7 +244,7 @@ def attaching(uplink: Uplink, bridge: str, links: Mapping[str, Link]) -> list[st
     return steps
 
 
-def forecast(uplink: Uplink, bridge: Link, links: Mapping[str, Link]) -> Link:
+def expected_device(uplink: Uplink, bridge: Link, links: Mapping[str, Link]) -> Link:
     """Return the device as it is going to be."""
     there = links.get(uplink.device, Link(uplink.device))
     if not uplink.made:
@@ -261,19 +263,19 @@ def forecast(uplink: Uplink, bridge: Link, links: Mapping[str, Link]) -> Link:
     )
 
 
-def former(uplink: Uplink | None, bridge: Link | None, mark: Mark, links: Mapping[str, Link]) -> list[str]:
+def removal_lines(uplink: Uplink | None, bridge: Link | None, mark: Mark, links: Mapping[str, Link]) -> list[str]:
     """Return the lines that end what joined the bridge before and is to do so no more."""
     wanted = uplink.device if uplink is not None else ""
-    steps = giving_back(bridge, links) if bridge is not None and bridge.mark and bridge.mark.port != wanted else []
+    steps = detach_lines(bridge, links) if bridge is not None and bridge.mark and bridge.mark.port != wanted else []
     # Of hundreds of devices, each would be asked for its mark as often: its text is looked at first.
     own = {name: link for name, link in links.items() if mark.network and mark.network in link.alias}
-    for name, link in marked_devices(own, mark.catalog).items():
+    for name, link in devices_of_catalog(own, mark.catalog).items():
         if link.mark is not None and link.mark.network == mark.network and name != wanted:
             steps += [f"link delete dev {name}"]
     return steps
 
 
-def giving_back(bridge: Link, links: Mapping[str, Link]) -> list[str]:
+def detach_lines(bridge: Link, links: Mapping[str, Link]) -> list[str]:
     """Return the lines that take the host's interface from the bridge, and set it down if it was down before. links:
     where another network has the interface by now, it is no port of this bridge."""
     mark = bridge.mark
@@ -285,7 +287,7 @@ def giving_back(bridge: Link, links: Mapping[str, Link]) -> list[str]:
     return [*lines, f"link set dev {mark.port} down"] if down else lines
 
 
-def given_back(bridges: Iterable[Link], links: Mapping[str, Link]) -> dict[str, Link]:
+def after_detaching(bridges: Iterable[Link], links: Mapping[str, Link]) -> dict[str, Link]:
     """Return the host's interfaces once their bridges are gone."""
     found = {}
     for bridge in bridges:
@@ -300,7 +302,7 @@ def was_down(uplink: Uplink | None, catalog: str, links: Mapping[str, Link], fre
     interfaces without those that another network still has, but is about to lose."""
     if uplink is None or uplink.made:
         return False
-    for bridge in marked(links, catalog).values():
+    for bridge in bridges_of_catalog(links, catalog).values():
         if bridge.mark is not None and bridge.mark.port == uplink.device:
             return bool(bridge.mark.down)
     phydev = free.get(uplink.phydev)
@@ -308,7 +310,7 @@ def was_down(uplink: Uplink | None, catalog: str, links: Mapping[str, Link], fre
 
 
 def devices(network: str, catalog: str, links: Mapping[str, Link]) -> list[str]:
-    found = marked_devices(links, catalog).items()
+    found = devices_of_catalog(links, catalog).items()
     return [name for name, link in found if link.mark is not None and link.mark.network == network]
 
 
@@ -323,7 +325,7 @@ def _made_for(link: Link | None, mark: Mark) -> bool:
     return of is not None and (of.catalog, of.network) == (mark.catalog, mark.network)
 
 
-def shown(device: Link) -> str:
+def describe(device: Link) -> str:
     """Return what a device of ours is, as a network shows its uplink."""
     kind = next(name for name, kind in _KINDS.items() if kind == device.kind)
     return str(Uplink(kind, device.parent, device.name, device.number))
@@ -340,7 +342,7 @@ def view(bridge: Link, links: Mapping[str, Link]) -> dict[str, Any]:
     return found
 
 
-def expected(uplink: Uplink | None, links: Mapping[str, Link]) -> dict[str, Any]:
+def desired_view(uplink: Uplink | None, links: Mapping[str, Link]) -> dict[str, Any]:
     """Return what view() is to show."""
     if uplink is None:
         return {}

@@ -12,8 +12,8 @@ from shlex import quote
 from typing import Any
 
 from ..errors import NebulaError
-from ..model import trunks
-from ..model.answers import commands
+from ..model import vlan_trunks
+from ..model.answers import admin_commands
 from ..model.audit import (
     DIFFERENCE,
     UNFINISHED,
@@ -27,21 +27,21 @@ from ..model.audit import (
     VmDirectory,
     VmFile,
 )
+from ..model.dataclass_json import to_plain
 from ..model.datastore import SYSTEM
 from ..model.disk import IMAGES, TAR, Disk
-from ..model.ids import FIRST_CONTAINER
-from ..model.installed import MARK, starts_with_host
+from ..model.image_operations import returning_host
+from ..model.installation_marks import MARK, starts_with_host
 from ..model.network import Network
 from ..model.network_drivers import OVSWITCH, WITH_BRIDGE
-from ..model.operations import comes_from
-from ..model.plain import to_plain
+from ..model.object_ids import FIRST_CONTAINER
 from ..model.plan import Observed
 from ..model.states import FAILURES
-from ..model.transfer import OWN_PREFIX, is_past, name_of
+from ..model.transfer import OWN_PREFIX, is_outdated, name_of
 from ..model.uplink import uplink as uplink_of
-from ..network import announcers, guards, settings
-from ..network.bridge import Wanted, together
-from ..network.switches import SwitchPort, port_of
+from ..network import bridge_sysctls, nic_filter, router_advertisements
+from ..network.bridge import Wanted, merge_by_bridge
+from ..network.openvswitch_state import SwitchPort, port_of
 
 MIB = 1024 * 1024
 SITE = "Run playbook nebula.provision.site again"
@@ -53,7 +53,7 @@ KEPT = ("vm.json", "vm.log", "console.log", "checkpoint")
 _KEPT_PREFIXES = ("deployment.", "console.log.", "vm.log.")
 _FAILED = {state.name for state in FAILURES}
 _LIKE_ANOTHER = (
-    f"Its name or UUID is that of another machine of the catalog: {commands.INSTEAD}, and end nothing by its name"
+    f"Its name or UUID is that of another machine of the catalog: {admin_commands.INSTEAD}, and end nothing by its name"
 )
 # Patterns in a command: what removes something, and a machine that it names by id, UUID or container.
 _ENDS = re.compile(r"\b(?:destroy|undefine|shutdown|stop|rm|delete|del-br|kill)\b")
@@ -115,7 +115,7 @@ def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
         for bridge in (node.inventory.others if node.inventory is not None else ())
         for network in ledger.networks
         if network.vn_mad not in WITH_BRIDGE and network.bridge == bridge.name
-        for text in settings.doubts(network.name, bridge.name, bridge.settings)
+        for text in bridge_sysctls.doubts(network.name, bridge.name, bridge.settings)
     ]
 
 
@@ -233,8 +233,8 @@ def _copied_domain(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domai
         found += f"; it uses {shared[0]} as well" + (f", and {len(shared) - 1} more" if len(shared) > 1 else "")
     removal = f"remove it, which leaves its disks: {domain.undefine}"
     if _machine_hit_too(ledger, domain) is not None or (domain.uuid, domain.name) == (original.uuid, original.name):
-        removal = f"remove it: {commands.INSTEAD}, and end nothing by its name"
-    unmark = f" ({domain.unmark})" if domain.unmark and domain.unmark != commands.INSTEAD else ""
+        removal = f"remove it: {admin_commands.INSTEAD}, and end nothing by its name"
+    unmark = f" ({domain.unmark})" if domain.unmark and domain.unmark != admin_commands.INSTEAD else ""
     remedy = (
         "Nothing was changed, and the machine is managed as before. To keep the copy as a machine of your own, take "
         f"the mark of nebula.provision out of its definition{unmark}. Else {removal}"
@@ -455,7 +455,7 @@ def _image_files(ledger: Ledger, node: Observed) -> Iterator[Finding]:
         user = used.get(name) if local != name else None
         if busy or (user is not None and user.host == node.host):
             continue
-        awaited = comes_from(image.operation) if image is not None else ""
+        awaited = returning_host(image.operation) if image is not None else ""
         if user is not None:
             found = f"{_vm_text(user)} writes to it, which the catalog has on host {user.host or '(none)'}"
             yield Finding("file-left", node.host, what, found, _remedy_elsewhere(user))
@@ -463,7 +463,7 @@ def _image_files(ledger: Ledger, node: Observed) -> Iterator[Finding]:
         if image is None:
             remedy = "See that nobody needs what is in it, then remove it there"
             yield Finding("file-left", node.host, what, "it is of an image that the catalog does not have", remedy)
-        elif is_past(name, generations):
+        elif is_outdated(name, generations):
             found = f"it is an old state of image {image.name}, which is on the front-end again"
             remedy = f"{SITE}: it is removed; if it stays, remove it there"
             yield Finding("file-left", node.host, what, found, remedy, UNFINISHED)
@@ -504,7 +504,9 @@ def _networks(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
                 wanted.append((network, _wanted_on_host(Wanted.of(network), seen)))
             except NebulaError as error:
                 yield Finding("catalog-books", "", f"network {network.name}", error.found, error.remedy)
-    wanted = [(network, each) for (network, _alone), each in zip(wanted, together([each for _network, each in wanted]))]
+    wanted = [
+        (network, each) for (network, _alone), each in zip(wanted, merge_by_bridge([each for _network, each in wanted]))
+    ]
     ours = {bridge.name: bridge for bridge in seen.bridges if bridge.catalog == ledger.catalog}
     for network, each in wanted:
         yield from _bridge(host, network, each, ours.get(each.bridge), seen)
@@ -536,12 +538,12 @@ def _filters(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
     of_host = ledger.guards.get(host, ())
     settled = {vm.vm.vm_id: vm for vm in _settled_machines(ledger, host)}
     there = [guard for guard in of_host if guard.vm_id in settled]
-    silent = announcers.digests(announcers.expected(there, ledger.catalog))
-    wanted = {**guards.expected(there), **silent}
+    silent = router_advertisements.digests(router_advertisements.desired_chains(there, ledger.catalog))
+    wanted = {**nic_filter.desired_digests(there), **silent}
     for guard in of_host:
         if guard.port in wanted and seen.filters.get(guard.port) != wanted[guard.port]:
             found = "the nftables rules that filter what it sends and gets are not there, or not as the catalog says"
-            if guards.is_earlier(guard, seen.filters.get(guard.port, "")):
+            if nic_filter.is_last_releases(guard, seen.filters.get(guard.port, "")):
                 found = "the nftables rules that filter what it sends and gets are those of an earlier release"
             what = f"{_vm_text(settled[guard.vm_id])}, NIC {guard.nic_id}"
             yield Finding("rules-missing", host, what, found, f"{SITE}: they are made anew")
@@ -611,7 +613,7 @@ def _switch_ports(ledger: Ledger, host: str, seen: Inventory, ours: Mapping[str,
             if nic.network_values.get("VN_MAD") != OVSWITCH or nic.bridge not in ours:
                 continue
             what = f"{_vm_text(vm)}, NIC {nic.nic_id}"
-            wanted = str(port_of(trunks.port(nic.network_values, nic.options)))
+            wanted = str(port_of(vlan_trunks.port_of(nic.network_values, nic.options)))
             there = ours[nic.bridge].ports.get(nic.target)
             if there is None and nic.target in seen.interfaces:
                 found = f"its interface {nic.target} is not attached to bridge {nic.bridge}"
@@ -655,9 +657,9 @@ def _bridge(host: str, network: Network, wanted: Wanted, bridge: Bridge | None, 
     if 0 < bridge.mtu < wanted.mtu:
         differences.append(f"its MTU is {bridge.mtu}, and its machines are told {wanted.mtu}")
     differences += _uplink(wanted, bridge, seen)
-    wrong = {} if wanted.rules.forced else settings.differing(bridge.settings, wanted.carries_gateway)
+    wrong = {} if wanted.rules.forced else bridge_sysctls.differing(bridge.settings, wanted.carries_gateway)
     for name, value in wrong.items():
-        differences.append(f"{settings.key(bridge.name, name)} is {bridge.settings[name]}, and is to be {value}")
+        differences.append(f"{bridge_sysctls.key(bridge.name, name)} is {bridge.settings[name]}, and is to be {value}")
     for found in differences:
         yield Finding("bridge-differs", host, what, found, f"{SITE}: it is made so again")
 

@@ -15,14 +15,14 @@ from typing import Any
 from ..engines.registry import engine_of, open_engine
 from ..errors import InvalidValue, NotFound
 from ..host.files import lock, remove_file, require_absolute
-from ..model.backup import Manifest, Restored, Stranger
-from ..model.plain import to_plain
+from ..model.catalog_backup import Manifest, RestoreResult, UnknownMachine
+from ..model.dataclass_json import to_plain
 from ..model.plan import Observed, Plan, PlannedVm
 from ..model.vm import Vm
-from ..storage import backups
-from ..storage.datastore import IMAGES, prepare_directories
+from ..storage import backup_directory
+from ..storage.datastore_layout import IMAGES, prepare_directories
 from ..sync import Item, Result
-from .vms.view import observed_of, refused_answers
+from .vms.vm_results import polls_of, refused_answers
 
 # The copy, below nebula_root, while it is made.
 COPYING = ".nebula.db.copying"
@@ -44,31 +44,34 @@ def backup(params: Mapping[str, Any], check_mode: bool) -> Result:
             catalog = engine.catalog()
             forecast = {"path": "", "manifest": "", "catalog": catalog}
             return Result([Item("backup", None, {"catalog": catalog}, changed=True)], {"backup": forecast})
-        with backups.opened(directory), lock(os.path.join(params["root"], COPYING), backups.LOCK_SECONDS) as held:
+        with (
+            backup_directory.locked(directory),
+            lock(os.path.join(params["root"], COPYING), backup_directory.LOCK_SECONDS) as held,
+        ):
             # The copy is made where SQLite works: the directory of backups may be on a network file system.
             temporary = os.path.join(params["root"], COPYING)
             try:
                 os.ftruncate(held, 0)
                 copy = engine.copy(temporary)
                 moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-                name = backups.name_of(copy.catalog, copy.plan, moment)
+                name = backup_directory.name_of(copy.catalog, copy.plan, moment)
                 path = os.path.join(directory, name)
                 result = Result()
                 # Images come first, as they take long: the catalog's copy is without its manifest for moments only.
                 files = (
-                    backups.copied(directory, copy.images, result.warnings)
+                    backup_directory.copy_images(directory, copy.images, result.warnings)
                     if params["images"]
-                    else [backups.listed(image) for image in copy.images]
+                    else [backup_directory.image_entry(image) for image in copy.images]
                 )
-                backups.copy_file(temporary, path)
+                backup_directory.copy_file(temporary, path)
             finally:
                 remove_file(temporary)
-            size, sha256 = os.path.getsize(path), backups.sha256_of(path)
+            size, sha256 = os.path.getsize(path), backup_directory.sha256_of(path)
             manifest = Manifest(
                 name, copy.catalog, copy.plan, copy.schema, moment, size, sha256, copy.machines, tuple(files)
             )
-            written = backups.write(directory, manifest)
-            gone = backups.prune(directory, keep, copy.catalog)
+            written = backup_directory.write(directory, manifest)
+            gone = backup_directory.prune(directory, keep, copy.catalog)
     shown: dict[str, Any] = {
         "path": path,
         "manifest": written,
@@ -91,17 +94,17 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["file"]:
         require_absolute(params["file"], f"nebula_backup {params['file']!r}")
     require_absolute(params["directory"], f"nebula_backup_directory {params['directory']!r}")
-    observed = observed_of(params["observed"] or [])
+    observed = polls_of(params["observed"] or [])
     _refuse_silence(observed, params["force"])
     result = Result()
     path, manifest = "", None
     if not params["new_catalog"]:
-        path = params["file"] or backups.newest(
+        path = params["file"] or backup_directory.newest(
             params["directory"], {node.catalog for node in observed if node.catalog}
         )
         manifest = _manifest(path, result.warnings)
         if manifest is not None:
-            backups.check(path, manifest)
+            backup_directory.check(path, manifest)
         engine_of(params).look_at(path)
     if not check_mode:
         prepare_directories(root, IMAGES)
@@ -145,8 +148,8 @@ def _refuse_silence(observed: Sequence[Observed], force: bool) -> None:
 
 
 def _manifest(path: str, warnings: list[str]) -> Manifest | None:
-    if os.path.exists(path + backups.MANIFEST):
-        return backups.read(path + backups.MANIFEST)
+    if os.path.exists(path + backup_directory.MANIFEST):
+        return backup_directory.read(path + backup_directory.MANIFEST)
     warnings.append(f"backup {path} has no manifest beside it: neither its hash nor the files of images were compared")
     return None
 
@@ -155,20 +158,20 @@ def _images(path: str, manifest: Manifest | None, check_mode: bool) -> dict[str,
     """Return what became of each image whose file was not simply there."""
     directory = os.path.dirname(path)
     found = {
-        image.name: backups.bring_back(directory, image, check_mode)
+        image.name: backup_directory.bring_back(directory, image, check_mode)
         for image in (manifest.images if manifest is not None else ())
         if image.size is not None
     }
     return {name: note for name, note in found.items() if note}
 
 
-def _shown(stranger: Stranger, unknown: str) -> dict[str, Any]:
+def _shown(stranger: UnknownMachine, unknown: str) -> dict[str, Any]:
     inner = ("hypervisor", "macs", "files", "known", "elsewhere")
     shown = {key: value for key, value in to_plain(stranger).items() if key not in inner}
     return {**shown, "removed": "yes" if _is_to_go(stranger, unknown) else "no"}
 
 
-def _warnings(restored: Restored, images: Mapping[str, str], unknown: str) -> list[str]:
+def _warnings(restored: RestoreResult, images: Mapping[str, str], unknown: str) -> list[str]:
     notes = [
         f"host {each.host} has {each.name} (id {each.vm_id}, {each.state}), which this catalog "
         + (_elsewhere_text(each) if each.elsewhere else "does not know: ")
@@ -183,25 +186,25 @@ def _warnings(restored: Restored, images: Mapping[str, str], unknown: str) -> li
     return notes + [f"image {name}: {note}" for name, note in images.items()]
 
 
-def _is_to_go(stranger: Stranger, unknown: str) -> bool:
+def _is_to_go(stranger: UnknownMachine, unknown: str) -> bool:
     """Return whether the machine is to be removed. A machine of the catalog that gave way stays: its disks are
     somebody's work of today. So does a machine that the catalog has on another host."""
     return unknown == "remove" and not stranger.known and not stranger.elsewhere
 
 
-def _elsewhere_text(stranger: Stranger) -> str:
+def _elsewhere_text(stranger: UnknownMachine) -> str:
     return (
         f"has on host {stranger.elsewhere}. If that host is {stranger.host} by now, set nebula_renamed_from: "
         f"{stranger.elsewhere} for it and run playbook nebula.provision.site; it is "
     )
 
 
-def _left_text(stranger: Stranger) -> str:
+def _left_text(stranger: UnknownMachine) -> str:
     why = " (the catalog that gave way has it)" if stranger.known else ""
     return f"left as it is{why}{f'. To end it: {stranger.forget}' if stranger.forget else ''}"
 
 
-def _plans(restored: Restored, unknown: str) -> dict[str, str]:
+def _plans(restored: RestoreResult, unknown: str) -> dict[str, str]:
     """Return what each host follows from now on, and no longer a plan of a run that decided before. It ends the
     machines that the catalog does not know, if they are to go."""
     by_host: dict[str, list[PlannedVm]] = {host: [] for host in restored.hosts}

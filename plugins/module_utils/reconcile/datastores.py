@@ -13,12 +13,12 @@ from ..engines.base import Engine
 from ..errors import InUse, NebulaError, NotFound
 from ..host import files
 from ..model.datastore import Datastore, DatastoreType
-from ..model.ids import id_of
-from ..model.names import check_name
-from ..model.reader import typed
+from ..model.item_reader import read_item
+from ..model.object_ids import id_of
+from ..model.object_names import check_name
 from ..model.specifications.datastore import KEYS
 from ..model.template import vector_key
-from ..storage import datastore as places
+from ..storage import datastore_layout as places
 from ..sync import Item, differences
 
 
@@ -34,7 +34,7 @@ def apply(engine: Engine, item: Mapping[str, Any], root: str, check_mode: bool) 
 
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:
-    item = typed(item, KEYS, f"datastore {name}", removal={"absent": ("name", "state")})
+    item = read_item(item, KEYS, f"datastore {name}", removal={"absent": ("name", "state")})
     state = item["state"] or "present"
     found = _find(engine, name)
     before = datastore_view(found, root) if found else None

@@ -17,7 +17,7 @@ from ..sync import Item, Result
 def present(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Build the image unless it is there, made of the same parts."""
     dest, cache = _places(params)
-    found = demo_image.existing(dest)
+    found = demo_image.read_record(dest)
     wanted = demo_image.inputs(params["arch"])
     if not params["force"] and found and all(found.get(key) == value for key, value in wanted.items()):
         record = found

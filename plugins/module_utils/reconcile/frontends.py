@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..context import sources
+from ..context import files_on_frontend
 from ..engines.ports import VmRecord
 from ..engines.registry import engine_of, open_engine
 from ..errors import InUse, InvalidValue, TimedOut
@@ -19,11 +19,11 @@ from ..host.files import remove_empty_directory, remove_file, sync_directory
 from ..model.image import Image
 from ..model.states import ImageState
 from ..storage import datastore_mark, uploads
-from ..storage.datastore import IMAGES, SYSTEM, image_directory, numbers, prepare_directories
-from ..storage.publishing import NEW, PART, reserved
+from ..storage.datastore_layout import IMAGES, SYSTEM, image_directory, numbers, prepare_directories
+from ..storage.final_names import NEW, PART, locked_destination
 from ..sync import Item, Result
 from . import transfer_key
-from .images import store
+from .images import image_files_stored
 
 # How long the end of a catalog waits for an image that is being stored.
 IMPORT_SECONDS = 60.0
@@ -53,7 +53,7 @@ def present(params: Mapping[str, Any], check_mode: bool) -> Result:
     return Result([Item("frontend", before, after)], {"frontend": shown})
 
 
-def repaired(params: Mapping[str, Any], check_mode: bool) -> Result:
+def repair(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Derive anew what follows from the machines."""
     with contextlib.closing(open_engine(params, check_mode)) as engine:
         with engine.session():
@@ -69,7 +69,7 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     gone = Result([Item("frontend", {}, {})], {"frontend": {"root": root, "catalog": ""}})
     if not engine_of(params).begun(params):
         if not check_mode and (engine_of(params).is_left(params) or _is_empty(root)):
-            tidy(params)
+            remove_directories(params)
         return gone
     datastores = os.path.join(root, "datastores")
     with contextlib.closing(open_engine(params, check_mode)) as engine:
@@ -94,7 +94,7 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
             ours.extend(image.source for image in kept)
             if not check_mode:
                 for image in kept:
-                    store.remove_files(image)
+                    image_files_stored.remove_files(image)
                     for end in (NEW, PART):
                         remove_file(image.source + end)
                 uploads.remove(image_directory(root, IMAGES))
@@ -111,16 +111,16 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         else:
             engine.end(last)
     if not check_mode:
-        tidy(params)
+        remove_directories(params)
     gone.items = [Item("frontend", {"catalog": catalog, "images": len(ours)}, {})]
     return gone
 
 
-def tidy(params: Mapping[str, Any]) -> None:
+def remove_directories(params: Mapping[str, Any]) -> None:
     """Remove the directories of a catalog that is gone. What shows that something is left, if this run is killed here,
     goes last before the root."""
     root = params["root"]
-    sources.remove_kept(root)
+    files_on_frontend.remove_kept(root)
     transfer_key.remove_key(root)
     datastore_mark.remove(root)
     images = [image_directory(root, number) for number in numbers(root) if number != SYSTEM]
@@ -152,7 +152,7 @@ def _wait_for_imports(root: str, images: Sequence[Image]) -> None:
     for image in images:
         if image.source and os.path.exists(image.source + PART):
             try:
-                with reserved(image.source, IMPORT_SECONDS):
+                with locked_destination(image.source, IMPORT_SECONDS):
                     pass
             except TimedOut as error:
                 raise InUse(

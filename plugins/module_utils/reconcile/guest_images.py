@@ -12,12 +12,12 @@ from typing import Any
 
 from ..errors import InvalidValue, MissingDependency, NebulaError, NotFound
 from ..guest_disk.customize import context_program
-from ..guest_disk.open import appliance, edits, mount
-from ..model.reader import typed
+from ..guest_disk.open import appliance_install, image_overlay, kernel_mount
+from ..model.item_reader import read_item
 from ..model.specifications.guest_image import KEYS
 from ..sync import Item
 
-WAYS = {"guestfs": appliance.install, "mount": mount.install}
+WAYS = {"guestfs": appliance_install.install, "mount": kernel_mount.install}
 
 
 def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: list[str]) -> Item:
@@ -26,7 +26,7 @@ def apply(given: Mapping[str, Any], program: str, check_mode: bool, warnings: li
     try:
         if not path:
             raise InvalidValue("an image", "it has no path", "Give the full path on this host")
-        item = typed(given, KEYS, f"image {path}")
+        item = read_item(given, KEYS, f"image {path}")
         way = _way(path, item)
         return _apply(path, item, way, program, check_mode)
     except (MissingDependency, NotFound) as error:
@@ -71,14 +71,14 @@ def _way(path: str, item: Mapping[str, Any]) -> str:
 
 
 def _apply(path: str, item: Mapping[str, Any], way: str, program: str, check_mode: bool) -> Item:
-    image = edits.locate(path, item["format"], item["trusted"])
-    if check_mode and edits.interrupted(image):
+    image = image_overlay.locate(path, item["format"], item["trusted"])
+    if check_mode and image_overlay.is_interrupted(image):
         return _item(path, True, {"how": way, "os": None}, program)
-    with edits.begun(image) as resumed:
+    with image_overlay.begin(image) as resumed:
         context_program.write(image.directory, program)
         outcome = WAYS[way](image.directory, image.what)
         if outcome.changed and not check_mode:
-            edits.commit(image)
+            image_overlay.commit(image)
     return _item(path, outcome.changed or resumed, {"how": way, "os": outcome.os}, program)
 
 

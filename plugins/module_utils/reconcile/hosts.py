@@ -11,12 +11,12 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
-from ..model import rules
-from ..model.answers import bounds
+from ..model import hypervisor_rules
+from ..model.answers import answer_bounds
+from ..model.dataclass_json import to_plain
 from ..model.host import Host, Overhead
-from ..model.names import check_name
-from ..model.plain import to_plain
-from ..model.reader import check_keys, chosen, typed
+from ..model.item_reader import check_choice, check_keys, read_item
+from ..model.object_names import check_name
 from ..model.specification import Key
 from ..model.specifications.host import KEYS
 from ..model.states import HostState
@@ -58,7 +58,7 @@ def apply(engine: Engine, item: Mapping[str, Any], identities: Identities | None
     try:
         check_name("host", item.get("name"))
         # Most of it is what the host says of itself.
-        bounds.check(item, f"host {name}", finite=False)
+        answer_bounds.check_size(item, f"host {name}", finite=False)
         with engine.attempt():
             return _apply(engine, name, item, identities or Identities(engine, [item]))
     except NebulaError as error:
@@ -66,7 +66,7 @@ def apply(engine: Engine, item: Mapping[str, Any], identities: Identities | None
 
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any], identities: Identities) -> Item:
-    item = typed(item, KEYS, f"host {name}", _AS_GIVEN, _REMOVAL)
+    item = read_item(item, KEYS, f"host {name}", _AS_GIVEN, _REMOVAL)
     state = item["state"] or "present"
     found: Host | None
     try:
@@ -121,10 +121,10 @@ def _checked(name: str, key: str, value: Any) -> Any:
     """Return the value of a key that an update sets, as the catalog keeps it."""
     where = f"host {name}"
     if key == "hypervisor":
-        return chosen(value, sorted({each.name for each in rules.RULES.values()}), where, key)
+        return check_choice(value, sorted({each.name for each in hypervisor_rules.RULES.values()}), where, key)
     if key == "overhead":
         check_keys(value, _OVERHEAD, f"{where}: overhead")
-        read = typed(value, _OVERHEAD, f"{where}: overhead")
+        read = read_item(value, _OVERHEAD, f"{where}: overhead")
         return Overhead(**{part: number for part, number in read.items() if number is not None})
     if key == "attributes":
         return {vector_key(k, where): str(v) for k, v in value.items()}

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import parse_json
-from ..context import formats, iso9660, readers
-from ..context.files import context_file
+from ..context import cloud_init, context_formats, iso9660
+from ..context.files_attribute import context_file
 from ..context.variables import start_script
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..host.files import explained, group_id, remove_file, user_id
 from ..model.context import ContextFile
-from ..model.instantiate import cut_values
-from ..model.numbers import file_mode, whole
+from ..model.instantiate import truncated_values
 from ..model.template import Template
+from ..model.whole_numbers import file_mode, whole
 from ..sync import Item
 from ..text import context_sh
 
@@ -93,8 +93,8 @@ def _wanted(dest: str, item: Mapping[str, Any]) -> Wanted:
     template = Template.from_mapping({"CONTEXT": {} if context is None else context}, f"ISO {dest}")
     if not template.vectors("CONTEXT"):
         raise InvalidValue(f"ISO {dest}: context", "it is not a dict", "Give variables and their values")
-    format = str(item.get("format") or formats.DEFAULT)
-    formats.named(format, f"ISO {dest}: format")
+    format = str(item.get("format") or context_formats.DEFAULT)
+    context_formats.format_of_name(format, f"ISO {dest}: format")
     variables = template.vector("CONTEXT")
     context_sh.refuse_names(variables, f"ISO {dest}: context")
     variables.update(start_script(variables))
@@ -136,13 +136,13 @@ def _account(name: Any) -> str | int | None:
 
 
 def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
-    found = iso9660.examine(wanted.dest)
+    found = iso9660.what_is_at(wanted.dest)
     if found and not found.context:
         raise ForeignObject(
             f"ISO {wanted.dest}", "a file that is no context ISO is there", "Name another file, or remove that one"
         )
     # The labels of the other formats are cloud-init's, and many programs make such ISOs.
-    if found and not found.ours and found.format != formats.DEFAULT:
+    if found and not found.ours and found.format != context_formats.DEFAULT:
         raise ForeignObject(
             f"ISO {wanted.dest}",
             "what is there was not made by nebula.provision",
@@ -153,17 +153,17 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         if not check_mode and not os.path.isdir(directory):
             raise NotFound(f"ISO {wanted.dest}", f"there is no directory {directory}", "Make it first")
         place = directory if os.path.isdir(directory) else None
-        written = readers.as_read(wanted.format, wanted.variables)
+        written = cloud_init.written_for_readers(wanted.format, wanted.variables)
         if found and written != wanted.variables:
             # An ISO as a former release wrote it stays while the same is asked for.
-            with iso9660.built(wanted.variables, wanted.files, place, format=wanted.format) as iso:
+            with iso9660.build_iso(wanted.variables, wanted.files, place, format=wanted.format) as iso:
                 if _is_there(wanted, iso):
                     return _unchanged(wanted, found, iso)
-        with iso9660.built(written, wanted.files, place, format=wanted.format) as iso:
+        with iso9660.build_iso(written, wanted.files, place, format=wanted.format) as iso:
             if found and _is_there(wanted, iso):
                 return _unchanged(wanted, found, iso)
-            warnings += [f"ISO {wanted.dest}: {text}" for text in readers.warnings(wanted.format, written)]
-            warnings += [f"ISO {wanted.dest}: {cut}" for cut in cut_values.of_host_name(written)]
+            warnings += [f"ISO {wanted.dest}: {text}" for text in cloud_init.warnings(wanted.format, written)]
+            warnings += [f"ISO {wanted.dest}: {cut}" for cut in truncated_values.cuts_of_host_name(written)]
             before = _shown(wanted.dest, found.format) if found else None
             if not check_mode:
                 iso.save(wanted.dest, wanted.mode, wanted.owner, wanted.group)
@@ -178,7 +178,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         return Item(wanted.dest, None, {"size": None, "sha256": None}, changed=True)
 
 
-def _unchanged(wanted: Wanted, found: iso9660.Found, iso: iso9660.Iso) -> Item:
+def _unchanged(wanted: Wanted, found: iso9660.IsoAtPlace, iso: iso9660.Iso) -> Item:
     same = {"size": found.size, "sha256": iso.sha256 if found.size == iso.size else iso.digest}
     return Item(wanted.dest, same, same, changed=False)
 
@@ -198,7 +198,7 @@ def _is_there(wanted: Wanted, iso: iso9660.Iso) -> bool:
 
 
 def _absent(dest: str, check_mode: bool) -> Item:
-    found = iso9660.examine(dest)
+    found = iso9660.what_is_at(dest)
     if found is None:
         return Item(dest, changed=False)
     if not found.ours:
@@ -215,7 +215,7 @@ def _shown(dest: str, format: str) -> dict[str, Any]:
     with explained(dest):
         there = os.stat(dest)
     try:
-        variables, entries = iso9660.read(dest)
+        variables, entries = iso9660.read_iso(dest)
     except NebulaError:
         variables, entries = {}, {}
     return _facts(format, there.st_size, _sha256(dest), stat.S_IMODE(there.st_mode), variables, entries)

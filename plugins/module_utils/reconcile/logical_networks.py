@@ -10,14 +10,14 @@ from typing import Callable, TypeVar
 
 from ..engines.base import Engine
 from ..errors import NebulaError, Unsupported
-from ..network.northbound.checks import refuse
+from ..network.northbound.desired_checks import refuse
 
 T = TypeVar("T")
 # What check mode does not know of a router or security group that would be created.
 UNKNOWN = {"id": None, "uuid": None}
 
 
-def kept(engine: Engine, work: Callable[[], T], concerned: Callable[[T], bool]) -> T:
+def apply_checked_for_ovn(engine: Engine, work: Callable[[], T], concerned: Callable[[T], bool]) -> T:
     """Do the work of one item, and keep what it made. Raise what the work raises, and what is wrong with it for OVN,
     unless that was wrong before. concerned: returns whether OVN is told of it."""
     found: NebulaError | None = None

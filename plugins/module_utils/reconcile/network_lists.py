@@ -18,11 +18,11 @@ from ..arguments import items_of
 from ..engines.base import Engine
 from ..engines.registry import open_engine
 from ..errors import InvalidValue
-from ..model import inner_mtu
-from ..model.guard import packed
+from ..model import ovn_mtu
+from ..model.item_reader import read_item
 from ..model.network import Network, to_item
 from ..model.network_drivers import BRIDGE
-from ..model.reader import typed
+from ..model.nic_filter_rules import pack
 from ..model.specifications.network import KEYS
 from ..model.specifications.router import KEYS as ROUTER_KEYS
 from ..model.specifications.security_group import KEYS as GROUP_KEYS
@@ -70,7 +70,7 @@ def undo(params: Mapping[str, Any], check_mode: bool) -> Result:
 def _checked(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return an item of the list with the types that the same options have outside it."""
     # The items are unchecked here: a name that YAML read as a number is refused later, with the errors of the others.
-    return typed(item, KEYS, f"network {item.get('name') or '?'}", as_given=("name", "template"), removal=REMOVAL)
+    return read_item(item, KEYS, f"network {item.get('name') or '?'}", as_given=("name", "template"), removal=REMOVAL)
 
 
 class _RefusedGroup(Exception):
@@ -102,7 +102,7 @@ class Companions:
         given = {"security_groups": params["with_security_groups"], "routers": params["with_routers"]}
         groups, wrong = items_of(given, "security_groups", GROUP_KEYS, "security group", once=True)
         routers, wrong_routers = items_of(given, "routers", ROUTER_KEYS, "router", once=True)
-        return cls(groups, routers, inner_mtu.read(params["inner_mtus"]), [*wrong, *wrong_routers])
+        return cls(groups, routers, ovn_mtu.read(params["inner_mtus"]), [*wrong, *wrong_routers])
 
     def apply_with(self, engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool) -> Work:
         """Apply the networks and their companions, and return what was done with all of them.
@@ -191,7 +191,7 @@ def _carry_out(
             "catalog": engine.catalog(),
         }
         payload["guards"] = {
-            host: packed(filtered.get(host, ()), there.get(host, ())) for host in sorted({*filtered, *there})
+            host: pack(filtered.get(host, ()), there.get(host, ())) for host in sorted({*filtered, *there})
         }
     there = [item for item in done if item.error is None and item.after is not None]
     payload["earlier"] = {item.name: item.before for item in there if item.is_changed}

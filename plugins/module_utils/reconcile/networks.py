@@ -15,9 +15,8 @@ from typing import Any, Callable, TypeVar
 
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
-from ..model import addresses, ethertypes, guest_mtu, inner_mtu, network_checks, trunks, uplink
-from ..model.ids import id_of
-from ..model.names import check_name, nearest
+from ..model import addresses, ethertypes, guest_mtu, network_checks, ovn_mtu, uplink, vlan_trunks
+from ..model.item_reader import duplicate_error
 from ..model.network import (
     FILTERS,
     FILTERS_ON_NODE,
@@ -34,15 +33,16 @@ from ..model.network_drivers import BRIDGE, DEFAULT, ON_LINUX_BRIDGE, ON_NODES, 
 from ..model.network_template import with_template
 from ..model.node_access import ATTRIBUTE as NODE_ACCESS
 from ..model.node_access import NOTHING
-from ..model.reader import twice
+from ..model.object_ids import id_of
+from ..model.object_names import check_name, nearest_word
 from ..model.security_group import ATTRIBUTE as SECURITY_GROUPS
 from ..model.security_group import DEFAULT_ID
 from ..model.specifications.network import KEYS
 from ..model.states import NetworkState
 from ..model.template import vector_key
 from ..sync import Item
-from ..text.template import as_template
-from .logical_networks import kept
+from ..text.template_syntax import as_template
+from .logical_networks import apply_checked_for_ovn
 
 # Options that are attributes in OpenNebula's templates, under their own names there.
 ATTRIBUTES = {name: key.attribute for name, key in KEYS.items() if key.attribute}
@@ -54,7 +54,7 @@ OPTIONS = ("NAME", "BRIDGE", "VN_MAD", "AR", "ID", "UUID")
 OF_FILTERS = {SECURITY_GROUPS: str(DEFAULT_ID), **dict.fromkeys(FILTERS, "NO")}
 OF_OVN = {**OF_FILTERS, "DHCP": "NO", "PHYSICAL_NETWORK": ""}
 # The same of Open vSwitch.
-OF_SWITCHES = {trunks.ATTRIBUTE: ""}
+OF_SWITCHES = {vlan_trunks.ATTRIBUTE: ""}
 KNOWN = (
     *ATTRIBUTES.values(), *OF_OVN, *OF_SWITCHES, PHYDEV_UNUSED, FILTERS_ON_NODE, ethertypes.UNTOLD, "DESCRIPTION",
     "LABELS", "METHOD",
@@ -149,9 +149,11 @@ def _apply_each(
         try:
             check_name("network", item.get("name"))
             if name in seen:
-                raise twice(f"network {name}")
+                raise duplicate_error(f"network {name}")
             seen.add(name)
-            after = kept(engine, partial(_apply, engine, item, before, warnings, left), partial(_is_of_ovn, before))
+            after = apply_checked_for_ovn(
+                engine, partial(_apply, engine, item, before, warnings, left), partial(_is_of_ovn, before)
+            )
         except NebulaError as error:
             done.append(Item(name or "?", shown, shown, error))
             continue
@@ -280,9 +282,9 @@ def _apply(
 def _refuse_mtu(network: Network, current: Network | None, left: Mapping[str, int]) -> None:
     """Raise InvalidValue if machines of the network are to send from now on what OVN's tunnels do not carry. An MTU
     that the network had before stays; module nebula_ovn warns of it."""
-    wanted = inner_mtu.asked(network)
-    problem = inner_mtu.problem(network.name, wanted, left)
-    if problem is not None and (current is None or wanted != inner_mtu.asked(current)):
+    wanted = ovn_mtu.requested_mtu(network)
+    problem = ovn_mtu.problem_of_mtu(network.name, wanted, left)
+    if problem is not None and (current is None or wanted != ovn_mtu.requested_mtu(current)):
         raise problem
 
 
@@ -294,7 +296,7 @@ def _mtu_before(network: Network, current: Network | None) -> list[str]:
     for problem in found:
         if problem not in had:
             raise found[problem]
-    return [*map(str, found.values()), *guest_mtu.doubts(network)]
+    return [*map(str, found.values()), *guest_mtu.warn_of_untold_mtu(network)]
 
 
 def _present(
@@ -380,7 +382,7 @@ def _fitting_mtu(attributes: Mapping[str, str], current: Network | None, left: M
     by default. A network that belongs to OVN already keeps its own, unless the item removes it."""
     if current is not None and current.vn_mad == OVN and uplink.GUEST_MTU not in attributes:
         return {}
-    chosen = inner_mtu.chosen({**(current.attributes if current is not None else {}), **attributes}, left)
+    chosen = ovn_mtu.default_guest_mtu({**(current.attributes if current is not None else {}), **attributes}, left)
     return {uplink.GUEST_MTU: chosen} if chosen else {}
 
 
@@ -424,7 +426,7 @@ def _acted_on(name: str, driver: str, attributes: Mapping[str, str], current: Ne
         value, kept = found.get(attribute, ""), there.get(attribute, "")
         if not value or value in (kept, neutral):
             continue
-        if value != network_checks.normalised_attributes(name, {attribute: kept})[attribute]:
+        if value != network_checks.normalise_attributes(name, {attribute: kept})[attribute]:
             raise InvalidValue(
                 f"network {name}: {attribute} = {value}",
                 f"its driver is {driver}, and nothing would act on it",
@@ -449,9 +451,9 @@ def _unused(driver: str) -> dict[str, str]:
 def _of_driver(network: Network, driver: str, attributes: Mapping[str, str]) -> dict[str, str]:
     """Return "" for each attribute that goes with the network's former driver, and that the item does not set. A
     number that was chosen for one driver means nothing to another."""
-    gone = [PHYDEV_UNUSED, uplink.VLAN_ID, trunks.ATTRIBUTE]
+    gone = [PHYDEV_UNUSED, uplink.VLAN_ID, vlan_trunks.ATTRIBUTE]
     former = {key: value for key, value in network.attributes.items() if key != uplink.GUEST_MTU}
-    completed = uplink.completed(dataclasses.replace(network, attributes=former)).attributes
+    completed = uplink.with_guest_mtu(dataclasses.replace(network, attributes=former)).attributes
     if completed.get(uplink.GUEST_MTU) == network.attributes.get(uplink.GUEST_MTU):
         gone.append(uplink.GUEST_MTU)
     return {key: "" for key in gone if network.vn_mad != driver and key not in attributes}
@@ -518,12 +520,12 @@ class _Range:
             type=str(entry.get("type") or ("" if by_number else "IP4")).upper(),
             size=int(entry.get("size") or 0),
             prefix_length=int(entry.get("prefix_length") or 0),
-            attributes=network_checks.normalised_attributes(
+            attributes=network_checks.normalise_attributes(
                 network, _plain(entry.get("attributes") or {}, f"network {network}: address range")
             ),
             **identity,
         )
-        where = f"network {network}: address range {addresses.shown(wanted)}"
+        where = f"network {network}: address range {addresses.range_text(wanted)}"
         for attribute in (*NOT_FOR_MACHINES, *uplink.OF_NETWORK, *OF_OVN):
             if attribute in wanted.attributes:
                 raise InvalidValue(
@@ -533,7 +535,7 @@ class _Range:
             # Where no size is set, as in a range that is to go, one stands in for it.
             # So does the shortest length where no other is, in one that is recognised by its first address.
             length = wanted.prefix_length or (1 if wanted.ip6 else 0)
-            checked = network_checks.normalised(
+            checked = network_checks.normalise_range(
                 dataclasses.replace(wanted, size=wanted.size or 1, prefix_length=length), network, 0
             )
             wanted = dataclasses.replace(
@@ -593,7 +595,7 @@ def _matched(network: Network, ranges: Sequence[_Range]) -> list[tuple[_Range, A
         if there is not None:
             left.remove(there)
         elif entry.wanted.ar_id != NEW_AR and not entry.absent:
-            known = ", ".join(addresses.shown(r) for r in network.address_ranges) or "none"
+            known = ", ".join(addresses.range_text(r) for r in network.address_ranges) or "none"
             raise NotFound(
                 entry.where, "there is no range of that number", f"Leave ar_id out for a new one. There are: {known}"
             )
@@ -605,7 +607,7 @@ def _slips(entry: _Range) -> list[str]:
     """Return a warning for each attribute of an address range that is likely a slip for another attribute."""
     found = []
     for key in entry.wanted.attributes:
-        near = "" if key in _KNOWN_OF_RANGES else nearest(key, _KNOWN_OF_RANGES)
+        near = "" if key in _KNOWN_OF_RANGES else nearest_word(key, _KNOWN_OF_RANGES)
         if near:
             found.append(f"{entry.where}: attribute {key} is kept as your own; did you mean {near}?")
     return found
@@ -621,7 +623,7 @@ def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
                 f"network {name}: attribute {key}", "it is not set that way", "Use the option of that name"
             )
         if key not in KNOWN:
-            near = nearest(key, KNOWN)
+            near = nearest_word(key, KNOWN)
             if near:
                 warnings.append(f"network {name}: attribute {key} is kept as your own; did you mean {near}?")
     for option, attribute in ATTRIBUTES.items():
@@ -635,7 +637,7 @@ def _attributes(item: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
                 "Give one of the two",
             )
         result[attribute] = value
-    return network_checks.normalised_attributes(name, result)
+    return network_checks.normalise_attributes(name, result)
 
 
 def _plain(values: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -656,8 +658,8 @@ def _text(value: Any) -> str:
 def _doubts(network: Network) -> list[str]:
     """Return warnings of what may be meant, but seldom is."""
     found = []
-    whole, gateway = network_checks.cidr(network), network.attributes.get("GATEWAY", "")
-    if whole is not None and gateway and not network_checks.within(gateway, whole):
+    whole, gateway = network_checks.network_cidr(network), network.attributes.get("GATEWAY", "")
+    if whole is not None and gateway and not network_checks.is_within(gateway, whole):
         found.append(
             f"network {network.name}: GATEWAY {gateway} is not in {whole}: guests need a route to it of their own"
         )
@@ -674,7 +676,7 @@ def _doubts(network: Network) -> list[str]:
             f"nodes: set {' and '.join(unsaid)} to true, or to false to have it stay so"
         )
     phydev = network.attributes.get(uplink.PHYDEV)
-    if phydev and network.vn_mad in ON_NODES and not uplink.spans(network):
+    if phydev and network.vn_mad in ON_NODES and not uplink.joins_nodes(network):
         found.append(
             f"network {network.name}: attribute {uplink.PHYDEV} = {phydev} is kept, but nothing acts on it, as the "
             f"network is older than that: with phydev: {phydev}, the option, {phydev} becomes a port of its bridge on "

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import Conflict, InvalidValue, NebulaError
-from ..host import node as node_file
-from ..network.ovn import central, certificates, cluster, daemons, differences, places, registration
+from ..host import node_file
+from ..network.ovn import central, certificates, chassis, cluster, daemons, ovn_findings, paths
 from ..network.ovn.central import Central, Wanted
 from ..sync import Item, Result
 
@@ -21,19 +21,19 @@ KINDS = ("host", "central", "client")
 def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring this host to the state that is asked for, while no other run works on it."""
     act = not check_mode and params["state"] != "audited"
-    params = {**params, "catalog": places.catalog(params["catalog"], act and params["state"] != "absent")}
-    with node_file.alone(act):
+    params = {**params, "catalog": paths.catalog_uuid(params["catalog"], act and params["state"] != "absent")}
+    with node_file.lock_host(act):
         return STATES[params["state"]](params, act)
 
 
 def requested(params: Mapping[str, Any], act: bool) -> Result:
-    side = Central(places.read(params["directories"]), params["catalog"], act)
+    side = Central(paths.read(params["directories"]), params["catalog"], act)
     found = side.observe()
     side.refuse_foreign(found)
     address = params["address"] or daemons.main_address(params["name"])
     request, made = certificates.request(params["root"], "central", params["name"], act)
     items = [Item("key", None, {"request": "made"})] if made else []
-    installed = certificates.installed(params["root"], "central")
+    installed = certificates.installed_fingerprints(params["root"], "central")
     payload = {
         "request": {"name": params["name"], "kind": "central", "request": request, "installed": installed},
         "member": {
@@ -51,8 +51,10 @@ def signed(params: Mapping[str, Any], act: bool) -> Result:
     _refuse_former(params)
     request, made = certificates.request(root, "client", name, act)
     authority = certificates.Authority(root, params["catalog"], _check_days(params["certificate_days"]), act)
-    asked = [certificates.Wanted(each["name"], each["kind"], each["request"]) for each in params["requests"]]
-    client = certificates.Wanted(name, "client", request)
+    asked = [
+        certificates.CertificateRequest(each["name"], each["kind"], each["request"]) for each in params["requests"]
+    ]
+    client = certificates.CertificateRequest(name, "client", request)
     found = authority.certificates([*asked, client])
     if client.key in authority.refused:
         raise authority.refused[client.key]
@@ -97,7 +99,7 @@ def _refuse_former(params: Mapping[str, Any]) -> None:
     others = [each["name"] for each in params["requests"] if each["kind"] == "central"]
     if not others or params["name"] in others:
         return
-    side = Central(places.read(params["directories"]), params["catalog"], False)
+    side = Central(paths.read(params["directories"]), params["catalog"], False)
     if side.observe().mark == params["catalog"]:
         raise Conflict(
             f"OVN's databases on {', '.join(others)}",
@@ -109,7 +111,7 @@ def _refuse_former(params: Mapping[str, Any]) -> None:
 
 def present(params: Mapping[str, Any], act: bool) -> Result:
     root = params["root"]
-    side = Central(places.read(params["directories"]), params["catalog"], act, root)
+    side = Central(paths.read(params["directories"]), params["catalog"], act, root)
     wanted = _wanted(params)
     found = side.observe()
     side.refuse_foreign(found)
@@ -124,16 +126,16 @@ def present(params: Mapping[str, Any], act: bool) -> Result:
 def registered(params: Mapping[str, Any], act: bool) -> Result:
     """Have hosts take the place of chassis that have their address by a former name, and remove those of hosts that
     were forgotten."""
-    found_places = places.read(params["directories"])
+    found_places = paths.read(params["directories"])
     side = Central(found_places, params["catalog"], act)
     found = side.observe()
     side.refuse_foreign(found)
     if not found.running:
         return Result([], {"kept": {}})
     asked = {str(host): str(address or "") for host, address in params["unregistered"].items()}
-    former, kept = registration.sort_out(found_places, params["hosts"], asked, act, params["forgotten"])
+    former, kept = chassis.sort_out(found_places, params["hosts"], asked, act, params["forgotten"])
     if former and act:
-        registration.remove(found_places, former)
+        chassis.remove(found_places, former)
     items = [Item(f"chassis {each.name}", {"address": each.address}, None) for each in former]
     return Result(
         items, {"kept": {each.host or each.name: f"chassis {each.name} stays, as {each.why}" for each in kept}}
@@ -142,22 +144,22 @@ def registered(params: Mapping[str, Any], act: bool) -> Result:
 
 def audited(params: Mapping[str, Any], act: bool) -> Result:
     """Return what state present would change, and what there is."""
-    name, side = params["name"], Central(places.read(params["directories"]), params["catalog"], act, params["root"])
+    name, side = params["name"], Central(paths.read(params["directories"]), params["catalog"], act, params["root"])
     found = side.observe()
     part = {"host": name, "part": "central", "state": found.state, "address": params["address"] or ""}
     try:
         wanted = _wanted(params)
         change = side.ensure(wanted)
     except NebulaError as error:
-        return Result([], {"part": part, "consistency": differences.of_error(name, error)})
-    consistency = differences.of_change(name, "OVN's databases and northd", change)
+        return Result([], {"part": part, "consistency": ovn_findings.of_error(name, error)})
+    consistency = ovn_findings.of_change(name, "OVN's databases and northd", change)
     if not consistency and found.member and not found.led:
         which = next(which for which, status in found.status.items() if not status.led)
-        consistency = differences.of_error(name, cluster.unled(which, found.status[which]))
+        consistency = ovn_findings.of_error(name, cluster.no_leader_error(which, found.status[which]))
     part["address"] = wanted.connection("southbound")
     if params["hosts"] and found.running:
-        gone = registration.strangers(places.read(params["directories"]), params["hosts"])
-        consistency = [*consistency, *(differences.of_stranger(each.name, each.address) for each in gone)]
+        gone = chassis.chassis_without_host(paths.read(params["directories"]), params["hosts"])
+        consistency = [*consistency, *(ovn_findings.of_unknown_chassis(each.name, each.address) for each in gone)]
     return Result([], {"part": part, "connections": central.connections(wanted), "consistency": consistency})
 
 
@@ -175,9 +177,9 @@ def _wanted(params: Mapping[str, Any]) -> Wanted:
 
 
 def absent(params: Mapping[str, Any], act: bool) -> Result:
-    side = Central(places.read(params["directories"]), params["catalog"], act, params["root"])
+    side = Central(paths.read(params["directories"]), params["catalog"], act, params["root"])
     items = []
-    if daemons.installed("central"):
+    if daemons.is_installed("central"):
         gone = side.remove()
         items += [_item(gone)] if gone else []
     for kind in ("central", "client", certificates.AUTHORITY):
@@ -186,7 +188,7 @@ def absent(params: Mapping[str, Any], act: bool) -> Result:
     return Result(items, {})
 
 
-def _item(change: places.Change) -> Item:
+def _item(change: paths.Change) -> Item:
     return Item(change.name, change.before, change.after)
 
 

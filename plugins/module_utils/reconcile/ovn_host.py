@@ -10,19 +10,19 @@ from ipaddress import ip_address
 from typing import Any
 
 from ..errors import InvalidValue, NebulaError, TimedOut
-from ..host import node as node_file
+from ..host import node_file
 from ..model.endpoint import split
-from ..network.ovn import certificates, differences, host, places, switch
-from ..network.ovn.host import Host
-from ..network.ovn.switch import Wanted
+from ..network.ovn import certificates, openvswitch_settings, ovn_findings, ovn_host_setup, paths
+from ..network.ovn.openvswitch_settings import Wanted
+from ..network.ovn.ovn_host_setup import Host
 from ..sync import Item, Result
 
 
 def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring this host to the state that is asked for, while no other run works on it."""
     act = not check_mode and params["state"] != "audited"
-    params = {**params, "catalog": places.catalog(params["catalog"], act and params["state"] != "absent")}
-    with node_file.alone(act):
+    params = {**params, "catalog": paths.catalog_uuid(params["catalog"], act and params["state"] != "absent")}
+    with node_file.lock_host(act):
         return STATES[params["state"]](params, act)
 
 
@@ -31,7 +31,7 @@ def requested(params: Mapping[str, Any], act: bool) -> Result:
     node.refuse_foreign(node.observe())
     request, made = certificates.request(params["root"], "host", params["name"], act)
     items = [Item("key", None, {"request": "made"})] if made else []
-    installed = certificates.installed(params["root"], "host")
+    installed = certificates.installed_fingerprints(params["root"], "host")
     asked = {"name": params["name"], "kind": "host", "request": request, "installed": installed}
     return Result(items, {"request": asked})
 
@@ -51,7 +51,7 @@ def present(params: Mapping[str, Any], act: bool) -> Result:
                 "encap_type": wanted.encap_type,
                 "encap_ip": done.encap_ip,
                 "inner_mtu": done.inner_mtu,
-                "integration_bridge": switch.INTEGRATION,
+                "integration_bridge": openvswitch_settings.INTEGRATION,
                 "physical_networks": {each.network: each.bridge for each in wanted.mappings if each.network},
                 "connected": done.connected,
                 "held_by": done.held_by,
@@ -70,12 +70,12 @@ def audited(params: Mapping[str, Any], act: bool) -> Result:
         wanted = _wanted(params)
         done = _host(params, act).ensure(wanted, params["mtu"], restart=False)
     except NebulaError as error:
-        return Result([], {"part": part, "consistency": differences.of_error(name, error)})
-    consistency = [each for change in done.items for each in differences.of_change(name, asked, change, done.held_by)]
+        return Result([], {"part": part, "consistency": ovn_findings.of_error(name, error)})
+    consistency = [each for change in done.items for each in ovn_findings.of_change(name, asked, change, done.held_by)]
     if not consistency and not done.connected:
-        log = f"{places.read(params['directories']).ovn_log}/ovn-controller.log"
+        log = f"{paths.read(params['directories']).ovn_log}/ovn-controller.log"
         problem = TimedOut(f"ovn-controller towards {wanted.remote}", "it has no connection", f"See {log}")
-        consistency = differences.of_error(name, problem)
+        consistency = ovn_findings.of_error(name, problem)
     part.update(state="connected" if done.connected else "not connected", address=done.encap_ip)
     return Result([], {"part": part, "consistency": consistency})
 
@@ -93,9 +93,9 @@ def _wanted(params: Mapping[str, Any]) -> Wanted:
         catalog=params["catalog"],
         remote=remote,
         encap_type=params["encap_type"],
-        encap_ip=_one_form(params["encap_ip"]) or host.encap_ip(remote),
+        encap_ip=_one_form(params["encap_ip"]) or ovn_host_setup.encap_ip(remote),
         datapath=params["datapath"],
-        mappings=switch.read_mappings(params["bridge_mappings"]),
+        mappings=openvswitch_settings.read_mappings(params["bridge_mappings"]),
         tls=tls,
     )
 
@@ -115,7 +115,7 @@ def absent(params: Mapping[str, Any], act: bool) -> Result:
     return Result([_item(change) for change in _host(params, act).remove()], {})
 
 
-def _item(change: places.Change) -> Item:
+def _item(change: paths.Change) -> Item:
     return Item(change.name, change.before, change.after)
 
 
@@ -131,7 +131,7 @@ def check_remote(remote: str) -> None:
 
 
 def _host(params: Mapping[str, Any], act: bool) -> Host:
-    return Host(params["root"], places.read(params["directories"]), params["catalog"], params["name"], act)
+    return Host(params["root"], paths.read(params["directories"]), params["catalog"], params["name"], act)
 
 
 STATES = {"requested": requested, "present": present, "absent": absent, "audited": audited}

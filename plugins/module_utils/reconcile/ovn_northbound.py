@@ -11,14 +11,15 @@ from typing import Any
 
 from ..engines.registry import engine_of, open_engine
 from ..errors import NebulaError, NetworkDatabaseError, TimedOut
-from ..model import inner_mtu
+from ..model import ovn_mtu
 from ..model.audit import Finding
+from ..model.dataclass_json import to_plain
 from ..model.logical_network import LogicalNetworks
-from ..model.plain import to_plain
-from ..network.northbound import bindings, carriers, northbound, routes
-from ..network.northbound.compare import Change
-from ..network.northbound.database import Database, Tls
-from ..network.northbound.northbound import announced, apply, audit, switches
+from ..network.northbound import apply as northbound
+from ..network.northbound import bridge_mappings, route_checks, southbound_audit
+from ..network.northbound.apply import advertisement_warnings, apply, audit, switches
+from ..network.northbound.ovsdb_connection import Database, Tls
+from ..network.northbound.row_differences import Change
 from ..runner import closing
 from ..sync import Item, Result
 
@@ -31,7 +32,7 @@ SOUTHBOUND_SECONDS = 10.0
 def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring the northbound database to what the catalog says, and return what was changed; with state audited, what
     differs."""
-    left = inner_mtu.read(params["inner_mtus"])
+    left = ovn_mtu.read(params["inner_mtus"])
     catalog, desired = "", LogicalNetworks()
     hosts: Mapping[str, str] = {}
     members: Sequence[str] = ()
@@ -40,7 +41,7 @@ def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
             catalog = engine.catalog()
             if params["state"] != "absent":
                 desired = engine.networks.logical()
-            if params["state"] == "audited" or carriers.matter(desired):
+            if params["state"] == "audited" or bridge_mappings.physical_networks(desired):
                 hosts = engine.networks.port_hosts()
                 members = [each.name for each in engine.hosts.pool()]
     counts = {"networks": len(desired.networks), "ports": len(desired.ports), "routers": len(desired.routers)}
@@ -54,7 +55,7 @@ def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
     if params["private_key"]:
         tls = Tls(params["private_key"], params["certificate"], params["ca_certificate"])
     known, unsure = _mappings(params, desired)
-    asked, desired = desired, carriers.carried(desired, known)
+    asked, desired = desired, bridge_mappings.with_able_hosts(desired, known)
     try:
         with Database(remotes, tls) as database:
             if params["state"] == "audited":
@@ -63,23 +64,27 @@ def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
                 return Result([], payload={**counts, "consistency": found})
             outcome = apply(database, catalog, desired, act=not check_mode)
             lost, more = ([], []) if check_mode else _lost_routes(params, database, desired, outcome.changes)
-            if not check_mode and carriers.unmapped(asked, known, members, outcome.changes):
+            if not check_mode and bridge_mappings.unconnected_networks(asked, known, members, outcome.changes):
                 # A mapping of this run may only just have come there.
                 database.settle()
                 known, unsure = _mappings(params, desired)
-                lost = [*lost, *carriers.unmapped(asked, known, members, outcome.changes)]
+                lost = [*lost, *bridge_mappings.unconnected_networks(asked, known, members, outcome.changes)]
     except NetworkDatabaseError as error:
         if not params["northbound"]:
             error.remedy += ". Role nebula.provision.ovn sets it up (nebula_ovn: true)"
         raise
-    warnings = [*announced(desired, params["userspace_hosts"]), *_too_large(desired, left), *routes.warnings(desired)]
+    warnings = [
+        *advertisement_warnings(desired, params["userspace_hosts"]),
+        *_too_large(desired, left),
+        *route_checks.warnings(desired),
+    ]
     if outcome.renewed:
         warnings.append(
             "OVN's rule against answers of DHCP servers that machines send is as an earlier release has made it, and "
             "is made anew: they are dropped from whatever port they come"
         )
     errors = {str(each) for each in lost}
-    known_before = [each for each in carriers.warnings(asked, known, hosts) if each not in errors]
+    known_before = [each for each in bridge_mappings.warnings(asked, known, hosts) if each not in errors]
     warnings += [*known_before, *unsure, *more]
     items = [*(_item(change) for change in outcome.changes), *(Item(each.asked, error=each) for each in lost)]
     return Result(items, payload=counts, warnings=warnings, renews=bool(outcome.renewed))
@@ -92,7 +97,7 @@ def _lost_routes(
 
     Where nobody names the southbound database, there are none.
     """
-    routers = routes.changed(desired, changes)
+    routers = route_checks.routers_with_changed_routes(desired, changes)
     southbound = _southbound(params) if routers else None
     if southbound is None:
         return [], []
@@ -102,23 +107,27 @@ def _lost_routes(
         return [error], []
     try:
         with southbound:
-            flows = southbound.select({routes.TABLE: routes.COLUMNS}, routes.WHERE)[routes.TABLE]
+            flows = southbound.select({route_checks.TABLE: route_checks.COLUMNS}, route_checks.WHERE)[
+                route_checks.TABLE
+            ]
     except (NetworkDatabaseError, TimedOut) as error:
         return [], [f"Whether OVN carries out the routes of routers was not looked at: {error}"]
-    return routes.not_carried_out(routers, flows), []
+    return route_checks.routes_without_flows(routers, flows), []
 
 
-def _mappings(params: Mapping[str, Any], desired: LogicalNetworks) -> tuple[carriers.Mappings, list[str]]:
+def _mappings(params: Mapping[str, Any], desired: LogicalNetworks) -> tuple[bridge_mappings.Mappings, list[str]]:
     """Return which host is connected with which physical network, and warnings.
 
     Where nobody names the southbound database, nothing of it is known.
     """
-    southbound = _southbound(params) if carriers.matter(desired) else None
+    southbound = _southbound(params) if bridge_mappings.physical_networks(desired) else None
     if southbound is None:
         return {}, []
     try:
         with southbound:
-            return carriers.mappings(southbound.select({carriers.TABLE: carriers.COLUMNS})[carriers.TABLE]), []
+            return bridge_mappings.read_mappings(
+                southbound.select({bridge_mappings.TABLE: bridge_mappings.COLUMNS})[bridge_mappings.TABLE]
+            ), []
     except (NetworkDatabaseError, TimedOut) as error:
         return {}, [f"Which hosts can carry the gateways of routers was not looked at: {error}"]
 
@@ -130,7 +139,7 @@ def _southbound(params: Mapping[str, Any]) -> Database | None:
     tls = None
     if params["private_key"] and params["southbound_certificate"]:
         tls = Tls(params["private_key"], params["southbound_certificate"], params["southbound_ca_certificate"])
-    return Database(remotes, tls, SOUTHBOUND_SECONDS, bindings.DATABASE)
+    return Database(remotes, tls, SOUTHBOUND_SECONDS, southbound_audit.DATABASE)
 
 
 def _altered(
@@ -142,7 +151,7 @@ def _altered(
         return []
     try:
         with southbound as database:
-            found = bindings.altered(bindings.read(database), desired, hosts, networks)
+            found = southbound_audit.find_wrong_rows(southbound_audit.read(database), desired, hosts, networks)
     except (NetworkDatabaseError, TimedOut) as error:
         return [_plain(Finding("ovn-differs", "", error.asked, error.found, error.remedy))]
     return [_plain(Finding("ovn-differs", each.host, each.asked, each.found, each.remedy)) for each in found]
@@ -151,7 +160,7 @@ def _altered(
 def _too_large(desired: LogicalNetworks, left: Mapping[str, int]) -> list[str]:
     """Return warnings of networks that were there before it was known that the tunnels do not carry their packets."""
     inside = [network for network in desired.networks if not network.physical_network]
-    found = (inner_mtu.problem(network.name, network.mtu, left) for network in inside)
+    found = (ovn_mtu.problem_of_mtu(network.name, network.mtu, left) for network in inside)
     return [str(problem) for problem in found if problem is not None]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from .. import errors
 from ..arguments import parse_json
 from ..errors import InvalidValue, NebulaError
-from ..model.plain import from_plain
+from ..model.dataclass_json import from_plain
 from ..model.plan import FORMAT, Plan, VmOutcome
 from ..sync import Item
 
@@ -32,7 +32,7 @@ def plan_for(text: str, host: str) -> Plan:
     return plan
 
 
-def items(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
+def items_of_outcomes(plan: Plan, outcomes: Sequence[VmOutcome]) -> list[Item]:
     """Return name and states of each machine, and nothing else of a plan: it holds contexts and passwords."""
     shown = []
     for planned, outcome in zip(plan.vms, outcomes):

@@ -14,16 +14,16 @@ from ..engines.base import Engine
 from ..errors import Conflict, InUse, InvalidValue, NebulaError, NotFound
 from ..model import network_checks
 from ..model.addresses import ip_number, ip_text
-from ..model.ids import id_of
-from ..model.names import check_name
+from ..model.item_reader import read_item
 from ..model.network import Network
 from ..model.network_drivers import OVN
-from ..model.reader import typed
+from ..model.object_ids import id_of
+from ..model.object_names import check_name
 from ..model.router import FloatingIp, Router, RouterGateway, RouterInterface, RouterRoute
-from ..model.router_routes import Useless, useless
+from ..model.router_routes import UselessRoute, useless_routes
 from ..model.specifications.router import KEYS
 from ..sync import Item
-from .logical_networks import kept
+from .logical_networks import apply_checked_for_ovn
 
 
 def apply(engine: Engine, item: Mapping[str, Any], check_mode: bool = False) -> Item:
@@ -34,7 +34,9 @@ def apply(engine: Engine, item: Mapping[str, Any], check_mode: bool = False) -> 
         check_name("router", item.get("name"))
         found = find(engine, name)
         before = None if found is None else router_view(found)
-        after = kept(engine, lambda: _checked(engine, name, item, found, check_mode), lambda made: made != found)
+        after = apply_checked_for_ovn(
+            engine, lambda: _checked(engine, name, item, found, check_mode), lambda made: made != found
+        )
     except NebulaError as error:
         return Item(name or "?", error=error, changed=False)
     return Item(name, before, None if after is None else router_view(after))
@@ -59,15 +61,15 @@ def _checked(
     return made
 
 
-def _useless_routes(engine: Engine, router: Router) -> list[Useless]:
+def _useless_routes(engine: Engine, router: Router) -> list[UselessRoute]:
     if not router.routes and router.gateway is None:
         return []
     networks = {number: engine.networks.info(number) for number in {number for number, _ip in router.addresses()}}
     hop = ""
     if router.gateway is not None:
         hop = router.gateway.next_hop or networks[router.gateway.network_id].attributes.get("GATEWAY", "")
-    wholes = ((network_checks.cidr(networks[number]), ip) for number, ip in router.addresses() if ip)
-    return useless(
+    wholes = ((network_checks.network_cidr(networks[number]), ip) for number, ip in router.addresses() if ip)
+    return useless_routes(
         [(each.destination, each.next_hop) for each in router.routes],
         [ip_interface(f"{ip}/{32 if whole is None else whole.prefixlen}") for whole, ip in wholes],
         {each.ip for each in router.floating},
@@ -77,7 +79,7 @@ def _useless_routes(engine: Engine, router: Router) -> list[Useless]:
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any], found: Router | None, check_mode: bool) -> Router | None:
     where = f"router {name}"
-    item = typed(item, KEYS, where, removal={"absent": ("name", "state")})
+    item = read_item(item, KEYS, where, removal={"absent": ("name", "state")})
     if item["state"] == "absent":
         if found is not None:
             engine.routers.delete(id_of(found))
@@ -122,10 +124,10 @@ def _address(network: Network, text: str, where: str) -> str:
     """Return the address in its one form. Raise InvalidValue if the network does not have it."""
     asked = f"{where}: ip {text} in network {network.name}"
     address = ip_text(ip_number(text, f"{where}: ip"))
-    whole = network_checks.cidr(network)
+    whole = network_checks.network_cidr(network)
     if whole is None:
         raise InvalidValue(asked, "it says no NETWORK_ADDRESS", "Give the network its network_address, as 10.0.0.0/24")
-    if not network_checks.within(address, whole):
+    if not network_checks.is_within(address, whole):
         raise InvalidValue(asked, f"the network is {whole}", "Give an address of it")
     if network_checks.is_edge(ip_number(address, asked), whole):
         raise InvalidValue(asked, f"it is the network or the broadcast address of {whole}", "Give one between the two")

@@ -11,14 +11,14 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import InvalidValue, NebulaError, NotFound
-from ..model.ids import id_of
-from ..model.names import check_name
+from ..model.item_reader import read_item
 from ..model.network_drivers import OVN
-from ..model.reader import typed
+from ..model.object_ids import id_of
+from ..model.object_names import check_name
 from ..model.security_group import SecurityGroup, read_rule
 from ..model.specifications.security_group import KEYS
 from ..sync import Item
-from .logical_networks import kept
+from .logical_networks import apply_checked_for_ovn
 
 
 def begin(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -62,7 +62,9 @@ def apply(engine: Engine, item: Mapping[str, Any], new: Collection[str] = ()) ->
         check_name("security group", item.get("name"))
         found = find(engine, name)
         before = None if found is None or name in new else group_view(found)
-        after = kept(engine, lambda: _apply(engine, name, item, found), lambda made: made is not None and made != found)
+        after = apply_checked_for_ovn(
+            engine, lambda: _apply(engine, name, item, found), lambda made: made is not None and made != found
+        )
     except NebulaError as error:
         if name in new:
             # Without its rules it would let nothing through.
@@ -73,7 +75,7 @@ def apply(engine: Engine, item: Mapping[str, Any], new: Collection[str] = ()) ->
 
 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any], found: SecurityGroup | None) -> SecurityGroup | None:
-    item = typed(item, KEYS, f"security group {name}", removal={"absent": ("name", "state")})
+    item = read_item(item, KEYS, f"security group {name}", removal={"absent": ("name", "state")})
     if item["state"] == "absent":
         if found is not None:
             engine.security_groups.delete(id_of(found))

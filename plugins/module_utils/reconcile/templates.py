@@ -11,14 +11,14 @@ from typing import Any
 from ..engines.base import Engine
 from ..engines.template_items import template_of
 from ..errors import NebulaError
-from ..model.changes import changes
-from ..model.ids import id_of
-from ..model.instantiate import cut_values, sockets
+from ..model.instantiate import cpu_topology, truncated_values
 from ..model.instantiate.validate import validate
-from ..model.names import check_name
-from ..model.reader import twice, typed
+from ..model.item_reader import duplicate_error, read_item
+from ..model.object_ids import id_of
+from ..model.object_names import check_name
 from ..model.specifications.template import KEYS
 from ..model.template import StoredTemplate, Template, Value, is_secret
+from ..model.template_changes import changes
 from ..sync import Item
 
 # The action plugin may have put what it read in the place of a file's path.
@@ -55,14 +55,14 @@ def _apply(
     warnings: list[str],
 ) -> tuple[StoredTemplate | None, StoredTemplate | None]:
     """Return the template before and after; the same object if nothing was to be done."""
-    item = typed(item, KEYS, f"template {_name_of(item)}", _AS_GIVEN, {"absent": ("name", "state")})
+    item = read_item(item, KEYS, f"template {_name_of(item)}", _AS_GIVEN, {"absent": ("name", "state")})
     state = item["state"] or "present"
     if state == "absent":
         name, template = check_name("template", item.get("name")), Template()
     else:
         name, template = template_of(item)
     if name in seen:
-        raise twice(f"template {name}")
+        raise duplicate_error(f"template {name}")
     seen.add(name)
     before = current.get(name)
     if state == "absent":
@@ -75,8 +75,8 @@ def _apply(
     if before is not None and not changes(before.template, template):
         return before, before
     known = before.template if before else None
-    cut_values.refuse_in_template(template, known, f"template {name}", hypervisors)
-    sockets.refuse_in_template(template, known, f"template {name}")
+    truncated_values.refuse_in_template(template, known, f"template {name}", hypervisors)
+    cpu_topology.refuse_in_template(template, known, f"template {name}")
     if before is None:
         return None, engine.templates.allocate(name, template)
     return before, engine.templates.update(id_of(before), template)

@@ -19,17 +19,17 @@ from ..engines.base import Engine
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
 from ..host.files import explain, explained, lock, make_directory, remove_file, settle, sync_directory, write_atomically
 from ..host.rsync import Exchange, Peer
-from ..model import snapshots
-from ..model.deliveries import generations_of, returning
+from ..model import disk_snapshots
+from ..model.dataclass_json import from_plain
 from ..model.disk import TAR
 from ..model.image import Image
-from ..model.operations import comes_from
-from ..model.plain import from_plain
+from ..model.image_deliveries import generations_of, has_images_to_fetch
+from ..model.image_operations import returning_host
 from ..model.plan import Observed
 from ..model.states import ImageState
-from ..model.transfer import CHECK, OWN_PREFIX, PlannedImage, is_past, name_of
-from ..storage import formats
-from ..storage.datastore import MIB, RETURN, protect, require_space
+from ..model.transfer import CHECK, OWN_PREFIX, PlannedImage, is_outdated, name_of
+from ..storage import disk_formats
+from ..storage.datastore_layout import MIB, RETURN, protect, require_space
 from ..sync import Item, Result
 from .transfer_key import place
 
@@ -42,7 +42,7 @@ _SLACK = 64 * MIB
 
 
 @dataclass(frozen=True)
-class Came:
+class Fetched:
     """Says what became of an image's file.
     error: why it never will come, "" if it is in its place
     size: MiB of its disk then"""
@@ -147,17 +147,19 @@ def fetch(
 ) -> Result:
     """Fetch all that images wait for from hosts of this run, and finish what an earlier run fetched."""
     if check_mode:
-        awaited = [image for image in _pool(engine) if comes_from(image.operation) in {node.host for node in observed}]
+        awaited = [
+            image for image in _pool(engine) if returning_host(image.operation) in {node.host for node in observed}
+        ]
         items = [Item(image.name, _shown(image), {"state": ImageState.READY.name}) for image in awaited]
         return Result(items, {"images": [image.name for image in awaited]})
-    if not returning(_pool(engine), observed):
+    if not has_images_to_fetch(_pool(engine), observed):
         return Result(payload={"images": []})
     make_directory(place(root), 0o700)
     with lock(os.path.join(place(root), ""), LOCK_SECONDS):
         # The images are read under the lock: what another run fetched may belong to a machine again.
         pool = _pool(engine)
         by_host = {
-            node.host: [image for image in pool if comes_from(image.operation) == node.host] for node in observed
+            node.host: [image for image in pool if returning_host(image.operation) == node.host] for node in observed
         }
         known = peers({node.host: hosts.get(node.host) for node in observed if node.reached and by_host[node.host]})
         items = []
@@ -179,9 +181,9 @@ def _pool(engine: Engine) -> list[Image]:
 
 def _fetch_from(
     root: str, node: Observed, known: Mapping[str, Peer], images: Sequence[Image]
-) -> list[tuple[Image, Item | Came]]:
+) -> list[tuple[Image, Item | Fetched]]:
     """Return what became of each image."""
-    found: list[tuple[Image, Item | Came]] = []
+    found: list[tuple[Image, Item | Fetched]] = []
     for image in images:
         try:
             if not node.reached:
@@ -198,7 +200,7 @@ def _fetch_from(
     return found
 
 
-def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
+def _fetch(exchange: Exchange, node: Observed, image: Image) -> Fetched:
     """Bring the file into the image's place."""
     name, asked = name_of(image.uuid, image.generation), f"image {image.name} from host {node.host}"
     directory, base = os.path.split(image.source)
@@ -207,7 +209,7 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
     if not exchange.has(f"out/{name}"):
         if OWN_PREFIX + name in node.images:
             raise Conflict(asked, "its machine is not at its end there", "Run again: what is unfinished is carried on")
-        return Came(
+        return Fetched(
             f"what its last machine wrote is not on host {node.host}: the file is as it was before that machine"
         )
     taken, length = _announced_size(node, name, image, asked)
@@ -216,7 +218,9 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
     # Not more is fetched than the host has said, and the catalog's size allows. (0 would be no limit.)
     exchange.pull(f"out/{name}", new, taken, max(length, 1))
     try:
-        facts = formats.inspect(new, image.format, f"image {image.name}", deep=False, encrypted=bool(image.luks_secret))
+        facts = disk_formats.inspect(
+            new, image.format, f"image {image.name}", deep=False, encrypted=bool(image.luks_secret)
+        )
     except ImageRefused as error:
         error.asked = asked
         error.remedy = (
@@ -230,7 +234,7 @@ def _fetch(exchange: Exchange, node: Observed, image: Image) -> Came:
         settle(new)
         os.rename(new, image.source)
         sync_directory(directory)
-    return Came(size=-(-facts.virtual_size // MIB))
+    return Fetched(size=-(-facts.virtual_size // MIB))
 
 
 def _announced_size(node: Observed, name: str, image: Image, asked: str) -> tuple[int, int]:
@@ -264,7 +268,7 @@ def most_bytes(image: Image) -> int:
         return size + _SLACK
     # Each snapshot may hold a whole disk; what a deleted one held stays in the file. Of a root's archive it is what its
     # files take, and their headers.
-    disks = len(snapshots.tree_of(image.snapshots)) + 2
+    disks = len(disk_snapshots.tree_of(image.snapshots)) + 2
     return size * disks + size // 64 + _SLACK
 
 
@@ -283,7 +287,7 @@ def _release_past(
     sources = {image.uuid: image.source for image in images}
     for name in node.returns:
         uuid = name.rpartition("-")[0]
-        if not is_past(name, generations) or uuid not in sources:
+        if not is_outdated(name, generations) or uuid not in sources:
             continue
         new = sources[uuid] + RETURN
         # A link stands for the image's file: a machine may be writing to that by now, and it would be replaced.
@@ -296,7 +300,7 @@ def _release_past(
                 remove_file(new)
 
 
-def _record(engine: Engine, image: Image, came: Came) -> Item:
+def _record(engine: Engine, image: Image, came: Fetched) -> Item:
     error = came.error
     try:
         with engine.session():

@@ -9,7 +9,7 @@ import contextlib
 import os
 
 from ..host.files import remove_file, write_atomically
-from .datastore import MARKER, image_directory
+from .datastore_layout import MARKER, image_directory
 
 
 def write(root: str, catalog: str) -> bool:

@@ -27,7 +27,7 @@ from typing import Any
 
 from ..errors import CommandFailed, MissingDependency, NotFound, Unsupported
 from ..host import command, files
-from . import demo_guest, formats
+from . import demo_guest, disk_formats
 
 # Raised when the way of building changes what comes out.
 BUILDER = 3
@@ -100,7 +100,7 @@ def record_path(dest: Path) -> Path:
     return dest.with_name(dest.name + ".json")
 
 
-def existing(dest: Path) -> dict[str, Any] | None:
+def read_record(dest: Path) -> dict[str, Any] | None:
     """Return what `dest` was made from; None without an image, without a record, or if its content is another."""
     try:
         record = json.loads(record_path(dest).read_text(encoding="utf-8"))
@@ -124,13 +124,13 @@ def sha256_of(path: Path) -> str:
 
 def missing_tools() -> list[str]:
     """Return the Debian packages of the programs that are not installed here."""
-    missing = {package for program, package in TOOLS.items() if not has(program)}
+    missing = {package for program, package in TOOLS.items() if not is_installed(program)}
     if not any(Path(path).exists() for path in MBR_CODE):
         missing.add("syslinux-common")
     return sorted(missing)
 
 
-def has(program: str) -> bool:
+def is_installed(program: str) -> bool:
     try:
         return bool(command.find(program))
     except MissingDependency:
@@ -315,7 +315,7 @@ def boot_disk(dest: Path, kernel: Path, initrd: bytes, command_line: str, scratc
         write("mcopy", "-i", drive, "-D", "o", str(source), f"::{name}")
     write("syslinux", "--install", "--offset", str(offset), str(raw))
     # Not compressed: kernel and initrd are already, and each small read of a boot loader would unpack a cluster anew.
-    formats.copy(str(raw), "raw", str(dest), "qcow2")
+    disk_formats.copy(str(raw), "raw", str(dest), "qcow2")
 
 
 def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:

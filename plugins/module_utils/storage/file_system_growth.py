@@ -72,7 +72,7 @@ def _grow_ext(path: str, asked: str) -> None:
 
 def _grow_xfs(path: str, blocks: int, asked: str) -> None:
     try:
-        with loop_devices.attached(path, readonly=False) as device:
+        with loop_devices.attach(path, readonly=False) as device:
             tree = kernel_calls.open_device(device, XFS, kernel_calls.NO_DEVICES | kernel_calls.NO_SETUID)
             try:
                 # What describes a mount alone takes no requests.

@@ -29,10 +29,10 @@ from typing import BinaryIO
 from ..errors import CommandFailed, ImageRefused
 from ..host.files import explained, remove_file
 from ..printable import printable
-from . import datastore, qemu_img, recognised, tar_archive, unpacking
-from .publishing import MEMBER
+from . import datastore_layout, decompression, file_signatures, qemu_img, tar_archive
+from .file_signatures import OVA, SECTOR, VPC
+from .final_names import MEMBER
 from .qcow2_header import open_binary
-from .recognised import OVA, SECTOR, VPC
 from .sparse_file import SparseFile, too_large
 from .tar_archive import Readable
 
@@ -113,7 +113,7 @@ def find(path: str, what: str, member: str = "") -> Foreign | None:
     """Return the disk that a file of such a format is, or holds; None for a file of no such format. Raise ImageRefused
     if it is damaged, needs other files, or holds no disk, or several of which `member` names none."""
     with explained(path), open_binary(path) as file:
-        kind = recognised.signature(file)
+        kind = file_signatures.signature(file)
         if kind == OVA:
             return _in_ova(file, what, member)
         if member:
@@ -121,7 +121,7 @@ def find(path: str, what: str, member: str = "") -> Foreign | None:
         return _disk(file, 0, file.seek(0, os.SEEK_END), kind, what) if kind in FORMATS else None
 
 
-def make_of(
+def convert(
     foreign: Foreign, path: str, new: str, format: str, max_size: int, what: str, say: Callable[[str], None] | None
 ) -> int:
     """Write the disk as `new`, in our format. Return the bytes that a machine sees, max_size at most."""
@@ -134,11 +134,13 @@ def make_of(
         try:
             if disk.format == VMDK:
                 # Of what its tables name beyond the file's end, QEMU reads zeroes without a word.
-                qemu_img.of_node("check", path=source, node=node, long=True)
-            room = json.loads(qemu_img.of_node("measure", "--output=json", "-O", format, path=source, node=node).stdout)
-            datastore.require_space(os.path.dirname(new), int(room["required"]), f"{what}: converting it")
+                qemu_img.run_on_node("check", path=source, node=node, long=True)
+            room = json.loads(
+                qemu_img.run_on_node("measure", "--output=json", "-O", format, path=source, node=node).stdout
+            )
+            datastore_layout.require_space(os.path.dirname(new), int(room["required"]), f"{what}: converting it")
             arguments = ["-q", "-S", "4k", "-O", format]
-            qemu_img.of_node("convert", *arguments, path=source, node=node, new=new, long=True)
+            qemu_img.run_on_node("convert", *arguments, path=source, node=node, new=new, long=True)
         except CommandFailed as error:
             raise _unreadable(what, disk, error.found) from error
     return disk.size
@@ -183,7 +185,7 @@ def _disk_as_it_is(foreign: Foreign, path: str, new: str, max_size: int, what: s
         try:
             _unpack(part, unpacked, max_size, what)
             with open_binary(unpacked) as disk:
-                kind = recognised.signature(disk)
+                kind = file_signatures.signature(disk)
                 if kind not in FORMATS or kind == OVA:
                     raise _no_disk(what, [foreign.member])
                 found = _disk(disk, 0, disk.seek(0, os.SEEK_END), kind, what)
@@ -196,7 +198,7 @@ def _unpack(part: _Part, path: str, max_size: int, what: str) -> None:
     part.seek(0)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     with (
-        contextlib.closing(unpacking.unpack("gz", _pieces(part), what)) as blocks,
+        contextlib.closing(decompression.unpack("gz", _pieces(part), what)) as blocks,
         SparseFile(path, what, max_size, hashed=False) as file,
     ):
         for block in blocks:
@@ -204,7 +206,7 @@ def _unpack(part: _Part, path: str, max_size: int, what: str) -> None:
         file.finish()
 
 
-def _pieces(part: _Part) -> unpacking.Blocks:
+def _pieces(part: _Part) -> decompression.Blocks:
     while True:
         piece = part.read(_PIECE)
         if not piece:
@@ -249,10 +251,10 @@ def _in_ova(file: BinaryIO, what: str, member: str) -> Foreign:
         elif name.lower().endswith(".mf"):
             sums.update(_read_manifest(part.read(_LONGEST_MANIFEST)))
         else:
-            kind = recognised.signature(part)
+            kind = file_signatures.signature(part)
             if kind in FORMATS and kind != OVA:
                 found.append(Foreign(kind, entry.place, entry.size, member=name))
-            elif unpacking.detect(_magic(part)) == "gz" and _holds_disk(part, name, what):
+            elif decompression.detect(_magic(part)) == "gz" and _holds_disk(part, name, what):
                 found.append(Foreign("", entry.place, entry.size, member=name, packed=True))
     member = _member_name(member)
     if sparse and (not found or member in sparse):
@@ -289,16 +291,16 @@ def _holds_disk(part: _Part, name: str, what: str) -> bool:
         return True
     part.seek(0)
     try:
-        with contextlib.closing(unpacking.unpack("gz", _pieces(part), what)) as blocks:
+        with contextlib.closing(decompression.unpack("gz", _pieces(part), what)) as blocks:
             head = next(blocks, b"")
     except ImageRefused:
         return False
-    return recognised.signature(io.BytesIO(head)) in FORMATS
+    return file_signatures.signature(io.BytesIO(head)) in FORMATS
 
 
 def _magic(part: _Part) -> bytes:
     part.seek(0)
-    return part.read(unpacking.MAGIC_LENGTH)
+    return part.read(decompression.MAGIC_LENGTH)
 
 
 def _choose(found: list[Foreign], names: list[str], what: str, member: str) -> Foreign:
@@ -402,7 +404,7 @@ def _refuse_descriptor(data: bytes, what: str) -> None:
 
 def _vhd_size(file: Readable, what: str) -> tuple[int, bool]:
     """Return the disk's size, and whether its cylinders say it."""
-    begin = 0 if _read(file, 0, 8) == b"conectix" else recognised.vhd_footer(file)
+    begin = 0 if _read(file, 0, 8) == b"conectix" else file_signatures.vhd_footer(file)
     (size,), (kind,) = _ints(file, begin + 48, ">Q"), _ints(file, begin + 60, ">I")
     cylinders, heads, sectors = _ints(file, begin + 56, ">HBB")
     if kind == _DIFFERENCING:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from ..errors import ImageRefused
 from ..host import command, files
-from . import datastore, formats, qcow2_header, qemu_img
+from . import datastore_layout, disk_formats, qcow2_header, qemu_img
 
 # What an operation makes of an image, until it is whole.
 WORK = ".work"
@@ -40,7 +40,7 @@ def duplicate(source: str, target: str, what: str, say: Say | None = None) -> No
             if files.clone(opened.fileno(), fd):
                 return
             found = os.fstat(opened.fileno())
-            datastore.require_space(os.path.dirname(target), min(found.st_size, found.st_blocks * 512), what)
+            datastore_layout.require_space(os.path.dirname(target), min(found.st_size, found.st_blocks * 512), what)
             with files.explained(target):
                 os.ftruncate(fd, found.st_size)
                 for start, end in _extents(opened.fileno(), found.st_size):
@@ -79,33 +79,33 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
 
 def require_room(path: str, format: str, new_format: str, key: str, what: str) -> None:
     """Raise NoSpace unless rewriting the disk at `path` fits beside it."""
-    needed = os.stat(path).st_blocks * 512 if key else formats.room_for(path, format, new_format)
-    datastore.require_space(os.path.dirname(path), needed + _LUKS, what)
+    needed = os.stat(path).st_blocks * 512 if key else disk_formats.room_for(path, format, new_format)
+    datastore_layout.require_space(os.path.dirname(path), needed + _LUKS, what)
 
 
 def rewrite(path: str, format: str, new_format: str, size: int, compress: bool, source_key: str, key: str) -> None:
     """Write what a machine sees of the disk, whole and synced, into the file beside it. size: bytes, at least."""
     work = path + WORK
     files.remove_file(work)
-    formats.rewrite(path, format, work, new_format, compress, source_key, key)
-    formats.resize(work, new_format, size, key)
+    disk_formats.rewrite(path, format, work, new_format, compress, source_key, key)
+    disk_formats.resize(work, new_format, size, key)
     with files.explained(work):
         files.settle(work)
 
 
 def swap(path: str, writable: bool) -> None:
     """Put what was made in the image's place."""
-    datastore.protect(path + WORK, writable)
+    datastore_layout.protect(path + WORK, writable)
     with files.explained(path):
         os.rename(path + WORK, path)
         files.sync_directory(os.path.dirname(path))
 
 
-def made(path: str) -> bool:
+def has_work(path: str) -> bool:
     return os.path.lexists(path + WORK)
 
 
-def clear(disk: str) -> None:
+def remove_additions(disk: str) -> None:
     """Take away what a run that was killed was about to put into a disk."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(disk + BESIDE)
@@ -117,7 +117,7 @@ def undo(path: str) -> None:
 
 def grow(path: str, format: str, size: int, key: str) -> None:
     """Make the disk larger in its own file: what is in it stays where it is."""
-    formats.resize(path, format, size, key)
+    disk_formats.resize(path, format, size, key)
     with files.explained(path):
         files.settle(path)
 

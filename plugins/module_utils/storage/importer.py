@@ -20,18 +20,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue
-from ..guest_disk.open import edits
+from ..guest_disk.open import image_overlay
 from ..host import files
-from ..host.restricted import Rules
+from ..host.restricted_directories import Rules
 from ..host.urls import MIN_SPEED, is_url, without_secrets
 from ..model import defaults
 from ..model.disk import TAR
-from . import datastore, foreign_disks, formats, pipeline, qcow2_header, recognised, unpacking
+from . import datastore_layout, decompression, disk_formats, file_blocks, file_signatures, foreign_disks, qcow2_header
 from .checksum import Checksum
+from .decompression import Blocks
+from .final_names import GIVEN, NEW, make, publish, temporary_name
 from .foreign_disks import Foreign
-from .publishing import GIVEN, NEW, make, publish, unpublished
 from .sparse_file import MIB, SparseFile, too_large
-from .unpacking import Blocks
 
 if TYPE_CHECKING:
     from ..host.download import Download
@@ -92,7 +92,7 @@ class Stored:
     warnings: tuple[str, ...] = ()
 
 
-def look(request: Request) -> formats.ImageFacts | None:
+def inspect_source(request: Request) -> disk_formats.ImageFacts | None:
     """Return what a local source is, as far as its first bytes show; None if that is not known before it is read.
 
     It raises the errors that store() would raise for the same reason.
@@ -100,19 +100,19 @@ def look(request: Request) -> formats.ImageFacts | None:
     with contextlib.ExitStack() as held:
         fd, _size = _open_source(request, held)
         held.callback(os.close, fd)
-        if not request.disk or unpacking.detect(os.pread(fd, unpacking.MAGIC_LENGTH, 0)):
+        if not request.disk or decompression.detect(os.pread(fd, decompression.MAGIC_LENGTH, 0)):
             return None
     foreign = _find_foreign(request, request.source)
     if foreign is None:
         return _inspect(request, request.source, deep=False)
-    return None if foreign.packed else formats.ImageFacts(_format_of(request), foreign.size)
+    return None if foreign.packed else disk_formats.ImageFacts(_format_of(request), foreign.size)
 
 
 def store(request: Request, destination: str, say: Say | None = None) -> Stored:
     """Bring the source to `destination`, within reserved(). After an error there is no file. say: called with the
     progress in words, after each block."""
     pass_ = _Pass(request, say)
-    with unpublished(destination) as temporary:
+    with temporary_name(destination) as temporary:
         if request.upload and not pass_.packing and _on_one_file_system(request.source, destination):
             written = request.source
             pass_.hash_only()
@@ -145,7 +145,7 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
 def make_empty(destination: str, size: int, format: str, fs: str, key: str = "") -> Stored:
     """Make an empty disk of `size` MiB, within reserved(). It has no hash, since there is nothing to compare it with.
     key: of a qcow2 that is to be encrypted."""
-    make(destination, lambda temporary: formats.create_empty(temporary, format, size * MIB, fs, key))
+    make(destination, lambda temporary: disk_formats.create_empty(temporary, format, size * MIB, fs, key))
     return Stored(format=format, size=size, sha256="", checksums={}, bytes=os.path.getsize(destination))
 
 
@@ -166,18 +166,18 @@ def _format_of(request: Request) -> str:
 
 def _convert(
     request: Request, foreign: Foreign, written: str, destination: str, say: Say | None
-) -> tuple[str, formats.ImageFacts]:
+) -> tuple[str, disk_formats.ImageFacts]:
     new, given = destination + NEW, destination + GIVEN
     try:
         if written == new:
             os.rename(new, given)
             written = given
-        size = foreign_disks.make_of(foreign, written, new, _format_of(request), request.max_size, request.what, say)
-        if size >= 2 * formats.SECTOR:
-            formats.refuse_part(request.what, new, _format_of(request), size)
+        size = foreign_disks.convert(foreign, written, new, _format_of(request), request.max_size, request.what, say)
+        if size >= 2 * disk_formats.SECTOR:
+            disk_formats.refuse_part(request.what, new, _format_of(request), size)
     finally:
         files.remove_file(given)
-    return new, formats.ImageFacts(_format_of(request), size)
+    return new, disk_formats.ImageFacts(_format_of(request), size)
 
 
 def _sha256(path: str) -> str:
@@ -188,12 +188,12 @@ def _sha256(path: str) -> str:
     return hash.hexdigest()
 
 
-def _warn_of_odd_length(request: Request, path: str, facts: formats.ImageFacts) -> list[str]:
+def _warn_of_odd_length(request: Request, path: str, facts: disk_formats.ImageFacts) -> list[str]:
     """Return a warning for a disk whose last sector is not whole: something was cut off it, or put behind it."""
     length = os.path.getsize(path)
-    if not request.disk or request.cdrom or facts.format != "raw" or length % formats.SECTOR == 0:
+    if not request.disk or request.cdrom or facts.format != "raw" or length % disk_formats.SECTOR == 0:
         return []
-    found = f"its file has {length} bytes, which is no multiple of {formats.SECTOR}"
+    found = f"its file has {length} bytes, which is no multiple of {disk_formats.SECTOR}"
     return [
         f"{request.what}: {found}: it may be cut off, or have something behind its end; its last sector is filled up"
     ]
@@ -204,17 +204,17 @@ def _on_one_file_system(path: str, destination: str) -> bool:
     return os.stat(path).st_dev == os.stat(os.path.dirname(destination)).st_dev
 
 
-def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFacts:
+def _inspect(request: Request, path: str, deep: bool = True) -> disk_formats.ImageFacts:
     if not request.disk:
         size = os.path.getsize(path)
         if size == 0:
             raise ImageRefused(request.what, "the file is empty", "Give the right file")
-        return formats.ImageFacts("raw", size)
+        return disk_formats.ImageFacts("raw", size)
     if request.cdrom:
         _refuse_other_disk(request, path)
     known = TAR if request.format == TAR else None
     meant = request.format == "raw" or request.cdrom
-    facts = formats.inspect(path, known, request.what, deep, request.encrypted, meant)
+    facts = disk_formats.inspect(path, known, request.what, deep, request.encrypted, meant)
     if request.format and facts.format != request.format:
         raise ImageRefused(
             f"{request.what}: format {request.format}", f"the file's format is {facts.format}", "Leave format out"
@@ -232,20 +232,20 @@ def _inspect(request: Request, path: str, deep: bool = True) -> formats.ImageFac
 
 def _refuse_other_disk(request: Request, path: str) -> None:
     with files.explained(path), qcow2_header.open_binary(path) as file:
-        name = foreign_disks.FORMATS.get(recognised.signature(file))
+        name = foreign_disks.FORMATS.get(file_signatures.signature(file))
     if name:
         found = f"it is not an ISO file system (its format is {name})"
         raise ImageRefused(f"{request.what}: type CDROM", found, _NO_ISO)
 
 
-def _described(path: str, facts: formats.ImageFacts) -> str:
+def _described(path: str, facts: disk_formats.ImageFacts) -> str:
     with files.explained(path), qcow2_header.open_binary(path) as file:
-        known = recognised.signature(file)
+        known = file_signatures.signature(file)
         if known == TAR or " " in known:
             return "it is a tar archive" if known == TAR else f"it is {known}"
-        if facts.format != "raw" or recognised.says_disk(path, file):
+        if facts.format != "raw" or file_signatures.is_raw_disk(path, file):
             return f"its format is {facts.format}"
-        return recognised.looks_like(file)
+        return file_signatures.looks_like(file)
 
 
 class _Pass:
@@ -278,14 +278,14 @@ class _Pass:
             blocks = self._download.blocks()
         else:
             self._fd, self.size = _open_source(request, self._held)
-            blocks = pipeline.read(self._fd)
+            blocks = file_blocks.read(self._fd)
         try:
             self._first, self._rest = _peek(blocks)
         except BaseException:
             self._close()
             raise
-        self._begins = self._first[: recognised.HEAD]
-        self.packing = unpacking.detect(self._first) if request.disk else ""
+        self._begins = self._first[: file_signatures.HEAD]
+        self.packing = decompression.detect(self._first) if request.disk else ""
         algorithms = {"sha256"} | ({request.checksum.algorithm} if request.checksum else set())
         self._given = {name: _new_hash(name) for name in sorted(algorithms)}
         self._unpacked = _new_hash(request.checksum.algorithm) if request.checksum and self.packing else None
@@ -313,14 +313,14 @@ class _Pass:
             if self.size is not None and self.size > self.request.max_size:
                 raise too_large(self.request.what, self.request.max_size, self.size)
             # How much room it takes unpacked is not known, but at least as much as packed.
-            datastore.require_space(os.path.dirname(path), self._needed(), f"{self.request.what}: storing it")
+            datastore_layout.require_space(os.path.dirname(path), self._needed(), f"{self.request.what}: storing it")
             if not self.packing and self._clone(path):
                 self._drain()
             else:
                 blocks = self._blocks()
                 if self.packing:
                     blocks = self._hash_unpacked(
-                        unpacking.unpack(self.packing, blocks, self.request.what, self._behind.append)
+                        decompression.unpack(self.packing, blocks, self.request.what, self._behind.append)
                     )
                 with (
                     contextlib.closing(blocks),
@@ -391,7 +391,7 @@ class _Pass:
             text += f". The checksum is that of what is in it, unpacked ({self.packing})"
             right = f"Give the checksum of the file as it comes, {checksum.algorithm}:{found}"
             return ChecksumMismatch(asked, text, f"{right}, or the path or URL of the unpacked one")
-        looks = "" if self.packing else recognised.kind_of_text(self._begins)
+        looks = "" if self.packing else file_signatures.kind_of_text(self._begins)
         text += f". Of what it is: {looks}" if looks else ""
         return ChecksumMismatch(asked, text, "The file is not the one that was meant: check path and checksum")
 
@@ -430,7 +430,7 @@ class _Pass:
         os.close(self._fd)
         self._held.close()
         self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._first, self._rest = b"", pipeline.read(self._fd)
+        self._first, self._rest = b"", file_blocks.read(self._fd)
         return True
 
     def _close(self) -> None:
@@ -470,7 +470,7 @@ def _open_source(request: Request, held: contextlib.ExitStack) -> tuple[int, int
             if request.rules is not None:
                 # The rules apply to the file that was opened: another one may have the path by now.
                 request.rules.refuse_medium(f"{request.what}: path {path}", os.readlink(f"/proc/self/fd/{fd}"))
-            held.enter_context(edits.held(fd, path, f"{request.what}: path {path}"))
+            held.enter_context(image_overlay.hold_for_reading(fd, path, f"{request.what}: path {path}"))
         return fd, os.fstat(fd).st_size
     except BaseException:
         os.close(fd)
@@ -482,7 +482,7 @@ def _peek(blocks: Blocks) -> tuple[bytes, Blocks]:
     first = b""
     for block in blocks:
         first += block
-        if len(first) >= unpacking.MAGIC_LENGTH:
+        if len(first) >= decompression.MAGIC_LENGTH:
             break
     return first, blocks
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opens paths below an open directory that may be longer than the kernel takes in one call (4095 bytes), for a process
-that has nothing but that tree (host/confined.py): links on the way are followed, as they lead to places in it."""
+that has nothing but that tree (host/confined_process.py): links on the way are followed, as they lead to places in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PIECE = 3800
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class Places:
+class OpenPaths:
     """Finds places below a directory. One directory besides is kept open: what is asked for next is often in it.
     top: the open directory"""
 

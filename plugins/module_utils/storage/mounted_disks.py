@@ -17,11 +17,11 @@ import time
 from dataclasses import dataclass
 
 from ..errors import ImageRefused, InUse, Unsupported
-from ..host import command, id_mapped, kernel_calls, loop_devices, mounts
+from ..host import command, id_mapped_mounts, kernel_calls, loop_devices, mounts
 from ..host.files import adopt, explained, make_directory, remove_empty_directory
-from ..host.node import Changes
+from ..host.node_file import Changes
 from ..model.id_range import COUNT, IdRange
-from . import overlay
+from . import root_overlay
 
 PLACE = "/run/nebula-provision-disks"
 # In the file, owners are as the container has them.
@@ -45,12 +45,12 @@ class MountedDisk:
     readonly: bool = False
 
 
-def point_of(uuid: str, disk_id: int) -> str:
+def mount_point(uuid: str, disk_id: int) -> str:
     """Return where that disk of the machine with that UUID is mounted."""
     return os.path.join(PLACE, uuid, str(disk_id))
 
 
-def place_of(point: str) -> tuple[str, int]:
+def parse_mount_point(point: str) -> tuple[str, int]:
     """Return the machine's UUID and the disk's id, of a path that point_of() made; ("", 0) for any other."""
     found = re.fullmatch(re.escape(PLACE) + r"/([0-9a-f-]{36})/(\d{1,9})", point)
     return (found[1], int(found[2])) if found else ("", 0)
@@ -73,8 +73,8 @@ def mount(disk: MountedDisk, what: str) -> bool:
     make_directory(os.path.dirname(disk.point), 0o710, 0, disk.ids.start)
     make_directory(disk.point, 0o700, 0, 0)
     try:
-        with loop_devices.attached(file, disk.readonly) as device:
-            id_mapped.mount_device(device, kind, disk.point, flags, INSIDE, disk.ids)
+        with loop_devices.attach(file, disk.readonly) as device:
+            id_mapped_mounts.mount_device(device, kind, disk.point, flags, INSIDE, disk.ids)
     except OSError as error:
         found = error.strerror or str(error)
         remedy = (
@@ -95,7 +95,7 @@ def _make_place() -> None:
             kernel_calls.mount(None, PLACE, None, kernel_calls.SHARED)
 
 
-def close(changes: Changes) -> None:
+def close_old_directories(changes: Changes) -> None:
     """Close the directories of containers that a version before this one started, and that still run."""
     for name in sorted(os.listdir(PLACE)) if os.path.isdir(PLACE) else ():
         path = os.path.join(PLACE, name)
@@ -136,7 +136,7 @@ def _in_use(asked: str, file: str) -> InUse:
 
 
 def is_mounted(point: str) -> bool:
-    return mounts.is_point(point)
+    return mounts.is_mount_point(point)
 
 
 def points(uuid: str) -> list[str]:
@@ -159,7 +159,7 @@ def unmount(point: str) -> bool:
     if device is None:
         return False
     file = loop_devices.file_of(device)
-    overlay.unmount(point)
+    root_overlay.unmount(point)
     limit = time.monotonic() + _ENDING
     # What the container itself had of it goes with its last process, which may not be gone yet. Once it is free, the
     # device may show another file.

@@ -78,7 +78,7 @@ def refuse_data_file(path: str, format: str, what: str) -> None:
         _refuse(header, path, "", what, encrypted=True)
 
 
-def refuse_strange(files: DiskFiles, what: str = "", encrypted: bool = False) -> None:
+def refuse_unexpected(files: DiskFiles, what: str = "", encrypted: bool = False) -> None:
     """Raise ImageRefused where a file of the chain says otherwise than the catalog: that its content is in another
     file, or that it rests on another, is encrypted, or has a feature without a name."""
     chain = [(files.path, files.format), *files.backing]

@@ -34,7 +34,7 @@ KEY = ("--object", "secret,id=key,file=/dev/stdin")
 LUKS = "encrypt.format=luks,encrypt.key-secret=key"
 
 
-def named(files: DiskFiles, key: str = "", open_below: bool = True) -> str:
+def block_node(files: DiskFiles, key: str = "", open_below: bool = True) -> str:
     """Return the disk as QEMU is told of it. What a header says of what is below it is not read, nor looked for."""
     node = _node([(files.path, files.format), *(files.backing if open_below else ())])
     if key:
@@ -84,8 +84,8 @@ def run(
     closed: whether the disk is encrypted (only a look at it needs no key)
     open_below, write_below: whether what is below the disk is opened, and written to
     """
-    qcow2_header.refuse_strange(disk, what, encrypted=closed)
-    words = [verb, *(KEY if key else ()), *arguments, named(disk, key if closed else "", open_below), *after]
+    qcow2_header.refuse_unexpected(disk, what, encrypted=closed)
+    words = [verb, *(KEY if key else ()), *arguments, block_node(disk, key if closed else "", open_below), *after]
     files = {_real_path(path): WRITE if write_below else READ for path, _format in disk.backing if open_below}
     files[_real_path(disk.path)] = use
     if new:
@@ -98,7 +98,7 @@ def run(
     return sandbox.run(program, files, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
 
 
-def of_node(
+def run_on_node(
     verb: str, *arguments: str, path: str, node: Mapping[str, object], new: str = "", long: bool = False
 ) -> command.Completed:
     """Run qemu-img with a file whose format, and where in it the disk lies, `node` says, as blockdev-add takes it.
@@ -118,7 +118,9 @@ def create_over(disk: DiskFiles, path: str, what: str) -> None:
     run("create", "-q", "-f", "qcow2", "-F", disk.format, "-b", disk=disk, new=path, what=what)
 
 
-def plain(verb: str, *arguments: str, key: str = "", cpu: int = CPU, timeout: float = TIMEOUT) -> command.Completed:
+def run_trusted(
+    verb: str, *arguments: str, key: str = "", cpu: int = CPU, timeout: float = TIMEOUT
+) -> command.Completed:
     """Run qemu-img where it opens no disk but one that it makes, or one that an administrator trusts."""
     words = [PROGRAM, verb, *(KEY if key else ()), *arguments]
     return command.run(words, timeout=timeout, memory=MEMORY, cpu=cpu, check=False, input=key or None)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes a machine's own tree of the base of its image, as a job in a process that can reach nothing but the two
-(host/confined.py), where they are /source and /target.
+(host/confined_process.py), where they are /source and /target.
 
 The process has two ranges of ids: the machine's begins with 0, and the base's with COUNT.
 """
@@ -17,9 +17,9 @@ from ..errors import ImageRefused
 from ..host.files import clone
 from ..model.id_range import COUNT
 from . import tree_walk
-from .long_paths import Places
-from .room import Room
-from .tar_reader import shown
+from .free_space_watch import Room
+from .long_paths import OpenPaths
+from .tar_reader import printable_name
 from .tree_walk import CAPABILITY
 
 _SMALL = 256 * 1024
@@ -35,7 +35,7 @@ _NAMING, _ACL_HEAD, _ACL_ENTRY = (0x02, 0x08), 4, 8
 def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
     """Copy the tree, and return its numbers. what: the words that errors begin with. reserve: bytes to leave free."""
     top = os.open("/target", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    copying = _Copying(what, Room(what, top, reserve), Places(top))
+    copying = _Copying(what, Room(what, top, reserve), OpenPaths(top))
     for path, name, status in tree_walk.walk("/source", what, depth):
         copying.add(path, name, status)
     copying.finish()
@@ -45,7 +45,7 @@ def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
 class _Copying:
     """Makes the entries of the new tree. shared: files whose content is on the disk once."""
 
-    def __init__(self, what: str, room: Room, places: Places) -> None:
+    def __init__(self, what: str, room: Room, places: OpenPaths) -> None:
         self.entries = self.shared = 0
         self._tries = 0
         self._what, self._room, self._places = what, room, places
@@ -58,7 +58,9 @@ class _Copying:
         kind = stat.S_IFMT(status.st_mode)
         if not (COUNT <= status.st_uid < 2 * COUNT and COUNT <= status.st_gid < 2 * COUNT):
             raise ImageRefused(
-                self._what, f"{shown(path)} of the unpacked image has an owner that it was not given", "Remove it there"
+                self._what,
+                f"{printable_name(path)} of the unpacked image has an owner that it was not given",
+                "Remove it there",
             )
         if kind == stat.S_IFDIR:
             if path:
@@ -128,7 +130,7 @@ class _Copying:
             os.write(fd, os.read(source, status.st_size))
             return
         os.ftruncate(fd, status.st_size)
-        for start, length in tree_walk.stretches(source, status):
+        for start, length in tree_walk.data_extents(source, status):
             at, end = start, start + length
             os.lseek(fd, at, os.SEEK_SET)
             while at < end:

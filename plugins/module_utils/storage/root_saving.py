@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes an archive of a machine's root, as a job in a process that can reach nothing but that (host/confined.py),
+"""Makes an archive of a machine's root, as a job in a process that can reach nothing but that (host/confined_process.py),
 which is its root. Owners are those that the machine sees."""
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import ImageRefused, InUse
 from . import tar_writer, tree_walk
-from .room import Room
-from .tar_reader import DIRECTORY, FIFO, FILE, HARD_LINK, LINK, LONGEST_HEADER, Entry, shown
+from .free_space_watch import Room
+from .tar_reader import DIRECTORY, FIFO, FILE, HARD_LINK, LINK, LONGEST_HEADER, Entry, printable_name
 
 _CHUNK = 1024 * 1024
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -30,7 +30,9 @@ def save(what: str, reserve: int, depth: int, length: int) -> dict[str, Any]:
     saving = _Saving(what, Room(what, _OUT, reserve))
     for path, name, status in tree_walk.walk("/", what, depth):
         if len(path) > length:
-            raise ImageRefused(what, f"the path {shown(path)} is longer than {length} bytes", "Remove it there")
+            raise ImageRefused(
+                what, f"the path {printable_name(path)} is longer than {length} bytes", "Remove it there"
+            )
         saving.add(path, name, status)
     saving.finish()
     return {"entries": saving.entries, "size": saving.size, "left_out": saving.left_out}
@@ -77,7 +79,7 @@ class _Saving:
             status = os.fstat(fd)
             if (status.st_dev, status.st_ino) != key or not stat.S_ISREG(status.st_mode):
                 raise self._changed(entry)
-            stretches = tree_walk.stretches(fd, status)
+            stretches = tree_walk.data_extents(fd, status)
             entry.length = status.st_size
             entry.size = sum(length for _start, length in stretches)
             if entry.size != entry.length:
@@ -120,4 +122,6 @@ class _Saving:
             view = view[os.write(_OUT, view) :]
 
     def _changed(self, entry: Entry) -> InUse:
-        return InUse(self._what, f"{shown(entry.name)} changed while it was read", "Stop the machine, then run again")
+        return InUse(
+            self._what, f"{printable_name(entry.name)} changed while it was read", "Stop the machine, then run again"
+        )

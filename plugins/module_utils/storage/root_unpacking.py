@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes a root file system of an archive, as a job in a process that can reach nothing but the new tree
-(host/confined.py), which is its root: links lead to places in it, wherever they lead.
+(host/confined_process.py), which is its root: links lead to places in it, wherever they lead.
 
 Tar itself was tried first: it has no limit of entries, knows of no room that is to be left, ends with an error for
 each device node, and its messages would have to be read to find out what was left out. This job takes as long.
@@ -20,9 +20,9 @@ from ..errors import ImageRefused, NebulaError
 from ..host.files import explain
 from ..model.id_range import COUNT
 from . import tree_walk
-from .long_paths import Places
-from .room import Room
-from .tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARD_LINK, LINK, Entry, Reader, shown
+from .free_space_watch import Room
+from .long_paths import OpenPaths
+from .tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARD_LINK, LINK, Entry, Reader, printable_name
 
 MIB = 1024 * 1024
 # What each file and directory takes of a disk, at the most that is usual.
@@ -56,7 +56,7 @@ class Tree:
         self.entries = self.size = self.devices = self.lost = 0
         self._what, self._limits = what, limits
         self._room = Room(what, ".", reserve)
-        self._places = Places(os.open(".", _OLD))
+        self._places = OpenPaths(os.open(".", _OLD))
         # Those that are there, as real directories or behind links to some.
         self._known = {b""}
         # Directories get their modes, owners and times when all is in them; None for those that only files named.
@@ -72,7 +72,7 @@ class Tree:
             raise self._refused(f"it has more than {self._limits['entries']} entries", _TOO_LARGE)
         if entry.uid >= COUNT or entry.gid >= COUNT:
             raise self._refused(
-                f"{shown(entry.name)} belongs to user {entry.uid}, group {entry.gid}; a machine has 0 to {COUNT - 1}",
+                f"{printable_name(entry.name)} belongs to user {entry.uid}, group {entry.gid}; a machine has 0 to {COUNT - 1}",
                 "Change the owner, and pack it anew",
             )
         name = self._place(entry.name)
@@ -91,7 +91,9 @@ class Tree:
                 place, here = self._places.at(name)
                 fd = os.open(here or b".", _OLD, dir_fd=place)
             except OSError as error:
-                raise self._refused(f"{shown(name)} is a directory, and something else by another entry") from error
+                raise self._refused(
+                    f"{printable_name(name)} is a directory, and something else by another entry"
+                ) from error
             try:
                 if entry is None:
                     os.fchmod(fd, _MADE)
@@ -188,16 +190,18 @@ class Tree:
     def _place(self, name: bytes) -> bytes:
         """Return the path from the root of the tree, b"" for the root itself."""
         if len(name) > self._limits["length"]:
-            raise self._refused(f"the name {shown(name)} has {len(name)} bytes; the limit is {self._limits['length']}")
+            raise self._refused(
+                f"the name {printable_name(name)} has {len(name)} bytes; the limit is {self._limits['length']}"
+            )
         if name[:2] == b"./":
             name = name[2:]
         if b"//" in name or b"/." in name or name[:1] in (b"/", b".") or name[-1:] == b"/":
             parts = [part for part in name.split(b"/") if part not in (b"", b".")]
             if b".." in parts:
-                raise self._refused(f"the name {shown(name)} leads out of where it is")
+                raise self._refused(f"the name {printable_name(name)} leads out of where it is")
             name = b"/".join(parts)
         if name.count(b"/") >= self._limits["depth"]:
-            raise self._refused(f"{shown(name)} is deeper than {self._limits['depth']} directories")
+            raise self._refused(f"{printable_name(name)} is deeper than {self._limits['depth']} directories")
         return name
 
     def _have_parents(self, name: bytes) -> None:
@@ -218,7 +222,9 @@ class Tree:
             except FileExistsError:
                 # It may be a link; wherever that leads is in the tree.
                 if not stat.S_ISDIR(os.stat(here, dir_fd=above).st_mode):
-                    raise self._refused(f"{shown(name)} is in {shown(place)}, which is no directory") from None
+                    raise self._refused(
+                        f"{printable_name(name)} is in {printable_name(place)}, which is no directory"
+                    ) from None
             self._known.add(place)
 
     def _replace(self, name: bytes, make: Callable[[int, bytes], Any]) -> Any:
@@ -277,7 +283,9 @@ class Tree:
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOTSUP):
                     raise
-                raise self._refused(f"{shown(entry.name)} can't have the attribute {shown(key)} that it has") from error
+                raise self._refused(
+                    f"{printable_name(entry.name)} can't have the attribute {printable_name(key)} that it has"
+                ) from error
 
     def _count(self, size: int) -> None:
         self.size += size + -size % _BLOCK
@@ -285,12 +293,14 @@ class Tree:
             raise self._refused(f"it unpacks to more than {self._limits['size'] // MIB} MiB", _TOO_LARGE)
 
     def _explain(self, entry: Entry | None, error: OSError) -> NebulaError:
-        name = shown(b"a directory" if entry is None else entry.name)
+        name = printable_name(b"a directory" if entry is None else entry.name)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
             found = explain(error, name)
             return type(found)(self._what, f"{found.asked}: {found.found}", found.remedy)
         if error.errno == errno.ENOENT and entry is not None and entry.kind == HARD_LINK:
-            return self._refused(f"{name} is a link to {shown(entry.target)}, which it does not have before it")
+            return self._refused(
+                f"{name} is a link to {printable_name(entry.target)}, which it does not have before it"
+            )
         return self._refused(f"{name} can't be made: {error.strerror}")
 
     def _refused(self, found: str, remedy: str = "Have it made anew, by tar") -> ImageRefused:

@@ -4,7 +4,7 @@
 """Unpacks root file systems of containers, and copies, saves and removes them.
 
 What is in them is a stranger's or a guest's, so whatever goes through a tree does so in a process that has no right
-over anything else (host/confined.py). There are two kinds on a disk: the base of an image, once per node, whose
+over anything else (host/confined_process.py). There are two kinds on a disk: the base of an image, once per node, whose
 files belong to ids that nobody has; and the root of a machine, whose files belong to the machine's range of ids.
 """
 
@@ -21,9 +21,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
-from ..host import confined, files, kernel_calls, trees
+from ..host import confined_process, files, kernel_calls, untrusted_trees
 from ..model.id_range import BASES, IdRange, id_range
-from . import datastore, overlay, pipeline, publishing, root_copying, root_saving, root_unpacking, saving, unpacking
+from . import (
+    datastore_layout,
+    decompression,
+    disk_saving,
+    file_blocks,
+    final_names,
+    root_copying,
+    root_overlay,
+    root_saving,
+    root_unpacking,
+)
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -98,7 +108,7 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Limits | None = N
     limits = limits or Limits()
     with _locked(directory, WAIT):
         new = directory + _NEW
-        trees.remove(new)
+        untrusted_trees.remove(new)
         if os.path.lexists(directory) and not _is_empty(directory):
             raise Conflict(f"{asked}: directory {directory}", "something is there", "See what it is; remove it")
         with _open_archive(archive, asked) as (fd, size, blocks):
@@ -108,15 +118,15 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Limits | None = N
             try:
                 with files.explained(new):
                     os.chown(new, ids.start, ids.start)
-                arguments = {"what": asked, "limits": limits.as_dict(), "reserve": datastore.RESERVE}
-                view = confined.View([ids], root=new)
+                arguments = {"what": asked, "limits": limits.as_dict(), "reserve": datastore_layout.RESERVE}
+                view = confined_process.View([ids], root=new)
                 streams: dict[str, Any] = {"source": fd} if blocks is None else {"blocks": blocks}
-                done = confined.run(root_unpacking.unpack, arguments, view, asked, timeout=_LONGEST, **streams)
+                done = confined_process.run(root_unpacking.unpack, arguments, view, asked, timeout=_LONGEST, **streams)
                 with files.explained(directory):
                     os.rename(new, directory)
                     files.sync_directory(os.path.dirname(directory))
             except BaseException:
-                trees.remove(new)
+                untrusted_trees.remove(new)
                 raise
     return Unpacked(**done)
 
@@ -145,7 +155,7 @@ def base(cache: str, archive: str, key: str, limits: Limits | None = None, what:
         if known is not None:
             return Base(tree, False, known)
         # What a killed run left of it.
-        trees.remove(home)
+        untrusted_trees.remove(home)
         with files.explained(home):
             os.mkdir(home, 0o700)
         try:
@@ -154,22 +164,22 @@ def base(cache: str, archive: str, key: str, limits: Limits | None = None, what:
             mark = {name: getattr(known, name) for name in ("entries", "size", "devices", "lost")}
             files.write_atomically(os.path.join(home, _MARK), json.dumps(mark) + "\n")
         except BaseException:
-            trees.remove(home)
+            untrusted_trees.remove(home)
             raise
     return Base(tree, True, known)
 
 
-def unpacked_in(place: str) -> str:
+def cache_directory(place: str) -> str:
     """Return the directory of unpacked images of the machines whose directories are in a system datastore."""
-    return os.path.join(place, datastore.UNPACKED)
+    return os.path.join(place, datastore_layout.UNPACKED)
 
 
 def prune(root: str) -> list[str]:
     """Remove the unpacked images of which no machine of this node was made. Return their keys. root: the node's."""
-    return drop(unpacked_in(datastore.image_directory(root, datastore.SYSTEM)), ())
+    return prune_cache(cache_directory(datastore_layout.image_directory(root, datastore_layout.SYSTEM)), ())
 
 
-def drop(cache: str, keep: Collection[str]) -> list[str]:
+def prune_cache(cache: str, keep: Collection[str]) -> list[str]:
     """Remove the unpacked images but these, those of which there are machines, and those that another run has in hand.
     Return the keys of those that were removed. An empty cache is removed, too."""
     removed = []
@@ -177,7 +187,7 @@ def drop(cache: str, keep: Collection[str]) -> list[str]:
         names = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
     for key in names:
         home = os.path.join(cache, key)
-        if key in keep or key.endswith(publishing.PART) or not os.path.isdir(home):
+        if key in keep or key.endswith(final_names.PART) or not os.path.isdir(home):
             continue
         with contextlib.suppress(TimedOut), _locked(home, 0):
             if key == _TRIAL:
@@ -185,30 +195,32 @@ def drop(cache: str, keep: Collection[str]) -> list[str]:
             elif not _users(home):
                 # Without its mark, what a killed run leaves of it is no whole tree.
                 files.remove_file(os.path.join(home, _MARK), sync=True)
-                trees.remove(home)
+                untrusted_trees.remove(home)
                 removed.append(key)
     files.remove_empty_directory(cache)
     return removed
 
 
 @dataclass(frozen=True)
-class Copied:
+class RootCopy:
     """Says how a root was made. way: OVERLAY, REFLINK, COPY or UNPACK. why: why it is no overlay."""
 
     way: str
     why: str = ""
 
 
-def copy(base: str, directory: str, ids: IdRange, what: str = "") -> Copied:
+def copy(base: str, directory: str, ids: IdRange, what: str = "") -> RootCopy:
     """Make a machine's own root of an unpacked image (the path of a Base), by the cheapest way that this node has.
     Raise Conflict if there is a root, which remove() removes."""
     asked = what or f"root {directory}"
     home = os.path.dirname(base)
     with _locked(directory, WAIT):
-        trees.remove(directory + _NEW)
-        if overlay.is_unfinished(directory):
-            overlay.remove(directory)
-        if os.path.lexists(directory + overlay.LAYERS) or (os.path.lexists(directory) and not _is_empty(directory)):
+        untrusted_trees.remove(directory + _NEW)
+        if root_overlay.is_unfinished(directory):
+            root_overlay.remove(directory)
+        if os.path.lexists(directory + root_overlay.LAYERS) or (
+            os.path.lexists(directory) and not _is_empty(directory)
+        ):
             raise Conflict(f"{asked}: directory {directory}", "something is there", "See what it is; remove it")
         files.remove_empty_directory(directory)
         with _locked(home, WAIT):
@@ -217,22 +229,22 @@ def copy(base: str, directory: str, ids: IdRange, what: str = "") -> Copied:
             _add_user(home, directory)
         try:
             why = _show_base(base, directory, ids)
-            return Copied(_copy(base, directory, ids, asked), why) if why else Copied(OVERLAY)
+            return RootCopy(_copy(base, directory, ids, asked), why) if why else RootCopy(OVERLAY)
         except BaseException:
-            if not os.path.lexists(directory + overlay.LAYERS):
+            if not os.path.lexists(directory + root_overlay.LAYERS):
                 files.remove_file(_user(home, directory))
             raise
 
 
-def make(cache: str, archive: str, key: str, directory: str, ids: IdRange, what: str = "") -> Copied:
+def make(cache: str, archive: str, key: str, directory: str, ids: IdRange, what: str = "") -> RootCopy:
     """Make a machine's own root of an image: see base() and copy(). Where machines can't share what the image unpacks
     to, its archive is unpacked for each: that takes no longer than to copy the tree, which would take room besides."""
     why = _without_base(cache, os.path.join(cache, key))
     if why:
-        if overlay.is_unfinished(directory):
+        if root_overlay.is_unfinished(directory):
             remove(directory)
         unpack(archive, directory, ids, what=what)
-        return Copied(UNPACK, why)
+        return RootCopy(UNPACK, why)
     for attempt in range(_ATTEMPTS):
         unpacked = base(cache, archive, key, what=what)
         try:
@@ -246,20 +258,20 @@ def make(cache: str, archive: str, key: str, directory: str, ids: IdRange, what:
 
 def is_there(directory: str) -> bool:
     """Return whether the machine has its root, mounted or not: what a killed run left of a root does not count."""
-    if overlay.is_unfinished(directory):
+    if root_overlay.is_unfinished(directory):
         return False
-    return os.path.lexists(directory + overlay.LAYERS) or (os.path.isdir(directory) and not _is_empty(directory))
+    return os.path.lexists(directory + root_overlay.LAYERS) or (os.path.isdir(directory) and not _is_empty(directory))
 
 
-def owner_of(name: str) -> str:
+def root_of(name: str) -> str:
     """Return the name of the root that a name in its directory belongs to: the root itself, or what is beside it."""
-    return name.removesuffix(overlay.LAYERS).removesuffix(_NEW)
+    return name.removesuffix(root_overlay.LAYERS).removesuffix(_NEW)
 
 
 def mount_again(directory: str) -> bool:
     """Mount the root of a machine if it shows its image, which ends with the host. Return whether that was needed."""
     with _locked(directory, WAIT):
-        return overlay.mount_again(directory)
+        return root_overlay.mount_again(directory)
 
 
 def remove(directory: str) -> bool:
@@ -267,10 +279,10 @@ def remove(directory: str) -> bool:
     with _locked(directory, WAIT):
         shown = None
         with contextlib.suppress(ForeignObject, InvalidValue):
-            shown = overlay.read(directory)
-        there = overlay.remove(directory)
-        there = trees.remove(directory + _NEW) or there
-        there = trees.remove(directory) or there
+            shown = root_overlay.read(directory)
+        there = root_overlay.remove(directory)
+        there = untrusted_trees.remove(directory + _NEW) or there
+        there = untrusted_trees.remove(directory) or there
         if shown is not None:
             files.remove_file(_user(os.path.dirname(shown.base), directory))
     return there
@@ -290,17 +302,17 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
     machine sees. Raise InUse if it changed meanwhile."""
     asked = what or f"root {directory}"
     limits = Limits()
-    arguments = {"what": asked, "reserve": datastore.RESERVE, "depth": limits.depth, "length": limits.length}
+    arguments = {"what": asked, "reserve": datastore_layout.RESERVE, "depth": limits.depth, "length": limits.length}
     with _locked(directory, WAIT):
         if not os.path.isdir(directory):
             raise NotFound(asked, "it is not there", "Deploy the machine")
-        overlay.mount_again(directory)
-        require_room(target, trees.taken(directory), asked)
-        with saving.place(target, asked) as new, files.explained(new):
+        root_overlay.mount_again(directory)
+        require_room(target, untrusted_trees.bytes_on_disk(directory), asked)
+        with disk_saving.new_image_file(target, asked) as new, files.explained(new):
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
-                view = confined.View([ids], root=directory, reads=[directory])
-                done = confined.run(root_saving.save, arguments, view, asked, timeout=_LONGEST, target=fd)
+                view = confined_process.View([ids], root=directory, reads=[directory])
+                done = confined_process.run(root_saving.save, arguments, view, asked, timeout=_LONGEST, target=fd)
             finally:
                 os.close(fd)
     return Saved(**done)
@@ -308,7 +320,7 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
 
 def require_room(directory: str, size: int, what: str) -> None:
     """Raise NoSpace unless so many bytes fit where the directory is to be."""
-    datastore.require_space(os.path.dirname(directory), size, what)
+    datastore_layout.require_space(os.path.dirname(directory), size, what)
 
 
 def _show_base(base: str, directory: str, ids: IdRange) -> str:
@@ -316,7 +328,7 @@ def _show_base(base: str, directory: str, ids: IdRange) -> str:
     with files.explained(directory):
         places = (os.stat(base).st_dev, os.stat(os.path.dirname(directory)).st_dev)
     if places not in _without_overlay:
-        why = overlay.make(base, directory, ids)
+        why = root_overlay.make(base, directory, ids)
         if not why:
             return ""
         _without_overlay[places] = why
@@ -346,7 +358,7 @@ def _try_overlay(trial: str) -> str:
             os.mkdir(tree, 0o755)
             os.chown(tree, BASES.start, BASES.start)
         files.write_atomically(probe, b"x" * 4096, sync=False)
-        why = overlay.make(tree, os.path.join(trial, _SHOWN), id_range(0))
+        why = root_overlay.make(tree, os.path.join(trial, _SHOWN), id_range(0))
         return "" if not why or _can_share(probe, trial) else why
     finally:
         _end_trial(trial)
@@ -354,27 +366,27 @@ def _try_overlay(trial: str) -> str:
 
 def _end_trial(trial: str) -> None:
     if os.path.isdir(trial):
-        overlay.remove(os.path.join(trial, _SHOWN))
-        trees.remove(trial)
+        root_overlay.remove(os.path.join(trial, _SHOWN))
+        untrusted_trees.remove(trial)
 
 
 def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
     new = directory + _NEW
     if not _can_share(os.path.join(os.path.dirname(base), _MARK), os.path.dirname(directory)):
-        require_room(directory, trees.taken(base), what)
+        require_room(directory, untrusted_trees.bytes_on_disk(base), what)
     try:
         with files.explained(new):
             os.mkdir(new, 0o700)
             os.chown(new, ids.start, ids.start)
-        view = confined.View([ids, BASES], below=[("source", base), ("target", new)], reads=[base])
-        arguments = {"what": what, "reserve": datastore.RESERVE, "depth": Limits().depth}
-        done = confined.run(root_copying.copy, arguments, view, what, timeout=_LONGEST)
+        view = confined_process.View([ids, BASES], below=[("source", base), ("target", new)], reads=[base])
+        arguments = {"what": what, "reserve": datastore_layout.RESERVE, "depth": Limits().depth}
+        done = confined_process.run(root_copying.copy, arguments, view, what, timeout=_LONGEST)
         _settle(new)
         with files.explained(directory):
             os.rename(new, directory)
             files.sync_directory(os.path.dirname(directory))
     except BaseException:
-        trees.remove(new)
+        untrusted_trees.remove(new)
         raise
     return REFLINK if done["shared"] else COPY
 
@@ -430,7 +442,7 @@ def _users(home: str) -> list[str]:
     for name in sorted(os.listdir(place)) if os.path.isdir(place) else []:
         path = os.path.join(place, name)
         directory = os.fsdecode(files.read_limited(path, _LONGEST_MARK, follow=False)).rstrip("\n")
-        if os.path.lexists(directory) or os.path.lexists(directory + overlay.LAYERS) or _is_reserved(directory):
+        if os.path.lexists(directory) or os.path.lexists(directory + root_overlay.LAYERS) or _is_reserved(directory):
             found.append(directory)
         else:
             # Of a run that was killed before it made anything.
@@ -452,11 +464,11 @@ def _is_reserved(directory: str) -> bool:
 def _locked(path: str, timeout: float) -> Iterator[None]:
     """Hold what is at `path`, or will be, against other runs. Nothing waits for the disk: a disk that is told which
     blocks are free (discard) may take ten seconds for a tree that was removed before."""
-    with files.lock(path + publishing.PART, timeout=timeout):
+    with files.lock(path + final_names.PART, timeout=timeout):
         try:
             yield
         finally:
-            files.remove_file(path + publishing.PART)
+            files.remove_file(path + final_names.PART)
 
 
 def _is_empty(directory: str) -> bool:
@@ -473,8 +485,8 @@ def _open_archive(archive: str, what: str) -> Iterator[tuple[int, int, Generator
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise InvalidValue(what, f"{archive} is not a regular file", "Name a file")
-        packing = unpacking.detect(os.pread(fd, unpacking.MAGIC_LENGTH, 0))
-        blocks = unpacking.unpack(packing, pipeline.read(fd), what) if packing else None
+        packing = decompression.detect(os.pread(fd, decompression.MAGIC_LENGTH, 0))
+        blocks = decompression.unpack(packing, file_blocks.read(fd), what) if packing else None
         with contextlib.closing(blocks) if blocks is not None else contextlib.nullcontext():
             yield fd, found.st_size, blocks
     finally:

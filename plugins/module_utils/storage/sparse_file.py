@@ -11,10 +11,10 @@ import os
 
 from ..errors import ImageRefused, NoSpace
 from ..host import files
-from . import datastore, pipeline
+from . import datastore_layout, file_blocks
 
 MIB = 1024 * 1024
-CHUNK = pipeline.CHUNK
+CHUNK = file_blocks.CHUNK
 # How often the free space is looked at while writing what has no known size.
 SPACE_CHECK = 64 * MIB
 
@@ -38,7 +38,7 @@ class SparseFile:
         self._hash = hashlib.sha256() if hashed else None
         with files.explained(path):
             self._fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._written = pipeline.Written(self._fd)
+        self._written = file_blocks.EarlyWriteback(self._fd)
 
     def __enter__(self) -> SparseFile:
         return self
@@ -70,7 +70,7 @@ class SparseFile:
             self._hash.update(chunk)
         view = memoryview(chunk)
         try:
-            for start, end in pipeline.stretches(chunk):
+            for start, end in file_blocks.nonzero_extents(chunk):
                 self._write(view[start:end], self._offset + start)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -83,7 +83,7 @@ class SparseFile:
         self._unchecked += len(piece)
         if self._unchecked >= SPACE_CHECK:
             self._unchecked = 0
-            if datastore.free_space(os.path.dirname(self._path)) < SPACE_CHECK:
+            if datastore_layout.free_space(os.path.dirname(self._path)) < SPACE_CHECK:
                 raise self._no_space()
         while piece:
             done = os.pwrite(self._fd, piece, offset)

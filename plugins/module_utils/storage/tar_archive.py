@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from ..errors import ImageRefused
 from ..host.files import explained
-from ..model.numbers import MOST_DIGITS
+from ..model.whole_numbers import MOST_DIGITS
 from .qcow2_header import open_binary
 
 BLOCK = 512
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
     sparse: bool
 
 
-def begins(head: bytes) -> bool:
+def is_tar_head(head: bytes) -> bool:
     """Return whether a file that begins so is a tar archive. The oldest form has no magic, but its sum."""
     header = head[:BLOCK]
     if header[_MAGIC] == b"ustar":

@@ -130,12 +130,14 @@ class Reader:
         target = records.get(b"linkpath") or target or head[157:257].partition(b"\0")[0]
         kind = _KINDS.get(head[156:157])
         if kind is None:
-            raise self._refused(f"{shown(name)} is of the type {head[156:157]!r}, which no system has as a file")
+            raise self._refused(
+                f"{printable_name(name)} is of the type {head[156:157]!r}, which no system has as a file"
+            )
         if kind == FILE and name.endswith(b"/") and head[156:157] in b"\0\x30":
             kind = DIRECTORY
         for text in (name, target):
             if b"\0" in text or len(text) > LONGEST_NAME:
-                raise self._refused(f"the name {shown(text)} can't be that of a file")
+                raise self._refused(f"the name {printable_name(text)} can't be that of a file")
         entry = Entry(kind, name, target)
         entry.mode = self._number(head[100:108], "mode") & 0o7777
         entry.uid = self._decimal(records[b"uid"], b"uid") if b"uid" in records else self._number(head[108:116], "uid")
@@ -143,12 +145,14 @@ class Reader:
         entry.mtime = self._time(records[b"mtime"]) if b"mtime" in records else self._old_time(head)
         size = self._decimal(records[b"size"], b"size") if b"size" in records else self._number(head[124:136], "size")
         if min(size, entry.uid, entry.gid) < 0:
-            raise self._refused(f"{shown(name)} has an owner or a size below zero")
+            raise self._refused(f"{printable_name(name)} has an owner or a size below zero")
         if kind == HARD_LINK:
             # Some writers state the size of the file that it is a link to; no content follows.
             size = 0
         elif kind != FILE and size:
-            raise self._refused(f"{shown(name)} is no file and has a content, which readers take for different things")
+            raise self._refused(
+                f"{printable_name(name)} is no file and has a content, which readers take for different things"
+            )
         entry.size = entry.length = size
         self._left, self._padding = size, -size % BLOCK
         if records or head[156:157] == b"S":
@@ -159,7 +163,9 @@ class Reader:
         for key, value in records.items():
             if key.startswith(_XATTR):
                 if b"\0" in key:
-                    raise self._refused(f"{shown(entry.name)} has an attribute {shown(key)}, which no file can have")
+                    raise self._refused(
+                        f"{printable_name(entry.name)} has an attribute {printable_name(key)}, which no file can have"
+                    )
                 entry.xattrs[key[len(_XATTR) :]] = value
         if not entry.xattrs:
             entry.lost += any(key.startswith(_OTHER_XATTR) for key in records)
@@ -170,7 +176,7 @@ class Reader:
         elif any(key.startswith(_SPARSE) for key in records):
             if _SPARSE + b"major" in records:
                 if (records[_SPARSE + b"major"], records.get(_SPARSE + b"minor")) != (b"1", b"0"):
-                    raise self._refused(f"{shown(entry.name)} is sparse in a form that is not known")
+                    raise self._refused(f"{printable_name(entry.name)} is sparse in a form that is not known")
                 found = self._new_map()
             elif _SPARSE + b"map" in records:
                 found = self._pairs(records[_SPARSE + b"map"].split(b","))
@@ -181,7 +187,7 @@ class Reader:
         if found is not None:
             if entry.length > _LONGEST_FILE:
                 raise self._refused(
-                    f"{shown(entry.name)} is a sparse file of {entry.length} bytes, which none can have"
+                    f"{printable_name(entry.name)} is a sparse file of {entry.length} bytes, which none can have"
                 )
             entry.size = self._left
             self._check_map(entry, found)
@@ -195,7 +201,7 @@ class Reader:
         # Some old writers added them as signed bytes.
         number = -1 if not stated or stated.strip(b"01234567") else int(stated, 8)
         if number != unsigned and number != unsigned - 256 * sum(byte > 127 for byte in head[:148] + head[156:]):
-            after = f" after {shown(self._name)}" if self._name else ""
+            after = f" after {printable_name(self._name)}" if self._name else ""
             raise self._refused(f"what follows{after} is no header of tar: it is damaged, or something else")
 
     def _number(self, field: bytes, what: str) -> int:
@@ -208,12 +214,14 @@ class Reader:
             text = field.partition(b"\0")[0].strip(b" ")
             if not text.strip(b"01234567"):
                 return int(text or b"0", 8)
-        raise self._refused(f"the {what} in a header is {shown(field)}, which is no number")
+        raise self._refused(f"the {what} in a header is {printable_name(field)}, which is no number")
 
     def _decimal(self, text: bytes, what: bytes) -> int:
         if text.isdigit() and len(text) <= 20:
             return int(text)
-        raise self._refused(f"the {shown(what)} in an extended header is {shown(text)}, which is no number")
+        raise self._refused(
+            f"the {printable_name(what)} in an extended header is {printable_name(text)}, which is no number"
+        )
 
     def _old_time(self, head: bytes) -> int:
         seconds = self._number(head[136:148], "time")
@@ -225,7 +233,7 @@ class Reader:
         whole, _point, part = text.partition(b".")
         digits = whole[1:] if whole[:1] == b"-" else whole
         if not digits.isdigit() or len(digits) > _TIME_DIGITS or (part and not part.isdigit()):
-            raise self._refused(f"the time in an extended header is {shown(text)}, which is no number")
+            raise self._refused(f"the time in an extended header is {printable_name(text)}, which is no number")
         nanoseconds = int((part + b"0" * 9)[:9])
         return int(whole) * 10**9 + (-nanoseconds if whole[:1] == b"-" else nanoseconds)
 
@@ -257,7 +265,7 @@ class Reader:
     def _refuse_global(self, content: bytes) -> None:
         for key, _value in self._records(content, []):
             if key in _MEANT or key.startswith((_SPARSE, _XATTR)):
-                raise self._refused(f"a header states the {shown(key)} of all that follows")
+                raise self._refused(f"a header states the {printable_name(key)} of all that follows")
 
     # --- sparse files -------------------------------------------------------------------------------------------------
 
@@ -286,12 +294,12 @@ class Reader:
         wanted, rest = 1, b""
         while len(lines) < wanted:
             if self._left < BLOCK:
-                raise self._refused(f"{shown(self._name)} is sparse and does not say where")
+                raise self._refused(f"{printable_name(self._name)} is sparse and does not say where")
             self._left -= BLOCK
             *more, rest = (rest + self._take(BLOCK, self._name)).split(b"\n")
             lines += more
             if len(rest) > BLOCK:
-                raise self._refused(f"{shown(self._name)} is sparse and does not say where")
+                raise self._refused(f"{printable_name(self._name)} is sparse and does not say where")
             if lines:
                 wanted = 1 + 2 * self._decimal(lines[0], b"number of stretches")
                 if wanted > 2 * MOST_STRETCHES:
@@ -308,14 +316,16 @@ class Reader:
         end = total = 0
         for offset, size in found:
             if offset < end or size < 0:
-                raise self._refused(f"the stretches of the sparse file {shown(entry.name)} are not in order")
+                raise self._refused(f"the stretches of the sparse file {printable_name(entry.name)} are not in order")
             if total % BLOCK and size:
                 # Some readers take what fills a block for content.
-                raise self._refused(f"the stretches of the sparse file {shown(entry.name)} are not of whole blocks")
+                raise self._refused(
+                    f"the stretches of the sparse file {printable_name(entry.name)} are not of whole blocks"
+                )
             end = offset + size
             total += size
         if end > entry.length or total != entry.size:
-            raise self._refused(f"the stretches of the sparse file {shown(entry.name)} are not what it has")
+            raise self._refused(f"the stretches of the sparse file {printable_name(entry.name)} are not what it has")
 
     # --- the stream ---------------------------------------------------------------------------------------------------
 
@@ -358,17 +368,17 @@ class Reader:
                 return
 
     def _cut(self, after: bytes) -> ImageRefused:
-        where = f" after {shown(after)}" if after else " at once"
+        where = f" after {printable_name(after)}" if after else " at once"
         return self._refused(f"it is truncated: it ends{where}, without the mark of its end", "Get a whole copy of it")
 
     def _too_many(self) -> ImageRefused:
-        return self._refused(f"{shown(self._name)} is a sparse file of more than {MOST_STRETCHES} stretches")
+        return self._refused(f"{printable_name(self._name)} is a sparse file of more than {MOST_STRETCHES} stretches")
 
     def _refused(self, found: str, remedy: str = "Have it made anew, by tar") -> ImageRefused:
         return ImageRefused(self._what, found, remedy)
 
 
-def shown(name: bytes) -> str:
+def printable_name(name: bytes) -> str:
     """Return a name as errors have it."""
     text = name.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Goes through a tree that a guest may have made, from a process that has it for its root (host/confined.py): in the
+"""Goes through a tree that a guest may have made, from a process that has it for its root (host/confined_process.py): in the
 order of names, without following a link, with the attributes that a root file system keeps."""
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def attributes(place: int | bytes) -> dict[bytes, bytes]:
     return found
 
 
-def stretches(fd: int, status: os.stat_result) -> list[tuple[int, int]]:
+def data_extents(fd: int, status: os.stat_result) -> list[tuple[int, int]]:
     """Return offset and length of what a file holds; all of it at once where it has no holes."""
     size = status.st_size
     if status.st_blocks * 512 >= size:

@@ -16,7 +16,7 @@ import time
 
 from ..errors import DownloadFailed, InvalidValue
 from ..host import files
-from . import pipeline
+from . import file_blocks
 
 PREFIX = ".upload-"
 # An upload that nobody went on with for so long is not wanted any more.
@@ -31,7 +31,7 @@ def path_of(directory: str, identity: str) -> str:
     return os.path.join(directory, PREFIX + identity)
 
 
-def received(directory: str, identity: str) -> int:
+def bytes_received(directory: str, identity: str) -> int:
     try:
         return os.path.getsize(path_of(directory, identity))
     except FileNotFoundError:
@@ -75,11 +75,11 @@ def _append(fd: int, offset: int, chunk: str) -> int:
     if not stat.S_ISREG(os.fstat(source).st_mode):
         os.close(source)
         raise InvalidValue(f"chunk {chunk}", "it is no file", "Leave uploads to the action plugin")
-    written = pipeline.Written(fd, offset)
+    written = file_blocks.EarlyWriteback(fd, offset)
     try:
-        for block in pipeline.read(source):
+        for block in file_blocks.read(source):
             view = memoryview(block)
-            for start, end in pipeline.stretches(block):
+            for start, end in file_blocks.nonzero_extents(block):
                 _write(fd, view[start:end], offset + start)
             offset += len(block)
             written.up_to(offset)

@@ -102,7 +102,7 @@ class Scope:
         )
 
 
-def expand(text: str, scope: Scope, secret: bool = False) -> tuple[str, list[str]]:
+def replace_expressions(text: str, scope: Scope, secret: bool = False) -> tuple[str, list[str]]:
     """Return the text with every expression replaced, and a clause for each of the first few that are not known.
     secret: whether any word of the text may be part of a password, so that no word is repeated."""
     unknown: dict[Expression, int] = {}
@@ -137,7 +137,7 @@ def _place(text: str, start: int, secret: bool) -> str:
     return f" (line {line}, column {start - text.rfind(chr(10), 0, start)} of the value)"
 
 
-def refused(text: str) -> tuple[int, str] | None:
+def refused_by_opennebula(text: str) -> tuple[int, str] | None:
     """Return where a real OpenNebula refuses a value of CONTEXT, and what is there; None if it takes the value.
 
     Its parser wants a name after each $, and takes a comma, = or ] behind a name, with or without blanks between, for

@@ -39,7 +39,9 @@ _SILENT_CONSOLE = (
 )
 
 
-def explained(answer: Mapping[str, Any], domain: str, node: str, what: str, path: str, console: bool = False) -> str:
+def sentence_about(
+    answer: Mapping[str, Any], domain: str, node: str, what: str, path: str, console: bool = False
+) -> str:
     """Return a sentence about an answer with problem and found. what, path: the request's `do` and path ("" if it has
     none).
     console: whether the guest was asked by its serial console."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from .answers import BLANKS, BadAnswer, converted
+from .survey_answers import BLANKS, BadAnswer, convert_answer
 
 Question = Mapping[str, Any]
 
@@ -110,7 +110,7 @@ def _value_if_blank(question: Question, kind: str) -> Any:
     have deleted from the survey's field."""
     if question.get("blank") is not None:
         return question["blank"]
-    return converted(str(question["variable"]), question.get("default"), kind)
+    return convert_answer(str(question["variable"]), question.get("default"), kind)
 
 
 def answer_to(variable: str) -> str:
@@ -240,7 +240,7 @@ def _problem_of_blank(question: Question, kind: str) -> str:
         blank = _value_if_blank(question, TYPES[kind][1])
         json.dumps(blank, allow_nan=False)
         if question.get("blank") is not None and TYPES[kind][1] in ("int", "float", "bool"):
-            converted("blank", blank, TYPES[kind][1])
+            convert_answer("blank", blank, TYPES[kind][1])
     except (BadAnswer, TypeError, ValueError) as error:
         return f"what it is where nothing is answered can't be kept: {error}"
     return ""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .facts import BAD, GOOD, NOWHERE, Machine, Nic, Node, SecurityGroup, Site, mood
 from .geometry import Block, Box, Mark
-from .legible import counted, natural
-from .legible import width as measured
+from .site import BAD, GOOD, NOWHERE, Machine, Nic, Node, SecurityGroup, Site, sign_of_state
+from .text_width import natural_sort_key, number_of
+from .text_width import width as measured
 
 HEAD, ROW, LINE, FOOT = 26.0, 19.0, 15.0, 6.0
 # A card with more rows than this goes on in another one, so that none is longer than a printed page.
@@ -81,7 +81,7 @@ def _size(row: Row) -> float:
 
 def _draw_row(block: Block, row: Row, x: float, top: float, width: float, state: float, address: float) -> None:
     machine = row.machine
-    sign = mood(machine.state)
+    sign = sign_of_state(machine.state)
     block.shapes.append(Mark(x + 15, top + ROW / 2, sign))
     room = width - 27 - 10 - state - 10 - address - 10
     whole = f"{machine.name}: {machine.error}" if machine.error else ""
@@ -125,7 +125,7 @@ def by_node(site: Site, machines: Sequence[Machine], network: str) -> Iterator[C
     hosts: dict[str, list[Machine]] = {}
     for machine in machines:
         hosts.setdefault(machine.host, []).append(machine)
-    for host in sorted(hosts, key=lambda name: (name == "", natural(name))):
+    for host in sorted(hosts, key=lambda name: (name == "", natural_sort_key(name))):
         rows = machine_rows(hosts[host], network)
         parts = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
         node = site.node(host)
@@ -137,7 +137,7 @@ def by_node(site: Site, machines: Sequence[Machine], network: str) -> Iterator[C
             yield Card(
                 title=host or NOWHERE,
                 right=" · ".join(filter(None, (words, of_them))),
-                mood=mood(node.state) if host and node.state else GOOD if host else "moving",
+                mood=sign_of_state(node.state) if host and node.state else GOOD if host else "moving",
                 whole=" ".join(filter(None, (host or NOWHERE, words, node.error))),
                 rows=tuple(part),
             )
@@ -146,9 +146,9 @@ def by_node(site: Site, machines: Sequence[Machine], network: str) -> Iterator[C
 def of_node(site: Site, node: Node) -> Card:
     machines = [machine for machine in site.machines if machine.host == node.name]
     states = ", ".join(f"{count} {state}" for state, count in site.states(machines))
-    count = counted(len(machines), "machine")
+    count = number_of(len(machines), "machine")
     lines = [(f"{count}: {states}" if machines else "no machines", False)]
-    networks = sorted({name for machine in machines for name in machine.networks} - {""}, key=natural)
+    networks = sorted({name for machine in machines for name in machine.networks} - {""}, key=natural_sort_key)
     if networks:
         lines.append((f"networks: {', '.join(networks)}", False))
     if node.error:
@@ -157,7 +157,7 @@ def of_node(site: Site, node: Node) -> Card:
     return Card(
         title=node.name,
         right=words,
-        mood=mood(node.state) if node.state else BAD,
+        mood=sign_of_state(node.state) if node.state else BAD,
         whole=" ".join(filter(None, (node.name, words, node.error))),
         lines=tuple(lines),
     )
@@ -171,7 +171,7 @@ def of_group(site: Site, group: SecurityGroup) -> Card:
         lines.append((f"and {len(group.rules) - _RULES} more rules: see the table", False))
     return Card(
         title=group.name,
-        right=f"{counted(len(group.rules), 'rule')} · {counted(count, 'machine')}",
+        right=f"{number_of(len(group.rules), 'rule')} · {number_of(count, 'machine')}",
         mood="plain",
         lines=tuple(lines or [("no rules", False)]),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Union
 
-from .legible import cut, width
+from .text_width import cut_to_width, width
 
 # A line of text reaches so far above and below its base line, by the size of its font.
 ABOVE, BELOW = 0.95, 0.28
@@ -112,7 +112,7 @@ class Block:
         right: bool = False,
     ) -> Text:
         """Add text that is cut to its room, and return it."""
-        shown = cut(text, room, size, mono, bold)
+        shown = cut_to_width(text, room, size, mono, bold)
         full = whole or (text if shown != text else "")
         added = Text(x, y, room, shown, size, kind, full, mono, bold, right)
         if shown:

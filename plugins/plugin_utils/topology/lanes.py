@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .facts import Network, Router
+from .site import Network, Router
 
 
-def reaches(order: Sequence[Network | Router]) -> dict[str, tuple[int, int]]:
+def reach_of_lanes(order: Sequence[Network | Router]) -> dict[str, tuple[int, int]]:
     """Return the first and the last place of the order that the line of each network with a router has to reach."""
     bands = {item.name: place for place, item in enumerate(order) if isinstance(item, Network)}
     found: dict[str, tuple[int, int]] = {}
@@ -21,7 +21,7 @@ def reaches(order: Sequence[Network | Router]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def assigned(reach: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+def assign_lanes(reach: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     """Return the number of each network's line, counted from the bands to the left. Lines that meet at a place have
     different numbers; short lines are nearest to the bands."""
     lanes: list[list[tuple[int, int]]] = []

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from . import cards, lanes
 from .cards import Card
-from .facts import BAD, GOOD, MOVING, OFF, Leg, Machine, Network, Router, Site
 from .geometry import Block, Box, Dot, Line, Mark, Picture
-from .legible import counted, natural, width
+from .site import BAD, GOOD, MOVING, OFF, Leg, Machine, Network, Router, Site
+from .text_width import natural_sort_key, number_of, width
 
 WIDTH, EDGE, GAP = 1200.0, 12.0, 14.0
 # The bands never get less than this; with very many lines on the left the picture gets wider.
@@ -36,8 +36,8 @@ class _Drawing:
         self.order = list(_order(site))
         networks = [item for item in self.order if isinstance(item, Network)]
         self.colours = {network.name: n % COLOURS for n, network in enumerate(networks)}
-        reach = lanes.reaches(self.order)
-        self.lanes = lanes.assigned(reach)
+        reach = lanes.reach_of_lanes(self.order)
+        self.lanes = lanes.assign_lanes(reach)
         number = max(self.lanes.values(), default=-1) + 1
         self.step = LANE if number <= WIDE_LANES else NARROW_LANE
         self.left = EDGE + (number * self.step + 10 if number else 0)
@@ -52,7 +52,7 @@ class _Drawing:
         self._legend()
         externals = [item for item in self.order if isinstance(item, Network) and item.external]
         if externals and len(externals) < len(self.order):
-            self._heading("External networks", counted(len(externals), "network"))
+            self._heading("External networks", number_of(len(externals), "network"))
         inside = False
         tenant: str | None = None
         for item in self.order:
@@ -115,9 +115,9 @@ class _Drawing:
             machines = [m for m in self.site.machines if not m.tenant and names & {*m.networks}]
         return ", ".join(
             (
-                counted(len(networks), "network"),
-                counted(len(mine) - len(networks), "router"),
-                counted(len(machines), "machine"),
+                number_of(len(networks), "network"),
+                number_of(len(mine) - len(networks), "router"),
+                number_of(len(machines), "machine"),
             )
         )
 
@@ -126,7 +126,7 @@ class _Drawing:
         colour = self.colours[network.name]
         block = self._add(
             f"{'External network' if network.external else 'Network'} {network.name}",
-            ", ".join(filter(None, (network.cidr, network.link, counted(len(machines), "machine")))),
+            ", ".join(filter(None, (network.cidr, network.link, number_of(len(machines), "machine")))),
             BAND + (0 if machines else GAP),
         )
         block.leads = bool(machines)
@@ -147,7 +147,7 @@ class _Drawing:
         block.write(x, 46, wide * 0.68 - 30, addresses, 12, "", f"{addresses}: {whole}" if whole else "", mono=True)
         leased = f"{network.used} of {network.size} addresses taken" if network.size else ""
         held = f"{network.held} held" if network.held else ""
-        counts = " · ".join(filter(None, (counted(len(machines), "machine"), leased, held)))
+        counts = " · ".join(filter(None, (number_of(len(machines), "machine"), leased, held)))
         block.write(self.right - 14, 46, wide * 0.32 - 14, counts, 11, "faint", right=True)
         self._connect(network.name, block.top + BAND / 2)
         self._cards(
@@ -192,7 +192,7 @@ class _Drawing:
         block.shapes.append(Box(self.left, 2, wide, height, "router", round=12))
         block.shapes.append(Mark(self.left + 20, 17, "router"))
         block.write(self.left + 36, 21, wide * 0.4, f"Router {router.name}", 13.5, "name", bold=True)
-        outside = counted(len(router.floating), "floating address", "es") if router.floating else ""
+        outside = number_of(len(router.floating), "floating address", "es") if router.floating else ""
         right = " · ".join(filter(None, (f"on node {router.host}" if router.host else "", outside)))
         block.write(self.right - 14, 21, wide * 0.5, right, 11, "faint", right=True)
         half = wide * 0.42
@@ -216,13 +216,13 @@ class _Drawing:
     def _machines_nodes_groups(self) -> None:
         alone: Sequence[Machine] = self.site.by_network.get("", ())
         if alone:
-            self._heading("In no network", counted(len(alone), "machine"))
+            self._heading("In no network", number_of(len(alone), "machine"))
             self._cards(list(cards.by_node(self.site, alone, "")), -1, "Machines in no network")
         if self.site.nodes:
-            self._heading("Nodes", counted(len(self.site.nodes), "node"))
+            self._heading("Nodes", number_of(len(self.site.nodes), "node"))
             self._cards([cards.of_node(self.site, node) for node in self.site.nodes], -1, "Nodes")
         if self.site.groups:
-            self._heading("Security groups", counted(len(self.site.groups), "security group"))
+            self._heading("Security groups", number_of(len(self.site.groups), "security group"))
             self._cards([cards.of_group(self.site, group) for group in self.site.groups], -1, "Security groups")
 
     # -- lines --------------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def _order(site: Site) -> Iterator[Network | Router]:
             if router.tenant != tenant:
                 continue
             yield router
-            names = sorted({leg.network for leg in router.legs}, key=natural)
+            names = sorted({leg.network for leg in router.legs}, key=natural_sort_key)
             for name in names:
                 if name in left and left[name].tenant in (tenant, ""):
                     yield left.pop(name)

@@ -13,12 +13,12 @@ from datetime import datetime, timezone
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from .facts import Site, read
+from .fact_tables import tables
 from .layout import picture
-from .legible import counted
+from .site import Site, read_site
 from .style import STYLE
-from .svg import figure
-from .tables import tables
+from .svg import svg_of_block
+from .text_width import number_of
 
 _DOCTYPE = "<!DOCTYPE html>\n"
 _AS_OF = "nebula-as-of"
@@ -30,7 +30,7 @@ _BEGINNING = 4000
 def page(info: Any, earlier: str = "") -> str:
     """Return the page for a result of nebula_info. earlier: the page as it was written before, which is returned
     unchanged if only the time has changed since."""
-    site = read(info)
+    site = read_site(info)
     before = _FOUND_BEFORE.search(earlier[:_BEGINNING])
     # What was found at some time, and what is known from the last run only, say different things.
     if before and (int(before[1]) > 0) == (site.as_of > 0) and _rendered(site, int(before[1])) == earlier:
@@ -94,7 +94,7 @@ def _counts(site: Site) -> Iterator[str]:
         (len(site.machines), "machine"),
     ):
         if number or what not in ("tenant", "router"):
-            yield counted(number, what)
+            yield number_of(number, what)
 
 
 def _main(site: Site) -> Element:
@@ -102,7 +102,7 @@ def _main(site: Site) -> Element:
     drawn = picture(site)
     section = SubElement(main, "section", {"class": "picture", "aria-label": "Picture"})
     for number, block in enumerate(drawn.blocks):
-        svg = figure(block, drawn.width, number)
+        svg = svg_of_block(block, drawn.width, number)
         if block.leads:
             svg.set("class", "leads")
         section.append(svg)

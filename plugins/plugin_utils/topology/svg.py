@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement
 
-from .facts import BAD, GOOD, MOVING, OFF
 from .geometry import Block, Box, Dot, Line, Mark, Shape, Text
+from .site import BAD, GOOD, MOVING, OFF
 
 # The sign of each state, around its middle: they differ where their colours do not.
 _SIGNS = {
@@ -21,7 +21,7 @@ _SIGNS = {
 }
 
 
-def figure(block: Block, width: float, number: int) -> Element:
+def svg_of_block(block: Block, width: float, number: int) -> Element:
     """Return the block as an element. number: the block's number in the picture."""
     svg = Element(
         "svg",

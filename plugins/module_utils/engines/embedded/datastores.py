@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries out the verbs about datastores. How much room each has is in storage/datastore.py."""
+"""Carries out the verbs about datastores. How much room each has is in storage/datastore_layout.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import Conflict, InUse, InvalidValue
 from ...model.datastore import FIRST, Datastore, DatastoreType
-from ...model.names import check_name
+from ...model.object_names import check_name
 from ..ports import DatastoresPort, Ref
 from .references import resolve
 from .store import Store

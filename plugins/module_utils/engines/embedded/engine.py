@@ -20,17 +20,17 @@ from ..base import Engine, T
 from .store import ENDED, Store, begun, remove_ended
 
 if TYPE_CHECKING:
-    from ...context.sources import Limits, Sources
+    from ...context.files_on_frontend import Limits, Sources
     from ...model.audit import Ledger
-    from ...model.backup import Copy, Restored
+    from ...model.catalog_backup import CatalogCopy, RestoreResult
     from ...model.plan import Observed
     from .datastores import Datastores
     from .hosts import Hosts
-    from .images.verbs import Images
+    from .images.image_verbs import Images
     from .ledger import Audit
-    from .networks.verbs import Networks
+    from .networks.network_verbs import Networks
     from .templates import Templates
-    from .vms.verbs import Vms
+    from .vms.vms_port import Vms
 
 _DECLARED = ("hosts", "datastores", "images", "security_groups", "networks", "routers", "templates")
 
@@ -58,13 +58,13 @@ class EmbeddedEngine(Engine):
     def sources(self) -> Sources:
         """Return the reader of the files that contexts name, with the limits of nebula_vm; for other modules, the
         usual limits."""
-        from ...context.sources import USUAL, Sources
+        from ...context.files_on_frontend import USUAL, Sources
 
         return Sources(self._root, self._limits or USUAL, self.store.check_mode, self._coming)
 
     def port(self, kind: str) -> Any:
         if kind == "images":
-            from .images.verbs import Images
+            from .images.image_verbs import Images
 
             return Images(self.store)
         if kind == "datastores":
@@ -72,7 +72,7 @@ class EmbeddedEngine(Engine):
 
             return Datastores(self.store)
         if kind == "networks":
-            from .networks.verbs import Networks
+            from .networks.network_verbs import Networks
 
             return Networks(self.store)
         if kind == "security_groups":
@@ -92,7 +92,7 @@ class EmbeddedEngine(Engine):
 
             return Hosts(self.store, lambda: self.vms)
         if kind == "vms":
-            from .vms.verbs import Vms
+            from .vms.vms_port import Vms
 
             return Vms(self.store, self.images, self.networks, self.hosts, self.sources, now=lambda: int(time.time()))
         return super().port(kind)
@@ -178,32 +178,32 @@ class EmbeddedEngine(Engine):
     def repair(self) -> list[str]:
         return self._audit.repair()
 
-    def copy(self, path: str) -> Copy:
-        from .copies import take
+    def copy(self, path: str) -> CatalogCopy:
+        from .copies import read_copy
 
-        return take.take(self.store, path)
+        return read_copy.take(self.store, path)
 
     @classmethod
-    def look_at(cls, path: str) -> Copy:
-        from .copies import take
+    def look_at(cls, path: str) -> CatalogCopy:
+        from .copies import read_copy
 
-        return take.look(path)
+        return read_copy.look(path)
 
     @classmethod
     def restore(
         cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
-    ) -> tuple[Restored, bool, str]:
-        from .copies import above, restore, take
+    ) -> tuple[RestoreResult, bool, str]:
+        from .copies import raise_numbers, read_copy, restore
 
         root, now = params["root"], int(time.time())
-        catalog = take.look(path).catalog if path else restore.common(observed)
+        catalog = read_copy.look(path).catalog if path else restore.common(observed)
         restore.refuse_others(catalog, observed)
         with contextlib.closing(restore.Watch(root, not check_mode)) as watch:
-            origin = take.origin_of(path)
-            current = restore.replaceable(root, take.look(path) if path else None, origin, catalog, force)
+            origin = read_copy.origin_of(path)
+            current = restore.replaceable(root, read_copy.look(path) if path else None, origin, catalog, force)
             with restore.candidate(root if os.path.isdir(root) else "", path, catalog) as store:
-                restored = above.raise_above(store, observed, current, origin, params["unknown"] == "keep", now)
-                changed = current is None or take.differs(store, root)
+                restored = raise_numbers.raise_above(store, observed, current, origin, params["unknown"] == "keep", now)
+                changed = current is None or read_copy.differs(store, root)
                 aside = (
                     restore.put(store, root, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), watch)
                     if changed and not check_mode
@@ -216,7 +216,7 @@ def _limits(params: Mapping[str, Any]) -> Limits | None:
     """Return the limits that a module's options give; None for modules that have no such options."""
     if params.get("restricted_dirs") is None:
         return None
-    from ...context.sources import Limits
+    from ...context.files_on_frontend import Limits
 
     return Limits(
         safe=tuple(params["safe_dirs"]),

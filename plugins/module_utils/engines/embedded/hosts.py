@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from ...errors import CatalogError, Conflict, ForeignObject, InUse, NebulaError
 from ...model.answers.observed import as_silent
+from ...model.dataclass_json import from_plain, to_plain
 from ...model.host import Host, Overhead
-from ...model.names import check_name
-from ...model.plain import from_plain, to_plain
+from ...model.object_names import check_name
 from ...model.states import HostState
 from ..ports import HostsPort, Ref
 from .host_marks import HostMarks

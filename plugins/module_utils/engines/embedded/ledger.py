@@ -17,19 +17,19 @@ from typing import Any
 from ...errors import CatalogError, NebulaError
 from ...model import addresses, security_group
 from ...model.audit import UNFINISHED, Finding, Ledger, LedgerVm
-from ...model.orders import DONE
-from ...model.plain import from_plain
+from ...model.dataclass_json import from_plain
+from ...model.machine_orders import DONE
 from ...model.states import FAILURES, ImageState, LcmState, vm_state_name
 from ...model.vm import Vm
 from .hosts import Hosts
+from .images.image_verbs import Images
 from .images.refusals import IN_USE
-from .images.states import being_cloned
-from .images.verbs import Images
+from .images.states_after_use import being_cloned
+from .networks.network_rows import NIC, holder_named
+from .networks.network_verbs import Networks
 from .networks.reserved import Reserved
-from .networks.rows import NIC, holder_named
-from .networks.verbs import Networks
 from .store import Store
-from .vms.rows import orders_of
+from .vms.vm_rows import orders_of
 
 DAMAGED = "Restore nebula.db from a backup: nebula.provision.restore; nothing that changes it should run before"
 REPAIR = "Run nebula.provision.audit with -e nebula_audit_repair=true: it is derived anew from the catalog's machines"
@@ -206,7 +206,7 @@ class Audit:
                     expected.uses[vm.vm_id, free[0] if free else index] = use
             if vm.graphics is not None and vm.graphics.port and row["host_id"] is not None:
                 self._claim_port(expected, names, row, vm.graphics.port)
-            for nic in vm.leased:
+            for nic in vm.nics_and_aliases:
                 calculator = ranges.get((nic.network_id, nic.ar_id if nic.ar_id is not None else -1))
                 place = f"{_machine_named(row)}, NIC {nic.nic_id}"
                 if calculator is None or nic.network_id is None or nic.ar_id is None:

@@ -9,7 +9,7 @@ import sqlite3
 from typing import Union
 
 from ...errors import NotFound
-from ...model.names import nearest
+from ...model.object_names import nearest_word
 from .store import Store
 
 Ref = Union[str, int]
@@ -59,7 +59,7 @@ def missing(store: Store, table: str, ref: Ref) -> NotFound:
     """Return the error for a reference that fits nothing, with the nearest name."""
     kind = KINDS[table]
     names = [str(row[0]) for row in store.rows(f"SELECT name FROM {table} ORDER BY id LIMIT 10000")]
-    near = nearest(str(ref), names)
+    near = nearest_word(str(ref), names)
     if near:
         remedy = f"Did you mean {near!r}?"
     elif names:

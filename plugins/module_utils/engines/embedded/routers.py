@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import Conflict, InUse
-from ...model.ids import id_of
-from ...model.names import check_name
-from ...model.plain import from_plain, to_plain
+from ...model.dataclass_json import from_plain, to_plain
+from ...model.object_ids import id_of
+from ...model.object_names import check_name
 from ...model.router import Router
 from ..ports import Ref, RoutersPort
+from .networks.network_rows import router_holder
 from .networks.reserved import Reserved
-from .networks.rows import router_holder
 from .references import resolve
 from .store import Store, compact
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import Conflict, InUse
-from ...model.ids import id_of
-from ...model.names import check_name
-from ...model.plain import from_plain, to_plain
+from ...model.dataclass_json import from_plain, to_plain
+from ...model.object_ids import id_of
+from ...model.object_names import check_name
 from ...model.security_group import ATTRIBUTE, FIRST, GroupRule, SecurityGroup, known_ids
 from ..ports import Ref, SecurityGroupsPort
 from .references import resolve

@@ -18,7 +18,7 @@ from typing import Any, Callable, TypeVar
 
 from ...errors import CatalogError, NebulaError, NoSpace, NotFound, StorageFailed
 from ...host import mounts
-from ...host.files import explained, obstacle, remove_file, sync_directory
+from ...host.files import explained, remove_file, sync_directory, why_not_writable
 from .schema import MIGRATIONS, VERSION
 
 CATALOG = "nebula.db"
@@ -292,7 +292,7 @@ def in_our_words(path: str) -> Iterator[None]:
 
 def _explain(error: sqlite3.Error, path: str) -> NebulaError:
     asked, text = f"catalog {path}", str(error)
-    reason = obstacle(os.path.dirname(path)) if any(sign in text for sign in _VAGUE) else None
+    reason = why_not_writable(os.path.dirname(path)) if any(sign in text for sign in _VAGUE) else None
     if _FULL in text or isinstance(reason, NoSpace):
         found = reason.found if reason is not None else "there is no room for it on its file system"
         return NoSpace(asked, found, "Make room there, then run again: it goes on from what was kept")

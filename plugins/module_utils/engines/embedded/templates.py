@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import Conflict
-from ...model.names import check_name
+from ...model.object_names import check_name
 from ...model.template import StoredTemplate, Template
 from ..ports import TemplatesPort
 from ..template_items import template_of

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from .facts import LINK, Facts
+from .image_facts import LINK, Facts
 
 MAC = re.compile(r"\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b", re.IGNORECASE)
 NETWORK_FILES = (
@@ -70,10 +70,10 @@ def lines(text: str) -> Iterator[str]:
 # --- services --------------------------------------------------------------------------------------------------------
 
 
-def enabled(facts: Facts, *names: str) -> str:
+def what_starts(facts: Facts, *names: str) -> str:
     """Return what starts one of these services at boot, "" if nothing does."""
     for name in names:
-        if masked(facts, name):
+        if is_masked(facts, name):
             continue
         for suffix in ("service", "socket", "target"):
             for path, _node in facts.matching(f"/etc/systemd/system/*/{name}.{suffix}"):
@@ -89,7 +89,7 @@ def enabled(facts: Facts, *names: str) -> str:
     return ""
 
 
-def masked(facts: Facts, name: str) -> bool:
+def is_masked(facts: Facts, name: str) -> bool:
     return any(
         (node := facts.tree.get(f"/etc/systemd/system/{name}.{suffix}")) is not None
         and (node.target == "/dev/null" or (node.kind != LINK and node.size == 0))
@@ -106,7 +106,7 @@ def has_systemd(facts: Facts) -> bool:
 CLOUD_INIT, OURS, ONE_CONTEXT, OLD = "cloud-init", "nebula-context", "one-context", "rc.local"
 
 
-def contextualisers(facts: Facts) -> list[str]:
+def context_programs(facts: Facts) -> list[str]:
     """Return the context programs that are installed and run at boot."""
     found = []
     if facts.has("/usr/bin/cloud-init") and not cloud_init_obstacle(facts):
@@ -114,7 +114,7 @@ def contextualisers(facts: Facts) -> list[str]:
     if facts.has("/usr/local/sbin/nebula-context") and _starts_our_program(facts):
         found.append(OURS)
     if facts.has("/usr/sbin/one-contextd", "/usr/sbin/one-context-run", "/etc/one-context.d") and (
-        enabled(facts, "one-context", "one-context-local", "vmcontext") or facts.has("/etc/init.d/vmcontext")
+        what_starts(facts, "one-context", "one-context-local", "vmcontext") or facts.has("/etc/init.d/vmcontext")
     ):
         found.append(ONE_CONTEXT)
     for path in ("/etc/rc.local", "/etc/rc.d/rc.local"):
@@ -125,7 +125,7 @@ def contextualisers(facts: Facts) -> list[str]:
 
 
 def _starts_our_program(facts: Facts) -> bool:
-    started = enabled(facts, "nebula-context") or enabled(facts, "nebula-context-network")
+    started = what_starts(facts, "nebula-context") or what_starts(facts, "nebula-context-network")
     texts = [facts.text(path) for path in ("/etc/inittab", "/etc/rc.local", "/etc/rc.d/rc.local")]
     return bool(started) or any("nebula-context" in line for text in texts for line in lines(text))
 
@@ -135,7 +135,7 @@ def cloud_init_obstacle(facts: Facts) -> str:
     if facts.has("/etc/cloud/cloud-init.disabled"):
         return "/etc/cloud/cloud-init.disabled switches it off"
     for name in ("cloud-init", "cloud-init-local", "cloud-config", "cloud-final"):
-        if masked(facts, name):
+        if is_masked(facts, name):
             return f"its service {name} is masked"
     if any("cloud-init=disabled" in line for line in command_lines(facts)):
         return "cloud-init=disabled is on the kernel's command line"

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable
 
-from . import linux, live, windows
-from .facts import FAIL, LINUX, NOT_APPLICABLE, NOT_TESTED, PASS, WINDOWS, Answer, Facts, unasked
-from .live import GuestReport
+from . import linux_points, live_points, windows_points
+from .image_facts import FAIL, LINUX, NOT_APPLICABLE, NOT_TESTED, PASS, WINDOWS, Answer, Facts, not_tested
+from .live_points import GuestReport
 
 RESULTS = (PASS, FAIL, NOT_APPLICABLE, NOT_TESTED)
 _ALL = (LINUX, WINDOWS)
@@ -63,51 +63,51 @@ def _windows(name: str, title: str, look: Callable[[Facts], Answer]) -> Point:
 
 
 POINTS = (
-    Point("file-systems", "File systems can be read", _ALL, linux.file_systems),
-    Point("partitions", "The root is the last partition", _ALL, linux.partitions),
-    _linux("growth", "The root grows by itself", linux.growth),
-    Point("boot-loader", "Boot loader in MBR or EFI partition", _ALL, linux.boot_loader),
-    _linux("virtio", "Virtio drivers for disk and network", linux.virtio),
-    _linux("serial-console", "Serial console on the kernel's command line", linux.serial_console),
-    _linux("mac-addresses", "No hard-coded MAC address", linux.mac_addresses),
-    _linux("dhcp", "Addresses by DHCP or context", linux.addresses),
-    _linux("context", "cloud-init or context scripts", linux.context),
-    _linux("ssh-server", "SSH server at boot", linux.ssh_server),
-    _linux("ssh-keys", "Login by SSH key", linux.ssh_keys),
-    _linux("firewall", "The firewall lets SSH in", linux.firewall),
-    _linux("fstab", "Clean fstab", linux.fstab),
-    _linux("timezone", "Time zone", linux.timezone),
-    _linux("machine-id", "No machine id", linux.machine_id),
-    _linux("host-keys", "No SSH host keys", linux.host_keys),
-    _linux("random-seed", "No random seed", linux.random_seed),
-    _linux("passwords", "No password that all machines share", linux.passwords),
-    _linux("personal", "Nobody's keys and histories", linux.personal),
-    _linux("leases", "No DHCP leases", linux.leases),
-    _linux("context-state", "No state of a former context", linux.context_state),
-    _linux("tmp", "/tmp is empty", linux.tmp),
-    _linux("logs", "No logs of a former life", linux.logs),
-    _windows("virtio-disk", "Virtio driver for disks", windows.virtio_disk),
-    _windows("virtio-net", "Virtio driver for the network", windows.virtio_net),
-    _windows("remote-desktop", "Remote desktop", windows.remote_desktop),
-    _windows("ssh-server", "SSH server at boot", windows.ssh_server),
-    _windows("context", "cloudbase-init or context scripts", windows.context),
-    _windows("firewall", "The firewall lets remote desktop or SSH in", windows.firewall),
-    _windows("dhcp", "Addresses by DHCP", windows.addresses),
-    _windows("mac-addresses", "No hard-coded MAC address", windows.mac_addresses),
-    _windows("network-prompt", "No question for the kind of network", windows.network_prompt),
-    _windows("serial-console", "Serial console (EMS)", windows.serial_console),
-    _windows("sysprep", "Generalised by sysprep", windows.sysprep),
-    _windows("disk-cleanup", "Disk cleaned up", windows.disk_cleanup),
+    Point("file-systems", "File systems can be read", _ALL, linux_points.file_systems),
+    Point("partitions", "The root is the last partition", _ALL, linux_points.partitions),
+    _linux("growth", "The root grows by itself", linux_points.growth),
+    Point("boot-loader", "Boot loader in MBR or EFI partition", _ALL, linux_points.boot_loader),
+    _linux("virtio", "Virtio drivers for disk and network", linux_points.virtio),
+    _linux("serial-console", "Serial console on the kernel's command line", linux_points.serial_console),
+    _linux("mac-addresses", "No hard-coded MAC address", linux_points.mac_addresses),
+    _linux("dhcp", "Addresses by DHCP or context", linux_points.addresses),
+    _linux("context", "cloud-init or context scripts", linux_points.context),
+    _linux("ssh-server", "SSH server at boot", linux_points.ssh_server),
+    _linux("ssh-keys", "Login by SSH key", linux_points.ssh_keys),
+    _linux("firewall", "The firewall lets SSH in", linux_points.firewall),
+    _linux("fstab", "Clean fstab", linux_points.fstab),
+    _linux("timezone", "Time zone", linux_points.timezone),
+    _linux("machine-id", "No machine id", linux_points.machine_id),
+    _linux("host-keys", "No SSH host keys", linux_points.host_keys),
+    _linux("random-seed", "No random seed", linux_points.random_seed),
+    _linux("passwords", "No password that all machines share", linux_points.passwords),
+    _linux("personal", "Nobody's keys and histories", linux_points.personal),
+    _linux("leases", "No DHCP leases", linux_points.leases),
+    _linux("context-state", "No state of a former context", linux_points.context_state),
+    _linux("tmp", "/tmp is empty", linux_points.tmp),
+    _linux("logs", "No logs of a former life", linux_points.logs),
+    _windows("virtio-disk", "Virtio driver for disks", windows_points.virtio_disk),
+    _windows("virtio-net", "Virtio driver for the network", windows_points.virtio_net),
+    _windows("remote-desktop", "Remote desktop", windows_points.remote_desktop),
+    _windows("ssh-server", "SSH server at boot", windows_points.ssh_server),
+    _windows("context", "cloudbase-init or context scripts", windows_points.context),
+    _windows("firewall", "The firewall lets remote desktop or SSH in", windows_points.firewall),
+    _windows("dhcp", "Addresses by DHCP", windows_points.addresses),
+    _windows("mac-addresses", "No hard-coded MAC address", windows_points.mac_addresses),
+    _windows("network-prompt", "No question for the kind of network", windows_points.network_prompt),
+    _windows("serial-console", "Serial console (EMS)", windows_points.serial_console),
+    _windows("sysprep", "Generalised by sysprep", windows_points.sysprep),
+    _windows("disk-cleanup", "Disk cleaned up", windows_points.disk_cleanup),
     Point("updates", "Updates", (WINDOWS,), why_not="only Windows Update in the running guest knows"),
     Point("licence", "Licence", (WINDOWS,), why_not="only the running guest and its owner know"),
-    Point("console-log", "Boot log on the serial console", _ALL, hear=live.console_log),
-    Point("context-ran", "The context was taken", _ALL, hear=live.context_ran),
-    Point("host-name", "Host name as told", _ALL, hear=live.host_name),
-    Point("key-login", "Login with a key that it was told", _ALL, hear=live.key_login),
-    Point("file-injection", "Injected files", _ALL, hear=live.file_injection),
-    Point("root-grown", "The root took a larger disk", _ALL, hear=live.root_grown),
-    Point("attached-storage", "A second disk can be used", _ALL, hear=live.attached_storage),
-    Point("snapshot", "Snapshot of a running machine", _ALL, hear=live.snapshot),
+    Point("console-log", "Boot log on the serial console", _ALL, hear=live_points.console_log),
+    Point("context-ran", "The context was taken", _ALL, hear=live_points.context_ran),
+    Point("host-name", "Host name as told", _ALL, hear=live_points.host_name),
+    Point("key-login", "Login with a key that it was told", _ALL, hear=live_points.key_login),
+    Point("file-injection", "Injected files", _ALL, hear=live_points.file_injection),
+    Point("root-grown", "The root took a larger disk", _ALL, hear=live_points.root_grown),
+    Point("attached-storage", "A second disk can be used", _ALL, hear=live_points.attached_storage),
+    Point("snapshot", "Snapshot of a running machine", _ALL, hear=live_points.snapshot),
 )
 
 
@@ -120,7 +120,7 @@ def judge(facts: Facts, report: GuestReport | None = None, looked: bool = True, 
     """
     if facts.os == WINDOWS:
         report, why_not = None, _NO_SHELL
-    unheard = unasked(why_not) if why_not else unasked(_NOT_LIVE, _ASK_LIVE)
+    unheard = not_tested(why_not) if why_not else not_tested(_NOT_LIVE, _ASK_LIVE)
     return [
         _finding(point, _answer(point, facts, report, looked, unheard)) for point in POINTS if facts.os in point.systems
     ]
@@ -128,9 +128,11 @@ def judge(facts: Facts, report: GuestReport | None = None, looked: bool = True, 
 
 def _answer(point: Point, facts: Facts, report: GuestReport | None, looked: bool, unheard: Answer) -> Answer:
     if point.look is not None:
-        return point.look(facts) if looked else unasked("the image was not looked into", "Check it with mode: offline")
+        return (
+            point.look(facts) if looked else not_tested("the image was not looked into", "Check it with mode: offline")
+        )
     if point.hear is None:
-        return unasked(point.why_not)
+        return not_tested(point.why_not)
     return unheard if report is None else point.hear(facts, report)
 
 

@@ -20,7 +20,7 @@ from ...host import command, files
 from ...model.disk import DiskFiles
 from ...storage import image_files, qcow2_header
 from ..open import guestfish
-from . import outward
+from . import package_network
 
 # Seconds for all of it; packages may come from afar, and an appliance may be emulated.
 TIMEOUT = 3600.0
@@ -118,19 +118,19 @@ def add(recipe: Recipe, disk: str, format: str, what: str) -> None:
     """Carry the recipe out in the disk, which nobody else has open."""
     guestfish.require(what)
     # Of this disk QEMU reads the header, and the image may be one that a guest has written to.
-    qcow2_header.refuse_strange(DiskFiles(disk, format), what)
-    image_files.clear(disk)
+    qcow2_header.refuse_unexpected(DiskFiles(disk, format), what)
+    image_files.remove_additions(disk)
     directory = disk + image_files.BESIDE
     with files.explained(directory):
         os.mkdir(directory, 0o700)
     try:
         lines = list(_script(recipe, directory))
-        with outward.only(what) if fetches(recipe) else contextlib.nullcontext() as before:
+        with package_network.outward_network(what) if fetches(recipe) else contextlib.nullcontext() as before:
             _run("\n".join(lines) + "\n", disk, format, directory, before)
     except CommandFailed as error:
         raise _explained(error, what) from error
     finally:
-        image_files.clear(disk)
+        image_files.remove_additions(disk)
 
 
 def fetches(recipe: Recipe) -> bool:
@@ -220,16 +220,16 @@ def _session(
     script: str, disk: str, format: str, directory: str, timeout: float, before: list[str] | None, *options: str
 ) -> None:
     """Run the script in an appliance. before: the words that start it with a network; None: it has none."""
-    with guestfish.started_by(disk, format, directory, before) as (words, env):
+    with guestfish.command_and_environment(disk, format, directory, before) as (words, env):
         done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
     if done.returncode != 0:
-        fault = guestfish.essence(done.stderr)
+        fault = guestfish.errors_in(done.stderr)
         raise CommandFailed("guestfish", fault or f"it ended with code {done.returncode}")
 
 
 def _explained(error: CommandFailed, what: str) -> NebulaError:
     asked = f"{what}: adding packages and files"
-    known = guestfish.explained(error, what)
+    known = guestfish.error_of_appliance(error, what)
     if "no operating system was found" in error.found:
         known = CommandFailed(asked, "no operating system was found in it", "Name an image of one")
     known.asked = asked

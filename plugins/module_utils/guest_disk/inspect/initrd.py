@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import ImageRefused, NebulaError
-from ...storage import unpacking
+from ...storage import decompression
 
 # Bytes of content; a packed file can claim any number.
 LIMIT = 2 << 30
@@ -19,7 +19,7 @@ LIMIT = 2 << 30
 _MOST_FILES, _MOST_ARCHIVES = 200_000, 100
 _MAGIC = (b"070701", b"070702")
 _HEADER = 110
-_ZEROES = bytes(unpacking.CHUNK)
+_ZEROES = bytes(decompression.CHUNK)
 _LONGEST_NAME = 4096
 _MODULE = re.compile(r"(?:^|/)([^/]+)\.ko(?:\.(?:gz|xz|zst))?$")
 
@@ -28,14 +28,14 @@ def modules(path: str, what: str) -> frozenset[str]:
     """Return the names of the drivers in an initrd, with _ for each -. Raise ImageRefused if it can't be read."""
     with Path(path).open("rb") as file:
         _skip_plain(file, what)
-        head = file.read(unpacking.MAGIC_LENGTH)
+        head = file.read(decompression.MAGIC_LENGTH)
         file.seek(-len(head), 1)
-        packing = unpacking.detect(head)
+        packing = decompression.detect(head)
         if not packing and not head.startswith(_MAGIC):
             raise ImageRefused(what, "its packing is not known here", "Use gzip, xz or zstd for it")
         blocks = _blocks(file)
         try:
-            stream = _Stream(unpacking.unpack(packing, blocks, what) if packing else blocks)
+            stream = _Stream(decompression.unpack(packing, blocks, what) if packing else blocks)
             return frozenset(name for entry in _names(stream) for name in module_names(entry))
         except (ValueError, EOFError) as error:
             raise ImageRefused(what, f"it is no cpio archive: {error}", "") from error
@@ -47,7 +47,7 @@ def module_names(path: str) -> Iterator[str]:
         yield found[1].replace("-", "_")
 
 
-def obstacle(path: str, what: str) -> tuple[frozenset[str] | None, str]:
+def modules_or_reason(path: str, what: str) -> tuple[frozenset[str] | None, str]:
     """Return (the drivers, ""), or (None, why they are not known)."""
     try:
         return modules(path, what), ""
@@ -55,8 +55,8 @@ def obstacle(path: str, what: str) -> tuple[frozenset[str] | None, str]:
         return None, error.found if isinstance(error, NebulaError) else str(error)
 
 
-def _blocks(file: BinaryIO) -> unpacking.Blocks:
-    while block := file.read(unpacking.CHUNK):
+def _blocks(file: BinaryIO) -> decompression.Blocks:
+    while block := file.read(decompression.CHUNK):
         yield block
 
 
@@ -77,7 +77,7 @@ def _skip_plain(file: BinaryIO, what: str) -> None:
             file.seek(start)
             return
         # Padded with zeroes to any size.
-        while (block := file.read(unpacking.CHUNK)) and block == _ZEROES[: len(block)]:
+        while (block := file.read(decompression.CHUNK)) and block == _ZEROES[: len(block)]:
             pass
         if has_modules or not block:
             file.seek(start)
@@ -89,7 +89,7 @@ def _skip_plain(file: BinaryIO, what: str) -> None:
 class _Stream:
     """Reads and skips what comes in blocks."""
 
-    def __init__(self, blocks: unpacking.Blocks) -> None:
+    def __init__(self, blocks: decompression.Blocks) -> None:
         self._blocks = blocks
         # A view: a copy of what is left would be a megabyte for each file of a hundred bytes.
         self._left = memoryview(b"")
@@ -116,7 +116,7 @@ def _names(stream: _Stream) -> Iterator[str]:
         yield name
         left = size
         while left > 0:
-            got = len(stream.read(min(left, unpacking.CHUNK)))
+            got = len(stream.read(min(left, decompression.CHUNK)))
             if not got:
                 raise EOFError("it ends before its content does")
             left -= got

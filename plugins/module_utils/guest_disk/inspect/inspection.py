@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ...errors import CommandFailed, ImageRefused, harmless
-from .. import inject
-from ..checks import facts as image_facts
-from ..checks.facts import Facts, Node, Partition, System
+from .. import file_injection
+from ..checks import image_facts
+from ..checks.image_facts import Facts, Node, Partition, System
 from ..customize import context_program
-from ..open import edits, guestfish
+from ..open import guestfish, image_overlay
 from ..open.guestfish import Session
-from . import initrd, root_file_system, windows
+from . import initrd, root_file_system, windows_registry
 from .root_file_system import DISK, Root
 
 LONGEST_TEXT = 1 << 20
@@ -75,7 +75,7 @@ def facts(talk: Session, root: Root, directory: str, what: str, zone: str = "UTC
     """
     found = _disk(talk, root, zone)
     if root.os == root_file_system.WINDOWS:
-        return windows.facts(talk, found)
+        return windows_registry.facts(talk, found)
     found = _linux(talk, found, what)
     return _boot_files(talk, _kernel(talk, found, directory, what)) if drivers else found
 
@@ -227,7 +227,7 @@ def _kernel(talk: Session, found: Facts, directory: str, what: str) -> Facts:
     path = os.path.join(directory, "initrd")
     talk.ask("download-offset", there[0], path, "0", str(size))
     try:
-        modules, why = initrd.obstacle(path, f"{what}: {there[0]}")
+        modules, why = initrd.modules_or_reason(path, f"{what}: {there[0]}")
     finally:
         os.unlink(path)
     return replace(found, initrd=modules, initrd_why=why)
@@ -257,11 +257,11 @@ def _boot_files(talk: Session, found: Facts) -> Facts:
 # --- from a file -----------------------------------------------------------------------------------------------------
 
 
-def look(path: str, format: str, trusted: bool, what: str, zone: str) -> Facts:
+def inspect_file(path: str, format: str, trusted: bool, what: str, zone: str) -> Facts:
     """Return the facts of the image in this file, which is not written to. Raise InUse if a machine does."""
-    image = edits.reading(path, format, trusted, what)
-    with inject.scratch() as directory:
+    image = image_overlay.locate_for_reading(path, format, trusted, what)
+    with file_injection.scratch() as directory:
         overlay = os.path.join(directory, "overlay")
-        edits.overlay(image, overlay)
+        image_overlay.make_overlay(image, overlay)
         with guestfish.session(overlay, "qcow2", directory, what, keep=False) as talk:
             return facts(talk, root_file_system.mount(talk, what, writable=False), directory, what, zone)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ...errors import CommandFailed, NotFound, harmless
-from ...model.numbers import whole
+from ...model.whole_numbers import whole
 from ..checks import linux_files
 from ..open import guestfish
 from ..open.guestfish import Session

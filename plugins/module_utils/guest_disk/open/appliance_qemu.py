@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import Any
 
 from ...errors import ImageRefused, NebulaError
-from ...host import command, files, sandbox, unconfined
+from ...host import command, files, sandbox, unsandboxed_programs
 from ...model.disk import DiskFiles
 from ...storage import qcow2_header, qemu_img
 
@@ -95,16 +95,16 @@ exec env -i PATH="$PATH" LC_ALL=C TMPDIR=/var/tmp QEMU_AUDIO_DRV=none @BEGUN@ "$
 """
 
 
-def obstacle() -> str:
+def why_unconfined() -> str:
     """Return why QEMU runs without a sandbox on this host; "" if it runs in one."""
-    if not sandbox.obstacle() and platform.machine() not in MACHINES:
+    if not sandbox.why_unavailable() and platform.machine() not in MACHINES:
         return f"it is not known how libguestfs starts one on {platform.machine()}"
-    return sandbox.obstacle()
+    return sandbox.why_unavailable()
 
 
 def may_use(device: str) -> bool:
     """Return whether QEMU in its sandbox can open this device of KVM."""
-    return bool(obstacle()) or _groups_for(device) is not None
+    return bool(why_unconfined()) or _groups_for(device) is not None
 
 
 def _groups_for(device: str) -> list[int] | None:
@@ -122,7 +122,7 @@ def _groups_for(device: str) -> list[int] | None:
 
 
 @contextlib.contextmanager
-def sandboxed(
+def sandbox_environment(
     disk: str, format: str, directory: str, place: str, *, network: bool = False, device: str = ""
 ) -> Iterator[dict[str, str]]:
     """Yield what guestfish has to have in its environment, so that its QEMU runs in a sandbox; nothing where there can
@@ -133,9 +133,9 @@ def sandboxed(
     place: the directory of appliances, which nobody but root can enter.
     device: that of KVM, if it may be used.
     """
-    why = obstacle() or _obstacle(place)
+    why = why_unconfined() or _obstacle(place)
     if why:
-        unconfined.note(NAME, why)
+        unsandboxed_programs.note(NAME, why)
         yield {}
         return
     with contextlib.ExitStack() as stack:
@@ -151,13 +151,13 @@ def sandboxed(
         yield {
             VARIABLE: _script(place, network, device),
             "NEBULA_DISK": _escaped(os.path.realpath(disk)),
-            "NEBULA_NAMED": _escaped(qemu_img.named(DiskFiles(sets[0], format, below))),
+            "NEBULA_NAMED": _escaped(qemu_img.block_node(DiskFiles(sets[0], format, below))),
             "NEBULA_PROCESS": str(os.getpid()),
             "NEBULA_OPEN": " ".join(map(str, opened)),
             "NEBULA_UNKNOWN": unknown,
         }
         if os.path.exists(unknown):
-            unconfined.note(NAME, "this libguestfs calls it by words that are not known")
+            unsandboxed_programs.note(NAME, "this libguestfs calls it by words that are not known")
 
 
 def _escaped(word: str) -> str:
@@ -201,7 +201,7 @@ def _open_chain(disk: str, format: str, opened: list[int], stack: contextlib.Exi
             plain = not header.backing.startswith("json:")
             node = _backing_node(header, disk)
         elif plain:
-            qcow2_header.refuse_strange(DiskFiles(path, format), f"disk {disk}")
+            qcow2_header.refuse_unexpected(DiskFiles(path, format), f"disk {disk}")
         elif len(chain) > 1 and (header.has_backing or header.incompatible & qcow2_header.DATA_FILE):
             return None
     return chain
@@ -262,13 +262,15 @@ def _script(place: str, network: bool, device: str) -> str:
 def script(qemu: str, place: str, *, network: bool, devices: Sequence[str], groups: Sequence[int]) -> str:
     found = os.stat(qemu)
     named = [RESOLV] if network and os.path.exists(RESOLV) else []
-    begun = sandbox.begun(qemu, network=network, devices=devices, files=named, scratch=SCRATCH)
+    begun = sandbox.sandbox_words_without_processes(
+        qemu, network=network, devices=devices, files=named, scratch=SCRATCH
+    )
     words = {
         "IDENTITY": f"{qemu!r}, {found.st_size} bytes of {int(found.st_mtime)}",
         "PROGRAM": shlex.quote(qemu),
         "USER": str(sandbox.USER),
         "CACHE": shlex.quote(place),
-        "DROPPED": shlex.join(sandbox.dropped(sandbox.USER, groups)),
+        "DROPPED": shlex.join(sandbox.setpriv_words(sandbox.USER, groups)),
         "READ": sandbox.FILE_READ,
         "FILE": sandbox.FILE,
         "BEGUN": shlex.join(begun),

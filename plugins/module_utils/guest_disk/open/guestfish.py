@@ -86,15 +86,15 @@ def _cache() -> dict[str, str]:
     return {"LIBGUESTFS_CACHEDIR": CACHE}
 
 
-def argv(disk: str, format: str, before: Sequence[str] | None = None) -> list[str]:
+def command_line(disk: str, format: str, before: Sequence[str] | None = None) -> list[str]:
     """Return the words that start guestfish. before: words that give it a network (outward.py), else none."""
-    words = sandbox.offline() if before is None else before
+    words = sandbox.offline_words() if before is None else before
     # Ended with us, so that a kill leaves no appliance behind; said last, as a change of its group would undo that.
-    return [*words, *command.bound(), "guestfish", "--rw", f"--format={format}", "-a", disk]
+    return [*words, *command.words_to_end_with_us(), "guestfish", "--rw", f"--format={format}", "-a", disk]
 
 
 @contextlib.contextmanager
-def started_by(
+def command_and_environment(
     disk: str, format: str, directory: str, before: Sequence[str] | None = None
 ) -> Iterator[tuple[list[str], dict[str, str]]]:
     """Yield the words that start guestfish in this directory, and their environment, which has its QEMU in a sandbox;
@@ -103,9 +103,11 @@ def started_by(
     device = "" if emulation else _KVM
     with contextlib.ExitStack() as stack:
         sandboxed = stack.enter_context(
-            appliance_qemu.sandboxed(path, format, directory, CACHE, network=before is not None, device=device)
+            appliance_qemu.sandbox_environment(
+                path, format, directory, CACHE, network=before is not None, device=device
+            )
         )
-        yield argv(disk, format, before), {**environment(directory), **sandboxed}
+        yield command_line(disk, format, before), {**environment(directory), **sandboxed}
 
 
 class Session:
@@ -188,7 +190,7 @@ class Session:
             with contextlib.suppress(BrokenPipeError):
                 stdin.write(line + b"\n!echo " + mark + b"; echo " + mark + b" >&2\n")
         out, err = self._read_until(mark + b"\n", words[0], limit)
-        fault = essence(err.decode("utf-8", "replace"))
+        fault = errors_in(err.decode("utf-8", "replace"))
         if fault:
             raise CommandFailed(f"guestfish: {words[0]}", fault)
         return out
@@ -222,7 +224,7 @@ class Session:
         out, err = (bytes(buffer) for buffer in found.values())
         if not out.endswith(mark):
             self._process.wait()
-            fault = essence(err.decode("utf-8", "replace"))
+            fault = errors_in(err.decode("utf-8", "replace"))
             raise CommandFailed("guestfish", fault or f"it ended with code {self._process.returncode}")
         return out[: -len(mark)], err[: -len(mark)]
 
@@ -244,13 +246,13 @@ def session(disk: str, format: str, directory: str, what: str, keep: bool = True
                 talk = stack.enter_context(_start(disk, format, directory, KVM_TIMEOUT))
             except (CommandFailed, TimedOut) as error:
                 if not is_broken(error):
-                    raise explained(error, what) from error
+                    raise error_of_appliance(error, what) from error
                 emulate()
         if talk is None:
             try:
                 talk = stack.enter_context(_start(disk, format, directory, TIMEOUT))
             except CommandFailed as error:
-                raise explained(error, what) from error
+                raise error_of_appliance(error, what) from error
         try:
             yield talk
             if keep:
@@ -267,9 +269,9 @@ def session(disk: str, format: str, directory: str, what: str, keep: bool = True
 def _start(disk: str, format: str, directory: str, limit: float) -> Iterator[Session]:
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        words, env = stack.enter_context(started_by(disk, format, directory))
+        words, env = stack.enter_context(command_and_environment(disk, format, directory))
         process = stack.enter_context(
-            command.running(words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, env=env)
+            command.start(words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=directory, env=env)
         )
         talk = Session(process, time.monotonic() + limit)
         talk.ask("run")
@@ -277,7 +279,7 @@ def _start(disk: str, format: str, directory: str, limit: float) -> Iterator[Ses
         yield talk
 
 
-def explained(error: NebulaError, what: str) -> NebulaError:
+def error_of_appliance(error: NebulaError, what: str) -> NebulaError:
     """Return the error that says why the appliance did not come up."""
     if _NO_KERNEL.search(error.found.partition(_BUILDER)[2]):
         return MissingDependency(
@@ -292,7 +294,7 @@ def explained(error: NebulaError, what: str) -> NebulaError:
     return CommandFailed(f"{what}: looking into it", error.found, remedy)
 
 
-def essence(stderr: str) -> str:
+def errors_in(stderr: str) -> str:
     """Return the errors in what guestfish wrote, without its advice."""
     lines = [re.sub(r"^(\*stdin\*:\d+: )?(libguestfs: error: )?", "", line) for line in stderr.splitlines()]
     return harmless("\n".join(line for line in lines if line.strip() and not line.startswith(_ADVICE)), 1000)

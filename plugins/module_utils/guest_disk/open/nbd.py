@@ -23,12 +23,12 @@ from ...errors import CommandFailed, InUse, MissingDependency, TimedOut
 from ...host import command, sandbox
 from ...storage import qcow2_header
 from ..customize import context_program
-from .mount import ROOT, TIMEOUT, View, namespace, require
+from .kernel_mount import ROOT, TIMEOUT, View, namespace, require
 
 _PAUSE = 0.05
 
 
-def obstacle() -> str:
+def why_unusable() -> str:
     """Return why this host can't use nbd, "" if it can. The kernel's module is loaded if it is there."""
     if not context_program.present("qemu-nbd"):
         return "program qemu-nbd is not on this host"
@@ -41,10 +41,10 @@ def obstacle() -> str:
 
 
 @contextlib.contextmanager
-def connected(disk: str, format: str, directory: str, what: str) -> Iterator[View]:
+def connect(disk: str, format: str, directory: str, what: str) -> Iterator[View]:
     """Yield the disk as a block device with its partitions. directory: for what is mounted, nobody else's."""
     require(what)
-    why = obstacle()
+    why = why_unusable()
     if why:
         raise MissingDependency(f"{what}: connecting it by qemu-nbd", why, "Install guestfish, and say via: guestfs")
     qcow2_header.refuse_data_file(disk, format, what)
@@ -53,8 +53,8 @@ def connected(disk: str, format: str, directory: str, what: str) -> Iterator[Vie
         # --verbose: it stays the process that was started, and ends with us.
         # Without a network: a header may name what is to be read from one.
         argv = [
-            *command.bound(),
-            *sandbox.offline(),
+            *command.words_to_end_with_us(),
+            *sandbox.offline_words(),
             "qemu-nbd",
             "--verbose",
             f"--connect={device}",
@@ -62,7 +62,7 @@ def connected(disk: str, format: str, directory: str, what: str) -> Iterator[Vie
             "--cache=writeback",
         ]
         null = subprocess.DEVNULL
-        with command.running([*argv, disk], stdin=null, stdout=null, stderr=subprocess.PIPE) as process:
+        with command.start([*argv, disk], stdin=null, stdout=null, stderr=subprocess.PIPE) as process:
             try:
                 _wait_for_disk(device, process, what)
                 with namespace(os.getpid(), View(0, directory, device, block=True)) as view:

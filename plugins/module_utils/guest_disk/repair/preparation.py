@@ -13,20 +13,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import CommandFailed, Unsupported
-from .. import inject
+from .. import file_injection
 from ..checks import linux_files
-from ..checks.facts import Facts
+from ..checks.image_facts import Facts
 from ..customize import context_program
-from ..inject import Entry
+from ..file_injection import Entry
 from ..inspect import inspection, root_file_system
-from ..open import appliance, guestfish
+from ..open import appliance_install, guestfish
 from ..open.guestfish import Session
-from . import repairs
-from .repairs import Empty, Link, Remove, Step, Write
+from . import repair_steps
+from .repair_steps import Empty, Link, Remove, Step, Write
 
 CONTEXT, FILES = "context", "files"
 # In the order in which they are done: files last, so that nothing clears them away.
-STEPS = (CONTEXT, *repairs.STEPS, FILES)
+STEPS = (CONTEXT, *repair_steps.STEPS, FILES)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Ou
     """Do what is to be done in this disk, an overlay that the caller commits or throws away."""
     if _needs_no_libguestfs(spec, what):
         path = os.path.join(directory, disk)
-        _way, put = inject.bring(path, format, spec.files, what, spec.via, spec.trusted)
+        _way, put = file_injection.inject_and_report(path, format, spec.files, what, spec.via, spec.trusted)
         return Outcome("", tuple(_steps_of(put)))
     with guestfish.session(disk, format, directory, what) as talk:
         root = root_file_system.mount(talk, what, writable=True)
@@ -71,11 +71,11 @@ def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Ou
         zone = spec.timezone or "UTC"
         facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
         done = []
-        if spec.program and spec.asks(CONTEXT) and not _takes_context(linux_files.contextualisers(facts)):
+        if spec.program and spec.asks(CONTEXT) and not _takes_context(linux_files.context_programs(facts)):
             done += _install_program(talk, directory, spec.program, what)
             # What the next steps leave to it is there now.
             facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
-        names = [name for name in repairs.STEPS if spec.asks(name) and (name != "timezone" or spec.timezone)]
+        names = [name for name in repair_steps.STEPS if spec.asks(name) and (name != "timezone" or spec.timezone)]
         # None of them is not all of them.
         for step in _plan(talk, facts, names, spec, root) if names else ():
             for edit in step.edits:
@@ -88,7 +88,7 @@ def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Ou
 
 def _needs_no_libguestfs(spec: Spec, what: str) -> bool:
     """Return whether the steps are done without libguestfs. Raise Unsupported for steps that it alone can do."""
-    way = inject.choose(spec.via, spec.trusted, what) if spec.via != "auto" else "guestfs"
+    way = file_injection.choose(spec.via, spec.trusted, what) if spec.via != "auto" else "guestfs"
     if way == "guestfs":
         without = spec.via == "auto" and spec.trusted and spec.steps == (FILES,)
         return without and not context_program.present("guestfish")
@@ -109,9 +109,9 @@ def _takes_context(found: Sequence[str]) -> bool:
 def _install_program(talk: Session, directory: str, program: str, what: str) -> list[Step]:
     context_program.write(directory, program)
     try:
-        outcome = appliance.run_program(talk, directory)
+        outcome = appliance_install.run_program(talk, directory)
     except CommandFailed as error:
-        raise appliance.explained(error, what) from error
+        raise appliance_install.error_of_program(error, what) from error
     if not outcome.changed:
         return []
     after = f"nebula-context, sha256 {hashlib.sha256(program.encode()).hexdigest()}"
@@ -120,20 +120,20 @@ def _install_program(talk: Session, directory: str, program: str, what: str) -> 
 
 def _plan(talk: Session, facts: Facts, names: Sequence[str], spec: Spec, root: root_file_system.Root) -> Sequence[Step]:
     """Return the steps. No step removes files that are to be there and are: each run would write them again."""
-    steps = repairs.plan(facts, names)
+    steps = repair_steps.plan(facts, names)
     entries = {entry.path: entry for entry in spec.files if spec.asks(FILES)}
-    kept = [path for path in repairs.reached(steps, list(entries)) if _is_there(talk, entries[path], root)]
-    return repairs.plan(facts, names, kept) if kept else steps
+    kept = [path for path in repair_steps.paths_reached(steps, list(entries)) if _is_there(talk, entries[path], root)]
+    return repair_steps.plan(facts, names, kept) if kept else steps
 
 
-def _apply(talk: Session, edit: repairs.Edit, root: root_file_system.Root, what: str) -> None:
+def _apply(talk: Session, edit: repair_steps.Edit, root: root_file_system.Root, what: str) -> None:
     try:
         if isinstance(edit, Remove):
             _remove(talk, edit)
         elif isinstance(edit, Empty):
             _empty(talk, edit)
         elif isinstance(edit, Link):
-            inject.make_directories(talk, posixpath.dirname(edit.path))
+            file_injection.make_directories(talk, posixpath.dirname(edit.path))
             talk.ask("rm-f", edit.path)
             talk.ask("ln-s", edit.target, edit.path)
         else:
@@ -162,10 +162,10 @@ def _write(talk: Session, edit: Write, root: root_file_system.Root, what: str) -
     data = edit.text.encode("utf-8", "surrogateescape")
     if talk.ask("is-file", edit.path).strip() == "true":
         # Into the file that is there: its owner, mode and label stay.
-        with inject.content(data) as source:
+        with file_injection.memory_file(data) as source:
             talk.ask("upload", source, edit.path)
     else:
-        inject.write(talk, [Entry(edit.path, data, edit.mode)], root, what)
+        file_injection.write(talk, [Entry(edit.path, data, edit.mode)], root, what)
 
 
 def _only_files(talk: Session, root: root_file_system.Root, spec: Spec, what: str) -> tuple[Step, ...]:
@@ -180,11 +180,11 @@ def _only_files(talk: Session, root: root_file_system.Root, spec: Spec, what: st
 
 
 def _write_files(talk: Session, entries: Sequence[Entry], root: root_file_system.Root, what: str) -> list[Step]:
-    inject.check(entries, what)
+    file_injection.check(entries, what)
     missing = [entry for entry in entries if not _is_there(talk, entry, root)]
     if not missing:
         return []
-    inject.write(talk, missing, root, what)
+    file_injection.write(talk, missing, root, what)
     return _steps_of(missing)
 
 

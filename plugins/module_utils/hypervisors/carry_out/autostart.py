@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 
 from ...errors import NebulaError
-from ...model.installed import starts_with_host
+from ...model.installation_marks import starts_with_host
 from .job import Job
 
 
-def follow(job: Job) -> None:
+def set_autostart(job: Job) -> None:
     """Set whether the machine starts with its host, by what is wanted of it. Call it before a machine is stopped or
     saved: the host may die at any moment, and a saved machine must not be booted over its memory."""
     wanted = starts_with_host(job.vm, job.planned.wanted)
@@ -21,7 +21,7 @@ def follow(job: Job) -> None:
         job.changed = True
 
 
-def follow_after_all(job: Job) -> None:
+def set_autostart_after_failure(job: Job) -> None:
     """Have a machine start with its host if its guest did not obey or could not be saved: it runs on, and is wanted so
     from now on."""
     if job.planned.wanted not in ("POWEROFF", "SUSPENDED") or not starts_with_host(job.vm, "RUNNING"):

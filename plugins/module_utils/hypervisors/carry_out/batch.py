@@ -12,23 +12,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 
-from ...context import cache
+from ...context import files_on_node
 from ...errors import HypervisorError, NebulaError, StalePlan, Unsupported
-from ...host import node
+from ...host import node_file
 from ...host.files import explain, explained, make_directory, sync_directory
-from ...host.restricted import Rules
-from ...host.vmlog import VmLog
+from ...host.restricted_directories import Rules
+from ...host.vm_log import VmLog
 from ...model.plan import GivenUp, Plan, PlannedVm, VmOutcome
-from ...storage import roots, transfer
-from ...storage.datastore import vm_directory
+from ...storage import roots, transfer_methods
+from ...storage.datastore_layout import vm_directory
 from ..base import Driver, Mark
-from ..record import CHECKPOINT, Record, images_in_use, read_record
-from . import autostart, fence, given_up, states
+from ..machine_record import CHECKPOINT, Record, images_in_use, read_record
+from . import autostart, fence, power_off_given_up, state_changes
 from .bridges import Bridges
 from .definition import site_with
 from .job import Common, Job
-from .room import Room
-from .support import check_supported
+from .memory_left import Room
+from .unsupported import check_supported
 
 # Machines that are worked on at once. More of them wait for guests to obey than are built: building keeps processors
 # and disks busy, waiting does not.
@@ -46,19 +46,19 @@ class Batch:
     """
 
     def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0, rules: Rules | None = None) -> None:
-        self._transfer = transfer.of_plan(root, plan)
+        self._transfer = transfer_methods.of_plan(root, plan)
         self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
         self.driver = driver
         self.root = root
         self._rules = rules if rules is not None else Rules(own=root)
-        self._threads = threads if threads > 0 else min(max(2 * node.processors(), 2), 8)
+        self._threads = threads if threads > 0 else min(max(2 * node_file.processors(), 2), 8)
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
         """Return the outcomes in the plan's order; machines that were given up come after the others. Raise StalePlan
         or ForeignObject for the plan as a whole, before anything is touched."""
         if not self.plan.vms and not self.plan.given_up:
             return []
-        known = node.accept(self.root, self.plan.catalog, self.plan.number, self.plan.proof)
+        known = node_file.accept(self.root, self.plan.catalog, self.plan.number, self.plan.proof)
         common = self._common(known)
         self._transfer.take_in()
         place = os.path.dirname(vm_directory(self.root, 0))
@@ -80,19 +80,19 @@ class Batch:
         # The directories that were made and removed: one sync for all of them.
         with explained(place):
             sync_directory(place)
-        cache.prune(self.root, self.plan)
+        files_on_node.prune(self.root, self.plan)
         self._transfer.prune(lambda: images_in_use(self.root))
         if self.driver.has_directories:
             roots.prune(self.root)
-        node.finished(self.root, self.plan.catalog, self.plan.number)
+        node_file.finished(self.root, self.plan.catalog, self.plan.number)
         ids = [*(planned.vm.vm_id for planned in self.plan.vms), *(each.vm_id for each in self.plan.given_up)]
         return [outcomes[vm_id] for vm_id in ids]
 
-    def _common(self, known: node.NodeFile) -> Common:
+    def _common(self, known: node_file.NodeFile) -> Common:
         """Return what all machines of the plan have in common. known: nebula.node, once this plan was accepted."""
         chosen = self.driver.choose_accelerator("", known.accelerator)
         if chosen != dict(known.accelerator):
-            node.update(self.root, lambda before: replace(before, accelerator=chosen))
+            node_file.update(self.root, lambda before: replace(before, accelerator=chosen))
         site = site_with(self.driver, self.plan.catalog, chosen)
         return Common(
             plan=self.plan,
@@ -103,7 +103,7 @@ class Batch:
             site=site,
             room=Room(self.plan, self.driver, self.root, site.accelerator),
             bridges=Bridges(self.plan),
-            filled=cache.fill(self.root, self.plan),
+            filled=files_on_node.keep_contents(self.root, self.plan),
             building=threading.BoundedSemaphore(self._threads),
         )
 
@@ -114,7 +114,7 @@ class Batch:
             record = None
         found = (record.catalog, record.vm_id, record.uuid) if record is not None else None
         owned = found == (self.plan.catalog, machine.vm_id, machine.uuid)
-        return given_up.power_off(self.plan, machine, self.driver, self.root, fence.LOCK_SECONDS, owned)
+        return power_off_given_up.power_off(self.plan, machine, self.driver, self.root, fence.LOCK_SECONDS, owned)
 
 
 def _carry_out_and_tell(common: Common, planned: PlannedVm) -> VmOutcome:
@@ -140,12 +140,12 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
     state = ""
     try:
         check_supported(planned, common.driver)
-        with fence.held(job):
+        with fence.hold(job):
             try:
-                state = states.carry_out(job)
-                fence.remember(job)
+                state = state_changes.carry_out(job)
+                fence.write_final_record(job)
             except NebulaError:
-                autostart.follow_after_all(job)
+                autostart.set_autostart_after_failure(job)
                 raise
             finally:
                 if job.owned:

@@ -13,7 +13,7 @@ from ...model.network_drivers import OVN, OVSWITCH, SWITCHED
 from ...model.nic import Nic
 from ...model.plan import Plan
 from ...model.vm import Vm
-from ...network import links, switches
+from ...network import links, openvswitch_state
 
 
 def _is_ovn_nic(nic: Nic) -> bool:
@@ -27,7 +27,7 @@ class Bridges:
         self._plan = plan
         self._looking = threading.Lock()
         self._links: Mapping[str, links.Link] | None = None
-        self._switches: switches.Switches | None = None
+        self._switches: openvswitch_state.Switches | None = None
 
     def require(self, vm: Vm) -> None:
         """Raise NotFound or ForeignObject, with the network's name, if a bridge is not there or not its network's."""
@@ -40,21 +40,21 @@ class Bridges:
                 )
             if nic.network_values.get("VN_MAD", "") == OVSWITCH:
                 uuid = self._plan.switches.get(str(nic.network_id), "")
-                switches.refuse_other(nic.network, nic.bridge, self._switches_here(), self._plan.catalog, uuid)
+                openvswitch_state.refuse_other(nic.network, nic.bridge, self._switches_here(), self._plan.catalog, uuid)
             elif nic.bridge in self._plan.bridges:
                 there, uuids = self._links_here().get(nic.bridge), self._plan.bridges[nic.bridge].split(",")
                 links.refuse_other(nic.network, nic.bridge, there, self._plan.catalog, uuids)
 
-    def userspace(self, vm: Vm) -> bool:
+    def is_userspace(self, vm: Vm) -> bool:
         """Return whether Open vSwitch itself forwards the machine's frames: its bridge is a tap device then. A bridge
         that the kernel forwards for it has a kind of its own."""
         names = {nic.bridge for nic in vm.nics if nic.network_values.get("VN_MAD", "") in SWITCHED}
         return any(self._links_here()[name].kind == "tun" for name in names if name in self._links_here())
 
-    def _switches_here(self) -> switches.Switches:
+    def _switches_here(self) -> openvswitch_state.Switches:
         with self._looking:
             if self._switches is None:
-                self._switches = switches.observe()
+                self._switches = openvswitch_state.observe()
             return self._switches
 
     def _links_here(self) -> Mapping[str, links.Link]:

@@ -9,25 +9,25 @@ import functools
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ...context import cache, iso9660, tree
+from ...context import directory, files_on_node, iso9660
 from ...errors import InvalidValue
-from ...guest_disk import inject
-from ...host import node
+from ...guest_disk import file_injection
+from ...host import node_file
 from ...host.files import read_limited, write_atomically
 from ...model.disk import DIRECTORY, DiskFiles
 from ...model.id_range import id_range
-from ...model.inject import Injected
-from ...storage import disks
-from ...storage.datastore import disk_path
+from ...model.injected_files import Injected
+from ...storage import machine_disks
+from ...storage.datastore_layout import disk_path
 from ..base import Driver, Site
-from . import devices, named_files
+from . import device_log, named_files
 from .job import Common, Job
 
 # Bytes of a file that is written into a disk: what the front-end reads for one machine.
 LARGEST_FILE = 1 << 30
 
 
-def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, paused: bool = False) -> None:
+def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool = False, paused: bool = False) -> None:
     """Bring disks, context and definition to what is wanted.
 
     defined: the hypervisor has the machine.
@@ -48,26 +48,28 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
     # Who is shown directories can't reach the disk below them.
     whole = job.common.driver.has_directories
     contents = functools.partial(content_of, job.common)
-    job.files = dict(disks.prepare(vm, job.directory, job.common.transfer.find, contents, whole))
-    if is_off and disks.grow(vm, job.files, job.planned.grown, whole):
+    job.files = dict(machine_disks.prepare(vm, job.directory, job.common.transfer.find, contents, whole))
+    if is_off and machine_disks.grow(vm, job.files, job.planned.grown, whole):
         job.changed = True
     context = ""
     if vm.context is not None:
         path = disk_path(job.directory, vm.context.disk_id)
-        sources = cache.gathered(job.common.root, job.common.plan, vm.context.files, job.common.filled)
+        sources = files_on_node.context_files(job.common.root, job.common.plan, vm.context.files, job.common.filled)
         # What check mode foresees too: something of this machine's was not on this node.
         names = {entry.source for source in sources for entry in source.entries}
-        job.changed = job.changed or any(cache.path_of(job.common.root, new) in names for new in job.common.filled.new)
+        job.changed = job.changed or any(
+            files_on_node.path_of(job.common.root, new) in names for new in job.common.filled.new
+        )
         # A machine made by a release that did not pad its ISO keeps that until it boots: a guest may have it
         # mounted, and a machine that nobody touches is not changed.
         if job.common.driver.has_directories:
             owner = id_range(vm.vm_id).start
-            context = tree.write(
+            context = directory.write_directory(
                 path, vm.context.variables, sources, owner=owner, format=vm.context.format, identity=vm.uuid
             )
             job.files[vm.context.disk_id] = DiskFiles(path, DIRECTORY)
         else:
-            context = iso9660.write(
+            context = iso9660.write_iso(
                 path,
                 vm.context.variables,
                 sources,
@@ -92,7 +94,7 @@ def prolog(job: Job, running: bool, defined: bool = True, boots: bool = False, p
         # What a machine still has while it runs stays until it is off.
         _remove_detached(job)
     job.fitted = is_off or (adjusts and not job.planned.grown)
-    devices.tell(job, new=not known.definition, at_once=is_off or adjusts)
+    device_log.log_devices(job, new=not known.definition, at_once=is_off or adjusts)
     if context != job.record.context:
         if running and vm.context is not None:
             at_once = job.common.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))
@@ -113,20 +115,20 @@ def _remove_detached(job: Job) -> None:
     gone = [disk_id for disk_id in job.planned.detached if disk_id not in there]
     if gone:
         given = job.common.transfer.give_up(job.directory, job.vm, gone)
-        job.changed = disks.remove(job.directory, gone) or given or job.changed
+        job.changed = machine_disks.remove(job.directory, gone) or given or job.changed
 
 
-def content_of(common: Common, entry: Injected) -> inject.Entry:
+def content_of(common: Common, entry: Injected) -> file_injection.Entry:
     """Return what is written into a disk for an entry of INJECT: its own text, or a file that the plan holds. Raise
     InvalidValue if that is a directory."""
     if entry.file is None:
-        return disks.entry_of(entry, entry.content.encode())
-    found = cache.gathered(common.root, common.plan, [entry.file], common.filled)[0].entries
+        return machine_disks.entry_of(entry, entry.content.encode())
+    found = files_on_node.context_files(common.root, common.plan, [entry.file], common.filled)[0].entries
     if len(found) != 1 or found[0].directory:
         raise InvalidValue(
             f"INJECT: SRC = {entry.file.source}", "it is a directory", "Name a file, or give each its own entry"
         )
-    return disks.entry_of(entry, read_limited(found[0].source, LARGEST_FILE), found[0].executable)
+    return machine_disks.entry_of(entry, read_limited(found[0].source, LARGEST_FILE), found[0].executable)
 
 
 def _site_of(job: Job) -> Site:
@@ -135,7 +137,7 @@ def _site_of(job: Job) -> Site:
         directory=job.directory,
         generation=job.planned.generation,
         disks=job.files,
-        userspace_switch=job.common.bridges.userspace(job.vm),
+        userspace_switch=job.common.bridges.is_userspace(job.vm),
     )
 
 
@@ -148,6 +150,6 @@ def site_with(driver: Driver, catalog: str, chosen: Mapping[str, str]) -> Site:
             generation=0,
             disks={},
             accelerator=chosen["accelerator"],
-            cpu_shares=node.cpu_shares(),
+            cpu_shares=node_file.cpu_shares(),
         )
     )

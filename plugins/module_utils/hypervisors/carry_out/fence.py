@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ...errors import ForeignObject, StalePlan, TimedOut
-from ...host import node
+from ...host import node_file
 from ...host.files import adopt, lock, remove_file
 from ..base import OPEN
-from ..record import holds_unmarked, left_behind, read_record, write_record
+from ..machine_record import holds_unmarked, is_left_behind, read_record, write_record
 from .job import Job
 
 # How long another run that works on the same machine is waited for.
@@ -26,7 +26,7 @@ REMEDY_LOCKED = "Another run works on this machine: wait for it to end, then run
 
 
 @contextlib.contextmanager
-def held(job: Job) -> Iterator[None]:
+def hold(job: Job) -> Iterator[None]:
     """Hold the lock of the machine's directory, which is made if it is wanted. Raise ForeignObject if the directory is
     not ours, StalePlan if this plan is no longer the newest, TimedOut if another run keeps the lock."""
     planned = job.planned
@@ -56,7 +56,7 @@ def held(job: Job) -> Iterator[None]:
 
 def _make_directory(job: Job) -> None:
     # No newer plan is accepted in between: it would find nothing to remove, and the directory would stay for ever.
-    with node.fence(job.common.root, job.common.plan.catalog, job.common.plan.number) as current:
+    with node_file.fence(job.common.root, job.common.plan.catalog, job.common.plan.number) as current:
         if not current:
             raise _stale(job)
         with contextlib.suppress(FileExistsError):
@@ -96,12 +96,12 @@ def _refuse_other(job: Job) -> None:
 
 
 def check_current(job: Job) -> None:
-    if not node.is_current(job.common.root, job.common.plan.catalog, job.common.plan.number):
+    if not node_file.is_current(job.common.root, job.common.plan.catalog, job.common.plan.number):
         raise _stale(job)
 
 
 def _stale(job: Job) -> StalePlan:
-    return node.superseded(f"virtual machine {job.vm.name}: plan {job.common.plan.number}")
+    return node_file.stale_plan(f"virtual machine {job.vm.name}: plan {job.common.plan.number}")
 
 
 def _take_record(job: Job) -> None:
@@ -140,11 +140,11 @@ def _take_record(job: Job) -> None:
 
 def _remove_left_behind(job: Job) -> None:
     """Remove files that a killed run left: the lock of the directory is held, so nobody is writing them any more."""
-    for name in filter(left_behind, os.listdir(job.directory)):
+    for name in filter(is_left_behind, os.listdir(job.directory)):
         remove_file(job.path(name))
 
 
-def remember(job: Job) -> None:
+def write_final_record(job: Job) -> None:
     if job.planned.wanted == "DONE":
         return
     record = replace(job.record, generation=job.planned.generation, images=job.common.transfer.used(job.vm))

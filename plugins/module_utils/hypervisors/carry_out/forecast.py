@@ -9,21 +9,21 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from ...context import cache, iso9660
+from ...context import files_on_node, iso9660
 from ...errors import NebulaError
-from ...host import node
-from ...host.restricted import Rules
+from ...host import node_file
+from ...host.restricted_directories import Rules
 from ...model.disk import DiskFiles
-from ...model.installed import starts_with_host
+from ...model.installation_marks import starts_with_host
 from ...model.plan import ADOPT, Observed, Plan, PlannedVm, VmOutcome
 from ...model.vm import Vm
-from ...storage import disks, transfer
-from ...storage.datastore import disk_path, vm_directory
+from ...storage import machine_disks, transfer_methods
+from ...storage.datastore_layout import disk_path, vm_directory
 from ..base import Deployment, Driver, Mark
-from ..record import read_record, was_started
-from . import disk_tasks, given_up, named_files
+from ..machine_record import read_record, was_started
+from . import disk_saves_and_snapshots, named_files, power_off_given_up
 from .definition import site_with
-from .support import check_supported
+from .unsupported import check_supported
 
 # The states of a machine that is not there or is off.
 _OFF = ("", "DONE", "POWEROFF")
@@ -34,7 +34,7 @@ class Forecast:
     paths that its images have on this node."""
 
     def __init__(self, plan: Plan, driver: Driver, root: str) -> None:
-        self._transfer = transfer.of_plan(root, plan)
+        self._transfer = transfer_methods.of_plan(root, plan)
         self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
         self.driver = driver
         self.root = root
@@ -47,7 +47,7 @@ class Forecast:
         if planned.wanted == "DONE":
             return False
         try:
-            record, known = read_record(directory), node.read(self.root)
+            record, known = read_record(directory), node_file.read(self.root)
             if record is None or planned.is_due(record.operated):
                 return True
             if {task.token for task in planned.tasks} - {each.token for each in record.tasks}:
@@ -55,12 +55,14 @@ class Forecast:
             if any(os.path.lexists(disk_path(directory, disk_id)) for disk_id in planned.detached):
                 return True
             if planned.wanted == "SUSPENDED":
-                return self.is_astray(planned)
-            if not known.accelerator or self.is_astray(planned):
+                return self.has_wrong_autostart(planned)
+            if not known.accelerator or self.has_wrong_autostart(planned):
                 return True
-            deployment, context, files = self.would_be(vm, known)
+            deployment, context, files = self.foresee_definition(vm, known)
             # Those of a machine that runs wait until it is off.
-            if planned.wanted == "POWEROFF" and disks.would_grow(vm, files, planned.grown, self.driver.has_directories):
+            if planned.wanted == "POWEROFF" and machine_disks.would_grow(
+                vm, files, planned.grown, self.driver.has_directories
+            ):
                 return True
             return (deployment.digest, context) != (record.definition, record.context)
         except NebulaError:
@@ -78,24 +80,26 @@ class Forecast:
         for task in planned.tasks:
             try:
                 if task.token not in done:
-                    disk_tasks.check(task, planned.vm, mark, state, self.driver)
+                    disk_saves_and_snapshots.check(task, planned.vm, mark, state, self.driver)
             except NebulaError as error:
                 refused[task.token] = error
         return refused
 
-    def would_be(self, vm: Vm, known: node.NodeFile) -> tuple[Deployment, str, dict[int, DiskFiles]]:
+    def foresee_definition(self, vm: Vm, known: node_file.NodeFile) -> tuple[Deployment, str, dict[int, DiskFiles]]:
         """Return the machine's definition, the digest of its context, and where its disks belong. Nothing is made."""
         directory = vm_directory(self.root, vm.vm_id)
-        files, context = dict(disks.locate(vm, directory, self._transfer.find)), ""
+        files, context = dict(machine_disks.locate(vm, directory, self._transfer.find)), ""
         if vm.context is not None:
             files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
-            sources = cache.gathered(self.root, self.plan, vm.context.files, cache.foreseen(self.root, self.plan))
-            with iso9660.built(vm.context.variables, sources, format=vm.context.format, identity=vm.uuid) as iso:
+            sources = files_on_node.context_files(
+                self.root, self.plan, vm.context.files, files_on_node.missing_contents(self.root, self.plan)
+            )
+            with iso9660.build_iso(vm.context.variables, sources, format=vm.context.format, identity=vm.uuid) as iso:
                 context = iso.digest
         site = replace(site_with(self.driver, self.plan.catalog, known.accelerator), directory=directory, disks=files)
         return self.driver.render(vm, site), context, files
 
-    def is_astray(self, planned: PlannedVm) -> bool:
+    def has_wrong_autostart(self, planned: PlannedVm) -> bool:
         """Return whether a boot of the host would leave the machine in another state than is wanted."""
         mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
         return self.driver.starts_with_host(mark) not in (None, starts_with_host(planned.vm, planned.wanted))
@@ -128,7 +132,7 @@ def predict(
         changed = state != planned.wanted or (forecast is not None and forecast.would_change(left))
         error = next((each.as_dict() for each in refused.values()), None)
         outcomes.append(VmOutcome(vm_id, planned.generation, planned.wanted, changed, error))
-    ended = [(each, given_up.would_change(each, driver, plan.catalog)) for each in plan.given_up]
+    ended = [(each, power_off_given_up.would_change(each, driver, plan.catalog)) for each in plan.given_up]
     return [*outcomes, *(VmOutcome(each.vm_id, 0, "POWEROFF", changed) for each, changed in ended)]
 
 

@@ -9,17 +9,17 @@ import os
 import threading
 from dataclasses import dataclass, field
 
-from ...context import cache
-from ...host.restricted import Rules
-from ...host.vmlog import VmLog
+from ...context import files_on_node
+from ...host.restricted_directories import Rules
+from ...host.vm_log import VmLog
 from ...model.disk import DiskFiles
 from ...model.plan import Plan, PlannedVm, TaskOutcome
 from ...model.vm import Vm
-from ...storage.transfer import Transfer
+from ...storage.transfer_methods import Transfer
 from ..base import Driver, Mark, Site
-from ..record import Record, write_record
+from ..machine_record import Record, write_record
 from .bridges import Bridges
-from .room import Room
+from .memory_left import Room
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Common:
     site: Site
     room: Room
     bridges: Bridges
-    filled: cache.Filled
+    filled: files_on_node.KeptContents
     building: threading.BoundedSemaphore
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from ...errors import NotFound
-from ...host.restricted import Rules, is_below
+from ...host.restricted_directories import Rules, is_below
 from ...model.vm import Vm
 
 

@@ -9,15 +9,15 @@ import contextlib
 import os
 from dataclasses import replace
 
-from ...host import trees
+from ...host import untrusted_trees
 from ...host.files import remove_file
-from ...storage import disks
-from ..record import CHECKPOINT, PARTIAL, RECORD
+from ...storage import machine_disks
+from ..machine_record import CHECKPOINT, PARTIAL, RECORD
 from .job import Job
-from .stopping import stop
+from .shutdown import stop
 
 
-def end(job: Job) -> str:
+def remove_machine(job: Job) -> str:
     # A name that somebody else has by now is no reason to keep what is ours.
     elsewhere = job.common.driver.is_foreign(job.mark, job.directory)
     state = None if elsewhere else job.common.driver.state(job.mark)
@@ -26,7 +26,7 @@ def end(job: Job) -> str:
     job.stage = "EPILOG_FAILURE"
     if state is not None or os.path.isdir(job.directory):
         job.log("LCM", "I", "New VM state is EPILOG")
-        unmake(job, domain=not elsewhere)
+        remove_domain_and_disks(job, domain=not elsewhere)
         _remove_directory(job)
         job.moved("DIM", "DONE")
     return "DONE"
@@ -38,20 +38,20 @@ def _remove_directory(job: Job) -> None:
     with contextlib.suppress(FileNotFoundError):
         for entry in list(os.scandir(job.directory)):
             if entry.is_dir(follow_symlinks=False):
-                trees.remove(entry.path)
+                untrusted_trees.remove(entry.path)
             elif entry.name != RECORD:
                 remove_file(entry.path)
         job.owned = False
-        trees.remove(job.directory)
+        untrusted_trees.remove(job.directory)
 
 
-def unmake(job: Job, domain: bool = True, anew: bool = False) -> None:
+def remove_domain_and_disks(job: Job, domain: bool = True, anew: bool = False) -> None:
     """Remove domain and disks; images stay. anew: both are about to be made again."""
     if domain:
         job.changed = job.common.driver.remove(job.mark) or job.changed
     if os.path.isdir(job.directory):
         job.changed = job.common.transfer.give_up(job.directory, job.vm if anew else None) or job.changed
-        job.changed = disks.remove(job.directory) or job.changed
+        job.changed = machine_disks.remove(job.directory) or job.changed
         for name in (CHECKPOINT, PARTIAL):
             remove_file(job.path(name))
     job.record = replace(job.record, definition="", context="")

@@ -9,9 +9,9 @@ import os
 
 from ...errors import WrongState
 from ...host.files import adopt, explained, remove_file, settle, sync_directory
-from ...storage.datastore import disk_path
-from ..record import CHECKPOINT, PARTIAL
-from . import autostart, disk_tasks, ports
+from ...storage.datastore_layout import disk_path
+from ..machine_record import CHECKPOINT, PARTIAL
+from . import autostart, console_port, disk_saves_and_snapshots
 from .job import Job
 
 
@@ -25,9 +25,9 @@ def to_suspended(job: Job, state: str | None) -> str:
         return _to_frozen(job, state)
     partial, checkpoint = job.path(PARTIAL), job.path(CHECKPOINT)
     job.stage = state or "PROLOG_FAILURE"
-    autostart.follow(job)
+    autostart.set_autostart(job)
     if is_suspended(job, state):
-        disk_tasks.see_to(job, "SUSPENDED")
+        disk_saves_and_snapshots.carry_out_all(job, "SUSPENDED")
         return "SUSPENDED"
     if state == "RUNNING":
         job.log("LCM", "I", "New VM state is SAVE_SUSPEND")
@@ -43,20 +43,20 @@ def to_suspended(job: Job, state: str | None) -> str:
         os.rename(partial, checkpoint)
         sync_directory(job.directory)
     job.moved("DIM", "SUSPENDED")
-    disk_tasks.see_to(job, "SUSPENDED")
+    disk_saves_and_snapshots.carry_out_all(job, "SUSPENDED")
     return "SUSPENDED"
 
 
 def _to_frozen(job: Job, state: str | None) -> str:
     job.stage = state or "PROLOG_FAILURE"
-    autostart.follow(job)
+    autostart.set_autostart(job)
     if state == "RUNNING":
         job.log("LCM", "I", "New VM state is SAVE_SUSPEND")
         job.common.driver.suspend(job.mark, "")
         job.moved("DIM", "SUSPENDED")
     elif state != "SUSPENDED":
         raise _not_running(job, state)
-    disk_tasks.see_to(job, "SUSPENDED")
+    disk_saves_and_snapshots.carry_out_all(job, "SUSPENDED")
     return "SUSPENDED"
 
 
@@ -88,7 +88,7 @@ def resume(job: Job) -> None:
     _check_disks_unchanged(job, checkpoint)
     job.log("LCM", "I", "New VM state is BOOT_SUSPENDED")
     job.common.bridges.require(job.vm)
-    ports.require_free(job)
+    console_port.require_free(job)
     job.common.driver.resume(job.mark, checkpoint)
     os.unlink(checkpoint)
     job.moved("LCM", "RUNNING")

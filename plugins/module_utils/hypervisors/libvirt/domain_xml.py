@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
-from ...model import console_passwords, defaults, disk_targets, trunks, uplink
+from ...model import console_passwords, defaults, disk_targets, uplink, vlan_trunks
+from ...model.dataclass_json import to_plain
 from ...model.disk import Disk, DiskFiles
 from ...model.flags import TRUE
+from ...model.libvirt_values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
 from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
 from ...model.nic import Nic, interface_id
-from ...model.numbers import whole
-from ...model.plain import to_plain
-from ...model.values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
 from ...model.vm import Graphics, Topology, Vm
+from ...model.whole_numbers import whole
 from ..base import Deployment, Site, domain_name
 
 NAMESPACE = "urn:nebula:provision:vm:1"
@@ -50,23 +50,23 @@ def render(vm: Vm, site: Site) -> Deployment:
     """Return the deployment file of a machine on this site. Raise InvalidValue for RAW data that is no XML fragment."""
     domain = ET.Element("domain", {"type": site.accelerator})
     raw = _raw_fragment(vm)
-    put(domain, "name", domain_name(vm.vm_id))
-    put(domain, "uuid", vm.uuid)
-    put(domain, "title", vm.name)
-    mark = metadata(domain, vm, site)
-    put(domain, "memory", str(vm.memory * 1024), unit="KiB")
-    put(domain, "vcpu", str(vm.vcpu or 1))
+    add_text_element(domain, "name", domain_name(vm.vm_id))
+    add_text_element(domain, "uuid", vm.uuid)
+    add_text_element(domain, "title", vm.name)
+    mark = add_mark(domain, vm, site)
+    add_text_element(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    add_text_element(domain, "vcpu", str(vm.vcpu or 1))
     threads = _number(vm.features, "IOTHREADS", "FEATURES")
     if threads:
-        put(domain, "iothreads", str(threads))
+        add_text_element(domain, "iothreads", str(threads))
     if site.cpu_shares:
-        put(ET.SubElement(domain, "cputune"), "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
+        add_text_element(ET.SubElement(domain, "cputune"), "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
     _os(domain, vm, site)
     _features(domain, vm, site)
     _cpu(domain, vm, site)
     _clock(domain, vm, site)
     devices = ET.SubElement(domain, "devices")
-    put(devices, "emulator", vm.emulator or site.emulator)
+    add_text_element(devices, "emulator", vm.emulator or site.emulator)
     iothreads = _iothreads(vm)
     _disks(devices, vm, site, iothreads[0])
     _controllers(devices, vm, iothreads[1])
@@ -78,7 +78,7 @@ def render(vm: Vm, site: Site) -> Deployment:
         ET.SubElement(channel, "source", {"mode": "bind"})
         ET.SubElement(channel, "target", {"type": "virtio", "name": "org.qemu.guest_agent.0"})
     for device in vm.inputs:
-        ET.SubElement(devices, "input", given(type=device.type.lower(), bus=device.bus.lower()))
+        ET.SubElement(devices, "input", without_empty(type=device.type.lower(), bus=device.bus.lower()))
     if vm.tpm is not None:
         tpm = ET.SubElement(devices, "tpm", {"model": vm.tpm.model})
         ET.SubElement(tpm, "backend", {"type": "emulator", "version": vm.tpm.version})
@@ -115,7 +115,7 @@ def context_medium(vm: Vm, path: str | None) -> str:
     return ET.tostring(devices[0], encoding="unicode")
 
 
-def metadata(domain: ET.Element, vm: Vm, site: Site) -> ET.Element:
+def add_mark(domain: ET.Element, vm: Vm, site: Site) -> ET.Element:
     parent = ET.SubElement(domain, "metadata")
     return ET.SubElement(
         parent,
@@ -130,35 +130,35 @@ def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
     if by_word:
         # libvirt picks the files itself, by the descriptors that the firmware's package brings: no path of ours.
         os_.set("firmware", "efi")
-    put(os_, "type", "hvm", arch=vm.os.arch or defaults.ARCH, machine=machine(vm))
+    add_text_element(os_, "type", "hvm", arch=vm.os.arch or defaults.ARCH, machine=machine_type(vm))
     nvram = f"{site.directory}/{domain_name(vm.vm_id)}_VARS.fd"
     if by_word:
         firmware = ET.SubElement(os_, "firmware")
         secure = "yes" if vm.os.firmware_secure else "no"
         ET.SubElement(firmware, "feature", {"enabled": secure, "name": "enrolled-keys"})
         ET.SubElement(firmware, "feature", {"enabled": secure, "name": "secure-boot"})
-        put(os_, "nvram", nvram)
+        add_text_element(os_, "nvram", nvram)
     elif vm.os.firmware and vm.os.firmware.upper() != "BIOS":
         secure = "yes" if vm.os.firmware_secure else "no"
-        put(os_, "loader", vm.os.firmware, readonly="yes", type="pflash", secure=secure)
+        add_text_element(os_, "loader", vm.os.firmware, readonly="yes", type="pflash", secure=secure)
         template = vm.os.firmware.replace("_CODE", "_VARS").replace(".secboot", "")
-        put(os_, "nvram", nvram, **({"template": template} if template != vm.os.firmware else {}))
+        add_text_element(os_, "nvram", nvram, **({"template": template} if template != vm.os.firmware else {}))
     if vm.os.kernel:
-        put(os_, "kernel", vm.os.kernel)
+        add_text_element(os_, "kernel", vm.os.kernel)
         if vm.os.initrd:
-            put(os_, "initrd", vm.os.initrd)
+            add_text_element(os_, "initrd", vm.os.initrd)
         root = f"root=/dev/{vm.os.root}" if vm.os.root else ""
         command = " ".join(part for part in (root, vm.os.kernel_cmd) if part)
         if command:
-            put(os_, "cmdline", command)
+            add_text_element(os_, "cmdline", command)
 
 
-def machine(vm: Vm) -> str:
+def machine_type(vm: Vm) -> str:
     return vm.os.machine or "q35"
 
 
 def _is_q35(vm: Vm) -> bool:
-    return "q35" in machine(vm)
+    return "q35" in machine_type(vm)
 
 
 def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
@@ -192,7 +192,7 @@ def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
         cpu = ET.SubElement(domain, "cpu", {"mode": model})
     else:
         cpu = ET.SubElement(domain, "cpu", {"mode": "custom", "match": "exact"})
-        put(cpu, "model", model, fallback="forbid")
+        add_text_element(cpu, "model", model, fallback="forbid")
     if vm.topology is not None:
         _topology(cpu, vm.topology)
     for feature in vm.cpu_model.get("FEATURES", "").split(","):
@@ -260,7 +260,7 @@ def _disk(devices: ET.Element, disk: Disk, files: DiskFiles | None, vm: Vm, ioth
     options = disk.options
     format_ = "raw" if cdrom or files is None else files.format
     bus = bus_of(disk, vm)
-    driver = given(
+    driver = without_empty(
         name="qemu",
         type=format_,
         cache=disk.cache,
@@ -296,7 +296,7 @@ def _disk(devices: ET.Element, disk: Disk, files: DiskFiles | None, vm: Vm, ioth
     if flag(options, "SHAREABLE"):
         ET.SubElement(element, "shareable")
     if options.get("SERIAL"):
-        put(element, "serial", options["SERIAL"])
+        add_text_element(element, "serial", options["SERIAL"])
     if disk.boot_order:
         ET.SubElement(element, "boot", {"order": str(disk.boot_order)})
     if bus == "scsi":
@@ -317,7 +317,7 @@ def _unlabelled(source: ET.Element) -> None:
 def bus_of(disk: Disk, vm: Vm) -> str:
     """Return the disk's bus: what it says, else what the letters of its target mean on this machine. Raise
     InvalidValue if they mean none."""
-    bus = disk.bus.lower() or disk_targets.bus_of(disk.target, disk_targets.Board(machine(vm), vm.os.sd_disk_bus))
+    bus = disk.bus.lower() or disk_targets.bus_of(disk.target, disk_targets.Board(machine_type(vm), vm.os.sd_disk_bus))
     if not bus:
         raise InvalidValue(
             f"virtual machine {vm.name}: disk {disk.disk_id}, TARGET {disk.target!r}",
@@ -337,18 +337,18 @@ def _iotune(element: ET.Element, options: Mapping[str, str]) -> None:
     if wanted:
         iotune = ET.SubElement(element, "iotune")
         for tag, value in wanted:
-            put(iotune, tag, value)
+            add_text_element(iotune, tag, value)
 
 
 def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
     scsi = ET.SubElement(devices, "controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"})
     queues = _queues(vm.features.get("VIRTIO_SCSI_QUEUES", "auto"), vm) or "1"
-    ET.SubElement(scsi, "driver", given(queues=queues, iothread=iothread))
+    ET.SubElement(scsi, "driver", without_empty(queues=queues, iothread=iothread))
     if _is_q35(vm):
         root = ET.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
         hole = _number(vm.features, "PCIHOLE64", "FEATURES")
         if hole:
-            put(root, "pcihole64", str(hole), unit="KiB")
+            add_text_element(root, "pcihole64", str(hole), unit="KiB")
         for index in range(1, ROOT_PORTS + 1):
             ET.SubElement(devices, "controller", {"type": "pci", "index": str(index), "model": "pcie-root-port"})
         bridge = {"type": "pci", "index": str(ROOT_PORTS + 1), "model": "pcie-to-pci-bridge"}
@@ -360,10 +360,10 @@ def _queues(value: str, vm: Vm) -> str:
     return str(vm.vcpu or 1) if value.lower() == "auto" else value
 
 
-def mtu(element: ET.Element, nic: Nic) -> None:
+def add_mtu(element: ET.Element, nic: Nic) -> None:
     """Add the MTU of the host's side, where the machine is told more than an interface has by itself. Without it
     libvirt takes the bridge's MTU, so nothing is written otherwise."""
-    size = uplink.jumbo(nic.network_values, nic.options)
+    size = uplink.large_mtu(nic.network_values, nic.options)
     if size:
         ET.SubElement(element, "mtu", {"size": str(size)})
 
@@ -379,7 +379,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
             port = ET.SubElement(element, "virtualport", {"type": "openvswitch"})
             ET.SubElement(port, "parameters", {"interfaceid": interface_id(vm.uuid, nic.nic_id)})
         if network_driver == OVSWITCH:
-            vlan(element, trunks.port(nic.network_values, nic.options))
+            add_vlan(element, vlan_trunks.port_of(nic.network_values, nic.options))
     ET.SubElement(element, "mac", {"address": nic.mac})
     if nic.target:
         ET.SubElement(element, "target", {"dev": nic.target})
@@ -396,8 +396,8 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
         elif queued:
             ET.SubElement(element, "driver", {"queues": queues})
     if bridged:
-        mtu(element, nic)
-    bandwidth(element, values)
+        add_mtu(element, nic)
+    add_bandwidth(element, values)
     if values.get("FILTER"):
         reference = ET.SubElement(element, "filterref", {"filter": values["FILTER"]})
         if nic.ip:
@@ -406,7 +406,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
         ET.SubElement(element, "boot", {"order": str(nic.boot_order)})
 
 
-def vlan(element: ET.Element, port: trunks.Port) -> None:
+def add_vlan(element: ET.Element, port: vlan_trunks.Port) -> None:
     """Add the VLANs of a port of Open vSwitch. A port without any would be in all of them."""
     is_trunk = bool(port.trunks) or not port.tag
     vlan = ET.SubElement(element, "vlan", {"trunk": "yes"} if is_trunk else {})
@@ -415,7 +415,7 @@ def vlan(element: ET.Element, port: trunks.Port) -> None:
         ET.SubElement(vlan, "tag", {"id": str(number), **({"nativeMode": "untagged"} if native else {})})
 
 
-def bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:
+def add_bandwidth(element: ET.Element, values: Mapping[str, str]) -> None:
     found: list[tuple[str, dict[str, str]]] = []
     for direction in ("inbound", "outbound"):
         limits = {
@@ -460,12 +460,12 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
     element = ET.SubElement(
         devices,
         "graphics",
-        given(
+        without_empty(
             type=kind,
             port=str(graphics.port) if graphics.port else "-1",
             autoport="no" if graphics.port else "yes",
             listen=graphics.listen,
-            passwd=console_passwords.first(kind, graphics.password),
+            passwd=console_passwords.used_part(kind, graphics.password),
             keymap=graphics.keymap,
         ),
     )
@@ -499,13 +499,13 @@ def merge(domain: ET.Element, raw: ET.Element) -> None:
             ours.append(child)
 
 
-def put(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
+def add_text_element(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
     element = ET.SubElement(parent, tag, attributes)
     element.text = text
     return element
 
 
-def given(**attributes: str) -> dict[str, str]:
+def without_empty(**attributes: str) -> dict[str, str]:
     return {key: value for key, value in attributes.items() if value}
 
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 from ...deps import require
 from ...errors import Conflict, ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
 from ...model.audit import Domain
-from ..base import Mark, called, domain_name
+from ..base import Mark, domain_name, label_of
 from . import domain_xml
 
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
@@ -103,7 +103,7 @@ class LibvirtDomains:
         except self._libvirt.libvirtError as error:
             raise HypervisorError(
                 f"connecting to libvirt ({self._uri})",
-                message(error),
+                message_of(error),
                 "Start libvirtd; role nebula.provision.node does it with nebula_manage_services: true",
             ) from error
 
@@ -219,7 +219,7 @@ class LibvirtDomains:
             lv.VIR_DOMAIN_PAUSED_SNAPSHOT,
         )
         limit = time.monotonic() + PASSING_SECONDS
-        with self._explained(f"state of {called(mark)}"):
+        with self._explained(f"state of {label_of(mark)}"):
             state, reason = domain.state()
             while state == lv.VIR_DOMAIN_PAUSED and reason in passing and time.monotonic() < limit:
                 time.sleep(STEP)
@@ -245,7 +245,7 @@ class LibvirtDomains:
         found = self._mark_of(domain)
         if found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
             raise ForeignObject(
-                f"{called(mark)}: domain {name}",
+                f"{label_of(mark)}: domain {name}",
                 "libvirt has one of this name without our mark"
                 if found is None
                 else f"libvirt has one of this name that belongs to catalog {found.catalog}",
@@ -253,7 +253,7 @@ class LibvirtDomains:
             )
         if mark.uuid and domain.UUIDString() != mark.uuid:
             raise Conflict(
-                f"{called(mark)}: domain {name}",
+                f"{label_of(mark)}: domain {name}",
                 f"it has the UUID {domain.UUIDString()}, this machine's is {mark.uuid}",
                 "The catalog was replaced by another copy of itself? Undefine the domain if it is not needed",
             )
@@ -263,7 +263,7 @@ class LibvirtDomains:
         domain = self._find(mark)
         if domain is None:
             raise NotFound(
-                called(mark),
+                label_of(mark),
                 f"libvirt has no domain {domain_name(mark.vm_id)}",
                 "Run again: it is defined anew",
             )
@@ -289,23 +289,23 @@ class LibvirtDomains:
         except self._libvirt.libvirtError as error:
             # A domain that was transient is gone with its process.
             if error.get_error_code() != self._libvirt.VIR_ERR_NO_DOMAIN:
-                raise self._error(f"undefining {called(mark)}", error) from error
+                raise self._error(f"undefining {label_of(mark)}", error) from error
 
     def starts_with_host(self, mark: Mark) -> bool | None:
         domain = self._find(mark)
-        with self._explained(f"looking at {called(mark)}"):
+        with self._explained(f"looking at {label_of(mark)}"):
             return None if domain is None else bool(domain.autostart())
 
     def set_starts_with_host(self, mark: Mark, wanted: bool) -> None:
         domain = self._found(mark)
-        with self._explained(f"setting whether {called(mark)} starts with its host"):
+        with self._explained(f"setting whether {label_of(mark)} starts with its host"):
             domain.setAutostart(int(wanted))
 
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:
         lv = self._libvirt
         domain = self._found(mark)
-        with self._explained(f"starting {called(mark)}"):
+        with self._explained(f"starting {label_of(mark)}"):
             state = domain.state()[0]
             if state == lv.VIR_DOMAIN_PAUSED:
                 domain.resume()
@@ -327,7 +327,7 @@ class LibvirtDomains:
         while self._state(domain, mark) != "POWEROFF":
             now = time.monotonic()
             if now >= limit:
-                raise self._disobeyed(f"shutting {called(mark)} down", mark, timeout)
+                raise self._disobeyed(f"shutting {label_of(mark)} down", mark, timeout)
             if now >= press:
                 press = now + PRESS_AGAIN
                 try:
@@ -335,7 +335,7 @@ class LibvirtDomains:
                 except lv.libvirtError as error:
                     # It may have ended in between.
                     if error.get_error_code() != lv.VIR_ERR_OPERATION_INVALID:
-                        raise self._error(f"shutting {called(mark)} down", error) from error
+                        raise self._error(f"shutting {label_of(mark)} down", error) from error
             time.sleep(STEP)
 
     def _press(self, domain: Any) -> None:
@@ -362,16 +362,16 @@ class LibvirtDomains:
                 limit = time.monotonic() + ENDING_SECONDS
                 while self._state(domain, mark) != "POWEROFF":
                     if time.monotonic() > limit:
-                        raise self._error(f"ending {called(mark)}", error) from error
+                        raise self._error(f"ending {label_of(mark)}", error) from error
                     time.sleep(STEP)
 
     def suspend(self, mark: Mark, checkpoint: str) -> None:
         domain = self._found(mark)
-        with self._explained(f"suspending {called(mark)}"):
+        with self._explained(f"suspending {label_of(mark)}"):
             domain.save(checkpoint)
 
     def resume(self, mark: Mark, checkpoint: str) -> None:
-        with self._explained(f"resuming {called(mark)}"):
+        with self._explained(f"resuming {label_of(mark)}"):
             self._connection().restoreFlags(checkpoint, None, self._libvirt.VIR_DOMAIN_SAVE_RUNNING)
 
     @contextlib.contextmanager
@@ -382,10 +382,10 @@ class LibvirtDomains:
             raise self._error(asked, error) from error
 
     def _error(self, asked: str, error: Any) -> NebulaError:
-        return explained(asked, message(error), self.remedies)
+        return error_of_libvirt(asked, message_of(error), self.remedies)
 
 
-def explained(asked: str, text: str, remedies: Iterable[tuple[str, str]]) -> NebulaError:
+def error_of_libvirt(asked: str, text: str, remedies: Iterable[tuple[str, str]]) -> NebulaError:
     """Return the error that libvirt's words mean."""
     if "Address already in use" in text or "Failed to find an available port" in text:
         return NoCapacity(asked, text, "Run again: the next plan takes another port")
@@ -399,5 +399,5 @@ def explained(asked: str, text: str, remedies: Iterable[tuple[str, str]]) -> Neb
     return HypervisorError(asked, text, next((remedy for pattern, remedy in remedies if pattern in text), ""))
 
 
-def message(error: Any) -> str:
+def message_of(error: Any) -> str:
     return " ".join(str(error.get_error_message() or error).split())

@@ -18,8 +18,8 @@ from typing import Any
 
 from ...deps import require
 from ...errors import HypervisorError, NebulaError
-from ...host.console.log import harmless
-from ...host.console.wanted import AGENT, Wanted, unlike
+from ...host.console.console_log import harmless
+from ...host.console.expected_guest import AGENT, Wanted, what_differs
 from ..base import AgentAnswer, Driver, Mark
 
 # Seconds until an agent is asked again: longer where there are many, or where asking one takes long.
@@ -148,7 +148,7 @@ class Agents:
             wanted = replace(wanted, addresses=())
         if not answer.hostname and answer.addresses:
             wanted = replace(wanted, hostname="")
-        return unlike(wanted, answer.hostname, answer.addresses or ())
+        return what_differs(wanted, answer.hostname, answer.addresses or ())
 
     def _start_thread(self) -> None:
         if len(self._threads) < min(THREADS, self._many):

@@ -15,20 +15,32 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ...host import accelerator, kvm_device, services
+from ...host import hypervisor_daemons, kvm_device, kvm_probe
 from ...host.command import find
 from ...host.files import remove_file
-from ...host.node import Changes, NodeFile, Remember
+from ...host.node_file import Changes, NodeFile, Remember
 from ...model.disk import Disk
 from ...model.host import Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import AgentAnswer, Deployment, Driver, Mark, Secrets, Site, Survey, called, copies_of, domain_name, ids_of
-from . import domain_xml, guest_agent, logs
-from .disks import RunningDisks
+from ..base import (
+    AgentAnswer,
+    Deployment,
+    Driver,
+    Mark,
+    Secrets,
+    Site,
+    Survey,
+    copied_domains,
+    domain_name,
+    id_in_name,
+    label_of,
+)
+from . import domain_xml, guest_agent, qemu_logs
+from .disk_secrets import LibvirtSecrets
 from .domains import PRESS_AGAIN, LibvirtDomains
-from .secrets import LibvirtSecrets
+from .running_disks import RunningDisks
 
 URI = "qemu:///system"
 # Linux's number of the key.
@@ -82,9 +94,9 @@ class KvmDriver(LibvirtDomains, Driver):
     remedies = REMEDIES
     keep = "--keep-nvram"
     forget = "--managed-save --snapshots-metadata --nvram"
-    programs = (accelerator.EMULATOR, "libvirtd", "virtlogd")
+    programs = (kvm_probe.EMULATOR, "libvirtd", "virtlogd")
     libraries = ("libvirt",)
-    services = services.LIBVIRT
+    services = hypervisor_daemons.LIBVIRT
 
     def __init__(self, uri: str = URI) -> None:
         super().__init__(uri)
@@ -100,7 +112,7 @@ class KvmDriver(LibvirtDomains, Driver):
     # -- the node -------------------------------------------------------------------------------------------------
     @classmethod
     def choose_accelerator(cls, wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
-        return accelerator.choose(wanted, cached)
+        return kvm_probe.choose(wanted, cached)
 
     @classmethod
     def prepare(cls, changes: Changes, remember: Remember) -> None:
@@ -112,14 +124,14 @@ class KvmDriver(LibvirtDomains, Driver):
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        return {"qemu": accelerator.qemu_version(), "libvirt": services.libvirt_version()}
+        return {"qemu": kvm_probe.qemu_version(), "libvirt": hypervisor_daemons.libvirt_version()}
 
     @classmethod
     def overhead(cls, accelerator: str) -> Overhead:
         return BY_KVM if accelerator == "kvm" else EMULATED
 
     def site(self, common: Site) -> Site:
-        return replace(common, emulator=find(accelerator.EMULATOR))
+        return replace(common, emulator=find(kvm_probe.EMULATOR))
 
     def secrets(self, owner: str) -> Secrets | None:
         return LibvirtSecrets(self._libvirt, self._connection(), owner)
@@ -145,13 +157,13 @@ class KvmDriver(LibvirtDomains, Driver):
         foreign, ids = 0, set[int]()
         marks = [self._mark_of(domain) for domain, _stats in records]
         ours = [(each[0].name(), mark.vm_id) for each, mark in zip(records, marks) if mark and mark.catalog == catalog]
-        copies = copies_of(ours)
+        copies = copied_domains(ours)
         for (domain, stats), mark in zip(records, marks):
             memory = int(stats.get("balloon.maximum", 0)) // 1024
             state = self._state_name(int(stats.get("state.state", 0)))
             if mark is None or mark.catalog != catalog or domain.name() in copies:
                 foreign += 0 if state == "POWEROFF" else memory + self._overhead_of(domain, memory, stats)
-                ids |= ids_of(domain.name())
+                ids |= id_in_name(domain.name())
                 continue
             vms.append(
                 ObservedVm(
@@ -182,7 +194,7 @@ class KvmDriver(LibvirtDomains, Driver):
         # somebody asked to end; a killed QEMU and one that was destroyed are not.
         if state != "POWEROFF" or reason not in (lv.VIR_DOMAIN_SHUTOFF_SHUTDOWN, lv.VIR_DOMAIN_SHUTOFF_UNKNOWN):
             return ""
-        by_guest = logs.ended_by_guest(name)
+        by_guest = qemu_logs.ended_by_guest(name)
         if by_guest is None:
             # A libvirtd that was started anew has forgotten the reason.
             return "guest" if reason == lv.VIR_DOMAIN_SHUTOFF_SHUTDOWN else "unknown"
@@ -191,7 +203,7 @@ class KvmDriver(LibvirtDomains, Driver):
     # -- definition -----------------------------------------------------------------------------------------------
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
         lv = self._libvirt
-        with self._explained(f"defining {called(mark)}"):
+        with self._explained(f"defining {label_of(mark)}"):
             domain = self._connection().defineXML(deployment.text)
             if domain.isActive():
                 shares = ET.fromstring(deployment.text).findtext("./cputune/shares")
@@ -206,7 +218,7 @@ class KvmDriver(LibvirtDomains, Driver):
         lv = self._libvirt
         domain = self._found(mark)
         flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
-        asked = f"changing the context of {called(mark)}"
+        asked = f"changing the context of {label_of(mark)}"
         with self._explained(asked):
             for left in range(TRAY_TRIES, 0, -1):
                 try:
@@ -228,7 +240,7 @@ class KvmDriver(LibvirtDomains, Driver):
             return False
         self._destroy(domain, mark)
         # Before the domain is forgotten: killed in between, the next run still knows that they are ours.
-        logs.remove(domain_name(mark.vm_id))
+        qemu_logs.remove(domain_name(mark.vm_id))
         for name in (f"libvirt-{domain.UUIDString()}", f"libvirt-{domain.UUIDString()}.files"):
             remove_file(str(PROFILES / name))
         flags = (
@@ -258,30 +270,30 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._events.rebooted(self._found(mark).UUIDString()) as happened:
             limit = time.monotonic() + timeout
             while time.monotonic() < limit:
-                with self._explained(f"rebooting {called(mark)}"):
+                with self._explained(f"rebooting {label_of(mark)}"):
                     self._found(mark).reboot(self._libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
                 if happened.wait(min(PRESS_AGAIN, max(limit - time.monotonic(), 0.0))):
                     return
-        raise self._disobeyed(f"rebooting {called(mark)}", mark, timeout, "state: reset")
+        raise self._disobeyed(f"rebooting {label_of(mark)}", mark, timeout, "state: reset")
 
     def press_key(self, mark: Mark) -> None:
         domain = self._found(mark)
-        with self._explained(f"pressing a key of {called(mark)}"):
+        with self._explained(f"pressing a key of {label_of(mark)}"):
             domain.sendKey(self._libvirt.VIR_KEYCODE_SET_LINUX, 50, [SPACE], 1, 0)
 
     def written(self, mark: Mark) -> int | None:
         domain = self._found(mark)
-        with self._explained(f"looking at the disks of {called(mark)}"):
+        with self._explained(f"looking at the disks of {label_of(mark)}"):
             # Of all disks together: (reads, bytes read, writes, bytes written, errors).
             return int(domain.blockStats("")[3])
 
     def reset(self, mark: Mark) -> None:
         domain = self._found(mark)
-        with self._explained(f"resetting {called(mark)}"):
+        with self._explained(f"resetting {label_of(mark)}"):
             domain.reset()
 
     def ask_agent(self, mark: Mark) -> AgentAnswer:
-        return guest_agent.ask(self._libvirt, self._found(mark), f"the guest agent of {called(mark)}")
+        return guest_agent.ask(self._libvirt, self._found(mark), f"the guest agent of {label_of(mark)}")
 
     def check_consistency(self, mark: Mark, disk: Disk, consistency: str) -> None:
         self._running_disks(mark, disk).check_agent(consistency)
@@ -296,7 +308,7 @@ class KvmDriver(LibvirtDomains, Driver):
         self._running_disks(mark, disk).delete_snapshot(disk, tag)
 
     def _running_disks(self, mark: Mark, disk: Disk) -> RunningDisks:
-        return RunningDisks(self._libvirt, self._uri, self._found(mark), f"disk {disk.disk_id} of {called(mark)}")
+        return RunningDisks(self._libvirt, self._uri, self._found(mark), f"disk {disk.disk_id} of {label_of(mark)}")
 
     def checkpoint_complete(self, checkpoint: str) -> bool:
         try:

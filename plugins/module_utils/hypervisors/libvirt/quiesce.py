@@ -53,13 +53,13 @@ for pause in (0.0, 1.0, 4.0):
 _NO_AGENT = "Start qemu-guest-agent in the guest (FEATURES/GUEST_AGENT = YES), or set consistency: crash"
 
 
-class Thawed(HypervisorError):
+class ThawedTooEarly(HypervisorError):
     """Says that the file systems were thawed too early: by the watchdog of a killed run, which is gone in some
     seconds, or by our own watchdog, as we failed to do it."""
 
 
 @contextlib.contextmanager
-def frozen(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
+def freeze(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
     """Keep the guest's file systems frozen within it. Raise Unsupported if it has no agent that answers; raise
     HypervisorError, at the end, if they were not frozen all the time."""
     ping(libvirt, domain, asked)
@@ -88,13 +88,13 @@ def frozen(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
             asked, f"it took {held:.1f} s, and file systems are frozen for {LONGEST:g} s at most", "Run again"
         )
     if count and failed is not None:
-        raise Thawed(
+        raise ThawedTooEarly(
             asked,
             f"its file systems could not be thawed at once: {failed}",
             "See the guest agent's log; it is tried for ten minutes more. Then run again",
         )
     if count and not thawed:
-        raise Thawed(asked, "somebody else has thawed its file systems meanwhile", "Run again")
+        raise ThawedTooEarly(asked, "somebody else has thawed its file systems meanwhile", "Run again")
 
 
 def ping(libvirt: Any, domain: Any, asked: str) -> None:

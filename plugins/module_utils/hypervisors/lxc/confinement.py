@@ -42,12 +42,12 @@ def model(capabilities: str) -> str:
     return APPARMOR if APPARMOR in found else ""
 
 
-def keep(uuid: str) -> None:
+def write_profile(uuid: str) -> None:
     """Write the profile of a container where libvirt looks for it."""
     write_atomically(str(_path(uuid)), PROFILE.format(uuid=uuid), mode=0o644)
 
 
-def forget(uuid: str) -> None:
+def remove_profile(uuid: str) -> None:
     """Remove the profile, which libvirt would keep for ever."""
     for path in (_path(uuid), PLACE / f"libvirt-{uuid}.files"):
         remove_file(str(path))

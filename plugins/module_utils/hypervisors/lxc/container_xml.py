@@ -8,17 +8,17 @@ from __future__ import annotations
 import hashlib
 from xml.etree import ElementTree as ET
 
-from ...model import trunks
+from ...model import vlan_trunks
 from ...model.disk import TAR
 from ...model.id_range import IdRange, id_range
+from ...model.libvirt_values import raw_fragment
 from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
 from ...model.nic import Nic, interface_id
-from ...model.values import raw_fragment
 from ...model.vm import Vm
 from ...storage import mounted_disks
 from ..base import Deployment, Site, domain_name
 from ..libvirt import domain_xml
-from ..libvirt.domain_xml import put
+from ..libvirt.domain_xml import add_text_element
 
 INIT = "/sbin/init"
 CONTEXT = "/context"
@@ -33,28 +33,28 @@ def render(vm: Vm, site: Site) -> Deployment:
     """Return the deployment file of a container on this site. Raise InvalidValue for RAW data that is no XML."""
     domain = ET.Element("domain", {"type": "lxc"})
     raw = raw_fragment(vm.raw.get("lxc", ""), f"virtual machine {vm.name}: RAW", "lxc")
-    put(domain, "name", domain_name(vm.vm_id))
-    put(domain, "uuid", vm.uuid)
-    put(domain, "title", vm.name)
-    mark = domain_xml.metadata(domain, vm, site)
-    put(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    add_text_element(domain, "name", domain_name(vm.vm_id))
+    add_text_element(domain, "uuid", vm.uuid)
+    add_text_element(domain, "title", vm.name)
+    mark = domain_xml.add_mark(domain, vm, site)
+    add_text_element(domain, "memory", str(vm.memory * 1024), unit="KiB")
     swap = vm.container.get("LXC_SWAP", "")
     if swap:
         # libvirt hands the number on to the cgroup, whatever that counts by it.
         limit = int(swap) + (0 if site.swap_alone else vm.memory)
-        put(ET.SubElement(domain, "memtune"), "swap_hard_limit", str(limit * 1024), unit="KiB")
-    put(domain, "vcpu", str(vm.vcpu or 1))
+        add_text_element(ET.SubElement(domain, "memtune"), "swap_hard_limit", str(limit * 1024), unit="KiB")
+    add_text_element(domain, "vcpu", str(vm.vcpu or 1))
     _cpu(domain, vm, site)
-    put(ET.SubElement(domain, "os"), "type", "exe", arch=vm.os.arch)
-    put(domain[-1], "init", INIT)
+    add_text_element(ET.SubElement(domain, "os"), "type", "exe", arch=vm.os.arch)
+    add_text_element(domain[-1], "init", INIT)
     _id_map(domain, id_range(vm.vm_id))
     # Without a NIC it would have its host's.
     ET.SubElement(ET.SubElement(domain, "features"), "privnet")
-    put(domain, "on_poweroff", "destroy")
-    put(domain, "on_reboot", "restart")
-    put(domain, "on_crash", "destroy")
+    add_text_element(domain, "on_poweroff", "destroy")
+    add_text_element(domain, "on_reboot", "restart")
+    add_text_element(domain, "on_crash", "destroy")
     devices = ET.SubElement(domain, "devices")
-    put(devices, "emulator", site.emulator)
+    add_text_element(devices, "emulator", site.emulator)
     _file_systems(devices, vm, site)
     for nic in vm.nics:
         _interface(devices, nic, vm)
@@ -75,15 +75,15 @@ def render(vm: Vm, site: Site) -> Deployment:
 def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
     tuned = ET.Element("cputune")
     if site.cpu_shares:
-        put(tuned, "shares", str(domain_xml.cpu_shares(vm.cpu, site.cpu_shares)))
+        add_text_element(tuned, "shares", str(domain_xml.cpu_shares(vm.cpu, site.cpu_shares)))
     if vm.cpu_limit:
-        put(tuned, "period", str(PERIOD))
-        put(tuned, "quota", str(PERIOD * vm.cpu_limit // 100))
+        add_text_element(tuned, "period", str(PERIOD))
+        add_text_element(tuned, "quota", str(PERIOD * vm.cpu_limit // 100))
     if len(tuned):
         domain.append(tuned)
 
 
-def scheduled(text: str) -> dict[str, int]:
+def scheduler_parameters(text: str) -> dict[str, int]:
     """Return what a definition says about processors, in libvirt's words for a running container."""
     tuned = ET.fromstring(text).find("cputune")
     shares, quota = ("", "") if tuned is None else (tuned.findtext("shares", ""), tuned.findtext("quota", ""))
@@ -112,7 +112,7 @@ def _file_systems(devices: ET.Element, vm: Vm, site: Site) -> None:
     # A disk that is mounted below another comes after it.
     for disk in sorted(vm.disks, key=lambda each: each.target):
         if disk.format != TAR:
-            _directory(devices, mounted_disks.point_of(vm.uuid, disk.disk_id), disk.target, disk.readonly)
+            _directory(devices, mounted_disks.mount_point(vm.uuid, disk.disk_id), disk.target, disk.readonly)
     if vm.context is not None:
         _directory(devices, site.disks[vm.context.disk_id].path, CONTEXT, readonly=True)
 
@@ -136,13 +136,13 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
             port = ET.SubElement(element, "virtualport", {"type": "openvswitch"})
             ET.SubElement(port, "parameters", {"interfaceid": interface_id(vm.uuid, nic.nic_id)})
         if driver == OVSWITCH:
-            domain_xml.vlan(element, trunks.port(nic.network_values, nic.options))
+            domain_xml.add_vlan(element, vlan_trunks.port_of(nic.network_values, nic.options))
     ET.SubElement(element, "mac", {"address": nic.mac})
     ET.SubElement(element, "target", {"dev": _target(nic, vm)})
     ET.SubElement(element, "guest", {"dev": f"eth{nic.nic_id}"})
     if bridged:
-        domain_xml.mtu(element, nic)
-    domain_xml.bandwidth(element, values)
+        domain_xml.add_mtu(element, nic)
+    domain_xml.add_bandwidth(element, values)
 
 
 def _target(nic: Nic, vm: Vm) -> str:

@@ -7,7 +7,7 @@ nothing of ours runs. It does what storage/mounted_disks.py does; what is mounte
 from __future__ import annotations
 
 from ...host import loop_devices
-from ...host.node import Changes
+from ...host.node_file import Changes
 from ...storage import mounted_disks
 from ..libvirt import domain_xml
 from . import hooks

@@ -14,9 +14,9 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from ...errors import NebulaError
-from ...host import services
-from ...host.console import log as console_log
-from ...host.node import Changes, NodeFile, Remember
+from ...host import hypervisor_daemons
+from ...host.console import console_log
+from ...host.node_file import Changes, NodeFile, Remember
 from ...model.audit import Domain
 from ...model.host import Overhead
 from ...model.id_range import id_range
@@ -24,8 +24,8 @@ from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage import mounted_disks
-from ...storage.datastore import disk_path
-from ..base import Deployment, Driver, Mark, Site, Survey, called, copies_of, ids_of
+from ...storage.datastore_layout import disk_path
+from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, id_in_name, label_of
 from ..libvirt import domain_xml
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
 from . import (
@@ -72,7 +72,7 @@ class LxcDriver(LibvirtDomains, Driver):
     forget = ""
     programs = ("libvirtd", "virtlogd", container_xml.EMULATOR)
     libraries = ("libvirt",)
-    services = services.LIBVIRT
+    services = hypervisor_daemons.LIBVIRT
 
     def __init__(self, uri: str = URI) -> None:
         super().__init__(uri)
@@ -92,7 +92,7 @@ class LxcDriver(LibvirtDomains, Driver):
     def prepare(cls, changes: Changes, remember: Remember) -> None:
         start_hook.prepare(changes)
         disk_hook.prepare(changes)
-        mounted_disks.close(changes)
+        mounted_disks.close_old_directories(changes)
         veth_link.prepare(changes)
 
     @classmethod
@@ -102,7 +102,7 @@ class LxcDriver(LibvirtDomains, Driver):
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        return {"libvirt": services.libvirt_version(), "kernel": os.uname().release}
+        return {"libvirt": hypervisor_daemons.libvirt_version(), "kernel": os.uname().release}
 
     @classmethod
     def overhead(cls, accelerator: str) -> Overhead:
@@ -134,7 +134,7 @@ class LxcDriver(LibvirtDomains, Driver):
             domains = self._connection().listAllDomains()
         marks = [self._mark_of(domain) for domain in domains]
         ours = [(domain.name(), mark.vm_id) for domain, mark in zip(domains, marks) if mark and mark.catalog == catalog]
-        copies = copies_of(ours)
+        copies = copied_domains(ours)
         for domain, mark in zip(domains, marks):
             try:
                 state, memory, _now, _cpus, cpu_time = domain.info()
@@ -151,7 +151,7 @@ class LxcDriver(LibvirtDomains, Driver):
             held = 0 if name == "POWEROFF" else memory // 1024
             if mark is None or mark.catalog != catalog or domain.name() in copies:
                 foreign += held and held + BESIDE.of(held, 1)
-                ids |= ids_of(domain.name())
+                ids |= id_in_name(domain.name())
                 continue
             vms.append(
                 ObservedVm(
@@ -170,7 +170,7 @@ class LxcDriver(LibvirtDomains, Driver):
         """Return the KiB that the container may have, which may have changed since its start; 0 if it has ended in
         between, or its host does not count swap, where libvirt tells neither."""
         try:
-            return live_memory.of(domain, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            return live_memory.memory_limit(domain, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except self._libvirt.libvirtError:
             return 0
 
@@ -183,11 +183,11 @@ class LxcDriver(LibvirtDomains, Driver):
 
     # -- definition -----------------------------------------------------------------------------------------------
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
-        with self._explained(f"defining {called(mark)}"):
+        with self._explained(f"defining {label_of(mark)}"):
             domain = self._connection().defineXML(deployment.text)
             if domain.isActive():
                 domain.setSchedulerParametersFlags(
-                    container_xml.scheduled(deployment.text), self._libvirt.VIR_DOMAIN_AFFECT_LIVE
+                    container_xml.scheduler_parameters(deployment.text), self._libvirt.VIR_DOMAIN_AFFECT_LIVE
                 )
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
@@ -195,7 +195,7 @@ class LxcDriver(LibvirtDomains, Driver):
         return True
 
     def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
-        asked = f"changing {called(mark)} while it runs"
+        asked = f"changing {label_of(mark)} while it runs"
         domain = self._found(mark)
         text = self.render(vm, site).text
         wanted = live_nics.nics_of(text)
@@ -216,7 +216,7 @@ class LxcDriver(LibvirtDomains, Driver):
             # It has ended in between.
             return changed
         # Also those of a run that was killed before it had named them.
-        live_nics.widen(wanted)
+        live_nics.set_mtus(wanted)
         changed = live_nics.name_ends(init, wanted, asked) or changed
         return self._adjust_disks(init, vm, text, asked) or changed
 
@@ -224,7 +224,7 @@ class LxcDriver(LibvirtDomains, Driver):
         wanted = live_disks.disks_of(text)
         changed = False
         for point in mounted_disks.points(vm.uuid):
-            disk_id = mounted_disks.place_of(point)[1]
+            disk_id = mounted_disks.parse_mount_point(point)[1]
             if disk_id not in wanted:
                 changed = live_disks.detach(init, point, f"{asked}: disk {disk_id}") or changed
         # Those above come before those below.
@@ -240,7 +240,7 @@ class LxcDriver(LibvirtDomains, Driver):
         # While it is still known to be ours.
         mounted_disks.release(domain.UUIDString())
         # Before the container is forgotten: killed in between, the next run still knows that it is ours.
-        confinement.forget(mark.uuid)
+        confinement.remove_profile(mark.uuid)
         self._undefine(domain, mark, 0)
         return True
 
@@ -249,24 +249,24 @@ class LxcDriver(LibvirtDomains, Driver):
         # A container that has ended unnoticed would be taken for started.
         self._state(self._found(mark), mark)
         if self._confinement():
-            confinement.keep(mark.uuid)
+            confinement.write_profile(mark.uuid)
         super().start(mark)
         self.attend(mark)
 
     def attend(self, mark: Mark) -> None:
         self._log_console(mark)
-        with self._explained(f"giving NICs of {called(mark)} their MTU"):
-            live_nics.widen(live_nics.nics_of(self._found(mark).XMLDesc(0)))
+        with self._explained(f"giving NICs of {label_of(mark)} their MTU"):
+            live_nics.set_mtus(live_nics.nics_of(self._found(mark).XMLDesc(0)))
 
     def suspend(self, mark: Mark, checkpoint: str) -> None:
         """Freeze the container by the freezer of its cgroup: libvirt saves no container."""
         domain = self._found(mark)
-        with self._explained(f"freezing {called(mark)}"):
+        with self._explained(f"freezing {label_of(mark)}"):
             domain.suspend()
 
     def resume(self, mark: Mark, checkpoint: str) -> None:
         domain = self._found(mark)
-        with self._explained(f"thawing {called(mark)}"):
+        with self._explained(f"thawing {label_of(mark)}"):
             domain.resume()
 
     def _state_name(self, state: int) -> str:
@@ -286,7 +286,7 @@ class LxcDriver(LibvirtDomains, Driver):
         try:
             for disk_id, live in live_disks.disks_of(text).items():
                 mounted_disks.mount(live.disk, f"starting {domain.name()}: disk {disk_id}")
-            with hooks.starting(uuid):
+            with hooks.announce_start(uuid):
                 super()._create(domain)
         except BaseException:
             mounted_disks.release(uuid)
@@ -329,7 +329,7 @@ class LxcDriver(LibvirtDomains, Driver):
     def _log_console(self, mark: Mark) -> None:
         """Have the console logged. Nothing is lost: what was written since the start is still in the terminal."""
         domain = self._found(mark)
-        with self._explained(f"looking for the console of {called(mark)}"):
+        with self._explained(f"looking for the console of {label_of(mark)}"):
             own = ET.fromstring(domain.XMLDesc(0))
         terminal = own.find("devices/console")
         place = own.find(f"metadata/{{{domain_xml.NAMESPACE}}}vm")
@@ -341,14 +341,14 @@ class LxcDriver(LibvirtDomains, Driver):
     def _press(self, domain: Any) -> None:
         init = self._init_of(domain)
         if init is not None:
-            init_process.tell(init, reboot=False)
+            init_process.signal_init(init, reboot=False)
 
     def _init_of(self, domain: Any) -> int | None:
         number = domain.ID()
-        return init_process.of_controller(number) if number > 0 else None
+        return init_process.init_of_controller(number) if number > 0 else None
 
     def reboot(self, mark: Mark, timeout: int) -> None:
-        asked = f"rebooting {called(mark)}"
+        asked = f"rebooting {label_of(mark)}"
         limit, press = time.monotonic() + timeout, 0.0
         before = self._init_of(self._found(mark))
         while time.monotonic() < limit:
@@ -365,12 +365,12 @@ class LxcDriver(LibvirtDomains, Driver):
                 return
             if time.monotonic() >= press and now is not None:
                 press = time.monotonic() + PRESS_AGAIN
-                init_process.tell(now, reboot=True)
+                init_process.signal_init(now, reboot=True)
             time.sleep(STEP)
         raise self._disobeyed(asked, mark, timeout, "state: poweroff and then running")
 
 
 def _file_of(path: str, directory: str) -> str:
     """Return the file of a disk that is mounted at that path; any other path as it is."""
-    uuid, disk_id = mounted_disks.place_of(path)
+    uuid, disk_id = mounted_disks.parse_mount_point(path)
     return os.path.realpath(disk_path(directory, disk_id)) if uuid else path

@@ -23,7 +23,7 @@ from ...host.files import (
     remove_file,
     write_atomically,
 )
-from ...host.node import Changes
+from ...host.node_file import Changes
 
 # Since libvirt 6.5 all programs in this directory are called, whosever they are.
 HOOKS = Path("/etc/libvirt/hooks/lxc.d")
@@ -100,7 +100,7 @@ def text(program: Program, steps: str, body: str) -> str:
 
 
 @contextlib.contextmanager
-def starting(uuid: str) -> Iterator[None]:
+def announce_start(uuid: str) -> Iterator[None]:
     """Say while it lasts that this process starts the container. The file of a killed process says nothing."""
     make_directory(STARTING, 0o700)
     _forget_killed()

@@ -27,7 +27,7 @@ def is_controller(pid: int, name: str) -> bool:
     return processes.is_of_root(pid, name)
 
 
-def of_controller(pid: int) -> int | None:
+def init_of_controller(pid: int) -> int | None:
     """Return the init of a container, None if it has ended. pid: of libvirt's controller, whose child it is."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -40,7 +40,7 @@ def of_controller(pid: int) -> int | None:
     return None
 
 
-def tell(init: int, reboot: bool) -> None:
+def signal_init(init: int, reboot: bool) -> None:
     """Ask the init to halt, or to start anew. Whatever it calls itself, it is sent no more than a signal."""
     handle = os.pidfd_open(init)
     try:

@@ -20,7 +20,7 @@ from ...errors import HypervisorError, InUse
 from ...host import kernel_calls, loop_devices, mounts
 from ...model.id_range import IdRange
 from ...storage import mounted_disks
-from ...storage.datastore import disk_path
+from ...storage.datastore_layout import disk_path
 from ...storage.mounted_disks import MountedDisk
 from ..libvirt import domain_xml
 
@@ -79,7 +79,7 @@ def disks_of(text: str) -> dict[int, LiveDisk]:
     for each in domain.iterfind("devices/filesystem"):
         source, target = each.find("source"), each.find("target")
         point = "" if source is None else source.get("dir", "")
-        uuid, disk_id = mounted_disks.place_of(point)
+        uuid, disk_id = mounted_disks.parse_mount_point(point)
         if not uuid or target is None:
             continue
         file = disk_path(own.get("directory", ""), disk_id)
@@ -91,7 +91,7 @@ def disks_of(text: str) -> dict[int, LiveDisk]:
 def attach(init: int, live: LiveDisk, asked: str) -> bool:
     """Mount the disk in the container. Return False if it is there. init: the container's, by the host's number."""
     devices = loop_devices.devices_of(os.path.realpath(live.disk.file))
-    if mounts.places(devices, f"/proc/{init}/mountinfo"):
+    if mounts.mount_points_of(devices, f"/proc/{init}/mountinfo"):
         return False
     mounted_disks.mount(live.disk, asked)
     tree = kernel_calls.open_tree(live.disk.point)
@@ -116,7 +116,7 @@ def _places_inside(init: int, point: str) -> list[str]:
     device = mounted_disks.device_of(point)
     if device is None:
         return []
-    return mounts.places({f"{os.major(device)}:{os.minor(device)}"}, f"/proc/{init}/mountinfo")
+    return mounts.mount_points_of({f"{os.major(device)}:{os.minor(device)}"}, f"/proc/{init}/mountinfo")
 
 
 def _run_inside(init: int, words: Sequence[str], asked: str, handles: Sequence[int] = ()) -> None:

@@ -16,7 +16,7 @@ UNLIMITED = (1 << 53) - 1
 MIB = 1024
 
 
-def of(domain: Any, live: int) -> int:
+def memory_limit(domain: Any, live: int) -> int:
     """Return the KiB that a running container may have; 0 if nothing says it."""
     found = int(domain.memoryParameters(live).get(HARD, UNLIMITED))
     return found if found < UNLIMITED else 0

@@ -57,7 +57,7 @@ def _attribute(parent: ET.Element, tag: str, name: str) -> str:
     return "" if child is None else child.get(name, "")
 
 
-def widen(nics: Mapping[str, LiveNic]) -> None:
+def set_mtus(nics: Mapping[str, LiveNic]) -> None:
     """Give the hosts' ends the MTU of their definitions, which libvirt reads but ignores for containers. The container
     sets the MTU of its own end."""
     wanted = {nic.host: nic.mtu for nic in nics.values() if nic.host and nic.mtu}

@@ -4,16 +4,16 @@
 """Installs the program that libvirt calls whenever it starts a container, also when the host boots and nothing of ours
 runs: before the start it mounts what the container's directory says, after the start it has the console read.
 
-It reads `*.layers/layers.json` of a root that shows its image (storage/overlay.py). What is mounted already stays
+It reads `*.layers/layers.json` of a root that shows its image (storage/root_overlay.py). What is mounted already stays
 as it is.
 """
 
 from __future__ import annotations
 
-from ...host.console import log as console_log
-from ...host.node import Changes
+from ...host.console import console_log
+from ...host.node_file import Changes
 from ...model.id_range import BASES
-from ...storage import overlay
+from ...storage import root_overlay
 from ..libvirt import domain_xml
 from . import console_logger, hooks
 
@@ -141,7 +141,7 @@ def text() -> str:
     body = _TEXT.format(
         namespace=domain_xml.NAMESPACE,
         bases=BASES.start,
-        options=overlay.OPTIONS,
+        options=root_overlay.OPTIONS,
         log=console_log.NAME,
         limit=str(console_logger.LIMIT),
         kept=str(console_logger.KEPT),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import ForeignObject, NotFound
 from ...host.files import read_limited, remove_file, write_atomically
-from ...host.node import Changes
+from ...host.node_file import Changes
 
 PATH = Path("/etc/systemd/network/10-nebula-provision-veth.link")
 MARK = "# Written by nebula.provision: NICs of containers keep the MAC that libvirt gives them."

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from ...errors import InvalidValue
 from ...model import beancounters
 from ...model.disk import IMAGES, TAR, Disk
-from ...model.ids import FIRST_CONTAINER
 from ...model.nic import Nic
+from ...model.object_ids import FIRST_CONTAINER
 from ...model.vm import Vm
 from ..base import Deployment, Mark, Site, domain_name
-from . import rules, venet_firewall
+from . import openvz_declaration, venet_firewall
 
 # Ids up to 100 are OpenVZ's own, and machines' ids begin with 0. Ids that people give by hand are smaller.
 FIRST = FIRST_CONTAINER
@@ -45,7 +45,7 @@ ORDER = (
     "VE_PRIVATE", "VE_LAYOUT", "OSTEMPLATE", "NAME", "HOSTNAME", "NAMESERVER", "SEARCHDOMAIN", "IP_ADDRESS", "NETIF",
 )  # fmt: skip
 # What a host's defaults may not say: it is each machine's own.
-_OWN = rules.OF_MACHINES | {"HOSTNAME", "IP_ADDRESS", "NETIF", "ONBOOT", "DESCRIPTION", "ORIGIN_SAMPLE"}
+_OWN = openvz_declaration.OF_MACHINES | {"HOSTNAME", "IP_ADDRESS", "NETIF", "ONBOOT", "DESCRIPTION", "ORIGIN_SAMPLE"}
 
 
 def ctid_of(vm_id: int) -> int:
@@ -78,20 +78,20 @@ def render(vm: Vm, site: Site) -> Deployment:
             "NAME": domain_name(vm.vm_id),
         }
     )
-    name = vm.container.get("OSTEMPLATE") or rules.template_name(root.image, root.source)
-    rules.check_template_name(name, where)
+    name = vm.container.get("OSTEMPLATE") or openvz_declaration.template_name(root.image, root.source)
+    openvz_declaration.check_template_name(name, where)
     values["OSTEMPLATE"] = name
     values.update(_names(vm))
     values.update(_network(vm))
     values.update(_raw(vm))
     lines = [f"{_TEMPLATE} {_checked('its template', site.disks[root.disk_id].path, where)}"]
     if vm.context is not None and vm.context.disk_id in site.disks:
-        to = vm.context.variables.get(rules.DIRECTORY_VARIABLE, "") or rules.CONTEXT_DIRECTORY
-        rules.check_directory(to, where)
+        to = vm.context.variables.get(openvz_declaration.DIRECTORY_VARIABLE, "") or openvz_declaration.CONTEXT_DIRECTORY
+        openvz_declaration.check_directory(to, where)
         lines.append(f"{_CONTEXT} to={to} iso={_checked('its context', site.disks[vm.context.disk_id].path, where)}")
-    addresses, passing = venet_firewall.of_machine(vm)
+    addresses, passing = venet_firewall.guarded_addresses(vm)
     if addresses:
-        script = venet_firewall.mounting(ctid_of(vm.vm_id), addresses, passing)
+        script = venet_firewall.mount_script(ctid_of(vm.vm_id), addresses, passing)
         lines.append(f"{_FIREWALL} {hashlib.sha256(script.encode()).hexdigest()}")
     lines += [f'{key}="{_checked(key, values[key], where)}"' for key in _ordered(values)]
     text = "\n".join(lines) + "\n"
@@ -112,7 +112,7 @@ def _ordered(values: Mapping[str, str]) -> list[str]:
 
 def _checked(key: str, value: str, where: str) -> str:
     """Return the value. Raise InvalidValue if something in it ends a line or a string, or is expanded by a shell."""
-    found = rules.UNSAFE.search(value)
+    found = openvz_declaration.UNSAFE.search(value)
     if found:
         raise InvalidValue(
             f"{where}: {key} = {value!r}",
@@ -170,7 +170,7 @@ def _names(vm: Vm) -> dict[str, str]:
     resolvers = variables.get("NAMESERVER") or variables.get("DNS") or _nic_values(vm.nics, "DNS")
     domains = variables.get("SEARCHDOMAIN") or variables.get("SEARCH_DOMAIN") or _nic_values(vm.nics, "SEARCH_DOMAIN")
     found = {"NAMESERVER": _unique_words(resolvers), "SEARCHDOMAIN": _unique_words(domains)}
-    if rules.HOST_NAME.fullmatch(hostname):
+    if openvz_declaration.HOST_NAME.fullmatch(hostname):
         found["HOSTNAME"] = hostname
     return {key: text for key, text in found.items() if text}
 
@@ -189,7 +189,7 @@ def _network(vm: Vm) -> dict[str, str]:
     addresses: list[str] = []
     interfaces: list[str] = []
     for nic in vm.nics:
-        if rules.model_of(nic.model) == rules.VENET:
+        if openvz_declaration.model_of(nic.model) == openvz_declaration.VENET:
             inside = [alias for alias in vm.aliases if alias.parent_id == nic.nic_id and not alias.external]
             addresses += [text for text in (nic.ip, nic.ip6, nic.ip6_ula) if text]
             addresses += [text for each in inside for text in (each.ip, each.ip6, each.ip6_ula) if text]
@@ -214,9 +214,9 @@ def _network(vm: Vm) -> dict[str, str]:
 
 def _raw(vm: Vm) -> dict[str, str]:
     found = {}
-    for line in vm.raw.get(rules.NAME, "").splitlines():
+    for line in vm.raw.get(openvz_declaration.NAME, "").splitlines():
         match = _LINE.fullmatch(line)
-        if match is not None and match[1] not in rules.OF_MACHINES:
+        if match is not None and match[1] not in openvz_declaration.OF_MACHINES:
             found[match[1]] = match[2] if match[2] is not None else (match[3] or "")
     return found
 
@@ -252,7 +252,7 @@ class Container:
     def memory(self) -> int:
         """Return the MiB that the container may have, 0 where nothing limits them."""
         try:
-            return beancounters.memory(self.values, "container")
+            return beancounters.memory_mib(self.values, "container")
         except InvalidValue:
             return 0
 

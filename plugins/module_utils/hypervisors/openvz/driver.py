@@ -29,19 +29,19 @@ from ...errors import (
     Unsupported,
     WrongState,
 )
-from ...host import trees
+from ...host import untrusted_trees
 from ...host.command import last_lines, run
 from ...host.files import make_directory, read_limited, remove_file, write_atomically
-from ...host.node import Changes, NodeFile
+from ...host.node_file import Changes, NodeFile
 from ...model.audit import Domain
 from ...model.disk import TAR, Disk
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ...storage.datastore import MIB, disk_path, require_space
-from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, called, domain_name
-from . import container_config, private_area, rules, templates, venet_firewall, vzctl
+from ...storage.datastore_layout import MIB, disk_path, require_space
+from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, domain_name, label_of
+from . import container_config, openvz_declaration, private_area, template_cache, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
-from .exit_codes import explained
+from .exit_codes import error_of_code
 
 CREATE_SECONDS = 3600
 START_SECONDS = 600
@@ -65,7 +65,7 @@ class Definition:
 
 
 class OpenvzDriver(Driver):
-    name = rules.NAME
+    name = openvz_declaration.NAME
     capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "migrate", "copy_disk", "ask_agent"))
     programs = (vzctl.PROGRAM,)
 
@@ -83,14 +83,14 @@ class OpenvzDriver(Driver):
         vzctl.require()
         version, kernel = vzctl.version(), os.uname().release
         return {
-            "accelerator": rules.NAME,
+            "accelerator": openvz_declaration.NAME,
             "reason": f"this host has vzctl {version} on kernel {kernel}",
             "key": f"{version} {kernel}",
         }
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
-        return templates.give_back()
+        return template_cache.give_back()
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -106,13 +106,13 @@ class OpenvzDriver(Driver):
     def render(self, vm: Vm, site: Site) -> Deployment:
         deployment = container_config.render(vm, site)
         if container_config.read(deployment.text).values.get("IP_ADDRESS"):
-            vzctl.require_venet(f"virtual machine {vm.name}: NIC with MODEL = {rules.VENET}")
+            vzctl.require_venet(f"virtual machine {vm.name}: NIC with MODEL = {openvz_declaration.VENET}")
         return deployment
 
     def survey(self, catalog: str) -> Survey:
         vms: list[ObservedVm] = []
         ids: set[int] = set()
-        foreign, listed = 0, vzctl.listed()
+        foreign, listed = 0, vzctl.states_by_ctid()
         for ctid, definition in self._definitions().items():
             container, vm_id = definition.container, vm_id_of(ctid)
             mark = container.mark
@@ -137,7 +137,7 @@ class OpenvzDriver(Driver):
     def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
         ours: list[Domain] = []
         others: list[str] = []
-        listed = vzctl.listed()
+        listed = vzctl.states_by_ctid()
         for ctid, definition in self._definitions().items():
             container = definition.container
             if container.mark is None:
@@ -196,7 +196,7 @@ class OpenvzDriver(Driver):
     def _definition(self, mark: Mark) -> Definition | None:
         """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         ctid = ctid_of(mark.vm_id)
-        asked = f"{called(mark)}: container {ctid}"
+        asked = f"{label_of(mark)}: container {ctid}"
         definition = self._read(vzctl.CONFIGURATIONS / f"{ctid}.conf")
         if definition is None:
             return None
@@ -221,7 +221,7 @@ class OpenvzDriver(Driver):
         found = self._definition(mark)
         if found is None:
             raise NotFound(
-                called(mark),
+                label_of(mark),
                 f"there is no {vzctl.CONFIGURATIONS}/{ctid_of(mark.vm_id)}.conf",
                 "Run again: it is defined anew",
             )
@@ -257,21 +257,21 @@ class OpenvzDriver(Driver):
         for key in ("LOCAL_UID", "LOCAL_GID"):
             if before is not None and key in before.container.values and key not in wanted.values:
                 text = container_config.with_value(text, key, before.container.values[key])
-        addresses, passing = venet_firewall.of_machine(vm)
+        addresses, passing = venet_firewall.guarded_addresses(vm)
         scripts = {"mount": "", "umount": ""}
         if addresses:
             scripts = {
-                "mount": venet_firewall.mounting(ctid, addresses, passing),
-                "umount": venet_firewall.unmounting(ctid),
+                "mount": venet_firewall.mount_script(ctid, addresses, passing),
+                "umount": venet_firewall.unmount_script(ctid),
             }
-        self._refuse_scripts(ctid, scripts, f"defining {called(mark)}")
+        self._refuse_scripts(ctid, scripts, f"defining {label_of(mark)}")
         write_atomically(str(vzctl.CONFIGURATIONS / f"{ctid}.conf"), text, mode=0o600)
         self._set_firewall(ctid, scripts, running=before is not None and self._state_of(ctid) == "RUNNING")
         if before is not None and self._state_of(ctid) == "RUNNING":
             words = [word for key, option in _LIVE if wanted.values.get(key) for word in (option, wanted.values[key])]
             if vzctl.has_quota():
                 words += _limits(before.container.values, wanted.values)
-            vzctl.ask(f"changing {called(mark)} while it runs", "set", str(ctid), *words)
+            vzctl.ask(f"changing {label_of(mark)} while it runs", "set", str(ctid), *words)
 
     @staticmethod
     def _refuse_scripts(ctid: int, scripts: Mapping[str, str], asked: str) -> None:
@@ -315,7 +315,7 @@ class OpenvzDriver(Driver):
         definition = self._definition(mark)
         if definition is None:
             return self._forget_destroyed(mark)
-        ctid, asked = ctid_of(mark.vm_id), f"removing {called(mark)}"
+        ctid, asked = ctid_of(mark.vm_id), f"removing {label_of(mark)}"
         self._end(definition, asked)
         status = vzctl.status(ctid)
         if status.mounted:
@@ -356,7 +356,7 @@ class OpenvzDriver(Driver):
 
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:
-        ctid, asked = ctid_of(mark.vm_id), f"starting {called(mark)}"
+        ctid, asked = ctid_of(mark.vm_id), f"starting {label_of(mark)}"
         definition = self._found(mark)
         container = definition.container
         if self._state_of(ctid) == "RUNNING":
@@ -389,7 +389,7 @@ class OpenvzDriver(Driver):
                 f"{asked}: OS template {name}", f"{container.template} is not on this host", "Name a tar that is there"
             )
         try:
-            templates.place(container.template, name, mark.catalog)
+            template_cache.place(container.template, name, mark.catalog)
         except ImageRefused as error:
             error.asked = f"{asked}: {error.asked}"
             raise
@@ -403,7 +403,7 @@ class OpenvzDriver(Driver):
     @staticmethod
     def _refuse_too_large(name: str, asked: str, container: Container) -> None:
         """Raise NoSpace before tar would find out in the middle."""
-        size = templates.size_of(name)
+        size = template_cache.size_of(name)
         limit = container.disk_limit
         if limit and size > limit:
             raise NoSpace(
@@ -435,7 +435,7 @@ class OpenvzDriver(Driver):
             vzctl.ask(asked, "set", str(ctid), "--name", domain_name(mark.vm_id), "--save")
 
     def cancel(self, mark: Mark) -> None:
-        self._end(self._found(mark), f"ending {called(mark)}")
+        self._end(self._found(mark), f"ending {label_of(mark)}")
 
     @staticmethod
     def _end(definition: Definition, asked: str) -> None:
@@ -445,13 +445,13 @@ class OpenvzDriver(Driver):
     def _running(self, mark: Mark) -> Definition:
         definition = self._found(mark)
         if self._state_of(ctid_of(mark.vm_id)) != "RUNNING":
-            raise WrongState(called(mark), "it does not run", "Start it first")
+            raise WrongState(label_of(mark), "it does not run", "Start it first")
         return definition
 
     def shutdown(self, mark: Mark, timeout: int) -> None:
         """Shut the container down and save its root as disk.0, as OpenNebula's drivers for OpenVZ did it."""
         definition = self._running(mark)
-        ctid, asked = ctid_of(mark.vm_id), f"shutting {called(mark)} down"
+        ctid, asked = ctid_of(mark.vm_id), f"shutting {label_of(mark)} down"
         try:
             vzctl.ask(asked, "stop", str(ctid), timeout=max(timeout, 1))
         except TimedOut as error:
@@ -461,17 +461,17 @@ class OpenvzDriver(Driver):
             raise TimedOut(asked, "it runs on", "Raise shutdown_timeout, or set hard: true")
         container = definition.container
         vzctl.drop_routes(container.addresses)
-        private_area.save(container.private, disk_path(container.directory, 0), f"saving the root of {called(mark)}")
+        private_area.save(container.private, disk_path(container.directory, 0), f"saving the root of {label_of(mark)}")
 
     def reboot(self, mark: Mark, timeout: int) -> None:
         definition = self._running(mark)
-        ctid, asked = ctid_of(mark.vm_id), f"rebooting {called(mark)}"
+        ctid, asked = ctid_of(mark.vm_id), f"rebooting {label_of(mark)}"
         vzctl.ask(asked, "stop", str(ctid), timeout=max(timeout, 1))
         self._start_again(definition, mark, asked)
 
     def reset(self, mark: Mark) -> None:
         definition = self._running(mark)
-        asked = f"resetting {called(mark)}"
+        asked = f"resetting {label_of(mark)}"
         self._end(definition, asked)
         self._start_again(definition, mark, asked)
 
@@ -483,12 +483,12 @@ class OpenvzDriver(Driver):
 
     def suspend(self, mark: Mark, checkpoint: str) -> None:
         self._running(mark)
-        asked = f"suspending {called(mark)}"
+        asked = f"suspending {label_of(mark)}"
         vzctl.ask(asked, "chkpnt", str(ctid_of(mark.vm_id)), "--dumpfile", checkpoint, timeout=SAVE_SECONDS)
         if os.path.isdir(checkpoint):
             # CRIU's, which no run knows how to keep and to remove as a file.
             self.resume(mark, checkpoint)
-            trees.remove(checkpoint)
+            untrusted_trees.remove(checkpoint)
             raise Unsupported(
                 asked, "this kernel is none of OpenVZ, and containers are saved by CRIU", "Shut it down, it runs on"
             )
@@ -497,7 +497,7 @@ class OpenvzDriver(Driver):
 
     def resume(self, mark: Mark, checkpoint: str) -> None:
         self._found(mark)
-        ctid, asked = ctid_of(mark.vm_id), f"resuming {called(mark)}"
+        ctid, asked = ctid_of(mark.vm_id), f"resuming {label_of(mark)}"
         # The dump does not say whose it is: the container's id goes along.
         done = vzctl.ask(asked, "restore", str(ctid), "--dumpfile", checkpoint, timeout=SAVE_SECONDS)
         if self._state_of(ctid) != "RUNNING":
@@ -510,7 +510,7 @@ class OpenvzDriver(Driver):
     def migrate(self, mark: Mark, login: str) -> None:
         """Migrate by a dump that both hosts see. The container goes on here if the other host does not take it."""
         definition = self._running(mark)
-        container, ctid, asked = definition.container, ctid_of(mark.vm_id), f"migrating {called(mark)}"
+        container, ctid, asked = definition.container, ctid_of(mark.vm_id), f"migrating {label_of(mark)}"
         there = vzctl.CONFIGURATIONS / f"{ctid}.conf"
         look = f"test -d {shlex.quote(container.private)} && cat {there}"
         done = run(["sh", "-c", f"{login} sh"], input=look, timeout=LOGIN_SECONDS, check=False)
@@ -531,7 +531,7 @@ class OpenvzDriver(Driver):
             words = f"vzctl restore {ctid} --dumpfile {shlex.quote(dump)} >&2 && vzctl status {ctid}"
             moved = run(["sh", "-c", f"{login} sh"], input=words, timeout=MIGRATE_SECONDS, check=False)
             if moved.returncode != 0 or " running" not in moved.stdout:
-                failed = explained(asked, moved.returncode, last_lines(moved.stderr, 3))
+                failed = error_of_code(asked, moved.returncode, last_lines(moved.stderr, 3))
                 vzctl.ask(asked, "restore", str(ctid), "--dumpfile", dump, timeout=SAVE_SECONDS)
                 failed.found += "\nThe machine runs on here"
                 raise failed
@@ -540,11 +540,11 @@ class OpenvzDriver(Driver):
         self._forget(definition, mark)
 
     def check_saved(self, image: str, asked: str) -> None:
-        rules.check_saved_name(image, vzctl.distributions(), asked)
+        openvz_declaration.check_saved_name(image, vzctl.distributions(), asked)
 
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         """Copy the root as it is now, also of a running container: what changes meanwhile may be half of each."""
-        asked = f"copying the root of {called(mark)}"
+        asked = f"copying the root of {label_of(mark)}"
         if format != TAR or disk.type == "SWAP":
             raise Unsupported(
                 asked, f"disk {disk.disk_id} as {format} is none", "A container's only disk is its root, a tar"
@@ -554,7 +554,7 @@ class OpenvzDriver(Driver):
     def ask_agent(self, mark: Mark) -> AgentAnswer:
         """Return what the container's own kernel and programs tell the host; no agent is needed."""
         self._running(mark)
-        ctid, asked = str(ctid_of(mark.vm_id)), f"asking {called(mark)}"
+        ctid, asked = str(ctid_of(mark.vm_id)), f"asking {label_of(mark)}"
         name = vzctl.ask(asked, "exec2", ctid, "cat /proc/sys/kernel/hostname", timeout=AGENT_SECONDS)
         shown = run([vzctl.PROGRAM, "exec2", ctid, "ip -o addr"], timeout=AGENT_SECONDS, check=False)
         addresses = tuple(_ADDRESS.findall(shown.stdout)) if shown.returncode == 0 else None
@@ -565,7 +565,7 @@ class OpenvzDriver(Driver):
 def _limits(before: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     """Return vzctl's words that resize a running container's file system; none where nothing differs. A file system
     that has no limit any more keeps the old one until it is started anew: vzctl has no word for that."""
-    differing = [key for key in rules.QUOTAS if wanted.get(key) and wanted[key] != before.get(key)]
+    differing = [key for key in openvz_declaration.QUOTAS if wanted.get(key) and wanted[key] != before.get(key)]
     return [word for key in differing for word in (f"--{key.lower()}", wanted[key])]
 
 

@@ -166,7 +166,7 @@ CODES: Mapping[int, Meaning] = {
 _UNKNOWN = Meaning("it failed for a reason that has no name", _KERNEL)
 
 
-def explained(asked: str, code: int, words: str = "") -> NebulaError:
+def error_of_code(asked: str, code: int, words: str = "") -> NebulaError:
     """Return the error that a code means. words: what vzctl printed last."""
     meaning = CODES.get(code, _UNKNOWN)
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"

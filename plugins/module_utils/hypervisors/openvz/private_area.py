@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ...context import iso9660
 from ...errors import HypervisorError, InvalidValue, NotFound
-from ...guest_disk import tree
-from ...guest_disk.tree import Entry
-from ...host import beneath, trees
+from ...guest_disk import guest_tree
+from ...guest_disk.guest_tree import Entry
+from ...host import untrusted_directories, untrusted_trees
 from ...host.command import run
 from ...host.files import explained, read_limited, remove_file, sync_directory, write_atomically
-from ...storage.datastore import MIB, require_space
+from ...storage.datastore_layout import MIB, require_space
 
 SCRIPT = "init.sh"
 BEGIN, END = "# nebula-context: begin", "# nebula-context: end"
@@ -39,7 +39,7 @@ SAVE_SECONDS = 6 * 3600
 def write_context(private: str, iso: str, to: str) -> None:
     """Write the files of the context into the directory `to` of a container that does not run; its init.sh runs at
     each boot. What an earlier context had there is removed."""
-    contents = iso9660.contents(iso)
+    contents = iso9660.files_of_iso(iso)
     what = f"the context in {private}"
     with _open_root(private) as root:
         owner = _owner(root)
@@ -53,12 +53,12 @@ def write_context(private: str, iso: str, to: str) -> None:
             script = None
         try:
             for path in sorted(set(_written_paths(private)) - {entry.path for entry in entries}):
-                tree.remove(root, path)
+                guest_tree.remove(root, path)
             # First: a run that is killed in between must know what there may be.
             _record_paths(private, [entry.path for entry in entries])
             for entry in entries:
-                if not tree.is_there(root, entry, True):
-                    tree.put(root, entry, True, directories=owner)
+                if not guest_tree.is_there(root, entry, True):
+                    guest_tree.put(root, entry, True, directories=owner)
             _run_at_boot(root, script, owner)
         except OSError as error:
             raise HypervisorError(
@@ -72,20 +72,22 @@ def _run_at_boot(root: int, script: str | None, owner: tuple[int, int]) -> None:
     """Make the script run when the container boots: by a unit where its init is systemd, else by rc.local."""
     systemd = any(_is_file(root, path) for path in _SYSTEMD)
     rc = next(path for directory, path in _RC if _is_directory(root, directory) or path == _RC[-1][1])
-    text = (tree.get(root, rc, LARGEST) or b"").decode("utf-8", "surrogateescape")
+    text = (guest_tree.get(root, rc, LARGEST) or b"").decode("utf-8", "surrogateescape")
     wanted = _with_our_lines(text, None if systemd else script)
     if wanted != text:
-        found = tree.mode_of(root, rc)
+        found = guest_tree.mode_of(root, rc)
         mode = (stat.S_IMODE(found.st_mode) if found is not None and stat.S_ISREG(found.st_mode) else 0o644) | 0o111
-        tree.put(root, Entry(rc, wanted.encode("utf-8", "surrogateescape"), mode, *owner), True, directories=owner)
+        guest_tree.put(
+            root, Entry(rc, wanted.encode("utf-8", "surrogateescape"), mode, *owner), True, directories=owner
+        )
     if systemd and script is not None:
         entry = Entry(UNIT, _unit(script).encode(), 0o644, *owner)
-        if not tree.is_there(root, entry, True):
-            tree.put(root, entry, True, directories=owner)
-        tree.link(root, WANTED, UNIT, directories=owner)
-    elif tree.mode_of(root, UNIT) is not None:
-        tree.remove(root, WANTED)
-        tree.remove(root, UNIT)
+        if not guest_tree.is_there(root, entry, True):
+            guest_tree.put(root, entry, True, directories=owner)
+        guest_tree.link(root, WANTED, UNIT, directories=owner)
+    elif guest_tree.mode_of(root, UNIT) is not None:
+        guest_tree.remove(root, WANTED)
+        guest_tree.remove(root, UNIT)
 
 
 def _with_our_lines(text: str, script: str | None) -> str:
@@ -146,7 +148,7 @@ def check_mounts(private: str, asked: str) -> None:
     """Raise HypervisorError if vzctl would mount outside of the root: it mounts devices on its /dev before the
     container is shut in there, and follows a link as the host does."""
     with _open_root(private) as root:
-        found = tree.mode_of(root, "/dev")
+        found = guest_tree.mode_of(root, "/dev")
     if found is not None and not stat.S_ISDIR(found.st_mode):
         raise HypervisorError(
             f"{asked}: {private}/dev",
@@ -161,7 +163,7 @@ def clear_unfinished(private: str) -> None:
     unfinished = f"{private}.tmp"
     if os.path.islink(unfinished) or not os.path.isdir(unfinished):
         return
-    trees.remove(unfinished)
+    untrusted_trees.remove(unfinished)
     if not is_made(private) and os.path.isdir(private) and not os.path.islink(private):
         with explained(private):
             os.rmdir(private)
@@ -208,7 +210,7 @@ def _count_files(root: int) -> tuple[int, tuple[set[int], set[int]]]:
     """Return the bytes that the files take, and the ids of their users and groups."""
     status = os.fstat(root)
     taken, users, groups = 0, {status.st_uid}, {status.st_gid}
-    for _place, _name, found in beneath.walk(root):
+    for _place, _name, found in untrusted_directories.walk(root):
         users.add(found.st_uid)
         groups.add(found.st_gid)
         if stat.S_ISREG(found.st_mode):
@@ -238,10 +240,10 @@ def _owner(root: int) -> tuple[int, int]:
 
 
 def _is_file(root: int, path: str) -> bool:
-    found = tree.mode_of(root, path)
+    found = guest_tree.mode_of(root, path)
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
 def _is_directory(root: int, path: str) -> bool:
-    found = tree.mode_of(root, path)
+    found = guest_tree.mode_of(root, path)
     return found is not None and stat.S_ISDIR(found.st_mode)

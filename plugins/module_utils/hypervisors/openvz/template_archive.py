@@ -20,11 +20,11 @@ from typing import BinaryIO
 
 from ...errors import ImageRefused
 from ...host.files import explained
-from ...storage import pipeline, tar_writer, unpacking
-from ...storage.datastore import MIB, RESERVE
-from ...storage.room import Room
+from ...storage import decompression, file_blocks, tar_writer
+from ...storage.datastore_layout import MIB, RESERVE
+from ...storage.free_space_watch import Room
 from ...storage.roots import Limits
-from ...storage.tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, HARD_LINK, LINK, Entry, Reader, shown
+from ...storage.tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, HARD_LINK, LINK, Entry, Reader, printable_name
 
 # Links and special files of one image: each is remembered.
 MOST_LINKS = 500_000
@@ -54,7 +54,7 @@ _OUT = "vzctl would follow it on the host, as root"
 _REMEDY = "Make it a file, or a link that stays in the image, and pack it anew"
 
 
-def screen(path: str, what: str, output: BinaryIO | None = None) -> int:
+def check_archive(path: str, what: str, output: BinaryIO | None = None) -> int:
     """Read the archive to its end and return the bytes of its files. Raise ImageRefused for what must not get to
     vzctl. output: where it is written anew, packed by gzip; the room that has to be left there is left."""
     with _open_archive(path, what) as reader:
@@ -73,9 +73,9 @@ def _open_archive(path: str, what: str) -> Iterator[Reader]:
     with explained(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            packing = unpacking.detect(os.pread(fd, unpacking.MAGIC_LENGTH, 0))
-            stream = pipeline.read(fd)
-            blocks = unpacking.unpack(packing, stream, what) if packing else stream
+            packing = decompression.detect(os.pread(fd, decompression.MAGIC_LENGTH, 0))
+            stream = file_blocks.read(fd)
+            blocks = decompression.unpack(packing, stream, what) if packing else stream
             with contextlib.closing(blocks):
                 yield Reader(lambda _size: next(blocks, b""), what)
         finally:
@@ -116,7 +116,7 @@ class Contents:
         name = self._place(entry.name, entry.name)
         if len(entry.name) > LONGEST_PATH:
             raise self._refusal(
-                f"the path {shown(name)} has {len(entry.name)} bytes; tar, by which vzctl unpacks it, makes none of "
+                f"the path {printable_name(name)} has {len(entry.name)} bytes; tar, by which vzctl unpacks it, makes none of "
                 f"more than {LONGEST_PATH}",
                 "Leave out what is so deep, or use it for a container of LXC",
             )
@@ -134,11 +134,11 @@ class Contents:
         parent, _slash, base = name.rpartition(b"/")
         self._check_parents(name, parent)
         if name in self._links:
-            raise self._refusal(f"{shown(name)} is in it as a link, and once more")
+            raise self._refusal(f"{printable_name(name)} is in it as a link, and once more")
         target = self._links.get(self._place(entry.target, entry.name)) if entry.kind == HARD_LINK else None
         if entry.kind == LINK or target is not None:
             if name in self._plain_directories:
-                raise self._refusal(f"{shown(name)} is a directory with something in it, and a link")
+                raise self._refusal(f"{printable_name(name)} is a directory with something in it, and a link")
             self._links[name] = entry.target if target is None else target
         elif entry.kind in (FIFO, CHARACTER, DEVICE):
             self._special.add(name)
@@ -162,17 +162,17 @@ class Contents:
             self._check(name)
         jobs = self._check(_JOBS)
         if jobs.rpartition(b"/")[2] != b"cron.d":
-            raise self._refusal(f"{shown(_JOBS)} is a link to {shown(jobs)}", _REMEDY)
+            raise self._refusal(f"{printable_name(_JOBS)} is a link to {printable_name(jobs)}", _REMEDY)
         for job in self._jobs.get(jobs, []):
             if not _JOB.fullmatch(job):
                 raise self._refusal(
-                    f"{shown(jobs + b'/' + job)} has a name that vzctl's scripts take for several", "Rename it"
+                    f"{printable_name(jobs + b'/' + job)} has a name that vzctl's scripts take for several", "Rename it"
                 )
             self._check(jobs + b"/" + job)
         for name in self._beside:
             if name in self._links or name in self._special:
                 raise self._refusal(
-                    f"{shown(name)} is no file, and vzctl's scripts write to such names", "Leave it out"
+                    f"{printable_name(name)} is no file, and vzctl's scripts write to such names", "Leave it out"
                 )
 
     def _check(self, name: bytes) -> bytes:
@@ -184,10 +184,12 @@ class Contents:
                 return name
             if name in _PING and target == _BUSYBOX and not self._has_capabilities:
                 return name
-            raise self._refusal(f"{shown(link)} is a link to {shown(target)}, which leads out of it; {_OUT}", _REMEDY)
+            raise self._refusal(
+                f"{printable_name(link)} is a link to {printable_name(target)}, which leads out of it; {_OUT}", _REMEDY
+            )
         if found in self._special:
             raise self._refusal(
-                f"{shown(name)} is a device or a pipe, and vzctl's scripts work on it", "Make it a file"
+                f"{printable_name(name)} is a device or a pipe, and vzctl's scripts work on it", "Make it a file"
             )
         return found
 
@@ -220,7 +222,9 @@ class Contents:
         # The parents of a known directory are known, too: each directory is looked at once, however many files it has.
         while place not in self._plain_directories:
             if place in self._links:
-                raise self._refusal(f"{shown(name)} is behind {shown(place)}, which is a link", "Pack it anew, by tar")
+                raise self._refusal(
+                    f"{printable_name(name)} is behind {printable_name(place)}, which is a link", "Pack it anew, by tar"
+                )
             self._plain_directories.add(place)
             place = place.rpartition(b"/")[0]
 
@@ -228,7 +232,9 @@ class Contents:
         """Return the path from the root of the image, b"" for the root itself. Raise ImageRefused if it leads out."""
         parts = [part for part in name.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
-            raise self._refusal(f"{shown(entry)} leads out of where it is ({shown(name)})", "Pack it anew, by tar")
+            raise self._refusal(
+                f"{printable_name(entry)} leads out of where it is ({printable_name(name)})", "Pack it anew, by tar"
+            )
         return b"/".join(parts)
 
     def _refusal(self, found: str, remedy: str = "Have it made anew, by tar") -> ImageRefused:

@@ -11,10 +11,10 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from ...model import context_firewall
-from ...model.guard import GuardRule, family_of
 from ...model.logical_network import TCP, UDP
+from ...model.nic_filter_rules import GuardRule, family_of
 from ...model.vm import Vm
-from . import rules
+from . import openvz_declaration
 
 MARK = "# nebula: the firewall of CONTEXT"
 DEVICE = "venet0"
@@ -28,12 +28,12 @@ def table_of(ctid: int) -> str:
     return f"nebula_ct{ctid}"
 
 
-def of_machine(vm: Vm) -> tuple[Sequence[str], Sequence[GuardRule]]:
+def guarded_addresses(vm: Vm) -> tuple[Sequence[str], Sequence[GuardRule]]:
     """Return the addresses to be guarded, and what may come in to them; both empty where nothing is guarded."""
     text = vm.context.variables.get(context_firewall.VARIABLE, "") if vm.context is not None else ""
-    if not context_firewall.is_one(text):
+    if not context_firewall.is_firewall(text):
         return (), ()
-    venets = [nic for nic in vm.nics if rules.model_of(nic.model) == rules.VENET]
+    venets = [nic for nic in vm.nics if openvz_declaration.model_of(nic.model) == openvz_declaration.VENET]
     found = [address for nic in venets for address in (nic.ip, nic.ip6, nic.ip6_ula) if address]
     inside = {nic.nic_id for nic in venets}
     aliases = [alias for alias in vm.aliases if alias.parent_id in inside and not alias.external]
@@ -42,7 +42,7 @@ def of_machine(vm: Vm) -> tuple[Sequence[str], Sequence[GuardRule]]:
     return addresses, context_firewall.read(text, f"virtual machine {vm.name}") if addresses else ()
 
 
-def mounting(ctid: int, addresses: Sequence[str], passing: Sequence[GuardRule]) -> str:
+def mount_script(ctid: int, addresses: Sequence[str], passing: Sequence[GuardRule]) -> str:
     """Return the script CTID.mount: a container whose rules can't be made is not started."""
     table = table_of(ctid)
     lines = [f"table inet {table}", f"delete table inet {table}", f"table inet {table} {{", "  chain passing {"]
@@ -59,7 +59,7 @@ def mounting(ctid: int, addresses: Sequence[str], passing: Sequence[GuardRule]) 
     return "\n".join(["#!/bin/sh", MARK, "exec nft -f - <<'RULES'", *lines, "}", "RULES", ""])
 
 
-def unmounting(ctid: int) -> str:
+def unmount_script(ctid: int) -> str:
     """Return the script CTID.umount."""
     return "\n".join(["#!/bin/sh", MARK, f"nft delete table inet {table_of(ctid)} 2>/dev/null", "exit 0", ""])
 

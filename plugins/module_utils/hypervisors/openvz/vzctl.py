@@ -15,7 +15,7 @@ from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaE
 from ...host.command import Completed, find, last_lines, run
 from ...host.files import read_limited
 from . import container_config
-from .exit_codes import explained
+from .exit_codes import error_of_code
 
 PROGRAM, LISTER = "vzctl", "vzlist"
 BRIDGING, DEVICE = "brctl", "venet0"
@@ -62,7 +62,7 @@ def ask(asked: str, *words: str, timeout: float = SECONDS) -> Completed:
             "See what it waits for, and end it if it hangs: it holds the container's lock",
         ) from error
     if done.returncode != 0:
-        raise explained(asked, done.returncode, last_output(done))
+        raise error_of_code(asked, done.returncode, last_output(done))
     return done
 
 
@@ -84,7 +84,7 @@ def status(ctid: int) -> Status:
     return Status("exist" in words, "mounted" in words, "running" in words, "suspended" in words)
 
 
-def listed() -> Mapping[int, str]:
+def states_by_ctid() -> Mapping[int, str]:
     """Return the state of each container that the kernel knows: running, stopped, mounted or suspended. Kernels
     without OpenVZ's own interface tell nothing: then each container has to be asked for."""
     try:

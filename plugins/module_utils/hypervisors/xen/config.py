@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import InvalidValue
-from ...host.console import log as console_log
+from ...host.console import console_log
 from ...model import console_passwords, defaults, disk_targets
 from ...model.disk import DiskFiles
 from ...model.flags import TRUE
 from ...model.nic import Nic
 from ...model.vm import Graphics, Vm
 from ..base import Deployment, Site, domain_name
-from . import ports
-from . import rules as xen
+from . import switch_ports
+from . import xen_declaration as xen
 
 # What one whole processor weighs to Xen's credit scheduler, and the weights it takes.
 CREDIT = 256
@@ -43,7 +43,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     lines += [f"memory  = {quoted(str(vm.memory))}", f"vcpus  = {quoted(str(vm.vcpu or 1))}"]
     lines += _boot(vm, kind, where)
     lines += _list("disk", _disks(vm, site, kind, where))
-    lines += [f"# port {record}" for record in ports.records(vm)]
+    lines += [f"# port {record}" for record in switch_ports.records(vm)]
     lines += _list("vif", [_vif(nic, site, kind, where) for nic in vm.nics])
     lines += _graphics(vm.graphics, kind)
     lines += _features(vm, kind)
@@ -106,7 +106,7 @@ def _list(name: str, entries: list[str]) -> list[str]:
 def _boot(vm: Vm, kind: str, where: str) -> list[str]:
     lines = []
     if kind == xen.HVM:
-        lines += ["builder = 'hvm'", f"boot = {quoted(xen.letters(vm))}"]
+        lines += ["builder = 'hvm'", f"boot = {quoted(xen.boot_letters(vm))}"]
         if vm.os.firmware and vm.os.firmware.upper() != "BIOS":
             lines.append("bios = 'ovmf'")
     elif kind == xen.PVH:
@@ -157,22 +157,22 @@ def _disk(files: DiskFiles, target: str, cdrom: bool, readonly: bool, kind: str,
         raise InvalidValue(f"{where}: {files.path}", "xl takes no path with a comma in it", "Use another nebula_root")
     prefix = "phy:" if files.block else _PREFIX[files.format]
     # A PVH machine has no drives for CDROMs: a read-only disk with the same content.
-    device = disk_targets.bare(target) + (":cdrom" if cdrom and kind != xen.PVH else "")
+    device = disk_targets.without_suffix(target) + (":cdrom" if cdrom and kind != xen.PVH else "")
     return f"{prefix}{files.path},{device},{'r' if readonly or cdrom else 'w'}"
 
 
 def _vif(nic: Nic, site: Site, kind: str, where: str) -> str:
     model = nic.model.lower() if kind == xen.HVM and nic.model.lower() in NIC_MODELS else ""
-    ports.refuse(nic, site, kind == xen.HVM and bool(model or nic.boot_order), where)
+    switch_ports.refuse(nic, site, kind == xen.HVM and bool(model or nic.boot_order), where)
     fields = {
         # An HVM machine has an emulated NIC beside each of Xen's, and OVN knows one port of each.
-        "type": "vif" if kind == xen.HVM and ports.is_ovns(nic) else "",
+        "type": "vif" if kind == xen.HVM and switch_ports.is_ovn_nic(nic) else "",
         "model": model,
         "mac": nic.mac,
         "ip": nic.ip,
         "bridge": nic.bridge,
         "vifname": nic.target,
-        "script": ports.SCRIPT if ports.is_switched(nic) else nic.options.get("SCRIPT", ""),
+        "script": switch_ports.SCRIPT if switch_ports.is_switched(nic) else nic.options.get("SCRIPT", ""),
     }
     for name, value in fields.items():
         if any(character in value for character in ",'\"\n"):
@@ -190,7 +190,7 @@ def _graphics(graphics: Graphics | None, kind: str) -> list[str]:
         "vnclisten": graphics.listen,
         "vncunused": "0" if display else "1",
         "vncdisplay": display,
-        "vncpasswd": console_passwords.first("vnc", graphics.password),
+        "vncpasswd": console_passwords.used_part("vnc", graphics.password),
         "keymap": graphics.keymap,
     }
     given = {name: value for name, value in values.items() if value}

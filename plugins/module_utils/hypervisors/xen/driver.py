@@ -39,15 +39,15 @@ from ...host.files import (
     sync_directory,
     write_atomically,
 )
-from ...host.node import Changes, NodeFile
+from ...host.node_file import Changes, NodeFile
 from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Deployment, Driver, Mark, Site, Survey, called, copies_of, domain_name
-from . import config, logs, ports, rules
-from .node import CONSOLES, GUEST, XenNode
-from .xl import NAMELESS, Listed, lock_holder
+from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, domain_name, label_of
+from . import config, switch_ports, xen_declaration, xl_logs
+from .dom0 import CONSOLES, GUEST, XenNode
+from .xl import NAMELESS, ListedDomain, lock_holder
 
 DEFINITIONS = Path("/etc/xen")
 AUTO = DEFINITIONS / "auto"
@@ -105,7 +105,9 @@ class XenDriver(XenNode, Driver):
         vms: list[ObservedVm] = []
         ids: set[int] = set()
         marks = [(name, each.mark) for name, each in definitions.items()]
-        copies = copies_of((name, mark.vm_id) for name, mark in marks if mark is not None and mark.catalog == catalog)
+        copies = copied_domains(
+            (name, mark.vm_id) for name, mark in marks if mark is not None and mark.catalog == catalog
+        )
         for name, definition in definitions.items():
             mark, domain = definition.mark, running.get(name)
             if (
@@ -119,9 +121,9 @@ class XenDriver(XenNode, Driver):
             # A domain that xenstore has forgotten runs all the same.
             domain = running.pop(name, None) or nameless.pop(mark.uuid, None)
             state = self._state_of(domain)
-            ended = logs.ended_by(name) if state == "POWEROFF" else ""
+            ended = xl_logs.ended_by(name) if state == "POWEROFF" else ""
             vms.append(self._observed(mark, state, domain, ended))
-        return self._surveyed(vms, ids, [*running.values(), *nameless.values()])
+        return self._make_survey(vms, ids, [*running.values(), *nameless.values()])
 
     def inventory(self) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
         running = {domain.name: domain for domain in self._tool.listed() if domain.domid}
@@ -136,7 +138,7 @@ class XenDriver(XenNode, Driver):
             left = [definition.path, link, CONSOLES / f"{GUEST}-{name}.log"]
             if name == domain_name(definition.mark.vm_id):
                 # A copy has the UUID of the machine in its mark, whose file this is.
-                left += [path for path in (ports.PORTS / definition.mark.uuid,) if path.exists()]
+                left += [path for path in (switch_ports.PORTS / definition.mark.uuid,) if path.exists()]
             ours.append(
                 Domain(
                     name=name,
@@ -181,13 +183,13 @@ class XenDriver(XenNode, Driver):
             domain = self._tool.named(name)
         return self._state_of(domain)
 
-    def _is_passing(self, name: str, domain: Listed | None) -> bool:
+    def _is_passing(self, name: str, domain: ListedDomain | None) -> bool:
         """Return whether a tool at work is making or ending the domain: the tool of a killed run goes on by itself."""
         if domain is None:
-            return logs.is_rebooting(name)
-        return "d" in domain.flags or ("p" in domain.flags and logs.is_made(name))
+            return xl_logs.is_rebooting(name)
+        return "d" in domain.flags or ("p" in domain.flags and xl_logs.is_made(name))
 
-    def _state_of(self, domain: Listed | None) -> str:
+    def _state_of(self, domain: ListedDomain | None) -> str:
         if domain is None or "d" in domain.flags:
             return "POWEROFF"
         if "c" in domain.flags or "p" in domain.flags:
@@ -198,7 +200,7 @@ class XenDriver(XenNode, Driver):
     def _definition(self, mark: Mark) -> Definition | None:
         """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         name = domain_name(mark.vm_id)
-        asked = f"{called(mark)}: domain {name}"
+        asked = f"{label_of(mark)}: domain {name}"
         definition = self._read(DEFINITIONS / f"{name}.cfg")
         if definition is None:
             return None
@@ -219,7 +221,7 @@ class XenDriver(XenNode, Driver):
             )
         return definition
 
-    def _find(self, mark: Mark) -> tuple[Definition | None, Listed | None] | None:
+    def _find(self, mark: Mark) -> tuple[Definition | None, ListedDomain | None] | None:
         """Return the machine's definition and domain, None without either. Raise ForeignObject if they are not ours."""
         name = domain_name(mark.vm_id)
         definition = self._definition(mark)
@@ -230,7 +232,7 @@ class XenDriver(XenNode, Driver):
             mark = definition.mark
         if domain is not None and not _is_its(domain, mark):
             raise ForeignObject(
-                f"{called(mark)}: domain {name}",
+                f"{label_of(mark)}: domain {name}",
                 f"Xen has one of this name with another UUID, {domain.uuid}",
                 f"End or rename it ({self._tool.name} rename): it will not be touched",
             )
@@ -240,20 +242,20 @@ class XenDriver(XenNode, Driver):
         found = self._definition(mark)
         if found is None:
             raise NotFound(
-                called(mark),
+                label_of(mark),
                 f"there is no {DEFINITIONS}/{domain_name(mark.vm_id)}.cfg",
                 "Run again: it is defined anew",
             )
         return found
 
-    def _running_or_none(self, mark: Mark) -> Listed | None:
+    def _running_or_none(self, mark: Mark) -> ListedDomain | None:
         found = self._find(mark)
         return None if found is None else found[1]
 
-    def _running(self, mark: Mark) -> Listed:
+    def _running(self, mark: Mark) -> ListedDomain:
         domain = self._running_or_none(mark)
         if domain is None:
-            raise NotFound(called(mark), "Xen has no domain of it", "Start it first")
+            raise NotFound(label_of(mark), "Xen has no domain of it", "Start it first")
         return domain
 
     def _definitions(self) -> dict[str, Definition]:
@@ -285,7 +287,7 @@ class XenDriver(XenNode, Driver):
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
         name = domain_name(mark.vm_id)
         domain = self._running_or_none(mark)
-        ports.keep(vm)
+        switch_ports.write_ports_file(vm)
         write_atomically(str(DEFINITIONS / f"{name}.cfg"), self._tool.written(deployment.text), mode=0o600)
         match = _MARK.fullmatch(deployment.text.partition("\n")[0])
         if match is not None:
@@ -295,14 +297,14 @@ class XenDriver(XenNode, Driver):
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         context = vm.context
-        if context is None or context.device == "disk" or rules.kind_of(vm) != rules.HVM:
+        if context is None or context.device == "disk" or xen_declaration.kind_of(vm) != xen_declaration.HVM:
             # Xen changes media of emulated drives only.
             return False
-        asked = f"changing the context of {called(mark)}"
-        return self._tool.insert(asked, domain_name(mark.vm_id), disk_targets.bare(context.target), path)
+        asked = f"changing the context of {label_of(mark)}"
+        return self._tool.insert(asked, domain_name(mark.vm_id), disk_targets.without_suffix(context.target), path)
 
     def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
-        name, asked = domain_name(mark.vm_id), f"changing {called(mark)} while it runs"
+        name, asked = domain_name(mark.vm_id), f"changing {label_of(mark)} while it runs"
         domain = self._running(mark)
         wanted = config.devices_of(vm, site)
         there = self._tool.blocks(asked, name)
@@ -333,7 +335,7 @@ class XenDriver(XenNode, Driver):
         if found[1] is not None:
             self._destroy(name, mark)
         # While it is still known to be ours.
-        logs.remove(name)
+        xl_logs.remove(name)
         self._forget(name, found[0])
         return True
 
@@ -341,7 +343,7 @@ class XenDriver(XenNode, Driver):
         # The definition last: killed in between, the next run still knows that the rest is ours.
         remove_file(str(AUTO / f"{name}.cfg"))
         if definition is not None and definition.mark is not None:
-            ports.forget(definition.mark.uuid)
+            switch_ports.remove_ports_file(definition.mark.uuid)
         self._unlink_console(name)
         remove_file(str(DEFINITIONS / f"{name}.cfg"))
 
@@ -360,7 +362,7 @@ class XenDriver(XenNode, Driver):
 
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:
-        name, asked = domain_name(mark.vm_id), f"starting {called(mark)}"
+        name, asked = domain_name(mark.vm_id), f"starting {label_of(mark)}"
         definition = self._found(mark)
         domain = self._running_or_none(mark)
         if domain is None:
@@ -376,7 +378,7 @@ class XenDriver(XenNode, Driver):
         try:
             self._tool.ask(asked, "create", "-q", str(definition.path), timeout=CREATE_SECONDS)
         except NebulaError as error:
-            words = [error.found, *self._words_of_xen(error), logs.last_words(name)]
+            words = [error.found, *self._words_of_xen(error), xl_logs.last_words(name)]
             if isinstance(error, NoCapacity):
                 words.append(f"Xen has {self._tool.information().get('free_memory', '?')} MiB to give")
             self._remove_failed_start(name, mark, definition)
@@ -414,12 +416,12 @@ class XenDriver(XenNode, Driver):
 
     def _destroy(self, name: str, mark: Mark) -> None:
         with contextlib.suppress(HypervisorError):
-            self._tool.ask(f"ending {called(mark)}", "destroy", name)
+            self._tool.ask(f"ending {label_of(mark)}", "destroy", name)
         limit = time.monotonic() + PASSING_SECONDS
         while (domain := self._tool.named(name)) is not None:
             if time.monotonic() > limit:
                 raise TimedOut(
-                    f"ending {called(mark)}",
+                    f"ending {label_of(mark)}",
                     f"domain {domain.domid} is still there, {domain.flags}",
                     f"See {self._tool.name} dmesg; a domain whose memory is still mapped by a backend goes with that",
                 )
@@ -431,7 +433,7 @@ class XenDriver(XenNode, Driver):
         self._destroy(domain_name(mark.vm_id), mark)
 
     def shutdown(self, mark: Mark, timeout: int) -> None:
-        name, asked = domain_name(mark.vm_id), f"shutting {called(mark)} down"
+        name, asked = domain_name(mark.vm_id), f"shutting {label_of(mark)} down"
         self._wait_for(mark, asked, "shutdown", timeout, lambda: self.state(mark) == "POWEROFF")
         if self._tool.named(name) is not None:
             # Its tool is not there to take it away.
@@ -439,7 +441,7 @@ class XenDriver(XenNode, Driver):
 
     def reboot(self, mark: Mark, timeout: int) -> None:
         before = self._running(mark).domid
-        name, asked = domain_name(mark.vm_id), f"rebooting {called(mark)}"
+        name, asked = domain_name(mark.vm_id), f"rebooting {label_of(mark)}"
 
         def rebooted() -> bool:
             domain = self._tool.named(name)
@@ -489,16 +491,16 @@ class XenDriver(XenNode, Driver):
     def suspend(self, mark: Mark, checkpoint: str) -> None:
         self._running(mark)
         name = domain_name(mark.vm_id)
-        self._tool.ask(f"suspending {called(mark)}", "save", name, checkpoint, timeout=SAVE_SECONDS)
+        self._tool.ask(f"suspending {label_of(mark)}", "save", name, checkpoint, timeout=SAVE_SECONDS)
 
     def resume(self, mark: Mark, checkpoint: str) -> None:
         definition = self._found(mark)
-        asked = f"resuming {called(mark)}"
+        asked = f"resuming {label_of(mark)}"
         self._tool.wait_for_lock(asked)
         self._tool.ask(asked, "restore", str(definition.path), checkpoint, timeout=SAVE_SECONDS)
 
     def migrate(self, mark: Mark, login: str) -> None:
-        name, asked = domain_name(mark.vm_id), f"migrating {called(mark)}"
+        name, asked = domain_name(mark.vm_id), f"migrating {label_of(mark)}"
         definition = self._found(mark)
         self._running(mark)
         self._check_destination(asked, definition, login)
@@ -516,7 +518,7 @@ class XenDriver(XenNode, Driver):
                 words = f"It stands still here: {self._tool.name} unpause {name}, if it is not on the other host"
             error.found = f"{error.found}\n{words}"
             raise
-        logs.remove(name)
+        xl_logs.remove(name)
         self._forget(name, definition)
 
     def _check_destination(self, asked: str, definition: Definition, login: str) -> None:
@@ -539,5 +541,5 @@ class XenDriver(XenNode, Driver):
             return False
 
 
-def _is_its(domain: Listed, mark: Mark) -> bool:
+def _is_its(domain: ListedDomain, mark: Mark) -> bool:
     return not domain.uuid or domain.uuid == mark.uuid

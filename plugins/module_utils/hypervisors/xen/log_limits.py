@@ -10,9 +10,9 @@ by virtlogd for KVM's machines, and its file begins anew; of every other log the
 
 from __future__ import annotations
 
-from ...host import units
+from ...host import systemd_units
 from ...host.command import run
-from ...host.node import Changes
+from ...host.node_file import Changes
 from ...model import defaults
 
 UNIT = "nebula-xen-logs.service"
@@ -44,7 +44,7 @@ SCRIPT = (
 def text() -> str:
     """Return the unit, which is started again each time it has ended: a timer would need two units."""
     words = ["sh", str(LIMIT), str(KEPT), CONSOLES]
-    command = " ".join(["/bin/sh", "-c", units.argument(_with_logs()), *words])
+    command = " ".join(["/bin/sh", "-c", systemd_units.quoted_argument(_with_logs()), *words])
     return (
         f"{MARK}\n[Unit]\nDescription=Keep the logs of Xen's guests small\nStartLimitIntervalSec=0\n\n"
         f"[Service]\nExecStart={command}\nRestart=always\nRestartSec={SECONDS}\nUMask=0077\nNice=10\n"
@@ -59,20 +59,20 @@ def _with_logs() -> str:
 
 def prepare(changes: Changes) -> None:
     """Install and start the unit. On a host without systemd nothing keeps the logs small; docs/xen.md says so."""
-    if not units.has_systemd() or (units.installed(UNIT, text()) and _is_running()):
+    if not systemd_units.has_systemd() or (systemd_units.installed(UNIT, text()) and _is_running()):
         return
     changes.did(UNIT, "not there", "keeps logs of guests small")
     if not changes.check_mode:
-        units.install(UNIT, text(), MARK)
+        systemd_units.install(UNIT, text(), MARK)
         run(["systemctl", "restart", UNIT], timeout=TIMEOUT)
 
 
 def give_back(changes: Changes) -> bool:
-    if not units.has_systemd() or UNIT not in units.named(UNIT):
+    if not systemd_units.has_systemd() or UNIT not in systemd_units.units_named(UNIT):
         return False
     changes.did(UNIT, "keeps logs of guests small", "not there")
     if not changes.check_mode:
-        units.remove(UNIT, MARK)
+        systemd_units.remove(UNIT, MARK)
     return True
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ...errors import ForeignObject, NotFound
 from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
-from ...host.node import Changes
-from . import ports
+from ...host.node_file import Changes
+from . import switch_ports
 
 # Xen's tools look for scripts here, and the functions that ours uses are beside it.
 SCRIPTS = Path("/etc/xen/scripts")
@@ -32,7 +32,7 @@ case "$command" in
         vm=$(xenstore_read "/local/domain/$frontend/vm")
         mac=$(xenstore_read "$XENBUS_PATH/mac")
         mac=${{mac,,}}
-        file={ports.PORTS}/${{vm##*/}}
+        file={switch_ports.PORTS}/${{vm##*/}}
         record=$(grep -m 1 "^$mac " "$file" || true)
         [ -n "$record" ] || fatal "$file has no port for $mac"
         read -r mac bridge interface columns <<< "$record"
@@ -64,7 +64,7 @@ fi
 
 def prepare(changes: Changes) -> None:
     """Install the script where Xen's tools look for it."""
-    path = SCRIPTS / ports.SCRIPT
+    path = SCRIPTS / switch_ports.SCRIPT
     before = _installed_text(path)
     if before == TEXT:
         return
@@ -77,7 +77,7 @@ def prepare(changes: Changes) -> None:
 
 def give_back(changes: Changes) -> bool:
     """Remove the script if it is ours. Return whether it was."""
-    path = SCRIPTS / ports.SCRIPT
+    path = SCRIPTS / switch_ports.SCRIPT
     before = _installed_text(path)
     if before is None or MARK not in before:
         return False
@@ -85,13 +85,13 @@ def give_back(changes: Changes) -> bool:
     if not changes.check_mode:
         remove_file(str(path))
         # With files of machines it stays: they are some other catalog's.
-        remove_empty_directory(str(ports.PORTS))
+        remove_empty_directory(str(switch_ports.PORTS))
     return True
 
 
 def require(asked: str) -> None:
     """Raise NotFound if the script that attaches NICs is missing, ForeignObject if it is somebody else's."""
-    path = SCRIPTS / ports.SCRIPT
+    path = SCRIPTS / switch_ports.SCRIPT
     before = _installed_text(path)
     _refuse_foreign(path, before)
     if before is None:

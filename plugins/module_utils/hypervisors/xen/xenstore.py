@@ -74,7 +74,7 @@ def _read_error(path: str, found: str) -> HypervisorError:
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[Store]:
+def open_store() -> Iterator[Store]:
     path = next(filter(os.path.exists, DEVICES), DEVICES[0])
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -87,19 +87,19 @@ def opened() -> Iterator[Store]:
 
 
 def read(path: str) -> str | None:
-    with opened() as store:
+    with open_store() as store:
         return store.read(path)
 
 
 def is_named(name: str) -> bool:
     """Return whether there is a domain of this name: xl takes its names from here."""
-    with opened() as store:
+    with open_store() as store:
         return any(store.read(f"{DOMAINS}/{domid}/name") == name for domid in store.names(DOMAINS))
 
 
 def disks_in_use() -> list[tuple[int, str, bool]]:
     """Return all disks that dom0 serves: the domain, its disk, and whether it may write to it."""
-    with opened() as store:
+    with open_store() as store:
         return list(_disks(store))
 
 
@@ -117,7 +117,7 @@ def _disks(store: Store) -> Iterator[tuple[int, str, bool]]:
 def has_drivers(domid: int) -> bool:
     """Return whether the domain's guest has connected a disk or a NIC of Xen's own."""
     place = f"{DOMAINS}/{domid}/device"
-    with opened() as store:
+    with open_store() as store:
         return any(
             store.read(f"{place}/{kind}/{device}/state") == _CONNECTED
             for kind in ("vbd", "vif")

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, NoCapacity, TimedOut
-from ...host import locks
+from ...host import lock_files
 from ...host.command import Completed, find, last_lines, run
 from . import xenstore
-from .logs import LOGS
+from .xl_logs import LOGS
 
 PROGRAMS = ("xl", "xm")
 CAPABILITIES = Path("/proc/xen/capabilities")
@@ -96,7 +96,7 @@ _DOMAIN = re.compile(r"\bDomain (\d+):")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedDomain:
     """Holds a domain as `xl list` shows it.
 
     memory: MiB.
@@ -138,14 +138,14 @@ def require_dom0() -> None:
     )
 
 
-def parsed(text: str) -> list[Listed]:
+def parse_list(text: str) -> list[ListedDomain]:
     """Return the domains that `xl list` shows."""
     found = []
     for line in text.splitlines():
         match = _LINE.fullmatch(line.rstrip())
         if match:
             found.append(
-                Listed(
+                ListedDomain(
                     name=match["name"],
                     domid=int(match["id"]),
                     memory=int(match["memory"]),
@@ -194,11 +194,11 @@ class Tool:
     )
     emulator_package = "qemu-system-xen"
 
-    def listed(self) -> list[Listed]:
+    def listed(self) -> list[ListedDomain]:
         """Return all domains, dom0 included. Raise HypervisorError where Xen's tools do not know even dom0's name:
         then nothing they say of names counts, and what runs must not be taken for off."""
         asked = "listing the machines of this node"
-        found = parsed(self.ask(asked, "list", "-v").stdout)
+        found = parse_list(self.ask(asked, "list", "-v").stdout)
         if any(domain.name == NAMELESS and domain.domid == 0 for domain in found):
             raise HypervisorError(
                 asked,
@@ -207,7 +207,7 @@ class Tool:
             )
         return found
 
-    def named(self, name: str) -> Listed | None:
+    def named(self, name: str) -> ListedDomain | None:
         """Return the domain of this name, if there is one."""
         # To list them takes a hundred times as long.
         if not xenstore.is_named(name):
@@ -237,7 +237,7 @@ class Tool:
         done = run(argv, timeout=MIGRATE_SECONDS, check=False)
         if done.returncode != 0:
             # The cause is far above the last lines: both hosts speak here.
-            raise explained(asked, done.stderr)
+            raise error_of_xl(asked, done.stderr)
 
     def written(self, text: str) -> str:
         """Return a deployment file in the form that the tool reads."""
@@ -260,7 +260,7 @@ class Tool:
         try:
             return run([self.name, *words], timeout=timeout)
         except CommandFailed as error:
-            raise explained(asked, error.found) from error
+            raise error_of_xl(asked, error.found) from error
         except TimedOut as error:
             holder = lock_holder()
             found = f"{self.name} {words[0]} did not end within {timeout:g} s"
@@ -304,7 +304,7 @@ def lock_holder() -> int:
     except OSError:
         return 0
     try:
-        return locks.record_holder(file)
+        return lock_files.record_holder(file)
     finally:
         os.close(file)
 
@@ -316,7 +316,7 @@ def _argv(pid: int) -> str:
         return "ended meanwhile"
 
 
-def explained(asked: str, text: str) -> NebulaError:
+def error_of_xl(asked: str, text: str) -> NebulaError:
     """Return the error that xl's words mean."""
     pattern, remedy = next((each for each in REMEDIES if each[0].lower() in text.lower()), ("", ""))
     kind = NoCapacity if remedy == LESS_MEMORY else HypervisorError
@@ -326,7 +326,7 @@ def explained(asked: str, text: str) -> NebulaError:
     return kind(asked, last_lines("\n".join([*cause, *lines_before[-SHOWN:]]), SHOWN + 1), remedy)
 
 
-def of_hypervisor(text: str, log: str) -> list[str]:
+def lines_of_hypervisor(text: str, log: str) -> list[str]:
     """Return what Xen itself wrote in its log (`xl dmesg`) about the domains that xl's words are about."""
     domains = set(_DOMAIN.findall(text))
     if not domains:

@@ -14,9 +14,9 @@ from typing import BinaryIO, Callable, Union
 
 from ...errors import Unsupported
 from ...host.command import Completed
-from . import ports, xenstore, xl
+from . import switch_ports, xenstore, xl
 from .config import device_number
-from .xl import Listed, Tool
+from .xl import ListedDomain, Tool
 
 # xend writes this first into a saved machine, and nothing at its end.
 SAVED = b"LinuxGuestRecord"
@@ -38,7 +38,10 @@ _SPELLED: Mapping[str, Callable[[Sequence[str]], Sequence[str]]] = {
 _REFUSED = (
     (r"^type = 'pvh'$", "OS/MACHINE = xenpvh: it makes machines of type PV and HVM"),
     (r"^bios = 'ovmf'$", "OS/FIRMWARE = UEFI: its machines have a BIOS"),
-    (rf"^ {{4}}'.*\bscript={ports.SCRIPT}\b", "a NIC in a network of Open vSwitch or OVN: its scripts are others"),
+    (
+        rf"^ {{4}}'.*\bscript={switch_ports.SCRIPT}\b",
+        "a NIC in a network of Open vSwitch or OVN: its scripts are others",
+    ),
     (r"^ {4}'qcow2:", "a disk in qcow2 as 'qcow2:': it reads them as 'tap:qcow2:'"),
 )
 _SERIAL = re.compile(r"^device_model_args = .*\blogfile=(?P<path>/[^\n]*),logappend=on'.*$", re.MULTILINE)
@@ -94,11 +97,11 @@ def domains(text: str) -> dict[str, list[Expression]]:
     return {_value(each, "name"): each for each in found if _value(each, "domid").isdigit() and _value(each, "name")}
 
 
-def parsed(text: str) -> list[Listed]:
+def parse_list(text: str) -> list[ListedDomain]:
     """Return what xl.parsed() makes of `xl list -v`. A domain that xend saves, even for a run that was killed, counts
     neither as running nor as off."""
     return [
-        Listed(
+        ListedDomain(
             name=name.removeprefix(_SAVING),
             domid=int(_value(each, "domid")),
             memory=int(_value(each, "memory") or 0),
@@ -132,7 +135,7 @@ def indices(text: str) -> dict[str, str]:
 
 
 # -- what it is asked --------------------------------------------------------------------------------------------------
-def spelled(words: Sequence[str]) -> list[str]:
+def words_of_xm(words: Sequence[str]) -> list[str]:
     """Return xl's words in xm's."""
     verb, rest = words[0], words[1:]
     return [verb, *(_SPELLED[verb](rest) if verb in _SPELLED else rest)]
@@ -151,10 +154,10 @@ class Xm(Tool):
     def _domains(self) -> str:
         return super().ask("listing the machines of this node", "list", "-l").stdout
 
-    def listed(self) -> list[Listed]:
-        return parsed(self._domains())
+    def listed(self) -> list[ListedDomain]:
+        return parse_list(self._domains())
 
-    def named(self, name: str) -> Listed | None:
+    def named(self, name: str) -> ListedDomain | None:
         # A domain that is being saved has another name in xenstore.
         return next((domain for domain in self.listed() if domain.name == name), None)
 
@@ -198,7 +201,7 @@ class Xm(Tool):
                 )
 
     def ask(self, asked: str, *words: str, timeout: float = xl.SECONDS) -> Completed:
-        words = tuple(spelled(words))
+        words = tuple(words_of_xm(words))
         verb, name = words[0], words[1] if len(words) > 1 else ""
         if verb in ("shutdown", "reboot") and not self._has_drivers(name):
             # xend would pull the plug of a guest that does not hear it.

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable, TypeVar
 
 from ...errors import InvalidValue
-from ..plain import from_plain
-from . import bounds
+from ..dataclass_json import from_plain
+from . import answer_bounds
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ def as_option(host: str, key: str, answer: Any) -> dict[str, Any]:
     if not isinstance(answer, Mapping) or key not in answer:
         return {"host": host, key: []}
     try:
-        bounds.check(answer[key], f"host {host}: what it answered as {key}")
+        answer_bounds.check_size(answer[key], f"host {host}: what it answered as {key}")
     except InvalidValue as error:
         return {"host": host, "refused": str(error)}
     return {"host": host, key: answer[key]}
@@ -51,7 +51,7 @@ def read(
         try:
             if host in found or host in refused:
                 found.pop(host, None)
-                raise bounds.refused(what, "two answers are said to be its own")
+                raise answer_bounds.refusal(what, "two answers are said to be its own")
             if "refused" in answer:
                 refused[host] = str(answer["refused"])
                 continue
@@ -66,15 +66,15 @@ def read(
 def entries(kind: type[T], given: list[Any], what: str, most: int) -> tuple[T, ...]:
     """Return the entries as dataclasses of this kind; raise InvalidValue if one is none, or if there are too many."""
     if len(given) > most:
-        raise bounds.refused(what, f"it has {len(given)} entries, and {most} are allowed")
+        raise answer_bounds.refusal(what, f"it has {len(given)} entries, and {most} are allowed")
     try:
         return tuple([from_plain(kind, each) for each in given])
     except InvalidValue as error:
-        raise bounds.refused(what, f"{error.asked}: {error.found}") from None
+        raise answer_bounds.refusal(what, f"{error.asked}: {error.found}") from None
 
 
 def _as_list(given: Any, what: str) -> list[Any]:
-    bounds.check(given, what)
+    answer_bounds.check_size(given, what)
     if not isinstance(given, (list, tuple)):
-        raise bounds.refused(what, f"it is a {type(given).__name__}, and not a list")
+        raise answer_bounds.refusal(what, f"it is a {type(given).__name__}, and not a list")
     return [*given]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from . import bounds
+from . import answer_bounds
 
 # Characters of one console: nebula_image_check returns no more bytes of it.
 LONGEST = 4 << 20
@@ -23,12 +23,12 @@ def read(host: str, answer: Any, own: Collection[str]) -> dict[str, str]:
     if found is None:
         return {}
     if not isinstance(found, Mapping):
-        raise bounds.refused(what, f"it is a {type(found).__name__}, and not a dict")
+        raise answer_bounds.refusal(what, f"it is a {type(found).__name__}, and not a dict")
     for name, text in found.items():
         if name not in own:
-            raise bounds.refused(what, "it tells of a machine that is not on this host")
+            raise answer_bounds.refusal(what, "it tells of a machine that is not on this host")
         if not isinstance(text, str) or len(text) > LONGEST:
-            raise bounds.refused(what, f"the console of {name} is no text, or longer than {LONGEST} characters")
+            raise answer_bounds.refusal(what, f"the console of {name} is no text, or longer than {LONGEST} characters")
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise bounds.refused(what, f"the console of {name} has half of a surrogate pair")
+            raise answer_bounds.refusal(what, f"the console of {name} has half of a surrogate pair")
     return {str(name): str(text) for name, text in found.items()}

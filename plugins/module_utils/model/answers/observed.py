@@ -12,10 +12,10 @@ from typing import Any
 
 from ...errors import InvalidValue
 from ..audit import Inventory
-from ..plain import from_plain, to_plain
+from ..dataclass_json import from_plain, to_plain
 from ..plan import Observed
 from ..transfer import OWN_PREFIX, is_name
-from . import bounds, commands
+from . import admin_commands, answer_bounds
 
 # The states in which nodes see machines.
 STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN"))
@@ -42,18 +42,18 @@ def read(host: str, answer: Any) -> Observed:
     """Return the answer of the host that was asked; raise InvalidValue if no node of this version gives it. host: as
     the request has it, whatever the answer says."""
     what = f"host {host}: what it answered when it was looked at"
-    bounds.check(answer, what)
+    answer_bounds.check_size(answer, what)
     if not isinstance(answer, Mapping):
-        raise bounds.refused(what, f"it is a {type(answer).__name__}, and not a dict")
+        raise answer_bounds.refusal(what, f"it is a {type(answer).__name__}, and not a dict")
     try:
         found = from_plain(Observed, {**answer, "host": host})
     except InvalidValue as error:
-        raise bounds.refused(what, f"{error.asked}: {error.found}") from None
+        raise answer_bounds.refusal(what, f"{error.asked}: {error.found}") from None
     _check(found, what)
     return _with_commands_of_ours(found)
 
 
-def refusal(host: str, error: InvalidValue) -> Observed:
+def as_unreached(host: str, error: InvalidValue) -> Observed:
     """Return what counts in place of an answer that was refused: the host did not answer, and the error says why."""
     return Observed(host, reached=False, facts={"problem": str(error), "refused": str(error)})
 
@@ -68,9 +68,9 @@ def as_option(host: str, answer: Any) -> dict[str, Any]:
     any size and form that Ansible can hand on."""
     what = f"host {host}: what it answered when it was looked at"
     try:
-        bounds.check(answer, what)
+        answer_bounds.check_size(answer, what)
         if not isinstance(answer, Mapping):
-            raise bounds.refused(what, f"it is a {type(answer).__name__}, and not a dict")
+            raise answer_bounds.refusal(what, f"it is a {type(answer).__name__}, and not a dict")
     except InvalidValue as error:
         return {"host": host, "reached": False, "facts": {"problem": str(error), "refused": str(error)}}
     return {**answer, "host": host}
@@ -83,24 +83,26 @@ def _check(node: Observed, what: str) -> None:
         ("memory", MOST_MEMORY),
         ("foreign_memory", MOST_MEMORY),
         ("room", MOST_MEMORY),
-        ("as_of", bounds.LATEST),
+        ("as_of", answer_bounds.LATEST),
         ("cpu", MOST_CPU),
     ):
-        bounds.number(getattr(node, name), 0, most, what, name)
+        answer_bounds.check_number(getattr(node, name), 0, most, what, name)
     for number in node.ports:
-        bounds.number(number, 0, MOST_PORT, what, "a port")
+        answer_bounds.check_number(number, 0, MOST_PORT, what, "a port")
     if len(node.foreign_ids) > MOST_VMS:
-        raise bounds.refused(what, f"it has {len(node.foreign_ids)} machines of others, and {MOST_VMS} are allowed")
+        raise answer_bounds.refusal(
+            what, f"it has {len(node.foreign_ids)} machines of others, and {MOST_VMS} are allowed"
+        )
     for number in node.foreign_ids:
-        bounds.number(number, 0, MOST_BYTES, what, "an id")
+        answer_bounds.check_number(number, 0, MOST_BYTES, what, "an id")
     _check_texts(node, what)
     _check_machines(node, what)
     if node.inventory is not None:
         _check_inventory(node.inventory, what)
     for name, size in (*node.returns.items(), *node.lengths.items()):
         if not is_name(name):
-            raise bounds.refused(what, "it keeps a file for the front-end under a name that none has")
-        bounds.number(size, 0, MOST_BYTES, what, "the size of a file")
+            raise answer_bounds.refusal(what, "it keeps a file for the front-end under a name that none has")
+        answer_bounds.check_number(size, 0, MOST_BYTES, what, "the size of a file")
 
 
 def _with_commands_of_ours(node: Observed) -> Observed:
@@ -111,7 +113,7 @@ def _with_commands_of_ours(node: Observed) -> Observed:
     domains = []
     for domain in node.inventory.domains:
         known: dict[str, Any] = {
-            name: text if commands.is_ours(text, domain) else commands.INSTEAD
+            name: text if admin_commands.is_ours(text, domain) else admin_commands.INSTEAD
             for name, text in ((name, getattr(domain, name)) for name in ("turn", "undefine", "forget", "unmark"))
         }
         domains.append(replace(domain, **known))
@@ -120,57 +122,63 @@ def _with_commands_of_ours(node: Observed) -> Observed:
 
 def _check_texts(node: Observed, what: str) -> None:
     if not all(_WORD.fullmatch(each) for each in (node.hypervisor, node.catalog, node.mark, node.plan_proof)):
-        raise bounds.refused(what, "hypervisor, catalog, mark or plan_proof is not the name of one")
+        raise answer_bounds.refusal(what, "hypervisor, catalog, mark or plan_proof is not the name of one")
     if not all(_DIGEST.fullmatch(each) for each in node.contents):
-        raise bounds.refused(what, "contents has something that is no SHA-256")
+        raise answer_bounds.refusal(what, "contents has something that is no SHA-256")
     if not all(is_name(each[len(OWN_PREFIX) :] if each.startswith(OWN_PREFIX) else each) for each in node.images):
-        raise bounds.refused(what, "images has a name that no file of an image has")
+        raise answer_bounds.refusal(what, "images has a name that no file of an image has")
     if not all(_WORD.fullmatch(each) for each in node.networks or ()):
-        raise bounds.refused(what, "networks has something that is no UUID")
+        raise answer_bounds.refusal(what, "networks has something that is no UUID")
 
 
 def _check_machines(node: Observed, what: str) -> None:
     if len(node.vms) > MOST_VMS:
-        raise bounds.refused(what, f"it has {len(node.vms)} machines, and {MOST_VMS} are allowed")
+        raise answer_bounds.refusal(what, f"it has {len(node.vms)} machines, and {MOST_VMS} are allowed")
     for vm in node.vms:
-        bounds.number(vm.vm_id, 0, MOST_ID, what, "the id of a machine")
-        bounds.number(vm.generation, 0, MOST_NUMBER, what, f"the generation of machine {vm.vm_id}")
-        bounds.number(vm.memory, 0, MOST_MEMORY, what, f"the memory of machine {vm.vm_id}")
-        bounds.number(vm.cpu_time, 0, MOST_CPU_TIME, what, f"the processor time of machine {vm.vm_id}")
+        answer_bounds.check_number(vm.vm_id, 0, MOST_ID, what, "the id of a machine")
+        answer_bounds.check_number(vm.generation, 0, MOST_NUMBER, what, f"the generation of machine {vm.vm_id}")
+        answer_bounds.check_number(vm.memory, 0, MOST_MEMORY, what, f"the memory of machine {vm.vm_id}")
+        answer_bounds.check_number(vm.cpu_time, 0, MOST_CPU_TIME, what, f"the processor time of machine {vm.vm_id}")
         if vm.state not in STATES:
-            raise bounds.refused(what, f"machine {vm.vm_id} is {vm.state[:40]!r}, which is no state of a machine")
+            raise answer_bounds.refusal(
+                what, f"machine {vm.vm_id} is {vm.state[:40]!r}, which is no state of a machine"
+            )
         if vm.ended not in ENDED or not _WORD.fullmatch(vm.uuid):
-            raise bounds.refused(what, f"what it says of machine {vm.vm_id} is not what a node says")
+            raise answer_bounds.refusal(what, f"what it says of machine {vm.vm_id} is not what a node says")
     for compared in node.compared:
-        bounds.number(compared.vm_id, 0, MOST_ID, what, "the id of a compared machine")
-        bounds.number(compared.generation, 0, MOST_NUMBER, what, "the generation of a compared machine")
+        answer_bounds.check_number(compared.vm_id, 0, MOST_ID, what, "the id of a compared machine")
+        answer_bounds.check_number(compared.generation, 0, MOST_NUMBER, what, "the generation of a compared machine")
 
 
 def _check_inventory(inventory: Inventory, what: str) -> None:
     for domain in inventory.domains:
-        bounds.number(domain.vm_id, 0, MOST_ID, what, "the id in the mark of a domain")
-        bounds.number(domain.generation, 0, MOST_NUMBER, what, "the generation of a domain")
-        bounds.number(domain.port, 0, MOST_PORT, what, "the port of a domain's graphics")
+        answer_bounds.check_number(domain.vm_id, 0, MOST_ID, what, "the id in the mark of a domain")
+        answer_bounds.check_number(domain.generation, 0, MOST_NUMBER, what, "the generation of a domain")
+        answer_bounds.check_number(domain.port, 0, MOST_PORT, what, "the port of a domain's graphics")
         for number in to_plain(domain.topology).values() if domain.topology is not None else ():
-            bounds.number(number, 1, MOST_NUMBER, what, "a number of a domain's sockets, cores and threads")
+            answer_bounds.check_number(
+                number, 1, MOST_NUMBER, what, "a number of a domain's sockets, cores and threads"
+            )
         if domain.state not in STATES or not _WORD.fullmatch(domain.uuid):
-            raise bounds.refused(what, f"what it says of a domain of machine {domain.vm_id} is not what a node says")
+            raise answer_bounds.refusal(
+                what, f"what it says of a domain of machine {domain.vm_id} is not what a node says"
+            )
         if not all(_MAC.fullmatch(mac) for mac in domain.macs):
-            raise bounds.refused(what, f"a domain of machine {domain.vm_id} has a MAC address that is none")
+            raise answer_bounds.refusal(what, f"a domain of machine {domain.vm_id} has a MAC address that is none")
     for directory in inventory.directories:
         # One without a mark has the id -1.
-        bounds.number(directory.vm_id, -1, MOST_ID, what, "the id in the mark of a directory")
-        bounds.number(directory.generation, 0, MOST_NUMBER, what, "the generation of a directory")
+        answer_bounds.check_number(directory.vm_id, -1, MOST_ID, what, "the id in the mark of a directory")
+        answer_bounds.check_number(directory.generation, 0, MOST_NUMBER, what, "the generation of a directory")
         if not _WORD.fullmatch(directory.uuid):
-            raise bounds.refused(what, "the mark of a directory has a UUID that is none")
+            raise answer_bounds.refusal(what, "the mark of a directory has a UUID that is none")
         for file in directory.files:
-            bounds.number(file.size, 0, MOST_BYTES, what, "the size of a file")
-            bounds.number(file.virtual_size, 0, MOST_BYTES, what, "the size of a disk")
+            answer_bounds.check_number(file.size, 0, MOST_BYTES, what, "the size of a file")
+            answer_bounds.check_number(file.virtual_size, 0, MOST_BYTES, what, "the size of a disk")
     for count in inventory.rules.values():
-        bounds.number(count, 0, MOST_BYTES, what, "a number of rules")
+        answer_bounds.check_number(count, 0, MOST_BYTES, what, "a number of rules")
 
 
 def as_silent(node: Observed, why: str) -> Observed:
     """Return the node as a host that did not answer, whose machines' ids nobody else gets all the same."""
     ids = tuple(sorted({*node.foreign_ids, *(vm.vm_id for vm in node.vms)}))
-    return replace(refusal(node.host, InvalidValue(f"host {node.host}", why)), foreign_ids=ids)
+    return replace(as_unreached(node.host, InvalidValue(f"host {node.host}", why)), foreign_ids=ids)

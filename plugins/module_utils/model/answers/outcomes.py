@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import InvalidValue, StalePlan
-from ..plain import from_plain
+from ..dataclass_json import from_plain
 from ..plan import VmOutcome
 from ..states import FAILURES
-from . import bounds
+from . import answer_bounds
 from .observed import MOST_ID, MOST_MEMORY, MOST_NUMBER, MOST_VMS
 
 STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "DONE", "UNKNOWN", *(state.name for state in FAILURES)))
@@ -34,13 +34,13 @@ def read(host: str, answer: Any) -> list[VmOutcome] | None:
     if not isinstance(answer, Mapping) or not isinstance(outcomes, (list, tuple)):
         found = f"it is a {type(outcomes).__name__}"
         raise InvalidValue(what, found, "Give the registered result of nebula_deploy")
-    bounds.check(outcomes, what)
+    answer_bounds.check_size(outcomes, what)
     if len(outcomes) > MOST_VMS:
-        raise bounds.refused(what, f"it tells of {len(outcomes)} machines, and {MOST_VMS} are allowed")
+        raise answer_bounds.refusal(what, f"it tells of {len(outcomes)} machines, and {MOST_VMS} are allowed")
     try:
         found_ = [from_plain(VmOutcome, outcome) for outcome in outcomes]
     except InvalidValue as problem:
-        raise bounds.refused(what, f"{problem.asked}: {problem.found}") from None
+        raise answer_bounds.refusal(what, f"{problem.asked}: {problem.found}") from None
     for outcome in found_:
         _check(outcome, what)
     return found_
@@ -52,16 +52,18 @@ def done_number(host: str, answer: Any) -> int:
     number = observed.get("done_number") if isinstance(observed, Mapping) else None
     if not isinstance(number, int) or isinstance(number, bool):
         return 0
-    bounds.number(number, 0, MOST_NUMBER, f"host {host}: what it says it did", "done_number")
+    answer_bounds.check_number(number, 0, MOST_NUMBER, f"host {host}: what it says it did", "done_number")
     return number
 
 
 def _check(outcome: VmOutcome, what: str) -> None:
-    bounds.number(outcome.vm_id, 0, MOST_ID, what, "the id of a machine")
-    bounds.number(outcome.generation, 0, MOST_NUMBER, what, f"the generation of machine {outcome.vm_id}")
+    answer_bounds.check_number(outcome.vm_id, 0, MOST_ID, what, "the id of a machine")
+    answer_bounds.check_number(outcome.generation, 0, MOST_NUMBER, what, f"the generation of machine {outcome.vm_id}")
     if outcome.state not in STATES:
-        raise bounds.refused(what, f"machine {outcome.vm_id} is {outcome.state[:40]!r}, which is no state of a machine")
+        raise answer_bounds.refusal(
+            what, f"machine {outcome.vm_id} is {outcome.state[:40]!r}, which is no state of a machine"
+        )
     for task in outcome.tasks:
-        bounds.number(task.size, 0, MOST_MEMORY, what, "the size of a saved disk")
+        answer_bounds.check_number(task.size, 0, MOST_MEMORY, what, "the size of a saved disk")
         if task.format not in FORMATS:
-            raise bounds.refused(what, f"a saved disk has the format {task.format[:40]!r}")
+            raise answer_bounds.refusal(what, f"a saved disk has the format {task.format[:40]!r}")

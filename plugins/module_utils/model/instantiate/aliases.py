@@ -16,8 +16,8 @@ from ..network_drivers import OVN, OVSWITCH
 from ..nic import Alias, Nic
 from ..template import Template
 from ..uplink import VLAN_ID
-from .nics import NicDemand, nic_demand
-from .words import flag
+from .nic_vectors import NicDemand, nic_demand
+from .template_values import read_flag
 
 NIC, ALIAS = "NIC", "NIC_ALIAS"
 # Names that NICs and aliases have of themselves.
@@ -46,7 +46,7 @@ def alias_demands(template: Template, where: str) -> tuple[AliasDemand, ...]:
     found = []
     for index, vector in enumerate(vectors):
         here = f"{where}: {ALIAS} {index}"
-        flag(vector, "EXTERNAL", here)
+        read_flag(vector, "EXTERNAL", here)
         parent = _parent_number(vector, names, [each.get("NAME", "") for each in vectors], here)
         found.append(AliasDemand(nic_demand(vector, here, ALIAS), parent))
     _refuse_same_address(template, found, where)
@@ -118,20 +118,20 @@ def aliases_of(leased: Sequence[Alias], template: Template, nics: Sequence[Nic],
     for index, (alias, vector, demand) in enumerate(zip(leased, template.vectors(ALIAS), demands)):
         nic = nics[demand.parent]
         number = counts[nic.nic_id] = counts.get(nic.nic_id, -1) + 1
-        refuse_apart(alias, nic, f"{where}: {ALIAS} {index}")
+        refuse_other_segment(alias, nic, f"{where}: {ALIAS} {index}")
         found.append(
             replace(
                 alias,
                 parent_id=nic.nic_id,
                 alias_id=number,
-                external=flag(vector, "EXTERNAL", where),
+                external=read_flag(vector, "EXTERNAL", where),
                 options={key: value for key, value in vector.items() if key not in _FIELDS},
             )
         )
     return tuple(found)
 
 
-def refuse_apart(alias: Alias, nic: Nic, where: str) -> None:
+def refuse_other_segment(alias: Alias, nic: Nic, where: str) -> None:
     """Raise InvalidValue for an alias in a network whose frames do not pass the NIC, or that the NIC's filter bars."""
     rules = nic.options.get("FILTER", "") or nic.network_values.get("FILTER", "")
     if rules:
@@ -156,7 +156,7 @@ def refuse_apart(alias: Alias, nic: Nic, where: str) -> None:
             raise InvalidValue(asked, f"on bridge {nic.bridge} they have the VLANs {one} and {two}", _SAME)
 
 
-def refuse_weaker(alias: Alias, network: Network, parents: Network) -> None:
+def refuse_other_filters(alias: Alias, network: Network, parents: Network) -> None:
     """Raise InvalidValue for an alias whose own network filters otherwise than that of its NIC, whose rules count.
     network: the alias's network.
     parents: the NIC's network."""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from .. import disk_targets, fit, rules
+from .. import boot_image, disk_targets, hypervisor_rules
 from ..attributes import SINGLES
 from ..context import Context
 from ..disk import TAR, Disk
@@ -20,18 +20,18 @@ from ..states import ImageType
 from ..template import Template
 from ..vm import Input, Os, Vm
 from .aliases import aliases_of, doubts_of_aliases
-from .boot import check_boots, doubts_of_boot, file_of, os_of, tpm_of
+from .boot_order import check_boots, doubts_of_boot, file_of, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
-from .disks import disk_of, kind_of, named
+from .cpu_topology import FormerTopology, topology_of
+from .disk_places import board_of, context_of, context_place, place_of
+from .disk_vectors import disk_of, kind_of, with_image_name
 from .graphics import graphics_of
-from .injected import with_files
-from .nics import doubts_of_nics, nic_of, with_nic_defaults
-from .places import board_of, context_of, context_place, place_of
-from .sockets import Before, topology_of
+from .injections import with_files
+from .nic_vectors import doubts_of_nics, nic_of, with_nic_defaults
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptDevices:
     """Holds what a machine that is there goes on with.
     disks: per DISK of the template, the machine's own, None for a disk that comes.
     context: the place that its context has.
@@ -55,8 +55,8 @@ def build(
     nics: Sequence[Nic],
     aliases: Sequence[Alias] = (),
     vnc_port: int | None = None,
-    kept: Kept | None = None,
-    before: Before | None = None,
+    kept: KeptDevices | None = None,
+    before: FormerTopology | None = None,
 ) -> Vm:
     """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
 
@@ -76,7 +76,7 @@ def build(
     ]
     os = _os_of(template, where, kinds, hypervisor, images)
     places = [
-        place_of(vector, f"{where}: {named(f'DISK {index}', vector)}", kinds[index], images.get(index))
+        place_of(vector, f"{where}: {with_image_name(f'DISK {index}', vector)}", kinds[index], images.get(index))
         for index, vector in enumerate(vectors)
     ]
     contexts = template.vectors("CONTEXT")
@@ -103,7 +103,7 @@ def build(
         topology=topology_of(
             template,
             hypervisor,
-            fit.boots_windows(os, template, _disk_images(images, vectors)),
+            boot_image.boots_windows(os, template, _disk_images(images, vectors)),
             where,
             before,
         ),
@@ -119,7 +119,7 @@ def build(
                 for index, (vector, stays) in enumerate(zip(vectors, _are_kept(kept, len(vectors))))
             ),
             template,
-            fit.boot_disk(replace(os, kernel=""), _disk_images(images, vectors)),
+            boot_image.boot_disk(replace(os, kernel=""), _disk_images(images, vectors)),
             where,
         ),
         nics=tuple(
@@ -136,7 +136,7 @@ def build(
         cpu_limit=cpu_limit_of(template, where),
         emulator=template.get("EMULATOR").strip(),
         raw=_raw_texts(template),
-        container=rules.of(hypervisor).container(template, where),
+        container=hypervisor_rules.rules_of(hypervisor).container(template, where),
         attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
         next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
         next_nic=max([*(nic.nic_id + 1 for nic in nics), *(alias.nic_id + 1 for alias in aliases)], default=0),
@@ -150,18 +150,20 @@ def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str
     os = replace(os, kernel=file_of(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
     os = replace(os, initrd=file_of(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
     check_boots(os, kinds, where)
-    os = rules.of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
+    os = hypervisor_rules.rules_of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
     # The firmware may be what an image asks for.
-    rules.of(hypervisor).check_firmware(os.firmware, template, where)
+    hypervisor_rules.rules_of(hypervisor).check_firmware(os.firmware, template, where)
     return os
 
 
-def _are_kept(kept: Kept | None, count: int) -> list[bool]:
+def _are_kept(kept: KeptDevices | None, count: int) -> list[bool]:
     """Return for each disk of the template whether the machine has it already."""
     return [kept is not None and kept.disks[index] is not None for index in range(count)]
 
 
-def _with_kept_places(places: Sequence[Place], kept: Kept, context_id: int) -> tuple[list[Place], list[int], int]:
+def _with_kept_places(
+    places: Sequence[Place], kept: KeptDevices, context_id: int
+) -> tuple[list[Place], list[int], int]:
     """Return the places with the targets that they have, the ids of the disks, and the id of the context."""
     found, ids, new = list(places), [], kept.next_disk
     for index, disk in enumerate(kept.disks):
@@ -191,15 +193,19 @@ def _with_paths(places: Sequence[Place], ids: Sequence[int], images: Mapping[int
     return found
 
 
-def doubts(template: Template, vm: Vm, images: Mapping[int, Image], filtered: Collection[int] = ()) -> list[str]:
+def warnings_of_machine(
+    template: Template, vm: Vm, images: Mapping[int, Image], filtered: Collection[int] = ()
+) -> list[str]:
     """Return warnings about the machine that build() made of the template; raise InvalidValue for what can't work.
     filtered: ids of the networks whose nodes filter what their machines send."""
-    rule = rules.of(vm.hypervisor)
+    rule = hypervisor_rules.rules_of(vm.hypervisor)
     found = doubts_of_boot(template, vm.hypervisor, vm.os)
     found += doubts_of_nics(vm.nics, filtered) + doubts_of_aliases(vm.aliases)
     if not rule.checks_bus:
         return found
-    return found + fit.check_bus(template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}")
+    return found + boot_image.check_boot_bus(
+        template, vm, _disk_images(images, template.vectors("DISK")), f"VM {vm.name}"
+    )
 
 
 def _disk_images(images: Mapping[int, Image], vectors: Sequence[Mapping[str, str]]) -> dict[int, Image]:

@@ -10,7 +10,7 @@ import re
 from ...errors import InvalidValue
 from .. import beancounters, defaults
 from ..template import Template
-from .words import whole
+from .template_values import read_whole
 
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
@@ -30,13 +30,13 @@ def cpu_of(template: Template, where: str) -> float:
 def cpu_limit_of(template: Template, where: str) -> int:
     """Return the percents of one processor that CPULIMIT allows at most; 0 is no limit."""
     text = template.get("CPULIMIT").strip() or "0"
-    return whole(text, f"{where}: CPULIMIT", "Give percents of one processor: 50 is half of one, 0 no limit")
+    return read_whole(text, f"{where}: CPULIMIT", "Give percents of one processor: 50 is half of one, 0 no limit")
 
 
 def vcpu_of(template: Template, where: str) -> int | None:
     """Return the processors that the guest sees, None where VCPU does not say."""
     text = template.get("VCPU").strip()
-    return whole(text, f"{where}: VCPU", "Give a whole number, at least 1", lowest=1) if text else None
+    return read_whole(text, f"{where}: VCPU", "Give a whole number, at least 1", lowest=1) if text else None
 
 
 def memory_of(template: Template, where: str) -> int:
@@ -44,11 +44,11 @@ def memory_of(template: Template, where: str) -> int:
     text = template.get("MEMORY").strip()
     vectors = template.vectors("MEMORY")
     if vectors and not text:
-        return beancounters.memory(vectors[0], f"{where}: MEMORY")
+        return beancounters.memory_mib(vectors[0], f"{where}: MEMORY")
     if not text:
         raise InvalidValue(f"{where}: MEMORY", "it is not set", "Give it in MB: MEMORY = 512")
     remedy = "Give whole MB: MEMORY = 512"
     unit = re.fullmatch(r"([0-9]{1,9})\s*([KMGT])I?B?", text.upper())
     if unit and int(unit.group(1)) * _UNITS[unit.group(2)] >= 1:
         remedy = f"It is in MB: write MEMORY = {int(int(unit.group(1)) * _UNITS[unit.group(2)])}"
-    return whole(text, f"{where}: MEMORY", remedy, lowest=1)
+    return read_whole(text, f"{where}: MEMORY", remedy, lowest=1)

@@ -10,12 +10,12 @@ from typing import Optional
 
 from ..template import Template
 from .aliases import AliasDemand, alias_demands
-from .boot import file_ref
+from .boot_order import file_ref
 from .capacity import cpu_of, memory_of, vcpu_of
-from .disks import image_ref
+from .disk_vectors import image_ref
 from .graphics import graphics_of
-from .nics import NicDemand, nic_demand, with_nic_defaults
-from .words import Ref
+from .nic_vectors import NicDemand, nic_demand, with_nic_defaults
+from .template_values import Ref
 
 
 @dataclass(frozen=True)

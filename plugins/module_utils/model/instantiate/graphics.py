@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from ...errors import InvalidValue
-from .. import defaults, values
+from .. import defaults, libvirt_values
 from ..flags import FALSE, TRUE
-from ..names import did_you_mean, nearest
+from ..object_names import did_you_mean, nearest_word
 from ..template import Template
 from ..vm import Graphics
-from .words import whole
+from .template_values import read_whole
 
 GRAPHICS_TYPES = ("vnc", "spice")
 FIRST_PORT, LAST_PORT = defaults.FIRST_GRAPHICS_PORT, defaults.LAST_GRAPHICS_PORT
@@ -32,16 +32,16 @@ def graphics_of(template: Template, where: str, port: int | None) -> Graphics | 
     if random not in TRUE + FALSE:
         raise InvalidValue(f"{here}/RANDOM_PASSWD = {random}", "it is neither YES nor NO", "Use YES or NO")
     keymap = vector.get("KEYMAP", "").strip().lower()
-    if keymap and keymap not in values.KEYMAPS:
-        near = nearest(keymap, values.KEYMAPS)
+    if keymap and keymap not in libvirt_values.KEYMAPS:
+        near = nearest_word(keymap, libvirt_values.KEYMAPS)
         raise InvalidValue(
             f"{here}/KEYMAP = {vector['KEYMAP']!r}",
             "QEMU knows no such keyboard",
-            did_you_mean(near, "{}") + "Known are " + ", ".join(values.KEYMAPS),
+            did_you_mean(near, "{}") + "Known are " + ", ".join(libvirt_values.KEYMAPS),
         )
     fixed = 0
     if vector.get("PORT"):
-        fixed = whole(
+        fixed = read_whole(
             vector["PORT"], f"{here}/PORT", f"Use {FIRST_PORT} to {LAST_PORT}, or leave it out to get a free one"
         )
         if not FIRST_PORT <= fixed <= LAST_PORT:
@@ -60,7 +60,7 @@ def graphics_of(template: Template, where: str, port: int | None) -> Graphics | 
     )
 
 
-def leaves_password(template: Template) -> bool:
+def wants_made_up_password(template: Template) -> bool:
     """Return whether the password to the machine's console is to be made up."""
     graphics = graphics_of(template, "template", None)
     return graphics is not None and graphics.made_up

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...errors import InvalidValue, NebulaError
-from .. import attributes, beancounters, inject, rules
+from .. import attributes, beancounters, hypervisor_rules, injected_files
 from ..attributes import near_misses, unknown_keys
 from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
 from ..template import Template
-from . import cut_values, sockets
+from . import cpu_topology, truncated_values
 from .aliases import alias_demands
-from .boot import check_bootable, doubts_of_boot, os_of, tpm_of
+from .boot_order import check_bootable, doubts_of_boot, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
-from .disks import check_disks
+from .disk_vectors import check_disks
 from .graphics import doubts_of_graphics, graphics_of
-from .nics import check_nics, with_nic_defaults
-from .words import flag, word
+from .nic_vectors import check_nics, with_nic_defaults
+from .template_values import read_flag, read_word
 
 _VECTORS_ONLY = (
     "DISK",
@@ -102,16 +102,16 @@ def _check(template: Template, where: str, hypervisors: Sequence[str]) -> list[s
     if template.vectors("MEMORY"):
         # Whoever takes no such vector has said so by now.
         memory_of(template, where)
-    word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where)
-    word(template, "CONTEXT_DEVICE", DEVICES, where)
-    inject.of_template(template, where)
+    read_word(template, "CONTEXT_FORMAT", CONTEXT_FORMATS, where)
+    read_word(template, "CONTEXT_DEVICE", DEVICES, where)
+    injected_files.read_inject(template, where)
     tpm_of(template, where)
     if len(template.vectors("CONTEXT")) > 1:
         raise InvalidValue(f"{where}: CONTEXT", "it is there twice", "Put all its variables into one")
     return warnings
 
 
-def refusals(template: Template, where: str, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
+def refusals_by_hypervisor(template: Template, where: str, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
     """Return by hypervisor why it can have no machine of the template; nothing for a hypervisor that can."""
     found: dict[str, NebulaError] = {}
     template = with_nic_defaults(template, where)
@@ -126,7 +126,7 @@ def refusals(template: Template, where: str, hypervisors: Iterable[str]) -> dict
 def _check_for_any(template: Template, where: str, hypervisors: Sequence[str]) -> list[str]:
     own = template.get("HYPERVISOR").lower()
     errors = []
-    for hypervisor in [own] if own else hypervisors or [rules.DEFAULT]:
+    for hypervisor in [own] if own else hypervisors or [hypervisor_rules.DEFAULT]:
         try:
             return _check_for_hypervisor(template, where, hypervisor)
         except NebulaError as error:
@@ -145,12 +145,12 @@ def _check_for_hypervisor(template: Template, where: str, hypervisor: str) -> li
     graphics = graphics_of(template, where, None)
     if graphics is not None:
         warnings += doubts_of_graphics(graphics)
-    rule = rules.of(hypervisor)
+    rule = hypervisor_rules.rules_of(hypervisor)
     rule.check(template, where)
-    attributes.refuse(template, where, rule.column, rule.own)
-    warnings += map(str, cut_values.of_template(template, hypervisor))
-    warnings += cut_values.same_serials(template, hypervisor)
-    warnings += sockets.doubt_of(template, where) if rule.topology else []
+    attributes.refuse_attributes(template, where, rule.column, rule.own)
+    warnings += map(str, truncated_values.cuts_of_template(template, hypervisor))
+    warnings += truncated_values.same_serials(template, hypervisor)
+    warnings += cpu_topology.warn_of_topology(template, where) if rule.topology else []
     return [*warnings, *rule.doubts(template), *attributes.without_effect(template, rule.column, rule.own)]
 
 
@@ -174,4 +174,4 @@ def _check_shapes(template: Template, where: str) -> None:
         if name in _SINGLES_ONLY:
             raise InvalidValue(f"{where}: {name} = [ … ]", "it has a single value", f"Write {name} = …")
         for key in _FLAGS.get(name, ()):
-            flag(dict(value), key, f"{where}: {name}")
+            read_flag(dict(value), key, f"{where}: {name}")

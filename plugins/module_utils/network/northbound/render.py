@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from ...model.logical_network import LogicalNetworks
-from . import groups, routers, switches
-from .rows import Rows
-from .tables import Identity
+from . import logical_routers, logical_switches, port_groups
+from .desired_rows import Rows
+from .ovsdb_tables import Identity
 
 
-def rendered(catalog: str, desired: LogicalNetworks) -> dict[Identity, dict[str, Any]]:
+def render(catalog: str, desired: LogicalNetworks) -> dict[Identity, dict[str, Any]]:
     """Return the columns of each row, by the row's identity. What is desired has passed checks.refuse()."""
     rows = Rows(catalog)
-    switches.render(rows, desired)
-    groups.render(rows, desired)
-    routers.render(rows, desired)
+    logical_switches.render(rows, desired)
+    port_groups.render(rows, desired)
+    logical_routers.render(rows, desired)
     return rows.wanted

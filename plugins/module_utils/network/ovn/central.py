@@ -15,12 +15,12 @@ from typing import Any
 from ...errors import CommandFailed, Conflict, ForeignObject, InUse, InvalidValue, TimedOut
 from ...host.command import run
 from ...host.files import remove_file
-from . import certificates, cluster, daemons, database, guard, serving
+from . import certificates, cluster, cluster_port_filter, daemons, ovsdb_client, tls_probe
 from .certificates import REQUEST
 from .cluster import CLUSTERED, Cluster, Copy, Status
 from .daemons import Daemons
-from .database import MARK, Row
-from .places import Change, Places
+from .ovsdb_client import MARK, Row
+from .paths import Change, Places
 
 NAMES = cluster.NAMES
 GLOBAL = {"northbound": "NB_Global", "southbound": "SB_Global"}
@@ -65,7 +65,7 @@ class Wanted:
 
 
 @dataclass
-class Found:
+class CentralState:
     """Holds what there is of a central side on this host.
     rows: by database and table, none without a database
     drop_ins: what its units have of us, None where daemons are not started by units
@@ -101,7 +101,7 @@ class Found:
     @property
     def mark(self) -> str:
         rows = self.rows.get("northbound", {}).get("NB_Global", [])
-        return database.mark_of(rows[0]) if rows else ""
+        return ovsdb_client.mark_of(rows[0]) if rows else ""
 
     def shown(self, catalog: str) -> dict[str, Any] | None:
         """Return what of it is this catalog's; None if nothing is."""
@@ -111,7 +111,9 @@ class Found:
         view: dict[str, Any] = {"running": self.running, "starts_with_host": self.starts}
         for which, tables in self.rows.items():
             connections = {
-                str(row["target"]): str(row.get("role", "")) for row in tables["Connection"] if database.mark_of(row)
+                str(row["target"]): str(row.get("role", ""))
+                for row in tables["Connection"]
+                if ovsdb_client.mark_of(row)
             }
             ssl = [_ssl_view(row) for row in tables["SSL"]]
             view[which] = {"connections": connections, "tls": ssl[0] if ssl else {}}
@@ -134,34 +136,34 @@ class Central:
         self.places, self.catalog, self.act, self.root = places, catalog, act, root
         self.daemons = Daemons(places)
 
-    def observe(self) -> Found:
-        found = Found(running=self.daemons.running("central"))
-        found.copies = {which: cluster.look(self.places.database(which)) for which in NAMES}
+    def observe(self) -> CentralState:
+        found = CentralState(running=self.daemons.running("central"))
+        found.copies = {which: cluster.read_copy(self.places.database(which)) for which in NAMES}
         for which, name in NAMES.items():
             tables = (GLOBAL[which], "SSL", "Connection")
             if self._answers(which, found):
-                found.rows[which] = database.select(self.places.socket(which), name, tables)
+                found.rows[which] = ovsdb_client.select(self.places.socket(which), name, tables)
             elif os.path.exists(self.places.database(which)):
                 found.rows[which] = self._select_file(which, tables)
         if found.member:
             found.started = {name: cluster.options_of(self.daemons.pid(name)) for name in (*NAMES, "northd")}
-            found.guard = guard.observe()
+            found.guard = cluster_port_filter.observe()
         if self.daemons.by_units:
-            found.drop_ins = daemons.found_central_drop_ins(self.catalog)
-        if found.running and daemons.installed("central"):
+            found.drop_ins = daemons.read_central_drop_ins(self.catalog)
+        if found.running and daemons.is_installed("central"):
             found.starts = self.daemons.starts_with_host("central")
         return found
 
-    def _answers(self, which: str, found: Found) -> bool:
+    def _answers(self, which: str, found: CentralState) -> bool:
         """Return whether a server can be asked. A server without a leader refuses."""
-        if not self.daemons.serving():
+        if not self.daemons.has_central_servers():
             return False
         if found.copies[which].kind != CLUSTERED:
             return True
         found.status[which] = cluster.status(self.places, which)
         return found.status[which].led
 
-    def refuse_foreign(self, found: Found) -> None:
+    def refuse_foreign(self, found: CentralState) -> None:
         """Raise ForeignObject if somebody else or another catalog uses the databases."""
         if found.mark == self.catalog or not found.rows:
             return
@@ -189,9 +191,9 @@ class Central:
 
     def _objects(self, foreign_only: bool = False) -> list[str]:
         """Return switches, routers and the like, of anybody or of others than this catalog."""
-        found = Found(copies={"northbound": cluster.look(self.places.database("northbound"))})
+        found = CentralState(copies={"northbound": cluster.read_copy(self.places.database("northbound"))})
         if self._answers("northbound", found):
-            rows = database.select(
+            rows = ovsdb_client.select(
                 self.places.socket("northbound"), NAMES["northbound"], _OBJECTS, ("name", "external_ids")
             )
         elif os.path.exists(self.places.database("northbound")):
@@ -202,21 +204,21 @@ class Central:
             f"{table} {row['name']}"
             for table, those in rows.items()
             for row in those
-            if not (foreign_only and database.mark_of(row) == self.catalog)
+            if not (foreign_only and ovsdb_client.mark_of(row) == self.catalog)
         ]
 
     def _select_file(
         self, which: str, tables: Sequence[str], columns: Sequence[str] | None = None
     ) -> dict[str, list[Row]]:
         path = self.places.database(which)
-        copy = cluster.look(path)
+        copy = cluster.read_copy(path)
         if copy.kind != CLUSTERED:
-            return database.select_file(path, NAMES[which], tables, columns)
+            return ovsdb_client.select_file(path, NAMES[which], tables, columns)
         if not copy.cluster:
             # It has joined nothing yet, and is empty.
             return {table: [] for table in tables}
         with cluster.temporary() as directory:
-            return database.select_file(cluster.as_standalone(path, directory), NAMES[which], tables, columns)
+            return ovsdb_client.select_file(cluster.as_standalone(path, directory), NAMES[which], tables, columns)
 
     def ensure(self, wanted: Wanted) -> Change:
         found = self.observe()
@@ -239,7 +241,7 @@ class Central:
             if not found.running or not found.starts:
                 self.daemons.start("central")
             log = f"the logs in {self.places.ovn_log}"
-            daemons.until(
+            daemons.wait_until(
                 self._ready, "OVN's databases", "they do not answer, or have no row of their own", log, SECONDS
             )
             found = self.observe()
@@ -247,7 +249,7 @@ class Central:
             for which, name in NAMES.items():
                 operations = self._operations(which, wanted, found.rows[which])
                 if operations:
-                    database.transact(self.places.socket(which), name, operations)
+                    ovsdb_client.transact(self.places.socket(which), name, operations)
             self._wait_for_ports(wanted)
             self._refuse_unserved(wanted, True)
         return Change("central", before, after)
@@ -258,10 +260,10 @@ class Central:
         for which, port in wanted.ports.items():
             address = "::1" if "[" in wanted.target(which) else "127.0.0.1"
             tls, limit = wanted.files[which], time.monotonic() + (SECONDS if changed and self.act else 0)
-            found = serving.problem(port, tls, address)
+            found = tls_probe.problem(port, tls, address)
             while found and time.monotonic() < limit:
                 time.sleep(0.1)
-                found = serving.problem(port, tls, address)
+                found = tls_probe.problem(port, tls, address)
             if found:
                 raise CommandFailed(
                     f"OVN's {which} database at port {port} by TLS",
@@ -274,10 +276,10 @@ class Central:
         for which, port in wanted.ports.items():
             log = os.path.join(self.places.ovn_log, f"ovsdb-server-{'nb' if which == 'northbound' else 'sb'}.log")
             asked = f"OVN's {which} database at port {port}"
-            daemons.until(lambda port=port: daemons.listens(port), asked, "it does not listen", log, SECONDS)  # type: ignore[misc]
+            daemons.wait_until(lambda port=port: daemons.listens(port), asked, "it does not listen", log, SECONDS)  # type: ignore[misc]
 
-    def _ensure_member(self, wanted: Wanted, group: Cluster, found: Found) -> Change:
-        guard.refuse_foreign(self.catalog, guard.observe())
+    def _ensure_member(self, wanted: Wanted, group: Cluster, found: CentralState) -> Change:
+        cluster_port_filter.refuse_foreign(self.catalog, cluster_port_filter.observe())
         before = found.shown(self.catalog)
         after = self._expected(wanted)
         self._refuse_taken_ports(wanted, found)
@@ -292,7 +294,7 @@ class Central:
         for which, tls in wanted.files.items():
             certificates.check_readable(f"TLS of OVN's {which} database", tls)
         options = wanted.options()
-        guard.keep(self.root, self.catalog, group.addresses, list(group.ports.values()))
+        cluster_port_filter.keep(self.root, self.catalog, group.addresses, list(group.ports.values()))
         if self.daemons.by_units:
             self._keep_units(options)
         new = [which for which in NAMES if found.copies[which].kind != CLUSTERED]
@@ -311,13 +313,15 @@ class Central:
         return Change("central", before, after)
 
     def _keep_units(self, options: Mapping[str, Sequence[str]]) -> None:
-        daemons.keep_central_drop_ins(daemons.central_drop_ins(self.catalog, options, guard.path(self.root)))
+        daemons.keep_central_drop_ins(
+            daemons.central_drop_ins(self.catalog, options, cluster_port_filter.path(self.root))
+        )
 
-    def _former_members(self, group: Cluster, found: Found) -> list[str]:
+    def _former_members(self, group: Cluster, found: CentralState) -> list[str]:
         return [
             f"{which} {server}"
             for which, status in found.status.items()
-            for server in cluster.strangers(status, group, which)
+            for server in cluster.former_servers(status, group, which)
         ]
 
     def _wait_for_leader(self, needed: bool) -> bool:
@@ -327,7 +331,7 @@ class Central:
             return all(cluster.status(self.places, which).led for which in NAMES)
 
         with contextlib.suppress(TimedOut):
-            daemons.until(
+            daemons.wait_until(
                 led, "OVN's databases", "they follow no leader", self.places.ovn_log, SECONDS if needed else SOON
             )
             return True
@@ -335,7 +339,7 @@ class Central:
             for which in NAMES:
                 found = cluster.status(self.places, which)
                 if not found.led:
-                    raise cluster.unled(which, found)
+                    raise cluster.no_leader_error(which, found)
         return False
 
     def _write(self, wanted: Wanted) -> None:
@@ -349,12 +353,12 @@ class Central:
         for which, name in NAMES.items():
             operations = self._operations(which, wanted, found.rows[which])
             if operations:
-                database.transact(self.places.socket(which), name, operations)
+                ovsdb_client.transact(self.places.socket(which), name, operations)
         self._wait_for_ports(wanted)
 
     def _remove_former_members(self, group: Cluster) -> None:
         for which in NAMES:
-            for server in cluster.strangers(cluster.status(self.places, which), group, which):
+            for server in cluster.former_servers(cluster.status(self.places, which), group, which):
                 cluster.kick(self.places, which, server)
 
     def _ready(self) -> bool:
@@ -376,20 +380,22 @@ class Central:
                 view[which]["member"] = group.local(which)
             tls = wanted.files["northbound"].as_dict()
             view["northd"] = {"northbound": wanted.connection("northbound"), **tls}
-            view["guard"] = guard.expected(self.catalog, group.addresses, list(group.ports.values()))
+            view["guard"] = cluster_port_filter.expected(self.catalog, group.addresses, list(group.ports.values()))
             view["units"] = {}
             if self.daemons.by_units:
-                view["units"] = daemons.central_drop_ins(self.catalog, wanted.options(), guard.path(self.root))
+                view["units"] = daemons.central_drop_ins(
+                    self.catalog, wanted.options(), cluster_port_filter.path(self.root)
+                )
         elif self.daemons.by_units:
             view["units"] = daemons.northd_drop_in(self.catalog)
         return view
 
-    def _refuse_taken_ports(self, wanted: Wanted, found: Found) -> None:
+    def _refuse_taken_ports(self, wanted: Wanted, found: CentralState) -> None:
         for which, port in wanted.ports.items():
             rows = found.rows.get(which, {}).get("Connection", [])
             ours = any(str(row["target"]).split(":")[:2] == ["pssl", str(port)] for row in rows)
             # Of what the whole side is made of, another daemon may be gone.
-            if not (ours and self.daemons.serves(which)) and daemons.listens(port):
+            if not (ours and self.daemons.has_server(which)) and daemons.listens(port):
                 raise Conflict(
                     f"OVN's {which} database at port {port}",
                     "another program listens at this port",
@@ -407,7 +413,7 @@ class Central:
     def _operations(self, which: str, wanted: Wanted, rows: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
         """Return what makes the database as it is to be, in one transaction that fails if somebody was faster."""
         table = GLOBAL[which]
-        mark = database.map_value({MARK: self.catalog})
+        mark = ovsdb_client.map_value({MARK: self.catalog})
         row = rows[table][0]
         operations: list[dict[str, Any]] = []
         changes: dict[str, Any] = {}
@@ -423,20 +429,20 @@ class Central:
             operations.append(_update("SSL", rows["SSL"][0], columns))
         role = ROLE if which == "southbound" else ""
         target = wanted.target(which)
-        mine = [each for each in rows["Connection"] if database.mark_of(each) == self.catalog]
+        mine = [each for each in rows["Connection"] if ovsdb_client.mark_of(each) == self.catalog]
         keep = [each for each in mine if each["target"] == target and each.get("role", "") == role]
-        outdated = [database.uuid_of(each) for each in mine if each not in keep]
-        others = [database.uuid_of(each) for each in rows["Connection"] if each not in mine]
+        outdated = [ovsdb_client.uuid_of(each) for each in mine if each not in keep]
+        others = [ovsdb_client.uuid_of(each) for each in rows["Connection"] if each not in mine]
         if not keep or outdated:
-            kept = [["uuid", uuid] for uuid in [*others, *map(database.uuid_of, keep)]]
+            kept = [["uuid", uuid] for uuid in [*others, *map(ovsdb_client.uuid_of, keep)]]
             if not keep:
                 new = {"target": target, "external_ids": mark, **({"role": role} if role else {})}
                 operations.append({"op": "insert", "table": "Connection", "row": new, "uuid-name": "connection"})
                 kept.append(["named-uuid", "connection"])
             changes["connections"] = ["set", kept]
-        if which == "northbound" and database.mark_of(row) != self.catalog:
-            ids = {**database.as_map(row["external_ids"]), MARK: self.catalog}
-            changes["external_ids"] = database.map_value(ids)
+        if which == "northbound" and ovsdb_client.mark_of(row) != self.catalog:
+            ids = {**ovsdb_client.as_map(row["external_ids"]), MARK: self.catalog}
+            changes["external_ids"] = ovsdb_client.map_value(ids)
         if changes:
             operations.insert(0, {**_wait_operation(table, row, list(changes))})
             operations.append(_update(table, row, changes))
@@ -456,7 +462,7 @@ class Central:
                 "Remove that with ovn-nbctl, or keep OVN",
             )
         if self.act:
-            if daemons.installed("central"):
+            if daemons.is_installed("central"):
                 self.daemons.stop("central")
             self._remove_rest()
             for which in NAMES:
@@ -467,13 +473,13 @@ class Central:
 
     def _remove_rest(self) -> Change | None:
         """Remove what a central host has besides its databases, which may be gone already."""
-        drop_ins = daemons.found_central_drop_ins(self.catalog) if self.daemons.by_units else {}
-        rules = guard.ours_of(self.catalog, guard.observe())
-        if not drop_ins and not rules and not os.path.lexists(guard.path(self.root)):
+        drop_ins = daemons.read_central_drop_ins(self.catalog) if self.daemons.by_units else {}
+        rules = cluster_port_filter.comments_of_catalog(self.catalog, cluster_port_filter.observe())
+        if not drop_ins and not rules and not os.path.lexists(cluster_port_filter.path(self.root)):
             return None
         if self.act:
             daemons.remove_central_drop_ins(self.catalog)
-            guard.remove(self.root, self.catalog)
+            cluster_port_filter.remove(self.root, self.catalog)
         return Change("central", {"guard": rules, "units": drop_ins}, None)
 
 

@@ -27,8 +27,8 @@ from typing import Any
 from ...errors import CommandFailed, InvalidValue, MissingDependency, NebulaError, NotFound
 from ...host.command import run
 from ...host.files import explained, make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
-from . import requests
-from .places import ours
+from . import certificate_requests
+from .paths import our_path
 
 TIMEOUT = 60.0
 WHICH = ("northbound", "southbound")
@@ -77,7 +77,9 @@ class Files:
 
 def files(root: str, kind: str, which: str) -> Files:
     """Return the files of a connection. kind: host, central or client, which have a directory each."""
-    return Files(ours(root, kind, KEY), ours(root, kind, f"{which}.pem"), ours(root, kind, f"{which}-authority.pem"))
+    return Files(
+        our_path(root, kind, KEY), our_path(root, kind, f"{which}.pem"), our_path(root, kind, f"{which}-authority.pem")
+    )
 
 
 def check_name(name: str) -> None:
@@ -104,7 +106,7 @@ def check_readable(asked: str, tls: Files) -> None:
 def request(root: str, kind: str, name: str, act: bool) -> tuple[str, bool]:
     """Return the request for a certificate of this host, and whether it is (or is to be) made now."""
     check_name(name)
-    place = ours(root, kind)
+    place = our_path(root, kind)
     with contextlib.suppress(NotFound):
         found = read_limited(os.path.join(place, REQUEST), LARGEST).decode("ascii", "replace")
         if os.path.exists(os.path.join(place, KEY)) and found.startswith(f"# {name}\n"):
@@ -140,12 +142,12 @@ def install(root: str, kind: str, certificates: Mapping[str, Mapping[str, str]],
                 write_atomically(path, text, mode=0o600)
     if act and differing:
         # The daemons look at a certificate again only if its key is newer than before, too.
-        with explained(ours(root, kind, KEY)):
-            os.utime(ours(root, kind, KEY))
+        with explained(our_path(root, kind, KEY)):
+            os.utime(our_path(root, kind, KEY))
     return differing
 
 
-def installed(root: str, kind: str) -> dict[str, str]:
+def installed_fingerprints(root: str, kind: str) -> dict[str, str]:
     """Return which certificates are in place, by the databases' names, in the form of fingerprints()."""
     found = {}
     for which in WHICH:
@@ -165,7 +167,7 @@ def fingerprints(certificates: Mapping[str, Mapping[str, str]]) -> dict[str, str
 
 def remove(root: str, kind: str, act: bool) -> list[str]:
     """Take away what request(), install() or sign() made. Return the files."""
-    place = ours(root, kind)
+    place = our_path(root, kind)
     names = [KEY, REQUEST, ISSUED]
     names += [f"{which}{end}" for which in WHICH for end in (".pem", "-authority.pem", ".key")]
     found = [path for path in (os.path.join(place, name) for name in names) if os.path.lexists(path)]
@@ -178,12 +180,12 @@ def remove(root: str, kind: str, act: bool) -> list[str]:
 
 def remove_place(root: str, place: str) -> None:
     """Remove the directory, and those above it that we made, where they are empty."""
-    if remove_empty_directory(place) and remove_empty_directory(ours(root)):
+    if remove_empty_directory(place) and remove_empty_directory(our_path(root)):
         remove_empty_directory(os.path.abspath(root))
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CertificateRequest:
     """Describes a certificate that somebody asks for. kind: host, central or client."""
 
     name: str
@@ -205,7 +207,7 @@ class Authority:
     def __init__(self, root: str, catalog: str, days: int, act: bool, now: float | None = None) -> None:
         self.root, self.catalog, self.days, self.act = root, catalog, days, act
         self.now = time.time() if now is None else now
-        self.place = ours(root, AUTHORITY)
+        self.place = our_path(root, AUTHORITY)
         self.made: list[str] = []
         self.signed: list[str] = []
         self.warnings: list[str] = []
@@ -214,7 +216,7 @@ class Authority:
         self._keys: dict[bytes, str] = {}
         self.issued: dict[str, Any] = self._read()
 
-    def certificates(self, asked: Sequence[Wanted]) -> dict[str, dict[str, dict[str, str]]]:
+    def certificates(self, asked: Sequence[CertificateRequest]) -> dict[str, dict[str, dict[str, str]]]:
         """Return {certificate, authority} by kind and name, and by database. What is still good for more than a third
         of its life is given out again. A host whose request is not what it has to be gets no certificate, and is in
         refused: one host does not keep the others from theirs."""
@@ -274,21 +276,21 @@ class Authority:
         self._write()
         return True
 
-    def _still_good(self, wanted: Wanted, which: str) -> str:
+    def _still_good(self, wanted: CertificateRequest, which: str) -> str:
         entry = self.issued.get("certificates", {}).get(wanted.key, {}).get(which, {})
         left = float(entry.get("until", 0)) - self.now
         life = float(entry.get("until", 0)) - float(entry.get("since", 0))
         same = entry.get("request") == _digest(wanted.request)
         return str(entry["certificate"]) if same and left >= life / 3 else ""
 
-    def _verify(self, wanted: Wanted) -> None:
+    def _verify(self, wanted: CertificateRequest) -> None:
         """Raise InvalidValue for a request that is no request, or not that of the host for which it was asked. In
         check mode there may be no request yet."""
         if wanted.key in self._verified or (not wanted.request and not self.act):
             return
         asked = f"certificate of {wanted.kind} {wanted.name}"
         remedy = "See who changed it on that host, and what else; the role makes it anew where its file is removed"
-        found = requests.problem(wanted.name, wanted.request)
+        found = certificate_requests.problem(wanted.name, wanted.request)
         if found:
             raise InvalidValue(asked, found, remedy)
         with _configuration(wanted.name) as (directory, _file):
@@ -301,7 +303,7 @@ class Authority:
             # Some versions end with 0 all the same.
             if "verify OK" not in done.stdout + done.stderr:
                 raise InvalidValue(asked, "its request is not signed by the key that it is for", remedy)
-        whose = self._other_owner(requests.point(wanted.request), wanted.key)
+        whose = self._other_owner(certificate_requests.public_key(wanted.request), wanted.key)
         if whose:
             raise InvalidValue(asked, f"its request is for the key that {whose} has", remedy)
         self._verified.add(wanted.key)
@@ -312,11 +314,13 @@ class Authority:
         if other != asking:
             return other
         for name, entries in self.issued.get("certificates", {}).items():
-            if name != asking and any(requests.has_key(str(each.get("certificate")), key) for each in entries.values()):
+            if name != asking and any(
+                certificate_requests.has_key(str(each.get("certificate")), key) for each in entries.values()
+            ):
                 return str(name)
         return ""
 
-    def _sign(self, wanted: Wanted, which: str) -> str:
+    def _sign(self, wanted: CertificateRequest, which: str) -> str:
         key, certificate = self._paths(which)
         with _configuration(wanted.name, _USAGES[wanted.kind]) as (directory, configuration):
             path, new = os.path.join(directory, REQUEST), os.path.join(directory, "new.pem")
@@ -365,7 +369,7 @@ def require_openssl() -> None:
 def _make_place(root: str) -> None:
     if not os.path.isdir(root):
         make_directory(root, 0o711)
-    make_directory(ours(root), 0o711)
+    make_directory(our_path(root), 0o711)
 
 
 @contextlib.contextmanager

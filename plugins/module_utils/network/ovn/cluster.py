@@ -25,7 +25,7 @@ from ...host.command import run
 from ...host.files import explained, make_directory, remove_file, sync_directory
 from ...model.endpoint import endpoint
 from .certificates import Files
-from .places import Places
+from .paths import Places
 
 PORTS = {"northbound": 6643, "southbound": 6644}
 # Two have no majority without each other, so that they are worse than one; more than three are not tried by any test.
@@ -190,7 +190,7 @@ def refuse(found: Mapping[str, Copy], wanted: Cluster | None, mine: bool) -> Non
             )
 
 
-def look(path: str) -> Copy:
+def read_copy(path: str) -> Copy:
     """Return of which kind the file is, and whose."""
     try:
         with Path(path).open("rb") as file:
@@ -223,7 +223,7 @@ def read_status(text: str) -> Status:
     return Status(led, keys.get("Status", "no answer"), tuple(servers))
 
 
-def strangers(found: Status, cluster: Cluster, which: str) -> list[str]:
+def former_servers(found: Status, cluster: Cluster, which: str) -> list[str]:
     """Return servers of members that are no more: such as this member's server before it lost its databases."""
     return [server for server, address in found.servers if address not in cluster.others(which)]
 
@@ -303,7 +303,7 @@ def options_of(pid: int) -> dict[str, str]:
     return {ours: given[theirs] for theirs, ours in names.items() if not given.get(theirs, "db:").startswith("db:")}
 
 
-def unled(which: str, found: Status) -> NebulaError:
+def no_leader_error(which: str, found: Status) -> NebulaError:
     return CommandFailed(
         f"OVN's {which} database as a member of its cluster",
         f"it follows no leader ({found.words})",

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Callable
 
 from ...errors import CommandFailed, InvalidValue, MissingDependency, TimedOut
-from ...host import locks, processes, units
+from ...host import lock_files, processes, systemd_units
 from ...host.command import last_lines
 from ...host.command import run as run_program
 from ...host.files import make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
-from .places import OVN_SCRIPTS, OVS_SCRIPTS, SHORT, Places
+from .paths import OVN_SCRIPTS, OVS_SCRIPTS, SHORT, Places
 
 SECONDS = 60
 # A plain stop of ovn-controller takes its flows away, and with them all traffic of machines on the host. The package's
@@ -82,7 +82,7 @@ class Daemons:
     @property
     def by_units(self) -> bool:
         """Return whether the daemons are started by the packages' units, which know the packages' directories only."""
-        return units.has_systemd() and self.places == Places()
+        return systemd_units.has_systemd() and self.places == Places()
 
     def running(self, which: str) -> bool:
         places = self.places
@@ -93,13 +93,13 @@ class Daemons:
             )
         if which == "controller":
             return bool(pid_of(places.ovn_run, "ovn-controller", "ovn-controller"))
-        return bool(pid_of(places.ovn_run, "ovn-northd", "ovn-northd")) and self.serving()
+        return bool(pid_of(places.ovn_run, "ovn-northd", "ovn-northd")) and self.has_central_servers()
 
-    def serving(self) -> bool:
+    def has_central_servers(self) -> bool:
         """Return whether both central databases have their servers."""
-        return all(self.serves(which) for which in SHORT)
+        return all(self.has_server(which) for which in SHORT)
 
-    def serves(self, which: str) -> bool:
+    def has_server(self, which: str) -> bool:
         """Return whether the northbound or the southbound database has its server."""
         return bool(pid_of(self.places.ovn_run, f"{SHORT[which]}_db", "ovsdb-server"))
 
@@ -109,14 +109,14 @@ class Daemons:
 
     def starts_with_host(self, which: str) -> bool:
         """Return whether they start with the host; True too where nothing does, for want of a service manager."""
-        return not self.by_units or units.start_with_host(_UNITS[which])
+        return not self.by_units or systemd_units.start_with_host(_UNITS[which])
 
     def start(self, which: str) -> None:
         require_installed(which)
         if self.by_units:
-            run_program(["systemctl", "enable", "--now", *_UNITS[which]], timeout=units.TIMEOUT)
+            run_program(["systemctl", "enable", "--now", *_UNITS[which]], timeout=systemd_units.TIMEOUT)
             # The unit of the whole is active already where a part of it was killed.
-            run_program(["systemctl", "start", *_PARTS[which]], timeout=units.TIMEOUT)
+            run_program(["systemctl", "start", *_PARTS[which]], timeout=systemd_units.TIMEOUT)
         elif which == "switch":
             # In a container memory often can't be locked.
             options = [f"--system-id={self.system_id}", "--no-record-hostname", "--no-mlockall"]
@@ -132,15 +132,15 @@ class Daemons:
         if which == "controller" and self.running(which):
             self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_controller"])
         if self.by_units:
-            run_program(["systemctl", "disable", "--now", *_UNITS[which]], timeout=units.TIMEOUT)
-            run_program(["systemctl", "stop", *_PARTS[which]], timeout=units.TIMEOUT)
+            run_program(["systemctl", "disable", "--now", *_UNITS[which]], timeout=systemd_units.TIMEOUT)
+            run_program(["systemctl", "stop", *_PARTS[which]], timeout=systemd_units.TIMEOUT)
         elif which == "switch":
             self._script(OVS_SCRIPTS, "ovs-ctl", ["stop"])
         elif which == "central":
             self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_northd"])
         self._wait(which, False)
 
-    def switching_on(self, there: bool) -> str:
+    def what_start_changes(self, there: bool) -> str:
         """Return what start("switch") is going to change of this host, for switch_off(). there: it has a database.
 
         "database": it has no database, and gets one. "unit": Open vSwitch neither runs nor starts with the host.
@@ -157,7 +157,7 @@ class Daemons:
     def switch_off(self, changed: str) -> None:
         """Undo what start("switch") changed, which switching_on() has said."""
         if changed == "boot":
-            run_program(["systemctl", "disable", *_UNITS["switch"]], timeout=units.TIMEOUT)
+            run_program(["systemctl", "disable", *_UNITS["switch"]], timeout=systemd_units.TIMEOUT)
         elif changed:
             self.stop("switch")
         if changed == "database":
@@ -179,7 +179,7 @@ class Daemons:
     def start_northd(self, options: Sequence[str]) -> None:
         """Start northd of a cluster's member; where it runs, it is started anew with these options."""
         if self.by_units:
-            run_program(["systemctl", "restart", "ovn-northd"], timeout=units.TIMEOUT)
+            run_program(["systemctl", "restart", "ovn-northd"], timeout=systemd_units.TIMEOUT)
         else:
             self._script(OVN_SCRIPTS, "ovn-ctl", ["--ovn-manage-ovsdb=no", *options, "restart_northd"])
         self._wait("central", True)
@@ -187,10 +187,10 @@ class Daemons:
     def halt_central(self) -> None:
         """End the central daemons until they are started again."""
         if self.by_units:
-            run_program(["systemctl", "stop", *_PARTS["central"]], timeout=units.TIMEOUT)
+            run_program(["systemctl", "stop", *_PARTS["central"]], timeout=systemd_units.TIMEOUT)
         else:
             self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_northd"])
-        until(
+        wait_until(
             lambda: not any(self.pid(name) for name in CENTRAL_DROP_INS),
             f"daemons of {_PACKAGES['central']}",
             "they still run",
@@ -208,7 +208,7 @@ class Daemons:
         if self.by_units:
             if self.running("controller"):
                 self._script(OVN_SCRIPTS, "ovn-ctl", ["stop_controller", "--restart", "--no-monitor"])
-            run_program(["systemctl", "restart", "ovn-controller"], timeout=units.TIMEOUT)
+            run_program(["systemctl", "restart", "ovn-controller"], timeout=systemd_units.TIMEOUT)
         else:
             self._script(OVN_SCRIPTS, "ovn-ctl", ["restart_controller"])
         self._wait("controller", True)
@@ -246,12 +246,14 @@ class Daemons:
 
     def _wait(self, which: str, running: bool) -> None:
         if running:
-            until(lambda: self.running(which), f"daemons of {_PACKAGES[which]}", "they do not run", self.places.ovn_log)
+            wait_until(
+                lambda: self.running(which), f"daemons of {_PACKAGES[which]}", "they do not run", self.places.ovn_log
+            )
         else:
-            until(lambda: not self.running(which), f"daemons of {_PACKAGES[which]}", "they still run", "ps -ef")
+            wait_until(lambda: not self.running(which), f"daemons of {_PACKAGES[which]}", "they still run", "ps -ef")
 
 
-def until(condition: Callable[[], bool], asked: str, found: str, where: str, seconds: float = SECONDS) -> None:
+def wait_until(condition: Callable[[], bool], asked: str, found: str, where: str, seconds: float = SECONDS) -> None:
     """Wait for the condition. Raise TimedOut if it does not come."""
     limit = time.monotonic() + seconds
     while not condition():
@@ -271,18 +273,18 @@ def pid_of(directory: str, name: str, program: str) -> int:
     try:
         with path.open("rb") as file:
             pid, owner = int(file.read(_LONGEST_PID)), os.fstat(file.fileno()).st_uid
-            holder = locks.record_holder(file.fileno())
+            holder = lock_files.record_holder(file.fileno())
     except (OSError, ValueError):
         return 0
     return pid if pid == holder and processes.is_of_root(pid, program, owner) else 0
 
 
-def installed(which: str) -> bool:
+def is_installed(which: str) -> bool:
     return os.path.exists(_PROGRAMS[which])
 
 
 def require_installed(which: str) -> None:
-    if not installed(which):
+    if not is_installed(which):
         raise MissingDependency(
             f"program {_PROGRAMS[which]}",
             "it is not on this host",
@@ -290,21 +292,21 @@ def require_installed(which: str) -> None:
         )
 
 
-def drop_in_wanted() -> str:
+def desired_drop_in() -> str:
     return DROP_IN_TEXT.format(script=os.path.join(OVN_SCRIPTS, "ovn-ctl"))
 
 
-def drop_in() -> str:
+def read_drop_in() -> str:
     """Return the text of the drop-in, "" if it is not there."""
-    path = os.path.join(units.PLACE, DROP_IN)
+    path = os.path.join(systemd_units.PLACE, DROP_IN)
     return read_limited(path, 1 << 16).decode("utf-8", "replace") if os.path.lexists(path) else ""
 
 
 def keep_drop_in() -> None:
-    path = os.path.join(units.PLACE, DROP_IN)
+    path = os.path.join(systemd_units.PLACE, DROP_IN)
     make_directory(os.path.dirname(path), 0o755)
-    if write_atomically(path, drop_in_wanted(), mode=0o644):
-        run_program(["systemctl", "daemon-reload"], timeout=units.TIMEOUT)
+    if write_atomically(path, desired_drop_in(), mode=0o644):
+        run_program(["systemctl", "daemon-reload"], timeout=systemd_units.TIMEOUT)
 
 
 def central_drop_ins(catalog: str, options: Mapping[str, Sequence[str]], guard: str) -> dict[str, str]:
@@ -314,10 +316,10 @@ def central_drop_ins(catalog: str, options: Mapping[str, Sequence[str]], guard: 
         name: CENTRAL_DROP_IN_TEXT.format(
             catalog=catalog,
             nft="/usr/sbin/nft",
-            guard=units.argument(guard),
+            guard=systemd_units.quoted_argument(guard),
             script=script,
             command=_COMMANDS[which],
-            options=" ".join(map(units.argument, options[which])),
+            options=" ".join(map(systemd_units.quoted_argument, options[which])),
         )
         for which, name in CENTRAL_DROP_INS.items()
     }
@@ -331,11 +333,11 @@ def northd_drop_in(catalog: str) -> dict[str, str]:
     return {CENTRAL_DROP_INS["northd"]: NORTHD_DROP_IN_TEXT.format(catalog=catalog) + stops}
 
 
-def found_central_drop_ins(catalog: str) -> dict[str, str]:
+def read_central_drop_ins(catalog: str) -> dict[str, str]:
     """Return the drop-ins that are this catalog's."""
     mark, found = CENTRAL_DROP_IN_TEXT.partition(":")[0].format(catalog=catalog), {}
     for name in CENTRAL_DROP_INS.values():
-        path = os.path.join(units.PLACE, name)
+        path = os.path.join(systemd_units.PLACE, name)
         if os.path.lexists(path):
             text = read_limited(path, 1 << 16).decode("utf-8", "replace")
             if text.startswith(mark):
@@ -346,27 +348,27 @@ def found_central_drop_ins(catalog: str) -> dict[str, str]:
 def keep_central_drop_ins(wanted: Mapping[str, str]) -> None:
     changed = False
     for name, text in wanted.items():
-        path = os.path.join(units.PLACE, name)
+        path = os.path.join(systemd_units.PLACE, name)
         make_directory(os.path.dirname(path), 0o755)
         changed = write_atomically(path, text, mode=0o644) or changed
     if changed:
-        run_program(["systemctl", "daemon-reload"], timeout=units.TIMEOUT)
+        run_program(["systemctl", "daemon-reload"], timeout=systemd_units.TIMEOUT)
 
 
 def remove_central_drop_ins(catalog: str) -> None:
-    gone = [os.path.join(units.PLACE, name) for name in found_central_drop_ins(catalog)]
+    gone = [os.path.join(systemd_units.PLACE, name) for name in read_central_drop_ins(catalog)]
     for path in gone:
         remove_file(path)
         remove_empty_directory(os.path.dirname(path))
     if gone:
-        run_program(["systemctl", "daemon-reload"], timeout=units.TIMEOUT)
+        run_program(["systemctl", "daemon-reload"], timeout=systemd_units.TIMEOUT)
 
 
 def remove_drop_in() -> None:
-    path = os.path.join(units.PLACE, DROP_IN)
+    path = os.path.join(systemd_units.PLACE, DROP_IN)
     if remove_file(path):
         remove_empty_directory(os.path.dirname(path))
-        run_program(["systemctl", "daemon-reload"], timeout=units.TIMEOUT)
+        run_program(["systemctl", "daemon-reload"], timeout=systemd_units.TIMEOUT)
 
 
 def listens(port: int) -> bool:

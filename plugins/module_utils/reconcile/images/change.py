@@ -14,19 +14,19 @@ from typing import Any
 from ...engines.base import Engine
 from ...errors import Conflict, ImageRefused, WrongState
 from ...guest_disk.customize import recipes
-from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
-from ...model.installed import OF_ONE
-from ...model.operations import comes_from
+from ...model.image_operations import returning_host
+from ...model.installation_marks import OF_ONE
+from ...model.object_ids import id_of
 from ...model.specification import ALWAYS, UNUSED
 from ...model.specifications.image import KEYS
 from ...model.states import ImageState, ImageType
 from ...sync import differences
-from . import rewrite, store
+from . import image_files_stored, rewrite
+from .image_files_stored import inspect_again
+from .image_item import Spec, refuse_unused_passphrase
+from .image_progress import Settings, Work, image_view
 from .register import merged
-from .spec import Spec, refuse_unused_passphrase
-from .store import inspect_again
-from .work import Settings, Work, image_view
 
 # Values that are changed in the catalog alone; attributes are compared one by one.
 _SETTABLE = [name for name, key in KEYS.items() if key.changes in (ALWAYS, UNUSED) and key.type != "dict"]
@@ -34,10 +34,10 @@ _SETTABLE = [name for name, key in KEYS.items() if key.changes in (ALWAYS, UNUSE
 
 def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Settings) -> None:
     if not settings.check_mode:
-        store.tidy(image)
+        image_files_stored.remove_half_made(image)
     _refuse_other_content(engine, spec, image, settings, work.warnings)
     changes = _changes(spec, image)
-    if comes_from(image.operation) and spec.size is not None and spec.size > image.size:
+    if returning_host(image.operation) and spec.size is not None and spec.size > image.size:
         # Its file is on a host, and larger than the catalog knew. Once it is here, its real size counts.
         changes["size"] = spec.size
         image_then = replace(image, size=spec.size)
@@ -46,7 +46,7 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
     _refuse_during_installation(spec, image, changes)
     rework = None
     if image.state != ImageState.ERROR or "state" in changes:
-        rework = rewrite.wanted(spec, replace(image_then, state=changes.get("state", image.state)))
+        rework = rewrite.rework_wanted(spec, replace(image_then, state=changes.get("state", image.state)))
     later: dict[str, Any] = {}
     if rework is not None and rework.flatten:
         # These changes are refused while there are snapshots, so they come after.
@@ -65,14 +65,14 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
     opened = _is_left_open(changed)
     work.became(spec.name, image_view(changed), changed=opened or changed != image)
     # The image may need something else after the change.
-    rework = rewrite.wanted(spec, changed) if rework is not None else None
+    rework = rewrite.rework_wanted(spec, changed) if rework is not None else None
     other = opened or changed.persistent != image.persistent
     closed = changed if other and os.path.exists(image.source) else None
     if rework is None:
         work.protect = closed
         return
     if settings.check_mode:
-        changed = rewrite.predicted(engine, changed, rework)
+        changed = rewrite.predicted_image(engine, changed, rework)
         if later:
             later["generation"] = changed.generation + (later.get("persistent") is False)
             changed = engine.images.update(id_of(image), **later)

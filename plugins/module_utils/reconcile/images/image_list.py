@@ -11,13 +11,13 @@ from typing import Any
 from ...arguments import parse_json
 from ...engines.registry import engine_of, open_engine
 from ...host.progress import Reporter
-from ...host.restricted import Rules
+from ...host.restricted_directories import Rules
 from ...object_lists import ObjectList
 from ...runner import closing
-from ...storage import datastore, uploads
+from ...storage import datastore_layout, uploads
 from ...sync import Result
 from .. import frontends
-from .decide import Settings, apply, missing_content
+from .image_list_decision import Settings, apply, missing_content
 
 
 def reconcile(listed: ObjectList, params: Mapping[str, Any], check_mode: bool) -> Result:
@@ -25,7 +25,7 @@ def reconcile(listed: ObjectList, params: Mapping[str, Any], check_mode: bool) -
 
     listed: the row of images, as their module declares it.
     """
-    directory = datastore.image_directory(params["root"])
+    directory = datastore_layout.image_directory(params["root"])
     step = parse_json(params["_upload"] or "{}", "_upload")
     if "chunk" in step:
         return Result(payload={"received": uploads.append(directory, step["identity"], step["offset"], step["chunk"])})
@@ -33,13 +33,13 @@ def reconcile(listed: ObjectList, params: Mapping[str, Any], check_mode: bool) -
         params = {**params, "files": parse_json(params["files"], "files")}
     items, refused = listed.items(params)
     if not check_mode:
-        datastore.prepare_root(params["root"])
+        datastore_layout.prepare_root(params["root"])
     with closing(open_engine(params, check_mode, create=True)) as engine:
         # The action plugin first asks which files are missing, and then sends only these.
         missing = missing_content(engine, items) if "ask" in step else []
         if missing:
             names = [spec.name for spec in missing]
-            known = {name: uploads.received(directory, identity) for name, identity in step["ask"].items()}
+            known = {name: uploads.bytes_received(directory, identity) for name, identity in step["ask"].items()}
             return Result(payload={"missing": names, "received": known})
         settings = Settings(
             check_mode=check_mode,
@@ -57,7 +57,7 @@ def reconcile(listed: ObjectList, params: Mapping[str, Any], check_mode: bool) -
         done, warnings = apply(engine, items, settings)
         if not check_mode and not engine_of(params).begun(params):
             # The catalog was removed meanwhile, and this run may have made its directories again.
-            frontends.tidy(params)
+            frontends.remove_directories(params)
         result = listed.result(params, check_mode, engine, refused, done, warnings)
     gone = [item.before for item in done if item.before is not None and item.after is None and item.error is None]
     result.payload["removed"] = [{"name": each["name"], "state": "absent"} for each in gone]

@@ -15,20 +15,20 @@ from ...engines.base import Engine
 from ...errors import Conflict, ImageRefused, InvalidValue, MissingDependency, NebulaError, NotFound, WrongState
 from ...guest_disk.customize import recipes
 from ...host.urls import is_url, without_secrets
-from ...model.datastore import default_for, type_for
+from ...model.datastore import default_datastore, type_for
 from ...model.disk import TAR
-from ...model.ids import id_of
 from ...model.image import Image
-from ...model.installed import OF_ONE
-from ...model.operations import Clone
+from ...model.image_operations import Clone
+from ...model.installation_marks import OF_ONE
+from ...model.object_ids import id_of
 from ...model.states import ImageState, ImageType
-from ...storage import formats, importer
-from ...storage.datastore import MIB
+from ...storage import disk_formats, importer
+from ...storage.datastore_layout import MIB
 from ...storage.importer import Request
-from . import store
-from .spec import DISKS, WRITABLE, Spec, refuse_of_roots, refuse_unused_passphrase
-from .store import inspect_again
-from .work import Settings, Work, find, image_view
+from . import image_files_stored
+from .image_files_stored import inspect_again
+from .image_item import DISKS, WRITABLE, Spec, refuse_of_roots, refuse_unused_passphrase
+from .image_progress import Settings, Work, find, image_view
 
 
 def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settings: Settings) -> None:
@@ -43,9 +43,9 @@ def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settin
         return
     refuse_unused_passphrase(f"image {spec.name}", spec, "")
     wanted = _new_image(engine, work, spec, settings)
-    facts = _look(store.request_of(spec, wanted.type, settings), spec, settings, work.warnings)
+    facts = _look(image_files_stored.request_of(spec, wanted.type, settings), spec, settings, work.warnings)
     if facts is not None and wanted.luks_secret and not facts.encrypted and not spec.passphrase:
-        raise store.not_encrypted(spec)
+        raise image_files_stored.not_encrypted(spec)
     if wanted.luks_secret and not spec.path and not spec.passphrase:
         raise InvalidValue(
             f"image {spec.name}: luks_secret", "an empty disk is encrypted by its passphrase", "Give luks_passphrase"
@@ -89,7 +89,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         # It was to be made of something else before.
         engine.images.delete(id_of(image))
         if not settings.check_mode:
-            store.remove_files(image)
+            image_files_stored.remove_files(image)
         image = None
     place = source.datastore_id
     if spec.datastore:
@@ -267,7 +267,7 @@ def _new_image(engine: Engine, work: Work, spec: Spec, settings: Settings) -> Im
 
 def _datastore(engine: Engine, work: Work, spec: Spec, kind: ImageType, settings: Settings) -> int:
     if not spec.datastore:
-        return default_for(kind)
+        return default_datastore(kind)
     try:
         place = engine.datastores.info(spec.datastore)
     except NotFound as error:
@@ -275,17 +275,19 @@ def _datastore(engine: Engine, work: Work, spec: Spec, kind: ImageType, settings
             raise
         # An earlier task of this run may be what makes it.
         work.warnings.append(f"{error}; taken as given in check mode")
-        return default_for(kind)
+        return default_datastore(kind)
     if place.type != type_for(kind):
         raise InvalidValue(
             f"image {spec.name}: datastore {place.name}",
             f"that is of type {place.type.name}, and the image of type {kind.name}",
             f"Name one of type {type_for(kind).name}",
         )
-    return place.id if place.id is not None else default_for(kind)
+    return place.id if place.id is not None else default_datastore(kind)
 
 
-def _look(request: Request | None, spec: Spec, settings: Settings, warnings: list[str]) -> formats.ImageFacts | None:
+def _look(
+    request: Request | None, spec: Spec, settings: Settings, warnings: list[str]
+) -> disk_formats.ImageFacts | None:
     """Return what can be seen of the source at no cost before it is registered, None if nothing can."""
     if request is None or is_url(request.source):
         return None
@@ -304,7 +306,7 @@ def _look(request: Request | None, spec: Spec, settings: Settings, warnings: lis
             "Set remote_src: true if the path is on the front-end",
         )
     try:
-        return importer.look(request)
+        return importer.inspect_source(request)
     except (NotFound, WrongState) as error:
         # An earlier task of this run may be what makes it, or finishes it.
         if not settings.may_bring(request.source):

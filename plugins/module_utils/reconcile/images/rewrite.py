@@ -17,15 +17,15 @@ from typing import Any
 from ...engines.base import Engine
 from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
 from ...model.disk import TAR
-from ...model.ids import id_of
 from ...model.image import Image, refuse_unfinished
-from ...model.operations import DIG, GROW, REWRITE, Rewrite
+from ...model.image_operations import DIG, GROW, REWRITE, Rewrite
+from ...model.object_ids import id_of
 from ...model.states import ImageState
-from ...storage import formats, image_files, publishing
-from ...storage.datastore import MIB
-from . import store
-from .spec import WRITABLE, Spec, refuse_of_roots
-from .work import Settings, Work, error_of, image_view, same
+from ...storage import disk_formats, final_names, image_files
+from ...storage.datastore_layout import MIB
+from . import image_files_stored
+from .image_item import WRITABLE, Spec, refuse_of_roots
+from .image_progress import Settings, Work, current_image, error_of, image_view
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _is_due(image: Image, key: str) -> bool:
     return not _is_noted(image, key) and not (is_used and key in image.notes)
 
 
-def wanted(spec: Spec, image: Image) -> Rework | None:
+def rework_wanted(spec: Spec, image: Image) -> Rework | None:
     """Return what has to be done to the content, None if nothing. Raise an error if it can't be done."""
     what = f"image {spec.name} (id {image.id})"
     if image.format == TAR:
@@ -190,7 +190,7 @@ def begin(engine: Engine, image: Image, rework: Rework) -> Image:
     return engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image))
 
 
-def predicted(engine: Engine, image: Image, rework: Rework) -> Image:
+def predicted_image(engine: Engine, image: Image, rework: Rework) -> Image:
     """Return the image as it will be. To be called within the session of a check run."""
     return _write_done(
         engine, engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image))
@@ -200,9 +200,11 @@ def predicted(engine: Engine, image: Image, rework: Rework) -> Image:
 def _held_operation(engine: Engine, image: Image) -> Rewrite:
     """Return the operation by which the image is still LOCKED. To be called within the session. Raise WrongState if it
     is not: an image that is to be removed is never READY again, since a machine could have it before its file goes."""
-    now, held = same(engine, image), image.operation
+    now, held = current_image(engine, image), image.operation
     if not isinstance(held, Rewrite) or now is None or now.state != ImageState.LOCKED or now.operation != held:
-        raise store.taken_away(f"{image.name} (id {image.id})", held.do if held is not None else REWRITE)
+        raise image_files_stored.error_of_removed(
+            f"{image.name} (id {image.id})", held.do if held is not None else REWRITE
+        )
     return held
 
 
@@ -227,9 +229,9 @@ def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
         return
     what = f"image {image.name} (id {image.id})"
     try:
-        with publishing.reserved(image.source, settings.wait_timeout):
+        with final_names.locked_destination(image.source, settings.wait_timeout):
             with engine.session():
-                now = same(engine, image)
+                now = current_image(engine, image)
             if now is None or now.operation != image.operation or now.state != ImageState.LOCKED:
                 # Another run has recovered it, or has done it.
                 work.todo = "again"
@@ -246,15 +248,15 @@ def run(engine: Engine, work: Work, settings: Settings, rework: Rework) -> None:
     except (NebulaError, OSError) as caught:
         problem = error_of(caught, spec, image)
         with engine.session():
-            left = same(engine, image) or replace(image, state=ImageState.DELETE)
+            left = current_image(engine, image) or replace(image, state=ImageState.DELETE)
         work.became(spec.name, image_view(left), changed=False, error=problem)
 
 
 def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
     # A guest may have written to it since it was looked at.
-    formats.inspect(image.source, image.format, what, deep=False, encrypted=bool(image.luks_secret))
+    disk_formats.inspect(image.source, image.format, what, deep=False, encrypted=bool(image.luks_secret))
     if rework.do == GROW:
-        store.require_capacity(engine, image, rework.size - image.size, f"{what}: making it larger")
+        image_files_stored.require_capacity(engine, image, rework.size - image.size, f"{what}: making it larger")
         image_files.grow(image.source, image.format, rework.size * MIB, rework.source_key)
     elif rework.do == DIG:
         image_files.dig_holes(image.source)
@@ -285,7 +287,7 @@ def _give_up(engine: Engine, image: Image) -> None:
     """Recover the image as a later run would. If that fails, a later run does it."""
     try:
         with engine.session():
-            now = same(engine, image)
+            now = current_image(engine, image)
         if now is not None and now.state == ImageState.LOCKED and isinstance(now.operation, Rewrite):
             recover(engine, now)
         else:
@@ -301,10 +303,10 @@ def recover(engine: Engine, image: Image) -> Image:
     if not finished:
         image_files.undo(image.source)
     with engine.session():
-        return settled(engine, image, finished)
+        return finish_or_undo(engine, image, finished)
 
 
-def settled(engine: Engine, image: Image, finished: bool) -> Image:
+def finish_or_undo(engine: Engine, image: Image, finished: bool) -> Image:
     """Return the image of an interrupted operation, finished or as it was before. To be called within a session."""
     return _write_done(engine, image) if finished else _write_undone(engine, image)
 
@@ -315,9 +317,9 @@ def is_done(image: Image) -> bool:
     if not isinstance(operation, Rewrite):
         return False
     if operation.do == REWRITE:
-        return operation.whole and not image_files.made(image.source) and os.path.exists(image.source)
+        return operation.whole and not image_files.has_work(image.source) and os.path.exists(image.source)
     if operation.do == GROW:
-        return formats.virtual_size(image.source, image.format) >= int(operation.to["size"]) * MIB
+        return disk_formats.virtual_size(image.source, image.format) >= int(operation.to["size"]) * MIB
     return False
 
 
@@ -327,9 +329,9 @@ def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
     if image is None or spec is None:
         return
     try:
-        with publishing.reserved(image.source, settings.wait_timeout):
+        with final_names.locked_destination(image.source, settings.wait_timeout):
             with engine.session():
-                now = same(engine, image)
+                now = current_image(engine, image)
             if now is not None and now.state == ImageState.LOCKED and isinstance(now.operation, Rewrite):
                 recovered = recover(engine, now)
                 work.became(spec.name, image_view(recovered), changed=True)
@@ -342,4 +344,4 @@ def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
 
 def recovered_view(engine: Engine, image: Image) -> Image:
     """Return the image as a real run would have recovered it. To be called within the session of a check run."""
-    return settled(engine, replace(image), is_done(image))
+    return finish_or_undo(engine, replace(image), is_done(image))

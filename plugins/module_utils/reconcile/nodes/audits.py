@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...hypervisors.comparison import compare
-from ...hypervisors.inventory import audit
+from ...hypervisors.adoption_differences import compare
+from ...hypervisors.node_inventory import observe_all
 from ...hypervisors.registry import open_driver
 from ...sync import Result
 from ..plan_outcomes import plan_for
-from .polls import observed_view
+from .node_polls import observed_view
 
 
 def audit_node(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Return all that is on the node. In check mode a hypervisor has to be there as well: nothing else can be read."""
     with contextlib.closing(open_driver(params["hypervisor"])) as driver:
-        found = audit(driver, params["root"], params["host"], params["catalog"] or "")
+        found = observe_all(driver, params["root"], params["host"], params["catalog"] or "")
     return Result(payload={"observed": observed_view(found, check_mode)})
 
 
@@ -29,6 +29,6 @@ def compare_node(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Return all that is on the node, and how its machines differ from the plan."""
     plan = plan_for(params["plan"], params["host"])
     with contextlib.closing(open_driver(params["hypervisor"])) as driver:
-        found = audit(driver, params["root"], params["host"], params["catalog"] or "")
+        found = observe_all(driver, params["root"], params["host"], params["catalog"] or "")
         found = replace(found, compared=compare(plan, driver, params["root"]))
     return Result(payload={"observed": observed_view(found, check_mode)})

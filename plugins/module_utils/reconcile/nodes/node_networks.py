@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import NebulaError
-from ...host import node as node_file
-from ...model.guard import Guard, unpacked
+from ...host import node_file
 from ...model.network import Network, from_item
-from ...network import guards, moves
-from ...network.announcers import Announcers, digests, expected
-from ...network.boot import Boot
+from ...model.nic_filter_rules import Guard, unpack
+from ...network import host_address_move, nic_filter
 from ...network.bridge import Done, Node
+from ...network.networks_at_boot import Boot
+from ...network.router_advertisements import Announcers, desired_chains, digests
 from ...sync import Item, Result
 
 
@@ -24,11 +24,11 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring bridges and what is filtered to what the catalog says, and return what was done; all of it goes with state
     absent."""
     networks = None if params["networks"] is None else [from_item(item) for item in params["networks"]]
-    filtered, machines = (None, []) if params["guards"] is None else unpacked(params["guards"])
+    filtered, machines = (None, []) if params["guards"] is None else unpack(params["guards"])
     node = Node(params["catalog"], act=not check_mode, ignore_drops=params["ignore_forward_drop"])
     absent = params["state"] == "absent"
     if params["node"] and not absent and not check_mode:
-        node_file.require(params["root"], params["catalog"])
+        node_file.require_node_of(params["root"], params["catalog"])
     known, as_of = params["known"], params["as_of"] or 0.0
     if as_of and as_of < node_file.read(params["root"]).networks:
         known = None
@@ -68,19 +68,19 @@ def _filtering(
     if not catalog or (filtered is None and not absent):
         return []
     wanted = [] if absent or filtered is None else filtered
-    table = guards.found(catalog, needed=bool(wanted) and node.act)
-    if absent and (node.left() or not node.are_gone(table.ports)):
+    table = nic_filter.read_table(catalog, needed=bool(wanted) and node.act)
+    if absent and (node.left() or not node.are_interfaces_gone(table.ports)):
         return []
     as_of = table.as_of if absent else params["as_of"] or time.time()
-    staying = [] if absent else guards.of_strangers(table, machines)
-    before, after = guards.differing(wanted, table, staying)
-    renewed = guards.renewing(wanted, table)
+    staying = [] if absent else nic_filter.of_unknown_machines(table, machines)
+    before, after = nic_filter.differing(wanted, table, staying)
+    renewed = nic_filter.made_by_last_release(wanted, table)
     if before == after and not renewed:
         return []
     if table.as_of > as_of:
         node.warnings.append(
             "what is filtered of machines' NICs stays as it is on this host, since another run decided it later: run "
-            f"again. If the front-end's clock was set back: nft delete table {guards.FAMILY} {table.name}"
+            f"again. If the front-end's clock was set back: nft delete table {nic_filter.FAMILY} {table.name}"
         )
         return []
     if renewed:
@@ -89,10 +89,10 @@ def _filtering(
             "anew: answers of DHCP servers that a machine sends are dropped from whatever port they come"
         )
     if node.act:
-        guards.ensure(wanted, table, as_of, staying)
+        nic_filter.ensure(wanted, table, as_of, staying)
         if renewed:
             # Nothing that a boot makes is another for that.
-            boot.keep_guards(guards.at_boot(catalog))
+            boot.keep_guards(nic_filter.at_boot(catalog))
     if before == after:
         return []
     return [Item("filters of NICs", before or None, after or None)]
@@ -107,9 +107,9 @@ def _silencing(
         return []
     announcers = Announcers(params["root"], catalog)
     found = announcers.found()
-    if absent and (node.left() or not node.are_gone(found)):
+    if absent and (node.left() or not node.are_interfaces_gone(found)):
         return []
-    wanted = {} if absent else expected(filtered or (), catalog)
+    wanted = {} if absent else desired_chains(filtered or (), catalog)
     staying = set() if absent else announcers.of_strangers(machines)
     before, after = digests(found), digests({**{name: found[name] for name in staying}, **wanted})
     changed, warnings = announcers.ensure(wanted, staying, act=node.act)
@@ -124,7 +124,7 @@ def keep(params: Mapping[str, Any], check_mode: bool) -> Result:
     items = []
     for bridge in [] if check_mode else params["moved"]:
         try:
-            moves.keep(bridge)
+            host_address_move.confirm(bridge)
         except NebulaError as error:
             items.append(Item(bridge, error=error, changed=False))
     if items:

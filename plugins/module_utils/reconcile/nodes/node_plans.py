@@ -9,19 +9,19 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from ...host import node
+from ...host import node_file
 from ...host.progress import Reporter
-from ...host.restricted import Rules
+from ...host.restricted_directories import Rules
 from ...hypervisors.base import Driver
 from ...hypervisors.carry_out.batch import Batch
 from ...hypervisors.carry_out.forecast import predict
-from ...hypervisors.carry_out.guarding import Guarding
+from ...hypervisors.carry_out.nic_filters import NicFilters
 from ...hypervisors.poll import poll
-from ...model.plain import to_plain
+from ...model.dataclass_json import to_plain
 from ...model.plan import Plan, VmOutcome
 from ...sync import Result
-from ..plan_outcomes import items, plan_for
-from .polls import driver_if_there, poll_node
+from ..plan_outcomes import items_of_outcomes, plan_for
+from .node_polls import driver_if_there, poll_node
 
 
 def apply_plan(params: Mapping[str, Any], check_mode: bool) -> Result:
@@ -29,12 +29,12 @@ def apply_plan(params: Mapping[str, Any], check_mode: bool) -> Result:
     plan = plan_for(params["plan"], params["host"])
     if not plan.vms and not plan.given_up:
         if not check_mode:
-            node.follow(params["root"], plan.catalog, plan.number, plan.proof)
+            node_file.follow(params["root"], plan.catalog, plan.number, plan.proof)
         return Result(payload={"outcomes": []})
     with driver_if_there(params["hypervisor"], check_mode) as driver:
         outcomes = _carried_out(plan, driver, params, check_mode)
         result = poll_node(params, driver, check_mode)
-    result.items = items(plan, outcomes)
+    result.items = items_of_outcomes(plan, outcomes)
     result.payload["outcomes"] = to_plain(outcomes)
     return result
 
@@ -47,7 +47,7 @@ def _carried_out(plan: Plan, driver: Driver | None, params: Mapping[str, Any], c
         return predict(plan, observed, driver, root, rules)
     word = "running" if all(planned.wanted == "RUNNING" for planned in plan.vms) and plan.vms else "done"
     report = functools.partial(Reporter(params["_progress_file"]).report, word=word)
-    guarding = Guarding(plan, root)
+    guarding = NicFilters(plan, root)
     guarding.begin()
     outcomes = Batch(plan, driver, root, params["threads"], rules).apply(report)
     guarding.end(outcomes)

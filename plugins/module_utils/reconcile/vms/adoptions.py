@@ -13,8 +13,8 @@ from typing import Any
 from ...engines.base import Engine
 from ...engines.ports import VmRecord, VmRequest
 from ...errors import Conflict, InvalidValue, NebulaError, NotFound
-from ...model.names import check_name
-from ...model.numbers import whole
+from ...model.object_names import check_name
+from ...model.whole_numbers import whole
 
 OPTION = "nebula_adopt_unknown"
 
@@ -46,7 +46,7 @@ def ids_of(given: Any) -> dict[str, int]:
     return found
 
 
-def missing(adoptions: Adoptions, names: Sequence[str]) -> dict[str, NebulaError]:
+def errors_of_missing(adoptions: Adoptions, names: Sequence[str]) -> dict[str, NebulaError]:
     """Return an error for each name to adopt that the list has no machine for."""
     return {
         name: NotFound(

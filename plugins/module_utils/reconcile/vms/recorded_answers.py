@@ -11,12 +11,12 @@ from typing import Any
 from ...engines.base import Engine
 from ...engines.ports import VmRecord
 from ...errors import ForeignObject, InvalidValue
-from ...model import deliveries
-from ...model.ids import id_of
+from ...model import image_deliveries
+from ...model.object_ids import id_of
 from ...model.plan import Observed
 from ...printable import printable
 from ...sync import Item, Result
-from .view import done_number_of, outcomes_of, refused_answers, vm_view
+from .vm_results import done_number_of, outcomes_of, refused_answers, vm_view
 
 
 def record(
@@ -43,7 +43,7 @@ def record(
             for each in records:
                 moved[id_of(each)] = each
         shown = {id_of(each): each for each in engine.vms.pool(ids=ids)}
-        returning = deliveries.returning(engine.images.pool())
+        returning = image_deliveries.has_images_to_fetch(engine.images.pool())
     shown.update(moved)
     items = [
         Item(each.name, {"state": before.get(vm_id, "")}, {"state": each.state, "error": each.error}, changed=True)

@@ -12,7 +12,7 @@ from typing import Any
 from ...engines.base import Engine
 from ...engines.ports import VmRecord
 from ...errors import Ambiguous, Conflict, InvalidValue, NebulaError, WrongState
-from ...model.names import check_name
+from ...model.object_names import check_name
 from ...model.template import Template
 
 KEY = "renamed_from"
@@ -36,7 +36,7 @@ def former_of(item: Mapping[str, Any], name: str, where: str, index: str) -> str
     return str(former)
 
 
-def formers(items: Sequence[Any]) -> set[str]:
+def former_names(items: Sequence[Any]) -> set[str]:
     """Return the former names that items say, whatever else is wrong with an item. An item that ends its machine is
     left out: it gives no name."""
     staying = [item for item in items if isinstance(item, Mapping) and item.get("state") != "absent"]
@@ -100,7 +100,7 @@ def by_former_images(engine: Engine, record: VmRecord, template: Template) -> Te
     return template.with_vectors("DISK", vectors)
 
 
-def warning_of_spared(record: VmRecord) -> str:
+def warning_of_kept_machine(record: VmRecord) -> str:
     return (
         f"VM {record.name} (id {record.id}) is not ended: an item says {KEY}: {record.name}, and the machine did not "
         "get the new name"

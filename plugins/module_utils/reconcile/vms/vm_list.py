@@ -11,15 +11,15 @@ from typing import Any
 from ...arguments import items_of, parse_json
 from ...engines.base import Engine
 from ...engines.registry import open_engine
-from ...model import deliveries
+from ...model import image_deliveries
 from ...model.specifications.template import KEYS as TEMPLATE_KEYS
 from ...runner import closing
 from ...sync import Item, Result, doubts_of_names
 from .. import templates
 from .adoptions import Adoptions, ids_of
-from .destroying import DestroyLimit, counted, destroyed, limit_of, listed
-from .renames import formers
-from .view import Decided, as_plans, decide, names_in_pools, observed_of, refused_answers, vm_items
+from .destroy_limit import DestroyLimit, limit_of, machines_text, names_of_destroyed, names_text
+from .renames import former_names
+from .vm_results import Decided, as_plans, decide, names_in_pools, polls_of, refused_answers, vm_items
 
 
 def reconcile(
@@ -32,12 +32,12 @@ def reconcile(
     # In check mode the module may be asked for the plans to compare.
     adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
     # The names of unreadable items count as well.
-    renamed = formers(parse_json(params["vms"], "vms")) if refused else ()
+    renamed = former_names(parse_json(params["vms"], "vms")) if refused else ()
     limit = limit_of(params["destroy_limit"])
     if params["destroy_limit_only"]:
         return _within_limit(params, items, renamed, limit)
     with closing(open_engine(params, check_mode)) as engine:
-        observed = observed_of(params["observed"] or [])
+        observed = polls_of(params["observed"] or [])
 
         def work() -> Decided:
             if check_mode and params["declared"]:
@@ -49,9 +49,9 @@ def reconcile(
         done = vm_items(decided.outcomes, decided.moved)
         warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
         result = Result([*refused, *done], warnings=warnings)
-        lost = destroyed(decided.outcomes)
+        lost = names_of_destroyed(decided.outcomes)
         if check_mode and lost:
-            result.warnings.append(f"The disks of {counted(lost)} would be destroyed: {listed(lost)}")
+            result.warnings.append(f"The disks of {machines_text(lost)} would be destroyed: {names_text(lost)}")
         result.payload = {
             **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
@@ -61,7 +61,7 @@ def reconcile(
         }
     if decided.plans is not None:
         result.payload["plans"] = as_plans(decided.plans)
-        result.payload["transfers"] = deliveries.lacking(decided.plans, decided.heard)
+        result.payload["transfers"] = image_deliveries.images_to_send(decided.plans, decided.heard)
         result.payload["returning"] = decided.returning
     if params["vms"] is None and len(decided.records) == 1:
         result.payload["vm"] = result.payload["vms"][0]

@@ -15,7 +15,7 @@ from action_stand_in import made
 from ansible_collections.nebula.provision.plugins.action import nebula_install
 from ansible_collections.nebula.provision.plugins.action.nebula_install import ActionModule, _local_path
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.install.media import Facts
+from ansible_collections.nebula.provision.plugins.module_utils.install.installer_iso import Facts
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_which_path_is_on_the_control_node(install, path):
 
 def test_what_is_in_an_iso_is_told_with_its_size(files, monkeypatch):
     """What a real ISO tells is in the tests of module_utils/install/media.py."""
-    monkeypatch.setattr(nebula_install.media, "look", lambda _path, _what: Facts("debian"))
+    monkeypatch.setattr(nebula_install.installer_iso, "read_facts", lambda _path, _what: Facts("debian"))
     found = local([{"name": "web", "iso": "debian.iso"}], files)["web"]
     assert (found["path"], found["remote"], found["size"]) == (f"{files}/debian.iso", False, 5000)
     assert "debian" in found["facts"].values()
@@ -70,7 +70,7 @@ def test_what_is_wrong_with_an_iso_is_told_and_the_others_go_on(files, monkeypat
     def look(_path, what):
         raise ImageRefused(what, "it is truncated", "Get a whole copy")
 
-    monkeypatch.setattr(nebula_install.media, "look", look)
+    monkeypatch.setattr(nebula_install.installer_iso, "read_facts", look)
     found = local([{"name": "web", "iso": "debian.iso"}, {"name": "db", "iso": "an image"}], files)
     assert found["web"] == {"path": f"{files}/debian.iso", "problem": "it is truncated", "remedy": "Get a whole copy"}
     # What is no file may be an image's name.

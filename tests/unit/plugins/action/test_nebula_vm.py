@@ -14,7 +14,7 @@ from ansible.errors import AnsibleError
 
 from ansible_collections.nebula.provision.plugins.action.nebula_vm import ActionModule
 from ansible_collections.nebula.provision.plugins.modules import nebula_vm
-from ansible_collections.nebula.provision.plugins.plugin_utils.packing import pack
+from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import pack
 
 SECRETS = (
     "vms",

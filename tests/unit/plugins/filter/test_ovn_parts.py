@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.filter.ovn_parts import FilterModule
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
-from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.differences import plain
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.ovn_findings import finding_view
 
 ovn_parts = FilterModule().filters()["ovn_parts"]
-FINDING = plain(Finding("ovn-differs", "c1", "the database", "it differs", "Run nebula.provision.ovn again"))
+FINDING = finding_view(Finding("ovn-differs", "c1", "the database", "it differs", "Run nebula.provision.ovn again"))
 
 
 def answer(host, part, state, *findings):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.nebula.provision.plugins.lookup.misspelt import LookupModule, known_variables, slips
+from ansible_collections.nebula.provision.plugins.lookup.misspelt import LookupModule, known_variables, misspelt_names
 
 ROOT = Path(__file__).parents[4]
 SECRET = "in-the-clear"
@@ -47,7 +47,7 @@ def test_every_documented_variable_is_known():
         for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
             documented.update(entry.get("options") or {})
     assert documented and documented <= known
-    assert slips(documented, known) == []
+    assert misspelt_names(documented, known) == []
 
 
 def test_the_demo_and_its_group_variables_have_no_slip():
@@ -56,4 +56,4 @@ def test_the_demo_and_its_group_variables_have_no_slip():
         content = yaml.safe_load(path.read_text())
         if path.parent.name in ("group_vars", "host_vars") or "group_vars" in path.parts:
             found.update(content or {})
-    assert slips(found, known_variables(ROOT)) == []
+    assert misspelt_names(found, known_variables(ROOT)) == []

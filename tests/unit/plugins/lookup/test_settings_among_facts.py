@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why a host is left out. tests/unit/plugins/plugin_utils/test_facts.py has hosts with such facts."""
+"""Why a host is left out. tests/unit/plugins/plugin_utils/test_forged_facts.py has hosts with such facts."""
 
 from __future__ import annotations
 

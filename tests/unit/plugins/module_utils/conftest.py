@@ -14,7 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 # The options by which a module opens each engine, with an empty place for it.
 OPTIONS = {"embedded": lambda place: {"engine": "embedded", "root": str(place)}}

@@ -85,7 +85,7 @@ def test_the_diff_names_and_does_not_tell(dest):
 
 def test_values_arrive(dest):
     run(dest=dest, context={"a": " $NAME it's\n", "Flag": True, "N": 5, "START_SCRIPT": "echo $HOME\n", "E": None})
-    assert iso9660.read(dest)[0] == {
+    assert iso9660.read_iso(dest)[0] == {
         "A": " $NAME it's\n",
         "FLAG": "YES",
         "N": "5",
@@ -190,12 +190,12 @@ def test_an_iso_of_a_former_release_stays_while_it_says_the_same(dest, tmp_path,
 
 
 def test_another_programs_context_iso_is_replaced_but_not_removed(dest, tmp_path):
-    iso9660.write(dest, {"A": "1"})
+    iso9660.write_iso(dest, {"A": "1"})
     content = (tmp_path / "context.iso").read_bytes().replace(iso9660.MARK.encode(), b"GENISOIMAGE".ljust(16))
     (tmp_path / "context.iso").write_bytes(content)
     assert run(dest=dest, state="absent").errors
     assert run(dest=dest, context={"A": "1"}).changed
-    assert iso9660.examine(dest).ours
+    assert iso9660.what_is_at(dest).ours
 
 
 def test_no_directory(dest, tmp_path):
@@ -245,7 +245,7 @@ def test_formats(dest):
         assert shown[0]["variables"] == shown[1]["variables"]
         assert shown[0]["files"] == shown[1]["files"] == {}
         assert "hunter2" not in str(diff)
-        assert iso9660.examine(dest).format == format
+        assert iso9660.what_is_at(dest).format == format
         assert not run(dest=dest, context=context, format=format).changed
         before = format
     run(dest=dest, context=context, format="nocloud")
@@ -260,7 +260,7 @@ def test_a_format_for_each(tmp_path):
         {"dest": str(tmp_path / "d.iso"), "context": {"ETH0_IP": "s3cret"}},
     ]
     result = run(isos=isos, format="nocloud")
-    assert [iso9660.examine(str(tmp_path / f"{name}.iso")).format for name in "ab"] == ["nocloud", "configdrive"]
+    assert [iso9660.what_is_at(str(tmp_path / f"{name}.iso")).format for name in "ab"] == ["nocloud", "configdrive"]
     assert [str(item.error) for item in result.errors] == [
         f"ISO {tmp_path}/c.iso: format 'vmware': no such format. Known are opennebula, configdrive, nocloud",
         "context variable ETH0_IP: it is not an IPv4 address. Write it as 10.66.0.10",

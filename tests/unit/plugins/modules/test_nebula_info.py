@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import GATHERERS
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.gather import GATHERERS
 from ansible_collections.nebula.provision.plugins.modules import nebula_info
 
 

@@ -520,7 +520,7 @@ def test_what_an_earlier_version_did_not_act_on_nothing_acts_on(module, old, dri
         assert not result.changed
     view, plain = (from_item(item) for item in result.payload["networks"])
     assert uplink.uplink(view) is None
-    assert not uplink.spans(view)
+    assert not uplink.joins_nodes(view)
     network_checks.check(view)
     assert uplink.PHYDEV not in plain.attributes
     assert plain.attributes == {"DESCRIPTION": "No PHYDEV: here", "NETWORK_ADDRESS": "10.1.0.0", "NETWORK_MASK": MASK}

@@ -10,8 +10,8 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import node_setup
 from ansible_collections.nebula.provision.plugins.modules import nebula_node
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -19,7 +19,7 @@ CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 
 @pytest.fixture
 def module(main, still, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "DRIVERS", {"kvm": still})
+    monkeypatch.setattr(node_setup, "DRIVERS", {"kvm": still})
 
     def run(check=True, **given):
         given.setdefault("catalog", CATALOG)
@@ -47,7 +47,7 @@ def test_a_host_that_was_none_has_nothing_to_give_back(module, tmp_path):
 def test_another_catalogs_node_is_refused(module, tmp_path, state):
     root = tmp_path / "nebula"
     root.mkdir()
-    node.update(str(root), lambda before: node.NodeFile(catalog="another"))
+    node_file.update(str(root), lambda before: node_file.NodeFile(catalog="another"))
     with pytest.raises(ForeignObject, match="catalog another"):
         module(state=state)
 

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return, write
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return, write
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE
 from ansible_collections.nebula.provision.plugins.modules import nebula_transfer
 

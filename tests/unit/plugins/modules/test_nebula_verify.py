@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import waiting
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import KINDS
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import guest_wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.expected_guest import KINDS
 from ansible_collections.nebula.provision.plugins.modules import nebula_verify
 
 UP = """nebula-guest: booting
@@ -99,5 +99,5 @@ def test_how_far_it_is_reaches_the_progress_file(vms: list[dict[str, Any]], tmp_
 
 
 def test_nothing_to_hear_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "POLL_INTERVAL", 600)
+    monkeypatch.setattr(guest_wait, "POLL_INTERVAL", 600)
     assert run([], timeout=600).payload == {"vms": []}

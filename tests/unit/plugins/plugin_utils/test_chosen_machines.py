@@ -24,7 +24,7 @@ VMS = [{"name": name} for name in ("web-0", "web-1", "web-10", "db", "a[1]")]
     ],
 )
 def test_names_and_patterns(pattern, names):
-    assert machines.chosen(VMS, pattern) == (names, "")
+    assert machines.machines_named(VMS, pattern) == (names, "")
 
 
 @pytest.mark.parametrize(
@@ -39,19 +39,19 @@ def test_names_and_patterns(pattern, names):
     ],
 )
 def test_one_name_that_is_unknown_and_nothing_is_done(pattern, words):
-    names, problem = machines.chosen(VMS, pattern)
+    names, problem = machines.machines_named(VMS, pattern)
     assert names == [] and words in problem
 
 
 def test_few_of_many_are_listed():
-    _names, problem = machines.chosen([{"name": f"vm{number}"} for number in range(100)], "x")
+    _names, problem = machines.machines_named([{"name": f"vm{number}"} for number in range(100)], "x")
     assert "vm19 and 80 more" in problem
-    assert "There are: none" in machines.chosen([], "x")[1]
+    assert "There are: none" in machines.machines_named([], "x")[1]
 
 
 @pytest.mark.parametrize("word", machines.WORDS)
 def test_each_word_is_an_item_that_module_vm_knows(word):
-    assert machines.misunderstood(word) == ""
+    assert machines.problem_of_word(word) == ""
     if word == machines.CONSOLE:
         return
     (item,) = machines.items(["web-0"], word)
@@ -64,12 +64,12 @@ def test_each_word_is_an_item_that_module_vm_knows(word):
     [("destroy", "poweroff"), ("Shutdown", "stop"), ("resume", "start"), ("restart", "reboot"), ("strat", "start")],
 )
 def test_what_people_say_elsewhere(word, near):
-    assert f"Did you mean {near!r}? Known are start, stop, poweroff" in machines.misunderstood(word)
+    assert f"Did you mean {near!r}? Known are start, stop, poweroff" in machines.problem_of_word(word)
 
 
 @pytest.mark.parametrize("word", ["", None])
 def test_nothing_is_asked(word):
-    assert machines.misunderstood(word).startswith("Nothing is asked for")
+    assert machines.problem_of_word(word).startswith("Nothing is asked for")
 
 
 LISTED = [
@@ -92,7 +92,7 @@ LISTED = [
     ],
 )
 def test_what_the_lists_will_make_undone_is_said(names, word, said):
-    found = machines.undone(names, word, LISTED)
+    found = machines.changed_back_by_lists(names, word, LISTED)
     assert sorted(found) == sorted(
         f"The lists of the inventory say {state} of {those}: the next run of playbook nebula.provision.site makes it "
         "so again, unless nebula_vms says otherwise by then"
@@ -102,7 +102,7 @@ def test_what_the_lists_will_make_undone_is_said(names, word, said):
 
 @pytest.mark.parametrize("listed", [None, {}, "x", [None, 5]])
 def test_lists_that_are_none_say_nothing(listed):
-    assert machines.undone(["web-0"], "stop", listed) == []
+    assert machines.changed_back_by_lists(["web-0"], "stop", listed) == []
 
 
 @pytest.mark.parametrize(
@@ -123,4 +123,4 @@ def test_lists_that_are_none_say_nothing(listed):
 )
 def test_names_may_hold_blanks_commas_and_what_the_shell_reads(pattern, found):
     names = ["web-0", "web", "server", "web server", "web other", "db[1]", "db1", "a", "b", "a,b", "-x", "ü"]
-    assert machines.chosen([{"name": name} for name in names], pattern) == (found, "")
+    assert machines.machines_named([{"name": name} for name in names], pattern) == (found, "")

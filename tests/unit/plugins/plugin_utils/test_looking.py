@@ -17,9 +17,9 @@ from filled_in import our_filters
 from looking_runs import CALLS, LOOKS, looked
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import role_variables
-from ansible_collections.nebula.provision.plugins.plugin_utils.calling import filled_in
 from ansible_collections.nebula.provision.plugins.plugin_utils.looking import Host, LookingAction, NotLooked
-from ansible_collections.nebula.provision.plugins.plugin_utils.untrusted import as_template as text
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import filled_in
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import as_template as text
 
 ROOT = Path(__file__).resolve().parents[4]
 SITE = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())

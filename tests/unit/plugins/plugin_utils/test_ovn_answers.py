@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
-from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.differences import plain
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.ovn_findings import finding_view
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
 
 ANYTHING = st.recursive(
@@ -80,7 +80,12 @@ def test_findings_and_parts_are_of_the_host_that_was_asked():
         "part": {"host": "other", "part": "central", "state": "connected", "address": 7},
         "consistency": [{"host": "other", "found": "x" * 10**6, "n": 1}, "text", None],
     }
-    assert ovn_answers.part("n1", "node", answer) == {"host": "n1", "part": "node", "state": "connected", "address": ""}
+    assert ovn_answers.part_in_ovn("n1", "node", answer) == {
+        "host": "n1",
+        "part": "node",
+        "state": "connected",
+        "address": "",
+    }
     (finding,) = ovn_answers.findings("n1", answer)
     assert finding["host"] == "n1" and len(finding["found"]) == ovn_answers.LONGEST_SENTENCE
     assert len(ovn_answers.findings("n1", {"consistency": [{}] * 10**5})) == ovn_answers.MOST_FINDINGS
@@ -97,15 +102,15 @@ def test_a_finding_is_complete_and_names_no_command_that_deals_with_machines(rem
         "sentence": "z",
     }
     (finding,) = ovn_answers.findings("n1", {"consistency": [given]})
-    assert finding == plain(Finding("ovn-differs", "n1", "x", "y", "Look at it on the host itself"))
+    assert finding == finding_view(Finding("ovn-differs", "n1", "x", "y", "Look at it on the host itself"))
     (bare,) = ovn_answers.findings("n1", {"consistency": [{}]})
     assert [*bare] == [*finding]
 
 
 def test_who_was_not_asked_or_did_not_answer_is_left_out():
     results = [{"skipped": True}, {"unreachable": True}, {"failed": True}, None, {"a": 1}]
-    assert list(ovn_answers.answered(results, ["a", "b", "c", "d", "e", "f"])) == [("e", {"a": 1})]
-    assert list(ovn_answers.answered(None, ["a"])) == []
+    assert list(ovn_answers.answers_by_host(results, ["a", "b", "c", "d", "e", "f"])) == [("e", {"a": 1})]
+    assert list(ovn_answers.answers_by_host(None, ["a"])) == []
 
 
 @given(NAMED)
@@ -113,7 +118,7 @@ def test_no_answer_is_an_error_or_names_another_host(answer):
     asked = ovn_answers.request("me", "host", answer)
     assert asked is None or (asked["name"], asked["kind"]) == ("me", "host")
     assert ovn_answers.member("me", "", answer)["name"] == "me"
-    found = ovn_answers.part("me", "node", answer)
+    found = ovn_answers.part_in_ovn("me", "node", answer)
     assert found is None or found["host"] == "me"
     assert all(each["host"] == "me" for each in ovn_answers.findings("me", answer))
     assert ovn_answers.connection(answer, "southbound") == ""

@@ -59,30 +59,30 @@ def test_what_one_run_packed_is_there_for_the_next(home, tmp_path, monkeypatch, 
         monkeypatch.setattr(os, "link", refuse)
     first = tmp_path / "first/ansiballz_cache"
     packed(first, VM, "ansible.modules.ping-ZIP_DEFLATED", f"{VM}-part", f"{VM}.lock")
-    payloads.keep()
+    payloads.keep_payloads()
     assert names(place(home)) == [VM]
     assert place(home).stat().st_mode & 0o777 == 0o700
     second = begin(tmp_path, monkeypatch, "second")
-    payloads.bring()
-    payloads.bring()
+    payloads.bring_payloads()
+    payloads.bring_payloads()
     assert names(second) == [VM] and (second / VM).read_bytes() == VM.encode()
 
 
 def test_what_this_run_has_packed_itself_stays(home, tmp_path, monkeypatch):
     packed(tmp_path / "first/ansiballz_cache", VM)
-    payloads.keep()
+    payloads.keep_payloads()
     second = begin(tmp_path, monkeypatch, "second")
     second.mkdir()
     (second / VM).write_text("its own")
-    payloads.bring()
-    payloads.keep()
+    payloads.bring_payloads()
+    payloads.keep_payloads()
     assert (second / VM).read_text() == "its own"
     assert (place(home) / VM).read_text() == VM
 
 
 def test_what_was_made_of_something_else_is_not_given(home, tmp_path, monkeypatch):
     packed(tmp_path / "first/ansiballz_cache", VM)
-    payloads.keep()
+    payloads.keep_payloads()
     plugins = tmp_path / "plugins"
     for part in ("modules", "module_utils"):
         (plugins / part).mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_what_was_made_of_something_else_is_not_given(home, tmp_path, monkeypatc
         payloads._digest.cache_clear()
         seen.add(payloads._digest())
         second = begin(tmp_path, monkeypatch, text)
-        payloads.bring()
+        payloads.bring_payloads()
         assert names(second) == []
     payloads._digest.cache_clear()
     assert len(seen) == 2
@@ -103,7 +103,7 @@ def test_old_ones_go(home, tmp_path, monkeypatch):
     for number in range(payloads.KEPT + 2):
         monkeypatch.setattr(payloads, "_digest", lambda number=number: f"digest-{number}")
         packed(begin(tmp_path, monkeypatch, f"run-{number}"), VM)
-        payloads.keep()
+        payloads.keep_payloads()
         os.utime(home / payloads.PLACE / f"digest-{number}", (number, number))
     assert len(names(home / payloads.PLACE)) == payloads.KEPT
     assert f"digest-{payloads.KEPT + 1}" in names(home / payloads.PLACE)
@@ -112,7 +112,7 @@ def test_old_ones_go(home, tmp_path, monkeypatch):
 @pytest.mark.parametrize("what", ["directory", "parent", "above", "link", "file"])
 def test_what_others_could_have_written_is_not_run(home, tmp_path, monkeypatch, what):
     packed(tmp_path / "first/ansiballz_cache", VM)
-    payloads.keep()
+    payloads.keep_payloads()
     kept = place(home)
     if what == "directory":
         kept.chmod(0o777)
@@ -126,7 +126,7 @@ def test_what_others_could_have_written_is_not_run(home, tmp_path, monkeypatch, 
     else:
         (kept / VM).chmod(0o666)
     second = begin(tmp_path, monkeypatch, "second")
-    payloads.bring()
+    payloads.bring_payloads()
     assert names(second) == []
 
 
@@ -140,20 +140,20 @@ def test_nothing_is_removed_where_a_link_leads(home, tmp_path, monkeypatch, abov
     link.parent.mkdir(parents=True)
     link.symlink_to((precious / "payloads", precious)[above])
     packed(tmp_path / "first/ansiballz_cache", VM)
-    payloads.keep()
+    payloads.keep_payloads()
     assert len([name for name in names(precious / "payloads") if name.startswith("tree-")]) == payloads.KEPT + 2
     second = begin(tmp_path, monkeypatch, "second")
-    payloads.bring()
+    payloads.bring_payloads()
     assert names(second) == []
 
 
 @pytest.mark.root
 def test_what_belongs_to_another_is_not_run(home, tmp_path, monkeypatch):
     packed(tmp_path / "first/ansiballz_cache", VM)
-    payloads.keep()
+    payloads.keep_payloads()
     os.chown(place(home) / VM, 65534, 65534)
     second = begin(tmp_path, monkeypatch, "second")
-    payloads.bring()
+    payloads.bring_payloads()
     assert names(second) == []
 
 
@@ -161,27 +161,27 @@ def test_what_belongs_to_another_is_not_run(home, tmp_path, monkeypatch):
 def test_it_can_be_turned_off(home, tmp_path, monkeypatch, word):
     monkeypatch.setenv(payloads.VARIABLE, word)
     packed(tmp_path / "first/ansiballz_cache", VM)
-    payloads.keep()
+    payloads.keep_payloads()
     assert not home.exists()
     monkeypatch.delenv(payloads.VARIABLE)
-    payloads.keep()
+    payloads.keep_payloads()
     monkeypatch.setenv(payloads.VARIABLE, word.upper())
     second = begin(tmp_path, monkeypatch, "second")
-    payloads.bring()
+    payloads.bring_payloads()
     assert names(second) == []
 
 
 def test_a_home_that_can_not_be_written_is_no_error(home, tmp_path):
     home.write_text("a file")
     packed(tmp_path / "first/ansiballz_cache", VM)
-    payloads.keep()
-    payloads.bring()
+    payloads.keep_payloads()
+    payloads.bring_payloads()
     assert home.read_text() == "a file"
 
 
 def test_a_run_that_packed_nothing_keeps_nothing(home):
-    payloads.keep()
-    payloads.bring()
+    payloads.keep_payloads()
+    payloads.bring_payloads()
     assert not home.exists()
 
 
@@ -196,13 +196,13 @@ def test_ansible_still_packs_where_this_looks():
 def test_a_run_looks_once_for_what_is_kept_and_keeps_what_is_new(home, tmp_path, monkeypatch):
     other = VM.replace("_vm-", "_host-")
     packed(tmp_path / "first/ansiballz_cache", VM)
-    payloads.keep()
+    payloads.keep_payloads()
     second = begin(tmp_path, monkeypatch, "second")
-    payloads.bring()
+    payloads.bring_payloads()
     with monkeypatch.context() as without:
         without.setattr(payloads, "_digest", lambda: pytest.fail("looked a second time"))
-        payloads.bring()
-        payloads.keep()
+        payloads.bring_payloads()
+        payloads.keep_payloads()
     packed(second, other)
-    payloads.keep()
+    payloads.keep_payloads()
     assert names(place(home)) == sorted([VM, other])

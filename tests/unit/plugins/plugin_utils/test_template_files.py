@@ -21,7 +21,7 @@ def variables(tmp_path):
 
 
 def brought(item, variables, local=False):
-    assert template_files.bring([item], variables, local)
+    assert template_files.put_template_files([item], variables, local)
     return item["template_file"]
 
 
@@ -67,9 +67,9 @@ def test_what_can_not_be_read_is_its_items_error(variables, name, why):
 )
 def test_what_is_not_the_control_nodes_stays(variables, item):
     before = dict(item) if isinstance(item, dict) else item
-    assert not template_files.bring([item], variables, False) and item == before
+    assert not template_files.put_template_files([item], variables, False) and item == before
 
 
 @pytest.mark.parametrize("items", [None, {}, "web.tmpl", 5])
 def test_what_is_no_list_has_none(variables, items):
-    assert not template_files.bring(items, variables, False)
+    assert not template_files.put_template_files(items, variables, False)

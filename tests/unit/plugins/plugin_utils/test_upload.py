@@ -10,7 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.plugin_utils import upload
-from ansible_collections.nebula.provision.plugins.plugin_utils.upload import CHUNK, LARGEST, MIB, SMALLEST, next_size
+from ansible_collections.nebula.provision.plugins.plugin_utils.upload import (
+    CHUNK,
+    LARGEST,
+    MIB,
+    SMALLEST,
+    next_chunk_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,14 +30,14 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.upload import CHU
     ],
 )
 def test_chunks_follow_the_network(size, seconds, expected):
-    assert next_size(size, seconds) == expected
+    assert next_chunk_size(size, seconds) == expected
 
 
 @pytest.mark.parametrize("speed", [0.2 * MIB, 2 * MIB, 20 * MIB, 2000 * MIB])
 def test_it_settles(speed):
     size, sizes = CHUNK, []
     for _chunk in range(12):
-        size = next_size(size, size / speed)
+        size = next_chunk_size(size, size / speed)
         sizes.append(size)
     assert len(set(sizes[-4:])) == 1
     assert upload.QUICK <= size / speed <= upload.SLOW or size in (SMALLEST, LARGEST)

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 
 from ....errors import CatalogError, Conflict, ForeignObject, InvalidValue, NebulaError
 from ....host.files import lock, remove_file, sync_directory
-from ....model.backup import Copy
+from ....model.catalog_backup import CatalogCopy
 from ....model.plan import Observed
 from .. import store as stores
 from ..store import CATALOG, PARTS, Store
-from .take import copy_over, made_of, present, reading, remove_parts
+from .read_copy import copy_over, made_of, present, reading, remove_parts
 
 # Names beside the catalog: of the candidate while it is put together, and of what replaces a catalog that is damaged.
 CANDIDATE = ".nebula.db.restoring"
@@ -149,7 +149,7 @@ def _put_aside(store: Store, root: str, aside: str, watch: Watch) -> None:
         remove_parts(new)
 
 
-def replaceable(root: str, copy: Copy | None, origin: str, catalog: str, force: bool) -> Copy | None:
+def replaceable(root: str, copy: CatalogCopy | None, origin: str, catalog: str, force: bool) -> CatalogCopy | None:
     """Return the catalog in place, which may be replaced; None if there is none that could be used. Unless forced,
     raise ForeignObject for another catalog, and Conflict for one that knows more. One that was made of the same copy,
     and in which nothing was decided since, is what a restore left that did not come to its end: it may be replaced."""

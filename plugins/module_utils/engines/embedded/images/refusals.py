@@ -11,8 +11,8 @@ from typing import Any
 
 from ....errors import Conflict, InUse, InvalidValue, WrongState
 from ....model.image import Image, refuse_unfinished
-from ....model.names import check_name
-from ....model.operations import Clone, Operation, comes_from
+from ....model.image_operations import Clone, Operation, returning_host
+from ....model.object_names import check_name
 from ....model.states import ImageState, ImageType
 from ..store import Store
 
@@ -128,7 +128,7 @@ def refuse_persistent(name: str, kind: ImageType, persistent: bool) -> None:
 
 def refuse_away(asked: str, state: ImageState, operation: Operation | None) -> None:
     """Raise WrongState if the newest content of the image is on a host."""
-    host = comes_from(operation)
+    host = returning_host(operation)
     if host:
         raise WrongState(
             asked,

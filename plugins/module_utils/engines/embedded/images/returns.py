@@ -5,30 +5,32 @@
 
 from __future__ import annotations
 
-from ....model import operations
+from ....model import image_operations
 from ....model.image import Image
 from ....model.states import ImageState
 from ..store import Store
-from .rows import image_of
-from .states import raise_generation, rest
+from .image_rows import image_of
+from .states_after_use import raise_generation, write_idle_state
 
 
 def coming_from(store: Store, host: str) -> list[str]:
     """Return the names of the images whose files are on their way from that host."""
-    rows = store.rows("SELECT name FROM images WHERE operation IN (?, ?) ORDER BY name", *operations.returns_from(host))
+    rows = store.rows(
+        "SELECT name FROM images WHERE operation IN (?, ?) ORDER BY name", *image_operations.returns_from(host)
+    )
     return [row["name"] for row in rows]
 
 
 def come_from_renamed(store: Store, old: str, new: str) -> None:
     """Write that what is on its way from a host is on its way from the same host under another name."""
-    for before, after in zip(operations.returns_from(old), operations.returns_from(new)):
+    for before, after in zip(image_operations.returns_from(old), image_operations.returns_from(new)):
         store.db.execute("UPDATE images SET operation = ? WHERE operation = ?", (after, before))
 
 
 def forget_host(store: Store, host: str) -> None:
     """Make the images ERROR whose files were to come from that host, and never will."""
     error = f"what its last machine wrote was on host {host}, which was forgotten: the file is as it was before"
-    returns = operations.returns_from(host)
+    returns = image_operations.returns_from(host)
     for row in store.rows("SELECT images.*, 0 AS vms FROM images WHERE operation IN (?, ?)", *returns):
         came(store, image_of(row), error)
 
@@ -44,4 +46,4 @@ def came(store: Store, image: Image, error: str, size: int = 0) -> None:
             "UPDATE images SET state = ?, error = ? WHERE id = ?", (int(ImageState.ERROR), error, image.id)
         )
     else:
-        rest(store, image.id)
+        write_idle_state(store, image.id)

@@ -10,14 +10,14 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ....errors import BeingEnded, InUse, NebulaError, WrongState
-from ....model import operations, orders, rules
-from ....model.ids import id_of
+from ....model import hypervisor_rules, image_operations, machine_orders
 from ....model.image import NOT_FINISHED, Image
-from ....model.operations import Return
+from ....model.image_operations import Return
+from ....model.object_ids import id_of
 from ....model.states import ImageState
 from ..store import Store
 from .refusals import BEING_CLONED, CLONE_REMEDY, REMEDIES, refuse_away, users
-from .states import keep_trust, raise_generation, rest
+from .states_after_use import keep_trust, raise_generation, write_idle_state
 
 
 class Uses:
@@ -63,7 +63,7 @@ class Uses:
     def _check_use(self, row: sqlite3.Row, image_id: int, state: ImageState, writable: bool, adopted: bool) -> None:
         """Raise for an image that a machine can't use in its state, or that serves another machine alone."""
         what = f"image {row['name']}"
-        refuse_away(what, state, operations.read(row["operation"]))
+        refuse_away(what, state, image_operations.read(row["operation"]))
         if state in REMEDIES and not (adopted and writable and state == ImageState.DISABLED):
             found = f"it is in state {state.name}" + (f" ({row['error']})" if row["error"] else "")
             raise WrongState(what, found, REMEDIES[state])
@@ -122,17 +122,17 @@ class Uses:
             if writable and written and back:
                 self.store.db.execute(
                     "UPDATE images SET state = ?, operation = ? WHERE id = ?",
-                    (int(ImageState.LOCKED_USED_PERS), operations.write(back), image_id),
+                    (int(ImageState.LOCKED_USED_PERS), image_operations.write(back), image_id),
                 )
                 continue
             raise_generation(self.store, image_id, int(bool(writable) and written))
-            rest(self.store, image_id)
+            write_idle_state(self.store, image_id)
 
     def _writes_files_only(self, vm_id: int) -> bool:
         """Return whether the machine's disks are file systems that its host has mounted for it."""
         row = self.store.row("SELECT body FROM vms WHERE id = ?", vm_id)
         body = json.loads(row["body"]) if row and row["body"] else {}
-        return rules.of(body.get("hypervisor", "")).devices.paths
+        return hypervisor_rules.rules_of(body.get("hypervisor", "")).devices.paths
 
     def keep(self, vm_id: int, wanted: Collection[int]) -> list[int]:
         """Let a machine go on using images that it is to have no more, until its node has made it anew.
@@ -171,7 +171,10 @@ class Uses:
             " WHERE image_id = ? AND disk_id >= 0 AND wanted != 'DONE'",
             image_id,
         )
-        return all(row["disk_id"] in orders.of(row["orders"], bool(row["settled"])).detached for row in rows)
+        return all(
+            row["disk_id"] in machine_orders.orders_in_force(row["orders"], bool(row["settled"])).detached
+            for row in rows
+        )
 
     def _spec(self, name: str, image_id: int, vm_id: int, disk_id: int) -> str:
         row = self.store.row("SELECT name FROM vms WHERE id = ?", vm_id)

@@ -14,16 +14,16 @@ from typing import Any
 
 from ....errors import InvalidValue
 from ....model import context_firewall, ethertypes, security_group
+from ....model.dataclass_json import from_plain
 from ....model.flags import flag
-from ....model.guard import Guard, GuardRule
 from ....model.network import FILTERS, Network, filters_on_node
 from ....model.network_drivers import OVN
 from ....model.nic import addresses_by_nic
-from ....model.plain import from_plain
+from ....model.nic_filter_rules import Guard, GuardRule
 from ....model.security_group import GroupRule
 from ..store import Store
-from . import rows
-from .logical import held
+from . import network_rows
+from .logical import address_filters_of
 
 # A span of addresses: version, first, last.
 _Span = tuple[int, int, int]
@@ -31,7 +31,7 @@ _Span = tuple[int, int, int]
 
 def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[Guard]]:
     """Return by host those of its machines' NICs of which something is filtered."""
-    networks = {network.id: network for network in rows.pool(store) if network.id is not None}
+    networks = {network.id: network for network in network_rows.pool(store) if network.id is not None}
     guarded = {number for number, each in networks.items() if filters_on_node(each) or each.vn_mad == OVN}
     found: dict[str, list[Guard]] = {}
     if not guarded:
@@ -47,7 +47,7 @@ def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[G
         if hosts is not None and row["host"] not in hosts:
             continue
         body = json.loads(row["body"])
-        firewall = context_firewall.of_body(body)
+        firewall = context_firewall.firewall_of_body(body)
         further = addresses_by_nic(body.get("aliases") or ())
         for nic in body.get("nics") or ():
             if nic.get("network_id", -1) not in guarded:
@@ -60,7 +60,7 @@ def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[G
             # A NIC without addresses of its own is held to none: it has other addresses than its aliases have.
             if guard.addresses:
                 guard = replace(guard, addresses=(*guard.addresses, *further.get(nic["nic_id"], ())))
-            if guard.filters or guard.silent:
+            if guard.filters or guard.bars_router_advertisements:
                 found.setdefault(row["host"], []).append(guard)
     return found
 
@@ -90,7 +90,7 @@ def _guard(vm_id: int, network: Network, nic: Mapping[str, Any], groups: Mapping
 
 
 def _on_ovn(vm_id: int, network: Network, nic: Mapping[str, Any]) -> Guard:
-    filter_mac, filter_ip = held(network, nic)
+    filter_mac, filter_ip = address_filters_of(network, nic)
     return replace(_unfiltered(vm_id, network, nic), filter_mac=filter_mac, filter_ip=filter_ip, on_ovn=True)
 
 
@@ -133,7 +133,7 @@ def _rule(rule: GroupRule, networks: Mapping[int, Network]) -> GuardRule | None:
             return None
     elif rule.ip:
         spans = [_span(rule.ip, rule.size)]
-    ports = _merged([(0, *span) for span in security_group.ports(rule.range, "")])
+    ports = _merged([(0, *span) for span in security_group.read_ports(rule.range, "")])
     return GuardRule(
         rule.rule_type,
         rule.protocol,

@@ -13,7 +13,7 @@ from ....model import addresses
 from ....model.lease import HeldLease
 from ....model.network import Network
 from ..store import Store
-from .rows import (
+from .network_rows import (
     GIVEN_UP,
     IN_RANGE,
     LEASED,

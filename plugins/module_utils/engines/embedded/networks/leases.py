@@ -12,7 +12,7 @@ from ....model import addresses
 from ....model.lease import Lease, LeaseRequest
 from ....model.network import Network
 from ..store import Store
-from .rows import (
+from .network_rows import (
     GIVEN_UP,
     HELD_REMEDY,
     IN_RANGE,
@@ -267,7 +267,7 @@ def _place(
     if ip6 is not None and ip is None:
         spans = ", ".join(_span6(calculator) for calculator in ranges.values() if calculator.with_ip6) or "none"
     else:
-        spans = ", ".join(addresses.shown(r) for r in network.address_ranges) or "none"
+        spans = ", ".join(addresses.range_text(r) for r in network.address_ranges) or "none"
     raise NoLease(
         where, f"it is in none of the network's address ranges: {spans}", "Ask for one of these, or add a range"
     )

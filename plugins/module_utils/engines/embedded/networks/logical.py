@@ -15,15 +15,15 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from ....errors import InvalidValue
-from ....model import context_firewall, ethertypes, network_checks, security_group, walled
+from ....model import context_firewall, ethertypes, network_checks, ovn_context_firewall, security_group
+from ....model.dataclass_json import from_plain
 from ....model.flags import flag
-from ....model.guard import GuardRule
 from ....model.logical_network import (
     SLAAC,
     STATEFUL,
     Bandwidth,
     Chassis,
-    Floating,
+    FloatingAddress,
     Gateway,
     Interface,
     LogicalNetwork,
@@ -36,14 +36,14 @@ from ....model.logical_network import (
 from ....model.network import FILTERS, Network
 from ....model.network_drivers import OVN
 from ....model.nic import addresses_by_nic, interface_id
-from ....model.numbers import whole
-from ....model.plain import from_plain
+from ....model.nic_filter_rules import GuardRule
 from ....model.router import FloatingIp
 from ....model.router import Router as CatalogRouter
 from ....model.security_group import GroupRule
+from ....model.whole_numbers import whole
 from ..store import Store
-from . import rows
-from .rows import NIC
+from . import network_rows
+from .network_rows import NIC
 
 # A kilobyte of OpenNebula's limits is 1024 bytes, as libvirt has it.
 _KBIT_PER_KB = 8.192
@@ -60,7 +60,7 @@ def logical(store: Store, unused_groups: bool = False, known: Known | None = Non
     unused_groups: with security groups that no machine has.
     known: what was made of the catalog before.
     """
-    networks = {n.id: n for n in rows.pool(store) if n.vn_mad == OVN and n.id is not None}
+    networks = {n.id: n for n in network_rows.pool(store) if n.vn_mad == OVN and n.id is not None}
     uuids = {number: network.uuid for number, network in networks.items()}
     groups = {row["id"]: row for row in store.rows("SELECT * FROM security_groups ORDER BY id")}
     known = known or Known()
@@ -153,7 +153,7 @@ class _Groups:
         # Group 0 lets everything through, whatever the others say.
         held = None if security_group.DEFAULT_ID in ids or not any(texts) else [self.by_id[each] for each in ids]
         if firewall is not None:
-            wall = walled.group(firewall, held, self.networks)
+            wall = ovn_context_firewall.firewall_group(firewall, held, self.networks)
             self.walls[wall.uuid] = wall
             return (wall.uuid,)
         if held is None:
@@ -163,7 +163,7 @@ class _Groups:
 
 def _network(network: Network) -> LogicalNetwork:
     values = network.attributes
-    whole = network_checks.cidr(network)
+    whole = network_checks.network_cidr(network)
     prefixes = dict.fromkeys(prefix for r in network.address_ranges for prefix in network_checks.prefixes6(r))
     physical, vlan = values.get("PHYSICAL_NETWORK", ""), values.get("VLAN_ID", "")
     return LogicalNetwork(
@@ -231,7 +231,7 @@ def _machine(row: tuple[str, str, str, set[int]], networks: Mapping[int, Network
     """Return the machine's ports. row: name, UUID, body, and numbers of the NICs that have leases in these networks."""
     name, uuid, text, nics = row
     body = json.loads(text)
-    firewall = context_firewall.of_body(body)
+    firewall = context_firewall.firewall_of_body(body)
     # An alias in another network would have nothing to carry its frames, and is refused.
     further = addresses_by_nic(each for each in body.get("aliases") or () if each["nic_id"] in nics)
     ports: list[tuple[int, LogicalPort]] = []
@@ -254,7 +254,7 @@ def _machine(row: tuple[str, str, str, set[int]], networks: Mapping[int, Network
 def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], groups: tuple[str, ...]) -> LogicalPort:
     options: Mapping[str, str] = nic.get("options") or {}
     values = {**network.attributes, **(nic.get("network_values") or {}), **options}
-    filter_mac, filter_ip = held(network, nic)
+    filter_mac, filter_ip = address_filters_of(network, nic)
     name = machine.lower()
     leased = bool(nic.get("ip") or nic.get("ip6"))
     return LogicalPort(
@@ -274,7 +274,7 @@ def _port(network: Network, machine: str, uuid: str, nic: Mapping[str, Any], gro
     )
 
 
-def held(network: Network, nic: Mapping[str, Any]) -> tuple[bool, bool]:
+def address_filters_of(network: Network, nic: Mapping[str, Any]) -> tuple[bool, bool]:
     """Return whether the NIC is held to its MAC address, and whether to its addresses."""
     values = {**network.attributes, **(nic.get("network_values") or {}), **(nic.get("options") or {})}
     mac, ip = (_filters(values.get(name, "")) for name in FILTERS)
@@ -296,7 +296,7 @@ def _kbit(values: Mapping[str, str], way: str, what: str) -> int:
 def _rules(text: str, networks: Mapping[int, str]) -> tuple[Any, ...]:
     # A rule that names a network outside OVN matches nobody there.
     return tuple(
-        security_group.logical(rule, networks)
+        security_group.logical_rule(rule, networks)
         for rule in _read_rules(text)
         if rule.network_id is None or rule.network_id in networks
     )
@@ -348,15 +348,15 @@ def _router(
 
 def _routes(router: CatalogRouter, networks: Mapping[int, Network], ungated: bool) -> Iterable[Route]:
     """Yield the router's routes. ungated: its gateway is not there yet, so that routes by that are not, either."""
-    spans = [network_checks.cidr(networks[e.network_id]) for e in router.interfaces if e.network_id in networks]
+    spans = [network_checks.network_cidr(networks[e.network_id]) for e in router.interfaces if e.network_id in networks]
     for each in router.routes:
-        inside = any(span is not None and network_checks.within(each.next_hop, span) for span in spans)
+        inside = any(span is not None and network_checks.is_within(each.next_hop, span) for span in spans)
         if inside or not ungated:
             yield Route(each.destination, each.next_hop)
 
 
 def _with_length(network: Network, ip: str) -> Iterable[str]:
-    whole = network_checks.cidr(network)
+    whole = network_checks.network_cidr(network)
     yield f"{ip}/{whole.prefixlen if whole is not None else 32}"
     gateway6 = network.attributes.get("GATEWAY6", "")
     # A router has a link-local address by itself.
@@ -372,12 +372,12 @@ def _with_length(network: Network, ip: str) -> Iterable[str]:
         yield f"{gateway6}/64"
 
 
-def _floating(router: CatalogRouter, by_machine: Mapping[str, Mapping[int, str]]) -> Iterable[Floating]:
+def _floating(router: CatalogRouter, by_machine: Mapping[str, Mapping[int, str]]) -> Iterable[FloatingAddress]:
     """Yield the floating addresses whose machine is there, and has a NIC that the router leads to."""
     for each in router.floating:
         port = _port_of(each, router, by_machine.get(each.vm, {}))
         if port:
-            yield Floating(each.ip, port, distributed=each.distributed)
+            yield FloatingAddress(each.ip, port, distributed=each.distributed)
 
 
 def _port_of(floating: FloatingIp, router: CatalogRouter, nics: Mapping[int, str]) -> str:

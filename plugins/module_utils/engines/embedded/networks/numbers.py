@@ -10,15 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ....errors import Conflict, InvalidValue
-from ....model.ids import id_of
 from ....model.network import Network
 from ....model.network_drivers import BRIDGE, OVN, OVSWITCH, VXLAN
+from ....model.object_ids import id_of
 from ....model.shared_bridge import ASKED
 from ....model.states import NetworkState
-from ....model.uplink import PHYDEV, VLAN_ID, Uplink, choice_of, number_of, spans, uplink
+from ....model.uplink import PHYDEV, VLAN_ID, Uplink, choice_of, joins_nodes, number_of, uplink
 
 
-class Moves:
+class NumberMoves:
     """Knows where the networks of one list are to be before the first of them is changed. So they exchange numbers in
     one run, and no number is chosen that another of them names.
 
@@ -40,7 +40,7 @@ class Moves:
         """Return the networks that stand in the way of others: all but those that are still where they are to leave."""
         return [other for other in others if not self._is_still_there(other)]
 
-    def unmoved(self, current: Iterable[Network]) -> set[str]:
+    def not_moved_yet(self, current: Iterable[Network]) -> set[str]:
         """Return the names of the networks that were to leave and have not, and of those that ask something else of a
         bridge which they share than was announced."""
         current = tuple(current)
@@ -78,7 +78,7 @@ def _place(network: Network) -> tuple[str, ...]:
         number = number_of(network)
     except InvalidValue:
         return ()
-    if not spans(network) or (number is None and network.vn_mad != BRIDGE):
+    if not joins_nodes(network) or (number is None and network.vn_mad != BRIDGE):
         return ()
     return network.vn_mad, attributes[PHYDEV], str(number or "")
 

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ....errors import NoLease
 from ....model import addresses, network_checks
-from ....model.ids import id_of
+from ....model.dataclass_json import from_plain
 from ....model.network import RESERVED, Network
-from ....model.plain import from_plain
+from ....model.object_ids import id_of
 from ....model.router import Router
 from ..store import Store
 from .leases import Leases
-from .rows import IN_RANGE, OF_MACHINES, holder_named, kept_holder, read, router_holder, vm_named
-from .rows import RESERVED as RESERVED_KIND
+from .network_rows import IN_RANGE, OF_MACHINES, holder_named, kept_holder, read, router_holder, vm_named
+from .network_rows import RESERVED as RESERVED_KIND
 
 
 class Reserved:
@@ -65,7 +65,7 @@ class Reserved:
 
     def keep(self, network: Network) -> None:
         """Lease for nobody what the network is to keep, and give back what it kept before."""
-        wanted = [(id_of(network), ip) for ip in network_checks.reserved(network)]
+        wanted = [(id_of(network), ip) for ip in network_checks.reserved_addresses(network)]
         holder = kept_holder(id_of(network))
         if wanted or self.store.row("SELECT 1 FROM leases WHERE holder = ?", holder) is not None:
             self.have(holder, wanted, f"network {network.name}: {RESERVED}")
@@ -115,7 +115,7 @@ class Reserved:
             for network_id, ip in router.addresses():
                 yield network_id, ip, router_holder(row["id"])
         for network in networks:
-            for ip in network_checks.reserved(network):
+            for ip in network_checks.reserved_addresses(network):
                 yield id_of(network), ip, kept_holder(id_of(network))
 
     def _is_leased(self, place: tuple[int, int, int]) -> bool:

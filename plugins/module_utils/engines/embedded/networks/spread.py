@@ -9,22 +9,22 @@ import json
 
 from ....errors import Conflict
 from ....model import network_checks
-from ....model.ids import id_of
-from ....model.network import Network, Spread
+from ....model.network import Network, SplitNetwork
 from ....model.network_drivers import BRIDGE, OVSWITCH
+from ....model.object_ids import id_of
 from ....model.uplink import phydev_of
 from ..store import Store
-from .rows import OF_MACHINES
+from .network_rows import OF_MACHINES
 
 
-def spread(store: Store, network: Network | None = None) -> dict[int, Spread]:
+def spread(store: Store, network: Network | None = None) -> dict[int, SplitNetwork]:
     """Return the nodes with machines that are to stay, by the id of their network, for networks whose bridges are not
     joined.
 
     network: only this one is looked at.
     """
     which, values = ("", []) if network is None else (" AND l.network_id = ?", [network.id])
-    found: dict[int, Spread] = {}
+    found: dict[int, SplitNetwork] = {}
     for row in store.rows(
         "SELECT n.id, n.name, n.attributes, n.vn_mad, h.name AS host, COUNT(DISTINCT v.id) AS machines FROM leases l"
         " JOIN vms v ON v.id = l.vm_id JOIN hosts h ON h.id = v.host_id JOIN networks n ON n.id = l.network_id"
@@ -36,7 +36,7 @@ def spread(store: Store, network: Network | None = None) -> dict[int, Spread]:
         if phydev_of(row["vn_mad"], json.loads(row["attributes"])):
             continue
         hosts = found[row["id"]].hosts if row["id"] in found else {}
-        found[row["id"]] = Spread(row["name"], {**hosts, row["host"]: row["machines"]})
+        found[row["id"]] = SplitNetwork(row["name"], {**hosts, row["host"]: row["machines"]})
     return found
 
 

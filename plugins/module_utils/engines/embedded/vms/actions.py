@@ -13,12 +13,12 @@ from ....model.image import Image
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders, VmRecord
-from . import view
-from .decide import decide
-from .disk_tasks import WAYS
+from . import vm_records
+from .decision import decide
+from .disk_task_rows import WAYS
 from .parts import Parts
-from .rows import orders_of, request_of, vm_of
 from .template_references import References
+from .vm_rows import orders_of, request_of, vm_of
 
 # What a machine does on its way to the state wanted, by (wanted, state before).
 _ON_THE_WAY: dict[tuple[str, str], LcmState] = {
@@ -43,7 +43,7 @@ def action(parts: Parts, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
         _leave_taken_port(parts, row)
         parts.capacity.refuse_without_room(row)
     decide(parts, row, way, wanted, orders, orders.operation or wanted.lower())
-    return view.one(parts, vm_id)
+    return vm_records.one(parts, vm_id)
 
 
 def _leave_taken_port(parts: Parts, row: sqlite3.Row) -> None:
@@ -81,4 +81,4 @@ def _tasked(parts: Parts, row: sqlite3.Row, task: DiskTask | None) -> VmRecord:
         if row["settled"]:
             way = WAYS.get((task.kind, parts.tasks.state_then(row)), way)
         decide(parts, row, way, row["wanted"], known, task.kind, task=task)
-    return view.one(parts, row["id"])
+    return vm_records.one(parts, row["id"])

@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ....errors import Conflict, NotFound, WrongState
-from ....model import orders, rules
+from ....model import hypervisor_rules, machine_orders
 from ....model.host import Host
-from ....model.ids import id_of
+from ....model.instantiate.cpu_topology import FormerTopology
 from ....model.instantiate.demands import Demands
-from ....model.instantiate.sockets import Before
-from ....model.instantiate.validate import refusals as refusals_of
-from ....model.names import check_name
+from ....model.instantiate.validate import refusals_by_hypervisor as refusals_of
+from ....model.object_ids import id_of
+from ....model.object_names import check_name
 from ....model.plan import ADOPT
 from ....model.states import VmState
 from ....model.template import Template
 from ...ports import VmRecord, VmRequest
-from . import unknown, view
+from . import unknown_vms, vm_records
 from .assemble import Blueprint
 from .capacity import overhead
 from .instantiate import fixed_uuid
 from .observe import count_unknown
 from .parts import Parts
-from .rows import numbers_of
 from .template_references import References
+from .vm_rows import numbers_of
 
 
 def adopt(
@@ -37,10 +37,10 @@ def adopt(
     check_name("VM", request.name)
     asked = f"VM {request.name}: adopting machine {vm_id}"
     _refuse_known(parts, asked, vm_id)
-    found = unknown.find(asked, vm_id, parts.polls.unknown, parts.polls.believed, parts.store.meta("catalog"))
+    found = unknown_vms.find(asked, vm_id, parts.polls.unknown, parts.polls.believed, parts.store.meta("catalog"))
     host = _home_of(parts, asked, found, request, hosts)
     references = References(parts.images, parts.networks)
-    demands = unknown.with_macs(asked, references.demands(request.name, request.template), found.macs)
+    demands = unknown_vms.with_macs(asked, references.demands(request.name, request.template), found.macs)
     now = parts.now()
     parts.rows.insert([_row(parts, vm_id, request, found, host, demands, references, now)])
     parts.store.take_ids("vms", 0)
@@ -65,7 +65,7 @@ def adopt(
         adopted=True,
         exact=found.exact,
         # A machine with a TOPOLOGY has to have that of the list; one without was made when there was none.
-        sockets=Before(found.topology, request.template if found.topology is None else Template()),
+        sockets=FormerTopology(found.topology, request.template if found.topology is None else Template()),
     )
     vm, warnings = parts.assembler.assemble(blueprint, references)
     if found.compared is None and not foreseen:
@@ -83,14 +83,14 @@ def adopt(
     parts.capacity.promise(host, demands)
     parts.rows.remember([(vm_id, host.name, found.state, ADOPT, "")], now)
     count_unknown(parts)
-    return replace(view.one(parts, vm_id), warnings=warnings)
+    return replace(vm_records.one(parts, vm_id), warnings=warnings)
 
 
 def _row(
     parts: Parts,
     vm_id: int,
     request: VmRequest,
-    found: unknown.Found,
+    found: unknown_vms.Found,
     host: Host,
     demands: Demands,
     references: References,
@@ -111,7 +111,7 @@ def _row(
         "seq": found.seq,
         "wanted": found.state,
         "settled": found.compared is not None,
-        "orders": orders.write(orders.after_adoption(found.state, found.compared is not None)),
+        "orders": machine_orders.write(machine_orders.after_adoption(found.state, found.compared is not None)),
         "cpu": demands.cpu,
         "memory": demands.memory,
         "overhead": overhead(host, demands),
@@ -134,7 +134,9 @@ def _refuse_known(parts: Parts, asked: str, vm_id: int) -> None:
         )
 
 
-def _home_of(parts: Parts, asked: str, found: unknown.Found, request: VmRequest, hosts: Sequence[str] | None) -> Host:
+def _home_of(
+    parts: Parts, asked: str, found: unknown_vms.Found, request: VmRequest, hosts: Sequence[str] | None
+) -> Host:
     """Return the host that has the machine. Raise an error where that contradicts what the item says."""
     host = next((each for each in parts.hosts.pool() if each.name == found.host), None)
     if host is None:
@@ -149,7 +151,7 @@ def _home_of(parts: Parts, asked: str, found: unknown.Found, request: VmRequest,
     if host.hypervisor in refusals:
         raise refusals[host.hypervisor]
     hypervisor = request.template.get("HYPERVISOR").lower()
-    if hypervisor and not rules.alike(hypervisor, host.hypervisor):
+    if hypervisor and not hypervisor_rules.makes_same_machines(hypervisor, host.hypervisor):
         raise Conflict(asked, f"host {host.name} runs {host.hypervisor}, and the list says {hypervisor}")
     fixed = fixed_uuid(request.template)
     if fixed and fixed != found.uuid:
@@ -160,7 +162,7 @@ def _home_of(parts: Parts, asked: str, found: unknown.Found, request: VmRequest,
     return host
 
 
-def _refuse_different(parts: Parts, asked: str, found: unknown.Found) -> None:
+def _refuse_different(parts: Parts, asked: str, found: unknown_vms.Found) -> None:
     """Raise Conflict if the machine is not what its item says, or has changed since it was compared."""
     compared = found.compared
     if compared is None or (compared.uuid, compared.generation) != (found.uuid, found.generation):

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ....context import formats, readers, variables
-from ....context.sources import Sources
+from ....context import cloud_init, context_formats, variables
+from ....context.files_on_frontend import Sources
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound
-from ....model import context_firewall, fit, security_group
+from ....model import boot_image, context_firewall, security_group
 from ....model.context import Context, ContextFile
 from ....model.disk import Disk
 from ....model.image import Image
-from ....model.instantiate import aliases, cut_values
+from ....model.instantiate import aliases, truncated_values
 from ....model.instantiate import build as instantiate
-from ....model.instantiate.build import Kept
-from ....model.instantiate.nics import own_name
-from ....model.instantiate.sockets import Before
+from ....model.instantiate.build import KeptDevices
+from ....model.instantiate.cpu_topology import FormerTopology
+from ....model.instantiate.nic_vectors import own_name
 from ....model.network import filters_on_node
 from ....model.network_drivers import OVN, OVSWITCH
 from ....model.nic import Alias, Nic
@@ -28,9 +28,9 @@ from ....model.states import ImageType
 from ....model.template import Template
 from ....model.vm import Graphics, Vm
 from ..store import Store, compact
-from . import consoles
-from .rows import vm_of
+from . import generated_passwords
 from .template_references import References
+from .vm_rows import vm_of
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Blueprint:
     port: int | None
     owner: Owner
     fetched: Mapping[str, str] | None = None
-    kept: Kept | None = None
+    kept: KeptDevices | None = None
     graphics: Graphics | None = None
     before: Vm | None = None
     adopted: bool = False
     exact: bool = True
-    sockets: Before | None = None
+    sockets: FormerTopology | None = None
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ class Assembler:
             vm = replace(vm, context=replace(vm.context, exact=False))
         networks = {nic.network_id for nic in vm.nics if nic.network_id is not None}
         filtered = {n for n in networks if filters_on_node(references.network(f"network {n}", n))}
-        warnings = instantiate.doubts(blueprint.template, vm, blueprint.images, filtered)
+        warnings = instantiate.warnings_of_machine(blueprint.template, vm, blueprint.images, filtered)
         warnings += _refuse_cut(vm, blueprint)
         self._refuse_taken_names(vm, blueprint)
         self._refuse_unknown_groups(vm, filtered)
         _refuse_weaker(vm, references)
-        vm = consoles.closed(vm, blueprint.graphics)
+        vm = generated_passwords.with_console_password(vm, blueprint.graphics)
         if blueprint.fetched is None:
             vm = replace(vm, disks=self._with_sources(vm))
         if vm.context is None:
@@ -113,7 +113,7 @@ class Assembler:
             text = nic.options.get(security_group.ATTRIBUTE, "")
             where = f"VM {vm.name}, NIC {nic.nic_id}"
             acts = nic.network_values.get("VN_MAD") == OVN or nic.network_id in filtered
-            for number in security_group.ids(text, where) if text and acts else ():
+            for number in security_group.read_group_ids(text, where) if text and acts else ():
                 if self.store.row("SELECT id FROM security_groups WHERE id = ?", number) is None:
                     raise NotFound(
                         f"{where}: {security_group.ATTRIBUTE} = {text}",
@@ -125,18 +125,20 @@ class Assembler:
         """Return the machine with the context that its guest is to read, and the warnings."""
         template, fetched = blueprint.template, blueprint.fetched or {}
         named_networks, named_images = references.of_context(template)
-        context, warnings = variables.build(vm, template, networks=named_networks, images=named_images)
+        context, warnings = variables.build_context(vm, template, networks=named_networks, images=named_images)
         if context is not None:
             context = replace(context, variables=_as_read(context, blueprint))
-            warnings += readers.warnings(context.format, context.variables)
-        if context is not None and (context.files or context.format != formats.DEFAULT):
+            warnings += cloud_init.warnings(context.format, context.variables)
+        if context is not None and (context.files or context.format != context_formats.DEFAULT):
             # Images that only $IMAGE names are left out: a disk may hold what no other machine is to read.
             names = {image.source: image.name for image in named_images if image.type == ImageType.CONTEXT}
             files = [replace(file, image=names.get(file.source, "")) for file in context.files]
             try:
                 context = replace(context, files=self.sources.found(files, fetched))
                 # A file that its node would refuse is refused before the machine has anything.
-                formats.documents(context.format, context.variables, vm.uuid, [file.target for file in files])
+                context_formats.documents_of_iso(
+                    context.format, context.variables, vm.uuid, [file.target for file in files]
+                )
             except NebulaError as error:
                 error.asked = f"VM {vm.name}: {error.asked}"
                 raise
@@ -200,29 +202,34 @@ def _as_read(context: Context, blueprint: Blueprint) -> dict[str, str]:
     """Return the variables of a context as each reader takes them. Variables that an older release wrote, and that are
     not changed, stay as they were written."""
     if context.exact:
-        return readers.as_read(context.format, context.variables)
+        return cloud_init.written_for_readers(context.format, context.variables)
     before = blueprint.before.context if blueprint.before is not None else None
     known = context.variables if blueprint.adopted else before.variables if before is not None else {}
-    return readers.as_changed(context.format, context.variables, known)
+    return cloud_init.changed_for_readers(context.format, context.variables, known)
 
 
 def _refuse_cut(vm: Vm, blueprint: Blueprint) -> list[str]:
     """Return warnings of values that are cut off on a machine that has them. Raise InvalidValue for a value that is
     new."""
-    found = cut_values.of_machine(vm)
+    found = truncated_values.cuts_of_machine(vm)
     before = vm if blueprint.adopted else blueprint.before
-    return cut_values.refuse_new(found, cut_values.of_machine(before) if before is not None else [], f"VM {vm.name}")
+    return truncated_values.refuse_new(
+        found, truncated_values.cuts_of_machine(before) if before is not None else [], f"VM {vm.name}"
+    )
 
 
 def _refuse_cut_name(vm: Vm, blueprint: Blueprint) -> list[str]:
     """Return warnings of a host name that its guest does not have in full. Raise InvalidValue for a new name."""
     before = vm if blueprint.adopted else blueprint.before
     variables, known = (each.context.variables if each and each.context else {} for each in (vm, before))
-    found, had = cut_values.of_host_name(variables), cut_values.of_host_name(known)
+    found, had = truncated_values.cuts_of_host_name(variables), truncated_values.cuts_of_host_name(known)
     disks = {index: image for index, image in blueprint.images.items() if index < len(vm.disks)}
-    if fit.boots_windows(vm.os, blueprint.template, disks):
-        found, had = found + cut_values.of_windows(variables), had + cut_values.of_windows(known)
-    return cut_values.refuse_new(found, had, f"VM {vm.name}")
+    if boot_image.boots_windows(vm.os, blueprint.template, disks):
+        found, had = (
+            found + truncated_values.cuts_of_windows_name(variables),
+            had + truncated_values.cuts_of_windows_name(known),
+        )
+    return truncated_values.refuse_new(found, had, f"VM {vm.name}")
 
 
 def _refuse_weaker(vm: Vm, references: References) -> None:
@@ -234,7 +241,7 @@ def _refuse_weaker(vm: Vm, references: References) -> None:
             continue
         networks = [references.network(f"network {number}", number) for number in (own, parents)]
         try:
-            aliases.refuse_weaker(alias, *networks)
+            aliases.refuse_other_filters(alias, *networks)
         except InvalidValue as error:
             error.asked = f"VM {vm.name}: {error.asked}"
             raise
@@ -245,7 +252,7 @@ def _check_firewall(vm: Vm, filtered: Collection[int]) -> list[str]:
     that can be meant, or on which nothing acts in a network of Open vSwitch. filtered: ids of the networks whose nodes
     act on it."""
     text = vm.context.variables.get(context_firewall.VARIABLE, "") if vm.context is not None else ""
-    if not context_firewall.is_one(text):
+    if not context_firewall.is_firewall(text):
         return []
     where = f"VM {vm.name}"
     context_firewall.read(text, where)

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 from ....errors import NoCapacity
 from ....model.host import Host
-from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
-from ....model.orders import NOTHING, Held
+from ....model.machine_orders import NOTHING, HeldResources
+from ....model.object_ids import id_of
 from ....model.states import vm_state_name
 from ..hosts import Hosts
 from .polls import Polls
-from .rows import VmRows
 from .scheduler import Scheduler
+from .vm_rows import VmRows
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Capacity:
     rows: VmRows
     polls: Polls
 
-    def held(self) -> dict[str, Held]:
+    def held(self) -> dict[str, HeldResources]:
         """Return what machines that are being ended hold, by host name. A plan contains these machines and those that
         take their place; the node starts the latter once the former are gone."""
         return {
-            row["name"]: Held(row["memory"], row["cpu"])
+            row["name"]: HeldResources(row["memory"], row["cpu"])
             for row in self.rows.store.rows(
                 "SELECT hosts.name, sum(vms.memory + vms.overhead) AS memory, sum(vms.cpu) AS cpu"
                 " FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
@@ -65,7 +65,7 @@ class Capacity:
         """Count what a new machine takes of its host."""
         self.hosts.promise(id_of(host), demands.memory, overhead(host, demands), demands.cpu, 1)
 
-    def repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> Held:
+    def repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> HeldResources:
         """Change what the machine was promised on its host, or raise NoCapacity. Return what the machine is to hold no
         more, which it holds until its node has made the change."""
         more = overhead(host, demands)
@@ -82,7 +82,7 @@ class Capacity:
             scheduler.place(row["name"], demands.cpu, demands.memory, demands.vcpu, pinned=host.name)
         if memory or cpu or more != row["overhead"]:
             self.hosts.promise(id_of(host), memory, more - row["overhead"], cpu, 0)
-        return Held(max(0, row["memory"] + row["overhead"] - demands.memory - more), max(0.0, -cpu))
+        return HeldResources(max(0, row["memory"] + row["overhead"] - demands.memory - more), max(0.0, -cpu))
 
 
 def overhead(host: Host, demands: Demands) -> int:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....model import device_matching
-from ....model.changes import paired
+from ....model.dataclass_json import to_plain
 from ....model.device_matching import ALIAS, DISK, NIC, Pairing
-from ....model.instantiate.build import Kept
+from ....model.instantiate.build import KeptDevices
 from ....model.nic import Alias, Nic
-from ....model.plain import to_plain
 from ....model.template import Template
+from ....model.template_changes import pair_devices
 from ....model.vm import Vm
 from ..store import Store
 
@@ -47,7 +47,7 @@ class Devices:
     grown: by id of disks that stay, the MB that they are to have.
     """
 
-    kept: Kept
+    kept: KeptDevices
     new_disks: Mapping[int, int]
     interfaces: Interfaces
     gone_disks: tuple[int, ...]
@@ -59,12 +59,12 @@ def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
     an id that no disk of the machine, and no file that it uses, ever had."""
     has = has_of(to_plain(vm))
     old = _without_unused_aliases(vm, old)
-    disks, nics, aliases = (paired(name, old, new, has) for name in (DISK, NIC, ALIAS))
+    disks, nics, aliases = (pair_devices(name, old, new, has) for name in (DISK, NIC, ALIAS))
     kept = tuple(None if index is None else vm.disks[index] for index in disks.stays)
     coming_disks = [number for number, index in enumerate(disks.stays) if index is None]
-    first = max([vm.next_nic, *(each.nic_id + 1 for each in vm.leased)], default=0)
+    first = max([vm.next_nic, *(each.nic_id + 1 for each in vm.nics_and_aliases)], default=0)
     return Devices(
-        kept=Kept(kept, vm.context, next_disk, disks.moved),
+        kept=KeptDevices(kept, vm.context, next_disk, disks.moved),
         new_disks={number: next_disk + place for place, number in enumerate(coming_disks)},
         interfaces=_interfaces(vm, nics, aliases, itertools.count(first)),
         gone_disks=tuple(vm.disks[index].disk_id for index in disks.gone),
@@ -80,7 +80,7 @@ def nics_anew(
     has = has_of(to_plain(vm))
     old = _without_unused_aliases(vm, old)
     nics, aliases = (
-        paired(
+        pair_devices(
             name,
             _with_network_ids(old, name, [each.network_id for each in had]),
             _with_network_ids(new, name, ids),
@@ -128,6 +128,6 @@ def next_disk(store: Store, vm: Vm) -> int:
     return max([vm.next_disk, -1 if used is None else used + 1, *(number + 1 for number in ids)], default=0)
 
 
-def has_of(body: Mapping[str, Any]) -> dict[str, tuple[device_matching.Has, ...]]:
+def has_of(body: Mapping[str, Any]) -> dict[str, tuple[device_matching.MachineDevice, ...]]:
     """Return what a machine has, by the catalog's plain form of it."""
-    return device_matching.has_of(body.get("disks", ()), body.get("nics", ()), body.get("aliases", ()))
+    return device_matching.machine_devices(body.get("disks", ()), body.get("nics", ()), body.get("aliases", ()))

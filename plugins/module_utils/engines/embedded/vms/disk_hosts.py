@@ -8,10 +8,10 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from ....model.operations import Return
+from ....model.image_operations import Return
 from ....model.transfer import SHARED
 from ..hosts import Hosts
-from .rows import VmRows
+from .vm_rows import VmRows
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class DiskHosts:
     hosts: Hosts
     rows: VmRows
 
-    def away(self, row: sqlite3.Row) -> str:
+    def host_with_newest(self, row: sqlite3.Row) -> str:
         """Return the name of the host from which what the machine wrote has to come back; "" if it writes to the
         front-end's own files."""
         host = self.hosts.by_id().get(row["host_id"])
         return "" if host is None or host.transfer == SHARED else host.name
 
-    def back(self, row: sqlite3.Row) -> Return | None:
+    def return_operation(self, row: sqlite3.Row) -> Return | None:
         """Return the operation of images by which what the machine wrote comes back; None if nothing has to."""
-        away = self.away(row)
+        away = self.host_with_newest(row)
         return Return(away, ran=self.rows.ever_ran(row["id"])) if away else None

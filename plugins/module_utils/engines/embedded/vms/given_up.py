@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
 from ....model.plan import GivenUp, Observed, ObservedVm
-from ..networks.verbs import Networks
+from ..networks.network_verbs import Networks
 from ..store import Store
 
 OFF = "POWEROFF"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from ....errors import BeingEnded, Conflict, NoCapacity
 from ....model.defaults import FIRST_GRAPHICS_PORT, LAST_GRAPHICS_PORT
 from ....model.host import Host
-from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
+from ....model.object_ids import id_of
 from ..store import Store
 from .polls import Polls
 

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ....errors import Conflict
-from ....model import rules
+from ....model import hypervisor_rules
 from ....model.host import Host
-from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
-from ....model.names import check_name
 from ....model.network import Network
+from ....model.object_ids import id_of
+from ....model.object_names import check_name
 from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ...ports import VmRecord, VmRequest
 from ..networks.spread import spread
-from . import view
+from . import vm_records
 from .assemble import Blueprint
 from .capacity import overhead
 from .parts import Parts
@@ -71,7 +71,7 @@ def instantiate(parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str
         parts.rows.write_body(each.vm_id, vm)
         parts.capacity.promise(each.host, each.demands)
     parts.rows.remember([(each.vm_id, each.host.name, "PROLOG", "instantiate", "") for each in placed], now)
-    records = view.pool(parts, ids=[each.vm_id for each in placed])
+    records = vm_records.pool(parts, ids=[each.vm_id for each in placed])
     return [replace(record, warnings=warnings[id_of(record)]) for record in records]
 
 
@@ -88,7 +88,9 @@ def _placed(
         check_name("VM", request.name)
         demands = references.demands(request.name, request.template)
         hypervisor = request.template.get("HYPERVISOR").lower()
-        wanted = {each for each in hypervisors if rules.alike(hypervisor, each)} or {hypervisor}
+        wanted = {each for each in hypervisors if hypervisor_rules.makes_same_machines(hypervisor, each)} or {
+            hypervisor
+        }
         networks = references.networks_of(request.name, demands)
         networks += references.networks_of_aliases(request.name, demands)
         host = scheduler.place(

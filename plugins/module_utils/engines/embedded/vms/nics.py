@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from ....model.ids import id_of
 from ....model.instantiate.demands import Demands
-from ....model.instantiate.nics import NicDemand
+from ....model.instantiate.nic_vectors import NicDemand
 from ....model.lease import LeaseRequest
 from ....model.nic import Alias, Nic
-from ..networks.verbs import Networks
+from ....model.object_ids import id_of
+from ..networks.network_verbs import Networks
 from .device_ids import Interfaces
 from .template_references import References
 

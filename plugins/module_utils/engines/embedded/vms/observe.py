@@ -13,7 +13,7 @@ from ....model.host import Host
 from ....model.plan import Observed, ObservedVm
 from ....model.states import FAILURES, LcmState, vm_state_name
 from ...ports import VmRecord
-from . import transitions, view
+from . import transitions, vm_records
 from .parts import Parts
 
 
@@ -47,14 +47,14 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
             # A reason that an earlier poll gave is dropped when it is over: the host answers, the domain is gone.
             if now != before or (why != row["error"] and row["error"] in _reasons_of_unknown(node).values()):
                 moved.append((row["id"], now, why))
-    transitions.move(parts, moved, "monitor")
+    transitions.write_states(parts, moved, "monitor")
     parts.polls.believed, parts.polls.unknown = {node.host: node for node in believed}, others
     parts.given_ups.hear(believed, others)
     count_unknown(parts)
     parts.networks.held_leases.release_held(
         {vm.vm_id for node in observed for vm in node.vms}, _all_answered(parts, observed)
     )
-    return view.pool(parts, ids=[vm_id for vm_id, _s, _r in moved])
+    return vm_records.pool(parts, ids=[vm_id for vm_id, _s, _r in moved])
 
 
 def _others(parts: Parts, host_id: int | None, node: Observed) -> list[ObservedVm]:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from typing import Callable
 
-from ....context.sources import Sources
+from ....context.files_on_frontend import Sources
 from ..hosts import Hosts
-from ..images.verbs import Images
-from ..networks.verbs import Networks
+from ..images.image_verbs import Images
+from ..networks.network_verbs import Networks
 from ..store import Store
 from .assemble import Assembler
 from .capacity import Capacity
 from .disk_hosts import DiskHosts
-from .disk_tasks import DiskTasks
+from .disk_task_rows import DiskTasks
 from .given_up import GivenUps
 from .graphics_ports import GraphicsPorts
 from .nics import Nics
 from .polls import Polls
-from .rows import VmRows
+from .vm_rows import VmRows
 
 
 class Parts:

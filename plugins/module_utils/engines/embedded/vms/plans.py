@@ -12,21 +12,21 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ....model.dataclass_json import from_plain
 from ....model.host import Host
+from ....model.image_operations import returns_from
+from ....model.machine_orders import HeldResources
 from ....model.network_drivers import OVSWITCH, WITH_BRIDGE
-from ....model.operations import returns_from
-from ....model.orders import Held
 from ....model.owner import Owner
-from ....model.plain import from_plain
 from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ....model.states import ImageType
-from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_past, name_of
+from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_outdated, name_of
 from ....model.vm import Vm
 from ..networks.guarded import guards, machines
 from ..store import chunks
 from .assemble import files_of
 from .parts import Parts
-from .rows import orders_of
+from .vm_rows import orders_of
 
 # States in which all of a machine's disks are there.
 _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
@@ -141,7 +141,7 @@ def _planned(parts: Parts, row: sqlite3.Row) -> PlannedVm:
     orders = orders_of(row)
     gives = orders.gives
     if row["wanted"] == "DONE":
-        gives = Held(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
+        gives = HeldResources(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
     return PlannedVm(
         # The context says already what it says of the owner; no node needs the rest.
         vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
@@ -167,7 +167,7 @@ def _with_images(parts: Parts, plan: Plan, host: Host) -> Plan:
         return plan
     known = {row["uuid"]: row["generation"] for row in parts.store.rows("SELECT uuid, generation FROM images")}
     images = {image.path: image for image in _images_of(parts, plan)}
-    past = (name for name in parts.polls.written.get(host.name, ()) if is_past(name, known))
+    past = (name for name in parts.polls.written.get(host.name, ()) if is_outdated(name, known))
     return replace(
         plan,
         transfer=host.transfer,
@@ -208,15 +208,15 @@ def _planned_image(kind: str, row: sqlite3.Row, sha256: str = "") -> PlannedImag
     return PlannedImage(kind, name_of(row["uuid"], row["generation"]), row["name"], row["source"], sha256)
 
 
-def _waits_for(host: Host, foreign: int, vms: Sequence[PlannedVm]) -> Held:
+def _waits_for(host: Host, foreign: int, vms: Sequence[PlannedVm]) -> HeldResources:
     """Return what the host does not have before its machines give back what they are to hold no more. It may have
     promised more than that for other reasons: nobody waits for that."""
-    gives = Held(sum(each.gives_memory for each in vms), sum(each.gives_cpu for each in vms))
-    smaller = Held(
+    gives = HeldResources(sum(each.gives_memory for each in vms), sum(each.gives_cpu for each in vms))
+    smaller = HeldResources(
         sum(each.gives_memory for each in vms if each.wanted != "DONE"),
         sum(each.gives_cpu for each in vms if each.wanted != "DONE"),
     )
     has = host.memory * host.memory_overcommit - host.reserved_memory - foreign
     memory = math.ceil(host.memory_used + host.overhead_used + smaller.memory - has)
     cpu = round(host.cpu_used + smaller.cpu - host.cpu * host.cpu_overcommit, 6)
-    return Held(min(max(0, memory), gives.memory), min(max(0.0, cpu), gives.cpu))
+    return HeldResources(min(max(0, memory), gives.memory), min(max(0.0, cpu), gives.cpu))

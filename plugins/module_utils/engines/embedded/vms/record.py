@@ -11,17 +11,17 @@ import sqlite3
 from collections.abc import Sequence
 
 from ....errors import ForeignObject, StalePlan
-from ....model import orders
-from ....model.operations import Return
+from ....model import machine_orders
+from ....model.image_operations import Return
 from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
-from . import transitions, view
-from .disk_tasks import text_of
-from .end import end
+from . import transitions, vm_records
+from .disk_task_rows import text_of
+from .ended_vms import end
 from .parts import Parts
-from .rows import orders_of
 from .update import WITH_MEMORY
+from .vm_rows import orders_of
 
 
 def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
@@ -46,7 +46,7 @@ def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_n
             continue  # the run whose plan is newer does it, and records it
         touched.append(outcome.vm_id)
         _record_outcome(parts, row, outcome, host)
-    return view.pool(parts, ids=touched, done=True)
+    return vm_records.pool(parts, ids=touched, done=True)
 
 
 def _refuse_foreign(parts: Parts, host: str, outcomes: Sequence[VmOutcome], done_number: int) -> None:
@@ -76,19 +76,21 @@ def _refuse_foreign(parts: Parts, host: str, outcomes: Sequence[VmOutcome], done
 
 def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> None:
     """Take over what became of a decision about one machine."""
-    parts.tasks.record(row, outcome, Return(away) if (away := parts.disk_hosts.away(row)) else None)
+    parts.tasks.record(row, outcome, Return(away) if (away := parts.disk_hosts.host_with_newest(row)) else None)
     if outcome.state == "DONE":
         end(parts, row, host)
         return
     before, failed = orders_of(row), outcome.error is not None
-    done = orders.is_done(before, failed, outcome.fitted)
+    done = machine_orders.is_done(before, failed, outcome.fitted)
     if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
         # Nodes make and grow disks first: even where something else failed, these have their SIZE.
         parts.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
     if done:
         parts.networks.held_leases.let_go(row["id"], before.detached_nics)
         if before.detached:
-            parts.images.uses.release(row["id"], written=True, back=parts.disk_hosts.back(row), disks=before.detached)
+            parts.images.uses.release(
+                row["id"], written=True, back=parts.disk_hosts.return_operation(row), disks=before.detached
+            )
         parts.networks.held_leases.release_kept(row["id"])
         parts.images.uses.release_kept(row["id"])
     if done and (before.recreates or parts.tasks.found_state(row) not in WITH_MEMORY):
@@ -97,12 +99,12 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
     if outcome.error is None and anew:
         transitions.drop_former(parts, row["id"])
     error = text_of(outcome.error)
-    transitions.move(parts, [(outcome.vm_id, outcome.state, error)], "deploy")
+    transitions.write_states(parts, [(outcome.vm_id, outcome.state, error)], "deploy")
     # A state that could not be reached is not wanted for ever: a guest that ignored its shutdown is RUNNING.
     wanted = row["wanted"] if outcome.error is None else _state_wanted_now(parts, outcome.state, row)
     if wanted == "DONE":
         return  # it is half taken away: every plan contains it until it is gone
-    left = orders.write(orders.after_outcome(before, row["generation"], failed, done))
+    left = machine_orders.write(machine_orders.after_outcome(before, row["generation"], failed, done))
     parts.store.db.execute(
         "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
         (wanted, error, left, outcome.vm_id),
@@ -114,7 +116,7 @@ def _state_wanted_now(parts: Parts, state: str, row: sqlite3.Row) -> str:
     wanted as it is, unless another has its name by now."""
     if state not in ("RUNNING", "POWEROFF", "SUSPENDED"):
         return str(row["wanted"])
-    if row["wanted"] == "DONE" and view.pool(parts, names=[row["name"]]):
+    if row["wanted"] == "DONE" and vm_records.pool(parts, names=[row["name"]]):
         return "DONE"
     return state
 
@@ -130,7 +132,7 @@ def _record_silence(parts: Parts, host: str) -> list[VmRecord]:
     )
     for row in rows:
         parts.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
-    return view.pool(parts, ids=[row["id"] for row in rows])
+    return vm_records.pool(parts, ids=[row["id"] for row in rows])
 
 
 def _foreign(host: str, what: str) -> ForeignObject:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ....model.ids import id_of
-from ....model.orders import RECREATE
+from ....model.machine_orders import RECREATE
+from ....model.object_ids import id_of
 from ....model.owner import Owner
 from ....model.states import LcmState
 from ....model.template import Template
 from ...ports import VmOrders, VmRecord
-from . import view
+from . import vm_records
 from .assemble import Blueprint
 from .capacity import overhead
-from .decide import decide
+from .decision import decide
 from .device_ids import nics_anew
 from .parts import Parts
-from .rows import request_of, vm_of
 from .template_references import References
+from .vm_rows import request_of, vm_of
 
 
 def recreate(parts: Parts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
@@ -31,14 +31,14 @@ def recreate(parts: Parts, vm_id: int, template: Template, owner: Owner | None =
     demands = references.demands(row["name"], template)
     gives = parts.capacity.repromise(row, host, demands)
     images = references.images_of(row["name"], template, demands)
-    away = parts.disk_hosts.away(row)
+    away = parts.disk_hosts.host_with_newest(row)
     # The files of images that the new machine uses too stay on its host.
     stay = {id_of(image) for image in images.values() if image.persistent} if away else ()
     # Images whose files come back from the host are given to nobody before they are here, so nothing need be kept
     # for the old domain; nor need it be where the old domain never opened them.
     unopened = parts.capacity.never_made(row)
     let_go = None if away or unopened else parts.images.uses.keep(vm_id, {id_of(image) for image in images.values()})
-    parts.images.uses.release(vm_id, written=True, back=parts.disk_hosts.back(row), stay=stay, disks=let_go)
+    parts.images.uses.release(vm_id, written=True, back=parts.disk_hosts.return_operation(row), stay=stay, disks=let_go)
     parts.images.uses.acquire_all(vm_id, row["name"], images)
     interfaces = nics_anew(
         old,
@@ -74,4 +74,4 @@ def recreate(parts: Parts, vm_id: int, template: Template, owner: Owner | None =
     parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
     orders = VmOrders(hard=True, operation=RECREATE)
     decide(parts, row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)
-    return replace(view.one(parts, vm_id), warnings=warnings)
+    return replace(vm_records.one(parts, vm_id), warnings=warnings)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ....errors import NebulaError, NoCapacity, NotFound, WrongState
-from ....model import network_checks, rules
+from ....model import hypervisor_rules, network_checks
 from ....model.host import Host
-from ....model.names import did_you_mean, nearest
+from ....model.machine_orders import NOTHING, HeldResources
 from ....model.network import Network
-from ....model.orders import NOTHING, Held
+from ....model.object_names import did_you_mean, nearest_word
 from ....model.states import HostState
 
 CPU_ROUNDING = 1e-6
@@ -29,7 +29,7 @@ class Room:
     memory: float
     cpu: float
     foreign: int
-    held: Held
+    held: HeldResources
 
     def has(self, memory: int, cpu: float) -> bool:
         return self.memory >= memory and self.cpu + CPU_ROUNDING >= cpu
@@ -74,7 +74,7 @@ class Scheduler:
         foreign: Mapping[str, int],
         only: Collection[str] | None = None,
         unreached: Collection[str] = (),
-        ending: Mapping[str, Held] | None = None,
+        ending: Mapping[str, HeldResources] | None = None,
     ) -> None:
         self.hosts = {host.name: host for host in hosts}
         self.only = only
@@ -148,7 +148,7 @@ class Scheduler:
                 continue
             if self.only is not None and host.name not in self.only:
                 reasons.append(f"{host.name} is not part of this run")
-            elif hypervisor and not rules.alike(hypervisor, host.hypervisor):
+            elif hypervisor and not hypervisor_rules.makes_same_machines(hypervisor, host.hypervisor):
                 reasons.append(f"{host.name} runs {host.hypervisor}")
             elif host.hypervisor in refusals:
                 if pinned:
@@ -184,17 +184,17 @@ class Scheduler:
 
 def _remedy_for_unknown(hypervisor: str) -> str:
     """Return what to do where there could be no host of that hypervisor; "" where there could be one."""
-    if not hypervisor or hypervisor in rules.RULES:
+    if not hypervisor or hypervisor in hypervisor_rules.RULES:
         return ""
-    near = nearest(hypervisor, sorted(rules.RULES))
-    return did_you_mean(near, "HYPERVISOR = {}") + "Known are " + ", ".join(sorted(rules.RULES))
+    near = nearest_word(hypervisor, sorted(hypervisor_rules.RULES))
+    return did_you_mean(near, "HYPERVISOR = {}") + "Known are " + ", ".join(sorted(hypervisor_rules.RULES))
 
 
 def _home(home: tuple[str, Collection[str]]) -> str:
     return f"network {home[0]} keeps to one node (one_node), and its machines are on {', '.join(sorted(home[1]))}"
 
 
-def _room(host: Host, foreign: int, held: Held) -> Room:
+def _room(host: Host, foreign: int, held: HeldResources) -> Room:
     memory = host.memory * host.memory_overcommit - host.reserved_memory - foreign
     return Room(
         host,

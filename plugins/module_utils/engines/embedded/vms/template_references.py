@@ -11,17 +11,17 @@ from typing import Any
 
 from ....context import variables
 from ....errors import InvalidValue, NebulaError, NotFound, WrongState
-from ....model.ids import id_of
 from ....model.image import Image
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.demands import demands as demands_of
-from ....model.instantiate.disks import refuse_format
-from ....model.instantiate.validate import refusals as refusals_of
+from ....model.instantiate.disk_vectors import refuse_format
+from ....model.instantiate.validate import refusals_by_hypervisor as refusals_of
 from ....model.network import Network
+from ....model.object_ids import id_of
 from ....model.states import ImageState, ImageType
 from ....model.template import Template
-from ..images.verbs import Images
-from ..networks.verbs import Networks
+from ..images.image_verbs import Images
+from ..networks.network_verbs import Networks
 from ..store import compact
 
 

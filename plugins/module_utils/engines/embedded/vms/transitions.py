@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from ..store import compact
 from .parts import Parts
-from .rows import numbers_of
+from .vm_rows import numbers_of
 
 
-def move(parts: Parts, moved: Sequence[tuple[int, str, str]], action: str) -> None:
+def write_states(parts: Parts, moved: Sequence[tuple[int, str, str]], action: str) -> None:
     """Write the states that machines are in. moved: id, state and reason of each. action: the word in their
     histories."""
     for vm_id, name, reason in moved:

@@ -10,44 +10,46 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ....errors import Conflict, WrongState
-from ....model import changes as model_changes
-from ....model import rules
-from ....model.device_matching import DEVICES, LIVE, Has
+from ....model import hypervisor_rules
+from ....model import template_changes as model_changes
+from ....model.dataclass_json import to_plain
+from ....model.device_matching import DEVICES, LIVE, MachineDevice
 from ....model.disk import TAR, Disk
-from ....model.instantiate.build import Kept
+from ....model.instantiate.build import KeptDevices
+from ....model.instantiate.cpu_topology import FormerTopology
 from ....model.instantiate.demands import Demands
-from ....model.instantiate.sockets import Before
-from ....model.names import check_name
+from ....model.machine_orders import DONE, with_devices
 from ....model.nic import Alias
-from ....model.orders import DONE, with_devices
+from ....model.object_names import check_name
 from ....model.owner import Owner
-from ....model.plain import to_plain
 from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ....model.vm import Vm
 from ...ports import VmOrders, VmRecord
-from . import view
+from . import vm_records
 from .assemble import Blueprint, fetched_by
 from .capacity import overhead
-from .decide import decide
+from .decision import decide
 from .device_ids import compare, has_of, next_disk
 from .parts import Parts
-from .rows import orders_of, request_of, vm_of
 from .template_references import References
-from .view import hostname_of
+from .vm_records import hostname_of
+from .vm_rows import orders_of, request_of, vm_of
 
 # States in which a guest goes on with what it read when it was started.
 WITH_MEMORY = ("RUNNING", "SUSPENDED", "UNKNOWN")
 
 
-def devices(parts: Parts, vm_id: int) -> Mapping[str, Sequence[Has]]:
+def devices(parts: Parts, vm_id: int) -> Mapping[str, Sequence[MachineDevice]]:
     return has_of(json.loads(parts.rows.get(vm_id)["body"]))
 
 
 def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
     row = parts.rows.get(vm_id)
     vm = vm_of(row)
-    changes = model_changes.changes(request_of(row), template, rules.of(vm.hypervisor).live, has_of(to_plain(vm)))
+    changes = model_changes.changes(
+        request_of(row), template, hypervisor_rules.rules_of(vm.hypervisor).live, has_of(to_plain(vm))
+    )
     host = parts.hosts.by_id()[row["host_id"]]
     references = References(parts.images, parts.networks)
     devices = compare(vm, request_of(row), template, next_disk(parts.store, vm))
@@ -80,7 +82,7 @@ def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = N
         devices.kept,
         vm.graphics,
         before=vm,
-        sockets=Before(vm.topology, request_of(row)),
+        sockets=FormerTopology(vm.topology, request_of(row)),
     )
     body, warnings = parts.assembler.assemble(blueprint, references)
     body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
@@ -95,7 +97,7 @@ def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = N
         lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
         action = "rename" if renamed else "updateconf"
         decide(parts, row, lcm_state, row["wanted"], VmOrders(), action, row["seq"] + 1, lasting=left, gives=gives)
-    return replace(view.one(parts, vm_id), warnings=warnings)
+    return replace(vm_records.one(parts, vm_id), warnings=warnings)
 
 
 def rename(parts: Parts, vm_id: int, name: str) -> VmRecord:
@@ -111,7 +113,7 @@ def rename(parts: Parts, vm_id: int, name: str) -> VmRecord:
         # A machine that still belonged to its pattern would be ended by the pattern's count.
         parts.store.db.execute("UPDATE vms SET name = ?, pattern = '', position = NULL WHERE id = ?", (name, vm_id))
         return update(parts, vm_id, request_of(row), None)
-    return view.one(parts, vm_id)
+    return vm_records.one(parts, vm_id)
 
 
 def _former_hostname(old: Vm, new: Vm, state: str) -> str:
@@ -136,7 +138,7 @@ def _with_late_marked(old: Vm, new: Vm, state: str) -> tuple[Alias, ...]:
     )
 
 
-def _with_image_ids(demands: Demands, kept: Kept) -> Demands:
+def _with_image_ids(demands: Demands, kept: KeptDevices) -> Demands:
     """Return the demands with disks that are there named by the ids of their images, as other images may have the
     names by now."""
     had = {

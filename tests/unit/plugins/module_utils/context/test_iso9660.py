@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from file_facts import facts
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import files, iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.context import files_attribute, iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
 
 VARIABLES = {"NAME": "o'brien", "SECRET": "s3cret", "ETH0_IP": "10.0.0.5"}
@@ -29,36 +29,36 @@ def tree(top):
     deep = top.joinpath(*(f"level{i}" for i in range(10)))
     deep.mkdir(parents=True)
     (deep / "leaf").write_text("leaf")
-    return [files.context_file(str(top))]
+    return [files_attribute.context_file(str(top))]
 
 
 def digest(*arguments):
-    with iso9660.built(*arguments) as iso:
+    with iso9660.build_iso(*arguments) as iso:
         return iso.digest
 
 
 def test_write(tmp_path):
     path = tmp_path / "context.iso"
-    returned = iso9660.write(str(path), VARIABLES)
-    with iso9660.built(VARIABLES) as iso:
+    returned = iso9660.write_iso(str(path), VARIABLES)
+    with iso9660.build_iso(VARIABLES) as iso:
         assert returned == iso.digest
         assert iso.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() != iso.digest
         assert iso.size == path.stat().st_size
     assert path.stat().st_mode & 0o7777 == 0o640
     assert [entry.name for entry in tmp_path.iterdir()] == ["context.iso"]
-    assert iso9660.read(str(path)) == (VARIABLES, {})
-    assert iso9660.examine(str(path)) == iso9660.Found(
+    assert iso9660.read_iso(str(path)) == (VARIABLES, {})
+    assert iso9660.what_is_at(str(path)) == iso9660.IsoAtPlace(
         path.stat().st_size, ours=True, context=True, format="opennebula"
     )
 
 
 def test_the_same_is_not_written_again(tmp_path):
     path = tmp_path / "context.iso"
-    iso9660.write(str(path), VARIABLES)
+    iso9660.write_iso(str(path), VARIABLES)
     before, inode = facts(path), path.stat().st_ino
-    iso9660.write(str(path), VARIABLES)
+    iso9660.write_iso(str(path), VARIABLES)
     assert facts(path) == before
-    iso9660.write(str(path), {**VARIABLES, "NAME": "O'brien"})
+    iso9660.write_iso(str(path), {**VARIABLES, "NAME": "O'brien"})
     assert path.stat().st_ino != inode
 
 
@@ -69,7 +69,7 @@ def unpadded(tmp_path, monkeypatch):
     path = tmp_path / "context.iso"
     with monkeypatch.context() as former:
         former.setattr(iso9660, "PADDING", 0)
-        said = iso9660.write(str(path), VARIABLES)
+        said = iso9660.write_iso(str(path), VARIABLES)
     assert said == hashlib.sha256(path.read_bytes()).hexdigest()
     return path, said
 
@@ -79,7 +79,7 @@ def test_an_iso_ends_with_a_hole_that_the_volume_counts(tmp_path, monkeypatch, u
     if large:
         monkeypatch.setattr(iso9660, "_IN_MEMORY", 1000)
     path = tmp_path / "padded.iso"
-    iso9660.write(str(path), VARIABLES)
+    iso9660.write_iso(str(path), VARIABLES)
     content, former = path.read_bytes(), unpadded[0].read_bytes()
     assert len(content) == len(former) + 150 * 2048 >= 128 * 1024
     assert content[len(former) :] == bytes(150 * 2048)
@@ -92,7 +92,7 @@ def test_an_iso_ends_with_a_hole_that_the_volume_counts(tmp_path, monkeypatch, u
 
 
 def test_a_label_of_ones_own_is_padded_too(tmp_path):
-    with iso9660.labelled("OEMDRV", {"ks.cfg": b"text\n"}) as iso, (tmp_path / "x.iso").open("w+b") as file:
+    with iso9660.build_labelled_iso("OEMDRV", {"ks.cfg": b"text\n"}) as iso, (tmp_path / "x.iso").open("w+b") as file:
         iso.copy(file)
         file.flush()
         assert os.fstat(file.fileno()).st_size == iso.size >= 128 * 1024
@@ -103,34 +103,34 @@ def test_a_label_of_ones_own_is_padded_too(tmp_path):
 def test_an_unpadded_iso_is_kept_where_that_is_asked_for(unpadded):
     path, said = unpadded
     before, untouched = path.stat(), facts(path)
-    assert iso9660.write(str(path), VARIABLES, keep_unpadded=True) == said
+    assert iso9660.write_iso(str(path), VARIABLES, keep_unpadded=True) == said
     assert facts(path) == untouched
-    assert iso9660.write(str(path), VARIABLES, mode=0o600, keep_unpadded=True) == said
+    assert iso9660.write_iso(str(path), VARIABLES, mode=0o600, keep_unpadded=True) == said
     assert (path.stat().st_ino, path.stat().st_mode & 0o777) == (before.st_ino, 0o600)
-    assert iso9660.write(str(path), {**VARIABLES, "NAME": "O'brien"}, keep_unpadded=True) != said
+    assert iso9660.write_iso(str(path), {**VARIABLES, "NAME": "O'brien"}, keep_unpadded=True) != said
     assert path.stat().st_size == before.st_size + 150 * 2048
 
 
 def test_an_unpadded_iso_is_replaced_and_counts_as_the_same(unpadded):
     path, said = unpadded
     length = path.stat().st_size
-    assert iso9660.write(str(path), VARIABLES) == said
+    assert iso9660.write_iso(str(path), VARIABLES) == said
     assert path.stat().st_size == length + 150 * 2048
     padded = facts(path)
     for keep in (True, False):
-        assert iso9660.write(str(path), VARIABLES, keep_unpadded=keep) == said
+        assert iso9660.write_iso(str(path), VARIABLES, keep_unpadded=keep) == said
         assert facts(path) == padded
 
 
 @pytest.mark.parametrize("place", [1000, -1])
 def test_what_was_damaged_is_written_anew(tmp_path, place):
     path = tmp_path / "context.iso"
-    iso9660.write(str(path), VARIABLES)
+    iso9660.write_iso(str(path), VARIABLES)
     good = path.read_bytes()
     damaged = bytearray(good)
     damaged[place] ^= 1
     path.write_bytes(damaged)
-    iso9660.write(str(path), VARIABLES, keep_unpadded=True)
+    iso9660.write_iso(str(path), VARIABLES, keep_unpadded=True)
     assert path.read_bytes() == good
 
 
@@ -172,14 +172,16 @@ def test_threads(tmp_path):
     context_files = tree(tmp_path / "a")
     expected = [digest({"N": str(n)}, context_files) for n in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        work = [pool.submit(iso9660.write, str(tmp_path / f"{n}.iso"), {"N": str(n)}, context_files) for n in range(24)]
+        work = [
+            pool.submit(iso9660.write_iso, str(tmp_path / f"{n}.iso"), {"N": str(n)}, context_files) for n in range(24)
+        ]
     assert [done.result() for done in work] == expected
 
 
 def test_no_date_of_today_is_left(tmp_path, monkeypatch):
     """pycdlib is told a date that is easy to find: not one of its stamps may remain."""
     monkeypatch.setattr(time, "time", lambda: 4_086_543_845.0)  # 2099-07-01 and some
-    with iso9660.built(VARIABLES, tree(tmp_path / "a")) as iso:
+    with iso9660.build_iso(VARIABLES, tree(tmp_path / "a")) as iso:
         iso.content.seek(0)
         content = iso.content.read()
     assert b"2099" not in content
@@ -189,12 +191,12 @@ def test_no_date_of_today_is_left(tmp_path, monkeypatch):
 def test_large_files_are_not_held_in_memory(tmp_path, monkeypatch):
     (tmp_path / "big").write_bytes(os.urandom(100_000))
     (tmp_path / "isos").mkdir()
-    wanted = [files.context_file(str(tmp_path / "big"))]
-    in_memory = iso9660.write(str(tmp_path / "isos" / "a.iso"), VARIABLES, wanted)
+    wanted = [files_attribute.context_file(str(tmp_path / "big"))]
+    in_memory = iso9660.write_iso(str(tmp_path / "isos" / "a.iso"), VARIABLES, wanted)
     monkeypatch.setattr(iso9660, "_IN_MEMORY", 50_000)
-    with iso9660.built(VARIABLES, wanted, str(tmp_path / "isos")) as iso:
+    with iso9660.build_iso(VARIABLES, wanted, str(tmp_path / "isos")) as iso:
         assert os.fstat(iso.content.fileno()).st_nlink == 0
-    assert iso9660.write(str(tmp_path / "isos" / "b.iso"), VARIABLES, wanted) == in_memory
+    assert iso9660.write_iso(str(tmp_path / "isos" / "b.iso"), VARIABLES, wanted) == in_memory
     assert (tmp_path / "isos" / "a.iso").read_bytes() == (tmp_path / "isos" / "b.iso").read_bytes()
     assert sorted(entry.name for entry in (tmp_path / "isos").iterdir()) == ["a.iso", "b.iso"]
 
@@ -204,42 +206,42 @@ def test_thousands_of_names_that_begin_alike(tmp_path):
     for number in range(2000):
         (tmp_path / "a" / f"certificate-of-a-host-{number}.pem").touch()
     path = tmp_path / "x.iso"
-    iso9660.write(str(path), {}, [files.context_file(str(tmp_path / "a"))])
-    assert len(iso9660.read(str(path))[1]) == 2000
+    iso9660.write_iso(str(path), {}, [files_attribute.context_file(str(tmp_path / "a"))])
+    assert len(iso9660.read_iso(str(path))[1]) == 2000
 
 
 def test_a_failure_leaves_the_old_one(tmp_path):
     path = tmp_path / "context.iso"
-    iso9660.write(str(path), VARIABLES)
+    iso9660.write_iso(str(path), VARIABLES)
     before = path.read_bytes()
     with pytest.raises(NotFound):
-        iso9660.write(str(path), VARIABLES, [files.context_file(str(tmp_path / "nothing"))])
+        iso9660.write_iso(str(path), VARIABLES, [files_attribute.context_file(str(tmp_path / "nothing"))])
     with pytest.raises(InvalidValue):
-        iso9660.write(str(path), {"NOT A NAME": "x"})
+        iso9660.write_iso(str(path), {"NOT A NAME": "x"})
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["context.iso"]
 
 
 def test_no_directory(tmp_path):
     with pytest.raises(NotFound, match="nowhere"):
-        iso9660.write(str(tmp_path / "nowhere" / "context.iso"), VARIABLES)
+        iso9660.write_iso(str(tmp_path / "nowhere" / "context.iso"), VARIABLES)
 
 
 def test_examine(tmp_path):
-    assert iso9660.examine(str(tmp_path / "nothing")) is None
+    assert iso9660.what_is_at(str(tmp_path / "nothing")) is None
     (tmp_path / "text").write_text("no ISO")
-    assert iso9660.examine(str(tmp_path / "text")) == iso9660.Found(6, ours=False, context=False)
+    assert iso9660.what_is_at(str(tmp_path / "text")) == iso9660.IsoAtPlace(6, ours=False, context=False)
     (tmp_path / "link").symlink_to("text")
     for other in (tmp_path, tmp_path / "link"):
         with pytest.raises(InvalidValue, match="not a regular file"):
-            iso9660.examine(str(other))
+            iso9660.what_is_at(str(other))
 
 
 def test_read_of_what_is_no_iso(tmp_path):
     for content in (b"", b"x" * 40_000, b"\0" * 32768 + b"\1CD001\1" + b"\0" * 4000):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(InvalidValue, match="can't be read"):
-            iso9660.read(str(tmp_path / "x"))
+            iso9660.read_iso(str(tmp_path / "x"))
 
 
 # -- formats ----------------------------------------------------------------------------------------------------------
@@ -251,13 +253,13 @@ WITH_NIC = {**VARIABLES, "ETH0_MAC": "02:00:0a:00:00:05"}
 def test_another_format_is_known_again(tmp_path, format):
     path = tmp_path / "context.iso"
     context_files = tree(tmp_path / "a")
-    iso9660.write(str(path), WITH_NIC, context_files, format=format)
+    iso9660.write_iso(str(path), WITH_NIC, context_files, format=format)
     assert path.read_bytes()[32808:32840].rstrip() == OTHERS[format]
-    found = iso9660.examine(str(path))
-    assert found == iso9660.Found(path.stat().st_size, ours=True, context=True, format=format)
-    variables, lengths = iso9660.read(str(path))
+    found = iso9660.what_is_at(str(path))
+    assert found == iso9660.IsoAtPlace(path.stat().st_size, ours=True, context=True, format=format)
+    variables, lengths = iso9660.read_iso(str(path))
     assert variables == WITH_NIC
-    with iso9660.built(WITH_NIC, context_files) as iso:
+    with iso9660.build_iso(WITH_NIC, context_files) as iso:
         assert lengths == {entry.path: entry.size for entry in iso.entries if not entry.directory}
 
 
@@ -266,7 +268,7 @@ def test_another_format_has_the_same_bytes_again(tmp_path, format):
     (tmp_path / "elsewhere").mkdir()
     digests = []
     for top in (tmp_path / "a", tmp_path / "elsewhere" / "a"):
-        with iso9660.built(dict(reversed(WITH_NIC.items())), tree(top), format=format, identity="one") as iso:
+        with iso9660.build_iso(dict(reversed(WITH_NIC.items())), tree(top), format=format, identity="one") as iso:
             digests.append(iso.sha256)
     assert len(set(digests)) == 1
 
@@ -275,7 +277,7 @@ def test_the_format_and_who_it_is_for_make_the_bytes():
     kinds = [("opennebula", ""), ("opennebula", "x"), ("configdrive", ""), ("configdrive", "x"), ("nocloud", "")]
     found = []
     for format, identity in kinds:
-        with iso9660.built(WITH_NIC, format=format, identity=identity) as iso:
+        with iso9660.build_iso(WITH_NIC, format=format, identity=identity) as iso:
             found.append(iso.digest)
     # The identity is nothing to OpenNebula's format.
     assert found[0] == found[1] == digest(WITH_NIC)
@@ -286,15 +288,15 @@ def test_names_that_a_format_needs(tmp_path):
     (tmp_path / "OpenStack").touch()
     (tmp_path / "meta-data").touch()
     for format, taken in (("configdrive", "OpenStack"), ("nocloud", "meta-data")):
-        wanted = [files.context_file(str(tmp_path / taken))]
+        wanted = [files_attribute.context_file(str(tmp_path / taken))]
         with pytest.raises(InvalidValue, match=f"{taken}.*{format}"):
-            iso9660.write(str(tmp_path / "x.iso"), {}, wanted, format=format)
-        iso9660.write(str(tmp_path / "x.iso"), {}, wanted)
+            iso9660.write_iso(str(tmp_path / "x.iso"), {}, wanted, format=format)
+        iso9660.write_iso(str(tmp_path / "x.iso"), {}, wanted)
 
 
 def test_no_such_format(tmp_path):
     with pytest.raises(InvalidValue, match="Known are opennebula, configdrive, nocloud"):
-        iso9660.write(str(tmp_path / "x.iso"), {}, format="vmware")
+        iso9660.write_iso(str(tmp_path / "x.iso"), {}, format="vmware")
 
 
 def test_all_that_is_on_it_is_read_with_what_may_be_run(tmp_path):
@@ -302,11 +304,11 @@ def test_all_that_is_on_it_is_read_with_what_may_be_run(tmp_path):
     (tmp_path / "script").chmod(0o755)
     (tmp_path / "below").mkdir()
     (tmp_path / "below/text").write_bytes(b"\0\xff")
-    wanted = [files.context_file(str(tmp_path / name), name) for name in ("script", "below")]
-    iso9660.write(str(tmp_path / "iso"), {"A": "b"}, wanted)
-    found = {path: (content, runs) for path, content, runs in iso9660.contents(str(tmp_path / "iso"))}
+    wanted = [files_attribute.context_file(str(tmp_path / name), name) for name in ("script", "below")]
+    iso9660.write_iso(str(tmp_path / "iso"), {"A": "b"}, wanted)
+    found = {path: (content, runs) for path, content, runs in iso9660.files_of_iso(str(tmp_path / "iso"))}
     assert found.pop("context.sh")[0].endswith(b"A='b'\n")
     assert found == {"script": (b"echo\n", True), "below/text": (b"\0\xff", False)}
     (tmp_path / "iso").write_bytes(b"none")
     with pytest.raises(InvalidValue, match="it can't be read"):
-        iso9660.contents(str(tmp_path / "iso"))
+        iso9660.files_of_iso(str(tmp_path / "iso"))

@@ -22,7 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import as_template, parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import as_template, parse
 
 ONED = Path(__file__).parents[4] / "fixtures" / "oned"
 NET_A = {
@@ -55,7 +55,7 @@ def machine(context=None, *, nics=(), disks=(), name="web-0", vm_id=7, exact=Tru
 
 def built(context=None, *, networks=(), images=(), **more):
     vm, template = machine(context, **more)
-    context, warnings = variables.build(vm, template, networks=networks, images=images)
+    context, warnings = variables.build_context(vm, template, networks=networks, images=images)
     return context, warnings
 
 
@@ -81,7 +81,7 @@ def oned_case(case):
 @pytest.mark.parametrize("case", ["02-boot-disks-nics", "11-plain-vnc"])
 def test_the_same_file_as_a_real_opennebula(case):
     template = parse((ONED / f"{case}.tmpl").read_text())
-    context, warnings = variables.build(oned_case(case), template)
+    context, warnings = variables.build_context(oned_case(case), template)
     assert context_sh.render(context.variables) == (ONED / f"{case}.context").read_text()
     assert warnings == []
 
@@ -100,7 +100,7 @@ def test_the_example_of_the_documentation():
     )
     vm, _template = machine(vm_id=85, nics=[nic(network="Red", ip="192.168.0.5", values={})])
     public = Network(3, "Public", attributes={"DNS": "192.168.4.9"})
-    context, warnings = variables.build(vm, template, networks=[public])
+    context, warnings = variables.build_context(vm, template, networks=[public])
     assert context.variables == {
         "HOSTNAME": "MAINHOST",
         "IP_PRIVATE": "192.168.0.5",
@@ -127,7 +127,7 @@ def test_the_place_of_the_context_is_kept():
 def test_no_context_no_iso():
     vm, _template = machine()
     vm = Vm(vm.vm_id, vm.uuid, vm.name, vm.hypervisor, vm.cpu, vm.memory)
-    assert variables.build(vm, Template()) == (None, [])
+    assert variables.build_context(vm, Template()) == (None, [])
 
 
 @pytest.mark.parametrize("said", ["YES", "yes"])
@@ -374,7 +374,7 @@ def test_names_a_shell_reserves_are_warned_of():
 def test_what_no_shell_can_hold_is_refused(value):
     vm, _template = machine()
     with pytest.raises(InvalidValue, match="context variable A") as caught:
-        variables.build(vm, Template((("CONTEXT", (("A", value),)),)))
+        variables.build_context(vm, Template((("CONTEXT", (("A", value),)),)))
     assert "s3cret" not in str(caught.value)
 
 
@@ -394,7 +394,7 @@ def test_a_plain_dollar_on_every_engine():
         "template x",
     )
     vm, _template = machine()
-    context, warnings = variables.build(vm, template)
+    context, warnings = variables.build_context(vm, template)
     assert (context.variables["COST"], context.variables["SPELL"]) == ("5$", "<$$ $(id) ${X} $NAME, ]]>")
     assert warnings == []
 
@@ -402,7 +402,7 @@ def test_a_plain_dollar_on_every_engine():
 def test_a_plain_dollar_in_yaml():
     template = as_template({"context": {"COST": "5$", "WORD": "$$HOME", "RUN": "$(id) ${X} $$"}}, "template x")
     vm, _template = machine()
-    found = variables.build(vm, template)[0].variables
+    found = variables.build_context(vm, template)[0].variables
     assert (found["COST"], found["WORD"], found["RUN"]) == ("5$", "$HOME", "$(id) ${X} $$")
 
 
@@ -416,7 +416,7 @@ def test_ten_thousand_variables():
     text = "CONTEXT = [ " + ",\n".join(f'V{number} = "it\'s $NAME {number}"' for number in range(10_000)) + " ]"
     vm, _template = machine()
     started = time.process_time()
-    context, warnings = variables.build(vm, as_template(text, "template x"))
+    context, warnings = variables.build_context(vm, as_template(text, "template x"))
     rendered = context_sh.render(context.variables)
     assert time.process_time() - started < 5
     assert warnings == []
@@ -427,7 +427,7 @@ def test_ten_thousand_variables():
 def test_the_first_of_equal_names_wins():
     template = as_template("CONTEXT = [ a = 1, A = 2 ]\nCONTEXT = [ A = 3, B = 4 ]", "template x")
     vm, _template = machine()
-    found = variables.build(vm, template)[0].variables
+    found = variables.build_context(vm, template)[0].variables
     assert (found["A"], found["B"]) == ("1", "4")
 
 
@@ -444,7 +444,7 @@ def test_the_file_that_the_old_documentation_shows():
         """
     vm, _template = machine(vm_id=85, nics=[nic(network="Public", ip="192.168.0.5", values={"DNS": "192.168.4.9"})])
     vm = replace(vm, context=replace(vm.context, target="sdb"))
-    context, warnings = variables.build(vm, as_template(text, "template x"))
+    context, warnings = variables.build_context(vm, as_template(text, "template x"))
     assert context_sh.render(context.variables) == (
         "# Context variables generated by OpenNebula\n"
         "DISK_ID='0'\n"
@@ -469,7 +469,7 @@ def test_the_second_example_of_the_old_documentation_with_its_comma():
         """
     nics = [nic(), nic(1, "Public", ip="192.168.4.20")]
     vm, _template = machine(nics=nics)
-    found = variables.build(vm, as_template(text, "template x"))[0].variables
+    found = variables.build_context(vm, as_template(text, "template x"))[0].variables
     assert {name: found[name] for name in ("HOSTNAME", "IP_PUBLIC", "USERNAME", "FILES")} == {
         "HOSTNAME": "web-0",
         "IP_PUBLIC": "192.168.4.20",
@@ -493,7 +493,7 @@ CONTEXT = [
    files = "/srv/cloud/one/vps145/init.sh /srv/cloud/one/vps145/id_rsa.pub" ]
 """
     vm, _template = machine(name="vps145", nics=[nic(network="Public", values={"DNS": "192.168.4.9"})])
-    found = variables.build(vm, as_template(text, "template x"))[0].variables
+    found = variables.build_context(vm, as_template(text, "template x"))[0].variables
     assert (found["HOSTNAME"], found["NAMESERVER"]) == ("vps145.example.org", "192.168.4.9")
     assert [line.strip() for line in found["FIREWALL"].splitlines()] == [
         "[*]", "111.111.111.0/24", "", "[22]", "222.222.0.0/16"

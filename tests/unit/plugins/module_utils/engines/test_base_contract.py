@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What engines/base.py promises of every engine, beside machines (reconcile/vms/test_decide.py): beginning and ending,
+"""What engines/base.py promises of every engine, beside machines (reconcile/vms/test_vm_list_decision.py): beginning and ending,
 what stays and what is undone, and the life of each kind of object."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
     ImageState,
     ImageType,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 WEB = parse('CPU = 0.5\nMEMORY = 128\nDISK = [ IMAGE = "demo" ]\nNIC = [ NETWORK = "Public" ]\n')
 NETWORK = Network(None, "net", bridge="nbr1", address_ranges=(AddressRange(NEW_AR, "IP4", 5, ip="10.67.0.10"),))

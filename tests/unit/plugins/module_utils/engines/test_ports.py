@@ -16,7 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.ports imp
     VmsPort,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.model import rules
+from ansible_collections.nebula.provision.plugins.module_utils.model import hypervisor_rules
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 
@@ -47,7 +47,7 @@ def test_hypervisors_are_those_of_the_hosts_each_once_in_their_order():
 
 def test_before_there_is_a_host_all_hypervisors_with_disks_may_come():
     found = Hosts().hypervisors()
-    assert {"kvm", "xen"} <= set(found) < set(rules.RULES)
+    assert {"kvm", "xen"} <= set(found) < set(hypervisor_rules.RULES)
     # A machine that says nothing of it is none of a container's.
     assert "lxc" not in found
 

@@ -16,7 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     TemplateSyntaxError,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 TEXT = 'NAME = "own"\nCPU = 1\nMEMORY = 64\nDISK = [ IMAGE = "demo" ]\n'
 

@@ -158,8 +158,10 @@ def test_the_shown_command_is_quoted_and_short():
 
 def test_bound_to_this_process_and_to_no_other(tmp_path: Path) -> None:
     """What is started while its parent is killed finds another one, and does nothing."""
-    assert command.run([*command.bound(), "echo", "begun"], timeout=20).stdout == "begun\n"
-    orphan = f"import subprocess; subprocess.run({[*command.bound(), 'touch', str(tmp_path / 'begun')]!r})"
+    assert command.run([*command.words_to_end_with_us(), "echo", "begun"], timeout=20).stdout == "begun\n"
+    orphan = (
+        f"import subprocess; subprocess.run({[*command.words_to_end_with_us(), 'touch', str(tmp_path / 'begun')]!r})"
+    )
     python(orphan)
     assert not (tmp_path / "begun").exists()
     parent = (

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import kvm_device
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile
 
 OWN = {"uid": os.geteuid(), "gid": os.getegid()}
 ASKED, FOUND = {**OWN, "mode": 0o660}, {**OWN, "mode": 0o600}

@@ -22,7 +22,7 @@ needs_loop = pytest.mark.skipif(
 def test_a_device_shows_the_file_and_is_free_afterwards(tmp_path: Path, readonly: bool) -> None:
     path = tmp_path / "disk"
     path.write_bytes(b"x" * 4096)
-    with loop_devices.attached(str(path), readonly) as device:
+    with loop_devices.attach(str(path), readonly) as device:
         number = os.stat(device).st_rdev
         assert loop_devices.file_of(number) == str(path)
         assert loop_devices.devices_of(str(path)) == [f"{os.major(number)}:{os.minor(number)}"]
@@ -35,7 +35,7 @@ def test_a_device_shows_the_file_and_is_free_afterwards(tmp_path: Path, readonly
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="disk"), loop_devices.attached(str(tmp_path / "disk"), True):
+    with pytest.raises(FileNotFoundError, match="disk"), loop_devices.attach(str(tmp_path / "disk"), True):
         pass
 
 

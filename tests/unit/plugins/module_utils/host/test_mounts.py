@@ -85,9 +85,9 @@ def test_a_name_that_is_no_utf_8_is_as_python_has_it(tmp_path: Path) -> None:
 def test_where_a_device_is_mounted_in_the_order_in_which_it_was(tmp_path: Path) -> None:
     (tmp_path / "mountinfo").write_text(INFO, encoding="utf-8")
     table = str(tmp_path / "mountinfo")
-    assert mounts.places({"7:0"}, table) == ["/mnt/日本 x", "/mnt/日本 x/sub\ttab"]
-    assert mounts.places({"7:1", "254:0"}, table) == ["/", "/mnt/form\x0cfeed"]
-    assert mounts.places(set(), table) == []
+    assert mounts.mount_points_of({"7:0"}, table) == ["/mnt/日本 x", "/mnt/日本 x/sub\ttab"]
+    assert mounts.mount_points_of({"7:1", "254:0"}, table) == ["/", "/mnt/form\x0cfeed"]
+    assert mounts.mount_points_of(set(), table) == []
 
 
 def test_mounts_that_others_see_too(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_a_link_is_no_mount_point_wherever_it_leads(tmp_path: Path) -> None:
     link.symlink_to(point)
     table = tmp_path / "table"
     table.write_text(f"tmpfs {str(point).replace(' ', chr(92) + '040')} tmpfs rw 0 0\n", encoding="utf-8")
-    assert mounts.is_point(str(point), str(table))
-    assert not mounts.is_point(str(link), str(table)) and not mounts.is_point(str(point / "x"), str(table))
+    assert mounts.is_mount_point(str(point), str(table))
+    assert not mounts.is_mount_point(str(link), str(table)) and not mounts.is_mount_point(str(point / "x"), str(table))
     # A link above it is the host's own.
     (tmp_path / "above").symlink_to(tmp_path)
-    assert mounts.is_point(str(tmp_path / "above/a b"), str(table))
-    assert not mounts.is_point(str(point), str(tmp_path / "none"))
+    assert mounts.is_mount_point(str(tmp_path / "above/a b"), str(table))
+    assert not mounts.is_mount_point(str(point), str(tmp_path / "none"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, MissingDependency, TimedOut
-from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox, unconfined
+from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox, unsandboxed_programs
 from ansible_collections.nebula.provision.plugins.module_utils.host.sandbox import NEW, READ, WRITE
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a sandbox")
@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parents[5]
 @pytest.fixture(autouse=True)
 def no_sandbox(monkeypatch):
     """Here there is one, and each test finds out anew whether there can be."""
-    sandbox.obstacle.cache_clear()
-    monkeypatch.setattr(unconfined, "_without", {})
+    sandbox.why_unavailable.cache_clear()
+    monkeypatch.setattr(unsandboxed_programs, "_without", {})
     yield
-    sandbox.obstacle.cache_clear()
+    sandbox.why_unavailable.cache_clear()
 
 
 def told(files: dict[str, str], script: str, **options) -> str:
@@ -113,7 +113,7 @@ def test_an_input_comes_by_a_pipe_that_nobody_else_reads(image):
 @needs_root
 def test_a_program_that_is_streamed_through_has_nothing_but_its_pipes():
     script = ["sh", "-c", "cat; cat /etc/passwd || echo none; ulimit -v; id -u"]
-    before = sandbox.around(script[0], 64 * MIB)
+    before = sandbox.sandbox_words(script[0], 64 * MIB)
     told = command.run(script, before=before, input="what a stranger packed\n", timeout=60).stdout
     assert told == f"what a stranger packed\nnone\n65536\n{sandbox.USER}\n"
 
@@ -134,7 +134,7 @@ def test_an_error_names_the_program_and_not_what_it_was_started_by(image):
     assert caught.value.asked == "command cat /etc/passwd" and "No such file" in caught.value.found
     with pytest.raises(MissingDependency, match="program nebula-none"):
         sandbox.run(["nebula-none"], {}, timeout=60)
-    assert unconfined.warnings() == []
+    assert unsandboxed_programs.warnings() == []
 
 
 @needs_root
@@ -161,9 +161,9 @@ def test_where_a_host_can_make_none_the_program_runs_and_that_is_said_once(monke
     new = str(tmp_path / "new")
     for _time in range(2):
         assert sandbox.run(["cp", os.devnull, new], {new: NEW}, timeout=60).returncode == 0
-    assert stat.S_IMODE(os.stat(new).st_mode) == 0o600 and sandbox.offline() == []
-    assert sandbox.around("cp", MIB) == []
-    (warning,) = unconfined.warnings()
+    assert stat.S_IMODE(os.stat(new).st_mode) == 0o600 and sandbox.offline_words() == []
+    assert sandbox.sandbox_words("cp", MIB) == []
+    (warning,) = unsandboxed_programs.warnings()
     assert "cp ran without a sandbox" in warning and "Operation not permitted" in warning and "SYS_ADMIN" in warning
 
 
@@ -173,12 +173,12 @@ def test_a_host_without_the_programs_makes_none(monkeypatch):
 
     monkeypatch.setattr(command, "run", missing)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert sandbox.obstacle() == "it is not on this host"
+    assert sandbox.why_unavailable() == "it is not on this host"
 
 
 def test_who_is_not_root_has_nothing_to_give_up(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert sandbox.run(["echo", "x"], {}, timeout=60).stdout == "x\n" and unconfined.warnings() == []
+    assert sandbox.run(["echo", "x"], {}, timeout=60).stdout == "x\n" and unsandboxed_programs.warnings() == []
 
 
 def test_no_word_of_a_caller_is_part_of_what_a_shell_reads():

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from memory_hypervisor import MemoryDriver
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
     Deployment,
     Driver,
     Mark,
     Secrets,
     Site,
-    called,
-    copies_of,
+    copied_domains,
     domain_name,
-    ids_of,
+    id_in_name,
+    label_of,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Overhead
@@ -51,7 +51,7 @@ for _name in ("overhead", "capacity"):
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**18 - 1))
 def test_a_name_says_whose_it_is(vm_id: int) -> None:
-    assert ids_of(domain_name(vm_id)) == {vm_id}
+    assert id_in_name(domain_name(vm_id)) == {vm_id}
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,17 @@ def test_a_name_says_whose_it_is(vm_id: int) -> None:
      "one-1-2", f"one-{10**18}"],
 )  # fmt: skip
 def test_other_names_are_nobodys(name: str) -> None:
-    assert ids_of(name) == set()
+    assert id_in_name(name) == set()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text("one-0123456789\u00b2 \n", max_size=8))
 def test_any_name_is_that_of_one_machine_at_most(name: str) -> None:
-    assert all(domain_name(vm_id) == name for vm_id in ids_of(name))
+    assert all(domain_name(vm_id) == name for vm_id in id_in_name(name))
 
 
 def test_a_person_calls_a_machine_by_its_number() -> None:
-    assert called(MARK) == "virtual machine 7" and domain_name(0) == "one-0"
+    assert label_of(MARK) == "virtual machine 7" and domain_name(0) == "one-0"
 
 
 # -- what is not shown -------------------------------------------------------------------------------------------------
@@ -115,12 +115,12 @@ def test_a_refusal_tells_what_was_asked_and_what_it_can() -> None:
 
 def test_a_driver_needs_not_know_more_of_its_node_than_it_does() -> None:
     driver = Least()
-    assert driver.capacity() == (node.memory(), float(node.processors()))
+    assert driver.capacity() == (node_file.memory(), float(node_file.processors()))
     assert driver.overhead("") == Overhead() and driver.overhead("").of(4096, 4) == 0
     assert driver.site(SITE) is SITE
     assert driver.secrets("owner") is None and driver.versions() == {}
-    assert not driver.give_back(node.Changes(False), node.NodeFile())
-    changes = node.Changes(False)
+    assert not driver.give_back(node_file.Changes(False), node_file.NodeFile())
+    changes = node_file.Changes(False)
     driver.prepare(changes, lambda change: pytest.fail("there is nothing to remember"))
     assert changes.after == {}
 
@@ -151,4 +151,4 @@ def test_an_interface_is_none_of_its_own_drivers(interface: Any) -> None:
     ],
 )
 def test_copies_are_those_beside_a_machines_own_domain(marked, copies):
-    assert copies_of(marked) == copies
+    assert copied_domains(marked) == copies

@@ -16,8 +16,13 @@ import yaml
 
 from ansible_collections.nebula.provision.plugins.module_utils import deps
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, MissingDependency, Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.host import accelerator, command, node, services
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import access, registry
+from ansible_collections.nebula.provision.plugins.module_utils.host import (
+    command,
+    hypervisor_daemons,
+    kvm_probe,
+    node_file,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import console_access, registry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
     Deployment,
     Driver,
@@ -26,14 +31,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
     Survey,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.support import check_supported
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.unsupported import check_supported
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ObservedVm, Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import node_setup
 
 ROOT = Path(__file__).resolve().parents[5]
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -95,12 +100,12 @@ class Shelf(Driver):
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Driver]:
     """The shelf is the only hypervisor, and nobody may look for KVM. The lock of the host is one of the test's own."""
-    monkeypatch.setattr(node, "HOST_LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(node_file, "HOST_LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(Shelf, "machines", {})
     monkeypatch.setattr(Shelf, "sites", [])
     monkeypatch.setattr(registry, "DRIVERS", {"shelf": Shelf})
-    monkeypatch.setattr(prepare, "DRIVERS", {"shelf": Shelf})
-    for module, name in ((accelerator, "choose"), (accelerator, "qemu_version"), (services, "libvirt_version")):
+    monkeypatch.setattr(node_setup, "DRIVERS", {"shelf": Shelf})
+    for module, name in ((kvm_probe, "choose"), (kvm_probe, "qemu_version"), (hypervisor_daemons, "libvirt_version")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("KVM was looked for"))
     return Shelf
 
@@ -120,40 +125,40 @@ def node_params(root: Path) -> dict[str, Any]:
 
 def ready(root: Path) -> str:
     """As by nebula_node, which needs root."""
-    node.update(str(root), lambda before: before)
+    node_file.update(str(root), lambda before: before)
     return str(root)
 
 
 @as_root
 def test_a_node_is_made_ready_and_given_back_by_its_driver(shelf: type[Driver], tmp_path: Path) -> None:
     root = tmp_path / "nebula"
-    made = prepare.present(node_params(root), check_mode=False)
+    made = node_setup.present(node_params(root), check_mode=False)
     shown = made.payload["node"]
     assert made.changed
     assert (shown["hypervisor"], shown["accelerator"], shown["versions"]) == ("shelf", "wood", {"shelf": "1"})
     assert made.warnings == shown["started"] == []
-    assert node.read(str(root)).accelerator["key"] == "shelf"
-    assert not prepare.present(node_params(root), check_mode=False).changed
-    assert prepare.absent(node_params(root), check_mode=False).changed
+    assert node_file.read(str(root)).accelerator["key"] == "shelf"
+    assert not node_setup.present(node_params(root), check_mode=False).changed
+    assert node_setup.absent(node_params(root), check_mode=False).changed
     assert not root.exists()
 
 
 @as_root
 def test_a_node_with_machines_of_its_driver_is_kept(shelf: type[Driver], tmp_path: Path) -> None:
     root = tmp_path / "nebula"
-    prepare.present(node_params(root), check_mode=False)
+    node_setup.present(node_params(root), check_mode=False)
     Batch(plan(1, PlannedVm(machine(7), 1, "RUNNING")), shelf(), str(root)).apply()
     # Only the hypervisor knows of it now.
     shutil.rmtree(root / "datastores" / "0" / "7")
     with pytest.raises(InUse, match="one-7"):
-        prepare.absent(node_params(root), check_mode=False)
+        node_setup.absent(node_params(root), check_mode=False)
 
 
 def test_what_a_driver_needs_is_asked_for(shelf: type[Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf, "programs", ("sh", "no-such-program"))
     with pytest.raises(MissingDependency, match="lacks no-such-program"):
-        prepare.present(node_params(tmp_path / "nebula"), check_mode=False)
-    forecast = prepare.present(node_params(tmp_path / "nebula"), check_mode=True)
+        node_setup.present(node_params(tmp_path / "nebula"), check_mode=False)
+    forecast = node_setup.present(node_params(tmp_path / "nebula"), check_mode=True)
     assert forecast.changed
     assert forecast.payload["node"]["accelerator"] == ""
 
@@ -263,4 +268,4 @@ def test_every_hypervisor_is_offered_where_one_is_chosen() -> None:
     known = sorted(registry.DRIVERS)
     options = yaml.safe_load((ROOT / "roles/node/meta/argument_specs.yml").read_text(encoding="utf-8"))
     assert options["argument_specs"]["main"]["options"]["nebula_hypervisor"]["choices"] == known
-    assert sorted(access.CONSOLES) == known
+    assert sorted(console_access.CONSOLES) == known

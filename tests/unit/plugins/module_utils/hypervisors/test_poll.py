@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from memory_hypervisor import Machine, MemoryDriver
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import machine_record as records
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import poll
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record as records
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import Record
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import Record
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     Plan,
     PlannedVm,
@@ -45,7 +45,7 @@ def plan(number: int, *planned: PlannedVm) -> Plan:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A node's, without waiting for the disk: no power cut is shown here."""
     monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    node.update(str(tmp_path), lambda before: before)
+    node_file.update(str(tmp_path), lambda before: before)
     return str(tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_ports_of_our_own_running_machines_are_not_taken(root: str) -> None:
         assert port in poll.poll(driver, root, "node1").ports
         driver.machines[0] = Machine("uuid-0", CATALOG, "RUNNING")
         mark(directory(root), port=port)
-        node.accept(root, CATALOG, 1)
+        node_file.accept(root, CATALOG, 1)
         assert port not in poll.poll(driver, root, "node1").ports
         driver.machines[0].state = "POWEROFF"
         assert port in poll.poll(driver, root, "node1").ports
@@ -113,11 +113,11 @@ def _bound(to: socket.socket, port: int) -> bool:
 def test_a_node_without_its_hypervisor_tells_the_rest(root: str) -> None:
     found = poll.poll(None, root, "node1", hypervisor="xen")
     assert (found.hypervisor, found.vms, found.foreign_memory) == ("xen", (), 0)
-    assert (found.memory, found.cpu) == (node.memory(), float(node.processors()))
+    assert (found.memory, found.cpu) == (node_file.memory(), float(node_file.processors()))
 
 
 def test_a_poll_of_another_catalog_sees_that_ones_machines(root: str) -> None:
     driver = MemoryDriver(machines={0: Machine("a", CATALOG), 1: Machine("b", OTHER)})
     assert [vm.uuid for vm in poll.poll(driver, root, "node1", OTHER).vms] == ["b"]
-    node.accept(root, CATALOG, 1)
+    node_file.accept(root, CATALOG, 1)
     assert [vm.uuid for vm in poll.poll(driver, root, "node1").vms] == ["a"]

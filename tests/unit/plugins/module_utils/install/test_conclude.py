@@ -11,9 +11,9 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.install.conclude import record
-from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Spec
-from ansible_collections.nebula.provision.plugins.module_utils.install.work import Outcome, Settings, Work
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers.waited import Waited
+from ansible_collections.nebula.provision.plugins.module_utils.install.install_item import Iso, Spec
+from ansible_collections.nebula.provision.plugins.module_utils.install.installation import Outcome, Settings, Work
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.installations import Waited
 
 SPEC = Spec("debian", "present", Iso("iso"))
 

@@ -18,7 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.install.next_step
     Seen,
     Shape,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model import installed
+from ansible_collections.nebula.provision.plugins.module_utils.model import installation_marks
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -30,8 +30,8 @@ WRITTEN = replace(BLANK, state=ImageState.USED_PERS)
 HALF = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLING)
 WHOLE = replace(BLANK, state=ImageState.USED_PERS, unfinished=INSTALLED)
 ALONE = replace(BLANK, state=ImageState.ERROR, unfinished=INSTALLED)
-OS = replace(SOMEBODYS, type=ImageType.OS, persistent=False, attributes={installed.VERIFIED: "NO"})
-BELIEVED = replace(OS, attributes={installed.VERIFIED: "YES"})
+OS = replace(SOMEBODYS, type=ImageType.OS, persistent=False, attributes={installation_marks.VERIFIED: "NO"})
+BELIEVED = replace(OS, attributes={installation_marks.VERIFIED: "YES"})
 
 RUNS = Machine(7, "RUNNING", "RUNNING", "RUNNING")
 OFF = replace(RUNS, seen="POWEROFF", ended="guest")
@@ -62,7 +62,7 @@ ENDING = Machine(7, "EPILOG", "DONE", "RUNNING")
         (SOMEBODYS, RUNS, next_step.FOREIGN),
         (replace(SOMEBODYS, state=ImageState.USED_PERS), None, next_step.FOREIGN),
         (replace(BLANK, generation=1), None, next_step.FOREIGN),
-        (replace(BLANK, attributes={installed.TOOK: "9"}), None, next_step.FOREIGN),
+        (replace(BLANK, attributes={installation_marks.TOOK: "9"}), None, next_step.FOREIGN),
         (replace(BLANK, persistent=False), None, next_step.FOREIGN),
         # Decided, and nothing done; or done, and not recorded.
         (WRITTEN, DECIDED, next_step.WAIT),
@@ -261,7 +261,7 @@ def test_the_disk_boots_first_and_then_the_iso():
     made = next_step.template(Shape("debian", "debian.iso"), Media(), Template())
     assert [disk["IMAGE"] for disk in made.vectors("DISK")] == ["debian", "debian.iso"]
     assert made.vector("OS")["BOOT"] == "disk0,disk1"
-    assert made.get(installed.MARK) == "debian" and made.get("MEMORY") == "2048"
+    assert made.get(installation_marks.MARK) == "debian" and made.get("MEMORY") == "2048"
     assert not made.vectors("RAW")
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, ImageRefused, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.install.install_item import Iso, Spec
 from ansible_collections.nebula.provision.plugins.module_utils.install.preflight import _refuse_other_item, refuse_no_cd
-from ansible_collections.nebula.provision.plugins.module_utils.install.spec import Iso, Spec
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 

@@ -17,17 +17,17 @@ from ansible_collections.nebula.provision.plugins.lookup import install_answers
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
+from ansible_collections.nebula.provision.plugins.module_utils.install.installation import Settings, goes_on, row
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import run
-from ansible_collections.nebula.provision.plugins.module_utils.install.work import Settings, goes_on, row
-from ansible_collections.nebula.provision.plugins.module_utils.model import installed
+from ansible_collections.nebula.provision.plugins.module_utils.model import installation_marks
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import NOT_FINISHED, Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
 
 ITEM = {"name": "debian", "iso": {"path": "/srv/debian.iso", "remote_src": True}, "size": 4}
 WRITTEN = {
-    "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR, "unfinished": installed.INSTALLING,
+    "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR, "unfinished": installation_marks.INSTALLING,
     "error": NOT_FINISHED, "generation": 1,
 }  # fmt: skip
 
@@ -35,7 +35,7 @@ WRITTEN = {
 @pytest.fixture(autouse=True)
 def own(monkeypatch):
     """Files get their modes, and stay whose they are: only root can give them away."""
-    monkeypatch.setattr(datastore, "adopt", lambda path, mode, *_owner: files.adopt(path, mode))
+    monkeypatch.setattr(datastore_layout, "adopt", lambda path, mode, *_owner: files.adopt(path, mode))
 
 
 @pytest.fixture
@@ -66,7 +66,11 @@ def errors(outcome):
 
 def stored(engine, content=b"", **fields):
     """The image that is installed, as a run has left it."""
-    attributes = {installed.FROM: "debian.iso", installed.VERIFIED: "NO", **fields.pop("attributes", {})}
+    attributes = {
+        installation_marks.FROM: "debian.iso",
+        installation_marks.VERIFIED: "NO",
+        **fields.pop("attributes", {}),
+    }
     with engine.session():
         image = engine.images.allocate(Image(None, "debian", attributes=attributes, size=4, format="raw", **fields))
     place = Path(image.source)
@@ -171,14 +175,14 @@ def test_what_an_installer_refuses_late_is_refused_at_once(engine, answers, word
 @pytest.mark.parametrize(("answers", "_words"), LATE)
 def test_what_is_installed_is_not_held_to_its_answers(engine, answers, _words):
     """They say nothing any more: the list with which it was installed goes on."""
-    stored(engine, type=ImageType.OS, state=ImageState.READY, attributes={installed.VERIFIED: "YES"})
+    stored(engine, type=ImageType.OS, state=ImageState.READY, attributes={installation_marks.VERIFIED: "YES"})
     outcome = begun(engine, {"answers": answers, "size": 70000})
     assert not errors(outcome) and due(outcome) == [next_step.DONE] and not outcome.works[0].warnings
 
 
 def test_what_is_being_installed_goes_on_and_is_warned_of(engine):
     answers, words = LATE[0]
-    stored(engine, b"x", type=ImageType.DATABLOCK, unfinished=installed.INSTALLED, state=ImageState.READY)
+    stored(engine, b"x", type=ImageType.DATABLOCK, unfinished=installation_marks.INSTALLED, state=ImageState.READY)
     outcome = begun(engine, {"answers": answers, "size": 70000})
     assert not errors(outcome) and due(outcome) == [next_step.CONVERT]
     assert len(outcome.works[0].warnings) == 1 and words in outcome.works[0].warnings[0]
@@ -233,7 +237,7 @@ def test_a_disk_that_was_written_by_hand_is_asked_for(engine):
         assert row(outcome.works[0])["step"].startswith("left without its machine")
     outcome = begun(engine, {"state": "installed"})
     assert not errors(outcome) and due(outcome) == [next_step.FINISH] and goes_on(outcome.works[0], Settings())
-    assert engine.images.info("debian").unfinished == installed.INSTALLED and outcome.vms == []
+    assert engine.images.info("debian").unfinished == installation_marks.INSTALLED and outcome.vms == []
     outcome = told(engine, "prepared", {"state": "installed"})
     assert not errors(outcome) and due(outcome) == [next_step.CONVERT] and not outcome.waits
     outcome = told(engine, "converted", {"state": "installed", "verify": False})
@@ -275,7 +279,7 @@ def test_nothing_is_made_for_what_is_said_to_be_installed(engine, state):
     ],
 )
 def test_what_is_finished_needs_nothing_any_more(engine, inputs):
-    stored(engine, state=ImageState.READY, type=ImageType.OS, attributes={installed.VERIFIED: "YES"})
+    stored(engine, state=ImageState.READY, type=ImageType.OS, attributes={installation_marks.VERIFIED: "YES"})
     outcome = begun(engine, inputs)
     assert not errors(outcome) and due(outcome) == [next_step.DONE]
     assert not outcome.works[0].changed and not goes_on(outcome.works[0], Settings())

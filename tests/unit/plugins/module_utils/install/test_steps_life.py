@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.rows import vm_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.vm_rows import vm_of
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     ImageRefused,
@@ -27,19 +27,19 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
+from ansible_collections.nebula.provision.plugins.module_utils.install.installation import Outcome, Settings, row
 from ansible_collections.nebula.provision.plugins.module_utils.install.steps import run
-from ansible_collections.nebula.provision.plugins.module_utils.install.work import Outcome, Settings, row
-from ansible_collections.nebula.provision.plugins.module_utils.model import fit, installed
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers import verified, waited
+from ansible_collections.nebula.provision.plugins.module_utils.model import boot_image, installation_marks
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import installations, verified_guests
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import store
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_files_stored
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
 
 MIB = 1024 * 1024
 ITEM = {"name": "debian", "iso": {"image": "debian.iso"}, "size": 4}
@@ -50,7 +50,7 @@ needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="ne
 @pytest.fixture(autouse=True)
 def own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files get their modes, and stay whose they are: only root can give them away."""
-    monkeypatch.setattr(datastore, "adopt", lambda path, mode, *_owner: files.adopt(path, mode))
+    monkeypatch.setattr(datastore_layout, "adopt", lambda path, mode, *_owner: files.adopt(path, mode))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def store_iso(engine: EmbeddedEngine, name: str, content: bytes, **fields: Any) 
 
 
 def call(engine: EmbeddedEngine, state: str, item: Mapping[str, Any] | None = None, **settings: Any) -> Outcome:
-    for key, answers in (("waited", waited), ("verified", verified)):
+    for key, answers in (("waited", installations), ("verified", verified_guests)):
         settings[key] = answers.read(settings.get(key, ()))[0]
     return run(engine, state, [{**ITEM, **(item or {})}], Settings(root=engine.store.root, **settings))
 
@@ -143,7 +143,10 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     outcome = well(call(engine, "prepared"))
     image = engine.images.info("debian")
     assert (image.type, image.persistent, image.state) == (ImageType.DATABLOCK, True, ImageState.READY)
-    assert (image.unfinished, image.attributes[installed.FROM]) == (installed.INSTALLING, "debian.iso")
+    assert (image.unfinished, image.attributes[installation_marks.FROM]) == (
+        installation_marks.INSTALLING,
+        "debian.iso",
+    )
     assert os.path.getsize(image.source) == 4 * MIB and templates(engine) == [NAME]
     assert outcome.vms == [{"name": NAME, "template": NAME, "state": "running"}]
     assert [(wait["name"], wait["machine"], wait["end"], wait["fresh"]) for wait in outcome.waits] == [
@@ -162,13 +165,13 @@ def test_from_a_blank_disk_to_an_image_that_was_tried(engine: EmbeddedEngine) ->
     outcome = well(call(engine, "recorded", waited=heard(engine), now=stime + 90))
     assert outcome.vms == [{"name": NAME, "state": "absent", "hard": True}]
     assert row(outcome.works[0])["seconds"] == 90 and outcome.works[0].how == "its guest"
-    assert engine.images.info("debian").unfinished == installed.INSTALLED
+    assert engine.images.info("debian").unfinished == installation_marks.INSTALLED
     deploy(engine, outcome.vms)
 
     outcome = well(call(engine, "converted"))
     image = engine.images.info("debian")
     assert (image.type, image.persistent, image.state, image.error) == (ImageType.OS, False, ImageState.READY, "")
-    assert image.attributes[installed.TOOK] == "90" and not os.stat(image.source).st_mode & 0o222
+    assert image.attributes[installation_marks.TOOK] == "90" and not os.stat(image.source).st_mode & 0o222
     assert templates(engine) == [TRIAL] and outcome.vms == [{"name": TRIAL, "template": TRIAL, "state": "running"}]
     assert outcome.patterns == {TRIAL: r"\blogin:"} and outcome.timeout == 300
     deploy(engine, outcome.vms)
@@ -227,7 +230,7 @@ def test_what_is_given_up_leaves_nothing(engine: EmbeddedEngine) -> None:
 
 def test_giving_up_leaves_a_finished_image_as_it_is(engine: EmbeddedEngine) -> None:
     with engine.session():
-        image = engine.images.allocate(Image(None, "debian", attributes={installed.FROM: "debian.iso"}))
+        image = engine.images.allocate(Image(None, "debian", attributes={installation_marks.FROM: "debian.iso"}))
         engine.images.update(image.id, state=ImageState.READY)
     outcome = well(call(engine, "prepared", {"state": "absent"}))
     assert not outcome.works[0].changed and row(outcome.works[0])["step"] == "ready, and left as it is"
@@ -286,7 +289,7 @@ def test_what_is_given_up_is_not_gone_on_with(engine: EmbeddedEngine) -> None:
     for state in ("recorded", "converted", "concluded"):
         outcome = well(call(engine, state, {"state": "absent"}))
         assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.images.info("debian") == image and image.unfinished == installed.INSTALLED
+    assert engine.images.info("debian") == image and image.unfinished == installation_marks.INSTALLED
 
 
 def test_what_was_ended_from_outside_is_installed_anew(engine: EmbeddedEngine) -> None:
@@ -307,7 +310,7 @@ def test_what_another_run_went_on_with_is_not_recorded(engine: EmbeddedEngine) -
     for told in ([], heard(engine, installed=False), heard(engine, name="other")):
         outcome = well(call(engine, "recorded", waited=told))
         assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.images.info("debian").unfinished == installed.INSTALLING
+    assert engine.images.info("debian").unfinished == installation_marks.INSTALLING
 
 
 def test_a_host_ends_no_installation_of_another_host(engine: EmbeddedEngine) -> None:
@@ -315,7 +318,7 @@ def test_a_host_ends_no_installation_of_another_host(engine: EmbeddedEngine) -> 
     own = engine.vms.pool()[0].host
     outcome = well(call(engine, "recorded", waited=[{"host": "another", "waited": heard(engine)}]))
     assert not outcome.works[0].changed and outcome.vms == []
-    assert engine.images.info("debian").unfinished == installed.INSTALLING
+    assert engine.images.info("debian").unfinished == installation_marks.INSTALLING
     both = [{"host": "another", "waited": heard(engine, how="it lies")}, {"host": own, "waited": heard(engine)}]
     outcome = well(call(engine, "recorded", waited=both))
     assert outcome.works[0].changed and outcome.works[0].how == "its guest"
@@ -406,19 +409,19 @@ def test_what_can_not_be_is_refused_before_anything_is_made(
 
 def test_an_image_of_windows_says_what_it_is_and_its_machine_has_cores(engine: EmbeddedEngine) -> None:
     installing(engine)
-    assert fit.GUEST_OS not in engine.images.info("debian").attributes
+    assert boot_image.GUEST_OS not in engine.images.info("debian").attributes
     deploy(engine, [{"name": NAME, "state": "absent", "hard": True}])
     well(call(engine, "prepared", {"state": "absent"}))
     installing(engine, {"profile": "windows", "firmware": "BIOS"})
     image = engine.images.info("debian")
-    assert image.attributes[fit.GUEST_OS] == "windows" and fit.is_windows(Template(), image)
+    assert image.attributes[boot_image.GUEST_OS] == "windows" and boot_image.is_windows(Template(), image)
     (row,) = engine.store.rows("SELECT * FROM vms WHERE state != 6")
     assert vm_of(row).topology == Topology(1, 2, 1)
 
 
 def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEngine) -> None:
     keys = {"iso": {"image": "kernel.iso"}, "boot": "kernel", "kernel": "VMLINUZ", "initrd": "INITRD", "marker": True}
-    with iso9660.labelled("KERNEL", {"VMLINUZ": b"kernel" * 500, "INITRD": b"initrd" * 900}) as made:
+    with iso9660.build_labelled_iso("KERNEL", {"VMLINUZ": b"kernel" * 500, "INITRD": b"initrd" * 900}) as made:
         content = io.BytesIO()
         made.copy(content)
     store_iso(engine, "kernel.iso", content.getvalue())
@@ -426,7 +429,7 @@ def test_kernel_and_initrd_come_out_of_the_iso_and_go_with_it(engine: EmbeddedEn
     for what, content in (("kernel", b"kernel" * 500), ("initrd", b"initrd" * 900)):
         image = engine.images.info(f"install-debian-{what}")
         assert Path(image.source).read_bytes() == content
-        assert image.attributes == {installed.MARK: "debian"} and image.origin == f"{what} of install debian"
+        assert image.attributes == {installation_marks.MARK: "debian"} and image.origin == f"{what} of install debian"
     text = str(engine.templates.info(NAME).template.to_mapping())
     assert "install-debian-kernel" in text and "install-debian-initrd" in text
     deploy(engine, [{"name": NAME, "state": "absent", "hard": True}])
@@ -442,7 +445,7 @@ def test_an_iso_of_answers_is_long_enough_for_every_search_by_label(
 ) -> None:
     """busybox's findfs, which installers have, gives up what ends within its reach."""
     # The disk that such an installer wants is a hole.
-    monkeypatch.setattr(store, "require_capacity", lambda *_arguments: None)
+    monkeypatch.setattr(image_files_stored, "require_capacity", lambda *_arguments: None)
     keys = {"answers": {"kind": "kickstart", "password_hash": "x"}, "boot": "iso", "size": 10240}
     well(call(engine, "prepared", keys, answers={"debian": "text\n"}))
     source = Path(engine.images.info("install-debian-answers").source)

@@ -20,7 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network imp
 
 
 def ip4(ip="10.66.0.10", size=100, **values):
-    return network_checks.normalised(AddressRange(NEW_AR, "IP4", size, ip=ip, **values), "Public", 0)
+    return network_checks.normalise_range(AddressRange(NEW_AR, "IP4", size, ip=ip, **values), "Public", 0)
 
 
 def refused(call, *parts):
@@ -98,7 +98,7 @@ def test_a_random_range_may_be_the_last_that_there_is():
 )
 def test_ipv6_is_prefix_and_eui64(prefix, mac, ip6):
     assert addresses.eui64(prefix, addresses.mac_number(mac, "MAC")) == ip6
-    assert addresses.of_eui64(addresses.ip6_address(ip6, "IP6")) == (prefix, addresses.mac_number(mac, "MAC"))
+    assert addresses.split_eui64(addresses.ip6_address(ip6, "IP6")) == (prefix, addresses.mac_number(mac, "MAC"))
 
 
 def test_leases_count_up_from_the_first_address():
@@ -115,7 +115,7 @@ def test_a_mac_of_ones_own_counts_up_beside_the_ip():
 
 def test_both_ipv6_prefixes_with_ipv4():
     both = AddressRange(NEW_AR, "IP4_6", 50, ip="10.46.0.10", global_prefix="2001:db8:46::/64", ula_prefix="fd00:46::")
-    lease = addresses.Calculator(network_checks.normalised(both, "net-46", 0)).lease(0, 0, 1, 0)
+    lease = addresses.Calculator(network_checks.normalise_range(both, "net-46", 0)).lease(0, 0, 1, 0)
     assert (lease.ip, lease.mac) == ("10.46.0.10", "02:00:0a:2e:00:0a")
     assert (lease.ip6, lease.ip6_ula) == ("2001:db8:46::aff:fe2e:a", "fd00:46::aff:fe2e:a")
 

@@ -26,12 +26,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.attributes 
     XEN,
     add_near_misses,
     near_misses,
-    refuse,
+    refuse_attributes,
     unknown_keys,
     without_effect,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 SLIPS = {
     "MEMROY": "MEMORY",
@@ -222,10 +222,10 @@ def test_what_nothing_acts_on_is_said() -> None:
 )
 def test_what_is_refused_is_named_and_who_says_no_is_not(text: str, hypervisor: str, found: str) -> None:
     if not found:
-        refuse(parse(text), "VM a", hypervisor)
+        refuse_attributes(parse(text), "VM a", hypervisor)
         return
     with pytest.raises(InvalidValue) as caught:
-        refuse(parse(text), "VM a", hypervisor)
+        refuse_attributes(parse(text), "VM a", hypervisor)
     assert str(caught.value).startswith(found) and caught.value.remedy
 
 

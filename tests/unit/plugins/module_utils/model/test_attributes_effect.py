@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms import consoles
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms import generated_passwords
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
@@ -40,8 +40,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 # The key under test goes into the first vector of its name; {} is where it stands.
 ROOT = "DISK = [ IMAGE = os, DEV_PREFIX = vd {} ]"
@@ -406,7 +406,7 @@ def test_networks_limit_their_nics(engine) -> None:
 @pytest.fixture(autouse=True)
 def one_password(monkeypatch):
     """The one thing in which two machines of the same template differ."""
-    monkeypatch.setattr(consoles, "_password", lambda _kind: "abcdefgh")
+    monkeypatch.setattr(generated_passwords, "_password", lambda _kind: "abcdefgh")
 
 
 def test_the_same_makes_the_same(engine) -> None:

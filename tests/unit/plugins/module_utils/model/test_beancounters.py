@@ -30,26 +30,26 @@ MIB = 1024 * 1024
     ],
 )
 def test_amounts_are_bytes_in_either_unit(name: str, text: str, found: tuple[object, object]) -> None:
-    assert beancounters.amounts(name, text, "VM a") == found
+    assert beancounters.barrier_and_limit(name, text, "VM a") == found
 
 
 @pytest.mark.parametrize("text", ["", "1:", ":1", "1:2:3", "x", "-1", "1.5M", "1 M", "٣", "1MB"])
 def test_what_vzctl_would_skip_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue, match="VM a: PHYSPAGES"):
-        beancounters.amounts("PHYSPAGES", text, "VM a")
+        beancounters.barrier_and_limit("PHYSPAGES", text, "VM a")
 
 
 def test_things_are_counted_without_a_unit() -> None:
     with pytest.raises(InvalidValue, match="NUMFILE = '1K'"):
-        beancounters.amounts("NUMFILE", "1K", "VM a")
+        beancounters.barrier_and_limit("NUMFILE", "1K", "VM a")
 
 
 def test_memory_is_the_smaller_limit_and_a_part_of_a_mib_is_one() -> None:
-    assert beancounters.memory({"PHYSPAGES": "0:64M", "PRIVVMPAGES": "0:128M"}, "x") == 64
-    assert beancounters.memory({"PHYSPAGES": "0:unlimited", "PRIVVMPAGES": "0:257"}, "x") == 2
-    assert beancounters.memory({"PRIVVMPAGES": "1"}, "x") == 1
+    assert beancounters.memory_mib({"PHYSPAGES": "0:64M", "PRIVVMPAGES": "0:128M"}, "x") == 64
+    assert beancounters.memory_mib({"PHYSPAGES": "0:unlimited", "PRIVVMPAGES": "0:257"}, "x") == 2
+    assert beancounters.memory_mib({"PRIVVMPAGES": "1"}, "x") == 1
     with pytest.raises(InvalidValue, match="neither PHYSPAGES nor PRIVVMPAGES"):
-        beancounters.memory({"NUMPROC": "1"}, "VM a: MEMORY")
+        beancounters.memory_mib({"NUMPROC": "1"}, "VM a: MEMORY")
 
 
 def test_no_name_is_of_two_units() -> None:
@@ -59,10 +59,10 @@ def test_no_name_is_of_two_units() -> None:
 
 
 def test_what_is_read_of_others_may_be_upside_down_and_what_is_given_may_not() -> None:
-    assert beancounters.memory({"PHYSPAGES": "1G:512M"}, "container") == 512
+    assert beancounters.memory_mib({"PHYSPAGES": "1G:512M"}, "container") == 512
     with pytest.raises(InvalidValue, match="MEMORY: PHYSPAGES = '1G:512M': its barrier is above its limit"):
         beancounters.check({"PHYSPAGES": "1G:512M"}, "VM a: MEMORY")
     # The kernel's word for it, as conf has it.
-    assert beancounters.amounts("VMGUARPAGES", "6144:9223372036854775807", "x") == (6144 * 4096, None)
+    assert beancounters.barrier_and_limit("VMGUARPAGES", "6144:9223372036854775807", "x") == (6144 * 4096, None)
     with pytest.raises(InvalidValue, match="no kernel counts to"):
-        beancounters.amounts("VMGUARPAGES", "6144:9223372036854775808", "x")
+        beancounters.barrier_and_limit("VMGUARPAGES", "6144:9223372036854775808", "x")

@@ -26,5 +26,5 @@ from ansible_collections.nebula.provision.plugins.module_utils.model import cons
     ],
 )
 def test_how_much_of_a_password_counts(kind: str, password: str, first: str) -> None:
-    assert console_passwords.first(kind, password) == first
+    assert console_passwords.used_part(kind, password) == first
     assert console_passwords.is_cut(kind, password) == (first != password)

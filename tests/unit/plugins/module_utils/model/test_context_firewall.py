@@ -8,8 +8,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.context_firewall import is_one, of_body, read
-from ansible_collections.nebula.provision.plugins.module_utils.model.guard import GuardRule
+from ansible_collections.nebula.provision.plugins.module_utils.model.context_firewall import (
+    firewall_of_body,
+    is_firewall,
+    read,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import GuardRule
 
 SEED = """
                 [*]
@@ -80,8 +84,8 @@ def test_what_can_not_be_meant_is_refused_by_name(text: str, named: str) -> None
 
 
 def test_a_variable_of_the_guests_own_is_none() -> None:
-    assert not is_one("yes") and is_one("x [22]")
-    assert of_body({}) is None and of_body({"context": None}) is None
-    assert of_body({"context": {"variables": {"FIREWALL": "yes"}}}) is None
-    assert of_body({"context": {"variables": {"FIREWALL": "[of older versions"}}}) is None
-    assert of_body({"context": {"variables": {"FIREWALL": "[22] *"}}}) == read("[22] *", "")
+    assert not is_firewall("yes") and is_firewall("x [22]")
+    assert firewall_of_body({}) is None and firewall_of_body({"context": None}) is None
+    assert firewall_of_body({"context": {"variables": {"FIREWALL": "yes"}}}) is None
+    assert firewall_of_body({"context": {"variables": {"FIREWALL": "[of older versions"}}}) is None
+    assert firewall_of_body({"context": {"variables": {"FIREWALL": "[22] *"}}}) == read("[22] *", "")

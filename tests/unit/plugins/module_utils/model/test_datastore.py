@@ -11,7 +11,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model import data
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import (
     Datastore,
     DatastoreType,
-    default_for,
+    default_datastore,
     type_for,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
@@ -24,12 +24,12 @@ def test_types_and_ids_are_opennebulas() -> None:
 
 @pytest.mark.parametrize("kind", [ImageType.KERNEL, ImageType.RAMDISK, ImageType.CONTEXT])
 def test_files_lie_in_the_datastore_of_files(kind: ImageType) -> None:
-    assert (type_for(kind), default_for(kind)) == (DatastoreType.FILE, datastore.FILES)
+    assert (type_for(kind), default_datastore(kind)) == (DatastoreType.FILE, datastore.FILES)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ImageType if kind not in datastore.FILE_TYPES])
 def test_disks_lie_in_the_default_datastore(kind: ImageType) -> None:
-    assert (type_for(kind), default_for(kind)) == (DatastoreType.IMAGE, datastore.DEFAULT)
+    assert (type_for(kind), default_datastore(kind)) == (DatastoreType.IMAGE, datastore.DEFAULT)
 
 
 def test_a_new_datastore_is_for_images_and_looks_for_room() -> None:

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.nebula.provision.plugins.module_utils.model import defaults, rules
+from ansible_collections.nebula.provision.plugins.module_utils.model import defaults, hypervisor_rules
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 ROOT = Path(__file__).resolve().parents[5]
 SOURCE = ROOT / "plugins/module_utils/model/defaults.py"
@@ -173,7 +173,10 @@ def test_each_is_used_and_has_a_source(name: str) -> None:
 
 
 def test_a_machine_has_them() -> None:
-    assert (rules.of(defaults.HYPERVISOR).machine, rules.of("xen").driver) == ("q35", "raw")
+    assert (hypervisor_rules.rules_of(defaults.HYPERVISOR).machine, hypervisor_rules.rules_of("xen").driver) == (
+        "q35",
+        "raw",
+    )
     assert (Os().arch, Graphics().listen, Graphics().type) == ("x86_64", "127.0.0.1", "vnc")
     assert demands(parse("MEMORY = 1")).cpu == 1
 

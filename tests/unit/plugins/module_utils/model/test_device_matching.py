@@ -19,11 +19,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.device_matc
     LIVE,
     POWEROFF,
     RECREATE,
-    Has,
+    MachineDevice,
     Pairing,
-    has_of,
     kind_of_empty,
-    pair,
+    machine_devices,
+    pair_vectors,
     refuse_sizes,
 )
 
@@ -40,10 +40,10 @@ def network(name: str, **more: str) -> dict[str, str]:
     return {"NETWORK": name, **more}
 
 
-def disk(**values: Any) -> Has:
+def disk(**values: Any) -> MachineDevice:
     own = values.pop("own", True)
     flags = {key: values.pop(key) for key in ("boots", "encrypted", "snapshots") if key in values}
-    return Has({key: str(value) for key, value in values.items()}, own=own, **flags)
+    return MachineDevice({key: str(value) for key, value in values.items()}, own=own, **flags)
 
 
 OS = disk(IMAGE="os", TARGET="vda", SIZE=10, boots=True)
@@ -52,8 +52,10 @@ FOUR = (OS, *(disk(TARGET=f"vd{letter}", SIZE=5) for letter in "bcd"))
 LIST = [image("os"), empty(5), empty(5), empty(5)]
 
 
-def disks(new: list[dict[str, str]], old: list[dict[str, str]] = LIST, has: tuple[Has, ...] = FOUR) -> Pairing:
-    return pair("DISK", old, new, has)
+def disks(
+    new: list[dict[str, str]], old: list[dict[str, str]] = LIST, has: tuple[MachineDevice, ...] = FOUR
+) -> Pairing:
+    return pair_vectors("DISK", old, new, has)
 
 
 # -- disks -------------------------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ def test_a_system_that_is_an_images_own_file_may_go() -> None:
 
 
 def test_what_a_machine_has_is_told_by_its_disks_and_nics() -> None:
-    has = has_of(
+    has = machine_devices(
         [
             {"type": "CDROM", "image": "iso", "image_id": 0, "target": "hda", "size": 9, "boot_order": 1},
             {"type": "FILE", "image": "data", "image_id": 1, "target": "vda", "size": 5, "save": True},
@@ -190,20 +192,20 @@ def test_a_size_that_the_disk_can_not_get_is_refused(
 ) -> None:
     had, new = [disk(IMAGE="data", SIZE=5, **has)], [image("data", SIZE=str(size))]
     with pytest.raises(error, match=says):
-        refuse_sizes(new, had, pair("DISK", [image("data")], new, had), "VM web")
+        refuse_sizes(new, had, pair_vectors("DISK", [image("data")], new, had), "VM web")
 
 
 @pytest.mark.parametrize("new", [image("data", SIZE="5"), image("data"), image("other", SIZE="1")])
 def test_what_no_disk_loses_is_not_refused(new: dict[str, str]) -> None:
     had = [disk(IMAGE="data", SIZE=5, encrypted=True, snapshots=True)]
-    refuse_sizes([new], had, pair("DISK", [image("data")], [new], had), "VM web")
+    refuse_sizes([new], had, pair_vectors("DISK", [image("data")], [new], had), "VM web")
 
 
 # -- NICs --------------------------------------------------------------------------------------------------------------
 NICS = (
-    Has({"NETWORK": "Public", "NETWORK_ID": "0", "MAC": "02:00:0a:42:00:0a", "IP": "10.66.0.10"}),
-    Has({"NETWORK": "Public", "NETWORK_ID": "0", "MAC": "02:00:0a:42:00:0b", "IP": "10.66.0.11"}),
-    Has({"NETWORK": "Inner", "NETWORK_ID": "1", "MAC": "02:00:0a:43:00:0a", "IP": "10.67.0.10"}),
+    MachineDevice({"NETWORK": "Public", "NETWORK_ID": "0", "MAC": "02:00:0a:42:00:0a", "IP": "10.66.0.10"}),
+    MachineDevice({"NETWORK": "Public", "NETWORK_ID": "0", "MAC": "02:00:0a:42:00:0b", "IP": "10.66.0.11"}),
+    MachineDevice({"NETWORK": "Inner", "NETWORK_ID": "1", "MAC": "02:00:0a:43:00:0a", "IP": "10.67.0.10"}),
 )
 HAD = [network("Public"), network("Public"), network("Inner")]
 
@@ -231,7 +233,7 @@ HAD = [network("Public"), network("Public"), network("Inner")]
 def test_nics_are_known_by_network_and_address(
     new: list[dict[str, str]], stays: tuple[Any, ...], gone: tuple[int, ...], how: str
 ) -> None:
-    found = pair("NIC", HAD, new, NICS)
+    found = pair_vectors("NIC", HAD, new, NICS)
     assert (found.stays, found.gone, found.how) == (stays, gone, how)
     assert found.doubtful == ()
 
@@ -244,7 +246,7 @@ def test_nics_are_known_by_network_and_address(
 def test_each_is_one_at_most_and_no_other_is_taken_for_it(old: list[str], new: list[str], name: str) -> None:
     make = image if name == "DISK" else network
     before, after = [make(letter) for letter in old], [make(letter) for letter in new]
-    found = pair(name, before, after)
+    found = pair_vectors(name, before, after)
     staying = [index for index in found.stays if index is not None]
     assert sorted((*staying, *found.gone)) == list(range(len(old)))
     assert all(old[index] == new[number] for number, index in enumerate(found.stays) if index is not None)
@@ -265,11 +267,11 @@ def test_each_is_one_at_most_and_no_other_is_taken_for_it(old: list[str], new: l
 )
 def test_the_limit_of_a_root_is_no_size(old: dict[str, str], new: dict[str, str], how: str) -> None:
     root = {"image": "os", "format": "tar", "by_hypervisor": True, "size": 10}
-    has = has_of([root], [])["DISK"]
+    has = machine_devices([root], [])["DISK"]
     assert has[0].limited and has[0].size == 0
     before, after = [image("os", **old)], [image("os", **new)]
-    pairing = pair("DISK", before, after, has)
+    pairing = pair_vectors("DISK", before, after, has)
     assert (pairing.how, pairing.stays, dict(pairing.grown)) == (how, (0,), {})
     refuse_sizes(after, has, pairing, "VM web")
     # One that is a file is made larger when it is off, and never smaller.
-    assert not has_of([{**root, "by_hypervisor": False}], [])["DISK"][0].limited
+    assert not machine_devices([{**root, "by_hypervisor": False}], [])["DISK"][0].limited

@@ -11,8 +11,8 @@ from carried import carried, unset
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
-from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
-from ansible_collections.nebula.provision.plugins.module_utils.model.snapshots import Snapshot
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot
+from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 
 DISK = Disk(
     disk_id=0,

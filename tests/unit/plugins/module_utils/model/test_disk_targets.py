@@ -10,7 +10,7 @@ import itertools
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model import disk_targets, rules
+from ansible_collections.nebula.provision.plugins.module_utils.model import disk_targets, hypervisor_rules
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk_targets import Board, Place, letter_index
 
 
@@ -22,7 +22,7 @@ def test_letters(target: str, index: int) -> None:
 
 
 def board(hypervisor: str, machine: str = "", firmware: bool = True) -> Board:
-    rule = rules.of(hypervisor)
+    rule = hypervisor_rules.rules_of(hypervisor)
     return Board(machine or rule.machine, hypervisor=hypervisor, devices=rule.devices, firmware=firmware)
 
 
@@ -89,14 +89,14 @@ def test_without_a_firmware_a_cdrom_may_be_anywhere() -> None:
     assert [target for target, _bus in found] == ["xvda", "xvdb", "xvdc", "xvdd", "xvde", "xvdf"]
 
 
-@pytest.mark.parametrize("hypervisor", sorted(rules.RULES))
+@pytest.mark.parametrize("hypervisor", sorted(hypervisor_rules.RULES))
 @pytest.mark.parametrize("kinds", ["o" + "d" * 702, "d" * 703, "r" * 703])
 def test_more_disks_than_letters_are_refused(hypervisor: str, kinds: str) -> None:
     with pytest.raises(InvalidValue, match=r"DISK \d+: DEV_PREFIX = .*targets are taken|devices on scsi"):
         disk_targets.assign(places(kinds), board(hypervisor))
 
 
-@pytest.mark.parametrize("hypervisor", sorted(rules.RULES))
+@pytest.mark.parametrize("hypervisor", sorted(hypervisor_rules.RULES))
 @pytest.mark.parametrize("machine", ["", "pc", "q35"])
 @pytest.mark.parametrize("firmware", [True, False])
 def test_every_mixture_gets_targets_of_its_own_or_is_refused(hypervisor: str, machine: str, firmware: bool) -> None:

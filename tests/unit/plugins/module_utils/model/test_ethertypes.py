@@ -22,9 +22,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model import ethe
 )
 def test_names_and_numbers_are_read(text, numbers):
     assert ethertypes.read(text, "network n") == numbers
-    assert ethertypes.read(
-        " ".join(ethertypes.normalised(word, "") for word in text.replace(",", " ").split()), ""
-    ) == (numbers)
+    assert ethertypes.read(" ".join(ethertypes.normalise(word, "") for word in text.replace(",", " ").split()), "") == (
+        numbers
+    )
 
 
 @pytest.mark.parametrize(

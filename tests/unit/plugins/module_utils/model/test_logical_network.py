@@ -15,7 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.logical_net
     LogicalNetwork,
     LogicalPort,
     Router,
-    Rule,
+    SecurityRule,
 )
 
 
@@ -36,7 +36,7 @@ def test_a_port_has_the_addresses_of_its_aliases_last():
 
 
 def test_a_rule_lets_everything_through_that_it_does_not_narrow():
-    assert Rule("inbound") == Rule("inbound", "ALL", (), "", 1, "", None)
+    assert SecurityRule("inbound") == SecurityRule("inbound", "ALL", (), "", 1, "", None)
 
 
 def test_what_is_wanted_can_not_be_changed_in_place():

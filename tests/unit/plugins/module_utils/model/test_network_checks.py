@@ -18,7 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network imp
 
 
 def ip4(ip="10.66.0.10", size=100, **values):
-    return network_checks.normalised(AddressRange(NEW_AR, "IP4", size, ip=ip, **values), "Public", 0)
+    return network_checks.normalise_range(AddressRange(NEW_AR, "IP4", size, ip=ip, **values), "Public", 0)
 
 
 def network(*ranges, nat=False, vn_mad="bridge", bridge="nbr0", **attributes):
@@ -36,7 +36,7 @@ def refused(call, *parts):
 
 
 def test_a_range_of_mac_addresses_only():
-    made = network_checks.normalised(AddressRange(NEW_AR, "ether", 50), "Public", 0xABCDEF)
+    made = network_checks.normalise_range(AddressRange(NEW_AR, "ether", 50), "Public", 0xABCDEF)
     assert (made.type, made.mac, made.ip) == ("ETHER", "02:00:00:ab:cd:ef", "")
 
 
@@ -60,7 +60,7 @@ def test_a_range_of_mac_addresses_only():
 )
 def test_a_range_that_cannot_be_meant(values, parts):
     given_range = replace(AddressRange(NEW_AR, "IP4", 100, ip="10.66.0.10"), **values)
-    refused(lambda: network_checks.normalised(given_range, "Public", 0), "network Public", "address range", *parts)
+    refused(lambda: network_checks.normalise_range(given_range, "Public", 0), "network Public", "address range", *parts)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_neighbours_do_not_overlap():
 
 @pytest.mark.parametrize("mask", ["255.255.255.0", "24", "/24"])
 def test_a_mask_has_one_form(mask):
-    normal = network_checks.normalised_attributes("Public", {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": mask})
+    normal = network_checks.normalise_attributes("Public", {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": mask})
     assert normal == {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0"}
 
 
 @pytest.mark.parametrize("mask", ["", "255.255.255.0"])
 def test_the_prefix_length_may_be_in_the_address(mask):
-    normal = network_checks.normalised_attributes("Public", {"NETWORK_ADDRESS": "10.66.0.0/24", "NETWORK_MASK": mask})
+    normal = network_checks.normalise_attributes("Public", {"NETWORK_ADDRESS": "10.66.0.0/24", "NETWORK_MASK": mask})
     assert normal == {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0"}
 
 
@@ -142,12 +142,12 @@ def test_the_prefix_length_may_be_in_the_address(mask):
     ],
 )
 def test_attributes_that_cannot_be_meant(attributes, parts):
-    refused(lambda: network_checks.normalised_attributes("Public", attributes), "network Public: ", *parts)
+    refused(lambda: network_checks.normalise_attributes("Public", attributes), "network Public: ", *parts)
 
 
 def test_attributes_are_brought_into_one_form():
     given_values = {"DNS": "10.66.0.1 2620:FE::FE", "GATEWAY6": "FD00::1", "GUEST_MTU": " 1400", "OWN": " as it is "}
-    assert network_checks.normalised_attributes("Public", given_values) == {
+    assert network_checks.normalise_attributes("Public", given_values) == {
         "DNS": "10.66.0.1 2620:fe::fe",
         "GATEWAY6": "fd00::1",
         "GUEST_MTU": "1400",
@@ -236,7 +236,7 @@ def test_names_that_the_kernel_takes(bridge):
 # -- static addresses of IPv6 -----------------------------------------------------------------------------------------
 def ip6(first="2001:db8::10", size=100, length=64, kind="IP6_STATIC", **values):
     made = AddressRange(NEW_AR, kind, size, ip6=first, prefix_length=length, **values)
-    return network_checks.normalised(made, "Public", 0xABCDEF)
+    return network_checks.normalise_range(made, "Public", 0xABCDEF)
 
 
 def test_a_static_range_in_its_one_form():
@@ -297,7 +297,7 @@ def test_a_static_range_that_cannot_be_meant(values, parts):
 
 def slaac():
     made = AddressRange(NEW_AR, "IP4_6", 100, ip="10.66.0.10", global_prefix="2001:db8::")
-    return network_checks.normalised(made, "Public", 0)
+    return network_checks.normalise_range(made, "Public", 0)
 
 
 def other(first="2001:db8:1::10", size=100, **values):
@@ -352,13 +352,13 @@ def test_a_network_of_ovn_announces_one_prefix_in_one_way(ranges, parts):
 
 
 def test_addresses_of_ipv6_are_reserved_too():
-    found = network_checks.normalised_attributes("Public", {"RESERVED": "10.66.0.20, 2001:DB8::20-2001:db8::21"})
+    found = network_checks.normalise_attributes("Public", {"RESERVED": "10.66.0.20, 2001:DB8::20-2001:db8::21"})
     assert found["RESERVED"] == "10.66.0.20 2001:db8::20-2001:db8::21"
-    kept = network_checks.reserved(network(**found))
+    kept = network_checks.reserved_addresses(network(**found))
     assert kept == ["10.66.0.20", "2001:db8::20", "2001:db8::21"]
     for wrong in ("2001:db8::21-2001:db8::20", "2001:db8::-2001:db8::1000"):
-        refused(lambda text=wrong: network_checks.normalised_attributes("Public", {"RESERVED": text}), "not a span")
-    refused(lambda: network_checks.normalised_attributes("Public", {"RESERVED": "2001:db8::1-10.0.0.9"}), "RESERVED")
+        refused(lambda text=wrong: network_checks.normalise_attributes("Public", {"RESERVED": text}), "not a span")
+    refused(lambda: network_checks.normalise_attributes("Public", {"RESERVED": "2001:db8::1-10.0.0.9"}), "RESERVED")
 
 
 # -- the interface with the nodes' own addresses ----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model.network_template import with_template
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 RANGED = "NAME = Red\nTYPE = RANGED\nNETWORK_ADDRESS = 192.168.0.0\n"
 

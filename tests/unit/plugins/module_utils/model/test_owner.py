@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner, owner_of
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 
 OWNERS = {
     "nobody said": ({}, Owner()),

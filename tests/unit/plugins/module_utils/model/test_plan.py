@@ -10,14 +10,14 @@ from carried import carried, unset
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
-from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard, GuardRule
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard, GuardRule
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     AGENT,
     CREATE,
     FORMAT,
     SAVE_AS,
-    Compared,
+    Comparison,
     DiskTask,
     GivenUp,
     Observed,
@@ -117,7 +117,7 @@ OBSERVED = Observed(
     lengths={"own-n": 6},
     room=100,
     networks=("u",),
-    compared=(Compared(0, "u", 1, ("its memory is another",)),),
+    compared=(Comparison(0, "u", 1, ("its memory is another",)),),
     mark="m",
 )
 

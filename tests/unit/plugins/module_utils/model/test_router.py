@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.router import (
     FloatingIp,
     Router,

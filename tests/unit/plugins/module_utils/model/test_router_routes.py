@@ -9,7 +9,7 @@ from ipaddress import ip_interface
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.router_routes import useless
+from ansible_collections.nebula.provision.plugins.module_utils.model.router_routes import useless_routes
 
 OWN = [ip_interface(text) for text in ("10.0.0.1/24", "192.0.2.10/31", "2001:db8:1::1/64")]
 
@@ -42,7 +42,7 @@ OWN = [ip_interface(text) for text in ("10.0.0.1/24", "192.0.2.10/31", "2001:db8
     ],
 )
 def test_routes(destination: str, hop: str, hops: list[str], why: str) -> None:
-    found = useless([(destination, hop)], OWN, {"203.0.113.5"}, hops)
+    found = useless_routes([(destination, hop)], OWN, {"203.0.113.5"}, hops)
     assert [why in each.found for each in found] == [True] * bool(why)
     for each in found:
         assert str(each.error("edge")).startswith(f"router edge: route to {destination} by {hop}: ")
@@ -50,6 +50,6 @@ def test_routes(destination: str, hop: str, hops: list[str], why: str) -> None:
 
 @pytest.mark.parametrize(("hop", "own"), [("192.0.2.10", True), ("203.0.113.5", True), ("192.0.2.11", False)])
 def test_a_gateway_that_sends_everything_to_its_router(hop: str, own: bool) -> None:
-    found = useless([], OWN, {"203.0.113.5"}, [hop])
+    found = useless_routes([], OWN, {"203.0.113.5"}, [hop])
     assert [(each.destination, each.next_hop) for each in found] == [("0.0.0.0/0", hop)] * own
     assert all("the next hop is an address of the router itself" in each.found for each in found)

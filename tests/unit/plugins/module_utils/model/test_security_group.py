@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model import security_group
-from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Rule
+from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import SecurityRule
 from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import GroupRule, SecurityGroup
 
 
@@ -17,9 +17,9 @@ def test_a_rule_in_its_one_form_and_for_ovn():
     entry = {"rule_type": " Inbound", "protocol": "tcp", "range": "22, 80-90", "ip": "10.0.0.5", "size": 3}
     rule = security_group.read_rule(entry, "x", None)
     assert rule == GroupRule("inbound", "TCP", "22,80:90", "10.0.0.5", 3)
-    assert security_group.logical(rule, {}) == Rule("inbound", "TCP", ((22, 22), (80, 90)), "10.0.0.5", 3)
+    assert security_group.logical_rule(rule, {}) == SecurityRule("inbound", "TCP", ((22, 22), (80, 90)), "10.0.0.5", 3)
     of_network = security_group.read_rule({"rule_type": "outbound"}, "x", 7)
-    assert security_group.logical(of_network, {7: "u7"}) == Rule("outbound", network="u7")
+    assert security_group.logical_rule(of_network, {7: "u7"}) == SecurityRule("outbound", network="u7")
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_what_is_no_rule(entry, network, parts):
 
 
 def test_ids_of_a_network_or_nic():
-    assert security_group.ids(" 100, 0,100 ", "x") == [100, 0]
-    assert security_group.ids("", "x") == []
+    assert security_group.read_group_ids(" 100, 0,100 ", "x") == [100, 0]
+    assert security_group.read_group_ids("", "x") == []
     with pytest.raises(InvalidValue, match="'web' is no id"):
-        security_group.ids("web", "x")
+        security_group.read_group_ids("web", "x")
 
 
 def test_group_0_is_every_catalogs():

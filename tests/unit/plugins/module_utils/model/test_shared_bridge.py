@@ -31,7 +31,7 @@ RANGE = AddressRange(0, "IP4", 10, ip="10.66.0.10", mac="02:00:0a:42:00:0a")
 
 def refused(one: Network, *others: Network) -> str:
     with pytest.raises(Conflict) as caught:
-        shared_bridge.refuse(one, others)
+        shared_bridge.refuse_contradictions(one, others)
     return f"{caught.value.asked}: {caught.value.found}. {caught.value.remedy}"
 
 
@@ -55,8 +55,8 @@ def refused(one: Network, *others: Network) -> str:
 )  # fmt: skip
 def test_what_adds_is_taken(one: dict[str, object], other: dict[str, object]) -> None:
     first, second = replace(PUBLIC, **one), replace(PRIVATE, **other)  # type: ignore[arg-type]
-    shared_bridge.refuse(first, [second])
-    shared_bridge.refuse(second, [first])
+    shared_bridge.refuse_contradictions(first, [second])
+    shared_bridge.refuse_contradictions(second, [first])
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_a_bridge_carries_so_many_gateways_and_no_more() -> None:
     many = [
         Network(n, f"n{n}", bridge="br0", nat=True, attributes=of(n)) for n in range(shared_bridge.MOST_GATEWAYS + 1)
     ]
-    shared_bridge.refuse(many[0], many[1:-1])
+    shared_bridge.refuse_contradictions(many[0], many[1:-1])
     assert f"room for {shared_bridge.MOST_GATEWAYS}" in refused(many[-1], *many[:-1])
 
 
 def test_the_addresses_of_a_network_are_its_whole_or_those_of_its_ranges() -> None:
-    assert shared_bridge.spans(PUBLIC) == [ip_network("10.66.0.0/24")]
+    assert shared_bridge.address_spans(PUBLIC) == [ip_network("10.66.0.0/24")]
     few = replace(PUBLIC, attributes={}, address_ranges=(replace(RANGE, size=3, global_prefix="2001:db8::"),))
-    assert shared_bridge.spans(few) == [*map(ip_network, ("10.66.0.10/31", "10.66.0.12/32", "2001:db8::/64"))]
+    assert shared_bridge.address_spans(few) == [*map(ip_network, ("10.66.0.10/31", "10.66.0.12/32", "2001:db8::/64"))]
 
 
 def test_networks_of_driver_bridge_alone_share() -> None:

@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
     SHARED,
     PlannedImage,
     is_name,
-    is_past,
+    is_outdated,
     name_of,
 )
 
@@ -70,10 +70,15 @@ def test_nothing_else_is_a_name(text: str) -> None:
 @pytest.mark.parametrize("prefix", ["", "own-"])
 def test_a_content_is_past_once_its_image_has_a_later_one(prefix: str) -> None:
     generations = {UUID: 3, OTHER: 0}
-    assert [is_past(f"{prefix}{UUID}-{number}", generations) for number in (0, 2, 3, 4)] == [True, True, False, False]
-    assert not is_past(f"{prefix}{OTHER}-0", generations)
+    assert [is_outdated(f"{prefix}{UUID}-{number}", generations) for number in (0, 2, 3, 4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not is_outdated(f"{prefix}{OTHER}-0", generations)
 
 
 @pytest.mark.parametrize("name", [f"{UUID}-0", "lost+found", "", f"{OTHER}-x", f"{OTHER}-1.part"])
 def test_what_is_of_no_known_image_is_never_past(name: str) -> None:
-    assert not is_past(name, {OTHER: 9})
+    assert not is_outdated(name, {OTHER: 9})

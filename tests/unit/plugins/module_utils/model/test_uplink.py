@@ -56,7 +56,7 @@ def network(vn_mad="bridge", number=3, nat=False, bridge="nbr0", **attributes):
 )
 def test_the_uplink_of_a_network(of, wanted, text):
     found = uplink.uplink(of)
-    assert found == wanted and uplink.spans(of) == (of.vn_mad != "dummy" and "PHYDEV" in of.attributes)
+    assert found == wanted and uplink.joins_nodes(of) == (of.vn_mad != "dummy" and "PHYDEV" in of.attributes)
     assert found is None or (str(found) == text and found.made == (of.vn_mad != "bridge"))
 
 
@@ -84,14 +84,14 @@ def test_the_group_of_a_vxlan_follows_from_its_number():
 )
 def test_what_a_network_of_several_nodes_must_not_say(of, parts):
     with pytest.raises(InvalidValue) as error:
-        uplink.check(of, of.nat or "GATEWAY_ON_BRIDGE" in of.attributes)
+        uplink.check_uplink(of, of.nat or "GATEWAY_ON_BRIDGE" in of.attributes)
     for part in parts:
         assert part in str(error.value)
 
 
 def test_a_network_on_a_bridge_of_the_hosts_own_says_what_it_likes():
-    uplink.check(network("dummy", PHYDEV="eth1", nat=True), carries_gateway=False)
-    uplink.check(network(VLAN_ID="5000"), carries_gateway=True)
+    uplink.check_uplink(network("dummy", PHYDEV="eth1", nat=True), carries_gateway=False)
+    uplink.check_uplink(network(VLAN_ID="5000"), carries_gateway=True)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_network_on_a_bridge_of_the_hosts_own_says_what_it_likes():
     ],
 )
 def test_machines_get_the_mtu_that_a_tunnel_leaves(of, mtu):
-    assert uplink.completed(of).attributes.get("GUEST_MTU") == mtu
+    assert uplink.with_guest_mtu(of).attributes.get("GUEST_MTU") == mtu
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_machines_get_the_mtu_that_a_tunnel_leaves(of, mtu):
     ],
 )
 def test_the_hosts_side_needs_more_where_machines_are_told_more_than_ethernet_has(values, expected):
-    assert uplink.jumbo(*values) == expected
+    assert uplink.large_mtu(*values) == expected
     network = Network(0, "n", attributes=values[0] if values else {})
     ranges = [AddressRange(n, "ETHER", 1, attributes=each) for n, each in enumerate(values[1:])]
-    assert uplink.jumbo_of(replace(network, address_ranges=tuple(ranges))) == expected
+    assert uplink.large_mtu_of(replace(network, address_ranges=tuple(ranges))) == expected

@@ -12,10 +12,10 @@ from carried import carried, unset
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Input, Os, Topology, Tpm, Vm
 
 OS = Os("i686", "pc", ("disk0", "nic0"), "/k", "/i", "ro", "vda1", "pygrub", "UEFI", True, "sata")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stand_ins import Programs
 
-from ansible_collections.nebula.provision.plugins.module_utils.network import switch_bridges, switches
+from ansible_collections.nebula.provision.plugins.module_utils.network import openvswitch_bridges, openvswitch_state
 
 
 @pytest.fixture
@@ -22,6 +22,6 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 @pytest.fixture(autouse=True)
 def no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the host of the tests has: no Open vSwitch."""
-    for module in (switches, switch_bridges):
-        monkeypatch.setattr(module, "observe", lambda *_places: switches.Switches())
+    for module in (openvswitch_state, openvswitch_bridges):
+        monkeypatch.setattr(module, "observe", lambda *_places: openvswitch_state.Switches())
         monkeypatch.setattr(module, "marked", lambda *_arguments: {})

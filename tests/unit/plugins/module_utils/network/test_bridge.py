@@ -28,10 +28,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.node_access
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import NetworkState
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
     bridge,
+    bridge_sysctls,
     firewall_tables,
     host_firewall,
     nat,
-    settings,
 )
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
@@ -120,7 +120,7 @@ def host(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(module, name, tmp_path / name)
     for name in ("LEGACY_TABLES", "LEGACY_TABLES6"):
         monkeypatch.setattr(firewall_tables, name, tmp_path / "none")
-    monkeypatch.setattr(settings, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(bridge_sysctls, "PROC", tmp_path / "proc")
     return Host(programs)
 
 
@@ -161,7 +161,7 @@ def test_without_a_network_address_the_ranges_are_what_belongs_to_it() -> None:
         AddressRange(NEW_AR, "IP6", 9, global_prefix="2001:db8:1::", ula_prefix="fd00:66::", mac="02:00:00:00:00:01"),
         AddressRange(NEW_AR, "ETHER", 3, mac="02:00:00:00:01:01"),
     ]
-    normalised = tuple(network_checks.normalised(each, "Plain", 0) for each in ranges)
+    normalised = tuple(network_checks.normalise_range(each, "Plain", 0) for each in ranges)
     spans = bridge.Wanted.of(replace(PLAIN, address_ranges=normalised)).spans
     assert [str(span) for span in spans] == [
         "10.66.0.10/31",
@@ -240,9 +240,9 @@ def test_rules_are_others_when_a_network_has_no_nat_any_more(host: Host) -> None
 
 def given_settings(**values: str) -> None:
     """Of nbr1, in the place of the kernel's."""
-    for name in settings.wanted(False) or ("ipv6/disable_ipv6", "ipv6/accept_ra", "ipv4/arp_ignore"):
+    for name in bridge_sysctls.desired(False) or ("ipv6/disable_ipv6", "ipv6/accept_ra", "ipv4/arp_ignore"):
         family, setting = name.split("/")
-        place = settings.PROC / family / "conf" / "nbr1"
+        place = bridge_sysctls.PROC / family / "conf" / "nbr1"
         place.mkdir(parents=True, exist_ok=True)
         (place / setting).write_text(values.get(setting, "0") + "\n")
 
@@ -274,7 +274,7 @@ def test_a_bridge_of_the_hosts_own_is_told_of_and_left_as_it_is(host: Host) -> N
     assert node.ensure([replace(PLAIN, vn_mad="dummy")], None) == []
     (warning,) = node.warnings
     assert warning.endswith("sysctl -w net.ipv6.conf.nbr1.accept_ra=0")
-    assert settings.observe("nbr1")["ipv6/accept_ra"] == "1"
+    assert bridge_sysctls.observe("nbr1")["ipv6/accept_ra"] == "1"
 
 
 def test_a_network_that_has_another_bridge_now_loses_the_former(host: Host) -> None:

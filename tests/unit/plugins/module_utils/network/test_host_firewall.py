@@ -23,9 +23,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.network import (
 )
 
 WHOLE = IPv4Network("10.66.0.0/24")
-ROUTED = host_firewall.routed("nbr0", WHOLE, "eth0")
+ROUTED = host_firewall.routed_packets("nbr0", WHOLE, "eth0")
 NEW, ESTABLISHED, ANSWERS = KINDS = ROUTED[:3]
-BETWEEN, UDP, PING, ARP = host_firewall.bridged("nbr0", WHOLE)
+BETWEEN, UDP, PING, ARP = host_firewall.bridged_packets("nbr0", WHOLE)
 LIST_CHAINS = "-j -t list chains"
 
 
@@ -88,7 +88,7 @@ def iptables(*rules: str, **how: Any) -> list[firewall_rules.Table]:
 def blocked(
     tables: list[firewall_rules.Table], *kinds: firewall_rules.Packets, bridges_too: bool = False
 ) -> list[firewall_rules.Packets]:
-    return [kind for kind in kinds if host_firewall.drops(tables, [kind], (4, 6) if bridges_too else ())]
+    return [kind for kind in kinds if host_firewall.find_drops(tables, [kind], (4, 6) if bridges_too else ())]
 
 
 NONE, SOME, ALL = "none", "some", "all"
@@ -100,8 +100,8 @@ def reach(
     """How much of each kind a condition matches: dropping has it before an accept, accepting before a drop."""
     found = []
     for kind in kinds:
-        everything = bool(host_firewall.drops(dropping, [kind], (4, 6)))
-        nothing = bool(host_firewall.drops(accepting, [kind], (4, 6)))
+        everything = bool(host_firewall.find_drops(dropping, [kind], (4, 6)))
+        nothing = bool(host_firewall.find_drops(accepting, [kind], (4, 6)))
         assert not (everything and nothing)
         found.append(ALL if everything else NONE if nothing else SOME)
     return tuple(found)
@@ -232,7 +232,7 @@ def test_conditions_of_iptables(condition: str, found: tuple[str, ...]) -> None:
 
 
 def test_where_no_uplink_is_known_any_interface_but_the_bridge_may_be_it() -> None:
-    anywhere = host_firewall.routed("nbr0", WHOLE, "")[:3]
+    anywhere = host_firewall.routed_packets("nbr0", WHOLE, "")[:3]
     assert nft_reach(match(meta("oifname"), "eth0"), *anywhere) == (SOME, SOME, NONE)
     assert nft_reach(match(meta("oifname"), "nbr0"), *anywhere) == COMES
     assert nft_reach(match(meta("iifname"), "*"), *anywhere) == EVERY
@@ -258,7 +258,7 @@ def test_what_is_bridged_has_its_bridge_and_ports_that_nobody_knows_yet() -> Non
 
 
 def test_machines_of_a_network_without_addresses_may_have_any() -> None:
-    between = host_firewall.bridged("nbr0", None)[0]
+    between = host_firewall.bridged_packets("nbr0", None)[0]
     assert nft_reach(match(header("ip", "saddr"), prefix("10.66.0.0/24")), between) == (SOME,)
     assert nft_reach(match(header("ip", "saddr"), prefix("0.0.0.0/0")), between) == (ALL,)
 
@@ -362,7 +362,7 @@ def test_every_table_has_to_let_it_through() -> None:
     open_one, closed = nft([ACCEPT]), nft([FROM, DROP], place="inet other")
     assert blocked(open_one + closed, *KINDS) == [NEW, ESTABLISHED]
     assert blocked(open_one, *KINDS) == []
-    drop = host_firewall.drops(open_one + closed, [NEW], ())[0]
+    drop = host_firewall.find_drops(open_one + closed, [NEW], ())[0]
     assert (drop.table.name, drop.base, drop.chain) == ("inet other", "forward", "forward")
 
 
@@ -381,7 +381,7 @@ def test_docker_lets_nothing_of_other_bridges_through() -> None:
         chains=("DOCKER-USER", "DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2"),
     )
     assert blocked(tables, *KINDS) == list(KINDS)
-    drop = host_firewall.drops(tables, [NEW], ())[0]
+    drop = host_firewall.find_drops(tables, [NEW], ())[0]
     assert drop.place == "iptables-nft table ip filter, chain FORWARD, policy drop"
     assert host_firewall.remedies(drop) == ["iptables-nft -I DOCKER-USER -i nbr0 -j ACCEPT"]
 
@@ -401,11 +401,11 @@ def test_what_the_host_says_of_bridges(
     monkeypatch.setattr(host_firewall, "BRIDGED_TOO", tmp_path / "switch")
     if text is not None:
         (tmp_path / "switch").write_text(text, encoding="ascii")
-    assert len(host_firewall.drops(nft(policy="drop"), [BETWEEN])) == found
+    assert len(host_firewall.find_drops(nft(policy="drop"), [BETWEEN])) == found
 
 
 # -- IPv6, and the hooks before and after ------------------------------------------------------------------------------
-BETWEEN6, UDP6, ASKS, ANSWERED = host_firewall.bridged("nbr0", None, six=True)[4:]
+BETWEEN6, UDP6, ASKS, ANSWERED = host_firewall.bridged_packets("nbr0", None, six=True)[4:]
 
 
 def hooked(*rules: list[dict[str, Any]], hook: str, place: str = "inet filter", prio: int = 0, **how: Any) -> Any:
@@ -421,8 +421,8 @@ def test_ipv6_is_dropped_by_rules_for_ipv6_where_the_host_has_these_see_bridges(
         assert blocked(tables, BETWEEN, BETWEEN6, bridges_too=True) == found
         assert blocked(tables, BETWEEN, BETWEEN6) == []
         for packets in found:
-            assert len(host_firewall.drops(tables, [packets], [packets.family])) == 1
-            assert host_firewall.drops(tables, [packets], [10 - packets.family]) == []
+            assert len(host_firewall.find_drops(tables, [packets], [packets.family])) == 1
+            assert host_firewall.find_drops(tables, [packets], [10 - packets.family]) == []
     assert blocked(nft(policy="drop", place="bridge f"), BETWEEN, BETWEEN6) == [BETWEEN, BETWEEN6]
 
 
@@ -504,12 +504,12 @@ def test_tables_of_iptables_have_what_is_before_and_after_too() -> None:
     )
     tables = firewall_tables.read_iptables(text, "ip6tables-nft", "ip6 ")
     assert [(table.name, table.early) for table in tables] == [("ip6 raw", {"PREROUTING"}), ("ip6 mangle", set())]
-    commands = [host_firewall.remedies(drop) for drop in host_firewall.drops(tables, [BETWEEN6], [6])]
+    commands = [host_firewall.remedies(drop) for drop in host_firewall.find_drops(tables, [BETWEEN6], [6])]
     assert commands == [
         ["ip6tables-nft -t raw -I PREROUTING -i nbr0 -j ACCEPT"],
         ["ip6tables-nft -t mangle -I POSTROUTING -o nbr0 -j ACCEPT"],
     ]
-    assert host_firewall.drops(tables, [BETWEEN, *KINDS], [4, 6]) == []
+    assert host_firewall.find_drops(tables, [BETWEEN, *KINDS], [4, 6]) == []
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_tables_of_iptables_have_what_is_before_and_after_too() -> None:
     ],
 )
 def test_remedies_before_and_after(hook: str, place: str, kind: firewall_rules.Packets, command: str) -> None:
-    (drop,) = host_firewall.drops(hooked(hook=hook, place=place, policy="drop"), [kind], (4, 6))
+    (drop,) = host_firewall.find_drops(hooked(hook=hook, place=place, policy="drop"), [kind], (4, 6))
     assert host_firewall.remedies(drop) == [command]
 
 
@@ -624,7 +624,7 @@ def ip6tables(*rules: str, **how: Any) -> list[firewall_rules.Table]:
 def test_machines_that_can_not_find_each_other_by_ipv6() -> None:
     lets_tcp = ip6tables("-A FORWARD -p tcp -j ACCEPT", policy="DROP")
     assert blocked(lets_tcp, *FOUR, ARP, *SIX, bridges_too=True) == [UDP6, ASKS, ANSWERED]
-    asked, found, _remedy = host_firewall.explained("Lab", host_firewall.drops(lets_tcp, SIX, (6,)))
+    asked, found, _remedy = host_firewall.explain("Lab", host_firewall.find_drops(lets_tcp, SIX, (6,)))
     assert asked == "network Lab: forwarding" and found.endswith(
         "chain FORWARD, policy drop, which drops what machines of nbr0 send each other by IPv6 "
         "(UDP, neighbour discovery)"
@@ -645,20 +645,20 @@ def test_arp_is_of_tables_that_see_frames() -> None:
 
 def test_all_of_a_kind_is_not_listed() -> None:
     def said(tables: list[firewall_rules.Table]) -> str:
-        return host_firewall.explained("Lab", host_firewall.drops(tables, [*ROUTED, *FOUR, ARP], (4,)))[1]
+        return host_firewall.explain("Lab", host_firewall.find_drops(tables, [*ROUTED, *FOUR, ARP], (4,)))[1]
 
     each = "what machines of nbr0 send, answers to machines of nbr0, what machines of nbr0 send each other"
     assert said(nft(policy="drop")).endswith(f"policy drop, which drops {each}")
     lets_tcp = said(iptables("-A FORWARD -p tcp -j ACCEPT", policy="DROP"))
     assert lets_tcp.endswith(f"which drops {each.replace(',', ' (UDP, ping),')} (UDP, ping)")
-    pings = host_firewall.drops(iptables("-A FORWARD -p icmp -j DROP"), [*ROUTED, *FOUR], (4,))
+    pings = host_firewall.find_drops(iptables("-A FORWARD -p icmp -j DROP"), [*ROUTED, *FOUR], (4,))
     assert {drop.packets.protocol for drop in pings} == {"icmp"} and not any(drop.is_all for drop in pings)
     assert not any(drop.was_looked_for for drop in pings)
 
 
 # -- chains of interfaces ---------------------------------------------------------------------------------------------
 PORTS = ("vnet0", "vnet1")
-AT_PORTS = host_firewall.bridged("nbr0", WHOLE, six=True, ports=PORTS)
+AT_PORTS = host_firewall.bridged_packets("nbr0", WHOLE, six=True, ports=PORTS)
 
 
 def at(
@@ -686,7 +686,7 @@ def test_what_comes_in_by_an_interface_of_a_bridge_is_dropped_there() -> None:
 
 
 def test_what_is_routed_passes_the_bridge_its_ports_and_the_uplink() -> None:
-    kinds = host_firewall.routed("nbr0", WHOLE, "eth0", PORTS)
+    kinds = host_firewall.routed_packets("nbr0", WHOLE, "eth0", PORTS)
     sent = [packets for packets in kinds if packets.iif == "nbr0"]
     answers = [packets for packets in kinds if packets.iif == "eth0"]
     for dev, hook, found in (
@@ -701,19 +701,19 @@ def test_what_is_routed_passes_the_bridge_its_ports_and_the_uplink() -> None:
     of_network = match(header("ip", "saddr"), prefix("10.66.0.0/24"))
     assert blocked(at([of_network, DROP], dev="nbr0"), *kinds) == sent
     assert blocked(at([of_network, DROP], dev="eth0", hook="egress"), *kinds) == []
-    nowhere = host_firewall.routed("nbr0", WHOLE, "", PORTS)
+    nowhere = host_firewall.routed_packets("nbr0", WHOLE, "", PORTS)
     assert blocked(at(dev="eth0", policy="drop"), *nowhere) == []
 
 
 def test_the_error_names_the_interfaces_and_lets_them_through() -> None:
-    (drop,) = host_firewall.drops(at(policy="drop", dev=["vnet0", "vnet1"]), AT_PORTS[:1], ())
+    (drop,) = host_firewall.find_drops(at(policy="drop", dev=["vnet0", "vnet1"]), AT_PORTS[:1], ())
     assert drop.place == "nft table netdev f, chain forward, of vnet0, vnet1, policy drop"
     assert host_firewall.remedies(drop) == ["nft insert rule netdev f forward iifname '{ vnet0, vnet1 }' accept"]
     assert not drop.was_looked_for and drop.is_all
-    (drop,) = host_firewall.drops(at(policy="drop", hook="egress"), AT_PORTS[:1], ())
+    (drop,) = host_firewall.find_drops(at(policy="drop", hook="egress"), AT_PORTS[:1], ())
     assert host_firewall.remedies(drop) == ["nft insert rule netdev f forward oifname vnet0 accept"]
-    many = host_firewall.bridged("nbr0", WHOLE, ports=[f"vnet{number}" for number in range(5)])
-    (drop,) = host_firewall.drops(at(policy="drop", dev="vnet*"), many[:1], ())
+    many = host_firewall.bridged_packets("nbr0", WHOLE, ports=[f"vnet{number}" for number in range(5)])
+    (drop,) = host_firewall.find_drops(at(policy="drop", dev="vnet*"), many[:1], ())
     assert ", of vnet0, vnet1, vnet2 and 2 more, policy" in drop.place
 
 
@@ -846,7 +846,7 @@ def test_no_drop_is_no_error() -> None:
 
 def test_a_rule_is_shown_as_nft_writes_it(programs: Programs) -> None:
     tables = nft([FROM, DROP])
-    drop = host_firewall.drops(tables, [NEW], ())[0]
+    drop = host_firewall.find_drops(tables, [NEW], ())[0]
     programs.answer(
         "nft",
         "-a list chain inet filter forward",
@@ -861,7 +861,7 @@ def test_a_rule_is_shown_as_nft_writes_it(programs: Programs) -> None:
 
 def test_the_error_names_every_place_once_and_the_commands_that_help() -> None:
     tables = iptables("-A FORWARD -i nbr0 -j REJECT") + nft(policy="drop")
-    found = host_firewall.drops(tables, ROUTED, ())
+    found = host_firewall.find_drops(tables, ROUTED, ())
     with pytest.raises(TrafficBlocked) as caught:
         host_firewall.refuse("Public", found)
     error = caught.value
@@ -928,12 +928,12 @@ def in_mangle() -> list[firewall_rules.Table]:
 def test_remedies_are_those_of_the_firewall_whose_rule_it_is(
     tables: list[firewall_rules.Table], kind: firewall_rules.Packets, commands: list[list[str]]
 ) -> None:
-    assert [host_firewall.remedies(drop) for drop in host_firewall.drops(tables, [kind], (4, 6))] == commands
+    assert [host_firewall.remedies(drop) for drop in host_firewall.find_drops(tables, [kind], (4, 6))] == commands
 
 
 def test_without_a_known_uplink_the_remedies_are_the_same() -> None:
-    for known, unknown in zip(ROUTED, host_firewall.routed("nbr0", WHOLE, "")):
-        (one,), (other,) = (host_firewall.drops(iptables(policy="DROP"), [kind], ()) for kind in (known, unknown))
+    for known, unknown in zip(ROUTED, host_firewall.routed_packets("nbr0", WHOLE, "")):
+        (one,), (other,) = (host_firewall.find_drops(iptables(policy="DROP"), [kind], ()) for kind in (known, unknown))
         assert host_firewall.remedies(one) == host_firewall.remedies(other)
 
 
@@ -956,7 +956,7 @@ RULES = [
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(RULES), max_size=8), st.sampled_from(("ACCEPT", "DROP")), st.sampled_from(("", "eth0")))
 def test_what_the_remedies_say_lets_it_through(rules: list[str], policy: str, uplink: str) -> None:
-    kinds = host_firewall.routed("nbr0", WHOLE, uplink) + host_firewall.bridged("nbr0", WHOLE)
-    found = host_firewall.drops(iptables(*rules, policy=policy, chains=("A", "B")), kinds, (4, 6))
+    kinds = host_firewall.routed_packets("nbr0", WHOLE, uplink) + host_firewall.bridged_packets("nbr0", WHOLE)
+    found = host_firewall.find_drops(iptables(*rules, policy=policy, chains=("A", "B")), kinds, (4, 6))
     inserted = [command.replace("iptables-nft -I", "-A") for drop in found for command in host_firewall.remedies(drop)]
-    assert host_firewall.drops(iptables(*inserted, *rules, policy=policy, chains=("A", "B")), kinds, (4, 6)) == []
+    assert host_firewall.find_drops(iptables(*inserted, *rules, policy=policy, chains=("A", "B")), kinds, (4, 6)) == []

@@ -19,7 +19,7 @@ from stand_ins import Programs
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, ForeignObject
 from ansible_collections.nebula.provision.plugins.module_utils.model.shared_bridge import MOST_GATEWAYS
-from ansible_collections.nebula.provision.plugins.module_utils.network import links, settings
+from ansible_collections.nebula.provision.plugins.module_utils.network import bridge_sysctls, links
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link, Mark
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
@@ -77,7 +77,7 @@ def entry(name: str, kind: str = "", up: bool = True, **more: Any) -> dict[str, 
 
 def test_interfaces_as_ip_shows_them(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # This machine may have a bridge of that name.
-    monkeypatch.setattr(settings, "PROC", tmp_path)
+    monkeypatch.setattr(bridge_sysctls, "PROC", tmp_path)
     addresses = [
         {"family": "inet", "local": "10.66.0.1", "prefixlen": 24, "scope": "global", "label": "nbr0"},
         {"family": "inet", "local": "10.66.9.1", "prefixlen": 32, "scope": "global", "label": "nbr0"},
@@ -146,7 +146,7 @@ def test_a_bridge_has_the_settings_of_the_kernel_and_the_addresses_that_somebody
         place = tmp_path / "ipv6" / "conf" / name
         place.mkdir(parents=True)
         (place / "accept_ra").write_text("1\n")
-    monkeypatch.setattr(settings, "PROC", tmp_path)
+    monkeypatch.setattr(bridge_sysctls, "PROC", tmp_path)
     addresses = [
         {"family": "inet6", "local": "fe80::1", "prefixlen": 64, "scope": "link"},
         {"family": "inet6", "local": "2001:db8::7", "prefixlen": 64, "scope": "global", "dynamic": True},
@@ -228,32 +228,32 @@ def test_only_bridges_with_the_mark_of_the_catalog_are_ours() -> None:
         "br0": Link("br0", "bridge"),
         "eth0": Link("eth0", "", str(MARK)),
     }
-    assert list(links.marked(present, CATALOG)) == ["nbr0"]
+    assert list(links.bridges_of_catalog(present, CATALOG)) == ["nbr0"]
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------
 def test_the_steps_that_make_a_bridge() -> None:
-    assert links.new_steps("nbr0", MARK, "06:11:22:33:44:55") == [
+    assert links.bridge_making_lines("nbr0", MARK, "06:11:22:33:44:55") == [
         "link add name nbr0 address 06:11:22:33:44:55 type bridge stp_state 0 forward_delay 0",
         f"link set dev nbr0 alias {MARK}",
     ]
     # What comes in by it is settled in between.
-    assert links.bridge_steps("nbr0", MARK, None) == [
+    assert links.bridge_changing_lines("nbr0", MARK, None) == [
         "address add 10.66.0.1/24 broadcast + dev nbr0",
         "link set dev nbr0 up",
     ]
 
 
 def test_a_new_bridge_has_an_address_of_its_own_that_no_vendor_gives() -> None:
-    made = [links.new_steps("nbr0", MARK)[0] for _ in range(2)]
+    made = [links.bridge_making_lines("nbr0", MARK)[0] for _ in range(2)]
     macs = [re.search(r"address (06(?::[0-9a-f]{2}){5}) type", step) for step in made]
     assert all(macs) and made[0] != made[1]
 
 
 def test_a_bridge_that_is_as_it_should_be_needs_nothing() -> None:
-    assert links.bridge_steps("nbr0", MARK, COMPLETE) == []
+    assert links.bridge_changing_lines("nbr0", MARK, COMPLETE) == []
     with_more = replace(COMPLETE, addresses=("192.168.9.1/24", "10.66.0.1/24"), ports=("one-1-0",))
-    assert links.bridge_steps("nbr0", MARK, with_more) == []
+    assert links.bridge_changing_lines("nbr0", MARK, with_more) == []
 
 
 @pytest.mark.parametrize(
@@ -269,25 +269,25 @@ def test_a_bridge_that_is_as_it_should_be_needs_nothing() -> None:
     ],
 )
 def test_only_what_is_wrong_is_mended(link: Link, steps: list[str]) -> None:
-    assert links.bridge_steps("nbr0", MARK, link) == steps
+    assert links.bridge_changing_lines("nbr0", MARK, link) == steps
 
 
 def test_a_former_address_of_ours_goes_and_those_of_others_stay() -> None:
     former = replace(MARK, address="10.65.0.1/24")
     link = replace(COMPLETE, alias=str(former), addresses=("10.65.0.1/24", "192.168.9.1/24"))
-    assert links.bridge_steps("nbr0", MARK, link) == [
+    assert links.bridge_changing_lines("nbr0", MARK, link) == [
         "address delete 10.65.0.1/24 dev nbr0",
         f"link set dev nbr0 alias {MARK}",
         "address add 10.66.0.1/24 broadcast + dev nbr0",
     ]
     # Somebody took it away already.
     link = replace(link, addresses=("10.66.0.1/24",))
-    assert links.bridge_steps("nbr0", MARK, link) == [f"link set dev nbr0 alias {MARK}"]
+    assert links.bridge_changing_lines("nbr0", MARK, link) == [f"link set dev nbr0 alias {MARK}"]
 
 
 def test_a_bridge_whose_network_lost_its_gateway_loses_the_address() -> None:
     bare = replace(MARK, address="")
-    assert links.bridge_steps("nbr0", bare, COMPLETE) == [
+    assert links.bridge_changing_lines("nbr0", bare, COMPLETE) == [
         "address delete 10.66.0.1/24 dev nbr0",
         f"link set dev nbr0 alias {bare}",
     ]
@@ -295,18 +295,18 @@ def test_a_bridge_whose_network_lost_its_gateway_loses_the_address() -> None:
 
 def test_steps_are_carried_out_by_one_process(programs: Programs) -> None:
     programs.answer("ip", "-batch -")
-    steps = [*links.new_steps("nbr0", MARK, "06:11:22:33:44:55"), *links.delete_steps("nbr9")]
-    links.carry_out(steps)
+    steps = [*links.bridge_making_lines("nbr0", MARK, "06:11:22:33:44:55"), *links.delete_steps("nbr9")]
+    links.run_batch(steps)
     assert programs.calls("ip") == ["-batch -"]
     assert programs.read("ip") == steps
     assert steps[-1] == "link delete dev nbr9 type bridge"
 
 
 def test_where_there_is_nothing_to_do_no_process_is_started(programs: Programs) -> None:
-    links.carry_out([])
+    links.run_batch([])
     programs.answer("ip", "-batch -", err="RTNETLINK answers: File exists\nCommand failed -:1\n", code=1)
     with pytest.raises(CommandFailed, match="File exists"):
-        links.carry_out(["link add name nbr0 type bridge"])
+        links.run_batch(["link add name nbr0 type bridge"])
 
 
 @pytest.mark.parametrize(

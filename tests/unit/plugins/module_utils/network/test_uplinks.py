@@ -46,11 +46,11 @@ def of(*links):
     ],
 )
 def test_a_device_is_made_once(uplink, links, lines):
-    assert uplinks.making(uplink, MARK, links) == lines
+    assert uplinks.device_making_lines(uplink, MARK, links) == lines
 
 
 def test_a_device_of_ours_that_is_another_is_made_anew():
-    lines = uplinks.making(VLAN, MARK, of(ETH1, replace(OF_VLAN, number=6)))
+    lines = uplinks.device_making_lines(VLAN, MARK, of(ETH1, replace(OF_VLAN, number=6)))
     assert lines[:2] == ["link delete dev eth1.5", "link add link eth1 name eth1.5 type vlan id 5"]
 
 
@@ -68,16 +68,16 @@ def test_a_device_of_ours_that_is_another_is_made_anew():
     ],
 )
 def test_it_is_attached_as_far_as_it_is_not(uplink, links, lines):
-    assert uplinks.attaching(uplink, "nbr0", links) == lines
+    assert uplinks.attach_lines(uplink, "nbr0", links) == lines
 
 
 def test_what_joined_the_bridge_before_is_ended():
     bridge = Link("nbr0", "bridge", str(replace(MARK, port="eth2")), ports=("eth1.5", "eth2", "one-1-0"))
     links = of(ETH1, OF_VLAN, bridge)
     assert uplinks.ports(bridge, links) == ["eth1.5", "eth2"]
-    assert uplinks.former(VLAN, bridge, MARK, links) == ["link set dev eth2 nomaster"]
-    assert uplinks.former(None, bridge, MARK, links) == ["link set dev eth2 nomaster", "link delete dev eth1.5"]
-    assert uplinks.former(VXLAN, None, replace(MARK, network=""), links) == []
+    assert uplinks.removal_lines(VLAN, bridge, MARK, links) == ["link set dev eth2 nomaster"]
+    assert uplinks.removal_lines(None, bridge, MARK, links) == ["link set dev eth2 nomaster", "link delete dev eth1.5"]
+    assert uplinks.removal_lines(VXLAN, None, replace(MARK, network=""), links) == []
     assert uplinks.devices("net", "cat", links) == ["eth1.5"] and uplinks.devices("net", "other", links) == []
 
 
@@ -114,13 +114,13 @@ def test_what_is_shown_before_and_after_is_the_same_where_nothing_changes():
     bridge = Link("nbr0", "bridge", str(MARK), ports=("eth1.7", "one-1-0"))
     links = of(ETH1, OF_VXLAN, bridge)
     shown = {"eth1.7": {"up": True, "phydev": "eth1", "vlan_id": 7, "mtu": 1450}}
-    assert uplinks.view(bridge, links) == uplinks.expected(VXLAN, links) == shown
-    assert uplinks.forecast(VXLAN, bridge, links) == OF_VXLAN
-    assert uplinks.expected(None, links) == {} and uplinks.shown(OF_VXLAN) == "VXLAN 7 on eth1"
+    assert uplinks.view(bridge, links) == uplinks.desired_view(VXLAN, links) == shown
+    assert uplinks.expected_device(VXLAN, bridge, links) == OF_VXLAN
+    assert uplinks.desired_view(None, links) == {} and uplinks.describe(OF_VXLAN) == "VXLAN 7 on eth1"
 
 
 def test_it_comes_back_at_boot_as_it_was():
-    assert uplinks.remaking(OF_VLAN)[0] == "link add link eth1 name eth1.5 mtu 1500 type vlan id 5"
+    assert uplinks.device_lines(OF_VLAN)[0] == "link add link eth1 name eth1.5 mtu 1500 type vlan id 5"
     assert uplinks.at_boot(OF_VLAN, "nbr0") == [
         "link set dev eth1.5 master nbr0",
         "link set dev eth1 up",
@@ -169,14 +169,14 @@ OTHER = Mark("cat", "other", port="eth1")
 )
 def test_what_its_network_is_to_have_no_more(wanted, known, found):
     links = of(replace(FREE, bridge="nbr1"), OF_VLAN, Link("nbr1", "bridge", str(OTHER), ports=("eth1",)))
-    assert uplinks.leaving(wanted, "cat", links, known) == found
-    assert uplinks.leaving(wanted, "nobody", links, known) == set()
-    lines = uplinks.freeing(sorted(found), links)
+    assert uplinks.no_longer_wanted(wanted, "cat", links, known) == found
+    assert uplinks.no_longer_wanted(wanted, "nobody", links, known) == set()
+    lines = uplinks.release_lines(sorted(found), links)
     assert lines == [
         *["link delete dev eth1.5"] * ("eth1.5" in found),
         *["link set dev eth1 nomaster"] * ("eth1" in found),
     ]
-    left = uplinks.freed(found, links)
+    left = uplinks.after_release(found, links)
     assert ("eth1.5" in left, bool(left["eth1"].bridge)) == ("eth1.5" not in found, "eth1" not in found)
 
 
@@ -197,7 +197,7 @@ BRIDGE = Link("nbr0", "bridge", str(HAD), up=True, ports=("eth1",))
     ],
 )
 def test_an_interface_is_given_back_as_it_was(bridge, there, lines):
-    assert uplinks.giving_back(bridge, of(bridge, replace(FREE, bridge=there))) == lines
+    assert uplinks.detach_lines(bridge, of(bridge, replace(FREE, bridge=there))) == lines
 
 
 def test_who_has_an_interface_after_another_network_knows_whether_it_was_down():
@@ -208,7 +208,7 @@ def test_who_has_an_interface_after_another_network_knows_whether_it_was_down():
     here = of(BRIDGE, replace(FREE, bridge="nbr0"))
     assert uplinks.was_down(PORT, "cat", here, of(FREE))
     assert not uplinks.was_down(PORT, "other", here, of(FREE))
-    assert uplinks.given_back([BRIDGE], here) == {"eth1": down}
+    assert uplinks.after_detaching([BRIDGE], here) == {"eth1": down}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.filter.observed import observed
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.inventory import stated
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.node_inventory import qcow2_size_and_backing
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     KINDS,
     Bridge,
@@ -26,19 +26,24 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.guard import Guard
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.network import announcers, guards, nat, settings
-from ansible_collections.nebula.provision.plugins.module_utils.network.bridge import Wanted, together
+from ansible_collections.nebula.provision.plugins.module_utils.network import (
+    bridge_sysctls,
+    nat,
+    nic_filter,
+    router_advertisements,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.network.bridge import Wanted, merge_by_bridge
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, doubts
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import observed_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import polls_of
 
 ROOT = Path(__file__).resolve().parents[5]
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -64,14 +69,19 @@ def test_every_kind_is_explained() -> None:
 
 
 def test_every_kind_that_is_used_is_known() -> None:
-    sources = ["reconcile/audit.py", "storage/audit.py", "engines/embedded/ledger.py", "reconcile/ovn_northbound.py"]
+    sources = [
+        "reconcile/audit.py",
+        "storage/datastore_audit.py",
+        "engines/embedded/ledger.py",
+        "reconcile/ovn_northbound.py",
+    ]
     text = "".join((ROOT / "plugins/module_utils" / each).read_text() for each in sources)
     assert set(re.findall(r'Finding\(\s*"([a-z-]+)"', text)) == set(KINDS)
 
 
 def test_a_host_without_an_answer_is_a_finding_with_the_reason() -> None:
     answers = observed([{"unreachable": True, "msg": "no route"}], ["node1"])
-    found = compare(ledger(), observed_of(answers))
+    found = compare(ledger(), polls_of(answers))
     assert kinds(found) == ["host-silent"] and "no route" in found[0].found
 
 
@@ -336,7 +346,7 @@ def test_a_bridge_that_takes_from_guests_what_it_should_not_differs_by_each_sett
 ) -> None:
     for family in ("ipv4", "ipv6"):
         (tmp_path / family).mkdir()
-    monkeypatch.setattr(settings, "PROC", tmp_path)
+    monkeypatch.setattr(bridge_sysctls, "PROC", tmp_path)
     of_ours = nat.Rules(QUIET.uuid, "nbr1")
     seen = {
         "bridges": (Bridge("nbr1", CATALOG, QUIET.uuid, settings={"ipv6/accept_ra": "1", "ipv4/arp_ignore": "8"}),),
@@ -367,7 +377,7 @@ def test_networks_that_have_one_bridge_together_differ_each_for_itself() -> None
     inner = {"NETWORK_ADDRESS": "10.67.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.67.0.1"}
     translated = replace(QUIET, id=2, name="Inner", uuid=f"{QUIET.uuid[:-1]}2", nat=True, attributes=inner)
     both = replace(ledger(networks=(QUIET, translated)), vms=())
-    rules = [each.rules for each in together([Wanted.of(QUIET), Wanted.of(translated)])]
+    rules = [each.rules for each in merge_by_bridge([Wanted.of(QUIET), Wanted.of(translated)])]
     seen = {
         "bridges": (Bridge("nbr1", CATALOG, translated.uuid, addresses=("10.67.0.1/24",)),),
         "rules": {each.comment: len(each.rules) for each in rules},
@@ -388,7 +398,7 @@ def test_networks_that_have_one_bridge_together_differ_each_for_itself() -> None
 def test_what_filters_a_machines_nic_may_be_missing_or_left() -> None:
     guard = Guard(3, 0, "one-3-0", "02:00:0a:42:00:0a", ("10.66.0.10",), filter_mac=True)
     told = {"node1": (guard, replace(guard, vm_id=4, port="one-4-0")), "node2": (replace(guard, port="one-9-0"),)}
-    (whole,) = guards.expected([guard]).values()
+    (whole,) = nic_filter.desired_digests([guard]).values()
 
     def found(settled: bool = True, **seen: str) -> list[tuple[str, str]]:
         ports = {f"one-{name[1:]}-0": digest for name, digest in seen.items()}
@@ -398,7 +408,7 @@ def test_what_filters_a_machines_nic_may_be_missing_or_left() -> None:
     missing = [("rules-missing", "VM web (id 3), NIC 0")]
     assert found(_3=whole) == []
     assert found() == found(_3="") == found(_3="0123456789ab") == missing
-    earlier = guards._render(guard).earlier
+    earlier = nic_filter._render(guard).earlier
     assert found(_3=earlier) == missing and earlier != whole
     rows = compare(ledger(guards=told, settled=True), [node(filters={"one-3-0": earlier})])
     assert next(row.found for row in rows if row.kind == "rules-missing").endswith("are those of an earlier release")
@@ -409,7 +419,7 @@ def test_what_filters_a_machines_nic_may_be_missing_or_left() -> None:
 
 def test_a_machine_on_ovn_may_lack_what_keeps_it_from_announcing_a_router() -> None:
     guard = Guard(3, 0, "one-3-0", "02:00:0a:42:00:0a", ("2001:db8::3",), True, True, on_ovn=True)
-    files = announcers.digests(announcers.expected([guard], CATALOG))
+    files = router_advertisements.digests(router_advertisements.desired_chains([guard], CATALOG))
 
     def found(seen: dict[str, str]) -> list[tuple[str, str]]:
         rows = compare(ledger(guards={"node1": (guard,)}, settled=True), [node(filters=seen)])
@@ -546,7 +556,7 @@ def test_an_inventory_travels_as_json() -> None:
 def test_a_header_that_a_guest_wrote_harms_nobody(tmp_path: Path, head: bytes, told: tuple[int, str]) -> None:
     path = tmp_path / "disk.0"
     path.write_bytes(head and head.ljust(104, b"\0"))
-    assert stated(str(path)) == told
+    assert qcow2_size_and_backing(str(path)) == told
 
 
 @pytest.mark.parametrize(("port", "found"), [(5901, "5901"), (0, "(none)")])

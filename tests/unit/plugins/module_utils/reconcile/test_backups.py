@@ -15,15 +15,15 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ChecksumMismatch, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory
-from ansible_collections.nebula.provision.plugins.module_utils.model.backup import Restored, Stranger
+from ansible_collections.nebula.provision.plugins.module_utils.model.catalog_backup import RestoreResult, UnknownMachine
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
 
-STRANGER = Stranger("node1", 7, "u-7", "one-7", "RUNNING", generation=3, forget="virsh undefine one-7")
+STRANGER = UnknownMachine("node1", 7, "u-7", "one-7", "RUNNING", generation=3, forget="virsh undefine one-7")
 
 
 @pytest.fixture
@@ -268,7 +268,9 @@ def test_a_new_catalog_is_begun_that_the_nodes_follow(tmp_path, catalog):
 
 def test_machines_without_a_domain_are_ended_by_their_number():
     lost = dataclasses.replace(STRANGER, name="/srv/7", state="no domain")
-    restored = Restored("c", 9, 8, strangers=(STRANGER, dataclasses.replace(lost, vm_id=8)), hosts=("node1", "node2"))
+    restored = RestoreResult(
+        "c", 9, 8, strangers=(STRANGER, dataclasses.replace(lost, vm_id=8)), hosts=("node1", "node2")
+    )
     plans = {host: from_plain(Plan, json.loads(text)) for host, text in backups._plans(restored, "remove").items()}
     assert [each.vm.name for each in plans["node1"].vms] == ["one-7", "one-8"]
     assert (plans["node2"].vms, plans["node2"].number) == ((), 9)
@@ -276,7 +278,7 @@ def test_machines_without_a_domain_are_ended_by_their_number():
 
 def test_one_that_the_catalog_in_place_has_is_no_leftover():
     known = dataclasses.replace(STRANGER, known=True)
-    restored = Restored("c", 9, 8, missing=("VM web (id 0)",), strangers=(known,), rested=("image demo is used",))
+    restored = RestoreResult("c", 9, 8, missing=("VM web (id 0)",), strangers=(known,), rested=("image demo is used",))
     assert backups._plans(restored, "remove") == {}
     said = backups._warnings(restored, {"demo": "restored"}, "remove")
     left = "left as it is (the catalog that gave way has it). To end it: virsh undefine one-7"
@@ -290,7 +292,7 @@ def test_one_that_the_catalog_in_place_has_is_no_leftover():
 
 def test_a_machine_that_the_catalog_has_on_another_host_is_never_ended():
     stranger = dataclasses.replace(STRANGER, elsewhere="node0", forget="")
-    restored = Restored("c", 9, 8, strangers=(stranger,))
+    restored = RestoreResult("c", 9, 8, strangers=(stranger,))
     assert backups._plans(restored, "remove") == {}
     (said,) = backups._warnings(restored, {}, "remove")
     assert "which this catalog has on host node0. If that host is node1 by now, set nebula_renamed_from: node0" in said

@@ -21,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize.context_program import Outcome
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import guest_images
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.guest_images import apply, refuse_twins, view
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
@@ -46,7 +46,7 @@ class Way:
         if self.error is not None:
             raise self.error
         if self.changed:
-            overlay = os.path.join(directory, edits.OVERLAY)
+            overlay = os.path.join(directory, image_overlay.OVERLAY)
             subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 65 0 512", overlay], check=True)
         return Outcome(self.changed, "Debian 12")
 
@@ -108,9 +108,9 @@ def test_what_fails_leaves_the_image_as_it_was(ways: dict[str, Way], disk: Path)
 
 @needs_qemu
 def test_what_a_killed_run_left_is_finished(ways: dict[str, Way], disk: Path) -> None:
-    image = edits.locate(str(disk), "raw", False)
+    image = image_overlay.locate(str(disk), "raw", False)
     os.mkdir(image.directory)
-    edits.overlay(image, image.complete)
+    image_overlay.make_overlay(image, image.complete)
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 65 0 512", image.complete], check=True)
     ways["guestfs"].changed = False
     foreseen = install(path=str(disk), format="raw", via="guestfs", check_mode=True)

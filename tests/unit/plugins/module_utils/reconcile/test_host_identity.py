@@ -15,11 +15,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.calls import host
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return, read, write
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return, read, write
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.gather import consistency
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.host_identity import without_second_names
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.info import consistency
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import decide
 
 STRANGE = "f" * 32
 

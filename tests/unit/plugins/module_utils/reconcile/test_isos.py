@@ -82,16 +82,16 @@ def test_values_are_written_as_readers_take_them_and_what_is_there_stays(
     dest: str, format: str, context: dict[str, str], name: str, written: str
 ) -> None:
     made(dest, context=context, format=format)
-    assert iso9660.read(dest)[0][name] == written
+    assert iso9660.read_iso(dest)[0][name] == written
     assert not make(dest, context=context, format=format).is_changed
     # As a former release has written it.
-    with iso9660.built(context, format=format) as iso:
+    with iso9660.build_iso(context, format=format) as iso:
         iso.save(dest, iso9660.MODE, None, None)
     before = Path(dest).read_bytes()
     assert not make(dest, context=context, format=format).is_changed
     assert Path(dest).read_bytes() == before
     assert make(dest, context={**context, "A": "1"}, format=format).is_changed
-    assert iso9660.read(dest)[0][name] == written
+    assert iso9660.read_iso(dest)[0][name] == written
 
 
 def test_a_host_name_that_no_guest_can_have_is_told(dest: str) -> None:
@@ -102,7 +102,7 @@ def test_a_host_name_that_no_guest_can_have_is_told(dest: str) -> None:
 
 def test_a_context_may_be_json(dest: str) -> None:
     made(dest, context=json.dumps({"A": 1}))
-    assert iso9660.read(dest)[0] == {"A": "1"}
+    assert iso9660.read_iso(dest)[0] == {"A": "1"}
     assert not make(dest, context={"A": "1"}).is_changed
     refused = make(dest, context='{"A": "s3cret"')
     assert "option context: it is not JSON (character" in str(refused.error) and "s3cret" not in str(refused.error)
@@ -135,7 +135,7 @@ def test_a_damaged_iso_of_ours_is_made_anew(dest: str) -> None:
     done = make(dest, context={"A": "1"})
     assert done.is_changed and done.after == after
     assert done.before is not None and done.before["variables"] == {} and done.before["size"] == 18 * 2048
-    assert iso9660.read(dest)[0] == {"A": "1"}
+    assert iso9660.read_iso(dest)[0] == {"A": "1"}
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------

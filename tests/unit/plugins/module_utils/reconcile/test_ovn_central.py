@@ -44,7 +44,7 @@ def test_a_look_tells_what_hosts_would_do_with_their_certificates(options, tmp_p
     (item,) = [each for each in ovn_central.foreseen(asked({}), True).items if each.is_changed]
     assert item.name == "certificate host:node1 on its host"
     certificates.install(host, "host", given["certificates"]["host:node1"], act=True)
-    there = asked(certificates.installed(host, "host"))
+    there = asked(certificates.installed_fingerprints(host, "host"))
     assert ovn_central.foreseen(there, True).payload["outdated"] == [] and not ovn_central.foreseen(there, True).changed
     # Who does not say what a host has is told nothing of it.
     assert ovn_central.reconcile(asked(None), True).payload["outdated"] == []

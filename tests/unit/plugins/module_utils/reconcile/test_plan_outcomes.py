@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NoCapacity
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     GivenUp,
     Observed,
@@ -66,7 +66,7 @@ def test_machines_that_were_given_up_are_shown_after_those_of_the_plan() -> None
         VmOutcome(7, 0, "POWEROFF", True),
         VmOutcome(8, 0, "UNKNOWN", False, error),
     ]
-    _first, ended, failed = plan_outcomes.items(wanted, outcomes)
+    _first, ended, failed = plan_outcomes.items_of_outcomes(wanted, outcomes)
     assert (ended.name, ended.before, ended.after) == ("old", {"state": "RUNNING"}, {"state": "POWEROFF"})
     assert ended.is_changed and ended.error is None
     assert not failed.is_changed
@@ -82,7 +82,7 @@ def test_what_is_no_plan(text: str) -> None:
 def test_outcomes_show_states_and_errors_and_no_secret() -> None:
     error = NoCapacity("machine web-1: port 5901", "taken", "Run again").as_dict()
     outcomes = [VmOutcome(0, 1, "RUNNING", True), VmOutcome(1, 1, "BOOT_FAILURE", False, error)]
-    shown = plan_outcomes.items(plan("RUNNING", "RUNNING"), outcomes)
+    shown = plan_outcomes.items_of_outcomes(plan("RUNNING", "RUNNING"), outcomes)
     assert [(item.name, item.before, item.after, item.is_changed) for item in shown] == [
         ("web-0", {"state": "POWEROFF"}, {"state": "RUNNING"}, True),
         ("web-1", {"state": "POWEROFF"}, {"state": "BOOT_FAILURE"}, False),
@@ -95,7 +95,9 @@ def test_outcomes_show_states_and_errors_and_no_secret() -> None:
 
 def test_a_change_that_ends_in_the_same_state_is_seen_in_the_diff() -> None:
     wanted = plan("POWEROFF", "POWEROFF")
-    shown = plan_outcomes.items(wanted, [VmOutcome(0, 1, "POWEROFF", True), VmOutcome(1, 1, "POWEROFF", False)])
+    shown = plan_outcomes.items_of_outcomes(
+        wanted, [VmOutcome(0, 1, "POWEROFF", True), VmOutcome(1, 1, "POWEROFF", False)]
+    )
     assert [item.is_changed for item in shown] == [True, False]
     assert shown[0].after == {"state": "POWEROFF", "action": "updateconf"}
     assert shown[1].after == shown[1].before

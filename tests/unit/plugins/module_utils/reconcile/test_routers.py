@@ -109,7 +109,7 @@ def test_a_gateway_whose_next_hop_is_the_router_is_refused_when_it_is_new(apply,
     told = "route to 0.0.0.0/0 by 172.24.1.12: the next hop is an address of the router itself"
     assert told in str(routers.apply(apply.engine, {**EDGE, "gateway": wrong}).error)
     with monkeypatch.context() as patch:
-        patch.setattr(routers, "useless", lambda *_given: [])
+        patch.setattr(routers, "useless_routes", lambda *_given: [])
         apply(gateway=wrong)
     assert apply(gateway=wrong, description="altered").is_changed
     assert apply(gateway={"network": "Out1", "next_hop": "172.24.1.9"}).is_changed
@@ -122,7 +122,7 @@ def test_what_makes_a_route_lead_nowhere_is_refused_and_what_was_there_stays(app
     assert "its gateway has the default route by 172.24.1.1" in str(done.error)
     # Of a catalog from before this was looked at.
     with monkeypatch.context() as patch:
-        patch.setattr(routers, "useless", lambda *_given: [])
+        patch.setattr(routers, "useless_routes", lambda *_given: [])
         old = apply()
     assert len(old.after["routes"]) == 1 and not apply(routes=[route]).is_changed
     assert apply(description="altered").is_changed

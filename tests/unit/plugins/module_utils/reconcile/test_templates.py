@@ -13,7 +13,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import templates
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 TEXT = 'MEMORY = 128 CPU = 0.5 DISK = [ IMAGE = "debian" ]'
 SECRETS = (

@@ -19,11 +19,11 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NoSpace, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.host.rsync import Peer
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot, text_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return, write
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return, write
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
-from ansible_collections.nebula.provision.plugins.module_utils.model.snapshots import Snapshot, text_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import (
     BASE,
@@ -408,7 +408,7 @@ def test_an_image_that_is_gone_meanwhile_is_told(engine):
     image = image_of(engine)
     with engine.session():
         engine.store.db.execute("DELETE FROM images")
-    item = transfers._record(engine, image, transfers.Came())
+    item = transfers._record(engine, image, transfers.Fetched())
     assert isinstance(item.error, NotFound)
     assert not item.is_changed
 

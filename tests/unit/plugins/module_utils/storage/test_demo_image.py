@@ -80,16 +80,16 @@ def test_the_partition_table_names_one_active_partition() -> None:
 
 def test_only_what_was_recorded_is_believed(tmp_path: Path) -> None:
     dest = tmp_path / "demo.qcow2"
-    assert demo_image.existing(dest) is None
+    assert demo_image.read_record(dest) is None
     dest.write_bytes(b"image")
-    assert demo_image.existing(dest) is None
+    assert demo_image.read_record(dest) is None
     record = dict(demo_image.inputs("amd64"), sha256=demo_image.sha256_of(dest))
     demo_image.record_path(dest).write_text(json.dumps(record))
-    assert demo_image.existing(dest) == record
+    assert demo_image.read_record(dest) == record
     dest.write_bytes(b"imagf")
-    assert demo_image.existing(dest) is None
+    assert demo_image.read_record(dest) is None
     demo_image.record_path(dest).write_text("[]")
-    assert demo_image.existing(dest) is None
+    assert demo_image.read_record(dest) is None
 
 
 def test_inputs_change_with_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:

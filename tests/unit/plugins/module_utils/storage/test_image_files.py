@@ -24,7 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
-from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, image_files
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats, image_files
 from ansible_collections.nebula.provision.plugins.module_utils.storage.image_files import BESIDE, MIB, WORK
 
 pytestmark = pytest.mark.usefixtures("no_owners")
@@ -147,12 +147,12 @@ def test_a_disk_is_written_anew_beside_itself_and_then_in_its_place(tmp_path, co
     (tmp_path / "elsewhere").write_bytes(b"somebody's")
     Path(str(image) + WORK).symlink_to("elsewhere")
     image_files.rewrite(str(image), "raw", "qcow2", 3 * MIB, compress, "", "")
-    assert image_files.made(str(image)) and image.read_bytes().startswith(content)
+    assert image_files.has_work(str(image)) and image.read_bytes().startswith(content)
     image_files.swap(str(image), writable=False)
-    assert not image_files.made(str(image)) and sorted(os.listdir(tmp_path)) == ["elsewhere", "image"]
+    assert not image_files.has_work(str(image)) and sorted(os.listdir(tmp_path)) == ["elsewhere", "image"]
     assert (tmp_path / "elsewhere").read_bytes() == b"somebody's"
-    assert formats.virtual_size(str(image), "qcow2") == 3 * MIB and not image.stat().st_mode & 0o222
-    formats.copy(str(image), "qcow2", str(plain), "raw")
+    assert disk_formats.virtual_size(str(image), "qcow2") == 3 * MIB and not image.stat().st_mode & 0o222
+    disk_formats.copy(str(image), "qcow2", str(plain), "raw")
     assert plain.read_bytes() == content.ljust(3 * MIB, b"\0")
 
 
@@ -169,10 +169,10 @@ def test_what_takes_the_place_of_an_image_has_its_mode(tmp_path, writable):
 def test_what_was_made_is_undone_and_the_image_stays(tmp_path):
     (tmp_path / "image").write_bytes(b"old")
     (tmp_path / ("image" + WORK)).symlink_to("nowhere")
-    assert image_files.made(str(tmp_path / "image"))
+    assert image_files.has_work(str(tmp_path / "image"))
     image_files.undo(str(tmp_path / "image"))
     image_files.undo(str(tmp_path / "image"))
-    assert not image_files.made(str(tmp_path / "image")) and os.listdir(tmp_path) == ["image"]
+    assert not image_files.has_work(str(tmp_path / "image")) and os.listdir(tmp_path) == ["image"]
 
 
 def test_what_was_to_be_put_into_a_disk_is_taken_away(tmp_path):
@@ -180,8 +180,8 @@ def test_what_was_to_be_put_into_a_disk_is_taken_away(tmp_path):
     beside.mkdir()
     (beside / "file0").write_bytes(b"x")
     (tmp_path / "image").write_bytes(b"disk")
-    image_files.clear(str(tmp_path / "image"))
-    image_files.clear(str(tmp_path / "image"))
+    image_files.remove_additions(str(tmp_path / "image"))
+    image_files.remove_additions(str(tmp_path / "image"))
     assert os.listdir(tmp_path) == ["image"]
 
 

@@ -35,8 +35,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import download, files
-from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import Rules
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.host.restricted_directories import Rules
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request, Stored
 from ansible_collections.nebula.provision.plugins.module_utils.storage.sparse_file import MIB
@@ -72,7 +72,7 @@ def place(tmp_path: Path) -> Path:
 def store(place):
     def run(source, **options) -> Stored:
         say = options.pop("say", None)
-        with publishing.reserved(str(place / "image"), 0):
+        with final_names.locked_destination(str(place / "image"), 0):
             return importer.store(Request(WHAT, str(source), **options), str(place / "image"), say)
 
     return run
@@ -208,14 +208,14 @@ def test_an_empty_disk_is_made(place, format):
 
 @needs_qemu_img
 def test_a_local_disk_is_looked_at(source):
-    facts = importer.look(Request(WHAT, str(source)))
+    facts = importer.inspect_source(Request(WHAT, str(source)))
     assert facts is not None and (facts.format, facts.iso) == ("raw", False) and facts.virtual_size >= len(CONTENT)
 
 
 @pytest.mark.parametrize(("content", "disk"), [(gzip.compress(b"x", mtime=0), True), (b"kernel", False)])
 def test_nothing_is_seen_of_a_packed_disk_or_of_what_is_none(source, content, disk):
     source.write_bytes(content)
-    assert importer.look(Request(WHAT, str(source), disk=disk)) is None
+    assert importer.inspect_source(Request(WHAT, str(source), disk=disk)) is None
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_a_path_that_is_no_file(store, place, tmp_path, act, name, error, found)
     os.mkfifo(tmp_path / "pipe")
     path = name.format(tmp_path)
     with pytest.raises(error) as caught:
-        importer.look(Request(WHAT, path)) if act == "look" else store(path)
+        importer.inspect_source(Request(WHAT, path)) if act == "look" else store(path)
     assert caught.value.asked == f"{WHAT}: path {path}" and caught.value.found == found and caught.value.remedy
     assert os.listdir(place) == []
 
@@ -247,7 +247,7 @@ def test_what_was_opened_is_what_is_compared(tmp_path, source, store, place):
     source.symlink_to(tmp_path / "kept/secret")
     rules = Rules([str(tmp_path / "kept")])
     with pytest.raises(InvalidValue, match=r"kept/secret is below .*restricted"):
-        importer.look(Request(WHAT, str(source), rules=rules))
+        importer.inspect_source(Request(WHAT, str(source), rules=rules))
     with pytest.raises(InvalidValue, match=rf"{WHAT}: path {source}: "):
         store(source, rules=rules)
     assert os.listdir(place) == []
@@ -264,7 +264,7 @@ def test_a_source_that_another_run_writes_to_is_not_read(store, source, act):
     with source.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(InUse, match=f"^{WHAT}: path {source}: another run prepares it"):
-            importer.look(Request(WHAT, str(source))) if act == "look" else store(source)
+            importer.inspect_source(Request(WHAT, str(source))) if act == "look" else store(source)
 
 
 def test_a_source_that_was_left_half_written_is_not_read(store, source):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import trees
-from ansible_collections.nebula.provision.plugins.module_utils.storage.long_paths import Places
+from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
+from ansible_collections.nebula.provision.plugins.module_utils.storage.long_paths import OpenPaths
 
 NAME = b"n" * 200
 DEEP = b"/".join([NAME] * 60)
@@ -33,21 +33,21 @@ def top(tmp_path: Path) -> Iterator[int]:
     os.close(here)
     yield fd
     os.close(fd)
-    trees.remove(str(tree))
+    untrusted_trees.remove(str(tree))
 
 
-def made(places: Places, path: bytes) -> None:
+def made(places: OpenPaths, path: bytes) -> None:
     place, name = places.at(path)
     os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=place))
 
 
 def test_short_paths_go_by_the_top(top: int) -> None:
-    places = Places(top)
+    places = OpenPaths(top)
     assert places.at(b"") == (top, b"") and places.at(NAME + b"/x") == (top, NAME + b"/x")
 
 
 def test_long_ones_by_a_directory_that_is_kept_open(top: int) -> None:
-    places, before = Places(top), len(os.listdir("/proc/self/fd"))
+    places, before = OpenPaths(top), len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="File name too long"):
         os.mkdir(DEEP + b"/x", dir_fd=top)
     for name in (b"one", b"two"):
@@ -63,7 +63,7 @@ def test_long_ones_by_a_directory_that_is_kept_open(top: int) -> None:
 
 @pytest.mark.parametrize("path", [DEEP + b"/none/x", b"none/" + DEEP, DEEP + b"/file/x", DEEP + b"/" + b"n" * 5000])
 def test_what_is_not_there_is_an_error_and_nothing_stays_open(top: int, path: bytes) -> None:
-    places = Places(top)
+    places = OpenPaths(top)
     made(places, DEEP + b"/file")
     places.forget()
     before = len(os.listdir("/proc/self/fd"))
@@ -74,7 +74,7 @@ def test_what_is_not_there_is_an_error_and_nothing_stays_open(top: int, path: by
 
 
 def test_after_a_directory_was_replaced_nothing_goes_by_the_old_one(top: int) -> None:
-    places = Places(top)
+    places = OpenPaths(top)
     made(places, DEEP + b"/old")
     os.rename(NAME, b"moved", src_dir_fd=top, dst_dir_fd=top)
     places.forget()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import mounted_disks
 from ansible_collections.nebula.provision.plugins.module_utils.storage.mounted_disks import MountedDisk
@@ -21,15 +21,15 @@ UUID = "3f9a1c52-8e07-4d6b-b1a4-000000000005"
 
 
 def test_a_place_tells_whose_it_is() -> None:
-    point = mounted_disks.point_of(UUID, 12)
-    assert mounted_disks.place_of(point) == (UUID, 12)
+    point = mounted_disks.mount_point(UUID, 12)
+    assert mounted_disks.parse_mount_point(point) == (UUID, 12)
 
 
 @pytest.mark.parametrize(
     "path", ["", "/", "/srv", f"{mounted_disks.PLACE}/{UUID}", f"{mounted_disks.PLACE}/../{UUID}/1"]
 )
 def test_no_other_path_is_one(path: str) -> None:
-    assert mounted_disks.place_of(path) == ("", 0)
+    assert mounted_disks.parse_mount_point(path) == ("", 0)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_is_not_mounted_is_refused_before_anything_is_made(
 def test_nothing_is_given_back_where_nothing_was_mounted() -> None:
     assert not mounted_disks.release(UUID)
     assert mounted_disks.points(UUID) == []
-    assert not mounted_disks.unmount(mounted_disks.point_of(UUID, 1))
+    assert not mounted_disks.unmount(mounted_disks.mount_point(UUID, 1))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories to others")
@@ -64,10 +64,10 @@ def test_what_a_version_before_gave_to_containers_is_taken_back_once(
         path.mkdir(mode=0o700)
         os.chown(path, owner, 700_000)
     foreseen, done, again = Changes(True), Changes(False), Changes(False)
-    mounted_disks.close(foreseen)
+    mounted_disks.close_old_directories(foreseen)
     assert theirs.stat().st_uid == 700_000
-    mounted_disks.close(done)
-    mounted_disks.close(again)
+    mounted_disks.close_old_directories(done)
+    mounted_disks.close_old_directories(again)
     assert foreseen.after == done.after and list(done.after) == [str(theirs)] and not again.after
     found = theirs.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, 700_000, 0o710)

@@ -50,37 +50,37 @@ def test_a_header_says_nothing_but_what_the_catalog_knows(tmp_path, changes, bel
     disk = write(tmp_path / "disk", **changes)
     files = DiskFiles(str(disk), "qcow2", ((below, "raw"),) if below else ())
     if not found:
-        qcow2_header.refuse_strange(files)
+        qcow2_header.refuse_unexpected(files)
         return
     with pytest.raises(ImageRefused) as caught:
-        qcow2_header.refuse_strange(files, "image web")
+        qcow2_header.refuse_unexpected(files, "image web")
     assert caught.value.asked == "image web" and found in caught.value.found and str(disk) in caught.value.found
 
 
 def test_what_is_encrypted_may_be_looked_at_and_what_is_broken_may_not(tmp_path):
     disk = write(tmp_path / "disk", crypt=2)
-    qcow2_header.refuse_strange(DiskFiles(str(disk), "qcow2"), encrypted=True)
+    qcow2_header.refuse_unexpected(DiskFiles(str(disk), "qcow2"), encrypted=True)
     write(disk, crypt=1)
     with pytest.raises(ImageRefused):
-        qcow2_header.refuse_strange(DiskFiles(str(disk), "qcow2"), encrypted=True)
+        qcow2_header.refuse_unexpected(DiskFiles(str(disk), "qcow2"), encrypted=True)
 
 
 def test_each_file_of_a_chain_is_looked_at(tmp_path):
     base = write(tmp_path / "base", backing="/etc/passwd")
     disk = write(tmp_path / "disk", backing=str(base))
     with pytest.raises(ImageRefused, match=r"/base: it says that it rests on '/etc/passwd'"):
-        qcow2_header.refuse_strange(DiskFiles(str(disk), "qcow2", ((str(base), "qcow2"),)))
+        qcow2_header.refuse_unexpected(DiskFiles(str(disk), "qcow2", ((str(base), "qcow2"),)))
 
 
 def test_of_a_raw_disk_nothing_is_read(tmp_path):
-    qcow2_header.refuse_strange(DiskFiles(str(write(tmp_path / "disk", backing="/etc/passwd")), "raw"))
+    qcow2_header.refuse_unexpected(DiskFiles(str(write(tmp_path / "disk", backing="/etc/passwd")), "raw"))
     qcow2_header.refuse_data_file(str(write(tmp_path / "disk", incompatible=4)), "raw", "x")
 
 
 def test_a_disk_that_is_cut_off_is_none(tmp_path):
     (tmp_path / "disk").write_bytes(b"QFI\xfb\0\0\0\3")
     with pytest.raises(ImageRefused, match="no qcow2 file"):
-        qcow2_header.refuse_strange(DiskFiles(str(tmp_path / "disk"), "qcow2"))
+        qcow2_header.refuse_unexpected(DiskFiles(str(tmp_path / "disk"), "qcow2"))
 
 
 def test_where_what_is_below_can_not_be_named_only_a_data_file_is_refused(tmp_path):

@@ -26,16 +26,16 @@ PLUGINS = Path(__file__).resolve().parents[5] / "plugins"
 @pytest.mark.parametrize("path", ["/x/disk.0", "/x/a,b:c d", '/x/"\u00e4\\'])
 def test_each_file_of_a_chain_is_named_whatever_it_is_called(path):
     """Nothing in a name means anything to QEMU then."""
-    named = qemu_img.named(DiskFiles(path, "qcow2", (("/x/1", "qcow2"), ("/x/2", "raw"))))
+    named = qemu_img.block_node(DiskFiles(path, "qcow2", (("/x/1", "qcow2"), ("/x/2", "raw"))))
     assert named.startswith("json:")
     found = json.loads(named[5:])
     assert found["file"] == {"driver": "file", "filename": path}
     assert [found["driver"], found["backing"]["driver"], found["backing"]["backing"]["driver"]] == [
         "qcow2", "qcow2", "raw",
     ]  # fmt: skip
-    assert json.loads(qemu_img.named(DiskFiles(path, "qcow2"))[5:])["backing"] is None
-    assert "backing" not in json.loads(qemu_img.named(DiskFiles(path, "raw"))[5:])
-    assert json.loads(qemu_img.named(DiskFiles(path, "qcow2"), key="k")[5:])["encrypt"] == {"key-secret": "key"}
+    assert json.loads(qemu_img.block_node(DiskFiles(path, "qcow2"))[5:])["backing"] is None
+    assert "backing" not in json.loads(qemu_img.block_node(DiskFiles(path, "raw"))[5:])
+    assert json.loads(qemu_img.block_node(DiskFiles(path, "qcow2"), key="k")[5:])["encrypt"] == {"key-secret": "key"}
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
-from ansible_collections.nebula.provision.plugins.module_utils.host import confined
-from ansible_collections.nebula.provision.plugins.module_utils.host.confined import View
+from ansible_collections.nebula.provision.plugins.module_utils.host import confined_process
+from ansible_collections.nebula.provision.plugins.module_utils.host.confined_process import View
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import BASES, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_copying
 
@@ -40,7 +40,7 @@ def made(path: Path, uid: int = 0, mode: int = 0o644, content: bytes = b"x") -> 
 def copy(source: Path, target: Path, reserve: int = 0, depth: int = 9):
     view = View([IDS, BASES], below=[("source", str(source)), ("target", str(target))], reads=[str(source)])
     arguments = {"what": "root demo", "reserve": reserve, "depth": depth}
-    return confined.run(root_copying.copy, arguments, view, "root demo", timeout=60)
+    return confined_process.run(root_copying.copy, arguments, view, "root demo", timeout=60)
 
 
 @needs_root

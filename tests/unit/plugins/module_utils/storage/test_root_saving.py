@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
-from ansible_collections.nebula.provision.plugins.module_utils.host import confined
-from ansible_collections.nebula.provision.plugins.module_utils.host.confined import View
+from ansible_collections.nebula.provision.plugins.module_utils.host import confined_process
+from ansible_collections.nebula.provision.plugins.module_utils.host.confined_process import View
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_saving
 
@@ -41,7 +41,7 @@ def save(tree: Path, reserve: int = 0, depth: int = 9, length: int = 99):
     with archive.open("wb") as file:
         arguments = {"what": "root demo", "reserve": reserve, "depth": depth, "length": length}
         view = View([IDS], root=str(tree), reads=[str(tree)])
-        return confined.run(root_saving.save, arguments, view, "root demo", timeout=60, target=file.fileno())
+        return confined_process.run(root_saving.save, arguments, view, "root demo", timeout=60, target=file.fileno())
 
 
 def test_what_is_in_it(tree):

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
-from ansible_collections.nebula.provision.plugins.module_utils.host import trees
-from ansible_collections.nebula.provision.plugins.module_utils.storage.long_paths import Places
+from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
+from ansible_collections.nebula.provision.plugins.module_utils.storage.long_paths import OpenPaths
 from ansible_collections.nebula.provision.plugins.module_utils.storage.root_unpacking import Tree
 from ansible_collections.nebula.provision.plugins.module_utils.storage.roots import Limits
 from ansible_collections.nebula.provision.plugins.module_utils.storage.tar_reader import Reader
@@ -58,7 +58,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     os.umask(before)
     # What removes temporary directories can't, where they are deep.
     monkeypatch.chdir("/")
-    trees.remove(str(place))
+    untrusted_trees.remove(str(place))
 
 
 def test_modes_and_times_are_those_of_the_archive(tree):
@@ -138,7 +138,7 @@ def test_what_is_deeper_than_a_path_of_the_kernel(tree):
         entry(place + "l", tarfile.SYMTYPE, linkname="f"), entry(place + "p", tarfile.FIFOTYPE),
         entry(place + "p", content=b"in its place"), entry("d/" * 2500, tarfile.DIRTYPE, mode=0o700),
     )  # fmt: skip
-    places = Places(os.open(tree, os.O_RDONLY))
+    places = OpenPaths(os.open(tree, os.O_RDONLY))
     fd, name = places.at((place + "f").encode())
     found = {each: os.stat(each, dir_fd=fd, follow_symlinks=False) for each in ("f", "h", "l", "p")}
     assert found["f"].st_ino == found["h"].st_ino and stat.S_ISLNK(found["l"].st_mode) and found["p"].st_size == 12

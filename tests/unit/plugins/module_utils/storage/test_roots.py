@@ -56,7 +56,7 @@ def test_nothing_to_remove(tmp_path):
 
 
 def test_what_belongs_to_a_root_by_its_name():
-    named = {name: roots.owner_of(name) for name in ("disk.0", "disk.0.layers", "disk.0.unpacking", "vm.json")}
+    named = {name: roots.root_of(name) for name in ("disk.0", "disk.0.layers", "disk.0.unpacking", "vm.json")}
     assert named == {"disk.0": "disk.0", "disk.0.layers": "disk.0", "disk.0.unpacking": "disk.0", "vm.json": "vm.json"}
 
 

@@ -47,6 +47,6 @@ def test_no_more_than_the_limit_is_written(path: Path) -> None:
 
 def test_writing_ends_before_the_file_system_is_full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sparse_file, "SPACE_CHECK", CHUNK)
-    monkeypatch.setattr(sparse_file.datastore, "free_space", lambda _path: 0)
+    monkeypatch.setattr(sparse_file.datastore_layout, "free_space", lambda _path: 0)
     with SparseFile(str(path), "image x", 8 * MIB, hashed=False) as file, pytest.raises(NoSpace, match="is full"):
         file.write(b"x" * CHUNK)

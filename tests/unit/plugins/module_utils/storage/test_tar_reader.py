@@ -268,4 +268,6 @@ def test_whatever_is_in_it_it_is_read_or_refused(data, at):
 
 
 def test_how_names_are_shown():
-    assert tar_reader.shown(b"a\nb\xff") == "'a\\nb\\\\xff'" and len(tar_reader.shown(b"x" * 5000)) < 250
+    assert (
+        tar_reader.printable_name(b"a\nb\xff") == "'a\\nb\\\\xff'" and len(tar_reader.printable_name(b"x" * 5000)) < 250
+    )

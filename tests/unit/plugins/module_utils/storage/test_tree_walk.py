@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, InUse
-from ansible_collections.nebula.provision.plugins.module_utils.host import trees
+from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.storage import tree_walk
 
 
@@ -73,7 +73,7 @@ def test_one_directory_is_open_however_deep_it_is(tmp_path):
     finally:
         # What removes temporary directories can't.
         os.chdir("/")
-        trees.remove(str(tmp_path / "d"))
+        untrusted_trees.remove(str(tmp_path / "d"))
     assert (len(found), len(found[-1]), most - before) == (1501, 2999, 0)
 
 
@@ -132,7 +132,7 @@ def test_stretches(parts, tmp_path):
         status = os.fstat(fd)
         assert stat.S_ISREG(status.st_mode)
         covered = {
-            at for start, length in tree_walk.stretches(fd, status) for at in range(start, start + length, 65536)
+            at for start, length in tree_walk.data_extents(fd, status) for at in range(start, start + length, 65536)
         }
         assert covered == {part * 65536 for part in parts}
     finally:
@@ -142,6 +142,6 @@ def test_stretches(parts, tmp_path):
 def test_an_empty_file_has_none(tmp_path):
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     try:
-        assert tree_walk.stretches(fd, os.fstat(fd)) == []
+        assert tree_walk.data_extents(fd, os.fstat(fd)) == []
     finally:
         os.close(fd)

@@ -48,7 +48,7 @@ def test_chunks_follow_each_other(place):
     send(place, 0, b"first")
     assert send(place, 5, b", second") == 13
     assert here(place) == b"first, second"
-    assert uploads.received(str(place), ID) == 13
+    assert uploads.bytes_received(str(place), ID) == 13
 
 
 def test_what_somebody_else_put_in_its_place_is_refused(place, tmp_path):
@@ -80,7 +80,7 @@ def test_a_chunk_that_is_no_file_is_refused(place, tmp_path):
 
 
 def test_nothing_is_received_of_what_was_never_sent(place):
-    assert uploads.received(str(place), ID) == 0
+    assert uploads.bytes_received(str(place), ID) == 0
 
 
 def test_a_chunk_that_is_here_already_is_left_out(place):
@@ -130,12 +130,12 @@ def test_what_was_sent_in_parts_is_whole_however_often_parts_come_again(parts, r
     with tempfile.TemporaryDirectory() as scratch:
         place, content, offsets = Path(scratch, "a", "b"), b"".join(parts), []
         for part in parts:
-            offsets.append(uploads.received(str(place), ID))
+            offsets.append(uploads.bytes_received(str(place), ID))
             assert send(place, offsets[-1], part) == offsets[-1] + len(part)
         for number in repeated:
             if number < len(parts) and offsets[number] < len(content):
                 assert send(place, offsets[number], parts[number]) == len(content)
-        assert uploads.received(str(place), ID) == len(content)
+        assert uploads.bytes_received(str(place), ID) == len(content)
         assert not parts or here(place) == content
 
 
@@ -149,7 +149,7 @@ def test_what_may_not_be_on_the_disk_does_not_count(place, monkeypatch):
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(NebulaError, match="Input/output error"):
         send(place, 5, b"56789")
-    assert uploads.received(str(place), ID) == 5
+    assert uploads.bytes_received(str(place), ID) == 5
 
 
 def test_an_upload_that_nobody_goes_on_with_is_forgotten_when_another_begins(place):

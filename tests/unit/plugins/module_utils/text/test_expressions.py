@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ansible_collections.nebula.provision.plugins.module_utils.text.expressions import (
     Expression,
     Scope,
-    expand,
     expressions,
-    refused,
+    refused_by_opennebula,
+    replace_expressions,
 )
 
 SCOPE = Scope(
@@ -95,7 +95,7 @@ SCOPE = Scope(
     ],
 )
 def test_expand(text, expected):
-    assert expand(text, SCOPE) == (expected, [])
+    assert replace_expressions(text, SCOPE) == (expected, [])
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_expand(text, expected):
     ],
 )
 def test_unknown_is_empty_and_says_why(text, clause):
-    expanded, clauses = expand(f"<{text}>", SCOPE)
+    expanded, clauses = replace_expressions(f"<{text}>", SCOPE)
     assert clauses == [clause] and "$" not in expanded
 
 
@@ -137,25 +137,25 @@ def test_unknown_is_empty_and_says_why(text, clause):
     ],
 )
 def test_what_may_be_part_of_a_password_is_told_by_its_place(text, place):
-    _expanded, clauses = expand(text, SCOPE)
+    _expanded, clauses = replace_expressions(text, SCOPE)
     assert f"({place} of the value)" in clauses[0]
     assert not any(word in clause.lower() for word in ("hunter2", "sword") for clause in clauses)
 
 
 def test_where_secrets_are_meant_no_word_is_repeated():
-    assert expand("$SITE", SCOPE, secret=True)[1] == [
+    assert replace_expressions("$SITE", SCOPE, secret=True)[1] == [
         "it holds a $NAME that is not known (line 1, column 1 of the value)"
     ]
 
 
 def test_in_text_of_several_lines_name_and_place_are_told():
-    assert expand("#!/bin/sh\necho $HOME\n", SCOPE)[1] == [
+    assert replace_expressions("#!/bin/sh\necho $HOME\n", SCOPE)[1] == [
         "it holds $HOME, which is not known (line 2, column 6 of the value)"
     ]
 
 
 def test_a_warning_does_not_repeat_what_may_be_a_password():
-    _text, warnings = expand("s3cret$hunter2$swordfish", SCOPE)
+    _text, warnings = replace_expressions("s3cret$hunter2$swordfish", SCOPE)
     assert warnings
     assert not any(word in warning.lower() for word in ("hunter2", "swordfish", "s3cret") for warning in warnings)
 
@@ -176,12 +176,12 @@ def test_any_text_can_be_written(text):
         lambda found: found.group() + "$" * (len(found[2]) > len(found[1]) % 2),
         text,
     )
-    assert expand(escaped, SCOPE) == (text, [])
+    assert replace_expressions(escaped, SCOPE) == (text, [])
 
 
 @given(st.lists(st.sampled_from(["$", "NAME", "NIC", "[", "]", "IP", ",", "=", '"', "\\", "'", " ", "x"])).map("".join))
 def test_never_raises_and_text_without_dollars_is_kept(text):
-    expanded, _warnings = expand(text, SCOPE)
+    expanded, _warnings = replace_expressions(text, SCOPE)
     if "$" not in text:
         assert expanded == text
 
@@ -206,9 +206,9 @@ def test_never_raises_and_text_without_dollars_is_kept(text):
 def test_time_is_linear(part):
     text = part * (65536 // len(part))
     start = time.process_time()
-    expand(text, SCOPE)
-    refused(text)
-    refused("$A" + " " * 65536)
+    replace_expressions(text, SCOPE)
+    refused_by_opennebula(text)
+    refused_by_opennebula("$A" + " " * 65536)
     assert time.process_time() - start < 1
 
 
@@ -239,7 +239,7 @@ def test_time_is_linear(part):
     ],
 )
 def test_what_opennebula_refuses(text, offset, found):
-    assert refused(text) == (offset, found)
+    assert refused_by_opennebula(text) == (offset, found)
 
 
 @pytest.mark.parametrize(
@@ -251,12 +251,12 @@ def test_what_opennebula_refuses(text, offset, found):
     ],
 )  # fmt: skip
 def test_what_opennebula_takes(text):
-    assert refused(text) is None
+    assert refused_by_opennebula(text) is None
 
 
 @given(st.lists(st.sampled_from(["$", "A", "[", "]", ",", "=", " ", '"', "\\", "]]>", "x", "1"])).map("".join))
 def test_what_is_refused_is_named_where_it_stands(text):
-    found = refused(text)
+    found = refused_by_opennebula(text)
     if found is None:
         assert "]]>" not in text
         return

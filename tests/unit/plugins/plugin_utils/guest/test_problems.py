@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest import ask_agent, use_console
-from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import explained
+from ansible_collections.nebula.provision.plugins.plugin_utils.guest.problems import sentence_about
 
 ALL = sorted({*ask_agent.PROBLEMS, *use_console.PROBLEMS})
 
@@ -17,7 +17,7 @@ ALL = sorted({*ask_agent.PROBLEMS, *use_console.PROBLEMS})
 @pytest.mark.parametrize("problem", ALL)
 def test_every_problem_is_explained(problem: str, console: bool) -> None:
     answer = {"problem": problem, "found": "because {x}."}
-    text = explained(answer, "one-3", "kvm1", "run", "", console)
+    text = sentence_about(answer, "one-3", "kvm1", "run", "", console)
     assert text.startswith("Running a command in guest one-3 on node kvm1: ") and len(text) > 60
     assert ("because {x}" in text) == (problem not in {"foreign", "off", "truncated", "busy", "garbled"})
     assert ("console" in text) == ((console and problem == "silent") or problem in {"busy", "login", "garbled"})
@@ -25,5 +25,5 @@ def test_every_problem_is_explained(problem: str, console: bool) -> None:
 
 def test_files_are_named() -> None:
     problem = {"problem": "failed", "found": "no room"}
-    assert explained(problem, "one-3", "kvm1", "write", "/a {b}").startswith("Writing /a {b} in guest one-3")
-    assert explained(problem, "one-3", "kvm1", "read", "/a").endswith("it failed in the machine: no room")
+    assert sentence_about(problem, "one-3", "kvm1", "write", "/a {b}").startswith("Writing /a {b} in guest one-3")
+    assert sentence_about(problem, "one-3", "kvm1", "read", "/a").endswith("it failed in the machine: no room")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import topologies
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology import cards
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.facts import read
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.geometry import Block, Mark, Text
+from ansible_collections.nebula.provision.plugins.plugin_utils.topology.site import read_site
 
 
 def test_machines_are_grouped_by_node_and_those_without_one_come_last():
-    site = read(topologies.thirty())
+    site = read_site(topologies.thirty())
     found = list(cards.by_node(site, site.by_network["storage"], "storage"))
     assert [(card.title, card.right) for card in found] == [
         ("kvm1", "kvm MONITORED · 2"),
@@ -26,7 +26,7 @@ def test_machines_are_grouped_by_node_and_those_without_one_come_last():
 
 
 def test_a_card_with_many_machines_goes_on_in_another():
-    site = read(topologies.crowded())
+    site = read_site(topologies.crowded())
     found = list(cards.by_node(site, site.by_network["private-0"], "private-0"))
     assert [card.right.rpartition("· ")[2] for card in found] == [
         *("1–20 of 95", "21–40 of 95", "41–60 of 95", "61–80 of 95", "81–95 of 95"),
@@ -35,7 +35,7 @@ def test_a_card_with_many_machines_goes_on_in_another():
 
 
 def test_a_row_says_what_there_is_to_know_of_a_machine_in_this_network():
-    site = read(topologies.thirty())
+    site = read_site(topologies.thirty())
     by_name = {m.name: m for m in site.machines}
     (row,) = cards.machine_rows([by_name["db-0"]], "red-back")
     assert row.address == "10.1.1.30"
@@ -53,7 +53,7 @@ def test_a_row_says_what_there_is_to_know_of_a_machine_in_this_network():
 def test_two_addresses_in_one_network_are_both_there_and_a_mac_stands_for_none():
     twice = topologies.machine(0, "a", "RUNNING", "n", topologies.nic("x", "10.0.0.1"), topologies.nic("x", "10.0.0.2"))
     bare = topologies.machine(1, "b", "RUNNING", "n", {"network": "x", "mac": "02:00:00:00:00:09"})
-    first, second = cards.machine_rows(read({"vms": [twice, bare]}).machines, "x")
+    first, second = cards.machine_rows(read_site({"vms": [twice, bare]}).machines, "x")
     assert (first.address, first.lines) == ("10.0.0.1", (("10.0.0.2", True),))
     assert second.address == "02:00:00:00:00:09"
 
@@ -67,12 +67,12 @@ def test_addresses_of_aliases_are_below_those_of_their_nic():
     ]
     nics = [{**first, "nic_id": 0}, {**second, "nic_id": 1}]
     machine = topologies.machine(0, "a", "RUNNING", "n", *nics, nic_aliases=aliases)
-    (row,) = cards.machine_rows(read({"vms": [machine]}).machines, "x")
+    (row,) = cards.machine_rows(read_site({"vms": [machine]}).machines, "x")
     assert [text for text, _mono in row.lines] == ["10.0.0.7 alias", "fd00::7 alias", "also in y"]
 
 
 def test_a_row_has_its_state_as_sign_and_word():
-    site = read(topologies.three())
+    site = read_site(topologies.three())
     (card,) = cards.by_node(site, site.by_network["Public"], "Public")
     block = Block("", "", card.height)
     card.draw(block, 0, 0, 340)
@@ -86,12 +86,12 @@ def test_a_row_has_its_state_as_sign_and_word():
 
 
 def test_nodes_and_security_groups_have_cards():
-    site = read(topologies.thirty())
+    site = read_site(topologies.thirty())
     lines = {node.name: [text for text, _mono in cards.of_node(site, node).lines] for node in site.nodes}
     assert lines["kvm1"][0] == "11 machines: 10 RUNNING, 1 BOOT" and lines["kvm4"] == ["no machines"]
     assert lines["kvm3"][2] == "ssh: connect to host kvm3 port 22: No route to host"
     found = {group.name: cards.of_group(site, group) for group in site.groups}
     assert found["db"].right == "2 rules · 6 machines"
-    many = read({"security_groups": [{"name": "a", "rules": ["x"] * 9}, {"name": "b"}]}).groups
+    many = read_site({"security_groups": [{"name": "a", "rules": ["x"] * 9}, {"name": "b"}]}).groups
     assert [text for text, _mono in cards.of_group(site, many[0]).lines][-1] == "and 3 more rules: see the table"
     assert cards.of_group(site, many[1]).lines == (("no rules", False),)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.facts import Leg, Network, Router
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.lanes import assigned, reaches
+from ansible_collections.nebula.provision.plugins.plugin_utils.topology.lanes import assign_lanes, reach_of_lanes
+from ansible_collections.nebula.provision.plugins.plugin_utils.topology.site import Leg, Network, Router
 
 
 def test_a_network_reaches_from_its_band_to_all_of_its_routers():
@@ -17,10 +17,10 @@ def test_a_network_reaches_from_its_band_to_all_of_its_routers():
         Network("alone"),
         Router("s", legs=(Leg("out", "3"), Leg("a", "4"))),
     ]
-    assert reaches(order) == {"out": (0, 4), "a": (1, 4)}
+    assert reach_of_lanes(order) == {"out": (0, 4), "a": (1, 4)}
 
 
 def test_lines_that_meet_have_different_places_and_short_ones_are_nearest():
-    found = assigned({"out": (0, 9), "a": (1, 2), "b": (3, 4), "c": (2, 5), "d": (4, 6)})
+    found = assign_lanes({"out": (0, 9), "a": (1, 2), "b": (3, 4), "c": (2, 5), "d": (4, 6)})
     assert found == {"a": 0, "b": 0, "d": 1, "c": 2, "out": 3}
-    assert assigned({}) == {}
+    assert assign_lanes({}) == {}

@@ -11,7 +11,6 @@ from itertools import combinations
 import pytest
 import topologies
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.facts import Machine, Network, Router, read
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.geometry import (
     Block,
     Box,
@@ -23,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.topology.geometry
     Text,
 )
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.layout import picture
+from ansible_collections.nebula.provision.plugins.plugin_utils.topology.site import Machine, Network, Router, read_site
 
 Area = tuple[float, float, float, float]
 # What others are within. Stripes and heads are parts of these.
@@ -79,7 +79,7 @@ def faults(block: Block, width: float) -> Iterator[str]:
 @pytest.fixture(scope="module", params=topologies.SITES)
 def drawn(request: pytest.FixtureRequest) -> tuple[dict, Picture]:
     given = topologies.SITES[request.param]()
-    return given, picture(read(given))
+    return given, picture(read_site(given))
 
 
 def test_nothing_is_over_anything_else_or_outside(drawn) -> None:
@@ -107,7 +107,7 @@ def test_every_block_begins_where_the_one_before_ends(drawn) -> None:
 
 def test_every_machine_is_in_each_of_its_networks(drawn) -> None:
     given, whole = drawn
-    site = read(given)
+    site = read_site(given)
     written = [text.whole or text.text for block in whole.blocks for text in block.shapes if isinstance(text, Text)]
     for machine in site.machines:
         shown = sum(text in (machine.name, f"{machine.name}: {machine.error}") for text in written)
@@ -126,13 +126,13 @@ def connections(whole: Picture, colour: int) -> int:
 
 
 def test_a_network_is_connected_with_its_routers() -> None:
-    whole = picture(read(topologies.thirty()))
+    whole = picture(read_site(topologies.thirty()))
     # The band and both routers; a band and its router; and what nobody routes.
     assert [connections(whole, colour) for colour in range(5)] == [3, 2, 2, 2, 0]
 
 
 def test_outer_networks_come_first_and_what_is_of_no_tenant_last() -> None:
-    titles = [block.title for block in picture(read(topologies.thirty())).blocks]
+    titles = [block.title for block in picture(read_site(topologies.thirty())).blocks]
     order = [title for title in titles if not title.startswith("Machines")]
     assert order == [
         *("Legend", "External networks", "External network internet"),
@@ -141,7 +141,7 @@ def test_outer_networks_come_first_and_what_is_of_no_tenant_last() -> None:
         *("Of no tenant", "Network storage", "In no network", "Nodes", "Nodes", "Nodes"),
         *("Security groups", "Security groups"),
     ]
-    summaries = {block.title: block.summary for block in picture(read(topologies.thirty())).blocks}
+    summaries = {block.title: block.summary for block in picture(read_site(topologies.thirty())).blocks}
     assert summaries["Tenant red"] == "2 networks, 1 router, 18 machines"
     assert summaries["Network storage"] == "172.16.9.0/24, 802.1Q id 120 onebr4 on eth2, 7 machines"
 
@@ -149,12 +149,12 @@ def test_outer_networks_come_first_and_what_is_of_no_tenant_last() -> None:
 def test_no_block_of_machines_is_higher_than_a_page() -> None:
     """A4 across has room for so much of a picture that is 1200 wide."""
     given = topologies.three_hundred()
-    blocks = picture(read(given)).blocks
+    blocks = picture(read_site(given)).blocks
     assert max(block.height for block in blocks if block.title.startswith("Machines")) < 1200 * 190 / 277
 
 
 def test_many_lines_make_the_picture_wider_and_leave_the_bands_their_width() -> None:
-    whole = picture(read(topologies.crowded()))
+    whole = picture(read_site(topologies.crowded()))
     band = next(s for b in whole.blocks for s in b.shapes if isinstance(s, Box) and s.kind.startswith("band"))
     assert band.width >= 900 and whole.width >= 1200
 
@@ -163,7 +163,7 @@ def test_two_networks_of_one_name_are_both_there() -> None:
     twice = [topologies.network(n, "same", f"10.{n}.0") for n in range(2)]
     leg = {"network": "same", "network_id": 1, "ip": "10.1.0.1"}
     machine = topologies.machine(0, "a", "RUNNING", "", topologies.nic("same", "10.1.0.9", network_id=1))
-    site = read({"networks": twice, "vms": [machine], "routers": [{"name": "r", "interfaces": [leg]}] * 2})
+    site = read_site({"networks": twice, "vms": [machine], "routers": [{"name": "r", "interfaces": [leg]}] * 2})
     whole = picture(site)
     titles = [block.title for block in whole.blocks]
     assert titles == [
@@ -172,13 +172,15 @@ def test_two_networks_of_one_name_are_both_there() -> None:
     ]
     assert [fault for block in whole.blocks for fault in faults(block, whole.width)] == []
     # Of which one somebody means who says no more, nobody knows.
-    vague = read({"networks": twice, "vms": [topologies.machine(0, "a", "", "", topologies.nic("same", "10.1.0.9"))]})
+    vague = read_site(
+        {"networks": twice, "vms": [topologies.machine(0, "a", "", "", topologies.nic("same", "10.1.0.9"))]}
+    )
     assert [network.name for network in vague.networks] == ["same", "same (id 0)", "same (id 1)"]
 
 
 def test_a_machine_of_a_tenant_counts_there() -> None:
     machine = {**topologies.machine(0, "a", "RUNNING", ""), "tenant": "red"}
-    site = read({"vms": [machine], "networks": [{"name": "n", "tenant": "red"}]})
+    site = read_site({"vms": [machine], "networks": [{"name": "n", "tenant": "red"}]})
     assert isinstance(site.machines[0], Machine) and isinstance(site.networks[0], Network) and not site.routers
     assert [b.summary for b in picture(site).blocks if b.title == "Tenant red"] == ["1 network, 0 routers, 1 machine"]
     assert Router("r").legs == ()

@@ -14,8 +14,8 @@ import pytest
 import topologies
 from hostile import corpus
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.legible import legible
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.page import page
+from ansible_collections.nebula.provision.plugins.plugin_utils.topology.text_width import printable_line
 
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section", "div", "h1", "h2", "p"),
@@ -73,7 +73,7 @@ def test_what_others_wrote_is_shown_and_no_more():
             page({"vms": [topologies.machine(0, text, text, text, topologies.nic(text or "n", "10.0.0.1"))]})
         )
         assert found.open == [] and found.tags <= TAGS
-        assert legible(text) in found.texts or not text, text
+        assert printable_line(text) in found.texts or not text, text
 
 
 def test_the_browser_is_forbidden_to_load_anything():

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.geometry import Block, Box, Dot, Line, Mark
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.svg import figure
+from ansible_collections.nebula.provision.plugins.plugin_utils.topology.svg import svg_of_block
 
 
 def test_every_shape_has_its_element():
@@ -20,7 +20,7 @@ def test_every_shape_has_its_element():
     ]
     block.write(10, 20, 100, "web", mono=True, bold=True, kind="name", right=True)
     block.write(10, 40, 25, "a long name")
-    svg = figure(block, 1200, 7)
+    svg = svg_of_block(block, 1200, 7)
     assert svg.attrib == {
         "viewBox": "0 0 1200 60",
         "width": "1200",

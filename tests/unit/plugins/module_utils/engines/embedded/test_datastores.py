@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.datastores import Datastores
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.verbs import Images
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,

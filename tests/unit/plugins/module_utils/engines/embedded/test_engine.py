@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import sources
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import above
+from ansible_collections.nebula.provision.plugins.module_utils.context import files_on_frontend
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import raise_numbers
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG, ENDED
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
@@ -25,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 
 # The options of the module that decides about machines, beside the place.
@@ -52,10 +52,10 @@ def test_it_deploys_nothing_and_stores_no_files():
 @pytest.mark.parametrize(
     ("options", "limits"),
     [
-        ({}, sources.USUAL),
-        ({"restricted_dirs": None}, sources.USUAL),
-        (OPTIONS, sources.Limits(("/srv",), ("/etc", "/root"), False, 7.0, 3072.0)),
-        ({**OPTIONS, "restricted_dirs": [], "safe_dirs": []}, sources.Limits((), (), False, 7.0, 3072.0)),
+        ({}, files_on_frontend.USUAL),
+        ({"restricted_dirs": None}, files_on_frontend.USUAL),
+        (OPTIONS, files_on_frontend.Limits(("/srv",), ("/etc", "/root"), False, 7.0, 3072.0)),
+        ({**OPTIONS, "restricted_dirs": [], "safe_dirs": []}, files_on_frontend.Limits((), (), False, 7.0, 3072.0)),
     ],
 )
 def test_the_limits_of_files_are_the_modules_options(tmp_path, options, limits):
@@ -291,7 +291,7 @@ def test_nothing_is_restored_against_a_node_of_another_catalog(place):
 def test_without_a_copy_one_is_begun_that_the_nodes_follow(tmp_path):
     node = Observed("a", catalog="01234567-89ab-4cde-8f01-23456789abcd", plan_number=7)
     restored, changed, aside = restore(tmp_path, path="", observed=[node])
-    assert (restored.catalog, restored.plan, changed, aside) == (node.catalog, 7 + above.PLANS_APART, True, "")
+    assert (restored.catalog, restored.plan, changed, aside) == (node.catalog, 7 + raise_numbers.PLANS_APART, True, "")
     with opened(tmp_path, create=False) as engine:
         assert engine.catalog() == node.catalog
         engine.hosts.check([node])

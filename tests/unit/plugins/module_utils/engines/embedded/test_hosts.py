@@ -11,7 +11,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.hosts import Hosts
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.verbs import Images
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead

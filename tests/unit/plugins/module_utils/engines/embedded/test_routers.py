@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies.above import _hold
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies.raise_numbers import _hold
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,

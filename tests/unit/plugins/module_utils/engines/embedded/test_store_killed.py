@@ -24,8 +24,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 KILLS = 40
 TEMPLATE = 'OS = [ BOOT = "nic0" ]\nCPU = 0.1\nMEMORY = 32\nNIC = [ NETWORK = "Public" ]\nGRAPHICS = [ TYPE = "VNC" ]\n'

@@ -13,7 +13,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.templates import Templates
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 WEB = parse('CPU = 1\nMEMORY = 64\nDISK = [ IMAGE = "demo", TARGET = "vda" ]\nDISK = [ TYPE = "swap", SIZE = 8 ]\n')
 OTHER = parse("CPU = 2\nMEMORY = 128\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import linux_files
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import (
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.image_facts import (
     LINK,
     LINUX,
     Facts,
@@ -55,7 +55,7 @@ def test_lines_are_without_comments_and_blank_ones() -> None:
     ],
 )
 def test_a_service_is_enabled_by_what_starts_it(path: str) -> None:
-    assert linux_files.enabled(facts({path: link()}), "ssh", "sshd") == path
+    assert linux_files.what_starts(facts({path: link()}), "ssh", "sshd") == path
 
 
 @pytest.mark.parametrize(
@@ -73,20 +73,20 @@ def test_a_service_is_enabled_by_what_starts_it(path: str) -> None:
     ],
 )
 def test_a_service_that_is_only_there_is_not_enabled(path: str) -> None:
-    assert linux_files.enabled(facts({path: link()}), "sshd") == ""
+    assert linux_files.what_starts(facts({path: link()}), "sshd") == ""
 
 
 @pytest.mark.parametrize("node", [link("/dev/null"), text("")])
 def test_a_masked_service_is_not_enabled_though_something_wants_it(node: Node) -> None:
     here = facts({f"{UNIT}/sshd.service": node, f"{WANTS}/sshd.service": link(), f"{WANTS}/ssh.service": link()})
-    assert linux_files.masked(here, "sshd")
-    assert linux_files.enabled(here, "sshd") == ""
-    assert linux_files.enabled(here, "sshd", "ssh") == f"{WANTS}/ssh.service"
+    assert linux_files.is_masked(here, "sshd")
+    assert linux_files.what_starts(here, "sshd") == ""
+    assert linux_files.what_starts(here, "sshd", "ssh") == f"{WANTS}/ssh.service"
 
 
 @pytest.mark.parametrize("node", [link("/usr/lib/systemd/system/openssh.service"), text("[Unit]\n")])
 def test_a_unit_of_its_own_is_no_mask(node: Node) -> None:
-    assert not linux_files.masked(facts({f"{UNIT}/sshd.service": node}), "sshd")
+    assert not linux_files.is_masked(facts({f"{UNIT}/sshd.service": node}), "sshd")
 
 
 @pytest.mark.parametrize("path", ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"])
@@ -130,7 +130,7 @@ ONE = {"/usr/sbin/one-contextd": Node()}
     ],
 )
 def test_what_takes_a_context_is_what_is_there_and_runs_at_boot(tree: dict[str, Node], found: list[str]) -> None:
-    assert linux_files.contextualisers(facts(tree)) == found
+    assert linux_files.context_programs(facts(tree)) == found
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_takes_a_context_is_what_is_there_and_runs_at_boot(tree: dict[str, 
 def test_what_keeps_cloud_init_from_a_context_is_told(tree: dict[str, Node], why: str) -> None:
     here = facts({**CLOUD, **tree})
     assert linux_files.cloud_init_obstacle(here).strip() == why
-    assert linux_files.contextualisers(here) == []
+    assert linux_files.context_programs(here) == []
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_nothing_keeps_cloud_init_from_a_context(tree: dict[str, Node]) -> None:
 def test_what_keeps_cloud_init_from_the_network_is_told(tree: dict[str, Node], what: str) -> None:
     here = facts({**CLOUD, **tree})
     assert linux_files.cloud_init_without_network(here) == what
-    assert linux_files.contextualisers(here) == ["cloud-init"]
+    assert linux_files.context_programs(here) == ["cloud-init"]
 
 
 # --- the kernel's command line ---------------------------------------------------------------------------------------

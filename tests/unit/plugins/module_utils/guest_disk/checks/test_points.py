@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import live as live_points
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import live_points
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks import points as image_points
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import (
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.image_facts import (
     DIRECTORY,
     FAIL,
     LINK,
@@ -25,8 +25,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks
     Partition,
     System,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.live import GuestReport
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import repairs
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.live_points import GuestReport
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import repair_steps
 
 MAC = "52:54:00:12:34:56"
 UNIT = "/etc/systemd/system"
@@ -359,19 +359,19 @@ def test_a_guest_that_says_nothing_passes_nothing():
 
 # --- repairs ---------------------------------------------------------------------------------------------------------
 
-MENDED = set(repairs.STEPS)
+MENDED = set(repair_steps.STEPS)
 
 
 def written(facts):
     """The tree as the edits leave it, without an image."""
     tree = dict(facts.tree)
-    for step in repairs.plan(facts):
+    for step in repair_steps.plan(facts):
         for edit in step.edits:
-            if isinstance(edit, repairs.Write):
+            if isinstance(edit, repair_steps.Write):
                 tree[edit.path] = text(edit.text)
-            elif isinstance(edit, repairs.Link):
+            elif isinstance(edit, repair_steps.Link):
                 tree[edit.path] = link(edit.target)
-            elif isinstance(edit, repairs.Empty):
+            elif isinstance(edit, repair_steps.Empty):
                 tree[edit.path] = text("")
             else:
                 gone = [path for path, _node in Facts(os=LINUX, tree=tree).matching(edit.pattern)]
@@ -383,20 +383,20 @@ def written(facts):
 @pytest.mark.parametrize("fault", [name for name, (_facts, point) in FAULTS.items() if point in MENDED])
 def test_what_can_be_mended_is_and_only_once(fault):
     facts, point = FAULTS[fault]
-    assert [step.name for step in repairs.plan(facts)] == [point]
+    assert [step.name for step in repair_steps.plan(facts)] == [point]
     after = written(facts)
     assert failing(after) == set()
-    assert repairs.plan(after) == []
+    assert repair_steps.plan(after) == []
 
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_nothing_is_done_to_what_is_as_good(name):
-    assert repairs.plan(HARMLESS[name]) == []
+    assert repair_steps.plan(HARMLESS[name]) == []
 
 
 def test_only_the_steps_that_were_asked_for():
     facts = changed({"/tmp/x": text(""), "/var/log/syslog": text("x")})
-    assert [step.name for step in repairs.plan(facts, ["logs"])] == ["logs"]
+    assert [step.name for step in repair_steps.plan(facts, ["logs"])] == ["logs"]
 
 
 @pytest.mark.parametrize(
@@ -419,5 +419,5 @@ def test_netplan_without_a_match_of_nothing(before, after):
 
 def test_no_secret_is_in_a_step():
     facts = changed({"/etc/shadow": text("root:$6$salt$hash:1:::::\n"), "/etc/ssh/ssh_host_rsa_key": text("PRIVATE")})
-    shown = "".join(step.before + step.after for step in repairs.plan(facts))
+    shown = "".join(step.before + step.after for step in repair_steps.plan(facts))
     assert "$6$" not in shown and "PRIVATE" not in shown

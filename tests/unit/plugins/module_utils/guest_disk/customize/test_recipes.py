@@ -70,7 +70,7 @@ def fish(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def no_rules(monkeypatch):
     """The way out is tried in test_outward.py, as only root can make one."""
-    monkeypatch.setattr(recipes.outward, "only", lambda _what: contextlib.nullcontext([]))
+    monkeypatch.setattr(recipes.package_network, "outward_network", lambda _what: contextlib.nullcontext([]))
 
 
 @pytest.fixture
@@ -304,7 +304,7 @@ def test_there_is_a_network_only_where_a_package_is_named(fish, disk, tmp_path, 
         asked.append(what)
         yield ["env", "OUTWARD=yes"]
 
-    monkeypatch.setattr(recipes.outward, "only", only)
+    monkeypatch.setattr(recipes.package_network, "outward_network", only)
     recipes.add(recipe, disk, "raw", "image demo")
     assert ("--network" in fish.read("options"), asked) == ((True, ["image demo"]) if network else (False, []))
 

@@ -105,7 +105,7 @@ def test_what_is_no_initial_ram_disk_is_refused_and_told(tmp_path, data, said):
     with pytest.raises(ImageRefused) as caught:
         found(tmp_path, data)
     assert caught.value.asked == WHAT and said in caught.value.found
-    drivers, why = initrd.obstacle(str(tmp_path / "initrd"), WHAT)
+    drivers, why = initrd.modules_or_reason(str(tmp_path / "initrd"), WHAT)
     assert drivers is None and said in why
 
 
@@ -159,13 +159,13 @@ def test_content_without_end_is_not_unpacked(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    drivers, why = initrd.obstacle(str(tmp_path / "gone"), WHAT)
+    drivers, why = initrd.modules_or_reason(str(tmp_path / "gone"), WHAT)
     assert drivers is None and "No such file" in why
 
 
 def test_no_obstacle(tmp_path):
     (tmp_path / "initrd").write_bytes(cpio(DRIVERS))
-    assert initrd.obstacle(str(tmp_path / "initrd"), WHAT) == (FOUND, "")
+    assert initrd.modules_or_reason(str(tmp_path / "initrd"), WHAT) == (FOUND, "")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.facts import (
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.checks.image_facts import (
     DIRECTORY,
     ESP,
     FILE,

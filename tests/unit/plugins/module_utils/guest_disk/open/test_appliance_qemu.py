@@ -20,7 +20,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu, guestfish
-from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unconfined
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unsandboxed_programs
 
 QEMU = "/bin/true"
 ASKED = ["-display", "none", "-machine", "accel=kvm:tcg", "-device", "?"]
@@ -41,10 +41,10 @@ def qcow2(backing: str = "", format: str = "", incompatible: int = 0) -> bytes:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host on which there can be a sandbox: the words that begin it print what follows them."""
-    monkeypatch.setattr(appliance_qemu, "obstacle", lambda: "")
+    monkeypatch.setattr(appliance_qemu, "why_unconfined", lambda: "")
     monkeypatch.setattr(appliance_qemu, "program", lambda: QEMU)
-    monkeypatch.setattr(sandbox, "begun", lambda *_words, **_options: ["printf", "%s\\n"])
-    monkeypatch.setattr(unconfined, "_without", {})
+    monkeypatch.setattr(sandbox, "sandbox_words_without_processes", lambda *_words, **_options: ["printf", "%s\\n"])
+    monkeypatch.setattr(unsandboxed_programs, "_without", {})
     (tmp_path / "bin").mkdir()
     chown = tmp_path / "bin/chown"
     chown.write_text(f'#!/bin/sh\necho "$*" > "{tmp_path}/chown"\n')
@@ -81,7 +81,7 @@ def called(environment: dict[str, str], place: Path, *argv: str) -> list[str]:
 
 
 def sandboxed(place: Path, disk: Path, format: str = "qcow2", **options):
-    return appliance_qemu.sandboxed(str(disk), format, str(place), str(place / "cache"), **options)
+    return appliance_qemu.sandbox_environment(str(disk), format, str(place), str(place / "cache"), **options)
 
 
 def chain(place: Path) -> Path:
@@ -122,7 +122,7 @@ def test_one_that_is_asked_what_it_can_do_has_nothing(place):
     with sandboxed(place, chain(place)) as environment:
         told = called(environment, place, *ASKED)
     assert told[:3] == ["--", "setpriv", "--reuid"] and told[-len(ASKED) :] == ASKED
-    assert "-add-fd" not in told and unconfined._without == {}
+    assert "-add-fd" not in told and unsandboxed_programs._without == {}
 
 
 @pytest.mark.parametrize("lacking", ["-chardev", "-drive", "-initrd"])
@@ -135,7 +135,7 @@ def test_words_that_are_not_known_start_it_as_before_and_that_is_said(place, lac
     monkeypatch.setattr(appliance_qemu, "program", lambda: "/bin/echo")
     with sandboxed(place, disk) as environment:
         (told,) = called(environment, place, *argv)
-    assert told == " ".join(argv) and "words that are not known" in unconfined._without[appliance_qemu.NAME]
+    assert told == " ".join(argv) and "words that are not known" in unsandboxed_programs._without[appliance_qemu.NAME]
 
 
 def test_the_script_lies_where_nobody_else_gets_and_stays_the_same(place):
@@ -223,9 +223,9 @@ def test_an_image_below_names_nothing_unless_it_is_trusted(place, base):
 
 def test_where_there_can_be_none_nothing_is_set_and_that_is_said(place, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(appliance_qemu, "obstacle", lambda: "no namespaces")
+    monkeypatch.setattr(appliance_qemu, "why_unconfined", lambda: "no namespaces")
     assert opened(place, b"") == {}
-    (warning,) = unconfined.warnings()
+    (warning,) = unsandboxed_programs.warnings()
     assert warning.startswith("QEMU of libguestfs ran without a sandbox") and "no namespaces" in warning
 
 
@@ -236,10 +236,10 @@ def test_a_guestfish_that_does_not_tell_its_qemu(place, monkeypatch):
 
 def test_another_kind_of_machine(monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(sandbox, "obstacle", lambda: "")
-    assert appliance_qemu.obstacle() == "" or appliance_qemu.platform.machine() != "x86_64"
+    monkeypatch.setattr(sandbox, "why_unavailable", lambda: "")
+    assert appliance_qemu.why_unconfined() == "" or appliance_qemu.platform.machine() != "x86_64"
     monkeypatch.setattr(appliance_qemu.platform, "machine", lambda: "aarch64")
-    assert "aarch64" in appliance_qemu.obstacle()
+    assert "aarch64" in appliance_qemu.why_unconfined()
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,6 @@ def test_who_may_use_kvm(place, monkeypatch, mode, gid, groups):
 def test_guestfish_is_started_with_it(place, monkeypatch):
     monkeypatch.setattr(guestfish, "CACHE", str(place / "cache"))
     disk = chain(place)
-    with guestfish.started_by(disk.name, "qcow2", str(place)) as (argv, environment):
+    with guestfish.command_and_environment(disk.name, "qcow2", str(place)) as (argv, environment):
         assert argv[-1] == disk.name and environment["NEBULA_DISK"] == str(disk).replace(",", ",,")
         assert environment["LIBGUESTFS_BACKEND"] == "direct" and appliance_qemu.VARIABLE in environment

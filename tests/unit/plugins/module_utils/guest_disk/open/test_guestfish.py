@@ -270,7 +270,7 @@ def test_a_host_without_guestfish(tmp_path, monkeypatch):
 )
 def test_an_appliance_that_did_not_come_up(error, broken):
     assert guestfish.is_broken(error) is broken
-    assert ("libguestfs-test-tool" in guestfish.explained(error, WHAT).remedy) is broken
+    assert ("libguestfs-test-tool" in guestfish.error_of_appliance(error, WHAT).remedy) is broken
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_an_appliance_that_did_not_come_up(error, broken):
     ],
 )
 def test_a_host_without_a_kernel_for_the_appliance(said):
-    error = guestfish.explained(CommandFailed("guestfish", said), WHAT)
+    error = guestfish.error_of_appliance(CommandFailed("guestfish", said), WHAT)
     assert isinstance(error, MissingDependency) and said in error.found and "linux-image-amd64" in error.remedy
 
 
@@ -298,10 +298,10 @@ into a bug report or message to the libguestfs mailing list.
 
 *stdin*:3: libguestfs: error: mount: \x1b[1m
 """
-    assert guestfish.essence(said) == "guestfs_launch failed.\n    mount: \\x1b[1m"
+    assert guestfish.errors_in(said) == "guestfs_launch failed.\n    mount: \\x1b[1m"
 
 
 def test_it_ends_with_the_process_that_began_it():
-    argv = guestfish.argv("a disk", "raw")
+    argv = guestfish.command_line("a disk", "raw")
     assert argv[:3] == ["setpriv", "--pdeathsig", "KILL"]
     assert shlex.join(argv).endswith("guestfish --rw --format=raw -a 'a disk'")

@@ -101,20 +101,20 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_host_with_the_program_and_the_module_has_no_obstacle(host):
     device(host, 0)
     program(host, "qemu-nbd", "")
-    assert nbd.obstacle() == ""
+    assert nbd.why_unusable() == ""
 
 
 def test_the_module_is_loaded_if_it_can_be(host):
     program(host, "qemu-nbd", "")
     program(host, "modprobe", f'echo "$@" > {host}/told; mkdir {host}/sys/nbd0')
-    assert nbd.obstacle() == "" and (host / "told").read_text() == "--quiet nbd\n"
+    assert nbd.why_unusable() == "" and (host / "told").read_text() == "--quiet nbd\n"
 
 
 def test_a_kernel_without_the_module_is_named(host):
     program(host, "qemu-nbd", "")
     program(host, "modprobe", "exit 1")
     release = os.uname().release
-    assert nbd.obstacle() == f"the kernel of this host ({release}) has no network block devices (module nbd)"
+    assert nbd.why_unusable() == f"the kernel of this host ({release}) has no network block devices (module nbd)"
 
 
 def test_a_host_without_the_program_is_told_the_other_way(host, monkeypatch):
@@ -122,7 +122,7 @@ def test_a_host_without_the_program_is_told_the_other_way(host, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name, **more: None if name == "qemu-nbd" else real(name, **more))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     program(host, "sfdisk", "")
-    with pytest.raises(MissingDependency) as caught, nbd.connected("/x", "raw", str(host), "image demo"):
+    with pytest.raises(MissingDependency) as caught, nbd.connect("/x", "raw", str(host), "image demo"):
         pytest.fail("nothing was connected")
     assert caught.value.asked == "image demo: connecting it by qemu-nbd"
     assert caught.value.found == "program qemu-nbd is not on this host" and "via: guestfs" in caught.value.remedy
@@ -131,7 +131,7 @@ def test_a_host_without_the_program_is_told_the_other_way(host, monkeypatch):
 def test_only_root_connects_a_disk(host, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(InvalidValue, match=r"only root can mount. Run this task with become: true"):  # noqa: SIM117
-        with nbd.connected("/x", "raw", str(host), "image demo"):
+        with nbd.connect("/x", "raw", str(host), "image demo"):
             pytest.fail("nothing was connected")
 
 

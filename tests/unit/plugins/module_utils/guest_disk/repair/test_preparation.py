@@ -18,11 +18,11 @@ import pytest
 from appliance_stand_in import Appliance, Device, made
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, InvalidValue, Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inject import Entry
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.file_injection import Entry
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect.root_file_system import Root
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import preparation, repairs
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair import preparation, repair_steps
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.preparation import STEPS, Spec
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repairs import (
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.repair.repair_steps import (
     Empty,
     Link,
     Remove,
@@ -79,7 +79,7 @@ def test_no_steps_are_all_of_them():
 
 
 def test_files_come_last_and_the_context_first():
-    assert (STEPS[0], STEPS[-1]) == ("context", "files") and set(repairs.STEPS) < set(STEPS)
+    assert (STEPS[0], STEPS[-1]) == ("context", "files") and set(repair_steps.STEPS) < set(STEPS)
 
 
 def test_one_step_does_no_other(prepare, root):
@@ -222,7 +222,7 @@ def test_without_libguestfs_files_alone_go_another_way(prepare, monkeypatch, tmp
         asked.append((path, format, via, trusted))
         return "loop", entries[:1]
 
-    monkeypatch.setattr(preparation.inject, "bring", bring)
+    monkeypatch.setattr(preparation.file_injection, "inject_and_report", bring)
     monkeypatch.setattr(preparation.context_program, "present", lambda _program: False)
     found = prepare(steps=("files",), files=(ENTRY, Entry("/there", b"")), trusted=True)
     assert (found.os, names(found), asked) == ("", ["files"], [(f"{tmp_path}/overlay", "qcow2", "auto", True)])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.host.console import waiting
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.waiting import wait
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.host.console import guest_wait
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.expected_guest import Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.guest_wait import wait
 
 DEMO = """\r
 nebula-guest: booting\r
@@ -53,7 +53,7 @@ def wanted(log: Path, **changes: object) -> Wanted:
     return Wanted(vm_id=3, console=str(log), **{**values, **changes})  # type: ignore[arg-type]
 
 
-def judge(log: Path, text: str, **changes: object) -> waiting.Verdict:
+def judge(log: Path, text: str, **changes: object) -> guest_wait.Verdict:
     log.write_bytes(text.encode())
     (verdict,) = wait([wanted(log, **changes)], timeout=0)
     return verdict

@@ -15,7 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     HypervisorError,
     StalePlan,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
@@ -38,12 +38,12 @@ def test_a_plan_that_is_too_old_is_refused_as_a_whole(here: Node) -> None:
 
 def test_a_plan_without_machines_is_not_even_accepted(here: Node) -> None:
     assert here.apply() == []
-    assert node.read(str(here.root)).plan == 0
+    assert node_file.read(str(here.root)).plan == 0
 
 
 def test_a_plan_that_was_carried_out_is_noted_as_done(here: Node) -> None:
     here.one("RUNNING")
-    found = node.read(str(here.root))
+    found = node_file.read(str(here.root))
     assert (found.plan, found.done) == (1, 1)
 
 

@@ -14,11 +14,11 @@ import pytest
 from memory_hypervisor import MemoryDriver
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import record as records
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import machine_record as records
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import Record
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import Record
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     Plan,
     PlannedVm,
@@ -44,7 +44,7 @@ def plan(number: int, *planned: PlannedVm) -> Plan:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A node's, without waiting for the disk: no power cut is shown here."""
     monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    node.update(str(tmp_path), lambda before: before)
+    node_file.update(str(tmp_path), lambda before: before)
     return str(tmp_path)
 
 

@@ -12,7 +12,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.network import links, switches
+from ansible_collections.nebula.provision.plugins.module_utils.network import links, openvswitch_state
 
 CATALOG = "5d2c7a0e-4b1f-4c56-9a3e-0f6f5b0b7c11"
 NETWORK = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -82,23 +82,25 @@ def switched(network_id=4):
 
 
 def switch(**ids):
-    bridge = switches.SwitchBridge("ovsbr0", {"nebula-switch": CATALOG, "nebula-networks": f"other,{NETWORK}", **ids})
-    return switches.Switches(True, True, {}, {"ovsbr0": bridge})
+    bridge = openvswitch_state.SwitchBridge(
+        "ovsbr0", {"nebula-switch": CATALOG, "nebula-networks": f"other,{NETWORK}", **ids}
+    )
+    return openvswitch_state.Switches(True, True, {}, {"ovsbr0": bridge})
 
 
 @pytest.mark.parametrize(
     ("found", "error", "words"),
     [
         (switch(), None, ""),
-        (switches.Switches(), NotFound, "network Ten: bridge ovsbr0: Open vSwitch does not run on this host"),
-        (switches.Switches(True, True), NotFound, "Open vSwitch of this host has none"),
+        (openvswitch_state.Switches(), NotFound, "network Ten: bridge ovsbr0: Open vSwitch does not run on this host"),
+        (openvswitch_state.Switches(True, True), NotFound, "Open vSwitch of this host has none"),
         (switch(**{"nebula-networks": "other"}), ForeignObject, "was made for other networks"),
         (switch(**{"nebula-switch": "other"}), ForeignObject, "is of catalog other"),
         (switch(**{"nebula-switch": ""}), ForeignObject, "was not made by this collection"),
     ],
 )
 def test_a_bridge_of_open_vswitch_is_its_networks(monkeypatch, found, error, words):
-    monkeypatch.setattr(switches, "observe", lambda: found)
+    monkeypatch.setattr(openvswitch_state, "observe", lambda: found)
     bridges = Bridges(Plan(CATALOG, 1, "node1", switches={"4": NETWORK}))
     if error is None:
         bridges.require(switched())

@@ -19,14 +19,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     StorageFailed,
     TimedOut,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import definition
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import Forecast
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
+from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -183,8 +183,8 @@ def test_of_a_machine_whose_devices_stay_nothing_is_said_of_them(here: Node) -> 
 
 def test_what_a_plan_holds_is_written_into_a_disk_as_it_is(here: Node) -> None:
     plan = Plan(CATALOG, 1, "node1", ())
-    common = Batch(plan, here.driver, str(here.root))._common(node.read(str(here.root)))
-    assert definition.content_of(common, Injected("/etc/a", "text", mode=0o600)) == inject.Entry(
+    common = Batch(plan, here.driver, str(here.root))._common(node_file.read(str(here.root)))
+    assert definition.content_of(common, Injected("/etc/a", "text", mode=0o600)) == file_injection.Entry(
         "/etc/a", b"text", 0o600
     )
     gone = ContextFile("/nowhere/a", "a")

@@ -15,8 +15,8 @@ from file_facts import facts
 from memory_hypervisor import MemoryDriver
 from memory_node import CATALOG, OTHER, Node, here, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
     RECORD,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
@@ -165,7 +165,7 @@ def test_a_node_that_acted_on_a_later_decision_does_nothing_for_an_earlier_one(h
 def test_a_newer_plan_that_comes_meanwhile_ends_what_is_left_of_this_one(here: Node) -> None:
     class Slow(MemoryDriver):
         def survey(self, catalog: str) -> Any:
-            node.accept(str(here.root), CATALOG, 50)
+            node_file.accept(str(here.root), CATALOG, 50)
             return super().survey(catalog)
 
     here.driver = Slow()

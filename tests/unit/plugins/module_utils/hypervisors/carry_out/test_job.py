@@ -8,12 +8,12 @@ from __future__ import annotations
 import pytest
 from memory_node import CATALOG, Node, here, machine
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
-from ansible_collections.nebula.provision.plugins.module_utils.host.vmlog import VmLog
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.host.vm_log import VmLog
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.job import Job
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import Record, read_record
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import Record, read_record
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm
 
 __all__ = ["here"]
@@ -22,7 +22,7 @@ __all__ = ["here"]
 def job(here: Node, **orders: object) -> Job:
     planned = PlannedVm(machine(), 1, "RUNNING", **orders)  # type: ignore[arg-type]
     plan = Plan(CATALOG, 1, "node1", (planned,))
-    common = Batch(plan, here.driver, str(here.root))._common(node.read(str(here.root)))
+    common = Batch(plan, here.driver, str(here.root))._common(node_file.read(str(here.root)))
     directory = str(here.directory())
     return Job(common, planned, Mark(CATALOG, 0, "uuid-0"), directory, Record(CATALOG, 0, "uuid-0"), VmLog(directory))
 

@@ -11,7 +11,7 @@ import pytest
 from memory_node import machine
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.host.restricted import Rules
+from ansible_collections.nebula.provision.plugins.module_utils.host.restricted_directories import Rules
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import named_files
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os

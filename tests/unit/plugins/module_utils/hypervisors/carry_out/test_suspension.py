@@ -17,7 +17,7 @@ from memory_node import Node, here, machine, suspended, told
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import suspension
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.record import (
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
     CHECKPOINT,
     PARTIAL,
 )

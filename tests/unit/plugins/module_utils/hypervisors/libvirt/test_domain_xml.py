@@ -21,8 +21,8 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 
 FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "kvm"

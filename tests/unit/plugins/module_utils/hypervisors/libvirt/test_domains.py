@@ -412,7 +412,7 @@ def test_a_machine_is_saved_and_goes_on_as_a_running_one(world: World) -> None:
     ],
 )
 def test_a_port_that_is_taken_is_no_fault_of_the_hypervisor(text: str) -> None:
-    error = domains.explained("starting it", text, ())
+    error = domains.error_of_libvirt("starting it", text, ())
     assert isinstance(error, NoCapacity) and "Run again" in error.remedy and error.found == text
 
 
@@ -433,7 +433,7 @@ def test_a_port_that_is_taken_is_no_fault_of_the_hypervisor(text: str) -> None:
     ],
 )
 def test_an_interface_that_has_a_nics_name_is_told_with_what_to_do(text: str) -> None:
-    error = domains.explained("starting it", text, ())
+    error = domains.error_of_libvirt("starting it", text, ())
     assert isinstance(error, HypervisorError) and error.found == text
     assert "ip -details link show one-1-0" in error.remedy and "ip link delete one-1-0" in error.remedy
 
@@ -446,7 +446,7 @@ def test_an_interface_that_has_a_nics_name_is_told_with_what_to_do(text: str) ->
     ],
 )
 def test_a_port_that_open_vswitch_does_not_take_is_told_with_what_to_do(text: str) -> None:
-    error = domains.explained("starting it", text, ())
+    error = domains.error_of_libvirt("starting it", text, ())
     assert isinstance(error, HypervisorError) and error.found == text
     assert "ovs-vsctl br-exists br-int" in error.remedy and "ovs-vsctl del-port one-1-0" in error.remedy
 
@@ -455,14 +455,14 @@ def test_a_port_that_open_vswitch_does_not_take_is_told_with_what_to_do(text: st
     "text", ["operation failed: domain 'one-1' already exists with uuid x", "disk: Device or resource busy"]
 )
 def test_what_else_is_there_already_is_no_interface(text: str) -> None:
-    assert "ip link" not in domains.explained("starting it", text, ()).remedy
+    assert "ip link" not in domains.error_of_libvirt("starting it", text, ()).remedy
 
 
 def test_the_first_remedy_that_fits_is_given_and_none_for_what_is_not_known() -> None:
     remedies = (("no space", "Make room"), ("space", "Look at the stars"))
-    assert domains.explained("a", "there is no space", remedies).remedy == "Make room"
-    assert domains.explained("a", "space", remedies).remedy == "Look at the stars"
-    assert domains.explained("a", "else", remedies).remedy == ""
+    assert domains.error_of_libvirt("a", "there is no space", remedies).remedy == "Make room"
+    assert domains.error_of_libvirt("a", "space", remedies).remedy == "Look at the stars"
+    assert domains.error_of_libvirt("a", "else", remedies).remedy == ""
 
 
 def test_an_error_without_a_message_is_told_by_what_it_is() -> None:
@@ -470,4 +470,4 @@ def test_an_error_without_a_message_is_told_by_what_it_is() -> None:
         def get_error_message(self) -> str:
             return ""
 
-    assert domains.message(Silent("virDomainCreate()\n failed")) == "virDomainCreate() failed"
+    assert domains.message_of(Silent("virDomainCreate()\n failed")) == "virDomainCreate() failed"

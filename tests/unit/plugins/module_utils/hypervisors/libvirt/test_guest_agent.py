@@ -16,7 +16,7 @@ import pytest
 from memory_hypervisor import MemoryDriver
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-from ansible_collections.nebula.provision.plugins.module_utils.host.console.wanted import Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.host.console.expected_guest import Wanted
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Driver, Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import guest_agent
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.guest_agent import (

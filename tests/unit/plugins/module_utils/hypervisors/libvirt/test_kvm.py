@@ -12,8 +12,8 @@ from libvirt_stand_in import Connection, Domain, LibvirtError, install, libvirt,
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm, logs
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import explained
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm, qemu_logs
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import error_of_libvirt
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import (
     REMEDIES,
     SAVED,
@@ -75,7 +75,7 @@ def test_only_the_race_for_the_common_group_is_tried_twice(message, lost):
     ],
 )
 def test_what_is_missing_is_named(message, remedy):
-    assert remedy in explained("starting it", message, REMEDIES).remedy
+    assert remedy in error_of_libvirt("starting it", message, REMEDIES).remedy
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_context_is_put_in_again_where_the_guest_draws_the_tray_in(
 
 def test_a_machine_goes_with_its_profiles(domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kvm, "PROFILES", tmp_path)
-    monkeypatch.setattr(logs, "LOGS", tmp_path)
+    monkeypatch.setattr(qemu_logs, "LOGS", tmp_path)
     for name in (f"libvirt-{UUID}", f"libvirt-{UUID}.files", "libvirt-another", "TEMPLATE.qemu"):
         (tmp_path / name).write_text("", encoding="ascii")
     assert KvmDriver().remove(MARK)

@@ -94,7 +94,7 @@ class Host:
         (self.place / "libvirt.py").write_text(text, encoding="utf-8")
 
     def frozen(self) -> Any:
-        return quiesce.frozen(self.library, "test:///default", self.guest, "disk 0")
+        return quiesce.freeze(self.library, "test:///default", self.guest, "disk 0")
 
     def watched(self) -> list[str]:
         """What the process asked of libvirt."""
@@ -148,7 +148,7 @@ def test_a_thaw_that_fails_is_left_to_the_process_that_watches(host: Host, monke
         raise LibvirtError("the connection broke")
 
     monkeypatch.setattr(host.guest, "fsThaw", refuse)
-    with pytest.raises(quiesce.Thawed) as caught, host.frozen():
+    with pytest.raises(quiesce.ThawedTooEarly) as caught, host.frozen():
         pass
     assert host.watched() == [*HELLO, "thaw"]
     assert str(caught.value) == (
@@ -174,7 +174,7 @@ def test_a_thaw_that_fails_since_it_took_too_long_is_told_as_that(host: Host, mo
 def test_what_somebody_else_thawed_meanwhile_can_not_be_believed(host: Host) -> None:
     host.guest.thawed = 0
     with (
-        pytest.raises(quiesce.Thawed, match="disk 0: somebody else has thawed its file systems meanwhile"),
+        pytest.raises(quiesce.ThawedTooEarly, match="disk 0: somebody else has thawed its file systems meanwhile"),
         host.frozen(),
     ):
         pass
@@ -199,7 +199,7 @@ def test_nobody_is_frozen_for_longer_than_is_promised(host: Host, monkeypatch: p
             time.sleep(0.005)
         assert host.watched() == [*HELLO, "thaw"]
     # It is not begun anew: it would take as long again.
-    assert not isinstance(caught.value, quiesce.Thawed)
+    assert not isinstance(caught.value, quiesce.ThawedTooEarly)
 
 
 def test_without_its_watchdog_nothing_is_frozen(host: Host) -> None:

@@ -35,10 +35,10 @@ def test_a_profile_is_where_libvirt_looks_for_it_and_goes_with_its_machine(
     monkeypatch.setattr(confinement, "PLACE", tmp_path)
     for name in ("TEMPLATE.lxc", "libvirt-another", f"libvirt-{UUID}.files"):
         (tmp_path / name).touch()
-    confinement.keep(UUID)
-    confinement.keep(UUID)
+    confinement.write_profile(UUID)
+    confinement.write_profile(UUID)
     text = (tmp_path / f"libvirt-{UUID}").read_text(encoding="ascii")
     assert f"profile libvirt-{UUID} flags=(attach_disconnected) {{" in text
-    confinement.forget(UUID)
-    confinement.forget(UUID)
+    confinement.remove_profile(UUID)
+    confinement.remove_profile(UUID)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["TEMPLATE.lxc", "libvirt-another"]

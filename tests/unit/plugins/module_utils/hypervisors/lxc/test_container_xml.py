@@ -18,8 +18,8 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import container_xml
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
 FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "lxc"
@@ -76,7 +76,7 @@ def test_what_a_container_that_runs_gets_of_processors(limit: int, quota: int) -
     for shares in (0, 1000):
         text = container_xml.render(limited, dataclasses.replace(site, cpu_shares=shares)).text
         expected = {"vcpu_period": 100000, "vcpu_quota": quota, **({"cpu_shares": 500} if shares else {})}
-        assert container_xml.scheduled(text) == expected
+        assert container_xml.scheduler_parameters(text) == expected
 
 
 def test_raw_that_is_no_xml_is_refused() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import disk_hook, hooks
 
 FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "lxc"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver, Site
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import explained
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import error_of_libvirt
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import container_xml
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import REMEDIES, LxcDriver
 
@@ -42,4 +42,4 @@ def test_its_site_names_libvirts_controller() -> None:
     ],
 )
 def test_what_libvirt_says_has_a_remedy(text: str, remedy: str) -> None:
-    assert remedy in explained("starting virtual machine 0", text, REMEDIES).remedy
+    assert remedy in error_of_libvirt("starting virtual machine 0", text, REMEDIES).remedy

@@ -57,7 +57,7 @@ def test_one_does_something_at_its_moments_for_those_that_need_it(program: Path)
 
 def test_one_leaves_to_a_run_what_the_run_does_itself(program: Path) -> None:
     uuid = "5c1de0d1-0000-4000-8000-000000000001"
-    with hooks.starting(uuid):
+    with hooks.announce_start(uuid):
         assert called(program, "prepare") == called(program, "started") == ""
         assert called(program, "prepare", NEEDED.replace("000000000001", "000000000002")) != ""
     assert called(program, "prepare") != "" and not list(Path(hooks.STARTING).iterdir())
@@ -86,7 +86,7 @@ def test_what_killed_runs_have_left_is_removed_before_anybody_gets_their_number(
         written["later"] = f"{os.getpid()}\n1\n"
         for name, text in written.items():
             Path(hooks.STARTING, name).write_text(text, encoding="ascii")
-        with hooks.starting("now"):
+        with hooks.announce_start("now"):
             assert {path.name for path in Path(hooks.STARTING).iterdir()} == {"own", "begun", "now"}
         other.stdin.close()
 

@@ -39,11 +39,11 @@ def test_it_is_the_child_of_its_controller() -> None:
     try:
         assert controller.stdout is not None
         child = int(controller.stdout.readline())
-        assert init_process.of_controller(controller.pid) == child
-        assert init_process.of_controller(child) is None
+        assert init_process.init_of_controller(controller.pid) == child
+        assert init_process.init_of_controller(child) is None
         os.kill(child, signal.SIGKILL)
         controller.wait(10)
-        assert init_process.of_controller(controller.pid) is None
+        assert init_process.init_of_controller(controller.pid) is None
     finally:
         controller.kill()
         controller.wait()
@@ -66,7 +66,7 @@ def test_each_kind_has_its_signals(tmp_path: Path, name: str, halts: int, reboot
     env = {**os.environ, "PYTHONHOME": sys.base_prefix}
     with subprocess.Popen([program, "-c", TELLS], stdout=subprocess.PIPE, text=True, env=env) as init:
         assert init.stdout is not None and init.stdout.readline() == "ready\n"
-        init_process.tell(init.pid, reboot)
+        init_process.signal_init(init.pid, reboot)
         assert int(init.stdout.readline()) == (reboots if reboot else halts)
 
 

@@ -23,7 +23,7 @@ def test_disks_are_found_in_the_definition_with_their_files_owners_and_paths() -
     }
     assert {live.disk.ids.start for live in found.values()} == {id_range(5).start}
     assert found[3].disk.file.endswith("/datastores/0/5/disk.3")
-    assert mounted_disks.place_of(found[3].disk.point)[1] == 3
+    assert mounted_disks.parse_mount_point(found[3].disk.point)[1] == 3
 
 
 def test_a_definition_without_any_has_none() -> None:

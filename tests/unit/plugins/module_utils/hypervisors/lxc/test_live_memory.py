@@ -75,7 +75,7 @@ def test_each_comes_to_the_other_and_is_left_alone_then(
     text = definition(after[0] * MIB, None if after[1] is None else after[1] * MIB)
     domain = Domain(text, before[0] * MIB, UNLIMITED if before[1] is None else before[1] * MIB)
     assert live_memory.adjust(domain, FLAGS, False, "changing it")
-    assert domain.limits[HARD] == after[0] * MIB == live_memory.of(domain, LIVE)
+    assert domain.limits[HARD] == after[0] * MIB == live_memory.memory_limit(domain, LIVE)
     assert domain.limits[SWAP] == (UNLIMITED if after[1] is None else after[1] * MIB)
     steps = domain.steps
     assert not live_memory.adjust(domain, FLAGS, False, "changing it") and domain.steps == steps
@@ -100,4 +100,4 @@ def test_what_libvirt_takes_at_no_time_is_refused_by_name() -> None:
 
 
 def test_one_without_a_limit_has_none() -> None:
-    assert live_memory.of(Domain("", UNLIMITED), LIVE) == 0
+    assert live_memory.memory_limit(Domain("", UNLIMITED), LIVE) == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import NAMESPACE
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import hooks, start_hook
 

@@ -21,14 +21,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.container_config import read, render
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "openvz"
 CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))

@@ -32,7 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config, vzctl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.exit_codes import CODES
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers.commands import is_ours
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.admin_commands import is_ours
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm

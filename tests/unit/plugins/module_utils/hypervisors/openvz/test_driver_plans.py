@@ -21,8 +21,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll 
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import SAVE_AS, DiskTask, Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 UUID = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
 
@@ -35,8 +35,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 @pytest.fixture
 def here(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    monkeypatch.setattr(datastore, "protect", lambda _path, writable: False)
-    monkeypatch.setattr(datastore, "hypervisor_group", lambda: -1)
+    monkeypatch.setattr(datastore_layout, "protect", lambda _path, writable: False)
+    monkeypatch.setattr(datastore_layout, "hypervisor_group", lambda: -1)
     root = tmp_path / "root"
     root.mkdir()
     node = Node(root)

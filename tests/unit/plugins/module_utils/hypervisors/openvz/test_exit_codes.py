@@ -16,7 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     TimedOut,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.exit_codes import CODES, explained
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.exit_codes import CODES, error_of_code
 
 # Those that are known to come (facts of vzctl 4.11), with what each is about.
 KNOWN = {
@@ -32,7 +32,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("code", sorted(KNOWN))
 def test_each_code_has_its_sentence_and_its_remedy(code: int) -> None:
-    error = explained("starting virtual machine 7", code, "CT 100007: something")
+    error = error_of_code("starting virtual machine 7", code, "CT 100007: something")
     assert KNOWN[code] in error.found and f"code {code}" in error.found and "CT 100007: something" in error.found
     assert error.asked == "starting virtual machine 7" and error.remedy
 
@@ -57,10 +57,10 @@ def test_a_sentence_and_a_remedy_are_whole(code: int) -> None:
     ],
 )
 def test_the_cause_is_the_class(code: int, kind: type) -> None:
-    assert type(explained("x", code)) is kind
+    assert type(error_of_code("x", code)) is kind
 
 
 def test_a_code_without_a_name_is_told_all_the_same() -> None:
-    error = explained("x", 255, "")
+    error = error_of_code("x", 255, "")
     assert error.found == "it failed for a reason that has no name (vzctl ended with code 255)"
-    assert "vzctl was ended by signal 6" in explained("x", -6).found
+    assert "vzctl was ended by signal 6" in error_of_code("x", -6).found

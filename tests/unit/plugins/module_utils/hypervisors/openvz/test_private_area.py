@@ -15,7 +15,7 @@ import pytest
 from openvz_host import Host
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.host import trees
+from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import private_area
 
 INIT = '#!/bin/sh\necho booted >> "$(dirname "$0")/log"\n'
@@ -207,7 +207,7 @@ def test_a_root_is_saved_however_deep_it_is_and_for_nobody_else(host: Host) -> N
     with tarfile.open(path) as tar:
         assert max(name.count("/d") for name in tar.getnames()) == 1500
     # Not left to what removes temporary directories: that can't.
-    assert trees.remove(str(host.private))
+    assert untrusted_trees.remove(str(host.private))
 
 
 def test_what_an_unfinished_area_holds_goes_however_deep_it_is(host: Host) -> None:

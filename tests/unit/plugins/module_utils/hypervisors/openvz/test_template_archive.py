@@ -40,7 +40,7 @@ def packed(*entries: Member) -> bytes:
 def screened(tmp_path: Path, data: bytes) -> int:
     path = tmp_path / "image"
     path.write_bytes(data)
-    return template_archive.screen(str(path), "OS template debian-12")
+    return template_archive.check_archive(str(path), "OS template debian-12")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_what_is_packed_anew_is_the_same(tmp_path: Path) -> None:
     path.write_bytes(packed(*members))
     for name in ("one", "other"):
         with (tmp_path / name).open("wb") as output:
-            assert template_archive.screen(str(path), "x", output) == len(b"long name")
+            assert template_archive.check_archive(str(path), "x", output) == len(b"long name")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
     def seen(file: Path) -> list[tuple[object, bytes | None]]:

@@ -24,17 +24,17 @@ def machine(text: str = FIREWALL, **values: Any) -> Vm:
 
 
 def test_it_is_about_the_addresses_of_venet() -> None:
-    addresses, passing = venet_firewall.of_machine(machine())
+    addresses, passing = venet_firewall.guarded_addresses(machine())
     assert addresses == ["10.0.0.7", "fd00::7"] and len(passing) == 2
     alias = Alias(2, 0, "lan", "br0", "02:00:0a:00:00:09", "10.0.0.9", parent_id=0)
-    assert "10.0.0.9" in venet_firewall.of_machine(machine(aliases=(alias,)))[0]
-    assert venet_firewall.of_machine(machine(nics=(VETH,))) == ([], ())
-    assert venet_firewall.of_machine(machine("a word of the guest's own")) == ((), ())
-    assert venet_firewall.of_machine(machine(context=None)) == ((), ())
+    assert "10.0.0.9" in venet_firewall.guarded_addresses(machine(aliases=(alias,)))[0]
+    assert venet_firewall.guarded_addresses(machine(nics=(VETH,))) == ([], ())
+    assert venet_firewall.guarded_addresses(machine("a word of the guest's own")) == ((), ())
+    assert venet_firewall.guarded_addresses(machine(context=None)) == ((), ())
 
 
 def test_what_is_named_comes_in_and_all_else_does_not() -> None:
-    text = venet_firewall.mounting(100007, *venet_firewall.of_machine(machine()))
+    text = venet_firewall.mount_script(100007, *venet_firewall.guarded_addresses(machine()))
     lines = [line.strip() for line in text.splitlines()]
     assert lines[:3] == ["#!/bin/sh", venet_firewall.MARK, "exec nft -f - <<'RULES'"]
     rules = lines[lines.index("chain passing {") + 1 : lines.index("drop") + 1]
@@ -49,8 +49,8 @@ def test_what_is_named_comes_in_and_all_else_does_not() -> None:
 
 
 def test_everybody_and_both_families_and_spans() -> None:
-    text = venet_firewall.mounting(
-        7, *venet_firewall.of_machine(machine("[80,udp:53] * [1000:1005] fd01::/16 10.1.1.1"))
+    text = venet_firewall.mount_script(
+        7, *venet_firewall.guarded_addresses(machine("[80,udp:53] * [1000:1005] fd01::/16 10.1.1.1"))
     )
     assert "    tcp dport { 80 } accept\n" in text and "    udp dport { 53 } accept\n" in text
     assert "ip saddr { 10.1.1.1/32 } tcp dport { 1000-1005 } accept" in text
@@ -58,5 +58,5 @@ def test_everybody_and_both_families_and_spans() -> None:
 
 
 def test_what_was_made_is_taken_away_by_its_name() -> None:
-    assert "nft delete table inet nebula_ct7 " in venet_firewall.unmounting(7)
-    assert venet_firewall.MARK in venet_firewall.unmounting(7)
+    assert "nft delete table inet nebula_ct7 " in venet_firewall.unmount_script(7)
+    assert venet_firewall.MARK in venet_firewall.unmount_script(7)

@@ -57,19 +57,19 @@ def test_a_status_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_listed_is_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
     printed(monkeypatch, "       101 running\n    100007 stopped\nContainer(s) not found\n")
-    assert vzctl.listed() == {101: "running", 100007: "stopped"}
+    assert vzctl.states_by_ctid() == {101: "running", 100007: "stopped"}
 
 
 def test_a_kernel_without_the_interface_lists_none(host: Host) -> None:
     host.define()
-    assert vzctl.listed() == {}
+    assert vzctl.states_by_ctid() == {}
     host.set("VZ_STAND_IN_KERNEL", "vz")
-    assert vzctl.listed() == {CTID: "stopped"}
+    assert vzctl.states_by_ctid() == {CTID: "stopped"}
 
 
 def test_a_host_without_the_lister_lists_none(host: Host, tmp_path: Path) -> None:
     (tmp_path / "bin/vzlist").unlink()
-    assert vzctl.listed() == {}
+    assert vzctl.states_by_ctid() == {}
 
 
 def test_an_error_has_the_last_words_and_none_that_are_no_cause(monkeypatch: pytest.MonkeyPatch) -> None:

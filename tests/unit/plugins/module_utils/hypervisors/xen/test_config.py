@@ -18,16 +18,16 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "xen"
 CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))

@@ -25,12 +25,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     TimedOut,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes, NodeFile
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver as xen
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.node import XenNode
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers.commands import is_ours
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.dom0 import XenNode
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers.admin_commands import is_ours
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic

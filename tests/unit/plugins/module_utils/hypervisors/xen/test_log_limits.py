@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
-from ansible_collections.nebula.provision.plugins.module_utils.host import command, units
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
+from ansible_collections.nebula.provision.plugins.module_utils.host import command, systemd_units
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import log_limits
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.log_limits import LIMIT, MARK, UNIT
 
@@ -116,9 +116,9 @@ def systemd(tmp_path, monkeypatch):
         answer = "activating\n" if argv[1] == "is-active" else ""
         return command.Completed(tuple(argv), 0, answer, "", 0.0)
 
-    monkeypatch.setattr(units, "PLACE", str(tmp_path))
-    monkeypatch.setattr(units, "has_systemd", lambda: True)
-    monkeypatch.setattr(units, "run", run)
+    monkeypatch.setattr(systemd_units, "PLACE", str(tmp_path))
+    monkeypatch.setattr(systemd_units, "has_systemd", lambda: True)
+    monkeypatch.setattr(systemd_units, "run", run)
     monkeypatch.setattr(log_limits, "run", run)
     return told
 
@@ -160,7 +160,7 @@ def test_one_that_was_stopped_is_started_again(systemd, monkeypatch):
 
 
 def test_without_systemd_there_is_none(monkeypatch):
-    monkeypatch.setattr(units, "has_systemd", lambda: False)
+    monkeypatch.setattr(systemd_units, "has_systemd", lambda: False)
     changes = Changes(False)
     log_limits.prepare(changes)
     assert changes.after == {} and not log_limits.give_back(changes)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.host.node import Changes
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import ports, vif_script
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import switch_ports, vif_script
 
 UUID = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
 IDS = f'external_ids:attached-mac="02:00:0a:00:00:05" external_ids:vm-id="{UUID}"'
@@ -56,8 +56,8 @@ def run(place: Path, record: str, command: str, **environment: str) -> tuple[int
     place.mkdir(exist_ok=True)
     (place / UUID).write_text(f"02:00:0a:00:00:07 br9 other\n{record}\n", encoding="ascii")
     (place / "vif-common.sh").write_text(COMMON, encoding="ascii")
-    path = place / ports.SCRIPT
-    path.write_text(vif_script.TEXT.replace(str(ports.PORTS), str(place)), encoding="utf-8")
+    path = place / switch_ports.SCRIPT
+    path.write_text(vif_script.TEXT.replace(str(switch_ports.PORTS), str(place)), encoding="utf-8")
     variables = {**os.environ, "UUID": UUID, "FAILS": "", **environment}
     done = subprocess.run(["bash", path, command], env=variables, capture_output=True, text=True)
     return done.returncode, done.stdout.splitlines()
@@ -106,7 +106,7 @@ def test_xen_is_told_why_a_nic_is_not_attached(tmp_path: Path) -> None:
 
 
 def test_it_is_installed_once_and_given_back(scripts: Path) -> None:
-    path = scripts / ports.SCRIPT
+    path = scripts / switch_ports.SCRIPT
     with pytest.raises(NotFound, match=f"starting it: there is no {path}.*Run role nebula.provision.node first"):
         vif_script.require("starting it")
     foreseen = Changes(True)
@@ -133,7 +133,7 @@ def test_the_directory_of_machines_goes_with_it_if_there_is_none(
     place.mkdir()
     for name in left:
         (place / name).touch()
-    monkeypatch.setattr(ports, "PORTS", place)
+    monkeypatch.setattr(switch_ports, "PORTS", place)
     vif_script.prepare(Changes(False))
     assert vif_script.give_back(Changes(False))
     assert place.exists() == bool(left)
@@ -141,7 +141,7 @@ def test_the_directory_of_machines_goes_with_it_if_there_is_none(
 
 def test_that_of_another_version_is_replaced(scripts: Path) -> None:
     vif_script.prepare(Changes(False))
-    path = scripts / ports.SCRIPT
+    path = scripts / switch_ports.SCRIPT
     path.write_text(f"#!/bin/sh\n{vif_script.MARK}\n", encoding="ascii")
     changes = Changes(False)
     vif_script.prepare(changes)
@@ -150,9 +150,9 @@ def test_that_of_another_version_is_replaced(scripts: Path) -> None:
 
 def test_somebody_elses_of_that_name_is_left_alone(scripts: Path) -> None:
     scripts.mkdir(parents=True)
-    (scripts / ports.SCRIPT).write_text("#!/bin/sh\n", encoding="ascii")
+    (scripts / switch_ports.SCRIPT).write_text("#!/bin/sh\n", encoding="ascii")
     for ask in (lambda: vif_script.prepare(Changes(False)), lambda: vif_script.require("starting it")):
         with pytest.raises(ForeignObject, match="one of this name is there that is not ours"):
             ask()
     assert not vif_script.give_back(Changes(False))
-    assert (scripts / ports.SCRIPT).read_text(encoding="ascii") == "#!/bin/sh\n"
+    assert (scripts / switch_ports.SCRIPT).read_text(encoding="ascii") == "#!/bin/sh\n"

@@ -86,7 +86,7 @@ def tree(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 
 def test_what_is_there_and_what_is_not(tree: dict[str, str]) -> None:
-    with xenstore.opened() as store:
+    with xenstore.open_store() as store:
         assert store.read("/local/domain/7/name") == "one-1"
         assert store.read("/local/domain/99/name") is None
         assert store.names("/local/domain") == ["0", "7", "8"]

@@ -30,17 +30,17 @@ libxl: error: libxl_domain.c:1064:domain_destroy_cb: Domain 3:Destruction of dom
 
 
 def test_list() -> None:
-    found = {domain.name: domain for domain in xl.parsed(LIST)}
-    assert found["one-1"] == xl.Listed("one-1", 7, 160, 1, "-b----", 5.2, "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01")
+    found = {domain.name: domain for domain in xl.parse_list(LIST)}
+    assert found["one-1"] == xl.ListedDomain("one-1", 7, 160, 1, "-b----", 5.2, "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01")
     assert found["a name with blanks"].vcpus == 2 and found["(null)"].flags == "--ps-d"
     assert len(found) == 4
 
 
 def test_what_it_says_is_the_cause_alone() -> None:
-    error = xl.explained("starting virtual machine 1", NO_MEMORY)
+    error = xl.error_of_xl("starting virtual machine 1", NO_MEMORY)
     assert isinstance(error, NoCapacity) and error.found == "xc_dom_boot_mem_init failed: Cannot allocate memory"
     # Where there is nothing else, it is shown.
-    error = xl.explained(
+    error = xl.error_of_xl(
         "a", "libxl: error: libxl_domain.c:1137:domain_destroy_callback: Domain 3:Unable to destroy guest"
     )
     assert error.found == "Unable to destroy guest"
@@ -66,13 +66,13 @@ def test_what_it_says_is_the_cause_alone() -> None:
     ],
 )
 def test_remedies(text: str, remedy: str) -> None:
-    error = xl.explained("a", text)
+    error = xl.error_of_xl("a", text)
     assert isinstance(error, HypervisorError) and remedy in error.remedy
     assert not error.found.startswith(("libxl:", "xc:"))
 
 
 def test_what_ends_with_a_full_stop_has_one() -> None:
-    said = str(xl.explained("a", 'Domain with name "one-3" already exists.'))
+    said = str(xl.error_of_xl("a", 'Domain with name "one-3" already exists.'))
     assert said.startswith('a: Domain with name "one-3" already exists. End or')
 
 
@@ -80,7 +80,7 @@ def test_the_cause_is_shown_however_far_above_the_end_it_is() -> None:
     """As it is with both hosts of a migration speaking."""
     cause = "xc: error: Failed to enable logdirty: 95,22,0 (22 = Invalid argument): Internal error"
     more = [f"libxl: error: libxl_stream_read.c:{number}:f: more {number}" for number in range(20)]
-    error = xl.explained("a", "\n".join(["migration target: Ready to receive domain.", cause, *more]))
+    error = xl.error_of_xl("a", "\n".join(["migration target: Ready to receive domain.", cause, *more]))
     assert "can't follow what a PV machine writes" in error.remedy
     assert error.found.splitlines() == [
         "Failed to enable logdirty: 95,22,0 (22 = Invalid argument): Internal error",
@@ -92,8 +92,11 @@ def test_what_the_hypervisor_itself_said_of_them() -> None:
     log = (
         "(XEN) d3v0 Triple fault\n(XEN) d33v0 other\n(XEN) Domain 3 (vcpu#0) crashed on cpu#0:\n(XEN) Dom0 has 1 VCPU\n"
     )
-    assert xl.of_hypervisor(NO_MEMORY, log) == ["(XEN) d3v0 Triple fault", "(XEN) Domain 3 (vcpu#0) crashed on cpu#0:"]
-    assert xl.of_hypervisor("nothing of a domain", log) == []
+    assert xl.lines_of_hypervisor(NO_MEMORY, log) == [
+        "(XEN) d3v0 Triple fault",
+        "(XEN) Domain 3 (vcpu#0) crashed on cpu#0:",
+    ]
+    assert xl.lines_of_hypervisor("nothing of a domain", log) == []
 
 
 def test_the_lock_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.host.command impo
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import (
     config,
-    logs,
-    node,
+    dom0,
     xenstore,
     xl,
+    xl_logs,
     xm,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver as xen
@@ -119,8 +119,8 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
 
 # -- what it prints ----------------------------------------------------------------------------------------------------
 def test_domains_and_their_uuids() -> None:
-    found = {domain.name: domain for domain in xm.parsed(LIST)}
-    assert found["one-1"] == xl.Listed("one-1", 7, 160, 1, "-b----", 5.2, UUID)
+    found = {domain.name: domain for domain in xm.parse_list(LIST)}
+    assert found["one-1"] == xl.ListedDomain("one-1", 7, 160, 1, "-b----", 5.2, UUID)
     assert found["it's one"].vcpus == 1 and found["it's one"].flags == "--p---"
     assert sorted(found) == ["Domain-0", "it's one", "one-1"]
 
@@ -159,8 +159,10 @@ def test_information(runner: Runner) -> None:
 
 def test_it_says_in_its_own_words_that_memory_is_short() -> None:
     said = "Error: I need 524288 KiB, but dom0_min_mem is 262144 and shrinking to 262144 KiB would leave only 3."
-    assert isinstance(xl.explained("a", said), NoCapacity)
-    assert "xend" in xl.explained("a", "Error: Unable to connect to xend: Connection refused. Is xend running?").remedy
+    assert isinstance(xl.error_of_xl("a", said), NoCapacity)
+    assert (
+        "xend" in xl.error_of_xl("a", "Error: Unable to connect to xend: Connection refused. Is xend running?").remedy
+    )
 
 
 # -- what it is asked --------------------------------------------------------------------------------------------------
@@ -259,8 +261,8 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: Runner) -> x
     monkeypatch.setattr(xl, "find", lambda name: _find(programs, name))
     for name, path in (("DEFINITIONS", etc), ("AUTO", etc / "auto"), ("CONSOLES", tmp_path / "console")):
         monkeypatch.setattr(xen, name, path)
-    monkeypatch.setattr(node, "CONSOLES", tmp_path / "console")
-    monkeypatch.setattr(logs, "LOGS", tmp_path)
+    monkeypatch.setattr(dom0, "CONSOLES", tmp_path / "console")
+    monkeypatch.setattr(xl_logs, "LOGS", tmp_path)
     return xen.XenDriver()
 
 
@@ -285,4 +287,4 @@ def test_a_domain_of_our_name_with_another_uuid_is_foreign(driver: xen.XenDriver
 
 
 def test_nobody_wrote_down_how_a_machine_ended(driver: xen.XenDriver) -> None:
-    assert logs.ended_by("one-1") == "unknown"
+    assert xl_logs.ended_by("one-1") == "unknown"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers import bounds, by_host
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import answer_bounds, by_host
 
 
 def words(_host: str, given: list[Any], what: str) -> tuple[str, ...]:
     if not all(isinstance(each, str) for each in given):
-        raise bounds.refused(what, "it has what is no text")
+        raise answer_bounds.refusal(what, "it has what is no text")
     return tuple(given)
 
 

@@ -11,10 +11,10 @@ from datetime import datetime, timezone
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.answers import bounds, observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import answer_bounds, observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Compared, Observed, ObservedVm
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Comparison, Observed, ObservedVm
 
 UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 REAL = Observed(
@@ -35,7 +35,7 @@ REAL = Observed(
     lengths={f"{UUID}-2": 5000},
     room=100,
     networks=(UUID,),
-    compared=(Compared(4, UUID, 1, ("x",)),),
+    compared=(Comparison(4, UUID, 1, ("x",)),),
 )
 
 # In the place of a number, where each is tried.
@@ -131,7 +131,7 @@ def test_an_answer_is_handed_on_under_the_name_that_was_asked():
 
 
 def test_a_refused_node_did_not_answer():
-    node = observed.refusal("node1", InvalidValue("host node1", "it is odd"))
+    node = observed.as_unreached("node1", InvalidValue("host node1", "it is odd"))
     assert (node.host, node.reached, node.vms) == ("node1", False, ())
     assert observed.why_refused(node) == "host node1: it is odd"
     assert observed.why_refused(REAL) == ""
@@ -227,7 +227,7 @@ NUMBERS = {
     },
     **{
         f"compared: {each.name}": {"compared": [{"vm_id": 0, "uuid": "u", each.name: BEYOND}]}
-        for each in fields(Compared)
+        for each in fields(Comparison)
         if is_number(each)
     },
 }
@@ -245,5 +245,5 @@ def test_each_number_is_among_these():
 
 
 def test_the_time_of_an_answer_can_be_shown():
-    datetime.fromtimestamp(bounds.LATEST, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
-    assert observed.read("node1", {**to_plain(REAL), "as_of": bounds.LATEST}).as_of == bounds.LATEST
+    datetime.fromtimestamp(answer_bounds.LATEST, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    assert observed.read("node1", {**to_plain(REAL), "as_of": answer_bounds.LATEST}).as_of == answer_bounds.LATEST

@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import outcomes
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import TaskOutcome, VmOutcome
 
 REAL = VmOutcome(0, 1, "RUNNING", True, {"asked": "x"}, ("line",), (TaskOutcome("1.0", 5, "qcow2"),), True)

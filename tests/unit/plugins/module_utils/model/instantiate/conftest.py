@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.nic import 
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 ONED = Path(__file__).parents[5] / "fixtures" / "oned"
 FACTS = json.loads((ONED / "machines.json").read_text())

@@ -15,14 +15,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate
     alias_demands,
     aliases_of,
     doubts_of_aliases,
-    refuse_apart,
-    refuse_weaker,
+    refuse_other_filters,
+    refuse_other_segment,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.nics import NicDemand
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.nic_vectors import NicDemand
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 ONE = "NIC = [ NETWORK = a ]\n"
 TWO = ONE + "NIC = [ NETWORK = b, NAME = inner ]\n"
@@ -139,7 +139,7 @@ def test_aliases_are_counted_by_their_nic() -> None:
     ],
 )
 def test_an_alias_is_where_its_nic_is(alias: Alias, nic: Nic) -> None:
-    refuse_apart(alias, nic, "NIC_ALIAS 0")
+    refuse_other_segment(alias, nic, "NIC_ALIAS 0")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_alias_is_where_its_nic_is(alias: Alias, nic: Nic) -> None:
 )  # fmt: skip
 def test_an_alias_whose_frames_would_not_come_through_is_refused(alias: Alias, nic: Nic, told: str) -> None:
     with pytest.raises(InvalidValue) as caught:
-        refuse_apart(alias, nic, "NIC_ALIAS 0")
+        refuse_other_segment(alias, nic, "NIC_ALIAS 0")
     assert told in str(caught.value)
 
 
@@ -169,11 +169,11 @@ def test_no_alias_gets_round_what_its_network_filters() -> None:
     )
     off = Network(2, "c", attributes={"FILTER_IP_SPOOFING": "NO", "SECURITY_GROUPS": "0"})
     for network, parents in ((open_, closed), (closed, closed), (off, open_)):
-        refuse_weaker(leased(5), network, parents)
+        refuse_other_filters(leased(5), network, parents)
     with pytest.raises(
         InvalidValue, match="in network b: SECURITY_GROUPS = 7: its NIC 0 is in network a, which says nothing"
     ):
-        refuse_weaker(leased(5), closed, open_)
+        refuse_other_filters(leased(5), closed, open_)
     filtered = Network(3, "d", attributes={"FILTER_IP_SPOOFING": "YES"})
     with pytest.raises(InvalidValue, match="FILTER_IP_SPOOFING = YES: its NIC 0 is in network c, which says NO"):
-        refuse_weaker(leased(5), filtered, off)
+        refuse_other_filters(leased(5), filtered, off)

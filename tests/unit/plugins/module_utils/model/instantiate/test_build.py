@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Input, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 ONED = Path(__file__).parents[5] / "fixtures" / "oned"
 FACTS = json.loads((ONED / "machines.json").read_text())

@@ -13,7 +13,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import Demands, demands
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 PVH = "MEMORY = 64 DISK = [ IMAGE = a ] OS = [ MACHINE = xenpvh, KERNEL = /k ]"
 

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import Demands, demands
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.nics import NicDemand
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.nic_vectors import NicDemand
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 
 def test_demands_name_images_and_networks() -> None:

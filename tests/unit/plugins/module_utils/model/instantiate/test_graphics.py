@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.graphics import leaves_password
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.graphics import wants_made_up_password
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 
 def test_graphics(machine: Callable[..., Vm]) -> None:
@@ -34,8 +34,8 @@ def test_graphics(machine: Callable[..., Vm]) -> None:
     ],
 )
 def test_whose_password_is_left_to_the_catalog(words: str, made_up: bool) -> None:
-    assert leaves_password(parse(f"GRAPHICS = [ {words} ]")) is made_up
+    assert wants_made_up_password(parse(f"GRAPHICS = [ {words} ]")) is made_up
 
 
 def test_no_graphics_have_no_password() -> None:
-    assert not leaves_password(parse("CPU = 1"))
+    assert not wants_made_up_password(parse("CPU = 1"))

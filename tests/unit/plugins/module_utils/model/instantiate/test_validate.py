@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import refusals, validate
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import (
+    refusals_by_hypervisor,
+    validate,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 ONED = Path(__file__).parents[5] / "fixtures" / "oned"
 DEBIAN = "MEMORY = 128\nDISK = [ IMAGE = debian ]\n"
@@ -243,7 +246,7 @@ def test_one_hypervisor_that_takes_it_is_enough() -> None:
     # The first one's words, where none does.
     with pytest.raises(InvalidValue, match="Xen has no such machines"):
         validate(parse(PVH.replace("xenpvh", "microvm2")), hypervisors=("xen", "kvm"))
-    refused = refusals(parse(PVH), "VM web", ("kvm", "xen"))
+    refused = refusals_by_hypervisor(parse(PVH), "VM web", ("kvm", "xen"))
     assert set(refused) == {"kvm"} and "VM web" in str(refused["kvm"])
 
 

@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections import Counter
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import LogicalNetworks
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.render import rendered
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.tables import (
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.ovsdb_tables import (
     CHILDREN,
     ROOTS,
     TABLES,
     WEAK,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.render import render
 from ansible_collections.nebula.provision.tests.integration.northbound_world import CATALOG, desired
 
 
 def test_nothing_wants_nothing():
-    assert rendered(CATALOG, LogicalNetworks()) == {}
+    assert render(CATALOG, LogicalNetworks()) == {}
 
 
 def test_each_row_has_columns_of_its_table_and_hangs_on_one_other():
-    rows = rendered(CATALOG, desired)
+    rows = render(CATALOG, desired)
     parents = Counter(
         member for row, columns in rows.items() for column in columns if (row.table, column) in CHILDREN
         for member in columns[column]
@@ -39,7 +39,7 @@ def test_each_row_has_columns_of_its_table_and_hangs_on_one_other():
 
 
 def test_how_many_of_each_there_are():
-    counts = Counter(row.table for row in rendered(CATALOG, desired))
+    counts = Counter(row.table for row in render(CATALOG, desired))
     assert counts == {
         "Logical_Switch": 3,
         "Logical_Switch_Port": 5 + 1 + 2,
@@ -60,4 +60,4 @@ def test_how_many_of_each_there_are():
 def test_the_order_of_what_is_wanted_does_not_matter():
     turned = LogicalNetworks(*(tuple(reversed(each)) for each in
                                (desired.networks, desired.ports, desired.groups, desired.routers)))  # fmt: skip
-    assert rendered(CATALOG, turned) == rendered(CATALOG, desired)
+    assert render(CATALOG, turned) == render(CATALOG, desired)

@@ -9,10 +9,10 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import central
-from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.central import Central, Found, Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.central import Central, CentralState, Wanted
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.certificates import Files
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.cluster import PORTS, Cluster, Copy, Member
-from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.places import Places
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.paths import Places
 
 CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
 OTHER = "aaaaaaaa-0000-4000-8000-000000000002"
@@ -61,15 +61,15 @@ def test_nothing_is_said_where_all_is_as_it_should_be(tmp_path):
 
 
 def test_whose_databases_they_are(tmp_path):
-    side(tmp_path).refuse_foreign(Found())
-    side(tmp_path).refuse_foreign(Found(rows={"northbound": rows("northbound", MARK)}))
-    side(tmp_path).refuse_foreign(Found(rows={"northbound": rows("northbound")}))
+    side(tmp_path).refuse_foreign(CentralState())
+    side(tmp_path).refuse_foreign(CentralState(rows={"northbound": rows("northbound", MARK)}))
+    side(tmp_path).refuse_foreign(CentralState(rows={"northbound": rows("northbound")}))
     with pytest.raises(ForeignObject, match=OTHER):
         mark = ["map", [["nebula-catalog", OTHER]]]
-        side(tmp_path).refuse_foreign(Found(rows={"northbound": rows("northbound", mark)}))
+        side(tmp_path).refuse_foreign(CentralState(rows={"northbound": rows("northbound", mark)}))
     with pytest.raises(ForeignObject, match="connection ptcp:2"):
         found = rows("northbound", connections=[connection("ptcp:2", NOTHING)])
-        side(tmp_path).refuse_foreign(Found(rows={"northbound": found}))
+        side(tmp_path).refuse_foreign(CentralState(rows={"northbound": found}))
 
 
 def test_how_others_connect():
@@ -121,7 +121,7 @@ def test_units_of_a_single_host_are_compared_where_there_are_units(tmp_path, mon
         "southbound": [connection("pssl:6642:0.0.0.0", role="ovn-controller")],
     }
     there = {which: rows(which, MARK, [ssl], connections[which]) for which in central.NAMES}
-    found = Found(running=True, starts=True, rows=there)
+    found = CentralState(running=True, starts=True, rows=there)
     assert found.shown(CATALOG) == side(tmp_path)._expected(wanted())
     monkeypatch.setattr(central.Daemons, "by_units", True)
     assert found.shown(CATALOG) != side(tmp_path)._expected(wanted())

@@ -17,7 +17,11 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import certificates
-from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.certificates import DAY, Authority, Wanted
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.certificates import (
+    DAY,
+    Authority,
+    CertificateRequest,
+)
 
 CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
 
@@ -28,7 +32,7 @@ def root(tmp_path):
 
 
 def wanted(root, name="node1", kind="host"):
-    return Wanted(name, kind, certificates.request(root, kind, name, act=True)[0])
+    return CertificateRequest(name, kind, certificates.request(root, kind, name, act=True)[0])
 
 
 def shown(text, *words):
@@ -82,13 +86,15 @@ def test_a_request_for_another_name_is_refused_and_the_others_get_theirs(root, t
     for forged, why in ((asked.request, "not for the subject CN=node2"), ("nonsense", "nothing that openssl writes")):
         for act in (False, True):
             authority = Authority(root, CATALOG, 365, act)
-            found = authority.certificates([Wanted("node2", "host", forged), other])
+            found = authority.certificates([CertificateRequest("node2", "host", forged), other])
             assert set(found) == {"host:node3"}
             assert why in str(authority.refused["host:node2"])
     # In check mode there may be none yet; where it is to be signed, there has to be one.
-    assert "host:node2" in Authority(root, CATALOG, 365, act=False).certificates([Wanted("node2", "host", "")])
+    assert "host:node2" in Authority(root, CATALOG, 365, act=False).certificates(
+        [CertificateRequest("node2", "host", "")]
+    )
     authority = Authority(root, CATALOG, 365, act=True)
-    assert authority.certificates([Wanted("node2", "host", "")]) == {} and "host:node2" in authority.refused
+    assert authority.certificates([CertificateRequest("node2", "host", "")]) == {} and "host:node2" in authority.refused
 
 
 def test_a_request_that_its_key_has_not_signed_is_refused(root, tmp_path):
@@ -98,7 +104,7 @@ def test_a_request_that_its_key_has_not_signed_is_refused(root, tmp_path):
     forged = base64.encodebytes(body[:119] + others[119:]).decode()
     text = f"-----BEGIN CERTIFICATE REQUEST-----\n{forged}-----END CERTIFICATE REQUEST-----\n"
     authority = Authority(root, CATALOG, 365, act=True)
-    assert authority.certificates([Wanted("node1", "host", text)]) == {}
+    assert authority.certificates([CertificateRequest("node1", "host", text)]) == {}
     assert re.search("can't be read|not signed by the key", str(authority.refused["host:node1"]))
 
 
@@ -106,7 +112,10 @@ def test_a_key_is_of_one_host(root, tmp_path):
     asked = wanted(root)
     argv = ["openssl", "req", "-new", "-key", Path(root, "ovn/host/key.pem"), "-subj", "/CN=node2"]
     stolen = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
-    for requests in ([asked, Wanted("node2", "host", stolen)], [Wanted("node2", "host", stolen)]):
+    for requests in (
+        [asked, CertificateRequest("node2", "host", stolen)],
+        [CertificateRequest("node2", "host", stolen)],
+    ):
         authority = Authority(root, CATALOG, 365, act=True)
         assert "host:node2" not in authority.certificates(requests)
         assert "is for the key that host:node1 has" in str(authority.refused["host:node2"])
@@ -122,7 +131,7 @@ def test_a_name_that_a_chassis_can_not_have_is_refused(root, name):
 def test_check_mode_makes_nothing(root):
     assert certificates.request(root, "host", "node1", act=False) == ("", True)
     authority = Authority(root, CATALOG, 365, act=False)
-    found = authority.certificates([Wanted("node1", "host", "")])
+    found = authority.certificates([CertificateRequest("node1", "host", "")])
     assert authority.made == ["northbound", "southbound"]
     assert found["host:node1"]["southbound"] == {"certificate": "", "authority": ""}
     assert not os.path.exists(root)
@@ -163,7 +172,7 @@ def test_files_that_a_daemon_could_not_read_are_named(root, tmp_path):
 
 def test_an_authority_near_its_end_is_told(root):
     Authority(root, CATALOG, 365, act=True).certificates([])
-    path = certificates.ours(root, certificates.AUTHORITY, certificates.ISSUED)
+    path = certificates.our_path(root, certificates.AUTHORITY, certificates.ISSUED)
     issued = json.loads(Path(path).read_text(encoding="utf-8"))
     end = issued["authorities"]["northbound"]["until"]
     late = Authority(root, CATALOG, 365, act=True, now=end - 100 * DAY)
@@ -173,15 +182,15 @@ def test_an_authority_near_its_end_is_told(root):
 
 def test_what_is_in_place_is_compared_by_digests(root):
     found = Authority(root, CATALOG, 365, act=True).certificates([wanted(root)])["host:node1"]
-    assert certificates.installed(root, "host") == {}
+    assert certificates.installed_fingerprints(root, "host") == {}
     certificates.install(root, "host", found, act=True)
-    there = certificates.installed(root, "host")
+    there = certificates.installed_fingerprints(root, "host")
     assert there == certificates.fingerprints(found) and set(there) == {"southbound"}
     for path in (Path(root, "ovn/host/southbound.pem"), Path(root, "ovn/host/southbound-authority.pem")):
         before = path.read_text()
         path.write_text(before + "\n")
-        assert certificates.installed(root, "host") != there
+        assert certificates.installed_fingerprints(root, "host") != there
         path.unlink()
-        assert certificates.installed(root, "host") == {}
+        assert certificates.installed_fingerprints(root, "host") == {}
         path.write_text(before)
-    assert certificates.installed(root, "host") == there
+    assert certificates.installed_fingerprints(root, "host") == there

@@ -52,11 +52,11 @@ def test_what_a_server_says_of_its_cluster():
     assert found.led
     assert [server for server, _address in found.servers] == ["0929", "57a3", "0433"]
     # What it was before it lost its databases, and a member that is no more; not itself, and no other member.
-    assert cluster.strangers(found, group("a"), "northbound") == ["57a3", "0433"]
+    assert cluster.former_servers(found, group("a"), "northbound") == ["57a3", "0433"]
     assert not cluster.read_status(STATUS.replace("Leader: self", "Leader: unknown")).led
     assert not cluster.read_status(STATUS.replace("cluster member", "joining cluster")).led
     assert cluster.read_status("") == cluster.Status(False, "no answer", ())
-    assert "follows no leader (no answer)" in str(cluster.unled("northbound", cluster.read_status("")))
+    assert "follows no leader (no answer)" in str(cluster.no_leader_error("northbound", cluster.read_status("")))
 
 
 def test_members_are_three_with_addresses_of_their_own():
@@ -98,14 +98,14 @@ def test_nothing_is_lost_by_becoming_a_cluster():
 
 def test_a_file_says_of_which_kind_it_is(tmp_path, programs):
     path = tmp_path / "db"
-    assert cluster.look(str(path)) == Copy()
+    assert cluster.read_copy(str(path)) == Copy()
     path.write_text('OVSDB JSON 5 abc\n{"cksum":""}\n')
-    assert cluster.look(str(path)) == Copy(STANDALONE)
+    assert cluster.read_copy(str(path)) == Copy(STANDALONE)
     programs.script("ovsdb-tool", "echo the-cluster")
     path.write_text('OVSDB CLUSTER 5 abc\n{"local_address":"ssl:192.0.2.1:6643"}\n')
-    assert cluster.look(str(path)) == Copy(CLUSTERED, "the-cluster", "ssl:192.0.2.1:6643")
+    assert cluster.read_copy(str(path)) == Copy(CLUSTERED, "the-cluster", "ssl:192.0.2.1:6643")
     programs.script("ovsdb-tool", "exit 2")
-    assert cluster.look(str(path)).cluster == ""
+    assert cluster.read_copy(str(path)).cluster == ""
     path.write_text("OVSDB CLUSTER 5 abc\n{")
     with pytest.raises(CommandFailed, match="read database"):
-        cluster.look(str(path))
+        cluster.read_copy(str(path))

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, MissingDependency, TimedOut
-from ansible_collections.nebula.provision.plugins.module_utils.host import units
+from ansible_collections.nebula.provision.plugins.module_utils.host import systemd_units
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import daemons
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.daemons import Daemons, listens, pid_of
-from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.places import Places
+from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.paths import Places
 
 # As Open vSwitch's daemons do: it holds a lock on its pid file, given as standard output, as long as it lives.
 HOLDS = """
@@ -78,18 +78,18 @@ def test_a_port_is_taken_while_something_listens():
 
 
 def test_units_are_used_for_the_directories_of_the_packages_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(units, "RUNS", str(tmp_path))
+    monkeypatch.setattr(systemd_units, "RUNS", str(tmp_path))
     assert Daemons(Places()).by_units
     assert not Daemons(Places(ovn_run="/elsewhere")).by_units
-    monkeypatch.setattr(units, "RUNS", str(tmp_path / "none"))
+    monkeypatch.setattr(systemd_units, "RUNS", str(tmp_path / "none"))
     assert not Daemons(Places()).by_units
 
 
 @pytest.fixture
 def systemd(programs, tmp_path, monkeypatch):
     """A host with systemd; what systemctl was called with."""
-    monkeypatch.setattr(units, "RUNS", str(tmp_path))
-    monkeypatch.setattr(units, "PLACE", str(tmp_path / "units"))
+    monkeypatch.setattr(systemd_units, "RUNS", str(tmp_path))
+    monkeypatch.setattr(systemd_units, "PLACE", str(tmp_path / "units"))
     monkeypatch.setattr(daemons, "_PROGRAMS", dict.fromkeys(daemons._PROGRAMS, "/bin/sh"))
     monkeypatch.setattr(Daemons, "_wait", lambda *_arguments: None)
     programs.script("systemctl", f'echo "$*" >> {tmp_path}/called')
@@ -119,14 +119,14 @@ def test_systemd_starts_and_stops_all_parts(systemd):
 def test_what_systemd_had_not_switched_on_is_switched_off_again(
     systemd, tmp_path, monkeypatch, starts, there, runs, changed, called
 ):
-    monkeypatch.setattr(units, "start_with_host", lambda _names: starts)
+    monkeypatch.setattr(systemd_units, "start_with_host", lambda _names: starts)
     monkeypatch.setattr(Daemons, "running", lambda _daemons, _which: runs)
     monkeypatch.setattr(Daemons, "by_units", True)
     database, link = tmp_path / "var.db", tmp_path / "conf.db"
     database.touch()
     link.symlink_to(database)
     side = Daemons(Places(ovs_database=str(tmp_path)))
-    assert side.switching_on(there) == changed
+    assert side.what_start_changes(there) == changed
     side.switch_off(changed)
     lines = systemd.read_text().splitlines() if systemd.exists() else []
     assert [line.partition(" o")[0] for line in lines] == called
@@ -136,18 +136,18 @@ def test_what_systemd_had_not_switched_on_is_switched_off_again(
 
 def test_without_systemd_only_a_database_is_made(tmp_path):
     side = Daemons(Places(ovs_run=str(tmp_path)))
-    assert (side.switching_on(False), side.switching_on(True)) == ("database", "")
+    assert (side.what_start_changes(False), side.what_start_changes(True)) == ("database", "")
     side.switch_off("")
 
 
 def test_a_restart_by_systemd_does_not_cut_traffic_either(systemd):
     daemons.keep_drop_in()
-    assert daemons.drop_in() == daemons.drop_in_wanted()
-    assert "ExecStop=\nExecStop=/usr/share/ovn/scripts/ovn-ctl stop_controller --restart" in daemons.drop_in()
+    assert daemons.read_drop_in() == daemons.desired_drop_in()
+    assert "ExecStop=\nExecStop=/usr/share/ovn/scripts/ovn-ctl stop_controller --restart" in daemons.read_drop_in()
     Daemons(Places()).restart_controller()
     daemons.keep_drop_in()
     daemons.remove_drop_in()
-    assert daemons.drop_in() == ""
+    assert daemons.read_drop_in() == ""
     assert systemd.read_text().splitlines() == ["daemon-reload", "restart ovn-controller", "daemon-reload"]
 
 
@@ -164,9 +164,9 @@ def test_the_units_of_a_member_start_its_servers_with_the_rules_and_files(system
     assert "ovn-ctl stop_northd --ovn-manage-ovsdb=no --no-monitor\n" in wanted["ovn-northd.service.d/nebula.conf"]
     daemons.keep_central_drop_ins(wanted)
     daemons.keep_central_drop_ins(wanted)
-    assert daemons.found_central_drop_ins("our-catalog") == wanted
+    assert daemons.read_central_drop_ins("our-catalog") == wanted
     # A member of another catalog's is not ours.
-    assert daemons.found_central_drop_ins("their-catalog") == {}
+    assert daemons.read_central_drop_ins("their-catalog") == {}
     daemons.remove_central_drop_ins("their-catalog")
     side = Daemons(Places())
     side.start_servers(["not used by units"])
@@ -188,12 +188,12 @@ def test_northd_of_a_single_central_host_ends_without_the_databases(systemd, tmp
     assert list(wanted) == ["ovn-northd.service.d/nebula.conf"]
     assert "".join(wanted.values()).splitlines()[1:] == ["[Service]", "ExecStop=", f"ExecStop={stop}"]
     daemons.keep_central_drop_ins(wanted)
-    assert daemons.found_central_drop_ins("our-catalog") == wanted
-    assert daemons.found_central_drop_ins("their-catalog") == {}
+    assert daemons.read_central_drop_ins("our-catalog") == wanted
+    assert daemons.read_central_drop_ins("their-catalog") == {}
     # A single one that becomes a member of a cluster has the member's in its place.
     member = daemons.central_drop_ins("our-catalog", {which: [] for which in daemons.CENTRAL_DROP_INS}, "/guard.nft")
     daemons.keep_central_drop_ins(member)
-    assert daemons.found_central_drop_ins("our-catalog") == member
+    assert daemons.read_central_drop_ins("our-catalog") == member
     daemons.remove_central_drop_ins("our-catalog")
     assert list((tmp_path / "units").iterdir()) == []
     assert systemd.read_text().splitlines() == ["daemon-reload"] * 3
@@ -207,7 +207,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
 
 def test_what_does_not_come_is_told():
     with pytest.raises(TimedOut, match=r"it does not after 0\.01 s"):
-        daemons.until(lambda: False, "something", "it does not", "the log", 0.01)
+        daemons.wait_until(lambda: False, "something", "it does not", "the log", 0.01)
 
 
 def test_the_main_address_is_told_or_asked_for(monkeypatch):

@@ -14,9 +14,9 @@ from image_lists import CONTENT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.decide import Settings
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 Apply = Callable[..., dict[str, Item]]
@@ -25,7 +25,7 @@ Apply = Callable[..., dict[str, Item]]
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files get their modes, and stay whose they are: only root can give them away."""
-    monkeypatch.setattr(datastore, "adopt", lambda path, mode, *_owner: files.adopt(path, mode))
+    monkeypatch.setattr(datastore_layout, "adopt", lambda path, mode, *_owner: files.adopt(path, mode))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def warnings() -> list[str]:
 def apply(engine: EmbeddedEngine, warnings: list[str]) -> Apply:
     def run(*items: Mapping[str, Any], check: bool = False, **options: Any) -> dict[str, Item]:
         used = EmbeddedEngine(engine.store.root, check_mode=True) if check else engine
-        done, said = decide.apply(used, items, Settings(check_mode=check, **options))
+        done, said = image_list_decision.apply(used, items, Settings(check_mode=check, **options))
         if check:
             used.close()
         warnings.extend(said)

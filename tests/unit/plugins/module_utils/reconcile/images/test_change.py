@@ -22,13 +22,18 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model import installed
+from ansible_collections.nebula.provision.plugins.module_utils.model import installation_marks
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Prepare, Return, Save, write
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import (
+    Prepare,
+    Return,
+    Save,
+    write,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.change import convert
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-utils")
 
@@ -71,7 +76,7 @@ def test_a_file_that_can_not_be_closed_is_told(
     def refuse(path: str, **_how: bool) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", path)
 
-    monkeypatch.setattr(datastore, "protect", refuse)
+    monkeypatch.setattr(datastore_layout, "protect", refuse)
     said = error_of(apply({"name": "demo"}), NebulaError)
     assert said.startswith(f"image demo: path {source}: Operation not permitted"), said
 
@@ -205,7 +210,7 @@ def test_the_size_of_an_image_whose_file_is_on_a_host_is_what_the_list_says(
         *(
             (
                 [ImageState.READY],
-                {"unfinished": "installing", "type": ImageType.DATABLOCK, "attributes": {installed.FROM: "x.iso"}},
+                {"unfinished": "installing", "type": ImageType.DATABLOCK, "attributes": {installation_marks.FROM: "x.iso"}},
                 keys,
                 WrongState,
                 [f"(id 0): {told}: it is being installed", "Wait for its end, or give it up"],
@@ -215,7 +220,7 @@ def test_the_size_of_an_image_whose_file_is_on_a_host_is_what_the_list_says(
                 ({"persistent": True}, "persistent"),
                 ({"firmware": "UEFI", "bus": "sata"}, "firmware, bus"),
                 ({"state": "disabled"}, "state"),
-                ({"attributes": {installed.FROM: None}}, installed.FROM),
+                ({"attributes": {installation_marks.FROM: None}}, installation_marks.FROM),
             )
         ),
     ],

@@ -21,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     NotFound,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model import installed
+from ansible_collections.nebula.provision.plugins.module_utils.model import installation_marks
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 
 SECRET = "7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11"
@@ -47,7 +47,12 @@ def test_what_is_added_may_come_later_in_check_mode(
 
 
 def test_of_what_was_found_out_of_an_installation_a_clone_takes_nothing(engine: EmbeddedEngine, apply: Apply) -> None:
-    apply({**BLANK, "attributes": {"OS": "Debian", installed.FROM: "debian.iso", installed.VERIFIED: "YES"}})
+    apply(
+        {
+            **BLANK,
+            "attributes": {"OS": "Debian", installation_marks.FROM: "debian.iso", installation_marks.VERIFIED: "YES"},
+        }
+    )
     done = apply({"name": "copy", "clone_of": "demo", "type": "DATABLOCK"})["copy"]
     assert done.error is None and done.after is not None and done.after["attributes"] == {"OS": "Debian"}
 

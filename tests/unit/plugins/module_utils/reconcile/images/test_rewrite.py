@@ -25,19 +25,23 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import write
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import write
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import rewrite
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_item import spec_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_progress import (
+    Settings,
+    Work,
+    image_view,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.rewrite import (
     DIG,
     GROW,
     REWRITE,
     Rework,
-    wanted,
+    rework_wanted,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.spec import spec_of
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.work import Settings, Work, image_view
-from ansible_collections.nebula.provision.plugins.module_utils.storage import image_files, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, image_files
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 MIB = 1024 * 1024
@@ -49,7 +53,7 @@ needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="ne
 
 
 def due(image: Image, **keys: Any) -> Rework | None:
-    return wanted(spec_of({"name": "demo", **keys}), image)
+    return rework_wanted(spec_of({"name": "demo", **keys}), image)
 
 
 def must(image: Image, **keys: Any) -> Rework:
@@ -343,12 +347,12 @@ def test_what_another_run_has_begun_anew_is_its_own(engine: EmbeddedEngine) -> N
     assert work.todo == "again" and engine.images.info("demo") == others
     assert os.path.getsize(held.source) == MIB
     with pytest.raises(WrongState, match="another run removed it meanwhile"), engine.session():
-        rewrite.settled(engine, held, True)
+        rewrite.finish_or_undo(engine, held, True)
 
 
 def test_what_another_run_holds_is_not_touched(engine: EmbeddedEngine) -> None:
     held = begun(engine, stored(engine), GROWN)
-    with publishing.reserved(held.source, 0):
+    with final_names.locked_destination(held.source, 0):
         for work in (run(engine, held, GROWN, wait_timeout=0), recovered(engine, held, wait_timeout=0)):
             assert isinstance(work.item.error, TimedOut) and "another run holds it" in str(work.item.error)
             assert not work.item.is_changed
@@ -420,7 +424,7 @@ def test_what_is_to_be_removed_is_not_ready_again(engine: EmbeddedEngine, finish
     with engine.session():
         engine.images.update("demo", state=ImageState.DELETE)
     with pytest.raises(WrongState) as caught, engine.session():
-        rewrite.settled(engine, held, finished)
+        rewrite.finish_or_undo(engine, held, finished)
     assert str(caught.value) == ("image demo (id 0): grow: another run removed it meanwhile. Run again if it is wanted")
     assert engine.images.info("demo").state == ImageState.DELETE
 
@@ -431,7 +435,7 @@ def test_check_mode_predicts_what_a_run_comes_to(tmp_path: Path) -> None:
     made.close()
     checked = EmbeddedEngine(str(tmp_path), check_mode=True)
     with checked.session():
-        predicted = rewrite.predicted(checked, image, GROWN)
+        predicted = rewrite.predicted_image(checked, image, GROWN)
     checked.close()
     assert predicted == replace(image, size=3, generation=1, sha256="")
     again = EmbeddedEngine(str(tmp_path))

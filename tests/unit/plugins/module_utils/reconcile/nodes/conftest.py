@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.plain import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.modules import nebula_deploy

@@ -11,8 +11,8 @@ import os
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, StalePlan
-from ansible_collections.nebula.provision.plugins.module_utils.host import node, units
-from ansible_collections.nebula.provision.plugins.module_utils.network import moves
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file, systemd_units
+from ansible_collections.nebula.provision.plugins.module_utils.network import host_address_move
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import node_networks
 from ansible_collections.nebula.provision.plugins.modules import nebula_node_network
 
@@ -44,7 +44,7 @@ def module(options, tmp_path, monkeypatch):
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/called\n{answer}\n')
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setattr(units, "RUNS", str(tmp_path / "no-systemd"))
+    monkeypatch.setattr(systemd_units, "RUNS", str(tmp_path / "no-systemd"))
     root = tmp_path / "nebula"
     root.mkdir()
 
@@ -116,14 +116,14 @@ def test_a_host_that_is_no_node_gets_no_bridge(module, tmp_path):
     with pytest.raises(StalePlan) as caught:
         module(PUBLIC, check=False, node=True)
     assert f"networks of catalog {CATALOG}: this host is no node" in str(caught.value)
-    node.update(str(tmp_path / "nebula"), lambda before: node.NodeFile(catalog="another"))
+    node_file.update(str(tmp_path / "nebula"), lambda before: node_file.NodeFile(catalog="another"))
     with pytest.raises(StalePlan):
         module(PUBLIC, check=False, node=True)
     assert "-batch" not in (tmp_path / "called").read_text()
 
 
 def test_the_second_word_for_what_was_put_back_is_too_late(module, tmp_path, monkeypatch):
-    monkeypatch.setattr(moves, "PLACE", str(tmp_path / "moves"))
+    monkeypatch.setattr(host_address_move, "PLACE", str(tmp_path / "moves"))
     assert module(state="kept", moved=["nbr0"]).errors == []
     (item,) = module(state="kept", moved=["nbr0"], check=False).errors
     assert "bridge nbr0" in str(item.error) and "no second word came within 60 s" in str(item.error)

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, StalePlan
-from ansible_collections.nebula.provision.plugins.module_utils.host import node
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 
 
 def test_check_mode_foresees_what_a_plan_would_do(deploy, plan, still, tmp_path):
@@ -37,10 +37,10 @@ def test_a_plan_for_another_host_or_none_is_refused(deploy, plan, still):
 def test_an_empty_plan_asks_no_hypervisor_and_lets_no_older_one_in(deploy, plan, still, root):
     still.answers = False
     assert deploy(False, state="applied", plan=plan(number=7)).payload == {"outcomes": []}
-    node.update(root, lambda before: node.NodeFile(catalog=json.loads(plan())["catalog"], plan=3))
+    node_file.update(root, lambda before: node_file.NodeFile(catalog=json.loads(plan())["catalog"], plan=3))
     deploy(True, state="applied", plan=plan(number=7))
-    assert node.read(root).plan == 3
+    assert node_file.read(root).plan == 3
     deploy(False, state="applied", plan=plan(number=7))
-    assert node.read(root).plan == 7
+    assert node_file.read(root).plan == 7
     with pytest.raises(StalePlan):
         deploy(False, state="applied", plan=plan(number=6))

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.rows import vm_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.vm_rows import vm_of
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory, VmDirectory, VmFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     ADOPT,
-    Compared,
+    Comparison,
     Observed,
     ObservedVm,
     VmOutcome,
@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions, ids_of
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 
 UUID = "11111111-8c55-4b0e-9d6a-2f1f3c7d9a10"
 MAC = "02:00:0a:42:00:0f"
@@ -42,7 +42,7 @@ def node(engine, vm_id=4, state="RUNNING", differences=(), compared=True, exact=
             domains=(Domain(f"one-{vm_id}", catalog, vm_id, UUID, state, 3, **values),),
             directories=(VmDirectory("d", str(vm_id), catalog, vm_id, UUID, 3, (VmFile("deployment.2"),), exact),),
         ),
-        compared=(Compared(vm_id, UUID, 3, tuple(differences)),) if compared else (),
+        compared=(Comparison(vm_id, UUID, 3, tuple(differences)),) if compared else (),
     )
 
 

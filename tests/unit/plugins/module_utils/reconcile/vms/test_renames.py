@@ -13,9 +13,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Con
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import vm_items
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_items
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import WEB as WEB_TEMPLATE
 
 OLD = {"name": "old", "template": "web"}

@@ -10,7 +10,7 @@ import sqlite3
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import take
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import read_copy
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import furnish
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
@@ -35,7 +35,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def copy(place):
-    return take.look(str(place / "copy"))
+    return read_copy.look(str(place / "copy"))
 
 
 def spoiled(place, path, *statements):

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import restore, take
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import read_copy, restore
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG, Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
@@ -115,9 +115,9 @@ def test_what_was_there_is_kept_beside_what_takes_its_place(place, copy, old):
         contextlib.closing(restore.Watch(str(old), act=True)) as watch,
         restore.candidate(str(old), str(place / "copy"), copy.catalog) as store,
     ):
-        assert take.differs(store, str(old))
+        assert read_copy.differs(store, str(old))
         aside = restore.put(store, str(old), "then", watch)
-        assert not take.differs(store, str(old))
+        assert not read_copy.differs(store, str(old))
     assert aside == str(old / f"{CATALOG}.before-then")
     assert (names_in(aside), names_in(old / CATALOG)) == (["old"], ["demo"])
     assert os.stat(aside).st_mode & 0o077 == 0

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.verbs import Images
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState

@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images import returns
 from ansible_collections.nebula.provision.plugins.module_utils.errors import WrongState
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.images.conftest import (
     machine,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.verbs import Networks
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.network_verbs import Networks
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import LeaseRequest
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import (

@@ -11,10 +11,10 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.model import guard
-from ansible_collections.nebula.provision.plugins.module_utils.model.guard import GuardRule
+from ansible_collections.nebula.provision.plugins.module_utils.model import nic_filter_rules
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import GuardRule
 from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import GroupRule, SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 
@@ -84,7 +84,7 @@ def test_each_host_is_told_of_its_own_machines_in_networks_that_are_filtered(cat
     catalog.machine(4, off, host=1)
     assert catalog.engine.networks.machines() == {"node1": [1], "node2": [2, 4]}
     found = catalog.engine.networks.guards()["node2"]
-    assert guard.unpacked(guard.packed(found, [])) == (found, [])
+    assert nic_filter_rules.unpack(nic_filter_rules.pack(found, [])) == (found, [])
     assert (found[0].mac, found[0].addresses) == ("02:00:0a:42:00:02", ("10.66.0.1",))
 
 
@@ -105,8 +105,8 @@ def test_on_ovn_a_node_has_machines_with_ipv6_announce_no_router(catalog, attrib
     assert catalog.ports() == ({"node1": ["one-1-0"]} if silent else {})
     if silent:
         found = catalog.engine.networks.guards()["node1"]
-        assert guard.unpacked(guard.packed(found, [])) == (found, [])
-        assert (found[0].on_ovn, found[0].silent, found[0].filters) == (True, True, False)
+        assert nic_filter_rules.unpack(nic_filter_rules.pack(found, [])) == (found, [])
+        assert (found[0].on_ovn, found[0].bars_router_advertisements, found[0].filters) == (True, True, False)
 
 
 def test_on_ovn_who_has_an_alias_with_ipv6_or_no_address_at_all_announces_none_either(catalog):

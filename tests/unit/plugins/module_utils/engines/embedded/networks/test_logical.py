@@ -24,9 +24,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.router impo
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import GroupRule, SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import switches
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.checks import refuse
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.rows import Rows
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound import logical_switches
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.desired_checks import refuse
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.desired_rows import Rows
 
 TENANT = {"NETWORK_ADDRESS": "10.0.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.0.0.1"}
 OUTSIDE = {
@@ -208,7 +208,7 @@ def test_static_addresses_of_ipv6_are_told_by_dhcp_and_filtered(catalog, attribu
     (network,) = (each for each in found.networks if each.name == "Six")
     assert (network.prefixes6, network.ra_mode) == (("2001:db8::/64",), mode)
     made = Rows("00000000-0000-4000-8000-00000000000c")
-    switches.render(made, found)
+    logical_switches.render(made, found)
     tables: dict[str, list] = {"DHCP_Options": []}
     for row, columns in made.wanted.items():
         tables.setdefault(row.table, []).append(columns)

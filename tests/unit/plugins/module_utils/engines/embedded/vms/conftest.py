@@ -14,8 +14,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 
 WEB = {"name": "web", "template": "web"}

@@ -17,7 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import OPTIONS, furnish
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.disk_hosts import DiskHosts
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.rows import VmRows
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.vm_rows import VmRows
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import WEB
@@ -18,7 +18,7 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engine
 def found(engine):
     rows = VmRows(engine.store)
     hosts = DiskHosts(engine.hosts, rows)
-    return hosts.away(rows.get(0)), hosts.back(rows.get(0))
+    return hosts.host_with_newest(rows.get(0)), hosts.return_operation(rows.get(0))
 
 
 def test_a_machine_that_writes_to_the_front_ends_own_files_has_nothing_to_bring_back(web):

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import above
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import raise_numbers
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,
@@ -293,7 +293,7 @@ def test_an_address_held_for_a_machine_that_the_catalog_does_not_know_is_told_as
 
 
 def test_a_restore_and_a_repair_leave_what_is_held(lost):
-    assert list(above._hold(lost.store, [])) == []
+    assert list(raise_numbers._hold(lost.store, [])) == []
     assert lost.repair() == [] and used(lost) == 2
     obey(lost, decide(lost, NEW))
     assert addresses(lost) == NEXT

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import Rule
+from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import SecurityRule
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -190,4 +190,4 @@ def test_a_firewall_acts_in_a_network_of_ovn(inside):
     found = inside.networks.logical()
     (wall,) = found.groups
     assert found.ports[0].security_groups == (wall.uuid,)
-    assert wall.rules == (Rule("outbound"), Rule("inbound", "TCP", ((22, 22),), "10.0.0.0/8"))
+    assert wall.rules == (SecurityRule("outbound"), SecurityRule("inbound", "TCP", ((22, 22),), "10.0.0.0/8"))

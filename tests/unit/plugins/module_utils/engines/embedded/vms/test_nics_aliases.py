@@ -13,9 +13,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import info
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.view import vm_view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import gather
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_view
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,
@@ -86,7 +86,7 @@ def test_users_are_shown_them_beside_the_nics(more):
         "mac": "02:00:0a:42:00:32", "ip": "10.66.0.50", "ip6": "", "ip6_ula": "", "external": False,
         "late": False,
     }  # fmt: skip
-    found = info.GATHERERS["leases"](more, {})
+    found = gather.GATHERERS["leases"](more, {})
     assert [(each["ip"], each["nic_id"]) for each in found] == [("10.66.0.10", 0), ("10.66.0.11", 1), ("10.66.0.50", 2)]
 
 

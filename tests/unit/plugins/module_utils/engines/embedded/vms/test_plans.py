@@ -16,9 +16,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.inject import Injected
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return
+from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
-from ansible_collections.nebula.provision.plugins.module_utils.model.operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import (
@@ -31,7 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
     name_of,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decide import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 
 WEB = {"name": "web", "template": "web"}

@@ -16,7 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.host import
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.text.template import parse
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, row
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     PLAIN,

@@ -1,0 +1,229 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Says in what two templates differ, and what of it can be changed on a machine that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Union
+
+from . import context, defaults, device_matching
+from .attributes import CONTAINER, NOTES, SILENT, SINGLES, VECTORS
+from .device_matching import DEVICES, HOTPLUG, POWEROFF, RECREATE, MachineDevice, Pairing
+from .template import Template, Value, is_secret
+
+# What becomes of a changed attribute: at once, when the machine is off, or only in what the catalog remembers.
+CHANGEABLE = {
+    "CPU": "live",
+    "CONTEXT": "live",
+    "CONTEXT_FORMAT": "live",
+    "CONTEXT_DEVICE": "poweroff",
+    # No interface of the node, but what its guest and the filters of its NIC are told.
+    "NIC_ALIAS": "live",
+    "VCPU": "poweroff",
+    "MEMORY": "poweroff",
+    "OS": "poweroff",
+    "GRAPHICS": "poweroff",
+    "INPUT": "poweroff",
+    "FEATURES": "poweroff",
+    "CPU_MODEL": "poweroff",
+    "RAW": "poweroff",
+    "TPM": "poweroff",
+    "TOPOLOGY": "poweroff",
+    # It is for the next time that the disk is made.
+    "INJECT_VIA": "catalog",
+    **dict.fromkeys(NOTES, "catalog"),
+    # What nothing acts on needs no other machine to change.
+    **dict.fromkeys(SILENT, "catalog"),
+    # What it says is in each NIC.
+    "NIC_DEFAULT": "catalog",
+    "EMULATOR": "poweroff",
+    # Which some hypervisors do act on; to the others it is one of these.
+    "CPULIMIT": "live",
+    **dict.fromkeys((*CONTAINER, "LXC_SWAP"), "poweroff"),
+    "DISKSPACE": "live",
+    "DISKINODES": "live",
+}
+
+# Names of the machine itself, not of what it is made of.
+_IGNORED = frozenset(("NAME", "TEMPLATE_ID", "ERROR", "LOCK", "DEPLOY_ID"))
+_DEFAULTS = {"CPU": f"{defaults.CPU:g}", "CONTEXT_FORMAT": context.FORMATS[0], "CONTEXT_DEVICE": context.DEVICES[0]}
+# Where letters' case says nothing; names of images and networks, paths, passwords and contexts are not among them.
+_CASELESS = frozenset((
+    "TYPE", "MODEL", "TPM", "BUS", "MAC", "TARGET", "DEV_PREFIX", "DRIVER", "FORMAT", "FS", "CACHE", "IO", "DISCARD",
+    "ARCH", "MACHINE", "BOOT", "UUID", "SD_DISK_BUS", "KEYMAP", "LISTEN", "HYPERVISOR", "IP", "IP6",
+    "CONTEXT_FORMAT", "CONTEXT_DEVICE",
+))  # fmt: skip
+_WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "OFF": "NO"}
+# In a context, and in files for the guest, each letter is the guest's.
+_GUESTS = ("CONTEXT", "INJECT")
+
+_NOTHING: Mapping[str, Sequence[MachineDevice]] = MappingProxyType({})
+_Normal = Union[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Describes the change of one attribute.
+    old, new: for people, without secrets.
+    how: live, hotplug (disks or NICs that only come and go, where the hypervisor has that done: at once if the machine
+    runs, else by its next start), poweroff, catalog, or recreate where nothing else will do."""
+
+    attribute: str
+    old: str
+    new: str
+    how: str
+
+
+def changes(
+    old: Template, new: Template, live: Collection[str] = (), has: Mapping[str, Sequence[MachineDevice]] = _NOTHING
+) -> list[Change]:
+    """Return what has to change on a machine of template `old` so that it is one of template `new`.
+
+    live: see model.rules.Rules.
+    has: what the machine has of each DISK and NIC of `old`, as far as that is known.
+
+    These are no difference: upper and lower case where case means nothing, the order of keys in a vector and of
+    attributes of different names, numbers written in two ways, and an empty value in place of none.
+    """
+    found: list[Change] = []
+    if old == new:
+        return found
+    for name in dict.fromkeys(old.names() + new.names()):
+        if name in _IGNORED:
+            continue
+        before, after = _normal(old, name), _normal(new, name)
+        if before != after:
+            found.append(
+                Change(
+                    name,
+                    _values_text(name, before, after),
+                    _values_text(name, after, before, new=True),
+                    how_to_change(name, old, new, live, has),
+                )
+            )
+    return found
+
+
+def how_to_change(
+    name: str,
+    old: Template,
+    new: Template,
+    live: Collection[str] = (),
+    has: Mapping[str, Sequence[MachineDevice]] = _NOTHING,
+) -> str:
+    """Return what it takes to change that attribute from old to new."""
+    if name == "CONTEXT":
+        if old.has(name) != new.has(name):
+            return RECREATE
+        places = [{key: t.vector(name).get(key, "") for key in ("TARGET", "DEV_PREFIX", "DRIVER")} for t in (old, new)]
+        return "live" if places[0] == places[1] and not _is_disk(old) else "poweroff"
+    if name == "CONTEXT_FORMAT" and _is_disk(old):
+        return "poweroff"
+    if name == "OS" and _caseless(old, "UUID") != _caseless(new, "UUID"):
+        return RECREATE
+    if name in CHANGEABLE:
+        return CHANGEABLE[name]
+    if name in DEVICES:
+        found = pair_devices(name, old, new, has).how
+        return POWEROFF if found == HOTPLUG and name not in live else found
+    return RECREATE if name in SINGLES or name in VECTORS else "catalog"
+
+
+def pair_devices(
+    name: str, old: Template, new: Template, has: Mapping[str, Sequence[MachineDevice]] = _NOTHING
+) -> Pairing:
+    """Return which of the machine's disks or NICs each of `new` is."""
+    known = [replace(each, values=_normal_vector(each.values)) for each in has.get(name, ())]
+    before, after = ([_normal_vector(vector) for vector in template.vectors(name)] for template in (old, new))
+    return device_matching.pair_vectors(name, before, after, known)
+
+
+def refuse_sizes(old: Template, new: Template, has: Mapping[str, Sequence[MachineDevice]], where: str) -> None:
+    """Raise InvalidValue, or Unsupported, for a disk that the machine keeps and that can't have its SIZE of `new`."""
+    device_matching.refuse_sizes(new.vectors("DISK"), has.get("DISK", ()), pair_devices("DISK", old, new, has), where)
+
+
+def _normal_vector(vector: Mapping[str, str]) -> dict[str, str]:
+    return {key: _normal_text(key, text) for key, text in vector.items() if text}
+
+
+def _is_disk(template: Template) -> bool:
+    """Return whether the context is a disk to the guest: no hypervisor changes its medium while the machine runs."""
+    return template.get("CONTEXT_DEVICE").strip().lower() == "disk"
+
+
+def _caseless(template: Template, key: str) -> str:
+    return template.vector("OS").get(key, "").lower()
+
+
+def _normal(template: Template, name: str) -> list[_Normal]:
+    values = [_normal_value(name, value) for key, value in template.attributes if key == name]
+    if not any(values) and not (name == "CONTEXT" and values):
+        values = [_normal_value(name, _DEFAULTS[name])] if name in _DEFAULTS else []
+    return values
+
+
+def _normal_value(name: str, value: Value) -> _Normal:
+    if isinstance(value, str):
+        return _normal_text(name, value)
+    if name in _GUESTS:
+        return tuple(sorted(value))
+    return tuple(sorted((key, _normal_text(key, text)) for key, text in value if text))
+
+
+def _normal_text(key: str, text: str) -> str:
+    if is_secret(key) or key in ("DATA", "KERNEL_CMD"):
+        return text
+    stripped = text.strip()
+    word = _WORDS.get(stripped.upper())
+    if word and key != "KEYMAP":
+        return word
+    number = _number(stripped)
+    if number:
+        return number
+    # A target may be a path.
+    return stripped.lower() if key in _CASELESS and not stripped.startswith("/") else stripped
+
+
+def _number(text: str) -> str:
+    """Return a decimal number in its shortest form; "" for other text, and for a name of digits with zeros in front."""
+    whole, point, fraction = text.partition(".")
+    if not (text.isascii() and whole.isdigit() and (fraction.isdigit() if point else True)):
+        return ""
+    if len(whole) > 1 and whole.startswith("0"):
+        return ""
+    return whole + ("." + fraction.rstrip("0") if fraction.rstrip("0") else "")
+
+
+def _values_text(name: str, values: list[_Normal], others: list[_Normal], new: bool = False) -> str:
+    """Return the values as text, of vectors only the keys in which they differ. Of a secret its name is shown: in the
+    old values alone if it went, in the new ones alone if it came, and with "another" in the new ones if it changed."""
+    if not values:
+        return "nothing"
+    texts = []
+    for index, value in enumerate(values):
+        other = others[index] if index < len(others) else ()
+        if isinstance(value, str):
+            texts.append(_text(name, name, value, new and bool(other)))
+        else:
+            texts.append(_pairs(name, dict(value), {} if isinstance(other, str) else dict(other), new))
+    return ", ".join(text for text in texts if text) or "nothing of it"
+
+
+def _pairs(name: str, own: Mapping[str, str], other: Mapping[str, Any], new: bool) -> str:
+    differing = [key for key, value in own.items() if other.get(key) != value]
+    inner = ", ".join(f"{key} = {_text(name, key, own[key], new and key in other)}" for key in differing)
+    return f"[ {inner} ]" if inner else ""
+
+
+def _text(name: str, key: str, value: str, another: bool) -> str:
+    # Any variable of a context may be a secret.
+    if name == "CONTEXT" or (name, key) == ("INJECT", "CONTENT") or is_secret(key):
+        return "(another secret)" if another else "(secret)"
+    if name == "RAW" and key == "DATA":
+        return f"({len(value)} characters)"
+    return value

@@ -1,0 +1,258 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compares a machine that is there with its item: changes what can be changed, and tells the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from ...context.variables import names_owner
+from ...engines.base import Engine
+from ...engines.ports import VmRecord
+from ...errors import BeingEnded, Conflict, NebulaError, NotFound
+from ...model import boot_image, hypervisor_rules
+from ...model import template_changes as model_changes
+from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, NIC, POWEROFF, RECREATE, MachineDevice
+from ...model.instantiate import cpu_topology, truncated_values
+from ...model.object_ids import id_of
+from ...model.owner import Owner
+from ...model.saved_disks import holds_saved_disk, origin_of
+from ...model.template import Template
+from ...model.template_changes import Change, how_to_change, pair_devices, refuse_sizes
+from ...model.vm import Os
+from . import renames
+from .destroy_limit import NOT_STARTED, loses_disks, never_ran
+from .vm_item import INDEX, Spec
+from .vm_outcome import Outcome
+
+_OWN_NAME = re.compile(r"\$NAME\b")
+# The name of a change of the owner, which is no attribute of a template.
+OWNER = "owner"
+
+
+def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: list[str]) -> None:
+    """Give the machine the attributes that its item says, as far as they can be changed on it as it is; note the rest
+    as differences."""
+    record = outcome.after
+    if spec.template is None or record is None or record.request is None or spec.state == "absent":
+        return
+    if spec.host and spec.host != record.host:
+        what = f"differs in host: it is on {record.host}, the list says {spec.host}"
+        remedy = "remove it (state: absent) to have it made there anew"
+        outcome.left(record, "host", record.host, spec.host, what, remedy)
+    rule = hypervisor_rules.rules_of(record.hypervisor)
+    wanted = renames.by_former_images(engine, record, spec.template)
+    changes = model_changes.changes(record.request, wanted, rule.live)
+    has: Mapping[str, Sequence[MachineDevice]] = {}
+    if any(change.attribute in DEVICES for change in changes):
+        has = engine.vms.devices(id_of(record))
+        changes = model_changes.changes(record.request, wanted, rule.live, has)
+    owner = _another_owner(spec, record)
+    if owner is not None:
+        changes.append(
+            Change(OWNER, record.owner.name, owner.name, how_to_change("CONTEXT", record.request, record.request))
+        )
+    off = record.state == "POWEROFF" or record.state in NOT_STARTED or spec.state == "poweroff"
+    live = rule.live if record.state == "RUNNING" else ()
+    fits = off or set(DEVICES) <= set(rule.live)
+    if record.awaits and not fits and not (changes and spec.recreate):
+        _tell_awaited(outcome, record)
+    if record.recreates and changes and not spec.recreate:
+        _tell_given_up(outcome, record, changes)
+        return
+    if not changes:
+        if record.outdated or (record.awaits and fits):
+            outcome.after = engine.vms.update(id_of(record), record.request)
+        return
+    if spec.recreate or never_ran(engine, record):
+        refuse_losing_unsaved_disks(engine, spec, record, "recreate", "leave recreate out once")
+        outcome.destroys = loses_disks(engine, record)
+        outcome.after = engine.vms.recreate(id_of(record), spec.template, spec.owner)
+        outcome.changes = changes
+        return
+    if any(change.attribute == DISK for change in changes):
+        refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
+    template = record.request
+    nics = next((change for change in changes if change.attribute == NIC and not _is_possible(change, off, live)), None)
+    if nics is not None:
+        # Aliases are on the NICs of the same list.
+        changes = [replace(each, how=nics.how) if each.attribute == ALIAS else each for each in changes]
+    for change in changes:
+        possible = _is_possible(change, off, live)
+        refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
+        if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
+            continue
+        if possible:
+            outcome.changes.append(change)
+            if change.attribute != OWNER:
+                template = _with_attribute(template, wanted, change.attribute)
+            continue
+        remedy = (
+            "power it off first (state: poweroff), or set recreate: true"
+            if change.how in (POWEROFF, HOTPLUG)
+            else "set recreate: true to make it anew (its own disks are lost)"
+        )
+        what = f"differs in {change.attribute}: it has {change.old}, the list says {change.new}"
+        outcome.left(record, change.attribute, change.old, change.new, what, remedy)
+    if not any(change.attribute == OWNER for change in outcome.changes):
+        owner = None
+    if template != record.request or owner is not None:
+        try:
+            with engine.attempt():
+                outcome.after = engine.vms.update(id_of(record), template, owner)
+        except BeingEnded as error:
+            if not record.awaits or not fits:
+                raise
+            # The machine may wait for a device that it is to lose itself, which would never happen.
+            _tell_awaited_first(outcome, record, error)
+            outcome.after = engine.vms.update(id_of(record), record.request)
+        warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]:
+    """Return a warning if the guest of a machine that is there does not see its processors as a new machine's would."""
+    request = record.request
+    if request is None or (spec.template is not None and cpu_topology.topology_differs(request, spec.template)):
+        # Another topology in the list is told as a difference.
+        return []
+    if cpu_topology.doubt_of_machine(record.hypervisor, record.vcpu, record.has_topology, request, True) is None:
+        return []
+    pool = {image.id: image for image in engine.images.pool()}
+    images = {index: pool[disk["image_id"]] for index, disk in enumerate(record.disks) if disk["image_id"] in pool}
+    windows = boot_image.boots_windows(Os(), request, images)
+    doubt = cpu_topology.doubt_of_machine(record.hypervisor, record.vcpu, record.has_topology, request, windows)
+    return [f"VM {record.name}: {doubt}"] if doubt else []
+
+
+def doubts_of_host_name(record: VmRecord) -> list[str]:
+    """Return a warning if the name of a machine that is there makes its host name longer than a guest can have. A host
+    name that the template says in full is warned of with the template."""
+    context = record.request.vector("CONTEXT") if record.request is not None else {}
+    named = {key: _OWN_NAME.sub(lambda _found: record.name, value) for key, value in context.items() if "$" in value}
+    return [f"VM {record.name}: {cut}" for cut in truncated_values.cuts_of_host_name(named)]
+
+
+def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:
+    """Return whether the change can be made on the machine as it is.
+    off: nothing of the machine runs
+    live: attributes that can change while it runs"""
+    if change.how in ("catalog", "live") or (off and change.how != RECREATE):
+        return True
+    if change.attribute in DEVICES:
+        return change.how == HOTPLUG and change.attribute in live
+    return change.how != RECREATE and change.attribute in live
+
+
+def _another_owner(spec: Spec, record: VmRecord) -> Owner | None:
+    """Return the owner that the item names, if the context shows an owner and was made of another one."""
+    if spec.owner is None or spec.owner == record.owner or spec.template is None:
+        return None
+    return spec.owner if names_owner(spec.template) else None
+
+
+def _leaves_disks(
+    engine: Engine,
+    spec: Spec,
+    outcome: Outcome,
+    record: VmRecord,
+    compared: tuple[Template, Mapping[str, Sequence[MachineDevice]]],
+    possible: bool,
+) -> bool:
+    """Return whether the disks stay as they are, because some would be lost with their content and the list does not
+    clearly say so; then the difference is told.
+    compared: what the list says, and what the machine has
+    possible: whether the disks could be changed otherwise"""
+    if record.request is None:
+        return False
+    wanted, has = compared
+    pairing = pair_devices(DISK, record.request, wanted, has)
+    lost = [index for index in pairing.gone if has[DISK][index].own]
+    if not lost:
+        return False
+    named = " and ".join(_disk_name(record, index) for index in lost)
+    if pairing.doubtful:
+        what = f"has disks that nothing tells apart, and the list has fewer of them: {named} could be the one to go"
+        remedy = "give those that are to stay their TARGET, as the machine's disks show it"
+    elif not spec.detach:
+        what = f"has a disk that the list does not: {named}"
+        remedy = "what it holds is the machine's own, and would be lost. " + (
+            "Set detach: true to have it taken away"
+            if possible
+            else "To have it taken away set detach: true and power it off (state: poweroff)"
+        )
+    else:
+        if possible:
+            ids = {record.disks[index]["disk_id"] for index in lost}
+            refuse_losing_unsaved_disks(engine, spec, record, "detach", "leave detach out once", ids)
+            outcome.destroys = True
+        return False
+    outcome.left(record, DISK, named, "nothing of it", what, remedy)
+    return True
+
+
+def _disk_name(record: VmRecord, index: int) -> str:
+    disk = record.disks[index]
+    return f"disk {disk['disk_id']}" + (f", of image {disk['image']}" if disk["image"] else f", {disk['target']}")
+
+
+def _tell_given_up(outcome: Outcome, record: VmRecord, changes: Sequence[Change]) -> None:
+    what = "was to be made anew by an earlier list, which its host could not, and this list says something else"
+    remedy = "set recreate: true to have it made anew as the list says now (its own disks are lost)"
+    for change in changes:
+        outcome.left(record, change.attribute, change.old, change.new, what, remedy)
+
+
+def _tell_awaited(outcome: Outcome, record: VmRecord) -> None:
+    what = "runs with other disks or NICs than it is to have: these were changed when it was to be off, and it was not"
+    remedy = "power it off (state: poweroff), then let it run again"
+    found, wanted = "those that it was started with", "those of the list"
+    outcome.left(record, "/".join(DEVICES), found, wanted, what, remedy)
+
+
+def _tell_awaited_first(outcome: Outcome, record: VmRecord, error: NebulaError) -> None:
+    outcome.changes = []
+    what = f"gets first what was decided about its disks and NICs before ({error})"
+    remedy = "run again when that is done"
+    outcome.left(record, "/".join(DEVICES), "those of the list before", "those of the list", what, remedy)
+
+
+def refuse_losing_unsaved_disks(
+    engine: Engine, spec: Spec, record: VmRecord, what: str, instead: str, disks: Collection[int] | None = None
+) -> None:
+    """Raise Conflict if disks of the machine would be lost before they are saved as its item says. disks: ids of the
+    disks that would be lost, None for all."""
+    # An item that stands for several machines saves no disk.
+    if not spec.save_as or record.name != spec.name.replace(INDEX, "0") or never_ran(engine, record):
+        return
+    for save in spec.save_as:
+        if disks is not None and save.disk not in disks:
+            continue
+        try:
+            image = engine.images.info(save.image.name)
+        except NotFound:
+            image = None
+        if image is not None and image.name != save.image.name:
+            # It was found by its id.
+            image = None
+        origin = origin_of(record.uuid, save.disk)
+        if holds_saved_disk(image, origin):
+            continue
+        found = "there is none of that name"
+        if image is not None and image.origin != origin:
+            found = f"there is one of that name (id {image.id}), of something else"
+        elif image is not None:
+            found = f"that is in state {image.state.name}" + (f" ({image.error})" if image.error else "")
+        raise Conflict(
+            f"VM {record.name} (id {record.id}): {what}",
+            f"its disk {save.disk} is not saved as image {save.image.name}: {found}",
+            f"Let it be saved first: {instead}. Or take it out of save_as: then what the disk holds is lost",
+        )
+
+
+def _with_attribute(template: Template, source: Template, name: str) -> Template:
+    """Return `template` with all that `source` says of this one attribute, and nothing else of `source`."""
+    kept = template.without(name).attributes
+    return Template(kept + tuple((key, value) for key, value in source.attributes if key == name))

@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads and writes large files so that the disk works while the processor does, with holes for zeroes.
+
+The kernel is asked to read ahead, and to write before it has to: a thread for each stage gained little beside that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator, Iterator
+
+MIB = 1024 * 1024
+CHUNK = MIB
+# Holes are made of whole blocks of this size.
+HOLE = 64 * 1024
+# By itself it reads 128 KiB ahead, and writes once seconds have passed, or when it is told to wait for it.
+AHEAD = BEHIND = 32 * MIB
+_ZEROES = bytes(CHUNK)
+_HOLE = bytes(HOLE)
+
+
+def read(fd: int) -> Generator[bytes, None, None]:
+    """Yield the whole file, in chunks; its own position is left alone."""
+    offset = asked = 0
+    while True:
+        if asked - offset <= AHEAD:
+            _advise(fd, asked, AHEAD, os.POSIX_FADV_WILLNEED)
+            asked += AHEAD
+        block = os.pread(fd, CHUNK, offset)
+        if not block:
+            return
+        offset += len(block)
+        yield block
+
+
+def nonzero_extents(chunk: bytes) -> Iterator[tuple[int, int]]:
+    """Yield beginning and end of what is to be written of a chunk (1 MiB at most): all but blocks of zeroes."""
+    length = len(chunk)
+    if chunk == _ZEROES or (length < CHUNK and chunk == _ZEROES[:length]):
+        return
+    begin = -1
+    for start in range(0, length, HOLE):
+        if chunk.startswith(_HOLE if start + HOLE <= length else _HOLE[: length - start], start):
+            if begin >= 0:
+                yield begin, start
+            begin = -1
+        elif begin < 0:
+            begin = start
+    if begin >= 0:
+        yield begin, length
+
+
+class EarlyWriteback:
+    """Has the kernel begin early with what fsync() will wait for, of a file that is written from front to end."""
+
+    def __init__(self, fd: int, offset: int = 0) -> None:
+        self._fd = fd
+        self._begun = offset
+
+    def up_to(self, offset: int) -> None:
+        if offset - self._begun >= BEHIND:
+            # It begins to write what it would otherwise forget at once.
+            _advise(self._fd, self._begun, offset - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = offset
+
+
+def _advise(fd: int, offset: int, length: int, advice: int) -> None:
+    # It is nothing more than advice, which some file systems do not take.
+    with contextlib.suppress(OSError):
+        os.posix_fadvise(fd, offset, length, advice)

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a driver can't do is refused by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memory_hypervisor import MemoryDriver
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import machine_record as records
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import Record
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    CREATE,
+    DELETE,
+    REVERT,
+    SAVE_AS,
+    DiskTask,
+    Plan,
+    PlannedVm,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+
+
+OTHER = "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
+
+
+def machine(vm_id: int = 0, **values: Any) -> Vm:
+    values = {"memory": 64, **values}
+    return Vm(vm_id, f"uuid-{vm_id}", f"web-{vm_id}", "memory", 1.0, **values)
+
+
+def plan(number: int, *planned: PlannedVm) -> Plan:
+    return Plan(CATALOG, number, "node1", planned)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A node's, without waiting for the disk: no power cut is shown here."""
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)
+    node_file.update(str(tmp_path), lambda before: before)
+    return str(tmp_path)
+
+
+def directory(root: str, vm_id: int = 0) -> Path:
+    return Path(root, "datastores", "0", str(vm_id))
+
+
+def mark(place: Path, **values: Any) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    record = Record(**{"catalog": CATALOG, "vm_id": int(place.name), "uuid": f"uuid-{place.name}", **values})
+    (place / records.RECORD).write_text(json.dumps(to_plain(record)), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation"), [(SAVE_AS, "copy_disk"), (CREATE, "snapshot_disk"), (DELETE, "delete_disk_snapshot")]
+)
+def test_a_task_needs_the_driver_only_while_the_machine_runs(
+    kind: str, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryDriver, "capabilities", Driver.OPTIONAL - {operation})
+    task = DiskTask(kind, "t", 0)
+    unsupported.check_supported(PlannedVm(machine(), 1, "POWEROFF", tasks=(task,)), MemoryDriver())
+    with pytest.raises(Unsupported, match=f"virtual machine web-0: {operation}: hypervisor memory can't") as caught:
+        unsupported.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(task,)), MemoryDriver())
+    assert "shutdown" in caught.value.remedy
+    unsupported.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(DiskTask(REVERT, "t", 0),)), MemoryDriver())
+
+
+@pytest.mark.parametrize(("driver", "what"), [("ovn", "OVN"), ("ovswitch", "Open vSwitch")])
+def test_a_hypervisor_that_attaches_nothing_to_a_switch_refuses_by_the_name_of_the_network(driver, what):
+    nic = Nic(0, 3, "Tenant", "br-int", "02:00:0a:00:00:05", network_values={"VN_MAD": driver})
+    planned = PlannedVm(machine(nics=(nic,)), 1, "RUNNING")
+    with pytest.raises(
+        Unsupported, match=rf"web-0, NIC 0: network Tenant: it is one of {what}, to which hypervisor memory"
+    ):
+        unsupported.check_supported(planned, MemoryDriver())
+    # It may always end.
+    unsupported.check_supported(PlannedVm(machine(nics=(nic,)), 1, "DONE", hard=True), MemoryDriver())
+    plain = replace(nic, network_values={})
+    unsupported.check_supported(PlannedVm(machine(nics=(plain,)), 1, "RUNNING"), MemoryDriver())

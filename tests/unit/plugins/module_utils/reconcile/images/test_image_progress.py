@@ -1,0 +1,159 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An item of a list of images keeps what was changed on its way, and images are shown, found and told of by their
+names."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import (
+    GROW,
+    Clone,
+    Operation,
+    Prepare,
+    Return,
+    Rewrite,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_item import spec_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_progress import (
+    Work,
+    current_image,
+    error_of,
+    find,
+    image_view,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
+
+IMAGE = Image(3, "demo", source="/var/lib/nebula/datastores/1/abc")
+REWORKED = dataclasses.replace(IMAGE, operation=Rewrite(GROW, {"size": 9}, ImageState.READY))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
+    (tmp_path / "nebula").mkdir()
+    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
+    with found.session():
+        found.images.allocate(Image(None, "demo"))
+        found.images.allocate(Image(None, "1234"))
+    yield found
+    found.close()
+
+
+# -- the item on its way ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_changed_on_the_way_stays_so() -> None:
+    work = Work(Item("demo", {"size": 4}, changed=False))
+    work.became("demo", {"size": 4}, changed=False)
+    assert not work.item.is_changed
+    work.became("demo", {"size": 8}, changed=True)
+    problem = Conflict("image demo", "it differs")
+    work.became("demo", {"size": 8}, changed=False, error=problem)
+    assert work.item.is_changed and work.item.error is problem
+    assert (work.item.before, work.item.after) == ({"size": 4}, {"size": 8})
+
+
+def test_an_error_is_that_of_the_last_look() -> None:
+    work = Work(Item("demo", changed=False))
+    work.became("demo", None, changed=False, error=Conflict("image demo", "it differs"))
+    work.became("demo", {"size": 8}, changed=False)
+    assert work.item.error is None
+
+
+# -- how an image is shown --------------------------------------------------------------------------------------------
+
+
+def test_every_field_is_shown_but_the_notes() -> None:
+    """Notes are between one run and the next."""
+    fields = {field.name for field in dataclasses.fields(Image)}
+    assert set(image_view(IMAGE)) == {*fields, "checksum"} - {"checksums", "notes"}
+
+
+def test_what_is_shown_is_plain_data() -> None:
+    image = dataclasses.replace(
+        IMAGE, type=ImageType.DATABLOCK, state=ImageState.USED_PERS, attributes={"OS": "x"}, notes={"sparse": 0}
+    )
+    view = image_view(image)
+    assert (view["type"], view["state"], view["attributes"]) == ("DATABLOCK", "USED_PERS", {"OS": "x"})
+    assert json.loads(json.dumps(view)) == view
+    view["attributes"]["OS"] = "y"
+    assert image.attributes == {"OS": "x"}
+
+
+@pytest.mark.parametrize(("snapshots", "count"), [("", 0), ("[]", 0), ('[{"id": 0}, {"id": 1}]', 2)])
+def test_of_snapshots_the_number_is_shown(snapshots: str, count: int) -> None:
+    assert image_view(dataclasses.replace(IMAGE, snapshots=snapshots))["snapshots"] == count
+
+
+@pytest.mark.parametrize(
+    ("operation", "shown"),
+    [
+        (None, ""),
+        (Clone(7), "clone"),
+        (Prepare(ImageState.READY), "prepare"),
+        (Return("a b", ran=False), "return"),
+        (REWORKED.operation, "grow"),
+    ],
+)
+def test_of_an_operation_it_is_shown_what_it_does(operation: Operation | None, shown: str) -> None:
+    assert image_view(dataclasses.replace(IMAGE, operation=operation))["operation"] == shown
+
+
+# -- found again ------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_of_digits_is_no_id(engine: EmbeddedEngine) -> None:
+    assert engine.images.info("0").name == "demo"
+    assert find(engine, "0") is None
+    found = find(engine, "1234")
+    assert found is not None and (found.id, found.name) == (1, "1234")
+    assert find(engine, "demo") == engine.images.info("demo")
+    assert find(engine, "nothing") is None
+
+
+def test_an_image_is_the_same_by_its_uuid(engine: EmbeddedEngine) -> None:
+    known = engine.images.info("demo")
+    with engine.session():
+        engine.images.update("demo", description="new")
+    now = current_image(engine, known)
+    assert now is not None and now.description == "new"
+    # A restored catalog gives the number to another.
+    assert current_image(engine, dataclasses.replace(known, uuid="another")) is None
+    with engine.session():
+        engine.images.delete("demo")
+    assert current_image(engine, known) is None
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_names_the_image_once() -> None:
+    spec = spec_of({"name": "demo"})
+    assert str(error_of(Conflict("size 3", "it has 4"), spec, IMAGE)) == "image demo: size 3: it has 4"
+    named = Conflict("image demo (id 3): size 3", "it has 4")
+    assert error_of(named, spec, IMAGE) is named and named.asked == "image demo (id 3): size 3"
+    # What is to be removed need not be wished for.
+    assert error_of(Conflict("removing it", "it is used"), None, IMAGE).asked == "image demo: removing it"
+
+
+def test_an_error_of_the_system_is_told_with_its_file() -> None:
+    found = error_of(OSError(errno.EACCES, "Permission denied"), None, IMAGE)
+    assert isinstance(found, NebulaError)
+    assert found.asked.startswith("image demo: ") and IMAGE.source in found.asked
+
+
+def test_what_is_neither_is_not_hidden() -> None:
+    with pytest.raises(KeyError):
+        error_of(KeyError("a fault"), None, IMAGE)

@@ -1,0 +1,588 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a list may ask of a machine that is there: states that it can be brought to, and devices that come and go."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import HOTPLUG, POWEROFF
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+
+VM = {"name": "web", "template": "web"}
+ERROR = {"kind": "HypervisorError", "asked": "VM web", "found": "it broke", "remedy": ""}
+PUBLIC = {"NETWORK": "Public"}
+
+
+def want(engine, *items):
+    with engine.session():
+        outcomes, _warnings = reconcile(engine, items)
+        plans = engine.vms.plans()
+    return outcomes, [planned for plan in plans.values() for planned in plan.vms]
+
+
+def run(engine, item, state="", error=None):
+    outcomes, planned = want(engine, item)
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    with engine.session():
+        for each in planned:
+            outcome = VmOutcome(each.vm.vm_id, each.generation, state or each.wanted, True, error)
+            engine.vms.record("node1", [outcome])
+    return planned
+
+
+def refusal(engine, item):
+    outcomes, planned = want(engine, item)
+    assert planned == []
+    (error,) = (str(outcome.error) for outcome in outcomes if outcome.error)
+    return error
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "state", "says"),
+    [
+        ("poweroff", "rebooted", "VM web (id 0): state rebooted: it is POWEROFF. Let it run first"),
+        ("poweroff", "reset", "VM web (id 0): state reset: it is POWEROFF. Let it run first"),
+        ("poweroff", "suspended", "VM web (id 0): state suspended: it is POWEROFF. Let it run first"),
+        ("suspended", "poweroff", "what its memory holds would be lost. Let it run first, or set hard: true"),
+    ],
+)
+def test_a_state_that_can_not_be_reached_from_here_says_what_to_do_first(engine, there, state, says):
+    run(engine, VM)
+    run(engine, dict(VM, state=there))
+    assert says in refusal(engine, dict(VM, state=state))
+
+
+def test_what_memory_holds_may_be_given_up(engine):
+    run(engine, VM)
+    run(engine, dict(VM, state="suspended"))
+    (planned,) = run(engine, dict(VM, state="poweroff", hard=True))
+    assert (planned.wanted, planned.hard) == ("POWEROFF", True)
+
+
+def test_a_machine_that_is_not_there_can_not_be_suspended(engine):
+    assert "there is no such machine yet. Let it run first" in refusal(engine, dict(VM, state="suspended"))
+
+
+@pytest.mark.parametrize("there", ["running", "poweroff", "suspended"])
+def test_to_be_present_changes_no_state(engine, there):
+    run(engine, VM)
+    run(engine, dict(VM, state=there))
+    assert want(engine, dict(VM, state="present"))[1] == []
+
+
+def test_what_did_not_fail_needs_no_recovery(engine):
+    run(engine, VM)
+    assert want(engine, dict(VM, state="recovered"))[1] == []
+
+
+def test_what_failed_goes_on_to_what_was_wanted_of_it(engine):
+    run(engine, dict(VM, state="poweroff"), "BOOT_FAILURE", ERROR)
+    (planned,) = want(engine, dict(VM, state="recovered"))[1]
+    assert planned.wanted == "POWEROFF"
+
+
+@pytest.mark.parametrize("state", ["running", "recovered"])
+def test_what_is_where_it_should_be_and_was_not_done_in_full_is_tried_again(engine, state):
+    run(engine, VM)
+    run(engine, dict(VM, cpu=1), "RUNNING", ERROR)
+    assert [each.wanted for each in want(engine, dict(VM, cpu=1, state=state))[1]] == ["RUNNING"]
+
+
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def xen(engine):
+    """On a host where disks and NICs come and go while a machine runs: one runs there."""
+    with engine.session():
+        engine.hosts.update("node1", hypervisor="xen")
+        more = engine.images.allocate(Image(None, "more", type=ImageType.DATABLOCK))
+        engine.images.update(more.id, state=ImageState.READY, size=8)
+    run(engine, dict(VM, disks=[{"IMAGE": "demo"}, {"IMAGE": "more"}]))
+    return engine
+
+
+def test_a_nic_comes_to_a_machine_that_runs_and_goes(xen):
+    item = dict(VM, disks=[{"IMAGE": "demo"}, {"IMAGE": "more"}])
+    outcomes, (planned,) = want(xen, dict(item, nics=[PUBLIC, PUBLIC]))
+    assert [(change.attribute, change.how) for change in outcomes[0].changes] == [("NIC", HOTPLUG)]
+    assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(0, "10.66.0.10"), (1, "10.66.0.11")]
+    run(xen, dict(item, nics=[PUBLIC, PUBLIC]))
+    (planned,) = run(xen, dict(item, nics=[PUBLIC]))
+    assert [nic.nic_id for nic in planned.vm.nics] == [0]
+    assert xen.networks.info("Public").address_ranges[0].used == 1
+
+
+def test_a_nic_of_a_machine_that_can_not_have_it_so_is_told(engine):
+    run(engine, VM)
+    outcomes, planned = want(engine, dict(VM, nics=[PUBLIC, PUBLIC]))
+    assert planned == []
+    (differs,) = outcomes[0].differs
+    assert "VM web (id 0) differs in NIC" in differs
+    assert "power it off first (state: poweroff), or set recreate: true" in differs
+
+
+def test_a_disk_of_its_own_goes_only_if_that_is_said(xen):
+    item = dict(VM, disks=[{"IMAGE": "demo"}])
+    outcomes, planned = want(xen, item)
+    assert planned == []
+    (differs,) = outcomes[0].differs
+    assert differs == (
+        "VM web (id 0) has a disk that the list does not: disk 1, of image more; left as it is: what it holds is the "
+        "machine's own, and would be lost. Set detach: true to have it taken away"
+    )
+    (difference,) = outcomes[0].differences
+    assert (difference.attribute, difference.found) == ("DISK", "disk 1, of image more")
+    (planned,) = run(xen, dict(item, detach=True))
+    assert ([disk.disk_id for disk in planned.vm.disks], planned.detached) == ([0], (1,))
+    assert xen.images.info("more").vms == 0
+    assert want(xen, item)[1] == []
+
+
+def test_a_disk_that_is_an_images_own_file_goes_with_nothing_lost(xen):
+    with xen.session():
+        kept = xen.images.allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        xen.images.update(kept.id, state=ImageState.READY, size=8)
+    both = [{"IMAGE": "demo"}, {"IMAGE": "more"}]
+    (planned,) = run(xen, dict(VM, disks=[*both, {"IMAGE": "kept"}]))
+    assert [disk.image for disk in planned.vm.disks] == ["demo", "more", "kept"]
+    (planned,) = run(xen, dict(VM, disks=both))
+    assert len(planned.detached) == 1
+    assert xen.images.info("kept").vms == 0
+
+
+# -- devices of a machine that is off ----------------------------------------------------------------------------------
+HYPERVISORS = ("kvm", "xen", "xen_libvirt")
+OS, DATA = {"IMAGE": "demo"}, {"IMAGE": "more"}
+
+
+def empty(size, **more):
+    return {"TYPE": "fs", "SIZE": str(size), **more}
+
+
+@pytest.fixture(params=HYPERVISORS)
+def host(engine, request):
+    """An engine whose host has that hypervisor."""
+    with engine.session():
+        engine.hosts.update("node1", hypervisor=request.param)
+        more = engine.images.allocate(Image(None, "more", type=ImageType.DATABLOCK))
+        engine.images.update(more.id, state=ImageState.READY, size=8)
+    return engine
+
+
+def made(engine, *disks, state="poweroff", **more):
+    run(engine, dict(VM, disks=list(disks), **more))
+    if state != "running":
+        run(engine, dict(VM, disks=list(disks), state=state, **more))
+
+
+def shown(engine):
+    (record,) = engine.vms.pool()
+    return [(disk["disk_id"], disk["target"][-1], disk["size"]) for disk in record.disks]
+
+
+def left(engine, item):
+    outcomes, planned = want(engine, item)
+    assert planned == []
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    (differs,) = outcomes[0].differs
+    return differs
+
+
+def test_a_nic_comes_to_a_machine_that_is_off_and_goes(host):
+    made(host, OS)
+    item = dict(VM, disks=[OS], state="poweroff")
+    outcomes, (planned,) = want(host, dict(item, nics=[PUBLIC, PUBLIC]))
+    assert [change.attribute for change in outcomes[0].changes] == ["NIC"]
+    assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
+    assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(0, "10.66.0.10"), (1, "10.66.0.11")]
+    assert planned.vm.context.variables["ETH1_IP"] == "10.66.0.11"
+    run(host, dict(item, nics=[PUBLIC, PUBLIC]))
+    assert want(host, dict(item, nics=[PUBLIC, PUBLIC]))[1] == []
+    # The first one goes, and the other stays what it is.
+    (planned,) = run(host, dict(item, nics=[{"NETWORK": "Public", "IP": "10.66.0.11"}]))
+    assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(1, "10.66.0.11")]
+    assert not [name for name in planned.vm.context.variables if name.startswith("ETH0")]
+    assert host.networks.info("Public").address_ranges[0].used == 1
+
+
+def test_the_start_that_the_list_asks_for_has_the_new_nic(host):
+    made(host, OS)
+    (planned,) = run(host, dict(VM, disks=[OS], nics=[PUBLIC, PUBLIC]))
+    assert (planned.wanted, len(planned.vm.nics)) == ("RUNNING", 2)
+
+
+def test_a_machine_that_is_to_be_off_gets_it_in_the_same_run(host):
+    made(host, OS, state="running")
+    (planned,) = run(host, dict(VM, disks=[OS], state="poweroff", nics=[PUBLIC, PUBLIC]))
+    assert (planned.wanted, planned.refitted, len(planned.vm.nics)) == ("POWEROFF", True, 2)
+
+
+def test_a_nic_changes_its_model_and_keeps_its_address(host):
+    made(host, OS)
+    item = dict(VM, disks=[OS], state="poweroff", nics=[dict(PUBLIC, MODEL="e1000")])
+    outcomes, (planned,) = want(host, item)
+    assert [(change.attribute, change.how) for change in outcomes[0].changes] == [("NIC", POWEROFF)]
+    assert [(nic.nic_id, nic.ip, nic.model) for nic in planned.vm.nics] == [(0, "10.66.0.10", "e1000")]
+
+
+def test_another_address_is_another_nic_and_the_old_one_stays_held_until_it_is_gone(host):
+    made(host, OS)
+    item = dict(VM, disks=[OS], state="poweroff", nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
+    (planned,) = want(host, item)[1]
+    assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(1, "10.66.0.40")]
+    assert host.networks.info("Public").address_ranges[0].used == 2
+    outcomes, _planned = want(host, dict(VM, name="b", nics=[{"NETWORK": "Public", "IP": "10.66.0.10"}]))
+    assert "VM web (id 0) has it until" in str(outcomes[0].error)
+    run(host, item)
+    assert host.networks.info("Public").address_ranges[0].used == 1
+
+
+def test_disks_come_grow_and_go_and_the_others_keep_number_and_target(host):
+    made(host, OS, empty(5), empty(6), empty(7))
+    before = shown(host)
+    item = dict(VM, disks=[OS, empty(5), empty(9), DATA], state="poweroff", detach=True)
+    outcomes, planned = want(host, item)
+    # Which of the two is to be nine?
+    assert planned == []
+    assert "has disks that nothing tells apart" in outcomes[0].differs[0]
+    letter = before[3][1]
+    item["disks"][2] = empty(9, TARGET=host.vms.pool()[0].disks[3]["target"])
+    (planned,) = run(host, item)
+    assert (planned.detached, planned.grown, planned.refitted) == ((2,), (3,), True)
+    there = shown(host)
+    assert there[:2] == before[:2]
+    assert there[2] == (3, letter, 9)
+    # The context has number 4.
+    assert there[3][0] == 5 and there[3][2] == 8
+    assert want(host, item)[1] == []
+
+
+def test_the_middle_one_of_three_images_disks_goes_and_only_it(host):
+    with host.session():
+        for name in ("one", "two", "three"):
+            found = host.images.allocate(Image(None, name, type=ImageType.DATABLOCK))
+            host.images.update(found.id, state=ImageState.READY, size=8)
+    data = [{"IMAGE": name} for name in ("one", "two", "three")]
+    made(host, OS, *data)
+    item = dict(VM, disks=[OS, data[0], data[2]], state="poweroff")
+    assert "has a disk that the list does not: disk 2, of image two" in left(host, item)
+    (planned,) = run(host, dict(item, detach=True))
+    assert planned.detached == (2,)
+    assert [disk.image for disk in planned.vm.disks] == ["demo", "one", "three"]
+    assert [host.images.info(name).vms for name in ("one", "two", "three")] == [1, 0, 1]
+
+
+def test_a_cdrom_and_an_images_own_file_go_with_nothing_lost(host):
+    """As the ISO does after an installation."""
+    with host.session():
+        for name, kind, persistent in (("iso", ImageType.CDROM, False), ("kept", ImageType.DATABLOCK, True)):
+            found = host.images.allocate(Image(None, name, type=kind, persistent=persistent))
+            host.images.update(found.id, state=ImageState.READY, size=8)
+    made(host, {"IMAGE": "iso"}, OS, {"IMAGE": "kept"})
+    before = {disk["image"]: (disk["disk_id"], disk["target"]) for disk in host.vms.pool()[0].disks}
+    (planned,) = run(host, dict(VM, disks=[OS], state="poweroff"))
+    assert planned.detached == (0, 2)
+    assert [(disk.disk_id, disk.target) for disk in planned.vm.disks] == [before["demo"]]
+    assert [host.images.info(name).vms for name in ("iso", "kept")] == [0, 0]
+
+
+def test_disks_that_nothing_tells_apart_are_named_by_their_targets(host):
+    made(host, OS, empty(5), empty(5), empty(5))
+    targets = [disk["target"] for disk in host.vms.pool()[0].disks]
+    item = dict(VM, disks=[OS, empty(5), empty(5)], state="poweroff", detach=True)
+    assert "give those that are to stay their TARGET" in left(host, item)
+    item["disks"] = [OS, empty(5, TARGET=targets[1]), empty(5, TARGET=targets[3])]
+    (planned,) = run(host, item)
+    assert planned.detached == (2,)
+
+
+@pytest.mark.parametrize("disks", [[], [dict(DATA, TARGET="vda")]])
+def test_what_the_machine_boots_from_is_made_anew_or_stays(host, disks):
+    made(host, OS, DATA)
+    outcomes, planned = want(host, dict(VM, disks=disks, state="poweroff", detach=True))
+    assert planned == []
+    assert "differs in DISK" in outcomes[0].differs[0] and "set recreate: true" in outcomes[0].differs[0]
+
+
+def test_a_smaller_disk_is_refused_before_anything_is_done(host):
+    made(host, OS, empty(5), state="running")
+    assert "VM web (id 0): DISK 1: SIZE = 4: the disk has 5 MB" in refusal(
+        host, dict(VM, disks=[OS, empty(4)], state="poweroff", nics=[PUBLIC, PUBLIC])
+    )
+    assert host.networks.info("Public").address_ranges[0].used == 1
+
+
+def test_a_disk_that_is_to_be_saved_does_not_go_before_it_is(host):
+    made(host, OS, DATA)
+    item = dict(VM, disks=[OS], state="poweroff", detach=True, save_as=[{"disk": 1, "image": "kept"}])
+    assert "VM web (id 0): detach: its disk 1 is not saved as image kept" in refusal(host, item)
+
+
+# -- a machine that runs and can not have it ---------------------------------------------------------------------------
+def test_a_disk_that_is_being_saved_stays_until_that_is_done(host):
+    item = dict(VM, disks=[OS, DATA], state="poweroff")
+    run(host, item)
+    # Its host does not answer, and the list forgets of it.
+    want(host, dict(item, save_as=[{"disk": 1, "image": "kept"}]))
+    outcomes, planned = want(host, dict(item, disks=[OS], detach=True))
+    (said,) = (str(outcome.error) for outcome in outcomes if outcome.error)
+    assert "take away disk 1: it is to be saved as image kept, which was decided before and is not done. " in said
+    assert [(each.tasks[0].image, each.detached) for each in planned] == [("kept", ())]
+
+
+def test_detach_is_never_accepted_and_ignored(engine):
+    with engine.session():
+        more = engine.images.allocate(Image(None, "more", type=ImageType.DATABLOCK))
+        engine.images.update(more.id, state=ImageState.READY, size=8)
+    made(engine, OS, DATA, state="running")
+    item = dict(VM, disks=[OS])
+    assert "To have it taken away set detach: true and power it off (state: poweroff)" in left(engine, item)
+    assert "differs in DISK" in left(engine, dict(item, detach=True))
+    assert "power it off first (state: poweroff)" in left(engine, dict(item, detach=True))
+    assert len(engine.vms.pool()[0].disks) == 2
+
+
+@pytest.mark.parametrize("hypervisor", ["xen", "xen_libvirt"])
+def test_what_can_not_change_while_it_runs_is_told_where_devices_come_and_go(engine, hypervisor):
+    with engine.session():
+        engine.hosts.update("node1", hypervisor=hypervisor)
+    made(engine, OS, empty(5), state="running")
+    assert "power it off first" in left(engine, dict(VM, disks=[OS, empty(9)]))
+    assert "power it off first" in left(engine, dict(VM, disks=[OS, empty(5)], nics=[dict(PUBLIC, MODEL="e1000")]))
+
+
+def test_a_machine_that_did_not_go_off_is_told_until_it_has_what_it_is_to_have(engine):
+    """Its guest ignored the power button: it runs with the NIC that it is to have no more."""
+    run(engine, VM)
+    item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
+    planned = want(engine, dict(item, state="poweroff"))[1]
+    with engine.session():
+        (each,) = planned
+        engine.vms.record("node1", [VmOutcome(0, each.generation, "RUNNING", True, ERROR, fitted=False)])
+    # Nobody else gets the address that it uses.
+    assert engine.networks.info("Public").address_ranges[0].used == 2
+    for _time in range(2):
+        outcomes, planned = want(engine, item)
+        (differs,) = outcomes[0].differs
+        assert "VM web (id 0) runs with other disks or NICs than it is to have" in differs
+        with engine.session():
+            for each in planned:
+                engine.vms.record("node1", [VmOutcome(0, each.generation, "RUNNING", fitted=False)])
+    assert engine.networks.info("Public").address_ranges[0].used == 2
+    (planned,) = run(engine, dict(item, state="poweroff"))
+    assert planned.refitted
+    assert engine.networks.info("Public").address_ranges[0].used == 1
+    assert want(engine, dict(item, state="poweroff"))[1] == []
+
+
+def test_what_it_did_not_lose_yet_comes_back_once_that_is_done(engine):
+    """The list has the old address again. As long as nothing is done about the machine, that one is in the way."""
+    run(engine, VM)
+    planned = want(engine, dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}], state="poweroff"))[1]
+    with engine.session():
+        engine.vms.record("node1", [VmOutcome(0, planned[0].generation, "RUNNING", True, ERROR, fitted=False)])
+    item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.10"}], state="poweroff")
+    outcomes, (planned,) = want(engine, item)
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    assert "gets first what was decided about its disks and NICs before" in outcomes[0].differs[0]
+    assert (planned.wanted, planned.refitted, planned.vm.nics[0].ip) == ("POWEROFF", True, "10.66.0.40")
+    with engine.session():
+        engine.vms.record("node1", [VmOutcome(0, planned.generation, "POWEROFF", True, fitted=True)])
+    (planned,) = run(engine, item)
+    assert [nic.ip for nic in planned.vm.nics] == ["10.66.0.10"]
+    assert engine.networks.info("Public").address_ranges[0].used == 1
+
+
+def test_one_that_was_to_end_and_lives_on_has_still_what_it_was_to_lose(engine):
+    """Its guest ignored the power button twice: what it has is nobody else's."""
+    with engine.session():
+        kept = engine.images.allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        engine.images.update(kept.id, state=ImageState.READY, size=8)
+    made(engine, OS, {"IMAGE": "kept"}, state="running", nics=[PUBLIC])
+    item = dict(VM, disks=[OS], nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
+    for asked in (dict(item, state="poweroff"), dict(VM, state="absent")):
+        (planned,) = want(engine, asked)[1]
+        with engine.session():
+            engine.vms.record("node1", [VmOutcome(0, planned.generation, "RUNNING", True, ERROR, fitted=False)])
+    outcomes, (planned,) = want(engine, item)
+    assert (planned.wanted, planned.detached, planned.refitted) == ("RUNNING", (1,), True)
+    assert "VM web (id 0) runs with other disks or NICs than it is to have" in outcomes[0].differs[0]
+    with engine.session():
+        engine.vms.record("node1", [VmOutcome(0, planned.generation, "RUNNING", fitted=False)])
+    assert engine.networks.info("Public").address_ranges[0].used == 2
+    assert engine.images.info("kept").vms == 1
+    assert engine.ledger().findings == ()
+    run(engine, dict(item, state="poweroff"))
+    assert engine.networks.info("Public").address_ranges[0].used == 1
+    assert engine.images.info("kept").vms == 0
+
+
+def test_a_machine_of_whose_end_nothing_was_heard_is_told(engine):
+    """The run that was to power it off was killed, and the next list has it running."""
+    run(engine, VM)
+    item = dict(VM, nics=[PUBLIC, PUBLIC])
+    want(engine, dict(item, state="poweroff"))
+    outcomes, (planned,) = want(engine, item)
+    assert planned.refitted and "runs with other disks or NICs than it is to have" in outcomes[0].differs[0]
+    (planned,) = want(engine, dict(item, state="poweroff"))[1]
+    assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
+
+
+def test_the_image_that_a_disk_writes_to_grows_with_it_once_it_has(engine):
+    with engine.session():
+        kept = engine.images.allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        engine.images.update(kept.id, state=ImageState.READY, size=8)
+    made(engine, OS, {"IMAGE": "kept"})
+    item = dict(VM, disks=[OS, {"IMAGE": "kept", "SIZE": "9"}], state="poweroff")
+    for fitted, size in ((False, 8), (True, 9)):
+        (planned,) = want(engine, item)[1]
+        assert planned.grown == (1,)
+        with engine.session():
+            engine.vms.record("node1", [VmOutcome(0, planned.generation, "POWEROFF", fitted=fitted)])
+        assert engine.images.info("kept").size == size
+
+
+def test_what_was_found_off_gets_it_then(engine):
+    run(engine, VM)
+    item = dict(VM, nics=[{"NETWORK": "Public", "IP": "10.66.0.40"}])
+    with engine.session():
+        reconcile(engine, [dict(item, state="poweroff")])
+        (planned,) = (each for plan in engine.vms.plans().values() for each in plan.vms)
+        engine.vms.record("node1", [VmOutcome(0, planned.generation, "POWEROFF", True, None, fitted=False)])
+    (planned,) = run(engine, dict(item, state="present"))
+    assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
+    assert engine.networks.info("Public").address_ranges[0].used == 1
+
+
+# -- what an older version made ----------------------------------------------------------------------------------------
+
+
+def test_a_context_of_an_older_version_goes_on_as_it_was_until_the_machine_is_made_anew(engine):
+    item = dict(VM, cpu=0.5, context={"A": "$VCPU", "TOKEN": "YES"})
+    (planned,) = run(engine, item)
+    assert planned.vm.context.exact
+    assert (planned.vm.context.variables["A"], planned.vm.context.variables["VMID"]) == ("", "0")
+    with engine.session():
+        (body,) = (row["body"] for row in engine.store.rows("SELECT body FROM vms"))
+        older = body.replace(',"exact":true', "").replace('"A":""', '"A":"1"').replace('"VMID":"0",', "")
+        assert len(older) < len(body) - 20
+        engine.store.db.execute("UPDATE vms SET body = ?", (older,))
+    assert run(engine, item) == []
+    (planned,) = run(engine, dict(item, cpu=1))
+    assert planned.vm.context.variables["A"] == "1" and "VMID" not in planned.vm.context.variables
+    (planned,) = run(engine, dict(item, cpu=1, memory=96, recreate=True))
+    assert planned.vm.context.variables["A"] == "" and planned.vm.context.variables["VMID"] == "0"
+
+
+def test_lists_of_an_older_context_stay_as_they_were_written_until_they_change(engine):
+    said = {"NETWORK": "YES", "ETH0_DNS": "9.9.9.9,8.8.8.8", "SEARCH_DOMAIN": "a.example,b.example"}
+    item = dict(VM, nics=[{"NETWORK": "Public"}], cpu=0.5, context=said)
+    (planned,) = run(engine, item)
+    new = planned.vm.context.variables
+    assert (new["ETH0_DNS"], new["ETH0_SEARCH_DOMAIN"]) == ("9.9.9.9 8.8.8.8", "a.example b.example")
+    with engine.session():
+        (text,) = (row["body"] for row in engine.store.rows("SELECT body FROM vms"))
+        body = json.loads(text)
+        del body["context"]["exact"]
+        body["context"]["variables"] |= {**said, "ETH0_SEARCH_DOMAIN": ""}
+        engine.store.db.execute("UPDATE vms SET body = ?", (json.dumps(body),))
+    assert run(engine, item) == []
+    (planned,) = run(engine, dict(item, cpu=1))
+    assert planned.vm.context.variables == body["context"]["variables"]
+    (planned,) = run(engine, dict(item, cpu=1, context={**said, "ETH0_DNS": "9.9.9.9,1.1.1.1"}))
+    found = planned.vm.context.variables
+    assert found["ETH0_DNS"] == "9.9.9.9 1.1.1.1" and found["SEARCH_DOMAIN"] == "a.example,b.example"
+    assert found["ETH0_SEARCH_DOMAIN"] == ""
+    (planned,) = run(engine, dict(item, cpu=1, context={**said, "SEARCH_DOMAIN": "c.example,d.example"}))
+    found = planned.vm.context.variables
+    assert found["ETH0_SEARCH_DOMAIN"] == found["SEARCH_DOMAIN"] == "c.example d.example"
+
+
+# -- processors --------------------------------------------------------------------------------------------------------
+WINDOWS = dict(VM, attributes={"FEATURES": {"HYPERV": "YES"}, "VCPU": "4"})
+
+
+def told(engine, item):
+    with engine.session():
+        outcomes, warnings = reconcile(engine, [item])
+        planned = [each for plan in engine.vms.plans().values() for each in plan.vms]
+    return [text for text in warnings if "sockets" in text or "TOPOLOGY" in text], outcomes, planned
+
+
+def shape(engine):
+    (row,) = engine.store.rows("SELECT body FROM vms")
+    return json.loads(row["body"])["topology"]
+
+
+def older(engine):
+    """The machine as a version made it that had no word for this."""
+    engine.store.db.execute("UPDATE vms SET body = json_remove(body, '$.topology')")
+
+
+def test_a_new_windows_has_cores_and_nothing_is_said_of_it(engine):
+    (planned,) = run(engine, WINDOWS)
+    assert planned.vm.topology == Topology(1, 4, 1)
+    warned, (outcome,), planned = told(engine, WINDOWS)
+    assert (warned, outcome.changes, planned) == ([], [], [])
+
+
+def test_a_windows_that_was_made_before_stays_and_is_told(engine):
+    run(engine, WINDOWS)
+    older(engine)
+    warned, (outcome,), planned = told(engine, WINDOWS)
+    assert planned == [] and not outcome.changes and not outcome.differences
+    (text,) = warned
+    assert text.startswith("VM web: its 4 processors are 4 sockets") and "CORES = 4" in text
+    # A change of something else leaves it so.
+    more = dict(WINDOWS, state="poweroff", memory=256)
+    run(engine, more)
+    assert shape(engine) is None and len(told(engine, more)[0]) == 1
+    # What the warning says has it mended.
+    mended = dict(
+        more, attributes={**WINDOWS["attributes"], "TOPOLOGY": {"SOCKETS": "1", "CORES": "4", "THREADS": "1"}}
+    )
+    (planned,) = run(engine, mended)
+    assert planned.vm.topology == Topology(1, 4, 1) and told(engine, mended)[0] == []
+
+
+def test_the_image_says_that_it_is_a_windows(engine):
+    item = dict(VM, attributes={"VCPU": "4"})
+    run(engine, item)
+    assert shape(engine) is None and told(engine, item)[0] == []
+    image = engine.images.info("demo")
+    with engine.session():
+        engine.images.update(image.id, attributes={**image.attributes, "GUEST_OS": "windows"})
+    assert len(told(engine, item)[0]) == 1
+
+
+def test_a_topology_that_did_not_act_is_told_until_it_does(engine):
+    item = dict(VM, state="poweroff", attributes={"VCPU": "4", "TOPOLOGY": {"SOCKETS": "2"}})
+    run(engine, item)
+    older(engine)
+    (text,) = told(engine, item)[0]
+    assert "TOPOLOGY does not act on it" in text
+    without = dict(item, attributes={"VCPU": "4"})
+    run(engine, without)
+    (planned,) = run(engine, item)
+    assert planned.vm.topology == Topology(2, 2, 1) and told(engine, item)[0] == []
+
+
+def test_processors_of_a_machine_that_runs_are_a_difference_until_it_is_off(engine):
+    run(engine, WINDOWS)
+    more = dict(WINDOWS, attributes={**WINDOWS["attributes"], "VCPU": "6"})
+    warned, (outcome,), planned = told(engine, more)
+    assert planned == [] and len(outcome.differences) == 1 and not [text for text in warned if "sockets" in text]
+    (planned,) = run(engine, dict(more, state="poweroff"))[:1]
+    assert planned.vm.topology == Topology(1, 6, 1)

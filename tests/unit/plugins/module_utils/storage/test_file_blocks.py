@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading ahead, and what of a chunk is written."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.nebula.provision.plugins.module_utils.storage import file_blocks
+from ansible_collections.nebula.provision.plugins.module_utils.storage.file_blocks import CHUNK, HOLE
+
+
+def joined(*blocks: bytes) -> bytes:
+    return b"".join(blocks)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "expected"),
+    [
+        (b"", []),
+        (bytes(CHUNK), []),
+        (bytes(100), []),
+        (b"x", [(0, 1)]),
+        (joined(b"x", bytes(CHUNK - 1)), [(0, HOLE)]),
+        (joined(bytes(CHUNK - 1), b"x"), [(CHUNK - HOLE, CHUNK)]),
+        (joined(bytes(HOLE), b"x" * 2 * HOLE, bytes(HOLE), b"y"), [(HOLE, 3 * HOLE), (4 * HOLE, 4 * HOLE + 1)]),
+        (joined(b"x" * HOLE, bytes(10)), [(0, HOLE)]),
+        (joined(b"x" * HOLE, bytes(10), b"y"), [(0, HOLE + 11)]),
+    ],
+)
+def test_stretches(chunk, expected):
+    assert list(file_blocks.nonzero_extents(chunk)) == expected
+
+
+@given(st.lists(st.tuples(st.integers(1, 3 * HOLE), st.booleans()), max_size=8))
+def test_written_over_zeroes_stretches_are_the_chunk(parts):
+    chunk = b"".join((b"\1" if data else b"\0") * length for length, data in parts)[:CHUNK]
+    copy = bytearray(len(chunk))
+    for start, end in file_blocks.nonzero_extents(chunk):
+        assert start % HOLE == 0 and (end % HOLE == 0 or end == len(chunk))
+        copy[start:end] = chunk[start:end]
+    assert copy == chunk
+
+
+@pytest.mark.parametrize("length", [0, 1, CHUNK - 1, CHUNK, 3 * CHUNK + 5])
+def test_the_whole_file_is_read(tmp_path, length):
+    content = os.urandom(length)
+    (tmp_path / "file").write_bytes(content)
+    with (tmp_path / "file").open("rb") as file:
+        file.seek(7)
+        assert b"".join(file_blocks.read(file.fileno())) == content
+        assert file.tell() == 7
+
+
+def test_reading_is_asked_for_ahead_and_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_blocks, "AHEAD", 4 * CHUNK)
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _fd, offset, length, advice: asked.append((offset, length, advice)))
+    (tmp_path / "file").write_bytes(bytes(20 * CHUNK))
+    with (tmp_path / "file").open("rb") as file:
+        for number, _block in enumerate(file_blocks.read(file.fileno())):
+            # At least so much beyond what is read now.
+            assert asked[-1][0] + asked[-1][1] >= (number + 4) * CHUNK
+    offsets = [offset for offset, _length, _advice in asked]
+    assert offsets == sorted(set(offsets)) and {(length, advice) for _offset, length, advice in asked} == {
+        (4 * CHUNK, os.POSIX_FADV_WILLNEED)
+    }
+
+
+def test_a_file_system_that_takes_no_advice(tmp_path, monkeypatch):
+    def refuse(*_arguments):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    (tmp_path / "file").write_bytes(b"content")
+    with (tmp_path / "file").open("rb") as file:
+        assert b"".join(file_blocks.read(file.fileno())) == b"content"
+        file_blocks.EarlyWriteback(file.fileno()).up_to(file_blocks.BEHIND)
