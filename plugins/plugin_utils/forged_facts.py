@@ -262,8 +262,8 @@ def refusals_for_others(host: str, forged: Mapping[str, Iterable[str]]) -> list[
     """Return the sentences that say why facts of others leave a host out. forged: what forged_for() returned."""
     shown = harmless(host, 60, ONE_LINE)
     return [
-        f"{refusal_of_host(other, names)}. Settings of {shown} refer to them by hostvars, so that it is left out as well. "
-        f"There, filter {_NO_FACT} takes the inventory's alone"
+        f"{refusal_of_host(other, names)}. Settings of {shown} refer to them by hostvars, so that it is left out as "
+        f"well. There, filter {_NO_FACT} takes the inventory's alone"
         for other, names in forged.items()
     ]
 

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests have done in a process that can reach nothing but some directories (host/confined_process.py). That process finds
-them by their full name, so they are in a file of their own."""
+"""What tests have done in a process that can reach nothing but some directories (host/confined_process.py). That
+process finds them by their full name, so they are in a file of their own."""
 
 from __future__ import annotations
 

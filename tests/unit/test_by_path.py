@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is done by path is done where nobody but root, or whoever runs this, has power over the directories of the
-path. What a guest or another user may have made is gone through by host/untrusted_trees.py, host/untrusted_directories.py and host/confined_process.py,
-which begin each step at an open directory.
+path. What a guest or another user may have made is gone through by host/untrusted_trees.py,
+host/untrusted_directories.py and host/confined_process.py, which begin each step at an open directory.
 
 Whatever takes a path is listed here: a module once, where all of its directories are root's alone, or each function of
 a module that also works elsewhere."""

@@ -161,7 +161,8 @@ READERS: dict[str, Callable[[str], Any]] = {
         refused_or(lambda text, k=key: host_value(k, text), text) for key in hosts._SETTABLE
     ],
     "VM": lambda text: [
-        refused_or(lambda text, k=key: item_reader.read_item({k: text}, vm_spec.KEYS, "VM x"), text) for key in vm_spec.KEYS
+        refused_or(lambda text, k=key: item_reader.read_item({k: text}, vm_spec.KEYS, "VM x"), text)
+        for key in vm_spec.KEYS
     ],
     "mode of an ISO": lambda text: isos._mode("/x", text),
     "owner of an ISO": isos._account,

@@ -114,7 +114,7 @@ ELSEWHERE = {
     "Disk.driver": "DiskFiles has it",
     "Disk.fs": "chooses a program from a table",
     "Disk.inject_via": "one of four words, tested by model/injected_files.py",
-    "Injected.partition": "held to a form by model/injected_files.py, compared with a disk's by guest_disk/open/named_partition.py",
+    "Injected.partition": "held to a form by model/injected_files.py, compared by guest_disk/open/named_partition.py",
     "Injected.path": "a path in the guest, held to a form by model/injected_files.py and guest_disk/file_injection.py",
     "Injected.content": "the content of a file in the guest",
     "Snapshot.name": "shown; in the file it has its number",

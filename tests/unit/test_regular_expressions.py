@@ -25,7 +25,8 @@ except ImportError:
 
 UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 SEE_GUESTS = (
-    "host/console/console_log.py", "host/console/expected_guest.py", "host/console/console_evidence.py", "host/console/guest_wait.py",
+    "host/console/console_log.py", "host/console/expected_guest.py", "host/console/console_evidence.py",
+    "host/console/guest_wait.py",
     "install/watch_machines.py", "guest_disk/checks/linux_files.py", "guest_disk/checks/linux_points.py",
     "guest_disk/checks/windows_points.py", "guest_disk/checks/live_points.py", "guest_disk/repair/repair_steps.py",
     "guest_disk/checks/image_facts.py", "guest_disk/inspect/windows_registry.py", "guest_disk/inspect/inspection.py",

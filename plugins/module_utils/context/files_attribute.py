@@ -351,7 +351,8 @@ def _items(text: str, attribute: str) -> Iterator[tuple[str, str]]:
             raise InvalidValue(
                 f"{attribute}: {source_without_secrets(word)}",
                 "nothing tells whether the colon behind its ? or # belongs to it or begins a name",
-                f"Quote the URL: '{source_without_secrets(word)}', or with a name '{source_without_secrets(word)}':name",
+                f"Quote the URL: '{source_without_secrets(word)}', or with a name '{source_without_secrets(word)}'"
+                ":name",
             )
         colon = _separator(word, colons)
         if 0 <= colon == len(word) - 1:

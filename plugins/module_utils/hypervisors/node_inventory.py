@@ -124,8 +124,8 @@ def _switches(seen: Mapping[str, links.Link]) -> tuple[SwitchBridge, ...]:
 
 def _left_behind_files(root: str, catalog: str) -> tuple[str, ...]:
     """Return the files that host.files.write_atomically() was writing when it was killed: of nebula.node, of files for
-    contexts, and of what makes this catalog's networks at boot (network/networks_at_boot.py; not imported, as nothing else of
-    it is needed here)."""
+    contexts, and of what makes this catalog's networks at boot (network/networks_at_boot.py; not imported, as nothing
+    else of it is needed here)."""
     return tuple(
         os.path.join(place, name)
         for place in (root, files_on_node.place(root), os.path.join(root, "boot", catalog or "-"))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opens paths below an open directory that may be longer than the kernel takes in one call (4095 bytes), for a process
-that has nothing but that tree (host/confined_process.py): links on the way are followed, as they lead to places in it."""
+that has nothing but that tree (host/confined_process.py). Links on the way are followed: they lead to places in it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes an archive of a machine's root, as a job in a process that can reach nothing but that (host/confined_process.py),
-which is its root. Owners are those that the machine sees."""
+"""Makes an archive of a machine's root, as a job in a process that can reach nothing else (host/confined_process.py).
+Owners are those that the machine sees."""
 
 from __future__ import annotations
 

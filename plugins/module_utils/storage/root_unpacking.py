@@ -72,7 +72,8 @@ class Tree:
             raise self._refused(f"it has more than {self._limits['entries']} entries", _TOO_LARGE)
         if entry.uid >= COUNT or entry.gid >= COUNT:
             raise self._refused(
-                f"{printable_name(entry.name)} belongs to user {entry.uid}, group {entry.gid}; a machine has 0 to {COUNT - 1}",
+                f"{printable_name(entry.name)} belongs to user {entry.uid}, group {entry.gid}; a machine has 0 to "
+                f"{COUNT - 1}",
                 "Change the owner, and pack it anew",
             )
         name = self._place(entry.name)

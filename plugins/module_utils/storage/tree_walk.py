@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Goes through a tree that a guest may have made, from a process that has it for its root (host/confined_process.py): in the
-order of names, without following a link, with the attributes that a root file system keeps."""
+"""Goes through a tree that a guest may have made, from a process that has it for its root (host/confined_process.py):
+in the order of names, without following a link, with the attributes that a root file system keeps."""
 
 from __future__ import annotations
 

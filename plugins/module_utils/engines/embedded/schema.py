@@ -98,8 +98,8 @@ MIGRATIONS = (
     CREATE TABLE given_up (
         vm_id INTEGER PRIMARY KEY REFERENCES vms(id), host TEXT NOT NULL, ended INTEGER NOT NULL DEFAULT 0);
     """,
-    # What is under way with images was written in five ways; from here on it is as model/image_operations.py writes it. Texts
-    # that begin with { are JSON already: no SQL compares them, and the reader takes them as they are.
+    # What is under way with images was written in five ways; from here on it is as model/image_operations.py writes it.
+    # Texts that begin with { are JSON already: no SQL compares them, and the reader takes them as they are.
     r"""
     UPDATE images SET operation = '{"do":"clone","image_id":' || substr(operation, 7) || '}'
     WHERE substr(operation, 1, 6) = 'clone ';

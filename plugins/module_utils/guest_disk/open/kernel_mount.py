@@ -70,8 +70,8 @@ class View:
     block: bool = False
 
     def run(self, *argv: str, timeout: float = TIMEOUT, check: bool = True) -> command.Completed:
-        return command.run([*command.words_to_end_with_us(), "nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--", *argv],
-                           timeout=timeout, check=check)  # fmt: skip
+        within = [*command.words_to_end_with_us(), "nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--"]
+        return command.run([*within, *argv], timeout=timeout, check=check)
 
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)

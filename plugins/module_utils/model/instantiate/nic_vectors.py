@@ -125,8 +125,8 @@ def doubts_of_nics(nics: Sequence[Nic], filtered: Collection[int]) -> list[str]:
             _check_on_ovswitch(nic)
         elif nic.options.get(vlan_trunks.ATTRIBUTE):
             doubts.append(
-                f"NIC/{vlan_trunks.ATTRIBUTE} is kept, and nothing acts on it: network {nic.network} has another vn_mad "
-                "than ovswitch"
+                f"NIC/{vlan_trunks.ATTRIBUTE} is kept, and nothing acts on it: network {nic.network} has another "
+                "vn_mad than ovswitch"
             )
         given = {name: nic.options.get(name, "").strip() for name in (security_group.ATTRIBUTE, *FILTERS)}
         if nic.network_id in filtered:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What engines/base.py promises of every engine, beside machines (reconcile/vms/test_vm_list_decision.py): beginning and ending,
-what stays and what is undone, and the life of each kind of object."""
+"""What engines/base.py promises of every engine, beside machines (reconcile/vms/test_vm_list_decision.py): beginning
+and ending, what stays and what is undone, and the life of each kind of object."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import da
 
 ITEM = {"name": "debian", "iso": {"path": "/srv/debian.iso", "remote_src": True}, "size": 4}
 WRITTEN = {
-    "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR, "unfinished": installation_marks.INSTALLING,
-    "error": NOT_FINISHED, "generation": 1,
+    "type": ImageType.DATABLOCK, "persistent": True, "state": ImageState.ERROR,
+    "unfinished": installation_marks.INSTALLING, "error": NOT_FINISHED, "generation": 1,
 }  # fmt: skip
 
 

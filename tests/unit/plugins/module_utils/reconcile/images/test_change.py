@@ -210,7 +210,11 @@ def test_the_size_of_an_image_whose_file_is_on_a_host_is_what_the_list_says(
         *(
             (
                 [ImageState.READY],
-                {"unfinished": "installing", "type": ImageType.DATABLOCK, "attributes": {installation_marks.FROM: "x.iso"}},
+                {
+                    "unfinished": "installing",
+                    "type": ImageType.DATABLOCK,
+                    "attributes": {installation_marks.FROM: "x.iso"},
+                },
                 keys,
                 WrongState,
                 [f"(id 0): {told}: it is being installed", "Wait for its end, or give it up"],
