@@ -7,8 +7,7 @@
 - TEST: `make test` runs these as well, as CI does with each change.
 - SUITES: `make test-all` runs these, and `make test-NAME` one of them; CI runs those whose subject a change touches.
 
-Files of tests/integration are named without their directory and ending.
-"""
+Files of tests/integration are named without their directory and ending."""
 
 from __future__ import annotations
 
@@ -57,8 +56,7 @@ TEST_MINUTES = 25
 class Suite:
     """subjects: files and directories whose change wants it. files: of tests/integration. scenarios: of molecule.
     targets: of the Makefile. environment: for all of these. again: files of another tier, which do more in this one's
-    environment. minutes: what it takes on two slow cores, nothing cached.
-    """
+    environment. minutes: what it takes on two slow cores, nothing cached."""
 
     subjects: tuple[str, ...]
     minutes: int

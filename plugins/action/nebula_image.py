@@ -89,8 +89,7 @@ class ActionModule(CallingAction):
     ) -> tuple[dict[str, LocalFile], dict[str, str]]:
         """Return the files on the control node that items name, and the errors of unreadable ones, both by image name.
 
-        With a local connection nothing is sent: the item gets the path, and remote_src.
-        """
+        With a local connection nothing is sent: the item gets the path, and remote_src."""
         files: dict[str, LocalFile] = {}
         lost: dict[str, str] = {}
         local = is_local(self._connection)

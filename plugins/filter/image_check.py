@@ -5,8 +5,7 @@
 
 image_trials and image_unasked part the list into images that get a machine and images that get none; image_snapshots,
 image_heard and image_said follow these machines; image_checks gives the list to the module, and image_points shows its
-results.
-"""
+results."""
 
 from __future__ import annotations
 

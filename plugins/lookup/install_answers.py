@@ -126,8 +126,7 @@ class LookupModule(LookupBase):
 def without_source(text: str, source: str) -> str:
     """Return the message of a template's error without the template, which may hold passwords.
 
-    ansible-core before 2.19 quotes the template in its message.
-    """
+    ansible-core before 2.19 quotes the template in its message."""
     for quoted in (source, source.strip(), repr(source)[1:-1], repr(source.strip())[1:-1]):
         if quoted:
             text = text.replace(quoted, "…")

@@ -39,15 +39,13 @@ def items_of(
     Refused, each with its error, are entries of the list that are no items of that kind, and with `once` those of
     whose
     name there are two. The others go on.
-
     plural: the option that takes the list.
     single: the keys that an item may have.
     kind: what errors call an item ("VM", "image" …).
     defaults: values of keys that an item of the list does not have.
     once: refuse names that are there twice here, before anything is done with either; lists that are decided as a
     whole
-    do it themselves.
-    """
+    do it themselves."""
     given = params.get(plural)
     if given is None:
         return [{key: params.get(key) for key in single}], []
@@ -74,8 +72,7 @@ def items_of(
 def parse_json(text: str, option: str) -> Any:
     """Return what the JSON text says. Raise InvalidValue for what is no JSON, or none that could mean anything here.
 
-    The text may hold secrets: errors name the place, never the text.
-    """
+    The text may hold secrets: errors name the place, never the text."""
     if len(text) > LONGEST_JSON:
         raise InvalidValue(
             f"option {option}", f"it has {len(text)} characters, the limit is {LONGEST_JSON}", "Give it in parts"

@@ -11,8 +11,7 @@ compiled to is kept below PLACE under the digest of the source, and taken from t
 
 It runs as root, so nothing is taken from a directory or file that another user could have written. Whoever is not
 root,
-has its code from elsewhere than a zip, or meets anything odd, imports as ever.
-"""
+has its code from elsewhere than a zip, or meets anything odd, imports as ever."""
 
 from __future__ import annotations
 
@@ -96,8 +95,7 @@ def begin() -> None:
 def is_own(place: str) -> bool:
     """Return whether only the user of this process can have put anything into the directory, or another in its place.
 
-    The directory above it may be root's only.
-    """
+    The directory above it may be root's only."""
     found, above = os.lstat(place), os.lstat(os.path.dirname(place))
     closed = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
     return closed and stat.S_ISDIR(above.st_mode) and above.st_uid == 0 and not above.st_mode & 0o022

@@ -82,10 +82,8 @@ _IMPORTS = {"libvirt": _libvirt, "libvirt_qemu": _libvirt_qemu, "pycdlib": _pycd
 
 def respawn_if_missing(module: Any, names: list[str]) -> None:
     """Go on in a system interpreter that has the libraries, if this one lacks any.
-
     module: the AnsibleModule, its arguments parsed. Returns when nothing is missing, or when no interpreter has
-    them: then require() says so. Does not return otherwise: the other interpreter's result is this one's.
-    """
+    them: then require() says so. Does not return otherwise: the other interpreter's result is this one's."""
     if not missing(*names):
         return
     from ansible.module_utils.common import respawn
@@ -109,8 +107,7 @@ def _nowhere() -> Iterator[None]:
 
     An interpreter that is asked by -c, or reads its program from a pipe, looks for modules in the working directory
     first,
-    and anybody may own that directory.
-    """
+    and anybody may own that directory."""
     try:
         before = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

@@ -17,8 +17,7 @@ class NebulaError(Exception):
     asked:  what was wanted, naming the object, the attribute and the value ("image demo: checksum sha256:ab…")
     found:  what is the case instead
     remedy: what the reader can do about it; may be empty where the first two say it
-    None of the three may hold a secret: they reach logs and job events.
-    """
+    None of the three may hold a secret: they reach logs and job events."""
 
     def __init__(self, asked: str, found: str, remedy: str = "") -> None:
         super().__init__(asked, found, remedy)

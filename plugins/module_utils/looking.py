@@ -5,8 +5,7 @@
 
 Each module is first asked what it would do, as in check mode. Where it would change nothing, it is carried out, so that
 its answer is that of a call of its own. Where it would change something, or fails, this call ends, and the roles call
-the modules one by one.
-"""
+the modules one by one."""
 
 from __future__ import annotations
 

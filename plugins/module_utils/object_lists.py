@@ -38,14 +38,12 @@ def show_as_foreseen(items: Sequence[Item], unknown: Mapping[str, Any]) -> None:
 @dataclass(frozen=True)
 class ObjectList:
     """Describes objects that a module takes as a list, or one of them by options of its own.
-
     kind: what errors and warnings call one of them, as "security group".
     plural: the option that takes the list, and the name of the list in results.
     keys: what an item may state.
     unknown: what results of check mode show of an object that would be created, in place of what is rolled back.
     is_packed: the list is taken as JSON, since items may hold secrets.
-    names_catalog: results name the catalog.
-    """
+    names_catalog: results name the catalog."""
 
     kind: str
     plural: str

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides how text that guests, hosts and strangers' files have made reaches a terminal, a log or a page.
 
-Which characters are shown as they are, and how all others are, is decided here and nowhere else. Pure.
-"""
+Which characters are shown as they are, and how all others are, is decided here and nowhere else. Pure."""
 
 from __future__ import annotations
 
@@ -31,9 +30,7 @@ _FIRST_MARK = "\u0300"
 def printable(text: str, line_end: str = BLOCK) -> str:
     """Return the text without anything that a terminal obeys, that a reader does not see, or that turns the direction
     of writing: such a character is written as an escape. What was returned is returned again as it is.
-
-    line_end: BLOCK, LINES or ONE_LINE, by which a line of the text is told from the lines around it.
-    """
+    line_end: BLOCK, LINES or ONE_LINE, by which a line of the text is told from the lines around it."""
     if text.isascii() and text.isprintable():
         return text
     first, *others = _escaped(text).split("\n")

@@ -43,8 +43,7 @@ def carry_out(module: AnsibleModule, call: Call) -> None:
 def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
     """Run `run(params, check_mode)` and exit with its result.
 
-    Items that failed fail the task, after all others were done: the payload is there in both cases.
-    """
+    Items that failed fail the task, after all others were done: the payload is there in both cases."""
     # What is created holds configuration or secrets: nothing of it is anybody else's by default.
     os.umask(0o077)
     try:

@@ -22,10 +22,8 @@ NAMED = 3
 @dataclass
 class Item:
     """Says what a run did (or would do) with one object.
-
     before, after: the object as shown to users, without secrets.
-    view: the object as results show it, where that is not `after`.
-    """
+    view: the object as results show it, where that is not `after`."""
 
     name: str
     before: Mapping[str, Any] | None = None
@@ -42,10 +40,8 @@ class Item:
 @dataclass
 class Result:
     """Holds a module's whole answer.
-
     payload: what goes beside changed and diff, already in its final form.
-    renews: something is made anew as this release makes it, and is what it was to users.
-    """
+    renews: something is made anew as this release makes it, and is what it was to users."""
 
     items: list[Item] = field(default_factory=list)
     payload: dict[str, Any] = field(default_factory=dict)

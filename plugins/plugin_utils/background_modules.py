@@ -6,8 +6,7 @@ which a look is expensive (far away, slow) is looked at less often.
 
 Ansible's own `async` would do too, but leaves the module with its arguments (they may hold secrets) in a file until
 seconds after its end, its result in another, and starts Python once more per look. So only the last step of a plain run
-differs here: the command that starts the module. Ansible parses what the module printed, as always.
-"""
+differs here: the command that starts the module. Ansible parses what the module printed, as always."""
 
 from __future__ import annotations
 
@@ -109,10 +108,8 @@ def run_with_progress(
     `async`, it is a plain run.
 
     The module has to take `_progress_file` (arguments.PROGRESS) and write there (host/progress.py).
-
     label: what each line begins with.
-    say: takes the lines instead of the display, with the host's words unchanged.
-    """
+    say: takes the lines instead of the display, with the host's words unchanged."""
     arguments = dict(module_args)
     if action._task.async_val or action._task.check_mode:
         return dict(

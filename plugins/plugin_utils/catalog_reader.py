@@ -76,11 +76,9 @@ def read(
     name: str, variables: Mapping[str, Any], gather: Sequence[str], options: Mapping[str, Any], timeout: int
 ) -> dict[str, Any]:
     """Return what nebula_info returns on a host. Raise CatalogNotRead if it returns nothing.
-
     variables: by which Ansible reaches the host. They may hold passwords, so they are in a file that only this user can
     read, for as long as this takes (timeout: seconds at most).
-    options: further options of nebula_info.
-    """
+    options: further options of nebula_info."""
     with tempfile.TemporaryDirectory(prefix="nebula-inventory-") as directory:
         inventory = Path(directory, "front-end.yml")
         inventory.touch(mode=0o600)
@@ -98,9 +96,7 @@ def digest(source: str, name: str, variables: Mapping[str, Any], options: Mappin
     It covers all that decides which catalog is read, and as whom. Ansible's own settings and the user's ssh
     configuration count, too, and this machine if it is the front-end itself. Passwords do not count: the key is stored
     with the answer, and a password could be guessed from it.
-
-    source: path of the file that asks; the other arguments are those of read().
-    """
+    source: path of the file that asks; the other arguments are those of read()."""
     environment = {key: value for key, value in os.environ.items() if _DECIDING.match(key)}
     configuration = Path(constants.CONFIG_FILE or os.devnull)
     asked = {

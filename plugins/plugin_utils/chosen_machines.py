@@ -97,9 +97,7 @@ def items(names: Sequence[str], word: str) -> list[dict[str, Any]]:
 
 def changed_back_by_lists(names: Sequence[str], word: str, listed: Any) -> list[str]:
     """Return sentences about the machines that the next run of the inventory's lists brings into another state.
-
-    listed: nebula_vms of the inventory; an item whose name has %i stands for each number.
-    """
+    listed: nebula_vms of the inventory; an item whose name has %i stands for each number."""
     if ITEMS[word]["state"] not in _STATES:
         return []
     wanted: dict[str, list[str]] = {}

@@ -33,11 +33,9 @@ def connection_variables(
 
     Files group_vars and host_vars count if they are beside the source, beside the sources before it, or beside the
     playbook.
-
     inventory: as it is read so far.
     source: path of the source that is being read.
-    only: names of the variables that are wanted; None for all.
-    """
+    only: names of the variables that are wanted; None for all."""
     host = inventory.get_host(name)
     if host is None:
         return {}
@@ -71,8 +69,7 @@ def _places(inventory: Any, loader: Any, source: str) -> list[str]:
 def variables_reaching_host(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return a host's name, and those of its variables that say how it is reached.
 
-    No other variable is even filled in, and no fact is taken: other hosts are reached by what is returned here.
-    """
+    No other variable is even filled in, and no fact is taken: other hosts are reached by what is returned here."""
     return {
         key: variables[key]
         for key in variables

@@ -5,8 +5,7 @@
 
 A playbook of this collection runs from wherever the collection is installed. The user's files are beside the inventory,
 beside the user's own playbook, or in the working directory; never in the collection, which the next installation
-removes.
-"""
+removes."""
 
 from __future__ import annotations
 
@@ -44,11 +43,9 @@ def is_ours(remote_src: Any) -> bool:
 def find(name: str, variables: Mapping[str, Any], below: str = "files", only_files: bool = False) -> str:
     """Return the absolute path of the file on the control node that a user's text names. Raise NotThere if there is
     none.
-
     variables: the task's variables.
     below: a subdirectory of each place that is searched, too.
-    only_files: whether only regular files count.
-    """
+    only_files: whether only regular files count."""
     if name.startswith(("/", "~")):
         path = unfrackpath(name, follow=False)
         if os.path.isfile(path) or (os.path.exists(path) and not only_files):
@@ -69,8 +66,7 @@ def output_directory(name: str, variables: Mapping[str, Any]) -> str:
     if that is impossible; nothing is made then.
 
     A relative path is below the inventory's directory. If the inventory is a directory, Ansible reads everything below
-    it as inventory, so the path is beside it.
-    """
+    it as inventory, so the path is beside it."""
     if name.startswith(("/", "~")):
         path = str(unfrackpath(name, follow=False))
     else:

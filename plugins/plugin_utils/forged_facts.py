@@ -5,8 +5,7 @@
 
 Ansible puts the facts of a host above the variables that the inventory has for it, whatever module brought them, and
 keeps them in caches. So an answer of one of our modules never brings any, and a host whose facts have the name of a
-setting, or of a variable that a setting refers to, is left out until they are removed.
-"""
+setting, or of a variable that a setting refers to, is left out until they are removed."""
 
 from __future__ import annotations
 
@@ -84,10 +83,8 @@ _OF_ANSIBLE = ("discovered_interpreter_",)
 
 def facts_named_like_settings(facts: Mapping[str, Any], variables: Mapping[str, Any] | None = None) -> list[str]:
     """Return the names among a host's facts that are names of settings, or of variables that settings refer to.
-
     facts: the host's variable ansible_facts, in which Ansible leaves out the prefix ansible_ of names.
-    variables: all of the host, not filled in yet.
-    """
+    variables: all of the host, not filled in yet."""
     named = {name for fact in facts for name in (str(fact), f"ansible_{fact}") if is_setting(name)}
     others = _facts_as_variables(facts, variables) if variables else set()
     return sorted(named | (others & _names_in_settings(variables) if variables and others else set()))
@@ -126,8 +123,7 @@ def _facts_as_variables(facts: Mapping[str, Any], variables: Mapping[str, Any]) 
     """Return the names of facts that are variables of the host under exactly that name.
 
     What is gathered is a variable under ansible_ and its name. Only the cache tells whether a fact came as NAME or as
-    ansible_NAME; without it, a fact that is there under both counts as one that came as ansible_NAME.
-    """
+    ansible_NAME; without it, a fact that is there under both counts as one that came as ansible_NAME."""
     names = _names_in_cache(variables, str(variables.get("inventory_hostname")))
     names = names or {str(name) for name in facts if f"ansible_{name}" not in variables}
     return {name for name in names if not name.startswith(("ansible_", *_OF_ANSIBLE))} - _GATHERED
@@ -135,9 +131,7 @@ def _facts_as_variables(facts: Mapping[str, Any], variables: Mapping[str, Any]) 
 
 def _names_in_settings(variables: Mapping[str, Any], named: Iterable[str] = ()) -> set[str]:
     """Return the names that settings refer to in their templates, by themselves or through other variables.
-
-    named: other variables, whose templates are read instead of those of settings.
-    """
+    named: other variables, whose templates are read instead of those of settings."""
     return {name for text in _templates_of_settings(variables, named) for name in names_in(text) | _named_in(text)}
 
 

@@ -6,8 +6,7 @@ and a host that was taken over answers what it likes: all that Ansible prints of
 an answer stays as it is, unless the answer is a failure: Ansible prints all of a failure.
 
 What an answer has Ansible do is looked at here as well: its signs are true or false, and it is no deeper than Ansible
-can read.
-"""
+can read."""
 
 from __future__ import annotations
 
@@ -81,9 +80,7 @@ def harmless_answer(result: dict[str, Any]) -> dict[str, Any]:
 def harmless_output(text: str, asked: str = "") -> str:
     """Return what a module printed, in which nothing that Ansible prints of it controls a terminal, or looks like a
     line of Ansible's, and each value that decides what Ansible does is of its type.
-
-    asked: the host and what it was asked, for the beginning of messages.
-    """
+    asked: the host and what it was asked, for the beginning of messages."""
     try:
         answer, exact = _read(text)
     except RecursionError:

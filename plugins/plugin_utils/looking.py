@@ -4,8 +4,7 @@
 """Asks several modules at once what the roles would call them with (module_utils/looking.py).
 
 A role has each call as a variable (docs/architecture.md, "One way to call a module"). Its tasks and these looks fill in
-the same variable, so that both ask the same.
-"""
+the same variable, so that both ask the same."""
 
 from __future__ import annotations
 

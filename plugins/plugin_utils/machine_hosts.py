@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes hosts of an inventory out of machines of the catalog: names, addresses, variables and groups. Pure.
 
-The catalog is described by what nebula_info returns.
-"""
+The catalog is described by what nebula_info returns."""
 
 from __future__ import annotations
 
@@ -57,12 +56,10 @@ class NoCatalog(Exception):
 @dataclass(frozen=True)
 class Choice:
     """Says how hosts are made.
-
     networks: patterns of names, the most wanted first.
     families: ip and ip6, the most wanted first.
     jump: one of JUMPS.
-    jump_networks: patterns of networks whose machines are reached by way of their node in any case.
-    """
+    jump_networks: patterns of networks whose machines are reached by way of their node in any case."""
 
     networks: Sequence[str] = ()
     families: Sequence[str] = ("ip", "ip6")
@@ -88,10 +85,8 @@ def hosts_of(
     node_variables: Callable[[str], Mapping[str, Any] | None],
 ) -> list[MachineHost]:
     """Return a host for each machine. Raise NoCatalog for a machine without a number of its own.
-
     taken: names that the inventory has for other hosts and for groups, and names that the caller gives to groups.
-    node_variables: returns JUMP_VARIABLES of a node, None if they are not known; called only for a node on the way.
-    """
+    node_variables: returns JUMP_VARIABLES of a node, None if they are not known; called only for a node on the way."""
     networks = {str(network["name"]): network for network in info.get("networks") or ()}
     used = {*taken, *_RESERVED, *(group for vm in info.get("vms") or () for group in _groups(machine_of(vm), choice))}
     used |= {re.sub(r"\W", "_", name) for name in used}
@@ -182,9 +177,7 @@ def _is_address(text: Any) -> bool:
 
 def jump_arguments(host: str, variables: Mapping[str, Any]) -> str:
     """Return what ssh is given so that it goes by way of a node; "" where the node is this machine itself.
-
-    variables: how Ansible reaches the node. A key and a user are the node's own; the machine has others.
-    """
+    variables: how Ansible reaches the node. A key and a user are the node's own; the machine has others."""
     if str(variables.get("ansible_connection") or "") in _LOCAL:
         return ""
     # Nobody answers a question for each of many machines. An IPv6 address needs brackets before a port, and ssh takes

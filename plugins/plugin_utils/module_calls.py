@@ -90,9 +90,7 @@ class CallingAction(ActionBase):
 
 def action_of(action: ActionBase, module: str, options: Mapping[str, Any], templar: Any) -> Any:
     """Return the action plugin that calls a module of this collection in the place of the task's own.
-
-    module: its name without the collection's. options: of the module, filled in.
-    """
+    module: its name without the collection's. options: of the module, filled in."""
     task = action._task.copy()
     task.action = NAMESPACE + module
     task.args = dict(options)

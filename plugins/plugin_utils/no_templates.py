@@ -6,8 +6,7 @@
 What a plugin is given has been templated by then, so nothing of it is a template any more that somebody wrote as one;
 but it may hold what guests, hosts and files say. ansible-core before 2.19 templates each string again that is not
 marked, and JSON, formatting and joining lose the mark. Since 2.19 templates are marked instead, and no string that a
-plugin makes is one.
-"""
+plugin makes is one."""
 
 from __future__ import annotations
 
@@ -48,8 +47,7 @@ def for_inventory(value: Any) -> Any:
     """Return the same value, none of whose strings Ansible takes for a template. Strings that could not be one are
     plain strings.
 
-    ansible-inventory prints each string that is marked as no template as an object, and AWX keeps that.
-    """
+    ansible-inventory prints each string that is marked as no template as an object, and AWX keeps that."""
     if isinstance(value, dict):
         return {for_inventory(key): for_inventory(each) for key, each in value.items()}
     if isinstance(value, list):

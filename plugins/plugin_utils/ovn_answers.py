@@ -4,8 +4,7 @@
 """Reads what hosts of OVN answer. The host that was asked counts as the one that answered: no name and no kind is taken
 from an answer.
 
-A value that is not of its kind is left out, or replaced by one that is refused later under the host's name.
-"""
+A value that is not of its kind is left out, or replaced by one that is refused later under the host's name."""
 
 from __future__ import annotations
 
@@ -81,10 +80,8 @@ def connection(
     result: Mapping[str, Any], database: str, addresses: Sequence[str] = ("",), port: int | None = None
 ) -> str:
     """Return how others connect to the database; "" if the answer does not say so.
-
     addresses, port: those of central hosts in the inventory. No others are accepted, unless the inventory leaves the
-    address of a host to that host ("").
-    """
+    address of a host to that host ("")."""
     found = text(_mapping(result.get("connections")).get(database), 4 * LONGEST_WORD)
     if not _CONNECTIONS.match(found):
         return ""

@@ -26,8 +26,7 @@ class NotPlainError(AnsibleError):
 class PackingAction(CallingAction):
     """Runs the module of the task's own name with its PACKED options as JSON.
 
-    no_log on a nested option garbles results and costs seconds at a thousand items; on a string it does neither.
-    """
+    no_log on a nested option garbles results and costs seconds at a thousand items; on a string it does neither."""
 
     PACKED: tuple[str, ...] = ()
 

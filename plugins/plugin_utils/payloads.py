@@ -6,8 +6,7 @@
 Ansible packs each module with all that it imports, once in each run, and looks through every file for that: most of a
 second of a processor for one of ours. Ansible writes the payload below the run's own temporary directory. Here it is
 kept beside Ansible's other files, unchanged, under a digest of all that it was made of, and given to the next run. If
-Ansible does this otherwise, or nothing may be kept, every run packs for itself.
-"""
+Ansible does this otherwise, or nothing may be kept, every run packs for itself."""
 
 from __future__ import annotations
 

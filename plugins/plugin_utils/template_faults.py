@@ -4,8 +4,7 @@
 """Finds templates in a variable that cannot be filled in, and reports them without the variable's value.
 
 ansible-core's own message has, before 2.19, the whole value of a variable whose template fails, and since then the
-lines of the file around it: passwords among them, whatever no_log says.
-"""
+lines of the file around it: passwords among them, whatever no_log says."""
 
 from __future__ import annotations
 

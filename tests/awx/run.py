@@ -6,15 +6,13 @@
 
 The project's repository, with this collection in it, is written to a directory that AWX reaches by git. Everything else
 is in an organization of its own, and is removed at the end.
-
 usage: AWX_URL=… AWX_PASSWORD=… make test-awx       (or tests/awx/run.py, with an environment that has awx.awx)
 
     AWX_URL                   such as https://awx.example.org
     AWX_USERNAME, AWX_PASSWORD, or AWX_TOKEN          of a system administrator; the user is admin if nothing is said
     AWX_GIT_DIRECTORY         where the repository is written
     AWX_GIT_URL               how AWX reaches it; file:// and that directory if nothing is said
-    AWX_KEEP                  anything: what was made stays
-"""
+    AWX_KEEP                  anything: what was made stays"""
 
 from __future__ import annotations
 

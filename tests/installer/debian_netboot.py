@@ -7,8 +7,7 @@ The package is downloaded and unpacked, never installed. The installer takes its
 of their own kind, from the archive while it runs. Archives that were not copied whole lack some: then the installer
 stops with «The installer failed to download a file from the mirror». What another package of the same archive has the
 same files of, and what an installation on one ext4 never calls, is put into the initrd instead; a release that lacks
-anything else can't be installed from that archive, and the next one is taken.
-"""
+anything else can't be installed from that archive, and the next one is taken."""
 
 from __future__ import annotations
 

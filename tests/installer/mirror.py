@@ -4,8 +4,7 @@
 """The package archive that this machine is set up with, for an installer that has no network but its host's loopback.
 
 A server on a Unix socket hands out what apt's own program fetches, and keeps the packages; in a network namespace where
-nothing else can be reached, a relay on loopback leads to that socket.
-"""
+nothing else can be reached, a relay on loopback leads to that socket."""
 
 from __future__ import annotations
 

@@ -8,9 +8,7 @@ An ISO of the installer's kernel and initrd goes in; an OS image has to come out
 each saying its own name. All of it runs in a world (tests/tools/world.py), where nothing is reached but loopback: there
 a relay leads to a server outside, which fetches by apt what the installer asks for. Consoles are kept in
 build/logs/installer.
-
-usage: run.py [--firmware BIOS|UEFI] [--timeout SECONDS]        (as root)
-"""
+usage: run.py [--firmware BIOS|UEFI] [--timeout SECONDS]        (as root)"""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@ is not root, in a process namespace that ends with the job, over ssh, with an em
 What AWX does around ansible-runner is done here in its way: answers of surveys and what it says of itself become extra
 variables that are no templates, those of the job template are; defaults of surveys are filled in; credentials become
 files, variables of the environment and extra variables by the injectors of their type; the inventory is a script that
-prints JSON.
-"""
+prints JSON."""
 
 from __future__ import annotations
 

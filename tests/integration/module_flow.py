@@ -67,9 +67,7 @@ class Step:
 
 class Flow:
     """One host that is front-end and node, below `root`; sources lie in `place`. before: a command to run modules by.
-
-    environment: for the next module runs.
-    """
+    environment: for the next module runs."""
 
     def __init__(self, root: Path, place: Path) -> None:
         self.root = root

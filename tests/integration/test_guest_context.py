@@ -4,8 +4,7 @@
 """The guest program in roots laid out as each distribution has them, run for real in namespaces of their own.
 
 What a distribution's network tool makes of these files is seen in the guests of scenario context, as far as there are
-guests of it; the tools themselves are stand-ins here, which note how they were called.
-"""
+guests of it; the tools themselves are stand-ins here, which note how they were called."""
 
 from __future__ import annotations
 
@@ -697,8 +696,7 @@ SECTORS = 2048  # of a MiB
 def blocks(guest: Layout, devices: dict[str, dict[str, str]], source: str) -> None:
     """A tree as the kernel shows these block devices, of which `source` is the root's.
 
-    It stands for devices that this machine's kernel may not have; LVM's are real in test_guest_growth.py.
-    """
+    It stands for devices that this machine's kernel may not have; LVM's are real in test_guest_growth.py."""
     (guest.root / "proc/mounts").write_text(f"/dev/{source} / ext4 rw 0 0\n")
     for name, files in devices.items():
         place = guest.root / "sys/devices" / files.get("disk", "") / name

@@ -4,8 +4,7 @@
 """Networks that several nodes have: the real module with the real `ip` and `nft`, in network namespaces made here.
 
 Each node has eth1, and eth2, to a switch of its own; machines hang on the nodes' bridges as virtual machines would. No
-packet leaves them. What this kernel may lack, VLANs, is tried on a host of its own (test_stock_host.py).
-"""
+packet leaves them. What this kernel may lack, VLANs, is tried on a host of its own (test_stock_host.py)."""
 
 from __future__ import annotations
 

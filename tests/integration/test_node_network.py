@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a node gets of networks: the real module with the real `ip` and `nft`, in network namespaces made here.
 
-node has an uplink to world; machine hangs on node's bridge as a virtual machine would. No packet leaves them.
-"""
+node has an uplink to world; machine hangs on node's bridge as a virtual machine would. No packet leaves them."""
 
 from __future__ import annotations
 

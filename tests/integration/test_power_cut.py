@@ -4,8 +4,7 @@
 """The power goes: what a module reported as done is on the disk, and what it had begun is begun again.
 
 nebula_root is on an ext4 in a file that nothing flushes by time. A copy of that file is what the disk would hold if the
-power went at that moment: it is repaired as at boot, mounted (which replays the journal), and looked at.
-"""
+power went at that moment: it is repaired as at boot, mounted (which replays the journal), and looked at."""
 
 from __future__ import annotations
 

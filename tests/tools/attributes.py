@@ -2,10 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """docs/attributes.md out of the table in model/attributes.py, by which templates are judged.
-
 usage: attributes.py          writes the page
-       attributes.py --check  exits with 1 if the page is not what it would write
-"""
+       attributes.py --check  exits with 1 if the page is not what it would write"""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@
     assert_consistent_here(frontend, {"node1": root, …}, driver=…)
 
 With unfinished=True, what the next site.yml would do by itself is allowed: machines that failed, or that wait for a
-host. findings() and findings_here() return what was found: kind, severity, host, object, found, remedy, sentence.
-"""
+host. findings() and findings_here() return what was found: kind, severity, host, object, found, remedy, sentence."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ syslog, the journal (`journalctl --all --output=json` given to Canaries.seen).
     with watched(canaries) as processes: …   processes.seen, from /proc of everything that runs meanwhile
 
 A word is found as it stands, in hex, in UTF-16, in base64 at each alignment, escaped (JSON, Python, URLs),
-and compressed (gzip, zlib, zstd, xz, bzip2), also one within the other: a plan's files travel as base64 of zlib.
-"""
+and compressed (gzip, zlib, zstd, xz, bzip2), also one within the other: a plan's files travel as base64 of zlib."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 
 tests/conftest.py has it run where measure_coverage.py has set NEBULA_COVERED, and coverage.py runs already. Lines are
 kept by the test that reached them, whichever process did: pytest's own, a world's (in_world.py), a module's that
-Ansible started.
-"""
+Ansible started."""
 
 from __future__ import annotations
 

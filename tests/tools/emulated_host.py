@@ -16,8 +16,7 @@ docs/testing.md; stock_host.py and xen_host.py say what is in it.
     stock_host.py stop DIRECTORY
 
 It is made once: installed, booted, and frozen with its memory. Each use goes on from there, in seconds, with a disk of
-its own. No packet leaves the machine: its network is QEMU's own, restricted to ssh from here.
-"""
+its own. No packet leaves the machine: its network is QEMU's own, restricted to ssh from here."""
 
 from __future__ import annotations
 

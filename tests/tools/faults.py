@@ -8,8 +8,7 @@
     faults.calls                                           # ["create /nebula.db", "pwrite64 /nebula.db", …]
     run(env=faults.environment(7, errno.ENOSPC, stays=True))
 
-Daemons that were running before are not reached: for those, a file system that is really full.
-"""
+Daemons that were running before are not reached: for those, a file system that is really full."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """A host whose Python adds to each answer of a module facts that are named like settings, and what they would do.
 
 The names are those of docs/variables.md, of what roles and playbooks keep, and of all connection, shell and become
-plugins of the ansible-core that is asked: a new one is here without being written down.
-"""
+plugins of the ansible-core that is asked: a new one is here without being written down."""
 
 from __future__ import annotations
 
@@ -116,7 +115,5 @@ def forged(marker: Path, python: str = sys.executable) -> dict[str, Any]:
 
 def adding(more: Mapping[str, Any] | str, python: str = sys.executable) -> str:
     """Return the text of a program that stands in a host's Python's place, and adds to the answers of modules.
-
-    more: an object that is not empty; as text, it may be JSON that Python does not write.
-    """
+    more: an object that is not empty; as text, it may be JSON that Python does not write."""
     return INTERPRETER.format(python=python, more=more if isinstance(more, str) else json.dumps(more))

@@ -3,9 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Images of real guests, made once and copied to a directory, where roles may change them.
-
-usage: guest_images.py [DIRECTORY]        (without one those of benchmarks are made, if they are not there)
-"""
+usage: guest_images.py [DIRECTORY]        (without one those of benchmarks are made, if they are not there)"""
 
 from __future__ import annotations
 

@@ -6,8 +6,7 @@
     tests/fixtures/hostile/<kind>/*      one file for each input that broke something once, or was made to
     NEBULA_FUZZ=5000                     so many examples for each search, other ones in each run
 
-A failing example that a search finds becomes a file of the corpus.
-"""
+A failing example that a search finds becomes a file of the corpus."""
 
 from __future__ import annotations
 

@@ -19,8 +19,7 @@ in_bare_world is the same on another node, where no daemon was started. in_nodes
         first, second, third = nodes()
 
 A decorated function is called by its name in a process of the world; its arguments have to be JSON. What it prints goes
-to the error stream, an exception comes back with its traceback. Within a world already, it simply runs.
-"""
+to the error stream, an exception comes back with its traceback. Within a world already, it simply runs."""
 
 from __future__ import annotations
 

@@ -3,9 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ISOs of the small installer, made once and copied to a directory. Prints changed or unchanged last.
-
-usage: installer_isos.py DIRECTORY
-"""
+usage: installer_isos.py DIRECTORY"""
 
 from __future__ import annotations
 

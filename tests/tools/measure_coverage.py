@@ -9,8 +9,7 @@ TIER.seconds.json beside it; mutants.py reads both. A table of lines by package 
 for data that is there, one column for each TIER, where A+B is one column for both together.
 
 Lines are counted in every process that a test starts: coverage.py's own hook covers those of this environment, and
-Ansible's hook covers its modules, which run with the distribution's coverage.py (package python3-coverage).
-"""
+Ansible's hook covers its modules, which run with the distribution's coverage.py (package python3-coverage)."""
 
 from __future__ import annotations
 

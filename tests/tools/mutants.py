@@ -12,8 +12,7 @@ in a copy of the checkout. The seed, which is printed, chooses them among all th
 each, the tests run that reach its line (by build/coverage/TIER, see measure_coverage.py), the fastest first, up to the
 first that fails. A fault that no test notices survives; one in a line that no test reaches is told apart.
 --survivors takes survivors of an earlier report, as many as --count and the seed choose, and tries these with the tests
-of another tier. Only programs and tests of this checkout are run; it needs root wherever these do.
-"""
+of another tier. Only programs and tests of this checkout are run; it needs root wherever these do."""
 
 from __future__ import annotations
 

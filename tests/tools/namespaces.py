@@ -50,8 +50,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def in_namespaces(inside: Callable[[], int], begun: Callable[[int], None] = lambda _init: None) -> int:
     """Run it as the init of a new PID namespace; its status, 128 + N after signal N to this process. Everything in the
-    namespace ends with it, and it ends with this process. `begun` gets its process id.
-    """
+    namespace ends with it, and it ends with this process. `begun` gets its process id."""
     # Only what is forked from here on is in the new PID namespace, its first process as init.
     unshare(CLONE_NEWPID)
     ended_by: list[int] = []

@@ -29,8 +29,7 @@ A world that outlives the command, for molecule; from outside, a program of its 
     nodes.py do DIRECTORY kill 2
     nodes.py down DIRECTORY
 
-However it ends, nothing stays, as of world.py.
-"""
+However it ends, nothing stays, as of world.py."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 
 That release has written tests/fixtures/catalog/older_site.json, where CHECKOUT is one of it:
 
-    PYTHONPATH=CHECKOUT/collections python tests/tools/older_site.py > tests/fixtures/catalog/older_site.json
-"""
+    PYTHONPATH=CHECKOUT/collections python tests/tools/older_site.py > tests/fixtures/catalog/older_site.json"""
 
 from __future__ import annotations
 

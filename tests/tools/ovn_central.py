@@ -7,8 +7,7 @@
         central.remote              where the northbound database listens
         central.trace(...)          the way of a packet through logical switches and routers
 
-Everything it starts ends with it. Needs nothing but the packages; the node needs a network namespace of its own.
-"""
+Everything it starts ends with it. Needs nothing but the packages; the node needs a network namespace of its own."""
 
 from __future__ import annotations
 

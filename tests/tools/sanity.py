@@ -5,8 +5,7 @@
 
 ansible-test wants a real directory …/ansible_collections/nebula/provision (a link is fatal to it), keeps environments
 below ~/.ansible and hands nothing of our environment on but HOME and PATH. It gets a home of its own in build/, where
-its environments stay for the next run, and where pip's settings are found as we have them.
-"""
+its environments stay for the next run, and where pip's settings are found as we have them."""
 
 from __future__ import annotations
 

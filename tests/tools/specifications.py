@@ -22,10 +22,8 @@ Of each key the file says (model/specification.py has the same names):
   by its file being written anew), never.
 - attribute: the attribute in which the catalog keeps it. near: other words by which users mean it.
 - internal: this collection's own plugins give it, and no user is shown it. role_only: the role takes it from the item.
-
 usage: specifications.py          writes them
-       specifications.py --check  names those that are not what it would write, and exits with 1
-"""
+       specifications.py --check  names those that are not what it would write, and exits with 1"""
 
 from __future__ import annotations
 

@@ -29,8 +29,7 @@ class Programs:
     """A directory with all programs that the code under test can find: one that was not added is not on this host.
 
     `command._path` is replaced, since the system's own directories are always in it: no test may reach a real `nft`,
-    `ip` or `systemctl` of the machine that it runs on.
-    """
+    `ip` or `systemctl` of the machine that it runs on."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._directory = directory

@@ -9,12 +9,10 @@
     suites.py run NAME [ARGUMENTS]     one of them; the arguments are pytest's
     suites.py all                      all of them, one after another; the end names those that failed
     suites.py touched [--dry-run]      those whose subjects were changed, the most touched first
-
 touched: the change is what came since $NEBULA_BASE, else since main of the remote origin where HEAD is not that
 already, else since a day before the newest commit. Where $NEBULA_DEADLINE (seconds since 1970) is set, a suite that
 would not end before it is left out, and named; $NEBULA_TEST_MINUTES says how long `make test` took on this machine: the
-suites' minutes are taken to be as many times more.
-"""
+suites' minutes are taken to be as many times more."""
 
 from __future__ import annotations
 

@@ -2,10 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """docs/variables.md out of the roles' argument_specs, where variables are documented once.
-
 usage: variables.py          writes the page
-       variables.py --check  exits with 1 if the page is not what it would write
-"""
+       variables.py --check  exits with 1 if the page is not what it would write"""
 
 from __future__ import annotations
 

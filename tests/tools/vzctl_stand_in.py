@@ -13,8 +13,7 @@ ctid.conf(5), and what it was seen to do). What runs is a word in a file. The sa
     VZ_STAND_IN_FAILS=VERB:CODE,…   these verbs end so, and do nothing
     VZ_STAND_IN_KILLED=VERB:POINT  the verb is killed (before it does anything, in the middle, or after all is done)
     VZ_STAND_IN_DEAF=1         what runs does not end by `stop` without --fast
-    VZ_STAND_IN_LIES=1         `start` and `restore` end with 0, and nothing runs
-"""
+    VZ_STAND_IN_LIES=1         `start` and `restore` end with 0, and nothing runs"""
 
 from __future__ import annotations
 

@@ -19,8 +19,7 @@ The command sees the machine's files, and besides:
 
 The exit status is the command's, 128 + N after signal N. However it ends, by itself, by Ctrl-C, a signal, its caller's
 death, every process of the world dies with it: domains, daemons, mounts, links. What a world that was itself killed
-left on disk, the next one removes.
-"""
+left on disk, the next one removes."""
 
 from __future__ import annotations
 

@@ -5,12 +5,10 @@
 """Steps of a live migration, each in the dom0 where it happens, as root:
 
     PYTHONPATH=COLLECTIONS xen_migration.py DEMO DIRECTORY KIND STEP [LOGIN]
-
 start: make the machine and wait for its guest. expect: define it. migrate: to where LOGIN leads. live: it runs here,
 and its guest, which was not booted anew, shuts down when it is asked to. stays: so it does where it could not go away.
 remove: end it.
-DIRECTORY is one that both hosts see.
-"""
+DIRECTORY is one that both hosts see."""
 
 from __future__ import annotations
 

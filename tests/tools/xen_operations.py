@@ -8,8 +8,7 @@ kernel, initrd and disk:
     PYTHONPATH=COLLECTIONS xen_operations.py DEMO DRIVER KIND...     a line of JSON for each: kind, operation, seconds,
                                                                      error; DRIVER: xen or xen_libvirt
 
-What is said of a guest is what that guest says on its console, or Xen's list, not what the driver answered.
-"""
+What is said of a guest is what that guest says on its console, or Xen's list, not what the driver answered."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ initrd and disk:
                                                                    error; DRIVER: xen or xen_libvirt
 
 dom0 is OVN's central host and its only node. In network `tenant` of OVN and behind a bridge of Open vSwitch with VLANs
-is a namespace each, from which the guest is reached; what the guest does is typed at its console.
-"""
+is a namespace each, from which the guest is reached; what the guest does is typed at its console."""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@
     PYTHONPATH=COLLECTIONS xen_troubles.py DEMO [NAME...]      a line of JSON for each: trouble, said, error
 
 `said` is what a person reads; `error` what should have been otherwise. After each of them nothing of the machine is
-left: no domain, loop device, interface, or backend in xenstore.
-"""
+left: no domain, loop device, interface, or backend in xenstore."""
 
 from __future__ import annotations
 

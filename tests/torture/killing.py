@@ -193,9 +193,7 @@ class Strike:
 
 def strike(play: Play, victim: str, moment: Moment, known: Sequence[tuple[str, float]]) -> Strike | None:
     """Kill it at that moment, or at the next at which it is there; None: the play was over before.
-
-    known: tasks and durations of the last such play that nobody disturbed.
-    """
+    known: tasks and durations of the last such play that nobody disturbed."""
     if moment.by == "time" and known[0][0]:
         wait_until(play.is_over, moment.where * sum(duration for _name, duration in known))
     else:

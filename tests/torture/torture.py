@@ -12,8 +12,7 @@ module on the node, libvirtd), at a moment that the seed chooses. The next run s
 still be working; when both have ended, catalog, libvirt, processes, files and lists have to agree.
 
 The same seed and number of jobs choose the same things; when exactly a kill meets a process is as the machine has it.
---report: one line of JSON for each cycle.
-"""
+--report: one line of JSON for each cycle."""
 
 from __future__ import annotations
 

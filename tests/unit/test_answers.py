@@ -4,8 +4,7 @@
 """Each message of a node that the roles send on to the front-end, mutated: the host that sends it is refused or loses
 its own, no other host's machines, leases, images and decisions are touched, and no error is another than ours.
 
-NEBULA_FUZZ is the number of mutations of each message.
-"""
+NEBULA_FUZZ is the number of mutations of each message."""
 
 from __future__ import annotations
 

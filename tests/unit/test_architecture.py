@@ -4,8 +4,7 @@
 """The rules of docs/architecture.md and CONTRIBUTING.md that a program can check.
 
 A rule is a function (path of a file below the root, its syntax tree) → complaints. Each is tried on bad samples too,
-so that none passes by being blind.
-"""
+so that none passes by being blind."""
 
 from __future__ import annotations
 

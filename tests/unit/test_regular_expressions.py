@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What guests wrote is searched in a time that grows as its length does: consoles, logs, answers of agents, files of
 images. Each regular expression of the files that see such text is tried on texts made from its own parts, again and
-again; eight times the text may take eight times as long, and not sixty-four.
-"""
+again; eight times the text may take eight times as long, and not sixty-four."""
 
 from __future__ import annotations
 

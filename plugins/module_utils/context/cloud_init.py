@@ -4,8 +4,7 @@
 """Says what cloud-init takes of each format of a context, and what it leaves out. Pure.
 
 docs/context.md has the table. OpenNebula's own packages and our guest program take all of context.sh; nobody knows here
-which of them an image has.
-"""
+which of them an image has."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ def written_for_readers(format: str, variables: Mapping[str, str]) -> dict[str, 
     """Return the variables of a new context, with values written so that each reader of the format takes them.
 
     In OpenNebula's format, cloud-init separates the items of a list by blanks alone, while the others also take commas,
-    and looks for search domains only at an interface. In the other formats it takes a script as it is.
-    """
+    and looks for search domains only at an interface. In the other formats it takes a script as it is."""
     found = dict(variables)
     found.update({name: _user_data(variables, name) for name in _USER_DATA if variables.get(name, "").strip()})
     if format != OPENNEBULA:

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes a context in three forms: OpenNebula's own, the config drive of OpenStack, and cloud-init's NoCloud. Pure.
 
-Whatever the form, context.sh is on the ISO too: a guest may have scripts of its own beside cloud-init.
-"""
+Whatever the form, context.sh is on the ISO too: a guest may have scripts of its own beside cloud-init."""
 
 from __future__ import annotations
 
@@ -63,12 +62,10 @@ def documents_of_iso(
 ) -> tuple[str, dict[str, bytes]]:
     """Return the label of an ISO, and what is on it beside the user's files, as bytes by path. Raise InvalidValue for
     variables with wrong values, and for files with a name that the format needs.
-
     variables: with all expressions replaced.
     identity: of the guest, such as its machine's UUID, or "" to derive one from the variables. cloud-init carries out
     its user data once for each identity.
-    files: paths of the user's files on the ISO.
-    """
+    files: paths of the user's files on the ISO."""
     made = format_of_name(format)
     _refuse_reserved(format, made, files)
     variables = {name: as_kernel_shows(value) if _OWN_MAC.match(name) else value for name, value in variables.items()}
@@ -141,8 +138,7 @@ def _route(nic: Nic, route: Route) -> dict[str, Any]:
 
     Releases of cloud-init before 23.1 take ::/0 as ::/64 here, so default routes are written as the NIC's gateway where
     that is possible. Releases since 24.4 fail on a metric of IPv6 if they configure NetworkManager, and the guest then
-    has no network: so IPv6 has no metric here.
-    """
+    has no network: so IPv6 has no metric here."""
     entry: dict[str, Any] = {"to": str(route.to), "via": str(route.via)}
     if route.metric is not None and route.to.version != 6:
         entry["metric"] = route.metric

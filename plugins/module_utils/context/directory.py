@@ -6,8 +6,7 @@ the container and nobody else.
 
 Its files belong to the host's root, and the container's root may read them. The owner, not the mount, keeps the
 container from writing there: it can make the mount writable again. Contexts that an earlier version made belong to the
-container's root: they are taken from it, from the top down, before anything in them is looked at.
-"""
+container's root: they are taken from it, from the top down, before anything in them is looked at."""
 
 from __future__ import annotations
 
@@ -44,9 +43,7 @@ def write_directory(
 
     Files that are right already stay: a running container sees the directory itself. Parameters are otherwise those of
     iso9660.write.
-
-    owner: the user on this host that is root in the container, who may read it.
-    """
+    owner: the user on this host that is root in the container, who may read it."""
     entries = entries_of_files(files, LARGEST)
     with iso9660.build_iso(variables, files, os.path.dirname(path), format=format, identity=identity) as iso:
         digest = iso.digest

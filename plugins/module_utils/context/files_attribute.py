@@ -34,8 +34,7 @@ class Entry:
     """Describes a file or directory of the ISO. Directories come before what is in them.
     path: below the ISO's root, with "/" between names.
     source: the file that is read when the ISO is written.
-    size: bytes, 0 for a directory.
-    """
+    size: bytes, 0 for a directory."""
 
     path: str
     source: str
@@ -55,8 +54,7 @@ def parse_files(text: str, attribute: str = "FILES") -> tuple[ContextFile, ...]:
     """Return the items of FILES: paths or URLs, or source:target, between blanks. Quotes keep blanks and colons.
 
     Raise InvalidValue for a source that is neither a URL nor an absolute path, for a target that is no plain name, and
-    for two items with one name.
-    """
+    for two items with one name."""
     found = []
     for source, target in _items(text, attribute):
         found.append(context_file(source, target, attribute))
@@ -121,11 +119,9 @@ def entries_of_files(
 
     Raise NotFound for a file that is missing. Raise InvalidValue for devices, pipes and sockets, and for a symbolic
     link that leads out of its directory.
-
     limit: bytes of all files together.
     check: called for each file and directory before anything of it is looked at, with the source as it was named and
-    with its path, which holds no symbolic link. It raises an error for what it does not allow.
-    """
+    with its path, which holds no symbolic link. It raises an error for what it does not allow."""
     entries: list[Entry] = []
     total = 0
     for file in refuse_same_names(files):

@@ -50,11 +50,9 @@ USUAL = Limits()
 
 class Sources:
     """Reads each file once, and fetches each URL once.
-
     lacking: URLs that found() was asked for and that are not fetched yet; empty in check mode.
     absent: paths that are missing in check mode, and that an earlier task may be about to bring.
-    coming: the paths that an earlier task brings, as far as the caller knows; None: it may be any path.
-    """
+    coming: the paths that an earlier task brings, as far as the caller knows; None: it may be any path."""
 
     def __init__(
         self, root: str, limits: Limits = USUAL, check_mode: bool = False, coming: Collection[str] | None = None

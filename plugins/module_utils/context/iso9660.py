@@ -58,12 +58,10 @@ _VOLUME_DATES = (813, 830, 864)
 @dataclass(frozen=True)
 class Iso:
     """Holds a finished ISO that is not in its place yet.
-
     size: bytes of the file.
     digest: SHA-256, in hex, of the ISO without its padding, so that releases which did not pad have the same for it.
     entries: the user's files.
-    content: the file up to where the padding begins.
-    """
+    content: the file up to where the padding begins."""
 
     size: int
     digest: str
@@ -150,13 +148,11 @@ def write_iso(
 ) -> str:
     """Make the file at `path` the ISO of these variables and files. Return its digest, as Iso has it. If the same ISO
     is there already, only mode and owner are changed. Several threads may call this at once.
-
     variables: what context.sh says.
     files: with their sources on this host.
     sync: whether to wait until the ISO is on the disk.
     format, identity: those of formats.documents.
-    keep_unpadded: that of Iso.save.
-    """
+    keep_unpadded: that of Iso.save."""
     with build_iso(variables, files, os.path.dirname(path) or ".", format=format, identity=identity) as iso:
         iso.save(path, mode, owner, group, sync, keep_unpadded)
         return iso.digest

@@ -73,10 +73,8 @@ def build_context(
     InvalidValue for values that a shell can't hold, and for FILES that can't be meant.
 
     Names that no shell takes are left out: OpenNebula writes them, and a shell would run the line as a command.
-
     vm: as model/instantiate/build.py built it; disk_id, target and bus of its context are kept.
-    networks, images: what expressions() names beyond the machine's own NICs and disks.
-    """
+    networks, images: what expressions() names beyond the machine's own NICs and disks."""
     if vm.context is None:
         return None, []
     images = list(images)
@@ -156,8 +154,7 @@ def _is_of_owner(expression: Expression) -> bool:
 def start_script(given: Mapping[str, str]) -> dict[str, str]:
     """Return START_SCRIPT, unchanged, as START_SCRIPT_BASE64 too if it holds a $.
 
-    Guests prefer the second, and an engine that expands expressions by itself has nothing to expand in it.
-    """
+    Guests prefer the second, and an engine that expands expressions by itself has nothing to expand in it."""
     script = given.get("START_SCRIPT", "")
     if "$" not in script or given.get("START_SCRIPT_BASE64"):
         return {}

@@ -4,8 +4,7 @@
 """Describes what an engine is, which decides and remembers: the catalog here, a real oned later. ports.py has its
 verbs.
 
-Every method raises subclasses of NebulaError. In check mode everything may be called as usual, and nothing stays.
-"""
+Every method raises subclasses of NebulaError. In check mode everything may be called as usual, and nothing stays."""
 
 from __future__ import annotations
 
@@ -51,15 +50,13 @@ class _NotThere:
 class Engine(abc.ABC):
     """Makes the ports that it has in port(), or has them as attributes; the others are Unsupported. So a new engine
     can be written a port at a time.
-
     capabilities: what this engine leaves to its callers. They ask these, never its name.
 
     "plans": it deploys nothing itself. vms.plans() has what nebula_deploy is to do; vms.observe() and vms.record()
     take over what the nodes report. An engine without it deploys by drivers of its own: it has no plans, and these two
     change nothing.
     "stores_images": the caller stores an image's file at the source that images.allocate() gave, and reports by
-    images.update() what became of it. An engine without it stores the file itself, and the caller waits for READY.
-    """
+    images.update() what became of it. An engine without it stores the file itself, and the caller waits for READY."""
 
     capabilities: frozenset[str] = frozenset()
     images: ImagesPort
@@ -168,8 +165,7 @@ class Engine(abc.ABC):
         """Make the copy at `path` the catalog; "" stands for an empty one under the UUID that the nodes carry. It is
         raised above all that the nodes have seen, so that they follow it. Return what became of it, whether anything
         is different now, and where what was in its place was put ("" if nothing was). force: also over a newer or
-        another catalog, and without the answer of nodes.
-        """
+        another catalog, and without the answer of nodes."""
         raise _no_copies()
 
 

@@ -5,8 +5,7 @@
 `engine.images.info("debian")`.
 
 References are names or ids (`ref`): a string of digits is an id unless an object has it as its name. Every method
-raises NebulaError subclasses: NotFound, Ambiguous, InUse, WrongState, Conflict, InvalidValue …
-"""
+raises NebulaError subclasses: NotFound, Ambiguous, InUse, WrongState, Conflict, InvalidValue …"""
 
 from __future__ import annotations
 
@@ -41,14 +40,12 @@ Ref = Union[str, int]
 @dataclass(frozen=True)
 class VmRecord:
     """Describes a machine as the catalog remembers it.
-
     state: one word (model.states.vm_state_name).
     summary: for users, without context values and passwords.
     outdated: its networks say something else by now than its context does.
     awaits: it runs with other disks or NICs than it is to have, and gets these when it is off.
     recreates: it is to be made anew, which its host failed to do.
-    request: the merged template it was made from (Template as plain attributes). owner: of its context.
-    """
+    request: the merged template it was made from (Template as plain attributes). owner: of its context."""
 
     id: int | None
     name: str
@@ -139,10 +136,8 @@ class ImagesPort(abc.ABC):
 
     def returned(self, ref: Ref, error: str = "", size: int = 0) -> Image:
         """Note that the file of an image that was on its way back from a host is here. Of engines with "plans".
-
         error: why it never will be: the image is ERROR then, with the file that it had before.
-        size: MiB of its disk, 0 for what it was.
-        """
+        size: MiB of its disk, 0 for what it was."""
         raise Unsupported(f"image {ref}: its file from a host", "this engine fetches files by its own drivers")
 
 
@@ -326,8 +321,7 @@ class HostsPort(abc.ABC):
         """Return what nodes are believed to report; nodes that are refused count as not answering in it. Raise
         CatalogError if a node has followed a newer plan than this catalog has made, and ForeignObject if most nodes
         follow another catalog: then this one is an older copy, or was lost, and must not decide anything. A node that
-        was not given the plan which it names, or one of few that name another catalog, is refused alone.
-        """
+        was not given the plan which it names, or one of few that name another catalog, is refused alone."""
 
     def names_a_plan_not_given(self, node: Observed) -> bool:
         """Return whether the node names a plan newer than this catalog's newest, and was not given it."""
@@ -409,8 +403,7 @@ class VmsPort(abc.ABC):
         """Take over a machine that a node was seen to have in this session, with the catalog's mark, and that the
         catalog does not
         know: under its own id, with its leases, where it is, in the state in which it is. It has to be what the
-        request says. Of engines with "plans". foreseen: it may not have been compared yet; its plan is for that.
-        """
+        request says. Of engines with "plans". foreseen: it may not have been compared yet; its plan is for that."""
         raise Unsupported(f"VM {request.name}: adopting machine {vm_id}", "this engine knows all of its machines")
 
     @abc.abstractmethod
@@ -450,7 +443,5 @@ class VmsPort(abc.ABC):
     @abc.abstractmethod
     def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
         """Take over what a node did, and return the machines that moved.
-
         outcomes: None if it did not answer.
-        done_number: as it observed afterwards; polls that know less are passed over from now on.
-        """
+        done_number: as it observed afterwards; polls that know less are passed over from now on."""

@@ -21,8 +21,7 @@ def template_of(item: Mapping[str, Any]) -> tuple[str, Template]:
     """Return name and content. The name is the item's, else the template's own NAME; the content is `template` (text
     or dict) or that of `template_file`: a file of this host, or what the action plugin found on the control node, as a
     dict of its path with `content`, or with `lost`, why there is none. Raise InvalidValue, TemplateSyntaxError or
-    NotFound.
-    """
+    NotFound."""
     name = item.get("name")
     what = f"template {name}" if name else "template"
     given, file = item.get("template"), item.get("template_file")

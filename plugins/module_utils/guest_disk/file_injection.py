@@ -5,8 +5,7 @@
 
 libguestfs opens any disk, in a small machine of its own. The other two mount it by this host's own kernel, which a
 hostile file system can attack: only disks that are said to be trusted are mounted so. All three find the root file
-system by themselves, follow the guest's own links as the guest does, and lead nowhere else.
-"""
+system by themselves, follow the guest's own links as the guest does, and lead nowhere else."""
 
 from __future__ import annotations
 
@@ -48,8 +47,7 @@ def inject(
     may hold some of the files: callers give an overlay, and throw it away.
     format: raw or qcow2, as it is known to be.
     via: one of WAYS, or auto.
-    trusted: the host's kernel may mount it.
-    """
+    trusted: the host's kernel may mount it."""
     return inject_and_report(path, format, entries, what, via, trusted)[0]
 
 

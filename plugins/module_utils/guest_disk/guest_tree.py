@@ -54,10 +54,8 @@ def is_there(root: int, entry: Entry, owned: bool) -> bool:
 
 def put(root: int, entry: Entry, owned: bool, directories: tuple[int, int] | None = None) -> None:
     """Write the file, in place of what has its name.
-
     owned: files have owners and modes there.
-    directories: who owns the directories that are made for it.
-    """
+    directories: who owns the directories that are made for it."""
     head, name = posixpath.split(entry.path)
     directory = open_directory(root, head, owner=directories)
     try:
@@ -78,10 +76,8 @@ def put(root: int, entry: Entry, owned: bool, directories: tuple[int, int] | Non
 def open_directory(root: int, path: str, make: bool = True, owner: tuple[int, int] | None = None) -> int:
     """Return a descriptor of the guest's directory. Each step is one name without a link; links are followed here, as
     the guest does it: an absolute one, and "..", end at the guest's root.
-
     make: make the directory if it is not there.
-    owner: of the directories that are made.
-    """
+    owner: of the directories that are made."""
     names = path.split("/")
     opened = [os.dup(root)]
     links = 0

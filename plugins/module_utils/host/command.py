@@ -74,11 +74,9 @@ _BROKEN = ("Input/output error", "Read-only file system")
 @dataclass(frozen=True)
 class Completed:
     """Describes a program that has ended.
-
     returncode: negative for a signal.
     stderr: its last 64 KiB.
-    seconds: how long it ran.
-    """
+    seconds: how long it ran."""
 
     argv: Sequence[str]
     returncode: int
@@ -112,7 +110,6 @@ def run(
     most: int = OUTPUT_LIMIT,
 ) -> Completed:
     """Run a program to its end, and return how it ended.
-
     argv: the program and its arguments. Errors, and ps, show them to everyone on the host: secrets go through
     `input` or files.
     before: words of the programs that start it, which no error shows.
@@ -120,8 +117,7 @@ def run(
     memory: bytes of address space.
     cpu: seconds of processor time.
     check: raise CommandFailed (NoSpace where that was the cause) unless it ends with 0.
-    most: bytes that it may print, then it is ended (CommandFailed).
-    """
+    most: bytes that it may print, then it is ended (CommandFailed)."""
     data = input.encode() if isinstance(input, str) else input
     began = time.monotonic()
     with start(

@@ -9,8 +9,7 @@ directory of the host, or an empty one with some directories of the host in it; 
 some ranges of ids of the host, and has no right over anything that belongs to others. Where it reads archives and
 trees of strangers, nothing that these bring about can be outside of these directories.
 
-The process is a new interpreter and no fork of this one, which has threads, locks and open files.
-"""
+The process is a new interpreter and no fork of this one, which has threads, locks and open files."""
 
 from __future__ import annotations
 
@@ -52,13 +51,11 @@ _READY = b"ready\n"
 @dataclass(frozen=True)
 class View:
     """Describes what the process sees of the host.
-
     root: the directory that is the root of the process; "" for an empty one.
     below: names in the root, with the directories of the host that they show.
     ids: the ranges of the host's ids that the process has, one after the other; its root is the first id of the
     first.
-    reads: whether the process only reads there.
-    """
+    reads: whether the process only reads there."""
 
     ids: Sequence[IdRange]
     root: str = ""
@@ -86,14 +83,12 @@ def run(
     memory: int = MEMORY,
 ) -> dict[str, Any]:
     """Return what the job answers. Raise the job's own errors here, of whatever class they are.
-
     job: a function at the top of one of our files; arguments and answer are values that JSON has.
     blocks: what the job reads from its standard input.
     source: the same as an open file.
     target: what the job's standard output is.
     what: the words with which errors of the process begin.
-    timeout: seconds, after which the process is ended (TimedOut).
-    """
+    timeout: seconds, after which the process is ended (TimedOut)."""
     if os.geteuid() != 0:
         raise InvalidValue(what, "this is not root", "Run this task with become: true")
     mine, theirs = socket.socketpair()

@@ -39,7 +39,6 @@ _GOES_ALONG = frozenset(("user-agent", "accept", "accept-encoding", "range", "if
 class Download:
     """Downloads one file. blocks() yields it once, in blocks of at most 1 MiB; size is known (bytes, else None) after
     open(). Raises DownloadFailed; neither it nor anything else here shows credentials.
-
     stall: seconds without a byte after which a connection counts as broken.
     retries: how often in a row a connection is made again; 1 MiB begins a new row, or as much as came once more
     from a server without ranges.
@@ -47,8 +46,7 @@ class Download:
     to_http: the remedy in the error where the server redirects from https to http; "" where the content is compared
     with a checksum, and the redirect is only one of the warnings.
     packed: whether the reader itself unpacks gzip.
-    encoding: how the server packed the file, though it was not asked to.
-    """
+    encoding: how the server packed the file, though it was not asked to."""
 
     def __init__(
         self,
@@ -366,10 +364,8 @@ class _Https(_Watched, urllib.request.HTTPSHandler):
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to http and https only; credentials stay with the server that they were meant for.
-
     protected: whether the file was asked for by https. A redirect to http is then an error with the remedy to_http,
-    or a warning without a remedy.
-    """
+    or a warning without a remedy."""
 
     max_redirections = MAX_REDIRECTS
 

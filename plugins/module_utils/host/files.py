@@ -35,10 +35,8 @@ def write_atomically(
 
     A reader sees the old file or the new one, also after a power cut (unless sync is False). What is the same
     already is not written.
-
     content: text, bytes, or a function that writes to the binary file it is given.
-    owner, group: names or numbers; None leaves them as they are (or come).
-    """
+    owner, group: names or numbers; None leaves them as they are (or come)."""
     directory = os.path.dirname(path) or "."
     uid, gid = user_id(owner), group_id(group)
     if isinstance(content, str):
@@ -101,9 +99,7 @@ def write_all(directory: str, files: Mapping[str, str], mode: int = 0o600) -> No
 
 def _settle_all(new: Mapping[str, str]) -> None:
     """Bring the files to the disk.
-
-    new: files, each with the path that it is to have, which an error names.
-    """
+    new: files, each with the path that it is to have, which an error names."""
     # Most modules write no files.
     from concurrent.futures import ThreadPoolExecutor
 
@@ -248,9 +244,7 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
 
     A file is made if it is missing; raise NotFound for a missing directory. The kernel gives the lock back when the
     process ends, however it ends.
-
-    timeout: seconds to wait (0: do not), then TimedOut names the process that holds it.
-    """
+    timeout: seconds to wait (0: do not), then TimedOut names the process that holds it."""
     waiting = lock_files.Waiting(path, timeout)
     with _with_lock_file(path, waiting, shared) as alone:
         fd = _locked(path, waiting, shared, alone)
@@ -290,9 +284,7 @@ def _with_lock_file(path: str, waiting: lock_files.Waiting, shared: bool) -> Ite
 def _locked(path: str, waiting: lock_files.Waiting, shared: bool, alone: bool) -> int:
     """Return a descriptor of the object itself, locked. Runs of versions before know no other lock, and in a
     container, where the object has another path, it is all there is.
-
-    alone: whether another lock keeps runs of this version apart already.
-    """
+    alone: whether another lock keeps runs of this version apart already."""
     while True:
         fd = _open_for_lock(path)
         try:

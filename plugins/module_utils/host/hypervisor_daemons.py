@@ -37,12 +37,10 @@ LIBVIRT_SOCKET = "/run/libvirt/libvirt-sock"
 @dataclass(frozen=True)
 class Service:
     """Describes a daemon of a hypervisor.
-
     sockets: any of them answering means that it runs.
     units: the first that systemd has is started.
     at_boot: one of them has to start with the host, or machines do not; the first that systemd has is enabled.
-    family: patterns of all units that may start along.
-    """
+    family: patterns of all units that may start along."""
 
     name: str
     program: str
@@ -74,8 +72,7 @@ def daemon_pid(service: Service) -> int | None:
     """Return the pid of the daemon that answers on the service's socket (0: not of our pid namespace), None if none
     does.
 
-    A socket's file outlives its daemon, as pid files do: only one that takes a connection counts.
-    """
+    A socket's file outlives its daemon, as pid files do: only one that takes a connection counts."""
     for path in service.sockets:
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as client:
             client.settimeout(START_SECONDS)
@@ -109,10 +106,8 @@ def libvirt_version() -> str:
 
 def start(service: Service, root: str = "") -> node_file.Daemon | node_file.Unit | None:
     """Start the daemon and wait until it answers. Return what to stop() later; None if there is nothing to be undone.
-
     root: the nebula_root that a daemon is for. It marks the daemon as ours, even if this run is killed before it
-    remembers.
-    """
+    remembers."""
     if systemd_units.has_systemd():
         return _start_unit(service)
     # The daemon makes it with the mode of its packages' units; in a fresh /run there is none.

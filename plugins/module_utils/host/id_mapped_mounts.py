@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Mounts directories so that their files show other owners (since Linux 5.12, and where the file system can).
 
-The map of ids is that of a user namespace, which a process has to be in for as long as it takes to open it.
-"""
+The map of ids is that of a user namespace, which a process has to be in for as long as it takes to open it."""
 
 from __future__ import annotations
 
@@ -21,10 +20,8 @@ _WAIT = ["sh", "-c", "echo; read -r line"]
 
 def mount(source: str, target: str, there: IdRange, shown: IdRange) -> None:
     """Mount the directory `source` read-only at `target`. Raise OSError where the kernel or the file system can't.
-
     there: whose its files are.
-    shown: as whose they are seen at `target`.
-    """
+    shown: as whose they are seen at `target`."""
     namespace = _namespace(there, shown)
     try:
         kernel_calls.mount_id_mapped(source, target, namespace)

@@ -4,8 +4,7 @@
 """Makes calls of the kernel that Python does not have: namespaces, mounts, and mounts that show other owners than are
 there.
 
-An error of the kernel is an OSError, of the path that was asked for.
-"""
+An error of the kernel is an OSError, of the path that was asked for."""
 
 from __future__ import annotations
 
@@ -113,10 +112,8 @@ def mount_id_mapped(source: str, target: str, namespace: int) -> None:
 def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, namespace: int) -> None:
     """Mount the file system of a device at `target`, with the owners that the map of a user namespace makes of those
     that are there. There is no moment in which it is seen without them.
-
     flags: READ_ONLY, NO_SETUID, NO_DEVICES.
-    namespace: a descriptor of the user namespace.
-    """
+    namespace: a descriptor of the user namespace."""
     tree = open_device(device, kind, flags)
     try:
         _map_ids(tree, flags, namespace, device)
@@ -129,9 +126,7 @@ def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, name
 def open_device(device: str, kind: str, flags: int) -> int:
     """Return a descriptor of the root of a device's file system, which is mounted nowhere, and let go when the
     descriptor is closed.
-
-    flags: READ_ONLY, NO_SETUID, NO_DEVICES.
-    """
+    flags: READ_ONLY, NO_SETUID, NO_DEVICES."""
     opened = _check(_libc.syscall(_FSOPEN, os.fsencode(kind), ctypes.c_uint(1)), device)
     try:
         try:

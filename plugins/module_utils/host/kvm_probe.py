@@ -45,10 +45,8 @@ _EXIT = 0x15 * 2 + 1
 @dataclass(frozen=True)
 class Boot:
     """Describes one boot of the probe's guest.
-
     seconds: until the guest ended, or was ended.
-    problem: "" if the guest did as it should.
-    """
+    problem: "" if the guest did as it should."""
 
     seconds: float
     problem: str = ""
@@ -56,10 +54,8 @@ class Boot:
 
 def choose(wanted: str, cached: Mapping[str, str]) -> dict[str, str]:
     """Return {accelerator: kvm or qemu, reason, key}.
-
     wanted: auto probes, unless `cached` holds what a probe found under the same circumstances; kvm and qemu are
-    taken without a probe; "" is what was wanted when `cached` was written.
-    """
+    taken without a probe; "" is what was wanted when `cached` was written."""
     if not wanted and cached.get("key", "").startswith("set:"):
         return dict(cached)
     if wanted not in ("", "auto"):

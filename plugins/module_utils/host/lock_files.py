@@ -6,8 +6,7 @@
 Whoever can open a file or directory, if only for reading, can hold a lock on it for ever (flock(2)). So runs are
 kept apart by a file of root's own for each path that is locked, in a directory that nobody else can enter. It is
 there as long as it is held or waited for. Another user has no such files: nobody else waits for what that user
-locks.
-"""
+locks."""
 
 from __future__ import annotations
 
@@ -53,9 +52,7 @@ class Waiting:
 
     def pause(self, holders: Sequence[int]) -> None:
         """Wait for a moment. Raise TimedOut where no time is left.
-
-        holders: the processes that have the lock, as far as they can be seen.
-        """
+        holders: the processes that have the lock, as far as they can be seen."""
         left = self._limit - time.monotonic()
         if left <= 0:
             known = ", ".join(process_text(pid) for pid in holders)

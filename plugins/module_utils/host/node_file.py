@@ -36,9 +36,7 @@ MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 @dataclass(frozen=True)
 class Daemon:
     """Describes a daemon that we started where no service manager is.
-
-    start: its start time in clock ticks since boot, which with the boot id makes the pid unmistakable.
-    """
+    start: its start time in clock ticks since boot, which with the boot id makes the pid unmistakable."""
 
     name: str
     pid: int
@@ -49,10 +47,8 @@ class Daemon:
 @dataclass(frozen=True)
 class Unit:
     """Describes what was switched on of a service that systemd keeps.
-
     enabled: links below /etc/systemd/system.
-    started: units that did not run before.
-    """
+    started: units that did not run before."""
 
     name: str
     enabled: tuple[str, ...] = ()
@@ -63,7 +59,6 @@ class Unit:
 @dataclass(frozen=True)
 class NodeFile:
     """Holds what a node remembers.
-
     catalog, plan, proof: whose plans this node follows, the highest number it accepted, and the proof of that plan.
     accelerator: {accelerator, reason, key} as probed.
     kvm_device: {uid, gid, mode} of /dev/kvm before we changed it.
@@ -74,8 +69,7 @@ class NodeFile:
     secrets: a digest of each encrypted disk's secret, by UUID.
     user: whether the account that the front-end logs in to was made by us.
     mark: by which the catalog knows this host; the first that its front-end gave it, under whatever name it is
-    asked later.
-    """
+    asked later."""
 
     catalog: str = ""
     plan: int = 0
@@ -154,8 +148,7 @@ def accept(root: str, catalog: str, number: int, proof: str = "") -> NodeFile:
     """Accept the plan. Raise StalePlan if a newer one was seen or this is no node any more, ForeignObject if the node
     belongs to another catalog.
 
-    The same number again is the same plan. proof: of this plan, as it came with it.
-    """
+    The same number again is the same plan. proof: of this plan, as it came with it."""
     if not os.path.isdir(root):
         raise _no_node(root, f"plan {number}")
 

@@ -6,8 +6,7 @@
 Anybody can start a process with any arguments and any name. So can root of a container, whose processes the host
 sees as root's where the container has no ids of its own. Nobody but root of the host has a process whose users are
 all root, which is in the namespaces of this process, and whose program is not set-uid. (Where a module runs as
-another user, that user's processes count in the place of root's.)
-"""
+another user, that user's processes count in the place of root's.)"""
 
 from __future__ import annotations
 
@@ -65,12 +64,10 @@ def writes_to(pid: int, file: os.stat_result) -> bool:
 
 def is_of_root(pid: int, called: str = "", owner: int | None = None, began: int | None = None) -> bool:
     """Return whether root of this host has started the process.
-
     called: the name that the kernel has for it.
     owner: another user whose processes count, too, such as a user that a service of the distribution has for
     itself.
-    began: its start_time(), where its number was kept: a process that ends gives its number to another.
-    """
+    began: its start_time(), where its number was kept: a process that ends gives its number to another."""
     place = PROC / str(pid)
     try:
         if began is not None and start_time(pid) != began:

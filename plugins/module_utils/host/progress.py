@@ -15,8 +15,7 @@ INTERVAL = 0.5
 class Reporter:
     """Writes the line to `path`, at most every 0.5 s; without a path it does nothing. It is safe in threads.
 
-    It never raises: a task does not fail because its progress can't be shown.
-    """
+    It never raises: a task does not fail because its progress can't be shown."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path

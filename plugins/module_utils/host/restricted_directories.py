@@ -27,12 +27,10 @@ _SHARED = re.compile(r"datastores/[1-9][0-9]*/[^/]+|cache/(?!context-)[^/]+")
 
 class Rules:
     """Decides which files of a host may get into machines.
-
     restricted: directories from which nothing is taken.
     safe: directories below them from which files are taken all the same. Both are as options name them, by their
     paths from / on; where links in them lead is what counts.
-    own: nebula_root, whose images may be named.
-    """
+    own: nebula_root, whose images may be named."""
 
     def __init__(self, restricted: Iterable[str] = RESTRICTED, safe: Iterable[str] = (), own: str = "") -> None:
         self._own = os.path.realpath(own) if own else ""

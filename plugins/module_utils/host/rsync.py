@@ -5,8 +5,7 @@
 were.
 
 The other side lets this key do nothing but exchange files below one directory (rrsync), and is known by its host
-keys before the first connection.
-"""
+keys before the first connection."""
 
 from __future__ import annotations
 
@@ -53,10 +52,8 @@ _GONE = ("connection unexpectedly closed", "Broken pipe", "Connection reset")
 @dataclass(frozen=True)
 class Peer:
     """Describes a host as this one reaches it.
-
     user: "" for USER.
-    keys: lines of its public host keys, `type base64 …`; without any, those that were stated last count.
-    """
+    keys: lines of its public host keys, `type base64 …`; without any, those that were stated last count."""
 
     name: str
     address: str
@@ -101,11 +98,9 @@ class Exchange:
 
     def pull(self, name: str, path: str, size: int = 0, most: int = 0) -> None:
         """Copy `name` from the other side to the file `path`.
-
         size: bytes, 0 if that is not known.
         most: bytes that it may have, 0 for any number; where more come, it is ended, and what came is removed
-        (StorageFailed).
-        """
+        (StorageFailed)."""
         self._run(f"copying {name} from", [self._remote_path(name), path], size, most)
 
     def release(self, name: str, path: str, most: int = 0) -> None:

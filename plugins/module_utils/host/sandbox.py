@@ -6,8 +6,7 @@
 It has namespaces of its own for mounts, network, processes and IPC. Of the host's files it sees the programs and
 libraries of /usr, read-only, and those that are named. It has no capabilities, can't gain any, and is a user of its
 own where the owners of the files allow that. As its root is a directory (chroot), the kernel refuses it user
-namespaces.
-"""
+namespaces."""
 
 from __future__ import annotations
 
@@ -84,9 +83,7 @@ def offline_words() -> list[str]:
 def sandbox_words(program: str, memory: int) -> list[str]:
     """Return the words before a program that reads and writes nothing but its pipes, for callers that stream through
     it; none where there can be no sandbox.
-
-    memory: bytes of address space that it may have then.
-    """
+    memory: bytes of address space that it may have then."""
     if why_unavailable():
         unsandboxed_programs.note(program, why_unavailable())
         return []
@@ -104,11 +101,9 @@ def run(
     check: bool = True,
 ) -> command.Completed:
     """Run a program to its end, as command.run() does.
-
     files: whole paths without links, with what is done with each. Nothing else of their directories is there for
     the program.
-    input: the program finds it as /dev/stdin.
-    """
+    input: the program finds it as /dev/stdin."""
     with _new_files(files):
         if why_unavailable():
             unsandboxed_programs.note(argv[0], why_unavailable())
@@ -126,9 +121,7 @@ def sandbox_words_without_processes(
 
     What has to follow: "file", a path and FILE or FILE_READ, for each file; "--"; who drops the privileges, as
     dropped() says; the program.
-
-    scratch: the size of the tmpfs for its temporary files.
-    """
+    scratch: the size of the tmpfs for its temporary files."""
     words = [word for path in devices for word in ("file", path, "bind,nosuid")]
     words += [word for path in files for word in ("file", path, FILE_READ)]
     words += ["scratch", "/var/tmp", f"size={scratch},mode=1777,nosuid,nodev,noexec"]
@@ -143,10 +136,8 @@ FILE, FILE_READ = "bind,nosuid,nodev", "bind,nosuid,nodev,ro"
 @dataclass(frozen=True)
 class _User:
     """Describes as whom a program runs.
-
     groups: further groups, beside its own.
-    overrides: whether it may open files whose modes forbid it.
-    """
+    overrides: whether it may open files whose modes forbid it."""
 
     uid: int
     groups: tuple[int, ...] = ()

@@ -50,9 +50,7 @@ def installed(name: str, text: str) -> bool:
 def install(name: str, text: str, mark: str) -> None:
     """Write the unit, and have it start with the host (it is not started now). Raise ForeignObject if there is another
     of that name.
-
-    mark: its first line, which says whose it is.
-    """
+    mark: its first line, which says whose it is."""
     path = os.path.join(PLACE, name)
     _refuse_foreign(path, mark)
     make_directory(PLACE, 0o755)

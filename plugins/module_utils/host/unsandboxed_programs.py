@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Notes the programs that this process ran without a sandbox (sandbox.py), for the warnings of its result.
 
-Every module reports them, and few modules run such programs: therefore this is apart from the sandbox.
-"""
+Every module reports them, and few modules run such programs: therefore this is apart from the sandbox."""
 
 from __future__ import annotations
 

@@ -6,8 +6,7 @@ directory, no link is followed, nothing that is mounted is entered, and however 
 open.
 
 A path is of no use there: between two looks at it, whoever owns a directory can exchange it for a link. A directory
-that is taken (take()) is changed by nobody else any more; what is listed after that stays what it is.
-"""
+that is taken (take()) is changed by nobody else any more; what is listed after that stays what it is."""
 
 from __future__ import annotations
 
@@ -77,10 +76,8 @@ def identity(found: os.stat_result) -> Identity:
 def take(fd: int, mode: int, reader_id: int | None = None) -> None:
     """Make an open file or directory the property of whoever runs this, who alone may change it from then on, whatever
     rights somebody else has to it now.
-
     reader_id: a user that may read it, and enter it where it is a directory; the group of this number where the
-    file system has no access lists.
-    """
+    file system has no access lists."""
     found = os.fstat(fd)
     uid, gid = os.geteuid(), os.getegid()
     wanted_gid = gid
@@ -125,9 +122,7 @@ def _grant(fd: int, mode: int, user: int) -> bool:
 
 def replace(directory: int, name: str, content: Content, settle: Callable[[int], None], sync: bool = True) -> None:
     """Make a new file of this name, in place of what has the name, which must be no directory.
-
-    settle: gives the open file its owner and mode.
-    """
+    settle: gives the open file its owner and mode."""
     temporary = f".{name}.{secrets.token_hex(4)}.tmp"
     with os.fdopen(os.open(temporary, _NEW, 0o600, dir_fd=directory), "wb") as file:
         try:
@@ -162,8 +157,7 @@ def walk(top: int) -> Iterator[tuple[int, str, os.stat_result]]:
     there, and its status.
 
     The descriptor is good until the next item. What is moved meanwhile may be left out; nothing else is ever
-    entered.
-    """
+    entered."""
     device = os.fstat(top).st_dev
     here = os.dup(top)
     levels = [_Level("", identity(os.fstat(top)))]

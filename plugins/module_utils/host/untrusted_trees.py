@@ -40,9 +40,7 @@ def remove_in(parent: int, name: str, path: str) -> bool:
     """Remove what has this name in an open directory, while somebody else may be changing it: each directory is taken
     from its owner before it is looked at. Return whether there was something. Raise InUse where something is
     mounted there.
-
-    path: for errors.
-    """
+    path: for errors."""
     with explained(path):
         return _remove_in(parent, name, path, True)
 

@@ -22,8 +22,7 @@ def without_secrets(url: str) -> str:
     """Return the URL as it may be shown: without user, password, query (it may be a signature) and fragment.
 
     Of a URL that can't be read for certain, return the scheme only: in http://me:pass/word@host nothing tells what
-    the host is.
-    """
+    the host is."""
     scheme, _mark, rest = url.strip().partition("://")
     place, query, _rest = rest.partition("#")[0].partition("?")
     authority, slash, path = place.partition("/")

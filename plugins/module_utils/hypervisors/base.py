@@ -60,7 +60,6 @@ def label_of(mark: Mark) -> str:
 @dataclass(frozen=True)
 class Site:
     """Holds what rendering needs to know of the node and the machine's directory.
-
     disks: the files by disk id, the context's included.
     accelerator: as the driver chose it, for KVM "kvm" or "qemu" (emulation).
     emulator: the path of QEMU, where machines have one.
@@ -69,8 +68,7 @@ class Site:
     swap_alone: a cgroup counts swap by itself here, and not together with memory.
     confinement: what confines containers here ("apparmor"), "" where nothing does.
     userspace_switch: Open vSwitch forwards frames here, and not the kernel.
-    defaults: what the node says of its machines where their templates say nothing, by the names of its hypervisor.
-    """
+    defaults: what the node says of its machines where their templates say nothing, by the names of its hypervisor."""
 
     directory: str
     catalog: str
@@ -105,11 +103,9 @@ class AgentAnswer:
 @dataclass(frozen=True)
 class Survey:
     """Describes what runs on this node.
-
     vms: the catalog's machines, whatever their state; other machines are never listed.
     foreign_memory: MiB that running machines hold which are not this catalog's, with what they take besides.
-    foreign_ids: ids of machines whose names are somebody else's here, running or not.
-    """
+    foreign_ids: ids of machines whose names are somebody else's here, running or not."""
 
     vms: tuple[ObservedVm, ...] = ()
     foreign_memory: int = 0
@@ -141,7 +137,6 @@ OPEN = 0o711
 
 class Driver(abc.ABC):
     """Works with one hypervisor on this node.
-
     capabilities: the operations that it has beyond the abstract methods, by the methods' names (OPTIONAL). A plan
     that asks for another operation is refused for that machine, by name, before anything of the machine is touched.
     programs, libraries: what it needs on a node, beside what every node needs; "xl|xm": one of them, the first if
@@ -150,8 +145,7 @@ class Driver(abc.ABC):
 
     States are given as model.states names: RUNNING, POWEROFF, UNKNOWN (there, and neither of the two: paused,
     crashed); SUSPENDED only where `suspends_in_memory`. All methods are called from several threads at once, for
-    different machines. Class methods are for a node that is being made ready: there is nothing to connect to yet.
-    """
+    different machines. Class methods are for a node that is being made ready: there is nothing to connect to yet."""
 
     OPTIONAL = frozenset((
         "shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "snapshot_disk", "delete_disk_snapshot",
@@ -184,8 +178,7 @@ class Driver(abc.ABC):
 
         It is called for each plan: what takes long to find out is taken from `cached` while its key holds.
         wanted: the option `accelerator`; "" repeats the option with which `cached` was found.
-        cached: an earlier answer.
-        """
+        cached: an earlier answer."""
 
     @classmethod  # noqa: B027 (most need nothing)
     def prepare(cls, changes: Changes, remember: Remember) -> None:

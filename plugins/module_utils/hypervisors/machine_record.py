@@ -29,7 +29,6 @@ PARTIAL = "checkpoint.partial"
 @dataclass(frozen=True)
 class Record:
     """Holds vm.json of a machine's directory: whose the machine is, and what was last done with it.
-
     generation: the last decision that was acted on.
     operated: the generation whose reboot, reset or recreation was done.
     definition, context: digests of what the machine has; they cover secrets, so this file is as closed as the
@@ -40,8 +39,7 @@ class Record:
     closed: when the machine was last started here, its graphics had a password.
     devices: what the log last said of its disks, NICs and the like, by their names; empty where an earlier release
     said nothing.
-    exact: the context is filled in as those of new machines are; no context of an earlier release was.
-    """
+    exact: the context is filled in as those of new machines are; no context of an earlier release was."""
 
     catalog: str
     vm_id: int
@@ -120,7 +118,6 @@ def was_started(planned: PlannedVm, record: Record | None, state: str | None) ->
     """Return whether a machine that installs was started by this very decision and has ended since.
 
     Any run carries out what is unfinished, even if nobody has recorded its outcome: the installer would run a
-    second time, over what it has installed.
-    """
+    second time, over what it has installed."""
     installs = planned.wanted == "RUNNING" and MARK in planned.vm.attributes
     return installs and state == "POWEROFF" and record is not None and record.started >= planned.generation

@@ -22,10 +22,8 @@ from .machine_record import CHECKPOINT, Record, foreign_directories, read_record
 
 def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervisor: str = "") -> Observed:
     """Return what really is on this node, read-only.
-
     driver: None if `hypervisor` is not here yet.
-    catalog: whose machines; "" for those of the catalog that this node follows.
-    """
+    catalog: whose machines; "" for those of the catalog that this node follows."""
     known = node_file.read(root)
     catalog = catalog or known.catalog
     memory, cpu = driver.capacity() if driver is not None else (node_file.memory(), float(node_file.processors()))

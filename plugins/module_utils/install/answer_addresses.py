@@ -44,8 +44,7 @@ def variables(answers: Mapping[str, object], where: str) -> dict[str, object]:
     """Return what templates are given of the address beside the answers themselves, in the form that all installers
     read.
 
-    netmask is there for IPv4 only; IPv6 has none. Nothing is there without an address.
-    """
+    netmask is there for IPv4 only; IPv6 has none. Nothing is there without an address."""
     found = interface_of(answers, where)
     if found is None:
         return {}
@@ -60,9 +59,7 @@ def variables(answers: Mapping[str, object], where: str) -> dict[str, object]:
 
 def check(answers: Mapping[str, object], where: str, link_local_gateway: bool) -> None:
     """Raise InvalidValue where gateway and name servers are of no use to the address.
-
-    link_local_gateway: whether the installer takes a gateway of fe80::/10.
-    """
+    link_local_gateway: whether the installer takes a gateway of fe80::/10."""
     given = interface_of(answers, where)
     servers = answers.get("nameservers")
     texts = servers if isinstance(servers, Sequence) and not isinstance(servers, str) else []

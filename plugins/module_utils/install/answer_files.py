@@ -79,7 +79,6 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 @dataclass(frozen=True)
 class Kind:
     """Describes a form of answers.
-
     file: its name where the installer looks for it.
     label: of the ISO that the installer looks for.
     ways: how it can be given, the usual one first.
@@ -94,8 +93,7 @@ class Kind:
     disk_paths: whether it wants the path of a disk.
     apt: whether it is apt that gets mirror and proxy.
     link_local_gateway: whether it takes a router by an address of fe80::/10.
-    longest_host: characters of host name and domain together; the kernel keeps 64 where both are its host name.
-    """
+    longest_host: characters of host name and domain together; the kernel keeps 64 where both are its host name."""
 
     name: str
     title: str
@@ -354,8 +352,7 @@ def _check_names(variables: Mapping[str, object], where: str) -> None:
 def check_late(kind: Kind, variables: Mapping[str, object], name: str, where: str) -> None:
     """Raise InvalidValue for what the installer itself would refuse only when it is half done, or would lose.
 
-    An image that is installed, or being installed, is not held to it. name: the image's.
-    """
+    An image that is installed, or being installed, is not held to it. name: the image's."""
     host = host_of(kind, variables, name)
     if kind.windows:
         windows_names.check_computer(host, bool(variables["hostname"]), where)

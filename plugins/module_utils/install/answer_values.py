@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checks the forms of answers where installers would stop at another form, or ask a screen that nobody watches. Pure.
 
-Whether there is such a place or such a keyboard is known to the installer alone.
-"""
+Whether there is such a place or such a keyboard is known to the installer alone."""
 
 from __future__ import annotations
 
@@ -97,10 +96,8 @@ _WINDOWS = {
 
 def check_linux(variables: Mapping[str, object], disk_paths: bool, apt: bool, where: str) -> None:
     """Raise InvalidValue for a form that the installers of Linux can't use.
-
     disk_paths: whether the installer wants the path of a disk, and no name.
-    apt: whether it is apt that gets mirror and proxy.
-    """
+    apt: whether it is apt that gets mirror and proxy."""
     forms = {**_LINUX, "disk": _DISK_PATH if disk_paths else _DISK}
     forms.update({"mirror": _WEB, "proxy": _PROXY} if apt else {"mirror": _MIRROR})
     for key, form in forms.items():

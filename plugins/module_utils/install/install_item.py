@@ -48,9 +48,7 @@ _LONGEST_AFFIX = len("install--answers")
 @dataclass(frozen=True)
 class Iso:
     """Describes the installer's ISO: an image's name, and where its file is if there is no such image yet.
-
-    remote: whether the file is on the front-end.
-    """
+    remote: whether the file is on the front-end."""
 
     image: str
     path: str = ""
@@ -85,7 +83,6 @@ class Iso:
 @dataclass(frozen=True)
 class Spec:
     """Describes one item.
-
     size: MiB of the disk.
     own: the user's template.
     missing: why there is no template, which matters only as long as anything is to be made of it.
@@ -94,8 +91,7 @@ class Spec:
     way: how the answers are given.
     pattern: the line that is the end.
     trial: the line by which the guest is believed.
-    end: as installs has it.
-    """
+    end: as installs has it."""
 
     name: str
     state: str
@@ -134,9 +130,7 @@ class Spec:
 
 def spec_of(item: Mapping[str, Any], engine: Engine, local: Mapping[str, Any]) -> Spec:
     """Return the item, checked. Raise InvalidValue, which names the installation, the key and the value.
-
-    local: where the ISO is on the control node, as the action plugin found it: {path, remote}.
-    """
+    local: where the ISO is on the control node, as the action plugin found it: {path, remote}."""
     name = check_name("image", item.get("name"))
     where = f"install {name}"
     if len(name) + _LONGEST_AFFIX > LONGEST:

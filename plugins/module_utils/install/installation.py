@@ -42,14 +42,12 @@ WORDS = {
 @dataclass
 class Settings:
     """Holds the settings of one call.
-
     root: of the catalog.
     answers: the rendered files by installation, or {error: why not}.
     local: where ISOs are on the control node.
     waited, verified: by host, what nodes heard of installations and of trials.
     refused: by host, why its answer was not believed.
-    until: how far this run goes.
-    """
+    until: how far this run goes."""
 
     check_mode: bool = False
     root: str = ""
@@ -87,12 +85,10 @@ class Work:
 @dataclass
 class Outcome:
     """Holds what a call returns.
-
     isos: items for role image.
     vms: for role vm.
     waits: for nebula_install_wait.
-    patterns, timeout: for role verify.
-    """
+    patterns, timeout: for role verify."""
 
     works: list[Work]
     isos: list[dict[str, Any]] = field(default_factory=list)
@@ -106,10 +102,8 @@ class Outcome:
 
     def result(self, settings: Settings, refused: Sequence[Item], complain: bool) -> Result:
         """Return the result of a call.
-
         refused: items that are no installations.
-        complain: what is the matter with an installation is a failure of the call.
-        """
+        complain: what is the matter with an installation is a failure of the call."""
         payload = {
             "installs": [row(work) for work in self.works],
             "going": [work.name for work in self.works if goes_on(work, settings)],

@@ -5,8 +5,7 @@
 gets.
 
 ISOs may be anybody's: they are read by offsets that are checked, within limits, and nothing of them is run or
-mounted here.
-"""
+mounted here."""
 
 from __future__ import annotations
 
@@ -37,11 +36,9 @@ _MOST_SECTIONS = 32
 @dataclass(frozen=True)
 class Facts:
     """Describes an ISO as a firmware sees it.
-
     label: its volume's.
     bios, uefi: whether such a firmware boots it from a CD drive.
-    hybrid: whether it has a boot sector too, for disks and USB sticks.
-    """
+    hybrid: whether it has a boot sector too, for disks and USB sticks."""
 
     label: str
     bios: bool = False

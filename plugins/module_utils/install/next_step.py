@@ -4,8 +4,7 @@
 """Says which step is due in the installation of an image from an installer's ISO, by what is found. Pure.
 
 It goes by the catalog and by what the nodes answer, and by nothing else: a run that was killed anywhere leaves no
-more than these, and the next one goes on from them.
-"""
+more than these, and the next one goes on from them."""
 
 from __future__ import annotations
 
@@ -55,12 +54,10 @@ _TARGETS = {"virtio": "vda", "scsi": "sda", "sata": "sda", "ide": "hda"}
 @dataclass(frozen=True)
 class Machine:
     """Describes the machine that installs, as the catalog has it (state, wanted) and as its node sees it.
-
     seen: "" if it is not there.
     ended: as in ObservedVm: whether its guest ended it.
     reached: whether the node answered.
-    written: whether anything is on its disk.
-    """
+    written: whether anything is on its disk."""
 
     vm_id: int
     state: str
@@ -108,12 +105,10 @@ def step(
     written: bool = False,
 ) -> str:
     """Return the step that is due.
-
     confirmed: whether a human states that it is installed.
     verify: whether a guest of the image is to be believed.
     end, marker: how the installation ends, and whether its console tells.
-    written: whether anything is on the disk, where no machine is there to tell.
-    """
+    written: whether anything is on the disk, where no machine is there to tell."""
     if image is not None and image.state == ImageState.DELETE and not image.unfinished and machine is None:
         # Somebody wanted it gone, and was killed: the rest goes before another one is made.
         return MAKE
@@ -184,11 +179,9 @@ def was_started(machine: Machine | None, generation: int, seen_generation: int) 
 @dataclass(frozen=True)
 class Seen:
     """Describes a machine that installs at one moment.
-
     marker: whether its console has the word that it is finished.
     matched, failure: the line since its start that the user waits for, and one that no installer recovers from.
-    quiet: seconds since console and disk last moved.
-    """
+    quiet: seconds since console and disk last moved."""
 
     state: str = ""
     ended: str = ""
@@ -341,8 +334,7 @@ def template(shape: Shape, media: Media, own: Template) -> Template:
     """Return the template of the machine that installs. own: the user's, which goes over the defaults; disks are ours.
 
     The disk comes first in the boot order: a blank one has nothing to boot, and the firmware goes on to the ISO; an
-    installed one boots, so that nothing is installed twice.
-    """
+    installed one boots, so that nothing is installed twice."""
     isos = [shape.iso, *filter(None, (media.answers, media.drivers))]
     disks = [{"IMAGE": shape.name, "TARGET": _TARGETS[shape.bus], **_bus(shape)}]
     disks += [_cdrom(image, shape, index) for index, image in enumerate(isos)]

@@ -4,8 +4,7 @@
 """Does what is due for each installation on the front-end, as far as it is the catalog's and the datastore's to do.
 
 Roles image, vm and verify do the rest between the calls of this module. Every call looks anew: nothing is handed
-from one to the next but what a node has heard from its guests.
-"""
+from one to the next but what a node has heard from its guests."""
 
 from __future__ import annotations
 

@@ -46,7 +46,6 @@ State = tuple[str, str]
 @dataclass(frozen=True)
 class Watched:
     """Describes one installation and its machine.
-
     name: of the image.
     disk: the path of the file that is written.
     size: MiB.
@@ -55,8 +54,7 @@ class Watched:
     marker: whether it prints when it is finished.
     keys: whether its ISO boots only if somebody presses a key.
     fresh: whether this run has started it: keys that another run presses are not for its ISO.
-    access: how a person gets to the console.
-    """
+    access: how a person gets to the console."""
 
     name: str
     vm_id: int
@@ -136,10 +134,8 @@ class Watch:
 
     def look(self, state: State, now: float, count: Callable[[int], int | None] = lambda _vm_id: None) -> Ending | None:
         """Return what became of the installation; None while it goes on.
-
         now: seconds since watching began.
-        count: see watch().
-        """
+        count: see watch()."""
         with contextlib.suppress(FileNotFoundError):
             if self._log.read(self._take, self._restart):
                 self._moved = now
@@ -232,14 +228,12 @@ def watch(
     count: Callable[[int], int | None] = lambda _vm_id: None,
 ) -> list[Ending]:
     """Watch until every installation is at its end, or given up. Return one ending for each, in the order given.
-
     states: of all machines of this node, by id.
     say: called with how far each is, by name, at every look.
     press: presses a key of a machine.
     count: bytes that a machine has written since its start, None if nobody knows.
 
-    A hypervisor that does not answer is asked again, for TOLERANCE seconds.
-    """
+    A hypervisor that does not answer is asked again, for TOLERANCE seconds."""
     began = time.monotonic()
     heard = 0.0
     endings: dict[int, Ending] = {}

@@ -59,9 +59,7 @@ def watched_of(
 
 def wait(watched: Sequence[Watched], hypervisor: str, catalog: str, say: Callable[[str], None]) -> list[Ending]:
     """Watch installations on this node by its hypervisor until each is at its end, and return their endings.
-
-    say: takes a line of JSON with how far each is.
-    """
+    say: takes a line of JSON with how far each is."""
     with contextlib.closing(open_driver(hypervisor)) as driver:
 
         def states() -> dict[int, tuple[str, str]]:

@@ -4,8 +4,7 @@
 """Decides which names Windows' setup accepts for an account and for the computer, as Microsoft documents them. Pure.
 
 Setup itself finds a wrong name when everything is copied: it shows a message on a screen that nobody watches, or
-starts over for ever.
-"""
+starts over for ever."""
 
 from __future__ import annotations
 
@@ -80,9 +79,7 @@ def check_user(name: str, computer: str, where: str) -> None:
 
 def check_computer(name: str, chosen: bool, where: str) -> None:
     """Raise InvalidValue where Windows takes no such computer name.
-
-    chosen: whether it is the hostname of the answers; else it was made of the image's name.
-    """
+    chosen: whether it is the hostname of the answers; else it was made of the image's name."""
     fault = _fault_of_computer(name)
     if not fault:
         return

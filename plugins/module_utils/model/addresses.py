@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Computes with addresses of virtual networks: numbers and text, and the arithmetic of ranges.
 
-Addresses are integers while they are computed with: a batch asks for thousands of them.
-"""
+Addresses are integers while they are computed with: a batch asks for thousands of them."""
 
 from __future__ import annotations
 
@@ -54,8 +53,7 @@ def ip6_address(text: str, asked: str) -> IPv6Address:
 def mac_number(text: str, asked: str) -> int:
     """Return a MAC address as a number; raise InvalidValue for a text that is none, and for a multicast address.
 
-    YAML 1.1 reads an unquoted 52:54:00:12:34:56 as a number to base 60: that is understood, too.
-    """
+    YAML 1.1 reads an unquoted 52:54:00:12:34:56 as a number to base 60: that is understood, too."""
     plain = text.strip().lower()
     if plain.isascii() and plain.isdigit() and len(plain) <= _MOST_DIGITS:
         plain = _from_base_60(int(plain))

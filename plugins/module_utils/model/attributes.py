@@ -508,8 +508,7 @@ _OWN_WORDS = frozenset(("ROUTER",))
 def near_misses(template: Template) -> list[str]:
     """Return a sentence for each attribute that is not known and that looks like a slip of a known attribute.
 
-    User attributes of their own kind (MYATTR) give none, nor does anything in CONTEXT.
-    """
+    User attributes of their own kind (MYATTR) give none, nor does anything in CONTEXT."""
     found = []
     for name in template.names():
         if name in SINGLES or name in VECTORS or name in _OWN_WORDS:
@@ -531,8 +530,7 @@ def unknown_keys(template: Template) -> list[str]:
     and for such a vector that is written as a single value.
 
     Users have vectors of their own, but hardly ever keys of their own in those that OpenNebula knows. A key that a
-    variable of CONTEXT names ($NIC[ROLE]) is there for that variable.
-    """
+    variable of CONTEXT names ($NIC[ROLE]) is there for that variable."""
     named = " ".join(value for vector in template.vectors("CONTEXT") for value in vector.values())
     texts = (name for name in template.names() if name in VECTORS and name not in SINGLES and name not in SILENT)
     return [

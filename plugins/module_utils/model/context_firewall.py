@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads FIREWALL in CONTEXT as vzfirewall of OpenVZ does: ports in brackets, and after them who reaches these.
 
-[*] 111.111.111.0/24 [22] 222.222.0.0/16 [udp:53,tcp:80:90] *
-"""
+[*] 111.111.111.0/24 [22] 222.222.0.0/16 [udp:53,tcp:80:90] *"""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """Holds what counts where nobody says anything: each default of the collection once, with its source.
 
 Python reads a default from here. Roles and the documentation of modules are YAML, which can't: tests compare them with
-this file and name what differs. An option that is merely off or empty, or in the first of its states, has no line.
-"""
+this file and name what differs. An option that is merely off or empty, or in the first of its states, has no line."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ both empty ones of the same kind; a NIC only if both are of the same network, an
 list asks for, if it asks for one. Among several that could be meant, what the list says of it decides (TARGET; IP, IP6,
 MAC), then what is said alike of both, then their order. The place in the list alone says nothing.
 
-Vectors come normalised, as model/template_changes.py compares them.
-"""
+Vectors come normalised, as model/template_changes.py compares them."""
 
 from __future__ import annotations
 

@@ -66,13 +66,11 @@ class Place:
 @dataclass(frozen=True)
 class Board:
     """Describes what of a machine decides which buses its disks can be on.
-
     machine: OS/MACHINE with its default.
     sd_disk_bus: the bus of targets sda, sdb …; "" for scsi.
     hypervisor: its name, for errors.
     devices: what its hypervisor has of disks.
-    firmware: whether a firmware boots from the disks.
-    """
+    firmware: whether a firmware boots from the disks."""
 
     machine: str = ""
     sd_disk_bus: str = ""
@@ -102,8 +100,7 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
     """Return target and bus of each place, in the order given. Raise InvalidValue for what no machine can have.
 
     Explicit targets are taken first; then letters go to the first OS disk, to CDROMs in order with the context as their
-    last, and to all others: the first letter that is free for the prefix. A target that is a path is on no bus.
-    """
+    last, and to all others: the first letter that is free for the prefix. A target that is a path is on no bus."""
     paths = _path_targets(places) if board.devices.paths else {}
     if paths:
         rest = iter(assign([place for index, place in enumerate(places) if index not in paths], board))

@@ -22,6 +22,5 @@ INSTALLING, INSTALLED = "installing", "installed"
 def starts_with_host(vm: Vm, wanted: str) -> bool:
     """Return whether a host that boots is to start the machine by itself.
 
-    A machine that installs is not: it would install once more, over what it has written already.
-    """
+    A machine that installs is not: it would install once more, over what it has written already."""
     return wanted == "RUNNING" and MARK not in vm.attributes

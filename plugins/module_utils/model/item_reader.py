@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads an item of a list by the table of its keys (specifications/), with one wording for each mistake.
 
-Mistakes are a key or a word that is not known, a value of another type, and two items of one name.
-"""
+Mistakes are a key or a word that is not known, a value of another type, and two items of one name."""
 
 from __future__ import annotations
 

@@ -30,8 +30,7 @@ class Lease:
 class LeaseRequest:
     """Asks for an address of one NIC: the next free one, or the address that ip, ip6 or mac names.
 
-    Where more than one of them is given, all have to be of the same lease.
-    """
+    Where more than one of them is given, all have to be of the same lease."""
 
     network_id: int
     vm_id: int

@@ -56,8 +56,7 @@ _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 def split_cidr(name: str, address: str, mask: str) -> IPv4Network | None:
     """Return NETWORK_ADDRESS and NETWORK_MASK as one network, None if both are empty; raise InvalidValue if wrong.
 
-    The prefix length may be in either of them: 10.66.0.0/24, or a mask of 24.
-    """
+    The prefix length may be in either of them: 10.66.0.0/24, or a mask of 24."""
     where = f"network {name}"
     if not address:
         if mask:

@@ -5,8 +5,7 @@
 
 TYPE = FIXED,  LEASES = [ IP = …, MAC = … ]           a range of one address each
 TYPE = RANGED, NETWORK_ADDRESS = …, NETWORK_SIZE = C  one range of the hosts' addresses, without the gateway's
-AR = [ TYPE = IP4, IP = …, SIZE = … ]                 as today
-"""
+AR = [ TYPE = IP4, IP = …, SIZE = … ]                 as today"""
 
 from __future__ import annotations
 

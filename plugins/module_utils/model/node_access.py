@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads NODE_ACCESS: what the machines of a network may reach on the node whose bridge they are attached to.
 
-Beside it they always reach what the node itself began to speak to, and an answer to their ping of the gateway.
-"""
+Beside it they always reach what the node itself began to speak to, and an answer to their ping of the gateway."""
 
 from __future__ import annotations
 

@@ -18,8 +18,7 @@ _NOT_OPENNEBULAS = "&|:\\\";'#{}$<>"
 def check_name(kind: str, name: Any) -> str:
     """Return the name, if an object of that kind ("image", "template" …) may have it; else raise InvalidValue.
 
-    Names reach paths, command lines, logs and deployment files: what could mean something else there is refused.
-    """
+    Names reach paths, command lines, logs and deployment files: what could mean something else there is refused."""
     remedy = f"Use up to {LONGEST} characters without / and control characters, not . or .., no blanks at either end"
     if not isinstance(name, str) or not name:
         found = "the name is empty" if name is None or name == "" else f"the name is a {type(name).__name__}"
@@ -80,7 +79,5 @@ def nearest_word(word: str, known: Iterable[str]) -> str:
 
 def did_you_mean(near: str, form: str = "{!r}") -> str:
     """Return the question whether that word is meant, with a blank behind it; "" where no word is near.
-
-    form: how the word is written in it.
-    """
+    form: how the word is written in it."""
     return f"Did you mean {form.format(near)}? " if near else ""

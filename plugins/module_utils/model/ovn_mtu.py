@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Says what OVN's tunnels leave on each host for the machines' packets, and which networks ask for more.
 
-Everywhere here `left` has these bytes by the hosts' names. A host that is not in it is not known to be too narrow.
-"""
+Everywhere here `left` has these bytes by the hosts' names. A host that is not in it is not known to be too narrow."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """Decides which networks may have one bridge together, and what they ask of it that contradicts each other.
 
 Networks of driver bridge may: their machines are on one wire then, as OpenNebula's own are. VLANs and VXLANs may not: a
-bridge with two of them would join what they keep apart. Bridges of Open vSwitch have rules of their own.
-"""
+bridge with two of them would join what they keep apart. Bridges of Open vSwitch have rules of their own."""
 
 from __future__ import annotations
 

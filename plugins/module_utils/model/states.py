@@ -139,8 +139,7 @@ FAILURES = frozenset(s for s in LcmState if s.name.endswith("_FAILURE"))
 def vm_state_name(state: int, lcm_state: int) -> str:
     """Return one word for both numbers, as OpenNebula's own lists show it: RUNNING, POWEROFF, BOOT_FAILURE …
 
-    A number that a newer OpenNebula may have brought is shown as it is.
-    """
+    A number that a newer OpenNebula may have brought is shown as it is."""
     number, names = (lcm_state, LcmState) if state == VmState.ACTIVE else (state, VmState)
     try:
         return names(number).name

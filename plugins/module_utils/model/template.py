@@ -33,8 +33,7 @@ class Template:
     """Holds attributes as (NAME, value), with value a string or a vector of (NAME, string) pairs; names are upper-case.
 
     Attributes of one name stand together, in their order; in a vector the first of several equal keys wins: so two
-    templates that say the same in another arrangement of different names differ only in the order of names.
-    """
+    templates that say the same in another arrangement of different names differ only in the order of names."""
 
     attributes: tuple[tuple[str, Value], ...] = ()
 
@@ -152,8 +151,7 @@ class Template:
 
         Scalars are single values, a dict is a vector, a list repeats its attribute. YAML's readings of a MAC, a file
         mode or YES as numbers and booleans are taken back where the attribute's name makes the meaning plain, and
-        refused with InvalidValue where it doesn't.
-        """
+        refused with InvalidValue where it doesn't."""
         if not isinstance(mapping, Mapping):
             raise InvalidValue(
                 where, f"it is {_kind_in_words(mapping)}", "Give a dict of attributes, or OpenNebula's text"

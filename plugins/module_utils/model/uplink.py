@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Describes what joins a network's bridges on several nodes: a physical device, or a VLAN or VXLAN device on it.
 
-Names, numbers and ports are OpenNebula's own, so that its nodes and ours can be in one network.
-"""
+Names, numbers and ports are OpenNebula's own, so that its nodes and ours can be in one network."""
 
 from __future__ import annotations
 

@@ -6,8 +6,7 @@ raw frames, so that the node needs no address there, and gets none.
 
 A guest that is just about to take an address looks first whether anybody has it, and takes a question that names no
 asker for somebody who is about to take it too: then it has none (RFC 5227, RFC 4862). So the questions name an
-asker, wherever that is possible.
-"""
+asker, wherever that is possible."""
 
 from __future__ import annotations
 

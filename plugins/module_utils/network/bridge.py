@@ -59,8 +59,7 @@ class Wanted:
     six: whether its machines have IPv6
     beside: UUIDs of the other networks that have the bridge
     others_carry: whether the bridge has the gateway's address of another of these networks
-    mtu: what the bridge and its ports have to carry, 0 if what they have by themselves is enough
-    """
+    mtu: what the bridge and its ports have to carry, 0 if what they have by themselves is enough"""
 
     name: str
     uuid: str
@@ -142,8 +141,7 @@ class _Step:
     wrong: settings of the bridge that are to be changed
     done: what is to be shown of the bridge
     move: how the host's own addresses come to the bridge
-    narrow: machines' interfaces that get the bridge's MTU
-    """
+    narrow: machines' interfaces that get the bridge's MTU"""
 
     networks: Sequence[Network]
     wanted: Sequence[Wanted]
@@ -169,8 +167,7 @@ class Node:
     """Makes networks on this host, or in this network namespace.
     act: False in check mode, where the same is decided and nothing done. A program may be missing then: what needs
     it is taken as absent, and would be made.
-    ignore_drops: whether a firewall that drops what a network needs is a warning instead of an error.
-    """
+    ignore_drops: whether a firewall that drops what a network needs is a warning instead of an error."""
 
     def __init__(self, catalog: str, act: bool, ignore_drops: bool = False) -> None:
         _check_uuid("catalog", catalog)

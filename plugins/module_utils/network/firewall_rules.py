@@ -4,8 +4,7 @@
 """Describes packets that a host forwards, and rules that firewalls have for them. Pure.
 
 A rule is followed for a kind of packets, such as all that open a TCP connection from the network to outside. It
-matches all of them, none, or some: where they go to is not known, and what can't be understood counts as some.
-"""
+matches all of them, none, or some: where they go to is not known, and what can't be understood counts as some."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ class Packets:
     state: conntrack's, "" where it may be any
     family: 4, 6 or ARP
     icmp: the type, of ICMP alone
-    ingress, egress: interfaces of the host by which some of them come in and leave
-    """
+    ingress, egress: interfaces of the host by which some of them come in and leave"""
 
     what: str
     iif: str
@@ -79,8 +77,7 @@ class Table:
     bases: the chains that the kernel calls for forwarded packets, with their policies
     hooks: which of them are called before or after the kernel has decided where a packet goes
     early: which of them are called before conntrack knows a packet
-    devices: for those that are called for what comes in or leaves by an interface, these interfaces
-    """
+    devices: for those that are called for what comes in or leaves by an interface, these interfaces"""
 
     name: str
     tool: str

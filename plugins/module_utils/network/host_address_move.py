@@ -4,8 +4,7 @@
 """Moves the addresses and routes of this host from an interface to the bridge that it becomes a port of.
 
 Ansible's own connection may go by that interface. So a program of the host's own waits from before anything is
-changed until somebody who has connected anew gives a second word; without it, it puts all of it back by itself.
-"""
+changed until somebody who has connected anew gives a second word; without it, it puts all of it back by itself."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 
 Traffic is blocked when none of it gets through; a firewall that lets some of it through was made to do just that.
 The kinds are few, and stand for the rest: TCP, UDP, a ping, and between machines what they find each other by,
-which is ARP and IPv6's neighbour discovery. Without the last two nothing else gets through either.
-"""
+which is ARP and IPv6's neighbour discovery. Without the last two nothing else gets through either."""
 
 from __future__ import annotations
 

@@ -38,8 +38,7 @@ class Mark:
     last `forced` if the host's own addresses have moved with that, or `down` if it was down before that, and a `+`
     if other networks have the bridge, too; their rules in our table of nftables name them. After the last colon of
     all is the MTU that we gave it, if that is larger than it would have by itself. Addresses and ports that others
-    add to the bridge are not in the mark, and are left alone.
-    """
+    add to the bridge are not in the mark, and are left alone."""
 
     catalog: str
     network: str
@@ -86,8 +85,7 @@ class Link:
     addresses6, dynamic6: IPv6 addresses that somebody gave it for good, and those that it was given for a while
     bridge: the bridge of which it is a port
     parent, number, group: the device that a VLAN or VXLAN device is on, its VLAN id or VNI, and the group in which
-    it finds other nodes
-    """
+    it finds other nodes"""
 
     name: str
     kind: str = ""

@@ -6,8 +6,7 @@ catalog, and no rule anywhere else.
 
 The rules only ever drop or translate. An accept would promise too much: what another table drops stays dropped.
 IPv4 forwarding is on while a network in the table has NAT; what it was before is kept in the table, which is as
-short-lived as that setting.
-"""
+short-lived as that setting."""
 
 from __future__ import annotations
 
@@ -57,8 +56,7 @@ class Rules:
     whole: its addresses, if it has NAT: it reaches out through the node's other interfaces, with the node's
     addresses
     access: what its machines reach on the node
-    shared: set if other networks have the bridge, too, and one of them has its gateway on it
-    """
+    shared: set if other networks have the bridge, too, and one of them has its gateway on it"""
 
     network: str
     bridge: str
@@ -177,8 +175,7 @@ class Table:
     """Holds this catalog's table as it is.
     rules: for each comment its rules as (chain, handle)
     bridges: for each network the bridge that its rules name
-    found, forwarding: "0" or "1", what IPv4 forwarding was before we set it, and what it is
-    """
+    found, forwarding: "0" or "1", what IPv4 forwarding was before we set it, and what it is"""
 
     catalog: str
     exists: bool = False

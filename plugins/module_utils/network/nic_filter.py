@@ -19,8 +19,7 @@ for all bridges, where machines of two networks with the same addresses would ha
 A node may have a thousand NICs. What is the same for all of them is in chains that they share, and the rules of a
 security group are in one chain for all NICs that have these rules. A NIC's own rules name its addresses and its
 sets, and need few sets: to find a set by its name, or a name for a set that has none, the kernel looks through all
-sets of a table, and nft asks for the elements of each.
-"""
+sets of a table, and nft asks for the elements of each."""
 
 from __future__ import annotations
 
@@ -145,8 +144,7 @@ class _Chains:
     chains: the rules of each chain, by its name
     letting: the same of chains with what security groups and a firewall let through, which other NICs may use as
     well
-    through: for each way, the comments of the rules that let something through
-    """
+    through: for each way, the comments of the rules that let something through"""
 
     sets: Mapping[str, str]
     chains: Mapping[str, Sequence[str]]
@@ -445,8 +443,7 @@ class Table:
     letting: for each chain the chains that it asks what security groups or a firewall let through
     through: for each chain what tells the rules that let something through; "" is in it if rules are missing, so
     that anything may have been let through
-    earlier: as ports, of interfaces whose rules are whole beside what the release before had for all NICs
-    """
+    earlier: as ports, of interfaces whose rules are whole beside what the release before had for all NICs"""
 
     catalog: str
     exists: bool = False
@@ -548,8 +545,7 @@ def _listed(table: str, check: bool = True) -> str:
     """Return the table as nft lists it, "" if there is none. check: raise CommandFailed if nft can't list anything.
 
     As text, which is a quarter of what JSON would be. Terse: the sets of answers may be large, and are nobody's
-    business. Where it is asked for one table, nft reads them all the same.
-    """
+    business. Where it is asked for one table, nft reads them all the same."""
     argv = ["nft", "--stateless", "--terse", "--numeric-protocol", "list", "ruleset", FAMILY]
     text = run(argv, timeout=TIMEOUT, most=LONGEST_LIST, check=check).stdout
     found = re.search(rf"^table {FAMILY} {re.escape(table)} {{\n.*?^}}\n", text, re.MULTILINE | re.DOTALL)

@@ -35,8 +35,7 @@ class SwitchPort:
     """Describes a port of Open vSwitch.
     tag, trunks, mode: as Open vSwitch has them; without any of them the port is in all VLANs
     kind: "" for an interface of the host
-    error: why Open vSwitch can't use it
-    """
+    error: why Open vSwitch can't use it"""
 
     tag: int | None = None
     trunks: tuple[int, ...] = ()

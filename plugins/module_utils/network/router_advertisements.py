@@ -11,8 +11,7 @@ datapath reads what comes before nftables does, and nothing is dropped there.
 
 With kernels before 6.16 such a chain disappears with its interface, and can't be made before the interface exists.
 So each interface has a file with the commands that make its chain, and a rule of udev carries them out whenever an
-interface of that name comes, whoever starts its machine.
-"""
+interface of that name comes, whoever starts its machine."""
 
 from __future__ import annotations
 
@@ -141,8 +140,7 @@ class Announcers:
         """Bring files, udev's rule and the chains of interfaces to this. Return whether anything changes, and
         warnings.
         staying: interfaces whose files stay, though they are not among wanted
-        act: False only foretells
-        """
+        act: False only foretells"""
         before = self.found()
         after = {**{name: text for name, text in before.items() if name in staying}, **wanted}
         if not before and not after:

@@ -33,8 +33,7 @@ def no_longer_wanted(
     """Return the devices and ports that networks of this catalog have, and are to have no more.
     wanted: by UUID what joins a network's bridges
     known: UUIDs of all networks that there are; None if that is not known
-    staying: bridges, each with the port that one of its networks is to have there
-    """
+    staying: bridges, each with the port that one of its networks is to have there"""
 
     def stays(network: str, name: str) -> bool:
         if network in wanted:

@@ -212,8 +212,7 @@ def consistency(
 def gather(params: Mapping[str, Any]) -> Result:
     """Return what option `gather` names.
 
-    The polls are recorded for this answer only and rolled back, so that reading changes nothing.
-    """
+    The polls are recorded for this answer only and rolled back, so that reading changes nothing."""
     observed = polls_of(params["observed"] or [])
     refused = refused_answers(observed)
     payload: dict[str, Any] = {"refused_answers": refused}

@@ -4,8 +4,7 @@
 """Finds out which host of the catalog a host of the inventory is, by the mark that it carries.
 
 A mark is a claim of whoever answers. A wrong one may have the host that answers refused, and alters nothing of the
-host on record whose mark it is: that host gets another name only if the inventory says so (renamed_from).
-"""
+host on record whose mark it is: that host gets another name only if the inventory says so (renamed_from)."""
 
 from __future__ import annotations
 

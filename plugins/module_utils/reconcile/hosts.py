@@ -38,9 +38,7 @@ def apply_all(
     engine: Engine, items: Sequence[Mapping[str, Any]], nodes: Collection[str]
 ) -> tuple[list[Item], list[str]]:
     """Apply the items within a session, and return what was done with each, and warnings.
-
-    nodes: all names of the inventory's nodes.
-    """
+    nodes: all names of the inventory's nodes."""
     identities = Identities(engine, items, nodes)
     done = [apply(engine, item, identities) for item in items]
     identities.clones()

@@ -4,8 +4,7 @@
 """Brings the catalog to a list of networks, and to the security groups and routers that come with it.
 
 Groups may name networks, and networks groups; routers and groups keep networks that are to go, and networks groups
-that are to go. So all are decided in one transaction, and this file has their order.
-"""
+that are to go. So all are decided in one transaction, and this file has their order."""
 
 from __future__ import annotations
 
@@ -43,10 +42,8 @@ def reconcile(
     params: Mapping[str, Any], given: Sequence[Mapping[str, Any]], refused: Sequence[Item], check_mode: bool
 ) -> Result:
     """Bring the catalog to the lists, and return what was done.
-
     given: the items of the list of networks. Those of a list are not checked yet.
-    refused: items that are none.
-    """
+    refused: items that are none."""
     items: list[Mapping[str, Any]] = []
     wrong = [*refused]
     for item in given:
@@ -84,11 +81,9 @@ class _RefusedGroup(Exception):
 @dataclass
 class Companions:
     """Holds the security groups and routers that come with a list of networks, and what was done with them.
-
     refused: items that are none.
     done: what was done, under the names of the lists.
-    routed: the addresses that routers would have, for later tasks of a check run.
-    """
+    routed: the addresses that routers would have, for later tasks of a check run."""
 
     groups: Sequence[Mapping[str, Any]]
     routers: Sequence[Mapping[str, Any]]
@@ -107,8 +102,7 @@ class Companions:
     def apply_with(self, engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool) -> Work:
         """Apply the networks and their companions, and return what was done with all of them.
 
-        A new group that is refused is not there for the networks that name it.
-        """
+        A new group that is refused is not there for the networks that name it."""
         refused: set[str] = set()
         while True:
             try:
@@ -172,9 +166,7 @@ def _carry_out(
     params: Mapping[str, Any], check_mode: bool, work: Callable[[Engine], Work], refused: Sequence[Item] = ()
 ) -> Result:
     """Do the work within one transaction, and return its result, with each network as it is then.
-
-    refused: items that were refused before it.
-    """
+    refused: items that were refused before it."""
     with closing(open_engine(params, check_mode, create=True)) as engine:
         with engine.session():
             done, views, warnings = work(engine)
@@ -201,8 +193,7 @@ def _carry_out(
 def _with_beside(view: dict[str, Any], former: str, pool: Sequence[Network]) -> dict[str, Any]:
     """Return the network with the others that have its bridge, or the bridge that it had before, where there are any.
 
-    A node makes of a bridge what all of its networks ask for.
-    """
+    A node makes of a bridge what all of its networks ask for."""
     others = [
         to_item(network)
         for network in pool

@@ -103,8 +103,7 @@ def _wanted(params: Mapping[str, Any]) -> Wanted:
 def _one_form(address: str | None) -> str:
     """Return an address as the kernel and OVN write it: one of IPv6 may be written in several ways.
 
-    Text that is no address stays as it is, and no interface has it.
-    """
+    Text that is no address stays as it is, and no interface has it."""
     try:
         return str(ip_address((address or "").strip().strip("[]")))
     except ValueError:

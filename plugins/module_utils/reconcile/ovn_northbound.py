@@ -95,8 +95,7 @@ def _lost_routes(
 ) -> tuple[Sequence[NebulaError], list[str]]:
     """Return errors of routes that ovn-northd was just told of and did not carry out, and warnings.
 
-    Where nobody names the southbound database, there are none.
-    """
+    Where nobody names the southbound database, there are none."""
     routers = route_checks.routers_with_changed_routes(desired, changes)
     southbound = _southbound(params) if routers else None
     if southbound is None:
@@ -118,8 +117,7 @@ def _lost_routes(
 def _mappings(params: Mapping[str, Any], desired: LogicalNetworks) -> tuple[bridge_mappings.Mappings, list[str]]:
     """Return which host is connected with which physical network, and warnings.
 
-    Where nobody names the southbound database, nothing of it is known.
-    """
+    Where nobody names the southbound database, nothing of it is known."""
     southbound = _southbound(params) if bridge_mappings.physical_networks(desired) else None
     if southbound is None:
         return {}, []

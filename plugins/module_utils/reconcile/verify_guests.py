@@ -63,11 +63,9 @@ def machines_of(
 
     Machines without a console (check mode predicts them) are left out, and machines that have neither a context
     (addresses is null) nor a pattern.
-
     pattern: for all machines
     patterns: by name, each instead of pattern
-    by: what counts
-    """
+    by: what counts"""
     if not by:
         raise InvalidValue("option by", "the list is empty", f"Name at least one of {', '.join(KINDS)}")
     found = parse_json(text, "vms")

@@ -72,8 +72,7 @@ def protect(path: str, writable: bool) -> bool:
     """Give an image's file its owner and mode. Return whether it had others.
 
     What overlays rest on is written by nobody. A persistent image is written by QEMU as a member of group kvm.
-    Without that group there is no QEMU here yet that runs as anybody but root.
-    """
+    Without that group there is no QEMU here yet that runs as anybody but root."""
     gid = hypervisor_group()
     if gid == -1:
         return adopt(path, 0o600 if writable else 0o400, 0, 0)

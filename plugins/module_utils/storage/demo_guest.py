@@ -14,8 +14,7 @@ The guest's word to the outside is its serial console, one fact a line, each rea
     nebula-guest: error init.sh exit 3               (none, when all went well)
     nebula-guest: ready
 
-host/console/console_evidence.py reads these lines; a change here is a change there.
-"""
+host/console/console_evidence.py reads these lines; a change here is a change there."""
 
 from __future__ import annotations
 

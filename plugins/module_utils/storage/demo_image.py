@@ -6,8 +6,7 @@
 
 Packages are downloaded and unpacked, never installed. The disk holds one FAT partition with syslinux, kernel and
 initrd (mtools writes it through an offset); the initrd is the whole system, written here as a cpio archive. Beside
-the image lies <image>.json: what it was made from, and its SHA-256.
-"""
+the image lies <image>.json: what it was made from, and its SHA-256."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """Reads what format an image has, and makes empty disks, overlays and copies by qemu-img (qemu_img.py).
 
 A format is found out once, when a file comes from a user. After that it is known, and qemu-img is always told: what
-a guest could have written is never probed, since a guest can write a header that names a file of the host.
-"""
+a guest could have written is never probed, since a guest can write a header that names a file of the host."""
 
 from __future__ import annotations
 
@@ -53,8 +52,7 @@ class ImageFacts:
     format: raw, qcow2 or tar
     virtual_size: bytes that a machine sees, or of the archive
     iso: whether it is an ISO 9660 (or UDF) file system
-    backing_file: empty in every image that was not refused
-    """
+    backing_file: empty in every image that was not refused"""
 
     format: str
     virtual_size: int
@@ -76,8 +74,7 @@ def inspect(
     what: how errors call the image ("image demo")
     deep: go through all tables of a qcow2, which nobody can without the key of an encrypted one
     encrypted: it may be encrypted, by LUKS
-    meant: whatever has the signature of no disk is a raw disk, and nothing in it has to say so
-    """
+    meant: whatever has the signature of no disk is a raw disk, and nothing in it has to say so"""
     asked = what or f"image file {path}"
     if format == TAR:
         return ImageFacts(TAR, tar_archive.check(path, asked))

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads and writes large files so that the disk works while the processor does, with holes for zeroes.
 
-The kernel is asked to read ahead, and to write before it has to: a thread for each stage gained little beside that.
-"""
+The kernel is asked to read ahead, and to write before it has to: a thread for each stage gained little beside that."""
 
 from __future__ import annotations
 

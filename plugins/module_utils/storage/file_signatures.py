@@ -5,8 +5,7 @@
 without one of these, whether anything says that it is a raw disk, or what it looks like otherwise.
 
 A raw disk has no signature of its own. What has no partition table, boot code, file system or signature of a volume
-may be anything: a server's error page, a list of checksums, an archive of a kind that is not known here.
-"""
+may be anything: a server's error page, a list of checksums, an archive of a kind that is not known here."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """Makes file systems as large as the disk that they are on, which nothing has mounted.
 
 File systems of ext2, ext3 and ext4 grow by their own programs, which first finish what a container had begun to
-write when it ended; those of xfs by the kernel alone, which has them mounted where nobody sees it.
-"""
+write when it ended; those of xfs by the kernel alone, which has them mounted where nobody sees it."""
 
 from __future__ import annotations
 

@@ -25,8 +25,7 @@ def locked_destination(destination: str, timeout: float) -> Iterator[None]:
     TimedOut if another run holds it.
 
     What a killed run has left there is removed first. The lock is held until the catalog knows of the file.
-    Therefore it is not on the file itself, which is renamed before.
-    """
+    Therefore it is not on the file itself, which is renamed before."""
     with files.lock(destination + PART, timeout=timeout):
         try:
             for end in (NEW, NEW + MEMBER, NEW + HEAD, GIVEN):

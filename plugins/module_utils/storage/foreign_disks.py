@@ -8,8 +8,7 @@ Their headers are read here first: a header that says that its content, or what 
 refused. Then qemu-img is told the format, and where in the file the disk lies, and sees nothing but that file.
 
 The fields are those of: VMware's "Virtual Disk Format 5.0", Microsoft's "Virtual Hard Disk Image Format
-Specification" and [MS-VHDX], VirtualBox's VDICore.h, DMTF's DSP0243 (OVF).
-"""
+Specification" and [MS-VHDX], VirtualBox's VDICore.h, DMTF's DSP0243 (OVF)."""
 
 from __future__ import annotations
 
@@ -79,8 +78,7 @@ class Foreign:
     member: its name in an OVA
     packed: whether it is compressed there by gzip; then format and size are not known yet
     digest: (algorithm, hex) that the OVA's manifest says of it
-    by_cylinders: whether size is what the cylinders of a VHD say
-    """
+    by_cylinders: whether size is what the cylinders of a VHD say"""
 
     format: str
     offset: int

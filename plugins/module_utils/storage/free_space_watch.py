@@ -20,8 +20,7 @@ class Room:
     """Counts what is written to a file system.
     what: the words that errors begin with
     place: a path or descriptor on the file system
-    reserve: bytes of it that are left free
-    """
+    reserve: bytes of it that are left free"""
 
     def __init__(self, what: str, place: str | int, reserve: int) -> None:
         self._what, self._place, self._reserve = what, place, reserve

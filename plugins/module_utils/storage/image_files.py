@@ -6,8 +6,7 @@
 rewrite ──► settle ──► (the caller notes that it is whole) ──► swap
 
 Whoever is killed before the note leaves the old file, and after it, one of the two under the image's name: the
-rename tells which. Growing and digging holes write nothing that was there, and can be done again.
-"""
+rename tells which. Growing and digging holes write nothing that was there, and can be done again."""
 
 from __future__ import annotations
 

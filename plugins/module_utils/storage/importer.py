@@ -5,8 +5,7 @@
 
 source → blocks → (given checksum) → unpacked → (sha256 of what is stored) → sparse file → its format → its name
 
-A disk in another hypervisor's format is stored as it came, beside; what is stored is made of it.
-"""
+A disk in another hypervisor's format is stored as it came, beside; what is stored is made of it."""
 
 from __future__ import annotations
 
@@ -55,8 +54,7 @@ class Request:
     encrypted: LUKS is allowed
     max_size: bytes
     stall, min_speed: seconds that a download may pause, and its bytes a second
-    rules: which files of this host it may be; None: any
-    """
+    rules: which files of this host it may be; None: any"""
 
     what: str
     source: str
@@ -81,8 +79,7 @@ class Stored:
     sha256: of the stored file
     checksums: digests of the file as given, by their algorithms
     bytes: length of the stored file
-    warnings: of its download, and of what it is
-    """
+    warnings: of its download, and of what it is"""
 
     format: str
     size: int
@@ -95,8 +92,7 @@ class Stored:
 def inspect_source(request: Request) -> disk_formats.ImageFacts | None:
     """Return what a local source is, as far as its first bytes show; None if that is not known before it is read.
 
-    It raises the errors that store() would raise for the same reason.
-    """
+    It raises the errors that store() would raise for the same reason."""
     with contextlib.ExitStack() as held:
         fd, _size = _open_source(request, held)
         held.callback(os.close, fd)

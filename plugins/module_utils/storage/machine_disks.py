@@ -55,8 +55,7 @@ def prepare(
     large as they are, as its guest can't make them so.
 
     The caller holds the lock of `directory`, which exists. Disks that are there are not touched, whatever they
-    hold.
-    """
+    hold."""
     files: dict[int, DiskFiles] = {}
     made = False
     for disk in vm.disks:
@@ -99,8 +98,7 @@ def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bo
     """Make disks of a machine that is off as large as they are to be. Return whether any was smaller. A disk whose
     file system can't grow stays as it was.
     files, ids: where the disks are, and which of them are meant
-    whole: whether the file systems on them grow as well
-    """
+    whole: whether the file systems on them grow as well"""
     grown = False
     for disk, file in _growing(vm, files, ids, whole):
         try:

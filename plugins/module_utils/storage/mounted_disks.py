@@ -5,8 +5,7 @@
 users have, and the container shows it at a path of its own.
 
 The mounts are below /run, whose directories end with the host as the mounts do: a container whose disks are not
-there can't be started, and never writes to what lies below. Nothing removes a directory there with what is in it.
-"""
+there can't be started, and never writes to what lies below. Nothing removes a directory there with what is in it."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ machines wrote.
     cache/own-NAME                checked: one machine's own, which it writes to
     transfer/out/NAME             what its machine has done with, or saved; the front-end fetches and removes it
 
-Each step is a rename, so that a file is in one of these places, whole, whenever a run is killed.
-"""
+Each step is a rename, so that a file is in one of these places, whole, whenever a run is killed."""
 
 from __future__ import annotations
 

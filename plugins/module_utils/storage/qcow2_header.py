@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads what the header of a qcow2 file says, before QEMU's own programs read it, and refuses some of it.
 
-A stranger, a guest, or a QEMU which its guest took over could have written the file.
-"""
+A stranger, a guest, or a QEMU which its guest took over could have written the file."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 
 Headers are read (qcow2_header.py) before QEMU's own programs read them. Then the format of each file and all that
 lies below it are named (`json:`), so that no header is followed, and the program runs in a sandbox that has these
-files and no network.
-"""
+files and no network."""
 
 from __future__ import annotations
 
@@ -82,8 +81,7 @@ def run(
     what: how errors call the disk
     key: the key of what is encrypted: the disk where it is closed, else what is made
     closed: whether the disk is encrypted (only a look at it needs no key)
-    open_below, write_below: whether what is below the disk is opened, and written to
-    """
+    open_below, write_below: whether what is below the disk is opened, and written to"""
     qcow2_header.refuse_unexpected(disk, what, encrypted=closed)
     words = [verb, *(KEY if key else ()), *arguments, block_node(disk, key if closed else "", open_below), *after]
     files = {_real_path(path): WRITE if write_below else READ for path, _format in disk.backing if open_below}

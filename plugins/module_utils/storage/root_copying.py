@@ -4,8 +4,7 @@
 """Makes a machine's own tree of the base of its image, as a job in a process that can reach nothing but the two
 (host/confined_process.py), where they are /source and /target.
 
-The process has two ranges of ids: the machine's begins with 0, and the base's with COUNT.
-"""
+The process has two ranges of ids: the machine's begins with 0, and the base's with COUNT."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 lower layer is the base with the machine's owners.
 
 `directory` is where it is mounted; beside it, `directory`.layers has what belongs to it. Mounts end with the host,
-so before each start mount_again() is called.
-"""
+so before each start mount_again() is called."""
 
 from __future__ import annotations
 

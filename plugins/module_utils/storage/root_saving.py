@@ -25,8 +25,7 @@ def save(what: str, reserve: int, depth: int, length: int) -> dict[str, Any]:
     """Write the archive to the standard output, and return its numbers.
     what: the words that errors begin with
     reserve: bytes of its file system that are left free
-    depth, length: what may be unpacked again
-    """
+    depth, length: what may be unpacked again"""
     saving = _Saving(what, Room(what, _OUT, reserve))
     for path, name, status in tree_walk.walk("/", what, depth):
         if len(path) > length:

@@ -5,8 +5,7 @@
 (host/confined_process.py), which is its root: links lead to places in it, wherever they lead.
 
 Tar itself was tried first: it has no limit of entries, knows of no room that is to be left, ends with an error for
-each device node, and its messages would have to be read to find out what was left out. This job takes as long.
-"""
+each device node, and its messages would have to be read to find out what was left out. This job takes as long."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ def unpack(what: str, limits: dict[str, int], reserve: int) -> dict[str, Any]:
     """Unpack the archive at the standard input, and return its numbers.
     what: the words that errors begin with
     limits: as roots.Limits has them
-    reserve: bytes of the file system that are left free
-    """
+    reserve: bytes of the file system that are left free"""
     tree = Tree(what, limits, reserve)
     reader = Reader(lambda size: os.read(0, size), what)
     for entry in reader:

@@ -5,8 +5,7 @@
 
 What is in them is a stranger's or a guest's, so whatever goes through a tree does so in a process that has no right
 over anything else (host/confined_process.py). There are two kinds on a disk: the base of an image, once per node, whose
-files belong to ids that nobody has; and the root of a machine, whose files belong to the machine's range of ids.
-"""
+files belong to ids that nobody has; and the root of a machine, whose files belong to the machine's range of ids."""
 
 from __future__ import annotations
 
@@ -63,8 +62,7 @@ class Limits:
     """Limits what an archive may unpack to, and what is saved as an archive.
     size: bytes that its files take
     depth: directories one in another
-    length: bytes of a name from the root on, a little less than what readers of archives take
-    """
+    length: bytes of a name from the root on, a little less than what readers of archives take"""
 
     size: int = 64 * GIB
     entries: int = 4_000_000
@@ -81,8 +79,7 @@ class Unpacked:
     size: bytes that it takes, about
     devices: how many device nodes were left out
     lost: how many entries have attributes that no container has (labels of other hosts, lists in a form that is not
-    read)
-    """
+    read)"""
 
     entries: int
     size: int

@@ -22,11 +22,9 @@ SPACE_CHECK = 64 * MIB
 class SparseFile:
     """Writes a file by blocks of any length, with holes for zeroes. Raises ImageRefused for a file that is too large,
     and NoSpace if the file system is about to be full.
-
     what: how errors name the object
     max_size: bytes
-    hashed: whether the file's SHA-256 is wanted
-    """
+    hashed: whether the file's SHA-256 is wanted"""
 
     def __init__(self, path: str, what: str, max_size: int, hashed: bool) -> None:
         self._path = path

@@ -42,8 +42,7 @@ class Entry(NamedTuple):
     """Describes a file, directory, link or the like.
     kind: its letter
     place, size: bytes of the archive that are its content
-    sparse: whether these are without the file's holes
-    """
+    sparse: whether these are without the file's holes"""
 
     header: bytes
     name: bytes

@@ -5,8 +5,7 @@
 
 Python's own reader takes a damaged header in the middle for the end, guesses where archives contradict themselves,
 and keeps what it has read; tar itself has no limits. Here an archive that is not whole, or that readers understand
-in different ways, is refused. It reads 10,000 headers in a fifth of a second.
-"""
+in different ways, is refused. It reads 10,000 headers in a fifth of a second."""
 
 from __future__ import annotations
 
@@ -45,8 +44,7 @@ class Entry:
     mtime: nanoseconds
     target: where a link leads
     sparse: where its bytes go, None where the file has no holes
-    lost: attributes that are there in a form that is not read
-    """
+    lost: attributes that are there in a form that is not read"""
 
     __slots__ = ("gid", "kind", "length", "lost", "mode", "mtime", "name", "size", "sparse", "target", "uid", "xattrs")
 

@@ -38,8 +38,7 @@ def walk(top: str, what: str, depth: int) -> Iterator[tuple[bytes, bytes, os.sta
     what: the words that errors begin with.
 
     The name is in the working directory until the next one is asked for. A directory comes before what is in it.
-    However deep it is, one directory is open, and one path is kept.
-    """
+    However deep it is, one directory is open, and one path is kept."""
     levels = [_enter(top, 0)]
     place = b""
     yield b"", b".", os.stat(b".")

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps files that come from the control node in chunks. What has arrived stays, so that a broken upload can go on.
 
-They lie in the datastore's own directory: an image that is not packed is renamed there, not copied.
-"""
+They lie in the datastore's own directory: an image that is not packed is renamed there, not copied."""
 
 from __future__ import annotations
 

@@ -44,8 +44,7 @@ def render(variables: Mapping[str, str]) -> str:
     """Return the text of context.sh. Raise InvalidValue for a name that no shell takes and for a value that no shell
     can hold.
 
-    Between single quotes only the single quote itself is special.
-    """
+    Between single quotes only the single quote itself is special."""
     lines = [HEADER]
     for name in sorted(variables):
         value = variables[name]
@@ -90,8 +89,7 @@ def refuse_names(names: Iterable[str], where: str) -> None:
 
     This is for variables from YAML, where nothing may be lost; for OpenNebula's text check_names() warns of them.
     names: as they will be in context.sh.
-    where: whose names they are.
-    """
+    where: whose names they are."""
     for name in names:
         if not is_name(name):
             raise _no_name(f"{where}: variable {name[:80]!r}")

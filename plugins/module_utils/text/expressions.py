@@ -19,8 +19,7 @@ gives is not read again.
 
 `$$NAME` and a `$` that no name follows are ours, for values from YAML: OpenNebula refuses both. What every engine takes
 is an attribute outside of CONTEXT that holds the text, and its name within: `PRICE = "5$"`, `COST = "$PRICE"`.
-refused() says what in a value OpenNebula does not take.
-"""
+refused() says what in a value OpenNebula does not take."""
 
 from __future__ import annotations
 
@@ -141,8 +140,7 @@ def refused_by_opennebula(text: str) -> tuple[int, str] | None:
     """Return where a real OpenNebula refuses a value of CONTEXT, and what is there; None if it takes the value.
 
     Its parser wants a name after each $, and takes a comma, = or ] behind a name, with or without blanks between, for
-    part of a selector. What was written is not repeated: it may as well be part of a password.
-    """
+    part of a selector. What was written is not repeated: it may as well be part of a password."""
     end = text.find(CDATA_END)
     place, limit, read = 0, len(text) if end < 0 else end, 0
     while True:

@@ -15,8 +15,7 @@ so is a line's end where a vector needs a comma, as in an example of its older d
 OpenNebula does not take and those documents show: `$NIC[IP, NETWORK="Public"]` without quotes.
 
 What a real OpenNebula refuses in the values of CONTEXT is refused in the text that users give (as_template), with the
-way to write it instead: text/expressions.py has the list.
-"""
+way to write it instead: text/expressions.py has the list."""
 
 from __future__ import annotations
 
@@ -51,11 +50,9 @@ _UNQUOTED = re.compile(r'(=[ \t]*)[^\s"\[=,\]][^"=,\]]*')
 
 def parse(text: str, what: str = "template", as_opennebula: bool = False) -> Template:
     """Return the template that the text says. Raise TemplateSyntaxError for malformed text.
-
     what: names the object in errors.
     as_opennebula: whether to read the text as a real OpenNebula takes it from its users: what it refuses in the values
-    of CONTEXT raises too, and these values lose blanks and line ends at both ends. Stored text is read without.
-    """
+    of CONTEXT raises too, and these values lose blanks and line ends at both ends. Stored text is read without."""
     return _Scanner(text, what, as_opennebula).template()
 
 

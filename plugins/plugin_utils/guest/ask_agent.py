@@ -12,8 +12,7 @@ It reads a request from standard input, a JSON object:
     do: read                               path, offset, count (bytes)
 
 It prints an answer on one line, a JSON object: {rc, out, err} (base64), {} or {data (base64), end}; or
-{problem, found}, where problem is one of PROBLEMS, and found is what libvirt or the guest said.
-"""
+{problem, found}, where problem is one of PROBLEMS, and found is what libvirt or the guest said."""
 
 from __future__ import annotations
 

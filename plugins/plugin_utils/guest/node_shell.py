@@ -26,9 +26,7 @@ _LONGEST = 300
 
 class NodeShell:
     """Connects to a node of the inventory when the first program is run.
-
-    variables: those by which Ansible reaches it (filter connection_variables).
-    """
+    variables: those by which Ansible reaches it (filter connection_variables)."""
 
     def __init__(self, name: str, variables: Mapping[str, Any]) -> None:
         self._name, self._variables = name, {"inventory_hostname": name, **variables}

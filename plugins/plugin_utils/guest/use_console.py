@@ -7,8 +7,7 @@ Requests and answers are those of ask_agent.py. A request has two more keys: use
 for a login. The program logs in, runs what is asked in a shell that reads from the console, and logs out.
 
 What goes over the console is base64 in short lines, each of which the guest acknowledges: a terminal keeps 4096
-characters and drops the rest. Kernels print between such lines, so both sides compare checksums.
-"""
+characters and drops the rest. Kernels print between such lines, so both sides compare checksums."""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@ A job template is a dict: name, description, playbook, job_tags, questions (or q
 whose questions it has), variables, fixed (values that are not asked), options (further ones of awx.awx.job_template),
 and state. A workflow is a dict: name, description, nodes, options and state. A node has a name, and one of
 job_template, approval and inventory_source; after says which nodes have to succeed before it. It asks what its job
-templates ask.
-"""
+templates ask."""
 
 from __future__ import annotations
 
@@ -122,7 +121,6 @@ def nodes(
 
     A node comes after the nodes that follow it, since it names them. If a node has become an approval, or is none any
     more, its removal comes first: otherwise the module would make an approval of the job template that the node has.
-
     known: the nodes that AWX has, as its API shows them.
     ids: ids of job templates and inventory sources, by their names, since other organizations may have the same names.
     """

@@ -4,8 +4,7 @@
 """Finds secrets by their names in a dict, or in what somebody typed into a credential of AWX, one secret in each line.
 
 A value is everything after `name:`, to the end of its line: a password may have any character, so this is not YAML. As
-in YAML, quotes around a value are no part of it, and the lines below `name: |` are one value if they are indented.
-"""
+in YAML, quotes around a value are no part of it, and the lines below `name: |` are one value if they are indented."""
 
 from __future__ import annotations
 

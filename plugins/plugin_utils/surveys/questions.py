@@ -4,8 +4,7 @@
 """Makes of the questions of a job template the survey that AWX shows, and the variables that its answers become.
 
 A question is a dict. Its variable says what it answers: nebula_backup_keep, or nebula_images[].path for a key of the
-only item of a list. Its other keys are ask (the question), type, default, required, blank, choices, min, max, help.
-"""
+only item of a list. Its other keys are ask (the question), type, default, required, blank, choices, min, max, help."""
 
 from __future__ import annotations
 

@@ -32,10 +32,8 @@ def sign_of_state(state: str) -> str:
 @dataclass(frozen=True)
 class Network:
     """Describes a virtual network.
-
     link: its driver, and the bridge or device that it is on.
-    unknown: whether the catalog does not have it, and others only name it.
-    """
+    unknown: whether the catalog does not have it, and others only name it."""
 
     name: str
     tenant: str = ""

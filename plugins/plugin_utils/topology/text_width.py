@@ -4,8 +4,7 @@
 """Fits others' text into a picture: as one printable line that is no longer than its place.
 
 How wide text is depends on the reader's fonts. The widths here are those of DejaVu, which is the widest of the usual
-fonts; for characters that another font has to draw they are the most that is likely.
-"""
+fonts; for characters that another font has to draw they are the most that is likely."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """Which network configuration cloud-init makes of OpenNebula's format: cloud_init_opennebula.py DIRECTORY MAC…
 
 It runs with a cloud-init on its path, and no other part of this project. DIRECTORY has a context.sh; MAC: of the
-guest's interfaces, eth0 first. Printed is cloud-init's configuration as JSON.
-"""
+guest's interfaces, eth0 first. Printed is cloud-init's configuration as JSON."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 
 It runs with a cloud-init on its path, and no other part of this project. FORMAT is configdrive or nocloud. Printed is
 JSON: for each renderer the routes that the files hold which it writes, as [destination, gateway, metric or null]; or a
-text that says what in them no reader of such files takes for a route.
-"""
+text that says what in them no reader of such files takes for a route."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 
 They boot by kernel and initrd, which all of them share, as does a root of busybox alone. No network tool of theirs
 knows any interface, and no context program is in them: that is what roles are tried on. One is prepared as documents
-of OpenNebula 2.2 say: its rc.local mounts /dev/sdc and sources what it finds there.
-"""
+of OpenNebula 2.2 say: its rc.local mounts /dev/sdc and sources what it finds there."""
 
 from __future__ import annotations
 

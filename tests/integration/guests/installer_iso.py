@@ -8,8 +8,7 @@ an ext4, unpacks a root, installs a boot loader for the firmware that it was boo
 console and the screen, and ends as the kind of ISO says. A disk that is not blank is not touched: a machine that comes
 back to the installer instead of its disk is seen by that.
 
-The root is Debian's files with busybox as its init and the context program of role guest_context in it.
-"""
+The root is Debian's files with busybox as its init and the context program of role guest_context in it."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """A root of Debian with NetworkManager, systemd-networkd, netplan and ifupdown, entered in namespaces of its own: the
 guest program writes the configuration there, and the tool itself carries it out.
 
-Behind the guest's first interface is a host that answers DHCP and advertises itself as a router of IPv6.
-"""
+Behind the guest's first interface is a host that answers DHCP and advertises itself as a router of IPv6."""
 
 from __future__ import annotations
 
@@ -169,10 +168,8 @@ def boot(
     timeout: float = 20,
 ) -> Seen:
     """What a guest comes to whose context is configured by that renderer.
-
     until: a Python expression about `seen`. files: text by path, what the image has before. managed: whether
-    the router says that addresses come by DHCPv6.
-    """
+    the router says that addresses come by DHCPv6."""
     given = {
         "etc/nebula-context.conf": "" if renderer == "netplan by NetworkManager" else f"renderer={renderer}\n",
         "context/context.sh": context_sh.render(context),

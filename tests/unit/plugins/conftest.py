@@ -126,7 +126,6 @@ def furnished(root, host):
 
 class Still(Driver):
     """A hypervisor that has the machines of `states`, and answers unless it is told not to; it carries nothing out.
-
     ended: by whom those in POWEROFF were."""
 
     name = "kvm"

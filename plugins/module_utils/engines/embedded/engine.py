@@ -4,8 +4,7 @@
 """Joins the embedded engine: the catalog in SQLite, with a file for each kind of object.
 
 What a call does not ask for is not imported: most modules are about one kind of object, and starting Python with all
-of the engine would take longer than what they do.
-"""
+of the engine would take longer than what they do."""
 
 from __future__ import annotations
 

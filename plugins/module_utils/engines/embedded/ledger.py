@@ -45,12 +45,10 @@ SEQUENCES = {
 @dataclass
 class _Expected:
     """Holds what follows from the machines.
-
     leases: (network, range, offset) → (machine, NIC)
     uses: (machine, disk) → (image, writable)
     ports: (host, port) → machine
-    hosts: host → [memory, cpu, machines, overhead]
-    """
+    hosts: host → [memory, cpu, machines, overhead]"""
 
     leases: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
     uses: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
@@ -417,10 +415,8 @@ class Audit:
 @dataclass(frozen=True)
 class _Table:
     """Describes a table that follows from the machines.
-
     only: which of its rows do; the others are held for machines that no longer have that, or are to have it no more.
-    name_of, value: how messages name a key and the values of a row.
-    """
+    name_of, value: how messages name a key and the values of a row."""
 
     name: str
     key: str

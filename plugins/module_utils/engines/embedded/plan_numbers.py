@@ -5,8 +5,7 @@
 
 Each plan goes to its node with a proof: a code over its number by a key that only the catalog has. A node keeps the
 proof beside the number and shows both, so that it can name no plan but those that there were. Copies of a catalog have
-the same key: a number above the newest of this one, with its proof, shows that this one is an older copy.
-"""
+the same key: a number above the newest of this one, with its proof, shows that this one is an older copy."""
 
 from __future__ import annotations
 
@@ -56,8 +55,7 @@ class PlanNumbers:
         """Return whether the node can have followed the plan that it names, which is newer than the catalog's newest.
 
         Plans of older versions of this collection had no proof. As long as the catalog has given none itself, it may be
-        an older copy from that time.
-        """
+        an older copy from that time."""
         if self.is_proved(node):
             return True
         gave_proofs = self.newest() > int(self.store.meta("plan_key_since"))

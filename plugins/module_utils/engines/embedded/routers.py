@@ -73,9 +73,7 @@ class Routers(RoutersPort):
 
     def declare(self, item: Mapping[str, Any]) -> None:
         """Give a router, in check mode, what an earlier task of this run would have given it, or remove it.
-
-        item: its name, and of the addresses that it has, with the names of their networks.
-        """
+        item: its name, and of the addresses that it has, with the names of their networks."""
         row = self._row(item["name"])
         if item.get("state") == "absent":
             if row is not None:

@@ -38,10 +38,8 @@ T = TypeVar("T")
 
 class Store:
     """Holds one open catalog. `root` is nebula_root on the front-end.
-
     check_mode: everything runs as usual and is rolled back at the end. Where there is no catalog yet, it is in memory;
-    where there is one of an older schema, a migrated copy is.
-    """
+    where there is one of an older schema, a migrated copy is."""
 
     def __init__(self, root: str, check_mode: bool = False, create: bool = False, name: str = CATALOG) -> None:
         self.root = root

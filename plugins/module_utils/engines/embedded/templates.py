@@ -56,10 +56,8 @@ class Templates(TemplatesPort):
 
     def declare(self, item: Mapping[str, Any]) -> None:
         """Take as given, in check mode, a template that an earlier task of this run would have stored.
-
         item: as results of nebula_template have it, for one that is not there yet: these lack the secrets, and a plan
-        for show needs none.
-        """
+        for show needs none."""
         name, template = template_of({"name": item["name"], "template": item["attributes"]})
         if self.store.row("SELECT id FROM templates WHERE name = ?", name) is None:
             self._insert(StoredTemplate(self.store.take_ids("templates"), name, template, 0))

@@ -20,11 +20,9 @@ ESP = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 @dataclass(frozen=True)
 class Answer:
     """Answers one point.
-
     result: one of the four words above.
     why: what was found.
-    remedy: "" for what is as it should be.
-    """
+    remedy: "" for what is as it should be."""
 
     result: str
     why: str
@@ -45,11 +43,9 @@ class Node:
 @dataclass(frozen=True)
 class Partition:
     """Describes a partition.
-
     start, size: bytes.
     type: GUID or byte, as blkid tells it.
-    bootable: bit 2 of a GPT partition's attributes, or the flag of an MBR's.
-    """
+    bootable: bit 2 of a GPT partition's attributes, or the flag of an MBR's."""
 
     number: int
     device: str
@@ -74,7 +70,6 @@ class System:
 @dataclass(frozen=True)
 class Facts:
     """Holds all facts of an image that a point is decided by.
-
     name: what the system calls itself.
     table: gpt, dos or "".
     boot: whose code is in the first sector, "" for none.
@@ -86,8 +81,7 @@ class Facts:
     builtin, modules: names of its drivers, built in or beside it.
     initrd: drivers in its initial RAM disk; None if it could not be read: then initrd_why says why.
     registry: of Windows: path in lower case → value; a key that is there has the value None.
-    zone: the time zone that is wanted.
-    """
+    zone: the time zone that is wanted."""
 
     os: str
     name: str = ""

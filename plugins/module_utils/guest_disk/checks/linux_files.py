@@ -199,10 +199,8 @@ def sshd_options(facts: Facts) -> dict[str, str]:
 
 def _read(facts: Facts, path: str, found: dict[str, str], patterns: set[str], taken: set[str], depth: int = 0) -> None:
     """Read the options of one file, and of the files that it includes.
-
     patterns: patterns of files that were looked for already.
-    taken: files that were read, which have nothing new again.
-    """
+    taken: files that were read, which have nothing new again."""
     for line in lines(facts.text(path)):
         name, _blank, value = line.strip().replace("=", " ", 1).partition(" ")
         name, value = name.lower(), value.strip().strip('"')

@@ -4,8 +4,7 @@
 """Decides the points that only a running guest can decide, by what its script reports on its serial console. Pure.
 
 The machine was told a host name, a key, a larger root disk, a second disk, an injected file, and a script, which
-says what became of each in lines `nebula-check: name=value`.
-"""
+says what became of each in lines `nebula-check: name=value`."""
 
 from __future__ import annotations
 
@@ -26,14 +25,12 @@ _SPEAK = "See the points context and serial-console; the machine's console log s
 @dataclass(frozen=True)
 class GuestReport:
     """Holds what is known of the machine of one image after its live check.
-
     console: the whole text of its console log.
     values: what its script reported, by name.
     host_name: the name that its context gave it.
     root_mib, image_mib: the sizes in MiB of its root disk and of the image.
     injected: the content of the injected file, "" if no file was injected.
-    snapshot: "ok", why the snapshot failed, or "" if none was made.
-    """
+    snapshot: "ok", why the snapshot failed, or "" if none was made."""
 
     console: str = ""
     values: Mapping[str, str] = field(default_factory=dict)

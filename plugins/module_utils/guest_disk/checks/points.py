@@ -6,8 +6,7 @@ found.
 
 The points are the lists of the OpenStack image guide, for Linux and for Windows, and what makes two machines of one
 image take each other for the same. Offline points are decided by what is in the image, live points by what a guest
-of it said; a point that nobody asked is not tested, and never a pass.
-"""
+of it said; a point that nobody asked is not tested, and never a pass."""
 
 from __future__ import annotations
 
@@ -28,11 +27,9 @@ _NO_SHELL = "what asks a guest is a shell script, which Windows does not run"
 @dataclass(frozen=True)
 class Point:
     """Describes one point. Either look (offline) or hear (live) decides it; neither: nothing here can.
-
     name: its key in results.
     title: as a heading.
-    systems: the operating systems of which it is asked.
-    """
+    systems: the operating systems of which it is asked."""
 
     name: str
     title: str
@@ -113,11 +110,9 @@ POINTS = (
 
 def judge(facts: Facts, report: GuestReport | None = None, looked: bool = True, why_not: str = "") -> list[Finding]:
     """Return a finding for every point of the image's operating system, in the order of POINTS.
-
     report: what a guest of the image reported, None if no guest was started.
     looked: whether the image itself was looked into.
-    why_not: why no guest was started.
-    """
+    why_not: why no guest was started."""
     if facts.os == WINDOWS:
         report, why_not = None, _NO_SHELL
     unheard = not_tested(why_not) if why_not else not_tested(_NOT_LIVE, _ASK_LIVE)

@@ -4,8 +4,7 @@
 """Decides each point of a Windows image by its registry and its files. Pure, of Facts.
 
 Paths of the registry are in lower case and begin with the hive: system, software. The control set is the current
-one.
-"""
+one."""
 
 from __future__ import annotations
 

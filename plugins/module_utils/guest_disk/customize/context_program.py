@@ -4,8 +4,7 @@
 """Says what the context program is asked inside an image, and reads its answer; the ways into an image are in open/.
 
 The program is a script that needs sh and base utilities: `PROGRAM --root DIR install` enables it for the init
-system below DIR. The last line that it prints is what came of it.
-"""
+system below DIR. The last line that it prints is what came of it."""
 
 from __future__ import annotations
 
@@ -25,10 +24,8 @@ _LONGEST_NAME = 200
 @dataclass(frozen=True)
 class Outcome:
     """Says what came of the program.
-
     changed: the program, or what starts it, was not there as it is now.
-    os: what the guest calls itself.
-    """
+    os: what the guest calls itself."""
 
     changed: bool
     os: str
@@ -44,10 +41,8 @@ def write(directory: str, text: str) -> None:
 
 def outcome(printed: str, os_release: str) -> Outcome:
     """Return what came of the program. Raise CommandFailed if it does not say.
-
     printed: what the program printed.
-    os_release: that file of the guest, which may say anything.
-    """
+    os_release: that file of the guest, which may say anything."""
     lines = printed.split()
     if not lines or lines[-1] not in ANSWERS:
         raise CommandFailed(

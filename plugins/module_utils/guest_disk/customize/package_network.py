@@ -6,8 +6,7 @@
 QEMU's user network makes connections as QEMU itself, from this host, whose loopback is the appliance's 10.0.2.2. So
 QEMU runs with a group of its own, and a table of nftables refuses that group whatever stays on the host, and
 link-local addresses, where clouds tell machines their secrets. A namespace with NAT would need this host to forward
-packets, and every other firewall of it to let them through.
-"""
+packets, and every other firewall of it to let them through."""
 
 from __future__ import annotations
 

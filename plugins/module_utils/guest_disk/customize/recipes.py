@@ -64,12 +64,10 @@ fi
 @dataclass(frozen=True)
 class Addition:
     """Describes a file for the image.
-
     path: in the image.
     content: what the file holds, unless src is given.
     src: the file of this host to copy.
-    owner: user or user:group.
-    """
+    owner: user or user:group."""
 
     path: str
     content: bytes = b""
@@ -81,10 +79,8 @@ class Addition:
 @dataclass(frozen=True)
 class Recipe:
     """Describes what is added to an image.
-
     packages: names, or paths of package files on this host.
-    sent: package files as they came, path being a name.
-    """
+    sent: package files as they came, path being a name."""
 
     packages: tuple[str, ...] = ()
     sent: tuple[Addition, ...] = ()

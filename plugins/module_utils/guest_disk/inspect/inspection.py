@@ -4,8 +4,7 @@
 """Gathers what is in a disk, in one appliance, for the points of a check (checks/points.py). Nothing is written.
 
 Whole directories are read at once, rather than file by file: each question takes an emulated appliance some
-hundredths of a second.
-"""
+hundredths of a second."""
 
 from __future__ import annotations
 
@@ -68,11 +67,9 @@ _KERNEL = re.compile(r"^/boot/(?:vmlinuz|vmlinux|kernel)-(\d.*)$|^(?:/usr)?/lib/
 
 def facts(talk: Session, root: Root, directory: str, what: str, zone: str = "UTC", drivers: bool = True) -> Facts:
     """Return the facts of a disk whose root is mounted.
-
     directory: for what has to be taken out of the disk.
     drivers: also those of its kernel, and what an EFI partition holds, after which the root is not mounted any
-    more.
-    """
+    more."""
     found = _disk(talk, root, zone)
     if root.os == root_file_system.WINDOWS:
         return windows_registry.facts(talk, found)

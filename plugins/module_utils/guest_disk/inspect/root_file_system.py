@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds the root file system of a disk and mounts it in an appliance with all that its fstab names.
 
-It goes by the root's marks alone: libguestfs's own inspection takes half as long as the appliance's start.
-"""
+It goes by the root's marks alone: libguestfs's own inspection takes half as long as the appliance's start."""
 
 from __future__ import annotations
 
@@ -39,12 +38,10 @@ _ESCAPED = re.compile(r"""\\([ \\"'$`<>])""")
 @dataclass(frozen=True)
 class FileSystem:
     """Describes a partition, volume or whole disk, as blkid tells it.
-
     type: "" if it is not known.
     start, size: bytes, of a partition.
     scheme: of its table, gpt or dos.
-    number: 0 for what is no partition.
-    """
+    number: 0 for what is no partition."""
 
     device: str
     type: str
@@ -63,14 +60,12 @@ class FileSystem:
 @dataclass(frozen=True)
 class Root:
     """Describes what is mounted.
-
     os: linux or windows.
     device: of the root.
     systems: all file systems there are.
     mounted: mount point → device.
     failed: device → why it can't be mounted.
-    subvolume: of btrfs.
-    """
+    subvolume: of btrfs."""
 
     os: str
     device: str

@@ -5,8 +5,7 @@
 image.
 
 What a hostile file system attacks is that kernel. The image's own shell runs the program in there, without a
-network.
-"""
+network."""
 
 from __future__ import annotations
 

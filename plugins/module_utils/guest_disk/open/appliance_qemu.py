@@ -3,11 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs the QEMU of libguestfs in a sandbox: as a user of its own that sees the appliance and its disk, and none of
 this host.
-
 libguestfs starts whatever LIBGUESTFS_HV names: a script of ours, which finds the files of the appliance and the
 socket of guestfish in the words for QEMU. The disk, and all that it rests on, are opened before the privileges go,
-and QEMU gets the open files: whoever owns them, and wherever they lie, it has their names nowhere.
-"""
+and QEMU gets the open files: whoever owns them, and wherever they lie, it has their names nowhere."""
 
 from __future__ import annotations
 
@@ -127,12 +125,10 @@ def sandbox_environment(
 ) -> Iterator[dict[str, str]]:
     """Yield what guestfish has to have in its environment, so that its QEMU runs in a sandbox; nothing where there can
     be no sandbox.
-
     disk: one of ours, by an absolute path.
     directory: for this session alone.
     place: the directory of appliances, which nobody but root can enter.
-    device: that of KVM, if it may be used.
-    """
+    device: that of KVM, if it may be used."""
     why = why_unconfined() or _obstacle(place)
     if why:
         unsandboxed_programs.note(NAME, why)

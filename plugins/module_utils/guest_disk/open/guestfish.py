@@ -4,8 +4,7 @@
 """Speaks to libguestfs: one appliance, and as many questions as there are, each decided after the answer before.
 
 Starting an appliance is what takes the time, a question takes some hundredths of a second. What a guest's file
-system may lead to, links included, stays within the appliance.
-"""
+system may lead to, links included, stays within the appliance."""
 
 from __future__ import annotations
 
@@ -160,8 +159,7 @@ class Session:
         """Return what is there by these patterns, which have braces, stars and brackets as a shell has them.
 
         guestfish writes one path a line, and a name may have line ends. All that is asked for at once has the same
-        number of slashes, so that a path in two parts is told from two paths: one of the parts has less.
-        """
+        number of slashes, so that a path in two parts is told from two paths: one of the parts has less."""
         found = []
         alternatives = {each: None for pattern in patterns for each in _alternatives(pattern)}
         by_depth = sorted(alternatives, key=_depth)
@@ -233,10 +231,8 @@ class Session:
 def session(disk: str, format: str, directory: str, what: str, keep: bool = True) -> Iterator[Session]:
     """Yield an appliance that has this disk as /dev/sda, which it may write to. Where KVM turns out not to work, this
     and all later appliances are emulated.
-
     directory: for files of libguestfs, nobody else's.
-    keep: what was written is on the disk at the end, if nothing was raised.
-    """
+    keep: what was written is on the disk at the end, if nothing was raised."""
     require(what)
     qcow2_header.refuse_data_file(os.path.join(directory, disk), format, what)
     with contextlib.ExitStack() as stack:

@@ -6,8 +6,7 @@
 The image's own file is not written before all is done that can go wrong inside it. A run that is killed before
 leaves the image as it was, and an overlay that the next run throws away. Once the overlay is complete it is called
 so, and is written into the image; a run that is killed meanwhile, or a full disk, leaves it for the next run, which
-does the same again: that writes the same blocks to the same places.
-"""
+does the same again: that writes the same blocks to the same places."""
 
 from __future__ import annotations
 
@@ -57,12 +56,10 @@ _FLOCK = "hhqqi0q"
 @dataclass(frozen=True)
 class Image:
     """Describes an image as asked for.
-
     path: without links.
     format: raw or qcow2.
     trusted: it may name other files of the host.
-    what: how errors call it.
-    """
+    what: how errors call it."""
 
     path: str
     format: str

@@ -10,8 +10,7 @@ kernel takes mounts and loop devices away with the last process that sees them. 
 for the root file system: a daemon that ended while it had that mounted would be asked to write the rest, and wait
 for itself.
 
-The other way to a block device is beside this: nbd.py.
-"""
+The other way to a block device is beside this: nbd.py."""
 
 from __future__ import annotations
 
@@ -59,10 +58,8 @@ _MOST_LINKS = 40
 @dataclass(frozen=True)
 class View:
     """Shows the host as a process sees it that does nothing but keep its mount namespace.
-
     directory: where what is mounted is.
-    disk: a file, or a block device whose partitions the kernel knows.
-    """
+    disk: a file, or a block device whose partitions the kernel knows."""
 
     pid: int
     directory: str
@@ -124,10 +121,8 @@ def require(what: str) -> None:
 @contextlib.contextmanager
 def export_as_file(disk: str, format: str, directory: str, what: str) -> Iterator[View]:
     """Yield the disk as a plain file.
-
     disk: a relative path begins in the directory.
-    directory: for what is mounted, nobody else's.
-    """
+    directory: for what is mounted, nobody else's."""
     require(what)
     context_program.require(
         "qemu-storage-daemon", "qemu-system-common", "qemu-img or qemu-storage-daemon", f"{what}: mounting it"

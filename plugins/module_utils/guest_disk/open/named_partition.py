@@ -52,10 +52,8 @@ def _with_size(talk: guestfish.Session, system: FileSystem) -> FileSystem:
 def find(partition: str, systems: Sequence[FileSystem], what: str, volumes: bool = True) -> FileSystem:
     """Return the file system that `partition` names, in the form of model.inject.Injected. Raise NotFound if there is
     none, with all there are, ImageRefused if no file can be written to it.
-
     systems: all there are, the whole disk among them.
-    volumes: logical volumes are among them too.
-    """
+    volumes: logical volumes are among them too."""
     asked = asked_for(partition, what)
     system = _find(partition, systems)
     if system is None or (system.device == DISK and not system.type and _partitions(systems)):

@@ -5,8 +5,7 @@
 trusted.
 
 What is mounted of it is in a namespace that ends with this process, and so does qemu-nbd, which takes the device
-with it.
-"""
+with it."""
 
 from __future__ import annotations
 

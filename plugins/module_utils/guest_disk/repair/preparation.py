@@ -32,12 +32,10 @@ STEPS = (CONTEXT, *repair_steps.STEPS, FILES)
 @dataclass(frozen=True)
 class Spec:
     """Says what is to be done.
-
     steps: the names of the steps, all if there are none.
     program: text of the context program, "" to do without.
     timezone: "" leaves it as it is.
-    via, trusted: of files alone, see inject.inject().
-    """
+    via, trusted: of files alone, see inject.inject()."""
 
     steps: tuple[str, ...] = ()
     program: str = ""

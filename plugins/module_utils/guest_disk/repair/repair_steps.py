@@ -5,8 +5,7 @@
 Pure.
 
 A step whose work is done has no edits, so that all of them again change nothing. What is not known to be safe is
-left to its owner; the check says what to do.
-"""
+left to its owner; the check says what to do."""
 
 from __future__ import annotations
 
@@ -31,10 +30,8 @@ class Write:
 @dataclass(frozen=True)
 class Remove:
     """Removes a path with all that is below it.
-
     pattern: a path, in which stars and brackets stand for names only if `many`: a guest's own names may have them.
-    but: files that stay.
-    """
+    but: files that stay."""
 
     pattern: str
     but: tuple[str, ...] = ()
@@ -62,10 +59,8 @@ Edit = Union[Write, Remove, Empty, Link]
 @dataclass(frozen=True)
 class Step:
     """Describes a step.
-
     name: as the point that it mends, where there is one.
-    before, after: as a diff shows them, without secrets.
-    """
+    before, after: as a diff shows them, without secrets."""
 
     name: str
     edits: tuple[Edit, ...]
@@ -112,10 +107,8 @@ _CONSOLES = "console=tty0 console=ttyS0,115200"
 
 def plan(facts: Facts, steps: Sequence[str] = (), kept: Sequence[str] = ()) -> list[Step]:
     """Return the steps that have something to do, in their order.
-
     steps: names, all of them if there are none.
-    kept: files that are as they are to be, and stay so.
-    """
+    kept: files that are as they are to be, and stay so."""
     planned = []
     for name, work in STEPS.items():
         if not steps or name in steps:

@@ -32,9 +32,7 @@ PROMPT = "login: "
 
 class Witness(Protocol):
     """Reads one kind of sign in a console that its guest is up and contextualised.
-
-    kind: a word of KINDS.
-    """
+    kind: a word of KINDS."""
 
     kind: str
 
@@ -211,9 +209,7 @@ def prompted(line: str) -> str:
 @dataclass
 class Login:
     """Reads the login prompt of any system, with the name that the machine was given.
-
-    table: what cloud-init printed of the same guest; if it printed addresses, these have to be right too.
-    """
+    table: what cloud-init printed of the same guest; if it printed addresses, these have to be right too."""
 
     table: CloudInit
     hostname: str = ""

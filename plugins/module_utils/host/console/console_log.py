@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads the file with what a guest wrote to its serial console, while it is written and through its rotation.
 
-All of it is untrusted text: it is bounded, and made harmless before anybody sees it.
-"""
+All of it is untrusted text: it is bounded, and made harmless before anybody sees it."""
 
 from __future__ import annotations
 
@@ -56,8 +55,7 @@ def harmless(text: str, longest: int = SHOWN_LENGTH) -> str:
 class ConsoleLog:
     """Reads a console file from the guest's last boot on.
 
-    It keeps a place in the file and no open file, since a node has many guests.
-    """
+    It keeps a place in the file and no open file, since a node has many guests."""
 
     path: str
     inode: int | None = None
@@ -112,8 +110,7 @@ class ConsoleLog:
         """Return the inode and offset at which reading starts: where the node last started the machine.
 
         If no line states a start, it is the older of the places where the demo guest and a kernel last began to
-        boot. dmesg prints the kernel's banner too, so that the newer of the two may be no boot.
-        """
+        boot. dmesg prints the kernel's banner too, so that the newer of the two may be no boot."""
         newest: dict[str, tuple[int, int]] = {}
         for age, (path, inode, size) in enumerate(chain):
             for mark in (NODE_STARTING, GUEST_BOOTING, KERNEL_BANNER):
@@ -199,8 +196,7 @@ def unreadable(path: str, error: OSError) -> NebulaError:
 def mark_start(path: str) -> None:
     """Write a line that separates what the machine prints from now on from what it printed before.
 
-    Kept evidence of the machine is void then. If there is no console file yet, none is made.
-    """
+    Kept evidence of the machine is void then. If there is no console file yet, none is made."""
     remove_file(path + VERIFIED)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -21,12 +21,10 @@ Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 @dataclass(frozen=True)
 class Wanted:
     """Describes one machine, and what its guest has to report.
-
     console: the path of its log.
     pattern: a regular expression of the user's, which decides alone if it is given.
     by: which of KINDS count.
-    former: the host name that the guest has until it is started again, "" if it is the same.
-    """
+    former: the host name that the guest has until it is started again, "" if it is the same."""
 
     vm_id: int
     name: str

@@ -35,17 +35,14 @@ OPTIONS = (
 
 class Source(Protocol):
     """Finds out about all guests together by other means than their consoles.
-
-    kind: a word of KINDS.
-    """
+    kind: a word of KINDS."""
 
     kind: str
 
     def look(self, waiting: Collection[int], now: float) -> None:
         """Find out about the machines of these ids.
 
-        It is called at each look but the first, and returns at once. now: seconds since waiting began.
-        """
+        It is called at each look but the first, and returns at once. now: seconds since waiting began."""
 
     def evidence(self, vm_id: int) -> str:
         """Return what convinced at the last look; "" if nothing did."""
@@ -59,13 +56,11 @@ class Source(Protocol):
 @dataclass(frozen=True)
 class Verdict:
     """Describes what came of waiting for one machine.
-
     seconds: until the evidence was found, or the guest given up.
     evidence: which of KINDS convinced, or "".
     text: what convinced.
     missing: what the console does not show.
-    tried: what was found in place of evidence, by kind.
-    """
+    tried: what was found in place of evidence, by kind."""
 
     wanted: Wanted
     verified: bool
@@ -187,13 +182,11 @@ def wait(
     sources: Sequence[Source] = (),
 ) -> list[Verdict]:
     """Wait until there is evidence of every guest, or it is given up. Return one verdict for each, in the given order.
-
     timeout: seconds for all of them together.
     report: called with done, failed and total at every look: each 0.2 s, or up to each 2 s if a look takes long
     (many machines, a slow host).
     keep: whether to keep evidence, since consoles are rotated.
-    sources: other sources, asked only about machines whose consoles show nothing at the first look.
-    """
+    sources: other sources, asked only about machines whose consoles show nothing at the first look."""
     began = time.monotonic()
     verdicts: dict[int, Verdict] = {}
     waiting = {index: Guest(wanted, sources) for index, wanted in enumerate(machines)}

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps the evidence that convinced of a guest beside its console.
 
-The report of a guest that prints much is rotated away in the end, and no guest prints it twice.
-"""
+The report of a guest that prints much is rotated away in the end, and no guest prints it twice."""
 
 from __future__ import annotations
 

@@ -40,10 +40,8 @@ Report = Callable[[int, int, int], None]
 
 class Batch:
     """Carries out the machines of one plan.
-
     threads: how many of them are built at once; 0 or less: as many as this node's processors can keep busy.
-    rules: which files of this node machines may boot.
-    """
+    rules: which files of this node machines may boot."""
 
     def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0, rules: Rules | None = None) -> None:
         self._transfer = transfer_methods.of_plan(root, plan)

@@ -29,11 +29,9 @@ LARGEST_FILE = 1 << 30
 
 def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool = False, paused: bool = False) -> None:
     """Bring disks, context and definition to what is wanted.
-
     defined: the hypervisor has the machine.
     boots: it is about to be started from its disks.
-    paused: it neither runs nor is it off.
-    """
+    paused: it neither runs nor is it off."""
     job.stage = "PROLOG_FAILURE"
     vm, known = job.vm, job.record
     is_off = not running and not paused

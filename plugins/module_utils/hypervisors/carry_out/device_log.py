@@ -15,10 +15,8 @@ from .job import Job
 
 def log_devices(job: Job, new: bool, at_once: bool) -> None:
     """Log what differs from what the machine had, and remember what it has.
-
     new: it is made just now.
-    at_once: it has the devices by now, and not only when it is started the next time.
-    """
+    at_once: it has the devices by now, and not only when it is started the next time."""
     before, has = job.record.devices, {**_figures(job.vm), **devices_of(job.vm)}
     if before == has:
         return

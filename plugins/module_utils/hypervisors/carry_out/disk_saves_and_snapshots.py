@@ -93,10 +93,8 @@ def carry_out(
     task: DiskTask, vm: Vm, mark: Mark, files: Mapping[int, DiskFiles], state: str, driver: Driver
 ) -> TaskOutcome:
     """Carry out one task and return its outcome. Raise NebulaError, with the machine and the disk, if that fails.
-
     files: of the machine's disks, by disk id.
-    state: RUNNING, POWEROFF or SUSPENDED, in which the machine is and stays.
-    """
+    state: RUNNING, POWEROFF or SUSPENDED, in which the machine is and stays."""
     disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
     what = f"virtual machine {vm.name}: disk {task.disk_id}: {_task_name(task)}"
     if disk is None or task.disk_id not in files:

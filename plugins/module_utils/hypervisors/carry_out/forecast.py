@@ -109,10 +109,8 @@ def predict(
     plan: Plan, observed: Observed, driver: Driver | None, root: str, rules: Rules | None = None
 ) -> list[VmOutcome]:
     """Return what apply() would do, as far as that can be told without doing it: for check mode.
-
     driver: None if there is no hypervisor here yet; observed has no machine either then.
-    rules: which files of this node machines may boot.
-    """
+    rules: which files of this node machines may boot."""
     rules = rules if rules is not None else Rules(own=root)
     forecast = Forecast(plan, driver, root) if driver is not None else None
     states = {seen.vm_id: seen.state for seen in observed.vms}

@@ -25,12 +25,10 @@ from .memory_left import Room
 @dataclass(frozen=True)
 class Common:
     """Holds what all machines of one plan have in common while it is carried out.
-
     rules: which files of this node machines may boot.
     site: of the node, without any machine.
     filled: the files of contexts that this node has by now.
-    building: it is held while a machine is built, so that processors and disks are kept busy and no more.
-    """
+    building: it is held while a machine is built, so that processors and disks are kept busy and no more."""
 
     plan: Plan
     driver: Driver
@@ -47,13 +45,11 @@ class Common:
 @dataclass
 class Job:
     """Holds one machine while one thread works on it.
-
     stage: the state that the machine has failed in if an error comes now.
     owned: its directory was found to be ours, so that something may be written there.
     has_room: its memory was taken from what the node has left.
     fitted: it has the disks and NICs that it is to have.
-    files: of its disks, once they are prepared.
-    """
+    files: of its disks, once they are prepared."""
 
     common: Common
     planned: PlannedVm

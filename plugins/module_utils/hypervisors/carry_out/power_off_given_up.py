@@ -23,10 +23,8 @@ SHUTDOWN_SECONDS = defaults.SHUTDOWN_SECONDS
 
 def power_off(plan: Plan, machine: GivenUp, driver: Driver, root: str, wait: float, owned: bool) -> VmOutcome:
     """Power the machine off and return its outcome. It never raises.
-
     wait: seconds to wait for another run that works on this machine.
-    owned: the machine's directory is there and carries its mark.
-    """
+    owned: the machine's directory is there and carries its mark."""
     directory = vm_directory(root, machine.vm_id)
     mark = Mark(plan.catalog, machine.vm_id, machine.uuid)
     log = VmLog(directory)

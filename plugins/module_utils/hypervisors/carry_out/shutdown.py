@@ -10,10 +10,8 @@ from .job import Job
 
 def stop(job: Job, state: str, on_the_way: str) -> None:
     """End a machine that is RUNNING, UNKNOWN or SUSPENDED. Raise TimedOut if the guest does not obey; it runs on.
-
     state: the state that the machine is in.
-    on_the_way: its state meanwhile, in OpenNebula's words.
-    """
+    on_the_way: its state meanwhile, in OpenNebula's words."""
     job.stage = state
     job.log("LCM", "I", f"New VM state is {on_the_way}")
     if job.planned.hard:

@@ -51,10 +51,8 @@ _REMOVE = (
 
 class LibvirtDomains:
     """Drives the machines of one libvirt daemon.
-
     remedies: what libvirt says, and what to do about it.
-    keep, forget: options of `virsh undefine`, for a machine that is defined anew and for any other.
-    """
+    keep, forget: options of `virsh undefine`, for a machine that is defined anew and for any other."""
 
     remedies: ClassVar[tuple[tuple[str, str], ...]] = ()
     keep: ClassVar[str] = ""

@@ -33,8 +33,7 @@ _UNSEEN = b"<unknown process>"
 def ended_by_guest(name: str) -> bool | None:
     """Return whether its guest ended the domain the last time; None if its log does not tell.
 
-    A domain that was started and has no end in its log went down with its host.
-    """
+    A domain that was started and has no end in its log went down with its host."""
     text = _since_start(name)
     if text is None:
         return None

@@ -29,10 +29,8 @@ LONGEST_COPY = 86_400.0
 
 class RunningDisks:
     """Works on the disks of one running domain.
-
     domain: libvirt's object.
-    asked: what errors call the work.
-    """
+    asked: what errors call the work."""
 
     def __init__(self, libvirt: Any, uri: str, domain: Any, asked: str) -> None:
         self._libvirt = libvirt

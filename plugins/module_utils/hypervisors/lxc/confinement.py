@@ -5,8 +5,7 @@
 
 libvirt's own profile (TEMPLATE.lxc) lets a container mount next to nothing, so that no service of systemd that has
 a mount namespace of its own starts: its network daemon and its logins among them. libvirt makes a profile from it
-only where a machine has none yet; a file that is there is loaded as it is, also when the host boots.
-"""
+only where a machine has none yet; a file that is there is loaded as it is, also when the host boots."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """Keeps a container's console in a file, by a process for each container, as long as it runs.
 
 libvirt logs the consoles of QEMU by virtlogd, and those of containers not at all; a console that nobody reads is
-full after a few thousand characters, and then whoever writes to it waits for ever.
-"""
+full after a few thousand characters, and then whoever writes to it waits for ever."""
 
 from __future__ import annotations
 
@@ -48,10 +47,8 @@ while True:
 
 def begin(terminal: str, path: str) -> None:
     """Start the process that keeps what is written to the terminal, until its other end is gone. Return when it reads.
-
     terminal: the host's end of the console, as libvirt names it.
-    path: the log file.
-    """
+    path: the log file."""
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", PROGRAM, terminal, path, str(LIMIT), str(KEPT)],
         stdin=subprocess.DEVNULL,

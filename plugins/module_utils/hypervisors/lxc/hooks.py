@@ -60,11 +60,9 @@ exit
 @dataclass(frozen=True)
 class Program:
     """Describes a program of ours.
-
     name: of its file.
     does: what it does, in a few words.
-    needed_by: the words by which the definition of a container says that it needs the program.
-    """
+    needed_by: the words by which the definition of a container says that it needs the program."""
 
     name: str
     does: str
@@ -82,10 +80,8 @@ class Program:
 
 def text(program: Program, steps: str, body: str) -> str:
     """Return the file. A run that starts a container has done all of its work itself, or does it next.
-
     steps: the moments at which it does something, as libvirt calls them, in the form of `case`.
-    body: what Python does then, with the container's definition as its input.
-    """
+    body: what Python does then, with the container's definition as its input."""
     words = {
         "STEPS": steps,
         "NEEDED_BY": program.needed_by,

@@ -4,8 +4,7 @@
 """Attaches and detaches disks of a running container, of which libvirt knows nothing: it attaches no file systems.
 
 What is mounted on the node is mounted once more inside the container, by a process that goes into it first.
-Whatever the container has made of its own paths, they lead to nothing but its own files there.
-"""
+Whatever the container has made of its own paths, they lead to nothing but its own files there."""
 
 from __future__ import annotations
 

@@ -25,11 +25,9 @@ def memory_limit(domain: Any, live: int) -> int:
 def adjust(domain: Any, flags: tuple[int, int], apart: bool, asked: str) -> bool:
     """Set the limits of a running container to those of its definition. Return False if they are the same. Raise InUse
     for a container that takes more. Whoever calls it explains what libvirt says.
-
     flags: libvirt's for what runs, and for a definition apart from that.
     apart: the kernel counts swap by itself (cgroups of version 2), and ends processes of a container that takes
-    more than a new limit, where it says no otherwise.
-    """
+    more than a new limit, where it says no otherwise."""
     live, inactive = flags
     memory, swap = container_xml.memory_limits(domain.XMLDesc(inactive))
     had, had_swap = container_xml.memory_limits(domain.XMLDesc(0))

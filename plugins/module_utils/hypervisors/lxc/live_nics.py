@@ -4,8 +4,7 @@
 """Adjusts NICs that a container gets while it runs.
 
 libvirt gives the container's end of such a NIC any free name (vnet0): that it is to be eth1 only counts when the
-container starts.
-"""
+container starts."""
 
 from __future__ import annotations
 
@@ -27,11 +26,9 @@ _BY_LIBVIRT = re.compile(r"vnet\d+")
 @dataclass(frozen=True)
 class LiveNic:
     """Holds a NIC of a definition.
-
     host, guest: the names of its two ends, "" where the definition says none.
     text: its element, as libvirt wants it to attach or detach the NIC.
-    mtu: 0 where the definition says none.
-    """
+    mtu: 0 where the definition says none."""
 
     host: str
     guest: str

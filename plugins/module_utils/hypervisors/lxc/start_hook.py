@@ -5,8 +5,7 @@
 runs: before the start it mounts what the container's directory says, after the start it has the console read.
 
 It reads `*.layers/layers.json` of a root that shows its image (storage/root_overlay.py). What is mounted already stays
-as it is.
-"""
+as it is."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 
 libvirt makes both ends first, which have a random MAC then, and sets the MAC after that. systemd's udev gives
 whatever has a random MAC one of its own, also when libvirt has set it just before: then the container has no NIC of
-its MAC.
-"""
+its MAC."""
 
 from __future__ import annotations
 

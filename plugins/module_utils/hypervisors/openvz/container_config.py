@@ -225,13 +225,11 @@ def _raw(vm: Vm) -> dict[str, str]:
 @dataclass(frozen=True)
 class Container:
     """Holds what a container's file says.
-
     values: by key, as vzctl reads them (the first of a key counts).
     mark: None for a container that is not ours.
     directory: of its machine.
     template: the tar that it is made of.
-    iso, context: where its context is, and the directory of the container that it goes to; "" without one.
-    """
+    iso, context: where its context is, and the directory of the container that it goes to; "" without one."""
 
     values: Mapping[str, str]
     mark: Mark | None = None

@@ -5,8 +5,7 @@
 
 What a container is stands where OpenVZ's administrators keep it, /etc/vz/conf/CTID.conf; its first line says whose
 it is. vzctl writes values back into that file and keeps comments. Its root is unpacked into the machine's directory
-when it is started for the first time, and stays there until it is removed.
-"""
+when it is started for the first time, and stays there until it is removed."""
 
 from __future__ import annotations
 

@@ -25,11 +25,9 @@ from ...errors import (
 @dataclass(frozen=True)
 class Meaning:
     """Describes one code.
-
     found: a sentence about what is the case.
     remedy: what to do about it.
-    error: the class that says so.
-    """
+    error: the class that says so."""
 
     found: str
     remedy: str

@@ -6,8 +6,7 @@
 vzctl unpacks it by tar, as root. Its scripts work on some files of the new root from outside of it, as root too,
 and follow links: an image could have them read, change or make files of the host (postcreate.sh of vzctl 4.11 was
 seen to do each of these). Archives that would lead them out are refused; so are those that are not whole, or unpack
-to more than a host is to take. Device nodes stay: a container's control group keeps it from them.
-"""
+to more than a host is to take. Device nodes stay: a container's control group keeps it from them."""
 
 from __future__ import annotations
 
@@ -116,7 +115,7 @@ class Contents:
         name = self._place(entry.name, entry.name)
         if len(entry.name) > LONGEST_PATH:
             raise self._refusal(
-                f"the path {printable_name(name)} has {len(entry.name)} bytes; tar, by which vzctl unpacks it, makes none "
+                f"the path {printable_name(name)} has {len(entry.name)} bytes; tar, which vzctl unpacks it by, makes none "
                 f"of more than {LONGEST_PATH}",
                 "Leave out what is so deep, or use it for a container of LXC",
             )

@@ -40,10 +40,8 @@ _NOISE = ("assuming non-OpenVZ kernel", "Warning: ")
 @dataclass(frozen=True)
 class Status:
     """Holds what `vzctl status` says.
-
     exists: its private area and its configuration are there.
-    suspended: there is a dump of it where vzctl keeps them.
-    """
+    suspended: there is a dump of it where vzctl keeps them."""
 
     exists: bool
     mounted: bool

@@ -287,13 +287,11 @@ def _unquoted(text: str) -> str:
 @dataclass(frozen=True)
 class Needs:
     """Holds what a host must have before it can start a machine.
-
     memory: MiB.
     bridges, switches: bridges of Linux, and of Open vSwitch.
     files: kernels and initrds.
     disks: their files, and whether the machine writes to them.
-    emulator: what needs an emulator, "" if nothing does.
-    """
+    emulator: what needs an emulator, "" if nothing does."""
 
     memory: int
     vcpus: int

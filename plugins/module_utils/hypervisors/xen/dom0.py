@@ -92,10 +92,8 @@ class XenNode:
 
     def _make_survey(self, vms: Iterable[ObservedVm], ids: set[int], others: Iterable[ListedDomain]) -> Survey:
         """Return the survey of this node.
-
         ids: of names that are somebody else's.
-        others: what runs beside `vms`.
-        """
+        others: what runs beside `vms`."""
         foreign, found = 0, set(ids)
         for each in others:
             foreign += each.memory + self.overhead("").of(each.memory, each.vcpus)

@@ -4,8 +4,7 @@
 """Drives machines of Xen by its own tools.
 
 Xen knows a domain as long as it runs. What a machine is beyond that stands where Xen's administrators keep it, and
-Xen's own script starts what is linked in there when the host boots: /etc/xen/NAME.cfg and /etc/xen/auto.
-"""
+Xen's own script starts what is linked in there when the host boots: /etc/xen/NAME.cfg and /etc/xen/auto."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 serve them. Neither xenconsoled nor QEMU knows a limit, so a unit of ours looks after them every few seconds.
 
 The programs write behind the end of their files (O_APPEND). A console becomes console.log.0, that .1, that .2, as
-by virtlogd for KVM's machines, and its file begins anew; of every other log the end stays.
-"""
+by virtlogd for KVM's machines, and its file begins anew; of every other log the end stays."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 vif-openvswitch, knows neither interface ids nor native VLANs, and xenstore has no room for a long trunk. So what
 each port is to be stands in a file of the machine, which our script (vif_script.py) reads whenever Xen's tools make
 the NIC: at a start, at a reboot that the guest makes, at the start of the host, and on the host to which a machine
-is migrated.
-"""
+is migrated."""
 
 from __future__ import annotations
 

@@ -98,11 +98,9 @@ _DOMAIN = re.compile(r"\bDomain (\d+):")
 @dataclass(frozen=True)
 class ListedDomain:
     """Holds a domain as `xl list` shows it.
-
     memory: MiB.
     flags: running, blocked, paused, shut down, crashed, dying; a dash for each that it is not.
-    uuid: "" where that is not told.
-    """
+    uuid: "" where that is not told."""
 
     name: str
     domid: int
@@ -177,11 +175,9 @@ def macs(text: str) -> set[str]:
 class Tool:
     """Runs xl. Callers use xl's words; Xm, a subclass, translates them into its own. Every call is a process, and may
     be made from several threads.
-
     log: where more is said than it prints.
     emulators: where Debian has Xen's QEMU, and where Xen's own installation and other distributions have it;
-    patterns of glob.
-    """
+    patterns of glob."""
 
     name = "xl"
     log = str(LOGS)

@@ -4,8 +4,7 @@
 """Decides which commands about a domain a node hands on to an administrator: those that drivers make, and none else.
 
 They are typed by root. So each has to be of a program that a driver names, about the very domain that it is told with,
-and made of words that no shell takes for more than words.
-"""
+and made of words that no shell takes for more than words."""
 
 from __future__ import annotations
 

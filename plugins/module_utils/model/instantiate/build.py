@@ -59,14 +59,12 @@ def build(
     before: FormerTopology | None = None,
 ) -> Vm:
     """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
-
     name: "" becomes one-<vmid>.
     images: the images by their index in Demands.images.
     nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is filled in here.
     kept, before: what a machine has that is there; None for a machine that is made.
 
-    Of the context only the place is decided: its variables are empty. No CONTEXT, no context.
-    """
+    Of the context only the place is decided: its variables are empty. No CONTEXT, no context."""
     name = name or f"one-{vm_id}"
     where = f"VM {name}"
     template = with_nic_defaults(template, where)

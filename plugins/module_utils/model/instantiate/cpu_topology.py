@@ -37,8 +37,7 @@ def topology_of(
     windows: whether its guest is a Windows.
     before: what a machine has that is there; it keeps that until its TOPOLOGY or VCPU changes.
 
-    Windows' desktop editions use two sockets at most, with any number of cores: theirs are cores of one socket.
-    """
+    Windows' desktop editions use two sockets at most, with any number of cores: theirs are cores of one socket."""
     if not hypervisor_rules.rules_of(hypervisor).topology:
         return None
     if before is not None and not topology_differs(before.template, template):

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds values that a device, the kernel or libvirt would cut off or drop without a word.
 
-They are refused where they are new. Machines and templates that have them go on, with a warning.
-"""
+They are refused where they are new. Machines and templates that have them go on, with a warning."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Refuses what must not be asked of OVN, whatever it has already. Pure.
 
-Much of it OVN would take without a word, and then drop packets, or send them to whom they are not for.
-"""
+Much of it OVN would take without a word, and then drop packets, or send them to whom they are not for."""
 
 from __future__ import annotations
 

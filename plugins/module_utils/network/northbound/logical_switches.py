@@ -202,7 +202,6 @@ def networks_passing_advertisements(desired: LogicalNetworks) -> list[str]:
     """Return the names of networks whose machines hear what one of them announces as a router.
 
     On a switch that has any rule OVN lets these advertisements pass above all of them (ovn-northd(8), ls_in_acl:
-    nd_ra at priority 65532), and port security does not look at them.
-    """
+    nd_ra at priority 65532), and port security does not look at them."""
     held = {port.network for port in desired.ports if port.filter_ip and may_announce(port.held)}
     return [network.name for network in desired.networks if network.uuid in held]

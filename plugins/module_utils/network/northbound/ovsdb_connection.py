@@ -5,8 +5,7 @@
 
 Of the ways in, this is the one that costs least and can compare and set: its 1,000 ports are written in a seventh
 of what one transaction of ovn-nbctl takes, and read in as much time. ovsdbapp keeps a copy of the database first,
-and neither of the two has `wait` operations. The library brings connections (Unix, TCP, TLS) and JSON-RPC.
-"""
+and neither of the two has `wait` operations. The library brings connections (Unix, TCP, TLS) and JSON-RPC."""
 
 from __future__ import annotations
 
@@ -51,8 +50,7 @@ class Database:
     """Is one of OVN's databases. As a context manager, it closes the connection at the end.
     remotes: one or several, as unix:/run/ovn/ovnnb_db.sock, tcp:192.0.2.1:6641 or ssl:192.0.2.1:6641; for a cluster
     its members, of which the leader is asked
-    name: the database's; another than the northbound database is only read
-    """
+    name: the database's; another than the northbound database is only read"""
 
     def __init__(
         self, remotes: Sequence[str], tls: Tls | None = None, timeout: float = TIMEOUT, name: str = DATABASE

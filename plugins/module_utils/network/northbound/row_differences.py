@@ -6,8 +6,7 @@
 
 All of them go in one transaction. `wait` operations before them name what was read of whatever they change, so that
 nothing happens at all if somebody changed it since. Rows without the catalog's mark are never changed; a row of
-others that is a member of ours stays a member.
-"""
+others that is a member of ours stays a member."""
 
 from __future__ import annotations
 

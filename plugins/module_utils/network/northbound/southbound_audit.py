@@ -6,8 +6,7 @@
 OVN's role ovn-controller lets the certificate of each host set the chassis of any port, of a router's gateway as
 well, and insert and alter learned addresses (MAC_Binding, FDB) of any network. A host that was taken over draws
 traffic of others to itself by that. None of it is prevented here: it is found, as far as the catalog says what is
-right. It does not know a neighbour's MAC address outside: two routers that know different ones are found.
-"""
+right. It does not know a neighbour's MAC address outside: two routers that know different ones are found."""
 
 from __future__ import annotations
 

@@ -39,8 +39,7 @@ class Wanted:
     address: by which the others reach this host
     ports: TCP, by the databases' names
     cluster: None where this is the only central host
-    renewed: whether its certificates are new
-    """
+    renewed: whether its certificates are new"""
 
     catalog: str
     address: str
@@ -70,8 +69,7 @@ class CentralState:
     rows: by database and table, none without a database
     drop_ins: what its units have of us, None where daemons are not started by units
     copies, status, started, guard: of a member of a cluster its files, what its servers say, with what its daemons
-    were started, and what nftables has for it
-    """
+    were started, and what nftables has for it"""
 
     running: bool = False
     starts: bool = False

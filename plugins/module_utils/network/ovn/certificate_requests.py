@@ -4,8 +4,7 @@
 """Decides what a request for a certificate may be, which comes from a host that anybody may have taken over. Pure.
 
 A request of ours (certificates.request) has one form: a key on the curve P-256, the host's name as its only
-subject, and no attributes, in which extensions would be. It is compared with that, byte by byte, and not parsed.
-"""
+subject, and no attributes, in which extensions would be. It is compared with that, byte by byte, and not parsed."""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@ There are two authorities, since a server accepts whatever its authority has sig
 database signs for its servers and for the front-end's client, the authority of the southbound database for its
 servers, the front-end and the hosts: a host's certificate opens no way to the northbound database. A private key
 never leaves its host: the host asks with a request (PKCS #10), and the front-end signs. The work is done by the
-program openssl, on which the package of Open vSwitch depends; python3-cryptography is not on every target.
-"""
+program openssl, on which the package of Open vSwitch depends; python3-cryptography is not on every target."""
 
 from __future__ import annotations
 

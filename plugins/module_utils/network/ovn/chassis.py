@@ -5,8 +5,7 @@
 
 It takes one chassis for each kind and address of tunnels. A host that comes back under another name is refused as
 long as its former chassis is there, while its ovn-controller says that it is connected. A host may not remove what
-is of another name, so that a central host does.
-"""
+is of another name, so that a central host does."""
 
 from __future__ import annotations
 
@@ -72,8 +71,7 @@ def sort_out(
     """Find the chassis that hold hosts up, and the chassis of hosts that were forgotten.
     hosts: names of all hosts of the inventory
     unregistered: hosts that the database does not have, with the address of their tunnels
-    forgotten: names of hosts that are gone for good, of which the inventory may still have some
-    """
+    forgotten: names of hosts that are gone for good, of which the inventory may still have some"""
     rows = _read(places)
     former, kept = sort_rows(rows, hosts, unregistered)
     former += [each for each in chassis_named(rows, forgotten) if each.name not in {other.name for other in former}]

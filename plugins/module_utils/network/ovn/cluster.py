@@ -5,8 +5,7 @@
 
 northd runs on each member. It is active where the southbound server leads, since it connects to its own member's
 socket, and leaves a server that does not lead; the northbound database, which another member may lead, it reaches
-by TLS. So nobody needs a port of the southbound database at which everything may be written.
-"""
+by TLS. So nobody needs a port of the southbound database at which everything may be written."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """Keeps all but the members of a cluster from the ports by which these speak with each other.
 
 A server of OVSDB has one authority for all its ports, and the southbound database's signs for the hosts, too. By
-the port of the cluster a host could write what its role forbids, so that nftables keeps others away from it.
-"""
+the port of the cluster a host could write what its role forbids, so that nftables keeps others away from it."""
 
 from __future__ import annotations
 

@@ -144,8 +144,7 @@ class Daemons:
         """Return what start("switch") is going to change of this host, for switch_off(). there: it has a database.
 
         "database": it has no database, and gets one. "unit": Open vSwitch neither runs nor starts with the host.
-        "boot": it runs already, and does not start with the host. "": nothing that is to be undone.
-        """
+        "boot": it runs already, and does not start with the host. "": nothing that is to be undone."""
         if self.by_units and self.starts_with_host("switch"):
             return ""
         if not there:
@@ -267,8 +266,7 @@ def pid_of(directory: str, name: str, program: str) -> int:
 
     The number may be another process's by now, and anybody can give a process any name: a daemon of Open vSwitch's
     holds a lock on its file as long as it lives. Some distributions have these daemons run as a user of their own,
-    who also owns the directory of the file.
-    """
+    who also owns the directory of the file."""
     path = Path(directory, f"{name}.pid")
     try:
         with path.open("rb") as file:

@@ -44,8 +44,7 @@ class BridgeMapping:
     """Describes a bridge of this host.
     network: the physical network that it is for OVN; "" for a bridge that only carries the tunnels' own address, as
     the userspace datapath needs it
-    address: with its prefix length
-    """
+    address: with its prefix length"""
 
     bridge: str
     network: str = ""

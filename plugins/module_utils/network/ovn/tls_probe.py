@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tells whether a database of OVN serves TLS: whether a client that connects by it gets an answer.
 
-A server that can't use its key with its certificate listens, and ends each connection. Only its log says so.
-"""
+A server that can't use its key with its certificate listens, and ends each connection. Only its log says so."""
 
 from __future__ import annotations
 

@@ -88,8 +88,7 @@ def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **f
 
     Its file is neither copied nor read: what was written into it stays. A guest could have written a header that
     names files of this host, so the file is inspected again, in the catalog's format. The caller closes the file
-    against writers, or opens it to them (datastore.protect), once the session is over.
-    """
+    against writers, or opens it to them (datastore.protect), once the session is over."""
     changed = engine.images.update(id_of(image), type=type, persistent=persistent, **fields)
     if (changed.type, changed.persistent) == (image.type, image.persistent) or not os.path.exists(image.source):
         return changed

@@ -6,8 +6,7 @@ removed.
 
 An image is registered as LOCKED, its file is stored under a lock, then it is READY, or ERROR with the reason. A run
 that was killed leaves it LOCKED, and nobody holds the lock. An image that is to be encrypted is READY once it is,
-never before.
-"""
+never before."""
 
 from __future__ import annotations
 
@@ -196,8 +195,7 @@ def inspect_again(image: Image, deep: bool = False) -> int:
     """Return the size of an image's file in MiB. Raise ImageRefused if it is not what the catalog says, or names other
     files.
 
-    A machine may have written to it: what it wrote is never asked for the format.
-    """
+    A machine may have written to it: what it wrote is never asked for the format."""
     what = f"image {image.name} (id {image.id})"
     if image.type not in DISKS:
         return -(-os.path.getsize(image.source) // MIB)

@@ -5,8 +5,7 @@
 
 An image that is named by its path is worked on before its import. An image of the catalog is LOCKED meanwhile, with
 a note of its state before: a run that was killed leaves it so, never READY with half of its content, and the next
-run finishes it.
-"""
+run finishes it."""
 
 from __future__ import annotations
 

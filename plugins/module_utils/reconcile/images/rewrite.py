@@ -4,8 +4,7 @@
 """Gives an image that is there other content: another format, compressed, without holes, encrypted, larger.
 
 The image is LOCKED meanwhile, with a note of what is done to it. So what a run that was killed had begun is undone,
-or finished if only the catalog does not know of it yet; then what the item wants is begun anew.
-"""
+or finished if only the catalog does not know of it yet; then what the item wants is begun anew."""
 
 from __future__ import annotations
 

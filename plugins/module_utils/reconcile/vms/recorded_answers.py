@@ -23,11 +23,9 @@ def record(
     engine: Engine, root: str, ids: Sequence[int], observed: Sequence[Observed], answers: Mapping[str, Any]
 ) -> Result:
     """Record what nodes have answered, and return how the machines are then.
-
     ids: machines that are shown, beside those that changed.
     observed: what polls have found.
-    answers: by host, the results of its plan.
-    """
+    answers: by host, the results of its plan."""
     moved: dict[int, VmRecord] = {}
     with engine.session():
         before = {id_of(each): each.state for each in engine.vms.pool(ids=ids)}

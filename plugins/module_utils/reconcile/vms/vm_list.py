@@ -26,9 +26,7 @@ def reconcile(
     params: Mapping[str, Any], items: Sequence[Mapping[str, Any]], refused: Sequence[Item], check_mode: bool
 ) -> Result:
     """Bring the catalog to the list, and return what was done, and the plans of nodes where they are asked for.
-
-    items, refused: the items of the list, and those that are none.
-    """
+    items, refused: the items of the list, and those that are none."""
     # In check mode the module may be asked for the plans to compare.
     adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
     # The names of unreadable items count as well.

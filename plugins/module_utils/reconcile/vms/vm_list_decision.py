@@ -49,13 +49,11 @@ def reconcile(
     the same host, wherever in the list either stands; and if something of the list does not fit all the same, nothing
     is ended. An item that can't be carried out is an Outcome with its error, and nothing of it is kept; its machines
     are outcomes as they are, and the other items go on.
-
     hosts: machines are placed and touched there alone; None for anywhere
     adopting: unknown machines that become machines of the list
     formers: former names that are said by items which are not among these, since they can't be read
     limit: TooManyDestroyed is raised if more machines than this lose disks
-    foreseen: machines of items that fail as yet count for the limit, too: what they need may come later in the run
-    """
+    foreseen: machines of items that fail as yet count for the limit, too: what they need may come later in the run"""
     outcomes: list[Outcome] = []
     warnings: list[str] = []
     adopting = adopting or Adoptions()
@@ -123,10 +121,8 @@ def _refused(name: str, error: NebulaError) -> Outcome:
 @dataclass(frozen=True)
 class _Terms:
     """Says what a try must not do, since an earlier try of the same list did it and was undone.
-
     refused: by number of the item, why nothing of it is tried again
-    kept: names of the machines that the earlier try ended; if there are any, nothing is ended
-    """
+    kept: names of the machines that the earlier try ended; if there are any, nothing is ended"""
 
     refused: Mapping[int, NebulaError] = field(default_factory=dict)
     kept: Sequence[str] = ()
@@ -135,10 +131,8 @@ class _Terms:
 @dataclass
 class _Item:
     """Holds what a try made of one item.
-
     took_over: it got machines that were there, under another name or unknown
-    ended: machines of it were ended
-    """
+    ended: machines of it were ended"""
 
     number: int
     spec: Spec
@@ -160,9 +154,7 @@ class _Undone(Exception):
 class _Try:
     """Decides a list once: first the machines that get another name or are adopted, then all that ends, then what stays
     and what is new. The first fields are as reconcile() has them.
-
-    losing: names of the machines whose disks would be destroyed by this try, or by one before it
-    """
+    losing: names of the machines whose disks would be destroyed by this try, or by one before it"""
 
     engine: Engine
     specs: Sequence[Spec]
@@ -392,10 +384,8 @@ def _decide(this: _Try) -> _Try:
 
 class _Current:
     """Holds the machines that exist, by name and by pattern.
-
     before: by id, the renamed machines as they were
-    adopted: by id, the machines that were unknown before
-    """
+    adopted: by id, the machines that were unknown before"""
 
     def __init__(
         self,

@@ -4,8 +4,7 @@
 """A library that the interpreter lacks is named with its packages, and looked for in the system's interpreters.
 
 Whether a library is there is decided by monkeypatching the table of imports, and Ansible's respawn, which would end
-this process: both are the seam to what is installed here.
-"""
+this process: both are the seam to what is installed here."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host that answers every module with facts named like settings decides nothing, by the ansible-core of this Python.
 
-tests/tools/forging.py has the names. tests/integration/test_forged_site.py has a whole site with such a host.
-"""
+tests/tools/forging.py has the names. tests/integration/test_forged_site.py has a whole site with such a host."""
 
 from __future__ import annotations
 

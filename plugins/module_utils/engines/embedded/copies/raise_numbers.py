@@ -36,10 +36,8 @@ def raise_above(
     store: Store, observed: Sequence[Observed], current: CatalogCopy | None, origin: str, keep: bool, now: int
 ) -> RestoreResult:
     """Bring the candidate above all that the nodes have seen, so that they follow it again and no id is used twice.
-
     current: the catalog that it replaces. origin: the copy of which it is made.
-    keep: machines that it does not know are not ended.
-    """
+    keep: machines that it does not know are not ended."""
     catalog, plan = store.meta("catalog"), int(store.meta("plan"))
     hosts = tuple(node.host for node in observed if node.catalog == catalog)
     replaced = current if current is not None and current.catalog == catalog else None

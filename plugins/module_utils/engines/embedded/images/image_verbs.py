@@ -161,9 +161,7 @@ class Images(ImagesPort):
 
     def declare(self, item: Mapping[str, Any]) -> None:
         """Make of an image, in check mode, what an earlier task of this run would have made of it, removed or renamed.
-
-        item: as nebula_image returns it; of an image that the task removes, its name and state: absent.
-        """
+        item: as nebula_image returns it; of an image that the task removes, its name and state: absent."""
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM images WHERE name = ?", (item["name"],))
             return
@@ -200,8 +198,7 @@ def _trust(image: Image, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the notes with the generation for which the image is called trusted, if these changes alter it.
 
     A new generation by one of these changes is trusted as the old one was. One by a machine that wrote to the image is
-    not: it comes by Uses.release().
-    """
+    not: it comes by Uses.release()."""
     notes, generation = changes.get("notes", image.notes), changes.get("generation", image.generation)
     trusted = image.notes.get("trusted", 0)
     attribute = changes.get("attributes", image.attributes).get(TRUSTED, "")

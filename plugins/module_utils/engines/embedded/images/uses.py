@@ -29,7 +29,6 @@ class Uses:
 
     def acquire(self, vm_id: int, disk_id: int, image_id: int, writable: bool, adopted: bool = False) -> None:
         """Write that a disk of a machine uses the image, exclusively if it is persistent.
-
         writable: the machine writes into the image's own file, whose hash is void from now on. adopted: the machine has
         the file open already. Then a persistent image may be DISABLED: enabled before, it could go to another machine.
         """
@@ -100,11 +99,9 @@ class Uses:
         disks: Sequence[int] | None = None,
     ) -> None:
         """End the uses of images by a machine.
-
         written: it may have written to its writable disks. back: the operation by which their files come back; None if
         they lie in the front-end's datastore. stay: the ids of images that the machine continues to use. disks: the ids
-        of the disks whose uses end; None for all.
-        """
+        of the disks whose uses end; None for all."""
         which: str = "vm_id = ?"
         values: tuple[int, ...] = (vm_id,)
         if disks is not None:
@@ -139,8 +136,7 @@ class Uses:
 
         Until then its domain has the files open, and another host may carry out its plan before. Such a use has a
         number below 0 as the id of its disk. wanted: the ids of images that the machine is to have. The ids of their
-        disks are returned.
-        """
+        disks are returned."""
         rows = self.store.rows("SELECT disk_id, image_id FROM vm_images WHERE vm_id = ? ORDER BY disk_id", vm_id)
         lowest = min((row["disk_id"] for row in rows), default=0)
         for row in rows:

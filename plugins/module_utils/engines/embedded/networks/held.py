@@ -32,8 +32,7 @@ class HeldLeases:
     """Reads and writes held leases. All methods are called within a transaction of the store.
 
     Of kind LEAVING, the machine may still use the address, until its node has taken the NIC away. Of GIVEN_UP and
-    UNKNOWN, vm_id is the machine that was given up or is not known.
-    """
+    UNKNOWN, vm_id is the machine that was given up or is not known."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -89,10 +88,8 @@ class HeldLeases:
 
     def hold(self, vm_id: int, nic: Mapping[str, Any]) -> tuple[int, str] | None:
         """Hold the address of one NIC of a machine that was given up and is on a node again.
-
         nic: as its node reports it. If another machine has the address already, nothing is held, and the id and name
-        of that machine are returned.
-        """
+        of that machine are returned."""
         place = (nic["network_id"], nic["ar_id"])
         row = self.store.row(f"SELECT * FROM address_ranges WHERE {IN_RANGE}", *place)
         if row is None:
@@ -131,9 +128,7 @@ class HeldLeases:
 
     def release_held(self, seen: Collection[int], complete: bool) -> None:
         """Give back what was held for machines that the catalog does not know, once they are on no node any more.
-
-        seen: the ids of the machines on all nodes. complete: all nodes answered; otherwise nothing is given back.
-        """
+        seen: the ids of the machines on all nodes. complete: all nodes answered; otherwise nothing is given back."""
         rows = self.store.rows("SELECT network_id, ar_id, offset, vm_id FROM leases WHERE kind = ?", UNKNOWN)
         self._drop([row for row in rows if complete and row["vm_id"] not in seen])
 

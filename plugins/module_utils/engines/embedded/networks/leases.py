@@ -45,8 +45,7 @@ class Leases:
         Requests for a certain address are met first; each other one gets the lowest free address. Raise NoLease for an
         address that can't be had, and BeingEnded if it is free once machines that are being ended are gone: until then
         nobody else gets it, since another host might start the next machine before theirs has ended them. After an
-        error, the transaction around this call keeps none of the leases.
-        """
+        error, the transaction around this call keeps none of the leases."""
         by_network: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
             by_network.setdefault(request.network_id, []).append(index)
@@ -204,8 +203,7 @@ class Leases:
     def _gaps(self, network_id: int, ar_id: int, first: int, size: int) -> Iterator[tuple[int, int]]:
         """Yield stretches of free offsets from `first` on, as (start, stop), one after another.
 
-        SQLite walks over the leases: a range that is full up to its end costs a seek, not a row in Python per lease.
-        """
+        SQLite walks over the leases: a range that is full up to its end costs a seek, not a row in Python per lease."""
         place = (network_id, ar_id)
         for start in self._gap_starts(place, first):
             if start >= size:

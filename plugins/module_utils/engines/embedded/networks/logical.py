@@ -56,10 +56,8 @@ CLOSED = "00000000-0000-4000-8000-00000000dead"
 
 def logical(store: Store, unused_groups: bool = False, known: Known | None = None) -> LogicalNetworks:
     """Return all that is wanted of OVN; it is to have nothing else.
-
     unused_groups: with security groups that no machine has.
-    known: what was made of the catalog before.
-    """
+    known: what was made of the catalog before."""
     networks = {n.id: n for n in network_rows.pool(store) if n.vn_mad == OVN and n.id is not None}
     uuids = {number: network.uuid for number, network in networks.items()}
     groups = {row["id"]: row for row in store.rows("SELECT * FROM security_groups ORDER BY id")}

@@ -185,9 +185,7 @@ class Networks(NetworksPort):
 
     def declare(self, item: Mapping[str, Any]) -> None:
         """Make of a network, in check mode, what an earlier task of this run would have made of it.
-
-        item: as nebula_network returns it.
-        """
+        item: as nebula_network returns it."""
         wanted = self._with_known_groups(from_item(item))
         row = find(self.store, "networks", wanted.name)
         current = self.info(row["id"]) if row is not None and row["name"] == wanted.name else None

@@ -21,10 +21,8 @@ from ....model.uplink import PHYDEV, VLAN_ID, Uplink, choice_of, joins_nodes, nu
 class NumberMoves:
     """Knows where the networks of one list are to be before the first of them is changed. So they exchange numbers in
     one run, and no number is chosen that another of them names.
-
     coming: these networks as they are to be; DONE for those that go.
-    current: all networks.
-    """
+    current: all networks."""
 
     def __init__(self, coming: Sequence[Network] = (), current: Iterable[Network] = ()) -> None:
         self.coming = [network for network in coming if _place(network)]

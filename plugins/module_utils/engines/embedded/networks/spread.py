@@ -20,9 +20,7 @@ from .network_rows import OF_MACHINES
 def spread(store: Store, network: Network | None = None) -> dict[int, SplitNetwork]:
     """Return the nodes with machines that are to stay, by the id of their network, for networks whose bridges are not
     joined.
-
-    network: only this one is looked at.
-    """
+    network: only this one is looked at."""
     which, values = ("", []) if network is None else (" AND l.network_id = ?", [network.id])
     found: dict[int, SplitNetwork] = {}
     for row in store.rows(

@@ -36,15 +36,13 @@ from .vm_rows import vm_of
 @dataclass(frozen=True)
 class Blueprint:
     """Says what a machine is made of.
-
     port: of its graphics; None without graphics.
     fetched: SHA-256 of the files from URLs that a machine has and keeps, by source; None if all its files are read.
     kept: disks and context that the machine has. graphics: those that it has.
     before: the machine that it is until then; None for a new one.
     adopted: it runs already as it is made here. exact: of an adopted machine, whether its context is filled in as
     those of new machines.
-    sockets: TOPOLOGY of a machine that is there.
-    """
+    sockets: TOPOLOGY of a machine that is there."""
 
     vm_id: int
     uuid: str

@@ -30,12 +30,10 @@ def decide(
     gives: HeldResources = NOTHING,
 ) -> None:
     """Write a decision: a new generation of the machine, with orders for its node.
-
     way: what the machine does meanwhile, None if its state stays. seq: the number of its deployment file, None for
     the one that it has. task: one more thing to be done with a disk, besides those that are not done yet. lasting:
     what is to be done about its disks and NICs, None for what was decided before. gives: what the machine is to
-    hold no more.
-    """
+    hold no more."""
     before = orders_of(row)
     parts.networks.held_leases.let_go(row["id"], before.detached_nics)
     state = VmState(row["state"]) if way is None else VmState.ACTIVE

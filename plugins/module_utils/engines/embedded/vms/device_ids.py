@@ -27,10 +27,8 @@ _NETWORK = ("NETWORK", "NETWORK_ID", "NETWORK_UNAME", "NETWORK_UID")
 @dataclass(frozen=True)
 class Interfaces:
     """Says what becomes of the NICs of a machine, and of their aliases.
-
     nics, aliases: by number in the template, those that stay. new_nics, new_aliases: of the others, the id.
-    gone: ids of those that go, of both kinds.
-    """
+    gone: ids of those that go, of both kinds."""
 
     nics: Mapping[int, Nic]
     new_nics: Mapping[int, int]
@@ -42,10 +40,8 @@ class Interfaces:
 @dataclass(frozen=True)
 class Devices:
     """Says what becomes of the disks and NICs of a machine.
-
     kept: disks and context that stay. new_disks: of disks that come, the id by number of DISK. gone_disks: ids.
-    grown: by id of disks that stay, the MB that they are to have.
-    """
+    grown: by id of disks that stay, the MB that they are to have."""
 
     kept: KeptDevices
     new_disks: Mapping[int, int]

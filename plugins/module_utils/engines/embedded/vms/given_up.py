@@ -21,10 +21,8 @@ FORGOTTEN = "was forgotten"
 
 class GivenUps:
     """Reads and writes the table of such machines. All methods are called within a transaction of the store.
-
     seen: those that nodes were found to have in this run, and that may run there again.
-    doubled: by id, why a machine may not be started: a machine that was given up has its address.
-    """
+    doubled: by id, why a machine may not be started: a machine that was given up has its address."""
 
     def __init__(self, store: Store, networks: Networks) -> None:
         self.store = store
@@ -47,11 +45,9 @@ class GivenUps:
 
     def hear(self, nodes: Sequence[Observed], others: Mapping[str, Sequence[ObservedVm]]) -> None:
         """Take over which of these machines nodes were found to have.
-
         nodes: those that answered, and are believed.
         others: by host, the machines with this catalog's mark there that the catalog does not have there. A machine of
-        which the catalog has never heard is left alone.
-        """
+        which the catalog has never heard is left alone."""
         self.seen, self.doubled = [], {}
         for host, machines in others.items():
             for vm in machines:

@@ -17,14 +17,12 @@ from ....model.transfer import OWN_PREFIX
 @dataclass
 class Polls:
     """Holds what nodes reported in this run, by host name.
-
     foreign_ids: ids of all nodes together.
     written: the files that machines wrote there, as the node names them.
     unknown_memory: MiB of machines with this catalog's mark that the catalog does not have there.
     networks: UUIDs of the networks whose bridge the node has.
     believed: the reports of nodes that answered, and that are not older than what the catalog knows.
-    unknown: machines with this catalog's mark that the catalog does not have there.
-    """
+    unknown: machines with this catalog's mark that the catalog does not have there."""
 
     foreign_memory: dict[str, int] = field(default_factory=dict)
     taken_ports: dict[str, set[int]] = field(default_factory=dict)

@@ -94,11 +94,9 @@ class Scheduler:
         unbridged: Mapping[str, Sequence[str]] | None = None,
     ) -> Host:
         """Promise room for one machine. Raise NoCapacity, which says what each host lacks.
-
         refusals: by hypervisor, why it can't have this machine.
         homes: on which hosts its networks are that keep to one node, by name.
-        unbridged: by host, the names of its networks whose bridge is not there.
-        """
+        unbridged: by host, the names of its networks whose bridge is not there."""
         homes = homes or {}
         rooms = self._candidates(vm, hypervisor, pinned, refusals or {}, homes, unbridged or {})
         best: Room | None = None

@@ -24,12 +24,10 @@ REMEDY_KNOWN = "Playbook nebula.provision.audit names unknown machines with thei
 @dataclass(frozen=True)
 class Found:
     """Describes a machine as its host has it.
-
     seq: the number of its newest deployment file. macs: in the order of its NICs.
     topology: None where each of its processors is a socket.
     exact: its context is filled in as those of new machines, and not as an earlier release did.
-    compared: with what the list says; None if nobody has compared them.
-    """
+    compared: with what the list says; None if nobody has compared them."""
 
     host: str
     uuid: str
@@ -47,10 +45,8 @@ def find(
     asked: str, vm_id: int, others: Mapping[str, Sequence[ObservedVm]], nodes: Mapping[str, Observed], catalog: str
 ) -> Found:
     """Return the machine of that id as its host has it, or raise the error that says why there is none.
-
     others: by host, the machines with the catalog's mark that the catalog does not have there.
-    nodes: the hosts' reports.
-    """
+    nodes: the hosts' reports."""
     places = [(nodes[host], vm) for host, machines in sorted(others.items()) for vm in machines if vm.vm_id == vm_id]
     if not places:
         unknown = ", ".join(f"{vm.vm_id} on {host}" for host, machines in sorted(others.items()) for vm in machines)

@@ -4,8 +4,7 @@
 """Files are put into a root that an appliance has mounted, as the guest's own links and owners want it.
 
 The appliance is a stand-in (tests/tools/appliance_stand_in.py); tests/integration/test_file_injection.py has the real
-one.
-"""
+one."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files are put into a root that this host's kernel has mounted, and none of the guest's links leads out of it.
 
-A directory stands for the mounted root, as mounting one takes root; tests/integration/test_file_injection.py mounts.
-"""
+A directory stands for the mounted root, as mounting one takes root; tests/integration/test_file_injection.py mounts."""
 
 from __future__ import annotations
 

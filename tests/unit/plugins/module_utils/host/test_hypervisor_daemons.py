@@ -4,8 +4,7 @@
 """A hypervisor's daemons are started by systemd or by ourselves, known by their sockets, and only ours are ended.
 
 The daemons are small programs of the test's own; where systemd is meant to be there, a program that notes its calls
-stands in for `systemctl`.
-"""
+stands in for `systemctl`."""
 
 from __future__ import annotations
 

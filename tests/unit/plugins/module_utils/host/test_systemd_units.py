@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Units of systemd are written, found and taken away again, and those of others are left alone.
 
-systemd's directories are the test's own, and a program that notes its calls stands in for `systemctl`.
-"""
+systemd's directories are the test's own, and a program that notes its calls stands in for `systemctl`."""
 
 from __future__ import annotations
 

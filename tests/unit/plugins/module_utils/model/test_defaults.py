@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each default is written once in Python; what is YAML says the same: roles, and the documentation.
 
-A value of YAML that is in no table here, and looks like one of these, is found too: a new one needs its line.
-"""
+A value of YAML that is in no table here, and looks like one of these, is found too: a new one needs its line."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """What a node's networks are made anew from when its host boots is kept in files, and a unit of systemd carries it out.
 
 systemd's directories are the test's own, as the switches of the kernel that the script sets are never touched here: no
-network of these tests has rules when the script runs.
-"""
+network of these tests has rules when the script runs."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """An audit of the image datastore finds what is missing, changed or left over, and says what to do about each.
 
 Files of images belong to root; here they belong to whoever runs this, whom os.lstat, the seam to the operating system,
-shows as root.
-"""
+shows as root."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """The demo guest's boot script does what its context asks, and tells what it could not.
 
 Its functions run in this host's shell, with every path of the guest below a directory of the test, and with stand-ins
-for the programs that change a system; tests/integration/test_demo_image.py boots it.
-"""
+for the programs that change a system; tests/integration/test_demo_image.py boots it."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A disk becomes a file that stands alone, there whole or not at all, and snapshots are made, reverted to and removed.
 
-Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing.
-"""
+Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing."""
 
 from __future__ import annotations
 

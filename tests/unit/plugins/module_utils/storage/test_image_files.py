@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An image is written anew beside itself and takes its own place at the end, and a copy of a file is the file.
 
-Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing.
-"""
+Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A source becomes a file of a datastore, hashed and checked, or nothing is there and the error says why.
 
-Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing.
-"""
+Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A machine's disks are made once, where they belong, and what a guest or somebody else has there stays as it is.
 
-Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing.
-"""
+Only root can give a file away, so os.chown, the seam to the operating system, is replaced by one that does nothing."""
 
 from __future__ import annotations
 

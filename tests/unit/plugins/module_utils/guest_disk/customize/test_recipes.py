@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a recipe has guestfish do to a disk, when two recipes are the same, and what is told when it fails.
 
-A guestfish that is found before the real one writes down what it is told and ends as a test says.
-"""
+A guestfish that is found before the real one writes down what it is told and ends as a test says."""
 
 from __future__ import annotations
 

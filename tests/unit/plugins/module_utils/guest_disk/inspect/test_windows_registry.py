@@ -4,8 +4,7 @@
 """Files and registry of a Windows image are gathered, whatever case it writes its names in.
 
 The appliance and its hives are a stand-in (tests/tools/appliance_stand_in.py), in the form of guestfish(1) and
-hivex(3).
-"""
+hivex(3)."""
 
 from __future__ import annotations
 

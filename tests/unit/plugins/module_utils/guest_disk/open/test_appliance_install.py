@@ -4,8 +4,7 @@
 """The context program is put into an image by libguestfs, and what keeps it from that is explained.
 
 A shell script stands for guestfish, as an appliance takes seconds; tests/integration/test_guest_context_offline.py
-starts real ones.
-"""
+starts real ones."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 """What libguestfs is given to start in place of its QEMU, and what that makes of the words it is called with.
 
 A sandbox takes root, and an appliance seconds: tests/integration/test_file_injection.py has both. Here the script ends
-in a program that prints its words, and one that stands for chown, which only root may do.
-"""
+in a program that prints its words, and one that stands for chown, which only root may do."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 begun again without KVM.
 
 A shell script stands for guestfish, in the form of guestfish(1), as an appliance takes seconds;
-tests/integration/test_image_check.py starts real ones.
-"""
+tests/integration/test_image_check.py starts real ones."""
 
 from __future__ import annotations
 

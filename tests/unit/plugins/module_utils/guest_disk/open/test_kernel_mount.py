@@ -5,8 +5,7 @@
 understood.
 
 A directory stands for the mounted root, and what programs print is written here, as mounting takes root;
-tests/integration/test_guest_context_offline.py mounts.
-"""
+tests/integration/test_guest_context_offline.py mounts."""
 
 from __future__ import annotations
 

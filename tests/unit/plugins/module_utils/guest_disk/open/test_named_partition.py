@@ -4,8 +4,7 @@
 """Which file system a user means by a partition, and what is said where none can be meant.
 
 The appliance is a stand-in (tests/tools/appliance_stand_in.py); tests/integration/test_file_injection.py has the real
-one.
-"""
+one."""
 
 from __future__ import annotations
 

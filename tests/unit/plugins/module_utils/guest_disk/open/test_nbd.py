@@ -4,8 +4,7 @@
 """Which network block device is taken, who serves one, and how long is waited for it; nothing is connected here.
 
 Only root has such devices: what the kernel would show below /sys/block, and the devices below /dev, are files of a
-directory, to which Path, os.open and os.path.exists, the seams to the operating system, lead.
-"""
+directory, to which Path, os.open and os.path.exists, the seams to the operating system, lead."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Deployment files of KVM: goldens, written anew on purpose by REGENERATE=1, and each valid to libvirt's schema.
 
-That libvirt itself takes them is tested in tests/integration/test_kvm_deployment_files.py.
-"""
+That libvirt itself takes them is tested in tests/integration/test_kvm_deployment_files.py."""
 
 from __future__ import annotations
 

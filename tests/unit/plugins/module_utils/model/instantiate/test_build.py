@@ -2,9 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From templates to machines.
-
-tests/fixtures/oned: templates that were given to a real OpenNebula 7.4, and what its deployment files for KVM show.
-"""
+tests/fixtures/oned: templates that were given to a real OpenNebula 7.4, and what its deployment files for KVM show."""
 
 from __future__ import annotations
 
