@@ -91,8 +91,8 @@ def facts_named_like_settings(facts: Mapping[str, Any], variables: Mapping[str, 
 
 
 def forged_facts_of_others(variables: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return, for each other host, the names of its facts that settings of this host, which refer to it by hostvars,
-    would take for its variables. variables: all of this host, not filled in yet."""
+    """Return by host the names of facts that settings of this host, which refer to it by hostvars, would take for
+    variables. variables: all of this host, not filled in yet."""
     hosts: Any = variables.get("hostvars")
     # What this collection keeps itself asks others by filter `variable`.
     own = {name: value for name, value in variables.items() if not str(name).startswith(PREFIXES[1])}

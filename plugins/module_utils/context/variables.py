@@ -124,8 +124,7 @@ def _may_be_secret(name: str, text: str) -> bool:
 
 
 def _with_token(variables: dict[str, str], vm: Vm) -> str:
-    """Add, as OpenNebula does, what comes with a token for OneGate and is known here. Return the warning on the
-    rest."""
+    """Add what OpenNebula adds for a token of OneGate, as far as it is known here. Return a warning of the rest."""
     if vm.context is None or not vm.context.exact:
         return "CONTEXT/TOKEN: there is no OneGate here, so nothing is added for it"
     variables["VMID"] = str(vm.vm_id)

@@ -25,7 +25,7 @@ _AS_ETHERNET = (BRIDGE, VLAN, OVSWITCH)
 Problem = tuple[int, int, int]
 
 
-def largest_told_mtu(network: Network) -> int:
+def largest_advertised_mtu(network: Network) -> int:
     """Return the largest packet that any of its machines is told to send, in bytes; 0 if none is told anything."""
     return max(map(_stated_mtu, (network.attributes, *(each.attributes for each in network.address_ranges))))
 
@@ -35,12 +35,12 @@ def problems(network: Network) -> dict[Problem, InvalidValue]:
     return dict((*_problems_of_uplink(network), *_problems_of_ipv6(network)))
 
 
-def warn_of_untold_mtu(network: Network) -> list[str]:
+def warn_of_unadvertised_mtu(network: Network) -> list[str]:
     """Return a warning where machines send more than the network's devices are told to carry, as nobody tells them."""
     most = whole(network.attributes.get(MTU)) or 0
     unsaid = (
         network.vn_mad in _AS_ETHERNET
-        and not largest_told_mtu(network)
+        and not largest_advertised_mtu(network)
         and phydev_of(network.vn_mad, network.attributes)
     )
     if not unsaid or not 0 < most < ETHERNET_MTU:

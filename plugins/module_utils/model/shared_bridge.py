@@ -87,7 +87,7 @@ def _refuse_mtu(network: Network, other: Network) -> None:
             "Give both the same mtu, or choose another bridge",
         )
     for first, second in ((network, other), (other, network)):
-        guest, most = guest_mtu.largest_told_mtu(first), int(second.attributes.get(MTU) or 0)
+        guest, most = guest_mtu.largest_advertised_mtu(first), int(second.attributes.get(MTU) or 0)
         if most and guest > most:
             raise Conflict(
                 f"{_subject(network)}: {_label(first)} has {GUEST_MTU} = {guest}",

@@ -535,7 +535,7 @@ class Node:
             self.warnings += [
                 doubt
                 for each in networks
-                for doubt in uplinks.doubts(each.name, uplink, guest_mtu.largest_told_mtu(each), free)
+                for doubt in uplinks.doubts(each.name, uplink, guest_mtu.largest_advertised_mtu(each), free)
             ]
         table = self._table(needed_by=first.name)
         for network, each in zip(networks, wanted):

@@ -296,7 +296,7 @@ def _mtu_before(network: Network, current: Network | None) -> list[str]:
     for problem in found:
         if problem not in had:
             raise found[problem]
-    return [*map(str, found.values()), *guest_mtu.warn_of_untold_mtu(network)]
+    return [*map(str, found.values()), *guest_mtu.warn_of_unadvertised_mtu(network)]
 
 
 def _present(

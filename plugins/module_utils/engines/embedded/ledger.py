@@ -292,7 +292,7 @@ class Audit:
             yield Finding("catalog-books", "", what, f"it says {noted}, and it is {is_so}", REPAIR)
 
     def _counted(self, expected: _Expected) -> Iterator[tuple[str, str, str, str, tuple[Any, ...]]]:
-        """Counters that are wrong: what, as it is noted, as it is, and what writes that."""
+        """Yield counters that are wrong: what, as noted, as it is, and the SQL that corrects it with its values."""
         for row in self.store.rows("SELECT * FROM hosts ORDER BY id"):
             noted = (row["memory_used"], round(row["cpu_used"], 6), row["vms"], row["overhead_used"])
             memory, cpu, count, overhead = expected.hosts[row["id"]]

@@ -115,8 +115,8 @@ class Contents:
         name = self._place(entry.name, entry.name)
         if len(entry.name) > LONGEST_PATH:
             raise self._refusal(
-                f"the path {printable_name(name)} has {len(entry.name)} bytes; tar, which vzctl unpacks it by, makes none "
-                f"of more than {LONGEST_PATH}",
+                f"the path {printable_name(name)} has {len(entry.name)} bytes; tar, by which vzctl unpacks it, "
+                f"makes none of more than {LONGEST_PATH}",
                 "Leave out what is so deep, or use it for a container of LXC",
             )
         self.entries += 1

@@ -35,7 +35,7 @@ def six(number: int = 0, **attributes: str) -> AddressRange:
     ],
 )
 def test_the_largest(of: Network, largest: int) -> None:
-    assert guest_mtu.largest_told_mtu(of) == largest
+    assert guest_mtu.largest_advertised_mtu(of) == largest
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_can_not_be(of: Network, told: str) -> None:
     ],
 )
 def test_machines_that_are_told_nothing_and_send_too_much(of: Network, doubted: bool) -> None:
-    assert ["set guest_mtu: 1400" in text for text in guest_mtu.warn_of_untold_mtu(of)] == [True] * doubted
+    assert ["set guest_mtu: 1400" in text for text in guest_mtu.warn_of_unadvertised_mtu(of)] == [True] * doubted
 
 
 @pytest.mark.parametrize(
