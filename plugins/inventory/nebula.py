@@ -163,13 +163,13 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variab
     filled_in,
 )
 from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import (
-    JUMP_VARIABLES,
     Choice,
     MachineHost,
     NoCatalog,
     hosts_of,
 )
 from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import as_template, for_inventory
+from ansible_collections.nebula.provision.plugins.plugin_utils.ssh_through_node import JUMP_VARIABLES
 
 # How a machine's node is reached, for connection plugin guest. It is filled in where it is used: it may hold passwords.
 NODE = "{{ hostvars[nebula_machine.host | default('')] | default({}) | nebula.provision.connection_variables }}"

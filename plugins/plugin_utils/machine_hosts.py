@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from ansible import constants
 
 from ansible_collections.nebula.provision.plugins.module_utils.printable import printable
+from ansible_collections.nebula.provision.plugins.plugin_utils.ssh_through_node import AUTO, is_jumped, jump_arguments
 
 # The variable of a host that has all that the catalog says of its machine.
 MACHINE = "nebula_machine"
@@ -30,20 +30,8 @@ GROUPED = {
     "label": "labels",
     "image": "images",
 }
-AUTO, ALWAYS, NEVER = "auto", "always", "never"
-JUMPS = (AUTO, ALWAYS, NEVER)
 # What a name has to consist of, so that Ansible's patterns for hosts, and its templates, take it as a name.
 _NAME = re.compile(r"[^\W_]([\w.-]*\w)?")
-# Variables of a node that say how ssh reaches it.
-_USERS = ("ansible_ssh_user", "ansible_user")
-_ADDRESSES = ("ansible_ssh_host", "ansible_host")
-_PORTS = ("ansible_ssh_port", "ansible_port")
-_KEYS = ("ansible_ssh_private_key_file", "ansible_private_key_file")
-_CHECKING = ("ansible_ssh_host_key_checking", "ansible_host_key_checking")
-_ARGUMENTS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
-# All that a way through a node depends on.
-JUMP_VARIABLES = (*_USERS, *_ADDRESSES, *_PORTS, *_KEYS, *_CHECKING, *_ARGUMENTS, "ansible_connection")
-_LOCAL = ("local", "ansible.builtin.local")
 # Names that mean something else to Ansible, whatever an inventory has.
 _RESERVED = ("all", "ungrouped", "localhost", "127.0.0.1", "::1")
 _DOMAIN = re.compile(r"one-[0-9]+")
@@ -100,7 +88,9 @@ def hosts_of(
         notes += unreadable_addresses(name, machine["nics"], choice)
         if address:
             variables["ansible_host"] = address
-            if machine["host"] and _is_jumped(choice, networks.get(network, {"name": network})):
+            if machine["host"] and is_jumped(
+                choice.jump, choice.jump_networks, networks.get(network, {"name": network})
+            ):
                 node = node_variables(machine["host"])
                 arguments = "" if node is None else jump_arguments(machine["host"], node)
                 if arguments:
@@ -175,41 +165,6 @@ def _is_address(text: Any) -> bool:
     return "%" not in str(text) and not (address.is_loopback or address.is_unspecified or address.is_multicast)
 
 
-def jump_arguments(host: str, variables: Mapping[str, Any]) -> str:
-    """Return what ssh is given so that it goes by way of a node; "" where the node is this machine itself.
-    variables: how Ansible reaches the node. A key and a user are the node's own; the machine has others."""
-    if str(variables.get("ansible_connection") or "") in _LOCAL:
-        return ""
-    # Nobody answers a question for each of many machines. An IPv6 address needs brackets before a port, and ssh takes
-    # them off whatever is in them.
-    command = ["ssh", "-W", "[%h]:%p", "-q", "-o", "BatchMode=yes"]
-    if _first(variables, _CHECKING).lower() in ("false", "no", "0"):
-        command += ["-o", "StrictHostKeyChecking=no"]
-    port, key = _first(variables, _PORTS), _first(variables, _KEYS)
-    if port:
-        command += ["-p", _literal(port)]
-    if key:
-        command += ["-i", _literal(key)]
-    for name in _ARGUMENTS:
-        command += map(_literal, shlex.split(str(variables.get(name) or "")))
-    user, address = _first(variables, _USERS), _first(variables, _ADDRESSES) or host
-    command += ["--", _literal(f"{user}@{address}" if user else address)]
-    return f"-o {shlex.quote('ProxyCommand=' + shlex.join(command))}"
-
-
-def _literal(text: str) -> str:
-    """Return the text so that ssh takes it as it is: in its ProxyCommand a percent sign begins what ssh fills in."""
-    return text.replace("%", "%%")
-
-
-def _is_jumped(choice: Choice, network: Mapping[str, Any]) -> bool:
-    if any(fnmatch.fnmatchcase(str(network.get("name") or ""), pattern) for pattern in choice.jump_networks):
-        return True
-    # Behind a bridge that carries the gateway, machines have addresses that nobody but their node has a route to.
-    carries = bool(network.get("nat")) or bool(network.get("gateway_on_bridge"))
-    return choice.jump == ALWAYS or (choice.jump == AUTO and carries)
-
-
 def _name_of(vm: Mapping[str, Any], used: set[str], catalog: str) -> tuple[str, list[str]]:
     """Return the host's name and notes: the machine's name, or the name of its domain, which no other machine has."""
     name, domain = str(vm.get("name") or ""), f"one-{vm.get('id')}"
@@ -237,10 +192,6 @@ def _is_of_a_file(name: str) -> bool:
     with the name of a host before it looks for one with an ending."""
     endings = (ending if "." in ending else f".{ending}" for ending in constants.YAML_FILENAME_EXTENSIONS)
     return name.lower().endswith(tuple(ending.lower() for ending in endings))
-
-
-def _first(variables: Mapping[str, Any], names: Iterable[str]) -> str:
-    return next((str(variables[name]) for name in names if variables.get(name) not in (None, "")), "")
 
 
 def _without_repeats(names: Iterable[Any]) -> list[str]:

@@ -16,11 +16,8 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import (
-    BY_KVM,
-    EMULATED,
-    KvmDriver,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm_overhead import EMULATED
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -113,8 +110,3 @@ def others() -> None:
                 assert outcome.error["kind"] == "NoCapacity"
                 assert (node.directory(small) / "disk.0").stat().st_ino == disk and node.boots(small) == boots
         assert again.isActive()
-
-
-def test_what_is_counted_grows_with_the_machine() -> None:
-    assert BY_KVM.of(64, 1) < EMULATED.of(64, 1) < EMULATED.of(4096, 1) < EMULATED.of(4096, 8)
-    assert BY_KVM.of(1024, None) == BY_KVM.of(1024, 1)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .geometry import Block, Box, Mark
-from .site import BAD, GOOD, NOWHERE, Machine, Nic, Node, SecurityGroup, Site, sign_of_state
+from .site import NOWHERE, Machine, Nic, Node, SecurityGroup, Site
+from .state_signs import BAD, GOOD, sign_of_state
 from .text_width import natural_sort_key, number_of
 from .text_width import width as measured
 

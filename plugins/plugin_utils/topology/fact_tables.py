@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element, SubElement
 
-from .site import Machine, Nic, Site, sign_of_state
+from .site import Machine, Nic, Site
+from .state_signs import sign_of_state
 
 # Columns of addresses, which are aligned by their digits.
 _MONOSPACED = {"addresses", "MAC", "network address", "gateway", "ranges", "from outside", "inside"}

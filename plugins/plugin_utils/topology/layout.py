@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from . import cards, lanes
 from .cards import Card
 from .geometry import Block, Box, Dot, Line, Mark, Picture
-from .site import BAD, GOOD, MOVING, OFF, Leg, Machine, Network, Router, Site
+from .site import Leg, Machine, Network, Router, Site
+from .state_signs import BAD, GOOD, MOVING, OFF
 from .text_width import natural_sort_key, number_of, width
 
 WIDTH, EDGE, GAP = 1200.0, 12.0, 14.0

@@ -14,19 +14,7 @@ from typing import Any
 
 from .text_width import natural_sort_key, printable_line
 
-# How a reader has to take a state: as it should be, switched off, on its way, or in need of somebody.
-GOOD, OFF, MOVING, BAD = "good", "off", "moving", "bad"
-_SWITCHED_OFF = {"POWEROFF", "SUSPENDED", "STOPPED", "UNDEPLOYED", "HOLD", "DONE", "DISABLED", "OFFLINE"}
-_AS_IT_SHOULD_BE = {"RUNNING", "MONITORED"}
 NOWHERE = "on no node yet"
-
-
-def sign_of_state(state: str) -> str:
-    if state in _AS_IT_SHOULD_BE:
-        return GOOD
-    if state in _SWITCHED_OFF:
-        return OFF
-    return BAD if "FAILURE" in state or state in ("UNKNOWN", "ERROR", "") else MOVING
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement
 
 from .geometry import Block, Box, Dot, Line, Mark, Shape, Text
-from .site import BAD, GOOD, MOVING, OFF
+from .state_signs import BAD, GOOD, MOVING, OFF
 
 # The sign of each state, around its middle: they differ where their colours do not.
 _SIGNS = {

@@ -40,6 +40,7 @@ from ..base import (
 from . import domain_xml, guest_agent, qemu_logs
 from .disk_secrets import LibvirtSecrets
 from .domains import PRESS_AGAIN, LibvirtDomains
+from .kvm_overhead import BY_KVM, EMULATED
 from .running_disks import RunningDisks
 
 URI = "qemu:///system"
@@ -77,14 +78,6 @@ REMEDIES = (
     ("could not read keymap file", "Check GRAPHICS KEYMAP: /usr/share/qemu/keymaps has what there is"),
     ("CPU model", "Check CPU_MODEL: virsh domcapabilities lists what there is"),
 )
-
-
-# At most, by what benchmarks/overhead.py measures. QEMU itself takes 21 MiB, and may take screen memory (16) and caches
-# of disks; each processor its stack, and when emulated what its memory accesses are looked up in; page tables too.
-# Emulated besides: translated code, which is limited (it was 510 MiB of a guest of 64, and growing), and what is noted
-# of it: a guest that made all of it that it could took 209 MiB.
-BY_KVM = Overhead(fixed=64, vcpu=4, share=1 / 256)
-EMULATED = Overhead(fixed=128 + domain_xml.TRANSLATED, vcpu=8, share=1 / 32)
 
 
 class KvmDriver(LibvirtDomains, Driver):

@@ -5,21 +5,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import (
-    ALWAYS,
-    NEVER,
     Choice,
     NoCatalog,
     address_of,
     hosts_of,
-    jump_arguments,
 )
+from ansible_collections.nebula.provision.plugins.plugin_utils.ssh_through_node import ALWAYS, NEVER
 
 NAT = {"name": "Public", "nat": True}
 ROUTED = {"name": "routed", "nat": False, "gateway_on_bridge": False}
@@ -182,34 +179,6 @@ def test_which_machines_are_reached_by_way_of_their_node(network: str, choice: C
 def test_a_machine_without_a_node_has_no_way_through_it() -> None:
     (host,) = hosts(vm("a", 0, "Public", host=""))
     assert "ansible_ssh_common_args" not in host.variables and "host_" not in host.groups
-
-
-def proxy_command(variables: Mapping[str, Any]) -> list[str]:
-    option, value = shlex.split(jump_arguments("node1", variables))
-    assert option == "-o" and value.startswith("ProxyCommand=")
-    return shlex.split(value.removeprefix("ProxyCommand="))
-
-
-def test_the_way_is_that_of_the_node() -> None:
-    assert proxy_command({}) == ["ssh", "-W", "[%h]:%p", "-q", "-o", "BatchMode=yes", "--", "node1"]
-    assert proxy_command(NODE)[-1] == "operator@192.0.2.7"
-    words = proxy_command(
-        {
-            **NODE,
-            "ansible_port": 2222,
-            "ansible_ssh_private_key_file": "/a key/100%",
-            "ansible_ssh_common_args": "-o 'ProxyCommand=ssh -W %h:%p front'",
-        }
-    )
-    # The bastion is asked for the node, and not for the machine: its percent signs are for the inner ssh.
-    assert words[6:-2] == ["-p", "2222", "-i", "/a key/100%%", "-o", "ProxyCommand=ssh -W %%h:%%p front"]
-    assert "StrictHostKeyChecking=no" in proxy_command({"ansible_host_key_checking": False})
-    assert jump_arguments("node1", {"ansible_connection": "local"}) == ""
-
-
-def test_a_hostile_name_is_no_option_and_no_command() -> None:
-    words = proxy_command({"ansible_host": "-oProxyCommand=touch /nowhere", "ansible_user": "$(id)"})
-    assert words[-2:] == ["--", "$(id)@-oProxyCommand=touch /nowhere"]
 
 
 def test_groups() -> None:

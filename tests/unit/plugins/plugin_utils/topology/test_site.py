@@ -8,26 +8,7 @@ from __future__ import annotations
 import pytest
 import topologies
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology import site as facts
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.site import Leg, Network, read_site
-
-
-@pytest.mark.parametrize(
-    ("state", "mood"),
-    [
-        ("RUNNING", facts.GOOD),
-        ("MONITORED", facts.GOOD),
-        ("POWEROFF", facts.OFF),
-        ("DISABLED", facts.OFF),
-        ("PROLOG", facts.MOVING),
-        ("BOOT_MIGRATE_FAILURE", facts.BAD),
-        ("UNKNOWN", facts.BAD),
-        ("ERROR", facts.BAD),
-        ("", facts.BAD),
-    ],
-)
-def test_each_state_is_taken_for_something(state, mood):
-    assert facts.sign_of_state(state) == mood
 
 
 def test_a_network_is_read_from_its_keys_and_its_attributes():
