@@ -10,6 +10,7 @@ import contextlib
 import os
 import posixpath
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..host import files
@@ -31,12 +32,7 @@ class Entry:
 
 def is_there(root: int, entry: Entry, owned: bool) -> bool:
     """Return whether there is such a file, with this content, and with this mode and owner where files have any."""
-    head, name = posixpath.split(entry.path)
-    try:
-        directory = open_directory(root, head, make=False)
-    except FileNotFoundError:
-        return False
-    try:
+    with contextlib.suppress(FileNotFoundError), _opened_parent(root, entry.path) as (directory, name):
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode) or found.st_size != len(entry.content):
             return False
@@ -46,19 +42,14 @@ def is_there(root: int, entry: Entry, owned: bool) -> bool:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with files.reader(os.open(name, flags, dir_fd=directory)) as file:
             return file.read(len(entry.content) + 1) == entry.content
-    except FileNotFoundError:
-        return False
-    finally:
-        os.close(directory)
+    return False
 
 
 def put(root: int, entry: Entry, owned: bool, directories: tuple[int, int] | None = None) -> None:
     """Write the file, in place of what has its name.
     owned: files have owners and modes there.
     directories: who owns the directories that are made for it."""
-    head, name = posixpath.split(entry.path)
-    directory = open_directory(root, head, owner=directories)
-    try:
+    with _opened_parent(root, entry.path, make=True, owner=directories) as (directory, name):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -69,6 +60,17 @@ def put(root: int, entry: Entry, owned: bool, directories: tuple[int, int] | Non
                 os.fchmod(file.fileno(), entry.mode)
             file.flush()
             os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _opened_parent(
+    root: int, path: str, make: bool = False, owner: tuple[int, int] | None = None
+) -> Iterator[tuple[int, str]]:
+    """Yield (a descriptor of the directory that the path is in, its last part). make, owner: see open_directory()."""
+    head, name = posixpath.split(path)
+    directory = open_directory(root, head, make, owner)
+    try:
+        yield directory, name
     finally:
         os.close(directory)
 
@@ -137,63 +139,35 @@ def _enter(directory: int, name: str, make: bool, owner: tuple[int, int] | None)
 
 def get(root: int, path: str, limit: int) -> bytes | None:
     """Return what the regular file holds, of which at most `limit` bytes are read; None if there is none."""
-    head, name = posixpath.split(path)
-    try:
-        directory = open_directory(root, head, make=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=directory)
+    missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with missing, _opened_parent(root, path) as (directory, name), contextlib.suppress(OSError):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             return None
         with files.reader(fd) as file:
             return file.read(limit)
-    except OSError:
-        return None
-    finally:
-        os.close(directory)
+    return None
 
 
 def mode_of(root: int, path: str) -> os.stat_result | None:
     """Return what is at the path, without following the link that is its last part; None if there is nothing."""
-    head, name = posixpath.split(path)
-    try:
-        directory = open_directory(root, head, make=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (directory, name):
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    finally:
-        os.close(directory)
+    return None
 
 
 def link(root: int, path: str, target: str, directories: tuple[int, int] | None = None) -> None:
     """Make a symbolic link, in place of what has its name."""
-    head, name = posixpath.split(path)
-    directory = open_directory(root, head, owner=directories)
-    try:
+    with _opened_parent(root, path, make=True, owner=directories) as (directory, name):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)
         os.symlink(target, name, dir_fd=directory)
-    finally:
-        os.close(directory)
 
 
 def remove(root: int, path: str) -> bool:
     """Remove a file or link. Return whether there was one."""
-    head, name = posixpath.split(path)
-    try:
-        directory = open_directory(root, head, make=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (directory, name):
         os.unlink(name, dir_fd=directory)
         return True
-    except FileNotFoundError:
-        return False
-    finally:
-        os.close(directory)
+    return False

@@ -113,18 +113,14 @@ class Facts:
 
     def matching(self, *patterns: str) -> Iterator[tuple[str, Node]]:
         """Yield the paths that match a pattern, in order. A star stands for any characters but a slash."""
-        wanted = [(_fixed_beginning(pattern), _pattern_form(pattern)) for pattern in patterns]
+        # With the part before the first character that stands for something else.
+        wanted = [(re.split(r"[*\[]", pattern, maxsplit=1)[0], _pattern_form(pattern)) for pattern in patterns]
         for path in sorted(self.tree):
             if any(path.startswith(fixed) and form.fullmatch(path) for fixed, form in wanted):
                 yield path, self.tree[path]
 
     def system_of(self, device: str) -> System | None:
         return next((system for system in self.systems if system.device == device), None)
-
-
-def _fixed_beginning(pattern: str) -> str:
-    """Return the part of a pattern before the first character that stands for something else."""
-    return pattern.split("*", 1)[0].split("[", 1)[0]
 
 
 @cache

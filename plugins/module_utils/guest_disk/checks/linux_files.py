@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
-from .image_facts import LINK, Facts
+from .image_facts import LINK, Facts, System
 
 MAC = re.compile(r"\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b", re.IGNORECASE)
 NETWORK_FILES = (
@@ -45,21 +44,6 @@ _MOST_OPTIONS = 10
 BOOT_FILES = (*_GRUB, *_ENTRIES, *_SYSLINUX)
 
 
-class Named(Protocol):
-    """Has all names that fstab can use for one thing on a device."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def uuid(self) -> str: ...
-    @property
-    def partition_uuid(self) -> str: ...
-    @property
-    def partition_label(self) -> str: ...
-
-
 def lines(text: str) -> Iterator[str]:
     """Yield the lines of a text without comments and without blank lines."""
     for line in text.splitlines():
@@ -90,11 +74,8 @@ def what_starts(facts: Facts, *names: str) -> str:
 
 
 def is_masked(facts: Facts, name: str) -> bool:
-    return any(
-        (node := facts.tree.get(f"/etc/systemd/system/{name}.{suffix}")) is not None
-        and (node.target == "/dev/null" or (node.kind != LINK and node.size == 0))
-        for suffix in ("service",)
-    )
+    node = facts.tree.get(f"/etc/systemd/system/{name}.service")
+    return node is not None and (node.target == "/dev/null" or (node.kind != LINK and node.size == 0))
 
 
 def has_systemd(facts: Facts) -> bool:
@@ -241,20 +222,11 @@ def static_addresses(facts: Facts) -> list[str]:
         text = "\n".join(lines(node.text))
         name = path.rsplit("/", 1)[-1]
         if path.startswith("/etc/network/"):
-            found += [
-                f"{path}: {line}"
-                for line in re.findall(r"^[ \t]*(iface (?!lo\b)\S+ inet6? static)", text, re.MULTILINE)
-            ]
+            static = re.findall(r"^[ \t]*(iface (?!lo\b)\S+ inet6? static)", text, re.MULTILINE)
+            found += [f"{path}: {line}" for line in static]
         elif "/netplan/" in path:
-            found += (
-                [f"{path}: addresses"]
-                if re.search(
-                    r"^[ \t]+addresses[ \t]*:([ \t\n]*\[[ \t\n]*[^\]\s]|[ \t]*\n[ \t]*-)",
-                    _without_dns(text),
-                    re.MULTILINE,
-                )
-                else []
-            )
+            form = r"^[ \t]+addresses[ \t]*:([ \t\n]*\[[ \t\n]*[^\]\s]|[ \t]*\n[ \t]*-)"
+            found += [f"{path}: addresses"] if re.search(form, _without_dns(text), re.MULTILINE) else []
         elif name.startswith("ifcfg-") and name != "ifcfg-lo":
             match = re.search(r"""^[ \t]*IPADDR\d*[ \t]*=[ \t]*(["']?)[0-9][^"'\s]*\1""", text, re.MULTILINE)
             found += [f"{path}: {match[0].strip()}"] if match else []
@@ -325,7 +297,7 @@ def is_by_bus(source: str) -> bool:
     return _BY_BUS.match(source) is not None
 
 
-def device_of(source: str, systems: Sequence[Named]) -> str | None:
+def device_of(source: str, systems: Sequence[System]) -> str | None:
     """Return the device on this disk, here /dev/sda, that fstab's first word names; None if it is not there."""
     name, equals, value = source.partition("=")
     for key in _NAMES:

@@ -106,17 +106,14 @@ def growth(facts: Facts) -> Answer:
 def boot_loader(facts: Facts) -> Answer:
     found = facts.matching("/boot/efi/EFI/*/*", "/efi/EFI/*/*", "/boot/EFI/*/*")
     loaders = [path for path, _node in found if path.lower().endswith(".efi")]
-    by_firmware = [
-        path for path in loaders if path.lower().endswith(("/efi/boot/bootx64.efi", "/efi/boot/bootaa64.efi"))
-    ]
+    names = ("/efi/boot/bootx64.efi", "/efi/boot/bootaa64.efi")
+    by_firmware = [path for path in loaders if path.lower().endswith(names)]
     if by_firmware:
         return passed(f"UEFI: {by_firmware[0]}" + (f", and BIOS: {facts.boot}" if facts.boot else ""))
     has_place = facts.table != "gpt" or any(part.type.lower() == BIOS_BOOT for part in facts.partitions)
     if facts.boot == "GRUB" and not has_place:
-        return bad(
-            "GRUB is in the MBR of a GPT disk that has no BIOS boot partition",
-            "Install for UEFI, or make one (1 MB)",
-        )
+        why = "GRUB is in the MBR of a GPT disk that has no BIOS boot partition"
+        return bad(why, "Install for UEFI, or make one (1 MB)")
     if facts.boot:
         return passed(f"BIOS: {facts.boot}" + (f" in the MBR of a {facts.table.upper()} disk" if facts.table else ""))
     if loaders:
@@ -188,10 +185,7 @@ def _kind(facts: Facts, part: Partition) -> str:
 
 
 def mac_addresses(facts: Facts) -> Answer:
-    found = linux_files.hard_coded_macs(facts)
-    if found:
-        return bad(first_items(found), PREPARE)
-    return passed("none in udev's rules and the network's files")
+    return _nothing_left(linux_files.hard_coded_macs(facts), there_is="none in udev's rules and the network's files")
 
 
 def addresses(facts: Facts) -> Answer:
@@ -412,9 +406,11 @@ def key_maker(facts: Facts) -> str:
 
 def random_seed(facts: Facts) -> Answer:
     found = [path for path in SEEDS if facts.has(path)]
-    if found:
-        return bad(f"{first_items(found)} would begin every machine's random numbers", PREPARE)
-    return passed("none")
+    return _nothing_left(found, "{} would begin every machine's random numbers")
+
+
+def _nothing_left(found: list[str], why: str = "{}", there_is: str = "none") -> Answer:
+    return bad(why.format(first_items(found)), PREPARE) if found else passed(there_is)
 
 
 def passwords(facts: Facts) -> Answer:
@@ -441,17 +437,11 @@ def passwords(facts: Facts) -> Answer:
 
 
 def personal(facts: Facts) -> Answer:
-    found = [path for path, node in facts.matching(*PERSONAL) if node.size]
-    if found:
-        return bad(first_items(found), PREPARE)
-    return passed("none")
+    return _nothing_left([path for path, node in facts.matching(*PERSONAL) if node.size])
 
 
 def leases(facts: Facts) -> Answer:
-    found = [path for path, node in facts.matching(*LEASES) if node.size]
-    if found:
-        return bad(f"of another machine: {first_items(found)}", PREPARE)
-    return passed("none")
+    return _nothing_left([path for path, node in facts.matching(*LEASES) if node.size], "of another machine: {}")
 
 
 def context_state(facts: Facts) -> Answer:
@@ -465,9 +455,7 @@ def context_state(facts: Facts) -> Answer:
 
 def tmp(facts: Facts) -> Answer:
     found = left_in_tmp(facts)
-    if found:
-        return bad(f"{len(found)} there: {first_items(found)}", PREPARE)
-    return passed("/tmp and /var/tmp are empty")
+    return _nothing_left(found, f"{len(found)} there: {{}}", "/tmp and /var/tmp are empty")
 
 
 def left_in_tmp(facts: Facts) -> list[str]:
@@ -475,10 +463,7 @@ def left_in_tmp(facts: Facts) -> list[str]:
 
 
 def logs(facts: Facts) -> Answer:
-    found = [path for path, node in facts.matching(*LOGS) if node.size]
-    if found:
-        return bad(first_items(found), PREPARE)
-    return passed("none")
+    return _nothing_left([path for path, node in facts.matching(*LOGS) if node.size])
 
 
 SEEDS = (

@@ -60,11 +60,8 @@ def ssh_server(facts: Facts) -> Answer:
 
 def context(facts: Facts) -> Answer:
     found = []
-    for service, name in (
-        ("cloudbase-init", "cloudbase-init"),
-        ("onecontext", "one-context"),
-        ("one-context", "one-context"),
-    ):
+    programs = {"cloudbase-init": "cloudbase-init", "onecontext": "one-context", "one-context": "one-context"}
+    for service, name in programs.items():
         start = _start(facts, service)
         if start is not None and start <= _AT_BOOT:
             found.append(name)
@@ -91,17 +88,12 @@ def firewall(facts: Facts) -> Answer:
 
 
 def addresses(facts: Facts) -> Answer:
-    names = {
-        path[len(_INTERFACES) + 1 :].split("/")[0] for path in facts.registry if path.startswith(_INTERFACES + "/")
-    }
+    inner = [path[len(_INTERFACES) + 1 :] for path in facts.registry if path.startswith(_INTERFACES + "/")]
     static = []
-    for name in sorted(names):
-        address = facts.registry.get(f"{_INTERFACES}/{name}/ipaddress")
-        if _number(facts, f"{_INTERFACES}/{name}/enabledhcp") == 0 and str(address or "").strip("\0 ") not in (
-            "",
-            "0.0.0.0",
-        ):
-            static.append(str(address).strip("\0 "))
+    for name in sorted({path.split("/")[0] for path in inner}):
+        address = str(facts.registry.get(f"{_INTERFACES}/{name}/ipaddress") or "").strip("\0 ")
+        if _number(facts, f"{_INTERFACES}/{name}/enabledhcp") == 0 and address not in ("", "0.0.0.0"):
+            static.append(address)
     if static:
         return bad(f"its address is written down: {first_items(static)}", "Set its interfaces to DHCP")
     return passed("no interface has an address written down")
@@ -130,30 +122,19 @@ def network_prompt(facts: Facts) -> Answer:
 
 
 def serial_console(facts: Facts) -> Answer:
-    installed_values = [
-        value
-        for path, value in facts.registry.items()
-        if path.startswith("bcd/") and path.endswith("/16000020/element")
-    ]
-    installed_values += [
-        value
-        for path, value in facts.registry.items()
-        if path.startswith("bcd/") and path.endswith("/260000b0/element")
-    ]
-    if not any(path.startswith("bcd/") for path in facts.registry):
+    found = {path: value for path, value in facts.registry.items() if path.startswith("bcd/")}
+    if not found:
         return not_tested("its boot configuration (BCD) was not found")
-    if any(value not in (None, "", "00", 0) for value in installed_values):
+    switches = [value for path, value in found.items() if path.endswith(("/16000020/element", "/260000b0/element"))]
+    if any(value not in (None, "", "00", 0) for value in switches):
         return passed("EMS is on")
     return bad("EMS is off", "bcdedit /ems on, bcdedit /emssettings EMSPORT:1 EMSBAUDRATE:115200")
 
 
 def sysprep(facts: Facts) -> Answer:
     match = re.search(r"ImageState[ \t]*=[ \t]*(\S+)", facts.text(_STATE))
-    state = (
-        match[1]
-        if match
-        else str(facts.registry.get("software/microsoft/windows/currentversion/setup/state/imagestate") or "")
-    )
+    registered = facts.registry.get("software/microsoft/windows/currentversion/setup/state/imagestate")
+    state = match[1] if match else str(registered or "")
     if state == _GENERALIZED:
         return passed(state)
     return bad(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ...errors import CommandFailed, NotFound, harmless
 from ...model.whole_numbers import whole
 from ..checks import linux_files
+from ..checks.image_facts import System
 from ..open import guestfish
 from ..open.guestfish import Session
 
@@ -36,19 +37,12 @@ _ESCAPED = re.compile(r"""\\([ \\"'$`<>])""")
 
 
 @dataclass(frozen=True)
-class FileSystem:
+class FileSystem(System):
     """Describes a partition, volume or whole disk, as blkid tells it.
-    type: "" if it is not known.
     start, size: bytes, of a partition.
     scheme: of its table, gpt or dos.
     number: 0 for what is no partition."""
 
-    device: str
-    type: str
-    label: str = ""
-    uuid: str = ""
-    partition_uuid: str = ""
-    partition_label: str = ""
     partition_type: str = ""
     number: int = 0
     start: int = 0
