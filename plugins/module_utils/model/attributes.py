@@ -69,6 +69,10 @@ def _entry(
     )
 
 
+def _everywhere(vector: str, names: str, effect: str, why: str = "", instead: str = "Leave it out") -> AttributeEffects:
+    return _entry(vector, names, effect, effect, why, instead)
+
+
 _IO_LIMITS = " ".join(
     f"{which}_{what}_SEC{more}"
     for which in ("TOTAL", "READ", "WRITE")
@@ -94,76 +98,62 @@ _CONNECTIONS = " ".join(("RDP SSH VNC", *(f"RDP_{name}" for name in _RDP.split()
 # what is refused, which names look like slips and docs/attributes.md come from here.
 TABLE = (
     # -- the machine itself
-    _entry("", "NAME CPU VCPU MEMORY HYPERVISOR", ACTS, ACTS),
-    _entry("", "CONTEXT_FORMAT CONTEXT_DEVICE INJECT_VIA", ACTS, ACTS, "ours: context.md and disks.md say what"),
+    _everywhere("", "NAME CPU VCPU MEMORY HYPERVISOR", ACTS),
+    _everywhere("", "CONTEXT_FORMAT CONTEXT_DEVICE INJECT_VIA", ACTS, "ours: context.md and disks.md say what"),
     _entry("", "EMULATOR", ACTS, NO_EFFECT, "it names another QEMU; Xen's tools choose theirs themselves"),
     _entry("", "CPULIMIT", NO_EFFECT, ACTS, "percents of one processor; on KVM the weight of CPU is all there is"),
-    _entry(
+    _everywhere(
         "",
         "DESCRIPTION LOGO LABELS INFO ERROR LOCK TEMPLATE_ID SCHED_MESSAGE CREATED_BY SUNSTONE_CAPACITY_SELECT"
         " SUNSTONE_NETWORK_SELECT OS_PROFILE MEMORY_UNIT_COST INPUTS_ORDER"
         " USER_INPUTS_METADATA",
         KEPT,
-        KEPT,
         "for people, for Sunstone, or written by a real oned",
     ),
-    _entry(
+    _everywhere(
         "",
         "SCHED_REQUIREMENTS SCHED_RANK SCHED_DS_REQUIREMENTS SCHED_DS_RANK REQUIREMENTS RANK USER_PRIORITY",
         NO_EFFECT,
-        NO_EFFECT,
         _BY_ITEM,
     ),
-    _entry(
+    _everywhere(
         "",
         "VCPU_MAX MEMORY_MAX MEMORY_SLOTS MEMORY_RESIZE_MODE",
         NO_EFFECT,
-        NO_EFFECT,
         "nothing is set aside for growing later: VCPU and MEMORY say what there is",
     ),
-    _entry("", "MEMORY_TUNE_OFFSET", NO_EFFECT, NO_EFFECT, "it is for MEMORY_ENCRYPTION, which is refused"),
-    _entry("", "MEMORY_COST CPU_COST DISK_COST", NO_EFFECT, NO_EFFECT, "nothing is billed"),
-    _entry("", "PUBLIC AS_GROUP AS_UID AS_GID", NO_EFFECT, NO_EFFECT, "there are no users who would have rights"),
-    _entry("", "SUBMIT_ON_HOLD", NO_EFFECT, NO_EFFECT, "an item with state: poweroff is made and not started"),
-    _entry(
-        "", "HYPERV_OPTIONS HYPERV_TIMERS SPICE_OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"
-    ),
-    _entry(
+    _everywhere("", "MEMORY_TUNE_OFFSET", NO_EFFECT, "it is for MEMORY_ENCRYPTION, which is refused"),
+    _everywhere("", "MEMORY_COST CPU_COST DISK_COST", NO_EFFECT, "nothing is billed"),
+    _everywhere("", "PUBLIC AS_GROUP AS_UID AS_GID", NO_EFFECT, "there are no users who would have rights"),
+    _everywhere("", "SUBMIT_ON_HOLD", NO_EFFECT, "an item with state: poweroff is made and not started"),
+    _everywhere("", "HYPERV_OPTIONS HYPERV_TIMERS SPICE_OPTIONS", NO_EFFECT, "RAW says what else libvirt is to have"),
+    _everywhere(
         "",
         "AUTOMATIC_REQUIREMENTS AUTOMATIC_DS_REQUIREMENTS AUTOMATIC_NIC_REQUIREMENTS CLUSTER_ID DEPLOY_ID"
         " CLONING_TEMPLATE_ID TEMPLATE_NAME TM_MAD_SYSTEM IMPORTED VROUTER_ID VROUTER_KEEPALIVED_ID"
         " VROUTER_KEEPALIVED_PASSWORD QEMU_GA_EXEC",
         NO_EFFECT,
-        NO_EFFECT,
         _BY_ONED,
     ),
-    _entry("", "VROUTER", NO_EFFECT, NO_EFFECT, "a router is no machine here (nebula_routers)"),
-    _entry("", "VCENTER_VM_FOLDER VCENTER_ESX_HOST VCENTER_CCR_REF", NO_EFFECT, NO_EFFECT, _OF_VCENTER),
-    _entry("", " ".join(CONTAINER), NO_EFFECT, NO_EFFECT, _OF_OPENVZ),
-    _entry(
-        "",
-        "LXC_SECURITY_PRIVILEGED LXC_PROFILES LXC_UNPRIVILEGED LXC_SWAP",
-        NO_EFFECT,
-        NO_EFFECT,
-        _NO_CONTAINERS,
-    ),
-    _entry(
+    _everywhere("", "VROUTER", NO_EFFECT, "a router is no machine here (nebula_routers)"),
+    _everywhere("", "VCENTER_VM_FOLDER VCENTER_ESX_HOST VCENTER_CCR_REF", NO_EFFECT, _OF_VCENTER),
+    _everywhere("", " ".join(CONTAINER), NO_EFFECT, _OF_OPENVZ),
+    _everywhere("", "LXC_SECURITY_PRIVILEGED LXC_PROFILES LXC_UNPRIVILEGED LXC_SWAP", NO_EFFECT, _NO_CONTAINERS),
+    _everywhere(
         "",
         "LXD_SECURITY_PRIVILEGED LXD_SECURITY_NESTING LXD_PROFILE",
         NO_EFFECT,
-        NO_EFFECT,
         "no machine here is a container of LXD",
     ),
-    _entry(
+    _everywhere(
         "MEMORY",
         " ".join(beancounters.NAMES),
-        REFUSED,
         REFUSED,
         "a vector of beancounters is for containers of OpenVZ (openvz.md)",
         "Give one number of MB: MEMORY = 512",
     ),
     # -- disks
-    _entry("DISK", "IMAGE IMAGE_ID DEV_PREFIX TARGET DRIVER TYPE FORMAT FS SIZE READONLY", ACTS, ACTS),
+    _everywhere("DISK", "IMAGE IMAGE_ID DEV_PREFIX TARGET DRIVER TYPE FORMAT FS SIZE READONLY", ACTS),
     _entry("DISK", "BUS", ACTS, NO_EFFECT, "the target says it"),
     _entry(
         "DISK",
@@ -173,50 +163,45 @@ TABLE = (
         "a disk of Xen is its kernel's, and not QEMU's",
     ),
     _entry("DISK", "FORCE_BUS", ACTS, NO_EFFECT, "ours: the system is known to start from another bus"),
-    _entry("DISK", "LUKS_SECRET", NO_EFFECT, NO_EFFECT, "the secret of the image opens it (nebula_luks_secrets)"),
-    _entry("DISK", "MOUNT_TAG MOUNT_POINT UID_MAP GID_MAP", NO_EFFECT, NO_EFFECT, "no directory is shared with guests"),
-    _entry(
+    _everywhere("DISK", "LUKS_SECRET", NO_EFFECT, "the secret of the image opens it (nebula_luks_secrets)"),
+    _everywhere("DISK", "MOUNT_TAG MOUNT_POINT UID_MAP GID_MAP", NO_EFFECT, "no directory is shared with guests"),
+    _everywhere(
         "DISK",
         "RECOVERY_SNAPSHOT_FREQ",
         NO_EFFECT,
-        NO_EFFECT,
         "nothing runs between runs; disk_snapshots of an item makes snapshots",
     ),
-    _entry("DISK", "IMAGE_UID IMAGE_UNAME", NO_EFFECT, NO_EFFECT, "names of images are there once"),
-    _entry("DISK", "ORDER", NO_EFFECT, NO_EFFECT, "BOOT in OS says it"),
-    _entry(
+    _everywhere("DISK", "IMAGE_UID IMAGE_UNAME", NO_EFFECT, "names of images are there once"),
+    _everywhere("DISK", "ORDER", NO_EFFECT, "BOOT in OS says it"),
+    _everywhere(
         "DISK",
         "CLONE SAVE PERSISTENT SOURCE IMAGE_STATE DATASTORE DATASTORE_ID DISK_TYPE ORIGINAL_SIZE SIZE_PREV DISK_ID"
         " ALLOW_ORPHANS CLONE_TARGET LN_TARGET TM_MAD TM_MAD_SYSTEM CLUSTER_ID OPENNEBULA_MANAGED POOL_NAME"
         " QCOW2_STANDALONE SPARSE LVM_THIN_ENABLE PERSISTENT_SNAPSHOTS",
         NO_EFFECT,
-        NO_EFFECT,
         "the image says it",
     ),
-    _entry(
+    _everywhere(
         "DISK",
         "CEPH_HOST CEPH_USER CEPH_SECRET CEPH_CONF CEPH_KEY ISCSI_HOST ISCSI_IQN ISCSI_USER ISCSI_USAGE GLUSTER_HOST"
         " GLUSTER_VOLUME SHEEPDOG_HOST",
         NO_EFFECT,
-        NO_EFFECT,
         "images are files here",
     ),
-    _entry("DISK", "CLONING ATTACH DISK_SNAPSHOT_TOTAL_SIZE DEVICE_MODEL", NO_EFFECT, NO_EFFECT, _BY_ONED),
-    _entry(
+    _everywhere("DISK", "CLONING ATTACH DISK_SNAPSHOT_TOTAL_SIZE DEVICE_MODEL", NO_EFFECT, _BY_ONED),
+    _everywhere(
         "DISK",
         "VCENTER_ADAPTER_TYPE VCENTER_DISK_TYPE VCENTER_DS_REF VCENTER_INSTANCE_ID ADAPTER_TYPE",
         NO_EFFECT,
-        NO_EFFECT,
         _OF_VCENTER,
     ),
-    _entry("DISK", "DISKSPACE DISKINODES", NO_EFFECT, NO_EFFECT, _OF_OPENVZ),
+    _everywhere("DISK", "DISKSPACE DISKINODES", NO_EFFECT, _OF_OPENVZ),
     # -- interfaces
-    _entry(
+    _everywhere(
         "NIC",
         "NETWORK NETWORK_ID IP IP6 MAC MODEL TARGET IP6_GLOBAL IP6_ULA IP6_GATEWAY IP6_METHOD IP6_METRIC VLAN_ID"
         " EXTERNAL GATEWAY GATEWAY6 DNS SEARCH_DOMAIN GUEST_MTU METRIC METHOD NETWORK_ADDRESS NETWORK_MASK ROUTES"
         " VROUTER_IP VROUTER_IP6 VROUTER_MANAGEMENT IP6_PREFIX_LENGTH PREFIX_LENGTH",
-        ACTS,
         ACTS,
     ),
     _entry(
@@ -228,132 +213,101 @@ TABLE = (
         "an interface of Xen is its kernel's, and not QEMU's",
     ),
     _entry("NIC", "SCRIPT", REFUSED, ACTS, "libvirt runs none for interfaces of a bridge"),
-    _entry(
+    _everywhere(
         "NIC",
         "SECURITY_GROUPS FILTER_IP_SPOOFING FILTER_MAC_SPOOFING",
         ACTS,
-        ACTS,
         "by OVN, or on Linux bridges by their nodes: networks.md says what",
     ),
-    _entry(
-        "NIC",
-        "VLAN_TAGGED_ID",
-        ACTS,
-        ACTS,
-        "only Open vSwitch acts on it (networks with VN_MAD = ovswitch)",
-    ),
-    _entry(
+    _everywhere("NIC", "VLAN_TAGGED_ID", ACTS, "only Open vSwitch acts on it (networks with VN_MAD = ovswitch)"),
+    _everywhere(
         "NIC",
         "TRUST SPOOFCHK",
         NO_EFFECT,
-        NO_EFFECT,
         "FILTER_MAC_SPOOFING and FILTER_IP_SPOOFING say here whether its addresses are watched over",
     ),
-    _entry(
+    _everywhere(
         "NIC",
         "FLOATING_IP FLOATING_ONLY EXTERNAL_IP",
         NO_EFFECT,
-        NO_EFFECT,
         "routers have such addresses, and name the machine (nebula_routers)",
     ),
-    _entry("NIC", _CONNECTIONS, NO_EFFECT, NO_EFFECT, _NO_SUNSTONE),
-    _entry("NIC", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, NO_EFFECT, "names of networks are there once"),
-    _entry(
-        "NIC",
-        "NETWORK_MODE SCHED_REQUIREMENTS SCHED_RANK",
-        NO_EFFECT,
-        NO_EFFECT,
-        "no network is chosen: NETWORK names it",
+    _everywhere("NIC", _CONNECTIONS, NO_EFFECT, _NO_SUNSTONE),
+    _everywhere("NIC", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, "names of networks are there once"),
+    _everywhere(
+        "NIC", "NETWORK_MODE SCHED_REQUIREMENTS SCHED_RANK", NO_EFFECT, "no network is chosen: NETWORK names it"
     ),
-    _entry(
+    _everywhere(
         "NIC",
         "BRIDGE BRIDGE_TYPE PHYDEV VN_MAD AR_ID MTU ISOLATION_BRIDGE CLUSTER_ID TYPE QOS_CLASS CVLANS"
         " OUTER_VLAN_ID PARENT_NETWORK_ID QINQ_TYPE CONF BRIDGE_CONF OVS_BRIDGE_CONF IP_LINK_CONF",
         NO_EFFECT,
-        NO_EFFECT,
         _OF_NETWORKS,
     ),
-    _entry(
-        "NIC",
-        "NIC_ID ALIAS_IDS PCI_ID SHORT_ADDRESS OPENNEBULA_MANAGED IP6_LINK ATTACH",
-        NO_EFFECT,
-        NO_EFFECT,
-        _BY_ONED,
-    ),
-    _entry(
+    _everywhere("NIC", "NIC_ID ALIAS_IDS PCI_ID SHORT_ADDRESS OPENNEBULA_MANAGED IP6_LINK ATTACH", NO_EFFECT, _BY_ONED),
+    _everywhere(
         "NIC",
         "WHITE_PORTS_TCP WHITE_PORTS_UDP BLACK_PORTS_TCP BLACK_PORTS_UDP ICMP",
         NO_EFFECT,
-        NO_EFFECT,
         "SECURITY_GROUPS say what reaches it",
     ),
-    _entry(
-        "NIC",
-        "EXTERNAL_PORT_RANGE INTERNAL_PORT_RANGE",
-        NO_EFFECT,
-        NO_EFFECT,
-        "no port of a host or router is led to a machine",
+    _everywhere(
+        "NIC", "EXTERNAL_PORT_RANGE INTERNAL_PORT_RANGE", NO_EFFECT, "no port of a host or router is led to a machine"
     ),
-    _entry("NIC", "VCENTER_INSTANCE_ID VCENTER_NET_REF VCENTER_PORTGROUP_TYPE", NO_EFFECT, NO_EFFECT, _OF_VCENTER),
-    _entry("NIC", "NAME", ACTS, ACTS, "PARENT of a NIC_ALIAS names the NIC by it"),
-    _entry("NIC", "ORDER", NO_EFFECT, NO_EFFECT, "BOOT in OS says it"),
-    _entry("NIC_DEFAULT", ". *", ACTS, ACTS, "what each NIC has that does not say it itself"),
-    _entry(
+    _everywhere("NIC", "VCENTER_INSTANCE_ID VCENTER_NET_REF VCENTER_PORTGROUP_TYPE", NO_EFFECT, _OF_VCENTER),
+    _everywhere("NIC", "NAME", ACTS, "PARENT of a NIC_ALIAS names the NIC by it"),
+    _everywhere("NIC", "ORDER", NO_EFFECT, "BOOT in OS says it"),
+    _everywhere("NIC_DEFAULT", ". *", ACTS, "what each NIC has that does not say it itself"),
+    _everywhere(
         "NIC_DEFAULT",
         "NETWORK NETWORK_ID NETWORK_UID NETWORK_UNAME",
-        REFUSED,
         REFUSED,
         "OpenNebula takes none there",
         "Name the network in each NIC",
     ),
-    _entry(
+    _everywhere(
         "NIC_ALIAS",
         "NETWORK NETWORK_ID PARENT NAME IP IP6 MAC EXTERNAL",
         ACTS,
-        ACTS,
         "a further address on a NIC: networks.md says what",
     ),
-    _entry(
+    _everywhere(
         "NIC_ALIAS",
         "IP6_GLOBAL IP6_ULA IP6_GATEWAY IP6_METHOD IP6_METRIC VLAN_ID GATEWAY GATEWAY6 DNS SEARCH_DOMAIN GUEST_MTU"
         " METRIC METHOD NETWORK_ADDRESS NETWORK_MASK ROUTES VROUTER_IP VROUTER_IP6 VROUTER_MANAGEMENT"
         " IP6_PREFIX_LENGTH PREFIX_LENGTH",
         ACTS,
-        ACTS,
         "variables of the context (ETHx_ALIASy_…)",
     ),
-    _entry(
+    _everywhere(
         "NIC_ALIAS",
         "SECURITY_GROUPS FILTER_IP_SPOOFING FILTER_MAC_SPOOFING FILTER",
-        REFUSED,
         REFUSED,
         "the rules of its NIC count for all addresses of the NIC",
         "Say it in the NIC",
     ),
-    _entry(
+    _everywhere(
         "NIC_ALIAS",
         "MODEL TARGET VIRTIO_QUEUES INBOUND_AVG_BW INBOUND_PEAK_BW INBOUND_PEAK_KB OUTBOUND_AVG_BW OUTBOUND_PEAK_BW"
         " OUTBOUND_PEAK_KB",
         NO_EFFECT,
-        NO_EFFECT,
         "an alias has no interface of its own",
     ),
-    _entry("NIC_ALIAS", _CONNECTIONS, NO_EFFECT, NO_EFFECT, _NO_SUNSTONE),
-    _entry("NIC_ALIAS", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, NO_EFFECT, "names of networks are there once"),
-    _entry(
+    _everywhere("NIC_ALIAS", _CONNECTIONS, NO_EFFECT, _NO_SUNSTONE),
+    _everywhere("NIC_ALIAS", "NETWORK_UID NETWORK_UNAME", NO_EFFECT, "names of networks are there once"),
+    _everywhere(
         "NIC_ALIAS",
         "NIC_ID PARENT_ID ALIAS_ID AR_ID BRIDGE VN_MAD OPENNEBULA_MANAGED IP6_LINK ATTACH",
-        NO_EFFECT,
         NO_EFFECT,
         _BY_ONED,
     ),
     # -- what it boots, and how
-    _entry("OS", "MACHINE BOOT KERNEL KERNEL_DS INITRD INITRD_DS KERNEL_CMD ROOT UUID FIRMWARE", ACTS, ACTS),
+    _everywhere("OS", "MACHINE BOOT KERNEL KERNEL_DS INITRD INITRD_DS KERNEL_CMD ROOT UUID FIRMWARE", ACTS),
     _entry("OS", "SD_DISK_BUS", ACTS, NO_EFFECT, "disks of Xen are on no such bus"),
     _entry("OS", "ARCH", ACTS, NO_EFFECT, "machines of Xen are x86_64"),
     _entry("OS", "BOOTLOADER", REFUSED, ACTS, "KVM has none beside the one on the disk", "Name KERNEL and INITRD"),
     _entry("OS", "FIRMWARE_SECURE", ACTS, REFUSED, "Xen can't protect it", "Leave it out, or use KVM"),
-    _entry("OS", "FIRMWARE_FORMAT", NO_EFFECT, NO_EFFECT, "the firmware's own description says it"),
+    _everywhere("OS", "FIRMWARE_FORMAT", NO_EFFECT, "the firmware's own description says it"),
     _entry("OS", "TPM", ACTS, REFUSED, "Xen's tools make none for a machine of its own", "Leave it out, or use KVM"),
     _entry(
         "TPM",
@@ -363,23 +317,22 @@ TABLE = (
         "Xen's tools make none for a machine of its own",
         "Leave it out, or use KVM",
     ),
-    _entry(
+    _everywhere(
         "MEMORY_ENCRYPTION",
         ". TYPE",
-        REFUSED,
         REFUSED,
         "no machine's memory is encrypted here, and one that is to be must not run without",
         "Leave it out if the machine may run without",
     ),
-    _entry("INJECT", "PATH CONTENT SRC MODE OWNER GROUP DISK PARTITION", ACTS, ACTS, "ours: disks.md says what"),
-    _entry("CONTEXT", ". *", ACTS, ACTS, "context.md says what"),
-    _entry("CONTEXT", "REPORT_READY READY_SCRIPT READY_SCRIPT_PATH", NO_EFFECT, NO_EFFECT, _NO_ONEGATE),
+    _everywhere("INJECT", "PATH CONTENT SRC MODE OWNER GROUP DISK PARTITION", ACTS, "ours: disks.md says what"),
+    _everywhere("CONTEXT", ". *", ACTS, "context.md says what"),
+    _everywhere("CONTEXT", "REPORT_READY READY_SCRIPT READY_SCRIPT_PATH", NO_EFFECT, _NO_ONEGATE),
     # -- its hardware
-    _entry("GRAPHICS", "TYPE LISTEN PORT PASSWD RANDOM_PASSWD KEYMAP", ACTS, ACTS),
-    _entry("GRAPHICS", "COMMAND WEBSOCKET_PORT TLSPORT", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
-    _entry("VIDEO", ". TYPE VRAM RESOLUTION IOMMU ATS", NO_EFFECT, NO_EFFECT, "RAW says which video device there is"),
-    _entry("INPUT", "TYPE BUS", ACTS, ACTS),
-    _entry("FEATURES", "ACPI APIC PAE HYPERV LOCALTIME", ACTS, ACTS),
+    _everywhere("GRAPHICS", "TYPE LISTEN PORT PASSWD RANDOM_PASSWD KEYMAP", ACTS),
+    _everywhere("GRAPHICS", "COMMAND WEBSOCKET_PORT TLSPORT", NO_EFFECT, "RAW says what else libvirt is to have"),
+    _everywhere("VIDEO", ". TYPE VRAM RESOLUTION IOMMU ATS", NO_EFFECT, "RAW says which video device there is"),
+    _everywhere("INPUT", "TYPE BUS", ACTS),
+    _everywhere("FEATURES", "ACPI APIC PAE HYPERV LOCALTIME", ACTS),
     _entry(
         "FEATURES",
         "GUEST_AGENT VIRTIO_SCSI_QUEUES VIRTIO_BLK_QUEUES IOTHREADS",
@@ -388,65 +341,48 @@ TABLE = (
         "machines of Xen have no such devices of QEMU's",
     ),
     _entry("FEATURES", "PCIHOLE64", ACTS, NO_EFFECT, "it is for machines of type q35"),
-    _entry("FEATURES", "DEVICE_MODEL", NO_EFFECT, NO_EFFECT, "EMULATOR names another QEMU; Xen's tools choose theirs"),
-    _entry("FEATURES", "PCIBRIDGE", NO_EFFECT, NO_EFFECT, _OF_VCENTER),
-    _entry("FEATURES", "GIC RAS", NO_EFFECT, NO_EFFECT, "they are for machines of ARM"),
-    _entry("FEATURES", "MIGRATE_AUTO_CONVERGE MIGRATE_COMPRESSED", NO_EFFECT, NO_EFFECT, "no machine is migrated"),
-    _entry("FEATURES", "HYPERV_OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
+    _everywhere("FEATURES", "DEVICE_MODEL", NO_EFFECT, "EMULATOR names another QEMU; Xen's tools choose theirs"),
+    _everywhere("FEATURES", "PCIBRIDGE", NO_EFFECT, _OF_VCENTER),
+    _everywhere("FEATURES", "GIC RAS", NO_EFFECT, "they are for machines of ARM"),
+    _everywhere("FEATURES", "MIGRATE_AUTO_CONVERGE MIGRATE_COMPRESSED", NO_EFFECT, "no machine is migrated"),
+    _everywhere("FEATURES", "HYPERV_OPTIONS", NO_EFFECT, "RAW says what else libvirt is to have"),
     _entry("CPU_MODEL", "MODEL FEATURES", ACTS, NO_EFFECT, "a machine of Xen sees the processor of its host"),
-    _entry(
-        "TOPOLOGY",
-        "SOCKETS CORES THREADS",
-        ACTS,
-        NO_EFFECT,
-        "Xen's tools have no word for it",
-    ),
-    _entry(
+    _entry("TOPOLOGY", "SOCKETS CORES THREADS", ACTS, NO_EFFECT, "Xen's tools have no word for it"),
+    _everywhere(
         "TOPOLOGY",
         "PIN_POLICY NODE_AFFINITY HUGEPAGE_SIZE MEMORY_ACCESS",
         NO_EFFECT,
-        NO_EFFECT,
         "no processor is pinned, and a machine has one node",
     ),
-    _entry("NUMA_NODE", ". *", NO_EFFECT, NO_EFFECT, "a machine has one node"),
-    _entry(
+    _everywhere("NUMA_NODE", ". *", NO_EFFECT, "a machine has one node"),
+    _everywhere(
         "PCI",
         ". DEVICE VENDOR CLASS TYPE NAME SHORT_ADDRESS ADDRESS PROFILE NETWORK NETWORK_ID IP MAC MODEL NIC_ID ROOT"
         " ACPI_NODES DOMAIN BUS SLOT FUNCTION NUMA_NODE MDEV_MODE IOMMUFD PCI_ID UUID VM_ADDRESS VM_BUS VM_BUS_INDEX"
         " VM_DOMAIN VM_FUNCTION VM_SLOT *",
         NO_EFFECT,
-        NO_EFFECT,
         "no device of a host is handed to a machine",
     ),
-    _entry("IOMMU", ". MODEL MODE OPTIONS", NO_EFFECT, NO_EFFECT, "RAW says what else libvirt is to have"),
-    _entry("RAW", "TYPE DATA", ACTS, ACTS),
-    _entry(
-        "RAW", "DATA_VMX VALIDATE", NO_EFFECT, NO_EFFECT, "they are for vCenter, and for a check that is always made"
-    ),
+    _everywhere("IOMMU", ". MODEL MODE OPTIONS", NO_EFFECT, "RAW says what else libvirt is to have"),
+    _everywhere("RAW", "TYPE DATA", ACTS),
+    _everywhere("RAW", "DATA_VMX VALIDATE", NO_EFFECT, "they are for vCenter, and for a check that is always made"),
     # -- what others do with it
-    _entry(
-        "VM_GROUP",
-        ". ROLE VMGROUP_ID VMGROUP_NAME VMGROUP_UNAME",
-        NO_EFFECT,
-        NO_EFFECT,
-        _BY_ITEM,
-    ),
-    _entry("VMGROUP", ". ROLE VMGROUP_ID VMGROUP_NAME VMGROUP_UNAME VMGROUP_UID", NO_EFFECT, NO_EFFECT, _BY_ITEM),
-    _entry("HOT_RESIZE", ". CPU_HOT_ADD_ENABLED MEMORY_HOT_ADD_ENABLED", NO_EFFECT, NO_EFFECT, _OF_VCENTER),
-    _entry(
+    _everywhere("VM_GROUP", ". ROLE VMGROUP_ID VMGROUP_NAME VMGROUP_UNAME", NO_EFFECT, _BY_ITEM),
+    _everywhere("VMGROUP", ". ROLE VMGROUP_ID VMGROUP_NAME VMGROUP_UNAME VMGROUP_UID", NO_EFFECT, _BY_ITEM),
+    _everywhere("HOT_RESIZE", ". CPU_HOT_ADD_ENABLED MEMORY_HOT_ADD_ENABLED", NO_EFFECT, _OF_VCENTER),
+    _everywhere(
         "BACKUP_CONFIG",
         ". FS_FREEZE KEEP_LAST BACKUP_VOLATILE INCREMENT_MODE MODE DISK_IDS INTERACTIVE *",
         NO_EFFECT,
-        NO_EFFECT,
         "save_as of an item keeps a disk as an image",
     ),
-    _entry("SCHED_ACTION", ". *", NO_EFFECT, NO_EFFECT, "nothing runs between runs"),
-    _entry("USER_INPUTS", ". *", NO_EFFECT, NO_EFFECT, "nobody is asked: the inventory says it"),
-    _entry("QEMU_GUEST_AGENT", ". *", NO_EFFECT, NO_EFFECT, "the agent is asked what the collection needs of it"),
-    _entry("SECURITY_GROUP_RULE", ". *", NO_EFFECT, NO_EFFECT, _BY_ONED),
-    _entry("SNAPSHOT", ". *", NO_EFFECT, NO_EFFECT, "disk_snapshots of an item makes snapshots of disks"),
-    _entry("SUNSTONE", ". NETWORK_SELECT *", NO_EFFECT, NO_EFFECT, "there is no Sunstone"),
-    _entry("OPENVZ", ". *", NO_EFFECT, NO_EFFECT, "each attribute of a container has a name of its own (openvz.md)"),
+    _everywhere("SCHED_ACTION", ". *", NO_EFFECT, "nothing runs between runs"),
+    _everywhere("USER_INPUTS", ". *", NO_EFFECT, "nobody is asked: the inventory says it"),
+    _everywhere("QEMU_GUEST_AGENT", ". *", NO_EFFECT, "the agent is asked what the collection needs of it"),
+    _everywhere("SECURITY_GROUP_RULE", ". *", NO_EFFECT, _BY_ONED),
+    _everywhere("SNAPSHOT", ". *", NO_EFFECT, "disk_snapshots of an item makes snapshots of disks"),
+    _everywhere("SUNSTONE", ". NETWORK_SELECT *", NO_EFFECT, "there is no Sunstone"),
+    _everywhere("OPENVZ", ". *", NO_EFFECT, "each attribute of a container has a name of its own (openvz.md)"),
 )
 
 _NONE: Mapping[str, OwnEffect] = MappingProxyType({})
@@ -619,11 +555,11 @@ def _attributes_in(template: Template, entry: AttributeEffects) -> list[str]:
         return [name for name in names if template.has(name)]
     given = [(key, value) for vector in template.vectors(entry.vector) for key, value in vector.items() if value]
     texts = {f"{entry.vector}/{key}": value for key, value in reversed(given)}
-    return [text for text in entry.texts() if text in texts and not (text in _FLAGS and _says_no(texts[text]))]
-
-
-def _says_no(value: str) -> bool:
-    return value.strip().upper() in FALSE
+    return [
+        text
+        for text in entry.texts()
+        if text in texts and not (text in _FLAGS and texts[text].strip().upper() in FALSE)
+    ]
 
 
 def nearest_known(name: str, known: frozenset[str], shortest: int, replaced_from: int) -> str:

@@ -20,36 +20,8 @@ from .vm import Os
 DROPPED_BY_LIBVIRT = ("vnet", "macvtap", "macvlan")
 
 
-def _accept_template(_template: Template, _where: str) -> None:
+def _accept(*_given: object) -> None:
     pass
-
-
-def _accept_disk(_disk: Mapping[str, str], _format: str, _where: str) -> None:
-    pass
-
-
-def _accept_firmware(_firmware: str, _template: Template, _where: str) -> None:
-    pass
-
-
-def _no_doubts(_template: Template) -> list[str]:
-    return []
-
-
-def _keep_os(os: Os, _template: Template, _images: Mapping[int, Image], _where: str) -> Os:
-    return os
-
-
-def _no_container(_template: Template, _where: str) -> Mapping[str, str]:
-    return {}
-
-
-def _no_limit(_os: Mapping[str, str]) -> int:
-    return 0
-
-
-def _has_firmware(_os: Mapping[str, str]) -> bool:
-    return True
 
 
 @dataclass(frozen=True)
@@ -98,21 +70,21 @@ class Hypervisor:
     words: Mapping[str, str] = field(default_factory=dict)
     devices: DiskDevices = DiskDevices()
     checks_bus: bool = False
-    check: Callable[[Template, str], None] = _accept_template
-    doubts: Callable[[Template], list[str]] = _no_doubts
-    check_disk: Callable[[Mapping[str, str], str, str], None] = _accept_disk
-    check_firmware: Callable[[str, Template, str], None] = _accept_firmware
-    firmware: Callable[[Mapping[str, str]], bool] = _has_firmware
-    fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = _keep_os
+    check: Callable[[Template, str], None] = _accept
+    doubts: Callable[[Template], list[str]] = lambda _template: []
+    check_disk: Callable[[Mapping[str, str], str, str], None] = _accept
+    check_firmware: Callable[[str, Template, str], None] = _accept
+    firmware: Callable[[Mapping[str, str]], bool] = lambda _os: True
+    fit: Callable[[Os, Template, Mapping[int, Image], str], Os] = lambda os, _template, _images, _where: os
     serials: Mapping[str, int] = field(default_factory=dict)
     drops_names: tuple[str, ...] = ()
-    command_line: Callable[[Mapping[str, str]], int] = _no_limit
+    command_line: Callable[[Mapping[str, str]], int] = lambda _os: 0
     most_vcpus: int = 0
     most_queues: int = 0
     topology: bool = False
     makes_disks: bool = False
     sources: bool = False
-    container: Callable[[Template, str], Mapping[str, str]] = _no_container
+    container: Callable[[Template, str], Mapping[str, str]] = lambda _template, _where: {}
     column: str = attributes.KVM
     own: Mapping[str, attributes.OwnEffect] = field(default_factory=dict)
     live: tuple[str, ...] = ()
