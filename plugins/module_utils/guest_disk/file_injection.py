@@ -63,7 +63,12 @@ def inject_and_report(
     disk = os.path.realpath(path)
     free_devices(disk, what)
     with scratch() as directory:
-        written = _WRITERS[way](disk, format, entries, directory, what)
+        if way == "guestfs":
+            written = _by_guestfs(disk, format, entries, directory, what)
+        else:
+            show = nbd.connect if way == "nbd" else kernel_mount.export_as_file
+            with show(disk, format, directory, what) as view:
+                written = _write_into_view(view, entries, what)
     with files.explained(path):
         files.settle(disk)
     return way, written
@@ -282,21 +287,8 @@ def _explain_write(entry: Entry, what: str) -> Iterator[None]:
 # --- by this host's kernel -------------------------------------------------------------------------------------------
 
 
-def _by_nbd(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
-    with nbd.connect(disk, format, directory, what) as view:
-        return _write_into_view(view, entries, what)
-
-
-def _by_loop(disk: str, format: str, entries: Sequence[Entry], directory: str, what: str) -> Sequence[Entry]:
-    with kernel_mount.export_as_file(disk, format, directory, what) as view:
-        return _write_into_view(view, entries, what)
-
-
-_WRITERS = {"guestfs": _by_guestfs, "nbd": _by_nbd, "loop": _by_loop}
-
-
-def _write_into_view(view: kernel_mount.View, entries: Sequence[Entry], what: str) -> list[Entry]:
-    written = []
+def _write_into_view(view: kernel_mount.View, entries: Sequence[Entry], what: str) -> Sequence[Entry]:
+    written: list[Entry] = []
     for partition, group in _by_partition(entries):
         if partition:
             with kernel_mount.mounted_partition(view, partition, what) as system:

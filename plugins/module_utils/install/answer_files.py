@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import InvalidValue
-from ..model.object_names import did_you_mean, nearest_word
+from ..model.object_names import known_are
 from . import answer_addresses, answer_values, windows_names
 
 # What our answers have the installer say on the serial console when it has done everything.
@@ -265,11 +265,10 @@ def kind_of(name: object, where: str) -> Kind:
     """Return the kind of this name. Raise InvalidValue, which names the kinds that there are, for another name."""
     if isinstance(name, str) and name in KINDS:
         return KINDS[name]
-    near = nearest_word(str(name), KINDS)
     raise InvalidValue(
         f"{where}: kind {name!r}" if name else f"{where}: kind",
         "there is no such kind" if name else "it is not given",
-        did_you_mean(near) + "Known are " + ", ".join(KINDS),
+        known_are(str(name), KINDS),
     )
 
 
@@ -286,12 +285,8 @@ def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[
                     "Windows is installed from its ISO alone, and uses no network for it, neither IPv4 nor IPv6",
                     "Leave it out: machines of the image get their addresses from their context",
                 )
-            near = nearest_word(str(key), [*known, *OPTIONS])
-            raise InvalidValue(
-                f"{where}: {key}",
-                f"a template of kind {kind.name} has no such variable",
-                did_you_mean(near) + "Known are " + ", ".join(sorted([*known, *OPTIONS])),
-            )
+            found, words = f"a template of kind {kind.name} has no such variable", sorted([*known, *OPTIONS])
+            raise InvalidValue(f"{where}: {key}", found, known_are(str(key), words))
         if value is not None:
             known[key] = _value(str(key), value, kind.variables[key], where)
     _check_user(kind, str(known["user"]), where)

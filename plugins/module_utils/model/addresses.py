@@ -7,6 +7,7 @@ Addresses are integers while they are computed with: a batch asks for thousands 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
@@ -24,7 +25,6 @@ WITH_STATIC_IP6 = ("IP6_STATIC", "IP4_6_STATIC")
 _MOST_DIGITS = 12
 # These have no use beyond one link. Clouds have services there that only the host itself is to reach.
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
-_HIGHEST6 = (1 << 128) - 1
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\Z")
 
 
@@ -152,21 +152,9 @@ class Calculator:
 def range_text(address_range: AddressRange) -> str:
     """Return how messages name a range: by its number and its first and last address."""
     first = address_range.ip or address_range.ip6 or address_range.mac
-    span = (
-        f"{address_range.type} {first} ({address_range.size})"
-        if first
-        else f"{address_range.type} ({address_range.size})"
-    )
-    if address_range.ip6 and not address_range.ip:
-        try:
-            last = int(IPv6Address(address_range.ip6)) + max(address_range.size, 1) - 1
-            span = f"{address_range.ip6}-{IPv6Address(min(last, _HIGHEST6))}"
-        except AddressValueError:
-            pass
-    if address_range.ip:
-        try:
-            start = int(IPv4Address(address_range.ip))
-            span = f"{address_range.ip}-{ip_text(min(start + max(address_range.size, 1) - 1, 0xFFFFFFFF))}"
-        except AddressValueError:
-            pass
+    span = (f"{address_range.type} {first}" if first else address_range.type) + f" ({address_range.size})"
+    family, bits = (IPv4Address, 32) if address_range.ip else (IPv6Address, 128)
+    with contextlib.suppress(AddressValueError):
+        last = int(family(address_range.ip or address_range.ip6)) + max(address_range.size, 1) - 1
+        span = f"{first}-{family(min(last, (1 << bits) - 1))}"
     return f"{address_range.ar_id} [{span}]" if address_range.ar_id >= 0 else f"[{span}]"

@@ -16,6 +16,7 @@ from ..errors import InvalidValue
 from . import security_group
 from .logical_network import ALL, INBOUND, TCP, UDP
 from .nic_filter_rules import GuardRule, family_of
+from .node_access import merge_spans
 
 VARIABLE = "FIREWALL"
 _EVERYTHING = "*"
@@ -67,18 +68,7 @@ def _ports(text: str, asked: str) -> dict[str, Sequence[tuple[int, int]]]:
         if not spans:
             raise InvalidValue(f"{asked}: [{text}]", f"{part!r} is no port", _REMEDY)
         found.setdefault(named or TCP, []).extend(spans)
-    return {protocol: _merge_spans(spans) for protocol, spans in found.items()}
-
-
-def _merge_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the spans without overlaps, which nftables refuses."""
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(spans):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
-        else:
-            merged.append((first, last))
-    return merged
+    return {protocol: merge_spans(spans) for protocol, spans in found.items()}
 
 
 def _addresses(hosts: Sequence[str], asked: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Optional
 from ..errors import Ambiguous, InvalidValue
 from .context import ContextFile
 from .item_reader import check_keys
-from .object_names import nearest_word
+from .object_names import known_are
 from .template import Template
 from .whole_numbers import whole
 
@@ -67,9 +67,7 @@ def read_inject(template: Template, where: str) -> tuple[tuple[int | None, Injec
 def read_inject_via(template: Template, where: str) -> str:
     word = template.get("INJECT_VIA").strip().lower()
     if word and word not in VIAS:
-        near = nearest_word(word, VIAS)
-        hint = f"Did you mean {near}? " if near else ""
-        raise InvalidValue(f"{where}: INJECT_VIA = {word}", "no such way", f"{hint}Known are {', '.join(VIAS)}")
+        raise InvalidValue(f"{where}: INJECT_VIA = {word}", "no such way", known_are(word, VIAS, "{}"))
     return word or VIAS[0]
 
 
@@ -85,11 +83,8 @@ def vectors_of(items: Any, where: str) -> list[dict[str, str]]:
         for key, value in item.items():
             if value is None:
                 continue
-            if (
-                isinstance(value, int)
-                and not isinstance(value, bool)
-                and key in ("owner", "group", "disk", "partition")
-            ):
+            is_number = isinstance(value, int) and not isinstance(value, bool)
+            if is_number and key in ("owner", "group", "disk", "partition"):
                 value = str(value)  # noqa: PLW2901
             if not isinstance(value, str):
                 raise InvalidValue(

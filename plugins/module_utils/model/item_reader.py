@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidValue
 from .flags import flag
-from .object_names import did_you_mean, nearest_word
+from .object_names import did_you_mean, known_are, nearest_word
 from .specification import Key
 from .whole_numbers import MOST_DIGITS, whole
 
@@ -31,7 +31,8 @@ def check_keys(item: Any, known: Collection[str], where: str) -> None:
     for key in item:
         if key not in known:
             near = _key_meant_by(str(key), known) or nearest_word(str(key), known)
-            raise InvalidValue(f"{where}: key {key!r}", "no such key", _choices_remedy(near, sorted(known)))
+            remedy = did_you_mean(near) + "Known are " + ", ".join(sorted(known))
+            raise InvalidValue(f"{where}: key {key!r}", "no such key", remedy)
 
 
 def _key_meant_by(word: str, known: Collection[str]) -> str:
@@ -39,11 +40,6 @@ def _key_meant_by(word: str, known: Collection[str]) -> str:
     if not isinstance(known, Mapping):
         return ""
     return next((name for name, key in known.items() if isinstance(key, Key) and word.lower() in key.near), "")
-
-
-def _choices_remedy(near: str, known: Iterable[str]) -> str:
-    """Return what to write instead. near: the word that is likely meant, or ""."""
-    return did_you_mean(near) + "Known are " + ", ".join(known)
 
 
 def duplicate_error(where: str) -> InvalidValue:
@@ -56,9 +52,8 @@ def check_choice(word: Any, choices: Sequence[str], where: str, key: str, given:
     word. given: the word as the user wrote it, where it was brought into another case since."""
     if word in choices:
         return str(word)
-    remedy = _choices_remedy(nearest_word(str(word), choices), choices)
     shown = word if given is None else given
-    raise InvalidValue(f"{where}: {key} {shown!r}", f"there is no such {key}", remedy)
+    raise InvalidValue(f"{where}: {key} {shown!r}", f"there is no such {key}", known_are(str(word), choices))
 
 
 def read_item(
@@ -167,10 +162,6 @@ def _number(value: Any, where: str, key: Key) -> float:
     raise InvalidValue(f"{where} {value!r}", _not_a("number", key), "Write digits, with a point where there is one")
 
 
-def _read_raw(value: Any, _where: str) -> Any:
-    return value
-
-
 def _list(value: Any, where: str, key: Key) -> list[Any]:
     if isinstance(value, str) and key.split and (key.elements != "dict" or not value):
         return value.split(",") if value else []
@@ -187,9 +178,5 @@ def _dict(value: Any, where: str) -> dict[str, Any]:
 
 
 _READERS: dict[str, Any] = {
-    "str": _text,
-    "path": _text,
-    "bool": flag,
-    "dict": _dict,
-    "raw": _read_raw,
-}
+    "str": _text, "path": _text, "bool": flag, "dict": _dict, "raw": lambda value, _where: value,
+}  # fmt: skip

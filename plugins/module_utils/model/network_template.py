@@ -14,9 +14,9 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any
 
 from ..errors import InvalidValue
-from .addresses import WITH_STATIC_IP6
+from .addresses import WITH_STATIC_IP6, ip_number
 from .network_drivers import DRIVERS, DUMMY, driver_of
-from .object_names import did_you_mean, nearest_word
+from .object_names import known_are
 from .template import Template
 from .whole_numbers import whole
 
@@ -84,20 +84,11 @@ def _single_value(template: Template, name: str, where: str) -> str:
 def _driver(template: Template, where: str) -> str:
     driver = driver_of(_single_value(template, "VN_MAD", where))
     if driver and driver not in DRIVERS:
-        near = nearest_word(driver, DRIVERS)
-        raise InvalidValue(
-            f"{where}: VN_MAD = {driver!r}",
-            "there is no such driver here",
-            did_you_mean(near) + "Known are " + ", ".join(DRIVERS),
-        )
-    if (
-        not driver
-        and _single_value(template, "TYPE", where).upper() in TYPES
-        and _single_value(template, "BRIDGE", where)
-    ):
-        # When networks had these types, their bridges were made by hand.
-        return DUMMY
-    return driver
+        raise InvalidValue(f"{where}: VN_MAD = {driver!r}", "there is no such driver here", known_are(driver, DRIVERS))
+    if driver or _single_value(template, "TYPE", where).upper() not in TYPES:
+        return driver
+    # When networks had these types, their bridges were made by hand.
+    return DUMMY if _single_value(template, "BRIDGE", where) else ""
 
 
 def _attributes(template: Template, where: str) -> dict[str, str]:
@@ -199,7 +190,7 @@ def _ranges_of_ranged(
         text = _single_value(template, name, where)
         if not text:
             continue
-        number = _ip_number(text, f"{where}: {name}")
+        number = ip_number(text, f"{where}: {name}")
         if not lowest <= number <= highest:
             raise InvalidValue(
                 f"{where}: {name} = {text!r}",
@@ -233,7 +224,7 @@ def _network_and_hosts(address: str, mask: str, size: str, where: str) -> tuple[
     plain, _slash, prefix = address.partition("/")
     if not plain:
         raise InvalidValue(f"{where}: TYPE = RANGED", "it has no NETWORK_ADDRESS", "Give the network's own address")
-    number = _ip_number(plain, f"{where}: NETWORK_ADDRESS")
+    number = ip_number(plain, f"{where}: NETWORK_ADDRESS")
     hosts = 0 if size in _CLASSES else whole(size) if size else 0
     if hosts is None or size == "0":
         raise InvalidValue(
@@ -271,10 +262,3 @@ def _network_and_hosts(address: str, mask: str, size: str, where: str) -> tuple[
             "Give a smaller size, or another NETWORK_MASK",
         )
     return network, wanted if size in _CLASSES else hosts
-
-
-def _ip_number(text: str, asked: str) -> int:
-    try:
-        return int(IPv4Address(text.strip()))
-    except AddressValueError as error:
-        raise InvalidValue(f"{asked} = {text!r}", f"not an IPv4 address ({error})", "Write it as 10.66.0.10") from None

@@ -67,7 +67,7 @@ def read(text: str, asked: str) -> NodeAccess:
             spans[protocol].append(_read_span(ports, word, asked))
         elif word not in (ICMP, NOTHING):
             raise InvalidValue(f"{asked}: {word[:80]!r}", "not something that a node has", _FORM)
-    merged = {protocol: _merge_spans(each) for protocol, each in spans.items()}
+    merged = {protocol: merge_spans(each) for protocol, each in spans.items()}
     for protocol, each in merged.items():
         if len(each) > MOST:
             raise InvalidValue(
@@ -84,7 +84,8 @@ def _read_span(text: str, word: str, asked: str) -> tuple[int, int]:
     return low, high
 
 
-def _merge_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def merge_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return the spans without overlaps, which nftables refuses."""
     merged: list[tuple[int, int]] = []
     for low, high in sorted(spans):
         if merged and low <= merged[-1][1] + 1:

@@ -77,6 +77,12 @@ def nearest_word(word: str, known: Iterable[str]) -> str:
     return found[0] if found else ""
 
 
+def known_are(word: str, known: Iterable[str], form: str = "{!r}") -> str:
+    """Return what to write in place of a word that is not known: the known one that is near, and all of them."""
+    words = list(known)
+    return did_you_mean(nearest_word(word, words), form) + "Known are " + ", ".join(words)
+
+
 def did_you_mean(near: str, form: str = "{!r}") -> str:
     """Return the question whether that word is meant, with a blank behind it; "" where no word is near.
     form: how the word is written in it."""

@@ -466,20 +466,10 @@ def logs(facts: Facts) -> Answer:
     return _nothing_left([path for path, node in facts.matching(*LOGS) if node.size])
 
 
-SEEDS = (
-    "/var/lib/systemd/random-seed",
-    "/var/lib/urandom/random-seed",
-    "/var/lib/random-seed",
-    "/var/lib/misc/random-seed",
-)
-LEASES = (
-    "/var/lib/dhcp/*.leases",
-    "/var/lib/dhclient/*.lease*",
-    "/var/lib/dhcpcd/*.lease*",
-    "/var/lib/dhcpcd5/*.lease*",
-    "/var/lib/NetworkManager/*.lease",
-    "/var/lib/NetworkManager/secret_key",
-)
+SEEDS = tuple(f"/var/lib/{name}random-seed" for name in ("systemd/", "urandom/", "", "misc/"))
+LEASES = ("/var/lib/dhcp/*.leases", "/var/lib/dhclient/*.lease*", "/var/lib/dhcpcd/*.lease*",
+          "/var/lib/dhcpcd5/*.lease*", "/var/lib/NetworkManager/*.lease",
+          "/var/lib/NetworkManager/secret_key")  # fmt: skip
 PERSONAL = tuple(
     f"{home}/{name}"
     for home in ("/root", "/home/*")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ...errors import CommandFailed, NebulaError, TimedOut
-from ...host import command, files
+from ...host import files
 from ...model.disk import DiskFiles
 from ...storage import image_files, qcow2_header
 from ..open import guestfish
@@ -203,24 +203,13 @@ def _run(script: str, disk: str, format: str, directory: str, before: list[str] 
     if guestfish.may_have_kvm():
         try:
             # Alone, so that an appliance that does not come up is seen before anything is written.
-            _session("run\n", disk, format, directory, guestfish.KVM_TIMEOUT, before)
+            guestfish.run_script("run\n", disk, format, directory, guestfish.KVM_TIMEOUT, before=before)
         except (CommandFailed, TimedOut) as error:
             if not guestfish.is_broken(error):
                 raise
             guestfish.emulate()
     network = [] if before is None else ["--network"]
-    _session(script, disk, format, directory, TIMEOUT, before, *network, "-i")
-
-
-def _session(
-    script: str, disk: str, format: str, directory: str, timeout: float, before: list[str] | None, *options: str
-) -> None:
-    """Run the script in an appliance. before: the words that start it with a network; None: it has none."""
-    with guestfish.command_and_environment(disk, format, directory, before) as (words, env):
-        done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
-    if done.returncode != 0:
-        fault = guestfish.errors_in(done.stderr)
-        raise CommandFailed("guestfish", fault or f"it ended with code {done.returncode}")
+    guestfish.run_script(script, disk, format, directory, TIMEOUT, *network, "-i", before=before)
 
 
 def _explained(error: CommandFailed, what: str) -> NebulaError:

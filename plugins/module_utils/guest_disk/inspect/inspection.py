@@ -20,7 +20,7 @@ from dataclasses import replace
 from ...errors import CommandFailed, ImageRefused, harmless
 from .. import file_injection
 from ..checks import image_facts
-from ..checks.image_facts import Facts, Node, Partition, System
+from ..checks.image_facts import Facts, Node, Partition
 from ..customize import context_program
 from ..open import guestfish, image_overlay
 from ..open.guestfish import Session
@@ -86,10 +86,6 @@ def _disk(talk: Session, root: Root, zone: str) -> Facts:
         for each in root.systems
         if each.number
     ]
-    systems = [
-        System(each.device, each.type, each.label, each.uuid, each.partition_uuid, each.partition_label)
-        for each in root.systems
-    ]
     of_root = root.system(root.device)
     return Facts(
         os=root.os,
@@ -99,7 +95,7 @@ def _disk(talk: Session, root: Root, zone: str) -> Facts:
         boot=_boot_code(talk, parts),
         root=root.device,
         root_type=of_root.type if of_root is not None else "",
-        systems=tuple(systems),
+        systems=root.systems,
         mounted=root.mounted,
         failed=root.failed,
         zone=zone,

@@ -35,13 +35,8 @@ _VALUES = re.compile(
 _EMS = ("16000020", "260000b0")
 _SOFTWARE = ("microsoft/windows nt/currentversion", "microsoft/windows/currentversion/setup/state")
 _FILES = (
-    "/windows/temp",
-    "/windows/context.ps1",
-    "/context.ps1",
-    "/hiberfil.sys",
-    "/windows.old",
-    "/windows/memory.dmp",
-)
+    "/windows/temp", "/windows/context.ps1", "/context.ps1", "/hiberfil.sys", "/windows.old", "/windows/memory.dmp",
+)  # fmt: skip
 _FULL = ("/windows/temp", "/windows/softwaredistribution/download")
 _STATE = "/windows/setup/state/state.ini"
 # Types of values: text, text with variables, bytes, a number, several texts.
@@ -64,11 +59,9 @@ def facts(talk: Session, found: Facts) -> Facts:
     state = _real_path(talk, _STATE)
     if state:
         tree[_STATE] = Node(text=_text(talk.content(state, 1 << 20) or b""))
-    values: dict[str, object] = {}
-    values.update(_hive(talk, f"{_CONFIG}/system", "system", _SYSTEM))
+    values = _hive(talk, f"{_CONFIG}/system", "system", _SYSTEM)
     values.update(_hive(talk, f"{_CONFIG}/software", "software", _SOFTWARE))
-    for directory in ("/boot", "/efi/microsoft/boot"):
-        values.update(_boot_configuration(talk, f"{directory}/bcd"))
+    values.update(_boot_configuration(talk))
     values.update(_from_small_partitions(talk, found, tree))
     name = str(values.get("software/microsoft/windows nt/currentversion/productname") or "Windows")
     return replace(found, name=name, tree=tree, registry=values)
@@ -86,8 +79,7 @@ def _from_small_partitions(talk: Session, found: Facts, tree: dict[str, Node]) -
             continue
         for path in talk.paths("/{EFI,efi}/*/*") if system.type == "vfat" else ():
             tree[f"/boot/efi{path}"] = Node()
-        for directory in ("/boot", "/efi/microsoft/boot"):
-            values.update(_boot_configuration(talk, f"{directory}/bcd"))
+        values.update(_boot_configuration(talk))
     return values
 
 
@@ -134,20 +126,20 @@ def _hive(talk: Session, path: str, name: str, keys: tuple[str, ...]) -> dict[st
     return values
 
 
-def _boot_configuration(talk: Session, path: str) -> dict[str, object]:
-    if not _open_hive(talk, path):
-        return {}
+def _boot_configuration(talk: Session) -> dict[str, object]:
     values: dict[str, object] = {}
-    try:
-        objects = _child(talk, talk.ask("hivex-root").strip(), "Objects")
-        values["bcd/"] = None
-        for node in _children(talk, objects):
-            elements = _child(talk, node, "Elements")
-            for name in _EMS:
-                element = _child(talk, elements, name)
-                values.update(_values(talk, element, f"bcd/{node}/{name}/"))
-    finally:
-        talk.ask("hivex-close")
+    for path in ("/boot/bcd", "/efi/microsoft/boot/bcd"):
+        if not _open_hive(talk, path):
+            continue
+        try:
+            objects = _child(talk, talk.ask("hivex-root").strip(), "Objects")
+            values["bcd/"] = None
+            for node in _children(talk, objects):
+                elements = _child(talk, node, "Elements")
+                for name in _EMS:
+                    values.update(_values(talk, _child(talk, elements, name), f"bcd/{node}/{name}/"))
+        finally:
+            talk.ask("hivex-close")
     return values
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 
 from ...errors import CommandFailed, MissingDependency, NebulaError, NotFound, TimedOut, Unsupported, harmless
-from ...host import command
 from ..customize import context_program
 from ..customize.context_program import PROGRAM, Outcome
 from . import guestfish
@@ -66,21 +65,12 @@ def _guestfish(directory: str, script: str, *options: str) -> str:
     """Return what guestfish prints. Where KVM turns out not to work, this and all later appliances are emulated."""
     if guestfish.may_have_kvm():
         try:
-            return _session(directory, script, options, KVM_TIMEOUT)
+            return guestfish.run_script(script, OVERLAY, "qcow2", directory, KVM_TIMEOUT, *options)
         except (CommandFailed, TimedOut) as error:
             if not guestfish.is_broken(error):
                 raise
         guestfish.emulate()
-    return _session(directory, script, options, TIMEOUT)
-
-
-def _session(directory: str, script: str, options: tuple[str, ...], timeout: float) -> str:
-    with guestfish.command_and_environment(OVERLAY, "qcow2", directory) as (words, env):
-        done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
-    if done.returncode != 0:
-        # In full: what went wrong stands before its general advice.
-        raise CommandFailed("guestfish", guestfish.errors_in(done.stderr) or f"it ended with code {done.returncode}")
-    return done.stdout
+    return guestfish.run_script(script, OVERLAY, "qcow2", directory, TIMEOUT, *options)
 
 
 def _explained(error: CommandFailed, directory: str, what: str) -> NebulaError:

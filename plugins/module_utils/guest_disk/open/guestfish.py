@@ -86,7 +86,7 @@ def _cache() -> dict[str, str]:
 
 
 def command_line(disk: str, format: str, before: Sequence[str] | None = None) -> list[str]:
-    """Return the words that start guestfish. before: words that give it a network (outward.py), else none."""
+    """Return the words that start guestfish. before: words that give it a network (package_network.py), else none."""
     words = sandbox.offline_words() if before is None else before
     # Ended with us, so that a kill leaves no appliance behind; said last, as a change of its group would undo that.
     return [*words, *command.words_to_end_with_us(), "guestfish", "--rw", f"--format={format}", "-a", disk]
@@ -97,7 +97,7 @@ def command_and_environment(
     disk: str, format: str, directory: str, before: Sequence[str] | None = None
 ) -> Iterator[tuple[list[str], dict[str, str]]]:
     """Yield the words that start guestfish in this directory, and their environment, which has its QEMU in a sandbox;
-    both are good within. before: see argv()."""
+    both are good within. before: see command_line()."""
     path = os.path.join(directory, disk)
     device = "" if emulation else _KVM
     with contextlib.ExitStack() as stack:
@@ -273,6 +273,24 @@ def _start(disk: str, format: str, directory: str, limit: float) -> Iterator[Ses
         talk.ask("run")
         talk._limit = time.monotonic() + TIMEOUT
         yield talk
+
+
+def run_script(
+    script: str,
+    disk: str,
+    format: str,
+    directory: str,
+    timeout: float,
+    *options: str,
+    before: Sequence[str] | None = None,
+) -> str:
+    """Return what guestfish prints for a script. before: see command_line()."""
+    with command_and_environment(disk, format, directory, before) as (words, env):
+        done = command.run([*words, *options], timeout=timeout, input=script, cwd=directory, env=env, check=False)
+    if done.returncode != 0:
+        # In full: what went wrong stands before its general advice.
+        raise CommandFailed("guestfish", errors_in(done.stderr) or f"it ended with code {done.returncode}")
+    return done.stdout
 
 
 def error_of_appliance(error: NebulaError, what: str) -> NebulaError:

@@ -166,7 +166,7 @@ def begin(image: Image) -> Iterator[bool]:
         if resumed:
             _finish(image)
         refuse_strange(image)
-        _clear(image)
+        discard(image)
         try:
             with files.explained(image.directory):
                 os.mkdir(image.directory, 0o700)
@@ -175,7 +175,7 @@ def begin(image: Image) -> Iterator[bool]:
             yield resumed
         finally:
             if not is_interrupted(image):
-                _clear(image)
+                discard(image)
 
 
 def is_interrupted(image: Image) -> bool:
@@ -183,11 +183,6 @@ def is_interrupted(image: Image) -> bool:
     meant. Raise NotFound if there is no file, and so nobody can tell."""
     with files.explained(image.path):
         return os.path.lexists(image.complete)
-
-
-def discard(image: Image) -> None:
-    """Throw away what an earlier run left for a file of this name: what has the name now is another file, or whole."""
-    _clear(image)
 
 
 def commit(image: Image, announce: Callable[[], None] | None = None) -> None:
@@ -241,7 +236,7 @@ def _write_back(image: Image) -> None:
             f"it is half written, and what it lacks is kept in {image.directory}"
         )
         raise
-    _clear(image)
+    discard(image)
 
 
 def node_of_image(image: Image) -> str:
@@ -337,8 +332,8 @@ def _in_use(image: Image) -> InUse:
     )
 
 
-def _clear(image: Image) -> None:
-    """Remove the directory; a directory that is not ours is left alone."""
+def discard(image: Image) -> None:
+    """Remove the image's directory, with what an earlier run left in it; one that is not ours is left alone."""
     try:
         found = os.lstat(image.directory)
     except FileNotFoundError:

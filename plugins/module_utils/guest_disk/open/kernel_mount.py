@@ -67,8 +67,7 @@ class View:
     block: bool = False
 
     def run(self, *argv: str, timeout: float = TIMEOUT, check: bool = True) -> command.Completed:
-        within = [*command.words_to_end_with_us(), "nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--"]
-        return command.run([*within, *argv], timeout=timeout, check=check)
+        return command.run([*_words_within(self.pid), *argv], timeout=timeout, check=check)
 
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -86,6 +85,10 @@ class View:
             os.close(top)
             if above >= 0:
                 os.close(above)
+
+
+def _words_within(pid: int) -> list[str]:
+    return [*command.words_to_end_with_us(), "nsenter", f"--mount=/proc/{pid}/ns/mnt", "--"]
 
 
 def install(directory: str, what: str) -> Outcome:
@@ -152,17 +155,9 @@ def export_as_file(disk: str, format: str, directory: str, what: str) -> Iterato
 @contextlib.contextmanager
 def namespace(parent: int, wanted: View) -> Iterator[View]:
     """Yield the wanted view in a mount namespace below that of the parent process."""
-    argv = [
-        *command.words_to_end_with_us(),
-        "nsenter",
-        f"--mount=/proc/{parent}/ns/mnt",
-        "--",
-        "unshare",
-        "--mount",
-        "--",
-    ]
+    argv = [*_words_within(parent), "unshare", "--mount", "--", "sh", "-c", "echo; exec cat"]
     pipe = subprocess.PIPE
-    with command.start([*argv, "sh", "-c", "echo; exec cat"], stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    with command.start(argv, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         out, err = process.stdout, process.stderr
         # Once it says something, it is where it should be.
         if out is None or err is None or not out.read(1):
@@ -238,7 +233,7 @@ def _make_file(path: str) -> None:
 def mounted_root(view: View, what: str) -> Iterator[None]:
     seen = []
     for name, number, offset, size in _places(view):
-        kind = _kind(view, offset, size)
+        kind = _tag(view, "TYPE", offset, size)
         seen.append(f"{name}: {kind or 'unknown'}")
         if kind in ("", "swap", "LVM2_member", "crypto_LUKS", "linux_raid_member", "vfat", "iso9660"):
             continue
@@ -291,7 +286,7 @@ def _systems(view: View) -> list[FileSystem]:
         found.append(
             FileSystem(
                 device=f"{root_file_system.DISK}{each.number or ''}",
-                type=_kind(view, each.offset, each.size),
+                type=_tag(view, "TYPE", each.offset, each.size),
                 label=_tag(view, "LABEL", each.offset, each.size),
                 uuid=_tag(view, "UUID", each.offset, each.size),
                 partition_uuid=uuid,
@@ -355,10 +350,6 @@ def _parts(table: Mapping[str, Any]) -> list[_Part]:
         ]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return []
-
-
-def _kind(view: View, offset: int, size: int) -> str:
-    return _tag(view, "TYPE", offset, size)
 
 
 def _tag(view: View, name: str, offset: int, size: int) -> str:

@@ -69,7 +69,9 @@ def prepare(disk: str, format: str, directory: str, spec: Spec, what: str) -> Ou
         zone = spec.timezone or "UTC"
         facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
         done = []
-        if spec.program and spec.asks(CONTEXT) and not _takes_context(linux_files.context_programs(facts)):
+        programs = linux_files.context_programs(facts)
+        # Ours is looked at all the same: it may be an older one.
+        if spec.program and spec.asks(CONTEXT) and (not programs or linux_files.OURS in programs):
             done += _install_program(talk, directory, spec.program, what)
             # What the next steps leave to it is there now.
             facts = inspection.facts(talk, root, directory, what, zone, drivers=False)
@@ -97,11 +99,6 @@ def _needs_no_libguestfs(spec: Spec, what: str) -> bool:
             "Set steps: [files], or leave via out",
         )
     return True
-
-
-def _takes_context(found: Sequence[str]) -> bool:
-    # Ours is looked at all the same: it may be an older one.
-    return bool(found) and linux_files.OURS not in found
 
 
 def _install_program(talk: Session, directory: str, program: str, what: str) -> list[Step]:
@@ -187,9 +184,9 @@ def _write_files(talk: Session, entries: Sequence[Entry], root: root_file_system
 
 
 def _steps_of(put: Sequence[Entry]) -> list[Step]:
-    if not put:
-        return []
-    return [Step(FILES, (), "not as specified", "\n".join(_describe(entry) for entry in put))]
+    # Without their hashes: a short word can be found by that.
+    texts = [f"{e.path}: mode {e.mode:04o}, owner {e.uid}:{e.gid}, {len(e.content)} bytes" for e in put]
+    return [Step(FILES, (), "not as specified", "\n".join(texts))] if put else []
 
 
 def _is_there(talk: Session, entry: Entry, root: root_file_system.Root) -> bool:
@@ -201,8 +198,3 @@ def _is_there(talk: Session, entry: Entry, root: root_file_system.Root) -> bool:
         if (mode & 0o7777, uid, gid) != (entry.mode, entry.uid, entry.gid):
             return False
     return talk.read("download", entry.path, "-", limit=len(entry.content) + guestfish.LIMIT) == entry.content
-
-
-def _describe(entry: Entry) -> str:
-    # Not its hash: a short word can be found by that.
-    return f"{entry.path}: mode {entry.mode:04o}, owner {entry.uid}:{entry.gid}, {len(entry.content)} bytes"

@@ -89,7 +89,9 @@ def build(
     if board.devices.paths:
         places = _with_paths(places, ids, images)
     assigned = disk_targets.assign(places, board)
+    stay = [disk is not None for disk in kept.disks] if kept is not None else [False] * len(vectors)
     order = {device: number for number, device in enumerate(os.boot, 1)}
+    windows = boot_image.boots_windows(os, template, _disk_images(images, vectors))
     return Vm(
         vm_id=vm_id,
         uuid=uuid,
@@ -98,13 +100,7 @@ def build(
         cpu=cpu_of(template, where),
         memory=memory_of(template, where),
         vcpu=vcpu_of(template, where),
-        topology=topology_of(
-            template,
-            hypervisor,
-            boot_image.boots_windows(os, template, _disk_images(images, vectors)),
-            where,
-            before,
-        ),
+        topology=topology_of(template, hypervisor, windows, where, before),
         os=os,
         disks=with_files(
             tuple(
@@ -114,7 +110,7 @@ def build(
                     bus=assigned[index][1],
                     boot_order=order.get(f"disk{index}", 0),
                 )
-                for index, (vector, stays) in enumerate(zip(vectors, _are_kept(kept, len(vectors))))
+                for index, (vector, stays) in enumerate(zip(vectors, stay))
             ),
             template,
             boot_image.boot_disk(replace(os, kernel=""), _disk_images(images, vectors)),
@@ -152,11 +148,6 @@ def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str
     # The firmware may be what an image asks for.
     hypervisor_rules.rules_of(hypervisor).check_firmware(os.firmware, template, where)
     return os
-
-
-def _are_kept(kept: KeptDevices | None, count: int) -> list[bool]:
-    """Return for each disk of the template whether the machine has it already."""
-    return [kept is not None and kept.disks[index] is not None for index in range(count)]
 
 
 def _with_kept_places(

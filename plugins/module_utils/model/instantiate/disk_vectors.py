@@ -14,7 +14,7 @@ from ..device_matching import FILE_SYSTEMS, kind_of_empty
 from ..disk import DISK_FORMATS, RAW, TAR, Disk
 from ..disk_targets import CDROM, DATA, OS, UNKNOWN
 from ..image import Image
-from ..object_names import did_you_mean, nearest_word
+from ..object_names import known_are
 from ..states import ImageType
 from ..template import Template
 from .disk_places import board_of, context_place, place_of
@@ -96,30 +96,28 @@ def disk_of(
     index: int, vector: Mapping[str, str], image: Image | None, hypervisor: str, where: str, made: bool
 ) -> Disk:
     """Return the disk that a DISK asks for. made: it is there, as large as it was made, whatever its image is now."""
+    rule = hypervisor_rules.rules_of(hypervisor)
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
     wanted = vector.get("DRIVER", "").lower()
     if wanted in FORMATS:
-        wanted = hypervisor_rules.rules_of(hypervisor).words.get(wanted, wanted)
+        wanted = rule.words.get(wanted, wanted)
     if wanted and wanted not in FORMATS:
         # Not a format of ours, but some hypervisors' own word: file:, tap:aio:
         options["DRIVER"] = vector["DRIVER"]
-        wanted = hypervisor_rules.rules_of(hypervisor).format_of(wanted)
+        wanted = rule.format_of(wanted)
     size = _size(vector, where)
     readonly = read_flag(vector, "READONLY", where)
-    itself = hypervisor_rules.rules_of(hypervisor).makes_disks
     source = source_of(vector, hypervisor)
     if image is None and source:
-        format_ = hypervisor_rules.rules_of(hypervisor).driver
-        hypervisor_rules.rules_of(hypervisor).check_disk(vector, format_, where)
-        return Disk(
-            index, "", source=source, format=format_, driver=format_, size=size, options=options, by_hypervisor=itself
-        )
+        rule.check_disk(vector, rule.driver, where)
+        given = Disk(index, "", source=source, format=rule.driver, driver=rule.driver, size=size, options=options)
+        return replace(given, by_hypervisor=rule.makes_disks)
     if image is None:
         fs, driver = _volatile_format(vector, where)
-        hypervisor_rules.rules_of(hypervisor).check_disk(vector, driver, where)
+        rule.check_disk(vector, driver, where)
         kind = "SWAP" if vector.get("TYPE", "").upper() == "SWAP" else "FS"
         empty = Disk(index, "", type=kind, driver=driver, size=size, fs=fs, readonly=readonly, options=options)
-        return replace(empty, by_hypervisor=itself)
+        return replace(empty, by_hypervisor=rule.makes_disks)
     cdrom = image.type == ImageType.CDROM
     refuse_format(image, hypervisor, where)
     if image.format == TAR:
@@ -138,9 +136,9 @@ def disk_of(
             f"Leave it out: the disk is as the image, {image.size} MB of qcow2",
         )
     # The driver of a container is that of its root.
-    usual = RAW if hypervisor_rules.rules_of(hypervisor).devices.paths else hypervisor_rules.rules_of(hypervisor).driver
+    usual = RAW if rule.devices.paths else rule.driver
     driver = image.format if in_place else wanted or usual
-    hypervisor_rules.rules_of(hypervisor).check_disk(vector, "" if cdrom else driver, where)
+    rule.check_disk(vector, "" if cdrom else driver, where)
     return Disk(
         index,
         "",
@@ -166,14 +164,10 @@ def disk_of(
 
 def refuse_format(image: Image, hypervisor: str, where: str) -> None:
     """Raise InvalidValue for an image that is of no use to machines of this hypervisor."""
-    taken = hypervisor_rules.rules_of(hypervisor).formats
-    if (
-        image.type == ImageType.DATABLOCK
-        and image.format != TAR
-        and hypervisor_rules.rules_of(hypervisor).devices.paths
-    ):
+    rule = hypervisor_rules.rules_of(hypervisor)
+    if image.type == ImageType.DATABLOCK and image.format != TAR and rule.devices.paths:
         return
-    if image.format in taken or image.type not in (ImageType.OS, ImageType.DATABLOCK, ImageType.CDROM):
+    if image.format in rule.formats or image.type not in (ImageType.OS, ImageType.DATABLOCK, ImageType.CDROM):
         return
     if image.format == TAR:
         fitting = ", ".join(sorted({each.name for each in hypervisor_rules.RULES.values() if TAR in each.formats}))
@@ -240,12 +234,8 @@ def _check_driver(vector: Mapping[str, str], where: str) -> None:
     """Raise InvalidValue for a word that no hypervisor knows. The error when the machine starts would name no disk."""
     word = vector.get("DRIVER", "").strip()
     if word and word.lower() not in hypervisor_rules.DRIVERS:
-        near = nearest_word(word.lower(), hypervisor_rules.DRIVERS)
-        raise InvalidValue(
-            f"{where}: DRIVER = {word}",
-            "there is no such driver of block devices",
-            did_you_mean(near, "{}") + "Known are " + ", ".join(hypervisor_rules.DRIVERS),
-        )
+        remedy = known_are(word.lower(), hypervisor_rules.DRIVERS, "{}")
+        raise InvalidValue(f"{where}: DRIVER = {word}", "there is no such driver of block devices", remedy)
 
 
 def image_ref(vector: Mapping[str, str], where: str) -> Ref | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...errors import InvalidValue
 from .. import defaults, libvirt_values
 from ..flags import FALSE, TRUE
-from ..object_names import did_you_mean, nearest_word
+from ..object_names import known_are
 from ..template import Template
 from ..vm import Graphics
 from .template_values import read_whole
@@ -33,23 +33,14 @@ def graphics_of(template: Template, where: str, port: int | None) -> Graphics | 
         raise InvalidValue(f"{here}/RANDOM_PASSWD = {random}", "it is neither YES nor NO", "Use YES or NO")
     keymap = vector.get("KEYMAP", "").strip().lower()
     if keymap and keymap not in libvirt_values.KEYMAPS:
-        near = nearest_word(keymap, libvirt_values.KEYMAPS)
-        raise InvalidValue(
-            f"{here}/KEYMAP = {vector['KEYMAP']!r}",
-            "QEMU knows no such keyboard",
-            did_you_mean(near, "{}") + "Known are " + ", ".join(libvirt_values.KEYMAPS),
-        )
+        remedy = known_are(keymap, libvirt_values.KEYMAPS, "{}")
+        raise InvalidValue(f"{here}/KEYMAP = {vector['KEYMAP']!r}", "QEMU knows no such keyboard", remedy)
     fixed = 0
     if vector.get("PORT"):
-        fixed = read_whole(
-            vector["PORT"], f"{here}/PORT", f"Use {FIRST_PORT} to {LAST_PORT}, or leave it out to get a free one"
-        )
+        remedy = f"Use {FIRST_PORT} to {LAST_PORT}, or leave it out to get a free one"
+        fixed = read_whole(vector["PORT"], f"{here}/PORT", remedy)
         if not FIRST_PORT <= fixed <= LAST_PORT:
-            raise InvalidValue(
-                f"{here}/PORT = {fixed}",
-                "consoles have no such port",
-                f"Use {FIRST_PORT} to {LAST_PORT}, or leave it out to get a free one",
-            )
+            raise InvalidValue(f"{here}/PORT = {fixed}", "consoles have no such port", remedy)
     return Graphics(
         type=type_,
         listen=vector.get("LISTEN", defaults.GRAPHICS_LISTEN),

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import InvalidValue
 from .. import attributes, flags, guest_mtu, nic_filter_rules, security_group, vlan_trunks
+from ..libvirt_values import is_address
 from ..network import FILTERS
 from ..network_drivers import OVN, OVSWITCH
 from ..nic import Nic
@@ -79,23 +79,18 @@ def nic_demand(vector: Mapping[str, str], where: str, name: str = "NIC") -> NicD
     else:
         raise InvalidValue(where, "it names no NETWORK", f'Write {name} = [ NETWORK = "…" ]')
     for key, version in (("IP", 4), ("IP6", 6)):
-        if vector.get(key):
-            _check_address(vector[key], version, f"{where}: {key} = {vector[key]}")
+        if vector.get(key) and not is_address(vector[key], version):
+            raise InvalidValue(
+                f"{where}: {key} = {vector[key]}",
+                f"it is no IPv{version} address",
+                "Correct it, or leave it out to get a free one",
+            )
     mac = vector.get("MAC", "").lower()
     if mac and (not _MAC.fullmatch(mac) or int(mac[:2], 16) % 2):
         raise InvalidValue(
             f"{where}: MAC = {vector['MAC']}", "it is no address of one interface", "Write it as 02:00:0a:00:00:01"
         )
     return NicDemand(network, vector.get("IP", ""), vector.get("IP6", ""), mac)
-
-
-def _check_address(text: str, version: int, where: str) -> None:
-    try:
-        good = "%" not in text and ipaddress.ip_address(text).version == version
-    except ValueError:
-        good = False
-    if not good:
-        raise InvalidValue(where, f"it is no IPv{version} address", "Correct it, or leave it out to get a free one")
 
 
 def own_name(vm_id: int, nic_id: int) -> str:

@@ -10,7 +10,7 @@ from typing import Union
 
 from ...errors import InvalidValue
 from ..flags import FALSE, TRUE
-from ..object_names import did_you_mean, nearest_word
+from ..object_names import known_are
 from ..template import Template
 
 # A name, or an id.
@@ -41,10 +41,5 @@ def read_word(template: Template, name: str, known: Sequence[str], where: str) -
     text = template.get(name).strip()
     found = text.lower() or known[0]
     if found not in known:
-        near = nearest_word(found, known)
-        raise InvalidValue(
-            f"{where}: {name} = {text}",
-            "no such word",
-            did_you_mean(near, "{}") + "Known are " + ", ".join(known),
-        )
+        raise InvalidValue(f"{where}: {name} = {text}", "no such word", known_are(found, known, "{}"))
     return found

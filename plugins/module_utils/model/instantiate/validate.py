@@ -23,31 +23,12 @@ from .nic_vectors import check_nics, with_nic_defaults
 from .template_values import read_flag, read_word
 
 _VECTORS_ONLY = (
-    "DISK",
-    "NIC",
-    "NIC_DEFAULT",
-    "NIC_ALIAS",
-    "OS",
-    "GRAPHICS",
-    "INPUT",
-    "FEATURES",
-    "CPU_MODEL",
-    "CONTEXT",
-    "RAW",
-    "INJECT",
-    "TPM",
-)
+    "DISK", "NIC", "NIC_DEFAULT", "NIC_ALIAS", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL", "CONTEXT", "RAW",
+    "INJECT", "TPM",
+)  # fmt: skip
 _SINGLES_ONLY = (
-    "NAME",
-    "CPU",
-    "CPULIMIT",
-    "VCPU",
-    "HYPERVISOR",
-    "EMULATOR",
-    "CONTEXT_FORMAT",
-    "CONTEXT_DEVICE",
-    "INJECT_VIA",
-)
+    "NAME", "CPU", "CPULIMIT", "VCPU", "HYPERVISOR", "EMULATOR", "CONTEXT_FORMAT", "CONTEXT_DEVICE", "INJECT_VIA",
+)  # fmt: skip
 _FLAGS = {
     "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),
     "DISK": ("READONLY", "CLONE", "SAVE", "SHAREABLE", "FORCE_BUS"),

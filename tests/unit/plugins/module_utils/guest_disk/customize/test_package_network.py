@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[6]
 # Addresses of this host, a name server of it, and somebody else in a second namespace, behind whom a cloud answers.
 PROGRAM = """
 import os, socket, subprocess, sys, threading
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import outward
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.customize import package_network
 
 def run(*argv):
     subprocess.run(argv, check=True)
@@ -63,11 +63,11 @@ peer.stdout.readline()
 for address in ("127.0.0.1", "127.0.0.53", "198.51.100.1", "203.0.113.1"):
     for port in (80, 53):
         listen(address, port)
-outward.resolvers = lambda: ["127.0.0.53", "203.0.113.2", "::1"]
+package_network.resolvers = lambda: ["127.0.0.53", "203.0.113.2", "::1"]
 places = [(address, port) for address in
           ("127.0.0.1", "127.0.0.53", "198.51.100.1", "203.0.113.1", "203.0.113.2", "169.254.169.254")
           for port in (80, 53)]
-with outward.only("image x") as before:
+with package_network.outward_network("image x") as before:
     told = [place for place in places if reaches(before, *place)]
     print("appliance", sorted(told))
     print("others", all(reaches([], *place) for place in places))

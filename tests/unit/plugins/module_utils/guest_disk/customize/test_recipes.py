@@ -68,7 +68,7 @@ def fish(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_rules(monkeypatch):
-    """The way out is tried in test_outward.py, as only root can make one."""
+    """The way out is tried in test_package_network.py, as only root can make one."""
     monkeypatch.setattr(recipes.package_network, "outward_network", lambda _what: contextlib.nullcontext([]))
 
 
