@@ -12,7 +12,6 @@ from ..host import files
 from ..model import installation_marks
 from ..model.installation_marks import INSTALLED, INSTALLING
 from ..model.states import ImageState, ImageType
-from ..reconcile import templates
 from ..reconcile.images import change
 from ..storage import datastore_layout
 from . import next_step
@@ -21,7 +20,7 @@ from .decide_step import ends
 from .install_item import Spec
 from .installation import Outcome, Settings, Work
 from .next_step import trial_name
-from .own_images_and_templates import id_of, media_of, refuse_template, remove_images, remove_templates
+from .own_images_and_templates import id_of, media_of, remove_images, remove_templates, store_template
 
 
 def record(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
@@ -66,15 +65,8 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
         files.settle(work.image.source)
         datastore_layout.protect(work.image.source, writable=False)
         with engine.session():
-            work.image = change.convert(
-                engine,
-                work.image,
-                ImageType.OS,
-                False,
-                unfinished="",
-                state=ImageState.READY,
-                error="",
-            )
+            ready = {"unfinished": "", "state": ImageState.READY, "error": ""}
+            work.image = change.convert(engine, work.image, ImageType.OS, False, **ready)
         work.changed = True
         work.step = next_step.step(work.image, None, False, spec.verify)
         if settings.is_far_enough(work.step) and work.step != next_step.DONE:
@@ -84,18 +76,9 @@ def convert(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
     if not spec.keep:
         work.changed = remove_templates(engine, spec.name, trial=work.step == next_step.DONE) or work.changed
     if work.step == next_step.VERIFY:
-        name = trial_name(spec.name)
         with engine.session():
-            refuse_template(engine, name, installation_marks.TRIES, spec.name)
-            item = {"name": name, "template": next_step.trial(spec.shape, spec.own).to_mapping()}
-            done, warnings = templates.apply_all(engine, [item])
-            for each in done:
-                if each.error is not None:
-                    raise each.error
-            work.warnings += warnings
-        outcome.vms.append(
-            {"name": name, "template": name, "state": "running"} | ({"host": spec.host} if spec.host else {})
-        )
+            name = store_template(engine, work, next_step.trial(spec.shape, spec.own), installation_marks.TRIES)
+        outcome.add_running(name, spec.host)
         outcome.patterns[name] = spec.trial
         outcome.timeout = max(outcome.timeout, spec.trial_timeout)
         work.changed = True

@@ -19,25 +19,20 @@ from .next_step import machine_name
 from .own_images_and_templates import id_of, media_of, templates_of
 from .preflight import check_answers, check_drivers, check_host, check_iso, check_templates, refuse_taken
 
+_TO_INSTALL = (next_step.MAKE, next_step.START, next_step.END)
+
 
 def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     """Decide what is due for one installation, and refuse an installation that could not be finished."""
     if spec.state == "absent":
-        work.changed = _has_something(engine, work)
+        work.changed = is_there(work) or _has_beside(engine, work)
         outcome.vms += ends(work)
         return
     refuse_undecided(work, spec)
     _refuse_answers(work, spec)
-    if work.step in (
-        next_step.MAKE,
-        next_step.START,
-        next_step.END,
-        next_step.WAIT,
-        next_step.CONVERT,
-        next_step.VERIFY,
-    ):
+    if work.step in (*_TO_INSTALL, next_step.WAIT, next_step.CONVERT, next_step.VERIFY):
         refuse_taken(engine, spec)
-    if work.step in (next_step.MAKE, next_step.START, next_step.END):
+    if work.step in _TO_INSTALL:
         check_answers(spec, settings, needed=False)
         check_host(engine, spec)
         check_drivers(engine, spec)
@@ -60,7 +55,7 @@ def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: O
         work.changed = not settings.is_far_enough(work.step)
     elif work.step == next_step.DONE:
         # What a run left that was killed.
-        work.changed = _has_left(engine, work, spec)
+        work.changed = _has_beside(engine, work, spec.keep)
         if work.trial is not None and not spec.keep:
             outcome.vms += ends(work)
 
@@ -68,7 +63,7 @@ def begin(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: O
 def refuse_undecided(work: Work, spec: Spec) -> None:
     """Raise WrongState where a human has to decide first what becomes of the installation, or has asked for the
     impossible."""
-    if spec.state == "installed" and work.step in (next_step.MAKE, next_step.START, next_step.END):
+    if spec.state == "installed" and work.step in _TO_INSTALL:
         raise WrongState(
             f"{spec.where}: state installed", "nothing was installed yet", "Set state: present to begin with it"
         )
@@ -105,7 +100,7 @@ def _refuse_answers(work: Work, spec: Spec) -> None:
     read them, and goes on."""
     if spec.refused is None or work.step == next_step.DONE:
         return
-    if work.step in (next_step.MAKE, next_step.START, next_step.END):
+    if work.step in _TO_INSTALL:
         raise spec.refused
     work.warnings.append(str(spec.refused))
 
@@ -113,27 +108,15 @@ def _refuse_answers(work: Work, spec: Spec) -> None:
 def _was_heard(work: Work, spec: Spec) -> bool:
     """Return whether its machine was heard to be at its end while it runs on: an installer need not obey a power
     button."""
-    recorded = (
-        work.image is not None
-        and work.image.unfinished == INSTALLED
-        and installation_marks.TOOK in work.image.attributes
-    )
+    image = work.image
+    recorded = image is not None and image.unfinished == INSTALLED and installation_marks.TOOK in image.attributes
     return recorded and spec.shape.end == next_step.PATTERN and spec.state != "installed"
 
 
-def _has_left(engine: Engine, work: Work, spec: Spec) -> bool:
-    return bool(media_of(engine, spec.name)) or (
-        not spec.keep and (work.trial is not None or bool(templates_of(engine, spec.name)))
-    )
-
-
-def _has_something(engine: Engine, work: Work) -> bool:
-    return (
-        is_there(work)
-        or work.trial is not None
-        or bool(media_of(engine, work.name))
-        or bool(templates_of(engine, work.name))
-    )
+def _has_beside(engine: Engine, work: Work, kept: bool = False) -> bool:
+    """Return whether there is a trial, a template or any of the media. kept: trial and templates are to stay."""
+    machines = not kept and (work.trial is not None or bool(templates_of(engine, work.name)))
+    return machines or bool(media_of(engine, work.name))
 
 
 def ends(work: Work, hard: bool = True) -> list[dict[str, Any]]:

@@ -117,19 +117,18 @@ class Outcome:
         warnings = [*(text for work in self.works for text in work.warnings), *settings.refused.values()]
         return Result([*(refused if complain else ()), *self.items(complain)], payload, warnings)
 
+    def add_running(self, name: str, host: str) -> None:
+        """Add the item of a machine that is made of the template of its name. host: "" for any."""
+        self.vms.append({"name": name, "template": name, "state": "running", **({"host": host} if host else {})})
+
     def items(self, complain: bool = True) -> list[Item]:
         """Return the results, one for each installation. complain: whether an installation's error is a failure of the
         call."""
-        return [
-            Item(
-                work.name,
-                {"step": ""},
-                {"step": row(work)["step"]},
-                work.error if complain else None,
-                changed=work.changed,
-            )
-            for work in self.works
-        ]
+        found = []
+        for work in self.works:
+            error, after = work.error if complain else None, {"step": row(work)["step"]}
+            found.append(Item(work.name, {"step": ""}, after, error, changed=work.changed))
+        return found
 
 
 def row(work: Work) -> dict[str, Any]:
@@ -142,9 +141,8 @@ def row(work: Work) -> dict[str, Any]:
         step = "given up" if not is_there(work) else "to be given up"
         step = "ready, and left as it is" if work.step in (next_step.DONE, next_step.VERIFY) else step
     elif work.step == next_step.DONE and image is not None:
-        step = (
-            "ready, verified" if image.attributes.get(installation_marks.VERIFIED) == "YES" else "ready, not verified"
-        )
+        verified = image.attributes.get(installation_marks.VERIFIED) == "YES"
+        step = "ready, verified" if verified else "ready, not verified"
     return {
         "name": work.name,
         "step": step or "refused",

@@ -72,7 +72,7 @@ def read_facts(path: str, what: str) -> Facts:
 def find(path: str, candidates: Sequence[Sequence[str]], what: str) -> tuple[Place, ...] | None:
     """Return the places of the first group of files that are all there; None if no group is."""
     with explained(path), _open(path) as file:
-        root = _root_directory(_volume(file, what))
+        root = _place_of_record(_volume(file, what)[156:190])
         for group in candidates:
             places = [_walk(file, root, inner, what) for inner in group]
             if all(place is not None and not place.directory for place in places):
@@ -148,10 +148,6 @@ def _catalog(file: BinaryIO, sector: int) -> tuple[bool, bool]:
         left = min(struct.unpack_from("<H", data, offset + 2)[0], SECTOR // 32)
         offset += 32
     return found[_X86], found[_EFI]
-
-
-def _root_directory(volume: bytes) -> Place:
-    return _place_of_record(volume[156:190])
 
 
 def _place_of_record(record: bytes) -> Place:

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 from ..context import iso9660
 from ..engines.base import Engine
@@ -21,8 +21,6 @@ from ..model.datastore import default_datastore
 from ..model.image import Image
 from ..model.installation_marks import INSTALLING
 from ..model.states import ImageState, ImageType
-from ..model.template import Template
-from ..reconcile import templates
 from ..reconcile.images import image_files_stored
 from ..storage import datastore_layout, final_names, importer
 from . import answer_files, next_step
@@ -33,7 +31,7 @@ from .install_item import Spec
 from .installation import Outcome, Settings, Work, error_of
 from .installer_iso import Facts
 from .next_step import Media, machine_name, media_name, trial_name
-from .own_images_and_templates import apply_images, id_of, media_of, refuse_template, remove_images, remove_templates
+from .own_images_and_templates import apply_images, id_of, media_of, remove_images, remove_templates, store_template
 from .preflight import check_answers, check_kernel, kernel_places, refuse_no_cd, refuse_taken
 
 # Seconds that other runs may be at disks and answers.
@@ -44,7 +42,10 @@ def prepare(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome:
     """Make what the machine needs, or remove what is given up, while no other run does."""
     with _alone(settings):
         # Another run may have been at it meanwhile.
-        _look_again(engine, work, spec, settings)
+        with engine.session():
+            names = (machine_name(spec.name), trial_name(spec.name))
+            records = {record.name: record for record in engine.vms.pool(names=names)}
+            find(work, spec, {image.name: image for image in engine.images.pool()}, records, settings)
         if spec.state == "absent":
             _give_up(engine, work, spec)
         else:
@@ -61,13 +62,6 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _look_again(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
-    with engine.session():
-        names = (machine_name(spec.name), trial_name(spec.name))
-        records = {record.name: record for record in engine.vms.pool(names=names)}
-        find(work, spec, {image.name: image for image in engine.images.pool()}, records, settings)
-
-
 def _prepare_alone(engine: Engine, work: Work, spec: Spec, settings: Settings, outcome: Outcome) -> None:
     refuse_undecided(work, spec)
     if work.step == next_step.WAIT:
@@ -81,12 +75,12 @@ def _prepare_alone(engine: Engine, work: Work, spec: Spec, settings: Settings, o
         check_answers(spec, settings, needed=True)
         if work.step == next_step.MAKE:
             _make_disk(engine, work, spec)
-        media = make_media(engine, spec, iso, facts, settings)
-        _store_template(engine, work, next_step.template(spec.shape, media, spec.own))
-        outcome.vms.append(
-            {"name": machine_name(spec.name), "template": machine_name(spec.name), "state": "running"}
-            | ({"host": spec.host} if spec.host else {})
-        )
+        template = next_step.template(spec.shape, make_media(engine, spec, iso, facts, settings), spec.own)
+        with engine.session():
+            # A machine will write into the image: both, or neither.
+            name = store_template(engine, work, template, installation_marks.MARK)
+            engine.images.update(id_of(work.image), unfinished=INSTALLING)
+        outcome.add_running(name, spec.host)
     else:
         return
     work.changed = work.step != next_step.WAIT
@@ -222,31 +216,13 @@ def _store(engine: Engine, spec: Spec, what: str, kind: ImageType, content: Any)
 
 @contextmanager
 def _unnamed(directory: str, content: Any) -> Iterator[str]:
-    """Yield a path to the content in a file that has no name: killed at any moment, no answers are left behind."""
+    """Yield a path to the content in a file that has no name: killed at any moment, no answers are left behind.
+    content: blocks, or a function that writes them to a file."""
     with explained(directory), tempfile.TemporaryFile(dir=directory) as file:
-        _write_content(file, content)
+        if callable(content):
+            content(file)
+        else:
+            file.writelines(content)
+        file.flush()
         # By the process, as qemu-img looks at it too.
         yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
-
-
-def _write_content(file: IO[bytes], content: Any) -> None:
-    """Write the content into the file. content: blocks, or a function that writes them to a file."""
-    if callable(content):
-        content(file)
-    else:
-        for block in content:
-            file.write(block)
-    file.flush()
-
-
-def _store_template(engine: Engine, work: Work, template: Template) -> None:
-    """Store the template, and mark in the image that a machine will write into it: both, or neither."""
-    name = machine_name(work.name)
-    with engine.session():
-        refuse_template(engine, name, installation_marks.MARK, work.name)
-        done, warnings = templates.apply_all(engine, [{"name": name, "template": template.to_mapping()}])
-        for item in done:
-            if item.error is not None:
-                raise item.error
-        work.warnings += warnings
-        engine.images.update(id_of(work.image), unfinished=INSTALLING)

@@ -47,7 +47,6 @@ _SETTLED = ("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN", "DONE")
 
 FIRMWARES = ("BIOS", "UEFI", "UEFI_SECURE")
 PROFILES = ("linux", "windows")
-BUSES = ("virtio", "scsi", "sata", "ide")
 _TARGETS = {"virtio": "vda", "scsi": "sda", "sata": "sda", "ide": "hda"}
 
 
@@ -222,21 +221,13 @@ def verdict(seen: Seen, end: str, marker: bool) -> Verdict | None:
         if marker and not seen.marker:
             if seen.quiet < LATE:
                 return None
-            return Verdict(
-                False,
-                problem="the guest ended its machine without having said that it is finished",
-                remedy=_INSPECT,
-            )
+            return _failed("the guest ended its machine without having said that it is finished")
         if end == PATTERN and not seen.matched:
             if seen.quiet < LATE:
                 return None
-            return Verdict(
-                False, problem="the guest ended its machine without the line that is its end", remedy=_INSPECT
-            )
+            return _failed("the guest ended its machine without the line that is its end")
         if seen.failure and not seen.marker and not seen.matched:
-            return Verdict(
-                False, problem=f"the guest ended its machine, and had said {seen.failure!r}", remedy=_INSPECT
-            )
+            return _failed(f"the guest ended its machine, and had said {seen.failure!r}")
         return Verdict(True, "its guest ended the machine" + (", and had said that it is finished" if marker else ""))
     if seen.state == "POWEROFF" and seen.ended == "unknown":
         if marker and seen.marker:
@@ -245,26 +236,27 @@ def verdict(seen: Seen, end: str, marker: bool) -> Verdict | None:
             return Verdict(True, f"it had said {seen.matched!r}, and its machine is off")
         if (marker or end == PATTERN) and seen.quiet < LATE:
             return None
-        return Verdict(False, problem="its machine is off, and nothing tells who ended it", remedy=_INSPECT)
+        return _failed("its machine is off, and nothing tells who ended it")
     anew = _INSPECT if end == MANUAL else "Run again: it is installed anew, on a fresh disk"
     if seen.state == "POWEROFF":
-        return Verdict(False, problem="its machine was ended, and not by its guest", remedy=anew)
+        return _failed("its machine was ended, and not by its guest", anew)
     if seen.state == "":
-        return Verdict(False, problem="its machine is gone from the host", remedy=anew)
+        return _failed("its machine is gone from the host", anew)
     if end == PATTERN and seen.matched and seen.quiet >= QUIET:
         return Verdict(True, f"its console said {seen.matched!r}")
     if seen.failure and not seen.marker and seen.quiet >= STUCK:
-        return Verdict(False, problem=f"its console says {seen.failure!r}", remedy=_INSPECT)
+        return _failed(f"its console says {seen.failure!r}")
     return None
 
 
 def too_late(seen: Seen, seconds: float) -> Verdict:
     paused = " (it is paused: is its host's disk full?)" if seen.state == "UNKNOWN" else ""
-    return Verdict(
-        False,
-        problem=f"it has not come to its end within {seconds:.0f} s{paused}",
-        remedy=f"Run again to go on waiting, with a larger timeout if need be. {_INSPECT}",
-    )
+    remedy = f"Run again to go on waiting, with a larger timeout if need be. {_INSPECT}"
+    return _failed(f"it has not come to its end within {seconds:.0f} s{paused}", remedy)
+
+
+def _failed(problem: str, remedy: str = _INSPECT) -> Verdict:
+    return Verdict(False, problem=problem, remedy=remedy)
 
 
 def percent(written: int, size: int) -> int:
@@ -336,17 +328,13 @@ def template(shape: Shape, media: Media, own: Template) -> Template:
     The disk comes first in the boot order: a blank one has nothing to boot, and the firmware goes on to the ISO; an
     installed one boots, so that nothing is installed twice."""
     isos = [shape.iso, *filter(None, (media.answers, media.drivers))]
-    disks = [{"IMAGE": shape.name, "TARGET": _TARGETS[shape.bus], **_bus(shape)}]
-    disks += [_cdrom(image, shape, index) for index, image in enumerate(isos)]
-    os: dict[str, str] = {**_firmware(shape), **own.vector("OS"), "BOOT": "disk0,disk1"}
-    if shape.machine and "MACHINE" not in os:
-        os["MACHINE"] = shape.machine
+    disks = [_disk(shape), *(_cdrom(image, shape, index) for index, image in enumerate(isos))]
+    os = _os(shape, {**own.vector("OS"), "BOOT": "disk0,disk1"})
     if media.kernel:
         os["KERNEL_DS"] = f'$FILE[IMAGE="{media.kernel}"]'
         os["INITRD_DS"] = f'$FILE[IMAGE="{media.initrd}"]'
         os["KERNEL_CMD"] = " ".join(filter(None, (media.command, os.get("KERNEL_CMD", ""))))
-    wanted: dict[str, Any] = {**_common_attributes(shape), MARK: shape.name}
-    base = Template.from_mapping(wanted, f"install {shape.name}").merged(own.without("DISK").without("OS"))
+    base = _base(shape, own, MARK)
     raw = [*base.vectors("RAW"), *_raw_vectors(shape, media)]
     made = {"DISK": disks, "OS": os, **({"RAW": raw} if raw else {})}
     return base.without("RAW").merged(Template.from_mapping(made, f"install {shape.name}"))
@@ -354,19 +342,25 @@ def template(shape: Shape, media: Media, own: Template) -> Template:
 
 def trial(shape: Shape, own: Template) -> Template:
     """Return the template of the machine that tries the image: like all later ones, with nothing of the installer."""
-    os = {**_firmware(shape), **own.vector("OS")}
-    for key in ("KERNEL", "KERNEL_DS", "INITRD", "INITRD_DS", "KERNEL_CMD", "BOOT"):
-        os.pop(key, None)
-    if shape.machine and "MACHINE" not in os:
-        os["MACHINE"] = shape.machine
-    wanted: dict[str, Any] = {**_common_attributes(shape), TRIES: shape.name}
-    base = Template.from_mapping(wanted, f"install {shape.name}").merged(own.without("DISK").without("OS"))
-    made = {"DISK": [{"IMAGE": shape.name, "TARGET": _TARGETS[shape.bus], **_bus(shape)}], "OS": os}
-    return base.merged(Template.from_mapping(made, f"install {shape.name}"))
+    left_out = ("KERNEL", "KERNEL_DS", "INITRD", "INITRD_DS", "KERNEL_CMD", "BOOT")
+    os = _os(shape, {key: value for key, value in own.vector("OS").items() if key not in left_out})
+    made = {"DISK": [_disk(shape)], "OS": os}
+    return _base(shape, own, TRIES).merged(Template.from_mapping(made, f"install {shape.name}"))
 
 
-def _bus(shape: Shape) -> dict[str, str]:
-    return {"BUS": "sata"} if shape.bus == "sata" else {}
+def _base(shape: Shape, own: Template, mark: str) -> Template:
+    wanted = {**_common_attributes(shape), mark: shape.name}
+    return Template.from_mapping(wanted, f"install {shape.name}").merged(own.without("DISK", "OS"))
+
+
+def _os(shape: Shape, stated: Mapping[str, str]) -> dict[str, str]:
+    os = {**_firmware(shape), **stated}
+    return os if not shape.machine or "MACHINE" in os else {**os, "MACHINE": shape.machine}
+
+
+def _disk(shape: Shape) -> dict[str, str]:
+    bus = {"BUS": "sata"} if shape.bus == "sata" else {}
+    return {"IMAGE": shape.name, "TARGET": _TARGETS[shape.bus], **bus}
 
 
 def _raw_vectors(shape: Shape, media: Media) -> Sequence[Mapping[str, str]]:

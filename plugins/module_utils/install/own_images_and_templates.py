@@ -12,9 +12,11 @@ from ..engines.base import Engine
 from ..errors import Conflict, NotFound
 from ..model import installation_marks
 from ..model.image import Image
-from ..model.template import StoredTemplate
+from ..model.template import StoredTemplate, Template
+from ..reconcile import templates
 from ..reconcile.images import image_list_decision
 from . import next_step
+from .installation import Work
 from .next_step import machine_name, media_name, trial_name
 
 
@@ -44,14 +46,10 @@ def media_of(engine: Engine, install: str) -> list[str]:
 
 def templates_of(engine: Engine, image: str, trial: bool = True) -> list[StoredTemplate]:
     """Return the templates of the installation's machine, and of the machine that tries the image."""
-    marks = {machine_name(image): installation_marks.MARK} | (
-        {trial_name(image): installation_marks.TRIES} if trial else {}
-    )
-    return [
-        stored
-        for stored in engine.templates.pool()
-        if stored.name in marks and stored.template.get(marks[stored.name]) == image
-    ]
+    pairs = [(machine_name(image), installation_marks.MARK), (trial_name(image), installation_marks.TRIES)]
+    marks = dict(pairs if trial else pairs[:1])
+    pool = [stored for stored in engine.templates.pool() if stored.name in marks]
+    return [stored for stored in pool if stored.template.get(marks[stored.name]) == image]
 
 
 def remove_templates(engine: Engine, image: str, trial: bool = True) -> bool:
@@ -61,6 +59,18 @@ def remove_templates(engine: Engine, image: str, trial: bool = True) -> bool:
         for stored in ours:
             engine.templates.delete(stored.name if stored.id is None else stored.id)
     return bool(ours)
+
+
+def store_template(engine: Engine, work: Work, template: Template, mark: str) -> str:
+    """Store the template of one of the installation's machines, by its mark, and return its name."""
+    name = machine_name(work.name) if mark == installation_marks.MARK else trial_name(work.name)
+    refuse_template(engine, name, mark, work.name)
+    done, warnings = templates.apply_all(engine, [{"name": name, "template": template.to_mapping()}])
+    for item in done:
+        if item.error is not None:
+            raise item.error
+    work.warnings += warnings
+    return name
 
 
 def refuse_template(engine: Engine, name: str, mark: str, image: str) -> None:

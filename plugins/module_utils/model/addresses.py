@@ -7,7 +7,6 @@ Addresses are integers while they are computed with: a batch asks for thousands 
 
 from __future__ import annotations
 
-import contextlib
 import re
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
@@ -154,7 +153,9 @@ def range_text(address_range: AddressRange) -> str:
     first = address_range.ip or address_range.ip6 or address_range.mac
     span = (f"{address_range.type} {first}" if first else address_range.type) + f" ({address_range.size})"
     family, bits = (IPv4Address, 32) if address_range.ip else (IPv6Address, 128)
-    with contextlib.suppress(AddressValueError):
+    try:
         last = int(family(address_range.ip or address_range.ip6)) + max(address_range.size, 1) - 1
         span = f"{first}-{family(min(last, (1 << bits) - 1))}"
+    except AddressValueError:
+        pass
     return f"{address_range.ar_id} [{span}]" if address_range.ar_id >= 0 else f"[{span}]"
