@@ -94,8 +94,7 @@ def test_a_password_in_a_url_is_not_part_of_a_result(engine):
 
 
 @pytest.mark.parametrize(
-    ("given", "memory"),
-    [("small", "3000"), ("MEMORY = 2222\nCPU = 2\n", "2222"), ({"MEMORY": 2500}, "2500")],
+    ("given", "memory"), [("small", "3000"), ("MEMORY = 2222\nCPU = 2\n", "2222"), ({"MEMORY": 2500}, "2500")]
 )
 def test_templates(engine, given, memory):
     assert spec(engine, template=given).own.get("MEMORY") == memory

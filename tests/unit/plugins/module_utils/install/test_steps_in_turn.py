@@ -151,16 +151,10 @@ LATE = [
     ({**WINDOWS, "user": "debian"}, "answers: user 'debian': it is the computer's name"),
     ({**WINDOWS, "hostname": "2022"}, "answers: hostname '2022': it consists of digits only"),
     ({**PRESEED, "address": "2001:db8::10", "gateway": "10.66.0.1"}, "answers: gateway 10.66.0.1: it is of IPv4"),
-    (
-        {**PRESEED, "address": "2001:db8::10", "netmask": "255.0.0.0"},
-        "netmask: 255.0.0.0: it is a mask of IPv4",
-    ),
+    ({**PRESEED, "address": "2001:db8::10", "netmask": "255.0.0.0"}, "netmask: 255.0.0.0: it is a mask of IPv4"),
     ({**PRESEED, "user_fullname": "Ops: all"}, "answers: user_fullname: it has a colon"),
     ({**PRESEED, "hostname": "h" * 63, "domain": ".".join(["d" * 63] * 3)}, "together they have 255 characters"),
-    (
-        {**PRESEED, "kind": "kickstart", "hostname": "h" * 40, "domain": "d" * 24},
-        "they have 65 characters",
-    ),
+    ({**PRESEED, "kind": "kickstart", "hostname": "h" * 40, "domain": "d" * 24}, "they have 65 characters"),
 ]
 
 

@@ -32,10 +32,7 @@ def let_in(protocol: str, *addresses: str, ports: tuple[tuple[int, int], ...] = 
     "text", [SEED, "[*] 111.111.111.0/24 [22] 222.222.0.0/16", "[*]111.111.111.0/24[22]222.222.0.0/16"]
 )
 def test_that_of_openvz_is_read(text: str) -> None:
-    assert read(text, "VM") == (
-        let_in("ALL", "111.111.111.0/24"),
-        let_in("TCP", "222.222.0.0/16", ports=((22, 22),)),
-    )
+    assert read(text, "VM") == (let_in("ALL", "111.111.111.0/24"), let_in("TCP", "222.222.0.0/16", ports=((22, 22),)))
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,7 @@ REFUSED = {
     "a partition below zero": ({"PARTITION": "-1"}, "VM a: INJECT 0: PARTITION = -1: it names no partition"),
     "a device": ({"PARTITION": "/dev/sda1"}, "VM a: INJECT 0: PARTITION = /dev/sda1: it names no partition"),
     "an empty label": ({"PARTITION": "LABEL="}, "VM a: INJECT 0: PARTITION = LABEL=: it names no partition"),
-    "a large content": (
-        {"CONTENT": "ü" * (LARGEST // 2) + "x"},
-        "VM a: INJECT 0: /etc/motd: its CONTENT has more",
-    ),
+    "a large content": ({"CONTENT": "ü" * (LARGEST // 2) + "x"}, "VM a: INJECT 0: /etc/motd: its CONTENT has more"),
 }
 
 

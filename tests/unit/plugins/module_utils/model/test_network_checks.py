@@ -321,11 +321,7 @@ def other(first="2001:db8:1::10", size=100, **values):
             {},
             ["[2001:db8::73-2001:db8::77]", "shares IPv6 addresses with [2001:db8::10-2001:db8::73]"],
         ),
-        (
-            [ip6("2001:db8::aff:fe42:b", 2), slaac()],
-            {},
-            ["shares IPv6 addresses with"],
-        ),
+        ([ip6("2001:db8::aff:fe42:b", 2), slaac()], {}, ["shares IPv6 addresses with"]),
     ],
 )
 def test_a_static_range_that_does_not_fit_its_network(ranges, attributes, parts):

@@ -53,10 +53,7 @@ PLANNED = PlannedVm(
     True,
 )
 GIVEN_UP = GivenUp(2, "v", "old", "node1", "RUNNING", ("10.66.0.10",), ("web",))
-SOURCE = PlannedSource(
-    (PlannedEntry("", directory=True), PlannedEntry("a", "ab", 5, True, True)),
-    ERROR,
-)
+SOURCE = PlannedSource((PlannedEntry("", directory=True), PlannedEntry("a", "ab", 5, True, True)), ERROR)
 PLAN = Plan(
     catalog="c",
     number=9,

@@ -28,8 +28,7 @@ OTHER = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.mark.parametrize(
-    ("kind", "local"),
-    [(BASE, f"{UUID}-3"), (SAVED, f"{UUID}-3"), (OWN, f"own-{UUID}-3"), (ENDED, f"own-{UUID}-3")],
+    ("kind", "local"), [(BASE, f"{UUID}-3"), (SAVED, f"{UUID}-3"), (OWN, f"own-{UUID}-3"), (ENDED, f"own-{UUID}-3")]
 )
 def test_a_file_that_a_machine_writes_to_has_a_name_that_no_base_has(kind: str, local: str) -> None:
     assert PlannedImage(kind, name_of(UUID, 3), "debian", "/srv/a").local == local

@@ -121,10 +121,7 @@ ONE = {"/usr/sbin/one-contextd": Node()}
         ({"/etc/rc.local": text("#. /mnt/context.sh\n")}, []),
         ({**CLOUD, "/etc/rc.local": text(". /mnt/context.sh\n")}, ["cloud-init", "rc.local"]),
         (
-            {
-                "/etc/rc.local": text(". /mnt/context.sh\n"),
-                "/etc/rc.d/rc.local": text(". /mnt/context.sh\n"),
-            },
+            {"/etc/rc.local": text(". /mnt/context.sh\n"), "/etc/rc.d/rc.local": text(". /mnt/context.sh\n")},
             ["rc.local"],
         ),
     ],
@@ -371,8 +368,7 @@ def test_a_file_that_asks_for_an_address_is_found(path: str, content: str) -> No
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["iface lo inet dhcp\n", "dhcp4: false\n", "#BOOTPROTO=dhcp\n", "DHCP=no\n", "DHCP=\nyes\n", ""],
+    "content", ["iface lo inet dhcp\n", "dhcp4: false\n", "#BOOTPROTO=dhcp\n", "DHCP=no\n", "DHCP=\nyes\n", ""]
 )
 def test_a_file_that_asks_for_none_is_not(content: str) -> None:
     assert linux_files.automatic_addresses(facts({"/etc/network/interfaces": text(content)})) == []

@@ -184,11 +184,7 @@ DRIVERS = frozenset(("virtio_blk", "virtio_scsi", "virtio_net", "virtio_pci"))
     [
         ({"kernel": ""}, NOT_APPLICABLE, "there is no kernel in it; the host's (KERNEL_DS) decides"),
         ({"modules": frozenset(("virtio_blk",))}, FAIL, "kernel 6.1 has no driver virtio_net"),
-        (
-            {"builtin": frozenset(("virtio_net", "virtio_blk"))},
-            PASS,
-            "kernel 6.1: virtio_blk built in",
-        ),
+        ({"builtin": frozenset(("virtio_net", "virtio_blk"))}, PASS, "kernel 6.1: virtio_blk built in"),
         (
             {"modules": frozenset(("virtio_net",)), "initrd": None},
             FAIL,
@@ -248,11 +244,7 @@ def test_the_first_command_line_without_a_serial_console_is_shown() -> None:
         ),
         ({"/etc/netplan/a.yaml": text("dhcp4: true\n"), **CLOUD_INIT}, PASS, "DHCP: /etc/netplan/a.yaml"),
         (CLOUD_INIT, PASS, "cloud-init configures the network"),
-        (
-            {f"{WANTS}/NetworkManager.service": link()},
-            PASS,
-            "NetworkManager takes DHCP where nothing is configured",
-        ),
+        ({f"{WANTS}/NetworkManager.service": link()}, PASS, "NetworkManager takes DHCP where nothing is configured"),
         ({}, FAIL, "nothing configures its network"),
     ],
 )
@@ -291,11 +283,7 @@ SSHD = {"/usr/sbin/sshd": Node()}
             "/etc/ssh/sshd_not_to_be_run keeps it from being started",
         ),
         (SSHD, FAIL, "it is installed, and not started at boot"),
-        (
-            {**SSHD, "/etc/systemd/system/sshd.service": link("/dev/null")},
-            FAIL,
-            "it is installed, and masked",
-        ),
+        ({**SSHD, "/etc/systemd/system/sshd.service": link("/dev/null")}, FAIL, "it is installed, and masked"),
     ],
 )
 def test_an_ssh_server_is_there_and_started(tree: dict[str, Node], result: str, why: str) -> None:

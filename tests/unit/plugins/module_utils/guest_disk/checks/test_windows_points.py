@@ -46,16 +46,8 @@ def says(answer: Answer, result: str, why: str) -> None:
         ({"viostor": 0, "vioscsi": 0}, PASS, "viostor, vioscsi starts with the boot loader"),
         ({"viostor": 3, "vioscsi": 0}, PASS, "vioscsi starts with the boot loader"),
         ({"viostor": 1}, FAIL, "viostor is installed, and not started with the boot loader"),
-        (
-            {"viostor": 3, "vioscsi": 4},
-            FAIL,
-            "viostor, vioscsi is installed, and not started with the boot loader",
-        ),
-        (
-            {},
-            FAIL,
-            "neither viostor nor vioscsi is installed: on bus virtio it stops with INACCESSIBLE_BOOT_DEVICE",
-        ),
+        ({"viostor": 3, "vioscsi": 4}, FAIL, "viostor, vioscsi is installed, and not started with the boot loader"),
+        ({}, FAIL, "neither viostor nor vioscsi is installed: on bus virtio it stops with INACCESSIBLE_BOOT_DEVICE"),
         (
             {"viostor": "0"},
             FAIL,
@@ -141,11 +133,7 @@ OFF = {f"{POLICY}/{profile}/enablefirewall": 0 for profile in ("standardprofile"
         (OFF, PASS, "it is switched off"),
         ({f"{POLICY}/firewallrules/a": RULE % 22}, PASS, "a rule lets SSH in"),
         ({f"{POLICY}/firewallrules/a": RULE % 3389}, PASS, "a rule lets remote desktop in"),
-        (
-            {f"{POLICY}/firewallrules/a": RULE % 80, f"{POLICY}/firewallrules/b": RULE % 22},
-            PASS,
-            "a rule lets SSH in",
-        ),
+        ({f"{POLICY}/firewallrules/a": RULE % 80, f"{POLICY}/firewallrules/b": RULE % 22}, PASS, "a rule lets SSH in"),
     ],
 )
 def test_a_firewall_that_lets_somebody_in_is_good(registry: dict[str, object], result: str, why: str) -> None:
@@ -199,8 +187,7 @@ def test_the_addresses_of_all_interfaces_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
-    [("525400ABCDEF", "52:54:00:AB:CD:EF"), ("52-54-00-AB-CD-EF", "52-54-00-AB-CD-EF")],
+    ("value", "shown"), [("525400ABCDEF", "52:54:00:AB:CD:EF"), ("52-54-00-AB-CD-EF", "52-54-00-AB-CD-EF")]
 )
 def test_a_mac_address_of_an_adapters_own_choice_is_named(value: str, shown: str) -> None:
     says(

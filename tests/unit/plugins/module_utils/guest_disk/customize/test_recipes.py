@@ -164,11 +164,7 @@ def test_a_file_is_put_where_it_belongs_with_mode_and_owner(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("owner", "line"),
-    [
-        ("5", 'chown "5" "5" "/etc/my file"'),
-        ("5:6", 'chown "5" "6" "/etc/my file"'),
-    ],
+    ("owner", "line"), [("5", 'chown "5" "5" "/etc/my file"'), ("5:6", 'chown "5" "6" "/etc/my file"')]
 )
 def test_numbers_of_owners_need_no_program_in_the_guest(tmp_path, owner, line):
     lines = script(tmp_path, Recipe(files=(replace(FILE, path="/etc/my file", owner=owner),)))

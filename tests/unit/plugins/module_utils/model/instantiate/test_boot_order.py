@@ -95,11 +95,7 @@ def test_the_devices_that_older_words_stand_for_are_told_of_a_machine(machine: C
 
 @pytest.mark.parametrize(
     ("text", "order"),
-    [
-        ("hd,cdrom,network", ("disk0",)),
-        ("CDROM, network,hd", ("disk0",)),
-        ("network,disk0", ("disk0",)),
-    ],
+    [("hd,cdrom,network", ("disk0",)), ("CDROM, network,hd", ("disk0",)), ("network,disk0", ("disk0",))],
 )
 def test_older_words_for_what_a_machine_has_not_are_passed_over(
     machine: Callable[..., Vm], text: str, order: tuple[str, ...]

@@ -210,8 +210,7 @@ def test_host_names(key, name, cut):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("w" * 15, False), ("w" * 16, True), ("web.example.organisation.org", False), ("", False)],
+    ("name", "told"), [("w" * 15, False), ("w" * 16, True), ("web.example.organisation.org", False), ("", False)]
 )
 def test_host_names_of_windows(name, told):
     for variables in ({"SET_HOSTNAME": name}, {"SET_HOSTNAME": "", "HOSTNAME": name}):

@@ -177,15 +177,9 @@ def test_allowed_without_a_word(text: str) -> None:
         (DEBIAN + "OS = [ ARCH = i686, FIRMWARE = UEFI ]", "it is a package of its own (ovmf-ia32) on the node"),
         (DEBIAN + "MEMORY_TUNE_OFFSET = 7", "MEMORY_TUNE_OFFSET is kept, and nothing acts on it yet"),
         (DEBIAN + "FEATURES = [ GIC = 2 ]", "FEATURES/GIC is kept, and nothing acts on it yet"),
-        (
-            DEBIAN + PC + "FEATURES = [ PCIHOLE64 = 7 ]",
-            "PCIHOLE64 is kept, and nothing acts on it on machine pc",
-        ),
+        (DEBIAN + PC + "FEATURES = [ PCIHOLE64 = 7 ]", "PCIHOLE64 is kept, and nothing acts on it on machine pc"),
         (DEBIAN + "HYPERVISOR = xen EMULATOR = qemu", "EMULATOR is kept, and nothing acts on it on Xen"),
-        (
-            DEBIAN + "HYPERVISOR = xen CPU_MODEL = [ MODEL = x ]",
-            "CPU_MODEL/MODEL is kept, and nothing acts on",
-        ),
+        (DEBIAN + "HYPERVISOR = xen CPU_MODEL = [ MODEL = x ]", "CPU_MODEL/MODEL is kept, and nothing acts on"),
     ],
 )
 def test_doubtful(text: str, warning: str) -> None:
