@@ -69,13 +69,9 @@ def _amount(name: str, part: str, text: str, where: str) -> int | None:
 
 
 def _unreadable(name: str, text: str, where: str) -> InvalidValue:
-    return InvalidValue(
-        f"{where}: {name} = {text!r}",
-        "it is no limit that vzctl reads",
-        'Write "barrier:limit" or one number, as in "65536:69632", "0:512M" or "0:unlimited"'
-        if name not in COUNTS
-        else 'Write "barrier:limit" or one number, as in "240:240" or "unlimited"',
-    )
+    examples = '"65536:69632", "0:512M" or "0:unlimited"' if name not in COUNTS else '"240:240" or "unlimited"'
+    remedy = f'Write "barrier:limit" or one number, as in {examples}'
+    return InvalidValue(f"{where}: {name} = {text!r}", "it is no limit that vzctl reads", remedy)
 
 
 def check(vector: Mapping[str, str], where: str) -> None:

@@ -65,6 +65,10 @@ class MachineDevice:
         return _size(self.values)
 
 
+# Whether a vector of the machine's template, a vector of the list, and what the machine has are one device.
+Fits = Callable[[Vector, Vector, MachineDevice], bool]
+
+
 @dataclass(frozen=True)
 class Pairing:
     """Says which device of a list is which of the machine's, by their numbers.
@@ -128,7 +132,8 @@ def pair_vectors(name: str, old: Sequence[Vector], new: Sequence[Vector], has: S
     if _asks_for_held_address(old, new, known, stays):
         # The address says before all else which NIC it is.
         stays = [None] * len(new)
-    ways = ["" if index is None else _NAMED if _is_named_exactly(new[n]) else _ALIKE for n, index in enumerate(stays)]
+    named = [bool(wanted.get("TARGET") or _asked(wanted)) for wanted in new]
+    ways = ["" if index is None else _NAMED if named[n] else _ALIKE for n, index in enumerate(stays)]
     free = [index for index in range(len(old)) if index not in stays]
     for way, fits in _WAYS[name]:
         for number, wanted in enumerate(new):
@@ -139,12 +144,10 @@ def pair_vectors(name: str, old: Sequence[Vector], new: Sequence[Vector], has: S
                 stays[number], ways[number] = index, way
                 free.remove(index)
     there = [(number, index) for number, index in enumerate(stays) if index is not None]
-    moved = tuple(
-        number for number, index in there if name == DISK and _is_moved(old[index], new[number], known[index])
-    )
-    grown = {
-        number: _size(new[number]) for number, index in there if name == DISK and _grows(new[number], known[index])
-    }
+    disks = there if name == DISK else []
+    moved = tuple(number for number, index in disks if _is_moved(old[index], new[number], known[index]))
+    sizes = [(number, _size(new[number]), known[index].size) for number, index in disks]
+    grown = {number: size for number, size, had in sizes if 0 < had < size}
     return Pairing(
         stays=tuple(stays),
         gone=tuple(free),
@@ -220,10 +223,6 @@ def _places_among(some: Sequence[Vector], others: Sequence[Vector]) -> list[int]
     return known if len(known) == len(found) else None
 
 
-def _is_named_exactly(wanted: Vector) -> bool:
-    return bool(wanted.get("TARGET") or _asked(wanted))
-
-
 def _same_network(old: Vector, wanted: Vector, has: MachineDevice) -> bool:
     return _refers_to_same("NETWORK", old, wanted, has)
 
@@ -261,15 +260,11 @@ def _has_asked_addresses(old: Vector, wanted: Vector, has: MachineDevice) -> boo
     return bool(asked) and _same_network(old, wanted, has) and all(has.values.get(k) == v for k, v in asked.items())
 
 
-def _if_same_network(
-    fits: Callable[[Vector, Vector, MachineDevice], bool],
-) -> Callable[[Vector, Vector, MachineDevice], bool]:
+def _if_same_network(fits: Fits) -> Fits:
     return lambda old, wanted, has: not _asked(wanted) and _same_network(old, wanted, has) and fits(old, wanted, has)
 
 
-def _if_same_source(
-    fits: Callable[[Vector, Vector, MachineDevice], bool],
-) -> Callable[[Vector, Vector, MachineDevice], bool]:
+def _if_same_source(fits: Fits) -> Fits:
     return lambda old, wanted, has: _same_source(old, wanted, has) and fits(old, wanted, has)
 
 
@@ -302,7 +297,7 @@ def _can_grow(_old: Vector, wanted: Vector, has: MachineDevice) -> bool:
 
 
 # Each is tried for the whole list before the next one is.
-_WAYS: dict[str, tuple[tuple[str, Callable[[Vector, Vector, MachineDevice], bool]], ...]] = {
+_WAYS: dict[str, tuple[tuple[str, Fits], ...]] = {
     DISK: (
         (_NAMED, _if_same_source(_has_target)),
         (_ALIKE, _if_same_source(_is_stated_alike)),
@@ -344,9 +339,8 @@ def _how_to_change(
     there = [(number, index) for number, index in enumerate(stays) if index is not None]
     differing = [(index, _differing_keys(name, old[index], new[number], has[index].limited)) for number, index in there]
     # A disk of the machine's own keeps its format, and the disk that it boots from is its operating system.
-    if any(
-        "DRIVER" in keys and has[index].own and name == DISK and _is_of_image(old[index]) for index, keys in differing
-    ):
+    own = [(index, keys) for index, keys in differing if has[index].own and name == DISK]
+    if any("DRIVER" in keys and _is_of_image(old[index]) for index, keys in own):
         return RECREATE
     if any(has[index].boots and has[index].own for index in gone):
         return RECREATE
@@ -386,10 +380,6 @@ def _is_moved(old: Vector, new: Vector, has: MachineDevice) -> bool:
     if not prefix or prefix == old.get("DEV_PREFIX"):
         return False
     return not _device_name(has.values.get("TARGET", "")).startswith(_device_name(prefix))
-
-
-def _grows(new: Vector, has: MachineDevice) -> bool:
-    return bool(has.size) and _size(new) > has.size
 
 
 def _size(vector: Vector) -> int:

@@ -155,10 +155,6 @@ def _read_number(text: str, asked: str, least: int, most: int, unit: str) -> str
     return str(number)
 
 
-def _read_access(text: str, asked: str) -> str:
-    return str(access.read(text, asked))
-
-
 def _read_flag(text: str, asked: str) -> str:
     return "YES" if flag(text, asked) else "NO"
 
@@ -204,7 +200,7 @@ _READERS: dict[str, Callable[[str, str], str]] = {
     "METRIC": _read_metric,
     "IP6_METRIC": _read_metric,
     **dict.fromkeys(("DHCP", "FILTER_MAC_SPOOFING", "FILTER_IP_SPOOFING"), _read_flag),
-    access.ATTRIBUTE: _read_access,
+    access.ATTRIBUTE: lambda text, asked: str(access.read(text, asked)),
     **dict.fromkeys((ONE_NODE, PHYDEV_FORCED), _read_flag),
     RESERVED: _read_span,
     ethertypes.ATTRIBUTE: ethertypes.normalise,

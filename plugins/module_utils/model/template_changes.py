@@ -23,16 +23,8 @@ CHANGEABLE = {
     "CONTEXT_DEVICE": "poweroff",
     # No interface of the node, but what its guest and the filters of its NIC are told.
     "NIC_ALIAS": "live",
-    "VCPU": "poweroff",
-    "MEMORY": "poweroff",
-    "OS": "poweroff",
-    "GRAPHICS": "poweroff",
-    "INPUT": "poweroff",
-    "FEATURES": "poweroff",
-    "CPU_MODEL": "poweroff",
-    "RAW": "poweroff",
-    "TPM": "poweroff",
-    "TOPOLOGY": "poweroff",
+    **dict.fromkeys(("VCPU", "MEMORY", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL"), "poweroff"),
+    **dict.fromkeys(("RAW", "TPM", "TOPOLOGY"), "poweroff"),
     # It is for the next time that the disk is made.
     "INJECT_VIA": "catalog",
     **dict.fromkeys(NOTES, "catalog"),
@@ -95,14 +87,8 @@ def changes(
             continue
         before, after = _normal(old, name), _normal(new, name)
         if before != after:
-            found.append(
-                Change(
-                    name,
-                    _values_text(name, before, after),
-                    _values_text(name, after, before, new=True),
-                    how_to_change(name, old, new, live, has),
-                )
-            )
+            texts = _values_text(name, before, after), _values_text(name, after, before, new=True)
+            found.append(Change(name, *texts, how_to_change(name, old, new, live, has)))
     return found
 
 

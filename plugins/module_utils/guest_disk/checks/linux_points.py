@@ -258,9 +258,7 @@ def firewall(facts: Facts) -> Answer:
         started = linux_files.what_starts(facts, service)
         if not started:
             continue
-        if name == "ufw" and not re.search(
-            r"^ENABLED=yes", facts.text("/etc/ufw/ufw.conf"), re.MULTILINE | re.IGNORECASE
-        ):
+        if name == "ufw" and not re.search(r"(?im)^ENABLED=yes", facts.text("/etc/ufw/ufw.conf")):
             continue
         closed = _why_closed(facts, name)
         if closed:
@@ -280,9 +278,8 @@ def _why_closed(facts: Facts, name: str) -> str:
         own = facts.text(f"/etc/firewalld/zones/{zone}.xml")
         if zone in ("drop", "block") and "ssh" not in own:
             return f"its zone is {zone}"
-        return (
-            f"its zone {zone} has no service ssh" if own and 'name="ssh"' not in own and 'port="22"' not in own else ""
-        )
+        lacking = own and 'name="ssh"' not in own and 'port="22"' not in own
+        return f"its zone {zone} has no service ssh" if lacking else ""
     if name == "ufw":
         rules = facts.text("/etc/ufw/user.rules")
         drops = re.search(r'^DEFAULT_INPUT_POLICY="?(DROP|REJECT)', facts.text("/etc/default/ufw"), re.MULTILINE)
@@ -290,21 +287,16 @@ def _why_closed(facts: Facts, name: str) -> str:
             return ""
         return "has no rule for port 22"
     if name == "nftables":
-        text = "\n".join(
-            linux_files.lines(facts.text("/etc/nftables.conf") or facts.text("/etc/sysconfig/nftables.conf"))
-        )
+        rules = facts.text("/etc/nftables.conf") or facts.text("/etc/sysconfig/nftables.conf")
+        text = "\n".join(linux_files.lines(rules))
         closed = any("policy drop" in part.partition("hook input")[2] for part in text.split("}"))
-        if (closed or re.search(r"\b(drop|reject)\b", text)) and not any(
-            re.search(r"\b(22|ssh)\b", line.rpartition("accept")[0]) for line in text.splitlines()
-        ):
-            return "drops what comes in, with no rule for port 22"
-        return ""
+        let_in = any(re.search(r"\b(22|ssh)\b", line.rpartition("accept")[0]) for line in text.splitlines())
+        is_shut = (closed or re.search(r"\b(drop|reject)\b", text)) and not let_in
+        return "drops what comes in, with no rule for port 22" if is_shut else ""
     if name == "iptables":
         text = facts.text("/etc/iptables/rules.v4") or facts.text("/etc/sysconfig/iptables")
         drops = re.search(r"^:INPUT DROP|^-A INPUT .*-j (DROP|REJECT)", text, re.MULTILINE)
-        if drops and not _accepts_ssh(text):
-            return "drops what comes in, with no rule for port 22"
-        return ""
+        return "drops what comes in, with no rule for port 22" if drops and not _accepts_ssh(text) else ""
     return "it is not known here whether it lets SSH in"
 
 

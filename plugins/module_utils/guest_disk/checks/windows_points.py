@@ -76,13 +76,10 @@ def firewall(facts: Facts) -> Answer:
     profiles = ("standardprofile", "publicprofile")
     if all(_number(facts, f"{_POLICY}/{profile}/enablefirewall") == 0 for profile in profiles):
         return passed("it is switched off")
-    rules = [
-        str(value) for path, value in facts.registry.items() if path.startswith(f"{_POLICY}/firewallrules/") and value
-    ]
+    rules = [str(value) for path, value in facts.registry.items() if path.startswith(f"{_POLICY}/firewallrules/")]
     for rule in rules:
-        if all(part in rule for part in ("Action=Allow", "Active=TRUE", "Dir=In")) and re.search(
-            r"LPort=(22|3389)\|", rule
-        ):
+        lets_in = all(part in rule for part in ("Action=Allow", "Active=TRUE", "Dir=In"))
+        if lets_in and re.search(r"LPort=(22|3389)\|", rule):
             return passed("a rule lets " + ("SSH" if "LPort=22|" in rule else "remote desktop") + " in")
     return bad("it is on, and no rule lets port 22 or 3389 in", "Enable-NetFirewallRule -DisplayGroup 'Remote Desktop'")
 

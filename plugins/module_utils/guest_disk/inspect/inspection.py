@@ -86,7 +86,6 @@ def _disk(talk: Session, root: Root, zone: str) -> Facts:
         for each in root.systems
         if each.number
     ]
-    of_root = root.system(root.device)
     return Facts(
         os=root.os,
         size=int(talk.ask("blockdev-getsize64", DISK)),
@@ -94,7 +93,7 @@ def _disk(talk: Session, root: Root, zone: str) -> Facts:
         partitions=tuple(parts),
         boot=_boot_code(talk, parts),
         root=root.device,
-        root_type=of_root.type if of_root is not None else "",
+        root_type=next((each.type for each in root.systems if each.device == root.device), ""),
         systems=root.systems,
         mounted=root.mounted,
         failed=root.failed,

@@ -68,9 +68,6 @@ class Root:
     failed: Mapping[str, str] = field(default_factory=dict)
     subvolume: str = ""
 
-    def system(self, device: str) -> FileSystem | None:
-        return next((system for system in self.systems if system.device == device), None)
-
 
 def mount(talk: Session, what: str, writable: bool) -> Root:
     """Mount and return the root. Raise NotFound without one, CommandFailed if what might be it can't be read."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 from ...errors import InvalidValue
@@ -83,6 +83,12 @@ def _check_text(text: str, what: str) -> None:
 def refusal(what: str, found: str) -> InvalidValue:
     """Return the error for an answer that no node can mean."""
     return InvalidValue(what, found, REMEDY)
+
+
+def check_count(found: Sized, most: int, what: str, words: str) -> None:
+    """Raise InvalidValue for more than is allowed. words: what the answer has, with {} for how many."""
+    if len(found) > most:
+        raise refusal(what, f"{words.format(len(found))}, and {most} are allowed")
 
 
 def check_number(value: float, least: int, most: int, what: str, name: str) -> None:

@@ -65,8 +65,7 @@ def read(
 
 def entries(kind: type[T], given: list[Any], what: str, most: int) -> tuple[T, ...]:
     """Return the entries as dataclasses of this kind; raise InvalidValue if one is none, or if there are too many."""
-    if len(given) > most:
-        raise answer_bounds.refusal(what, f"it has {len(given)} entries, and {most} are allowed")
+    answer_bounds.check_count(given, most, what, "it has {} entries")
     try:
         return tuple([from_plain(kind, each) for each in given])
     except InvalidValue as error:

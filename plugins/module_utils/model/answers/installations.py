@@ -54,5 +54,4 @@ def check_machine(host: str, vm_id: int | None, seconds: float, lines: tuple[str
         raise answer_bounds.refusal(what, "it does not say of which machine it tells")
     if not 0 <= seconds <= MOST_SECONDS:
         raise answer_bounds.refusal(what, f"seconds is {seconds}")
-    if len(lines) > MOST_LINES:
-        raise answer_bounds.refusal(what, f"it has {len(lines)} last lines, and {MOST_LINES} are allowed")
+    answer_bounds.check_count(lines, MOST_LINES, what, "it has {} last lines")

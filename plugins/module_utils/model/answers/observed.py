@@ -89,10 +89,7 @@ def _check(node: Observed, what: str) -> None:
         answer_bounds.check_number(getattr(node, name), 0, most, what, name)
     for number in node.ports:
         answer_bounds.check_number(number, 0, MOST_PORT, what, "a port")
-    if len(node.foreign_ids) > MOST_VMS:
-        raise answer_bounds.refusal(
-            what, f"it has {len(node.foreign_ids)} machines of others, and {MOST_VMS} are allowed"
-        )
+    answer_bounds.check_count(node.foreign_ids, MOST_VMS, what, "it has {} machines of others")
     for number in node.foreign_ids:
         answer_bounds.check_number(number, 0, MOST_BYTES, what, "an id")
     _check_texts(node, what)
@@ -132,8 +129,7 @@ def _check_texts(node: Observed, what: str) -> None:
 
 
 def _check_machines(node: Observed, what: str) -> None:
-    if len(node.vms) > MOST_VMS:
-        raise answer_bounds.refusal(what, f"it has {len(node.vms)} machines, and {MOST_VMS} are allowed")
+    answer_bounds.check_count(node.vms, MOST_VMS, what, "it has {} machines")
     for vm in node.vms:
         answer_bounds.check_number(vm.vm_id, 0, MOST_ID, what, "the id of a machine")
         answer_bounds.check_number(vm.generation, 0, MOST_NUMBER, what, f"the generation of machine {vm.vm_id}")

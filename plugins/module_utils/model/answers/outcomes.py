@@ -35,8 +35,7 @@ def read(host: str, answer: Any) -> list[VmOutcome] | None:
         found = f"it is a {type(outcomes).__name__}"
         raise InvalidValue(what, found, "Give the registered result of nebula_deploy")
     answer_bounds.check_size(outcomes, what)
-    if len(outcomes) > MOST_VMS:
-        raise answer_bounds.refusal(what, f"it tells of {len(outcomes)} machines, and {MOST_VMS} are allowed")
+    answer_bounds.check_count(outcomes, MOST_VMS, what, "it tells of {} machines")
     try:
         found_ = [from_plain(VmOutcome, outcome) for outcome in outcomes]
     except InvalidValue as problem:

@@ -50,10 +50,7 @@ def _read_guests(host: str, given: list[Any], what: str) -> tuple[Verified, ...]
         check_machine(host, each.vm_id, each.seconds, each.last_lines, what)
         if each.evidence not in EVIDENCE or not EVIDENCE.issuperset(each.tried):
             raise answer_bounds.refusal(what, "it tells of a kind of evidence that there is not")
-        if len(each.missing) > MOST_MISSING:
-            raise answer_bounds.refusal(
-                what, f"a guest lacks {len(each.missing)} things, and {MOST_MISSING} are allowed"
-            )
+        answer_bounds.check_count(each.missing, MOST_MISSING, what, "a guest lacks {} things")
     if host and len({each.name for each in found}) != len(found):
         raise answer_bounds.refusal(what, "it tells of a machine twice")
     return found

@@ -139,16 +139,9 @@ def disk_of(
     usual = RAW if rule.devices.paths else rule.driver
     driver = image.format if in_place else wanted or usual
     rule.check_disk(vector, "" if cdrom else driver, where)
-    return Disk(
-        index,
-        "",
+    return replace(
+        _disk_of_image(index, image, options),
         type="CDROM" if cdrom else "FILE",
-        image_id=image.id,
-        image=image.name,
-        image_uuid=image.uuid,
-        generation=image.generation,
-        source=image.source,
-        format=image.format,
         driver=driver,
         size=image.size if cdrom else max(size, image.size),
         clone=not in_place,
@@ -158,8 +151,14 @@ def disk_of(
         # What its own file holds goes with it, and an overlay begins with nothing.
         trusted=image.is_trusted,
         snapshots=disk_snapshots.tree_of(image.snapshots) if image.persistent and not cdrom else (),
-        options=options,
     )
+
+
+def _disk_of_image(index: int, image: Image, options: Mapping[str, str]) -> Disk:
+    return Disk(
+        index, "", image_id=image.id, image=image.name, image_uuid=image.uuid, generation=image.generation,
+        source=image.source, format=image.format, options=options,
+    )  # fmt: skip
 
 
 def refuse_format(image: Image, hypervisor: str, where: str) -> None:
@@ -195,20 +194,8 @@ def _container_root(
             f"image {image.name} is a root file system, whose copy is a directory: nothing limits its size",
             "Leave SIZE out",
         )
-    return Disk(
-        index,
-        "",
-        image_id=image.id,
-        image=image.name,
-        image_uuid=image.uuid,
-        generation=image.generation,
-        source=image.source,
-        format=TAR,
-        driver=TAR,
-        size=size if itself else image.size,
-        by_hypervisor=itself,
-        options=options,
-    )
+    disk = _disk_of_image(index, image, options)
+    return replace(disk, driver=TAR, size=size if itself else image.size, by_hypervisor=itself)
 
 
 def _is_volatile(vector: Mapping[str, str], where: str) -> bool:

@@ -15,7 +15,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Com
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect import root_file_system
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.inspect.root_file_system import (
     FileSystem,
-    Root,
 )
 
 WHAT = "image web"
@@ -223,9 +222,3 @@ def test_what_could_not_be_mounted_is_not_tried_again(tmp_path):
     talk = Appliance({"/dev/sda1": Device({"TYPE": "xfs", "UUID": "dd"}), "/dev/sda2": Device({"TYPE": "ext4"}, root)})
     assert list(root_file_system.mount(talk, WHAT, True).failed) == ["/dev/sda1"]
     assert [words for words in talk.asked if words[:2] == ("mount", "/dev/sda1")] == [("mount", "/dev/sda1", "/")]
-
-
-def test_a_device_is_found_by_its_name():
-    systems = (FileSystem("/dev/sda1", "ext4"), FileSystem("/dev/sda2", "swap"))
-    root = Root("linux", "/dev/sda1", systems)
-    assert root.system("/dev/sda2") is systems[1] and root.system("/dev/sda9") is None
