@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.filter.installer_isos import installer_isos
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     ImageRefused,
@@ -30,14 +28,11 @@ PRESEED = {"kind": "preseed", "password_hash": "x"}
 
 
 @pytest.fixture
-def engine(tmp_path) -> Iterator[EmbeddedEngine]:
-    (tmp_path / "nebula").mkdir()
-    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
-    with found.session():
-        found.images.allocate(Image(None, "stored", ImageType.CDROM))
-        found.templates.allocate("small", Template.from_mapping({"MEMORY": 3000}))
-    yield found
-    found.close()
+def engine(bare):
+    with bare.session():
+        bare.images.allocate(Image(None, "stored", ImageType.CDROM))
+        bare.templates.allocate("small", Template.from_mapping({"MEMORY": 3000}))
+    return bare
 
 
 def spec(engine, local=None, **keys):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,6 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.action import nebula_install
 from ansible_collections.nebula.provision.plugins.lookup import install_answers
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.installation import Settings, goes_on, row
@@ -39,16 +37,13 @@ def own(monkeypatch):
 
 
 @pytest.fixture
-def engine(tmp_path) -> Iterator[EmbeddedEngine]:
-    (tmp_path / "nebula").mkdir()
-    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
-    with found.session():
+def engine(bare):
+    with bare.session():
         ranges = (AddressRange(0, "IP4", 5, ip="10.66.0.10"),)
         # Nothing is written here: the room of this machine is no matter.
-        found.datastores.update(1, capacity_check=False)
-        found.networks.allocate(Network(None, "Public", bridge="nbr0", address_ranges=ranges))
-    yield found
-    found.close()
+        bare.datastores.update(1, capacity_check=False)
+        bare.networks.allocate(Network(None, "Public", bridge="nbr0", address_ranges=ranges))
+    return bare
 
 
 def begun(engine, *items, **settings):

@@ -9,7 +9,7 @@ import io
 import os
 import shutil
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,11 @@ def own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
-    (tmp_path / "nebula").mkdir()
-    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
-    with found.session():
-        found.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=8192, cpu=16.0))
-    store_iso(found, "debian.iso", bootable())
-    yield found
-    found.close()
+def engine(bare: EmbeddedEngine) -> EmbeddedEngine:
+    with bare.session():
+        bare.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=8192, cpu=16.0))
+    store_iso(bare, "debian.iso", bootable())
+    return bare
 
 
 def bootable() -> bytes:
