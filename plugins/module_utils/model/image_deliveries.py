@@ -30,7 +30,6 @@ def images_to_send(plans: Mapping[str, Plan], observed: Sequence[Observed]) -> d
 
 
 def has_images_to_fetch(images: Sequence[Image], observed: Sequence[Observed] = ()) -> bool:
-    """Return whether something is to be fetched."""
     generations = generations_of(images)
     past = (name for node in observed for name in node.returns if is_outdated(name, generations))
     return any(returning_host(image.operation) for image in images) or any(past)

@@ -18,7 +18,6 @@ def origin_of(uuid: str, disk_id: int) -> str:
 
 
 def is_being_saved(image: Image, origin: str) -> bool:
-    """Return whether the disk of that origin is being saved as the image."""
     # An older version noted no operation.
     same = image.origin == origin and origin.startswith("vm:")
     return same and image.state == ImageState.LOCKED and image.operation in (None, Save(origin))

@@ -30,7 +30,6 @@ def may_share(one: Network, other: Network) -> bool:
 
 
 def address_spans(network: Network) -> list[Span]:
-    """Return the addresses that belong to the network."""
     whole = network_checks.network_cidr(network)
     found: list[Span] = [whole] if whole else []
     for each in network.address_ranges:

@@ -92,6 +92,5 @@ def check_count(found: Sized, most: int, what: str, words: str) -> None:
 
 
 def check_number(value: float, least: int, most: int, what: str, name: str) -> None:
-    """Raise InvalidValue for a number that is not within its bounds."""
     if not least <= value <= most:
         raise refusal(what, f"{name} is {value}, and can be {least} to {most}")

@@ -95,7 +95,6 @@ def _parent_number(vector: Mapping[str, str], names: Sequence[str], aliases: Seq
 
 
 def _refuse_same_address(template: Template, aliases: Sequence[AliasDemand], where: str) -> None:
-    """Raise InvalidValue for an address that is asked for twice."""
     nics = [nic_demand(vector, f"{where}: {NIC} {index}") for index, vector in enumerate(template.vectors(NIC))]
     asked: dict[tuple[object, str], str] = {}
     places = [f"{NIC} {index}" for index in range(len(nics))] + [f"{ALIAS} {index}" for index in range(len(aliases))]
