@@ -38,8 +38,12 @@ def problems(network: Network) -> dict[Problem, InvalidValue]:
 def warn_of_unadvertised_mtu(network: Network) -> list[str]:
     """Return a warning where machines send more than the network's devices are told to carry, as nobody tells them."""
     most = whole(network.attributes.get(MTU)) or 0
-    unsaid = network.vn_mad in _AS_ETHERNET and not largest_told_mtu(network)
-    if not unsaid or not phydev_of(network.vn_mad, network.attributes) or not 0 < most < ETHERNET_MTU:
+    unsaid = (
+        network.vn_mad in _AS_ETHERNET
+        and not largest_told_mtu(network)
+        and phydev_of(network.vn_mad, network.attributes)
+    )
+    if not unsaid or not 0 < most < ETHERNET_MTU:
         return []
     doubt = (
         f"network {network.name}: {MTU} = {most}, and its machines are told no MTU, so that they send {ETHERNET_MTU} "
