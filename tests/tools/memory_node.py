@@ -6,20 +6,21 @@ here are files that are theirs in place; overlays and copies are the subject of 
 
 from __future__ import annotations
 
-import os
+import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from memory_hypervisor import MemoryDriver
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
     CHECKPOINT,
+    RECORD,
     Record,
     read_record,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome as Outcome
@@ -64,11 +65,18 @@ class Node:
         return (self.directory(vm_id) / "vm.log").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """Without waiting for the disk: no power cut is shown here, and every machine would take a tenth of a second."""
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    return Node(tmp_path)
+def plan(number: int, *planned: Planned) -> Plan:
+    return Plan(CATALOG, number, "node1", planned)
+
+
+def directory(root: str, vm_id: int = 0) -> Path:
+    return Path(root, "datastores", "0", str(vm_id))
+
+
+def mark(place: Path, **values: Any) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    record = Record(**{"catalog": CATALOG, "vm_id": int(place.name), "uuid": f"uuid-{place.name}", **values})
+    (place / RECORD).write_text(json.dumps(to_plain(record)), encoding="utf-8")
 
 
 def told(outcome: Outcome) -> tuple[str, bool, str]:

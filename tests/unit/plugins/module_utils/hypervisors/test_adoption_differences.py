@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_node import CATALOG, Node, here, machine
+from memory_node import CATALOG, Node, machine
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.adoption_differences import compare
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
@@ -20,8 +20,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ADOPT, Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
-
-__all__ = ["here"]
 
 
 def differences(here: Node, vm: Vm, wanted: str = "RUNNING", catalog: str = CATALOG) -> tuple[str, ...]:

@@ -23,12 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Com
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import node_inventory
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
-    Bridge,
-    Inventory,
-    VmDirectory,
-    VmFile,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Bridge, Inventory, VmDirectory, VmFile
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link
 from ansible_collections.nebula.provision.plugins.module_utils.network.nat import Table
 

@@ -5,58 +5,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-from pathlib import Path
-from typing import Any
 
-import pytest
 from memory_hypervisor import Machine, MemoryDriver
+from memory_node import CATALOG, OTHER, directory, machine, mark, plan
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import machine_record as records
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import poll
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import Record
-from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
-    Plan,
-    PlannedVm,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-
-CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
-
-
-OTHER = "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
-
-
-def machine(vm_id: int = 0, **values: Any) -> Vm:
-    values = {"memory": 64, **values}
-    return Vm(vm_id, f"uuid-{vm_id}", f"web-{vm_id}", "memory", 1.0, **values)
-
-
-def plan(number: int, *planned: PlannedVm) -> Plan:
-    return Plan(CATALOG, number, "node1", planned)
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A node's, without waiting for the disk: no power cut is shown here."""
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    node_file.update(str(tmp_path), lambda before: before)
-    return str(tmp_path)
-
-
-def directory(root: str, vm_id: int = 0) -> Path:
-    return Path(root, "datastores", "0", str(vm_id))
-
-
-def mark(place: Path, **values: Any) -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    record = Record(**{"catalog": CATALOG, "vm_id": int(place.name), "uuid": f"uuid-{place.name}", **values})
-    (place / records.RECORD).write_text(json.dumps(to_plain(record)), encoding="utf-8")
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm
 
 
 def test_a_poll_tells_what_is_there(root: str) -> None:

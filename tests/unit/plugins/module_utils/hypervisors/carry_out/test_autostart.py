@@ -5,14 +5,9 @@
 
 from __future__ import annotations
 
-from memory_node import Node, here, machine, told
+from memory_node import Node, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    HypervisorError,
-    TimedOut,
-)
-
-__all__ = ["here"]
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, TimedOut
 
 
 def test_a_machine_that_could_not_be_saved_runs_on_and_starts_with_its_host(here: Node) -> None:

@@ -8,20 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from memory_node import CATALOG, OTHER, Node, here, machine, told
+from memory_node import CATALOG, OTHER, Node, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    ForeignObject,
-    HypervisorError,
-    StalePlan,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, HypervisorError, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
-
-__all__ = ["here"]
 
 
 def test_a_plan_that_is_too_old_is_refused_as_a_whole(here: Node) -> None:
@@ -86,3 +80,9 @@ def test_the_stage_tells_what_failed(here: Node, operation: str, problem: BaseEx
         assert "web-0" in outcome.error["asked"] and "report it" in outcome.error["remedy"]
     here.driver.fails.clear()
     assert told(here.one("RUNNING")) == ("RUNNING", True, "")
+
+
+def test_an_error_of_the_driver_does_not_keep_the_log_from_being_written(here: Node) -> None:
+    here.driver.fails["start"] = HypervisorError("starting it", "no", "yes")
+    assert any("starting it: no. yes" in line for line in here.one("RUNNING").log)
+    assert "starting it: no. yes" in here.log()

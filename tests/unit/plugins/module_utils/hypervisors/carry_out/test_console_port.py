@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import socket
 
-from memory_node import Node, here, machine, told
+from memory_node import Node, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics
-
-__all__ = ["here"]
 
 
 def test_a_port_that_another_program_has_taken_is_said_before_the_start(here: Node) -> None:
@@ -27,3 +25,8 @@ def test_a_port_that_another_program_has_taken_is_said_before_the_start(here: No
         assert "start" not in here.driver.names()
     assert told(here.one("RUNNING", 2, vm)) == ("RUNNING", True, "")
     assert here.record().port == port
+
+
+def test_an_address_that_this_node_does_not_have_is_left_to_the_hypervisor(here: Node) -> None:
+    outcome = here.one("RUNNING", vm=machine(graphics=Graphics(port=5999, listen="192.0.2.1")))
+    assert (outcome.state, outcome.error) == ("RUNNING", None)

@@ -13,12 +13,9 @@ from pathlib import Path
 import pytest
 from file_facts import facts
 from memory_hypervisor import MemoryDriver
-from memory_node import CATALOG, Node, here, machine, told
+from memory_node import CATALOG, Node, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    StorageFailed,
-    TimedOut,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import StorageFailed, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import definition
@@ -30,8 +27,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.injected_fi
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-
-__all__ = ["here"]
 
 
 def changes(here: Node, planned: Planned) -> bool:

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from memory_hypervisor import MemoryDriver
+from memory_node import CATALOG
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import machine_record as records
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -22,7 +21,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.nic import 
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
-CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 FIRST = Disk(0, "vda", type="FS", size=1, driver="qcow2")
 MORE = Disk(1, "vdb", type="FS", size=2, driver="qcow2")
 PUBLIC = Nic(0, 0, "Public", "nbr0", "02:00:0a:42:00:0a", ip="10.66.0.10", target="one-0-0")
@@ -59,11 +57,8 @@ class Life:
 
 
 @pytest.fixture
-def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
-    """A node's, without waiting for the disk: no power cut is shown here."""
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    node_file.update(str(tmp_path), lambda before: before)
-    return Life(str(tmp_path))
+def life(root: str) -> Life:
+    return Life(root)
 
 
 def test_what_comes_and_goes_is_told_once(life: Life) -> None:

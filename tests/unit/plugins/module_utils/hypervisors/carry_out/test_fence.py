@@ -13,15 +13,11 @@ from typing import Any
 import pytest
 from file_facts import facts
 from memory_hypervisor import MemoryDriver
-from memory_node import CATALOG, OTHER, Node, here, machine, told
+from memory_node import CATALOG, OTHER, Node, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
-    RECORD,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
-
-__all__ = ["here"]
 
 
 def _files(directory: Path) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from memory_node import CATALOG, Node, here, machine
+from memory_node import CATALOG, Node, machine
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.host.vm_log import VmLog
@@ -15,8 +15,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.job import Job
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import Record, read_record
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm
-
-__all__ = ["here"]
 
 
 def job(here: Node, **orders: object) -> Job:

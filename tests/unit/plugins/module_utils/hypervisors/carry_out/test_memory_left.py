@@ -9,19 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from memory_node import CATALOG, Node, here, machine, told
+from memory_node import CATALOG, Node, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    HypervisorError,
-    TimedOut,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import batch
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.network import links
-
-__all__ = ["here"]
 
 
 @pytest.mark.parametrize(
@@ -153,3 +148,9 @@ def test_a_machine_whose_bridge_is_not_there_keeps_what_it_has(here: Node, monke
     (outcome,) = here.apply(Planned(vm, 2, "RUNNING", operation="recreate"), bridges={"nbr0": "a-network"})
     assert told(outcome) == ("RUNNING", False, "NotFound")
     assert here.driver.names() == []
+
+
+def test_room_is_not_looked_for_where_the_plan_tells_none(here: Node) -> None:
+    here.driver.foreign_memory = 1 << 30
+    (outcome,) = here.apply(Planned(machine(), 1, "RUNNING"), memory=0, foreign_memory=1)
+    assert outcome.state == "RUNNING"

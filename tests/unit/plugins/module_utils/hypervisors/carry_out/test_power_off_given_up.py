@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from memory_hypervisor import Machine, MemoryDriver
+from memory_node import CATALOG, Node, machine
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
@@ -24,37 +24,24 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll 
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import GivenUp, Plan, PlannedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
-CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 
-
-class Host:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.driver = MemoryDriver()
-        self.number = 0
-        node_file.update(str(root), lambda before: before)
-
+class Host(Node):
     def plan(self, *vms: PlannedVm, state: str = "RUNNING", given_up: tuple[int, ...] = (0,)) -> Plan:
         self.number += 1
         found = tuple(GivenUp(number, f"uuid-{number}", f"web-{number}", "node1", state) for number in given_up)
         return Plan(CATALOG, self.number, "node1", vms, given_up=found)
 
-    def apply(self, plan: Plan) -> list[VmOutcome]:
+    def carry_out(self, plan: Plan) -> list[VmOutcome]:
         return Batch(plan, self.driver, str(self.root)).apply()
 
     def make(self, vm_id: int = 0) -> None:
-        vm = Vm(vm_id, f"uuid-{vm_id}", f"web-{vm_id}", "memory", 1.0, 64)
-        self.apply(self.plan(PlannedVm(vm, 1, "RUNNING"), given_up=()))
+        self.apply(PlannedVm(machine(vm_id), 1, "RUNNING"))
         self.driver.names()
-
-    def directory(self, vm_id: int = 0) -> Path:
-        return self.root / "datastores" / "0" / str(vm_id)
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    return Host(tmp_path)
+def here(here: Node) -> Host:
+    return Host(here.root)
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -68,14 +55,14 @@ def told(outcome: VmOutcome) -> tuple[int, str, bool, str]:
 def test_it_is_asked_to_shut_down_and_starts_no_more_with_its_host(here: Host) -> None:
     here.make()
     before = files(here.directory())
-    (outcome,) = here.apply(here.plan())
+    (outcome,) = here.carry_out(here.plan())
     assert told(outcome) == (0, "POWEROFF", True, "")
     assert here.driver.names() == ["no autostart", "shutdown"] and here.driver.timeouts == [SHUTDOWN_SECONDS]
     assert here.driver.machines[0].state == "POWEROFF" and not here.driver.machines[0].autostart
     assert files(here.directory()) == before
     assert "It was given up with its host" in (here.directory() / "vm.log").read_text(encoding="utf-8")
     # The same once more.
-    assert told(here.apply(here.plan())[0]) == (0, "POWEROFF", False, "")
+    assert told(here.carry_out(here.plan())[0]) == (0, "POWEROFF", False, "")
     assert here.driver.names() == []
 
 
@@ -104,38 +91,38 @@ def test_one_that_does_not_obey_ends_all_the_same(
 ) -> None:
     here.make()
     trouble(here.driver)
-    assert told(here.apply(here.plan())[0]) == (0, "POWEROFF", True, "")
+    assert told(here.carry_out(here.plan())[0]) == (0, "POWEROFF", True, "")
     assert here.driver.names() == asked
 
 
 def test_one_that_is_off_is_kept_from_starting_with_its_host(here: Host) -> None:
     here.make()
     here.driver.machines[0].state = "POWEROFF"
-    assert told(here.apply(here.plan(state="POWEROFF"))[0]) == (0, "POWEROFF", True, "")
+    assert told(here.carry_out(here.plan(state="POWEROFF"))[0]) == (0, "POWEROFF", True, "")
     assert here.driver.names() == ["no autostart"]
 
 
 def test_one_that_is_gone_is_gone(here: Host) -> None:
-    assert told(here.apply(here.plan())[0]) == (0, "DONE", False, "")
+    assert told(here.carry_out(here.plan())[0]) == (0, "DONE", False, "")
     assert not here.directory().exists()
 
 
 def test_machines_of_the_plan_go_on_beside_them(here: Host) -> None:
     here.make()
     vm = Vm(5, "uuid-5", "web-5", "memory", 1.0, 64)
-    outcomes = here.apply(here.plan(PlannedVm(vm, 1, "RUNNING")))
+    outcomes = here.carry_out(here.plan(PlannedVm(vm, 1, "RUNNING")))
     assert [(each.vm_id, each.state) for each in outcomes] == [(5, "RUNNING"), (0, "POWEROFF")]
 
 
 def test_what_is_somebody_elses_is_left_alone(here: Host) -> None:
     here.driver.machines[0] = Machine("uuid-0", "another catalog", "RUNNING")
-    (outcome,) = here.apply(here.plan())
+    (outcome,) = here.carry_out(here.plan())
     assert told(outcome) == (0, "UNKNOWN", False, ForeignObject.__name__) and here.driver.names() == []
     # Its directory is a stranger's: nothing is written there.
     here.make(1)
     (here.directory(1) / "vm.json").write_text("{}", encoding="utf-8")
     before = (here.directory(1) / "vm.log").read_bytes()
-    assert told(here.apply(here.plan(given_up=(1,)))[0]) == (0, "POWEROFF", True, "")
+    assert told(here.carry_out(here.plan(given_up=(1,)))[0]) == (0, "POWEROFF", True, "")
     assert (here.directory(1) / "vm.log").read_bytes() == before
 
 
@@ -148,7 +135,7 @@ def test_what_goes_wrong_is_told_of_that_machine(
         monkeypatch.setattr(node_file, "is_current", lambda *_arguments: False)
     else:
         here.driver.fails["no autostart"] = problem
-    (outcome,) = here.apply(here.plan())
+    (outcome,) = here.carry_out(here.plan())
     kind = {ZeroDivisionError: "HypervisorError", OSError: "StorageFailed"}.get(type(problem), "StalePlan")
     assert told(outcome) == (0, "UNKNOWN", False, kind)
     assert here.driver.machines[0].state == "RUNNING"
@@ -173,5 +160,5 @@ def test_another_run_that_works_on_it_is_waited_for(here: Host, monkeypatch: pyt
     here.make()
     monkeypatch.setattr(fence, "LOCK_SECONDS", 0.05)
     with fence.lock(f"{here.directory()}/"):
-        assert told(here.apply(here.plan())[0]) == (0, "UNKNOWN", False, "TimedOut")
-    assert told(here.apply(here.plan())[0]) == (0, "POWEROFF", True, "")
+        assert told(here.carry_out(here.plan())[0]) == (0, "UNKNOWN", False, "TimedOut")
+    assert told(here.carry_out(here.plan())[0]) == (0, "POWEROFF", True, "")

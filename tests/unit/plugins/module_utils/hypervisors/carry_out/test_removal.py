@@ -11,14 +11,10 @@ from typing import Any
 
 import pytest
 from memory_hypervisor import Machine
-from memory_node import CATALOG, OTHER, Node, here, machine, told
+from memory_node import CATALOG, OTHER, Node, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    HypervisorError,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-
-__all__ = ["here"]
 
 
 @pytest.mark.parametrize(("hard", "asked"), [(False, ["shutdown", "remove"]), (True, ["remove"])])

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from memory_node import Node, here, suspended, told
-
-__all__ = ["here"]
+from memory_node import Node, suspended, told
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,12 @@ from typing import Any
 
 import pytest
 from memory_hypervisor import MemoryDriver
-from memory_node import CATALOG, Node, here, machine, told
+from memory_node import CATALOG, Node, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    HypervisorError,
-    TimedOut,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
-    RECORD,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
-
-__all__ = ["here"]
 
 
 def test_a_new_machine_is_defined_and_is_to_start_with_its_host_before_it_starts(here: Node) -> None:

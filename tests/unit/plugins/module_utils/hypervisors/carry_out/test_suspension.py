@@ -12,18 +12,13 @@ from typing import Any
 
 import pytest
 from memory_hypervisor import WHOLE
-from memory_node import Node, here, machine, suspended, told
+from memory_node import Node, machine, suspended, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import suspension
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
-    CHECKPOINT,
-    PARTIAL,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import CHECKPOINT, PARTIAL
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-
-__all__ = ["here"]
 
 
 def test_a_machine_is_suspended_and_goes_on(here: Node) -> None:
