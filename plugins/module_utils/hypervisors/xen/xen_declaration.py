@@ -213,7 +213,7 @@ XEN_LIBVIRT = replace(
     XEN,
     name="xen_libvirt",
     machines="xen",
-    module=("xen.libvirt", "XenLibvirtDriver"),
+    module=("xen.libvirt_driver", "XenLibvirtDriver"),
     # libvirt calls those of Xen as Xen's own tools do.
     drops_names=("vif", *DROPPED_BY_LIBVIRT),
     packages=(
