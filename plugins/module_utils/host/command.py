@@ -223,12 +223,7 @@ def shown(argv: Sequence[str]) -> str:
 
 
 def _converse(
-    process: subprocess.Popen[bytes],
-    data: bytes | None,
-    argv: Sequence[str],
-    began: float,
-    timeout: float,
-    most: int,
+    process: subprocess.Popen[bytes], data: bytes | None, argv: Sequence[str], began: float, timeout: float, most: int
 ) -> tuple[bytearray, bytearray]:
     out, err = bytearray(), bytearray()
     rest = memoryview(data or b"")

@@ -60,13 +60,7 @@ class _Drivers(Mapping[str, type[Driver]]):
 
 
 DRIVERS: Mapping[str, type[Driver]] = _Drivers(
-    {
-        "kvm": _kvm,
-        "xen": _xen,
-        "xen_libvirt": _xen_libvirt,
-        "lxc": _lxc,
-        "openvz": _openvz,
-    }
+    {"kvm": _kvm, "xen": _xen, "xen_libvirt": _xen_libvirt, "lxc": _lxc, "openvz": _openvz}
 )
 
 

@@ -68,12 +68,7 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
             job.files[vm.context.disk_id] = DiskFiles(path, DIRECTORY)
         else:
             context = iso9660.write_iso(
-                path,
-                vm.context.variables,
-                sources,
-                format=vm.context.format,
-                identity=vm.uuid,
-                keep_unpadded=not boots,
+                path, vm.context.variables, sources, format=vm.context.format, identity=vm.uuid, keep_unpadded=not boots
             )
             job.files[vm.context.disk_id] = DiskFiles(path, "raw")
     job.stage = "BOOT_FAILURE"

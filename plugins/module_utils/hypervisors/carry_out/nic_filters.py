@@ -69,10 +69,7 @@ class NicFilters:
                 announcers.ensure(silent, staying(announcers))
 
     def _ensure(
-        self,
-        wanted: Sequence[Guard],
-        staying: Callable[[nic_filter.Table], Collection[str]],
-        as_of: float | None,
+        self, wanted: Sequence[Guard], staying: Callable[[nic_filter.Table], Collection[str]], as_of: float | None
     ) -> bool:
         """Make the rules what is wanted. Return whether anything was changed."""
         plan = self._plan

@@ -71,11 +71,7 @@ def _to_running(job: Job, state: str | None) -> str:
         remove_file(job.path(PARTIAL))
         with job.common.building:
             definition.prepare_machine(
-                job,
-                running=False,
-                defined=state is not None,
-                boots=state != "UNKNOWN",
-                paused=state == "UNKNOWN",
+                job, running=False, defined=state is not None, boots=state != "UNKNOWN", paused=state == "UNKNOWN"
             )
             if state != "UNKNOWN":
                 disk_saves_and_snapshots.carry_out_all(job, "POWEROFF")

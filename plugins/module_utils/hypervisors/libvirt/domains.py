@@ -261,9 +261,7 @@ class LibvirtDomains:
         domain = self._find(mark)
         if domain is None:
             raise NotFound(
-                label_of(mark),
-                f"libvirt has no domain {domain_name(mark.vm_id)}",
-                "Run again: it is defined anew",
+                label_of(mark), f"libvirt has no domain {domain_name(mark.vm_id)}", "Run again: it is defined anew"
             )
         return domain
 

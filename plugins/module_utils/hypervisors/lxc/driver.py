@@ -110,10 +110,7 @@ class LxcDriver(LibvirtDomains, Driver):
 
     def site(self, common: Site) -> Site:
         return replace(
-            common,
-            emulator=container_xml.EMULATOR,
-            swap_alone=os.path.exists(UNIFIED),
-            confinement=self._confinement(),
+            common, emulator=container_xml.EMULATOR, swap_alone=os.path.exists(UNIFIED), confinement=self._confinement()
         )
 
     def _confinement(self) -> str:

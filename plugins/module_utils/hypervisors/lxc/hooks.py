@@ -15,14 +15,7 @@ from pathlib import Path
 
 from ...errors import ForeignObject, NotFound
 from ...host import processes
-from ...host.files import (
-    explained,
-    make_directory,
-    read_limited,
-    remove_empty_directory,
-    remove_file,
-    write_atomically,
-)
+from ...host.files import explained, make_directory, read_limited, remove_empty_directory, remove_file, write_atomically
 from ...host.node_file import Changes
 
 # Since libvirt 6.5 all programs in this directory are called, whosever they are.

@@ -14,10 +14,7 @@ from ...host import processes
 
 # Counted from the first real-time signal that glibc leaves to programs.
 _HALT_OF_SYSTEMD = signal.SIGRTMIN + 3
-_SIGNALS = {
-    "systemd": (_HALT_OF_SYSTEMD, signal.SIGINT),
-    "busybox": (signal.SIGUSR2, signal.SIGTERM),
-}
+_SIGNALS = {"systemd": (_HALT_OF_SYSTEMD, signal.SIGINT), "busybox": (signal.SIGUSR2, signal.SIGTERM)}
 # sysvinit and OpenRC halt at what says that the power fails, and start anew at Ctrl-Alt-Del.
 _OTHERS = (signal.SIGPWR, signal.SIGINT)
 

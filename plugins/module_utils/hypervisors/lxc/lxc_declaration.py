@@ -94,11 +94,7 @@ def _check_raw(data: str, where: str) -> None:
     fragment = libvirt_values.raw_fragment(data, where, "lxc")
     for element in () if fragment is None else fragment:
         if element.tag in _OF_MACHINES:
-            raise InvalidValue(
-                f"{where}: DATA: <{element.tag}>",
-                _OF_MACHINES[element.tag],
-                "Leave it out",
-            )
+            raise InvalidValue(f"{where}: DATA: <{element.tag}>", _OF_MACHINES[element.tag], "Leave it out")
 
 
 def _raw(template: Template) -> str:

@@ -49,8 +49,7 @@ def test_var_run_is_run():
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["/srv/a.iso", "/boot/vmlinuz", "/usr/share/OVMF/OVMF_CODE.fd", "/home/user/a.qcow2", "/etcetera"],
+    "path", ["/srv/a.iso", "/boot/vmlinuz", "/usr/share/OVMF/OVMF_CODE.fd", "/home/user/a.qcow2", "/etcetera"]
 )
 def test_what_is_anywhere_else_is_taken(path):
     Rules().refuse("FILES: x", path)

@@ -189,10 +189,7 @@ def test_a_pattern_decides_alone(log: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "found"),
-    [
-        ({"pattern": "("}, "not a regular expression"),
-        ({"pattern": "x {ip}", "addresses": ()}, "the VM has no ip"),
-    ],
+    [({"pattern": "("}, "not a regular expression"), ({"pattern": "x {ip}", "addresses": ()}, "the VM has no ip")],
 )
 def test_a_bad_pattern_is_refused_at_once(log: Path, changes: dict[str, object], found: str) -> None:
     (verdict,) = wait([wanted(log, **changes)], timeout=600)

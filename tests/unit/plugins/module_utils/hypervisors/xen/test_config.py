@@ -32,14 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.text.template_syn
 FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "xen"
 CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))
 # What the seed's machine had, as its author copied it: blanks and capitals are the copyist's, and two values were lost.
-SEED = {
-    "name": "one-226",
-    "builder": "hvm",
-    "boot": "c",
-    "vnc": "1",
-    "vnclisten": "0.0.0.0",
-    "vncunused": "0",
-}
+SEED = {"name": "one-226", "builder": "hvm", "boot": "c", "vnc": "1", "vnclisten": "0.0.0.0", "vncunused": "0"}
 SEED_DISKS = ["disk.0,xvdb,w", "disk.1,xvda,w", "disk.2,xvdc:cdrom,r"]
 SEED_VIF = {"mac=02:00:c0:a8:46:96", "ip=192.168.70.150", "bridge=br0"}
 
