@@ -166,8 +166,8 @@ def test_bound_to_this_process_and_to_no_other(tmp_path: Path) -> None:
     assert not (tmp_path / "begun").exists()
     parent = (
         "import os, subprocess\n"
-        f"from {command.__name__} import bound\n"
-        "child = subprocess.Popen([*bound(), 'cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        f"from {command.__name__} import words_to_end_with_us\n"
+        "child = subprocess.Popen([*words_to_end_with_us(), 'cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
         "child.stdin.write(b'.'); child.stdin.flush(); child.stdout.read(1)\n"
         "print(child.pid, flush=True)\n"
         # Its end of the pipe is kept open by one that is not bound, so that it is no end of input that ends it.

@@ -188,9 +188,9 @@ def test_no_word_of_a_caller_is_part_of_what_a_shell_reads():
 
 
 PROGRAM = """
-from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unconfined
+from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox, unsandboxed_programs
 print(sandbox.run(["cat", "/proc/sys/kernel/ostype"], {}, timeout=60).stdout.strip())
-print(*unconfined.warnings(), sep="\\n")
+print(*unsandboxed_programs.warnings(), sep="\\n")
 """
 
 

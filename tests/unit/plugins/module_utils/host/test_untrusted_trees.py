@@ -88,10 +88,10 @@ def test_what_is_mounted_is_not_gone_into(place, tmp_path, beside):
     source = beside / "file" if place == "a/file" else beside
     program = (
         "import subprocess, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.host import trees\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse\n"
         "subprocess.run(['mount', '--bind', *sys.argv[2:4]], check=True)\n"
-        "try:\n    trees.remove(sys.argv[4])\n"
+        "try:\n    untrusted_trees.remove(sys.argv[4])\n"
         "except InUse as error:\n    print(error)\n"
     )
     words = [sys.executable, "-c", program, str(ROOT / "collections"), str(source), str(tree / place), str(tree)]
