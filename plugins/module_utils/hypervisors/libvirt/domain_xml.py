@@ -25,6 +25,8 @@ from ..base import Deployment, Site, domain_name
 
 NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+# Where a definition says whose machine it is.
+MARK_PATH = f"metadata/{{{NAMESPACE}}}vm"
 ET.register_namespace("nebula", NAMESPACE)
 ET.register_namespace("qemu", QEMU_NAMESPACE)
 
@@ -48,13 +50,8 @@ FIRMWARE_WORDS = ("UEFI", "EFI")
 
 def render(vm: Vm, site: Site) -> Deployment:
     """Return the deployment file of a machine on this site. Raise InvalidValue for RAW data that is no XML fragment."""
-    domain = ET.Element("domain", {"type": site.accelerator})
-    raw = _raw_fragment(vm)
-    add_text_element(domain, "name", domain_name(vm.vm_id))
-    add_text_element(domain, "uuid", vm.uuid)
-    add_text_element(domain, "title", vm.name)
-    mark = add_mark(domain, vm, site)
-    add_text_element(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    raw = raw_fragment(vm.raw.get("kvm", ""), f"virtual machine {vm.name}: RAW")
+    domain, mark = begin_domain(site.accelerator, vm, site)
     add_text_element(domain, "vcpu", str(vm.vcpu or 1))
     threads = _number(vm.features, "IOTHREADS", "FEATURES")
     if threads:
@@ -83,20 +80,33 @@ def render(vm: Vm, site: Site) -> Deployment:
         tpm = ET.SubElement(devices, "tpm", {"model": vm.tpm.model})
         ET.SubElement(tpm, "backend", {"type": "emulator", "version": vm.tpm.version})
     if vm.graphics is not None:
-        _graphics(devices, vm.graphics)
+        add_graphics(devices, vm.graphics, vm.graphics.type.lower())
     if raw is not None:
         merge(domain, raw)
-    check_domain(domain, vm)
+    return deployment_of(domain, mark, vm, site)
+
+
+def begin_domain(kind: str, vm: Vm, site: Site) -> tuple[ET.Element, ET.Element]:
+    """Return a definition with what each machine has, and its mark, which says no generation yet."""
+    domain = ET.Element("domain", {"type": kind})
+    add_text_element(domain, "name", domain_name(vm.vm_id))
+    add_text_element(domain, "uuid", vm.uuid)
+    add_text_element(domain, "title", vm.name)
+    values = {"catalog": site.catalog, "id": str(vm.vm_id), "generation": "0", "directory": site.directory}
+    mark = ET.SubElement(ET.SubElement(domain, "metadata"), f"{{{NAMESPACE}}}vm", values)
+    add_text_element(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    return domain, mark
+
+
+def deployment_of(domain: ET.Element, mark: ET.Element, vm: Vm, site: Site) -> Deployment:
+    """Return the finished definition as a deployment file. Raise InvalidValue for text that XML can't hold."""
+    for element in domain.iter():
+        for name, text in (("", element.text or ""), *element.attrib.items()):
+            check_writable(text, f"virtual machine {vm.name}: {element.tag}{f'/{name}' if name else ''}")
     ET.indent(domain)
     digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
     mark.set("generation", str(site.generation))
     return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
-
-
-def check_domain(domain: ET.Element, vm: Vm) -> None:
-    for element in domain.iter():
-        for name, text in (("", element.text or ""), *element.attrib.items()):
-            check_writable(text, f"virtual machine {vm.name}: {element.tag}{f'/{name}' if name else ''}")
 
 
 def cpu_shares(cpu: float, whole: int) -> int:
@@ -113,15 +123,6 @@ def context_medium(vm: Vm, path: str | None) -> str:
         files = None if path is None else DiskFiles(path=path, format="raw")
         _disk(devices, _context_disk(vm), files, vm)
     return ET.tostring(devices[0], encoding="unicode")
-
-
-def add_mark(domain: ET.Element, vm: Vm, site: Site) -> ET.Element:
-    parent = ET.SubElement(domain, "metadata")
-    return ET.SubElement(
-        parent,
-        f"{{{NAMESPACE}}}vm",
-        {"catalog": site.catalog, "id": str(vm.vm_id), "generation": "0", "directory": site.directory},
-    )
 
 
 def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
@@ -364,12 +365,12 @@ def add_mtu(element: ET.Element, nic: Nic) -> None:
     """Add the MTU of the host's side, where the machine is told more than an interface has by itself. Without it
     libvirt takes the bridge's MTU, so nothing is written otherwise."""
     size = uplink.large_mtu(nic.network_values, nic.options)
-    if size:
+    if size and element.get("type") == "bridge":
         ET.SubElement(element, "mtu", {"size": str(size)})
 
 
-def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
-    values = {**nic.network_values, **nic.options}
+def add_interface(devices: ET.Element, nic: Nic, vm: Vm) -> ET.Element:
+    """Add a NIC with what it is attached to, and its MAC."""
     network_driver = nic.network_values.get("VN_MAD", "")
     bridged = bool(nic.bridge) and network_driver != DUMMY
     element = ET.SubElement(devices, "interface", {"type": "bridge" if bridged else "ethernet"})
@@ -379,8 +380,14 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
             port = ET.SubElement(element, "virtualport", {"type": "openvswitch"})
             ET.SubElement(port, "parameters", {"interfaceid": interface_id(vm.uuid, nic.nic_id)})
         if network_driver == OVSWITCH:
-            add_vlan(element, vlan_trunks.port_of(nic.network_values, nic.options))
+            _vlan(element, vlan_trunks.port_of(nic.network_values, nic.options))
     ET.SubElement(element, "mac", {"address": nic.mac})
+    return element
+
+
+def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
+    values = {**nic.network_values, **nic.options}
+    element = add_interface(devices, nic, vm)
     if nic.target:
         ET.SubElement(element, "target", {"dev": nic.target})
     model = nic.model or defaults.NIC_MODEL
@@ -389,14 +396,13 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
         # No name: libvirt takes vhost-net where the kernel has it, and an explicit one fails where it has not.
         queues = _queues(values.get("VIRTIO_QUEUES", "auto"), vm)
         queued = queues not in ("", "0", "1")
-        if site.userspace_switch and network_driver in SWITCHED:
+        if site.userspace_switch and nic.network_values.get("VN_MAD", "") in SWITCHED:
             # It forwards what a guest leaves without a checksum for the host to fill in, and nobody fills it in.
             offload = ET.SubElement(element, "driver", {"name": "qemu", **({"queues": queues} if queued else {})})
             ET.SubElement(offload, "host", {"csum": "off"})
         elif queued:
             ET.SubElement(element, "driver", {"queues": queues})
-    if bridged:
-        add_mtu(element, nic)
+    add_mtu(element, nic)
     add_bandwidth(element, values)
     if values.get("FILTER"):
         reference = ET.SubElement(element, "filterref", {"filter": values["FILTER"]})
@@ -406,7 +412,7 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
         ET.SubElement(element, "boot", {"order": str(nic.boot_order)})
 
 
-def add_vlan(element: ET.Element, port: vlan_trunks.Port) -> None:
+def _vlan(element: ET.Element, port: vlan_trunks.Port) -> None:
     """Add the VLANs of a port of Open vSwitch. A port without any would be in all of them."""
     is_trunk = bool(port.trunks) or not port.tag
     vlan = ET.SubElement(element, "vlan", {"trunk": "yes"} if is_trunk else {})
@@ -455,8 +461,7 @@ def _raw_console(raw: ET.Element) -> ET.Element | None:
     return None
 
 
-def _graphics(devices: ET.Element, graphics: Graphics) -> None:
-    kind = graphics.type.lower()
+def add_graphics(devices: ET.Element, graphics: Graphics, kind: str) -> None:
     element = ET.SubElement(
         devices,
         "graphics",
@@ -471,10 +476,6 @@ def _graphics(devices: ET.Element, graphics: Graphics) -> None:
     )
     if graphics.listen:
         ET.SubElement(element, "listen", {"type": "address", "address": graphics.listen})
-
-
-def _raw_fragment(vm: Vm) -> ET.Element | None:
-    return raw_fragment(vm.raw.get("kvm", ""), f"virtual machine {vm.name}: RAW")
 
 
 # Sections that a domain has once: what RAW says in them joins ours.
@@ -503,6 +504,12 @@ def add_text_element(parent: ET.Element, tag: str, text: str, **attributes: str)
     element = ET.SubElement(parent, tag, attributes)
     element.text = text
     return element
+
+
+def attribute_of(parent: ET.Element, path: str, name: str) -> str:
+    """Return an attribute of the element at a path below another; "" where either is not there."""
+    child = parent.find(path)
+    return "" if child is None else child.get(name, "")
 
 
 def without_empty(**attributes: str) -> dict[str, str]:

@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from xml.etree import ElementTree as ET
 
-from ...model import vlan_trunks
 from ...model.disk import TAR
 from ...model.id_range import IdRange, id_range
 from ...model.libvirt_values import raw_fragment
-from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
-from ...model.nic import Nic, interface_id
+from ...model.nic import Nic
 from ...model.vm import Vm
 from ...storage import mounted_disks
-from ..base import Deployment, Site, domain_name
+from ..base import Deployment, Site
 from ..libvirt import domain_xml
 from ..libvirt.domain_xml import add_text_element
 
@@ -31,13 +28,8 @@ UNLIMITED = -1
 
 def render(vm: Vm, site: Site) -> Deployment:
     """Return the deployment file of a container on this site. Raise InvalidValue for RAW data that is no XML."""
-    domain = ET.Element("domain", {"type": "lxc"})
     raw = raw_fragment(vm.raw.get("lxc", ""), f"virtual machine {vm.name}: RAW", "lxc")
-    add_text_element(domain, "name", domain_name(vm.vm_id))
-    add_text_element(domain, "uuid", vm.uuid)
-    add_text_element(domain, "title", vm.name)
-    mark = domain_xml.add_mark(domain, vm, site)
-    add_text_element(domain, "memory", str(vm.memory * 1024), unit="KiB")
+    domain, mark = domain_xml.begin_domain("lxc", vm, site)
     swap = vm.container.get("LXC_SWAP", "")
     if swap:
         # libvirt hands the number on to the cgroup, whatever that counts by it.
@@ -65,11 +57,7 @@ def render(vm: Vm, site: Site) -> Deployment:
         ET.SubElement(domain, "seclabel", {"type": "dynamic", "model": site.confinement, "relabel": "yes"})
     if raw is not None:
         domain_xml.merge(domain, raw)
-    domain_xml.check_domain(domain, vm)
-    ET.indent(domain)
-    digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
-    mark.set("generation", str(site.generation))
-    return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
+    return domain_xml.deployment_of(domain, mark, vm, site)
 
 
 def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
@@ -126,24 +114,8 @@ def _directory(devices: ET.Element, source: str, target: str, readonly: bool = F
 
 
 def _interface(devices: ET.Element, nic: Nic, vm: Vm) -> None:
-    values = {**nic.network_values, **nic.options}
-    driver = nic.network_values.get("VN_MAD", "")
-    bridged = bool(nic.bridge) and driver != DUMMY
-    element = ET.SubElement(devices, "interface", {"type": "bridge" if bridged else "ethernet"})
-    if bridged:
-        ET.SubElement(element, "source", {"bridge": nic.bridge})
-        if driver in SWITCHED:
-            port = ET.SubElement(element, "virtualport", {"type": "openvswitch"})
-            ET.SubElement(port, "parameters", {"interfaceid": interface_id(vm.uuid, nic.nic_id)})
-        if driver == OVSWITCH:
-            domain_xml.add_vlan(element, vlan_trunks.port_of(nic.network_values, nic.options))
-    ET.SubElement(element, "mac", {"address": nic.mac})
-    ET.SubElement(element, "target", {"dev": _target(nic, vm)})
+    element = domain_xml.add_interface(devices, nic, vm)
+    ET.SubElement(element, "target", {"dev": nic.target or f"one-{vm.vm_id}-{nic.nic_id}"})
     ET.SubElement(element, "guest", {"dev": f"eth{nic.nic_id}"})
-    if bridged:
-        domain_xml.add_mtu(element, nic)
-    domain_xml.add_bandwidth(element, values)
-
-
-def _target(nic: Nic, vm: Vm) -> str:
-    return nic.target or f"one-{vm.vm_id}-{nic.nic_id}"
+    domain_xml.add_mtu(element, nic)
+    domain_xml.add_bandwidth(element, {**nic.network_values, **nic.options})

@@ -26,7 +26,7 @@ from ...model.vm import Vm
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
 from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, id_in_name, label_of
-from ..libvirt import domain_xml
+from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
 from . import (
     confinement,
@@ -328,10 +328,8 @@ class LxcDriver(LibvirtDomains, Driver):
         domain = self._found(mark)
         with self._explained(f"looking for the console of {label_of(mark)}"):
             own = ET.fromstring(domain.XMLDesc(0))
-        terminal = own.find("devices/console")
-        place = own.find(f"metadata/{{{domain_xml.NAMESPACE}}}vm")
-        path = terminal.get("tty", "") if terminal is not None else ""
-        directory = place.get("directory", "") if place is not None else ""
+        path = attribute_of(own, "devices/console", "tty")
+        directory = attribute_of(own, MARK_PATH, "directory")
         if path and directory and not console_logger.is_read(path):
             console_logger.begin(path, os.path.join(directory, console_log.NAME))
 

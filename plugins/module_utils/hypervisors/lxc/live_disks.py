@@ -21,7 +21,7 @@ from ...model.id_range import IdRange
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
 from ...storage.mounted_disks import MountedDisk
-from ..libvirt import domain_xml
+from ..libvirt.domain_xml import MARK_PATH, attribute_of
 
 _TIMEOUT = 60
 # All of it is standard library. Arguments: a process of the container, "mount" with a descriptor of a mount and a path,
@@ -69,15 +69,14 @@ class LiveDisk:
 def disks_of(text: str) -> dict[int, LiveDisk]:
     """Return the disks of a definition that are mounted in the container, by id."""
     domain = ET.fromstring(text)
-    own = domain.find(f"metadata/{{{domain_xml.NAMESPACE}}}vm")
+    own = domain.find(MARK_PATH)
     ids = domain.find("idmap/uid")
     found: dict[int, LiveDisk] = {}
     if own is None or ids is None:
         return found
     shown = IdRange(int(ids.get("target", "0")), int(ids.get("count", "0")))
     for each in domain.iterfind("devices/filesystem"):
-        source, target = each.find("source"), each.find("target")
-        point = "" if source is None else source.get("dir", "")
+        target, point = each.find("target"), attribute_of(each, "source", "dir")
         uuid, disk_id = mounted_disks.parse_mount_point(point)
         if not uuid or target is None:
             continue

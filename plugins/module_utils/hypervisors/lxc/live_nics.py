@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import Conflict
 from ...host import command
+from ..libvirt.domain_xml import attribute_of
 
 # Seconds that `ip` takes at most.
 _TIMEOUT = 30
@@ -39,19 +40,14 @@ class LiveNic:
 def nics_of(text: str) -> dict[str, LiveNic]:
     """Return the NICs of a definition, by MAC address."""
     return {
-        _attribute(each, "mac", "address").lower(): LiveNic(
-            _attribute(each, "target", "dev"),
-            _attribute(each, "guest", "dev"),
+        attribute_of(each, "mac", "address").lower(): LiveNic(
+            attribute_of(each, "target", "dev"),
+            attribute_of(each, "guest", "dev"),
             ET.tostring(each, encoding="unicode"),
-            int(_attribute(each, "mtu", "size") or 0),
+            int(attribute_of(each, "mtu", "size") or 0),
         )
         for each in ET.fromstring(text).iterfind("devices/interface")
     }
-
-
-def _attribute(parent: ET.Element, tag: str, name: str) -> str:
-    child = parent.find(tag)
-    return "" if child is None else child.get(name, "")
 
 
 def set_mtus(nics: Mapping[str, LiveNic]) -> None:

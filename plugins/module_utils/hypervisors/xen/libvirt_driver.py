@@ -21,7 +21,7 @@ from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, domain_name, id_in_name, label_of
-from ..libvirt import domain_xml as libvirt_xml
+from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message_of
 from . import config, switch_ports, xen_declaration, xl, xl_logs
 from . import xen_domain_xml as xen_xml
@@ -121,8 +121,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         with self._explained(f"defining {label_of(mark)}"):
             domain = self._connection().defineXML(deployment.text)
             name, active = domain.name(), domain.isActive()
-        own = ET.fromstring(deployment.text).find(f"metadata/{{{libvirt_xml.NAMESPACE}}}vm")
-        self._link_console(vm, name, "" if own is None else own.get("directory", ""))
+        self._link_console(vm, name, attribute_of(ET.fromstring(deployment.text), MARK_PATH, "directory"))
         if active:
             self._weigh(name, config.credits(vm.cpu), vm.cpu_limit)
 

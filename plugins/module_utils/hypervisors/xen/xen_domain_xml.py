@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +12,21 @@ from xml.etree import ElementTree as ET
 
 from ...errors import InvalidValue
 from ...host.console import console_log
-from ...model import console_passwords, defaults, disk_targets
+from ...model import defaults, disk_targets
 from ...model.disk import DiskFiles
 from ...model.nic import Nic
-from ...model.vm import Graphics, Vm
-from ..base import Deployment, Site, domain_name
-from ..libvirt.domain_xml import NAMESPACE, add_mark, add_text_element, check_domain, flag, without_empty
+from ...model.vm import Vm
+from ..base import Deployment, Site
+from ..libvirt.domain_xml import (
+    MARK_PATH,
+    NAMESPACE,
+    add_graphics,
+    add_text_element,
+    attribute_of,
+    begin_domain,
+    deployment_of,
+    flag,
+)
 from . import switch_ports
 from . import xen_declaration as xen
 from .config import NIC_MODELS, Needs, credits
@@ -38,18 +46,13 @@ _END = re.compile(rf"({'|'.join(_ENDS)})\s*=\s*['\"](destroy|restart|preserve|re
 def render(vm: Vm, site: Site) -> Deployment:
     """Return the deployment file of a machine on this site. Raise InvalidValue for what libvirt has no words for."""
     where, kind = f"virtual machine {vm.name}", xen.kind_of(vm)
-    domain = ET.Element("domain", {"type": "xen"})
-    add_text_element(domain, "name", domain_name(vm.vm_id))
-    add_text_element(domain, "uuid", vm.uuid)
-    add_text_element(domain, "title", vm.name)
-    mark = add_mark(domain, vm, site)
+    domain, mark = begin_domain("xen", vm, site)
     if vm.cpu_limit:
         # libvirt has no word for it; it is set as soon as the machine runs.
         mark.set("cap", str(vm.cpu_limit))
     for record in switch_ports.records(vm):
         # Of our own script, which libvirt knows by its name only.
         add_text_element(mark, PORT, record)
-    add_text_element(domain, "memory", str(vm.memory * 1024), unit="KiB")
     add_text_element(domain, "vcpu", str(vm.vcpu or 1))
     add_text_element(ET.SubElement(domain, "cputune"), "shares", str(max(credits(vm.cpu), LOWEST)))
     _boot(domain, vm, kind, where)
@@ -60,11 +63,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     _devices(ET.SubElement(domain, "devices"), vm, site, kind, where)
     if kind == xen.HVM:
         _serial(domain, site)
-    check_domain(domain, vm)
-    ET.indent(domain)
-    digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
-    mark.set("generation", str(site.generation))
-    return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
+    return deployment_of(domain, mark, vm, site)
 
 
 def _boot(domain: ET.Element, vm: Vm, kind: str, where: str) -> None:
@@ -150,7 +149,7 @@ def _devices(devices: ET.Element, vm: Vm, site: Site, kind: str, where: str) -> 
     elif vm.inputs:
         ET.SubElement(devices, "input", {"type": vm.inputs[0].type.lower(), "bus": "usb"})
     if vm.graphics is not None:
-        _graphics(devices, vm.graphics)
+        add_graphics(devices, vm.graphics, "vnc")
 
 
 def _disk(files: DiskFiles, target: str, cdrom: bool, readonly: bool, kind: str) -> ET.Element:
@@ -193,23 +192,6 @@ def _interface(nic: Nic, site: Site, kind: str, where: str) -> ET.Element:
     return element
 
 
-def _graphics(devices: ET.Element, graphics: Graphics) -> None:
-    element = ET.SubElement(
-        devices,
-        "graphics",
-        without_empty(
-            type="vnc",
-            port=str(graphics.port) if graphics.port else "-1",
-            autoport="no" if graphics.port else "yes",
-            listen=graphics.listen,
-            passwd=console_passwords.used_part("vnc", graphics.password),
-            keymap=graphics.keymap,
-        ),
-    )
-    if graphics.listen:
-        ET.SubElement(element, "listen", {"type": "address", "address": graphics.listen})
-
-
 def _serial(domain: ET.Element, site: Site) -> None:
     """Add serial port 0 as config.py does: libvirt has a log only for consoles of QEMU's own machines."""
     device = f"pty,id=serial0,logfile={site.directory}/{console_log.NAME},logappend=on"
@@ -229,25 +211,20 @@ class Devices:
 
 def devices_of(text: str) -> Devices:
     domain = ET.fromstring(text)
-    disks = {_attribute(each, "target", "dev"): each for each in domain.iterfind("devices/disk")}
-    nics = {_attribute(each, "mac", "address"): each for each in domain.iterfind("devices/interface")}
+    disks = {attribute_of(each, "target", "dev"): each for each in domain.iterfind("devices/disk")}
+    nics = {attribute_of(each, "mac", "address"): each for each in domain.iterfind("devices/interface")}
     return Devices(disks, nics)
-
-
-def _attribute(parent: ET.Element, tag: str, name: str) -> str:
-    child = parent.find(tag)
-    return "" if child is None else child.get(name, "")
 
 
 def needs_of(text: str) -> Needs:
     domain = ET.fromstring(text)
     disks = []
     for disk in domain.iterfind("devices/disk"):
-        path = _attribute(disk, "source", "file") or _attribute(disk, "source", "dev")
+        path = attribute_of(disk, "source", "file") or attribute_of(disk, "source", "dev")
         if path:
             disks.append((path, disk.find("readonly") is None))
     emulator = domain.findtext("devices/emulator")
-    records = domain.iterfind(f"metadata/{{{NAMESPACE}}}vm/{PORT}")
+    records = domain.iterfind(f"{MARK_PATH}/{PORT}")
     switches = tuple(dict.fromkeys((record.text or "").split()[1] for record in records))
     bridges = dict.fromkeys(each.get("bridge", "") for each in domain.iterfind("devices/interface/source"))
     return Needs(
@@ -264,6 +241,4 @@ def needs_of(text: str) -> Needs:
 def weights_of(text: str) -> tuple[int, int]:
     """Return the weight and the cap (0: none) that the machine is to have."""
     domain = ET.fromstring(text)
-    return int(domain.findtext("cputune/shares") or 0), int(
-        _attribute(domain, f"metadata/{{{NAMESPACE}}}vm", "cap") or 0
-    )
+    return int(domain.findtext("cputune/shares") or 0), int(attribute_of(domain, MARK_PATH, "cap") or 0)
