@@ -491,7 +491,7 @@ def test_a_guest_that_boots_takes_another_context() -> None:
                 assert (outcome.state, outcome.error, outcome.changed) == ("RUNNING", None, True)
         # What is done where libvirt takes a tray for open that is not: it is opened, whatever libvirt takes it for.
         domain = node.domain(vm)
-        drives = RunningDisks(libvirt, kvm.URI, domain, "a tray")
+        drives = RunningDisks(libvirt, kvm.KvmDriver.uri, domain, "a tray")
         drives.open_tray("hda")
         wait_for(lambda: "tray='open'" in domain.XMLDesc(0), "libvirt to hear of the open tray")
         drives.open_tray("hda")

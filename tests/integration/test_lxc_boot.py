@@ -117,7 +117,7 @@ def test_its_root_is_mounted_and_its_console_read() -> None:
         node.wait_for_line(off, "nebula-guest: ready")
         assert readers() == 3
         # While a machine of some catalog is here, the program stays.
-        assert not start_hook.give_back(Changes(False)) and start_hook.PROGRAM.path.exists()
+        assert not hooks.give_back(start_hook.PROGRAM, Changes(False)) and start_hook.PROGRAM.path.exists()
         ended = node.bring(vm, other, off, wanted="DONE", hard=True)
         assert [outcome.error for outcome in ended] == [None] * 3
         assert os.listdir(Path(node.root, "datastores", "0")) == []

@@ -60,7 +60,13 @@ class _Drivers(Mapping[str, type[Driver]]):
 
 
 DRIVERS: Mapping[str, type[Driver]] = _Drivers(
-    {"kvm": _kvm, "xen": _xen, "xen_libvirt": _xen_libvirt, "lxc": _lxc, "openvz": _openvz}
+    {
+        "kvm": _kvm,
+        "xen": _xen,
+        "xen_libvirt": _xen_libvirt,
+        "lxc": _lxc,
+        "openvz": _openvz,
+    }
 )
 
 

@@ -18,6 +18,9 @@ from .vm import Os
 # Beginnings of the names that libvirt makes up for interfaces: it takes any such name in a definition for one of those,
 # and leaves it out.
 DROPPED_BY_LIBVIRT = ("vnet", "macvtap", "macvlan")
+# Packages of every host, and of one where libvirt has the machines.
+PACKAGES = ("python3-pycdlib", "iproute2", "nftables")
+LIBVIRT_PACKAGES = ("libvirt-clients", "python3-libvirt", *PACKAGES)
 
 
 def _accept(*_given: object) -> None:

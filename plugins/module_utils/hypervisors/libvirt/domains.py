@@ -51,18 +51,20 @@ _REMOVE = (
 
 class LibvirtDomains:
     """Drives the machines of one libvirt daemon.
+    uri: where libvirt is, unless a driver is told otherwise.
     remedies: what libvirt says, and what to do about it.
     keep, forget: options of `virsh undefine`, for a machine that is defined anew and for any other."""
 
+    uri: ClassVar[str]
     remedies: ClassVar[tuple[tuple[str, str], ...]] = ()
     keep: ClassVar[str] = ""
     forget: ClassVar[str] = "--managed-save"
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str = "") -> None:
         self._libvirt: Any = require("libvirt")
         # By default the library prints every error, also those that are answers, to a stream that Ansible reads.
         self._libvirt.registerErrorHandler(lambda _context, _error: None, None)
-        self._uri = uri
+        self._uri = uri or self.uri
         self._local = threading.local()
         self._connections: list[Any] = []
         self._lock = threading.Lock()

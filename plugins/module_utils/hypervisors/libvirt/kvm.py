@@ -43,7 +43,6 @@ from .domains import PRESS_AGAIN, LibvirtDomains
 from .kvm_overhead import BY_KVM, EMULATED
 from .running_disks import RunningDisks
 
-URI = "qemu:///system"
 # Linux's number of the key.
 SPACE = 57
 # libvirt writes one for each machine that it confines, and keeps it for ever.
@@ -82,6 +81,7 @@ REMEDIES = (
 
 class KvmDriver(LibvirtDomains, Driver):
     name = "kvm"
+    uri = "qemu:///system"
     capabilities = Driver.OPTIONAL - {"adjust", "migrate"}
     switches = frozenset((OVN, OVSWITCH))
     remedies = REMEDIES
@@ -91,7 +91,7 @@ class KvmDriver(LibvirtDomains, Driver):
     libraries = ("libvirt",)
     services = hypervisor_daemons.LIBVIRT
 
-    def __init__(self, uri: str = URI) -> None:
+    def __init__(self, uri: str = "") -> None:
         super().__init__(uri)
         self._events: _Events | None = None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...model import boot_image, defaults, libvirt_values
 from ...model.disk_targets import DiskDevices
-from ...model.hypervisor import DROPPED_BY_LIBVIRT, Hypervisor
+from ...model.hypervisor import DROPPED_BY_LIBVIRT, LIBVIRT_PACKAGES, Hypervisor
 
 KVM = Hypervisor(
     name="kvm",
@@ -15,16 +15,7 @@ KVM = Hypervisor(
     also=("qemu",),
     module=("libvirt.kvm", "KvmDriver"),
     console="virsh console {domain}",
-    packages=(
-        "qemu-system-x86",
-        "qemu-utils",
-        "libvirt-daemon-system",
-        "libvirt-clients",
-        "python3-libvirt",
-        "python3-pycdlib",
-        "iproute2",
-        "nftables",
-    ),
+    packages=("qemu-system-x86", "qemu-utils", "libvirt-daemon-system", *LIBVIRT_PACKAGES),
     # As a real oned has it in its defaults.
     machine=defaults.MACHINE,
     # A floppy would be a device of another kind.

@@ -7,7 +7,6 @@ nothing of ours runs. It does what storage/mounted_disks.py does; what is mounte
 from __future__ import annotations
 
 from ...host import loop_devices
-from ...host.node_file import Changes
 from ...storage import mounted_disks
 from ..libvirt import domain_xml
 from . import hooks
@@ -147,11 +146,3 @@ def text() -> str:
     for name, value in words.items():
         found = found.replace(f"@{name}@", value)
     return hooks.text(PROGRAM, STEPS, found)
-
-
-def prepare(changes: Changes) -> None:
-    hooks.prepare(PROGRAM, text(), changes)
-
-
-def give_back(changes: Changes) -> bool:
-    return hooks.give_back(PROGRAM, changes)

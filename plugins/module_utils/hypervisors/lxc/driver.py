@@ -42,7 +42,6 @@ from . import (
     veth_link,
 )
 
-URI = "lxc:///system"
 # It is there where cgroups are of version 2 alone.
 UNIFIED = "/sys/fs/cgroup/cgroup.controllers"
 # What libvirt says, and what to do about it.
@@ -63,6 +62,7 @@ BESIDE = Overhead(fixed=32)
 
 class LxcDriver(LibvirtDomains, Driver):
     name = "lxc"
+    uri = "lxc:///system"
     capabilities = frozenset(("shutdown", "reboot", "suspend", "resume", "adjust"))
     switches = frozenset((OVN, OVSWITCH))
     has_directories = True
@@ -73,9 +73,6 @@ class LxcDriver(LibvirtDomains, Driver):
     programs = ("libvirtd", "virtlogd", container_xml.EMULATOR)
     libraries = ("libvirt",)
     services = hypervisor_daemons.LIBVIRT
-
-    def __init__(self, uri: str = URI) -> None:
-        super().__init__(uri)
 
     # -- the node -------------------------------------------------------------------------------------------------
     @classmethod
@@ -90,15 +87,15 @@ class LxcDriver(LibvirtDomains, Driver):
 
     @classmethod
     def prepare(cls, changes: Changes, remember: Remember) -> None:
-        start_hook.prepare(changes)
-        disk_hook.prepare(changes)
+        for hook in (start_hook, disk_hook):
+            hooks.prepare(hook.PROGRAM, hook.text(), changes)
         mounted_disks.close_old_directories(changes)
         veth_link.prepare(changes)
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
-        back = [start_hook.give_back(changes), disk_hook.give_back(changes), veth_link.give_back(changes)]
-        return any(back)
+        back = [hooks.give_back(hook.PROGRAM, changes) for hook in (start_hook, disk_hook)]
+        return any([*back, veth_link.give_back(changes)])
 
     @classmethod
     def versions(cls) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ...model.attributes import ACTS, KVM, NO_EFFECT, REFUSED, TABLE, OwnEffect
 from ...model.device_matching import kind_of_empty
 from ...model.disk import RAW, TAR
 from ...model.disk_targets import DiskDevices, is_path
-from ...model.hypervisor import DROPPED_BY_LIBVIRT, Hypervisor
+from ...model.hypervisor import DROPPED_BY_LIBVIRT, LIBVIRT_PACKAGES, Hypervisor
 from ...model.image import TRUSTED, Image
 from ...model.states import ImageType
 from ...model.template import Template
@@ -202,18 +202,7 @@ LXC = Hypervisor(
     name="lxc",
     module=("lxc.driver", "LxcDriver"),
     console="virsh -c lxc:///system console {domain}",
-    packages=(
-        "libvirt-daemon-system",
-        "libvirt-daemon-driver-lxc",
-        "libvirt-clients",
-        "python3-libvirt",
-        "python3-pycdlib",
-        "iproute2",
-        "nftables",
-        "zstd",
-        "xz-utils",
-        "bzip2",
-    ),
+    packages=("libvirt-daemon-system", "libvirt-daemon-driver-lxc", *LIBVIRT_PACKAGES, "zstd", "xz-utils", "bzip2"),
     formats=(TAR,),
     driver=TAR,
     devices=DiskDevices(lacks=("uml", "fdc"), paths=True),

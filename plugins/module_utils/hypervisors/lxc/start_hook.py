@@ -10,7 +10,6 @@ as it is."""
 from __future__ import annotations
 
 from ...host.console import console_log
-from ...host.node_file import Changes
 from ...model.id_range import BASES
 from ...storage import root_overlay
 from ..libvirt import domain_xml
@@ -147,11 +146,3 @@ def text() -> str:
         reader=console_logger.PROGRAM,
     )
     return hooks.text(PROGRAM, STEPS, body)
-
-
-def prepare(changes: Changes) -> None:
-    hooks.prepare(PROGRAM, text(), changes)
-
-
-def give_back(changes: Changes) -> bool:
-    return hooks.give_back(PROGRAM, changes)

@@ -27,7 +27,6 @@ from . import config, switch_ports, xen_declaration, xl, xl_logs
 from . import xen_domain_xml as xen_xml
 from .dom0 import XenNode
 
-URI = "xen:///system"
 # What libxl says to libvirt: its own errors say little more than that there was one.
 LOG = Path("/var/log/libvirt/libxl/libxl-driver.log")
 # libvirt writes this first into a saved machine.
@@ -44,15 +43,16 @@ REMEDIES = (
 
 class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
     name = "xen_libvirt"
+    uri = "xen:///system"
     capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust"))
     programs = ("xl", "libvirtd", "virtlogd")
     libraries = ("libvirt",)
     services = hypervisor_daemons.LIBVIRT
     remedies = REMEDIES
 
-    def __init__(self, uri: str = URI) -> None:
+    def __init__(self) -> None:
         XenNode.__init__(self)
-        LibvirtDomains.__init__(self, uri)
+        LibvirtDomains.__init__(self)
 
     @classmethod
     def versions(cls) -> dict[str, str]:

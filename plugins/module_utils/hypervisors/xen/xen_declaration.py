@@ -12,7 +12,7 @@ from ...errors import InvalidValue
 from ...model import attributes, boot_image, defaults, libvirt_values
 from ...model.disk_targets import DiskDevices
 from ...model.flags import TRUE
-from ...model.hypervisor import DROPPED_BY_LIBVIRT, Hypervisor
+from ...model.hypervisor import DROPPED_BY_LIBVIRT, LIBVIRT_PACKAGES, PACKAGES, Hypervisor
 from ...model.image import TRUSTED, Image
 from ...model.template import Template
 from ...model.vm import Os, Vm
@@ -31,6 +31,8 @@ BOOTLOADER = "pygrub"
 IDE_DEVICES = 4
 _DISK, _CDROM, _NETWORK = "c", "d", "n"
 FIRMWARES = ("BIOS", "UEFI")
+# Xen itself is there: nothing else could have booted this host as a dom0.
+_PACKAGES = ("xen-utils-common", "xenstore-utils", "qemu-utils")
 # What ends a field in xl's lists, or the list.
 ENDS = ",'\"[]\n"
 
@@ -185,8 +187,7 @@ XEN = Hypervisor(
     name="xen",
     module=("xen.driver", "XenDriver"),
     console="xl console {domain}",
-    # Xen itself is there: nothing else could have booted this host as a dom0.
-    packages=("xen-utils-common", "xenstore-utils", "qemu-utils", "python3-pycdlib", "iproute2", "nftables"),
+    packages=(*_PACKAGES, *PACKAGES),
     driver=defaults.XEN_FORMAT,
     words=DRIVERS,
     devices=DiskDevices(
@@ -216,16 +217,5 @@ XEN_LIBVIRT = replace(
     module=("xen.libvirt_driver", "XenLibvirtDriver"),
     # libvirt calls those of Xen as Xen's own tools do.
     drops_names=("vif", *DROPPED_BY_LIBVIRT),
-    packages=(
-        "xen-utils-common",
-        "xenstore-utils",
-        "qemu-utils",
-        "libvirt-daemon-system",
-        "libvirt-daemon-driver-xen",
-        "libvirt-clients",
-        "python3-libvirt",
-        "python3-pycdlib",
-        "iproute2",
-        "nftables",
-    ),
+    packages=(*_PACKAGES, "libvirt-daemon-system", "libvirt-daemon-driver-xen", *LIBVIRT_PACKAGES),
 )

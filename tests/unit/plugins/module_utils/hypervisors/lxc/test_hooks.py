@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs that libvirt calls: which one runs them, and that each knows its own. test_start_hook.py and
-test_disk_hook.py have how they come and go."""
+"""Programs that libvirt calls: which one runs them, that each knows its own, and how they come and go."""
 
 from __future__ import annotations
 
@@ -12,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
+from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import disk_hook, hooks, start_hook
+
+FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "lxc"
+WITH_DISKS, ALONE = ((FIXTURES / f"{name}.xml").read_text() for name in ("disks_at_paths", "root_alone"))
 
 
 def test_each_knows_its_own_and_not_the_other() -> None:
@@ -96,3 +100,61 @@ def test_one_that_fails_keeps_the_container_from_starting(program: Path) -> None
     argv = [str(program), "one-5", "prepare", "begin", "-"]
     done = subprocess.run(argv, input=NEEDED, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "no\n")
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """libvirt's directories are the test's own."""
+    monkeypatch.setattr(hooks, "HOOKS", tmp_path / "hooks" / "lxc.d")
+    monkeypatch.setattr(hooks, "DEFINED", tmp_path / "lxc")
+    monkeypatch.setattr(hooks, "STARTING", str(tmp_path / "starts"))
+    for name in ("hooks", "lxc"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def installed(text: str, check: bool = False) -> dict[str, object]:
+    changes = Changes(check)
+    hooks.prepare(PROGRAM, text, changes)
+    return dict(changes.after)
+
+
+def test_one_is_installed_once_and_taken_back(places: Path) -> None:
+    path, text = PROGRAM.path, f"{PROGRAM.mark}\n"
+    assert list(installed(text, True)) == [str(path)] and not path.parent.exists()
+    assert list(installed(text)) == [str(path)] and path.stat().st_mode & 0o777 == 0o755
+    assert installed(text) == {}
+    assert list(installed(f"{text}# another version\n")) == [str(path)] and "another" in path.read_text()
+    assert hooks.give_back(PROGRAM, Changes(True)) and path.exists()
+    assert hooks.give_back(PROGRAM, Changes(False)) and not path.parent.exists()
+    assert not hooks.give_back(PROGRAM, Changes(False))
+
+
+def test_one_of_its_name_that_is_somebody_elses_is_left_alone(places: Path) -> None:
+    PROGRAM.path.parent.mkdir()
+    PROGRAM.path.write_text("#!/bin/sh\n", encoding="utf-8")
+    with pytest.raises(ForeignObject, match="not ours"):
+        installed(PROGRAM.mark)
+    assert not hooks.give_back(PROGRAM, Changes(False)) and PROGRAM.path.read_text(encoding="utf-8") == "#!/bin/sh\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "needs_it", "others"),
+    [
+        (disk_hook.PROGRAM, WITH_DISKS, [ALONE]),
+        (start_hook.PROGRAM, ALONE, ["<domain/>", "<domain"]),
+    ],
+)
+def test_one_stays_with_a_machine_of_any_catalog_and_the_programs_of_others_stay(
+    places: Path, program: hooks.Program, needs_it: str, others: list[str]
+) -> None:
+    hooks.prepare(program, program.mark, Changes(False))
+    (hooks.HOOKS / "somebodys").touch()
+    defined = hooks.DEFINED / "one-3.xml"
+    defined.write_text(needs_it, encoding="utf-8")
+    assert not hooks.give_back(program, Changes(False)) and program.path.exists()
+    for text in others:
+        defined.write_text(text, encoding="utf-8")
+        assert hooks.give_back(program, Changes(True))
+    assert hooks.give_back(program, Changes(False))
+    assert [path.name for path in hooks.HOOKS.iterdir()] == ["somebodys"]
