@@ -32,6 +32,7 @@ from .. import errors
 from ..errors import Fault, ImageRefused, InvalidValue, NebulaError, TimedOut, Unsupported
 from ..model.id_range import IdRange
 from . import command, files, kernel_calls
+from .files import closing_fd
 
 Job = Callable[..., dict[str, Any]]
 # Address space of the process.
@@ -281,11 +282,8 @@ def _make_root(view: dict[str, Any]) -> None:
 
 def _bind(directory: str, place: str, reads: bool) -> None:
     # Opened in this namespace: what is no directory, or a link by now, is not bound.
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
         kernel_calls.mount(f"/proc/self/fd/{fd}", place, flags=kernel_calls.BIND)
-    finally:
-        os.close(fd)
     closed = kernel_calls.NO_SETUID | kernel_calls.NO_DEVICES | kernel_calls.NO_PROGRAMS
     closed |= kernel_calls.READ_ONLY if reads else 0
     kernel_calls.mount(None, place, flags=kernel_calls.REMOUNT | kernel_calls.BIND | closed)

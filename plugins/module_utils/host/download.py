@@ -106,8 +106,7 @@ class Download:
         if self.size is None and self._response.length is not None:
             # http.client cuts it off where it reads a number, as int() does in 1_000.
             self.close()
-            raise DownloadFailed(
-                f"download of {self.shown}",
+            raise self._refusal(
                 "the length that the server tells is not a number",
                 "Download it by other means and give its path",
             )
@@ -119,8 +118,7 @@ class Download:
             self.encoding = ""
         if self.encoding and not (self._packed and by_gzip):
             self.close()
-            raise DownloadFailed(
-                f"download of {self.shown}",
+            raise self._refusal(
                 f"the server sends it packed on the way (Content-Encoding: {self.encoding}), which nobody asked for",
                 "Have the server send it as it is, or download it by other means and give its path",
             )
@@ -186,11 +184,13 @@ class Download:
                 raise self._wrong_redirect() from None
             failures += 1
 
+    def _refusal(self, found: str, remedy: str) -> DownloadFailed:
+        return DownloadFailed(f"download of {self.shown}", found, remedy)
+
     def _wrong_redirect(self) -> DownloadFailed:
         """Return the error for a redirect to a wrong URL. Our own URL is known to be readable; what is wrong with the
         other would show parts of it."""
-        return DownloadFailed(
-            f"download of {self.shown}",
+        return self._refusal(
             "the server sends on to an address that can't be read",
             "Give the file's own URL",
         )
@@ -208,15 +208,13 @@ class Download:
         elif _packings(response.headers) not in ([], ["chunked"]):
             # http.client does not undo it, nor what it does along with it.
             response.close()
-            raise DownloadFailed(
-                f"download of {self.shown}",
+            raise self._refusal(
                 f"the server packs it on the way (Transfer-Encoding: {', '.join(_packings(response.headers))[:40]})",
                 "Have the server send it as it is, or download it by other means and give its path",
             )
         elif response.status == 206:
             response.close()
-            raise DownloadFailed(
-                f"download of {self.shown}",
+            raise self._refusal(
                 "the server sends a part where the whole was asked for",
                 "Download it by other means and give its path",
             )
@@ -231,8 +229,7 @@ class Download:
             same = _length(response.headers) == self.size
         if not same or _validator(response.headers) != self._validator:
             response.close()
-            raise DownloadFailed(
-                f"download of {self.shown}",
+            raise self._refusal(
                 "the file changed on the server while it was downloaded",
                 "Run again when it is complete there",
             )
@@ -258,7 +255,7 @@ class Download:
             remedy = f"Only http and https are followed, {MAX_REDIRECTS} times at most: give the file's own URL"
         # Not the error's own reason: of a redirect it holds the other URL, and that may hold a signature.
         reason = f"{error.code} {http.client.responses.get(error.code, '')}".strip()
-        return DownloadFailed(f"download of {self.shown}", f"the server answered {reason}", remedy)
+        return self._refusal(f"the server answered {reason}", remedy)
 
     def _failed(self, error: Exception, offset: int) -> DownloadFailed:
         reason = getattr(error, "reason", None) or error
@@ -267,14 +264,13 @@ class Download:
         elif isinstance(reason, TimeoutError) or "timed out" in str(reason):  # a class of its own before Python 3.10
             found = f"no byte came for {self._stall:g} s" + (f" after {offset} bytes" if offset else "")
         elif isinstance(reason, ssl.SSLCertVerificationError):
-            return DownloadFailed(
-                f"download of {self.shown}",
+            return self._refusal(
                 f"its certificate is not valid: {reason.verify_message}",
                 "Install the CA that signed it on the front-end, or set validate_certs: false",
             )
         else:
             found = str(reason) or type(reason).__name__
-        return DownloadFailed(f"download of {self.shown}", found, "Check the URL and the network of the front-end")
+        return self._refusal(found, "Check the URL and the network of the front-end")
 
 
 class _Pace:

@@ -182,24 +182,20 @@ def make_own_directory(path: str) -> bool:
 
 def adopt(path: str, mode: int | None, uid: int = -1, gid: int = -1) -> bool:
     """Give a file or directory this mode and owner, and return whether it had others. A link is refused."""
-    with explained(path):
-        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            found = os.fstat(fd)
-            if stat.S_ISLNK(found.st_mode):
-                raise is_a_link(path)
-            # The very thing that was looked at, whatever has its name by now.
-            itself = f"/proc/self/fd/{fd}"
-            changed = False
-            if uid not in (-1, found.st_uid) or gid not in (-1, found.st_gid):
-                os.chown(itself, uid, gid)
-                changed = True
-            if mode is not None and mode != stat.S_IMODE(found.st_mode):
-                os.chmod(itself, mode)
-                changed = True
-            return changed
-        finally:
-            os.close(fd)
+    with explained(path), closing_fd(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
+        found = os.fstat(fd)
+        if stat.S_ISLNK(found.st_mode):
+            raise is_a_link(path)
+        # The very thing that was looked at, whatever has its name by now.
+        itself = f"/proc/self/fd/{fd}"
+        changed = False
+        if uid not in (-1, found.st_uid) or gid not in (-1, found.st_gid):
+            os.chown(itself, uid, gid)
+            changed = True
+        if mode is not None and mode != stat.S_IMODE(found.st_mode):
+            os.chmod(itself, mode)
+            changed = True
+        return changed
 
 
 def require_absolute(path: str, asked: str) -> None:
@@ -246,12 +242,8 @@ def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int
     process ends, however it ends.
     timeout: seconds to wait (0: do not), then TimedOut names the process that holds it."""
     waiting = lock_files.Waiting(path, timeout)
-    with _with_lock_file(path, waiting, shared) as alone:
-        fd = _locked(path, waiting, shared, alone)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+    with _with_lock_file(path, waiting, shared) as alone, closing_fd(_locked(path, waiting, shared, alone)) as fd:
+        yield fd
 
 
 @contextlib.contextmanager
@@ -302,6 +294,15 @@ def _locked(path: str, waiting: lock_files.Waiting, shared: bool, alone: bool) -
             waiting.pause(holders)
 
 
+@contextlib.contextmanager
+def closing_fd(fd: int) -> Iterator[int]:
+    """Close the descriptor at the end."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def reader(fd: int, buffering: int = -1) -> BinaryIO:
     """Return the descriptor as a file to be read. Close it where it can't be a file, as that of a directory."""
     try:
@@ -350,11 +351,8 @@ def clone(source: int, target: int) -> bool:
 
 def settle(path: str) -> None:
     """Have the kernel write to the disk what other processes have written to this file."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def sync_directory(path: str) -> None:
@@ -418,25 +416,22 @@ def why_not_writable(directory: str) -> NebulaError | None:
 
 def user_id(owner: Owner) -> int:
     """Return the number of a user; -1 for None, as chown() needs it."""
-    if owner is None or isinstance(owner, int):
-        return -1 if owner is None else owner
-    try:
-        return pwd.getpwnam(owner).pw_uid
-    except KeyError:
-        raise NotFound(
-            f"user {owner}", "this host does not have it", "Install what brings it, or name another"
-        ) from None
+    return _number_of(owner, "user", lambda name: pwd.getpwnam(name).pw_uid)
 
 
 def group_id(group: Owner) -> int:
     """Return the number of a group; -1 for None, as chown() needs it."""
-    if group is None or isinstance(group, int):
-        return -1 if group is None else group
+    return _number_of(group, "group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number_of(owner: Owner, kind: str, look_up: Callable[[str], int]) -> int:
+    if owner is None or isinstance(owner, int):
+        return -1 if owner is None else owner
     try:
-        return grp.getgrnam(group).gr_gid
+        return look_up(owner)
     except KeyError:
         raise NotFound(
-            f"group {group}", "this host does not have it", "Install what brings it, or name another"
+            f"{kind} {owner}", "this host does not have it", "Install what brings it, or name another"
         ) from None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..model.id_range import IdRange
 from . import command, kernel_calls
+from .files import closing_fd
 
 # Says that it is there, and stays until it is ended or nobody is left to talk to it.
 _WAIT = ["sh", "-c", "echo; read -r line"]
@@ -22,20 +23,14 @@ def mount(source: str, target: str, there: IdRange, shown: IdRange) -> None:
     """Mount the directory `source` read-only at `target`. Raise OSError where the kernel or the file system can't.
     there: whose its files are.
     shown: as whose they are seen at `target`."""
-    namespace = _namespace(there, shown)
-    try:
+    with closing_fd(_namespace(there, shown)) as namespace:
         kernel_calls.mount_id_mapped(source, target, namespace)
-    finally:
-        os.close(namespace)
 
 
 def mount_device(device: str, kind: str, target: str, flags: int, there: IdRange, shown: IdRange) -> None:
     """Mount the file system of a device at `target`; see mount(). flags: of kernel_calls."""
-    namespace = _namespace(there, shown)
-    try:
+    with closing_fd(_namespace(there, shown)) as namespace:
         kernel_calls.mount_device_id_mapped(device, kind, target, flags, namespace)
-    finally:
-        os.close(namespace)
 
 
 def _namespace(there: IdRange, shown: IdRange) -> int:

@@ -13,6 +13,8 @@ import ctypes
 import errno
 import os
 
+from .files import closing_fd
+
 NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PROCESSES, NEW_NETWORK = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS = 0x1, 0x2, 0x4, 0x8
 REMOUNT, BIND, RECURSIVE, PRIVATE, SHARED = 0x20, 0x1000, 0x4000, 0x40000, 0x100000
@@ -100,13 +102,8 @@ def open_tree(source: str) -> int:
 def mount_id_mapped(source: str, target: str, namespace: int) -> None:
     """Mount the directory `source`, without what is mounted below it, read-only at `target`, with the owners that the
     map of a user namespace (a descriptor) makes of those that are there."""
-    tree = open_tree(source)
-    try:
-        _map_ids(tree, READ_ONLY | NO_DEVICES, namespace, source)
-        named = ctypes.c_uint(_FROM_EMPTY_PATH)
-        _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _HERE, os.fsencode(target), named), target)
-    finally:
-        os.close(tree)
+    with closing_fd(open_tree(source)) as tree:
+        _place_id_mapped(tree, READ_ONLY | NO_DEVICES, namespace, source, target)
 
 
 def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, namespace: int) -> None:
@@ -114,21 +111,15 @@ def mount_device_id_mapped(device: str, kind: str, target: str, flags: int, name
     that are there. There is no moment in which it is seen without them.
     flags: READ_ONLY, NO_SETUID, NO_DEVICES.
     namespace: a descriptor of the user namespace."""
-    tree = open_device(device, kind, flags)
-    try:
-        _map_ids(tree, flags, namespace, device)
-        named = ctypes.c_uint(_FROM_EMPTY_PATH)
-        _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _HERE, os.fsencode(target), named), target)
-    finally:
-        os.close(tree)
+    with closing_fd(open_device(device, kind, flags)) as tree:
+        _place_id_mapped(tree, flags, namespace, device, target)
 
 
 def open_device(device: str, kind: str, flags: int) -> int:
     """Return a descriptor of the root of a device's file system, which is mounted nowhere, and let go when the
     descriptor is closed.
     flags: READ_ONLY, NO_SETUID, NO_DEVICES."""
-    opened = _check(_libc.syscall(_FSOPEN, os.fsencode(kind), ctypes.c_uint(1)), device)
-    try:
+    with closing_fd(_check(_libc.syscall(_FSOPEN, os.fsencode(kind), ctypes.c_uint(1)), device)) as opened:
         try:
             _configure(opened, _SET_STRING, b"source", os.fsencode(device))
             if flags & READ_ONLY:
@@ -137,8 +128,6 @@ def open_device(device: str, kind: str, flags: int) -> int:
             return _check(_libc.syscall(_FSMOUNT, opened, ctypes.c_uint(1), ctypes.c_uint(flags)), device)
         except OSError as error:
             raise OSError(error.errno, _reasons(opened) or error.strerror, device) from error
-    finally:
-        os.close(opened)
 
 
 def _configure(opened: int, command: int, key: bytes | None, value: bytes | None) -> None:
@@ -155,11 +144,13 @@ def _reasons(opened: int) -> str:
     return "; ".join(found)
 
 
-def _map_ids(tree: int, flags: int, namespace: int, path: str) -> None:
+def _place_id_mapped(tree: int, flags: int, namespace: int, path: str, target: str) -> None:
     attributes = _Attributes(_ID_MAPPED | flags, 0, 0, namespace)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     asked = ctypes.byref(attributes)
     _check(_libc.syscall(_MOUNT_SETATTR, tree, b"", ctypes.c_uint(_EMPTY_PATH), asked, size), path)
+    named = ctypes.c_uint(_FROM_EMPTY_PATH)
+    _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _HERE, os.fsencode(target), named), target)
 
 
 def _check(result: int, path: str | None) -> int:

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from .files import closing_fd
+
 _CONTROL = "/dev/loop-control"
 # <linux/loop.h>; the second call is there since Linux 5.8.
 _GET_FREE, _CONFIGURE = 0x4C82, 0x4C0A
@@ -28,11 +30,8 @@ _TRIES = 64
 def attach(path: str, readonly: bool) -> Iterator[str]:
     """Yield a device that shows the file. The device outlives this only if it is mounted then."""
     flags = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
-    file = os.open(path, flags)
-    try:
+    with closing_fd(os.open(path, flags)) as file:
         device, handle = _attach(file, path, readonly)
-    finally:
-        os.close(file)
     try:
         yield device
     finally:
@@ -42,8 +41,7 @@ def attach(path: str, readonly: bool) -> Iterator[str]:
 def _attach(file: int, path: str, readonly: bool) -> tuple[str, int]:
     flags = _FREE_AT_LAST_CLOSE | (_READ_ONLY if readonly else 0)
     configuration = CONFIGURATION.pack(file, 0, flags, os.fsencode(path)[:63])
-    control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)) as control:
         for left in range(_TRIES, 0, -1):
             device = f"/dev/loop{fcntl.ioctl(control, _GET_FREE)}"
             handle = os.open(device, (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC)
@@ -54,8 +52,6 @@ def _attach(file: int, path: str, readonly: bool) -> tuple[str, int]:
                 os.close(handle)
                 if error.errno != errno.EBUSY or left == 1:
                     raise
-    finally:
-        os.close(control)
     raise OSError(errno.EBUSY, "no loop device is free", _CONTROL)
 
 

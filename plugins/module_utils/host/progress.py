@@ -9,6 +9,8 @@ import os
 import threading
 import time
 
+from .files import closing_fd
+
 INTERVAL = 0.5
 
 
@@ -38,11 +40,9 @@ class Reporter:
                 return
             self._due = now + INTERVAL
             temporary = self._path + ".new"
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with closing_fd(os.open(temporary, flags, 0o600)) as fd:
                 os.write(fd, " ".join(text.split()).encode() + b"\n")
-            finally:
-                os.close(fd)
             os.rename(temporary, self._path)
         except OSError:
             self._path = None

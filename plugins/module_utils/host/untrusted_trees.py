@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import InUse
 from . import command
-from .files import explained
+from .files import closing_fd, explained
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Names of a directory that are read at once, and directories that are open at once: what is deeper is moved up first.
@@ -28,12 +28,9 @@ def remove(path: str) -> bool:
     """Return whether there was something. A link is removed, and not what it leads to. Raise InUse where something is
     mounted there."""
     # Not synced: a disk that is told which blocks are free (discard) may take ten seconds for it.
-    with explained(path):
-        parent = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return _remove_in(parent, os.path.basename(path), path, False)
-        finally:
-            os.close(parent)
+    directory, flags = os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with explained(path), closing_fd(os.open(directory, flags)) as parent:
+        return _remove_in(parent, os.path.basename(path), path, False)
 
 
 def remove_in(parent: int, name: str, path: str) -> bool:

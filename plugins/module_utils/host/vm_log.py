@@ -11,6 +11,7 @@ import os
 import time
 
 from ..errors import harmless
+from .files import closing_fd
 
 NAME = "vm.log"
 MODE = 0o640
@@ -45,12 +46,9 @@ class VmLog:
         with contextlib.suppress(OSError):
             # Not blocking: a named pipe would wait for its reader.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            fd = os.open(self.path, flags, MODE)
-            try:
+            with closing_fd(os.open(self.path, flags, MODE)) as fd:
                 os.fchmod(fd, MODE)
                 os.write(fd, "".join(text + "\n" for text in new).encode("utf-8", "replace"))
-            finally:
-                os.close(fd)
 
 
 def line(component: str, level: str, text: str, at: float | None = None) -> str:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from ..errors import NebulaError
 from ..host import node_file
-from ..host.files import explain, read_limited
+from ..host.files import closing_fd, explain, read_limited
 from ..model.disk import TAR, Disk, DiskFiles
 from ..model.plan import ADOPT, Comparison, Plan, PlannedVm
 from ..model.vm import Vm
@@ -141,9 +141,6 @@ def _disk_differences(disk: Disk, path: str, files: DiskFiles) -> Iterator[str]:
 
 
 def _snapshot_count(path: str) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as fd:
         head = os.pread(fd, 4, _SNAPSHOTS)
-    finally:
-        os.close(fd)
     return int(struct.unpack(">I", head)[0]) if len(head) == 4 else 0

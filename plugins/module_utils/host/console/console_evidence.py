@@ -6,9 +6,9 @@ login prompt, or by a pattern of the user's."""
 
 from __future__ import annotations
 
+import abc
 import re
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ...errors import InvalidValue
 from .console_log import GUEST_BOOTING, KERNEL_BANNER, harmless
@@ -30,37 +30,43 @@ _LOGIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}) login:(?:\s.*)?$")
 PROMPT = "login: "
 
 
-class Witness(Protocol):
+class Witness(abc.ABC):
     """Reads one kind of sign in a console that its guest is up and contextualised.
     kind: a word of KINDS."""
 
-    kind: str
+    kind = CONSOLE
 
+    @abc.abstractmethod
     def take(self, line: str) -> None:
         """Read one line of the console."""
 
-    def prompt(self, partial: str) -> None:
+    def prompt(self, partial: str) -> None:  # noqa: B027 (not every guest has one)
         """Read the text behind the last line end. It is called at each look, with the same text again or with a longer
         text."""
 
+    @abc.abstractmethod
     def heard(self) -> bool:
         """Return whether the guest prints such lines at all."""
 
     def alone(self) -> bool:
         """Return whether nothing else counts, since the guest also reports by it what went wrong."""
+        return False
 
     def final(self) -> bool:
         """Return whether the guest reports nothing more this way until it boots again."""
+        return False
 
+    @abc.abstractmethod
     def missing(self, wanted: Wanted) -> list[str]:
         """Return what the guest has not shown yet, for messages; nothing if it convinces."""
 
+    @abc.abstractmethod
     def evidence(self) -> str:
         """Return what convinced, for results."""
 
 
 @dataclass
-class DemoGuest:
+class DemoGuest(Witness):
     """Reads the lines of the demo guest (storage/demo_guest.py) since its last boot."""
 
     hostname: str = ""
@@ -69,7 +75,6 @@ class DemoGuest:
     errors: list[str] = field(default_factory=list)
     booted: bool = False
     ready: bool = False
-    kind: str = CONSOLE
 
     def take(self, line: str) -> None:
         place = line.find("nebula-guest: ")
@@ -94,9 +99,6 @@ class DemoGuest:
         elif " mac=" in fact:
             found = [word[3:] for word in fact.split() if word.startswith("ip=")]
             self.addresses = [*self.addresses, *found][:256]
-
-    def prompt(self, partial: str) -> None:
-        pass
 
     def heard(self) -> bool:
         return self.booted
@@ -139,7 +141,7 @@ def _finished(line: str) -> str:
 
 
 @dataclass
-class CloudInit:
+class CloudInit(Witness):
     """Reads the lines of cloud-init: its ci-info tables, its closing line, and the login prompt with the host name."""
 
     hostname: str = ""
@@ -149,7 +151,6 @@ class CloudInit:
     read: bool = False
     # Whether its tables of addresses were seen.
     tables_seen: bool = False
-    kind: str = CONSOLE
     _heard: bool = False
 
     _OURS = ("DataSourceOpenNebula", "DataSourceConfigDrive", "DataSourceNoCloud")
@@ -179,12 +180,6 @@ class CloudInit:
     def heard(self) -> bool:
         return self._heard or bool(self.hostname)
 
-    def alone(self) -> bool:
-        return False
-
-    def final(self) -> bool:
-        return False
-
     def missing(self, wanted: Wanted) -> list[str]:
         problems = what_differs(wanted, self.hostname, self.addresses)
         # A name alone may be the image's own.
@@ -207,13 +202,13 @@ def prompted(line: str) -> str:
 
 
 @dataclass
-class Login:
+class Login(Witness):
     """Reads the login prompt of any system, with the name that the machine was given.
     table: what cloud-init printed of the same guest; if it printed addresses, these have to be right too."""
 
     table: CloudInit
     hostname: str = ""
-    kind: str = LOGIN
+    kind = LOGIN
 
     def take(self, line: str) -> None:
         if GUEST_BOOTING in line or KERNEL_BANNER in line or any(mark in line for mark in LOADERS):
@@ -225,12 +220,6 @@ class Login:
 
     def heard(self) -> bool:
         return bool(self.hostname)
-
-    def alone(self) -> bool:
-        return False
-
-    def final(self) -> bool:
-        return False
 
     def missing(self, wanted: Wanted) -> list[str]:
         name = wanted.hostname or wanted.name
@@ -246,12 +235,11 @@ class Login:
 
 
 @dataclass
-class Pattern:
+class Pattern(Witness):
     """Looks for a regular expression of the user's, which a line of the console since the last boot has to match."""
 
     expression: re.Pattern[str]
     match: str = ""
-    kind: str = CONSOLE
 
     def take(self, line: str) -> None:
         if GUEST_BOOTING in line or KERNEL_BANNER in line:
@@ -267,9 +255,6 @@ class Pattern:
 
     def alone(self) -> bool:
         return True
-
-    def final(self) -> bool:
-        return False
 
     def missing(self, wanted: Wanted) -> list[str]:
         return [] if self.match else [f"a line that matches {self.expression.pattern!r}"]

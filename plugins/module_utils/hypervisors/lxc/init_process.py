@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 from ...host import processes
+from ...host.files import closing_fd
 
 # Counted from the first real-time signal that glibc leaves to programs.
 _HALT_OF_SYSTEMD = signal.SIGRTMIN + 3
@@ -39,11 +40,8 @@ def init_of_controller(pid: int) -> int | None:
 
 def signal_init(init: int, reboot: bool) -> None:
     """Ask the init to halt, or to start anew. Whatever it calls itself, it is sent no more than a signal."""
-    handle = os.pidfd_open(init)
-    try:
+    with closing_fd(os.pidfd_open(init)) as handle:
         signal.pidfd_send_signal(handle, _signals(init)[1 if reboot else 0])
-    finally:
-        os.close(handle)
 
 
 def _signals(init: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import HypervisorError, InUse
 from ...host import kernel_calls, loop_devices, mounts
+from ...host.files import closing_fd
 from ...model.id_range import IdRange
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
@@ -92,11 +93,8 @@ def attach(init: int, live: LiveDisk, asked: str) -> bool:
     if mounts.mount_points_of(devices, f"/proc/{init}/mountinfo"):
         return False
     mounted_disks.mount(live.disk, asked)
-    tree = kernel_calls.open_tree(live.disk.point)
-    try:
+    with closing_fd(kernel_calls.open_tree(live.disk.point)) as tree:
         _run_inside(init, ("mount", str(tree), live.target), asked, (tree,))
-    finally:
-        os.close(tree)
     return True
 
 

@@ -20,7 +20,7 @@ from ...guest_disk import guest_tree
 from ...guest_disk.guest_tree import Entry
 from ...host import untrusted_directories, untrusted_trees
 from ...host.command import run
-from ...host.files import explained, read_limited, remove_file, sync_directory, write_atomically
+from ...host.files import closing_fd, explained, read_limited, remove_file, sync_directory, write_atomically
 from ...storage.datastore_layout import MIB, require_space
 
 SCRIPT = "init.sh"
@@ -195,11 +195,8 @@ def save(private: str, path: str, what: str) -> None:
         if done.returncode > 1:
             raise HypervisorError(what, f"tar ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
         with explained(path):
-            fd = os.open(new, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
+            with closing_fd(os.open(new, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
                 os.fsync(fd)
-            finally:
-                os.close(fd)
             os.rename(new, path)
             sync_directory(directory)
     finally:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ...errors import ImageRefused
-from ...host.files import explained
+from ...host.files import closing_fd, explained
 from ...storage import decompression, file_blocks, tar_writer
 from ...storage.datastore_layout import MIB, RESERVE
 from ...storage.free_space_watch import Room
@@ -69,16 +69,12 @@ def check_archive(path: str, what: str, output: BinaryIO | None = None) -> int:
 
 @contextlib.contextmanager
 def _open_archive(path: str, what: str) -> Iterator[Reader]:
-    with explained(path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            packing = decompression.detect(os.pread(fd, decompression.MAGIC_LENGTH, 0))
-            stream = file_blocks.read(fd)
-            blocks = decompression.unpack(packing, stream, what) if packing else stream
-            with contextlib.closing(blocks):
-                yield Reader(lambda _size: next(blocks, b""), what)
-        finally:
-            os.close(fd)
+    with explained(path), closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as fd:
+        packing = decompression.detect(os.pread(fd, decompression.MAGIC_LENGTH, 0))
+        stream = file_blocks.read(fd)
+        blocks = decompression.unpack(packing, stream, what) if packing else stream
+        with contextlib.closing(blocks):
+            yield Reader(lambda _size: next(blocks, b""), what)
 
 
 def _write(reader: Reader, contents: Contents, output: BinaryIO, what: str) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -294,3 +295,13 @@ def test_one_of_another_user_is_not_believed(tmp_path):
     with pytest.raises(InvalidValue, match="link: user 12345 owns it"):
         files.make_own_directory(str(tmp_path / "link"))
     assert place.stat().st_uid == 12345
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_a_descriptor_is_closed_whatever_happens(tmp_path: Path, error: type[Exception] | None) -> None:
+    with contextlib.suppress(ZeroDivisionError), files.closing_fd(os.open(tmp_path, os.O_RDONLY)) as fd:
+        assert os.fstat(fd).st_mode
+        if error is not None:
+            raise error
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
