@@ -94,16 +94,15 @@ def run(
         raise InvalidValue(what, "this is not root", "Run this task with become: true")
     mine, theirs = socket.socketpair()
     with contextlib.closing(mine), contextlib.closing(theirs):
-        streams: dict[str, Any] = {"stdin": source, "stdout": target, "stderr": subprocess.PIPE}
-        if blocks is not None:
-            streams["stdin"] = subprocess.PIPE
-        for name in ("stdin", "stdout"):
-            streams[name] = subprocess.DEVNULL if streams[name] is None else streams[name]
+        streams: dict[str, Any] = {"stderr": subprocess.PIPE}
+        for name, given in (("stdin", source if blocks is None else subprocess.PIPE), ("stdout", target)):
+            streams[name] = subprocess.DEVNULL if given is None else given
         with command.start(_argv(job, theirs.fileno()), memory=memory, pass_fds=(theirs.fileno(),), **streams) as child:
             theirs.close()
             mine.settimeout(timeout)
             with _feeding(child, blocks) as failed:
-                answer = _converse(mine, child, {"view": _view_as_dict(view), "arguments": dict(arguments)}, view, what)
+                shown = {"root": view.root, "below": list(view.below), "reads": list(view.reads)}
+                answer = _converse(mine, child, {"view": shown, "arguments": dict(arguments)}, view, what)
             if failed:
                 raise failed[0]
     if "error" in answer:
@@ -119,10 +118,6 @@ def _argv(job: Job, channel: int) -> list[str]:
         place = os.path.dirname(place)
     begin = _BEGIN.format(home=__name__, place=job.__module__, name=job.__name__)
     return [sys.executable, "-I", "-S", "-B", "-c", begin, place, str(channel)]
-
-
-def _view_as_dict(view: View) -> dict[str, Any]:
-    return {"root": view.root, "below": list(view.below), "reads": list(view.reads)}
 
 
 def _converse(
@@ -179,7 +174,7 @@ def _feeding(
         return
     source = blocks
     with contextlib.suppress(OSError):
-        _set_pipe_size(sink.fileno())
+        fcntl.fcntl(sink.fileno(), _SET_PIPE_SIZE, _PIPE)
 
     def feed() -> None:
         try:
@@ -206,10 +201,6 @@ def _feeding(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         thread.join()
-
-
-def _set_pipe_size(fd: int) -> None:
-    fcntl.fcntl(fd, _SET_PIPE_SIZE, _PIPE)
 
 
 # --- in the process ---------------------------------------------------------------------------------------------------

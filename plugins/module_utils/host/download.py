@@ -178,7 +178,9 @@ class Download:
             except http.client.InvalidURL:
                 raise self._wrong_redirect() from None
             except (OSError, http.client.HTTPException) as error:
-                if _is_final(error) or failures >= self._retries:
+                # Trying again is of no use then.
+                is_final = isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError)
+                if is_final or failures >= self._retries:
                     raise self._failed(error, 0) from None
             except (ValueError, OverflowError):
                 raise self._wrong_redirect() from None
@@ -424,12 +426,6 @@ def _opener(validate_certs: bool, pace: _Pace, redirects: _Redirects) -> urllib.
     ):
         opener.add_handler(handler)
     return opener
-
-
-def _is_final(error: Exception) -> bool:
-    """Return whether trying again is of no use."""
-    reason = getattr(error, "reason", error)
-    return isinstance(reason, ssl.SSLCertVerificationError)
 
 
 def _length(headers: Mapping[str, str]) -> int | None:

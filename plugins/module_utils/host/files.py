@@ -54,7 +54,8 @@ def write_atomically(
             file.flush()
             if not isinstance(content, bytes) and _is_same_file(path, temporary):
                 return adopt(path, mode, uid, gid)
-            _set_owner(file.fileno(), uid, gid)
+            if (uid, gid) != (-1, -1):
+                os.fchown(file.fileno(), uid, gid)
             os.fchmod(file.fileno(), mode)
             if sync:
                 os.fsync(file.fileno())
@@ -433,11 +434,6 @@ def _number_of(owner: Owner, kind: str, look_up: Callable[[str], int]) -> int:
         raise NotFound(
             f"{kind} {owner}", "this host does not have it", "Install what brings it, or name another"
         ) from None
-
-
-def _set_owner(fd: int, uid: int, gid: int) -> None:
-    if uid != -1 or gid != -1:
-        os.fchown(fd, uid, gid)
 
 
 def _has_content(path: str, data: bytes) -> bool:

@@ -139,9 +139,8 @@ def boot(accelerator: str, limit: float, account: pwd.struct_passwd | None = Non
         return Boot(seconds)
     if "Permission denied" in words:
         return Boot(seconds, f"{_device()} may not be opened by {account.pw_name if account else 'this user'}")
-    return Boot(
-        seconds, f"{_guest_booted(accelerator)} ended QEMU with {_ended(code)}" + (f" ({words})" if words else "")
-    )
+    ended = f"signal {-code}" if code < 0 else f"code {code}"
+    return Boot(seconds, f"{_guest_booted(accelerator)} ended QEMU with {ended}" + (f" ({words})" if words else ""))
 
 
 def is_emulation(chosen: Mapping[str, str]) -> bool:
@@ -150,10 +149,6 @@ def is_emulation(chosen: Mapping[str, str]) -> bool:
 
 def _guest_booted(accelerator: str) -> str:
     return {"kvm": "a guest booted with KVM", "tcg": "an emulated guest"}.get(accelerator, f"a guest on {accelerator}")
-
-
-def _ended(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"code {code}"
 
 
 def _device() -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import Unsupported
+from ..errors import Conflict, ForeignObject, Unsupported
 from ..host import node_file
 from ..host.hypervisor_daemons import Service
 from ..host.node_file import Changes, NodeFile, Remember
@@ -55,6 +55,21 @@ def copied_domains(marked: Iterable[tuple[str, int]]) -> set[str]:
 def label_of(mark: Mark) -> str:
     """Return the name of a machine for messages to a person."""
     return f"virtual machine {mark.vm_id}"
+
+
+def refuse_other(mark: Mark, found: Mark | None, asked: str, path: object, leave: str, drop: str) -> None:
+    """Raise ForeignObject if the definition at `path` is not the machine's, Conflict if it has another UUID.
+    found: the mark in it.
+    leave, drop: what may be done with a definition of somebody else, and with one that is not needed."""
+    if found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
+        whose = "has no mark of ours" if found is None else f"belongs to catalog {found.catalog}"
+        raise ForeignObject(asked, f"{path} {whose}", f"{leave}: it will not be touched")
+    if mark.uuid and found.uuid and found.uuid != mark.uuid:
+        raise Conflict(
+            asked,
+            f"{path} has the UUID {found.uuid}, this machine's is {mark.uuid}",
+            f"The catalog was replaced by another copy of itself? Remove the {drop} if it is not needed",
+        )
 
 
 @dataclass(frozen=True)

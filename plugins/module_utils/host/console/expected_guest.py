@@ -41,7 +41,6 @@ class Wanted:
         return any(same_host(name, hostname) for name in names if name)
 
     def counts(self, kind: str) -> bool:
-        """Return whether evidence of this kind counts."""
         return kind == CONSOLE if self.pattern else kind in self.by
 
 

@@ -10,14 +10,9 @@ from collections.abc import Mapping
 
 from ...errors import NotFound
 from ...model.network_drivers import OVN, OVSWITCH, SWITCHED
-from ...model.nic import Nic
 from ...model.plan import Plan
 from ...model.vm import Vm
 from ...network import links, openvswitch_state
-
-
-def _is_ovn_nic(nic: Nic) -> bool:
-    return nic.network_values.get("VN_MAD", "") == OVN
 
 
 class Bridges:
@@ -32,13 +27,14 @@ class Bridges:
     def require(self, vm: Vm) -> None:
         """Raise NotFound or ForeignObject, with the network's name, if a bridge is not there or not its network's."""
         for nic in vm.nics:
-            if _is_ovn_nic(nic) and nic.bridge not in self._links_here():
+            driver = nic.network_values.get("VN_MAD", "")
+            if driver == OVN and nic.bridge not in self._links_here():
                 raise NotFound(
                     f"network {nic.network}: bridge {nic.bridge}",
                     "there is none on this host, which is no host of OVN",
                     "Set nebula_ovn: true, and run role nebula.provision.ovn on it",
                 )
-            if nic.network_values.get("VN_MAD", "") == OVSWITCH:
+            if driver == OVSWITCH:
                 uuid = self._plan.switches.get(str(nic.network_id), "")
                 openvswitch_state.refuse_other(nic.network, nic.bridge, self._switches_here(), self._plan.catalog, uuid)
             elif nic.bridge in self._plan.bridges:

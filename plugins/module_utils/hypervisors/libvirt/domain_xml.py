@@ -158,10 +158,6 @@ def machine_type(vm: Vm) -> str:
     return vm.os.machine or "q35"
 
 
-def _is_q35(vm: Vm) -> bool:
-    return "q35" in machine_type(vm)
-
-
 def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
     features = ET.SubElement(domain, "features")
     for name, default in (("ACPI", True), ("APIC", False), ("PAE", False)):
@@ -345,7 +341,7 @@ def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
     scsi = ET.SubElement(devices, "controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"})
     queues = _queues(vm.features.get("VIRTIO_SCSI_QUEUES", "auto"), vm) or "1"
     ET.SubElement(scsi, "driver", without_empty(queues=queues, iothread=iothread))
-    if _is_q35(vm):
+    if "q35" in machine_type(vm):
         root = ET.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
         hole = _number(vm.features, "PCIHOLE64", "FEATURES")
         if hole:

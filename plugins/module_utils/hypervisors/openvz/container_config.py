@@ -64,7 +64,8 @@ def render(vm: Vm, site: Site) -> Deployment:
     root = _root(vm, where)
     values = {key: text for key, text in site.defaults.items() if key not in _OWN}
     values.update(_memory(vm, site.defaults, where))
-    values.update({"ONBOOT": "no", "CPUUNITS": str(_units(vm.cpu))})
+    units = min(max(round(vm.cpu * CPU_UNITS), LOWEST_UNITS), HIGHEST_UNITS)
+    values.update({"ONBOOT": "no", "CPUUNITS": str(units)})
     values.update({key: str(number) for key, number in (("CPULIMIT", vm.cpu_limit), ("CPUS", vm.vcpu)) if number})
     if root.size and "DISKSPACE" not in vm.container:
         values["DISKSPACE"] = f"{root.size * 1024}:{root.size * 1024}"
@@ -93,7 +94,8 @@ def render(vm: Vm, site: Site) -> Deployment:
     if addresses:
         script = venet_firewall.mount_script(ctid_of(vm.vm_id), addresses, passing)
         lines.append(f"{_FIREWALL} {hashlib.sha256(script.encode()).hexdigest()}")
-    lines += [f'{key}="{_checked(key, values[key], where)}"' for key in _ordered(values)]
+    ordered = [*(key for key in ORDER if key in values), *sorted(key for key in values if key not in ORDER)]
+    lines += [f'{key}="{_checked(key, values[key], where)}"' for key in ordered]
     text = "\n".join(lines) + "\n"
     mark = mark_line(Mark(site.catalog, vm.vm_id, vm.uuid, site.generation), site.directory)
     return Deployment(text=f"{mark}\n{text}", digest=hashlib.sha256(text.encode()).hexdigest())
@@ -104,10 +106,6 @@ def mark_line(mark: Mark, directory: str) -> str:
         f"{MARK} catalog={mark.catalog} id={mark.vm_id} uuid={mark.uuid} generation={mark.generation} "
         f"directory={directory}"
     )
-
-
-def _ordered(values: Mapping[str, str]) -> list[str]:
-    return [*(key for key in ORDER if key in values), *sorted(key for key in values if key not in ORDER)]
 
 
 def _checked(key: str, value: str, where: str) -> str:
@@ -141,11 +139,6 @@ def _root(vm: Vm, where: str) -> Disk:
             "Use an image with format tar",
         )
     return roots[0]
-
-
-def _units(cpu: float) -> int:
-    """Return the weight of `cpu` processors."""
-    return min(max(round(cpu * CPU_UNITS), LOWEST_UNITS), HIGHEST_UNITS)
 
 
 def _memory(vm: Vm, defaults: Mapping[str, str], where: str) -> dict[str, str]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import (
-    Conflict,
     ForeignObject,
     HypervisorError,
     ImageRefused,
@@ -37,7 +36,7 @@ from ...model.disk import TAR, Disk
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage.datastore_layout import MIB, disk_path, require_space
-from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, domain_name, label_of
+from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, domain_name, label_of, refuse_other
 from . import container_config, openvz_declaration, private_area, template_cache, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
 from .exit_codes import error_of_code
@@ -195,25 +194,10 @@ class OpenvzDriver(Driver):
     def _definition(self, mark: Mark) -> Definition | None:
         """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         ctid = ctid_of(mark.vm_id)
-        asked = f"{label_of(mark)}: container {ctid}"
         definition = self._read(vzctl.CONFIGURATIONS / f"{ctid}.conf")
-        if definition is None:
-            return None
-        found = definition.container.mark
-        if found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
-            raise ForeignObject(
-                asked,
-                f"{definition.path} has no mark of ours"
-                if found is None
-                else f"{definition.path} belongs to catalog {found.catalog}",
-                "Give that container another id, or remove it: it will not be touched",
-            )
-        if mark.uuid and found.uuid and found.uuid != mark.uuid:
-            raise Conflict(
-                asked,
-                f"{definition.path} has the UUID {found.uuid}, this machine's is {mark.uuid}",
-                "The catalog was replaced by another copy of itself? Remove the container if it is not needed",
-            )
+        if definition is not None:
+            asked, leave = f"{label_of(mark)}: container {ctid}", "Give that container another id, or remove it"
+            refuse_other(mark, definition.container.mark, asked, definition.path, leave, "container")
         return definition
 
     def _found(self, mark: Mark) -> Definition:

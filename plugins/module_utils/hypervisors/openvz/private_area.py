@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,15 +47,13 @@ def write_context(private: str, iso: str, to: str) -> None:
             Entry(f"{to}/{path}", content, 0o700 if runs or path == SCRIPT else 0o600, *owner)
             for path, content, runs in contents
         ]
-        if any(entry.path == f"{to}/{SCRIPT}" for entry in entries):
-            script: str | None = f"{to}/{SCRIPT}"
-        else:
-            script = None
+        script = next((entry.path for entry in entries if entry.path == f"{to}/{SCRIPT}"), None)
         try:
             for path in sorted(set(_written_paths(private)) - {entry.path for entry in entries}):
                 guest_tree.remove(root, path)
             # First: a run that is killed in between must know what there may be.
-            _record_paths(private, [entry.path for entry in entries])
+            paths = sorted(entry.path for entry in entries)
+            write_atomically(_record_file(private), json.dumps(paths) + "\n", mode=0o600)
             for entry in entries:
                 if not guest_tree.is_there(root, entry, True):
                     guest_tree.put(root, entry, True, directories=owner)
@@ -125,10 +123,6 @@ def _written_paths(private: str) -> list[str]:
     except (NotFound, ValueError):
         return []
     return [path for path in found if isinstance(path, str) and path.startswith("/")] if isinstance(found, list) else []
-
-
-def _record_paths(private: str, paths: Sequence[str]) -> None:
-    write_atomically(_record_file(private), json.dumps(sorted(paths)) + "\n", mode=0o600)
 
 
 def _record_file(private: str) -> str:

@@ -57,7 +57,7 @@ def place(source: str, name: str, owner: str) -> Path:
         for there in (directory / f"{name}{ending}" for ending in ENDINGS):
             if not os.path.lexists(there):
                 continue
-            same = there == target and _is_file(there) and _digest(str(there)) == digest
+            same = there == target and stat.S_ISREG(there.lstat().st_mode) and _digest(str(there)) == digest
             ours = known.get("target") == _stamp(str(there)) and known.get("name") == there.name
             if same:
                 _write_mark(mark, owner, target, source, digest, ours, template_archive.check_archive(source, what))
@@ -182,7 +182,3 @@ def _stamp(path: str, name: str = "") -> str:
     except OSError:
         return ""
     return f"{name or path}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
-
-
-def _is_file(path: Path) -> bool:
-    return stat.S_ISREG(path.lstat().st_mode)

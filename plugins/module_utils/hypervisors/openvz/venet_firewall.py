@@ -60,7 +60,6 @@ def mount_script(ctid: int, addresses: Sequence[str], passing: Sequence[GuardRul
 
 
 def unmount_script(ctid: int) -> str:
-    """Return the script CTID.umount."""
     return "\n".join(["#!/bin/sh", MARK, f"nft delete table inet {table_of(ctid)} 2>/dev/null", "exit 0", ""])
 
 

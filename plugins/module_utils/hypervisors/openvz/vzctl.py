@@ -112,7 +112,6 @@ def require() -> None:
 
 
 def is_openvz() -> bool:
-    """Return whether this is a kernel of OpenVZ."""
     return KERNEL.is_dir()
 
 
@@ -157,7 +156,6 @@ def defaults() -> Mapping[str, str]:
 
 
 def distributions() -> list[str]:
-    """Return the distributions that vzctl knows."""
     try:
         names = os.listdir(DISTRIBUTIONS)
     except OSError:

@@ -57,7 +57,6 @@ def render(vm: Vm, site: Site) -> Deployment:
 
 
 def credits(cpu: float) -> int:
-    """Return the weight of `cpu` processors."""
     return min(max(math.ceil(round(cpu * CREDIT, 6)), LOWEST), HIGHEST)
 
 

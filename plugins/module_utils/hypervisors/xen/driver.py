@@ -19,7 +19,6 @@ from typing import Callable
 
 from ...errors import (
     CommandFailed,
-    Conflict,
     ForeignObject,
     HypervisorError,
     NebulaError,
@@ -43,7 +42,7 @@ from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, domain_name, label_of
+from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, domain_name, label_of, refuse_other
 from . import config, switch_ports, xen_declaration, xl_logs
 from .dom0 import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, ListedDomain, lock_holder
@@ -199,25 +198,10 @@ class XenDriver(XenNode, Driver):
     def _definition(self, mark: Mark) -> Definition | None:
         """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
         name = domain_name(mark.vm_id)
-        asked = f"{label_of(mark)}: domain {name}"
         definition = self._read(DEFINITIONS / f"{name}.cfg")
-        if definition is None:
-            return None
-        found = definition.mark
-        if found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
-            raise ForeignObject(
-                asked,
-                f"{definition.path} has no mark of ours"
-                if found is None
-                else f"{definition.path} belongs to catalog {found.catalog}",
-                "Rename or remove it: it will not be touched",
-            )
-        if mark.uuid and found.uuid != mark.uuid:
-            raise Conflict(
-                asked,
-                f"{definition.path} has the UUID {found.uuid}, this machine's is {mark.uuid}",
-                "The catalog was replaced by another copy of itself? Remove the file if it is not needed",
-            )
+        if definition is not None:
+            asked = f"{label_of(mark)}: domain {name}"
+            refuse_other(mark, definition.mark, asked, definition.path, "Rename or remove it", "file")
         return definition
 
     def _find(self, mark: Mark) -> tuple[Definition | None, ListedDomain | None] | None:
@@ -377,7 +361,9 @@ class XenDriver(XenNode, Driver):
         try:
             self._tool.ask(asked, "create", "-q", str(definition.path), timeout=CREATE_SECONDS)
         except NebulaError as error:
-            words = [error.found, *self._words_of_xen(error), xl_logs.last_words(name)]
+            cause = error.__cause__
+            xens = self._words_of_hypervisor(cause.found) if isinstance(cause, CommandFailed) else []
+            words = [error.found, *xens, xl_logs.last_words(name)]
             if isinstance(error, NoCapacity):
                 words.append(f"Xen has {self._tool.information().get('free_memory', '?')} MiB to give")
             self._remove_failed_start(name, mark, definition)
@@ -394,10 +380,6 @@ class XenDriver(XenNode, Driver):
                     f"Shut its guest down from within, or end it by its number, {self._tool.name} destroy "
                     f"{domain.domid}; then run again",
                 )
-
-    def _words_of_xen(self, error: NebulaError) -> list[str]:
-        cause = error.__cause__
-        return self._words_of_hypervisor(cause.found) if isinstance(cause, CommandFailed) else []
 
     def _remove_failed_start(self, name: str, mark: Mark, definition: Definition) -> None:
         """Remove what a failed start left; xl mostly does so itself."""

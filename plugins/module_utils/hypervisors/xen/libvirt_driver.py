@@ -101,14 +101,13 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
 
     def _state(self, domain: Any, mark: Mark) -> str:
         state = super()._state(domain, mark)
-        limit = time.monotonic() + PASSING_SECONDS
+        limit, uuid = time.monotonic() + PASSING_SECONDS, domain.UUIDString()
         # libvirt says so before it has taken all of it away.
-        while state == "POWEROFF" and self._is_listed(domain.UUIDString()) and time.monotonic() < limit:
+        while (
+            state == "POWEROFF" and any(each.uuid == uuid for each in self._tool.listed()) and time.monotonic() < limit
+        ):
             time.sleep(STEP)
         return state
-
-    def _is_listed(self, uuid: str) -> bool:
-        return any(each.uuid == uuid for each in self._tool.listed())
 
     def _foreign_domain(self, mark: Mark) -> xl.ListedDomain | None:
         """Return a domain of the machine's name that libvirt did not make, if there is one."""

@@ -43,17 +43,14 @@ SCRIPT = (
 def text() -> str:
     """Return the unit, which is started again each time it has ended: a timer would need two units."""
     words = ["sh", str(LIMIT), str(KEPT), CONSOLES]
-    command = " ".join(["/bin/sh", "-c", systemd_units.quoted_argument(_with_logs()), *words])
+    # A unit does not know patterns of files, its shell does.
+    script = SCRIPT.replace('in "$@"', f"in {' '.join(LOGS)}")
+    command = " ".join(["/bin/sh", "-c", systemd_units.quoted_argument(script), *words])
     return (
         f"{MARK}\n[Unit]\nDescription=Keep the logs of Xen's guests small\nStartLimitIntervalSec=0\n\n"
         f"[Service]\nExecStart={command}\nRestart=always\nRestartSec={SECONDS}\nUMask=0077\nNice=10\n"
         "LogLevelMax=notice\n\n[Install]\nWantedBy=multi-user.target\n"
     )
-
-
-def _with_logs() -> str:
-    """Return the script with the patterns of the logs: a unit does not know patterns of files, its shell does."""
-    return SCRIPT.replace('in "$@"', f"in {' '.join(LOGS)}")
 
 
 def prepare(changes: Changes) -> None:

@@ -25,7 +25,7 @@ _SAVING = "migrating-"
 _PAUSED = "--p---"
 # What xl's words are in xm's: those after the verb.
 _SPELLED: Mapping[str, Callable[[Sequence[str]], Sequence[str]]] = {
-    "block-attach": lambda words: (words[0], *_disk_entry(words[1]).rsplit(",", 2)),
+    "block-attach": lambda words: (words[0], *re.sub(r"^qcow2:", "tap:qcow2:", words[1]).rsplit(",", 2)),
     "mem-set": lambda words: (words[0], words[1].rstrip("m")),
     "reboot": lambda words: words[-1:],
     # The saved file has the configuration.
@@ -139,10 +139,6 @@ def words_of_xm(words: Sequence[str]) -> list[str]:
     """Return xl's words in xm's."""
     verb, rest = words[0], words[1:]
     return [verb, *(_SPELLED[verb](rest) if verb in _SPELLED else rest)]
-
-
-def _disk_entry(text: str) -> str:
-    return re.sub(r"^qcow2:", "tap:qcow2:", text)
 
 
 class Xm(Tool):

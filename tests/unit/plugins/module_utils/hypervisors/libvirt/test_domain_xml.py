@@ -8,31 +8,22 @@ That libvirt itself takes them is tested in tests/integration/test_kvm_deploymen
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import shutil
-import subprocess
-from pathlib import Path
+from functools import partial
 from xml.etree import ElementTree as ET
 
+import deployment_files
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
-from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 
-FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "kvm"
-CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))
-
-
-def load(case: str) -> tuple[Vm, Site]:
-    data = json.loads((FIXTURES / f"{case}.json").read_text(encoding="utf-8"))
-    site = data["site"]
-    disks = {int(number): from_plain(DiskFiles, files) for number, files in site.pop("disks").items()}
-    return from_plain(Vm, data["vm"]), Site(disks=disks, **site)
+FIXTURES = deployment_files.FIXTURES / "kvm"
+CASES = deployment_files.cases("kvm")
+load = partial(deployment_files.load, "kvm")
 
 
 def machine(**changes: object) -> tuple[Vm, Site]:
@@ -42,20 +33,13 @@ def machine(**changes: object) -> tuple[Vm, Site]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case: str) -> None:
-    text = domain_xml.render(*load(case)).text
-    golden = FIXTURES / f"{case}.xml"
-    if os.environ.get("REGENERATE") == "1":
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+    deployment_files.compare(FIXTURES / f"{case}.xml", domain_xml.render(*load(case)).text)
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.skipif(shutil.which("virt-xml-validate") is None, reason="needs libvirt-clients")
 def test_golden_is_valid_to_the_schema(case: str) -> None:
-    done = subprocess.run(
-        ["virt-xml-validate", str(FIXTURES / f"{case}.xml"), "domain"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
+    deployment_files.validate(FIXTURES / f"{case}.xml")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith("processors_")])

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import subprocess
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import deployment_files
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.container_config import read, render
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
-from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.demands import demands
@@ -30,19 +28,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.nic import 
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
-FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "openvz"
-CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))
+FIXTURES = deployment_files.FIXTURES / "openvz"
+CASES = deployment_files.cases("openvz")
+load = partial(deployment_files.load, "openvz")
 UUID = "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d11"
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 # "Example of full VM definition file", line by line.
 SEED = (FIXTURES / "seed.one").read_text(encoding="utf-8")
-
-
-def load(case: str) -> tuple[Vm, Site]:
-    data = json.loads((FIXTURES / f"{case}.json").read_text(encoding="utf-8"))
-    site = data["site"]
-    disks = {int(number): from_plain(DiskFiles, files) for number, files in site.pop("disks").items()}
-    return from_plain(Vm, data["vm"]), Site(disks=disks, **site)
 
 
 def machine(**values: Any) -> tuple[Vm, Site]:
@@ -60,11 +52,7 @@ def values(vm: Vm, site: Site) -> dict[str, str]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case: str) -> None:
-    text = render(*load(case)).text
-    golden = FIXTURES / f"{case}.conf"
-    if os.environ.get("REGENERATE") == "1":
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+    deployment_files.compare(FIXTURES / f"{case}.conf", render(*load(case)).text)
 
 
 def test_every_golden_has_its_case() -> None:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import json
-import os
 import re
-from pathlib import Path
+from functools import partial
 
+import deployment_files
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config
-from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.build import build
@@ -26,22 +23,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
-FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "xen"
-CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))
+FIXTURES = deployment_files.FIXTURES / "xen"
+CASES = deployment_files.cases("xen")
+load = partial(deployment_files.load, "xen")
 # What the seed's machine had, as its author copied it: blanks and capitals are the copyist's, and two values were lost.
 SEED = {"name": "one-226", "builder": "hvm", "boot": "c", "vnc": "1", "vnclisten": "0.0.0.0", "vncunused": "0"}
 SEED_DISKS = ["disk.0,xvdb,w", "disk.1,xvda,w", "disk.2,xvdc:cdrom,r"]
 SEED_VIF = {"mac=02:00:c0:a8:46:96", "ip=192.168.70.150", "bridge=br0"}
-
-
-def load(case: str) -> tuple[Vm, Site]:
-    data = json.loads((FIXTURES / f"{case}.json").read_text(encoding="utf-8"))
-    site = data["site"]
-    disks = {int(number): from_plain(DiskFiles, files) for number, files in site.pop("disks").items()}
-    return from_plain(Vm, data["vm"]), Site(disks=disks, **site)
 
 
 def values(text: str) -> dict[str, object]:
@@ -56,10 +47,7 @@ def values(text: str) -> dict[str, object]:
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case: str) -> None:
     text = config.render(*load(case)).text
-    golden = FIXTURES / f"{case}.cfg"
-    if os.environ.get("REGENERATE") == "1":
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+    deployment_files.compare(FIXTURES / f"{case}.cfg", text)
     values(text)
 
 

@@ -6,44 +6,34 @@ itself reads them in tests/integration/test_kvm_deployment_files.py and, in a do
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import deployment_files
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config, xen_domain_xml
-from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 
-FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "xen"
+FIXTURES = deployment_files.FIXTURES / "xen"
 # Without what libvirt has no words for, each of which is refused: see below.
 WITHOUT = {"hvm_everything": {"raw": {}, "firmware": ""}}
-CASES = sorted(path.stem for path in FIXTURES.glob("*.json"))
+CASES = deployment_files.cases("xen")
 
 
 def load(case: str) -> tuple[Vm, Site]:
-    data = json.loads((FIXTURES / f"{case}.json").read_text(encoding="utf-8"))
-    site = data["site"]
-    disks = {int(number): from_plain(DiskFiles, files) for number, files in site.pop("disks").items()}
-    vm, without = from_plain(Vm, data["vm"]), WITHOUT.get(case, {})
+    (vm, site), without = deployment_files.load("xen", case), WITHOUT.get(case, {})
     if without:
         vm = replace(vm, raw=without["raw"], os=replace(vm.os, firmware=without["firmware"]))
-    return vm, Site(disks=disks, **site)
+    return vm, site
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case: str) -> None:
-    text = xen_domain_xml.render(*load(case)).text
-    golden = FIXTURES / f"{case}.xml"
-    if os.environ.get("REGENERATE") == "1":
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+    deployment_files.compare(FIXTURES / f"{case}.xml", xen_domain_xml.render(*load(case)).text)
 
 
 @pytest.mark.parametrize("case", CASES)
