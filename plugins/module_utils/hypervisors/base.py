@@ -10,6 +10,8 @@ import abc
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import Conflict, ForeignObject, Unsupported
 from ..host import node_file
@@ -360,6 +362,14 @@ class Driver(abc.ABC):
 
     def checkpoint_complete(self, checkpoint: str) -> bool:
         """Return whether a machine could go on from this file, which it can't from a half written one."""
+        try:
+            with Path(checkpoint).open("rb") as file:
+                return self.is_saved(file)
+        except OSError:
+            return False
+
+    def is_saved(self, file: BinaryIO) -> bool:
+        """Return whether the file holds all of a saved machine."""
         return False
 
     def lacks(self, operation: str, asked: str = "") -> Unsupported:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 from ...deps import require
 from ...errors import Conflict, ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
 from ...model.audit import Domain
-from ..base import Mark, domain_name, label_of
+from ..base import Mark, copied_domains, domain_name, label_of
 from . import domain_xml
 
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
@@ -279,6 +279,14 @@ class LibvirtDomains:
             )
         except (lv.libvirtError, ET.ParseError, ValueError):
             return None
+
+    def _marks_of(self, domains: Iterable[Any], catalog: str) -> list[Mark | None]:
+        """Return the mark of each domain that is a machine of the catalog; None for others, and for somebody's copies
+        of such machines."""
+        found = [(domain.name(), self._mark_of(domain)) for domain in domains]
+        ours = [(name, mark) if mark is not None and mark.catalog == catalog else (name, None) for name, mark in found]
+        copies = copied_domains((name, mark.vm_id) for name, mark in ours if mark is not None)
+        return [None if name in copies else mark for name, mark in ours]
 
     # -- definition -----------------------------------------------------------------------------------------------
     def _undefine(self, domain: Any, mark: Mark, flags: int) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
 
 from ...host import hypervisor_daemons, kvm_device, kvm_probe
@@ -32,7 +32,6 @@ from ..base import (
     Secrets,
     Site,
     Survey,
-    copied_domains,
     domain_name,
     id_in_name,
     label_of,
@@ -148,13 +147,11 @@ class KvmDriver(LibvirtDomains, Driver):
             )
         vms: list[ObservedVm] = []
         foreign, ids = 0, set[int]()
-        marks = [self._mark_of(domain) for domain, _stats in records]
-        ours = [(each[0].name(), mark.vm_id) for each, mark in zip(records, marks) if mark and mark.catalog == catalog]
-        copies = copied_domains(ours)
+        marks = self._marks_of((domain for domain, _stats in records), catalog)
         for (domain, stats), mark in zip(records, marks):
             memory = int(stats.get("balloon.maximum", 0)) // 1024
             state = self._state_name(int(stats.get("state.state", 0)))
-            if mark is None or mark.catalog != catalog or domain.name() in copies:
+            if mark is None:
                 foreign += 0 if state == "POWEROFF" else memory + self._overhead_of(domain, memory, stats)
                 ids |= id_in_name(domain.name())
                 continue
@@ -303,12 +300,8 @@ class KvmDriver(LibvirtDomains, Driver):
     def _running_disks(self, mark: Mark, disk: Disk) -> RunningDisks:
         return RunningDisks(self._libvirt, self._uri, self._found(mark), f"disk {disk.disk_id} of {label_of(mark)}")
 
-    def checkpoint_complete(self, checkpoint: str) -> bool:
-        try:
-            with Path(checkpoint).open("rb") as file:
-                return file.read(len(SAVED)) == SAVED
-        except OSError:
-            return False
+    def is_saved(self, file: BinaryIO) -> bool:
+        return file.read(len(SAVED)) == SAVED
 
 
 class _Loop:

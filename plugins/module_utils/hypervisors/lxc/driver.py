@@ -25,7 +25,7 @@ from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
-from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, id_in_name, label_of
+from ..base import Deployment, Driver, Mark, Site, Survey, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
 from . import (
@@ -126,10 +126,7 @@ class LxcDriver(LibvirtDomains, Driver):
         foreign, ids = 0, set[int]()
         with self._explained("listing the containers of this node"):
             domains = self._connection().listAllDomains()
-        marks = [self._mark_of(domain) for domain in domains]
-        ours = [(domain.name(), mark.vm_id) for domain, mark in zip(domains, marks) if mark and mark.catalog == catalog]
-        copies = copied_domains(ours)
-        for domain, mark in zip(domains, marks):
+        for domain, mark in zip(domains, self._marks_of(domains, catalog)):
             try:
                 state, memory, _now, _cpus, cpu_time = domain.info()
                 if state != lv.VIR_DOMAIN_SHUTOFF:
@@ -143,7 +140,7 @@ class LxcDriver(LibvirtDomains, Driver):
             if name == "RUNNING" and not self._is_kept(domain.ID()):
                 name = "POWEROFF"
             held = 0 if name == "POWEROFF" else memory // 1024
-            if mark is None or mark.catalog != catalog or domain.name() in copies:
+            if mark is None:
                 foreign += held and held + BESIDE.of(held, 1)
                 ids |= id_in_name(domain.name())
                 continue

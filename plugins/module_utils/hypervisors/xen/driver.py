@@ -15,7 +15,7 @@ import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import BinaryIO, Callable
 
 from ...errors import (
     CommandFailed,
@@ -514,12 +514,8 @@ class XenDriver(XenNode, Driver):
                 asked, f"the other host does not expect it: {reason}", "Define it there, on files that both hosts see"
             )
 
-    def checkpoint_complete(self, checkpoint: str) -> bool:
-        try:
-            with Path(checkpoint).open("rb") as file:
-                return self._tool.is_saved(file)
-        except OSError:
-            return False
+    def is_saved(self, file: BinaryIO) -> bool:
+        return self._tool.is_saved(file)
 
 
 def _is_its(domain: ListedDomain, mark: Mark) -> bool:

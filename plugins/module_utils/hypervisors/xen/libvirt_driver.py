@@ -11,7 +11,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
 
 from ...errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
@@ -20,7 +20,7 @@ from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, domain_name, id_in_name, label_of
+from ..base import Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message_of
 from . import config, switch_ports, xen_declaration, xl, xl_logs
@@ -70,11 +70,9 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         vms: list[ObservedVm] = []
         ids: set[int] = set()
         with self._explained("listing the machines of this node"):
-            marked = [(domain, self._mark_of(domain)) for domain in self._connection().listAllDomains()]
-            ours = [(domain.name(), mark.vm_id) for domain, mark in marked if mark and mark.catalog == catalog]
-            copies = copied_domains(ours)
-            for domain, mark in marked:
-                if mark is None or mark.catalog != catalog or domain.name() in copies:
+            domains = self._connection().listAllDomains()
+            for domain, mark in zip(domains, self._marks_of(domains, catalog)):
+                if mark is None:
                     ids |= id_in_name(domain.name())
                     continue
                 own = replace(mark, uuid=domain.UUIDString())
@@ -243,12 +241,8 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
             self._connection().restoreFlags(checkpoint, None, 0)
         self._weigh_as_defined(self._found(mark))
 
-    def checkpoint_complete(self, checkpoint: str) -> bool:
-        try:
-            with Path(checkpoint).open("rb") as file:
-                return xl.is_complete(file, SAVED)
-        except OSError:
-            return False
+    def is_saved(self, file: BinaryIO) -> bool:
+        return xl.is_complete(file, SAVED)
 
     def _error(self, asked: str, error: Any) -> NebulaError:
         found = super()._error(asked, error)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import odd_files
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, NotFound
@@ -68,13 +69,7 @@ def test_many_names_and_many_directories(tmp_path, beside):
 def test_deeper_than_a_path_can_say(tmp_path, beside):
     tree = tmp_path / "tree"
     tree.mkdir()
-    fd = os.open(tree, os.O_RDONLY)
-    for _depth in range(3000):
-        os.mkdir("directory", dir_fd=fd)
-        below = os.open("directory", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    odd_files.make_deep(tree, 3000)
     assert untrusted_trees.remove(str(tree))
 
 

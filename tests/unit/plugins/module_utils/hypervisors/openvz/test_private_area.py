@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import odd_files
 import pytest
 from openvz_host import Host
 
@@ -194,13 +195,7 @@ def test_devices_are_mounted_on_a_directory_of_the_root_alone(host: Host, target
 
 
 def test_a_root_is_saved_however_deep_it_is_and_for_nobody_else(host: Host) -> None:
-    fd = os.open(host.private, os.O_RDONLY)
-    for _level in range(1500):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    odd_files.make_deep(host.private, 1500)
     path = host.directory / "disk.0"
     private_area.save(str(host.private), str(path), "saving")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -213,12 +208,6 @@ def test_a_root_is_saved_however_deep_it_is_and_for_nobody_else(host: Host) -> N
 def test_what_an_unfinished_area_holds_goes_however_deep_it_is(host: Host) -> None:
     unfinished = host.private.with_name(host.private.name + ".tmp")
     unfinished.mkdir()
-    fd = os.open(unfinished, os.O_RDONLY)
-    for _level in range(1500):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    odd_files.make_deep(unfinished, 1500)
     private_area.clear_unfinished(str(host.private))
     assert not unfinished.exists()
