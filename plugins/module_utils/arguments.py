@@ -36,15 +36,13 @@ def items_of(
     """Return the items of the plural list, or the one item that the module's own options describe, and the refused
     items.
 
-    Refused, each with its error, are entries of the list that are no items of that kind, and with `once` those of
-    whose
+    Refused, each with its error, are entries of the list that are no items of that kind, and with `once` those of whose
     name there are two. The others go on.
     plural: the option that takes the list.
     single: the keys that an item may have.
     kind: what errors call an item ("VM", "image" …).
     defaults: values of keys that an item of the list does not have.
-    once: refuse names that are there twice here, before anything is done with either; lists that are decided as a
-    whole
+    once: refuse names that are there twice here, before anything is done with either; lists that are decided as a whole
     do it themselves."""
     given = params.get(plural)
     if given is None:

@@ -3,14 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps our code compiled on a target, from one module call to the next.
 
-Ansible brings a module as a zip with sources only, so that Python compiles each imported file in each call, which
-takes
-longer than most modules work. Modules import this file before the rest of ours: from then on, what a source file
-was
+Ansible brings a module as a zip with sources only, so that Python compiles each imported file in each call, which takes
+longer than most modules work. Modules import this file before the rest of ours: from then on, what a source file was
 compiled to is kept below PLACE under the digest of the source, and taken from there by later calls.
 
-It runs as root, so nothing is taken from a directory or file that another user could have written. Whoever is not
-root,
+It runs as root, so nothing is taken from a directory or file that another user could have written. Whoever is not root,
 has its code from elsewhere than a zip, or meets anything odd, imports as ever."""
 
 from __future__ import annotations

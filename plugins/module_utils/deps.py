@@ -106,8 +106,7 @@ def _nowhere() -> Iterator[None]:
     """Work in the directory /.
 
     An interpreter that is asked by -c, or reads its program from a pipe, looks for modules in the working directory
-    first,
-    and anybody may own that directory."""
+    first, and anybody may own that directory."""
     try:
         before = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

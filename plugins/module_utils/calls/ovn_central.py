@@ -56,13 +56,9 @@ ARGUMENTS: dict[str, Any] = {
         certificate_days={"type": "int", "default": 365},
         certificates={"type": "dict", "default": {}},
         directories={"type": "dict", "options": {key: {"type": "path"} for key in paths.KEYS}},
-        state={
-            "type": "str",
-            "default": "present",
-            "choices": [*ovn_central.STATES],
-        },
+        state={"type": "str", "default": "present", "choices": [*ovn_central.STATES]},
         **ENGINE,
-    ),
+    )
 }
 
 

@@ -78,12 +78,7 @@ def refuse_twins(items: Iterable[Mapping[str, Any]]) -> None:
 def view(item: Item) -> dict[str, Any]:
     """Return an item as results show it."""
     after = item.after or {}
-    return {
-        "dest": item.name,
-        "size": after.get("size"),
-        "sha256": after.get("sha256"),
-        "changed": item.is_changed,
-    }
+    return {"dest": item.name, "size": after.get("size"), "sha256": after.get("sha256"), "changed": item.is_changed}
 
 
 def _wanted(dest: str, item: Mapping[str, Any]) -> Wanted:

@@ -263,11 +263,7 @@ def _described(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _apply(
-    engine: Engine,
-    item: Mapping[str, Any],
-    current: Network | None,
-    warnings: list[str],
-    left: Mapping[str, int],
+    engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str], left: Mapping[str, int]
 ) -> Network:
     if item.get("state") != "absent":
         network = _present(engine, item, current, warnings, left)
@@ -300,11 +296,7 @@ def _mtu_before(network: Network, current: Network | None) -> list[str]:
 
 
 def _present(
-    engine: Engine,
-    item: Mapping[str, Any],
-    current: Network | None,
-    warnings: list[str],
-    left: Mapping[str, int],
+    engine: Engine, item: Mapping[str, Any], current: Network | None, warnings: list[str], left: Mapping[str, int]
 ) -> Network:
     name = str(item["name"])
     wanted = {field: item[field] for field in ("bridge", "vn_mad", "nat") if item.get(field) is not None}
@@ -442,10 +434,7 @@ def _acted_on(name: str, driver: str, attributes: Mapping[str, str], current: Ne
 
 def _unused(driver: str) -> dict[str, str]:
     """Return the attributes that the driver does not act on and another does, with the values that ask for nothing."""
-    return {
-        **(OF_OVN if driver != OVN else {}),
-        **(OF_SWITCHES if driver != OVSWITCH else {ethertypes.ATTRIBUTE: ""}),
-    }
+    return {**(OF_OVN if driver != OVN else {}), **(OF_SWITCHES if driver != OVSWITCH else {ethertypes.ATTRIBUTE: ""})}
 
 
 def _of_driver(network: Network, driver: str, attributes: Mapping[str, str]) -> dict[str, str]:
@@ -539,10 +528,7 @@ class _Range:
                 dataclasses.replace(wanted, size=wanted.size or 1, prefix_length=length), network, 0
             )
             wanted = dataclasses.replace(
-                checked,
-                size=wanted.size,
-                prefix_length=wanted.prefix_length,
-                mac=checked.mac if wanted.mac else "",
+                checked, size=wanted.size, prefix_length=wanted.prefix_length, mac=checked.mac if wanted.mac else ""
             )
         return cls(wanted, entry.get("state") == "absent", where)
 

@@ -87,11 +87,7 @@ def foreseen(params: Mapping[str, Any], check_mode: bool) -> Result:
         Item(message, None, {"certificate": "refused"}) for message in result.payload.get("refused", {}).values()
     ]
     written = [Item(f"certificate {key} on its host", None, {"file": "written"}) for key in outdated]
-    return Result(
-        [*result.items, *refused, *written],
-        result.payload,
-        result.warnings,
-    )
+    return Result([*result.items, *refused, *written], result.payload, result.warnings)
 
 
 def _refuse_former(params: Mapping[str, Any]) -> None:

@@ -26,16 +26,7 @@ if TYPE_CHECKING:
     from ...model.plan import Observed
     from .store import Store
 
-COLUMNS = (
-    "hypervisor",
-    "state",
-    "memory",
-    "cpu",
-    "reserved_memory",
-    "memory_overcommit",
-    "cpu_overcommit",
-    "transfer",
-)
+COLUMNS = ("hypervisor", "state", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "transfer")
 
 # The fields that a result shows as they are.
 _DECLARED = ("overhead", *(column for column in COLUMNS if column != "state"))

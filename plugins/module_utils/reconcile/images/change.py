@@ -57,11 +57,7 @@ def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Setti
     # An image in ERROR that was disabled meanwhile may still be broken.
     if changes.get("state") == ImageState.READY and (image.state == ImageState.ERROR or image.error):
         changes["size"] = max(image.size, _size_of_file(spec, image))
-    changed = convert(
-        engine,
-        image,
-        **{"type": image.type, "persistent": image.persistent, **changes},
-    )
+    changed = convert(engine, image, **{"type": image.type, "persistent": image.persistent, **changes})
     opened = _is_left_open(changed)
     work.became(spec.name, image_view(changed), changed=opened or changed != image)
     # The image may need something else after the change.

@@ -262,13 +262,7 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
     else:
         image_files.require_room(image.source, image.format, rework.format, rework.source_key, f"{what}: rewriting it")
         image_files.rewrite(
-            image.source,
-            image.format,
-            rework.format,
-            rework.size * MIB,
-            rework.compress,
-            rework.source_key,
-            rework.key,
+            image.source, image.format, rework.format, rework.size * MIB, rework.compress, rework.source_key, rework.key
         )
         image = _step(engine, image)
         image_files.swap(image.source, writable=image.persistent)

@@ -63,8 +63,7 @@ def set_secrets(driver: Driver, root: str, wanted: Mapping[str, str], changes: n
     _remove(driver, root, sorted(there - set(wanted)), changes)
     if not changes.check_mode and set(known) - set(wanted):
         node_file.update(
-            root,
-            lambda before: replace(before, secrets={k: v for k, v in before.secrets.items() if k in wanted}),
+            root, lambda before: replace(before, secrets={k: v for k, v in before.secrets.items() if k in wanted})
         )
 
 

@@ -36,10 +36,7 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
     if node.act and as_of and any(item.before is None and item.after is not None for item in done):
         node_file.networks_made(params["root"], as_of)
     boot = Boot(params["root"], params["catalog"])
-    filtering = [
-        *_filtering(params, node, filtered, machines, boot),
-        *_silencing(params, node, filtered, machines),
-    ]
+    filtering = [*_filtering(params, node, filtered, machines, boot), *_silencing(params, node, filtered, machines)]
     if absent and not node.left():
         before, after = boot.remove(node.act)
     else:

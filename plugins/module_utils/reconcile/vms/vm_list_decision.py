@@ -388,11 +388,7 @@ class _Current:
     adopted: by id, the machines that were unknown before"""
 
     def __init__(
-        self,
-        engine: Engine,
-        specs: Sequence[Spec],
-        before: Mapping[int, VmRecord],
-        adopted: Mapping[int, VmRecord],
+        self, engine: Engine, specs: Sequence[Spec], before: Mapping[int, VmRecord], adopted: Mapping[int, VmRecord]
     ) -> None:
         self.before = before
         self.adopted = adopted

@@ -11,10 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils import arguments
-from ansible_collections.nebula.provision.plugins.module_utils.arguments import (
-    items_of,
-    parse_json,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.arguments import items_of, parse_json
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 
 # --- lists of items --------------------------------------------------------------------------------------------------

@@ -156,10 +156,7 @@ def test_bad_input_changes_nothing_and_keeps_secrets(dest, options, problem):
 
 
 def test_bad_lists():
-    for isos, problem in [
-        ([{"dest": "/a/b"}, {"dest": "/a//b"}], "two ISOs"),
-        ({"dest": "/a"}, "Give a list"),
-    ]:
+    for isos, problem in [([{"dest": "/a/b"}, {"dest": "/a//b"}], "two ISOs"), ({"dest": "/a"}, "Give a list")]:
         with pytest.raises(InvalidValue, match=problem):
             run(isos=isos)
     result = run(isos=[{"dest": "/a", "contxt": {}}, "/a"])

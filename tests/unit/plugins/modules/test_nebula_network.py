@@ -262,10 +262,7 @@ def test_types_of_the_list_are_those_of_the_options(module):
 
 @pytest.mark.parametrize(
     ("attributes", "part"),
-    [
-        ({"GATWAY": "10.66.0.1"}, "did you mean GATEWAY?"),
-        ({"VLAN_IDSS": "2-3"}, "did you mean VLAN_IDS?"),
-    ],
+    [({"GATWAY": "10.66.0.1"}, "did you mean GATEWAY?"), ({"VLAN_IDSS": "2-3"}, "did you mean VLAN_IDS?")],
 )
 def test_attributes_that_look_like_something_else_warn(module, attributes, part):
     result = module({**PUBLIC, "attributes": attributes})
@@ -416,11 +413,7 @@ def test_a_template_again_and_absent_as_predicted(module, text):
 def test_what_a_template_of_fixed_leases_makes(module):
     made = only(module({"template": PUBLIC_NET}))
     assert (made["name"], made["bridge"], made["vn_mad"], made["size"]) == ("Public", "vbr1", "dummy", 3)
-    assert sizes(made) == [
-        (0, "IP4", "10.66.0.10", 1),
-        (1, "IP4", "10.66.0.11", 1),
-        (2, "IP4", "10.66.0.20", 1),
-    ]
+    assert sizes(made) == [(0, "IP4", "10.66.0.10", 1), (1, "IP4", "10.66.0.11", 1), (2, "IP4", "10.66.0.20", 1)]
     assert [r["mac"] for r in made["address_ranges"]] == ["02:00:0a:42:00:0a", "02:00:0a:42:00:0b", "02:00:00:00:00:14"]
     assert made["attributes"] == {
         "BROADCAST": "10.66.0.255",

@@ -205,9 +205,7 @@ def _ports(
     marks = ", ".join("?" * len(networks))
     leased: dict[int, set[int]] = {}
     for row in store.rows(
-        f"SELECT vm_id, nic_id FROM leases WHERE network_id IN ({marks}) AND kind = ?",
-        *networks,
-        NIC,
+        f"SELECT vm_id, nic_id FROM leases WHERE network_id IN ({marks}) AND kind = ?", *networks, NIC
     ):
         leased.setdefault(row["vm_id"], set()).add(row["nic_id"])
     # Of two machines of one name, the one that is being ended comes last: its floating address is the other's.

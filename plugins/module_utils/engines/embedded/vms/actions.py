@@ -26,11 +26,7 @@ _ON_THE_WAY: dict[tuple[str, str], LcmState] = {
     ("RUNNING", "SUSPENDED"): LcmState.BOOT_SUSPENDED,
     ("RUNNING", "UNKNOWN"): LcmState.BOOT_UNKNOWN,
 }
-_ENDING = {
-    "POWEROFF": LcmState.SHUTDOWN_POWEROFF,
-    "SUSPENDED": LcmState.SAVE_SUSPEND,
-    "DONE": LcmState.EPILOG,
-}
+_ENDING = {"POWEROFF": LcmState.SHUTDOWN_POWEROFF, "SUSPENDED": LcmState.SAVE_SUSPEND, "DONE": LcmState.EPILOG}
 
 
 def action(parts: Parts, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:

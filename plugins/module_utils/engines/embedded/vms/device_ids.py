@@ -101,10 +101,7 @@ def _interfaces(vm: Vm, nics: Pairing, aliases: Pairing, free: Iterator[int]) ->
         new_nics={number: next(free) for number, index in enumerate(nics.stays) if index is None},
         aliases={number: vm.aliases[index] for number, index in enumerate(aliases.stays) if index is not None},
         new_aliases={number: next(free) for number, index in enumerate(aliases.stays) if index is None},
-        gone=(
-            *(vm.nics[index].nic_id for index in nics.gone),
-            *(vm.aliases[index].nic_id for index in aliases.gone),
-        ),
+        gone=(*(vm.nics[index].nic_id for index in nics.gone), *(vm.aliases[index].nic_id for index in aliases.gone)),
     )
 
 

@@ -181,8 +181,7 @@ def _images_of(parts: Parts, plan: Plan) -> Iterable[PlannedImage]:
     """Return the files of images that the plan's machines need or make. Where a file comes twice, the last one
     counts."""
     for row in parts.store.rows(
-        "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)",
-        *returns_from(plan.host),
+        "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)", *returns_from(plan.host)
     ):
         yield _planned_image(ENDED, row)
     machines = {planned.vm.vm_id: planned for planned in plan.vms}

@@ -32,8 +32,7 @@ def drop_former(parts: Parts, vm_id: int) -> None:
     """Forget the name that the guest had before a change of its context, and which aliases it was not started with:
     it was started with the new ones, or is off."""
     row = parts.store.row(
-        'SELECT body FROM vms WHERE id = ? AND (body NOT LIKE \'%"former":""%\' OR body LIKE \'%"late":true%\')',
-        vm_id,
+        'SELECT body FROM vms WHERE id = ? AND (body NOT LIKE \'%"former":""%\' OR body LIKE \'%"late":true%\')', vm_id
     )
     body = json.loads(row["body"]) if row is not None else {}
     late = [alias for alias in body.get("aliases", ()) if alias.get("late")]

@@ -25,11 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.datastore i
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
-    HostState,
-    ImageState,
-    ImageType,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 WEB = parse('CPU = 0.5\nMEMORY = 128\nDISK = [ IMAGE = "demo" ]\nNIC = [ NETWORK = "Public" ]\n')

@@ -10,11 +10,7 @@ import os
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.template_items import LONGEST_FILE, template_of
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    InvalidValue,
-    NotFound,
-    TemplateSyntaxError,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound, TemplateSyntaxError
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 

@@ -11,12 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Conflict,
-    InUse,
-    InvalidValue,
-    NebulaError,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import datastores

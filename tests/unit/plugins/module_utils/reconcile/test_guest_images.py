@@ -132,12 +132,7 @@ def test_what_a_killed_run_left_is_finished(ways: dict[str, Way], disk: Path) ->
     ],
 )
 def test_the_way_suits_what_is_trusted(
-    ways: dict[str, Way],
-    disk: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    keys: dict[str, Any],
-    guestfish: bool,
-    way: str,
+    ways: dict[str, Way], disk: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], guestfish: bool, way: str
 ) -> None:
     """Whether guestfish is on this host is what is exchanged."""
     monkeypatch.setattr(guest_images.context_program, "present", lambda program: guestfish and program == "guestfish")

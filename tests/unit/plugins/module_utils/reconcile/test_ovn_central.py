@@ -18,12 +18,7 @@ CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
 @pytest.mark.parametrize("days", [0, -1, 3651])
 def test_a_certificate_does_not_outlive_its_authority(options, days, tmp_path):
     given = options(
-        nebula_ovn_central,
-        name="c",
-        catalog=CATALOG,
-        state="signed",
-        root=str(tmp_path),
-        certificate_days=days,
+        nebula_ovn_central, name="c", catalog=CATALOG, state="signed", root=str(tmp_path), certificate_days=days
     )
     with pytest.raises(InvalidValue, match="certificate_days"):
         ovn_central.signed(given, act=False)

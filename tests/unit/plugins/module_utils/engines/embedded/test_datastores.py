@@ -10,12 +10,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.datastores import Datastores
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Conflict,
-    InUse,
-    InvalidValue,
-    NotFound,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import FIRST, Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 

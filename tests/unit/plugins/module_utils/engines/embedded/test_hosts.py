@@ -159,8 +159,7 @@ def test_tenths_of_processors_leave_nothing_behind(hosts):
 
 
 @pytest.mark.parametrize(
-    ("count", "told"),
-    [(1, "vm0 (id 0)"), (6, "vm0 (id 0), vm1 (id 1), vm2 (id 2), vm3 (id 3), vm4 (id 4) …")],
+    ("count", "told"), [(1, "vm0 (id 0)"), (6, "vm0 (id 0), vm1 (id 1), vm2 (id 2), vm3 (id 3), vm4 (id 4) …")]
 )
 def test_a_host_with_machines_stays_and_names_them(hosts, store, count, told):
     hosts.allocate(host())

@@ -217,9 +217,7 @@ class _Books:
 
 
 STEP = st.tuples(
-    st.sampled_from(
-        ["lease", "release", "give up", "release held", "have", "float", "drop", "delete", "grow"],
-    ),
+    st.sampled_from(["lease", "release", "give up", "release held", "have", "float", "drop", "delete", "grow"]),
     st.integers(0, 7),
 )
 

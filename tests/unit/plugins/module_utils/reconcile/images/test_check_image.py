@@ -113,11 +113,7 @@ def test_of_an_image_of_the_catalog_the_catalog_knows_file_and_format(
     ],
 )
 def test_what_can_not_be_looked_into_is_refused(
-    engine: EmbeddedEngine,
-    states: list[ImageState],
-    fields: dict[str, Any],
-    error: type[NebulaError],
-    words: list[str],
+    engine: EmbeddedEngine, states: list[ImageState], fields: dict[str, Any], error: type[NebulaError], words: list[str]
 ) -> None:
     stored(engine, *states, **fields)
     with pytest.raises(error) as caught:

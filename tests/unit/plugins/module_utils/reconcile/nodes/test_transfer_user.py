@@ -130,12 +130,7 @@ def used(root):
 def test_what_has_not_come_back_keeps_the_node(used):
     with pytest.raises(InUse) as caught:
         transfer_user.absent(str(used), node_file.NodeFile(), node_file.Changes(False))
-    for part in (
-        "1 files that machines wrote",
-        NAME,
-        "provision.site: it fetches them",
-        f"{used}/transfer/out",
-    ):
+    for part in ("1 files that machines wrote", NAME, "provision.site: it fetches them", f"{used}/transfer/out"):
         assert part in str(caught.value)
     assert "somebodys" not in str(caught.value)
     assert (used / "transfer/.ssh/authorized_keys").exists()

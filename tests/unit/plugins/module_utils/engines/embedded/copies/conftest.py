@@ -13,10 +13,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import read_copy
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import furnish
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
-    decide,
-    obey,
-)
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
 
 WEB = {"name": "web-%i", "count": 2, "template": "web"}
 

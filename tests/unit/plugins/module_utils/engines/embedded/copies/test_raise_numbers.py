@@ -19,12 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 )
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plan_numbers import PlanNumbers
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
-    Domain,
-    Inventory,
-    VmDirectory,
-    VmFile,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory, VmDirectory, VmFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import furnish

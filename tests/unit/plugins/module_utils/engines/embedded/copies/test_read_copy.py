@@ -14,10 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.schema import VERSION
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG, Store
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    CatalogError,
-    NotFound,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.catalog_backup import CatalogCopy
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.copies.conftest import (
     spoiled,

@@ -15,11 +15,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import read_copy, restore
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG, Store
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Conflict,
-    ForeignObject,
-    InvalidValue,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, ForeignObject, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 
@@ -69,10 +65,7 @@ def test_nodes_that_follow_another_catalog_are_refused():
     restore.refuse_others("c", [Observed("a", catalog="c"), Observed("b", catalog="")])
     with pytest.raises(ForeignObject) as caught:
         restore.refuse_others("c", [Observed("a", catalog="c"), Observed("b", catalog="d")])
-    assert (caught.value.asked, caught.value.found) == (
-        "restoring catalog c",
-        "host b carries the marks of catalog d",
-    )
+    assert (caught.value.asked, caught.value.found) == ("restoring catalog c", "host b carries the marks of catalog d")
 
 
 def test_a_catalog_is_begun_anew_under_the_one_mark_of_all_nodes():

@@ -11,10 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    InvalidValue,
-    NotFound,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.images.conftest import (

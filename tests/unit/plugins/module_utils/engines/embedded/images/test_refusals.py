@@ -7,12 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Conflict,
-    InUse,
-    InvalidValue,
-    WrongState,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.images.conftest import (

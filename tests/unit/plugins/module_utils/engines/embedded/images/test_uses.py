@@ -9,10 +9,7 @@ import json
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    InUse,
-    WrongState,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.images.conftest import (

@@ -12,11 +12,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.network_verbs import Networks
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import LeaseRequest
-from ansible_collections.nebula.provision.plugins.module_utils.model.network import (
-    NEW_AR,
-    AddressRange,
-    Network,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 
 PUBLIC = {"NETWORK_ADDRESS": "10.66.0.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": "10.66.0.1"}
 

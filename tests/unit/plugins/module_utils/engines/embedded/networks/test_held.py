@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.given_up import GivenUps
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    BeingEnded,
-    NoLease,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import BeingEnded, NoLease
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import LeaseRequest
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.networks.conftest import (
     ip4,

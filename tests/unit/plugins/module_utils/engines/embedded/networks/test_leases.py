@@ -12,18 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Conflict,
-    InUse,
-    InvalidValue,
-    NoLease,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NoLease
 from ansible_collections.nebula.provision.plugins.module_utils.model.lease import LeaseRequest
-from ansible_collections.nebula.provision.plugins.module_utils.model.network import (
-    NEW_AR,
-    AddressRange,
-    Network,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.networks.conftest import (
     Catalog,
     ip4,

@@ -157,8 +157,7 @@ def test_before_there_is_a_node_nothing_carries_a_gateway(catalog):
 
 
 @pytest.mark.parametrize(
-    ("gateway6", "addresses"),
-    [("2001:db8::1", 2), ("fd00::1", 2), ("fe80::1", 1), ("2001:db8:1::1", 1), ("", 1)],
+    ("gateway6", "addresses"), [("2001:db8::1", 2), ("fd00::1", 2), ("fe80::1", 1), ("2001:db8:1::1", 1), ("", 1)]
 )
 def test_a_router_has_the_gateway_of_ipv6_where_a_prefix_holds_it(catalog, gateway6, addresses):
     values = {

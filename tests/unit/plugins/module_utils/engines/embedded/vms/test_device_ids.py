@@ -22,10 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 def template(disks="", nics=""):
     """A letter is the image of a disk, or the network of a NIC."""
     return Template(
-        (
-            *(("DISK", (("IMAGE", letter),)) for letter in disks),
-            *(("NIC", (("NETWORK", letter),)) for letter in nics),
-        )
+        (*(("DISK", (("IMAGE", letter),)) for letter in disks), *(("NIC", (("NETWORK", letter),)) for letter in nics))
     )
 
 

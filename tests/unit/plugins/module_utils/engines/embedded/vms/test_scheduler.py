@@ -199,11 +199,7 @@ def test_a_machine_for_a_hypervisor_comes_to_hosts_of_its_kind(wanted, runs, may
         ([host("a", state=HostState.DISABLED)], {}, "a is DISABLED"),
         ([host("a", state=HostState.ERROR)], {}, "a is ERROR"),
         ([], {}, "the catalog has no hosts"),
-        (
-            [host("a", state=HostState.OFFLINE), host("b")],
-            {"unreached": {"b"}},
-            "a is OFFLINE; b did not answer",
-        ),
+        ([host("a", state=HostState.OFFLINE), host("b")], {"unreached": {"b"}}, "a is OFFLINE; b did not answer"),
     ],
 )
 def test_where_no_host_may_take_it_each_has_its_reason(hosts, values, reason):

@@ -41,11 +41,7 @@ def test_a_machine_is_outdated_where_its_networks_say_something_else_by_now(web)
 
 @pytest.mark.parametrize(
     ("context", "told"),
-    [
-        ({"SET_HOSTNAME": "a", "HOSTNAME": "b"}, "a"),
-        ({"HOSTNAME": "b"}, "b"),
-        ({"HOSTNAME": ""}, ""),
-    ],
+    [({"SET_HOSTNAME": "a", "HOSTNAME": "b"}, "a"), ({"HOSTNAME": "b"}, "b"), ({"HOSTNAME": ""}, "")],
 )
 def test_a_record_tells_what_the_guest_is_told_of_its_name(inside, context, told):
     template = PLAIN.with_vector("CONTEXT", context)
