@@ -265,7 +265,7 @@ class RoutersPort(abc.ABC):
 
 
 class TemplatesPort(abc.ABC):
-    """Keeps templates as their users wrote them."""
+    """Keeps templates as their users wrote them. Machines stay as they are when theirs is changed or deleted."""
 
     @abc.abstractmethod
     def pool(self) -> list[StoredTemplate]: ...

@@ -12,9 +12,8 @@ from typing import Any
 
 from ...errors import Conflict, InUse, InvalidValue
 from ...model.datastore import FIRST, Datastore, DatastoreType
-from ...model.object_names import check_name
 from ..ports import DatastoresPort, Ref
-from .references import resolve
+from .references import check_new_name, resolve
 from .store import Store
 
 COLUMNS = ("name", "type", "capacity_check", "description")
@@ -34,8 +33,7 @@ class Datastores(DatastoresPort):
         return self._get(resolve(self.store, "datastores", ref)["id"])
 
     def allocate(self, datastore: Datastore) -> Datastore:
-        check_name("datastore", datastore.name)
-        self._refuse_taken(datastore.name)
+        check_new_name(self.store, "datastores", datastore.name)
         what = f"datastore {datastore.name}: type {datastore.type.name}"
         if datastore.type == DatastoreType.SYSTEM:
             # Each node has a system datastore, under the number 0.
@@ -43,13 +41,10 @@ class Datastores(DatastoresPort):
         # Lower ids are those of every catalog, which no sequence has given.
         self.store.db.execute("INSERT OR IGNORE INTO sequences VALUES ('datastores', ?)", (FIRST,))
         number = self.store.take_ids("datastores")
+        columns = (*COLUMNS, "attributes")
         self.store.db.execute(
-            f"INSERT INTO datastores (id, attributes, {', '.join(COLUMNS)}) VALUES (?, ?{', ?' * len(COLUMNS)})",
-            (
-                number,
-                json.dumps(dict(datastore.attributes)),
-                *(_stored(column, getattr(datastore, column)) for column in COLUMNS),
-            ),
+            f"INSERT INTO datastores (id, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})",
+            (number, *(_stored(column, getattr(datastore, column)) for column in columns)),
         )
         return self._get(number)
 
@@ -63,8 +58,7 @@ class Datastores(DatastoresPort):
                 "A datastore keeps its type: make another one",
             )
         if "name" in wanted:
-            check_name("datastore", wanted["name"])
-            self._refuse_taken(wanted["name"])
+            check_new_name(self.store, "datastores", wanted["name"])
         for name, value in wanted.items():
             if name not in (*COLUMNS, "attributes"):
                 raise InvalidValue(f"datastore {datastore.name}: {name}", "it is not changed by request")
@@ -86,8 +80,7 @@ class Datastores(DatastoresPort):
         return datastore
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take as given a datastore that an earlier task of a check run would have made, and as gone one that it would
-        have removed."""
+        """Take as given, or as gone, what an earlier task of a check run would have made or removed."""
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM datastores WHERE name = ? AND id >= ?", (item["name"], FIRST))
         elif self.store.row("SELECT id FROM datastores WHERE name = ?", item["name"]) is None:
@@ -96,11 +89,6 @@ class Datastores(DatastoresPort):
 
     def _get(self, number: int | None) -> Datastore:
         return _datastore_of(self.store.rows(f"{_SELECT} WHERE datastores.id = ?", number)[0])
-
-    def _refuse_taken(self, name: str) -> None:
-        row = self.store.row("SELECT id FROM datastores WHERE name = ?", name)
-        if row is not None:
-            raise Conflict(f"datastore {name}", f"id {row['id']} has that name", "Choose another name")
 
 
 def _stored(column: str, value: Any) -> Any:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Joins the embedded engine: the catalog in SQLite, with a file for each kind of object.
+"""Joins the embedded engine: the catalog in SQLite, with a file for each kind of object. Its verbs are called within a
+transaction of the store.
 
 What a call does not ask for is not imported: most modules are about one kind of object, and starting Python with all
 of the engine would take longer than what they do."""

@@ -342,13 +342,8 @@ class Audit:
 
     def _sequences(self) -> Iterator[Finding]:
         for name, following, highest in self._low_sequences():
-            yield Finding(
-                "catalog-books",
-                "",
-                f"ids of {name}",
-                f"the next one is {following}, and {highest} was used already",
-                REPAIR,
-            )
+            found = f"the next one is {following}, and {highest} was used already"
+            yield Finding("catalog-books", "", f"ids of {name}", found, REPAIR)
 
     def _low_sequences(self) -> Iterator[tuple[str, int, int]]:
         following = {row["name"]: row["next"] for row in self.store.rows("SELECT name, next FROM sequences")}
@@ -384,8 +379,7 @@ class Audit:
 
     # -- repair -------------------------------------------------------------------------------------------------------
     def repair(self) -> list[str]:
-        """Write what follows from the machines; a sentence for each thing that was made right. What two machines claim
-        is not decided here."""
+        """Write what follows from the machines. What two machines claim is not decided here."""
         ledger = self.ledger()
         if ledger.damaged or any(finding.kind == "address-shared" for finding in ledger.findings):
             return []

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Union
 
-from ...errors import NotFound
-from ...model.object_names import nearest_word
+from ...errors import Conflict, NotFound
+from ...model.object_names import check_name, nearest_word
 from .store import Store
 
 Ref = Union[str, int]
@@ -53,6 +53,15 @@ def is_id(ref: Ref) -> bool:
     if isinstance(ref, int):
         return 0 <= ref < 2**63
     return ref.isascii() and ref.isdigit() and len(ref) <= 18
+
+
+def check_new_name(store: Store, table: str, name: str) -> None:
+    """Raise InvalidValue for what is no name, and Conflict for a name that an object of the table has."""
+    kind = KINDS[table]
+    check_name(kind, name)
+    row = store.row(f"SELECT id FROM {table} WHERE name = ?", name)
+    if row is not None:
+        raise Conflict(f"{kind} {name}", f"id {row['id']} has that name", "Choose another name")
 
 
 def missing(store: Store, table: str, ref: Ref) -> NotFound:

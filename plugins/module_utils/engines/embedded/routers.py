@@ -15,20 +15,17 @@ from typing import Any
 from ...errors import Conflict, InUse
 from ...model.dataclass_json import from_plain, to_plain
 from ...model.object_ids import id_of
-from ...model.object_names import check_name
 from ...model.router import Router
 from ..ports import Ref, RoutersPort
 from .networks.network_rows import router_holder
 from .networks.reserved import Reserved
-from .references import resolve
+from .references import check_new_name, resolve
 from .store import Store, compact
 
 _SHOWN = 5
 
 
 class Routers(RoutersPort):
-    """Serves as the port for routers. All methods are called within a transaction of the store."""
-
     def __init__(self, store: Store) -> None:
         self.store = store
         self.reserved = Reserved(store)
@@ -40,8 +37,7 @@ class Routers(RoutersPort):
         return _router(resolve(self.store, "routers", ref))
 
     def allocate(self, router: Router) -> Router:
-        check_name("router", router.name)
-        self._refuse_taken(router.name)
+        check_new_name(self.store, "routers", router.name)
         new = replace(router, id=self.store.take_ids("routers"), uuid=str(uuids.uuid4()))
         self.store.db.execute(
             "INSERT INTO routers (id, name, uuid, description, body) VALUES (?, ?, ?, ?, ?)",
@@ -53,8 +49,7 @@ class Routers(RoutersPort):
         router = self.info(ref)
         new = replace(router, **changes)
         if new.name != router.name:
-            check_name("router", new.name)
-            self._refuse_taken(new.name)
+            check_new_name(self.store, "routers", new.name)
         return router if new == router else self._keep(new)
 
     def delete(self, ref: Ref) -> Router:
@@ -72,9 +67,8 @@ class Routers(RoutersPort):
         return router
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Give a router, in check mode, what an earlier task of this run would have given it, or remove it.
-        item: its name, and of the addresses that it has, with the names of their networks."""
-        row = self._row(item["name"])
+        """Give a router, in check mode, what an earlier task of this run would have given it, or remove it."""
+        row = self.store.row("SELECT id FROM routers WHERE name = ?", item["name"])
         if item.get("state") == "absent":
             if row is not None:
                 self.reserved.release(router_holder(row["id"]))
@@ -109,14 +103,6 @@ class Routers(RoutersPort):
             (router.name, router.description, compact(body), router.id),
         )
         return router
-
-    def _row(self, name: str) -> sqlite3.Row | None:
-        return self.store.row("SELECT id FROM routers WHERE name = ?", name)
-
-    def _refuse_taken(self, name: str) -> None:
-        row = self._row(name)
-        if row is not None:
-            raise Conflict(f"router {name}", f"id {row['id']} has that name", "Choose another name")
 
 
 def _with(router: Router, addresses: list[str]) -> Router:

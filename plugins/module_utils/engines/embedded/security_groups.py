@@ -15,18 +15,15 @@ from typing import Any
 from ...errors import Conflict, InUse
 from ...model.dataclass_json import from_plain, to_plain
 from ...model.object_ids import id_of
-from ...model.object_names import check_name
 from ...model.security_group import ATTRIBUTE, FIRST, GroupRule, SecurityGroup, known_ids
 from ..ports import Ref, SecurityGroupsPort
-from .references import resolve
+from .references import check_new_name, resolve
 from .store import Store, compact
 
 _SHOWN = 5
 
 
 class SecurityGroups(SecurityGroupsPort):
-    """Serves as the port for security groups. All methods are called within a transaction of the store."""
-
     def __init__(self, store: Store) -> None:
         self.store = store
 
@@ -37,8 +34,7 @@ class SecurityGroups(SecurityGroupsPort):
         return _group(resolve(self.store, "security_groups", ref))
 
     def allocate(self, group: SecurityGroup) -> SecurityGroup:
-        check_name("security group", group.name)
-        self._refuse_taken(group.name)
+        check_new_name(self.store, "security_groups", group.name)
         # Lower ids are those of every catalog, which no sequence has given.
         self.store.db.execute("INSERT OR IGNORE INTO sequences VALUES ('security_groups', ?)", (FIRST,))
         new = replace(group, id=self.store.take_ids("security_groups"), uuid=str(uuids.uuid4()))
@@ -60,8 +56,7 @@ class SecurityGroups(SecurityGroupsPort):
                 "Make a group of your own, and name it in the network",
             )
         if new.name != group.name:
-            check_name("security group", new.name)
-            self._refuse_taken(new.name)
+            check_new_name(self.store, "security_groups", new.name)
         self.store.db.execute(
             "UPDATE security_groups SET name = ?, description = ?, rules = ? WHERE id = ?",
             (new.name, new.description, _rules(new), group.id),
@@ -81,11 +76,10 @@ class SecurityGroups(SecurityGroupsPort):
         return group
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take as given a group that an earlier task of a check run would have made, and as gone one that it would
-        have removed."""
+        """Take as given, or as gone, what an earlier task of a check run would have made or removed."""
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM security_groups WHERE name = ?", (item["name"],))
-        elif self._row(item["name"]) is None:
+        elif self.store.row("SELECT id FROM security_groups WHERE name = ?", item["name"]) is None:
             self.allocate(SecurityGroup(None, item["name"]))
 
     def _users(self, number: int) -> list[str]:
@@ -100,14 +94,6 @@ class SecurityGroups(SecurityGroupsPort):
             if any(known_ids((nic.get("options") or {}).get(ATTRIBUTE, ""), (number,)) for nic in nics):
                 found.append(f"VM {row['name']}")
         return found
-
-    def _row(self, name: str) -> sqlite3.Row | None:
-        return self.store.row("SELECT id FROM security_groups WHERE name = ?", name)
-
-    def _refuse_taken(self, name: str) -> None:
-        row = self._row(name)
-        if row is not None:
-            raise Conflict(f"security group {name}", f"id {row['id']} has that name", "Choose another name")
 
 
 def _rules(group: SecurityGroup) -> str:

@@ -21,8 +21,6 @@ from .store import Store, compact
 
 
 class Templates(TemplatesPort):
-    """Serves as the port for templates. All methods are called within a transaction of the store."""
-
     def __init__(self, store: Store) -> None:
         self.store = store
 
@@ -33,7 +31,6 @@ class Templates(TemplatesPort):
         return _template(resolve(self.store, "templates", ref))
 
     def allocate(self, name: str, template: Template) -> StoredTemplate:
-        """Store the template under a new id. Raise Conflict for a name that is taken."""
         check_name("template", name)
         taken = self.store.row("SELECT id FROM templates WHERE name = ?", name)
         if taken:
@@ -43,21 +40,17 @@ class Templates(TemplatesPort):
         return new
 
     def update(self, ref: Ref, template: Template) -> StoredTemplate:
-        """Replace the template's whole content; machines that were made from it stay as they are."""
         row = resolve(self.store, "templates", ref)
         self.store.db.execute("UPDATE templates SET body = ? WHERE id = ?", (_body(template), row["id"]))
         return StoredTemplate(row["id"], row["name"], template, row["registered"])
 
     def delete(self, ref: Ref) -> StoredTemplate:
-        """Remove the template, and return it. Machines don't need the template that they were made from."""
         stored = self.info(ref)
         self.store.db.execute("DELETE FROM templates WHERE id = ?", (stored.id,))
         return stored
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Take as given, in check mode, a template that an earlier task of this run would have stored.
-        item: as results of nebula_template have it, for one that is not there yet: these lack the secrets, and a plan
-        for show needs none."""
+        """Take as given, in check mode, what an earlier task of this run would have stored: without its secrets."""
         name, template = template_of({"name": item["name"], "template": item["attributes"]})
         if self.store.row("SELECT id FROM templates WHERE name = ?", name) is None:
             self._insert(StoredTemplate(self.store.take_ids("templates"), name, template, 0))

@@ -143,11 +143,10 @@ def _compare(
             missing.append(name)
             if ahead:
                 # The machine may have been ended since: it is not made again before somebody says so.
-                error = (
-                    f"host {row['host']} did not have it when this catalog was restored; state: running makes it anew"
-                )
+                error = "did not have it when this catalog was restored; state: running makes it anew"
+                states = (VmState.ACTIVE, LcmState.UNKNOWN)
                 _adjust(
-                    store, row, row["generation"] + 1, row["wanted"], 1, VmState.ACTIVE, LcmState.UNKNOWN, error, now
+                    store, row, row["generation"] + 1, row["wanted"], 1, *states, f"host {row['host']} {error}", now
                 )
     return strangers, raised, missing, own
 
@@ -208,19 +207,10 @@ def _machines_on(node: Observed, catalog: str) -> Iterator[UnknownMachine]:
             domain.forget,
             frozenset(map(os.path.basename, domain.disks)) | files.get(domain.vm_id, frozenset()),
         )
-    for directory in inventory.directories:
-        if directory.catalog == catalog and directory.vm_id not in there:
-            path, uuid, generation = directory.path, directory.uuid, directory.generation
-            yield UnknownMachine(
-                node.host,
-                directory.vm_id,
-                uuid,
-                path,
-                "no domain",
-                node.hypervisor,
-                generation,
-                files=files[directory.vm_id],
-            )
+    for each in ours:
+        if each.vm_id not in there:
+            where = (node.host, each.vm_id, each.uuid, each.path)
+            yield UnknownMachine(*where, "no domain", node.hypervisor, each.generation, files=files[each.vm_id])
 
 
 def _hold(store: Store, strangers: Sequence[UnknownMachine]) -> Iterator[str]:

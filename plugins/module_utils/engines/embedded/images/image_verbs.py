@@ -43,8 +43,6 @@ from .uses import Uses
 
 
 class Images(ImagesPort):
-    """Serves as the port for images. All methods are called within a transaction of the store."""
-
     def __init__(self, store: Store) -> None:
         self.store = store
         self.uses = Uses(store)
@@ -105,7 +103,6 @@ class Images(ImagesPort):
         return get(self.store, image.id) if wanted else image
 
     def clone(self, ref: Ref, image: Image) -> Image:
-        """Register `image` as LOCKED, to be made from the file of another image, whose state is CLONE until then."""
         source = self.info(ref)
         what = f"image {image.name}: clone_of {source.name} (id {source.id})"
         if source.persistent:
@@ -152,16 +149,14 @@ class Images(ImagesPort):
         )
 
     def returned(self, ref: Ref, error: str = "", size: int = 0) -> Image:
-        """Note that the file of an image is back on the front-end. error: why it is not, and never will be; of a
-        machine that is not known to have run that is all right. size: MiB of its disk, 0 for what it was."""
         image = self.uncounted(ref)
         if isinstance(image.operation, Return):
+            # Of a machine that is not known to have run nothing need come back.
             returns.came(self.store, image, error if image.operation.ran else "", size)
         return get(self.store, image.id)
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Make of an image, in check mode, what an earlier task of this run would have made of it, removed or renamed.
-        item: as nebula_image returns it; of an image that the task removes, its name and state: absent."""
+        """Make of an image, in check mode, what an earlier task of this run would have made of it."""
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM images WHERE name = ?", (item["name"],))
             return

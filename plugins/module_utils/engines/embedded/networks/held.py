@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from ....model import addresses
 from ....model.lease import HeldLease
 from ....model.network import Network
 from ..store import Store
+from .leases import Leases
 from .network_rows import (
     GIVEN_UP,
     IN_RANGE,
@@ -36,6 +36,7 @@ class HeldLeases:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.leases = Leases(store)
 
     def held(self) -> list[HeldLease]:
         """Return all held leases, with the reason for which each is held."""
@@ -66,7 +67,7 @@ class HeldLeases:
 
     def held_by(self, vm_id: int) -> list[tuple[int, int, int]]:
         """Return the network, range and offset of each lease that is held for the machine, and for no NIC of it."""
-        return [tuple(row) for row in self._of(vm_id, LEAVING)]
+        return self._of(vm_id, LEAVING)
 
     def keep(self, vm_id: int, places: Iterable[tuple[int, int, int]]) -> None:
         """Hold addresses that the machine leased and is to have no more, until its node has made it anew."""
@@ -80,7 +81,7 @@ class HeldLeases:
 
     def release_kept(self, vm_id: int) -> None:
         """Give back what keep() and let_go() held for the machine."""
-        self._drop(self._of(vm_id, LEAVING))
+        self.leases.drop(self._of(vm_id, LEAVING))
 
     def give_up(self, vm_id: int) -> None:
         """Hold all that the machine leases, after the machine was given up with its host."""
@@ -94,9 +95,8 @@ class HeldLeases:
         row = self.store.row(f"SELECT * FROM address_ranges WHERE {IN_RANGE}", *place)
         if row is None:
             return None
-        offset = addresses.Calculator(address_range_of(row)).offset_of(
-            None, addresses.mac_number(nic["mac"], f"VM {vm_id}")
-        )
+        mac = addresses.mac_number(nic["mac"], f"VM {vm_id}")
+        offset = addresses.Calculator(address_range_of(row)).offset_of(None, mac)
         if offset is None:
             return None
         found = self.store.row(
@@ -116,33 +116,22 @@ class HeldLeases:
 
     def release_given_up(self, vm_id: int) -> list[str]:
         """Give back what is held for a machine that was given up, and return the addresses for messages."""
-        rows = self._of(vm_id, GIVEN_UP, UNKNOWN)
+        places = self._of(vm_id, GIVEN_UP, UNKNOWN)
         freed = []
-        for row in rows:
-            network = read(self.store, row["network_id"])
-            calculator = addresses.Calculator(range_of(network, row["ar_id"]))
-            lease = calculator.lease(network.id, row["offset"], None, None)
+        for network_id, ar_id, offset in places:
+            network = read(self.store, network_id)
+            lease = addresses.Calculator(range_of(network, ar_id)).lease(network_id, offset, None, None)
             freed.append(f"{lease.ip or lease.ip6 or lease.mac} of network {network.name}")
-        self._drop(rows)
+        self.leases.drop(places)
         return freed
 
     def release_held(self, seen: Collection[int], complete: bool) -> None:
         """Give back what was held for machines that the catalog does not know, once they are on no node any more.
         seen: the ids of the machines on all nodes. complete: all nodes answered; otherwise nothing is given back."""
         rows = self.store.rows("SELECT network_id, ar_id, offset, vm_id FROM leases WHERE kind = ?", UNKNOWN)
-        self._drop([row for row in rows if complete and row["vm_id"] not in seen])
+        self.leases.drop([tuple(row)[:3] for row in rows if complete and row["vm_id"] not in seen])
 
-    def _of(self, vm_id: int, *kinds: str) -> list[sqlite3.Row]:
-        marks = ", ".join("?" * len(kinds))
-        return self.store.rows(
-            f"SELECT network_id, ar_id, offset FROM leases WHERE vm_id = ? AND kind IN ({marks})", vm_id, *kinds
-        )
-
-    def _drop(self, leases: Iterable[sqlite3.Row]) -> None:
-        for row in leases:
-            place = (row["network_id"], row["ar_id"])
-            self.store.db.execute(f"DELETE FROM leases WHERE {IN_RANGE} AND offset = ?", (*place, row["offset"]))
-            self.store.db.execute(
-                f"UPDATE address_ranges SET used = used - 1, first_free = MIN(first_free, ?) WHERE {IN_RANGE}",
-                (row["offset"], *place),
-            )
+    def _of(self, vm_id: int, *kinds: str) -> list[tuple[int, int, int]]:
+        which = f"vm_id = ? AND kind IN ({', '.join('?' * len(kinds))})"
+        rows = self.store.rows(f"SELECT network_id, ar_id, offset FROM leases WHERE {which}", vm_id, *kinds)
+        return [tuple(row) for row in rows]

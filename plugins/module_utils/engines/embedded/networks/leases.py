@@ -11,7 +11,7 @@ from ....errors import BeingEnded, NoLease
 from ....model import addresses
 from ....model.lease import Lease, LeaseRequest
 from ....model.network import Network
-from ..store import Store
+from ..store import Store, chunks
 from .network_rows import (
     GIVEN_UP,
     HELD_REMEDY,
@@ -28,9 +28,6 @@ from .network_rows import (
     vm_named,
 )
 from .spread import refuse_second_node
-
-# Below the number of variables that any SQLite allows in one statement.
-_CHUNK = 500
 
 
 class Leases:
@@ -69,10 +66,8 @@ class Leases:
 
     def release(self, vm_ids: Iterable[int]) -> None:
         """Give back all that these machines lease."""
-        wanted = list(vm_ids)
-        for start in range(0, len(wanted), _CHUNK):
-            part = wanted[start : start + _CHUNK]
-            which = f"vm_id IN ({', '.join('?' * len(part))}) AND {OF_MACHINES}"
+        for marks, part in chunks(list(vm_ids)):
+            which = f"vm_id IN ({marks}) AND {OF_MACHINES}"
             rows = self.store.rows(
                 f"SELECT COUNT(*), MIN(offset), network_id, ar_id FROM leases WHERE {which} GROUP BY network_id, ar_id",
                 *part,
@@ -128,14 +123,11 @@ class Leases:
         return offsets
 
     def _names(self, vm_ids: Sequence[int]) -> dict[int, str]:
-        names: dict[int, str] = {}
-        for start in range(0, len(vm_ids), _CHUNK):
-            part = vm_ids[start : start + _CHUNK]
-            marks = ", ".join("?" * len(part))
-            names.update(
-                (row[0], row[1]) for row in self.store.rows(f"SELECT id, name FROM vms WHERE id IN ({marks})", *part)
-            )
-        return names
+        return {
+            row["id"]: row["name"]
+            for marks, part in chunks(vm_ids)
+            for row in self.store.rows(f"SELECT id, name FROM vms WHERE id IN ({marks})", *part)
+        }
 
     def _refuse_shortage(
         self, network: Network, requests: Sequence[LeaseRequest], asked_for: Sequence[int], rest: Sequence[int]
@@ -272,8 +264,7 @@ def _place(
 
 
 def _span6(calculator: addresses.Calculator) -> str:
-    """Return the IPv6 addresses of a range, for messages: between first and last lie those that its MAC addresses
-    make."""
+    """Return the IPv6 addresses of a range, for messages: between first and last lie those that its MACs make."""
     first, last = (calculator.lease(None, offset, None, None) for offset in (0, calculator.range.size - 1))
     spans = [f"{a} to {b}" for a, b in ((first.ip6, last.ip6), (first.ip6_ula, last.ip6_ula)) if a]
     return f"{calculator.range.ar_id} [{' or '.join(spans) or 'no IPv6 prefix'}]"

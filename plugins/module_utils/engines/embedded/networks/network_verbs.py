@@ -59,8 +59,6 @@ _SHOWN = 5
 
 
 class Networks(NetworksPort):
-    """Serves as the port for networks. All methods are called within a transaction of the store."""
-
     def __init__(self, store: Store) -> None:
         self.store = store
         self.leases = Leases(store)
@@ -75,8 +73,6 @@ class Networks(NetworksPort):
         return network_rows.read(self.store, ref)
 
     def allocate(self, network: Network) -> Network:
-        """Store the network with its ranges. It gets its ids and UUID here, and a bridge, MAC addresses and a VLAN id
-        if it needs them and has none."""
         check_name("network", network.name)
         taken = self.store.row("SELECT id FROM networks WHERE name = ?", network.name)
         if taken:
@@ -116,8 +112,7 @@ class Networks(NetworksPort):
         return self.info(network_id) if new.attributes.get(RESERVED) else new
 
     def update(self, ref: Ref, **changes: Any) -> Network:
-        """Set fields of model.network.Network: name, nat, attributes (all of them) at any time, bridge and vn_mad
-        while nothing is leased."""
+        """Set fields of the network: bridge and vn_mad only while nothing is leased."""
         network = self.info(ref)
         for field in changes:
             if field not in CHANGEABLE:
@@ -184,8 +179,7 @@ class Networks(NetworksPort):
                 self.declare(item)
 
     def declare(self, item: Mapping[str, Any]) -> None:
-        """Make of a network, in check mode, what an earlier task of this run would have made of it.
-        item: as nebula_network returns it."""
+        """Make of a network, in check mode, what an earlier task of this run would have made of it."""
         wanted = self._with_known_groups(from_item(item))
         row = find(self.store, "networks", wanted.name)
         current = self.info(row["id"]) if row is not None and row["name"] == wanted.name else None
@@ -205,8 +199,7 @@ class Networks(NetworksPort):
                 self.update_ar(id_of(current), address_range)
 
     def _with_known_groups(self, network: Network) -> Network:
-        """Return the network without the security groups that the earlier task would have made: their ids were that
-        task's own."""
+        """Return the network without groups that only the earlier task would have made: their ids were its own."""
         text = network.attributes.get(security_group.ATTRIBUTE, "")
         known = {row["id"] for row in self.store.rows("SELECT id FROM security_groups")}
         if not _has_groups(network) or known.issuperset(security_group.read_group_ids(text, f"network {network.name}")):
@@ -278,8 +271,7 @@ class Networks(NetworksPort):
         return self.info(id_of(network))
 
     def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
-        """Return what a NIC takes from its network: the network's attributes, overridden by those of the range of its
-        lease."""
+        """Return what a NIC takes from its network: its attributes, overridden by those of the range of the lease."""
         # Nodes are told anew what they filter, as it is at that time: no machine has to be given it.
         others = (*FILTERS, security_group.ATTRIBUTE) if filters_on_node(network) else ()
         hidden = (*NOT_FOR_MACHINES, *others)
@@ -383,8 +375,7 @@ class Networks(NetworksPort):
         shared_bridge.refuse_contradictions(network, [self.moves.announced(each) for each in known])
 
     def _switch_with(self, network: Network) -> str:
-        """Return the bridge that has the network's physical device already, which can have no second one; "" if none
-        has."""
+        """Return the bridge that has the network's physical device, which can have no second one; "" if none has."""
         phydev = network.attributes.get(uplink.PHYDEV, "")
         for other in network_rows.without_ranges(self.store) if phydev else ():
             if other.vn_mad == OVSWITCH and other.attributes.get(uplink.PHYDEV) == phydev:

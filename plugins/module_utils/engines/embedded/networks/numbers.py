@@ -15,7 +15,7 @@ from ....model.network_drivers import BRIDGE, OVN, OVSWITCH, VXLAN
 from ....model.object_ids import id_of
 from ....model.shared_bridge import ASKED
 from ....model.states import NetworkState
-from ....model.uplink import PHYDEV, VLAN_ID, Uplink, choice_of, joins_nodes, number_of, uplink
+from ....model.uplink import PHYDEV, VLAN_ID, choice_of, joins_nodes, number_of, uplink
 
 
 class NumberMoves:
@@ -125,7 +125,10 @@ def refuse_shared(network: Network, others: Iterable[Network]) -> None:
             continue
         owner = f"network {other.name} (id {other.id}) has it"
         if _share(network, other) and own.number and own.number == their.number:
-            remedy = f"Give another vlan_id, or none: then a free one is chosen. {_why_not_both(own)}"
+            why = (
+                "Nodes have each VNI once" if own.kind == VXLAN else "Machines of both networks would reach each other"
+            )
+            remedy = f"Give another vlan_id, or none: then a free one is chosen. {why}"
             raise Conflict(f"network {network.name}: {VLAN_ID} = {own.number} on {own.phydev}", owner, remedy)
         if own.device == their.device:
             if own.kind == OVSWITCH:
@@ -181,7 +184,3 @@ def refuse_same_place(network: Network, others: Iterable[Network]) -> None:
                 f"network {other.name} (id {other.id}) has it",
                 "Give another vlan_id, or use that network; it may have several address ranges",
             )
-
-
-def _why_not_both(own: Uplink) -> str:
-    return "Machines of both networks would reach each other" if own.kind != VXLAN else "Nodes have each VNI once"

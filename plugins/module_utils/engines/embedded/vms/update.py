@@ -36,6 +36,8 @@ from .template_references import References
 from .vm_records import hostname_of
 from .vm_rows import orders_of, request_of, vm_of
 
+# The fields of a disk that stay as they are.
+_KEPT = ("source", "generation", "image_uuid", "format", "driver", "luks_secret", "snapshots", "inject", "trusted")
 # States in which a guest goes on with what it read when it was started.
 WITH_MEMORY = ("RUNNING", "SUSPENDED", "UNKNOWN")
 
@@ -153,25 +155,9 @@ def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Disk, ...
     """Return the new disks. A disk that exists stays as it was made, or is made larger, as its image may have changed
     since. The size of a root is only a limit: it is the new one's. grown: MB by disk id."""
     by_id = {disk.disk_id: disk for disk in old.disks}
-    return tuple(
-        replace(
-            disk,
-            source=by_id[disk.disk_id].source,
-            generation=by_id[disk.disk_id].generation,
-            image_uuid=by_id[disk.disk_id].image_uuid,
-            format=by_id[disk.disk_id].format,
-            driver=by_id[disk.disk_id].driver,
-            size=disk.size if _is_limited(disk) else grown.get(disk.disk_id, by_id[disk.disk_id].size),
-            luks_secret=by_id[disk.disk_id].luks_secret,
-            snapshots=by_id[disk.disk_id].snapshots,
-            inject=by_id[disk.disk_id].inject,
-            trusted=by_id[disk.disk_id].trusted,
-        )
-        if disk.disk_id in by_id
-        else disk
-        for disk in new.disks
-    )
+    return tuple(_kept(disk, by_id[disk.disk_id], grown) if disk.disk_id in by_id else disk for disk in new.disks)
 
 
-def _is_limited(disk: Disk) -> bool:
-    return disk.by_hypervisor and disk.format == TAR
+def _kept(disk: Disk, had: Disk, grown: Mapping[int, int]) -> Disk:
+    size = disk.size if disk.by_hypervisor and disk.format == TAR else grown.get(disk.disk_id, had.size)
+    return replace(disk, size=size, **{field: getattr(had, field) for field in _KEPT})

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.scheduler import (
-    Held,
+    HeldResources,
     Homes,
     Scheduler,
 )
@@ -58,7 +58,7 @@ def test_of_equals_the_first_takes_it():
 
 def test_what_is_being_ended_counts_as_free_and_a_place_that_is_free_by_now_comes_first():
     hosts = (host("a", 1024, memory_used=1000, cpu_used=4.0), host("b", 512))
-    made = scheduler(*hosts, ending={"a": Held(1000, 4.0)})
+    made = scheduler(*hosts, ending={"a": HeldResources(1000, 4.0)})
     assert [made.place("vm", 1, 256).name for _ in range(3)] == ["b", "b", "a"]
     with pytest.raises(NoCapacity) as caught:
         made.place("vm", 1, 900)
