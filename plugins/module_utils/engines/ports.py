@@ -13,9 +13,9 @@ import abc
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, Protocol, TypeVar, Union
 
-from ..errors import Unsupported
+from ..errors import NotFound, Unsupported
 from ..model import defaults, hypervisor_rules
 from ..model.disk import DISK_FORMATS
 from ..model.owner import Owner
@@ -35,6 +35,23 @@ if TYPE_CHECKING:
     from ..model.template import StoredTemplate, Template
 
 Ref = Union[str, int]
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def named(info: Callable[[Ref], N], name: str) -> N | None:
+    """Return by a port's info() the object of exactly that name, None if there is none: digits may be another's id."""
+    try:
+        found = info(name)
+    except NotFound:
+        return None
+    return found if found.name == name else None
 
 
 @dataclass(frozen=True)

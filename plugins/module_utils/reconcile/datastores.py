@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..engines.base import Engine
-from ..errors import InUse, NebulaError, NotFound
+from ..engines.ports import named
+from ..errors import InUse, NebulaError
 from ..host import files
 from ..model.datastore import Datastore, DatastoreType
 from ..model.item_reader import read_item
@@ -36,7 +37,7 @@ def apply(engine: Engine, item: Mapping[str, Any], root: str, check_mode: bool) 
 def _apply(engine: Engine, name: str, item: Mapping[str, Any], root: str, check_mode: bool) -> Item:
     item = read_item(item, KEYS, f"datastore {name}", removal={"absent": ("name", "state")})
     state = item["state"] or "present"
-    found = _find(engine, name)
+    found = named(engine.datastores.info, name)
     before = datastore_view(found, root) if found else None
     if state == "absent":
         if found is not None:
@@ -69,14 +70,6 @@ def _desired(name: str, item: Mapping[str, Any], found: Datastore | None) -> dic
         both.update({vector_key(key, what): None if value is None else str(value) for key, value in attributes.items()})
         desired["attributes"] = {key: value for key, value in both.items() if value is not None}
     return desired
-
-
-def _find(engine: Engine, name: str) -> Datastore | None:
-    try:
-        found = engine.datastores.info(name)
-    except NotFound:
-        return None
-    return found if found.name == name else None
 
 
 def _refuse_strange_files(found: Datastore, root: str) -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engines.base import Engine
-from ..errors import Conflict, InUse, InvalidValue, NotFound
+from ..engines.ports import named
+from ..errors import Conflict, InUse, InvalidValue
 from ..model.host import Host
 from ..model.plan import Observed
 
@@ -35,7 +36,8 @@ class Identities:
     """Finds out which hosts items are about.
     items: all that are asked about together
     nodes: all names of the inventory
-    warnings: what was found on the way; complete after clones()"""
+    warnings: what was found on the way; complete after clones()
+    doubled: second names of hosts that are tolerated, because the catalog has machines under them"""
 
     def __init__(
         self, engine: Engine, items: Iterable[Mapping[str, Any]] = (), nodes: Collection[str] = frozenset()
@@ -48,7 +50,7 @@ class Identities:
                 self._showing.setdefault(str(item["mark"]), []).append(str(item["name"]))
         self._owners: dict[str, str] = {}
         self._ids: dict[str, str] = {}
-        self._doubled: set[str] = set()
+        self.doubled: set[str] = set()
         self.warnings: list[str] = []
 
     def known(self, name: str, found: Host | None, item: Mapping[str, Any]) -> Known:
@@ -81,7 +83,7 @@ class Identities:
     def keep(self, name: str, item: Mapping[str, Any]) -> None:
         """Note the mark and the machine id that a host has told. To be called once the host is in the catalog."""
         mark = item.get("mark") or ""
-        if mark and name not in self._doubled:
+        if mark and name not in self.doubled:
             self._engine.hosts.keep_mark(name, mark)
         if item.get("machine_id"):
             self._ids[name] = str(item["machine_id"])
@@ -97,7 +99,7 @@ class Identities:
         known.update(self._ids)
         by_id: dict[str, list[str]] = {}
         for name, machine_id in known.items():
-            if name not in self._doubled:
+            if name not in self.doubled:
                 by_id.setdefault(machine_id, []).append(name)
         for names in by_id.values():
             if len(names) > 1 and not self._ids.keys().isdisjoint(names):
@@ -107,11 +109,6 @@ class Identities:
                     "systemd-machine-id-setup; reboot). If both names are of one host, take one of both names out of "
                     "the inventory"
                 )
-
-    def is_doubled(self, name: str) -> bool:
-        """Return whether the name is a second name of a host, and is tolerated because the catalog has machines under
-        it."""
-        return name in self._doubled
 
     def _owner(self, mark: str) -> str:
         """Return the name that the mark belongs to. If several names show a mark at once that was never shown before,
@@ -129,7 +126,7 @@ class Identities:
     def _refuse_second_name(self, name: str, found: Host | None, owner: str) -> None:
         what = _one_host(owner)
         if _is_tolerated(self._engine, name, found):
-            self._doubled.add(name)
+            self.doubled.add(name)
             self.warnings.append(
                 f"host {name}: {what}, and the catalog has machines under {name}, too. {name} is DISABLED, so that its "
                 f"memory and processors count once. End its machines, then take one of both names out of the inventory"
@@ -189,9 +186,4 @@ def _is_tolerated(engine: Engine, name: str, found: Host | None) -> bool:
 
 
 def _on_record(engine: Engine, name: str) -> Host | None:
-    try:
-        host = engine.hosts.info(name) if name else None
-    except NotFound:
-        return None
-    # A name of digits may be the id of another host.
-    return host if host is not None and host.name == name else None
+    return named(engine.hosts.info, name) if name else None

@@ -105,7 +105,7 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any], identities: Ident
         return Item(name, None, host_view(made))
     # What an administrator disabled stays so until one says otherwise; role node only says "present".
     wanted_state = found.state if state == "present" and found.state == HostState.DISABLED else _STATES[state]
-    if identities.is_doubled(name):
+    if name in identities.doubled:
         wanted_state = HostState.DISABLED
     changes = differences({key: getattr(found, key) for key in desired}, desired)
     if found.state != wanted_state:

@@ -15,6 +15,7 @@ from typing import Any, Callable
 
 from ..arguments import items_of
 from ..engines.base import Engine
+from ..engines.ports import named
 from ..engines.registry import open_engine
 from ..errors import InvalidValue
 from ..model import ovn_mtu
@@ -124,7 +125,8 @@ class Companions:
         stay = [each for each in self.groups if each not in unwanted]
         self.done["security_groups"] = [security_groups.apply(engine, each, new) for each in stay]
         for item in self.done["security_groups"]:
-            if item.error is not None and item.name in new and security_groups.find(engine, item.name) is not None:
+            is_refused = item.error is not None and item.name in new
+            if is_refused and named(engine.security_groups.info, item.name) is not None:
                 raise _RefusedGroup(item.name)
         self.done["routers"] = [routers.apply(engine, each, check_mode) for each in self.routers]
         self.routed = _addresses_of_routers(engine) if check_mode else []

@@ -11,7 +11,8 @@ from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from ..engines.base import Engine
-from ..errors import Conflict, InUse, InvalidValue, NebulaError, NotFound
+from ..engines.ports import named
+from ..errors import Conflict, InUse, InvalidValue, NebulaError
 from ..model import network_checks
 from ..model.addresses import ip_number, ip_text
 from ..model.item_reader import read_item
@@ -27,12 +28,11 @@ from .logical_networks import apply_checked_for_ovn
 
 
 def apply(engine: Engine, item: Mapping[str, Any], check_mode: bool = False) -> Item:
-    """Carry the item out within a session. check_mode: a catalog without any host counts as one whose nodes are to
-    come."""
+    """Carry the item out within a session. check_mode: where the catalog has no host yet, hosts are to come."""
     name = str(item.get("name") or "")
     try:
         check_name("router", item.get("name"))
-        found = find(engine, name)
+        found = named(engine.routers.info, name)
         before = None if found is None else router_view(found)
         after = apply_checked_for_ovn(
             engine, lambda: _checked(engine, name, item, found, check_mode), lambda made: made != found
@@ -233,15 +233,6 @@ def _route(entry: Mapping[str, Any], where: str) -> RouterRoute:
         ) from None
     hop = ip_text(ip_number(str(entry["next_hop"]), f"{where}: routes: next_hop"))
     return RouterRoute(destination, hop)
-
-
-def find(engine: Engine, name: str) -> Router | None:
-    """Return the router of exactly that name, None if there is none."""
-    try:
-        found = engine.routers.info(name)
-    except NotFound:
-        return None
-    return found if found.name == name else None
 
 
 def router_view(router: Router) -> dict[str, Any]:

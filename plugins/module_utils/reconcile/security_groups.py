@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..engines.base import Engine
-from ..errors import InvalidValue, NebulaError, NotFound
+from ..engines.ports import named
+from ..errors import InvalidValue, NebulaError
 from ..model.item_reader import read_item
 from ..model.network_drivers import OVN
 from ..model.object_ids import id_of
@@ -27,7 +28,7 @@ def begin(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[str]:
     new = []
     for item in items:
         name = item.get("name")
-        if isinstance(name, str) and item.get("state") != "absent" and find(engine, name) is None:
+        if isinstance(name, str) and item.get("state") != "absent" and named(engine.security_groups.info, name) is None:
             # What is wrong with it, apply() says.
             with contextlib.suppress(NebulaError), engine.attempt():
                 engine.security_groups.allocate(SecurityGroup(None, name))
@@ -45,13 +46,13 @@ def networks_in_use(engine: Engine) -> set[str]:
 def without_rules(engine: Engine, items: Sequence[Mapping[str, Any]]) -> Iterator[None]:
     """Take the rules from groups that are to go, so that they keep no network meanwhile that is to go too. A group
     that is still there afterwards gets its rules again."""
-    found = [find(engine, item["name"]) for item in items if isinstance(item.get("name"), str)]
+    found = [named(engine.security_groups.info, item["name"]) for item in items if isinstance(item.get("name"), str)]
     groups = [group for group in found if group is not None and not group.is_default]
     for group in groups:
         engine.security_groups.update(id_of(group), rules=())
     yield
     for group in groups:
-        if find(engine, group.name) is not None:
+        if named(engine.security_groups.info, group.name) is not None:
             engine.security_groups.update(id_of(group), rules=group.rules)
 
 
@@ -60,7 +61,7 @@ def apply(engine: Engine, item: Mapping[str, Any], new: Collection[str] = ()) ->
     name = str(item.get("name") or "")
     try:
         check_name("security group", item.get("name"))
-        found = find(engine, name)
+        found = named(engine.security_groups.info, name)
         before = None if found is None or name in new else group_view(found)
         after = apply_checked_for_ovn(
             engine, lambda: _apply(engine, name, item, found), lambda made: made is not None and made != found
@@ -101,15 +102,6 @@ def _rule(engine: Engine, entry: Mapping[str, Any], where: str) -> Any:
             "Name one with vn_mad: ovn, or give its addresses as ip and size",
         )
     return read_rule(entry, where, None if there is None else id_of(there))
-
-
-def find(engine: Engine, name: str) -> SecurityGroup | None:
-    """Return the group of exactly that name, None if there is none."""
-    try:
-        found = engine.security_groups.info(name)
-    except NotFound:
-        return None
-    return found if found.name == name else None
 
 
 def group_view(group: SecurityGroup) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ...engines.base import Engine
+from ...engines.ports import named
 from ...errors import Conflict, NotFound, WrongState
 from ...model.image import Image, refuse_unfinished
 from ...model.image_operations import Clone, Rewrite, Save, returning_host
@@ -18,7 +19,7 @@ from ...model.template import Template
 from . import image_files_stored, rewrite
 from .change import change
 from .image_item import Spec
-from .image_progress import Settings, Work, find, image_view
+from .image_progress import Settings, Work, image_view
 from .register import register
 
 # States of an image without content, or with content that is not to be trusted.
@@ -34,7 +35,7 @@ def lacks_content(image: Image) -> bool:
 
 def decide_item(engine: Engine, work: Work, spec: Spec, settings: Settings) -> None:
     """Do what can be done at once, and say in work.todo what of the rest is to be done first."""
-    image = find(engine, spec.name)
+    image = named(engine.images.info, spec.name)
     if image is not None and image.state == ImageState.DELETE and spec.state != "absent":
         # A killed run began to remove it: the new image is another one.
         engine.images.delete(id_of(image))
@@ -111,7 +112,7 @@ def _decide_absent(engine: Engine, work: Work, spec: Spec, image: Image | None) 
 
 def _rename(engine: Engine, work: Work, spec: Spec, image: Image | None) -> Image | None:
     """Return the image under its new name, None if no image has either name or if the item ends it."""
-    old = find(engine, spec.renamed_from)
+    old = named(engine.images.info, spec.renamed_from)
     if image is not None:
         if old is not None and spec.renamed_from not in image.notes.get("was", ()):
             raise Conflict(

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...engines.base import Engine
+from ...engines.ports import named
 from ...errors import Fault, NebulaError, WrongState
 from ...model.image import Image
 from ...model.item_reader import duplicate_error
@@ -24,7 +25,7 @@ from ...sync import Item
 from . import image_files_stored, rewrite
 from .image_decision import decide_item, lacks_content
 from .image_item import Spec, spec_of
-from .image_progress import Settings, Work, error_of, find, image_view
+from .image_progress import Settings, Work, error_of, image_view
 
 __all__ = ("Settings", "apply", "image_view", "missing_content", "spec_of")
 
@@ -182,7 +183,7 @@ def _is_made_first(engine: Engine, spec: Spec, source: Work) -> bool:
         return False
     if source.source is None and source.todo not in ("store", "rework", "recover"):
         return False
-    image = find(engine, spec.name)
+    image = named(engine.images.info, spec.name)
     return image is None or lacks_content(image)
 
 

@@ -94,15 +94,6 @@ def image_view(image: Image) -> dict[str, Any]:
     }
 
 
-def find(engine: Engine, name: str) -> Image | None:
-    try:
-        image = engine.images.info(name)
-    except NotFound:
-        return None
-    # A name of digits may be found as an id; here names are meant.
-    return image if image.name == name else None
-
-
 def current_image(engine: Engine, image: Image) -> Image | None:
     """Return the image as it is now; None if it was removed, or if a restored catalog has another image with its id."""
     try:

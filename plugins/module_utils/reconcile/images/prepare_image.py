@@ -71,11 +71,9 @@ def apply(engine: Engine | None, given: Mapping[str, Any], settings: Settings, w
         if item["name"]:
             return _catalogued(engine, item["name"], spec, settings)
         return _by_path(item, spec, settings)
-    except MissingDependency as error:
-        if settings.check_mode:
-            return _expected_item(label, error, warnings)
-        return Item(label, error=error, changed=False)
     except NebulaError as error:
+        if settings.check_mode and isinstance(error, MissingDependency):
+            return _expected_item(label, error, warnings)
         return Item(label, error=error, changed=False)
 
 

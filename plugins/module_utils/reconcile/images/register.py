@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...engines.base import Engine
+from ...engines.ports import named
 from ...errors import Conflict, ImageRefused, InvalidValue, MissingDependency, NebulaError, NotFound, WrongState
 from ...guest_disk.customize import recipes
 from ...host.urls import is_url, without_secrets
@@ -28,7 +29,7 @@ from ...storage.importer import Request
 from . import image_files_stored
 from .image_files_stored import inspect_again
 from .image_item import DISKS, WRITABLE, Spec, refuse_of_roots, refuse_unused_passphrase
-from .image_progress import Settings, Work, find, image_view
+from .image_progress import Settings, Work, image_view
 
 
 def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settings: Settings) -> None:
@@ -130,7 +131,7 @@ def _source_of_copy(engine: Engine, spec: Spec, settings: Settings) -> Image:
     """Return the image that the item's image is made of. Raise NotFound if there is none, or another error if nothing
     can be made of it."""
     what = f"image {spec.name}"
-    source = find(engine, spec.clone_of or spec.base)
+    source = named(engine.images.info, spec.clone_of or spec.base)
     key = "from" if spec.base else "clone_of"
     if spec.name in settings.lost:
         raise NotFound(

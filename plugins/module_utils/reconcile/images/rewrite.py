@@ -111,7 +111,6 @@ def rework_wanted(spec: Spec, image: Image) -> Rework | None:
     # A compressed image stays compressed; converting it to raw and back undoes that.
     packed = compress or (rewrite and format == "qcow2" and _is_noted(image, "compress") and not encrypt)
     secret = spec.luks_secret or image.luks_secret
-    key = spec.passphrase if secret else ""
     return Rework(
         do,
         format,
@@ -122,7 +121,7 @@ def rework_wanted(spec: Spec, image: Image) -> Rework | None:
         flatten=flatten,
         luks_secret=secret,
         source_key=spec.passphrase if image.luks_secret else "",
-        key=key,
+        key=spec.passphrase if secret else "",
     )
 
 
@@ -191,9 +190,7 @@ def begin(engine: Engine, image: Image, rework: Rework) -> Image:
 
 def predicted_image(engine: Engine, image: Image, rework: Rework) -> Image:
     """Return the image as it will be. To be called within the session of a check run."""
-    return _write_done(
-        engine, engine.images.update(id_of(image), state=ImageState.LOCKED, operation=rework.operation(image))
-    )
+    return _write_done(engine, begin(engine, image, rework))
 
 
 def _held_operation(engine: Engine, image: Image) -> Rewrite:
@@ -264,16 +261,12 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
         image_files.rewrite(
             image.source, image.format, rework.format, rework.size * MIB, rework.compress, rework.source_key, rework.key
         )
-        image = _step(engine, image)
+        with engine.session():
+            # The new file is whole: from now on one rename finishes the rework.
+            image = engine.images.update(id_of(image), operation=replace(_held_operation(engine, image), whole=True))
         image_files.swap(image.source, writable=image.persistent)
     with engine.session():
         return _write_done(engine, image)
-
-
-def _step(engine: Engine, image: Image) -> Image:
-    """Note that the new file is whole: from now on one rename finishes the rework."""
-    with engine.session():
-        return engine.images.update(id_of(image), operation=replace(_held_operation(engine, image), whole=True))
 
 
 def _give_up(engine: Engine, image: Image) -> None:
@@ -337,4 +330,4 @@ def run_recovery(engine: Engine, work: Work, settings: Settings) -> None:
 
 def recovered_view(engine: Engine, image: Image) -> Image:
     """Return the image as a real run would have recovered it. To be called within the session of a check run."""
-    return finish_or_undo(engine, replace(image), is_done(image))
+    return finish_or_undo(engine, image, is_done(image))

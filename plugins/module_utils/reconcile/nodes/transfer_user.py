@@ -57,13 +57,8 @@ def present(root: str, key: str, changes: node_file.Changes) -> None:
         if not os.path.isdir(home):
             changes.did(home, "absent", "present")
     else:
-        _note(
-            root,
-            [
-                os.path.join(root, name)
-                for name in (node_image_files.CACHE, node_image_files.PLACE, node_image_files.IN, node_image_files.OUT)
-            ],
-        )
+        places = (node_image_files.CACHE, node_image_files.PLACE, node_image_files.IN, node_image_files.OUT)
+        _note(root, [os.path.join(root, name) for name in places])
         for name in node_image_files.make_places(root):
             changes.did(os.path.join(root, name), "absent", "present")
     command = f"{shlex.quote(find('rrsync'))} {shlex.quote(home)}" if not changes.check_mode else "rrsync"
@@ -125,12 +120,9 @@ def absent(root: str, known: node_file.NodeFile, changes: node_file.Changes) -> 
             "Run playbook nebula.provision.site: it fetches them. What no image needs, remove from "
             f"{os.path.join(root, node_image_files.OUT)}",
         )
-    if not os.path.isdir(home):
-        _remove_user(root, known, changes)
-        return
     if os.path.lexists(_keys(home)):
         changes.did(_keys(home), "present", "absent")
-    if not changes.check_mode:
+    if os.path.isdir(home) and not changes.check_mode:
         remove_file(_keys(home))
         remove_empty_directory(os.path.dirname(_keys(home)))
         node_image_files.remove_all(root)

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from ...context.variables import names_owner
 from ...engines.base import Engine
-from ...engines.ports import VmRecord
-from ...errors import BeingEnded, Conflict, NebulaError, NotFound
+from ...engines.ports import VmRecord, named
+from ...errors import BeingEnded, Conflict, NebulaError
 from ...model import boot_image, hypervisor_rules
 from ...model import template_changes as model_changes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, NIC, POWEROFF, RECREATE, MachineDevice
@@ -230,13 +230,7 @@ def refuse_losing_unsaved_disks(
     for save in spec.save_as:
         if disks is not None and save.disk not in disks:
             continue
-        try:
-            image = engine.images.info(save.image.name)
-        except NotFound:
-            image = None
-        if image is not None and image.name != save.image.name:
-            # It was found by its id.
-            image = None
+        image = named(engine.images.info, save.image.name)
         origin = origin_of(record.uuid, save.disk)
         if holds_saved_disk(image, origin):
             continue

@@ -11,6 +11,7 @@ import contextlib
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import named
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import networks, routers
 
 NETWORKS = [
@@ -100,7 +101,7 @@ def test_a_route_that_leads_nowhere_is_refused(apply, route, there):
     routes = [{"destination": destination, "next_hop": hop}]
     done = routers.apply(apply.engine, {**EDGE, "floating": [{"vm": "a"}], "routes": routes})
     assert f"router edge: route to {destination} by {hop}" in str(done.error) and USELESS[route] in str(done.error)
-    found = routers.find(apply.engine, "edge")
+    found = named(apply.engine.routers.info, "edge")
     assert (None if found is None else routers.router_view(found)) == before
 
 

@@ -10,6 +10,7 @@ import contextlib
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import named
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.network_drivers import OVN
@@ -40,7 +41,7 @@ def test_what_was_begun_and_can_not_be_does_not_stay(engine):
     new = security_groups.begin(engine, [wrong])
     done = security_groups.apply(engine, wrong, new)
     assert "there is no such rule_type" in str(done.error)
-    assert security_groups.find(engine, "web") is None
+    assert named(engine.security_groups.info, "web") is None
 
 
 def test_a_rule_names_networks_of_ovn(engine):

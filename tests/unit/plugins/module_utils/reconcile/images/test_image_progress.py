@@ -31,7 +31,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
     Work,
     current_image,
     error_of,
-    find,
     image_view,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
@@ -112,15 +111,6 @@ def test_of_an_operation_it_is_shown_what_it_does(operation: Operation | None, s
 
 
 # -- found again ------------------------------------------------------------------------------------------------------
-
-
-def test_a_name_of_digits_is_no_id(engine: EmbeddedEngine) -> None:
-    assert engine.images.info("0").name == "demo"
-    assert find(engine, "0") is None
-    found = find(engine, "1234")
-    assert found is not None and (found.id, found.name) == (1, "1234")
-    assert find(engine, "demo") == engine.images.info("demo")
-    assert find(engine, "nothing") is None
 
 
 def test_an_image_is_the_same_by_its_uuid(engine: EmbeddedEngine) -> None:
