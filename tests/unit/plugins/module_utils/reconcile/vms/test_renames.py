@@ -11,48 +11,32 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_items
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import WEB as WEB_TEMPLATE
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import (
+    decided,
+    failed,
+    record,
+    refusal,
+)
 
 OLD = {"name": "old", "template": "web"}
 NEW = {"name": "new", "template": "web", "renamed_from": "old"}
 WEB = {"name": "web-%i", "count": 3, "template": "web"}
 
 
-def want(engine, *items, hosts=None):
-    with engine.session():
-        outcomes, warnings = reconcile(engine, items, hosts)
-        plans = engine.vms.plans(hosts)
-    return outcomes, [planned for plan in plans.values() for planned in plan.vms], warnings
-
-
 def run(engine, *items):
-    outcomes, planned, warnings = want(engine, *items)
-    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    outcomes, planned, warnings = decided(engine, *items)
+    assert failed(outcomes) == []
     record(engine, planned)
     return outcomes, planned, warnings
 
 
-def record(engine, planned):
-    with engine.session():
-        for each in planned:
-            engine.vms.record("node1", [VmOutcome(each.vm.vm_id, each.generation, each.wanted, True)])
-
-
 def names(engine):
     return {record.name: record.id for record in engine.vms.pool()}
-
-
-def refusal(engine, *items, hosts=None):
-    before = engine.vms.pool()
-    outcomes, planned, _warnings = want(engine, *items, hosts=hosts)
-    assert engine.vms.pool() == before and planned == []
-    (error,) = (str(outcome.error) for outcome in outcomes if outcome.error)
-    return error
 
 
 def test_it_is_the_same_machine(engine):
@@ -77,14 +61,14 @@ def test_it_is_the_same_machine(engine):
 def test_again_there_is_nothing_to_do(engine):
     run(engine, OLD)
     run(engine, NEW)
-    outcomes, planned, warnings = want(engine, NEW)
+    outcomes, planned, warnings = decided(engine, NEW)
     assert planned == [] and warnings == [] and [o.before == o.after for o in outcomes] == [True]
 
 
 def test_where_there_is_neither_it_is_made(engine):
     run(engine, NEW)
     assert names(engine) == {"new": 0}
-    assert want(engine, NEW)[1] == []
+    assert decided(engine, NEW)[1] == []
 
 
 def test_its_definition_says_the_new_name_though_its_context_says_none(engine):
@@ -147,7 +131,7 @@ def test_the_list_may_not_want_the_old_name_too(engine, other):
     former = "old" if other["name"] == "old" else "3"
     run(engine, dict(OLD, name=former))
     before = engine.vms.pool()
-    outcomes, planned, _warnings = want(engine, dict(NEW, renamed_from=former), other)
+    outcomes, planned, _warnings = decided(engine, dict(NEW, renamed_from=former), other)
     first, second = (str(outcome.error) for outcome in outcomes)
     assert f"VM new: renamed_from '{former}': the list has a machine {former} too. Run once without that one" in first
     assert second == f"VM {other['name']}: VM new says renamed_from: {former}. Leave one of the two out"
@@ -156,7 +140,7 @@ def test_the_list_may_not_want_the_old_name_too(engine, other):
 
 def test_one_machine_gets_one_name(engine):
     run(engine, OLD)
-    outcomes, _planned, _warnings = want(engine, NEW, dict(NEW, name="newer"))
+    outcomes, _planned, _warnings = decided(engine, NEW, dict(NEW, name="newer"))
     assert [str(o.error) for o in outcomes] == [
         f"VM {name}: renamed_from 'old': VM new and VM newer say the same. One machine gets one name"
         for name in ("new", "newer")
@@ -204,7 +188,7 @@ DB = {"name": "db", "template": "web", "renamed_from": "web-2"}
 def test_one_that_can_not_get_its_name_is_not_ended_under_the_old_one(engine, wrong, others):
     """Whatever is wrong with the item: the list says that the machine goes on."""
     run(engine, WEB)
-    outcomes, planned, warnings = want(engine, *wrong, others)
+    outcomes, planned, warnings = decided(engine, *wrong, others)
     assert [outcome.name for outcome in outcomes if outcome.error] == [item["name"] for item in wrong]
     assert names(engine)["web-2"] == 2 and 2 not in [each.vm.vm_id for each in planned]
     assert [text for text in warnings if "web-2" in text] == [
@@ -214,7 +198,7 @@ def test_one_that_can_not_get_its_name_is_not_ended_under_the_old_one(engine, wr
 
 def test_both_are_there_and_neither_is_ended(engine):
     run(engine, WEB, {"name": "db", "template": "web"})
-    _outcomes, planned, _warnings = want(engine, DB, dict(WEB, count=2))
+    _outcomes, planned, _warnings = decided(engine, DB, dict(WEB, count=2))
     assert planned == [] and names(engine)["web-2"] == 2
 
 
@@ -234,7 +218,7 @@ def test_what_can_not_be_otherwise_keeps_its_name(engine):
 
 def test_others_are_renamed_all_the_same(engine):
     run(engine, OLD, {"name": "b", "template": "web"})
-    outcomes, planned, _warnings = want(
+    outcomes, planned, _warnings = decided(
         engine, NEW, dict(NEW, name="c", renamed_from="b", nics=[{"NETWORK": "nowhere"}], recreate=True)
     )
     assert [outcome.name for outcome in outcomes if outcome.error] == ["c"]
@@ -268,7 +252,7 @@ def test_a_machine_keeps_its_image_whatever_that_is_called(engine, taken):
     _outcomes, (planned,), _warnings = run(engine, dict(NEW, cpu=0.6))
     assert (planned.vm.disks[0].image, planned.vm.disks[0].image_id) == ("demo-1", 0)
     assert engine.ledger().findings == ()
-    assert want(engine, dict(NEW, cpu=0.6))[1] == []
+    assert decided(engine, dict(NEW, cpu=0.6))[1] == []
 
 
 def test_a_list_may_follow_the_image(engine):
@@ -277,7 +261,7 @@ def test_a_list_may_follow_the_image(engine):
     with engine.session():
         engine.images.update("demo", name="demo-1")
         engine.templates.update("web", parse(WEB_TEMPLATE.replace('"demo"', '"demo-1"')))
-    outcomes, planned, _warnings = want(engine, OLD)
+    outcomes, planned, _warnings = decided(engine, OLD)
     assert planned == [] and outcomes[0].differs == () and outcomes[0].before == outcomes[0].after
     _outcomes, (planned,), _warnings = run(engine, dict(OLD, cpu=0.6))
     assert (planned.vm.disks[0].image, planned.vm.disks[0].image_id) == ("demo-1", 0)
@@ -285,7 +269,7 @@ def test_a_list_may_follow_the_image(engine):
         image = engine.images.allocate(Image(None, "demo-2", type=ImageType.OS, dev_prefix="vd"))
         engine.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", sha256="1" * 64)
         engine.templates.update("web", parse(WEB_TEMPLATE.replace('"demo"', '"demo-2"')))
-    outcomes, _planned, _warnings = want(engine, dict(OLD, cpu=0.6))
+    outcomes, _planned, _warnings = decided(engine, dict(OLD, cpu=0.6))
     assert "differs in DISK" in outcomes[0].differs[0]
 
 

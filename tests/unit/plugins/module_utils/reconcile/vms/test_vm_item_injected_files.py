@@ -16,8 +16,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_items, vm_view
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import VM, failed
 
-VM = {"name": "web", "template": "web"}
 MOTD = {"path": "/etc/motd", "content": "geheim\n"}
 
 
@@ -35,10 +35,6 @@ def carry_out(engine, plans, state=""):
             engine.vms.record(
                 host, [VmOutcome(each.vm.vm_id, each.generation, state or each.wanted, True) for each in plan.vms]
             )
-
-
-def failed(outcomes):
-    return [str(outcome.error) for outcome in outcomes if outcome.error]
 
 
 def test_files_travel_with_the_plan_that_makes_the_disk(engine, tmp_path):

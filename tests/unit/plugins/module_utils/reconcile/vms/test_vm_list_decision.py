@@ -16,6 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import failed
 
 WEB = {"name": "web-%i", "count": 3, "template": "web"}
 
@@ -48,10 +49,6 @@ def run(engine, *items, **states):
 
 def machines(engine):
     return {record.name: record for record in engine.vms.pool()}
-
-
-def failed(outcomes):
-    return [str(outcome.error) for outcome in outcomes if outcome.error]
 
 
 def test_ids_leases_and_names_of_a_batch(engine):

@@ -30,19 +30,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_items
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import VM, failed, want
 
 SAVE = [{"image": "saved", "description": "as it was"}]
-VM = {"name": "web", "template": "web"}
 ERROR = {"kind": "NoSpace", "asked": "disk 0", "found": "no room", "remedy": "Make some"}
-
-
-def want(engine, *items):
-    with engine.session():
-        outcomes, _warnings = reconcile(engine, items)
-        plans = engine.vms.plans()
-    return outcomes, [planned for plan in plans.values() for planned in plan.vms]
 
 
 def carry_out(engine, planned, error=None, state="", size=20):
@@ -64,10 +56,6 @@ def run(engine, *items, **came):
 
 def machine(engine, name="web"):
     return {record.name: record for record in engine.vms.pool()}[name]
-
-
-def failed(outcomes):
-    return [str(outcome.error) for outcome in outcomes if outcome.error]
 
 
 @pytest.fixture

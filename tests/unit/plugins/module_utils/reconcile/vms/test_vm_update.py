@@ -15,34 +15,15 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import (
+    VM,
+    refusal,
+    run,
+    want,
+)
 
-VM = {"name": "web", "template": "web"}
 ERROR = {"kind": "HypervisorError", "asked": "VM web", "found": "it broke", "remedy": ""}
 PUBLIC = {"NETWORK": "Public"}
-
-
-def want(engine, *items):
-    with engine.session():
-        outcomes, _warnings = reconcile(engine, items)
-        plans = engine.vms.plans()
-    return outcomes, [planned for plan in plans.values() for planned in plan.vms]
-
-
-def run(engine, item, state="", error=None):
-    outcomes, planned = want(engine, item)
-    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
-    with engine.session():
-        for each in planned:
-            outcome = VmOutcome(each.vm.vm_id, each.generation, state or each.wanted, True, error)
-            engine.vms.record("node1", [outcome])
-    return planned
-
-
-def refusal(engine, item):
-    outcomes, planned = want(engine, item)
-    assert planned == []
-    (error,) = (str(outcome.error) for outcome in outcomes if outcome.error)
-    return error
 
 
 # -- states ------------------------------------------------------------------------------------------------------------
