@@ -261,12 +261,16 @@ def _run(engine: Engine, image: Image, rework: Rework, what: str) -> Image:
         image_files.rewrite(
             image.source, image.format, rework.format, rework.size * MIB, rework.compress, rework.source_key, rework.key
         )
-        with engine.session():
-            # The new file is whole: from now on one rename finishes the rework.
-            image = engine.images.update(id_of(image), operation=replace(_held_operation(engine, image), whole=True))
+        image = _step(engine, image)
         image_files.swap(image.source, writable=image.persistent)
     with engine.session():
         return _write_done(engine, image)
+
+
+def _step(engine: Engine, image: Image) -> Image:
+    """Note that the new file is whole: from now on one rename finishes the rework."""
+    with engine.session():
+        return engine.images.update(id_of(image), operation=replace(_held_operation(engine, image), whole=True))
 
 
 def _give_up(engine: Engine, image: Image) -> None:
