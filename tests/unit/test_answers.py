@@ -44,6 +44,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.answers imp
     looks,
     verified_guests,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import outcomes as carried_out
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
     Bridge,
     Domain,
@@ -198,7 +199,7 @@ def test_outcomes(site):
 
     def recorded(answer: Any) -> Any:
         try:
-            site.vms.record(LIAR, vm_results.outcomes_of(answer or {}, LIAR), vm_results.done_number_of(answer, LIAR))
+            site.vms.record(LIAR, carried_out.read(LIAR, answer or {}), carried_out.done_number(LIAR, answer))
         except (InvalidValue, ForeignObject) as error:
             assert LIAR in str(error)
             site.vms.record(LIAR, None)

@@ -38,6 +38,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model import (
     network_checks,
     object_names,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import outcomes
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import (
     from_plain,
     json_value,
@@ -119,7 +120,7 @@ def typed(kind: str) -> Callable[[str], Any]:
 
 def answers(text: str) -> None:
     answer = arguments.parse_json(text, "outcomes")
-    refused_or(vm_results.outcomes_of, answer)
+    refused_or(lambda text: outcomes.read("", text), answer)
     refused_or(vm_results.polls_of, [answer])
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from ..arguments import ENGINE
 from ..reconcile import ovn_northbound
-from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
@@ -37,5 +36,4 @@ def libraries(_params: Mapping[str, Any]) -> list[str]:
     return ["ovs"]
 
 
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    return ovn_northbound.reconcile(params, check_mode)
+run = ovn_northbound.reconcile

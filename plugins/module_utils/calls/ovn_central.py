@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
 from ..network.ovn import central, cluster, paths
 from ..reconcile import ovn_central
-from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
@@ -60,7 +58,4 @@ ARGUMENTS: dict[str, Any] = {
         **ENGINE,
     )
 }
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    return ovn_central.reconcile(params, check_mode)
+run = ovn_central.reconcile

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
 from ..network.ovn import openvswitch_settings, paths
 from ..reconcile import ovn_host
-from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
@@ -45,7 +43,4 @@ ARGUMENTS: dict[str, Any] = {
     "required_if": [("state", "present", ("southbound",)), ("state", "audited", ("southbound",))],
     "required_together": [("private_key", "certificate", "ca_certificate")],
 }
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    return ovn_host.reconcile(params, check_mode)
+run = ovn_host.reconcile

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
 from ..model import defaults
 from ..reconcile import backups
-from ..sync import Result
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
@@ -24,7 +22,4 @@ ARGUMENTS: dict[str, Any] = {
         **ENGINE,
     }
 }
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> Result:
-    return backups.restore(params, check_mode)
+run = backups.restore

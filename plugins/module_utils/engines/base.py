@@ -77,8 +77,7 @@ class Engine(abc.ABC):
         return port
 
     def port(self, kind: str) -> Any:
-        """Return the port for a kind of objects. An engine may make its ports here, or set them as attributes
-        beforehand."""
+        """Return the port for a kind of objects, which an engine makes here or sets as an attribute beforehand."""
         return _NotThere(kind)
 
     @classmethod
@@ -139,9 +138,8 @@ class Engine(abc.ABC):
     # -- audit ----------------------------------------------------------------------------------------------------
     @abc.abstractmethod
     def ledger(self) -> Ledger:
-        """Return what an audit needs: what has to be the case, and what is wrong with the catalog in itself. A damaged
-        catalog raises
-        nothing: the ledger says that it is damaged. It is not called within a session."""
+        """Return what an audit needs: what has to be the case, and what is wrong with the catalog in itself. Of a
+        damaged catalog the ledger says just that. It is not called within a session."""
 
     @abc.abstractmethod
     def repair(self) -> list[str]:

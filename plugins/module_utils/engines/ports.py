@@ -145,8 +145,7 @@ class ImagesPort(abc.ABC):
 
     @abc.abstractmethod
     def clone(self, ref: Ref, image: Image) -> Image:
-        """Register `image` as allocate() does, to be made from the file of another, which is in state CLONE until
-        this one is no longer LOCKED."""
+        """Register `image` as allocate() does, to be made from another's file: that is in state CLONE meanwhile."""
 
     @abc.abstractmethod
     def delete(self, ref: Ref) -> Image: ...
@@ -213,8 +212,7 @@ class NetworksPort(abc.ABC):
         yield set
 
     def logical(self, unused_groups: bool = False) -> LogicalNetworks:
-        """Return what OVN is to have. unused_groups: with security groups that no machine has. Of engines with
-        "plans"."""
+        """Return what OVN is to have. unused_groups: with groups that no machine has. Of engines with "plans"."""
         raise Unsupported("networks of OVN", "this engine's own drivers make networks")
 
     def port_hosts(self) -> Mapping[str, str]:
@@ -222,8 +220,7 @@ class NetworksPort(abc.ABC):
         return {}
 
     def guards(self) -> Mapping[str, Sequence[Guard]]:
-        """Return by host what is filtered of its machines' NICs on Linux bridges; nothing where the engine's drivers
-        filter."""
+        """Return by host what is filtered of machines' NICs on Linux bridges; nothing where drivers do that."""
         return {}
 
     def machines(self) -> Mapping[str, Sequence[int]]:
@@ -329,8 +326,7 @@ class HostsPort(abc.ABC):
         are held until that host was seen without them. gone: it is gone for good, and the addresses are free."""
 
     def gone(self, name: str) -> list[str]:
-        """Free what is held for machines of a forgotten host that is gone for good, and return the addresses. Of
-        engines with "plans"."""
+        """Free what is held for machines of a host that is gone for good, and return the addresses. For "plans"."""
         return []
 
     @abc.abstractmethod
@@ -388,14 +384,12 @@ class VmsPort(abc.ABC):
         """Return the machines that any of the selectors names; all with none. Those in state DONE only if asked."""
 
     def names(self) -> dict[int, str]:
-        """Return the names of all machines that are not DONE, by id. An engine that knows them without the rest of the
-        records overrides this."""
+        """Return the names of all machines that are not DONE, by id."""
         return {record.id: record.name for record in self.pool() if record.id is not None}
 
     @abc.abstractmethod
     def instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
-        """Make all machines of the batch, with ids, leases, images and capacity, or raise an error and make none.
-        hosts: only on these."""
+        """Make all machines of the batch, with ids, leases, images and capacity, or raise an error and make none."""
 
     @abc.abstractmethod
     def action(self, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord: ...
@@ -406,8 +400,7 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
-        """Give the machine what `template` says and can be changed on it (see model.changes.CHANGEABLE). owner: None
-        to keep the one that it has."""
+        """Give the machine what `template` says and can be changed on it. owner: None to keep the one that it has."""
 
     @abc.abstractmethod
     def rename(self, vm_id: int, name: str) -> VmRecord:
@@ -418,9 +411,8 @@ class VmsPort(abc.ABC):
         self, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
     ) -> VmRecord:
         """Take over a machine that a node was seen to have in this session, with the catalog's mark, and that the
-        catalog does not
-        know: under its own id, with its leases, where it is, in the state in which it is. It has to be what the
-        request says. Of engines with "plans". foreseen: it may not have been compared yet; its plan is for that."""
+        catalog does not know: as it is, under its own id, with its leases. It has to be what the request says. Of
+        engines with "plans". foreseen: it may not have been compared yet; its plan is for that."""
         raise Unsupported(f"VM {request.name}: adopting machine {vm_id}", "this engine knows all of its machines")
 
     @abc.abstractmethod
@@ -443,8 +435,7 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def observe(self, observed: Sequence[Observed]) -> list[VmRecord]:
-        """Take over what the nodes say is the case, and return the machines whose state differs from what was
-        remembered."""
+        """Take over what the nodes say is the case, and return the machines whose state is another than remembered."""
 
     def given_up(self) -> list[GivenUp]:
         """Return machines that were given up with their host, and that a node was seen to have in this session: what

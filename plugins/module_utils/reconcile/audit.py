@@ -243,8 +243,7 @@ def _copied_domain(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domai
 
 
 def _machine_hit_too(ledger: Ledger, domain: Domain) -> LedgerVm | None:
-    """Return another machine of the catalog than that of the domain's mark, which a command about the domain could
-    hit."""
+    """Return another machine of the catalog than that of the domain's mark, which a command could hit as well."""
     others = (vm for vm in ledger.vms if vm.vm.vm_id != domain.vm_id)
     return next((vm for vm in others if domain.name == f"one-{vm.vm.vm_id}" or domain.uuid == vm.vm.uuid), None)
 
@@ -624,8 +623,7 @@ def _switch_ports(ledger: Ledger, host: str, seen: Inventory, ours: Mapping[str,
 
 
 def _detached_nics(ledger: Ledger, host: str, seen: Inventory) -> Iterator[Finding]:
-    """Yield each NIC of a running machine that is not attached to its bridge: a bridge that was made anew has lost
-    them."""
+    """Yield each NIC of a running machine that is not attached to its bridge: one that was made anew has lost them."""
     attached = {port for bridge in seen.bridges for port in bridge.ports}
     bridges = {bridge.name for bridge in seen.bridges}
     running = {each.vm_id for each in seen.domains if each.catalog == ledger.catalog and each.state == "RUNNING"}

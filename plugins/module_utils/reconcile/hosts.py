@@ -37,8 +37,7 @@ _STATES = {"present": HostState.MONITORED, "enabled": HostState.MONITORED, "disa
 def apply_all(
     engine: Engine, items: Sequence[Mapping[str, Any]], nodes: Collection[str]
 ) -> tuple[list[Item], list[str]]:
-    """Apply the items within a session, and return what was done with each, and warnings.
-    nodes: all names of the inventory's nodes."""
+    """Apply the items in a session, and return what was done, and warnings. nodes: all names of the inventory."""
     identities = Identities(engine, items, nodes)
     done = [apply(engine, item, identities) for item in items]
     identities.clones()

@@ -31,10 +31,8 @@ from ..runner import closing
 from ..sync import Item, Result, doubts_of_names
 from . import routers, security_groups
 from .logical_networks import UNKNOWN
-from .networks import apply_all, undo_all
+from .networks import Work, apply_all, undo_all
 
-# What was done, each network as it is then, and warnings.
-Work = tuple[list[Item], list[dict[str, Any]], list[str]]
 # What is read of a network that is to go.
 REMOVAL = {"absent": ("name", "template", "state")}
 
@@ -142,8 +140,7 @@ class Companions:
         return [*self.refused, *done, *beside], views, warnings
 
     def payload(self, check_mode: bool) -> dict[str, Any]:
-        """Return what results show of the companions; of check mode without ids of what would be created, which mean
-        nothing."""
+        """Return what results show of the companions; in check mode without ids of what would be created."""
         found: dict[str, Any] = {"removed": {}, "routed": list(self.routed)}
         for kind, items in self.done.items():
             if check_mode:

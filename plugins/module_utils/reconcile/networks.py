@@ -71,13 +71,15 @@ _KNOWN_OF_RANGES = (
 
 
 T = TypeVar("T")
+# What was done, each network as it is then, and warnings.
+Work = tuple[list[Item], list[dict[str, Any]], list[str]]
 # By which an entry of address_ranges means a range that is there.
 _FIRST = ("ip", "mac", "global_prefix", "ula_prefix", "ip6")
 
 
 def apply_all(
     engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool, left: Mapping[str, int] | None = None
-) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+) -> Work:
     """Carry the items out within a session. Return what was done, each network as it is then (absent ones are DONE),
     and warnings. An item that can't be carried out is an Item with its error, and nothing of it is kept; the others
     go on. left: what OVN's tunnels leave on each host, as far as that is known."""
@@ -129,9 +131,7 @@ def _coming(items: Sequence[Mapping[str, Any]], current: Mapping[str, Network]) 
     return found
 
 
-def _apply_each(
-    engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool, left: Mapping[str, int]
-) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+def _apply_each(engine: Engine, items: Sequence[Mapping[str, Any]], check_mode: bool, left: Mapping[str, int]) -> Work:
     done: list[Item] = []
     views: list[dict[str, Any]] = []
     warnings: list[str] = []
@@ -174,9 +174,7 @@ def _is_of_ovn(before: Network | None, after: Network) -> bool:
     return after != before and OVN in (after.vn_mad, before.vn_mad if before is not None else "")
 
 
-def undo_all(
-    engine: Engine, entries: Sequence[Mapping[str, Any]], check_mode: bool
-) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+def undo_all(engine: Engine, entries: Sequence[Mapping[str, Any]], check_mode: bool) -> Work:
     """Take back within a session what this run has made of networks that no node can have so. Return what was done,
     each network as it is then, and warnings. What another run has changed since, or machines lease, stays.
     entries: each has `network`, as it was made, and `earlier`, as it was before, None for a new network"""
@@ -186,9 +184,7 @@ def undo_all(
     return _together(engine, coming, partial(_undo_each, engine, entries, check_mode))
 
 
-def _undo_each(
-    engine: Engine, entries: Sequence[Mapping[str, Any]], check_mode: bool
-) -> tuple[list[Item], list[dict[str, Any]], list[str]]:
+def _undo_each(engine: Engine, entries: Sequence[Mapping[str, Any]], check_mode: bool) -> Work:
     done: list[Item] = []
     views: list[dict[str, Any]] = []
     warnings: list[str] = []
@@ -451,8 +447,7 @@ def _of_driver(network: Network, driver: str, attributes: Mapping[str, str]) -> 
 def _update(
     engine: Engine, network: Network, wanted: Mapping[str, Any], attributes: Mapping[str, str], ranges: Sequence[_Range]
 ) -> Network:
-    """Change the network. What makes room comes first and what needs room last, so that ranges may be exchanged in one
-    run."""
+    """Change the network. What makes room comes first, what needs room last: ranges may be exchanged in one run."""
     ref = id_of(network)
     pairs = _matched(network, ranges)
     for entry, there in pairs:

@@ -120,8 +120,7 @@ def present(params: Mapping[str, Any], act: bool) -> Result:
 
 
 def registered(params: Mapping[str, Any], act: bool) -> Result:
-    """Have hosts take the place of chassis that have their address by a former name, and remove those of hosts that
-    were forgotten."""
+    """Have hosts take the place of chassis with their address and a former name; remove those of forgotten hosts."""
     found_places = paths.read(params["directories"])
     side = Central(found_places, params["catalog"], act)
     found = side.observe()

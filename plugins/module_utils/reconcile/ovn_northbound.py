@@ -30,8 +30,7 @@ SOUTHBOUND_SECONDS = 10.0
 
 
 def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Bring the northbound database to what the catalog says, and return what was changed; with state audited, what
-    differs."""
+    """Bring the northbound database to what the catalog says; with state audited, return what differs."""
     left = ovn_mtu.read(params["inner_mtus"])
     catalog, desired = "", LogicalNetworks()
     hosts: Mapping[str, str] = {}

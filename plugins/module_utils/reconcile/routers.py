@@ -51,8 +51,7 @@ def networks_in_use(engine: Engine) -> set[str]:
 def _checked(
     engine: Engine, name: str, item: Mapping[str, Any], found: Router | None, check_mode: bool
 ) -> Router | None:
-    """Return the router as the item has it. Raise InvalidValue for a route that leads nowhere, unless it did so
-    before."""
+    """Return the router as the item has it. Raise InvalidValue for a route that leads nowhere, and is new."""
     had = [] if found is None else _useless_routes(engine, found)
     made = _apply(engine, name, item, found, check_mode)
     for each in [] if made is None else _useless_routes(engine, made):

@@ -79,8 +79,7 @@ def send(root: str, wanted: Mapping[str, Any], hosts: Mapping[str, Any], check_m
 
 
 def _send(root: str, peer: Peer, images: Sequence[PlannedImage], room: int, check_mode: bool) -> list[Item]:
-    """Send the smallest files first, as long as they fit: a file that is too large keeps no other machine from being
-    made."""
+    """Send the smallest files first, as far as they fit: one that is too large keeps no other from being sent."""
     exchange = Exchange(place(root), peer)
     items, left = [], room * MIB
     sizes = {image.local: _bytes_taken(image.path) for image in images}
@@ -282,8 +281,7 @@ def _tidy(directory: str, base: str) -> None:
 def _release_past(
     root: str, peer: Peer, node: Observed, images: Sequence[Image], generations: Mapping[str, int]
 ) -> None:
-    """Remove from a host files that are recorded as fetched. If that fails, or this run ends before, a later run does
-    it."""
+    """Remove from a host files that are recorded as fetched. If that fails, or the run ends, a later run does it."""
     sources = {image.uuid: image.source for image in images}
     for name in node.returns:
         uuid = name.rpartition("-")[0]

@@ -56,8 +56,7 @@ class EmbeddedEngine(Engine):
 
     @cached_property
     def sources(self) -> Sources:
-        """Return the reader of the files that contexts name, with the limits of nebula_vm; for other modules, the
-        usual limits."""
+        """Return the reader of the files that contexts name, with the limits of nebula_vm, or the usual ones."""
         from ...context.files_on_frontend import USUAL, Sources
 
         return Sources(self._root, self._limits or USUAL, self.store.check_mode, self._coming)

@@ -90,8 +90,7 @@ class Hosts(HostsPort):
         return self.info(host.name)
 
     def _promise_overheads_anew(self, host: Host, overhead: Overhead) -> None:
-        """Promise the host's machines what they really take: KVM came or went, or an older version counted no
-        overheads."""
+        """Promise the host's machines what they really take: KVM came or went, or an older version counted none."""
         rows = self.store.rows("SELECT id, memory, body FROM vms WHERE host_id = ? AND state != 6", host.id)
         costs = [(overhead.of(row["memory"], json.loads(row["body"]).get("vcpu")), row["id"]) for row in rows]
         self.store.db.executemany("UPDATE vms SET overhead = ? WHERE id = ?", costs)
@@ -193,8 +192,7 @@ class Hosts(HostsPort):
         return newer and not self.plan_numbers.is_credible(node)
 
     def _doubt(self, node: Observed, catalog: str, plan: int) -> NebulaError | None:
-        """Return the error that tells why this catalog is not the one that the node follows, if the node is right;
-        else None."""
+        """Return the error that tells why the node, if it is right, follows another catalog than this; else None."""
         if node.reached and node.catalog and node.catalog != catalog:
             return ForeignObject(
                 f"host {node.host}",

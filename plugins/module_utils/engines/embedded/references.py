@@ -28,8 +28,7 @@ _SHOWN = 5
 
 
 def resolve(store: Store, table: str, ref: Ref) -> sqlite3.Row:
-    """Return the row whose name is `ref`; if there is none and `ref` is digits, the row of that id. Raise NotFound
-    otherwise."""
+    """Return the row whose name is `ref`, else the row of that id if `ref` is digits. Raise NotFound otherwise."""
     row = find(store, table, ref)
     if row is None:
         raise missing(store, table, ref)

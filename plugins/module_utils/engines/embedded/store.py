@@ -155,8 +155,7 @@ class Store:
                 raise
 
     def _check_still_there(self) -> None:
-        """Raise CatalogError if the file was removed or replaced: what is written to it would be lost, and reported as
-        done."""
+        """Raise CatalogError if the file was removed or replaced: what is written to it would be reported, and lost."""
         if not self.declared and self._identity() != self._file:
             raise CatalogError(
                 f"catalog {self.path}",

@@ -98,8 +98,7 @@ def convert(engine: Engine, image: Image, type: ImageType, persistent: bool, **f
 
 
 def _is_left_open(image: Image) -> bool:
-    """Return whether the image's file can be written to, though machines rest on it: a run ended before it closed the
-    file."""
+    """Return whether the image's file can be written to, though machines rest on it: a run ended before closing it."""
     if image.persistent or image.state == ImageState.ERROR:
         return False
     try:
@@ -133,8 +132,7 @@ def _refuse_during_installation(spec: Spec, image: Image, changes: Mapping[str, 
 
 
 def _size_of_file(spec: Spec, image: Image) -> int:
-    """Return the size of an image in ERROR in MiB. Raise WrongState or ImageRefused if its file is not what it should
-    be."""
+    """Return the size in MiB of an image in ERROR. Raise WrongState or ImageRefused for a file that is not right."""
     if not image.size or not os.path.isfile(image.source):
         raise WrongState(
             f"image {spec.name}: enable",

@@ -27,8 +27,7 @@ UNFINISHED = (ImageState.INIT, ImageState.LOCKED, ImageState.ERROR, ImageState.D
 
 
 def lacks_content(image: Image) -> bool:
-    """Return whether the image is to be stored anew. What an operation or an installation left unfinished is not
-    thrown away."""
+    """Return whether the image is to be stored anew. What an operation or an installation left is not thrown away."""
     changed = image.operation is not None and not isinstance(image.operation, Clone)
     return image.state in UNFINISHED and not changed and not image.unfinished
 

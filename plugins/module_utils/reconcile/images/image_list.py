@@ -21,8 +21,7 @@ from .image_list_decision import Settings, apply, missing_content
 
 
 def reconcile(listed: ObjectList, params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Bring catalog and datastore to the list, and return what was done; or do a step of an upload.
-    listed: the row of images, as their module declares it."""
+    """Bring catalog and datastore to the list, and return what was done; or do a step of an upload."""
     directory = datastore_layout.image_directory(params["root"])
     step = parse_json(params["_upload"] or "{}", "_upload")
     if "chunk" in step:

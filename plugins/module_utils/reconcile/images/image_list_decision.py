@@ -34,8 +34,7 @@ _STEPS = 12
 
 
 def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[list[Item], list[str]]:
-    """Bring catalog and datastore to what the items say. Return an Item for each, and warnings. To be called without a
-    session."""
+    """Bring catalog and datastore to the items, in sessions of its own. Return an Item for each, and warnings."""
     begun: dict[str, Work] = {}
     works = [_read_item(item) for item in items]
     order = [works[number] for number in _sources_first([work.spec for work in works])]

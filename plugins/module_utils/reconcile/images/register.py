@@ -128,8 +128,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
 
 
 def _source_of_copy(engine: Engine, spec: Spec, settings: Settings) -> Image:
-    """Return the image that the item's image is made of. Raise NotFound if there is none, or another error if nothing
-    can be made of it."""
+    """Return the image that the item's image is made of. Raise an error if there is none, or it can't serve."""
     what = f"image {spec.name}"
     source = named(engine.images.info, spec.clone_of or spec.base)
     key = "from" if spec.base else "clone_of"
@@ -166,8 +165,7 @@ def _check_encryption(spec: Spec, source: Image, kind: ImageType) -> None:
 
 
 def _notes_of_copy(work: Work, spec: Spec, source: Image, settings: Settings) -> dict[str, Any]:
-    """Return what the catalog notes of a copy: its recipe, and whether its file is compressed or sparse as the
-    source's is."""
+    """Return what the catalog notes of a copy: its recipe, and whether it is compressed or sparse as its source."""
     notes: dict[str, Any] = {}
     if spec.recipe is not None:
         unseen = _unseen(spec, settings)

@@ -21,8 +21,7 @@ from ...sync import Item, Result
 
 
 def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Bring bridges and what is filtered to what the catalog says, and return what was done; all of it goes with state
-    absent."""
+    """Bring bridges and what is filtered to what the catalog says, or with state absent take all of it away."""
     networks = None if params["networks"] is None else [from_item(item) for item in params["networks"]]
     filtered, machines = (None, []) if params["guards"] is None else unpack(params["guards"])
     node = Node(params["catalog"], act=not check_mode, ignore_drops=params["ignore_forward_drop"])

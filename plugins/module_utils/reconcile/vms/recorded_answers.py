@@ -12,11 +12,12 @@ from ...engines.base import Engine
 from ...engines.ports import VmRecord
 from ...errors import ForeignObject, InvalidValue
 from ...model import image_deliveries
+from ...model.answers import outcomes as carried_out
 from ...model.object_ids import id_of
 from ...model.plan import Observed
 from ...printable import printable
 from ...sync import Item, Result
-from .vm_results import done_number_of, outcomes_of, refused_answers, vm_view
+from .vm_results import refused_answers, vm_view
 
 
 def record(
@@ -34,7 +35,9 @@ def record(
             moved[id_of(each)] = each
         for host, answer in answers.items():
             try:
-                records = engine.vms.record(host, outcomes_of(answer or {}, host), done_number_of(answer, host))
+                records = engine.vms.record(
+                    host, carried_out.read(host, answer or {}), carried_out.done_number(host, answer)
+                )
             except (InvalidValue, ForeignObject) as error:
                 refused[host] = str(error)
                 records = engine.vms.record(host, None)

@@ -19,8 +19,7 @@ KEY = "renamed_from"
 
 
 def former_of(item: Mapping[str, Any], name: str, where: str, index: str) -> str:
-    """Return the name that the item's machine had, "" if the item says none. index: what stands for the index in a
-    name."""
+    """Return the name that the item's machine had, "" if the item says none. index: its sign in a name."""
     former = item.get(KEY)
     if former is None:
         return ""

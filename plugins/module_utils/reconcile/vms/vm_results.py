@@ -17,12 +17,11 @@ from ...errors import InvalidValue
 from ...hypervisors.console_access import console_instructions
 from ...model import image_deliveries
 from ...model.answers import observed as heard
-from ...model.answers import outcomes as carried_out
 from ...model.dataclass_json import to_plain
 from ...model.image import Image
 from ...model.instantiate.graphics import wants_made_up_password
 from ...model.object_ids import id_of
-from ...model.plan import GivenUp, Observed, Plan, VmOutcome
+from ...model.plan import GivenUp, Observed, Plan
 from ...sync import Item
 from ..host_identity import without_second_names
 from .adoptions import Adoptions
@@ -85,8 +84,7 @@ def decide(
     limit: DestroyLimit | None = None,
     foreseen: bool = False,
 ) -> Decided:
-    """Record what the nodes say, then decide the list. To be called within a decision. formers, limit, foreseen: see
-    reconcile()."""
+    """Record what the nodes say, then decide the list, within a decision. formers, limit, foreseen: see reconcile()."""
     observed = engine.hosts.check(observed)
     observed, second = without_second_names(engine, observed)
     if second:
@@ -107,8 +105,7 @@ def decide(
 
 
 def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]:
-    """Return a machine as results show it. unsure: check mode, where the ids of machines that would be created mean
-    nothing."""
+    """Return a machine as results show it. unsure: check mode, where ids of new machines mean nothing."""
     vm_id = None if unsure and record.generation == 1 and record.state == "PROLOG" else record.id
     first: Mapping[str, Any] = record.nics[0] if record.nics else {}
     directory = f"{root}/{SYSTEM_DATASTORE}/{vm_id}" if vm_id is not None else ""
@@ -282,14 +279,3 @@ def polls_of(answers: Iterable[Mapping[str, Any]]) -> list[Observed]:
 def refused_answers(observed: Iterable[Observed]) -> dict[str, str]:
     """Return by host name why its answer was refused."""
     return {node.host: why for node in observed if (why := heard.why_refused(node))}
-
-
-def outcomes_of(answer: Any, host: str = "") -> list[VmOutcome] | None:
-    """Return what a node's registered result of nebula_deploy tells; None if it holds no outcomes (unreachable,
-    killed)."""
-    return carried_out.read(host, answer)
-
-
-def done_number_of(answer: Any, host: str = "") -> int:
-    """Return the newest plan that the node had carried out when it answered; 0 if it does not say."""
-    return carried_out.done_number(host, answer)

@@ -34,8 +34,7 @@ OWNER = "owner"
 
 
 def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: list[str]) -> None:
-    """Give the machine the attributes that its item says, as far as they can be changed on it as it is; note the rest
-    as differences."""
+    """Give the machine the attributes that its item says, as far as they can be changed; note the rest."""
     record = outcome.after
     if spec.template is None or record is None or record.request is None or spec.state == "absent":
         return

@@ -95,8 +95,7 @@ def _above_ids(store: Store, strangers: Sequence[UnknownMachine]) -> int:
 
 
 def _leave_out_disks(store: Store) -> None:
-    """Raise each machine's next disk id above those of disks that may have come after the copy was made: their files
-    are on the hosts yet."""
+    """Raise each machine's next disk id above those of disks that may have come since: their files are on hosts."""
     for row in store.rows("SELECT id, body FROM vms WHERE state != 6 AND body != ''"):
         vm = from_plain(Vm, json.loads(row["body"]))
         body = compact(to_plain(replace(vm, next_disk=next_disk(store, vm) + IDS_APART)))

@@ -98,8 +98,7 @@ class Watch:
 
 
 def put(store: Store, root: str, stamp: str, watch: Watch) -> str:
-    """Make the candidate the catalog. What was in its place is kept beside it; return the path of that, "" if there
-    was nothing."""
+    """Make the candidate the catalog. Return the path under which the former one is kept, "" if there was none."""
     path = os.path.join(root, CATALOG)
     aside = f"{path}.before-{stamp}"
     sound = os.path.exists(path) and os.path.getsize(path) > 0
@@ -185,8 +184,7 @@ def refuse_others(catalog: str, observed: Sequence[Observed]) -> None:
 
 
 def common(observed: Sequence[Observed]) -> str:
-    """Return the UUID of the one catalog that all nodes follow. Raise InvalidValue where there is none, or more than
-    one."""
+    """Return the UUID of the one catalog that all nodes follow. Raise InvalidValue where there is none, or several."""
     found = sorted({node.catalog for node in observed if node.catalog})
     if len(found) != 1:
         raise InvalidValue(

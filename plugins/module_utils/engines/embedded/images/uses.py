@@ -21,8 +21,7 @@ from .states_after_use import keep_trust, raise_generation, write_idle_state
 
 
 class Uses:
-    """Reads and writes the uses of images by disks of machines. All methods are called within a transaction of the
-    store."""
+    """Reads and writes the uses of images by disks of machines, within a transaction of the store."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -123,8 +123,7 @@ def _rules_through(text: str, groups: Mapping[int, tuple[GuardRule, ...]]) -> tu
 
 
 def _rule(rule: GroupRule, networks: Mapping[int, Network]) -> GuardRule | None:
-    """Return the rule as nodes apply it; None for a rule that names a network without addresses, since nobody is in
-    it."""
+    """Return the rule as nodes apply it; None for a rule that names a network without addresses: nobody is in it."""
     spans: list[_Span] = []
     if rule.network_id is not None:
         network = networks.get(rule.network_id)

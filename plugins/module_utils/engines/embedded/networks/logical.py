@@ -105,8 +105,7 @@ class _Machine:
 
 
 class Known:
-    """Keeps what was made of the catalog. Each item of a list has it made anew, and most items change next to nothing
-    of it."""
+    """Keeps what was made of the catalog. Each item of a list has it made anew, and changes next to nothing of it."""
 
     def __init__(self) -> None:
         self.machines: dict[int, _Machine] = {}
@@ -114,8 +113,7 @@ class Known:
         self._groups: dict[int, str] = {}
 
     def begin(self, networks: Mapping[int, Network], groups: Mapping[int, str]) -> tuple[LogicalNetwork, ...]:
-        """Forget the machines for which a network or group has changed, and return what the networks are for OVN.
-        groups: their UUIDs."""
+        """Forget the machines for which a network or group has changed, and return what the networks are for OVN."""
         made = {}
         for number, network in networks.items():
             former = self._networks.get(number)
@@ -182,8 +180,7 @@ def _network(network: Network) -> LogicalNetwork:
 
 
 def _ra_mode(network: Network) -> str:
-    """Return how router advertisements tell addresses. Static addresses are told by DHCP, and are never those that
-    follow from MAC addresses."""
+    """Return how router advertisements tell addresses. Static ones are told by DHCP, and never follow from MACs."""
     if not any(r.ip6 for r in network.address_ranges):
         return SLAAC
     return STATEFUL if _is_on(network, "DHCP", not network.attributes.get("PHYSICAL_NETWORK")) else ""

@@ -148,8 +148,7 @@ class Assembler:
         return replace(vm, context=context), warnings
 
     def _with_sources(self, vm: Vm) -> tuple[Disk, ...]:
-        """Return the disks with the files that are to be put into them; each file is looked at, and fetched if it is a
-        URL."""
+        """Return the disks with the files that are to be put into them: looked at, and fetched by their URLs."""
         disks = []
         for disk in vm.disks:
             entries = []
@@ -207,8 +206,7 @@ def _as_read(context: Context, blueprint: Blueprint) -> dict[str, str]:
 
 
 def _refuse_cut(vm: Vm, blueprint: Blueprint) -> list[str]:
-    """Return warnings of values that are cut off on a machine that has them. Raise InvalidValue for a value that is
-    new."""
+    """Return warnings of values that are cut off on a machine that has them. Raise InvalidValue for a new one."""
     found = truncated_values.cuts_of_machine(vm)
     before = vm if blueprint.adopted else blueprint.before
     return truncated_values.refuse_new(

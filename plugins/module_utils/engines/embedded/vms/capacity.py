@@ -40,8 +40,7 @@ class Capacity:
         }
 
     def refuse_without_room(self, row: sqlite3.Row) -> None:
-        """Raise NoCapacity for a machine that was never made, because the machine whose place it was to have did not
-        end."""
+        """Raise NoCapacity for a machine that was never made, since the one whose place it was to have did not end."""
         if not self.never_made(row):
             return
         host = self.hosts.by_id()[row["host_id"]]

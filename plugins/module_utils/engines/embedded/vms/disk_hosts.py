@@ -20,8 +20,7 @@ class DiskHosts:
     rows: VmRows
 
     def host_with_newest(self, row: sqlite3.Row) -> str:
-        """Return the name of the host from which what the machine wrote has to come back; "" if it writes to the
-        front-end's own files."""
+        """Return the host from which what the machine wrote has to come back; "" if it writes to our own files."""
         host = self.hosts.by_id().get(row["host_id"])
         return "" if host is None or host.transfer == SHARED else host.name
 

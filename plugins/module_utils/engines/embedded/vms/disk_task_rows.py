@@ -58,8 +58,7 @@ class DiskTasks:
 
     # -- deciding ---------------------------------------------------------------------------------------------------
     def save_as(self, row: sqlite3.Row, disk_id: int, image: Image, consistency: str) -> DiskTask | None:
-        """Return what is to be done so that the image holds what the disk does; None if it does, or that is on its
-        way."""
+        """Return what is to be done so that the image holds what the disk does; None if it does, or is about to."""
         asked = f"VM {row['name']} (id {row['id']}): save_as of disk {disk_id}"
         disk = self._disk(row, disk_id, asked)
         if disk.type == "CDROM":
@@ -183,8 +182,7 @@ class DiskTasks:
         return orders_of(row).found or vm_state_name(row["state"], row["lcm_state"])
 
     def refuse_tasked(self, row: sqlite3.Row, gone: Collection[int]) -> None:
-        """Raise WrongState for a disk that is to go, and to be saved before. What else was to be done with it goes,
-        too."""
+        """Raise WrongState for a disk that is to go, and to be saved before. Its other tasks go with it."""
         for task in self.pending(row):
             if task.disk_id in gone and task.kind == SAVE_AS:
                 raise WrongState(
@@ -336,8 +334,7 @@ class DiskTasks:
 
 
 def _holds_content(image: Image) -> bool:
-    """Return whether the image was whole once: a save that fails leaves no file, and what came after one that did not
-    is noted."""
+    """Return whether the image was whole once: a save that fails leaves no file, and what came later is noted."""
     noted = image.generation or image.sha256 or image.checksums or image.snapshots
     return bool(noted) or os.path.lexists(image.source)
 

@@ -20,8 +20,7 @@ from .parts import Parts
 
 
 def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "") -> None:
-    """Note that a machine has ended, and free all that it had. host: where it was. reason: why, if nobody asked
-    for it."""
+    """Note that a machine has ended on that host, and free all that it had. reason: why, if nobody asked for it."""
     now = parts.now()
     parts.tasks.abandon(parts.tasks.pending(row))
     parts.images.uses.release(row["id"], written=True, back=parts.disk_hosts.return_operation(row))

@@ -17,8 +17,7 @@ _ALPHABET = string.ascii_letters + string.digits
 
 
 def with_console_password(vm: Vm, before: Graphics | None = None) -> Vm:
-    """Return the machine with a password to its console, where one is to be made up. before: what it has, which it
-    keeps."""
+    """Return the machine with a password to its console, if one is to be made up. before: what it has and keeps."""
     graphics = vm.graphics
     if graphics is None or not graphics.made_up or graphics.password:
         return vm
@@ -27,8 +26,7 @@ def with_console_password(vm: Vm, before: Graphics | None = None) -> Vm:
 
 
 def with_console_password_at_last(vm: Vm, made_up: bool) -> Vm:
-    """Give a password to a machine of a version that made none up. made_up: whether its template leaves the password
-    to us."""
+    """Give a password to a machine of a version that made none up. made_up: its template leaves that to us."""
     graphics = vm.graphics
     if graphics is None or graphics.password or not made_up:
         return vm

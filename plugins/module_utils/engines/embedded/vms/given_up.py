@@ -35,8 +35,7 @@ class GivenUps:
         self._note(vm_id, host)
 
     def gone(self, host: str) -> list[str]:
-        """Free what is held for machines of a host that is gone for good with all that was on it, and return the
-        addresses."""
+        """Free what is held for machines of a host that is gone for good with all on it, and return the addresses."""
         freed = []
         for row in self.store.rows("SELECT vm_id FROM given_up WHERE host = ? ORDER BY vm_id", host):
             freed += self.networks.held_leases.release_given_up(row["vm_id"])
@@ -96,8 +95,7 @@ class GivenUps:
         )
 
     def _release_all_but(self, host: str, own: Collection[int], there: Collection[int]) -> None:
-        """Free what machines held that are not there any more. own: those that this host has; there: those that any
-        host has."""
+        """Free what machines held that are nowhere any more. own: those that this host has; there: all hosts'."""
         for row in self.store.rows("SELECT vm_id FROM given_up WHERE elsewhere = ?", host):
             if row["vm_id"] not in there:
                 self.store.db.execute("UPDATE given_up SET elsewhere = '' WHERE vm_id = ?", (row["vm_id"],))

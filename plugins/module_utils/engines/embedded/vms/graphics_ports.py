@@ -20,8 +20,7 @@ from .polls import Polls
 
 @dataclass(frozen=True)
 class GraphicsPorts:
-    """Gives the ports on which graphics of machines listen. polls: what listens on the hosts besides the catalog's
-    machines."""
+    """Gives the ports on which graphics of machines listen. polls: what else listens on the hosts."""
 
     store: Store
     polls: Polls
@@ -111,8 +110,7 @@ class GraphicsPorts:
             )
 
     def _free_port(self, host: Host, wanted: int, vm_id: int) -> int | None:
-        """Return the wanted port or the next that is free, from the first port again after the last; None if all are
-        taken."""
+        """Return the wanted port or the next that is free, from the first again after the last; None without one."""
         # Ports are looked up one by one: a host may use thousands, and the wanted one is free nearly always.
         beyond = range(max(wanted, FIRST_GRAPHICS_PORT), LAST_GRAPHICS_PORT + 1)
         before = range(FIRST_GRAPHICS_PORT, min(wanted, LAST_GRAPHICS_PORT + 1))

@@ -39,8 +39,7 @@ class _Placed:
 
 
 def instantiate(parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
-    """Make a machine of each request, all of them or none; see VmsPort. hosts: names of those that may take the
-    machines, None for all."""
+    """Make a machine of each request, all of them or none; see VmsPort."""
     if not requests:
         return []
     now = parts.now()
@@ -137,8 +136,7 @@ def _hosts_of(parts: Parts, network: Network) -> Iterable[str]:
 
 
 def _new_ids(parts: Parts, count: int) -> list[int]:
-    """Return new ids. Ids that a host uses for machines of others are left out: no machine of such an id could
-    start there."""
+    """Return new ids, without those that a host uses for machines of others: none of ours could start there."""
     ids: list[int] = []
     while len(ids) < count:
         lacking = count - len(ids)

@@ -24,8 +24,7 @@ from .vm_rows import VmRows
 
 
 class Parts:
-    """Holds the catalog, the other ports of the engine, and what nodes said of machines.
-    now: returns s since the epoch."""
+    """Holds the catalog, the engine's other ports, and what nodes said of machines. now: returns s since the epoch."""
 
     def __init__(
         self, store: Store, images: Images, networks: Networks, hosts: Hosts, sources: Sources, now: Callable[[], int]

@@ -178,8 +178,7 @@ def _with_images(parts: Parts, plan: Plan, host: Host) -> Plan:
 
 
 def _images_of(parts: Parts, plan: Plan) -> Iterable[PlannedImage]:
-    """Return the files of images that the plan's machines need or make. Where a file comes twice, the last one
-    counts."""
+    """Return the files of images that the plan's machines need or make. Of a file that comes twice the last counts."""
     for row in parts.store.rows(
         "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)", *returns_from(plan.host)
     ):

@@ -55,8 +55,7 @@ class Polls:
             self.networks[node.host] = frozenset(node.networks)
 
     def without_bridge(self, networks: Iterable[Network]) -> dict[str, list[str]]:
-        """Return by host name the names of those of these networks that need a bridge of their own and have none
-        there."""
+        """Return by host name the names of those of these networks that need a bridge of their own and lack it."""
         own = [network for network in networks if network.vn_mad in ON_NODES]
         found = {host: [n.name for n in own if n.uuid not in there] for host, there in self.networks.items()}
         return {host: names for host, names in found.items() if names}

@@ -22,8 +22,7 @@ CPU_ROUNDING = 1e-6
 
 @dataclass
 class Room:
-    """Describes a host, and what is left on it. memory (MiB), cpu: what is left, with what machines hold that are
-    being ended."""
+    """Describes a host, and the memory (MiB) and CPU left on it, with what machines hold that are being ended."""
 
     host: Host
     memory: float

@@ -104,8 +104,7 @@ class References:
         return self._context[id(template)]
 
     def _file(self, ref: Any) -> Image:
-        """Return an image for $FILE in CONTEXT. Raise an error where there is none: without it the machine would lack
-        a file."""
+        """Return an image for $FILE in CONTEXT. Raise an error where there is none: the machine would lack a file."""
         image = self._images.uncounted(ref)
         if image.type != ImageType.CONTEXT:
             raise InvalidValue(

@@ -14,8 +14,7 @@ from .vm_rows import numbers_of
 
 
 def write_states(parts: Parts, moved: Sequence[tuple[int, str, str]], action: str) -> None:
-    """Write the states that machines are in. moved: id, state and reason of each. action: the word in their
-    histories."""
+    """Write states that machines are in. moved: id, state and reason of each. action: the word in their histories."""
     for vm_id, name, reason in moved:
         state, lcm = numbers_of(name)
         parts.store.db.execute(

@@ -129,8 +129,7 @@ def _former_hostname(old: Vm, new: Vm, state: str) -> str:
 
 
 def _with_late_marked(old: Vm, new: Vm, state: str) -> tuple[Alias, ...]:
-    """Return the aliases, with those marked that the guest was not started with. state: in which the machine was
-    found."""
+    """Return the aliases, with those marked that the guest was not started with. state: as the machine was found."""
     if state not in WITH_MEMORY or new.context is None:
         return new.aliases
     places = {alias.nic_id: (alias.parent_id, alias.external) for alias in old.aliases}
@@ -141,8 +140,7 @@ def _with_late_marked(old: Vm, new: Vm, state: str) -> tuple[Alias, ...]:
 
 
 def _with_image_ids(demands: Demands, kept: KeptDevices) -> Demands:
-    """Return the demands with disks that are there named by the ids of their images, as other images may have the
-    names by now."""
+    """Return the demands with disks that are there named by their images' ids: images may have other names by now."""
     had = {
         number: disk.image_id
         for number, disk in enumerate(kept.disks)

@@ -50,8 +50,7 @@ class VmRows:
         self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(to_plain(vm)), vm_id))
 
     def write_request(self, vm: Vm, request: str, cpu: float, memory: int, overhead: int) -> None:
-        """Write what the machine was asked to be (as JSON), what it is to be, and what it takes of its host: memory and
-        overhead in MiB."""
+        """Write what the machine was asked to be (as JSON), what it is to be, and what it takes of its host in MiB."""
         self.store.db.execute(
             "UPDATE vms SET request = ?, body = ?, cpu = ?, memory = ?, overhead = ? WHERE id = ?",
             (request, compact(to_plain(vm)), cpu, memory, overhead, vm.vm_id),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import outcomes
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import TaskOutcome, VmOutcome
@@ -17,8 +17,26 @@ REAL = VmOutcome(0, 1, "RUNNING", True, {"asked": "x"}, ("line",), (TaskOutcome(
 
 def test_what_a_node_did_is_read():
     assert outcomes.read("node1", {"outcomes": [to_plain(REAL)], "changed": True}) == [REAL]
-    assert outcomes.read("node1", {"unreachable": True}) is None
-    assert outcomes.read("node1", {"error": {"kind": "StalePlan"}}) == []
+    assert outcomes.read("node1", {"outcomes": []}) == []
+
+
+@pytest.mark.parametrize("answer", [{}, {"unreachable": True}, {"outcomes": None}, {"outcomes": ()}, None])
+def test_an_answer_without_outcomes_is_none(answer):
+    assert outcomes.read("", answer) is None
+
+
+def test_a_node_that_follows_a_newer_plan_has_answered():
+    stale = StalePlan("plan 1", "this node has accepted plan 2 already").as_dict()
+    assert outcomes.read("", {"failed": True, "error": stale}) == []
+    for other in (Conflict("plan 1", "x").as_dict(), "StalePlan"):
+        assert outcomes.read("", {"failed": True, "error": other}) is None
+
+
+@pytest.mark.parametrize(("answer", "kind"), [("x", "str"), ([1], "list"), ({"outcomes": "x"}, "str"), (5, "int")])
+def test_what_are_no_outcomes_are_refused(answer, kind):
+    with pytest.raises(InvalidValue) as caught:
+        outcomes.read("", answer)
+    assert f"the outcomes of a node: it is a {kind}. Give the registered result of nebula_deploy" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +63,8 @@ def test_what_no_node_says_is_refused_with_its_name(said):
 
 def test_a_number_of_a_plan_is_bounded():
     assert outcomes.done_number("node1", {"observed": {"done_number": 7}}) == 7
-    assert outcomes.done_number("node1", {"observed": {"done_number": True}}) == 0
+    nothing = [{"observed": {"done_number": number}} for number in (True, "7")]
+    for answer in (*nothing, {"observed": {}}, {"observed": None}, {}, None, "x"):
+        assert outcomes.done_number("node1", answer) == 0
     with pytest.raises(InvalidValue, match="host node1"):
         outcomes.done_number("node1", {"observed": {"done_number": 1 << 60}})

@@ -11,7 +11,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRecord
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     GivenUp,
@@ -19,7 +19,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     ObservedVm,
     Plan,
     PlannedVm,
-    VmOutcome,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.template_changes import Change
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -230,48 +229,6 @@ def test_who_answers_is_who_was_asked():
     # A name that two answers have is nobody's.
     (both,) = vm_results.polls_of([to_plain(honest), {"observed": forged}])
     assert not both.reached
-
-
-def test_outcomes_are_read_from_a_registered_result():
-    outcome = VmOutcome(0, 1, "RUNNING", True)
-    assert vm_results.outcomes_of({"outcomes": to_plain((outcome,)), "changed": True}) == [outcome]
-    assert vm_results.outcomes_of({"outcomes": []}) == []
-
-
-@pytest.mark.parametrize("answer", [{}, {"unreachable": True}, {"outcomes": None}, {"outcomes": ()}, None])
-def test_an_answer_without_outcomes_is_none(answer):
-    assert vm_results.outcomes_of(answer) is None
-
-
-def test_a_node_that_follows_a_newer_plan_has_answered():
-    stale = StalePlan("plan 1", "this node has accepted plan 2 already").as_dict()
-    assert vm_results.outcomes_of({"failed": True, "error": stale}) == []
-    other = Conflict("plan 1", "x").as_dict()
-    assert vm_results.outcomes_of({"failed": True, "error": other}) is None
-    assert vm_results.outcomes_of({"failed": True, "error": "StalePlan"}) is None
-
-
-@pytest.mark.parametrize(("answer", "kind"), [("x", "str"), ([1], "list"), ({"outcomes": "x"}, "str"), (5, "int")])
-def test_what_are_no_outcomes_are_refused(answer, kind):
-    with pytest.raises(InvalidValue) as caught:
-        vm_results.outcomes_of(answer)
-    assert f"the outcomes of a node: it is a {kind}. Give the registered result of nebula_deploy" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("answer", "number"),
-    [
-        ({"observed": {"done_number": 7}}, 7),
-        ({"observed": {"done_number": "7"}}, 0),
-        ({"observed": {}}, 0),
-        ({"observed": None}, 0),
-        ({}, 0),
-        (None, 0),
-        ("x", 0),
-    ],
-)
-def test_the_plan_that_a_node_had_carried_out(answer, number):
-    assert vm_results.done_number_of(answer) == number
 
 
 # -- consoles without a password ---------------------------------------------------------------------------------------
