@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,6 +83,17 @@ def test_a_module_is_its_documentation_and_the_main_of_all(name: str) -> None:
     text = (PLUGINS / f"modules/{name}.py").read_text(encoding="utf-8")
     form = FORM.format(package=PACKAGE, name=name.removeprefix("nebula_"))
     assert text.endswith(form), f"options and run go to module_utils/calls/, and the module ends with:\n{form}"
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_look_calls_the_modules_that_its_documentation_names(name: str) -> None:
+    look = importlib.import_module(f"{PACKAGE}.module_utils.calls.{name.removeprefix('nebula_')}").LOOK
+    text = yaml.safe_load(importlib.import_module(f"{PACKAGE}.modules.{name}").DOCUMENTATION)
+    named = re.findall(r"C\((nebula_\w+)\)", text["options"]["calls"]["description"][1])
+    assert all("root" in look.call_of(each).ARGUMENTS["argument_spec"] for each in named)
+    assert {*look.at_once, *look.only_asked} < {*named}
+    with pytest.raises(KeyError):
+        look.call_of("nebula_backup")
 
 
 LISTS = {"datastore": "datastores", "host": "hosts", "router": "routers", "security_group": "security_groups"}

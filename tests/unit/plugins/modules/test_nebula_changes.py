@@ -5,35 +5,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
-import yaml
 
 from ansible_collections.nebula.provision.plugins.action.nebula_changes import ActionModule
 from ansible_collections.nebula.provision.plugins.modules import nebula_changes
+from ansible_collections.nebula.provision.tests.unit.plugins.modules.conftest import check_documented, run_alone
 
 
 @pytest.fixture
 def run():
-    """The plugin with a task's arguments; nothing else of a play is asked for."""
-
-    def called(check=False, **arguments):
-        task = SimpleNamespace(args=arguments, async_val=0, check_mode=check, action="nebula_changes")
-        connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
-        plugin = ActionModule(task, connection, SimpleNamespace(), None, None, None)
-        return plugin.run(None, {})
-
-    return called
+    return partial(run_alone, ActionModule)
 
 
 def test_options_are_documented_as_the_plugin_takes_them():
-    documented = yaml.safe_load(nebula_changes.DOCUMENTATION)
-    assert documented["module"] == "nebula_changes"
-    assert set(documented["options"]) == set(ActionModule._VALID_ARGS)
-    tasks = [each.get("nebula.provision.nebula_changes") for each in yaml.safe_load(nebula_changes.EXAMPLES)]
-    assert any(tasks)
-    assert all(set(task) <= set(documented["options"]) for task in tasks if task)
+    check_documented(nebula_changes, ActionModule)
 
 
 def test_what_the_other_task_did_is_said(run):

@@ -6,36 +6,16 @@
 from __future__ import annotations
 
 import json
-import re
-
-import pytest
-import yaml
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls.frontend_look import LOOK
 from ansible_collections.nebula.provision.plugins.module_utils.looking import asked_of, look
-from ansible_collections.nebula.provision.plugins.modules import nebula_frontend, nebula_frontend_look
-
-# The modules that the plugin's documentation names.
-NAMES = re.findall(
-    r"C\((nebula_\w+)\)", yaml.safe_load(nebula_frontend_look.DOCUMENTATION)["options"]["calls"]["description"][1]
-)
+from ansible_collections.nebula.provision.plugins.modules import nebula_frontend
 
 
 def calls(root, **options):
     given = {"nebula_frontend": {}, "nebula_network": {"networks": []}, "nebula_image": {"images": "[]"}, **options}
     entries = [{"name": name, "module": name, "options": {"root": root, **own}} for name, own in given.items()]
     return asked_of(json.dumps(entries), LOOK)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_each_module_is_there(name):
-    assert LOOK.call_of(name).ARGUMENTS["argument_spec"]["root"]
-
-
-def test_others_are_not():
-    assert {*LOOK.at_once, *LOOK.only_asked} < {*NAMES}
-    with pytest.raises(KeyError):
-        LOOK.call_of("nebula_backup")
 
 
 def test_a_catalog_that_is_not_there_is_not_begun(tmp_path):

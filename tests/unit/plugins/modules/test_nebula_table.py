@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 import yaml
@@ -13,28 +13,16 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.nebula.provision.plugins.action.nebula_table import ActionModule
 from ansible_collections.nebula.provision.plugins.modules import nebula_table
+from ansible_collections.nebula.provision.tests.unit.plugins.modules.conftest import check_documented, run_alone
 
 
 @pytest.fixture
 def run():
-    """The plugin with a task's arguments; nothing else of a play is asked for."""
-
-    def called(check=False, **arguments):
-        task = SimpleNamespace(args=arguments, async_val=0, check_mode=check, action="nebula_table")
-        connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
-        plugin = ActionModule(task, connection, SimpleNamespace(), None, None, None)
-        return plugin.run(None, {})
-
-    return called
+    return partial(run_alone, ActionModule)
 
 
 def test_options_are_documented_as_the_plugin_takes_them():
-    documented = yaml.safe_load(nebula_table.DOCUMENTATION)
-    assert documented["module"] == "nebula_table"
-    assert set(documented["options"]) == set(ActionModule._VALID_ARGS)
-    tasks = [each.get("nebula.provision.nebula_table") for each in yaml.safe_load(nebula_table.EXAMPLES)]
-    assert any(tasks)
-    assert all(set(task) <= set(documented["options"]) for task in tasks if task)
+    check_documented(nebula_table, ActionModule)
 
 
 ROWS = [

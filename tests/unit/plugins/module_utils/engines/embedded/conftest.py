@@ -10,9 +10,25 @@ import contextlib
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import furnish
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    opened = Store(str(tmp_path_factory.mktemp("root")), create=True)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def undone(store):
+    """A catalog of the test file in which nothing stays of what a test changes."""
+    store.db.execute("BEGIN")
+    yield store
+    store.db.execute("ROLLBACK")
 
 
 @pytest.fixture(scope="session")

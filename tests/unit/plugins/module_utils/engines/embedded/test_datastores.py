@@ -9,25 +9,14 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.datastores import Datastores
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import FIRST, Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    opened = Store(str(tmp_path_factory.mktemp("root")), create=True)
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
-def datastores(store):
-    """What a test changes is undone at its end."""
-    store.db.execute("BEGIN")
-    yield Datastores(store)
-    store.db.execute("ROLLBACK")
+def datastores(undone):
+    return Datastores(undone)
 
 
 def test_what_is_stored_is_what_is_read(datastores):

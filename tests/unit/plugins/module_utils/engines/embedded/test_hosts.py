@@ -12,26 +12,15 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.hosts import Hosts
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SHARED, SSH
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    opened = Store(str(tmp_path_factory.mktemp("root")), create=True)
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
-def hosts(store):
-    """What a test changes is undone at its end."""
-    store.db.execute("BEGIN")
-    yield Hosts(store, Images(store))
-    store.db.execute("ROLLBACK")
+def hosts(undone):
+    return Hosts(undone, Images(undone))
 
 
 def host(name="node1", **values):

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.templates import Templates
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -19,19 +18,9 @@ WEB = parse('CPU = 1\nMEMORY = 64\nDISK = [ IMAGE = "demo", TARGET = "vda" ]\nDI
 OTHER = parse("CPU = 2\nMEMORY = 128\n")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    opened = Store(str(tmp_path_factory.mktemp("root")), create=True)
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
-def templates(store):
-    """What a test changes is undone at its end."""
-    store.db.execute("BEGIN")
-    yield Templates(store)
-    store.db.execute("ROLLBACK")
+def templates(undone):
+    return Templates(undone)
 
 
 def test_what_is_stored_is_what_is_read(templates):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +46,6 @@ CONSOLE = (
     "nebula-check: key_user=root\nnebula-check: login=ok\n"
     "nebula-check: storage=no such disk\n"
 )
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
-    (tmp_path / "nebula").mkdir()
-    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
-    yield found
-    found.close()
 
 
 def stored(engine: EmbeddedEngine, *states: ImageState, **fields: Any) -> Image:

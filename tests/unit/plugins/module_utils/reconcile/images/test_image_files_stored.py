@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
     Work,
     image_view,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout, final_names, image_files
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, image_files
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
@@ -47,20 +46,6 @@ MIB = 1024 * 1024
 CONTENT = BOOT + b"a kernel " * 10_000
 SECRET = "7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11"
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-utils")
-
-
-@pytest.fixture(autouse=True)
-def own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files get their modes, and stay whose they are: only root can give them away."""
-    monkeypatch.setattr(datastore_layout, "adopt", lambda path, mode, *_owner: files.adopt(path, mode))
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
-    (tmp_path / "nebula").mkdir()
-    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import base64
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,6 @@ def appliance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Appliance:
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(file_injection, "SCRATCH", str(tmp_path / "scratch"))
     return made
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
-    (tmp_path / "nebula").mkdir()
-    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,14 +269,6 @@ def test_what_holds_of_the_content_goes_on_with_its_generation(
 
 
 # -- carried out, finished and undone ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
-    (tmp_path / "nebula").mkdir()
-    found = EmbeddedEngine(str(tmp_path / "nebula"), create=True)
-    yield found
-    found.close()
 
 
 def stored(engine: EmbeddedEngine, state: ImageState = ImageState.READY) -> Image:

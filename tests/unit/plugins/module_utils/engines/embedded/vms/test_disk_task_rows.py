@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import Store
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.disk_task_rows import (
     WAYS,
     DiskTasks,
@@ -60,13 +59,6 @@ ORIGIN = "vm:u/disk.0"
 ERROR = {"asked": "disk 0", "found": "no room", "remedy": "Make some"}
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    opened = Store(str(tmp_path_factory.mktemp("root")), create=True)
-    yield opened
-    opened.close()
-
-
 class Catalog:
     """One machine with one image, whose row says what a test wants."""
 
@@ -105,11 +97,8 @@ class Catalog:
 
 
 @pytest.fixture
-def catalog(store):
-    """What a test changes is undone at its end."""
-    store.db.execute("BEGIN")
-    yield Catalog(store)
-    store.db.execute("ROLLBACK")
+def catalog(undone):
+    return Catalog(undone)
 
 
 # -- the state in which a task is carried out --------------------------------------------------------------------------
