@@ -351,9 +351,6 @@ def test_what_is_removed_meanwhile_is_neither_written_nor_taken_back(
     assert engine.images.info("demo").state == ImageState.DELETE and not written(image)
 
 
-GROWS = Rewrite(GROW, {}, ImageState.READY)
-
-
 @pytest.mark.parametrize(
     ("states", "fields", "error", "words"),
     [

@@ -60,3 +60,17 @@ def test_nothing_that_is_secret_outlives_a_machine():
     assert secret not in json.dumps(without_secrets(body))
     assert (body["name"], body["graphics"]["type"], body["disks"][0]["disk_id"]) == ("web", "vnc", 0)
     assert without_secrets({"context": None}) == {"context": None, "raw": {}}
+
+
+@pytest.mark.parametrize(
+    "item", [{"context": {"A": "s3cr3t"}}, {"inject": [{"path": "/etc/motd", "content": "s3cr3t"}]}]
+)
+def test_the_catalog_keeps_a_secret_as_long_as_its_machine(inside, item):
+    def rows():
+        return "".join(str(tuple(row)) for row in inside.store.rows("SELECT * FROM vms"))
+
+    obey(inside, decide(inside, {**WEB, **item}))
+    assert "s3cr3t" in rows()
+    obey(inside, decide(inside, {"name": WEB["name"], "state": "absent"}))
+    assert [record.state for record in inside.vms.pool(done=True)] == ["DONE"]
+    assert WEB["name"] in rows() and "s3cr3t" not in rows()

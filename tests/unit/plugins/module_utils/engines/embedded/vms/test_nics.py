@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import SecurityRule
-from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
@@ -18,6 +21,7 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engine
 )
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     ANEW,
+    PLAIN,
     PUBLIC,
     nics,
     record,
@@ -191,3 +195,29 @@ def test_a_firewall_acts_in_a_network_of_ovn(inside):
     (wall,) = found.groups
     assert found.ports[0].security_groups == (wall.uuid,)
     assert wall.rules == (SecurityRule("outbound"), SecurityRule("inbound", "TCP", ((22, 22),), "10.0.0.0/8"))
+
+
+@pytest.mark.parametrize("gateway", ["GATEWAY6", "IP6_GATEWAY"])
+def test_a_guest_is_told_its_static_address(inside, gateway):
+    made = AddressRange(NEW_AR, "IP6_STATIC", 9, ip6="2001:db8::10", prefix_length=48)
+    attributes = {gateway: "2001:db8::1", "IP6_METHOD": "static", "DNS": "2001:db8::53"}
+    inside.networks.allocate(Network(None, "six", bridge="br6", attributes=attributes, address_ranges=(made,)))
+    nics = [{"NETWORK": "six", "IP6": "2001:DB8::12"}, {"NETWORK": "six"}]
+    template = PLAIN.with_vectors("NIC", nics).with_vector("CONTEXT", {"NETWORK": "YES"})
+    (vm,) = inside.vms.instantiate([VmRequest("a", template)])
+    assert vm.addresses == ["2001:db8::12", "2001:db8::10"]
+    variables = json.loads(row(inside)["body"])["context"]["variables"]
+    assert {name: value for name, value in variables.items() if value and name.startswith("ETH0_")} == {
+        "ETH0_DNS": "2001:db8::53",
+        "ETH0_IP6": "2001:db8::12",
+        "ETH0_IP6_GATEWAY": "2001:db8::1",
+        "ETH0_IP6_METHOD": "static",
+        "ETH0_IP6_PREFIX_LENGTH": "48",
+        "ETH0_MAC": variables["ETH0_MAC"],
+    }
+    assert variables["ETH1_IP6"] == "2001:db8::10"
+    assert not record(inside).outdated
+    there = inside.networks.info("six")
+    longer = AddressRange(0, "IP6_STATIC", 9, ip6="2001:db8::10", prefix_length=64, attributes={})
+    inside.networks.update_ar(there.id, longer)
+    assert record(inside).outdated

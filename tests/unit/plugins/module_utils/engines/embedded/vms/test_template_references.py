@@ -9,9 +9,15 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import PLAIN
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
+    PLAIN,
+    record,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +46,42 @@ def test_a_file_of_a_context_is_an_image_for_that_which_is_ready(inside, kind, s
     template = PLAIN.with_vector("CONTEXT", {"FILES_DS": '$FILE[IMAGE="f"]'})
     with pytest.raises((InvalidValue, WrongState), match=says), inside.attempt():
         inside.vms.instantiate([VmRequest("a", template)])
+
+
+# -- a host that has a use for the image, whether the template names the hypervisor or not
+
+
+def refused(engine, item) -> list[str]:
+    outcomes, _warnings = reconcile(engine, [item])
+    return [str(outcome.error) for outcome in outcomes if outcome.error is not None]
+
+
+def with_root(engine) -> None:
+    image = engine.images.allocate(Image(None, "root"))
+    engine.images.update(image.id, state=ImageState.READY, size=16, format="tar")
+
+
+def test_by_its_image(inside):
+    with_root(inside)
+    inside.hosts.allocate(Host(None, "lxc1", "lxc", state=HostState.MONITORED, memory=64, cpu=1.0))
+    # It is the smaller host, and the only one for a root file system.
+    plans = decide(inside, {"name": "box", "template": "web", "disks": [{"IMAGE": "root"}], "memory": 32, "cpu": 0.1})
+    assert [planned.vm.hypervisor for planned in plans["lxc1"].vms] == ["lxc"]
+    assert record(inside).host == "lxc1"
+    # And a machine with a disk does not come there, whatever room it has.
+    inside.hosts.update("lxc1", memory=1 << 20, cpu=512.0)
+    plans = decide(inside, {"name": "web", "template": "web"})
+    assert [planned.vm.name for planned in plans["node1"].vms] == ["web"]
+
+
+def test_without_such_a_host_it_is_refused_by_name_and_nothing_is_made(inside):
+    with_root(inside)
+    item = {"name": "box", "template": "web", "disks": [{"IMAGE": "root"}]}
+    (message,) = refused(inside, item)
+    assert "image root: it is the root file system of a container" in message
+    inside.hosts.allocate(Host(None, "lxc1", "lxc", state=HostState.MONITORED, memory=4096, cpu=8.0))
+    (message,) = refused(inside, {"name": "web", "template": "web", "host": "lxc1"})
+    assert "image demo: it is a disk" in message
+    (message,) = refused(inside, {**item, "host": "node1"})
+    assert "image root: it is the root file system of a container" in message
+    assert inside.vms.pool() == []

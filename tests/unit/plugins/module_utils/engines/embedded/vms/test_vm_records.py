@@ -73,5 +73,5 @@ def test_a_record_tells_what_the_guest_is_told_of_its_name(inside, context, told
         ({"ETH0_ALIAS0_IP": "10.0.0.7", "ETH0_ALIAS0_EXTERNAL": "YES", "ETH0_ALIAS1_IP": ""}, []),
     ],
 )
-def testaddresses_of(variables: dict[str, str], told: list[str]) -> None:
+def test_addresses_are_those_of_the_context(variables: dict[str, str], told: list[str]) -> None:
     assert addresses_of(variables) == told
