@@ -63,11 +63,7 @@ _PLAIN_DOLLAR = "For a plain $ write $$ in YAML; in OpenNebula's text name an at
 
 
 def build_context(
-    vm: Vm,
-    template: Template,
-    *,
-    networks: Iterable[Network] = (),
-    images: Iterable[Image] = (),
+    vm: Vm, template: Template, *, networks: Iterable[Network] = (), images: Iterable[Image] = ()
 ) -> tuple[Context | None, list[str]]:
     """Return the final context of an instantiated machine (None if its template has no CONTEXT), and warnings. Raise
     InvalidValue for values that a shell can't hold, and for FILES that can't be meant.

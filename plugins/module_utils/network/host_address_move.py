@@ -146,9 +146,7 @@ def refuse(asked: str, phydev: Link, present: Mapping[str, Link]) -> None:
     manager = _manager(phydev.name)
     if manager:
         raise Conflict(
-            f"{asked}: phydev_forced",
-            f"{manager} manages {phydev.name}, and would give it its addresses again",
-            remedy,
+            f"{asked}: phydev_forced", f"{manager} manages {phydev.name}, and would give it its addresses again", remedy
         )
     led = _immovable_route(phydev.name)
     if led:

@@ -127,11 +127,7 @@ class SwitchNode:
         return done
 
     def _decide(
-        self,
-        network: Network,
-        known: Collection[str] | None,
-        networks: Sequence[Network],
-        present: Mapping[str, Link],
+        self, network: Network, known: Collection[str] | None, networks: Sequence[Network], present: Mapping[str, Link]
     ) -> _Wanted:
         """Return what the network wants here. Raise an error for what this host can't have."""
         network_checks.check(network)

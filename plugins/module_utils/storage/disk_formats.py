@@ -335,9 +335,7 @@ def _refuse_qcow2_header(asked: str, file: BinaryIO, encrypted: bool) -> bool:
 
 def _other_file(asked: str, kind: str, name: str) -> ImageRefused:
     return ImageRefused(
-        asked,
-        f"it names another file, as its {kind}" + (f": {name!r}" if name else ""),
-        file_signatures.WHOLE,
+        asked, f"it names another file, as its {kind}" + (f": {name!r}" if name else ""), file_signatures.WHOLE
     )
 
 

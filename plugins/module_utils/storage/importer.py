@@ -217,9 +217,7 @@ def _inspect(request: Request, path: str, deep: bool = True) -> disk_formats.Ima
         )
     if request.cdrom and not facts.iso:
         raise ImageRefused(
-            f"{request.what}: type CDROM",
-            f"it is not an ISO file system ({_described(path, facts)})",
-            _NO_ISO,
+            f"{request.what}: type CDROM", f"it is not an ISO file system ({_described(path, facts)})", _NO_ISO
         )
     if facts.virtual_size > request.max_size:
         raise too_large(request.what, request.max_size, facts.virtual_size)

@@ -304,11 +304,7 @@ def _check_gateway(of: str, router: Router, networks: Mapping[str, LogicalNetwor
 
 
 def _check_floating(
-    of: str,
-    floating: Any,
-    router: Router,
-    networks: Mapping[str, LogicalNetwork],
-    ports: Mapping[str, LogicalPort],
+    of: str, floating: Any, router: Router, networks: Mapping[str, LogicalNetwork], ports: Mapping[str, LogicalPort]
 ) -> None:
     asked = f"{of}: floating address {floating.external_ip}"
     outside = address(asked, floating.external_ip)

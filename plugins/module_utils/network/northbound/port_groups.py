@@ -118,12 +118,7 @@ def _add_group(rows: Rows, group: SecurityGroup, networks: Mapping[str, LogicalN
         priority, direction, matched, action = acl
         # A rule that is another is another row: what it was does not matter to anybody.
         part = hashlib.sha256(json.dumps(acl).encode()).hexdigest()[:16]
-        rule_columns = {
-            "priority": priority,
-            "direction": direction,
-            "match": matched,
-            "action": action,
-        }
+        rule_columns = {"priority": priority, "direction": direction, "match": matched, "action": action}
         rows.put(rows.add(rows.identity("ACL", group=group.uuid, part=part), rule_columns), row, "acls")
     return row
 

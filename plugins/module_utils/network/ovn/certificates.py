@@ -67,11 +67,7 @@ class Files:
     ca_certificate: str
 
     def as_dict(self) -> dict[str, str]:
-        return {
-            "private_key": self.private_key,
-            "certificate": self.certificate,
-            "ca_certificate": self.ca_certificate,
-        }
+        return {"private_key": self.private_key, "certificate": self.certificate, "ca_certificate": self.ca_certificate}
 
 
 def files(root: str, kind: str, which: str) -> Files:

@@ -163,12 +163,7 @@ def test_without_a_network_address_the_ranges_are_what_belongs_to_it() -> None:
     ]
     normalised = tuple(network_checks.normalise_range(each, "Plain", 0) for each in ranges)
     spans = bridge.Wanted.of(replace(PLAIN, address_ranges=normalised)).spans
-    assert [str(span) for span in spans] == [
-        "10.66.0.10/31",
-        "10.66.0.12/30",
-        "2001:db8:1::/64",
-        "fd00:66::/64",
-    ]
+    assert [str(span) for span in spans] == ["10.66.0.10/31", "10.66.0.12/30", "2001:db8:1::/64", "fd00:66::/64"]
 
 
 @pytest.mark.parametrize("uuid", ["x", PUBLIC[:-1], PUBLIC.upper(), f"{PUBLIC}\n", f"{PUBLIC} up"])

@@ -891,11 +891,7 @@ def in_mangle() -> list[firewall_rules.Table]:
 @pytest.mark.parametrize(
     ("tables", "kind", "commands"),
     [
-        (
-            iptables(policy="DROP", chains=("ufw-user-forward",)),
-            NEW,
-            [["ufw route allow in on nbr0"]],
-        ),
+        (iptables(policy="DROP", chains=("ufw-user-forward",)), NEW, [["ufw route allow in on nbr0"]]),
         (iptables(policy="DROP", chains=("ufw-user-forward",)), ANSWERS, [["ufw route allow out on nbr0"]]),
         (iptables(policy="DROP", chains=("ufw-user-forward",)), BETWEEN, [["ufw route allow in on nbr0 out on nbr0"]]),
         (

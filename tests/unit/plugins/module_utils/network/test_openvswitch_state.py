@@ -46,10 +46,7 @@ ROWS = {
         },
         {"name": "br-int", "ports": uuid("p-br-int"), "external_ids": ["map", []], "datapath_type": ""},
     ],
-    "Port": [
-        *(port("ovsbr0"), port("eth1"), port("br-int")),
-        port("one-0-0", 10, [10, 30], "native-untagged"),
-    ],
+    "Port": [*(port("ovsbr0"), port("eth1"), port("br-int")), port("one-0-0", 10, [10, 30], "native-untagged")],
     "Interface": [
         *(interface("ovsbr0", "internal"), interface("eth1", error="it is away"), interface("br-int", "internal")),
         interface("one-0-0"),

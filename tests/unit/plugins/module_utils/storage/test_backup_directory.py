@@ -140,12 +140,7 @@ def test_of_one_catalog_it_need_not_be_named(place):
     [
         ([], [], NotFound, "there is none that is complete"),
         ([manifest()], [OTHER, "a"], NotFound, f"there is none that is complete of catalog {OTHER} or a"),
-        (
-            [manifest(), manifest(2, OTHER)],
-            [],
-            InvalidValue,
-            f"they are of several catalogs: {CATALOG}, {OTHER}",
-        ),
+        ([manifest(), manifest(2, OTHER)], [], InvalidValue, f"they are of several catalogs: {CATALOG}, {OTHER}"),
     ],
 )
 def test_where_there_is_no_newest(place, there, catalogs, error, found):

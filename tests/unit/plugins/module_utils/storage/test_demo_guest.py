@@ -108,11 +108,7 @@ def test_each_family_has_its_method_and_that_of_ipv6_follows_the_other(context, 
     ("methods", "families", "faults"),
     [
         ({"ETH0_METHOD": "dhcp"}, [], ["ETH0: method dhcp is not known to this guest"]),
-        (
-            {"ETH0_METHOD": "dhcp", "ETH0_IP6_METHOD": "static"},
-            [6],
-            ["ETH0: method dhcp is not known to this guest"],
-        ),
+        ({"ETH0_METHOD": "dhcp", "ETH0_IP6_METHOD": "static"}, [6], ["ETH0: method dhcp is not known to this guest"]),
         ({"ETH0_IP6_METHOD": "dhcp"}, [4], ["ETH0: IPv6 method dhcp is not known to this guest"]),
     ],
 )

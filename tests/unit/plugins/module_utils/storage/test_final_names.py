@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    InvalidValue,
-    TimedOut,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names
 from ansible_collections.nebula.provision.plugins.module_utils.storage.final_names import NEW, PART
 

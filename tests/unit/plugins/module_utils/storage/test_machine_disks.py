@@ -310,8 +310,7 @@ def test_a_directory_that_is_gone_has_no_disks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "executable", "expected"),
-    [(-1, False, 0o644), (-1, True, 0o755), (0o600, True, 0o600), (0, False, 0)],
+    ("mode", "executable", "expected"), [(-1, False, 0o644), (-1, True, 0o755), (0o600, True, 0o600), (0, False, 0)]
 )
 def test_the_mode_of_a_file_that_is_put_into_a_disk(mode, executable, expected):
     entry = machine_disks.entry_of(Injected("/etc/motd", mode=mode, uid=5, gid=6), b"hello", executable)

@@ -107,10 +107,7 @@ def test_expand(text, expected):
         ("$hunter2", "it holds a $NAME that is not known (line 1, column 2 of the value)"),
         ("$NIC", "$NIC needs an attribute: $NIC[…]"),
         ("$NIX[IP]", "it holds $NIX[…], which the machine does not have (is $NIC meant?)"),
-        (
-            "$nix[IP]",
-            "it holds a $VECTOR[…] that it does not have (line 1, column 2 of the value) (is $NIC meant?)",
-        ),
+        ("$nix[IP]", "it holds a $VECTOR[…] that it does not have (line 1, column 2 of the value) (is $NIC meant?)"),
         ("$NIC[IPP]", "NIC does not have attribute IPP (is IP meant?)"),
         ('$NIC[IP, NETWORK="net-b"]', "there is no NIC with that NETWORK (is net-a meant?)"),
         ('$NIC[IP, NETWROK="net-a"]', "NIC can't be chosen by that key (is NETWORK meant?)"),
@@ -172,9 +169,7 @@ def test_expressions_lists_what_must_be_looked_up():
 def test_any_text_can_be_written(text):
     """A $ before each run of $ that a name follows; one after a backslash is none of the run."""
     escaped = re.sub(
-        r"(\\*)(\$+)(?=[A-Za-z_])",
-        lambda found: found.group() + "$" * (len(found[2]) > len(found[1]) % 2),
-        text,
+        r"(\\*)(\$+)(?=[A-Za-z_])", lambda found: found.group() + "$" * (len(found[2]) > len(found[1]) % 2), text
     )
     assert replace_expressions(escaped, SCOPE) == (text, [])
 

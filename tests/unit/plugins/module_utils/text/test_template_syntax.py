@@ -53,24 +53,12 @@ READINGS = {
     "first of equal keys wins": ("D = [ X = 1, x = 2 ]", {"D": {"X": "1"}}),
     "empty values": (
         'A =\nB = ""\nC = []\nD = [ ]\nE = [ X = "" ]\nF=',
-        {
-            "A": "",
-            "B": "",
-            "C": {},
-            "D": {},
-            "E": {"X": ""},
-            "F": "",
-        },
+        {"A": "", "B": "", "C": {}, "D": {}, "E": {"X": ""}, "F": ""},
     ),
     "quotes span lines": ('A = "1\n  2 # no comment\n[3], = "', {"A": "1\n  2 # no comment\n[3], = "}),
     "only the quote is escaped": (
         r'A = "a\"b" B = "c\\d" C = "e\nf" D = "\$x"',
-        {
-            "A": 'a"b',
-            "B": r"c\\d",
-            "C": r"e\nf",
-            "D": r"\$x",
-        },
+        {"A": 'a"b', "B": r"c\\d", "C": r"e\nf", "D": r"\$x"},
     ),
     "a backslash before a quote": (r'A = "a\\"b"', {"A": r"a\"b"}),
     "unquoted with a final backslash": ("A = C:\\dir\\\nB = 1", {"A": "C:\\dir\\", "B": "1"}),
@@ -79,10 +67,7 @@ READINGS = {
     "letters of any alphabet": ('A = Zürich\nB = "日本"', {"A": "Zürich", "B": "日本"}),
     "variables": (
         'A = 10.0.0.$VMID\nC = [ H = "$NAME", I = $NIC[IP] ]',
-        {
-            "A": "10.0.0.$VMID",
-            "C": {"H": "$NAME", "I": "$NIC[IP]"},
-        },
+        {"A": "10.0.0.$VMID", "C": {"H": "$NAME", "I": "$NIC[IP]"}},
     ),
     "variables with a selector, unquoted": (
         'C = [ I = $NIC[IP, NETWORK="Public"], J=$NETWORK[DNS, NAME=\\"Public\\"]:53, K = x$A[B]$C[D] ]',
@@ -92,9 +77,7 @@ READINGS = {
     "blanks nowhere": ('A=[X="1",Y=2]B=3', {"A": {"X": "1", "Y": "2"}, "B": "3"}),
     "comments inside a vector": (
         "A = [ # first\n X = 1, # second\n # third\n Y = 2 ] # fourth",
-        {
-            "A": {"X": "1", "Y": "2"},
-        },
+        {"A": {"X": "1", "Y": "2"}},
     ),
     "comma on the next line": ("A = [ X = 1\n , Y = 2\n ]", {"A": {"X": "1", "Y": "2"}}),
     "CDATA's end is text": ('A = "]]>"', {"A": "]]>"}),

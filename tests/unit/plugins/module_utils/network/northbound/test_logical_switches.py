@@ -124,12 +124,7 @@ def test_machines_get_dhcp_where_they_and_their_network_want_it():
 
 
 @pytest.mark.parametrize(
-    ("mode", "options"),
-    [
-        ("slaac", None),
-        ("dhcpv6_stateful", {}),
-        ("dhcpv6_stateless", {"dhcpv6_stateless": "true"}),
-    ],
+    ("mode", "options"), [("slaac", None), ("dhcpv6_stateful", {}), ("dhcpv6_stateless", {"dhcpv6_stateless": "true"})]
 )
 def test_dhcp_of_ipv6_is_there_where_routers_announce_it(mode, options):
     made = rows(nic(ONE), network=replace(blue, ra_mode=mode))
