@@ -20,7 +20,7 @@ from typing import BinaryIO, Callable
 
 from ..errors import InUse
 from ..host import untrusted_directories, untrusted_trees
-from ..host.files import explained, sync_directory
+from ..host.files import closed_after, explained, sync_directory
 from ..model.context import ContextFile
 from . import context_formats, iso9660
 from .files_attribute import LARGEST, Entry, entries_of_files
@@ -56,12 +56,8 @@ def write_directory(
     for entry in entries:
         if entry.directory:
             directories |= {entry.path, *_parents(entry.path)}
-    with explained(path):
-        top = _open_top(path, owner)
-        try:
-            _Writing(path, owner, directories, wanted).fill(top, "")
-        finally:
-            os.close(top)
+    with explained(path), closed_after(_open_top(path, owner)) as top:
+        _Writing(path, owner, directories, wanted).fill(top, "")
     return digest
 
 
@@ -100,11 +96,8 @@ class _Writing:
         for name in sorted(inner):
             path = f"{place}/{name}" if place else name
             if path in self._directories:
-                below = self._directory(fd, name, path)
-                try:
+                with closed_after(self._directory(fd, name, path)) as below:
                     self.fill(below, path)
-                finally:
-                    os.close(below)
             else:
                 self._file(fd, name, path)
 
@@ -128,10 +121,8 @@ class _Writing:
         mode = _EXECUTABLE if isinstance(content, Entry) and content.executable else _FILE
         old = _open_if_same(fd, name, content)
         if old >= 0:
-            try:
+            with closed_after(old):
                 untrusted_directories.take(old, mode, self._owner)
-            finally:
-                os.close(old)
             return
         found = _status(fd, name)
         if found is not None and stat.S_ISDIR(found.st_mode):

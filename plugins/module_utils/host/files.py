@@ -26,6 +26,8 @@ _BLOCK = 1024 * 1024
 _FICLONE = 0x40049409
 # Files that go to the disk at the same time: it writes what waits for it all at once.
 _AT_ONCE = 16
+# How a file is opened that is to be a new one.
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 def write_atomically(
@@ -313,6 +315,19 @@ def reader(fd: int, buffering: int = -1) -> BinaryIO:
         raise
 
 
+def opened(path: str | bytes, flags: int, dir_fd: int | None = None) -> contextlib.AbstractContextManager[int]:
+    """Open a file for a block of code, by its descriptor. A file that this makes is its owner's alone."""
+    return closed_after(os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
+
+
+@contextlib.contextmanager
+def closed_after(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def read_limited(path: str, limit: int, follow: bool = True) -> bytes:
     """Return the content of a regular file of at most `limit` bytes. Raise NotFound or InvalidValue. follow: it may be
     a link."""
@@ -352,7 +367,7 @@ def clone(source: int, target: int) -> bool:
 
 def settle(path: str) -> None:
     """Have the kernel write to the disk what other processes have written to this file."""
-    with closing_fd(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
+    with opened(path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
         os.fsync(fd)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -12,6 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from ..errors import NebulaError
+from ..host.files import opened
 from ..model.audit import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
 from ..model.image_operations import Prepare, Rewrite, returning_host
@@ -89,7 +91,7 @@ def _file_faults(image: Image, deep: bool) -> Iterator[tuple[str, str]]:
     # A persistent image that a machine has open belongs to QEMU's user then, and so does what a machine boots directly:
     # libvirt can be asked to leave the owner of a disk, and not that of a kernel.
     given = image.persistent or image.type in (ImageType.KERNEL, ImageType.RAMDISK)
-    if mode & ~allowed or (not given and (found.st_uid, found.st_gid) not in _owners()):
+    if mode & ~allowed or (not given and (found.st_uid, found.st_gid) not in ((0, 0), (0, hypervisor_group()))):
         owner = f"{found.st_uid}:{found.st_gid}"
         group = "kvm" if hypervisor_group() != -1 else "root"
         right = f"chown root:{group} {image.source}; chmod {allowed:04o} {image.source}"
@@ -107,10 +109,6 @@ def _file_faults(image: Image, deep: bool) -> Iterator[tuple[str, str]]:
         digest = _sha256(image.source)
         if digest != image.sha256:
             yield f"has the SHA-256 {digest}, and {image.sha256} was stored", LOST
-
-
-def _owners() -> tuple[tuple[int, int], ...]:
-    return ((0, 0), (0, hypervisor_group()))
 
 
 def _table_faults(image: Image) -> Iterator[tuple[str, str]]:
@@ -173,14 +171,9 @@ def _returns(path: str, known: set[str]) -> bool:
 
 
 def _held(path: str) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
+    with contextlib.suppress(OSError), opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from ..errors import CommandFailed, ImageRefused, InvalidValue, NoSpace, Unsupported
 from ..host import command
-from ..host.files import clone, explained, remove_file
+from ..host.files import clone, explained, opened, remove_file
 from ..host.sandbox import WRITE
 from ..model.disk import DISK_FORMATS, TAR, DiskFiles
 from . import file_signatures, foreign_disks, qcow2_header, qemu_img, tar_archive
@@ -139,12 +139,8 @@ def create_empty(path: str, format: str, size: int, fs: str = "", key: str = "")
     if plain != path:
         remove_file(plain)
     try:
-        with explained(plain):
-            fd = os.open(plain, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.ftruncate(fd, size)
-            finally:
-                os.close(fd)
+        with explained(plain), opened(plain, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
+            os.ftruncate(fd, size)
         if fs:
             make_filesystem(plain, fs)
         if plain != path:
@@ -183,12 +179,9 @@ def copy(source: str, source_format: str, path: str, format: str) -> None:
 
 
 def _clone(source: str, path: str) -> bool:
-    with explained(path), open_binary(source) as file:
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            return clone(file.fileno(), target)
-        finally:
-            os.close(target)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with explained(path), open_binary(source) as file, opened(path, flags) as target:
+        return clone(file.fileno(), target)
 
 
 def rewrite(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import ImageRefused, NotFound
-from ..host.files import adopt, explained, remove_file, settle, sync_directory
+from ..host.files import adopt, explained, opened, remove_file, settle, sync_directory
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
 from . import datastore_layout, disk_formats, final_names, qcow2_header, qemu_img
@@ -70,18 +70,14 @@ def make_empty(path: str, format: str, size: int) -> None:
 
 def make_sparse(path: str) -> None:
     """Give back room that the file takes for nothing: QEMU reserves it for the zeroes of a raw disk."""
-    with explained(path):
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            end, start = os.fstat(fd).st_size, 0
-            while start < end:
-                start = os.lseek(fd, start, os.SEEK_HOLE)
-                after = _next_data(fd, start, end)
-                if after > start and not _punch(fd, start, after - start):
-                    return  # a file system that can't: it takes more room, and that is all
-                start = after
-        finally:
-            os.close(fd)
+    with explained(path), opened(path, os.O_RDWR | os.O_NOFOLLOW) as fd:
+        end, start = os.fstat(fd).st_size, 0
+        while start < end:
+            start = os.lseek(fd, start, os.SEEK_HOLE)
+            after = _next_data(fd, start, end)
+            if after > start and not _punch(fd, start, after - start):
+                return  # a file system that can't: it takes more room, and that is all
+            start = after
 
 
 def _next_data(fd: int, start: int, end: int) -> int:

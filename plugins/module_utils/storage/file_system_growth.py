@@ -15,7 +15,7 @@ import time
 
 from ..errors import InUse, Unsupported
 from ..host import command, kernel_calls, loop_devices
-from ..host.files import explained
+from ..host.files import closed_after, explained, opened
 
 MIB = 1024 * 1024
 # Seconds in which the kernel has let go what was mounted a moment ago.
@@ -73,17 +73,11 @@ def _grow_xfs(path: str, blocks: int, asked: str) -> None:
     try:
         with loop_devices.attach(path, readonly=False) as device:
             tree = kernel_calls.open_device(device, XFS, kernel_calls.NO_DEVICES | kernel_calls.NO_SETUID)
-            try:
-                # What describes a mount alone takes no requests.
-                root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
-                try:
-                    geometry = fcntl.ioctl(root, _XFS_GEOMETRY, bytes(_XFS_GEOMETRY_SIZE))
-                    (inodes,) = struct.unpack_from("=I", geometry, _XFS_INODES_AT)
-                    fcntl.ioctl(root, _XFS_GROW, _XFS_GROWTH.pack(blocks, inodes))
-                finally:
-                    os.close(root)
-            finally:
-                os.close(tree)
+            # What describes a mount alone takes no requests.
+            with closed_after(tree), opened(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=tree) as root:
+                geometry = fcntl.ioctl(root, _XFS_GEOMETRY, bytes(_XFS_GEOMETRY_SIZE))
+                (inodes,) = struct.unpack_from("=I", geometry, _XFS_INODES_AT)
+                fcntl.ioctl(root, _XFS_GROW, _XFS_GROWTH.pack(blocks, inodes))
     except OSError as error:
         raise _refused(asked, f"{XFS}: {error.strerror or error}") from error
     finally:
@@ -109,12 +103,8 @@ def _refused(asked: str, found: str) -> Unsupported:
 
 def _size_of(path: str) -> tuple[str, int, int]:
     """Return the kernel's name of the file system, its bytes, and a block's; "" for an unknown file system."""
-    with explained(path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            head = os.pread(fd, 4096, 0)
-        finally:
-            os.close(fd)
+    with explained(path), opened(path, os.O_RDONLY) as fd:
+        head = os.pread(fd, 4096, 0)
     if len(head) < 4096:
         return "", 0, 0
     if head[:4] == b"XFSB":

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import CommandFailed, ImageRefused
-from ..host.files import explained, remove_file
+from ..host.files import NEW_FILE, explained, remove_file
 from ..printable import printable
 from . import datastore_layout, decompression, file_signatures, qemu_img, tar_archive
 from .file_signatures import OVA, SECTOR, VPC
@@ -194,7 +194,7 @@ def _disk_as_it_is(foreign: Foreign, path: str, new: str, max_size: int, what: s
 
 def _unpack(part: _Part, path: str, max_size: int, what: str) -> None:
     part.seek(0)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    os.close(os.open(path, NEW_FILE | os.O_CLOEXEC, 0o600))
     with (
         contextlib.closing(decompression.unpack("gz", _pieces(part), what)) as blocks,
         SparseFile(path, what, max_size, hashed=False) as file,

@@ -32,22 +32,18 @@ Say = Callable[[str], None]
 
 def duplicate(source: str, target: str, what: str, say: Say | None = None) -> None:
     """Copy the file with its holes to a new `target`; blocks are shared where the file system can."""
-    with files.explained(source), qcow2_header.open_binary(source) as opened:
-        with files.explained(target):
-            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            if files.clone(opened.fileno(), fd):
-                return
-            found = os.fstat(opened.fileno())
-            datastore_layout.require_space(os.path.dirname(target), min(found.st_size, found.st_blocks * 512), what)
-            with files.explained(target):
-                os.ftruncate(fd, found.st_size)
-                for start, end in _extents(opened.fileno(), found.st_size):
-                    _copy(opened.fileno(), fd, start, end)
-                    if say is not None:
-                        say(f"{100 * end // found.st_size} %")
-        finally:
-            os.close(fd)
+    with files.explained(source):
+        read = qcow2_header.open_binary(source)
+    with read, files.explained(target), files.opened(target, files.NEW_FILE) as fd:
+        if files.clone(read.fileno(), fd):
+            return
+        found = os.fstat(read.fileno())
+        datastore_layout.require_space(os.path.dirname(target), min(found.st_size, found.st_blocks * 512), what)
+        os.ftruncate(fd, found.st_size)
+        for start, end in _extents(read.fileno(), found.st_size):
+            _copy(read.fileno(), fd, start, end)
+            if say is not None:
+                say(f"{100 * end // found.st_size} %")
 
 
 def _extents(fd: int, size: int) -> list[tuple[int, int]]:

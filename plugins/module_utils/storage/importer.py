@@ -115,7 +115,7 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
         else:
             written = temporary
             with files.explained(temporary):
-                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+                os.close(os.open(temporary, files.NEW_FILE | os.O_CLOEXEC, 0o600))
             pass_.write(temporary)
         with pass_.explained():
             foreign = _find_foreign(request, written)
@@ -414,13 +414,9 @@ class _Pass:
         then."""
         if self._fd < 0:
             return False
-        with files.explained(path):
-            target = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with files.explained(path), files.opened(path, os.O_WRONLY | os.O_NOFOLLOW) as target:
             if not files.clone(self._fd, target):
                 return False
-        finally:
-            os.close(target)
         os.close(self._fd)
         self._held.close()
         self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

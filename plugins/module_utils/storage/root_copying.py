@@ -13,7 +13,7 @@ import stat
 from typing import Any
 
 from ..errors import ImageRefused
-from ..host.files import clone
+from ..host.files import NEW_FILE, clone, closed_after, opened
 from ..model.id_range import COUNT
 from . import tree_walk
 from .free_space_watch import Room
@@ -23,7 +23,6 @@ from .tree_walk import CAPABILITY
 
 _SMALL = 256 * 1024
 _CHUNK = 1024 * 1024
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Tries, none of which worked, after which no file is tried to be shared.
 _TRIES = 8
@@ -85,35 +84,23 @@ class _Copying:
     def finish(self) -> None:
         for path, status, attributes in self._directories:
             place, target = self._places.at(path)
-            fd = os.open(target or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
-            try:
+            with opened(target or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place) as fd:
                 _settle(fd, status, attributes)
-            finally:
-                os.close(fd)
 
     def _link(self, first: bytes, path: bytes) -> None:
         source, name = self._places.at(first)
         # It may be closed when the other is opened.
-        source = os.dup(source)
-        try:
+        with closed_after(os.dup(source)) as held:
             place, target = self._places.at(path)
-            os.link(name, target, src_dir_fd=source, dst_dir_fd=place, follow_symlinks=False)
-        finally:
-            os.close(source)
+            os.link(name, target, src_dir_fd=held, dst_dir_fd=place, follow_symlinks=False)
 
     def _file(self, name: bytes, place: int, target: bytes) -> None:
-        source = os.open(name, _OLD)
-        try:
+        with opened(name, _OLD) as source:
             status = os.fstat(source)
-            fd = os.open(target, _NEW, 0o600, dir_fd=place)
-            try:
+            with opened(target, NEW_FILE, dir_fd=place) as fd:
                 if status.st_size and not self._share(source, fd):
                     self._write(source, fd, status)
                 _settle(fd, status, tree_walk.attributes(source))
-            finally:
-                os.close(fd)
-        finally:
-            os.close(source)
 
     def _share(self, source: int, fd: int) -> bool:
         if self._tries >= _TRIES and not self.shared:

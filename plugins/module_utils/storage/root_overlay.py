@@ -102,16 +102,14 @@ def mount_again(directory: str) -> bool:
         )
     place = directory + LAYERS
     with files.explained(place):
-        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+        held = files.opened(place, os.O_RDONLY | os.O_DIRECTORY)
+    with held as fd:
         # What mounts it when libvirt starts a machine (hypervisors/lxc/start_hook.py) holds this, and nothing else.
         fcntl.flock(fd, fcntl.LOCK_EX)
         if is_mounted(directory):
             return False
         with files.explained(directory):
             _mount(layers, directory)
-    finally:
-        os.close(fd)
     return True
 
 

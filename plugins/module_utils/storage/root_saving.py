@@ -11,6 +11,7 @@ import stat
 from typing import Any
 
 from ..errors import ImageRefused, InUse
+from ..host.files import opened
 from . import tar_writer, tree_walk
 from .free_space_watch import Room
 from .tar_reader import DIRECTORY, FIFO, FILE, HARD_LINK, LINK, LONGEST_HEADER, Entry, printable_name
@@ -73,8 +74,7 @@ class _Saving:
         self._flush()
 
     def _file(self, entry: Entry, name: bytes, key: tuple[int, int]) -> None:
-        fd = os.open(name, _OLD)
-        try:
+        with opened(name, _OLD) as fd:
             status = os.fstat(fd)
             if (status.st_dev, status.st_ino) != key or not stat.S_ISREG(status.st_mode):
                 raise self._changed(entry)
@@ -94,8 +94,6 @@ class _Saving:
                     self._write(piece)
                     at += len(piece)
             self._write(tar_writer.padding(entry.size))
-        finally:
-            os.close(fd)
 
     def _add_attributes(self, entry: Entry, found: dict[bytes, bytes]) -> None:
         for key, value in found.items():

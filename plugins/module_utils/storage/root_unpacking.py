@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ImageRefused, NebulaError
-from ..host.files import explain
+from ..host.files import NEW_FILE, closed_after, explain
 from ..model.id_range import COUNT
 from . import tree_walk
 from .free_space_watch import Room
@@ -28,7 +28,6 @@ MIB = 1024 * 1024
 _BLOCK = 4096
 _SMALL = 256 * 1024
 _MADE = 0o755
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TOO_LARGE = "Name a smaller image, or raise the limit"
 
@@ -127,8 +126,9 @@ class Tree:
         given = bool(entry.uid or entry.gid)
         plain = not (given or entry.mode & 0o7000)
         mode = entry.mode if plain else 0o600
-        fd = self._replace(name, lambda place, here: os.open(here, _NEW, mode, dir_fd=place))
-        try:
+        with closed_after(
+            self._replace(name, lambda place, here: os.open(here, NEW_FILE | os.O_CLOEXEC, mode, dir_fd=place))
+        ) as fd:
             if entry.sparse is not None:
                 self._write_stretches(fd, entry, reader)
             elif entry.size <= _SMALL:
@@ -142,8 +142,6 @@ class Tree:
                 os.utime(fd, ns=(entry.mtime, entry.mtime))
             else:
                 self._settle(fd, entry, given)
-        finally:
-            os.close(fd)
 
     def _write_stretches(self, fd: int, entry: Entry, reader: Reader) -> None:
         os.ftruncate(fd, entry.length)
@@ -163,14 +161,11 @@ class Tree:
     def _hard_link(self, name: bytes, entry: Entry, _reader: Reader) -> None:
         source, target = self._places.at(self._place(entry.target))
         # It may be closed when the other is opened.
-        source = os.dup(source)
-        try:
+        with closed_after(os.dup(source)) as held:
             self._replace(
                 name,
-                lambda place, here: os.link(target, here, src_dir_fd=source, dst_dir_fd=place, follow_symlinks=False),
+                lambda place, here: os.link(target, here, src_dir_fd=held, dst_dir_fd=place, follow_symlinks=False),
             )
-        finally:
-            os.close(source)
 
     def _link(self, name: bytes, entry: Entry, _reader: Reader) -> None:
         self._replace(name, lambda place, here: os.symlink(entry.target, here, dir_fd=place))

@@ -14,9 +14,9 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Collection, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from tempfile import TemporaryFile
 from typing import Any
 
 from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
@@ -70,7 +70,7 @@ class Limits:
     length: int = 60_000
 
     def as_dict(self) -> dict[str, int]:
-        return {"size": self.size, "entries": self.entries, "depth": self.depth, "length": self.length}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,7 @@ def base(cache: str, archive: str, key: str, limits: Limits | None = None, what:
         try:
             known = unpack(archive, tree, BASES, limits, what)
             _settle(tree)
-            mark = {name: getattr(known, name) for name in ("entries", "size", "devices", "lost")}
-            files.write_atomically(os.path.join(home, _MARK), json.dumps(mark) + "\n")
+            files.write_atomically(os.path.join(home, _MARK), json.dumps(asdict(known)) + "\n")
         except BaseException:
             untrusted_trees.remove(home)
             raise
@@ -305,13 +304,13 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
             raise NotFound(asked, "it is not there", "Deploy the machine")
         root_overlay.mount_again(directory)
         require_room(target, untrusted_trees.bytes_on_disk(directory), asked)
-        with disk_saving.new_image_file(target, asked) as new, files.explained(new):
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                view = confined_process.View([ids], root=directory, reads=[directory])
-                done = confined_process.run(root_saving.save, arguments, view, asked, timeout=_LONGEST, target=fd)
-            finally:
-                os.close(fd)
+        view = confined_process.View([ids], root=directory, reads=[directory])
+        with (
+            disk_saving.new_image_file(target, asked) as new,
+            files.explained(new),
+            files.opened(new, files.NEW_FILE) as fd,
+        ):
+            done = confined_process.run(root_saving.save, arguments, view, asked, timeout=_LONGEST, target=fd)
     return Saved(**done)
 
 
@@ -390,22 +389,14 @@ def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
 
 def _can_share(path: str, directory: str) -> bool:
     """Return whether files of the directory can share the content of the file."""
-    with files.explained(directory), tempfile.TemporaryFile(dir=directory) as file:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return files.clone(fd, file.fileno())
-        finally:
-            os.close(fd)
+    with files.explained(directory), TemporaryFile(dir=directory) as file, files.opened(path, os.O_RDONLY) as fd:
+        return files.clone(fd, file.fileno())
 
 
 def _settle(tree: str) -> None:
     """Have all of a tree on the disk, so that after a power cut what is taken for whole is whole."""
-    with files.explained(tree):
-        fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            kernel_calls.sync_file_system(fd)
-        finally:
-            os.close(fd)
+    with files.explained(tree), files.opened(tree, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        kernel_calls.sync_file_system(fd)
 
 
 def _read_mark(home: str) -> Unpacked | None:

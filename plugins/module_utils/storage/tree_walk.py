@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 
 from ..errors import ImageRefused, InUse
+from ..host.files import opened
 
 CAPABILITY = b"security.capability"
 _ACCESS, _DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"
@@ -62,23 +63,17 @@ def walk(top: str, what: str, depth: int) -> Iterator[tuple[bytes, bytes, os.sta
 
 
 def _enter(name: str | bytes, length: int) -> _Level:
-    fd = os.open(name, _OPEN)
-    try:
+    with opened(name, _OPEN) as fd:
         level = _Level(fd, length)
         os.chdir(fd)
         return level
-    finally:
-        os.close(fd)
 
 
 def _go_up(level: _Level, what: str) -> None:
-    fd = os.open("..", _OPEN)
-    try:
+    with opened("..", _OPEN) as fd:
         if _identity(os.fstat(fd)) != level.itself:
             raise InUse(what, "a directory was moved while it was read", "Stop the machine, then run again")
         os.chdir(fd)
-    finally:
-        os.close(fd)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -70,20 +70,16 @@ def append(directory: str, identity: str, offset: int, chunk: str) -> int:
 
 def _append(fd: int, offset: int, chunk: str) -> int:
     # Where it is, the login may write: what is no file would be waited for.
-    source = os.open(chunk, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(source).st_mode):
-        os.close(source)
-        raise InvalidValue(f"chunk {chunk}", "it is no file", "Leave uploads to the action plugin")
-    written = file_blocks.EarlyWriteback(fd, offset)
-    try:
+    with files.opened(chunk, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as source:
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            raise InvalidValue(f"chunk {chunk}", "it is no file", "Leave uploads to the action plugin")
+        written = file_blocks.EarlyWriteback(fd, offset)
         for block in file_blocks.read(source):
             view = memoryview(block)
             for start, end in file_blocks.nonzero_extents(block):
                 _write(fd, view[start:end], offset + start)
             offset += len(block)
             written.up_to(offset)
-    finally:
-        os.close(source)
     # The length says where to go on, so it comes last: a power cut could keep it, and zeroes instead of what is below.
     os.fsync(fd)
     if os.fstat(fd).st_size < offset:
