@@ -32,22 +32,12 @@ from . import (
     nat,
     uplinks,
 )
-from .openvswitch_bridges import Change, SwitchNode
+from .links import Done
+from .openvswitch_bridges import SwitchNode
 
 # What there is of a network's rules.
 _PRESENT, _OTHERS, _ABSENT = "present", "others than are wanted", "absent"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-
-
-@dataclass
-class Done:
-    """Says what was done, or would be, about one network on this node. before, after: None where there is no bridge."""
-
-    network: str
-    bridge: str
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
-    error: NebulaError | None = None
 
 
 @dataclass(frozen=True)
@@ -287,7 +277,7 @@ class Node:
             return self.ensure([replace(network, state=NetworkState.DONE) for network in networks], None)
         uuids = self._present() if networks is None else [network.uuid for network in networks if network.uuid]
         had = bool(self.switch.uuids())
-        return self._remove_of(uuids) + ([] if had else _as_done(self.switch.remove_database()))
+        return self._remove_of(uuids) + ([] if had else self.switch.remove_database())
 
     def left(self) -> bool:
         """Return whether anything of this catalog is here, or in check mode would be."""
@@ -352,7 +342,7 @@ class Node:
             return []
         former = set(self._present_linked())
         done = self._remove_linked([network.uuid for network in networks if network.uuid in former])
-        done += _as_done(self.switch.ensure(networks, known, self.links))
+        done += self.switch.ensure(networks, known, self.links)
         self.warnings += self.switch.warnings
         self._look()
         return done + self._widen_mtu([n for n in networks if not any(d.network == n.name and d.error for d in done)])
@@ -360,7 +350,7 @@ class Node:
     def _remove_switched(self, uuids: Sequence[str]) -> list[Done]:
         if not any(map(self.switch.has, uuids)):
             return []
-        done = _as_done(self.switch.remove(uuids, self.links))
+        done = self.switch.remove(uuids, self.links)
         if self.act:
             self._look()
         else:
@@ -891,10 +881,6 @@ def _of_member(view: dict[str, Any], link: links.Link, uuid: str, address: str) 
     """Return what is shown of a bridge that several networks have, for one of them."""
     own = address if address in link.addresses else ""
     return {**view, "network": uuid, "address": own, "owner": _network_of(link)}
-
-
-def _as_done(changes: Sequence[Change]) -> list[Done]:
-    return [Done(each.name, each.bridge, each.before, each.after, each.error) for each in changes]
 
 
 def _of_table(table: nat.Table, wanted: Wanted) -> tuple[str, bool]:

@@ -75,6 +75,17 @@ class Mark:
         return cls(catalog, network, address, port, forced, down, shared, int(mtu or 0))
 
 
+@dataclass
+class Done:
+    """Says what was done, or would be, about one network on this node. before, after: None where there is no bridge."""
+
+    network: str
+    bridge: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    error: NebulaError | None = None
+
+
 @dataclass(frozen=True)
 class Link:
     """Describes a network interface.

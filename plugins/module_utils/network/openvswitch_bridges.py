@@ -21,7 +21,7 @@ from ..model.network import Network
 from ..model.uplink import Uplink
 from ..model.uplink import uplink as uplink_of
 from . import links, uplinks
-from .links import Link
+from .links import Done, Link
 from .openvswitch_state import (
     MADE,
     MADE_FOR_OVN,
@@ -41,17 +41,6 @@ from .ovn.paths import Places
 
 TIMEOUT = 60
 PACKAGE = "openvswitch-switch"
-
-
-@dataclass
-class Change:
-    """Says what is done about one network; before, after: None where it has no bridge."""
-
-    name: str
-    bridge: str
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
-    error: NebulaError | None = None
 
 
 @dataclass(frozen=True)
@@ -100,19 +89,19 @@ class SwitchNode:
 
     def ensure(
         self, networks: Sequence[Network], known: Collection[str] | None, present: Mapping[str, Link]
-    ) -> list[Change]:
+    ) -> list[Done]:
         """Bring the host to what these networks say. known: UUIDs of all networks of the catalog, None for unknown."""
-        done: list[Change] = []
+        done: list[Done] = []
         wanted: list[_Wanted] = []
         for network in networks:
             before = self._shown(network.bridge, network.uuid, present)
             try:
                 wanted.append(self._decide(network, known, networks, present))
                 done.append(
-                    Change(network.name, network.bridge, before, self._expected(wanted[-1], network.uuid, present))
+                    Done(network.name, network.bridge, before, self._expected(wanted[-1], network.uuid, present))
                 )
             except NebulaError as error:
-                done.append(Change(network.name, network.bridge, before, before, error))
+                done.append(Done(network.name, network.bridge, before, before, error))
         leaving = self._leaving_networks(networks, known)
         if self.act and any(each.before != each.after for each in done if each.error is None):
             try:
@@ -317,17 +306,17 @@ class SwitchNode:
 
     # --- what goes ----------------------------------------------------------------------------------------------------
 
-    def remove(self, uuids: Sequence[str], present: Mapping[str, Link]) -> list[Change]:
+    def remove(self, uuids: Sequence[str], present: Mapping[str, Link]) -> list[Done]:
         """Take these networks from their bridges, and remove bridges without networks. A bridge with other ports than
         ours is an error, and stays."""
-        done: list[Change] = []
+        done: list[Done] = []
         words: list[str] = []
         for bridge in self.found.ours(self.catalog).values():
             going = [uuid for uuid in bridge.networks if uuid in uuids]
             left = [uuid for uuid in bridge.networks if uuid not in uuids]
             if not going:
                 continue
-            items = [Change(f"network {uuid}", bridge.name, self._shown(bridge.name, uuid, present)) for uuid in going]
+            items = [Done(f"network {uuid}", bridge.name, self._shown(bridge.name, uuid, present)) for uuid in going]
             done += items
             try:
                 if not left:
@@ -353,12 +342,12 @@ class SwitchNode:
                     item.after, item.error = item.before, item.error or error
         return done
 
-    def remove_database(self) -> list[Change]:
+    def remove_database(self) -> list[Done]:
         """Take back what was made for our bridges, where somebody has deleted these already."""
         made = self._switched_on()
         if not made or self.found.ours(self.catalog):
             return []
-        change = Change("Open vSwitch", "", {made: f"made for catalog {self.catalog}"})
+        change = Done("Open vSwitch", "", {made: f"made for catalog {self.catalog}"})
         if self.act:
             try:
                 if not self.found.running:

@@ -18,6 +18,7 @@ from typing import Any
 from ...model.logical_network import LogicalNetworks, Router
 from .logical_routers import mac_of, outside_mac, port_name
 from .ovsdb_connection import Database
+from .ovsdb_tables import MAP, REFERENCES, decode
 
 DATABASE = "OVN_Southbound"
 TABLES = {
@@ -82,7 +83,8 @@ def _ports_elsewhere(rows: Rows, desired: LogicalNetworks, hosts: Mapping[str, s
                 f"it is on host {chassis}, and the catalog has its machine on {host}: packets for it go to {chassis}"
             )
             yield WrongRow(f"port of {port.name} in OVN", found, remedy.format(chassis), host)
-        for more in sorted({names.get(each, "") for each in _uuids(row.get("additional_chassis"))} - {"", host}):
+        besides = decode(REFERENCES, row.get("additional_chassis") or ["set", []])
+        for more in sorted({names.get(each, "") for each in besides} - {"", host}):
             yield WrongRow(
                 f"port of {port.name} in OVN",
                 f"it is on host {more} besides, and the catalog has its machine on {host}: {more} gets a copy of the "
@@ -157,7 +159,8 @@ def _wrong_mac_bindings(rows: Rows, desired: LogicalNetworks) -> Iterator[WrongR
     owners = _owners(desired, links)
     by_mac = {(link, owner.mac.lower()): owner for (link, _address), owner in owners.items()}
     # What may send from any address may be whom somebody has made a router's neighbour.
-    by_mac = {key: owner for key, owner in by_mac.items() if key not in _unfiltered_macs(desired, links)}
+    unfiltered = {(links[port.network], port.mac.lower()) for port in desired.ports if not port.filter_ip}
+    by_mac = {key: owner for key, owner in by_mac.items() if key not in unfiltered}
     interfaces = {
         port_name(router.uuid, each.network): (router, links[each.network])
         for router in desired.routers
@@ -203,10 +206,6 @@ def _contradicting(
             )
 
 
-def _unfiltered_macs(desired: LogicalNetworks, links: Mapping[str, _Link]) -> set[tuple[_Link, str]]:
-    return {(links[port.network], port.mac.lower()) for port in desired.ports if not port.filter_ip}
-
-
 def _next_hops(router: Router) -> set[str]:
     gateway = (router.gateway.next_hop4, router.gateway.next_hop6) if router.gateway else ()
     return {_as_ip(text) for text in (*gateway, *(route.next_hop for route in router.routes)) if text}
@@ -223,7 +222,7 @@ def _as_ip(address: str) -> str:
 def _wrong_forwarding(rows: Rows, desired: LogicalNetworks, switches: Mapping[str, str]) -> Iterator[WrongRow]:
     """Yield MAC addresses that were learned at a wrong port, to which switches then send what is for them."""
     networks = {
-        int(row["tunnel_key"]): switches.get(_read_map(row["external_ids"]).get(_SWITCH, ""), "")
+        int(row["tunnel_key"]): switches.get(decode(MAP, row["external_ids"]).get(_SWITCH, ""), "")
         for row in rows["Datapath_Binding"]
     }
     keys = {str(row["logical_port"]): int(row["tunnel_key"]) for row in rows["Port_Binding"]}
@@ -249,13 +248,3 @@ def _removal(table: str, *rows: Mapping[str, Any]) -> str:
 def _uuid(value: Any) -> str:
     """Return the UUID of a reference; "" where there is none."""
     return str(value[1]) if isinstance(value, list) and len(value) == 2 and value[0] == "uuid" else ""
-
-
-def _uuids(value: Any) -> set[str]:
-    """Return the UUIDs of a set of references; OVSDB writes a set of a single reference as that reference."""
-    several = isinstance(value, list) and value[:1] == ["set"]
-    return {_uuid(each) for each in (value[1] if several else [value])} - {""}
-
-
-def _read_map(value: Any) -> Mapping[str, str]:
-    return {str(key): str(item) for key, item in value[1]} if isinstance(value, list) and value[:1] == ["map"] else {}

@@ -231,26 +231,22 @@ class Central:
             self._refuse_unserved(wanted, wanted.renewed)
             return Change("central", before, after)
         if self.act:
-            daemons.require_installed("central")
-            for which, tls in wanted.files.items():
-                certificates.check_readable(f"TLS of OVN's {which} database", tls)
-            if self.daemons.by_units:
-                daemons.keep_central_drop_ins(daemons.northd_drop_in(self.catalog))
+            self._require_files(wanted)
+            daemons.keep_drop_ins(after.get("units", {}))
             if not found.running or not found.starts:
                 self.daemons.start("central")
             log = f"the logs in {self.places.ovn_log}"
             daemons.wait_until(
                 self._ready, "OVN's databases", "they do not answer, or have no row of their own", log, SECONDS
             )
-            found = self.observe()
-            self.refuse_foreign(found)
-            for which, name in NAMES.items():
-                operations = self._operations(which, wanted, found.rows[which])
-                if operations:
-                    ovsdb_client.transact(self.places.socket(which), name, operations)
-            self._wait_for_ports(wanted)
+            self._change_rows(wanted)
             self._refuse_unserved(wanted, True)
         return Change("central", before, after)
+
+    def _require_files(self, wanted: Wanted) -> None:
+        daemons.require_installed("central")
+        for which, tls in wanted.files.items():
+            certificates.check_readable(f"TLS of OVN's {which} database", tls)
 
     def _refuse_unserved(self, wanted: Wanted, changed: bool) -> None:
         """Raise CommandFailed if a database of this host gives no answer by TLS. changed: whether something was done
@@ -288,13 +284,10 @@ class Central:
             if before == after and found.led:
                 self._refuse_unserved(wanted, False)
             return Change("central", before, after)
-        daemons.require_installed("central")
-        for which, tls in wanted.files.items():
-            certificates.check_readable(f"TLS of OVN's {which} database", tls)
+        self._require_files(wanted)
         options = wanted.options()
         cluster_port_filter.keep(self.root, self.catalog, group.addresses, list(group.ports.values()))
-        if self.daemons.by_units:
-            self._keep_units(options)
+        daemons.keep_drop_ins(after["units"])
         new = [which for which in NAMES if found.copies[which].kind != CLUSTERED]
         if new or any(found.started.get(which) not in ({}, after[which]["tls"]) for which in NAMES):
             self.daemons.halt_central()
@@ -309,11 +302,6 @@ class Central:
         if now != after["northd"] or wanted.renewed:
             self.daemons.start_northd(options["northd"])
         return Change("central", before, after)
-
-    def _keep_units(self, options: Mapping[str, Sequence[str]]) -> None:
-        daemons.keep_central_drop_ins(
-            daemons.central_drop_ins(self.catalog, options, cluster_port_filter.path(self.root))
-        )
 
     def _former_members(self, group: Cluster, found: CentralState) -> list[str]:
         return [
@@ -346,6 +334,9 @@ class Central:
             program = "ovn-nbctl" if which == "northbound" else "ovn-sbctl"
             socket = f"--db=unix:{self.places.socket(which)}"
             run([program, "--no-leader-only", f"--timeout={SECONDS:.0f}", socket, "init"], timeout=2 * SECONDS)
+        self._change_rows(wanted)
+
+    def _change_rows(self, wanted: Wanted) -> None:
         found = self.observe()
         self.refuse_foreign(found)
         for which, name in NAMES.items():
@@ -476,7 +467,7 @@ class Central:
         if not drop_ins and not rules and not os.path.lexists(cluster_port_filter.path(self.root)):
             return None
         if self.act:
-            daemons.remove_central_drop_ins(self.catalog)
+            daemons.remove_drop_ins(daemons.read_central_drop_ins(self.catalog))
             cluster_port_filter.remove(self.root, self.catalog)
         return Change("central", {"guard": rules, "units": drop_ins}, None)
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -87,10 +87,7 @@ class Daemons:
     def running(self, which: str) -> bool:
         places = self.places
         if which == "switch":
-            return bool(
-                pid_of(places.ovs_run, "ovsdb-server", "ovsdb-server")
-                and pid_of(places.ovs_run, "ovs-vswitchd", "ovs-vswitchd")
-            )
+            return self.reading() and bool(pid_of(places.ovs_run, "ovs-vswitchd", "ovs-vswitchd"))
         if which == "controller":
             return bool(pid_of(places.ovn_run, "ovn-controller", "ovn-controller"))
         return bool(pid_of(places.ovn_run, "ovn-northd", "ovn-northd")) and self.has_central_servers()
@@ -101,7 +98,7 @@ class Daemons:
 
     def has_server(self, which: str) -> bool:
         """Return whether the northbound or the southbound database has its server."""
-        return bool(pid_of(self.places.ovn_run, f"{SHORT[which]}_db", "ovsdb-server"))
+        return bool(self.pid(which))
 
     def reading(self) -> bool:
         """Return whether the database of Open vSwitch has its server."""
@@ -294,17 +291,10 @@ def desired_drop_in() -> str:
     return DROP_IN_TEXT.format(script=os.path.join(OVN_SCRIPTS, "ovn-ctl"))
 
 
-def read_drop_in() -> str:
+def read_drop_in(name: str = DROP_IN) -> str:
     """Return the text of the drop-in, "" if it is not there."""
-    path = os.path.join(systemd_units.PLACE, DROP_IN)
+    path = os.path.join(systemd_units.PLACE, name)
     return read_limited(path, 1 << 16).decode("utf-8", "replace") if os.path.lexists(path) else ""
-
-
-def keep_drop_in() -> None:
-    path = os.path.join(systemd_units.PLACE, DROP_IN)
-    make_directory(os.path.dirname(path), 0o755)
-    if write_atomically(path, desired_drop_in(), mode=0o644):
-        run_program(["systemctl", "daemon-reload"], timeout=systemd_units.TIMEOUT)
 
 
 def central_drop_ins(catalog: str, options: Mapping[str, Sequence[str]], guard: str) -> dict[str, str]:
@@ -333,17 +323,12 @@ def northd_drop_in(catalog: str) -> dict[str, str]:
 
 def read_central_drop_ins(catalog: str) -> dict[str, str]:
     """Return the drop-ins that are this catalog's."""
-    mark, found = CENTRAL_DROP_IN_TEXT.partition(":")[0].format(catalog=catalog), {}
-    for name in CENTRAL_DROP_INS.values():
-        path = os.path.join(systemd_units.PLACE, name)
-        if os.path.lexists(path):
-            text = read_limited(path, 1 << 16).decode("utf-8", "replace")
-            if text.startswith(mark):
-                found[name] = text
-    return found
+    mark = CENTRAL_DROP_IN_TEXT.partition(":")[0].format(catalog=catalog)
+    found = {name: read_drop_in(name) for name in CENTRAL_DROP_INS.values()}
+    return {name: text for name, text in found.items() if text.startswith(mark)}
 
 
-def keep_central_drop_ins(wanted: Mapping[str, str]) -> None:
+def keep_drop_ins(wanted: Mapping[str, str]) -> None:
     changed = False
     for name, text in wanted.items():
         path = os.path.join(systemd_units.PLACE, name)
@@ -353,19 +338,11 @@ def keep_central_drop_ins(wanted: Mapping[str, str]) -> None:
         run_program(["systemctl", "daemon-reload"], timeout=systemd_units.TIMEOUT)
 
 
-def remove_central_drop_ins(catalog: str) -> None:
-    gone = [os.path.join(systemd_units.PLACE, name) for name in read_central_drop_ins(catalog)]
+def remove_drop_ins(names: Iterable[str]) -> None:
+    gone = [path for path in (os.path.join(systemd_units.PLACE, name) for name in names) if remove_file(path)]
     for path in gone:
-        remove_file(path)
         remove_empty_directory(os.path.dirname(path))
     if gone:
-        run_program(["systemctl", "daemon-reload"], timeout=systemd_units.TIMEOUT)
-
-
-def remove_drop_in() -> None:
-    path = os.path.join(systemd_units.PLACE, DROP_IN)
-    if remove_file(path):
-        remove_empty_directory(os.path.dirname(path))
         run_program(["systemctl", "daemon-reload"], timeout=systemd_units.TIMEOUT)
 
 

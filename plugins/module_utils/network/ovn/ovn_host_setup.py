@@ -286,7 +286,7 @@ class Host:
         self._set_links(wanted, former, links.observe())
         self.boot.keep(wanted.mappings)
         if self.daemons.by_units:
-            daemons.keep_drop_in()
+            daemons.keep_drop_ins({daemons.DROP_IN: daemons.desired_drop_in()})
         if not self.daemons.running("controller") or not self.daemons.starts_with_host("controller"):
             self.daemons.start("controller")
 
@@ -333,7 +333,7 @@ class Host:
         if self.act:
             if daemons.is_installed("controller"):
                 if self.daemons.by_units:
-                    daemons.remove_drop_in()
+                    daemons.remove_drop_ins([daemons.DROP_IN])
                 self.daemons.stop("controller")
             if not self.daemons.running("switch"):
                 self.daemons.start("switch")

@@ -14,7 +14,8 @@ from ...host import node_file
 from ...model.network import Network, from_item
 from ...model.nic_filter_rules import Guard, unpack
 from ...network import host_address_move, nic_filter
-from ...network.bridge import Done, Node
+from ...network.bridge import Node
+from ...network.links import Done
 from ...network.networks_at_boot import Boot
 from ...network.router_advertisements import Announcers, desired_chains, digests
 from ...sync import Item, Result

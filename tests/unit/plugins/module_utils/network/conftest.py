@@ -24,4 +24,4 @@ def no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the host of the tests has: no Open vSwitch."""
     for module in (openvswitch_state, openvswitch_bridges):
         monkeypatch.setattr(module, "observe", lambda *_places: openvswitch_state.Switches())
-        monkeypatch.setattr(module, "marked", lambda *_arguments: {})
+        monkeypatch.setattr(module, "bridges_of_catalog", lambda *_arguments: {})

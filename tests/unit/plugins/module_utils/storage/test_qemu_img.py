@@ -80,7 +80,7 @@ def test_a_key_is_no_argument(told, tmp_path):
 STARTED_IN = {
     "qemu-img": {"module_utils/storage/qemu_img.py"},
     "qemu-nbd": {"module_utils/guest_disk/open/nbd.py"},
-    "qemu-storage-daemon": {"module_utils/guest_disk/open/mount.py"},
+    "qemu-storage-daemon": {"module_utils/guest_disk/open/kernel_mount.py"},
     # In the former it is asked for its QEMU, and opens nothing.
     "guestfish": {"module_utils/guest_disk/open/appliance_qemu.py", "module_utils/guest_disk/open/guestfish.py"},
     "qemu-io": set(),

@@ -141,12 +141,12 @@ def test_without_systemd_only_a_database_is_made(tmp_path):
 
 
 def test_a_restart_by_systemd_does_not_cut_traffic_either(systemd):
-    daemons.keep_drop_in()
+    daemons.keep_drop_ins({daemons.DROP_IN: daemons.desired_drop_in()})
     assert daemons.read_drop_in() == daemons.desired_drop_in()
     assert "ExecStop=\nExecStop=/usr/share/ovn/scripts/ovn-ctl stop_controller --restart" in daemons.read_drop_in()
     Daemons(Places()).restart_controller()
-    daemons.keep_drop_in()
-    daemons.remove_drop_in()
+    daemons.keep_drop_ins({daemons.DROP_IN: daemons.desired_drop_in()})
+    daemons.remove_drop_ins([daemons.DROP_IN])
     assert daemons.read_drop_in() == ""
     assert systemd.read_text().splitlines() == ["daemon-reload", "restart ovn-controller", "daemon-reload"]
 
@@ -162,16 +162,16 @@ def test_the_units_of_a_member_start_its_servers_with_the_rules_and_files(system
     stops = {name: "ExecStop=\n" in text for name, text in wanted.items()}
     assert [name for name, own in stops.items() if own] == ["ovn-northd.service.d/nebula.conf"]
     assert "ovn-ctl stop_northd --ovn-manage-ovsdb=no --no-monitor\n" in wanted["ovn-northd.service.d/nebula.conf"]
-    daemons.keep_central_drop_ins(wanted)
-    daemons.keep_central_drop_ins(wanted)
+    daemons.keep_drop_ins(wanted)
+    daemons.keep_drop_ins(wanted)
     assert daemons.read_central_drop_ins("our-catalog") == wanted
     # A member of another catalog's is not ours.
     assert daemons.read_central_drop_ins("their-catalog") == {}
-    daemons.remove_central_drop_ins("their-catalog")
+    daemons.remove_drop_ins(daemons.read_central_drop_ins("their-catalog"))
     side = Daemons(Places())
     side.start_servers(["not used by units"])
     side.start_northd([])
-    daemons.remove_central_drop_ins("our-catalog")
+    daemons.remove_drop_ins(daemons.read_central_drop_ins("our-catalog"))
     assert list((tmp_path / "units").iterdir()) == []
     assert systemd.read_text().splitlines() == [
         "daemon-reload",
@@ -187,14 +187,14 @@ def test_northd_of_a_single_central_host_ends_without_the_databases(systemd, tmp
     stop = "/usr/share/ovn/scripts/ovn-ctl stop_northd --ovn-manage-ovsdb=no --no-monitor"
     assert list(wanted) == ["ovn-northd.service.d/nebula.conf"]
     assert "".join(wanted.values()).splitlines()[1:] == ["[Service]", "ExecStop=", f"ExecStop={stop}"]
-    daemons.keep_central_drop_ins(wanted)
+    daemons.keep_drop_ins(wanted)
     assert daemons.read_central_drop_ins("our-catalog") == wanted
     assert daemons.read_central_drop_ins("their-catalog") == {}
     # A single one that becomes a member of a cluster has the member's in its place.
     member = daemons.central_drop_ins("our-catalog", {which: [] for which in daemons.CENTRAL_DROP_INS}, "/guard.nft")
-    daemons.keep_central_drop_ins(member)
+    daemons.keep_drop_ins(member)
     assert daemons.read_central_drop_ins("our-catalog") == member
-    daemons.remove_central_drop_ins("our-catalog")
+    daemons.remove_drop_ins(daemons.read_central_drop_ins("our-catalog"))
     assert list((tmp_path / "units").iterdir()) == []
     assert systemd.read_text().splitlines() == ["daemon-reload"] * 3
 
