@@ -237,31 +237,23 @@ def _text(**values: object) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value not in (None, "")}
 
 
+def _fields(of: object, names: str) -> dict[str, str]:
+    """Return the fields that OpenNebula calls as we do, but for their case."""
+    return _text(**{name: getattr(of, name.lower()) for name in names.split()})
+
+
 def _nic(nic: Nic) -> dict[str, str]:
-    place = _text(
-        NIC_ID=nic.nic_id,
-        NETWORK=nic.network,
-        NETWORK_ID=nic.network_id,
-        BRIDGE=nic.bridge,
-        MODEL=nic.model,
-        TARGET=nic.target,
-    )
+    place = _fields(nic, "NIC_ID NETWORK NETWORK_ID BRIDGE MODEL TARGET")
     return {**nic.network_values, **_own_values(nic), **place}
 
 
 def _alias(alias: Alias) -> dict[str, str]:
-    place = _text(
-        NIC_ID=alias.nic_id,
-        PARENT_ID=alias.parent_id,
-        ALIAS_ID=alias.alias_id,
-        NETWORK=alias.network,
-        NETWORK_ID=alias.network_id,
-    )
+    place = _fields(alias, "NIC_ID PARENT_ID ALIAS_ID NETWORK NETWORK_ID")
     return {**alias.network_values, **_own_values(alias), **place}
 
 
 def _network_of(nic: Nic) -> dict[str, str]:
-    place = _text(NETWORK=nic.network, NETWORK_ID=nic.network_id, NIC_ID=nic.nic_id, BRIDGE=nic.bridge)
+    place = _fields(nic, "NETWORK NETWORK_ID NIC_ID BRIDGE")
     # NAME chose the network before NETWORK did, and both are in use.
     return {**nic.network_values, **place, **_text(NAME=nic.network, ID=nic.network_id)}
 
@@ -272,27 +264,12 @@ def _network(network: Network) -> dict[str, str]:
 
 
 def _disk(disk: Disk) -> dict[str, str]:
-    return {
-        **disk.options,
-        **_text(
-            DISK_ID=disk.disk_id,
-            TARGET=disk.target,
-            TYPE=disk.type,
-            IMAGE=disk.image,
-            IMAGE_ID=disk.image_id,
-            SOURCE=disk.source,
-            FORMAT=disk.format,
-            DRIVER=disk.driver,
-            FS=disk.fs,
-            SIZE=disk.size,
-            READONLY="YES" if disk.readonly else "NO",
-        ),
-    }
+    own = _fields(disk, "DISK_ID TARGET TYPE IMAGE IMAGE_ID SOURCE FORMAT DRIVER FS SIZE")
+    return {**disk.options, **own, "READONLY": "YES" if disk.readonly else "NO"}
 
 
 def _image_of(disk: Disk) -> dict[str, str]:
-    names = _text(IMAGE=disk.image, NAME=disk.image, IMAGE_ID=disk.image_id, ID=disk.image_id)
-    return {**names, **_text(SOURCE=disk.source, FORMAT=disk.format)}
+    return {**_fields(disk, "IMAGE IMAGE_ID SOURCE FORMAT"), **_text(NAME=disk.image, ID=disk.image_id)}
 
 
 def _image(image: Image) -> dict[str, str]:

@@ -182,7 +182,9 @@ def address(side: str, wanted: Sequence[Net] | None) -> Condition:
             return NONE
         if own is None:
             inside = packets.source or packets.destination
-            if isinstance(inside, IPv4Network) and all(each.subnet_of(inside) for each in _of_ipv4(wanted)):
+            if isinstance(inside, IPv4Network) and all(
+                each.subnet_of(inside) for each in wanted if isinstance(each, IPv4Network)
+            ):
                 return NONE  # it is the side that is beyond the network
             return ALL if any(each.prefixlen == 0 for each in wanted) else SOME
         if any(_within(own, each) for each in wanted):
@@ -196,7 +198,3 @@ def _within(inner: Net, outer: Net) -> bool:
     if isinstance(inner, IPv4Network):
         return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
     return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
-
-
-def _of_ipv4(networks: Sequence[Net]) -> list[IPv4Network]:
-    return [each for each in networks if isinstance(each, IPv4Network)]

@@ -70,17 +70,13 @@ class HostAddresses:
 
     def address_lines(self, name: str, taken: bool = False) -> list[str]:
         verb = "delete" if taken else "replace"
-        return [f"address {verb} {_without_options(each) if taken else each} dev {name}" for each in self.addresses]
+        return [f"address {verb} {each.partition(' ')[0] if taken else each} dev {name}" for each in self.addresses]
 
     def routed(self, name: str) -> Iterator[tuple[str, list[str]]]:
         """Yield the routes of each family. Routes that others lead by come first."""
         for family, lines in (("-4", self.routes4), ("-6", self.routes6)):
             ordered = sorted(lines, key=lambda line: " via " in line)
             yield family, [f"route replace {line} dev {name}" for line in ordered]
-
-
-def _without_options(address: str) -> str:
-    return address.partition(" ")[0]
 
 
 def observe(name: str) -> HostAddresses:

@@ -181,7 +181,7 @@ class SwitchNode:
         here = [each for each in networks if each.bridge == bridge.name]
         if here:
             return all(each.attributes.get("PHYDEV", "") != port for each in here)
-        return not self._stays(bridge, self._leaving_networks(networks, known))
+        return set(bridge.networks) <= self._leaving_networks(networks, known).get(bridge.name, set())
 
     def _leaving_networks(self, networks: Sequence[Network], known: Collection[str] | None) -> dict[str, set[str]]:
         """Return the networks that are on a bridge of ours no more, by bridge."""
@@ -193,9 +193,6 @@ class SwitchNode:
                 if gone or places.get(uuid, bridge.name) != bridge.name:
                     found.setdefault(bridge.name, set()).add(uuid)
         return found
-
-    def _stays(self, bridge: SwitchBridge, leaving: Mapping[str, set[str]]) -> bool:
-        return bool(set(bridge.networks) - leaving.get(bridge.name, set()))
 
     # --- what is done -------------------------------------------------------------------------------------------------
 

@@ -196,16 +196,13 @@ def device_making_lines(uplink: Uplink, mark: Mark, links: Mapping[str, Link]) -
     if is_made(uplink, links):
         return []
     steps = [f"link delete dev {uplink.device}"] if uplink.device in links else []
-    wanted = Link(
-        uplink.device,
-        _KINDS[uplink.kind],
-        str(Mark(mark.catalog, mark.network)),
-        mtu=uplink.mtu,
-        parent=uplink.phydev,
-        number=uplink.number,
-        group=uplink.group,
-    )
-    return [*steps, *device_lines(wanted)]
+    return [*steps, *device_lines(_device(uplink, mark))]
+
+
+def _device(uplink: Uplink, mark: Mark | None) -> Link:
+    name, kind = uplink.device, _KINDS[uplink.kind]
+    alias = str(Mark(mark.catalog, mark.network)) if mark is not None else ""
+    return Link(name, kind, alias, mtu=uplink.mtu, parent=uplink.phydev, number=uplink.number, group=uplink.group)
 
 
 def device_lines(device: Link) -> list[str]:
@@ -248,18 +245,7 @@ def expected_device(uplink: Uplink, bridge: Link, links: Mapping[str, Link]) -> 
     there = links.get(uplink.device, Link(uplink.device))
     if not uplink.made:
         return replace(there, up=True, bridge=bridge.name)
-    mark = bridge.mark
-    return Link(
-        uplink.device,
-        _KINDS[uplink.kind],
-        str(Mark(mark.catalog, mark.network)) if mark is not None else "",
-        up=True,
-        mtu=_mtu(uplink, links),
-        bridge=bridge.name,
-        parent=uplink.phydev,
-        number=uplink.number,
-        group=uplink.group,
-    )
+    return replace(_device(uplink, bridge.mark), up=True, mtu=_mtu(uplink, links), bridge=bridge.name)
 
 
 def removal_lines(uplink: Uplink | None, bridge: Link | None, mark: Mark, links: Mapping[str, Link]) -> list[str]:

@@ -257,6 +257,11 @@ def _hand_over(root: str, local: str) -> None:
         return
     with explained(path):
         settle(path)
+    _to_front_end(path, target)
+
+
+def _to_front_end(path: str, target: str) -> None:
+    with explained(path):
         adopt(path, 0o600, pwd.getpwnam(rsync.USER).pw_uid, 0)
         os.rename(path, target)
         sync_directory(os.path.dirname(target))
@@ -269,11 +274,7 @@ def hand_over_saved(root: str, image: PlannedImage) -> None:
     if not os.path.lexists(path) and os.path.lexists(target):
         # A run that was killed had got that far.
         return
-    with explained(path):
-        adopt(path, 0o600, pwd.getpwnam(rsync.USER).pw_uid, 0)
-        os.rename(path, target)
-        sync_directory(os.path.dirname(target))
-        sync_directory(os.path.dirname(path))
+    _to_front_end(path, target)
 
 
 # -- what is of no use any more ------------------------------------------------------------------------------------

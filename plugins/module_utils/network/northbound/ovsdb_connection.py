@@ -102,15 +102,8 @@ class Database:
         rows = self._transact(DATABASE, [step, read])[1]["rows"]
         if not rows:
             raise NetworkDatabaseError(self._named(), "it has no row in NB_Global", "Start ovn-northd on it")
-        condition = {
-            "op": "wait",
-            "table": GLOBAL,
-            "where": [[reached, ">=", rows[0]["nb_cfg"]]],
-            "columns": ["_uuid"],
-            "until": "!=",
-            "rows": [],
-            "timeout": int(self.timeout * 1000),
-        }
+        where, until = [[reached, ">=", rows[0]["nb_cfg"]]], {"columns": ["_uuid"], "until": "!=", "rows": []}
+        condition = {"op": "wait", "table": GLOBAL, "where": where, **until, "timeout": int(self.timeout * 1000)}
         try:
             self._transact(DATABASE, [condition], self.timeout + _AGAIN_AFTER)
         except ChangedMeanwhile:

@@ -169,6 +169,12 @@ def uuid_reference(row: Uuid) -> list[str]:
     return ["uuid", row]
 
 
+def wait_unchanged(table: str, row: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the operation that fails unless these columns of a row are still as they were read. row: its reference."""
+    same = {"columns": list(values), "until": "==", "rows": [values], "timeout": 0}
+    return {"op": "wait", "table": table, "where": [["_uuid", "==", row]], **same}
+
+
 def columns_read(table: str) -> list[str]:
     return ["_uuid", EXTERNAL_IDS, *TABLES[table]]
 

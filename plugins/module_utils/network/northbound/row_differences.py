@@ -35,6 +35,7 @@ from .ovsdb_tables import (
     encode,
     identity_of,
     uuid_reference,
+    wait_unchanged,
 )
 
 Desired = Mapping[Identity, Mapping[str, Any]]
@@ -272,17 +273,7 @@ class _Comparison:
         table, columns = self.found.rows[uuid]
         read = {EXTERNAL_IDS: columns[EXTERNAL_IDS], **read}
         values = {column: encode(KINDS[table][column], value, uuid_reference) for column, value in read.items()}
-        self.waits.append(
-            {
-                "op": "wait",
-                "table": table,
-                "where": _where(uuid),
-                "columns": list(values),
-                "until": "==",
-                "rows": [values],
-                "timeout": 0,
-            }
-        )
+        self.waits.append(wait_unchanged(table, uuid_reference(uuid), values))
 
     def _next_generation(self) -> None:
         """Count the generation up, so that of two runs that change rows of this catalog at the same time one begins

@@ -84,14 +84,10 @@ def _refuse_taken(found: DatabaseState, taken: Mapping[Any, Uuid], text: str, ow
 
 
 def _foreign_ports(found: DatabaseState, network: LogicalNetwork) -> Iterator[tuple[Any, Uuid]]:
-    uuid = found.ours.get(_switch(found, network))
+    uuid = found.ours.get(Identity("Logical_Switch", found.catalog, network=network.uuid))
     for port in found.rows[uuid][1]["ports"] if uuid else ():
         if port in found.rows and port not in found.identities:
             yield from ((each, port) for each in _port_addresses(found, port))
-
-
-def _switch(found: DatabaseState, network: LogicalNetwork) -> Identity:
-    return Identity("Logical_Switch", found.catalog, network=network.uuid)
 
 
 def _port_addresses(found: DatabaseState, port: Uuid) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from ...errors import CommandFailed, Conflict, ForeignObject, InUse, InvalidValue, TimedOut
 from ...host.command import run
 from ...host.files import remove_file
+from ..northbound.ovsdb_tables import wait_unchanged
 from . import certificates, cluster, cluster_port_filter, daemons, ovsdb_client, tls_probe
 from .certificates import REQUEST
 from .cluster import CLUSTERED, Cluster, Copy, Status
@@ -113,7 +114,7 @@ class CentralState:
                 for row in tables["Connection"]
                 if ovsdb_client.mark_of(row)
             }
-            ssl = [_ssl_view(row) for row in tables["SSL"]]
+            ssl = [ovsdb_client.tls_of(row) for row in tables["SSL"]]
             view[which] = {"connections": connections, "tls": ssl[0] if ssl else {}}
             if self.member:
                 view[which] = {
@@ -414,7 +415,7 @@ class Central:
         elif not rows["SSL"]:
             operations.append({"op": "insert", "table": "SSL", "row": columns, "uuid-name": "ssl"})
             changes["ssl"] = ["named-uuid", "ssl"]
-        elif _ssl_view(rows["SSL"][0]) != tls:
+        elif ovsdb_client.tls_of(rows["SSL"][0]) != tls:
             operations.append(_update("SSL", rows["SSL"][0], columns))
         role = ROLE if which == "southbound" else ""
         target = wanted.target(which)
@@ -433,7 +434,7 @@ class Central:
             ids = {**ovsdb_client.as_map(row["external_ids"]), MARK: self.catalog}
             changes["external_ids"] = ovsdb_client.map_value(ids)
         if changes:
-            operations.insert(0, {**_wait_operation(table, row, list(changes))})
+            operations.insert(0, wait_unchanged(table, row["_uuid"], {column: row[column] for column in changes}))
             operations.append(_update(table, row, changes))
         return operations
 
@@ -496,25 +497,5 @@ def _ssl_columns(tls: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _ssl_view(row: Row) -> dict[str, str]:
-    return {
-        "private_key": str(row["private_key"]),
-        "certificate": str(row["certificate"]),
-        "ca_certificate": str(row["ca_cert"]),
-    }
-
-
 def _update(table: str, row: Row, columns: Mapping[str, Any]) -> dict[str, Any]:
     return {"op": "update", "table": table, "where": [["_uuid", "==", row["_uuid"]]], "row": dict(columns)}
-
-
-def _wait_operation(table: str, row: Row, columns: Sequence[str]) -> dict[str, Any]:
-    return {
-        "op": "wait",
-        "table": table,
-        "where": [["_uuid", "==", row["_uuid"]]],
-        "columns": list(columns),
-        "until": "==",
-        "rows": [{column: row[column] for column in columns}],
-        "timeout": 0,
-    }

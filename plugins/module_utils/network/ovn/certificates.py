@@ -230,7 +230,7 @@ class Authority:
                         break
                     self.signed.append(f"{wanted.key} {which}")
                     found = self._sign(wanted, which) if self.act else ""
-                authority = "" if missing else self._text(which)
+                authority = "" if missing else read_limited(self._paths(which)[1], LARGEST).decode("ascii")
                 result.setdefault(wanted.key, {})[which] = {"certificate": found, "authority": authority}
         if self.act and self.signed:
             self._write()
@@ -331,9 +331,6 @@ class Authority:
             "until": int(self.now) + self.days * DAY,
         }
         return text
-
-    def _text(self, which: str) -> str:
-        return read_limited(self._paths(which)[1], LARGEST).decode("ascii")
 
     def _paths(self, which: str) -> tuple[str, str]:
         return os.path.join(self.place, f"{which}.key"), os.path.join(self.place, f"{which}.pem")

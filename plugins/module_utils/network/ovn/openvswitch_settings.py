@@ -175,12 +175,7 @@ def observe(places: Places, running: Daemons) -> Switch:
         )
     switch = Switch(True, ovsdb_client.as_map(whole["external_ids"]), bridges)
     for row in rows["SSL"]:
-        switch.ssl_mark = ovsdb_client.mark_of(row)
-        switch.ssl = {
-            "private_key": str(row["private_key"]),
-            "certificate": str(row["certificate"]),
-            "ca_certificate": str(row["ca_cert"]),
-        }
+        switch.ssl_mark, switch.ssl = ovsdb_client.mark_of(row), ovsdb_client.tls_of(row)
     return switch
 
 

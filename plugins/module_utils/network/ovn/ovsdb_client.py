@@ -91,3 +91,9 @@ def mark_of(row: Row) -> str:
 
 def map_value(values: Mapping[str, str]) -> list[Any]:
     return ["map", [[key, value] for key, value in values.items()]]
+
+
+def tls_of(row: Row) -> dict[str, str]:
+    """Return what a row of table SSL names, as Files.as_dict() does."""
+    names = {"private_key": "private_key", "certificate": "certificate", "ca_certificate": "ca_cert"}
+    return {ours: str(row[theirs]) for ours, theirs in names.items()}
