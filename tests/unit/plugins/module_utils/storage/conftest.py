@@ -5,8 +5,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import struct
 from pathlib import Path
+
+import pytest
+
+needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
+
+
+@pytest.fixture
+def no_owners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may not give files away."""
+    monkeypatch.setattr(os, "chown", lambda *_arguments: None)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The directory of a datastore."""
+    path = tmp_path / "datastores" / "1"
+    path.mkdir(parents=True)
+    return path
 
 
 def write_qcow2(path: Path, backing: str = "", crypt: int = 0, incompatible: int = 0, version: int = 3) -> Path:

@@ -27,15 +27,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_directory
 
+pytestmark = pytest.mark.usefixtures("no_owners")
 CATALOG = "0a6f3c22-91c3-4d3f-8b58-0d1f0e2ac001"
 OTHER = "0a6f3c22-91c3-4d3f-8b58-0d1f0e2ac002"
 UUID = "5f0d1f0e-91c3-4d3f-8b58-0d1f0e2ac003"
 STRANGE = ("notes.txt", f".{CATALOG}-00000001-20260102T030405Z.db.tmp.txt", "images.old")
-
-
-@pytest.fixture(autouse=True)
-def no_owners(monkeypatch):
-    monkeypatch.setattr(os, "chown", lambda *_arguments: None)
 
 
 @pytest.fixture

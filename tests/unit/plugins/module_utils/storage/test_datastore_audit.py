@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -27,8 +26,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image_opera
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_audit
 from ansible_collections.nebula.provision.plugins.module_utils.storage.datastore_audit import AGAIN, LOST, MIB
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.storage.conftest import needs_qemu_img
 
-needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
 CONTENT = b"x" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
@@ -44,13 +43,6 @@ def owned_by_root(monkeypatch):
         return found
 
     monkeypatch.setattr(os, "lstat", lstat)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    path = tmp_path / "datastores" / "1"
-    path.mkdir(parents=True)
-    return path
 
 
 def image(place: Path, content: bytes | None = CONTENT, mode: int = 0o440, **values) -> Image:

@@ -27,8 +27,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats, file_signatures
 from ansible_collections.nebula.provision.plugins.module_utils.storage.disk_formats import MIB, ImageFacts
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.storage.conftest import needs_qemu_img
 
-needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
 ISO_SIZE = 20 * 2048
 RAW = 'json:{"driver": "raw", "file": {"driver": "file", "filename": "/x/source"}}'
 

@@ -8,7 +8,6 @@ Only root can give a file away, so os.chown, the seam to the operating system, i
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import struct
 import subprocess
@@ -27,15 +26,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_saving
 from ansible_collections.nebula.provision.plugins.module_utils.storage.disk_saving import MIB, Saved
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.storage.conftest import needs_qemu_img
 
 pytestmark = pytest.mark.usefixtures("no_owners")
-needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
 HEAD = b"what the guest wrote"
-
-
-@pytest.fixture
-def no_owners(monkeypatch):
-    monkeypatch.setattr(os, "chown", lambda *_arguments: None)
 
 
 def qemu_img(*words: object) -> str:

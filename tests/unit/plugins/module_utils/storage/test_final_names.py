@@ -14,17 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names
 from ansible_collections.nebula.provision.plugins.module_utils.storage.final_names import NEW, PART
 
-
-@pytest.fixture(autouse=True)
-def no_owners(monkeypatch):
-    monkeypatch.setattr(os, "chown", lambda *_arguments: None)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    path = tmp_path / "datastores" / "1"
-    path.mkdir(parents=True)
-    return path
+pytestmark = pytest.mark.usefixtures("no_owners")
 
 
 def test_a_destination_is_held_and_nothing_of_it_stays(place):

@@ -25,15 +25,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats, image_files
 from ansible_collections.nebula.provision.plugins.module_utils.storage.image_files import BESIDE, MIB, WORK
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.storage.conftest import needs_qemu_img
 
 pytestmark = pytest.mark.usefixtures("no_owners")
-needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
 BLOCK = 64 * 1024
-
-
-@pytest.fixture
-def no_owners(monkeypatch):
-    monkeypatch.setattr(os, "chown", lambda *_arguments: None)
 
 
 @pytest.fixture

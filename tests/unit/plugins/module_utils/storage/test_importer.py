@@ -15,7 +15,6 @@ import hashlib
 import lzma
 import os
 import random
-import shutil
 import stat
 from pathlib import Path
 
@@ -39,8 +38,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import fi
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request, Stored
 from ansible_collections.nebula.provision.plugins.module_utils.storage.sparse_file import MIB
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.storage.conftest import needs_qemu_img
 
-needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
+pytestmark = pytest.mark.usefixtures("no_owners")
 # Content, a hole, content that ends within a block.
 CONTENT = BOOT + random.Random(1).randbytes(MIB // 4) + bytes(2 * MIB) + b"end" * 1024
 PACKERS = {
@@ -53,18 +53,6 @@ WHAT = "image demo"
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-@pytest.fixture(autouse=True)
-def no_owners(monkeypatch):
-    monkeypatch.setattr(os, "chown", lambda *_arguments: None)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    path = tmp_path / "datastores" / "1"
-    path.mkdir(parents=True)
-    return path
 
 
 @pytest.fixture

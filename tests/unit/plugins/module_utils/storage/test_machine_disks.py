@@ -30,14 +30,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.injected_fi
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats, machine_disks
 from ansible_collections.nebula.provision.plugins.module_utils.storage.machine_disks import MIB
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.storage.conftest import needs_qemu_img
 
-needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="program qemu-img is not on this host")
+pytestmark = pytest.mark.usefixtures("no_owners")
 CONTENT = b"image" * 1000
-
-
-@pytest.fixture(autouse=True)
-def no_owners(monkeypatch):
-    monkeypatch.setattr(os, "chown", lambda *_arguments: None)
 
 
 @pytest.fixture
