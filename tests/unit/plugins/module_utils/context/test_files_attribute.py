@@ -307,15 +307,8 @@ def test_very_many_files_are_refused(removed):
 @pytest.mark.parametrize(
     "path",
     [
-        "/dev/zero",
-        "/dev/stdin",
-        "/proc/kcore",
-        "/proc/kmsg",
-        "/proc/self/mem",
-        "/proc",
-        "/dev",
-        "/sys/kernel",
-        "/proc/self/root",
+        *("/dev/zero", "/dev/stdin", "/proc/kcore", "/proc/kmsg", "/proc/self/mem"),
+        *("/proc", "/dev", "/sys/kernel", "/proc/self/root"),
     ],
 )
 def test_what_the_kernel_makes_up_is_refused_or_empty(tmp_path, path):

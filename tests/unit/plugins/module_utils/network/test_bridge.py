@@ -77,12 +77,14 @@ class Host:
         self.links += entries
         self.show()
 
-    def has_nat(self, rules: nat.Rules = NAT) -> None:
-        self.has_rules(rules)
-
-    def has_rules(self, of: nat.Rules) -> None:
+    def has_rules(self, of: nat.Rules = NAT) -> None:
         rules = [rule(chain, 10 + n, of.comment) for n, (chain, _text) in enumerate(of.rules)]
         self.rules = [*(self.rules or []), *rules]
+        self.show()
+
+    def is_closed(self, **more: Any) -> None:
+        """It has a firewall that drops what is forwarded."""
+        self.others = [{"chain": {**CLOSED, **more}}]
         self.show()
 
     @property
@@ -198,7 +200,7 @@ def test_a_network_is_made(host: Host, act: bool) -> None:
 @pytest.mark.parametrize("act", [False, True])
 def test_what_is_as_it_should_be_is_left_alone(host: Host, act: bool) -> None:
     host.has(OURS, link("nbr1", QUIET))
-    host.has_nat()
+    host.has_rules()
     host.has_rules(OF_PLAIN)
     done = bridge.Node(CATALOG, act).ensure([WITH_NAT, PLAIN], [PUBLIC, QUIET])
     assert done == [
@@ -210,7 +212,7 @@ def test_what_is_as_it_should_be_is_left_alone(host: Host, act: bool) -> None:
 
 def test_a_bridge_that_was_changed_is_mended(host: Host) -> None:
     host.has({**OURS, "flags": [], "addr_info": []})
-    host.has_nat()
+    host.has_rules()
     (done,) = bridge.Node(CATALOG, act=True).ensure([WITH_NAT], None)
     assert (done.before, done.after) == (view("nbr0", PUBLIC, "", True, up=False), VIEW)
     assert host.done == (["address add 10.66.0.1/24 broadcast + dev nbr0", "link set dev nbr0 up"], [])
@@ -218,7 +220,7 @@ def test_a_bridge_that_was_changed_is_mended(host: Host) -> None:
 
 def test_rules_are_others_when_a_network_has_no_nat_any_more(host: Host) -> None:
     host.has(OURS)
-    host.has_nat()
+    host.has_rules()
     (done,) = bridge.Node(CATALOG, act=True).ensure([replace(WITH_NAT, nat=False)], None)
     assert done.before == {**VIEW, "rules": "others than are wanted"}
     assert done.after == view("nbr0", PUBLIC)
@@ -369,16 +371,14 @@ CLOSED = {"family": "inet", "table": "f", "name": "forward", "hook": "forward", 
 
 @pytest.mark.parametrize("act", [False, True])
 def test_a_network_that_would_reach_nothing_is_not_made(host: Host, act: bool) -> None:
-    host.others = [{"chain": CLOSED}]
-    host.show()
+    host.is_closed()
     (refused,) = bridge.Node(CATALOG, act).ensure([WITH_NAT], None)
     assert isinstance(refused.error, TrafficBlocked) and "policy drop" in refused.error.found
     assert host.done == ([], [])
 
 
 def test_drops_that_are_ignored_are_warnings(host: Host) -> None:
-    host.others = [{"chain": CLOSED}]
-    host.show()
+    host.is_closed()
     node = bridge.Node(CATALOG, act=False, ignore_drops=True)
     (done,) = node.ensure([WITH_NAT], None)
     assert done.error is None
@@ -388,8 +388,7 @@ def test_drops_that_are_ignored_are_warnings(host: Host) -> None:
 
 
 def test_a_network_without_nat_needs_only_what_is_bridged(host: Host) -> None:
-    host.others = [{"chain": CLOSED}]
-    host.show()
+    host.is_closed()
     (done,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
     assert done.error is None
     host_firewall.BRIDGED_TOO.write_text("1\n", encoding="ascii")
@@ -401,8 +400,7 @@ SIX = replace(PLAIN, address_ranges=(AddressRange(0, "IP4_6", 9, "10.66.0.10", "
 
 
 def test_what_drops_ipv6_between_machines_matters_where_they_have_it(host: Host) -> None:
-    host.others = [{"chain": {**CLOSED, "family": "ip6"}}]
-    host.show()
+    host.is_closed(family="ip6")
     host_firewall.BRIDGED_TOO6.write_text("1\n", encoding="ascii")
     (done,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
     assert done.error is None
@@ -442,9 +440,8 @@ def test_chains_of_interfaces_matter_where_these_are_ports_of_the_bridge(host: H
 
 @pytest.mark.parametrize("hook", ["prerouting", "postrouting"])
 def test_what_earlier_versions_did_not_look_for_is_a_warning_where_the_bridge_is_there(host: Host, hook: str) -> None:
-    host.others = [{"chain": {**CLOSED, "hook": hook}}]
+    host.is_closed(hook=hook)
     host_firewall.BRIDGED_TOO.write_text("1\n", encoding="ascii")
-    host.show()
     (refused,) = bridge.Node(CATALOG, act=False).ensure([PLAIN], None)
     assert isinstance(refused.error, TrafficBlocked)
     host.has(link("nbr1", QUIET))
@@ -469,7 +466,7 @@ def test_on_a_bridge_of_the_hosts_own_it_is_a_warning(host: Host) -> None:
 @pytest.mark.parametrize("act", [False, True])
 def test_a_network_that_is_done_goes_with_its_rules(host: Host, act: bool) -> None:
     host.has(OURS)
-    host.has_nat()
+    host.has_rules()
     node = bridge.Node(CATALOG, act)
     done = node.ensure([replace(WITH_NAT, state=NetworkState.DONE)], None)
     assert done == [bridge.Done(f"network {PUBLIC}", "nbr0", VIEW)]
@@ -479,7 +476,7 @@ def test_a_network_that_is_done_goes_with_its_rules(host: Host, act: bool) -> No
 
 def test_a_bridge_in_use_stays_and_keeps_its_rules(host: Host) -> None:
     host.has(OURS, port("veth7", "nbr0"))
-    host.has_nat()
+    host.has_rules()
     (refused,) = bridge.Node(CATALOG, act=True).remove([WITH_NAT])
     assert isinstance(refused.error, InUse)
     assert str(refused.error) == ("remove bridge nbr0: attached to nbr0 are veth7. End the machines that use it first")
@@ -499,7 +496,7 @@ def test_check_mode_takes_machines_for_ended_and_nothing_else(host: Host) -> Non
 
 
 def test_rules_whose_bridge_is_gone_are_removed(host: Host) -> None:
-    host.has_nat()
+    host.has_rules()
     done = bridge.Node(CATALOG, act=True).remove([WITH_NAT])
     assert done == [bridge.Done(f"network {PUBLIC}", "", {"rules": "present", "nat": True})]
     assert host.done == ([], [f"delete table inet {TABLE}"])
@@ -508,8 +505,8 @@ def test_rules_whose_bridge_is_gone_are_removed(host: Host) -> None:
 def test_everything_of_the_catalog_and_nothing_else_is_removed(host: Host) -> None:
     theirs = {**link("br1", PUBLIC), "ifalias": f"nebula:{LOST}:{PUBLIC}"}
     host.has(OURS, link("nbr1", QUIET), link("br0"), theirs)
-    host.has_nat()
-    host.has_nat(replace(NAT, network=LOST))
+    host.has_rules()
+    host.has_rules(replace(NAT, network=LOST))
     node = bridge.Node(CATALOG, act=False)
     assert node.left()
     assert [(done.network, done.bridge) for done in node.remove(None)] == [
@@ -523,7 +520,7 @@ def test_everything_of_the_catalog_and_nothing_else_is_removed(host: Host) -> No
 
 def test_rules_alone_are_something_that_is_left(host: Host) -> None:
     assert not bridge.Node(CATALOG, act=True).left()
-    host.has_nat()
+    host.has_rules()
     assert bridge.Node(CATALOG, act=True).left()
 
 

@@ -35,6 +35,7 @@ TABLE = nat.table_name(CATALOG)
 UNIT = f"nebula-network-{CATALOG}.service"
 WITH_NAT = Link("nbr0", "bridge", str(Mark(CATALOG, PUBLIC, "10.66.0.1/24")), mac="06:00:00:00:00:01")
 PLAIN = Link("nbr1", "bridge", str(Mark(CATALOG, QUIET)), mac="06:00:00:00:00:02")
+OF_PLAIN = ["bridge-nbr1.links", "bridge-nbr1.settings", "nat-0.nft", "nat-1.nft", "networks.sh"]
 RULE = 'iifname "nbr0" oifname != "nbr0" ip saddr != 10.66.0.0/24 drop'
 COMMENT = f'comment "nebula:{PUBLIC}:0123456789ab"'
 LISTED = f"""table inet {TABLE} {{
@@ -77,16 +78,7 @@ def lines_of(files: dict[str, str], name: str) -> list[str]:
 # -- files ------------------------------------------------------------------------------------------------------------
 def test_a_bridge_comes_back_with_its_mark_its_mac_and_its_address(nft: Programs) -> None:
     files = networks_at_boot.desired_files(CATALOG, {"nbr0": WITH_NAT, "nbr1": PLAIN, "br0": Link("br0", "bridge")})
-    assert sorted(files) == [
-        "bridge-nbr0.links",
-        "bridge-nbr0.nft",
-        "bridge-nbr0.settings",
-        "bridge-nbr1.links",
-        "bridge-nbr1.settings",
-        "nat-0.nft",
-        "nat-1.nft",
-        "networks.sh",
-    ]
+    assert sorted(files) == ["bridge-nbr0.links", "bridge-nbr0.nft", "bridge-nbr0.settings", *OF_PLAIN]
     assert lines_of(files, "bridge-nbr0.links") == [
         f"# nebula:{CATALOG}:{PUBLIC}:10.66.0.1/24",
         "link add name nbr0 address 06:00:00:00:00:01 type bridge stp_state 0 forward_delay 0",
@@ -128,13 +120,7 @@ def test_the_hosts_own_addresses_are_where_its_distribution_puts_them(nft: Progr
 
 
 def test_rules_without_a_bridge_are_left_out(nft: Programs) -> None:
-    assert sorted(networks_at_boot.desired_files(CATALOG, {"nbr1": PLAIN})) == [
-        "bridge-nbr1.links",
-        "bridge-nbr1.settings",
-        "nat-0.nft",
-        "nat-1.nft",
-        "networks.sh",
-    ]
+    assert sorted(networks_at_boot.desired_files(CATALOG, {"nbr1": PLAIN})) == OF_PLAIN
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -142,11 +128,8 @@ def test_without_rules_or_without_nft_there_is_no_nat(programs: Programs, there:
     if there:
         said = "Error: No such file or directory\n"
         programs.answer("nft", f"--stateless list table inet {TABLE}", err=said, code=1)
-    assert sorted(networks_at_boot.desired_files(CATALOG, {"nbr0": WITH_NAT})) == [
-        "bridge-nbr0.links",
-        "bridge-nbr0.settings",
-        "networks.sh",
-    ]
+    files = networks_at_boot.desired_files(CATALOG, {"nbr0": WITH_NAT})
+    assert sorted(files) == ["bridge-nbr0.links", "bridge-nbr0.settings", "networks.sh"]
 
 
 def test_files_are_written_and_those_of_networks_that_went_are_removed(tmp_path: Path) -> None:

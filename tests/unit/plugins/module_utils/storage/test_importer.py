@@ -351,32 +351,25 @@ def test_a_file_that_changes_while_it_is_read(store, place):
     assert "image" not in os.listdir(place)
 
 
-def test_a_full_disk_is_told_with_how_far_it_came(store, place, source, monkeypatch):
-    """os.pwrite, the seam to the operating system, fails as on a full disk; a clone would write nothing."""
-    monkeypatch.setattr(files, "clone", lambda _source, _target: False)
-
-    def full(_fd: int, _data: bytes, _offset: int) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(NoSpace) as caught:
-        store(source, disk=False)
-    assert caught.value.asked == f"{WHAT}: storing it in {place}"
-    assert caught.value.found == "the file system is full after 0 MiB"
-    assert "nebula_root" in caught.value.remedy and os.listdir(place) == []
-
-
-def test_any_other_error_of_the_disk_is_told_as_it_is(store, place, source, monkeypatch):
-    """As above, where the disk itself fails."""
+@pytest.mark.parametrize(
+    ("number", "error", "found", "remedy"),
+    [
+        (errno.ENOSPC, NoSpace, "the file system is full after 0 MiB", "nebula_root"),
+        (errno.EIO, NebulaError, os.strerror(errno.EIO), ""),
+    ],
+)
+def test_what_the_disk_does_not_take_is_told(store, place, source, monkeypatch, number, error, found, remedy):
+    """os.pwrite, the seam to the operating system, fails; a clone would write nothing."""
     monkeypatch.setattr(files, "clone", lambda _source, _target: False)
 
     def fail(_fd: int, _data: bytes, _offset: int) -> int:
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "pwrite", fail)
-    with pytest.raises(NebulaError, match="Input/output error"):
+    with pytest.raises(error) as caught:
         store(source, disk=False)
-    assert os.listdir(place) == []
+    assert caught.value.found == found and remedy in caught.value.remedy and os.listdir(place) == []
+    assert number == errno.EIO or caught.value.asked == f"{WHAT}: storing it in {place}"
 
 
 def test_there_has_to_be_room_before_anything_is_written(store, place, source, monkeypatch):

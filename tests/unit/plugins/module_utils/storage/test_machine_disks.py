@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,13 +134,14 @@ def test_a_disk_for_swap_has_its_signature(directory):
 # -- made of images --------------------------------------------------------------------------------------------------
 
 
+def info(path: Path) -> dict[str, Any]:
+    return json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", path]))
+
+
 @needs_qemu_img
 def test_an_overlay_is_as_large_as_asked_for_and_rests_on_its_image(image, directory):
     machine_disks.prepare(vm(of_image(image, size=5)), str(directory))
-    said = subprocess.run(
-        ["qemu-img", "info", "--output=json", directory / "disk.0"], check=True, capture_output=True, text=True
-    ).stdout
-    facts = json.loads(said)
+    facts = info(directory / "disk.0")
     assert (facts["virtual-size"], facts["backing-filename"]) == (5 * MIB, str(image))
     assert image.read_bytes().rstrip(b"\0") == CONTENT
 
@@ -176,19 +178,14 @@ def test_a_disk_that_is_there_grows_with_all_that_it_holds(image, directory):
     before = (directory / "disk.0").stat().st_ino
     grown = vm(*(replace(disk, size=9) for disk in small))
     files = machine_disks.locate(grown, str(directory))
-    assert machine_disks.would_grow(grown, files, (0, 1, 2, 3))
-    assert machine_disks.grow(grown, files, (0, 1, 2, 3))
+    about = (0, 1, 2, 3)
+    assert machine_disks.would_grow(grown, files, about) and machine_disks.grow(grown, files, about)
     sizes = [disk_formats.virtual_size(files[number].path, files[number].format) // MIB for number in range(5)]
     assert sizes == [9, 9, 9, 9, 3]
     assert (directory / "disk.0").stat().st_ino == before
-    said = subprocess.run(
-        ["qemu-img", "info", "--output=json", directory / "disk.0"], check=True, capture_output=True, text=True
-    ).stdout
-    assert json.loads(said)["backing-filename"] == str(image)
+    assert info(directory / "disk.0")["backing-filename"] == str(image)
     assert persistent.read_bytes() == CONTENT.ljust(9 * MIB, b"\0")
-    assert not machine_disks.would_grow(grown, files, (0, 1, 2, 3)) and not machine_disks.grow(
-        grown, files, (0, 1, 2, 3)
-    )
+    assert not machine_disks.would_grow(grown, files, about) and not machine_disks.grow(grown, files, about)
 
 
 def test_a_cdrom_does_not_grow(image, directory):
@@ -276,8 +273,11 @@ def test_a_link_does_not_take_the_place_of_a_disk(image, directory):
 # -- removed ---------------------------------------------------------------------------------------------------------
 
 
+FILES = ("disk.0", ".disk.0.tmp", ".disk.3.tmp.raw", "disk.10", "deployment.0", "disk.x", "disk.0.bak")
+
+
 def filled(directory: Path, image: Path) -> None:
-    for name in ("disk.0", ".disk.0.tmp", ".disk.3.tmp.raw", "disk.10", "deployment.0", "disk.x", "disk.0.bak"):
+    for name in FILES:
         (directory / name).write_bytes(b"x")
     (directory / "disk.1").symlink_to(image)
 
@@ -292,9 +292,7 @@ def test_only_disks_are_removed_and_no_image(image, directory):
 def test_only_the_disks_that_it_is_about_are_removed(image, directory):
     filled(directory, image)
     assert machine_disks.remove(str(directory), [1, 9]) is True
-    assert sorted(os.listdir(directory)) == sorted(
-        ["disk.0", ".disk.0.tmp", ".disk.3.tmp.raw", "disk.10", "deployment.0", "disk.x", "disk.0.bak"]
-    )
+    assert sorted(os.listdir(directory)) == sorted(FILES)
     assert machine_disks.remove(str(directory), []) is False
 
 

@@ -184,12 +184,7 @@ def test_never_raises_and_text_without_dollars_is_kept(text):
 @pytest.mark.parametrize(
     "part",
     [
-        "$",
-        "$NIC[",
-        '$NIC[IP,NETWORK="',
-        "$NIC[IP, ",
-        "$A[b=",
-        "$unknown ",
+        *("$", "$NIC[", '$NIC[IP,NETWORK="', "$NIC[IP, ", "$A[b=", "$unknown "),
         "$NAME[\t",
         "[[",
         "\\",

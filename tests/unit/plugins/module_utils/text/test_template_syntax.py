@@ -398,29 +398,10 @@ def test_catalog_and_yaml_and_back(template: Template) -> None:
     assert Template.from_mapping(template.to_mapping()) == template
 
 
-SCRAPS = st.sampled_from(
-    [
-        '"',
-        "\\",
-        '\\"',
-        "[",
-        "]",
-        ",",
-        "=",
-        "#",
-        "\n",
-        " ",
-        "A",
-        "B1",
-        "$",
-        "$NIC[",
-        'X = "y"',
-        "A = [",
-        "A = b\n",
-        "\r",
-        "é",
-    ]
-)
+SCRAPS = st.sampled_from([
+        '"', "\\", '\\"', "[", "]", ",", "=", "#", "\n", " ", "A", "B1", "$", "$NIC[", 'X = "y"', "A = [", "A = b\n",
+        "\r", "é",
+])  # fmt: skip
 
 
 @given(st.lists(SCRAPS, max_size=40).map("".join))
@@ -474,34 +455,9 @@ def test_any_text_that_users_give_is_read_or_refused(text: str, prefix: str) -> 
 
 SCRAP = 64 * 1024
 HOSTILE = [
-    '"',
-    '\\"',
-    'A="',
-    "[",
-    "$A[",
-    "A=$A[",
-    "A=[",
-    "A=1 ",
-    "A=[X=1]",
-    "A=[X=1\n",
-    "A",
-    " ",
-    "\n",
-    "#",
-    "A=x$",
-    "=",
-    ",",
-    "$",
-    "A=[X=$N[",
-    'A=[X="\n"\n',
-    "]",
-    "A = 1\\",
-    "A\n",
-    "$A, ",
-    "\\$",
-    "A=1\n",
-    'A="1",',
-]
+    '"', '\\"', 'A="', "[", "$A[", "A=$A[", "A=[", "A=1 ", "A=[X=1]", "A=[X=1\n", "A", " ", "\n", "#", "A=x$", "=",
+    ",", "$", "A=[X=$N[", 'A=[X="\n"\n', "]", "A = 1\\", "A\n", "$A, ", "\\$", "A=1\n", 'A="1",',
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("scrap", HOSTILE)
