@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from in_world import in_bare_world
+from odd_files import dig
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
@@ -528,13 +529,7 @@ def test_what_a_guest_has_made_is_saved_without_harm():
         (tree / "tmp/of-the-host").unlink()
         done = roots.save(str(tree), str(saved), ids)
         assert done.left_out == 1 and b"of the host" not in saved.read_bytes()
-        fd = os.open(tree / "tmp", os.O_RDONLY)
-        for _depth in range(1300):
-            os.mkdir("d" * 50, dir_fd=fd)
-            below = os.open("d" * 50, os.O_RDONLY, dir_fd=fd)
-            os.close(fd)
-            fd = below
-        os.close(fd)
+        dig(tree / "tmp", 1300, "d" * 50)
         before = hashlib.sha256(saved.read_bytes()).hexdigest()
         with pytest.raises(ImageRefused, match=r"longer than|deeper than"):
             roots.save(str(tree), str(here.directory / "other.tar"), ids)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from in_world import in_bare_world
+from odd_files import dig
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import directory as tree
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, InvalidValue, NebulaError
@@ -47,13 +48,7 @@ ROUNDS = 300
 
 def deep(place: Path) -> None:
     place.mkdir(parents=True)
-    fd = os.open(place, os.O_RDONLY)
-    for _level in range(DEPTH):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    dig(place, DEPTH)
 
 
 def wide(place: Path) -> None:

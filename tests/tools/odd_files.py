@@ -13,6 +13,17 @@ from pathlib import Path
 KINDS = ("pipe", "link to a pipe", "socket", "directory", "link to a directory", "link to nothing", "link to itself")
 
 
+def dig(path: Path, levels: int, name: str = "d") -> None:
+    """Make directories one in another. Their whole path may be longer than the kernel takes."""
+    here = os.open(path, os.O_RDONLY)
+    for _level in range(levels):
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
 def put(path: Path, kind: str) -> None:
     if kind == "pipe":
         os.mkfifo(path)

@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from odd_files import dig
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import directory, iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
@@ -131,12 +132,6 @@ def test_a_guest_that_exchanges_directories_and_links_loses_its_own_files_alone(
 def test_what_a_guest_has_made_goes_however_deep_it_is(tmp_path: Path) -> None:
     place = tmp_path / "disk.1"
     place.mkdir()
-    fd = os.open(place, os.O_RDONLY)
-    for _level in range(1500):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    dig(place, 1500)
     directory.write_directory(str(place), VARIABLES, owner=OWN)
     assert sorted(shown(place)) == ["context.sh"]

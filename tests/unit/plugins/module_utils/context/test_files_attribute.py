@@ -11,6 +11,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_files import dig
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import files_attribute, iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError, NotFound
@@ -272,26 +273,15 @@ def removed(tmp_path):
     subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
-def nested(path, depth):
-    """Made step by step: the whole path may be longer than the kernel takes."""
-    at = os.open(path, os.O_RDONLY)
-    for _level in range(depth):
-        os.mkdir("d", dir_fd=at)
-        below = os.open("d", os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(at)
-
-
 @pytest.mark.parametrize("depth", [files_attribute.DEEPEST, 3000])
 def test_a_tree_that_is_too_deep(removed, depth):
-    nested(removed, depth)
+    dig(removed, depth)
     with pytest.raises(InvalidValue, match=r"nested more than 15 deep\. Pack them"):
         collect(removed)
 
 
 def test_the_deepest_tree_that_is_taken(tmp_path):
-    nested(tmp_path, files_attribute.DEEPEST - 1)
+    dig(tmp_path, files_attribute.DEEPEST - 1)
     (tmp_path / ("d/" * (files_attribute.DEEPEST - 1)) / "file").write_text("content")
     iso9660.write_iso(str(tmp_path / "iso"), {}, [ContextFile(str(tmp_path / "d"), "d")])
     assert iso9660.read_iso(str(tmp_path / "iso"))[1] == {"d/" * (files_attribute.DEEPEST - 1) + "file": 7}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import odd_files
 import pytest
+from odd_files import dig
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
@@ -69,7 +70,7 @@ def test_many_names_and_many_directories(tmp_path, beside):
 def test_deeper_than_a_path_can_say(tmp_path, beside):
     tree = tmp_path / "tree"
     tree.mkdir()
-    odd_files.make_deep(tree, 3000)
+    dig(tree, 3000)
     assert untrusted_trees.remove(str(tree))
 
 

@@ -10,9 +10,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from odd_files import dig
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, InUse
 from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
+from ansible_collections.nebula.provision.plugins.module_utils.host.files import opened
 from ansible_collections.nebula.provision.plugins.module_utils.storage import tree_walk
 
 
@@ -57,13 +59,7 @@ def test_a_tree_that_is_too_deep(tmp_path):
 
 
 def test_one_directory_is_open_however_deep_it_is(tmp_path):
-    fd = os.open(tmp_path, os.O_RDONLY)
-    for _level in range(1500):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    dig(tmp_path, 1500)
     before, most = len(os.listdir("/proc/self/fd")), 0
     found = []
     try:
@@ -111,11 +107,8 @@ def test_attributes_of_a_file_and_of_a_name(tmp_path):
     path = tmp_path / "file"
     path.touch()
     os.setxattr(path, "user.x", b"1")
-    fd = os.open(path, os.O_RDONLY)
-    try:
+    with opened(path, os.O_RDONLY) as fd:
         assert tree_walk.attributes(fd) == tree_walk.attributes(b"file") == {b"user.x": b"1"}
-    finally:
-        os.close(fd)
     (tmp_path / "link").symlink_to("file")
     assert tree_walk.attributes(b"link") == {}
 
@@ -123,8 +116,7 @@ def test_attributes_of_a_file_and_of_a_name(tmp_path):
 @pytest.mark.parametrize("parts", [[], [0], [3], [1, 4], [0, 1, 2, 3, 4]])
 def test_stretches(parts, tmp_path):
     size = 5 * 65536
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    try:
+    with opened(tmp_path / "file", os.O_RDWR | os.O_CREAT) as fd:
         os.ftruncate(fd, size)
         for part in parts:
             os.pwrite(fd, b"x" * 65536, part * 65536)
@@ -135,13 +127,8 @@ def test_stretches(parts, tmp_path):
             at for start, length in tree_walk.data_extents(fd, status) for at in range(start, start + length, 65536)
         }
         assert covered == {part * 65536 for part in parts}
-    finally:
-        os.close(fd)
 
 
 def test_an_empty_file_has_none(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    try:
+    with opened(tmp_path / "file", os.O_RDWR | os.O_CREAT) as fd:
         assert tree_walk.data_extents(fd, os.fstat(fd)) == []
-    finally:
-        os.close(fd)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import odd_files
 import pytest
+from odd_files import dig
 from openvz_host import Host
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound
@@ -195,7 +196,7 @@ def test_devices_are_mounted_on_a_directory_of_the_root_alone(host: Host, target
 
 
 def test_a_root_is_saved_however_deep_it_is_and_for_nobody_else(host: Host) -> None:
-    odd_files.make_deep(host.private, 1500)
+    dig(host.private, 1500)
     path = host.directory / "disk.0"
     private_area.save(str(host.private), str(path), "saving")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -208,6 +209,6 @@ def test_a_root_is_saved_however_deep_it_is_and_for_nobody_else(host: Host) -> N
 def test_what_an_unfinished_area_holds_goes_however_deep_it_is(host: Host) -> None:
     unfinished = host.private.with_name(host.private.name + ".tmp")
     unfinished.mkdir()
-    odd_files.make_deep(unfinished, 1500)
+    dig(unfinished, 1500)
     private_area.clear_unfinished(str(host.private))
     assert not unfinished.exists()
