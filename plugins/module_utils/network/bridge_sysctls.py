@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import CommandFailed
+from ..host.files import opened
 
 PROC = Path("/proc/sys/net")
 # No bridge of ours has an IPv6 address of its own, so that none needs IPv6. The others count should somebody switch it
@@ -110,7 +111,7 @@ def write(bridge: str, values: Mapping[str, str]) -> None:
         except OSError as error:
             raise CommandFailed(
                 f"set {key(bridge, name)} to {value}",
-                f"{_place(bridge, name)}: {error.strerror}",
+                f"{_path(bridge, name)}: {error.strerror}",
                 "In a container it may be read-only: make this node's networks on the host itself",
             ) from error
 
@@ -128,39 +129,31 @@ def command(bridge: str, name: str, value: str) -> str:
 
 def lines(bridge: str, gateway: bool) -> list[str]:
     """Return each path below /proc/sys/net with its value, for programs that set a bridge's settings themselves."""
-    values = desired(gateway)
-    return [f"{_place(bridge, name).relative_to(PROC)} {value}" for name, value in values.items()]
+    return [f"{place(bridge, name)} {value}" for name, value in desired(gateway).items()]
 
 
 def lines_of(interface: str, values: Mapping[str, str]) -> list[str]:
     """Return lines like those of lines(), for these settings of an interface that is no bridge."""
-    return [
-        f"{_place(interface, name).relative_to(PROC)} {value}" for name, value in existing(interface, values).items()
-    ]
+    return [f"{place(interface, name)} {value}" for name, value in existing(interface, values).items()]
+
+
+def place(bridge: str, name: str) -> str:
+    """Return the path of a setting below /proc/sys/net."""
+    family, setting = name.split("/")
+    return f"{family}/conf/{bridge}/{setting}"
 
 
 def _path(bridge: str, name: str) -> str:
     """Return the path of a setting as text: of hundreds of bridges, pathlib would take most of the time."""
-    family, setting = name.split("/")
-    return f"{PROC}/{family}/conf/{bridge}/{setting}"
+    return f"{PROC}/{place(bridge, name)}"
 
 
 def _read(path: str) -> str:
     """Read a setting by its descriptor: of hundreds of bridges, Python's own files would take most of the time."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY) as fd:
         return os.read(fd, 100).decode("ascii").strip()
-    finally:
-        os.close(fd)
 
 
 def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_WRONLY) as fd:
         os.write(fd, f"{value}\n".encode("ascii"))
-    finally:
-        os.close(fd)
-
-
-def _place(bridge: str, name: str) -> Path:
-    return Path(_path(bridge, name))

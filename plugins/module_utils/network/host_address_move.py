@@ -81,9 +81,7 @@ class HostAddresses:
 
 def observe(name: str) -> HostAddresses:
     """Return what the interface has, without the kernel's own addresses and routes, which come and go with it."""
-    entries = json.loads(run(["ip", "-json", "address", "show", "dev", name], timeout=links.TIMEOUT).stdout or "[]")
-    infos = [info for entry in entries for info in entry.get("addr_info", ())]
-    found = [_address(info) for info in infos if not _is_of_link(info)]
+    found = [_address(info) for info in _infos(name)]
     found_routes = {}
     for family in ("-4", "-6"):
         argv = ["ip", family, "-N", "route", "show", "table", "all", "dev", name]
@@ -94,8 +92,11 @@ def observe(name: str) -> HostAddresses:
     return HostAddresses(tuple(found), found_routes["-4"], found_routes["-6"])
 
 
-def _is_of_link(info: Mapping[str, Any]) -> bool:
-    return info.get("family") == "inet6" and info.get("scope") == "link"
+def _infos(name: str) -> list[Mapping[str, Any]]:
+    """Return the interface's addresses as `ip` shows them, without those that the kernel makes of its own."""
+    entries = json.loads(run(["ip", "-json", "address", "show", "dev", name], timeout=links.TIMEOUT).stdout or "[]")
+    infos = [info for entry in entries for info in entry.get("addr_info", ())]
+    return [info for info in infos if (info.get("family"), info.get("scope")) != ("inet6", "link")]
 
 
 def _address(info: Mapping[str, Any]) -> str:
@@ -121,12 +122,10 @@ def _route(line: str) -> str:
 
 def refuse(asked: str, phydev: Link, present: Mapping[str, Link]) -> None:
     """Raise an error where what the interface has would not stay where it is put, or something depends on it."""
-    done = run(["ip", "-json", "address", "show", "dev", phydev.name], timeout=links.TIMEOUT)
-    infos = [info for entry in json.loads(done.stdout or "[]") for info in entry.get("addr_info", ())]
     leased = [
         f"{info['local']}/{info['prefixlen']}"
-        for info in infos
-        if not _is_of_link(info) and (info.get("dynamic") or info.get("valid_life_time", _EVERY) != _EVERY)
+        for info in _infos(phydev.name)
+        if info.get("dynamic") or info.get("valid_life_time", _EVERY) != _EVERY
     ]
     remedy = (
         "Make the bridge by the means of the host's distribution, with the addresses on it, and use vn_mad: dummy; or "
@@ -219,7 +218,8 @@ class Move:
             back.append(f"link delete dev {self.bridge} type bridge")
         else:
             back.append(f"link set dev {self.bridge} address {self.former.mac} alias {self.former.alias}")
-            kept = [f"{family}/conf/{self.bridge}/{key} {value}" for family, key, value in _split(self.former.settings)]
+            settings = self.former.settings.items()
+            kept = [f"{bridge_sysctls.place(self.bridge, name)} {value}" for name, value in settings]
         routed = dict(self.belongings.routed(self.phydev.name))
         make_directory(PLACE, 0o700)
         make_directory(self.directory, 0o700)
@@ -345,12 +345,6 @@ def _rules(table: nat.Table) -> str:
         argv = ["nft", "--stateless", "list", "table", "inet", table.name]
         text += run(argv, timeout=links.TIMEOUT).stdout
     return text
-
-
-def _split(values: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    for name, value in values.items():
-        family, _slash, key = name.partition("/")
-        yield family, key, value
 
 
 def _text(lines: Iterator[str] | Sequence[str]) -> str:

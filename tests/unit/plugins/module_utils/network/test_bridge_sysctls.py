@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,10 +134,10 @@ def test_where_nothing_can_be_written_it_may_be_right_already(
     give(proc, "nbr0", {"ipv4/arp_ignore": "8"})
     really = os.open
 
-    def read_only(path: str, flags: int, *more: int) -> int:
+    def read_only(path: str, flags: int, *more: int, **options: Any) -> int:
         if flags & os.O_WRONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-        return really(path, flags, *more)
+        return really(path, flags, *more, **options)
 
     monkeypatch.setattr(bridge_sysctls.os, "open", read_only)
     if value == "8":
