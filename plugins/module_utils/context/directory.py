@@ -20,7 +20,7 @@ from typing import BinaryIO, Callable
 
 from ..errors import InUse
 from ..host import untrusted_directories, untrusted_trees
-from ..host.files import closed_after, explained, sync_directory
+from ..host.files import closing_fd, explained, sync_directory
 from ..model.context import ContextFile
 from . import context_formats, iso9660
 from .files_attribute import LARGEST, Entry, entries_of_files
@@ -56,7 +56,7 @@ def write_directory(
     for entry in entries:
         if entry.directory:
             directories |= {entry.path, *_parents(entry.path)}
-    with explained(path), closed_after(_open_top(path, owner)) as top:
+    with explained(path), closing_fd(_open_top(path, owner)) as top:
         _Writing(path, owner, directories, wanted).fill(top, "")
     return digest
 
@@ -96,7 +96,7 @@ class _Writing:
         for name in sorted(inner):
             path = f"{place}/{name}" if place else name
             if path in self._directories:
-                with closed_after(self._directory(fd, name, path)) as below:
+                with closing_fd(self._directory(fd, name, path)) as below:
                     self.fill(below, path)
             else:
                 self._file(fd, name, path)
@@ -121,7 +121,7 @@ class _Writing:
         mode = _EXECUTABLE if isinstance(content, Entry) and content.executable else _FILE
         old = _open_if_same(fd, name, content)
         if old >= 0:
-            with closed_after(old):
+            with closing_fd(old):
                 untrusted_directories.take(old, mode, self._owner)
             return
         found = _status(fd, name)

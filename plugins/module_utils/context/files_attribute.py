@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidValue, NotFound
-from ..host.files import closed_after, explain, explained
+from ..host.files import closing_fd, explain, explained
 from ..host.urls import is_url, without_secrets
 from ..model.context import ContextFile
 
@@ -230,7 +230,7 @@ def _names_in(path: str, named: str) -> list[str]:
         fd = _opened(path, os.O_DIRECTORY)
         if fd is None:
             raise InvalidValue(f"FILES: {named!r}", f"{path} changed while it was read", "Run again when it rests")
-        with closed_after(fd), os.scandir(fd) as listing:
+        with closing_fd(fd), os.scandir(fd) as listing:
             return sorted(entry.name for entry in itertools.islice(listing, MOST + 1))
 
 

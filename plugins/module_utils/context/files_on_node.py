@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from .. import errors
 from ..errors import NebulaError, StorageFailed
 from ..host import node_file
-from ..host.files import explain, lock, make_directory, reader, remove_file, write_atomically
+from ..host.files import content_digest, explain, lock, make_directory, reader, remove_file, write_atomically
 from ..model.context import ContextFile
 from ..model.plan import Plan, PlannedEntry
 from .files_attribute import ContextFileParts, Entry, source_without_secrets
@@ -31,7 +31,6 @@ PREFIX = "context-"
 LOCK_SECONDS = 600
 AGAIN = "Run again: it is sent again then"
 _OURS = re.compile(rf"{PREFIX}([0-9a-f]{{64}})")
-_BLOCK = 1024 * 1024
 
 
 @dataclass
@@ -183,10 +182,7 @@ def _state(path: str, digest: str, size: int) -> str:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             return "damaged"
-        hashed = hashlib.sha256()
-        while block := file.read(_BLOCK):
-            hashed.update(block)
-    return "whole" if hashed.hexdigest() == digest else "damaged"
+        return "whole" if content_digest(file) == digest else "damaged"
 
 
 def _unpacked(text: str, size: int) -> bytes | None:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from ..deps import require
 from ..errors import InvalidValue
-from ..host.files import Owner, adopt, explained, group_id, reader, user_id, write_atomically
+from ..host.files import Owner, adopt, content_digest, explained, group_id, reader, user_id, write_atomically
 from ..model.context import ContextFile
 from ..text import context_sh
 from . import context_formats
@@ -339,11 +339,8 @@ class _Place:
 def _digest(file: IO[bytes]) -> str:
     if isinstance(file, io.BytesIO):
         return hashlib.sha256(file.getbuffer()).hexdigest()
-    digest = hashlib.sha256()
     file.seek(0)
-    while block := file.read(_BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
+    return content_digest(file)
 
 
 def _write_length(file: IO[bytes], sectors: int) -> None:

@@ -9,13 +9,14 @@ import contextlib
 import errno
 import fcntl
 import grp
+import hashlib
 import os
 import pwd
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Callable, Union
+from typing import IO, BinaryIO, Callable, Union
 
 from ..errors import InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
 from . import lock_files
@@ -317,15 +318,7 @@ def reader(fd: int, buffering: int = -1) -> BinaryIO:
 
 def opened(path: str | bytes, flags: int, dir_fd: int | None = None) -> contextlib.AbstractContextManager[int]:
     """Open a file for a block of code, by its descriptor. A file that this makes is its owner's alone."""
-    return closed_after(os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
-
-
-@contextlib.contextmanager
-def closed_after(fd: int) -> Iterator[int]:
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    return closing_fd(os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=dir_fd))
 
 
 def read_limited(path: str, limit: int, follow: bool = True) -> bytes:
@@ -355,6 +348,14 @@ def is_a_link(path: str) -> InvalidValue:
     )
 
 
+def content_digest(file: IO[bytes]) -> str:
+    """Return the SHA-256 of what is still to be read of the file."""
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
+
+
 def clone(source: int, target: int) -> bool:
     """Let the open file `target` share the content of the open file `source`. Return False where the file system
     can't."""
@@ -367,7 +368,7 @@ def clone(source: int, target: int) -> bool:
 
 def settle(path: str) -> None:
     """Have the kernel write to the disk what other processes have written to this file."""
-    with opened(path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
         os.fsync(fd)
 
 

@@ -7,7 +7,6 @@ images once for all of them."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -17,7 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import CatalogError, ChecksumMismatch, InvalidValue, NebulaError, NotFound
-from ..host.files import clone, explained, lock, make_directory, remove_file, sync_directory, write_atomically
+from ..host.files import (
+    clone,
+    content_digest,
+    explained,
+    lock,
+    make_directory,
+    remove_file,
+    sync_directory,
+    write_atomically,
+)
 from ..model.catalog_backup import FORMAT, ImageFile, Manifest
 from ..model.dataclass_json import from_plain, to_plain
 from ..model.image import Image
@@ -120,11 +128,8 @@ def prune(directory: str, keep: int, catalog: str) -> list[str]:
 
 
 def sha256_of(path: str) -> str:
-    digest = hashlib.sha256()
     with explained(path), Path(path).open("rb") as file:
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
+        return content_digest(file)
 
 
 def image_entry(image: Image) -> ImageFile:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
 
 from ..errors import NebulaError
-from ..host.files import opened
+from ..host.files import content_digest, opened
 from ..model.audit import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
 from ..model.image_operations import Prepare, Rewrite, returning_host
@@ -27,7 +26,6 @@ _STORED = (ImageState.READY, ImageState.USED, ImageState.USED_PERS, ImageState.D
 # What lies beside an image while a run is at it.
 _ENDS = (NEW, NEW + ".raw", NEW + MEMBER, NEW + HEAD, NEW + BESIDE, GIVEN, PART, WORK)
 _DISKS = (ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK)
-_BLOCK = 1 << 20
 AGAIN = "Run playbook nebula.provision.site, or nebula_image for it, again with its path"
 LOST = (
     "Copy the file back from a backup; without one, end the machines that use the image (state: absent), remove the "
@@ -119,11 +117,8 @@ def _table_faults(image: Image) -> Iterator[tuple[str, str]]:
 
 
 def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
     with qcow2_header.open_binary(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return content_digest(file)
 
 
 def _left_over(place: str, known: set[str]) -> Iterator[Finding]:

@@ -111,11 +111,8 @@ def read_record(dest: Path) -> dict[str, Any] | None:
 
 
 def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as source:
-        for chunk in iter(lambda: source.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return files.content_digest(source)
 
 
 # --- packages

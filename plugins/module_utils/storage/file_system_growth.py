@@ -15,7 +15,7 @@ import time
 
 from ..errors import InUse, Unsupported
 from ..host import command, kernel_calls, loop_devices
-from ..host.files import closed_after, explained, opened
+from ..host.files import closing_fd, explained, opened
 
 MIB = 1024 * 1024
 # Seconds in which the kernel has let go what was mounted a moment ago.
@@ -74,7 +74,7 @@ def _grow_xfs(path: str, blocks: int, asked: str) -> None:
         with loop_devices.attach(path, readonly=False) as device:
             tree = kernel_calls.open_device(device, XFS, kernel_calls.NO_DEVICES | kernel_calls.NO_SETUID)
             # What describes a mount alone takes no requests.
-            with closed_after(tree), opened(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=tree) as root:
+            with closing_fd(tree), opened(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=tree) as root:
                 geometry = fcntl.ioctl(root, _XFS_GEOMETRY, bytes(_XFS_GEOMETRY_SIZE))
                 (inodes,) = struct.unpack_from("=I", geometry, _XFS_INODES_AT)
                 fcntl.ioctl(root, _XFS_GROW, _XFS_GROWTH.pack(blocks, inodes))

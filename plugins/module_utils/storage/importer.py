@@ -177,11 +177,8 @@ def _convert(
 
 
 def _sha256(path: str) -> str:
-    hash = hashlib.sha256()
     with files.explained(path), qcow2_header.open_binary(path) as file:
-        for block in iter(lambda: file.read(MIB), b""):
-            hash.update(block)
-    return hash.hexdigest()
+        return files.content_digest(file)
 
 
 def _warn_of_odd_length(request: Request, path: str, facts: disk_formats.ImageFacts) -> list[str]:

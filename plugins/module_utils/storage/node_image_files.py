@@ -14,7 +14,6 @@ Each step is a rename, so that a file is in one of these places, whole, whenever
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pwd
@@ -27,6 +26,7 @@ from ..errors import Conflict, InvalidValue, NebulaError, NotFound, StorageFaile
 from ..host import node_file, rsync
 from ..host.files import (
     adopt,
+    content_digest,
     explain,
     explained,
     lock,
@@ -49,7 +49,6 @@ COMING = ".coming-"
 SAVING = ".saving-"
 LOCK_SECONDS = 3600
 LARGEST = 1 << 16
-_BLOCK = 1 << 20
 
 
 @dataclass
@@ -157,7 +156,8 @@ def _take_in(root: str, image: PlannedImage) -> None:
     size, digest = _read_announced(asked, check)
     try:
         with _open_file(asked, came) as file:
-            found = _digest(file)
+            sha256 = content_digest(file)
+            found = file.tell(), sha256
             if found == (size, digest) and image.sha256 in ("", digest):
                 # What was read, and not what has its name by now.
                 _keep(root, image, came, os.fstat(file.fileno()).st_ino)
@@ -200,14 +200,6 @@ def _open_file(asked: str, path: str) -> Iterator[BinaryIO]:
         raise InvalidValue(asked, f"{path} is no file", f"Remove it, then run again: rm -r {path}")
     with os.fdopen(fd, "rb", buffering=0) as file:
         yield file
-
-
-def _digest(file: BinaryIO) -> tuple[int, str]:
-    hashed, size = hashlib.sha256(), 0
-    while block := file.read(_BLOCK):
-        hashed.update(block)
-        size += len(block)
-    return size, hashed.hexdigest()
 
 
 def _keep(root: str, image: PlannedImage, came: str, inode: int) -> None:

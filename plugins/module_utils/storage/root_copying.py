@@ -13,7 +13,7 @@ import stat
 from typing import Any
 
 from ..errors import ImageRefused
-from ..host.files import NEW_FILE, clone, closed_after, opened
+from ..host.files import NEW_FILE, clone, closing_fd, opened
 from ..model.id_range import COUNT
 from . import tree_walk
 from .free_space_watch import Room
@@ -90,7 +90,7 @@ class _Copying:
     def _link(self, first: bytes, path: bytes) -> None:
         source, name = self._places.at(first)
         # It may be closed when the other is opened.
-        with closed_after(os.dup(source)) as held:
+        with closing_fd(os.dup(source)) as held:
             place, target = self._places.at(path)
             os.link(name, target, src_dir_fd=held, dst_dir_fd=place, follow_symlinks=False)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ImageRefused, NebulaError
-from ..host.files import NEW_FILE, closed_after, explain
+from ..host.files import NEW_FILE, closing_fd, explain
 from ..model.id_range import COUNT
 from . import tree_walk
 from .free_space_watch import Room
@@ -126,7 +126,7 @@ class Tree:
         given = bool(entry.uid or entry.gid)
         plain = not (given or entry.mode & 0o7000)
         mode = entry.mode if plain else 0o600
-        with closed_after(
+        with closing_fd(
             self._replace(name, lambda place, here: os.open(here, NEW_FILE | os.O_CLOEXEC, mode, dir_fd=place))
         ) as fd:
             if entry.sparse is not None:
@@ -161,7 +161,7 @@ class Tree:
     def _hard_link(self, name: bytes, entry: Entry, _reader: Reader) -> None:
         source, target = self._places.at(self._place(entry.target))
         # It may be closed when the other is opened.
-        with closed_after(os.dup(source)) as held:
+        with closing_fd(os.dup(source)) as held:
             self._replace(
                 name,
                 lambda place, here: os.link(target, here, src_dir_fd=held, dst_dir_fd=place, follow_symlinks=False),
