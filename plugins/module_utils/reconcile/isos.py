@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from ..context import cloud_init, context_formats, iso9660
 from ..context.files_attribute import context_file
 from ..context.variables import start_script
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
-from ..host.files import explained, group_id, remove_file, user_id
+from ..host.files import content_digest, explained, group_id, remove_file, user_id
 from ..model.context import ContextFile
 from ..model.instantiate import truncated_values
 from ..model.template import Template
@@ -27,7 +26,6 @@ from ..sync import Item
 from ..text import context_sh
 
 KEYS = ("dest", "context", "files", "format", "owner", "group", "mode", "state")
-_BLOCK = 1024 * 1024
 # chown() takes the largest number for "leave it as it is".
 _NO_ACCOUNT = 0xFFFFFFFF
 
@@ -230,8 +228,5 @@ def _facts(
 
 
 def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
     with explained(path), Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return content_digest(file)

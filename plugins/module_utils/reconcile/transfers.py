@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,17 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
-from ..host.files import explain, explained, lock, make_directory, remove_file, settle, sync_directory, write_atomically
+from ..host.files import (
+    content_digest,
+    explain,
+    explained,
+    lock,
+    make_directory,
+    remove_file,
+    settle,
+    sync_directory,
+    write_atomically,
+)
 from ..host.rsync import Exchange, Peer
 from ..model import disk_snapshots
 from ..model.dataclass_json import from_plain
@@ -36,7 +45,6 @@ from .transfer_key import place
 LOCK_SECONDS = 4 * 3600
 # How many hosts are sent to or fetched from at once.
 AT_ONCE = 4
-_BLOCK = 1 << 20
 # What headers and tables of a disk's format take beside its content.
 _SLACK = 64 * MIB
 
@@ -133,11 +141,8 @@ def _send_one(exchange: Exchange, image: PlannedImage, root: str) -> None:
 
 
 def _digest(path: str) -> str:
-    hashed = hashlib.sha256()
     with explained(path), Path(path).open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            hashed.update(block)
-    return hashed.hexdigest()
+        return content_digest(file)
 
 
 # -- what comes back ------------------------------------------------------------------------------------------------

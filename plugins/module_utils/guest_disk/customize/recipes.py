@@ -24,7 +24,6 @@ from . import package_network
 
 # Seconds for all of it; packages may come from afar, and an appliance may be emulated.
 TIMEOUT = 3600.0
-_BLOCK = 1 << 20
 _PLACE = "/.nebula-recipe"
 # What apk is told of given files. It would take unsigned packages of everything that the call brings, so this call has
 # no repositories.
@@ -103,11 +102,8 @@ def _digest_of(addition: Addition) -> str:
 
 
 def _digest(path: str) -> str:
-    digest = hashlib.sha256()
     with files.explained(path), qcow2_header.open_binary(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return files.content_digest(file)
 
 
 def add(recipe: Recipe, disk: str, format: str, what: str) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -15,6 +14,7 @@ from typing import Any
 from ...errors import Conflict, ImageRefused, NotFound
 from ...host.files import (
     clone,
+    content_digest,
     explained,
     lock,
     make_directory,
@@ -123,11 +123,8 @@ def _packing(source: str) -> str:
 
 
 def _digest(path: str) -> str:
-    digest = hashlib.sha256()
     with explained(path), Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return content_digest(file)
 
 
 def _write(source: str, new: str, packing: str, what: str) -> int:
