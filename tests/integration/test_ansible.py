@@ -360,8 +360,9 @@ class Spread(Case):
         return inventory
 
 
+@pytest.mark.timeout(900)
 @in_bare_world
-def parts() -> None:
+def test_parts_of_hosts_and_work() -> None:
     """Of the hosts and of the work, senseless ones too: what is there is done, what is missing is said."""
     site = Spread()
     web = {"name": "web", "template": "web", "hard": True}
@@ -427,11 +428,6 @@ def parts() -> None:
     assert code == 0 and not site.root.exists(), output
 
 
-@pytest.mark.timeout(900)
-def test_parts_of_hosts_and_work():
-    parts()
-
-
 class Elsewhere(Case):
     """A copy of the checkout in an odd place, run without its ansible.cfg being named."""
 
@@ -462,8 +458,9 @@ def copied(directory: Path) -> Path:
     return copy
 
 
+@pytest.mark.timeout(900)
 @in_bare_world
-def elsewhere() -> None:
+def test_an_ordinary_login_and_odd_places() -> None:
     """A world-writable checkout in a folder with blanks, an ordinary login by ssh with sudo, and a Python first on its
     PATH that has no libraries and is called like a newer one."""
     site = Elsewhere()
@@ -503,11 +500,6 @@ def elsewhere() -> None:
         )
         site.make("teardown")
     assert not site.root.exists()
-
-
-@pytest.mark.timeout(900)
-def test_an_ordinary_login_and_odd_places():
-    elsewhere()
 
 
 @in_bare_world
@@ -588,8 +580,9 @@ def a_far_host(place: Path) -> Iterator[dict[str, Any]]:
             host.terminate()
 
 
+@pytest.mark.timeout(300)
 @in_bare_world
-def a_link_that_drops() -> None:
+def test_a_run_after_the_link_dropped() -> None:
     """By the options of the checkout's ansible.cfg, with seconds in the place of their quarters of a minute."""
     place = Path(os.environ["NEBULA_WORLD"], "far")
     place.mkdir()
@@ -631,8 +624,3 @@ def a_link_that_drops() -> None:
         assert code == 4 and "UNREACHABLE" in output, output
         # Four questions, and the ten seconds that a new connection has.
         assert took < 40, f"it took {took:.0f} s"
-
-
-@pytest.mark.timeout(300)
-def test_a_run_after_the_link_dropped():
-    a_link_that_drops()

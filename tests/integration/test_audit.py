@@ -816,7 +816,21 @@ def standing() -> Place:
 
 
 @in_world
-def planted(name: str) -> None:
+def cleared() -> None:
+    while _place:
+        _place.pop().close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place_of_its_own() -> Iterator[None]:
+    yield
+    if os.geteuid() == 0:
+        cleared()
+
+
+@pytest.mark.parametrize("name", sorted(PLANTS))
+@in_world
+def test_what_was_planted_is_found_and_gone_with_its_remedy(name: str) -> None:
     place = standing()
     try:
         place.clean()
@@ -834,21 +848,3 @@ def planted(name: str) -> None:
         _place.clear()
         place.close()
         raise
-
-
-@in_world
-def cleared() -> None:
-    while _place:
-        _place.pop().close()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def place_of_its_own() -> Iterator[None]:
-    yield
-    if os.geteuid() == 0:
-        cleared()
-
-
-@pytest.mark.parametrize("name", sorted(PLANTS))
-def test_what_was_planted_is_found_and_gone_with_its_remedy(name: str) -> None:
-    planted(name=name)

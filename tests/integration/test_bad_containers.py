@@ -80,26 +80,6 @@ OF_LXC: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@in_bare_world
-def of_lxc() -> None:
-    directory = Path(os.environ["NEBULA_WORLD"])
-    image, halt = directory / "root.tar", directory / "halt.raw"
-    image.write_bytes(demo_container.archive(Path("/bin/busybox").read_bytes()))
-    halt.write_bytes(HALTING)
-    before = host_state()
-    with without_unified_cgroups(), torn_down(test_lxc_site.Containers(image)) as site:
-        site.variables["nebula_images"] += [{"name": "halt", "path": str(halt)}]
-        site.variables["nebula_verify"] = False
-        tells(site, OF_LXC)
-        # How much room there is the host knows: nothing is kept of what it could not make.
-        large = {"name": "large", "template": "web", "hard": True, "disks": [ROOT, disk(SIZE=ROOM)]}
-        refused(site, [large], {"large": "disk 1"})
-        assert not [path for path in (site.root / "datastores/0/2").glob("*disk.1*") if path.exists()]
-        code, output = site.run("site.yml", nebula_vms=[{**large, "state": "absent"}])
-        assert code == 0 and len(machines(site)) == 2, output
-    assert host_state() == before
-
-
 OS_DISK = {"IMAGE": "debian-busybox"}
 OF_OPENVZ: dict[str, tuple[dict[str, Any], str]] = {
     "second": ({"disks": [OS_DISK, OS_DISK]}, "DISK 1 (IMAGE = debian-busybox): a container has one root file system"),
@@ -121,8 +101,42 @@ OF_OPENVZ: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def tells(site: Site, bad: dict[str, tuple[dict[str, Any], str]]) -> None:
+    good = site.variables["nebula_vms"]
+    vms = [*good, *({"name": name, "template": "web", **item} for name, (item, _text) in bad.items())]
+    told = {name: text for name, (_item, text) in bad.items()}
+    refused(site, vms, told, "--check")
+    assert not site.root.exists() or machines(site) == []
+    refused(site, vms, told)
+    assert len(machines(site)) == 2
+    code, output = site.run("site.yml")
+    assert code == 0 and changed_tasks(output) == [], output
+
+
+@pytest.mark.timeout(900)
 @in_bare_world
-def of_openvz() -> None:
+def test_bad_containers_of_lxc() -> None:
+    directory = Path(os.environ["NEBULA_WORLD"])
+    image, halt = directory / "root.tar", directory / "halt.raw"
+    image.write_bytes(demo_container.archive(Path("/bin/busybox").read_bytes()))
+    halt.write_bytes(HALTING)
+    before = host_state()
+    with without_unified_cgroups(), torn_down(test_lxc_site.Containers(image)) as site:
+        site.variables["nebula_images"] += [{"name": "halt", "path": str(halt)}]
+        site.variables["nebula_verify"] = False
+        tells(site, OF_LXC)
+        # How much room there is the host knows: nothing is kept of what it could not make.
+        large = {"name": "large", "template": "web", "hard": True, "disks": [ROOT, disk(SIZE=ROOM)]}
+        refused(site, [large], {"large": "disk 1"})
+        assert not [path for path in (site.root / "datastores/0/2").glob("*disk.1*") if path.exists()]
+        code, output = site.run("site.yml", nebula_vms=[{**large, "state": "absent"}])
+        assert code == 0 and len(machines(site)) == 2, output
+    assert host_state() == before
+
+
+@pytest.mark.timeout(900)
+@in_bare_world
+def test_bad_containers_of_openvz() -> None:
     with installed() as node:
         directory = Path(os.environ["NEBULA_WORLD"])
         image, halt = directory / "root.tar.gz", directory / "halt.raw"
@@ -143,25 +157,3 @@ def of_openvz() -> None:
         for path in others:
             path.unlink()
         assert host_state() == before
-
-
-def tells(site: Site, bad: dict[str, tuple[dict[str, Any], str]]) -> None:
-    good = site.variables["nebula_vms"]
-    vms = [*good, *({"name": name, "template": "web", **item} for name, (item, _text) in bad.items())]
-    told = {name: text for name, (_item, text) in bad.items()}
-    refused(site, vms, told, "--check")
-    assert not site.root.exists() or machines(site) == []
-    refused(site, vms, told)
-    assert len(machines(site)) == 2
-    code, output = site.run("site.yml")
-    assert code == 0 and changed_tasks(output) == [], output
-
-
-@pytest.mark.timeout(900)
-def test_bad_containers_of_lxc() -> None:
-    of_lxc()
-
-
-@pytest.mark.timeout(900)
-def test_bad_containers_of_openvz() -> None:
-    of_openvz()

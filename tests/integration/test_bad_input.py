@@ -27,22 +27,6 @@ from ansible_collections.nebula.provision.tests.integration.site_runs import (
 )
 
 
-@in_bare_world
-def flow() -> None:
-    case = Case()
-    # Nothing of a service manager here, and nobody has started the daemons.
-    case.refused("libvirtd", "nebula_manage_services", nebula_manage_services=False)
-    networks(case)
-    images(case)
-    templates(case)
-    a_machine_beside_bad_images_and_templates(case)
-    machines(case)
-    a_node_that_is_lost(case)
-    teardown_of_a_part(case)
-    code, output = case.run("playbooks/teardown.yml")
-    assert code == 0 and not case.root.exists(), output
-
-
 def networks(case: Case) -> None:
     bad = [
         {"name": "slip", "bridg": "x"},
@@ -225,5 +209,17 @@ def teardown_of_a_part(case: Case) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_bad_entries_among_good_ones():
-    flow()
+@in_bare_world
+def test_bad_entries_among_good_ones() -> None:
+    case = Case()
+    # Nothing of a service manager here, and nobody has started the daemons.
+    case.refused("libvirtd", "nebula_manage_services", nebula_manage_services=False)
+    networks(case)
+    images(case)
+    templates(case)
+    a_machine_beside_bad_images_and_templates(case)
+    machines(case)
+    a_node_that_is_lost(case)
+    teardown_of_a_part(case)
+    code, output = case.run("playbooks/teardown.yml")
+    assert code == 0 and not case.root.exists(), output

@@ -24,12 +24,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 
 @pytest.mark.timeout(300)
-def test_a_machine_takes_no_more_than_it_is_counted_with() -> None:
-    counted()
-
-
 @in_world
-def counted() -> None:
+def test_a_machine_takes_no_more_than_it_is_counted_with() -> None:
     """The guest is overhead.s, which fills whatever an emulator keeps. A machine whose guest hangs in KVM is a process
     all the same."""
     import overhead
@@ -58,12 +54,8 @@ def foreign(node: Node, name: str, memory: int, running: bool = True) -> Any:
 
 
 @pytest.mark.timeout(300)
-def test_memory_that_others_hold() -> None:
-    others()
-
-
 @in_world
-def others() -> None:
+def test_memory_that_others_hold() -> None:
     with a_node() as node:
         foreign(node, "off", 256, running=False)
         assert node.observed().foreign_memory == 0

@@ -42,7 +42,7 @@ def same(site: Case, *texts: str, **changes: Any) -> None:
 
 
 @in_bare_world
-def days() -> None:
+def test_what_an_operator_does_every_day() -> None:
     with torn_down(Case()) as site:
         templates = site.variables["nebula_templates"]
         bad = [
@@ -75,7 +75,3 @@ def days() -> None:
         assert code == 0 and "Did you mean vm?" in re.sub(r"\s+", " ", output), output
         code, output = site.run("site.yml", "--tags", "vm", nebula_vms=[WEB])
         assert code == 0 and "no task of playbook" not in output, output
-
-
-def test_what_an_operator_does_every_day() -> None:
-    days()

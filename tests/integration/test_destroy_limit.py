@@ -38,7 +38,7 @@ def stopped(site: Case, *texts: str, **changes: Any) -> None:
 
 
 @in_bare_world
-def limited() -> None:
+def test_a_run_that_would_destroy_the_disks_of_several_machines_stops_before_anything() -> None:
     with torn_down(Case()) as site:
         site.variables["nebula_destroy_limit"] = "1"
         site.done(nebula_vms=[WEB])
@@ -77,7 +77,3 @@ def limited() -> None:
         site.done(nebula_vms=[{**WEB, "count": 1}])
         code, output = site.run("site.yml", nebula_vms=[{**WEB, "count": 1}])
         assert code == 0 and recap(output)["changed"] == 0, output
-
-
-def test_a_run_that_would_destroy_the_disks_of_several_machines_stops_before_anything() -> None:
-    limited()

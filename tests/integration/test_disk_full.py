@@ -148,8 +148,9 @@ def test_each_module_on_the_front_end():
     print(f"{front_end()} failures")
 
 
+@pytest.mark.timeout(LIMIT)
 @in_bare_world
-def uploaded() -> None:
+def test_uploads_from_the_control_node() -> None:
     """What the control node sends in chunks: a chunk that did not fit is sent again, and none is taken for there."""
     flow, faults = new_flow("upload")
     identity = "0" * 64
@@ -187,11 +188,6 @@ def uploaded() -> None:
 
     broken(flow, faults, Step("nebula_image", lambda: used), before_again=send)
     shutil.rmtree(flow.root.parent)
-
-
-@pytest.mark.timeout(LIMIT)
-def test_uploads_from_the_control_node():
-    uploaded()
 
 
 def machine_broken(flow: Flow, faults: Faults) -> int:
@@ -355,7 +351,7 @@ def test_no_file_more():
 
 
 @in_bare_world
-def read_only() -> None:
+def test_a_file_system_that_is_read_only() -> None:
     flow, _faults = new_flow("read-only")
     small = Small(flow, "size=160m")
     try:
@@ -376,10 +372,6 @@ def read_only() -> None:
     finally:
         small.close()
     shutil.rmtree(flow.place.parent)
-
-
-def test_a_file_system_that_is_read_only():
-    read_only()
 
 
 @in_bare_world

@@ -262,12 +262,8 @@ def commands_of(said: str) -> str:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", sorted(FIREWALLS))
-def test_a_firewall_in_the_way(name: str) -> None:
-    in_the_way(name=name)
-
-
 @in_bare_world
-def in_the_way(name: str) -> None:
+def test_a_firewall_in_the_way(name: str) -> None:
     """Named with chain and rule and nothing made; its own commands let the machine through, and then it is made."""
     begin, place_named = FIREWALLS[name]
     if name in ("dockerd", "firewalld") and not shutil.which(name):
@@ -512,12 +508,8 @@ def found() -> list[host_firewall.Drop]:
 
 
 @pytest.mark.timeout(600)
-def test_rules_mean_what_the_kernel_makes_of_them() -> None:
-    shapes()
-
-
 @in_bare_world
-def shapes() -> None:
+def test_rules_mean_what_the_kernel_makes_of_them() -> None:
     with a_place() as place:
         place.attach()
         assert place.through() and not blocked(place)
@@ -620,12 +612,8 @@ def by_chance(tool: str, count: int) -> dict[str, int]:
 
 # -- on one bridge ---------------------------------------------------------------------------------------------------
 @pytest.mark.timeout(600)
-def test_machines_of_one_network_that_are_kept_apart() -> None:
-    kept_apart()
-
-
 @in_bare_world
-def kept_apart() -> None:
+def test_machines_of_one_network_that_are_kept_apart() -> None:
     """Where the kernel shows iptables what bridges forward, and in nftables' own tables for bridges."""
     with a_place() as place:
         node = place.node
@@ -677,16 +665,8 @@ BETWEEN = {
 
 
 @pytest.mark.timeout(300)
-def test_what_drops_between_machines_in_either_family_and_any_table_is_found() -> None:
-    between_machines()
-
-
-def succeeds(argv: list[str], times: int = 1) -> bool:
-    return any(subprocess.run(argv, capture_output=True).returncode == 0 for _try in range(times))
-
-
 @in_bare_world
-def between_machines() -> None:
+def test_what_drops_between_machines_in_either_family_and_any_table_is_found() -> None:
     """The judge is a ping between two machines on a bridge without NAT."""
     with made_namespaces() as make:
         if not Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables").exists():
@@ -733,6 +713,10 @@ def between_machines() -> None:
                 assert "which drops what machines of nbr0 send each other" in node.refused(IPV6), what
                 if family == 6:
                     node.ok(PRIVATE)
+
+
+def succeeds(argv: list[str], times: int = 1) -> bool:
+    return any(subprocess.run(argv, capture_output=True).returncode == 0 for _try in range(times))
 
 
 # What else machines need than TCP: the family of the ping that is the judge, the rules, what is said to be dropped, and
@@ -800,12 +784,8 @@ def warning_of(result: Mapping[str, Any]) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_what_machines_need_besides_tcp_is_looked_for() -> None:
-    besides_tcp()
-
-
 @in_bare_world
-def besides_tcp() -> None:
+def test_what_machines_need_besides_tcp_is_looked_for() -> None:
     with made_namespaces() as make:
         if not Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables").exists():
             pytest.skip("this kernel has no br_netfilter")
@@ -849,12 +829,8 @@ def besides_tcp() -> None:
                 assert words in told, (what, told)
 
 
-def test_a_rule_is_read_and_never_changed() -> None:
-    unchanged()
-
-
 @in_bare_world
-def unchanged() -> None:
+def test_a_rule_is_read_and_never_changed() -> None:
     """No table appears by asking, in particular none of iptables-legacy, whose very listing makes them."""
     with a_place() as place:
         assert blocked(place) == []

@@ -68,7 +68,7 @@ def places(node: Node) -> tuple[dict[str, list[str]], list[str], list[str]]:
 
 
 @in_nodes(3)
-def moved_and_kept_or_put_back() -> None:
+def test_moved_and_kept_or_put_back() -> None:
     node = nodes()[0]
     before = places(node)
     assert node.address in before[0]["eth0"] and any(line.startswith("default") for line in before[1])
@@ -95,7 +95,3 @@ def moved_and_kept_or_put_back() -> None:
     assert node.run("ls", PLACE).stdout == ""
     node.run("nft", "delete", "table", "inet", "own")
     assert "nebula" not in node.run("nft", "list", "ruleset").stdout
-
-
-def test_moved_and_kept_or_put_back() -> None:
-    moved_and_kept_or_put_back()

@@ -144,12 +144,8 @@ class Somebody:
 
 
 @pytest.mark.timeout(1200)
-def test_nothing_of_others_is_touched() -> None:
-    lived_in()
-
-
 @in_world
-def lived_in() -> None:
+def test_nothing_of_others_is_touched() -> None:
     directory = Path(os.environ["NEBULA_WORLD"])
     image = directory / "halting.raw"
     image.write_bytes(GUEST.ljust(1 << 20, b"\0"))

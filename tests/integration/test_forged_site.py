@@ -100,8 +100,9 @@ def test_a_node_that_forges_decides_nothing(programs: Path) -> None:
     honest_and_forged(version=made(programs))
 
 
+@pytest.mark.timeout(1200)
 @in_nodes(2)
-def left_out() -> None:
+def test_a_node_with_forged_facts_in_the_cache_is_left_out() -> None:
     marker = Path(os.environ["NEBULA_WORLD"]) / "forged-marker"
     with site(CURRENT) as its:
         its.done("site.yml")
@@ -131,8 +132,3 @@ def left_out() -> None:
         its.answer = {}
         its.done("site.yml", nebula_vms=asked)
         its.done("playbooks/teardown.yml")
-
-
-@pytest.mark.timeout(1200)
-def test_a_node_with_forged_facts_in_the_cache_is_left_out() -> None:
-    left_out()

@@ -41,8 +41,9 @@ def wanted(name: str, host: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "template": "base", "host": host, **more}
 
 
+@pytest.mark.timeout(1200)
 @in_nodes(3)
-def given_up() -> None:
+def test_a_host_that_was_given_up_comes_back_with_its_machine() -> None:
     site = Sent()
     site.variables["nebula_networks"] = [NETWORK]
     template = TEMPLATE.format(image="base", prefix="vd") + 'NIC = [ NETWORK = "net" ]\n'
@@ -75,8 +76,3 @@ def given_up() -> None:
         output = site.done("site.yml", nebula_vms=[asked])
         assert FIRST in output and "given up" not in output, output
         assert sorted(machines(site, second).values()) == ["RUNNING", "RUNNING"]
-
-
-@pytest.mark.timeout(1200)
-def test_a_host_that_was_given_up_comes_back_with_its_machine():
-    given_up()

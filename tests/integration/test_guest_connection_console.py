@@ -12,17 +12,9 @@ import os
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.guest.use_console import URI, Terminal
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.site_runs import torn_down
 from ansible_collections.nebula.provision.tests.integration.test_guest_connection import Guests
-
-
-@in_bare_world
-def by_the_console(image: str) -> None:
-    """The demo guest has a root shell on its serial console."""
-    with torn_down(Guests(image)) as site:
-        use_console(site)
 
 
 def use_console(site: Guests) -> None:
@@ -70,5 +62,8 @@ def use_console(site: Guests) -> None:
     assert code != 0 and "the machine does not run" in output, output
 
 
-def test_commands_and_files_by_the_console():
-    by_the_console(image=str(demo.image()))
+@in_bare_world
+def test_commands_and_files_by_the_console(image: str) -> None:
+    """The demo guest has a root shell on its serial console."""
+    with torn_down(Guests(image)) as site:
+        use_console(site)

@@ -13,7 +13,6 @@ from pathlib import Path
 import yaml
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.site_runs import ROOT, Site
 
 GUIDE = ROOT / "docs/guide.md"
@@ -54,7 +53,7 @@ def left(site: Site) -> set[str]:
 
 
 @in_bare_world
-def run_as_it_is(image: str) -> None:
+def test_the_inventory_of_the_guide_is_run_as_it_is(image: str) -> None:
     site = Copied(image)
     assert set(yaml.safe_load(site.inventory().read_text())) == {"all", "nebula_frontend", "nebula_nodes"}
     before = left(site)
@@ -69,7 +68,3 @@ def run_as_it_is(image: str) -> None:
     assert code == 0 and not site.root.exists(), output
     remains = sorted(left(site) - before)
     assert remains == [], "\n".join(remains)
-
-
-def test_the_inventory_of_the_guide_is_run_as_it_is() -> None:
-    run_as_it_is(image=str(demo.image()))

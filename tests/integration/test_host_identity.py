@@ -73,27 +73,6 @@ def node_file(node: Node, **changes: Any) -> dict[str, Any]:
     return found
 
 
-def known() -> None:
-    site = Named()
-    site.variables["nebula_images"] = site.variables["nebula_images"][1:]
-    site.variables["nebula_templates"] = site.variables["nebula_templates"][1:]
-    with hosts(site):
-        first, second = site.nodes
-        wanted = [{"name": name, "template": "base", "host": "node1"} for name in ("web", "db")]
-        site.variables["nebula_vms"] = wanted[:1]
-        site.done("site.yml")
-        assert changed(site.done("site.yml")) == 0
-        before = site.catalog()
-        marks = {name: mark for name, mark, _shown in before["marks"]}
-        assert [node_file(node)["mark"] for node in (first, second)] == [marks["node1"], marks["node2"]]
-
-        a_second_name(site, first, wanted)
-        an_older_site(site, first, second)
-        clones(site, first, second)
-        a_liar(site, first, second, marks["node1"])
-        renamed(site, first, wanted)
-
-
 def a_second_name(site: Named, first: Node, wanted: list[dict[str, Any]]) -> None:
     """It is refused alone. The host on record goes on, and gets what the list has for it."""
     names = dict(site.names)
@@ -173,10 +152,23 @@ def renamed(site: Named, first: Node, wanted: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_a_host_is_known_by_its_mark() -> None:
-    flow()
-
-
 @in_nodes(3)
-def flow() -> None:
-    known()
+def test_a_host_is_known_by_its_mark() -> None:
+    site = Named()
+    site.variables["nebula_images"] = site.variables["nebula_images"][1:]
+    site.variables["nebula_templates"] = site.variables["nebula_templates"][1:]
+    with hosts(site):
+        first, second = site.nodes
+        wanted = [{"name": name, "template": "base", "host": "node1"} for name in ("web", "db")]
+        site.variables["nebula_vms"] = wanted[:1]
+        site.done("site.yml")
+        assert changed(site.done("site.yml")) == 0
+        before = site.catalog()
+        marks = {name: mark for name, mark, _shown in before["marks"]}
+        assert [node_file(node)["mark"] for node in (first, second)] == [marks["node1"], marks["node2"]]
+
+        a_second_name(site, first, wanted)
+        an_older_site(site, first, second)
+        clones(site, first, second)
+        a_liar(site, first, second, marks["node1"])
+        renamed(site, first, wanted)

@@ -154,15 +154,11 @@ WAYS_OUT = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("what", WAYS_OUT)
 @in_bare_world
-def refuse_way_out(what: str) -> None:
+def test_refused(what: str) -> None:
     with kept() as place:
         place.refused(packed(*WAYS_OUT[what]), ".")
-
-
-@pytest.mark.parametrize("what", WAYS_OUT)
-def test_refused(what):
-    refuse_way_out(what=what)
 
 
 @in_bare_world
@@ -320,8 +316,9 @@ PACK = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("packing", PACK)
 @in_bare_world
-def refuse_bomb(packing: str) -> None:
+def test_bombs(packing: str) -> None:
     with kept() as place:
         pack: Callable[[bytes], bytes] = PACK[packing]
         place.refused(pack(packed(entry("zeroes", content=bytes(64 * MIB)))), "more than 8 MiB", SMALL)
@@ -331,11 +328,6 @@ def refuse_bomb(packing: str) -> None:
         place.refused(pack(directories), "more than 1 MiB", Limits(size=MIB))
         place.refused(pack(packed(entry("d/" * 9 + "f"))), "deeper than 8 directories", SMALL)
         place.refused(pack(packed(entry("n" * 201))), "201 bytes; the limit is 200", SMALL)
-
-
-@pytest.mark.parametrize("packing", PACK)
-def test_bombs(packing):
-    refuse_bomb(packing=packing)
 
 
 @in_bare_world
@@ -397,8 +389,9 @@ def test_a_full_file_system_is_not_filled():
 WHOLE = packed(*(entry(f"d/f{number}", content=os.urandom(3000)) for number in range(100)), entry("d", tarfile.DIRTYPE))
 
 
+@pytest.mark.parametrize("packing", PACK)
 @in_bare_world
-def refuse_parts(packing: str) -> None:
+def test_parts_and_two_of_them_are_refused(packing: str) -> None:
     with kept() as place:
         data = PACK[packing](WHOLE)
         for cut in (1, 20, len(data) // 2, len(data) - 100, len(data) - 5):
@@ -415,11 +408,6 @@ def refuse_parts(packing: str) -> None:
             # One archive in two streams is one archive.
             place.unpack(PACK[packing](WHOLE[:5000]) + PACK[packing](WHOLE[5000:]))
             assert len(os.listdir(place.tree / "d")) == 100
-
-
-@pytest.mark.parametrize("packing", PACK)
-def test_parts_and_two_of_them_are_refused(packing):
-    refuse_parts(packing=packing)
 
 
 @in_bare_world

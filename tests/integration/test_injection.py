@@ -34,12 +34,8 @@ FIELDS = (
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_the_command_line_of_qemu(field: str) -> None:
-    command_line(field=field)
-
-
 @in_world
-def command_line(field: str) -> None:
+def test_the_command_line_of_qemu(field: str) -> None:
     import libvirt
     from injection import MARK, rendered
 
@@ -138,7 +134,7 @@ def ruleset() -> list[dict[str, Any]]:
 
 
 @in_bare_world
-def rules() -> None:
+def test_rules_of_nftables() -> None:
     accepted = 0
     # Other tests of this world may have left theirs.
     others = {entry["table"]["name"] for entry in ruleset() if "table" in entry}
@@ -159,7 +155,3 @@ def rules() -> None:
         assert {entry["table"]["name"] for entry in listed if "table" in entry} == {ours, *others}
         nat.remove([UUID], nat.observe(UUID))
     assert accepted > 2
-
-
-def test_rules_of_nftables() -> None:
-    rules()

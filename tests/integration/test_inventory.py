@@ -26,12 +26,6 @@ from ansible_collections.nebula.provision.tests.integration.ordinary_login impor
 from ansible_collections.nebula.provision.tests.integration.site_runs import torn_down
 
 
-@in_bare_world
-def read_here() -> None:
-    with torn_down(Inventoried()) as site:
-        listed_here(site)
-
-
 def listed_here(site: Inventoried) -> None:
     code, output = site.run("site.yml")
     # One of the machines was made to fail.
@@ -126,8 +120,10 @@ def listed_here(site: Inventoried) -> None:
     site.machines_yml(both)
 
 
-def test_machines_of_a_catalog_that_is_here():
-    read_here()
+@in_bare_world
+def test_machines_of_a_catalog_that_is_here() -> None:
+    with torn_down(Inventoried()) as site:
+        listed_here(site)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])

@@ -55,13 +55,6 @@ def namespace(script: str, name: str, log: Path) -> Iterator[int]:
             there.terminate()
 
 
-@in_bare_world
-def read_over_ssh() -> None:
-    """The catalog is on a host of somebody who may use sudo, and its machines are behind that host."""
-    with torn_down(Inventoried()) as site:
-        listed_over_ssh(site)
-
-
 def listed_over_ssh(site: Inventoried) -> None:
     code, output = site.run("site.yml")
     assert code != 0 and "nosuchcpu" in output, output
@@ -122,5 +115,8 @@ def listed_over_ssh(site: Inventoried) -> None:
         assert code != 0 and "UNREACHABLE" in output, f"the machine was reached without its node\n{output}"
 
 
-def test_machines_behind_a_node_that_is_reached_by_ssh():
-    read_over_ssh()
+@in_bare_world
+def test_machines_behind_a_node_that_is_reached_by_ssh() -> None:
+    """The catalog is on a host of somebody who may use sudo, and its machines are behind that host."""
+    with torn_down(Inventoried()) as site:
+        listed_over_ssh(site)

@@ -67,8 +67,9 @@ def refused(site: Site, playbook: str, *words: str) -> None:
     assert domains() == before and (site.root / "nebula.node").read_bytes() == node
 
 
+@pytest.mark.timeout(3600)
 @in_bare_world
-def losses() -> None:
+def test_a_lost_catalog_is_refused_and_restored() -> None:
     with a_site() as site:
         place = site.place
         site.one.own = 1
@@ -161,8 +162,3 @@ def losses() -> None:
         # What it kept aside is the administrator's.
         for path in site.root.glob("nebula.db.before-*"):
             path.unlink()
-
-
-@pytest.mark.timeout(3600)
-def test_a_lost_catalog_is_refused_and_restored():
-    losses()

@@ -46,8 +46,9 @@ def virsh(*words: str) -> str:
     return subprocess.run(["virsh", "-c", "lxc:///system", *words], check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.timeout(600)
 @in_bare_world
-def flow() -> None:
+def test_the_whole_flow_on_containers() -> None:
     image = Path(subprocess.run(["mktemp"], check=True, capture_output=True, text=True).stdout.strip())
     image.write_bytes(demo_container.archive(Path("/bin/busybox").read_bytes()))
     before = host_state()
@@ -79,8 +80,3 @@ def flow() -> None:
         assert re.search(r"^hard_limit *: 98304$", virsh("memtune", "one-0"), re.MULTILINE)
         assert virsh("domid", "one-0") == ran
     assert host_state() == before
-
-
-@pytest.mark.timeout(600)
-def test_the_whole_flow_on_containers() -> None:
-    flow()

@@ -14,7 +14,6 @@ import pytest
 from in_world import in_nodes
 
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.sent_site import Sent, hosts, root_of, state_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
@@ -88,8 +87,9 @@ class Mixed(Sent):
         return path
 
 
+@pytest.mark.timeout(1800)
 @in_nodes(3)
-def mixed(image: str) -> None:
+def test_guests_and_containers_in_one_play(image: str) -> None:
     site = Mixed(image)
     first, second = site.nodes
     with hosts(site):
@@ -122,8 +122,3 @@ def mixed(image: str) -> None:
             assert node.run("virsh", "-c", f"{kind}:///system", "list", "--all", "--name").stdout.split() == [name]
         site.done("playbooks/teardown.yml")
         assert {node.name: state_of(node) for node in site.nodes} == before
-
-
-@pytest.mark.timeout(1800)
-def test_guests_and_containers_in_one_play() -> None:
-    mixed(image=str(demo.image()))

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.site_runs import NETWORK, Site, host_state, recap, torn_down
 
 PUBLIC = {"NETWORK": "Public"}
@@ -51,8 +50,9 @@ def done(site: Site) -> str:
     return output
 
 
+@pytest.mark.timeout(900)
 @in_bare_world
-def flow(image: str) -> None:
+def test_a_guest_answers_by_the_further_addresses_that_its_list_says(image: str) -> None:
     before = host_state()
     with torn_down(Site(image)) as site:
         wanted: dict[str, Any] = {"name": "web", "template": "web", "nics": NICS}
@@ -95,8 +95,3 @@ def flow(image: str) -> None:
         done(site)
         assert leased(site) == []
     assert host_state() == before
-
-
-@pytest.mark.timeout(900)
-def test_a_guest_answers_by_the_further_addresses_that_its_list_says() -> None:
-    flow(image=str(demo.image()))

@@ -50,16 +50,12 @@ def ping(node: Node, address: str) -> bool:
 
 
 @in_nodes(3)
-def ansible_reaches_all() -> None:
+def test_ansible_reaches_all() -> None:
     assert pings(os.environ["NEBULA_INVENTORY"]) == {"front", "node1", "node2", "node3"}
 
 
-def test_ansible_reaches_all():
-    ansible_reaches_all()
-
-
 @in_nodes(3)
-def each_has_its_own() -> None:
+def test_each_has_its_own() -> None:
     first, second, _third = nodes()
     for path in ("/etc", "/var/lib/nebula", "/var/log/openvswitch", "/run/ovn", "/root/.ssh", "/tmp"):
         first.run("mkdir", "-p", path)
@@ -74,10 +70,6 @@ def each_has_its_own() -> None:
     first.erase()
     assert not first.path("/var/lib/nebula").exists() and not first.path("/etc/of-node1").exists()
     assert ping(first, "node2")
-
-
-def test_each_has_its_own():
-    each_has_its_own()
 
 
 @contextlib.contextmanager
@@ -110,7 +102,7 @@ def states() -> list[str]:
 
 
 @in_nodes(3)
-def power_cut() -> None:
+def test_power_cut_and_start() -> None:
     first, second, third = nodes()
     with twins(first, second) as place:
         booted(place, first)
@@ -139,12 +131,8 @@ def power_cut() -> None:
         third.start()
 
 
-def test_power_cut_and_start():
-    power_cut()
-
-
 @in_nodes(3)
-def links() -> None:
+def test_links() -> None:
     first, second, third = nodes()
     second.unplug("eth0")
     assert not ping(first, "node2") and ping(first, "node3")
@@ -170,12 +158,8 @@ def links() -> None:
         node.run("ip", "address", "flush", "dev", "eth1")
 
 
-def test_links():
-    links()
-
-
 @in_nodes(3)
-def migration() -> None:
+def test_live_migration() -> None:
     first = nodes()[0]
     with twins(first) as place:
         booted(place, first)
@@ -184,10 +168,6 @@ def migration() -> None:
         done = subprocess.run(migrate, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         assert states() == ["", "twin", ""]
-
-
-def test_live_migration():
-    migration()
 
 
 def test_a_world_that_outlives_the_command(tmp_path):

@@ -20,8 +20,9 @@ from ansible_collections.nebula.provision.tests.integration.site_runs import rec
 from ansible_collections.nebula.provision.tests.integration.test_openvz_site import TEMPLATE, Containers
 
 
+@pytest.mark.timeout(900)
 @in_bare_world
-def saving() -> None:
+def test_a_root_is_saved_as_an_image_and_is_a_container_again() -> None:
     with installed() as node:
         image = Path(os.environ["NEBULA_WORLD"], "root.tar.gz")
         shutil.copy(node.image, image)
@@ -67,8 +68,3 @@ def saving() -> None:
                 "debian-busybox.tar",
             ]
         assert os.listdir("/etc/vz/conf") == os.listdir("/etc/vz/names") == os.listdir(vzctl.cache()) == []
-
-
-@pytest.mark.timeout(900)
-def test_a_root_is_saved_as_an_image_and_is_a_container_again() -> None:
-    saving()

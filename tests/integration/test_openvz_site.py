@@ -39,8 +39,9 @@ class Containers(Site):
         }
 
 
+@pytest.mark.timeout(600)
 @in_bare_world
-def flow() -> None:
+def test_the_whole_flow_on_containers_by_vzctl() -> None:
     with installed() as node:
         image = Path(os.environ["NEBULA_WORLD"], "root.tar.gz")
         shutil.copy(node.image, image)
@@ -71,8 +72,3 @@ def flow() -> None:
             assert code != 0 and "VM disk: a host that runs kvm" in output, output
         assert host_state() == before
         assert os.listdir("/etc/vz/conf") == os.listdir("/etc/vz/names") == os.listdir(vzctl.cache()) == []
-
-
-@pytest.mark.timeout(600)
-def test_the_whole_flow_on_containers_by_vzctl() -> None:
-    flow()

@@ -16,7 +16,6 @@ from in_world import in_nodes
 from nodes import Node
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import interface_id
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.sent_site import hosts, root_of, state_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
@@ -39,12 +38,8 @@ SECONDS = 20
 
 
 @pytest.mark.timeout(900)
-def test_its_network_goes_with_it():
-    migrated(image=str(demo.image()))
-
-
 @in_nodes(3)
-def migrated(*, image: str) -> None:
+def test_its_network_goes_with_it(*, image: str) -> None:
     site = Tenants(image)
     site.nodes = site.nodes[:2]
     before = [state_of(node) for node in site.nodes]

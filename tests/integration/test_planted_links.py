@@ -349,12 +349,8 @@ def test_a_strangers_link_is_not(root: Path, tmp_path: Path, victim: Victim) -> 
     victim.unchanged()
 
 
-def test_an_unprivileged_user_can_put_nothing_there() -> None:
-    nothing_for_others()
-
-
 @in_world
-def nothing_for_others() -> None:
+def test_an_unprivileged_user_can_put_nothing_there() -> None:
     """After a run, as a user without rights: no directory takes a file, and no file of ours can be written."""
     with a_node() as given:
         assert given.one(given.vm(1)).state == "RUNNING"

@@ -26,19 +26,6 @@ from ansible_collections.nebula.provision.tests.integration.sent_site import (
 from ansible_collections.nebula.provision.tests.integration.site_runs import NETWORK, changed_tasks
 
 
-@in_nodes(3)
-def sent() -> None:
-    site = Sent()
-    site.nodes = nodes()
-    site.variables["nebula_networks"] = [NETWORK]
-    netted = {"name": "netted", "template": "base", "host": "node3", "nics": [{"NETWORK": "Public"}]}
-    site.variables["nebula_vms"].append(netted)
-    before = [state_of(node) for node in site.nodes]
-    with hosts(site):
-        flow(site, *site.nodes[:2])
-        assert [state_of(node) for node in site.nodes] == before
-
-
 def flow(site: Sent, first: Node, second: Node) -> None:
     output = site.done("site.yml", "--diff")
     assert "Send images to nodes that lack them" in changed_tasks(output)
@@ -78,5 +65,14 @@ def flow(site: Sent, first: Node, second: Node) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_images_are_sent_to_nodes_and_come_back():
-    sent()
+@in_nodes(3)
+def test_images_are_sent_to_nodes_and_come_back() -> None:
+    site = Sent()
+    site.nodes = nodes()
+    site.variables["nebula_networks"] = [NETWORK]
+    netted = {"name": "netted", "template": "base", "host": "node3", "nics": [{"NETWORK": "Public"}]}
+    site.variables["nebula_vms"].append(netted)
+    before = [state_of(node) for node in site.nodes]
+    with hosts(site):
+        flow(site, *site.nodes[:2])
+        assert [state_of(node) for node in site.nodes] == before

@@ -18,13 +18,6 @@ from ansible_collections.nebula.provision.tests.integration.sent_site import Sen
 from ansible_collections.nebula.provision.tests.integration.site_runs import ONLY_REAL, changed_tasks
 
 
-@in_nodes(3)
-def sent() -> None:
-    site = Sent()
-    with hosts(site):
-        flow(site, *site.nodes)
-
-
 def flow(site: Sent, first: Node, second: Node) -> None:
     checked = site.done("site.yml", "--check", "--diff")
     assert not site.root.exists() and not root_of(first).exists(), "check mode did something"
@@ -78,5 +71,8 @@ def flow(site: Sent, first: Node, second: Node) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_what_becomes_of_images_on_nodes():
-    sent()
+@in_nodes(3)
+def test_what_becomes_of_images_on_nodes() -> None:
+    site = Sent()
+    with hosts(site):
+        flow(site, *site.nodes)

@@ -273,8 +273,9 @@ def test_what_is_saved_is_read_by_tar_and_by_python():
         saved.unlink()
 
 
+@pytest.mark.parametrize("way", WAYS)
 @in_bare_world
-def copy_by(way: str) -> None:
+def test_copies(way: str) -> None:
     with place(shares=way == roots.REFLINK) as here:
         base = Path(here.base().path)
         whole = listing(base, BASES)
@@ -310,11 +311,6 @@ def copy_by(way: str) -> None:
             assert roots.prune_cache(str(here.cache), []) == []
         elif way == roots.COPY:
             assert untrusted_trees.bytes_on_disk(str(other)) > MIB
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_copies(way):
-    copy_by(way=way)
 
 
 @in_bare_world

@@ -67,8 +67,28 @@ DRIFTS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 }
 
 
+def silently_mended(site: Case) -> None:
+    """What a run sets right without a word is set right by one with nothing to do, too."""
+    mark = Path(datastore_mark.path(str(site.root)))
+    before = mark.read_bytes()
+    mark.unlink()
+    assert recap(site.done())["changed"] == 0
+    assert mark.read_bytes() == before
+
+
+def wrong(site: Case) -> None:
+    """What can't be is refused by the role that it belongs to, with its own words, and the others are done."""
+    output = site.refused("nebula_verify_timeout: it is text. Give a whole number", nebula_verify_timeout="soon")
+    assert "Check that the variables can be filled in" in output
+    lost = [*site.variables["nebula_images"], {"name": "lost", "path": "/nowhere/x.raw"}]
+    output = site.refused("image lost", "/nowhere/x.raw", nebula_images=lost)
+    assert output.index("Keep the images in the catalog") < output.index("Report the errors of the front-end")
+    assert site.machines().keys() == {"web-0", "web-1", "web-2"}
+
+
+@pytest.mark.timeout(900)
 @in_bare_world
-def flow() -> None:
+def test_what_differs_is_found_as_by_the_roles_alone() -> None:
     site = Case()
     site.variables["nebula_vms"] = MACHINES
     assert recap(site.done())["changed"] > 0
@@ -91,27 +111,3 @@ def flow() -> None:
     wrong(site)
     code, output = site.run("playbooks/teardown.yml")
     assert code == 0 and not site.root.exists(), output
-
-
-def silently_mended(site: Case) -> None:
-    """What a run sets right without a word is set right by one with nothing to do, too."""
-    mark = Path(datastore_mark.path(str(site.root)))
-    before = mark.read_bytes()
-    mark.unlink()
-    assert recap(site.done())["changed"] == 0
-    assert mark.read_bytes() == before
-
-
-def wrong(site: Case) -> None:
-    """What can't be is refused by the role that it belongs to, with its own words, and the others are done."""
-    output = site.refused("nebula_verify_timeout: it is text. Give a whole number", nebula_verify_timeout="soon")
-    assert "Check that the variables can be filled in" in output
-    lost = [*site.variables["nebula_images"], {"name": "lost", "path": "/nowhere/x.raw"}]
-    output = site.refused("image lost", "/nowhere/x.raw", nebula_images=lost)
-    assert output.index("Keep the images in the catalog") < output.index("Report the errors of the front-end")
-    assert site.machines().keys() == {"web-0", "web-1", "web-2"}
-
-
-@pytest.mark.timeout(900)
-def test_what_differs_is_found_as_by_the_roles_alone():
-    flow()

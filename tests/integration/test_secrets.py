@@ -323,8 +323,9 @@ def machines_that_fail(site: Guarded) -> None:
     site.look(output)
 
 
+@pytest.mark.timeout(900)
 @in_bare_world
-def flow() -> None:
+def test_secrets_are_only_where_the_guest_needs_them() -> None:
     canaries = Canaries(*PLACES, vnc=8)
     with serve() as web:
         web.credentials = f"{canaries.core('url_user')}:{canaries.core('url_password')}"
@@ -343,8 +344,3 @@ def flow() -> None:
         code, output = site.run("playbooks/teardown.yml", "-vvvv", "--diff")
         assert code == 0 and not site.root.exists(), output
         assert canaries.seen(output) == {}
-
-
-@pytest.mark.timeout(900)
-def test_secrets_are_only_where_the_guest_needs_them():
-    flow()

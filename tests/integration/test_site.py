@@ -17,7 +17,6 @@ import pytest
 from canaries import ways
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.site_runs import (
     ONLY_REAL,
     SECRET,
@@ -28,8 +27,46 @@ from ansible_collections.nebula.provision.tests.integration.site_runs import (
 )
 
 
+def drawn(site: Site) -> None:
+    """The picture has what runs, and a later run that finds the same leaves it as it is."""
+    page = site.directory / "pictures/topology.html"
+    code, output = site.run("playbooks/topology.yml", nebula_topology_file=str(page))
+    assert code == 0 and recap(output)["changed"] == 2 and str(page) in output, output
+    text = page.read_text(encoding="utf-8")
+    for shown in ("Public", "node1", "web-1", "10.66.0.11", "RUNNING", "02:00:0a:42:00:0b", "As found on"):
+        assert shown in text, shown
+    code, output = site.run("playbooks/topology.yml", nebula_topology_file=str(page))
+    assert code == 0 and recap(output)["changed"] == 0, output
+    assert page.read_text(encoding="utf-8") == text and page.stat().st_mode & 0o777 == 0o600
+
+
+def mixed(site: Site) -> None:
+    """Bad entries are refused by name, the good one among them is done, and its secret is not shown. What differs and
+    stays as it is fails the run, too: by itself it does so at the end (test_site_life.py)."""
+    vms = [
+        {"name": "web-%i", "count": 2, "template": "web", "cpu": 0.2, "nics": []},
+        {"name": "nosuch", "template": "wbe"},
+        {"name": "greedy", "template": "web", "memory": 99999999},
+        {"name": "twin", "template": "web", "nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]},
+        {"name": "good", "template": "web", "context": {"PASSWORD": SECRET, "WHO": "$UNAME:$UID $USER[MAIL]"}},
+    ]
+    owner = {"name": "ann", "uid": 104, "attributes": {"MAIL": f"{SECRET}@example.org"}}
+    code, output = site.run("site.yml", "-vvvv", "--diff", nebula_vms=vms, nebula_owner=owner)
+    assert code != 0
+    failure = output[output.rindex("Report the errors of the front-end and of the node") :]
+    assert "VM web-1 (id 1) differs in NIC: it has [ NETWORK = Public ], the list says nothing" in failure, failure
+    for text in ("VM nosuch", "'wbe'", "web", "VM greedy", "MiB left", "VM twin", "10.66.0.10", "web-0"):
+        assert text in failure, f"{text} in\n{failure}"
+    assert re.search(r"good +node1 +RUNNING", output), "the others of the batch go on, and the table shows it"
+    assert not ways(SECRET, output)
+    with contextlib.closing(sqlite3.connect(site.root / "nebula.db")) as catalog:
+        ((body,),) = catalog.execute("SELECT body FROM vms WHERE name = 'good'")
+    assert json.loads(body)["context"]["variables"]["WHO"] == f"ann:104 {SECRET}@example.org"
+
+
+@pytest.mark.timeout(900)
 @in_bare_world
-def flow(image: str) -> None:
+def test_the_whole_flow(image: str) -> None:
     site = Site(image)
     before = host_state()
 
@@ -71,45 +108,3 @@ def flow(image: str) -> None:
     assert code == 0, output
     assert not site.root.exists(), sorted(site.root.rglob("*"))
     assert host_state() == before
-
-
-def drawn(site: Site) -> None:
-    """The picture has what runs, and a later run that finds the same leaves it as it is."""
-    page = site.directory / "pictures/topology.html"
-    code, output = site.run("playbooks/topology.yml", nebula_topology_file=str(page))
-    assert code == 0 and recap(output)["changed"] == 2 and str(page) in output, output
-    text = page.read_text(encoding="utf-8")
-    for shown in ("Public", "node1", "web-1", "10.66.0.11", "RUNNING", "02:00:0a:42:00:0b", "As found on"):
-        assert shown in text, shown
-    code, output = site.run("playbooks/topology.yml", nebula_topology_file=str(page))
-    assert code == 0 and recap(output)["changed"] == 0, output
-    assert page.read_text(encoding="utf-8") == text and page.stat().st_mode & 0o777 == 0o600
-
-
-def mixed(site: Site) -> None:
-    """Bad entries are refused by name, the good one among them is done, and its secret is not shown. What differs and
-    stays as it is fails the run, too: by itself it does so at the end (test_site_life.py)."""
-    vms = [
-        {"name": "web-%i", "count": 2, "template": "web", "cpu": 0.2, "nics": []},
-        {"name": "nosuch", "template": "wbe"},
-        {"name": "greedy", "template": "web", "memory": 99999999},
-        {"name": "twin", "template": "web", "nics": [{"NETWORK": "Public", "IP": "10.66.0.10"}]},
-        {"name": "good", "template": "web", "context": {"PASSWORD": SECRET, "WHO": "$UNAME:$UID $USER[MAIL]"}},
-    ]
-    owner = {"name": "ann", "uid": 104, "attributes": {"MAIL": f"{SECRET}@example.org"}}
-    code, output = site.run("site.yml", "-vvvv", "--diff", nebula_vms=vms, nebula_owner=owner)
-    assert code != 0
-    failure = output[output.rindex("Report the errors of the front-end and of the node") :]
-    assert "VM web-1 (id 1) differs in NIC: it has [ NETWORK = Public ], the list says nothing" in failure, failure
-    for text in ("VM nosuch", "'wbe'", "web", "VM greedy", "MiB left", "VM twin", "10.66.0.10", "web-0"):
-        assert text in failure, f"{text} in\n{failure}"
-    assert re.search(r"good +node1 +RUNNING", output), "the others of the batch go on, and the table shows it"
-    assert not ways(SECRET, output)
-    with contextlib.closing(sqlite3.connect(site.root / "nebula.db")) as catalog:
-        ((body,),) = catalog.execute("SELECT body FROM vms WHERE name = 'good'")
-    assert json.loads(body)["context"]["variables"]["WHO"] == f"ann:104 {SECRET}@example.org"
-
-
-@pytest.mark.timeout(900)
-def test_the_whole_flow():
-    flow(image=str(demo.image()))

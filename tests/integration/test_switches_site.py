@@ -12,7 +12,6 @@ import pytest
 from in_world import in_nodes
 from nodes import Node
 
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.sent_site import hosts, state_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
 from ansible_collections.nebula.provision.tests.integration.tenants_site import TEMPLATE, Guest, Sent, Tenants
@@ -60,12 +59,8 @@ def vsctl(node: Node, *words: str) -> str:
 
 
 @pytest.mark.timeout(1200)
-def test_guests_are_in_the_vlans_of_their_networks():
-    switched(image=str(demo.image()))
-
-
 @in_nodes(3)
-def switched(image: str) -> None:
+def test_guests_are_in_the_vlans_of_their_networks(image: str) -> None:
     site = Switched(image)
     with hosts(site):
         before = {node.name: state_of(node) for node in site.nodes}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import pytest
 from in_world import in_nodes
 
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.sent_site import hosts, state_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
@@ -26,8 +25,9 @@ from ansible_collections.nebula.provision.tests.integration.tenants_site import 
 FLOATING = "203.0.113.110"
 
 
+@pytest.mark.timeout(600)
 @in_nodes(2)
-def life(*, image: str) -> None:
+def test_a_tenant_reaches_out_and_is_reached(*, image: str) -> None:
     site = Tenants(image)
     before = [state_of(node) for node in site.nodes]
     site.variables |= {
@@ -47,8 +47,3 @@ def life(*, image: str) -> None:
         site.done("playbooks/teardown.yml")
         assert not site.root.exists(), list(site.root.rglob("*"))
         assert [state_of(node) for node in site.nodes] == before
-
-
-@pytest.mark.timeout(600)
-def test_a_tenant_reaches_out_and_is_reached():
-    life(image=str(demo.image()))

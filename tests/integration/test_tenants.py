@@ -18,7 +18,6 @@ import pytest
 from in_world import in_nodes
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import interface_id
-from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.sent_site import hosts, state_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
@@ -64,29 +63,6 @@ def variables() -> dict[str, Any]:
             machine("red-two", "node3", nics=[{"NETWORK": "red", "IP": "192.168.0.30"}]),
         ],
     }
-
-
-@in_nodes(3)
-def tenants(*, image: str) -> None:
-    site = Tenants(image)
-    before = [state_of(node) for node in site.nodes]
-    with hosts(site), host_outside() as server:
-        begin(site)
-        guests = site.guests()
-        for guest in guests.values():
-            guest.up()
-        apart(guests)
-        as_leased(guests)
-        out(site, guests, server)
-        floats(site, guests)
-        held_to_its_addresses(guests)
-        opens_and_closes(site, guests)
-        without_central(site, guests)
-        without_gateways_node(site, guests)
-        ended(site, guests)
-        site.done("playbooks/teardown.yml")
-        assert not site.root.exists(), list(site.root.rglob("*"))
-        assert [state_of(node) for node in site.nodes] == before
 
 
 def begin(site: Tenants) -> None:
@@ -263,5 +239,24 @@ def ended(site: Tenants, guests: dict[str, Guest]) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_tenants_are_apart_and_reach_out():
-    tenants(image=str(demo.image()))
+@in_nodes(3)
+def test_tenants_are_apart_and_reach_out(*, image: str) -> None:
+    site = Tenants(image)
+    before = [state_of(node) for node in site.nodes]
+    with hosts(site), host_outside() as server:
+        begin(site)
+        guests = site.guests()
+        for guest in guests.values():
+            guest.up()
+        apart(guests)
+        as_leased(guests)
+        out(site, guests, server)
+        floats(site, guests)
+        held_to_its_addresses(guests)
+        opens_and_closes(site, guests)
+        without_central(site, guests)
+        without_gateways_node(site, guests)
+        ended(site, guests)
+        site.done("playbooks/teardown.yml")
+        assert not site.root.exists(), list(site.root.rglob("*"))
+        assert [state_of(node) for node in site.nodes] == before

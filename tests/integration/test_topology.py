@@ -157,7 +157,7 @@ HOSTILE = "<b>{{ 6 * 7 }}</b>"
 
 
 @in_bare_world
-def playbook() -> None:
+def test_the_playbook_writes_the_page_where_it_is_wanted() -> None:
     """On the control node and on the front-end, of a catalog whose node does not answer. What others wrote stays."""
     site = Site("none")
     # Whatever was in this world before.
@@ -183,7 +183,3 @@ def playbook() -> None:
     code, output = site.run("playbooks/topology.yml", nebula_topology_file="", nebula_topology_frontend_file="relative")
     assert code != 0 and "the one on the front-end an absolute path. Nothing was written" in output, output
     shutil.rmtree(site.root)
-
-
-def test_the_playbook_writes_the_page_where_it_is_wanted() -> None:
-    playbook()

@@ -275,12 +275,8 @@ def target(vm_id: int, hardware: str, address: str) -> Target:
 
 
 @pytest.mark.parametrize("own", [[], ["10.66.0.1/24"]])
-def test_the_node_needs_no_address_to_ask(own: list[str]) -> None:
-    asks_without_address(own=own)
-
-
 @in_bare_world
-def asks_without_address(own: list[str]) -> None:
+def test_the_node_needs_no_address_to_ask(own: list[str]) -> None:
     with a_bridge(*own), hosts("10.66.0.20/24", "fd00:66::21/64", "10.66.0.22/24") as macs:
         presence = Presence([
             target(20, macs[0], "10.66.0.20"),
