@@ -45,7 +45,8 @@ from ansible_collections.nebula.provision.tests.integration.site_runs import (
 )
 
 CURRENT = Path(sys.executable).parent
-FLOOR, NEWEST = ROOT / ".venv-floor/bin", ROOT / ".venv-newest/bin"
+FLOOR = ROOT / ".venv-floor/bin"
+VERSIONS = pytest.mark.parametrize("programs", ["current", "floor", "newest"], indirect=True)
 # What templates, shells and YAML would each make something else of.
 LITERAL = "{{ lookup('pipe', 'id') }} {% raw %} {# no #} $(id) `id` ${HOME} $NAME !unsafe 'a' \"b\" \\ é %i {{"
 PASSWORD = b"vault"
@@ -96,8 +97,10 @@ def diffs(output: str) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.timeout(900)
+@VERSIONS
 @in_bare_world
-def literal(programs: str) -> None:
+def test_every_string_stays_what_it_is(programs: str) -> None:
     """From a bare host: forecast, run, again; each string arrives as it was written."""
     site = People()
     site.programs = Path(programs)
@@ -150,26 +153,6 @@ def sh(line: str) -> str:
     return "".join(shlex.split(line))
 
 
-def made(programs: Path) -> str:
-    """The directory of this ansible-core's programs, once it is there."""
-    if programs != CURRENT:
-        make = ["make", "-s", "-C", str(ROOT), f"{programs.parent.name.removeprefix('.venv-')}-venv"]
-        newer = [str(ROOT / "tests/tools/newer_python.sh")]
-        if programs == NEWEST and subprocess.run(newer, capture_output=True, check=False).returncode:
-            pytest.skip("the newest ansible-core wants a newer Python than there is")
-        subprocess.run(make, check=True)
-    return str(programs)
-
-
-VERSIONS = pytest.mark.parametrize("programs", [CURRENT, FLOOR, NEWEST], ids=["current", "floor", "newest"])
-
-
-@pytest.mark.timeout(900)
-@VERSIONS
-def test_every_string_stays_what_it_is(programs):
-    literal(programs=made(programs))
-
-
 # From files that hosts have, read as people read them: as they are registered, and by way of another host's variables
 # and of JSON, where ansible-core before 2.19 forgets what it knew of them.
 TRIED = """
@@ -190,8 +173,10 @@ TRIED = """
 KINDS = ("preseed", "kickstart", "autoinstall", "autoyast", "autounattend")
 
 
+@pytest.mark.timeout(300)
+@VERSIONS
 @in_bare_world
-def outside_data(programs: str) -> None:
+def test_data_from_outside_runs_nothing(programs: str) -> None:
     """Whatever plugins make of it, facts that are set to it, and then used, run nothing."""
     site = Case()
     site.programs = Path(programs)
@@ -275,12 +260,6 @@ def strings_of(value: Any) -> str:
     return "\n".join(map(strings_of, value)) if isinstance(value, list) else str(value)
 
 
-@pytest.mark.timeout(300)
-@VERSIONS
-def test_data_from_outside_runs_nothing(programs):
-    outside_data(programs=made(programs))
-
-
 # Of each role that says why it can't begin, the list that is read first.
 LISTS = {
     "demo_image": "nebula_images", "guest_context": "nebula_guest_images", "image": "nebula_images",
@@ -289,8 +268,10 @@ LISTS = {
 }  # fmt: skip
 
 
+@pytest.mark.timeout(300)
+@VERSIONS
 @in_bare_world
-def names_only(programs: str) -> None:
+def test_a_slip_beside_a_password_does_not_show_it(programs: str) -> None:
     """A slip in a list that holds passwords, at -vvvv, in each role that takes a list."""
     site = Case()
     site.programs = Path(programs)
@@ -323,12 +304,6 @@ def names_only(programs: str) -> None:
         place_of = "nebula_templates" if name == "nebula_templates" else f"{name}[0].slip"
         assert f"{place_of}: variable no_such_word is undefined" in output, output
     assert Path(programs) == FLOOR or "packed: variable no_such_word is undefined" in output, output
-
-
-@pytest.mark.timeout(300)
-@VERSIONS
-def test_a_slip_beside_a_password_does_not_show_it(programs):
-    names_only(programs=made(programs))
 
 
 def tasks(output: str) -> list[str]:

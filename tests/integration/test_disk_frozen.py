@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.console_log import NAME
@@ -49,12 +48,6 @@ def hang(*_arguments):
 libvirt.virDomain.backupBegin = hang
 Batch(plan_for(sys.stdin.read(), "node"), KvmDriver(), sys.argv[1], 2).apply()
 """
-
-
-@pytest.fixture(scope="session")
-def agent() -> str:
-    """Built outside of the world, which reaches no package mirror."""
-    return str(guests.image())
 
 
 @contextmanager

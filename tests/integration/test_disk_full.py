@@ -117,8 +117,9 @@ def broken(
     return times
 
 
+@pytest.mark.timeout(LIMIT)
 @in_bare_world
-def front_end() -> int:
+def test_each_module_on_the_front_end() -> None:
     flow, faults = new_flow("front-end")
     try:
         times = sum(broken(flow, faults, step) for step in flow.begin() if step.module != "nebula_node_network")
@@ -138,14 +139,9 @@ def front_end() -> int:
         times += broken(flow, faults, Step("nebula_vm", lambda: wanted))
         came = {"outcomes": [{**RUNNING, "vm_id": vm["id"]} for vm in flow.answers["nebula_vm"]["vms"]]}
         recorded = {"outcomes": json.dumps({HOST: came})}
-        return times + broken(flow, faults, Step("nebula_vm_record", lambda: recorded))
+        print(f"{times + broken(flow, faults, Step('nebula_vm_record', lambda: recorded))} failures")
     finally:
         shutil.rmtree(flow.root.parent)
-
-
-@pytest.mark.timeout(LIMIT)
-def test_each_module_on_the_front_end():
-    print(f"{front_end()} failures")
 
 
 @pytest.mark.timeout(LIMIT)
@@ -235,23 +231,19 @@ def check_disks(directory: Path) -> None:
     assert "<domain" in (directory / "deployment.0").read_text(encoding="utf-8")
 
 
+@pytest.mark.timeout(LIMIT)
 @in_world
-def machines() -> int:
+def test_machines_on_a_node() -> None:
     """Overlays, volatile disks, the context, deployment files, records: the node's part, and the decisions about it."""
     flow, faults = new_flow("machines")
     try:
         for step in flow.begin():
             flow.take(step)
-        return machine_broken(flow, faults)
+        print(f"{machine_broken(flow, faults)} failures")
     finally:
         flow.environment = {}
         subprocess.run(["ip", "link", "delete", "nbr0"], check=False, capture_output=True)
         shutil.rmtree(flow.root.parent)
-
-
-@pytest.mark.timeout(LIMIT)
-def test_machines_on_a_node():
-    print(f"{machines()} failures")
 
 
 class Small:
@@ -293,7 +285,7 @@ def all_steps(flow: Flow) -> tuple[int, dict[str, Any] | None]:
 
 
 @in_bare_world
-def really_full() -> list[int]:
+def test_less_and_less_room() -> None:
     """Less and less room, down to none; then room again."""
     flow, _faults = new_flow("small")
     reached = []
@@ -313,16 +305,11 @@ def really_full() -> list[int]:
         finally:
             small.close()
     shutil.rmtree(flow.place.parent)
-    return reached
-
-
-def test_less_and_less_room():
-    reached = really_full()
     assert reached == sorted(reached) and reached[0] == 0 and reached[-1] > 2, reached
 
 
 @in_bare_world
-def few_files() -> list[int]:
+def test_no_file_more() -> None:
     """Room enough, and no inode for one more file."""
     flow, _faults = new_flow("files")
     reached = []
@@ -342,11 +329,6 @@ def few_files() -> list[int]:
         finally:
             small.close()
     shutil.rmtree(flow.place.parent)
-    return reached
-
-
-def test_no_file_more():
-    reached = few_files()
     assert reached == sorted(reached) and reached[0] == 0 and reached[-1] == 6, reached
 
 
@@ -375,7 +357,7 @@ def test_a_file_system_that_is_read_only() -> None:
 
 
 @in_bare_world
-def modes_by_umask() -> list[dict[str, int]]:
+def test_every_umask_makes_the_same_modes() -> None:
     """Owners and modes below the root, made under each umask; and a root that belongs to somebody else."""
     found = []
     for umask in (0o000, 0o022, 0o077, 0o777):
@@ -383,21 +365,13 @@ def modes_by_umask() -> list[dict[str, int]]:
         flow.umask = umask
         assert all_steps(flow)[1] is None
         assert {path.lstat().st_uid for path in [flow.root, *flow.root.rglob("*")]} == {0}
-        found.append({**{re.sub("[0-9a-f]{32}", "image", k): v for k, v in flow.modes().items()}, "": mode(flow.root)})
+        modes = {re.sub("[0-9a-f]{32}", "image", path): mode for path, mode in flow.modes().items()}
+        found.append({**modes, "": stat.S_IMODE(flow.root.stat().st_mode)})
         for owner, wrong in ((65534, 0o711), (0, 0o777), (0, 0o700)):
             os.chown(flow.root, owner, 0)
             flow.root.chmod(wrong)
             result = flow.attempt("nebula_node", accelerator="qemu", manage_services=False)
             assert result.get("failed") and str(flow.root) in result["msg"] and "chmod 0711" in result["msg"], result
         shutil.rmtree(flow.root.parent)
-    return found
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_every_umask_makes_the_same_modes():
-    found = modes_by_umask()
     assert all(modes == found[0] for modes in found), found
     assert found[0][""] == 0o711 and found[0]["nebula.db"] == 0o600 and found[0]["datastores/1/image"] == 0o440

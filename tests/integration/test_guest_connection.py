@@ -17,7 +17,6 @@ from typing import Any
 import yaml
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.tests.integration.guests import agent
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.ordinary_login import a_login
 from ansible_collections.nebula.provision.tests.integration.site_runs import Case, torn_down
@@ -74,12 +73,6 @@ class Guests(Case):
         argv = [str(self.programs / "ansible"), host, *self.inventories(**node), "-m", module, "-a", arguments]
         code, output = self.execute([*argv, *more])
         return code, " ".join(output.split())
-
-
-@in_bare_world
-def by_the_agent(image: str) -> None:
-    with torn_down(Guests(image)) as site:
-        use_agent(site)
 
 
 def use_agent(site: Guests) -> None:
@@ -158,5 +151,7 @@ def use_agent(site: Guests) -> None:
     assert not Path("/nowhere").exists()
 
 
-def test_commands_and_files_by_the_agent():
-    by_the_agent(image=str(agent.image()))
+@in_bare_world
+def test_commands_and_files_by_the_agent(agent: str) -> None:
+    with torn_down(Guests(agent)) as site:
+        use_agent(site)

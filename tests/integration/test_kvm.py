@@ -880,19 +880,11 @@ def test_killed_half_way_it_is_finished_by_the_next_plan(done: int) -> None:
 # -- a guest that obeys ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def demo() -> str:
-    """Built outside of the world, which reaches no package mirror."""
-    from ansible_collections.nebula.provision.tests.integration.guests import demo as guests
-
-    return str(guests.image())
-
-
 @in_world
-def test_the_power_button(demo: str) -> None:
+def test_the_power_button(image: str) -> None:
     """Of machines of both types at once."""
     with a_node() as node:
-        node.take(demo)
+        node.take(image)
         vms = [node.vm(1, memory=128, os=Os(machine="pc")), node.vm(2, memory=128, os=Os(machine="q35"))]
         vms[1] = replace(vms[1], context=replace(vms[1].context, target="sda"))
 
@@ -924,9 +916,9 @@ def test_the_power_button(demo: str) -> None:
 
 
 @in_world
-def test_a_suspended_guest_is_powered_off_by_its_button(demo: str) -> None:
+def test_a_suspended_guest_is_powered_off_by_its_button(image: str) -> None:
     with a_node() as node:
-        node.take(demo)
+        node.take(image)
         vm = node.vm(1, memory=128)
         node.one(vm)
         wait_for(lambda: "nebula-guest: ready" in node.console(vm), "the guest to be up", 120)
@@ -937,9 +929,9 @@ def test_a_suspended_guest_is_powered_off_by_its_button(demo: str) -> None:
 
 
 @in_world
-def test_virsh_console_and_the_log_both_see_the_serial_port(demo: str) -> None:
+def test_virsh_console_and_the_log_both_see_the_serial_port(image: str) -> None:
     with a_node() as node:
-        node.take(demo)
+        node.take(image)
         vm = node.vm(1, memory=128)
         node.one(vm)
         wait_for(lambda: "nebula-guest: ready" in node.console(vm), "the guest to be up", 120)

@@ -17,7 +17,7 @@ from in_world import in_nodes
 from nodes import Node
 
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
-from ansible_collections.nebula.provision.tests.integration.sent_site import IMAGE, hosts, state_of
+from ansible_collections.nebula.provision.tests.integration.sent_site import hosts, state_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
 from ansible_collections.nebula.provision.tests.integration.tenants_site import EXTERNAL, Tenants, router, tenant
 
@@ -82,9 +82,10 @@ def differs(found: str, host: str, what: str) -> bool:
     return re.search(rf"host {host}: {what}", found) is not None
 
 
+@pytest.mark.timeout(1800)
 @in_nodes(3)
-def our_own(*, image: str) -> None:
-    site = Site(image, own=True)
+def test_a_central_host_of_its_own_is_shown_and_checked(written_image: str) -> None:
+    site = Site(written_image, own=True)
     before = [state_of(node) for node in site.all]
     well = {"node1 node": "connected", "node2 node": "connected", "node3 central": "running"}
     with hosts(site):
@@ -115,13 +116,6 @@ def our_own(*, image: str) -> None:
             assert [state_of(node) for node in site.all] == before
         finally:
             site.central.erase()
-
-
-@pytest.mark.timeout(1800)
-def test_a_central_host_of_its_own_is_shown_and_checked(tmp_path: Path) -> None:
-    image = tmp_path / "image.raw"
-    image.write_bytes(IMAGE)
-    our_own(image=str(image))
 
 
 # --- strangers' ---------------------------------------------------------------------------------------------------
@@ -213,9 +207,10 @@ def switch(site: Site) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+@pytest.mark.timeout(1800)
 @in_nodes(3)
-def of_strangers(*, image: str) -> None:
-    site = Site(image, own=False)
+def test_an_ovn_of_strangers_is_as_it_was_when_ours_is_taken_out_of_it(written_image: str) -> None:
+    site = Site(written_image, own=False)
     where = f"tcp:{site.central.address}"
     site.variables["nebula_ovn_remote"] = {"northbound": f"{where}:6641", "southbound": f"{where}:6642"}
     bare = state_of(site.nodes[0])
@@ -243,10 +238,3 @@ def of_strangers(*, image: str) -> None:
             assert state_of(site.nodes[0]) == bare
         finally:
             site.central.erase()
-
-
-@pytest.mark.timeout(1800)
-def test_an_ovn_of_strangers_is_as_it_was_when_ours_is_taken_out_of_it(tmp_path: Path) -> None:
-    image = tmp_path / "image.raw"
-    image.write_bytes(IMAGE)
-    of_strangers(image=str(image))

@@ -237,12 +237,8 @@ def test_planted(place: str, kind: str, root: Path, victim: Victim) -> None:
         assert place in ("vm.log", "console.log"), "taken for a file of ours"
 
 
-def test_a_machine_in_a_link(tmp_path: Path) -> None:
-    machine_in_a_link()
-
-
 @in_world
-def machine_in_a_link() -> None:
+def test_a_machine_in_a_link() -> None:
     """datastores/0/<id> leads to a directory of somebody else's: nothing is put there, and the next machine is made."""
     with a_node() as given:
         victim = Victim(Path(given.root))

@@ -368,18 +368,19 @@ def live(root: str, seed: int, rounds: int) -> None:
     print(json.dumps(refused))
 
 
+@pytest.mark.parametrize("seed", range(int(os.environ.get("ROUNDS", "2"))))
 @in_world
-def lives(seed: int, people: int, rounds: int) -> None:
+def test_four_people_decide_and_act_at_once(seed: int) -> None:
     with a_place() as place:
         script = "import sys; from {0} import live; live(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
         script = script.format("ansible_collections.nebula.provision.tests.integration.test_runs_at_once")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", script, place.root, str(10 * seed + number), str(rounds)],
+                [sys.executable, "-c", script, place.root, str(10 * seed + number), "5"],
                 env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
-            for number in range(people)
+            for number in range(4)
         ]  # fmt: skip
         answers = [(process.communicate(timeout=LIMIT), process.returncode) for process in processes]
         refused: Counter[str] = Counter()
@@ -394,19 +395,16 @@ def lives(seed: int, people: int, rounds: int) -> None:
         consistent(Path(place.root))
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("ROUNDS", "2"))))
-def test_four_people_decide_and_act_at_once(seed: int) -> None:
-    lives(seed=seed, people=4, rounds=5)
-
-
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(int(os.environ.get("ROUNDS", "1"))))
 @in_bare_world
-def meetings(seed: int, whole: bool) -> None:
+def test_two_runs_at_once(seed: int) -> None:
     chance = random.Random(seed)
     with a_site() as site:
         # On a bare host: both make everything.
         site.meet("site.yml", "site.yml", "")
         site.invariants()
-        site.converge(again=whole)
+        site.converge(again="ROUNDS" in os.environ)
         # The same machines are wanted running by one, and off by the other; each has others of his own besides.
         site.other.shared, site.one.own, site.other.own = "poweroff", 3, 1
         first, second, offsets, allowed = (
@@ -421,9 +419,3 @@ def meetings(seed: int, whole: bool) -> None:
         site.invariants()
         site.gone()
         print(f"seed {seed}: refused {dict(site.refused)}")
-
-
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(int(os.environ.get("ROUNDS", "1"))))
-def test_two_runs_at_once(seed: int) -> None:
-    meetings(seed=seed, whole="ROUNDS" in os.environ)

@@ -18,7 +18,7 @@ import pytest
 from in_world import in_nodes
 from nodes import Node
 
-from ansible_collections.nebula.provision.tests.integration.sent_site import IMAGE, hosts, root_of
+from ansible_collections.nebula.provision.tests.integration.sent_site import hosts, root_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
 from ansible_collections.nebula.provision.tests.integration.tenants_site import (
     EXTERNAL,
@@ -106,9 +106,10 @@ def drifts(site: Site) -> dict[str, tuple[Callable[[], Any], dict[str, Any], lis
     }
 
 
+@pytest.mark.timeout(1800)
 @in_nodes(3)
-def flow(*, image: str) -> None:
-    site = Site(image)
+def test_with_ovn_what_differs_is_found_and_what_does_not_is_not_asked(written_image: str) -> None:
+    site = Site(written_image)
     with hosts(site):
         site.many(1, 1)
         site.done("site.yml")
@@ -269,23 +270,10 @@ def idle(site: Site, *arguments: str) -> int:
 
 
 @pytest.mark.timeout(1800)
-def test_with_ovn_what_differs_is_found_and_what_does_not_is_not_asked(tmp_path):
-    image = tmp_path / "image.raw"
-    image.write_bytes(IMAGE)
-    flow(image=str(image))
-
-
 @in_nodes(3)
-def rule(*, image: str) -> None:
-    site = Site(image)
+def test_a_changed_rule_touches_its_own_rows_and_no_traffic_of_others(written_image: str) -> None:
+    site = Site(written_image)
     with hosts(site):
         site.many(1, 1)
         a_rule_is_changed(site)
         site.done("playbooks/teardown.yml")
-
-
-@pytest.mark.timeout(1800)
-def test_a_changed_rule_touches_its_own_rows_and_no_traffic_of_others(tmp_path):
-    image = tmp_path / "image.raw"
-    image.write_bytes(IMAGE)
-    rule(image=str(image))
