@@ -26,9 +26,7 @@ END = "Content-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
-def site(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+def site(no_proxy):
     with web_server.serve() as served:
         served.files["/image"] = CONTENT
         yield served

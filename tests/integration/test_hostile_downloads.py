@@ -37,11 +37,7 @@ STALL = 0.3
 # Seconds by the clock, of a machine that does much else.
 LONG = 60
 
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 @contextlib.contextmanager

@@ -52,85 +52,11 @@ def soon(monkeypatch):
 
 
 @pytest.fixture
-def root(tmp_path):
-    path = tmp_path / "nebula"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def apply(root):
-    """Applies items with an engine of its own, as one run of the module does; the last item."""
-
-    def run(*items, check=False, fails=False, **options):
-        engine = EmbeddedEngine(str(root), check_mode=check, create=True)
-        try:
-            done, warnings = image_list_decision.apply(engine, items, Settings(check_mode=check, **options))
-        finally:
-            engine.close()
-        last = done[-1]
-        last.warnings = warnings
-        if not fails:
-            assert last.error is None, str(last.error)
-        return last
-
-    return run
-
-
-@pytest.fixture
-def catalog(root):
-    @contextlib.contextmanager
-    def opened():
-        engine = EmbeddedEngine(str(root), create=True)
-        try:
-            with engine.session():
-                yield engine
-        finally:
-            engine.close()
-
-    return opened
-
-
-@pytest.fixture
 def disk(tmp_path):
     """8 MiB of which a part holds something, and a part zeroes that are written."""
     path = tmp_path / "disk.raw"
     path.write_bytes(BOOT + os.urandom(2 * MIB - 512) + b"text " * 400_000 + bytes(6 * MIB - 2_000_000))
     return path
-
-
-@pytest.fixture
-def stored(apply, disk):
-    """Stores the disk as an image; what it is then."""
-
-    def store(name="demo", **values):
-        return apply({"name": name, "path": str(disk), "remote_src": True, **values}).after
-
-    return store
-
-
-@pytest.fixture
-def used(catalog):
-    """Has a machine use an image."""
-
-    def use(name="demo", writable=False):
-        with catalog() as engine:
-            engine.store.db.execute(
-                "INSERT OR IGNORE INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body,"
-                " stime) VALUES (7, 'web', 'u', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
-            )
-            engine.images.uses.acquire(7, 0, engine.images.info(name).id, writable=writable)
-
-    return use
-
-
-@pytest.fixture
-def freed(catalog):
-    def free():
-        with catalog() as engine:
-            engine.images.uses.release(7, written=True)
-
-    return free
 
 
 def files(root, number=1):

@@ -6,7 +6,6 @@ embedded engine, the real datastore, the real qemu-img."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -20,12 +19,9 @@ from pathlib import Path
 import pytest
 from raw_disks import BOOT
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, image_files
 
 MIB = 1024 * 1024
@@ -35,83 +31,10 @@ ABSENT = {"name": "demo", "state": "absent"}
 
 
 @pytest.fixture
-def root(tmp_path):
-    path = tmp_path / "nebula"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def apply(root):
-    """Applies an item with an engine of its own, as one run of the module does."""
-
-    def run(item, check=False, fails=False, **options):
-        engine = EmbeddedEngine(str(root), check_mode=check, create=True)
-        try:
-            (done,), _warnings = image_list_decision.apply(engine, [item], Settings(check_mode=check, **options))
-        finally:
-            engine.close()
-        if not fails:
-            assert done.error is None, str(done.error)
-        return done
-
-    return run
-
-
-@pytest.fixture
-def catalog(root):
-    @contextlib.contextmanager
-    def opened():
-        engine = EmbeddedEngine(str(root), create=True)
-        try:
-            with engine.session():
-                yield engine
-        finally:
-            engine.close()
-
-    return opened
-
-
-@pytest.fixture
 def disk(tmp_path):
     path = tmp_path / "disk.raw"
     path.write_bytes(BOOT + os.urandom(MIB - 512) + bytes(7 * MIB))
     return path
-
-
-@pytest.fixture
-def stored(apply, disk):
-    """Stores the disk as image demo; what it is then."""
-
-    def store(**values):
-        return apply({"name": "demo", "path": str(disk), "remote_src": True, **values}).after
-
-    return store
-
-
-@pytest.fixture
-def used(catalog):
-    """Has a machine use the image."""
-
-    def use():
-        with catalog() as engine:
-            engine.store.db.execute(
-                "INSERT OR IGNORE INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body,"
-                " stime) VALUES (7, 'web', 'u', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
-            )
-            image = engine.images.info("demo")
-            engine.images.uses.acquire(7, 0, image.id, writable=image.persistent)
-
-    return use
-
-
-@pytest.fixture
-def freed(catalog):
-    def free():
-        with catalog() as engine:
-            engine.images.uses.release(7, written=True)
-
-    return free
 
 
 @pytest.fixture

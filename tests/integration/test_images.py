@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
@@ -35,13 +34,6 @@ CONTENT = BOOT.ljust(600_000, b"a disk"[:1])
 
 
 @pytest.fixture
-def root(tmp_path):
-    path = tmp_path / "nebula"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
 def source(tmp_path):
     path = tmp_path / "disk.raw"
     path.write_bytes(CONTENT)
@@ -64,22 +56,7 @@ def apply(root):
 
 
 @pytest.fixture
-def catalog(root):
-    @contextlib.contextmanager
-    def opened():
-        engine = EmbeddedEngine(str(root), create=True)
-        try:
-            yield engine
-        finally:
-            engine.close()
-
-    return opened
-
-
-@pytest.fixture
-def site(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+def site(no_proxy):
     with web_server.serve() as served:
         served.files["/disk"] = CONTENT
         yield served
@@ -161,11 +138,11 @@ def test_empty_images(apply):
 def test_what_a_machine_made_larger_is_no_other_image(apply, catalog):
     empty = item(name="data", type="DATABLOCK", size=5, persistent=True)
     apply(empty)
-    with catalog() as engine, engine.session():
+    with catalog() as engine:
         engine.images.update("data", size=9)
     again = apply(empty)[0]["data"]
     assert again.error is None and not again.is_changed
-    with catalog() as engine, engine.session():
+    with catalog() as engine:
         engine.images.update("data", generation=1)
     assert apply(dict(empty, persistent=False))[0]["data"].is_changed
     again = apply(dict(empty, persistent=False))[0]["data"]
@@ -226,7 +203,7 @@ def test_credentials_reach_neither_catalog_nor_messages(apply, root, site):
 
 def test_an_image_in_use(apply, catalog, source):
     apply(item(path=str(source)))
-    with catalog() as engine, engine.session():
+    with catalog() as engine:
         engine.store.db.execute(
             "INSERT INTO vms (id, name, uuid, state, lcm_state, wanted, cpu, memory, request, body, stime) "
             "VALUES (7, 'web', 'u', 3, 1, 'RUNNING', 1, 64, '', '', 0)"
@@ -324,12 +301,12 @@ def test_an_interrupted_removal_is_finished(apply, catalog, root, source):
     apply(item(path=str(source)))
     from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 
-    with catalog() as engine, engine.session():
+    with catalog() as engine:
         engine.images.update("demo", state=ImageState.DELETE)
     done = apply(item(path=str(source)))[0]["demo"]
     assert (done.after["state"], done.after["id"]) == ("READY", 1)
     assert stored_files(root) == [os.path.basename(done.after["source"])]
-    with catalog() as engine, engine.session():
+    with catalog() as engine:
         engine.images.update("demo", state=ImageState.DELETE)
     assert apply(item(state="absent"))[0]["demo"].after is None
     assert stored_files(root) == []
@@ -424,7 +401,7 @@ def test_no_room(apply, source, monkeypatch):
 
 
 def test_every_field_of_an_image_is_shown(catalog):
-    with catalog() as engine, engine.session():
+    with catalog() as engine:
         image = engine.images.allocate(importer_image())
     # Notes are between one run and the next.
     assert set(image_list_decision.image_view(image)) == {field.name for field in dataclasses.fields(image)} - {"notes"}

@@ -57,9 +57,7 @@ def store(store_directory):
 
 
 @pytest.fixture
-def site(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+def site(monkeypatch, no_proxy):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with web_server.serve() as served:
         yield served

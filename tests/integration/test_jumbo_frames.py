@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from ansible_collections.nebula.provision.tests.integration import test_boot
-from ansible_collections.nebula.provision.tests.integration.node_namespaces import made_namespaces, network, wire
+from ansible_collections.nebula.provision.tests.integration.node_namespaces import network, wire
 from ansible_collections.nebula.provision.tests.integration.test_network_uplinks import kernel_has
 
 pytestmark = pytest.mark.root
@@ -47,17 +47,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaker:
     speaker.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
     speaker.sendto(b"." * (int(sys.argv[2]) - 28), (sys.argv[1], 8000))
 """
-
-
-@pytest.fixture
-def namespaces():
-    with made_namespaces() as make:
-        yield make
-
-
-@pytest.fixture
-def node(namespaces):
-    return namespaces()
 
 
 def machine(namespaces, node, number, host_mtu=JUMBO):

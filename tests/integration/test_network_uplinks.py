@@ -16,7 +16,6 @@ from ansible_collections.nebula.provision.tests.integration.node_namespaces impo
     CATALOG,
     OTHER_CATALOG,
     heard,
-    made_namespaces,
     network,
     wire,
 )
@@ -43,12 +42,6 @@ def kernel_has(kind):
     )
     subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
     return made.returncode == 0
-
-
-@pytest.fixture
-def namespaces():
-    with made_namespaces() as make:
-        yield make
 
 
 @pytest.fixture

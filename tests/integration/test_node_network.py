@@ -22,7 +22,6 @@ from ansible_collections.nebula.provision.tests.integration.node_namespaces impo
     OTHER_CATALOG,
     TABLE,
     heard,
-    made_namespaces,
     network,
     wire,
 )
@@ -39,28 +38,6 @@ def elsewhere(**values):
 
 PRIVATE, WITH_NAT = network(), network(nat=True)
 WITH_GATEWAY = network(attributes={**PRIVATE["attributes"], "GATEWAY_ON_BRIDGE": "YES"})
-
-
-@pytest.fixture
-def namespaces():
-    with made_namespaces() as make:
-        yield make
-
-
-@pytest.fixture
-def node(namespaces):
-    return namespaces()
-
-
-@pytest.fixture
-def world(namespaces, node):
-    """Beyond the node's uplink; it knows the way to the machines, so that only the node keeps it from them."""
-    made = namespaces()
-    wire(node, "uplink", made, "eth0")
-    node.run("ip", "address", "add", "192.0.2.1/24", "dev", "uplink")
-    made.run("ip", "address", "add", "192.0.2.2/24", "dev", "eth0")
-    made.run("ip", "route", "add", "10.66.0.0/24", "via", "192.0.2.1")
-    return made
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import itertools
 import pytest
 
 from ansible_collections.nebula.provision.tests.integration import test_boot
-from ansible_collections.nebula.provision.tests.integration.node_namespaces import heard, made_namespaces, network, wire
+from ansible_collections.nebula.provision.tests.integration.node_namespaces import heard, network, wire
 
 pytestmark = pytest.mark.root
 
@@ -30,28 +30,6 @@ PLAIN, ROUTED, TRANSLATED = (
     second(), second(attributes={"GATEWAY_ON_BRIDGE": "YES"}), second(nat=True, attributes={"NODE_ACCESS": "tcp/8000"})
 )  # fmt: skip
 files = test_boot.files
-
-
-@pytest.fixture
-def namespaces():
-    with made_namespaces() as make:
-        yield make
-
-
-@pytest.fixture
-def node(namespaces):
-    return namespaces()
-
-
-@pytest.fixture
-def world(namespaces, node):
-    """Beyond the node's uplink. It knows the way to the machines, so that only the node keeps it from them."""
-    made = namespaces()
-    wire(node, "uplink", made, "eth0")
-    node.run("ip", "address", "add", "192.0.2.1/24", "dev", "uplink")
-    made.run("ip", "address", "add", "192.0.2.2/24", "dev", "eth0")
-    made.run("ip", "route", "add", "10.66.0.0/15", "via", "192.0.2.1")
-    return made
 
 
 def machine(namespaces, node, *addresses, gateway):
