@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from auditor import refuse
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
@@ -190,6 +192,31 @@ def a_node(audited: bool = True) -> Iterator[Node]:
             node.assert_consistent()
     finally:
         node.close()
+
+
+def stop_libvirtd() -> None:
+    """End the daemon of this world."""
+
+    def running() -> list[int]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (path / "comm").read_text(encoding="ascii") == "libvirtd\n" and (path / "cmdline").read_bytes():
+                    found.append(int(path.name))
+        return found
+
+    for pid in running():
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not running(), "the end of libvirtd")
+
+
+def start_libvirtd(node: Node) -> None:
+    """Start another in this world, whose init reaps it, and have the node's driver ask it."""
+    # It returns when the daemon answers.
+    subprocess.run(["libvirtd", "--daemon"], check=True, timeout=60)
+    # The connection is found dead by its first use only.
+    with suppress(HypervisorError):
+        node.observed()
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:

@@ -22,20 +22,17 @@ from ansible_collections.nebula.provision.tests.integration.test_node_network im
     TABLE,
     WITH_NAT,
     elsewhere,
-    namespaces,
     network,
-    node,
 )
 
 OTHER_CATALOG = "11111111-2222-3333-4444-555555555555"
-__all__ = ["namespaces", "node"]
 pytestmark = pytest.mark.root
 # systemd is left out: what lies below the node's root is the same without it.
 KEEP = """
 import sys
-from ansible_collections.nebula.provision.plugins.module_utils.network import boot, links
-kept = boot.Boot(sys.argv[1], sys.argv[2])
-kept.write(boot.wanted(sys.argv[2], links.observe()))
+from ansible_collections.nebula.provision.plugins.module_utils.network import links, networks_at_boot
+kept = networks_at_boot.Boot(sys.argv[1], sys.argv[2])
+kept.write(networks_at_boot.desired_files(sys.argv[2], links.observe()))
 """
 
 

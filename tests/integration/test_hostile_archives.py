@@ -70,10 +70,10 @@ def test_ten_gigabytes_in_little(packing, streams, tmp_path):
     program = (
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
         "item = {'name': 'demo', 'path': sys.argv[3], 'remote_src': True}\n"
-        "done = images.apply(engine, [item], images.Settings(max_size=256))[0][0]\n"
+        "done = image_list_decision.apply(engine, [item], image_list_decision.Settings(max_size=256))[0][0]\n"
         "used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0], used[1].ru_maxrss,\n"
         "      sum(one.ru_utime + one.ru_stime for one in used), done.after['state'], done.error)\n"

@@ -95,10 +95,10 @@ INSPECT = """
 import sys
 sys.path.insert(0, sys.argv[1] + "/collections")
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, qemu_img
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats
 for path in sys.argv[2:]:
     try:
-        formats.inspect(path)
+        disk_formats.inspect(path)
         print("taken", path)
     except ImageRefused as error:
         print("refused", error)

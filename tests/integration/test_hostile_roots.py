@@ -416,13 +416,13 @@ def test_what_is_killed_leaves_nothing_running_and_the_next_removes_the_rest():
         place.archive.write_bytes(WHOLE[: len(WHOLE) // 2])
         program = (
             "import json, os, sys; sys.path.insert(0, sys.argv[1])\n"
-            "from ansible_collections.nebula.provision.plugins.module_utils.storage import roots, pipeline, unpacking\n"
+            "from ansible_collections.nebula.provision.plugins.module_utils.storage import decompression, roots\n"
             "from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range\n"
             "def endless(packing, blocks, what):\n"
             "    yield from blocks\n"
             "    print('fed', flush=True)\n"
             "    sys.stdin.read()\n"
-            "unpacking.detect, unpacking.unpack = lambda head: 'gz', endless\n"
+            "decompression.detect, decompression.unpack = lambda head: 'gz', endless\n"
             "roots.unpack(sys.argv[2], sys.argv[3], id_range(11))\n"
         )
         before = processes()

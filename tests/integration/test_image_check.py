@@ -279,13 +279,13 @@ nebula_image_prepare.call.run({{**{PREPARE!r}, "name": "small", "root": {str(cat
     limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({Path(before.source).stat().st_size}, resource.RLIM_INFINITY))"
     code = f"""
 import resource
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_prepare
-whole = edits._write_back
+whole = image_overlay._write_back
 def write_back(image):
     {limit}
     whole(image)
-edits._write_back = write_back
+image_overlay._write_back = write_back
 given = {{**{PREPARE!r}, "name": "small", "root": {str(catalog)!r}, "steps": ["files"]}}
 given["files"] = '[{{"path": "/srv/large", "content": "' + "x" * 3000000 + '"}}]'
 for item in nebula_image_prepare.call.run(given, False).errors:

@@ -88,16 +88,16 @@ def store(tmp_path):
 
 KILLED = """
 import os, signal, subprocess, sys
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import edits
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
 def half(image):
     subprocess.run(["qemu-io", "-f", image.format, "-c", "write -q -P 2 0 1M", image.path], check=True)
     os.kill(os.getpid(), signal.SIGKILL)
-edits._write_back = half
-image = edits.locate(sys.argv[1], "auto", False)
-with edits.begun(image):
-    overlay = os.path.join(image.directory, edits.OVERLAY)
+image_overlay._write_back = half
+image = image_overlay.locate(sys.argv[1], "auto", False)
+with image_overlay.begin(image):
+    overlay = os.path.join(image.directory, image_overlay.OVERLAY)
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 2 0 4M", overlay], check=True)
-    edits.commit(image)
+    image_overlay.commit(image)
 """
 
 
@@ -214,7 +214,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import im
 os.chdir("/")
 if sys.argv[2] == "nobody":
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
-importer.look(importer.Request("image own", sys.argv[1], disk=False))
+importer.inspect_source(importer.Request("image own", sys.argv[1], disk=False))
 print("seen")
 """
 

@@ -945,9 +945,10 @@ def test_runs_at_once(apply, stored, root):
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import decide as images\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
-        "done, _warnings = images.apply(engine, [{'name': 'demo', 'format': 'qcow2'}], images.Settings())\n"
+        "done, _warnings = image_list_decision.apply("
+        "engine, [{'name': 'demo', 'format': 'qcow2'}], image_list_decision.Settings())\n"
         "sys.exit(str(done[0].error) if done[0].error else 0)\n"
     )
     runs = [subprocess.Popen([sys.executable, "-c", program, ROOT / "collections", root]) for _run in range(4)]

@@ -239,10 +239,12 @@ def test_a_file_system_that_fills_up(tmp_path, raw):
     small.mkdir()
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore, importer, publishing;"
-        "datastore.RESERVE = 0; d = sys.argv[3] + '/image'\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout;"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, importer;"
+        "datastore_layout.RESERVE = 0; d = sys.argv[3] + '/image'\n"
         "try:\n"
-        "    with publishing.reserved(d, 0): importer.store(importer.Request('image demo', sys.argv[2]), d)\n"
+        "    with final_names.locked_destination(d, 0):\n"
+        "        importer.store(importer.Request('image demo', sys.argv[2]), d)\n"
         "except Exception as e: print(type(e).__name__, e)\n"
     )
     command = 'mount -t tmpfs -o size=2200k none "$1" && shift && exec "$@"'
@@ -356,16 +358,17 @@ def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
     subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", volume], check=True)
     program = (
         "import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[2])\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.storage import formats, importer, publishing\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, importer\n"
         "def free():\n"
         "    os.sync(); found = os.statvfs('.'); return found.f_bfree * found.f_frsize\n"
         "content = bytes(510) + b'\\x55\\xaa' + os.urandom(40 << 20)\n"
         "open('source', 'wb').write(content)\n"
         "before = free()\n"
         "here = os.getcwd()\n"
-        "with publishing.reserved(here + '/image', 0):\n"
+        "with final_names.locked_destination(here + '/image', 0):\n"
         "    stored = importer.store(importer.Request('x', here + '/source'), here + '/image')\n"
-        "formats.copy(here + '/image', 'raw', here + '/disk', 'raw')\n"
+        "disk_formats.copy(here + '/image', 'raw', here + '/disk', 'raw')\n"
         "print(before - free() < 4 << 20, open('image', 'rb').read() == open('disk', 'rb').read() == content)\n"
     )
     python = [sys.executable, "-c", program, str(ROOT / "collections"), str(mount)]
@@ -380,9 +383,9 @@ def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from ansible_collections.nebula.provision.plugins.module_utils.storage import importer, publishing
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, importer
 destination = sys.argv[3] + "/image"
-with publishing.reserved(destination, 0):
+with final_names.locked_destination(destination, 0):
     importer.store(importer.Request("image demo", sys.argv[2]), destination)
 # Not ru_maxrss: that of the program that started this one is carried over.
 print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])

@@ -9,20 +9,24 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os
-from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
+from ansible_collections.nebula.provision.tests.integration.kvm_node import (
+    Node,
+    a_node,
+    start_libvirtd,
+    stop_libvirtd,
+    wait_for,
+)
 
 ON_REBOOT = {"kvm": "<on_reboot>destroy</on_reboot>"}
 # Boot sectors. Off: a word to the power management port, as ACPI has guests do it. Reset: by the chipset's register,
@@ -57,26 +61,6 @@ def test_a_guest_that_ends_its_machine(code: str) -> None:
         wait_for(lambda: _seen(node) == ("POWEROFF", "guest"), "the guest to end its machine", 30)
 
 
-def _libvirtd() -> set[int]:
-    found = set()
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (path / "comm").read_text(encoding="ascii").strip() == "libvirtd" and (path / "cmdline").read_bytes():
-                found.add(int(path.name))
-    return found
-
-
-def _restart_libvirtd(node: Node) -> None:
-    for pid in _libvirtd():
-        os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not _libvirtd(), "the end of libvirtd")
-    # Of the world, whose init reaps it. It returns when the daemon answers.
-    subprocess.run(["libvirtd", "--daemon"], check=True, timeout=60)
-    # The connection is found dead by its first use only.
-    with suppress(HypervisorError):
-        node.observed()
-
-
 @in_world
 def test_a_libvirtd_that_was_restarted_has_not_forgotten() -> None:
     """Twice: what is not told any more is not made up."""
@@ -85,7 +69,8 @@ def test_a_libvirtd_that_was_restarted_has_not_forgotten() -> None:
         vm = node.vm(1, os=Os(machine="pc"), raw=ON_REBOOT)
         node.carry_out(node.plan(vm))
         wait_for(lambda: _seen(node) == ("POWEROFF", "guest"), "the guest to end its machine", 30)
-        _restart_libvirtd(node)
+        stop_libvirtd()
+        start_libvirtd(node)
         assert _seen(node) == ("POWEROFF", "guest")
         os.unlink("/var/log/libvirt/qemu/one-1.log")
         assert _seen(node) == ("POWEROFF", "unknown")

@@ -165,7 +165,7 @@ def test_without_its_packages_check_mode_forecasts_and_a_run_names_them() -> Non
     root = Path(os.environ["NEBULA_WORLD"], "bare")
     program = (
         "import json, sys\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import prepare as nodes\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import node_setup as nodes\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.host import command\n"
         "from ansible_collections.nebula.provision.plugins.module_utils import errors\n"
         f"command._path = lambda: {str(place)!r}\n"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import (
     console_logger,
@@ -28,20 +26,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.d
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_overlay
-from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+from ansible_collections.nebula.provision.tests.integration.kvm_node import start_libvirtd, stop_libvirtd
 from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
 
 # Libvirt starts what is to start once in each boot, and keeps here that it has.
 STARTED = Path("/run/libvirt/lxc/autostarted")
-
-
-def libvirtd() -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (path / "comm").read_text(encoding="ascii").strip() == "libvirtd" and (path / "cmdline").read_bytes():
-                found.append(int(path.name))
-    return found
 
 
 def halt(node: LxcNode) -> None:
@@ -49,21 +38,11 @@ def halt(node: LxcNode) -> None:
     for domain in node.driver._connection().listAllDomains():
         if domain.isActive():
             domain.destroy()
-    for pid in libvirtd():
-        os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not libvirtd(), "the end of libvirtd")
+    stop_libvirtd()
     for directory in Path(node.root, "datastores", "0").glob("*/disk.*"):
         while directory.is_mount():
             subprocess.run(["umount", str(directory)], check=True)
     STARTED.unlink(missing_ok=True)
-
-
-def boot(node: LxcNode) -> None:
-    # Of the world, whose init reaps it. It returns when the daemon answers.
-    subprocess.run(["libvirtd", "--daemon"], check=True, timeout=60)
-    # The connection is found dead by its first use only.
-    with suppress(HypervisorError):
-        node.observed()
 
 
 @contextmanager
@@ -76,7 +55,7 @@ def a_prepared_node() -> Iterator[LxcNode]:
         programs += [veth_link.PATH] * veth_link.PATH.parent.is_dir()
         assert list(changes.after) == [str(path) for path in programs]
         halt(node)
-        boot(node)
+        start_libvirtd(node)
         try:
             yield node
             assert LxcDriver.give_back(Changes(False), NodeFile()) and not hooks.HOOKS.exists()
@@ -84,7 +63,7 @@ def a_prepared_node() -> Iterator[LxcNode]:
             halt(node)
             for path in programs:
                 path.unlink(missing_ok=True)
-            boot(node)
+            start_libvirtd(node)
 
 
 def defined(vm: Vm) -> bytes:
@@ -103,7 +82,7 @@ def test_its_root_is_mounted_and_its_console_read() -> None:
         kept.write_text("by the first")
         halt(node)
         assert not kept.exists() and (node.directory(vm) / "disk.0.layers/upper/etc/kept").exists()
-        boot(node)
+        start_libvirtd(node)
         for each in (vm, other):
             node.wait_for_line(each, "nebula-guest: ready", 2)
         assert node.states() == {20: "RUNNING", 21: "RUNNING", 22: "POWEROFF"}
@@ -141,7 +120,7 @@ def test_what_can_not_be_mounted_is_not_started_and_nothing_of_it_is_lost() -> N
         halt(node)
         place = Path(node.root, "datastores", "0", ".unpacked")
         place.rename(place.with_name("elsewhere"))
-        boot(node)
+        start_libvirtd(node)
         assert node.states() == {23: "POWEROFF"}
         refused = node.one(vm)
         assert refused.state == "PROLOG_FAILURE" and refused.error is not None

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import (
@@ -31,7 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.id_range im
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import mounted_disks
-from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+from ansible_collections.nebula.provision.tests.integration.kvm_node import start_libvirtd, stop_libvirtd, wait_for
 from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
 
 
@@ -329,27 +327,11 @@ def test_what_has_no_file_system_is_refused_and_leaves_nothing() -> None:
             assert devices(node) == [] and not Path(mounted_disks.PLACE, vm.uuid).exists()
 
 
-def libvirtd() -> list[int]:
-    """Those of this world."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (path / "comm").read_text(encoding="ascii").strip() == "libvirtd" and (path / "cmdline").read_bytes():
-                found.append(int(path.name))
-    return found
-
-
 def libvirtd_starts_anew(node: LxcNode) -> None:
-    for pid in libvirtd():
-        os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not libvirtd(), "the end of libvirtd")
+    stop_libvirtd()
     # What it is to start it starts once in each boot of a host, and keeps here that it has.
     Path("/run/libvirt/lxc/autostarted").unlink(missing_ok=True)
-    # The world's init reaps it. It returns when the daemon answers.
-    subprocess.run(["libvirtd", "--daemon"], check=True, timeout=60)
-    with suppress(HypervisorError):
-        # That the connection is dead is found out by its first use.
-        node.observed()
+    start_libvirtd(node)
 
 
 @in_world

@@ -21,7 +21,7 @@ PACKAGE = "ansible_collections/nebula/provision/plugins/module_utils"
 SCRIPT = r"""
 import json, os, subprocess, sys, time
 sys.path.insert(0, os.getcwd())
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import inject as injection
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import nbd
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.file_injection import Entry, inject
 
@@ -38,7 +38,7 @@ sh("sfdisk", "-q", "raw", input="2048,32768,83\n")
 sh("dd", "if=part", "of=raw", "bs=1M", "seek=1", "conv=notrunc", "status=none")
 sh("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "raw", "base.qcow2")
 sh("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", "disk")
-said = {"obstacle": nbd.obstacle(), "base": sh("sha256sum", "base.qcow2")}
+said = {"obstacle": nbd.why_unusable(), "base": sh("sha256sum", "base.qcow2")}
 entries = [Entry("/etc/motd", b"by nbd\n", 0o640, 7, 8), Entry("/link/new/deep", b"\0\xff")]
 said["way"] = inject("disk", "qcow2", entries, "disk 0", trusted=True)
 # What a run left that was killed: a device with the disk, and a mount of it.
@@ -58,7 +58,7 @@ for _try in range(100):
     if not said["busy"]:
         break
     time.sleep(0.1)
-said["left"] = [name for name in os.listdir("/var/tmp") if name.startswith(injection.PREFIX)]
+said["left"] = [name for name in os.listdir("/var/tmp") if name.startswith(file_injection.PREFIX)]
 sh("qemu-img", "convert", "-O", "raw", "disk", "read")
 sh("dd", "if=read", "of=part", "bs=1M", "skip=1", "count=16", "status=none")
 said["stat"] = sh("debugfs", "-R", "stat /etc/motd", "part")
@@ -68,10 +68,7 @@ said["same"] = said["base"] == sh("sha256sum", "base.qcow2")
 print(json.dumps(said))
 """
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.timeout(1800),
-]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 
 
 def without_bytecode(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -92,6 +92,11 @@ class Guest:
         mac = f"02:00:0a:42:{self.mark.vm_id:02x}:{number:02x}"
         return Nic(number, 0, "ops", bridge=BRIDGE, mac=mac, target=f"{self.name}-{number}")
 
+    def end(self) -> None:
+        """Leave nothing of it on the host, whatever went wrong."""
+        with suppress(NebulaError):
+            self.driver.remove(self.mark)
+
     # -- what the guest and Xen say -------------------------------------------------------------------------------
     def said(self) -> str:
         return (self.directory / console_log.NAME).read_text(errors="replace")
@@ -233,24 +238,20 @@ ALL = (
 )
 
 
-def operations(
-    driver: str, kind: str, demo: Path, directory: Path, wanted: tuple[str, ...]
-) -> Iterator[dict[str, object]]:
-    guest = Guest(kind, demo, directory, KINDS.index(kind) + 1, driver)
+def operations(guest: Guest, wanted: tuple[str, ...]) -> Iterator[dict[str, object]]:
     try:
         for operation in wanted:
             began, error = time.monotonic(), ""
             try:
                 getattr(guest, operation)()
-            except (NebulaError, AssertionError, TimeoutError, subprocess.CalledProcessError) as problem:
+            except (NebulaError, AssertionError, TimeoutError, RuntimeError, subprocess.CalledProcessError) as problem:
                 error = f"{type(problem).__name__}: {problem}"
             seconds = round(time.monotonic() - began, 1)
-            yield {"kind": kind, "operation": operation, "seconds": seconds, "error": error}
+            yield {"kind": guest.kind, "operation": operation, "seconds": seconds, "error": error}
             if error and operation == "deploy":
                 return
     finally:
-        with suppress(NebulaError):
-            guest.driver.remove(guest.mark)
+        guest.end()
 
 
 @contextmanager
@@ -270,7 +271,8 @@ def main(demo: str, driver: str, *kinds: str) -> None:
             kind, _, some = word.partition(":")
             directory = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir="/var/tmp"))
             try:
-                for line in operations(driver, kind, Path(demo), directory, tuple(some.split(",")) if some else ALL):
+                guest = Guest(kind, Path(demo), directory, KINDS.index(kind) + 1, driver)
+                for line in operations(guest, tuple(some.split(",")) if some else ALL):
                     print(json.dumps(line), flush=True)
             finally:
                 shutil.rmtree(directory)

@@ -21,14 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xen_operations import CATALOG, KINDS, SECONDS, Guest
+from xen_operations import CATALOG, KINDS, SECONDS, Guest, operations
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.bridges import Bridges
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import switch_ports
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic, interface_id
@@ -72,6 +71,11 @@ class Switched(Guest):
         if number == 1:
             return replace(nic, bridge=SWITCH, network_values={"VN_MAD": "ovswitch", "VLAN_ID": str(VLAN)})
         return replace(nic, bridge="br-int", network_values={"VN_MAD": "ovn"})
+
+    def end(self) -> None:
+        super().end()
+        for number in (0, 2):
+            run("ovn-nbctl", "--if-exists", "lsp-del", self.interface_id(number))
 
     def interface_id(self, number: int) -> str:
         return interface_id(self.vm.uuid, number)
@@ -296,28 +300,6 @@ def switches() -> Iterator[None]:
             run("ip", "netns", "delete", name)
 
 
-def operations(
-    driver: str, kind: str, demo: Path, directory: Path, wanted: tuple[str, ...]
-) -> Iterator[dict[str, Any]]:
-    guest = Switched(kind, demo, directory, KINDS.index(kind) + 1, driver)
-    try:
-        for operation in wanted:
-            began, error = time.monotonic(), ""
-            try:
-                getattr(guest, operation)()
-            except (NebulaError, AssertionError, TimeoutError, RuntimeError, subprocess.CalledProcessError) as problem:
-                error = f"{type(problem).__name__}: {problem}"
-            seconds = round(time.monotonic() - began, 1)
-            yield {"kind": kind, "operation": operation, "seconds": seconds, "error": error}
-            if error and operation == "deploy":
-                return
-    finally:
-        with suppress(NebulaError):
-            guest.driver.remove(guest.mark)
-        for number in (0, 2):
-            run("ovn-nbctl", "--if-exists", "lsp-del", guest.interface_id(number))
-
-
 def main(demo: str, driver: str, *kinds: str) -> None:
     """KIND, or KIND:OPERATION,OPERATION for some of them."""
     with switches():
@@ -325,8 +307,8 @@ def main(demo: str, driver: str, *kinds: str) -> None:
             kind, _colon, some = word.partition(":")
             directory = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir="/var/tmp"))
             try:
-                wanted = tuple(some.split(",")) if some else OPERATIONS[kind]
-                for line in operations(driver, kind, Path(demo), directory, wanted):
+                guest = Switched(kind, Path(demo), directory, KINDS.index(kind) + 1, driver)
+                for line in operations(guest, tuple(some.split(",")) if some else OPERATIONS[kind]):
                     print(json.dumps(line), flush=True)
             finally:
                 shutil.rmtree(directory)
