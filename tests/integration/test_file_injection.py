@@ -226,7 +226,7 @@ def test_what_a_killed_run_left_is_freed(disks, tmp_path, outside):
 @pytest.mark.parametrize("options", [{}, DIRECT], ids=["guestfs", "loop"])
 def test_killed_meanwhile(disk, tmp_path, options):
     """Whatever shows the disk ends with the run, and the next one can begin."""
-    module = "open.mount" if options else "inspect.root_file_system"
+    module = "open.kernel_mount" if options else "inspect.root_file_system"
     code = f"""
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.file_injection import Entry, inject
 import ansible_collections.nebula.provision.plugins.module_utils.guest_disk.{module} as m
@@ -234,7 +234,7 @@ import time
 def stop(*given, **more):
     print("there", flush=True)
     time.sleep(100)
-m.{"refuse_apart" if options else "mount"} = stop
+m.{"refuse_separate_file_systems" if options else "mount"} = stop
 inject({str(disk)!r}, "qcow2", [Entry("/etc/motd", b"x")], {WHAT!r}, **{options!r})
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "collections")}

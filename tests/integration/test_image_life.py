@@ -684,9 +684,9 @@ def test_a_clone_that_can_not_be_encrypted_is_not_begun(apply, stored, root, tmp
 
 # Where a run is killed that stores what is to be encrypted.
 SEALING = [
-    ("storage.publishing.publish", "after"), ("storage.image_files.require_room", "after"),
+    ("storage.final_names.publish", "after"), ("storage.image_files.require_room", "after"),
     ("storage.image_files.rewrite", "after"), ("storage.image_files.swap", "after"),
-    ("reconcile.images.store._tell", "after"), ("reconcile.images.rewrite.begin", "before"),
+    ("reconcile.images.image_files_stored._tell", "after"), ("reconcile.images.rewrite.begin", "before"),
 ]  # fmt: skip
 
 
@@ -817,8 +817,8 @@ import importlib, json
 module, _dot, name = sys.argv[4].rpartition(".")
 module = importlib.import_module(base + module)
 engines = importlib.import_module(base + "engines.embedded.engine")
-images = importlib.import_module(base + "reconcile.images.decide")
-importlib.import_module(base + "storage.formats").LUKS += ",encrypt.iter-time=10"
+images = importlib.import_module(base + "reconcile.images.image_list_decision")
+importlib.import_module(base + "storage.disk_formats").LUKS += ",encrypt.iter-time=10"
 real = getattr(module, name)
 def killed(*arguments, **named):
     done = real(*arguments, **named) if sys.argv[5] == "after" else None
@@ -830,22 +830,22 @@ images.apply(engine, [json.loads(sys.argv[3])], images.Settings())
 # Where a run is killed: before or after this function. The last column: whether it is a step of rewriting alone.
 STEPS = [
     ("reconcile.images.rewrite._run", "before"),
-    ("storage.formats.rewrite", "after"),
+    ("storage.disk_formats.rewrite", "after"),
     ("storage.image_files.rewrite", "after"),
     ("reconcile.images.rewrite._step", "after"),
-    ("storage.datastore.protect", "after"),
+    ("storage.datastore_layout.protect", "after"),
     ("storage.image_files.swap", "after"),
-    ("reconcile.images.rewrite._note", "before"),
-    ("reconcile.images.rewrite._note", "after"),
+    ("reconcile.images.rewrite._write_done", "before"),
+    ("reconcile.images.rewrite._write_done", "after"),
 ]
 GROWTH = [
-    ("reconcile.images.rewrite._run", "before"), ("storage.formats.resize", "after"),
+    ("reconcile.images.rewrite._run", "before"), ("storage.disk_formats.resize", "after"),
     ("storage.image_files.grow", "after"),
 ]  # fmt: skip
 CLONING = [
-    ("reconcile.images.store._fetch", "before"), ("storage.image_files.duplicate", "after"),
-    ("storage.publishing.publish", "before"), ("storage.publishing.publish", "after"),
-    ("reconcile.images.store._tell", "after"),
+    ("reconcile.images.image_files_stored._fetch", "before"), ("storage.image_files.duplicate", "after"),
+    ("storage.final_names.publish", "before"), ("storage.final_names.publish", "after"),
+    ("reconcile.images.image_files_stored._tell", "after"),
 ]  # fmt: skip
 ITEMS = {
     "convert": {"name": "demo", "format": "qcow2", "size": 16},

@@ -315,13 +315,13 @@ engine = engines.EmbeddedEngine(sys.argv[2], create=True)
 item = json.loads(sys.argv[3])
 """
 CHANGE = """
-images = importlib.import_module(base + "reconcile.images.decide")
+images = importlib.import_module(base + "reconcile.images.image_list_decision")
 images.apply(engine, [item], images.Settings())
 """
 # As nebula_image_prepare does it, but what is put into the image: that takes an appliance.
 PREPARE = """
 import subprocess
-prepares = importlib.import_module(base + "reconcile.images.prepare")
+prepares = importlib.import_module(base + "reconcile.images.prepare_image")
 def put(disk, format, directory, spec, what):
     argv = ["qemu-io", "-f", format, "-c", "write -P 7 0 64k", disk]
     subprocess.run(argv, cwd=directory, check=True, stdout=subprocess.DEVNULL)
@@ -338,8 +338,9 @@ def _killed(root, item, function, when, program=CHANGE):
 
 
 PREPARED = [
-    ("guest_disk.open.edits.commit", "before", "overlay"), ("guest_disk.open.edits._write_back", "before", "complete-"),
-    ("guest_disk.open.edits.overlay", "after", "overlay"),
+    ("guest_disk.open.image_overlay.commit", "before", "overlay"),
+    ("guest_disk.open.image_overlay._write_back", "before", "complete-"),
+    ("guest_disk.open.image_overlay.make_overlay", "after", "overlay"),
 ]  # fmt: skip
 
 

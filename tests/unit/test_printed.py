@@ -33,23 +33,29 @@ HIDDEN = re.compile(
 )
 # Where, what, and what it is for: none of these decides how text is shown.
 DECIDES = {
-    ("module_utils/model/names.py", "isprintable"): "it refuses a name",
-    ("module_utils/model/names.py", "table"): "it refuses a name",
+    ("module_utils/model/object_names.py", "isprintable"): "it refuses a name",
+    ("module_utils/model/object_names.py", "table"): "it refuses a name",
     ("module_utils/model/owner.py", "isprintable"): "it refuses an owner",
     ("module_utils/model/disk_targets.py", "isprintable"): "it refuses a path",
-    ("module_utils/context/files.py", "isprintable"): "it refuses the name of a file",
+    ("module_utils/context/files_attribute.py", "isprintable"): "it refuses the name of a file",
     ("module_utils/host/urls.py", "isprintable"): "it refuses a URL",
-    ("module_utils/reconcile/images/prepare.py", "isprintable"): "it refuses a time zone",
-    ("module_utils/install/spec.py", "isprintable"): "it makes the name of an image, which has fewer characters",
-    ("module_utils/context/guest.py", "table"): "it writes YAML, which has escapes of its own",
+    ("module_utils/reconcile/images/prepare_image.py", "isprintable"): "it refuses a time zone",
+    (
+        "module_utils/install/install_item.py",
+        "isprintable",
+    ): "it makes the name of an image, which has fewer characters",
+    ("module_utils/context/guest_settings.py", "table"): "it writes YAML, which has escapes of its own",
     ("module_utils/context/iso9660.py", "table"): "it refuses names that a file system cannot have",
-    ("module_utils/text/template.py", "table"): "it takes the mark off a file's begin",
-    ("module_utils/hypervisors/openvz/rules.py", "table"): "it refuses values that OpenVZ's shell would obey",
-    ("module_utils/host/console/log.py", "table"): "it takes a terminal's sequences out of what a console had",
-    ("module_utils/host/console/log.py", "backslashreplace"): "it makes text of bytes",
-    ("module_utils/host/confined.py", "backslashreplace"): "it makes bytes of text",
+    ("module_utils/text/template_syntax.py", "table"): "it takes the mark off a file's begin",
+    (
+        "module_utils/hypervisors/openvz/openvz_declaration.py",
+        "table",
+    ): "it refuses values that OpenVZ's shell would obey",
+    ("module_utils/host/console/console_log.py", "table"): "it takes a terminal's sequences out of what a console had",
+    ("module_utils/host/console/console_log.py", "backslashreplace"): "it makes text of bytes",
+    ("module_utils/host/confined_process.py", "backslashreplace"): "it makes bytes of text",
     ("module_utils/storage/foreign_disks.py", "backslashreplace"): "it makes text of bytes",
-    ("module_utils/storage/recognised.py", "table"): "it takes the mark off a file's begin",
+    ("module_utils/storage/file_signatures.py", "table"): "it takes the mark off a file's begin",
     ("module_utils/storage/tar_reader.py", "backslashreplace"): "it makes text of bytes",
     ("plugin_utils/guest/use_console.py", "table"): "it types, and takes a terminal's sequences out of what it read",
     ("plugin_utils/topology/text_width.py", "category"): "it measures how wide a character is",
@@ -103,7 +109,7 @@ def test_a_table_of_characters_is_seen(code: str) -> None:
 
 # --- what plugins print ----------------------------------------------------------------------------------------------
 
-DOOR = {"printable", "harmless", "shown_line", "explained", "refusal", "_refusal", "legible", "message"}
+DOOR = {"printable", "harmless", "shown_line", "sentence_about", "refusal_of_host", "_refusal", "message"}
 PRINTING = {"display", "warning", "deprecated", "error", "banner", "v", "vv", "vvv", "vvvv", "debug", "warn"}
 # Where, what, and why it may go by the door.
 PRINTED = {
