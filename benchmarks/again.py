@@ -42,11 +42,7 @@ def rows(rounds: int) -> Iterator[Row]:
     calls = last[MANY].calls
     many = take_turns(
         rounds,
-        {
-            "site": lambda: again(MANY),
-            "pings": lambda: pings(calls).seconds,
-            "most": lambda: pings(MOST_CALLS).seconds,
-        },
+        {"site": lambda: again(MANY), "pings": lambda: pings(calls).seconds, "most": lambda: pings(MOST_CALLS).seconds},
     )
     ours.end()
     yield Row.at_most(

@@ -198,11 +198,7 @@ def lines() -> tuple[list[str], list[str]]:
             f"link add name {device} type vxlan id {number} group 239.0.0.{number} dev eth2 ttl 16 dstport 8472",
             f"link set dev {device} alias {mark}",
         ]
-        upping += [
-            f"link set dev {bridge} up",
-            f"link set dev {device} master {bridge}",
-            f"link set dev {device} up",
-        ]
+        upping += [f"link set dev {bridge} up", f"link set dev {device} master {bridge}", f"link set dev {device} up"]
     return making, upping
 
 

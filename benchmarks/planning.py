@@ -35,7 +35,7 @@ CONTEXT = [ NETWORK = "YES", SET_HOSTNAME = "$NAME", SSH_PUBLIC_KEY = "ssh-ed255
 OBJECTS: dict[str, dict[str, Any]] = {
     "nebula_frontend": {},
     "nebula_host": {
-        "hosts": [{"name": f"host{number}", "memory": HOST_MEMORY, "cpu": HOST_CPU} for number in range(HOSTS)],
+        "hosts": [{"name": f"host{number}", "memory": HOST_MEMORY, "cpu": HOST_CPU} for number in range(HOSTS)]
     },
     "nebula_network": {
         "networks": [
@@ -175,8 +175,5 @@ def rows(rounds: int) -> Iterator[Row]:
         LIMIT_RATIO,
     )
     yield Row.fact(
-        f"a plan for {FEW_MORE} more in a catalog of {FULL:,}, all of them polled",
-        times["polled"],
-        times["empty"],
-        "s",
+        f"a plan for {FEW_MORE} more in a catalog of {FULL:,}, all of them polled", times["polled"], times["empty"], "s"
     )

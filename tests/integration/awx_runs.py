@@ -181,10 +181,7 @@ class Team(Case):
         script.write_text(f"#!/usr/bin/python3\nprint({json.dumps(self._hosts(groups))!r})\n")
         script.chmod(0o700)
         (private / "env/cmdline").write_text(" ".join(options))
-        environment = {
-            **self._environment(private),
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
-        }
+        environment = {**self._environment(private), "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp")}
         command = [*_in_a_container(private), sys.executable, "-m", "ansible_runner", "run", str(private)]
         command += ["-p", template["playbook"], "--ident", "1"]
         with (private / "log").open("wb") as log:

@@ -128,10 +128,7 @@ class Installs(Flow):
         yield "converted", keep("converted", lambda: self.call("converted", only=going))
         yield "trials", keep("trials", lambda: self.machines(found["converted"].get("vms", [])))
         yield "verify", keep("verified", lambda: self.verify(found["converted"], found["trials"]))
-        yield (
-            "concluded",
-            keep("concluded", lambda: self.call("concluded", only=going, verified=found["verified"])),
-        )
+        yield ("concluded", keep("concluded", lambda: self.call("concluded", only=going, verified=found["verified"])))
         yield "end-trials", lambda: self.machines(found["concluded"]["vms"])
 
     def wait(self, prepared: dict[str, Any], vms: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -100,10 +100,7 @@ def images(case: Case) -> None:
 def templates(case: Case) -> None:
     web = {"name": "web", "template": HALTS}
     bad = [
-        {
-            "name": "pair",
-            "template": HALTS.replace("DEV_PREFIX", "CACHE = writeback, IO = native, DEV_PREFIX"),
-        },
+        {"name": "pair", "template": HALTS.replace("DEV_PREFIX", "CACHE = writeback, IO = native, DEV_PREFIX")},
         {"name": "raw", "template": HALTS + 'RAW = [ TYPE = kvm, DATA = "<devices>" ]'},
         {"name": "pin", "template": {"MEMORY": 32, "DISK": {"IMAGE": "halt"}, "CONTEXT": {"PIN": NUMBER}}},
         {"name": "file", "template_file": "/"},

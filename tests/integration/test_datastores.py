@@ -27,10 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     machine_disks,
     uploads,
 )
-from ansible_collections.nebula.provision.plugins.modules import (
-    nebula_datastore,
-    nebula_info,
-)
+from ansible_collections.nebula.provision.plugins.modules import nebula_datastore, nebula_info
 
 MIB = 1024 * 1024
 

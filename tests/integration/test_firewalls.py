@@ -642,10 +642,7 @@ def test_machines_of_one_network_that_are_kept_apart() -> None:
         assert "warnings" not in node.ok(PRIVATE)
 
 
-IPV6 = {
-    **PRIVATE,
-    "address_ranges": [{**PRIVATE["address_ranges"][0], "type": "IP4_6", "global_prefix": "2001:db8::"}],
-}
+IPV6 = {**PRIVATE, "address_ranges": [{**PRIVATE["address_ranges"][0], "type": "IP4_6", "global_prefix": "2001:db8::"}]}
 # Whose packets a rule drops, the switch by which it sees what is bridged, and the rule.
 BETWEEN = {
     "raw": (4, "iptables-nft -t raw -A PREROUTING -i nbr0 -j DROP"),

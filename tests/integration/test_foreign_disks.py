@@ -37,10 +37,7 @@ MADE = {
 }
 # Who made a VHD, by the four bytes with which its footer says it.
 CREATORS = (b"win ", b"vbox", b"vpc ", b"qemu", b"wa\0\0", b"else")
-NEEDS_OTHERS = {
-    "flat": ("vmdk", "subformat=monolithicFlat"),
-    "extents": ("vmdk", "subformat=twoGbMaxExtentSparse"),
-}
+NEEDS_OTHERS = {"flat": ("vmdk", "subformat=monolithicFlat"), "extents": ("vmdk", "subformat=twoGbMaxExtentSparse")}
 
 
 def qemu_img(*words: str) -> str:

@@ -40,9 +40,7 @@ class Forged(Sent):
         self.programs = programs
         self.answer: dict[str, Any] = {}
         self.variables["nebula_images"] = self.variables["nebula_images"][1:]
-        self.variables["nebula_templates"] = [
-            {"name": "base", "template": TEMPLATE.format(image="base", prefix="vd")},
-        ]
+        self.variables["nebula_templates"] = [{"name": "base", "template": TEMPLATE.format(image="base", prefix="vd")}]
         self.variables["nebula_vms"] = [{"name": "web-%i", "count": 2, "template": "base", "hard": True}]
 
     def inventory(self, **changes: Any) -> Path:

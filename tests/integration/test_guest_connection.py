@@ -58,11 +58,7 @@ class Guests(Case):
     def inventories(self, **node: Any) -> list[str]:
         """The arguments that name all of them. node: variables by which it is reached."""
         source, group = self.directory / "machines.nebula.yml", self.directory / "guests.yml"
-        kept = {
-            "cache": True,
-            "cache_plugin": "ansible.builtin.jsonfile",
-            "cache_connection": self.cache,
-        }
+        kept = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": self.cache}
         source.write_text(yaml.safe_dump({"plugin": "nebula.provision.nebula", **kept}))
         group.write_text(
             yaml.safe_dump({"nebula_machines": {"vars": {"ansible_connection": "nebula.provision.guest"}}})

@@ -55,10 +55,7 @@ PLANTED = {
 LIVE = {point.name for point in points.POINTS if point.hear is not None}
 SECRET = "a word for nobody"
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.timeout(900),
-]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 
 def check(**params):

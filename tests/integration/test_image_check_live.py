@@ -37,10 +37,7 @@ PLAYS = [
         ],
     },
 ]
-READ = {
-    "nebula.provision.nebula_info": {"gather": ["vms"], "root": "{{ nebula_root }}"},
-    "register": "info",
-}
+READ = {"nebula.provision.nebula_info": {"gather": ["vms"], "root": "{{ nebula_root }}"}, "register": "info"}
 EXPECTED = {
     "console-log": "pass",
     "context-ran": "pass",
@@ -54,10 +51,7 @@ EXPECTED = {
 # There is no ssh in its image.
 EXPECTED_OF_CLOUD = {**EXPECTED, "key-login": "not tested"}
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.timeout(900),
-]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 
 def booted_directly(name, guests):

@@ -14,10 +14,7 @@ import web_server
 from in_world import in_world
 
 from ansible_collections.nebula.provision.tests.integration.guests import fake_installer
-from ansible_collections.nebula.provision.tests.integration.install_runs import (
-    TEMPLATE,
-    installs,
-)
+from ansible_collections.nebula.provision.tests.integration.install_runs import TEMPLATE, installs
 from ansible_collections.nebula.provision.tests.integration.test_hostile_disks import header, leaks
 
 

@@ -22,10 +22,7 @@ from auditor import assert_consistent_here
 from in_world import in_world
 
 from ansible_collections.nebula.provision.tests.integration.guests import fake_installer, installer_iso
-from ansible_collections.nebula.provision.tests.integration.install_runs import (
-    Installs,
-    installs,
-)
+from ansible_collections.nebula.provision.tests.integration.install_runs import Installs, installs
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.module_flow import RUN
 

@@ -248,12 +248,7 @@ def test_a_disk_that_is_made_larger_has_room_for_more() -> None:
         source.chmod(0o440)
         before = source.read_bytes()
         copy = Disk(5, "/copy", image="data", image_uuid="d", source=str(source), driver="raw", size=24)
-        disks = (
-            volatile(2, "/ext4"),
-            volatile(3, "/ext2", fs="ext2"),
-            volatile(4, "/xfs", fs="xfs", size=320),
-            copy,
-        )
+        disks = (volatile(2, "/ext4"), volatile(3, "/ext2", fs="ext2"), volatile(4, "/xfs", fs="xfs", size=320), copy)
         vm = with_disks(node.vm(13), *disks)
         inside = Inside(node, vm)
 

@@ -64,10 +64,7 @@ class Mixed(Sent):
         self.variables |= {
             "nebula_verify_timeout": 300,
             "nebula_networks": [NETWORK],
-            "nebula_images": [
-                {"name": "disk", "path": image},
-                {"name": "root", "path": str(root), "format": "tar"},
-            ],
+            "nebula_images": [{"name": "disk", "path": image}, {"name": "root", "path": str(root), "format": "tar"}],
             # None of them says which hypervisor it is for.
             "nebula_templates": [
                 {"name": "guest", "template": template("disk", 128, DEV_PREFIX="vd")},

@@ -16,10 +16,7 @@ from pathlib import Path
 import web_server
 import yaml
 
-from ansible_collections.nebula.provision.tests.integration.image_runs import (
-    CONTENT,
-    MIB,
-)
+from ansible_collections.nebula.provision.tests.integration.image_runs import CONTENT, MIB
 
 
 def test_a_local_path_and_again(site, disk):

@@ -18,9 +18,7 @@ import pytest
 import yaml
 from raw_disks import BOOT
 
-from ansible_collections.nebula.provision.tests.integration.image_runs import (
-    MIB,
-)
+from ansible_collections.nebula.provision.tests.integration.image_runs import MIB
 
 
 def test_what_is_added_to_an_image_is_sent_over_ssh(site, disk, sshd):

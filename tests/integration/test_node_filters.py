@@ -671,7 +671,7 @@ def test_a_security_group_lets_through_what_it_names_and_answers() -> None:
 
         # In: the ports that it names, and 22 for those alone that it names.
         assert comes(*(tcp(ONE, TWO, (4000, port), SYN) for port in (80, 8005, 22, 443, 8011))) == [
-            *(True, True, True, False, False),
+            *(True, True, True, False, False)
         ]
         assert comes(tcp(FREE, TWO, (4000, 22), SYN), tcp(FREE, TWO, (4000, 80), SYN), sender=FREE) == [False, True]
         assert comes(udp(ONE, TWO, (4000, 80)), udp(ONE, TWO, address=address_of(ONE, six=True))) == [False, False]

@@ -33,10 +33,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.logical_net
     LogicalNetworks,
     SecurityRule,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.apply import (
-    apply,
-    audit,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.apply import apply, audit
 from ansible_collections.nebula.provision.plugins.module_utils.network.northbound.ovsdb_connection import Database, Tls
 from ansible_collections.nebula.provision.tests.integration.northbound_world import (
     BLUE,

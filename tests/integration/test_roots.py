@@ -26,12 +26,7 @@ import pytest
 from in_world import in_bare_world
 from odd_files import dig
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    Conflict,
-    ImageRefused,
-    InUse,
-    NotFound,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, ImageRefused, InUse, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.host import kernel_calls, untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import BASES, IdRange, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_overlay, roots

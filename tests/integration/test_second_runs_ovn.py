@@ -98,11 +98,7 @@ def drifts(site: Site) -> dict[str, tuple[Callable[[], Any], dict[str, Any], lis
             {},
             [TELL],
         ),
-        "the tunnels are to be of another kind": (
-            lambda: None,
-            {"nebula_ovn_encap_type": "vxlan"},
-            [SET_UP],
-        ),
+        "the tunnels are to be of another kind": (lambda: None, {"nebula_ovn_encap_type": "vxlan"}, [SET_UP]),
     }
 
 

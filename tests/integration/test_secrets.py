@@ -107,9 +107,7 @@ class Guarded(Case):
             ],
             "nebula_templates": [{"name": "web", "template": template}],
             "nebula_vms": [self.machine(name="web-%i", count=2)],
-            "nebula_luks_secrets": [
-                {"uuid": "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11", "passphrase": canaries["luks"]},
-            ],
+            "nebula_luks_secrets": [{"uuid": "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11", "passphrase": canaries["luks"]}],
         }
 
     def address(self, path: str) -> str:
@@ -296,7 +294,7 @@ def machines_that_fail(site: Guarded) -> None:
             *({"name": name, "template": each} for name, each in bad_templates.items()),
             {"name": "slip", "tmplate": template},
             f"{{name: lost, template: {word}}}",
-        ],
+        ]
     )
     trace = site.private / "trace"
     strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=execve,execveat", "-s", "1000000", "-o", str(trace)]

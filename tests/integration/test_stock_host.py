@@ -32,10 +32,7 @@ UNIT = f"nebula-network-{CATALOG}.service"
 LIBVIRT = ("libvirtd.service", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket", "virtlogd.socket")
 FOREIGN = "[NetDev]\nName=nbr0\nKind=bridge\nMACAddress=06:11:22:33:44:55\n"
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.timeout(3600),
-]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 
 
 class Managed:

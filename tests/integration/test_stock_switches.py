@@ -25,12 +25,7 @@ EXTERNAL = "203.0.113.1/24"
 OVN_UNIT, NETWORK_UNIT = f"nebula-ovn-{CATALOG}.service", f"nebula-network-{CATALOG}.service"
 MAPPINGS = [{"network": "physnet1", "bridge": "br-ex", "interface": "eth1", "address": EXTERNAL}]
 SWITCH = network(
-    "Switched",
-    3,
-    "ovsbr0",
-    vn_mad="ovswitch",
-    attributes={"PHYDEV": "uplink0", "VLAN_ID": "100"},
-    address_ranges=[],
+    "Switched", 3, "ovsbr0", vn_mad="ovswitch", attributes={"PHYDEV": "uplink0", "VLAN_ID": "100"}, address_ranges=[]
 )
 # An interface with an address that neither systemd-networkd nor NetworkManager has given it.
 LAN = """[Unit]
@@ -46,11 +41,7 @@ ExecStart=ip address add 192.0.2.9/24 dev lan0
 WantedBy=multi-user.target
 """
 FORCED = network(
-    "Lan",
-    4,
-    "nbf0",
-    attributes={"PHYDEV": "lan0", "PHYDEV_FORCED": "YES", "NODE_ACCESS": "all"},
-    address_ranges=[],
+    "Lan", 4, "nbf0", attributes={"PHYDEV": "lan0", "PHYDEV_FORCED": "YES", "NODE_ACCESS": "all"}, address_ranges=[]
 )
 # Nobody can connect anew for as long as the bridge is there.
 CUT_OFF = """

@@ -70,10 +70,7 @@ def network(number, vlan="", bridge=BRIDGE, phydev="eth1", **attributes):
 
 def frame(number, data):
     return datagram(
-        (f"02:00:00:00:00:{number:02x}", "ff:ff:ff:ff:ff:ff"),
-        (f"10.66.0.{number}", "10.66.0.255"),
-        (5000, 5001),
-        data,
+        (f"02:00:00:00:00:{number:02x}", "ff:ff:ff:ff:ff:ff"), (f"10.66.0.{number}", "10.66.0.255"), (5000, 5001), data
     )
 
 

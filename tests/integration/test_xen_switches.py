@@ -40,10 +40,7 @@ def host(tmp_path):
 
 @pytest.mark.parametrize(
     ("driver", "kinds"),
-    [
-        ("xen", {"pv": WHOLE, "hvm": OPERATIONS["hvm"]}),
-        ("xen_libvirt", {"pv": BY_LIBVIRT, "hvm": OPERATIONS["hvm"]}),
-    ],
+    [("xen", {"pv": WHOLE, "hvm": OPERATIONS["hvm"]}), ("xen_libvirt", {"pv": BY_LIBVIRT, "hvm": OPERATIONS["hvm"]})],
 )
 def test_operations(host, driver, kinds):
     host.prepare(PLACE)

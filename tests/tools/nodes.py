@@ -117,8 +117,7 @@ def main() -> int:
     with directory_of_its_own() as directory, cgroups_of_its_own(directory) as cgroups:
         settings = {"nodes": options.nodes, "mtu": options.mtu}
         return in_namespaces(
-            lambda: live(command, directory, cgroups, settings),
-            lambda init: put(directory / "init", str(init)),
+            lambda: live(command, directory, cgroups, settings), lambda init: put(directory / "init", str(init))
         )
 
 

@@ -42,11 +42,7 @@ class Programs:
         answers = self._answers.setdefault(program, {})
         answers[words] = Answer(out, err, code, script)
         noted, read = (shlex.quote(str(self._directory / program) + end) for end in (".calls", ".read"))
-        lines = [
-            f"printf '%s\\n' \"$*\" >>{noted}",
-            f"case \"$*\" in -|*' -') cat >>{read} ;; esac",
-            'case "$*" in',
-        ]
+        lines = [f"printf '%s\\n' \"$*\" >>{noted}", f"case \"$*\" in -|*' -') cat >>{read} ;; esac", 'case "$*" in']
         for each, answer in answers.items():
             lines += [f"{shlex.quote(each)})", answer.script] if answer.script else [f"{shlex.quote(each)})"]
             lines += [f"printf %s {shlex.quote(answer.out)}", f"printf %s {shlex.quote(answer.err)} >&2"]

@@ -155,10 +155,7 @@ BY_MODULE = {
         "module_utils/network/ovn/cluster_port_filter.py",
         "module_utils/network/ovn/ovn_host_setup.py",
     ),
-    RUN: (
-        "module_utils/compiled.py",
-        "module_utils/network/host_address_move.py",
-    ),
+    RUN: ("module_utils/compiled.py", "module_utils/network/host_address_move.py"),
     SCRATCH: (
         "module_utils/guest_disk/customize/context_program.py",
         "module_utils/guest_disk/customize/recipes.py",
@@ -242,9 +239,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "boot": "a directory of 0711 that this run has made, where nobody else makes a name",
         "qemu_user": OF_HOST,
     },
-    "module_utils/host/download.py": {
-        "Download.blocks": "it opens a connection",
-    },
+    "module_utils/host/download.py": {"Download.blocks": "it opens a connection"},
     "module_utils/host/files.py": "what others call; their modules are listed here",
     "module_utils/host/lock_files.py": {
         "_make_place": RUN,
@@ -255,7 +250,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "release": RUN,
     },
     "module_utils/host/progress.py": {
-        "Reporter.say": "in the directory that Ansible made for this run, of who became root; no link is followed",
+        "Reporter.say": "in the directory that Ansible made for this run, of who became root; no link is followed"
     },
     "module_utils/host/sandbox.py": {
         "": "a root of its own, which is empty",

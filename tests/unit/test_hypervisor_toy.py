@@ -35,10 +35,7 @@ TOY = Hypervisor(
     name="toy",
     console="toy attach {domain}",
     machine="plastic",
-    own={
-        "OS/TPM": OwnEffect(REFUSED, "toys have none"),
-        "EMULATOR": OwnEffect(NO_EFFECT, "toys are not emulated"),
-    },
+    own={"OS/TPM": OwnEffect(REFUSED, "toys have none"), "EMULATOR": OwnEffect(NO_EFFECT, "toys are not emulated")},
 )
 
 

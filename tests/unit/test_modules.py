@@ -131,11 +131,7 @@ LISTS = {"datastore": "datastores", "host": "hosts", "router": "routers", "secur
         ("node_network", {"networks": []}, "missing required arguments: catalog"),
         ("node_network", {"catalog": "c"}, "state is present but all of the following are missing: networks"),
         ("ovn_central", {"name": "c"}, "missing required arguments: catalog"),
-        (
-            "ovn_host",
-            {"name": "n", "catalog": "c"},
-            "all of the following are missing: southbound",
-        ),
+        ("ovn_host", {"name": "n", "catalog": "c"}, "all of the following are missing: southbound"),
     ],
 )
 def test_what_is_missing_or_too_much_is_named(name: str, given: dict[str, Any], problem: str) -> None:

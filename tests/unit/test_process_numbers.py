@@ -62,10 +62,7 @@ KNOWN = {
     ): "its start time is compared while the descriptor is open",
     ("module_utils/hypervisors/libvirt/domain_xml.py", "cmdline"): "an element of a definition",
     ("module_utils/hypervisors/libvirt/domains.py", "/proc/number"): "a command that a person is told",
-    (
-        "module_utils/hypervisors/lxc/console_logger.py",
-        "of_root",
-    ): "all of the program is compared; no number is kept",
+    ("module_utils/hypervisors/lxc/console_logger.py", "of_root"): "all of the program is compared; no number is kept",
     ("module_utils/hypervisors/lxc/disk_hook.py", "/proc/number"): CHILD,
     ("module_utils/hypervisors/lxc/hooks.py", "/proc/number"): "its start time is in the file",
     ("module_utils/hypervisors/lxc/hooks.py", "is_of_root"): "its start time is in the file",
@@ -82,10 +79,7 @@ KNOWN = {
     ("module_utils/hypervisors/xen/xenconsoled.py", "of_root"): "each one of that program counts; no number is kept",
     ("module_utils/hypervisors/xen/xen_domain_xml.py", "cmdline"): "an element of a definition",
     ("module_utils/hypervisors/xen/xl_logs.py", "is_of_root"): "its output is the very file that names it",
-    (
-        "module_utils/hypervisors/xen/xl_logs.py",
-        "of_root",
-    ): "program and arguments are compared; no number is kept",
+    ("module_utils/hypervisors/xen/xl_logs.py", "of_root"): "program and arguments are compared; no number is kept",
     ("module_utils/hypervisors/xen/xl.py", "/proc/number"): "it is shown, and nothing goes by it",
     ("module_utils/hypervisors/xen/xl.py", "cmdline"): "it is shown, and nothing goes by it",
     ("module_utils/hypervisors/xen/xl.py", "kill"): "a sentence for whoever reads it",

@@ -121,16 +121,7 @@ def attacks(expression: re.Pattern[Any], length: int) -> Iterator[str]:
         for place in range(len(way) + 1):
             begun = "".join(way[:place])
             # In one order, whatever the hash seed is: only the first ones are tried.
-            repeated = (
-                *way[max(place - 1, 0) : place + 1],
-                begun,
-                "".join(way),
-                begun + "\n",
-                " ",
-                "\n",
-                "\n ",
-                "a",
-            )
+            repeated = (*way[max(place - 1, 0) : place + 1], begun, "".join(way), begun + "\n", " ", "\n", "\n ", "a")
             for again in dict.fromkeys(repeated):
                 for text in (begun + again * (length // max(len(again), 1)), "\n" + begun + again * 40):
                     attack = (text * (length // max(len(text), 1) + 1))[:length] + "\x01"

@@ -29,11 +29,7 @@ MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2
 SMALLER = (
     'rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/* "$1"/usr/share/locale/*'
 )
-HOOKS = [
-    'echo debian > "$1/etc/hostname"',
-    'echo "/dev/vda / ext4 defaults 0 1" > "$1/etc/fstab"',
-    SMALLER,
-]
+HOOKS = ['echo debian > "$1/etc/hostname"', 'echo "/dev/vda / ext4 defaults 0 1" > "$1/etc/fstab"', SMALLER]
 HOOKS_SYSTEMD = ['chroot "$1" systemctl mask ' + " ".join(MASKED), *HOOKS]
 # sysvinit has no getty on the serial console; the report of the context program is on /dev/console.
 HOOKS_SYSVINIT = [

@@ -29,10 +29,7 @@ LAYOUTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("etc/systemd/system/multi-user.target.wants/systemd-networkd.service", "lib/systemd/systemd-networkd"),
         ("usr/bin/networkctl",),
     ),
-    "scripts": (
-        ("etc/sysconfig/network",),
-        ("etc/sysconfig/network-scripts/ifup", "sbin/ifup", "sbin/ifdown"),
-    ),
+    "scripts": (("etc/sysconfig/network",), ("etc/sysconfig/network-scripts/ifup", "sbin/ifup", "sbin/ifdown")),
     "nm": (("etc/NetworkManager/system-connections/",), ("usr/sbin/NetworkManager", "usr/bin/nmcli")),
     "wicked": (("etc/sysconfig/network/config",), ("usr/sbin/wicked",)),
     "plain": ((), ()),
