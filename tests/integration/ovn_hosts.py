@@ -15,8 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = "5c1de0d1-0000-4000-8000-000000000001"
@@ -191,11 +192,8 @@ def run(*argv):
     return done.stdout
 
 
-def until(condition, what, seconds=SECONDS):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, what
-        time.sleep(0.05)
+def until(condition, what):
+    wait_for(condition, what, SECONDS)
 
 
 def underlay(node):

@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.network import (
     host_firewall,
     host_routes,
 )
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import Namespace, made_namespaces, wire
 from ansible_collections.nebula.provision.tests.integration.test_node_network import PRIVATE, WITH_NAT
 
@@ -133,13 +133,6 @@ def a_place() -> Iterator[Place]:
     finally:
         place.close()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def wait_for(condition: Any, what: str, seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"{what}: not within {seconds:g} s"
-        time.sleep(0.1)
 
 
 class Host:

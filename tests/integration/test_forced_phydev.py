@@ -10,12 +10,12 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.network.host_address_move import PLACE
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import (
     CATALOG,
     TABLE,
@@ -84,13 +84,6 @@ def waiting():
     return found
 
 
-def until(condition, seconds=15.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def test_addresses_and_routes_move_and_come_back(site):
     node, other = site
     before, there = places(node), node.snapshot()
@@ -121,7 +114,7 @@ def test_without_a_second_word_the_node_puts_everything_back(site):
     node.ok(forced())
     # As after a minute.
     Path(PLACE, BRIDGE, "at-once").touch()
-    until(lambda: not waiting())
+    wait_for(lambda: not waiting(), "the end of those that would put addresses back", 15)
     assert places(node) == before and node.snapshot() == there and reached(other)
     late = node.module(state="kept", moved=[BRIDGE])
     assert late["failed"] and "no second word came within 60 s" in late["msg"]
@@ -131,7 +124,7 @@ def test_without_a_second_word_the_node_puts_everything_back(site):
     there = node.snapshot()
     node.ok(forced())
     Path(PLACE, BRIDGE, "at-once").touch()
-    until(lambda: not waiting())
+    wait_for(lambda: not waiting(), "the end of those that would put addresses back", 15)
     assert node.snapshot() == there and places(node)[0] == {**before[0], BRIDGE: []}
     assert not node.ok(network("Lan", 1, BRIDGE, attributes={}))["changed"]
     node.ok(state="absent")

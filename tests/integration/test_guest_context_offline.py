@@ -11,12 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.modules import nebula_guest_context
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (ROOT / "roles/guest_context/files/nebula-context").read_text()
@@ -108,7 +108,7 @@ def place(tmp_path, images):
 
     yield copy
     assert [path.name for path in tmp_path.rglob(".*.context")] == []
-    until(lambda: host(tmp_path) == before, 10)
+    wait_for(lambda: host(tmp_path) == before, "the host as it was", 10)
 
 
 def host(top):
@@ -315,24 +315,17 @@ def test_killed_meanwhile(place, tmp_path, way):
     # A program that does not end, so that it is known where the run is.
     process = background(tmp_path, {"path": str(path), **way}, "#!/bin/sh\nsleep 100\n")
     try:
-        until(lambda: len(loops()) > len(before[0]) if way else appliance(tmp_path))
+        wait_for(lambda: len(loops()) > len(before[0]) if way else appliance(tmp_path), "the disk to be open")
     finally:
         process.kill()
         process.communicate()
-    until(lambda: host(tmp_path) == before)
+    wait_for(lambda: host(tmp_path) == before, "the host as it was")
     assert state(path) == untouched
     assert one(path=path, **MOUNTED)["changed"]
 
 
 def appliance(top):
     return any(words[0].endswith(b"guestfish") for words in host(top)[2])
-
-
-def until(condition, limit=60):
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, "it did not come in time"
-        time.sleep(0.05)
 
 
 def test_links_that_lead_out_of_the_image(tree, tmp_path, place):

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Neb
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, image_files
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,10 +262,7 @@ def test_a_removal_that_waits_for_an_operation(apply, stored, root, state, used,
 
     def begin():
         remover.start()
-        limit = time.monotonic() + 30
-        while state() != "DELETE":
-            assert time.monotonic() < limit
-            time.sleep(0.02)
+        wait_for(lambda: state() == "DELETE", "the removal", 30)
 
     meanwhile("storage.image_files.swap", "after", begin)
     refused = apply(ITEMS["rewrite"], fails=True)

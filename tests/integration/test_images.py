@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images 
 )
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout, final_names, uploads
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
@@ -238,10 +238,7 @@ def test_what_a_killed_run_left_is_stored_anew(root, apply, site):
         "image_list_decision.apply(engine, [item], image_list_decision.Settings())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, ROOT / "collections", root, site.url + "/disk"])
-    limit = time.monotonic() + 30
-    while not [name for name in stored_files(root) if name.endswith(".part")]:
-        assert time.monotonic() < limit
-        time.sleep(0.02)
+    wait_for(lambda: [name for name in stored_files(root) if name.endswith(".part")], "a part of the file", 30)
     # While it works, another run is told so, and changes nothing.
     busy = apply(item(path=site.url + "/disk"), wait_timeout=0.2)[0]["demo"]
     assert type(busy.error).__name__ == "TimedOut" and busy.after["state"] == "LOCKED"
@@ -260,10 +257,7 @@ def test_a_run_that_waited_for_another_takes_its_image(root, apply, source, site
     first: dict = {}
     thread = threading.Thread(target=lambda: first.update(apply(item(path=site.url + "/disk"))[0]))
     thread.start()
-    limit = time.monotonic() + 30
-    while not site.requests:
-        assert time.monotonic() < limit
-        time.sleep(0.02)
+    wait_for(lambda: site.requests, "the download", 30)
     second: dict = {}
     waiting = threading.Thread(target=lambda: second.update(apply(item(path=site.url + "/disk"), wait_timeout=30)[0]))
     waiting.start()

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
 
 ACTION = """
@@ -175,10 +177,7 @@ def test_a_module_that_is_killed(playbook):
 def test_a_job_that_is_killed_as_a_whole(playbook, tmp_path):
     pid_file = tmp_path / "pid"
     process = playbook.start([{"slow": {"seconds": 60, "pid_file": str(pid_file)}}])
-    limit = time.monotonic() + 60
-    while not pid_file.exists() or not pid_file.read_text():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    wait_for(lambda: pid_file.exists() and pid_file.read_text(), "the module's process")
     module = int(pid_file.read_text())
     shells = [int(p.read_text()) for p in playbook.tmp.glob("*/job-*/pid")]
     for pid in [*shells, module]:
@@ -220,10 +219,7 @@ def test_secrets_are_not_left_on_disk_while_it_runs(playbook, tmp_path, pipelini
     pid_file = tmp_path / "pid"
     task = {"slow": {"seconds": 2, "secret": "geheim-4711", "pid_file": str(pid_file)}}
     process = playbook.start([task], ANSIBLE_PIPELINING=pipelining)
-    limit = time.monotonic() + 60
-    while not pid_file.exists():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    wait_for(pid_file.exists, "the module's process")
     held = [path for path in playbook.tmp.rglob("*") if path.is_file() and b"geheim-4711" in path.read_bytes()]
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
