@@ -27,6 +27,12 @@ CONTENT = BOOT + random.Random(2).randbytes(3 * MIB) + bytes(2 * MIB) + b"end"
 LOGIN = "nebula-test-login"
 
 
+def sh(*argv, **options):
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=120, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def sshd():
     """A server of its own on loopback: (port, key, user). The user is not root, and may become it."""

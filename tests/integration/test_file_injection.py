@@ -35,6 +35,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import machine_disks as make_disks
+from ansible_collections.nebula.provision.tests.integration.image_runs import sh
 
 ROOT = Path(__file__).resolve().parents[2]
 WHAT = "disk 0 of web"
@@ -52,12 +53,6 @@ ENTRIES = [
 DIRECT = {"via": "loop", "trusted": True}
 
 pytestmark = pytest.mark.root
-
-
-def sh(*argv, **options):
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=120, **options)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.modules import nebula_guest_context
+from ansible_collections.nebula.provision.tests.integration.image_runs import sh
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,12 +27,6 @@ DEFAULTS = {"path": None, "format": "auto", "trusted": False, "via": "auto", "im
 MOUNTED = {"trusted": True, "via": "mount"}
 
 pytestmark = pytest.mark.root
-
-
-def sh(*argv, **options):
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=120, **options)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

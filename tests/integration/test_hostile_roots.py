@@ -28,6 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Ima
 from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import roots
 from ansible_collections.nebula.provision.plugins.module_utils.storage.roots import Limits
+from ansible_collections.nebula.provision.tests.integration.test_roots import mounts, processes
 
 MIB = 1024 * 1024
 IDS = id_range(11)
@@ -75,16 +76,6 @@ class Place:
         assert sorted(os.listdir(self.world)) == ["archive", "outside"]
         assert str(caught.value).isprintable() and caught.value.asked == "image demo"
         return caught.value
-
-
-def processes() -> set[str]:
-    return {name for name in os.listdir("/proc") if name.isdigit()}
-
-
-def mounts() -> list[str]:
-    """Without those of network namespaces, which come and go with other tests."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line for line in lines if " /run/netns" not in line]
 
 
 def outside(place: Place) -> object:

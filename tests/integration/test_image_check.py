@@ -34,6 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.runner import clo
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_audit, datastore_layout
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_check, nebula_image_prepare
 from ansible_collections.nebula.provision.tests.integration.guests import fitness, hives
+from ansible_collections.nebula.provision.tests.integration.image_runs import sh
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (ROOT / "roles/guest_context/files/nebula-context").read_text()
@@ -77,12 +78,6 @@ def failing(image):
 
 def state(path):
     return hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns
-
-
-def sh(*argv, **options):
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=120, **options)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(autouse=True)

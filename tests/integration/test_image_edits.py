@@ -6,7 +6,6 @@ again changes nothing."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -39,6 +38,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.runner import clo
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout, final_names, importer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request
 from ansible_collections.nebula.provision.plugins.modules import nebula_image_prepare
+from ansible_collections.nebula.provision.tests.integration.image_runs import sh
+from ansible_collections.nebula.provision.tests.integration.test_image_check import opened
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "collections")}
@@ -51,12 +52,6 @@ HALF = "half written.*Run nebula_image_prepare for it again, which finishes it"
 BUSY = "another run prepares it"
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
-
-
-def sh(*argv):
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def prepare(check_mode=False, **params):
@@ -237,13 +232,6 @@ def test_read_only_and_in_a_directory_that_may_not_be_listed(tmp_path, who):
 
 
 # --- an image whose file is not there --------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def opened(root, create=False):
-    params = {"engine": "embedded", "root": str(root)}
-    with closing(open_engine(params, check_mode=False, create=create)) as engine, engine.session():
-        yield engine
 
 
 def known(root):

@@ -6,12 +6,13 @@ what becomes of rows that others have there."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,16 @@ class Packets:
         return self.way("outside", f"localnet-{OUTSIDE}", packet)
 
 
+@contextlib.contextmanager
+def packets_of(wanted: LogicalNetworks = desired) -> Iterator[tuple[Database, Packets]]:
+    """Yield a database with what is wanted, and what becomes of packets there."""
+    with central() as (ovn, database):
+        apply(database, CATALOG, wanted)
+        packets = Packets(ovn)
+        packets.bind(database)
+        yield database, packets
+
+
 def reaches(way: str, port: str) -> bool:
     return f'output to "{port}"' in way
 
@@ -189,10 +200,7 @@ PING = "icmp4.type == 8"
 
 @in_bare_world
 def test_packets_of_tenants_go_where_they_may() -> None:
-    with central() as (ovn, database):
-        apply(database, CATALOG, desired)
-        packets = Packets(ovn)
-        packets.bind(database)
+    with packets_of() as (_database, packets):
         # In one network, and not in another of the same CIDR, neither by name nor by broadcast.
         assert reaches(packets.between(TWO, ONE, PING), uuid(ONE))
         assert reaches(packets.between(RED_ONE, RED_TWO, PING, "red"), uuid(RED_TWO))
@@ -209,30 +217,27 @@ def test_packets_of_tenants_go_where_they_may() -> None:
         assert not arrives(packets.from_outside(GATEWAY, "tcp.dst == 22"))
         # Metadata of clouds.
         assert not arrives(packets.to(ONE, "169.254.169.254", "tcp.dst == 80"))
-        policies = ovn.nbctl("lr-policy-list", "edge")
+        policies = packets.ovn.nbctl("lr-policy-list", "edge")
         assert "169.254.0.0/16" in policies
         assert "drop" in policies
 
 
 @in_bare_world
 def test_what_goes_out_has_the_routers_address_and_what_floats_its_own() -> None:
-    with central() as (ovn, database):
-        apply(database, CATALOG, desired)
-        packets = Packets(ovn)
-        packets.bind(database)
-        nat = ovn.nbctl("lr-nat-list", "edge").split("\n")
+    with packets_of() as (_database, packets):
+        nat = packets.ovn.nbctl("lr-nat-list", "edge").split("\n")
         assert any(line.split()[:3] == ["snat", GATEWAY, "10.0.0.0/24"] for line in nat)
         assert any(line.split()[:3] == ["dnat_and_snat", FLOATING, address_of(ONE)] for line in nat)
         # Its neighbour is known, so that the packet itself goes out.
         datapath, port = (
-            ovn.sbctl("--bare", "--columns=_uuid", "find", table, f"{column}={value}").strip()
+            packets.ovn.sbctl("--bare", "--columns=_uuid", "find", table, f"{column}={value}").strip()
             for table, column, value in (
                 ("Datapath_Binding", "external_ids:name", "edge"),
                 ("Port_Binding", "logical_port", ROUTER_OUTSIDE),
             )
         )
         assert port
-        ovn.sbctl("create", "MAC_Binding", f"logical_port={ROUTER_OUTSIDE}", "ip=192.0.2.1",
+        packets.ovn.sbctl("create", "MAC_Binding", f"logical_port={ROUTER_OUTSIDE}", "ip=192.0.2.1",
                   'mac="02:aa:00:00:00:02"', f"datapath={datapath}")  # fmt: skip
         out = packets.to(TWO, FAR)
         assert f"ct_snat({GATEWAY})" in out or f"ct_snat_in_czone({GATEWAY})" in out, out
@@ -243,10 +248,7 @@ def test_what_goes_out_has_the_routers_address_and_what_floats_its_own() -> None
 
 @in_bare_world
 def test_a_security_group_is_opened_and_closed() -> None:
-    with central() as (ovn, database):
-        apply(database, CATALOG, desired)
-        packets = Packets(ovn)
-        packets.bind(database)
+    with packets_of() as (database, packets):
 
         def passes(what: str) -> bool:
             return reaches(packets.between(ONE, TWO, what), uuid(TWO))
@@ -285,7 +287,7 @@ def test_a_security_group_is_opened_and_closed() -> None:
         apply(database, CATALOG, dataclasses.replace(desired, ports=tuple(map(ungrouped, desired.ports))))
         database.settle()
         assert passes(new.format(9999))
-        assert ovn.complaints("northd") == []
+        assert packets.ovn.complaints("northd") == []
 
 
 @in_bare_world
@@ -300,10 +302,7 @@ def test_a_firewall_of_a_context_and_a_security_group_have_both_to_let_it_in() -
         for port in desired.ports
     )
     wanted = dataclasses.replace(desired, ports=ports, groups=(wall, alone))
-    with central() as (ovn, database):
-        apply(database, CATALOG, wanted)
-        packets = Packets(ovn)
-        packets.bind(database)
+    with packets_of(wanted) as (database, packets):
 
         def passes(sender: int, receiver: int, what: str) -> bool:
             return reaches(packets.between(sender, receiver, what), uuid(receiver))
@@ -322,7 +321,7 @@ def test_a_firewall_of_a_context_and_a_security_group_have_both_to_let_it_in() -
             assert "put_dhcp_opts(offerip = " in dhcp(packets, number)
             assert "nd_na" in neighbour(packets, number, FREE)
         assert apply(database, CATALOG, wanted).changes == []
-        assert ovn.complaints("northd") == []
+        assert packets.ovn.complaints("northd") == []
 
 
 def ungrouped(port: Any) -> Any:
@@ -348,10 +347,7 @@ def neighbour(packets: Packets, number: int, other: int) -> str:
 
 @in_bare_world
 def test_dhcp_gives_what_the_catalog_leased_and_nobody_else_answers() -> None:
-    with central() as (ovn, database):
-        apply(database, CATALOG, desired)
-        packets = Packets(ovn)
-        packets.bind(database)
+    with packets_of() as (_database, packets):
         offered = dhcp(packets, ONE)
         for part in (
             *("offerip = 10.0.0.11", "lease_time = 4242", "mtu = 1442", "router = 10.0.0.1", "dns_server = 9.9.9.9"),
@@ -388,10 +384,7 @@ def test_addresses_of_ipv6_are_announced_and_given_as_the_network_says() -> None
 @in_bare_world
 def test_what_a_machine_sends_and_gets_is_limited() -> None:
     limited = nic(ONE, bandwidth=Bandwidth(inbound=8000, inbound_burst=800, outbound=4000))
-    with central() as (ovn, database):
-        apply(database, CATALOG, dataclasses.replace(desired, ports=(limited, *desired.ports[1:])))
-        packets = Packets(ovn)
-        packets.bind(database)
+    with packets_of(dataclasses.replace(desired, ports=(limited, *desired.ports[1:]))) as (_database, packets):
         assert "set_meter(4000)" in packets.between(ONE, FREE, PING)
         assert "set_meter(8000, 800)" in packets.between(FREE, ONE, PING)
         assert "set_meter" not in packets.between(FREE, TWO, PING)
@@ -400,11 +393,8 @@ def test_what_a_machine_sends_and_gets_is_limited() -> None:
 # --- changes that follow each other -----------------------------------------------------------------------------------
 @in_bare_world
 def test_a_floating_address_moves_and_an_address_goes_to_a_new_nic_in_one_transaction() -> None:
-    with central() as (ovn, database):
-        apply(database, CATALOG, desired)
-        packets = Packets(ovn)
-        packets.bind(database)
-        (row,) = ovn.nbctl("--bare", "--columns=_uuid", "find", "NAT", "type=dnat_and_snat").split()
+    with packets_of() as (database, packets):
+        (row,) = packets.ovn.nbctl("--bare", "--columns=_uuid", "find", "NAT", "type=dnat_and_snat").split()
         moved = with_router(floating=(FloatingAddress(FLOATING, uuid(TWO)),))
         (change,) = apply(database, CATALOG, moved).changes
         assert (change.before, change.after) == (
@@ -412,7 +402,7 @@ def test_a_floating_address_moves_and_an_address_goes_to_a_new_nic_in_one_transa
             {f"NAT floating {FLOATING}": {"logical_ip": "10.0.0.12"}},
         )
         database.settle()
-        assert ovn.nbctl("--bare", "--columns=_uuid", "find", "NAT", "type=dnat_and_snat").split() == [row]
+        assert packets.ovn.nbctl("--bare", "--columns=_uuid", "find", "NAT", "type=dnat_and_snat").split() == [row]
         assert reaches(packets.from_outside(FLOATING, "tcp.dst == 22"), uuid(TWO))
         # Both ways a floating address can be carried.
         apply(database, CATALOG, with_router(floating=(FloatingAddress(FLOATING, uuid(ONE), distributed=True),)))
@@ -434,7 +424,7 @@ def test_a_floating_address_moves_and_an_address_goes_to_a_new_nic_in_one_transa
         apply(database, CATALOG, elsewhere)
         assert not apply(database, CATALOG, elsewhere).changed
         database.settle()
-        assert ovn.complaints("northd") == []
+        assert packets.ovn.complaints("northd") == []
 
 
 # --- others -----------------------------------------------------------------------------------------------------------
