@@ -61,12 +61,8 @@ def chosen(calls: list[str], count: int) -> list[int]:
     return able if TORTURE else sorted(random.Random(SEED).sample(able, min(count, len(able))))
 
 
-def errors_of(result: dict[str, Any]) -> list[dict[str, Any]]:
-    return [result["error"]] if "error" in result else result["errors"]
-
-
 def check_told(result: dict[str, Any], kind: str, root: Path) -> None:
-    for error in errors_of(result):
+    for error in [result["error"]] if "error" in result else result["errors"]:
         text = json.dumps(error)
         assert error["kind"] == kind, text
         assert any(remedy in error["remedy"] for remedy in REMEDIES), text

@@ -20,6 +20,7 @@ from raw_disks import BOOT
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import (
     image_files_stored,
     image_list_decision,
@@ -397,15 +398,9 @@ def test_no_room(apply, source, monkeypatch):
 
 def test_every_field_of_an_image_is_shown(catalog):
     with catalog() as engine:
-        image = engine.images.allocate(importer_image())
+        image = engine.images.allocate(Image(id=None, name="x"))
     # Notes are between one run and the next.
     assert set(image_list_decision.image_view(image)) == {field.name for field in dataclasses.fields(image)} - {"notes"}
-
-
-def importer_image():
-    from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
-
-    return Image(id=None, name="x")
 
 
 def test_the_lock_is_free_after_everything(apply, root, source):

@@ -16,6 +16,7 @@ import time
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.tests.integration.ovn_hosts import (
+    age_certificates,
     changed,
     left,
     nbctl,
@@ -172,12 +173,7 @@ def test_a_lost_member_joins_anew_and_all_of_it_is_given_back():
         assert "these are 2 hosts" in message
 
         # New certificates are used by all daemons, also by northd, whose connection is the servers' own.
-        issued = made.central.root / "ovn/authority/issued.json"
-        aged = json.loads(issued.read_text())
-        for entry in aged["certificates"].values():
-            for certificate in entry.values():
-                certificate["since"], certificate["until"] = (int(time.time()) - 200, int(time.time()) + 99)
-        issued.write_text(json.dumps(aged))
+        age_certificates(made)
         northd = (lost.directory / "ovn_run/ovn-northd.pid").read_text()
         assert {each.name for each in members} < set(changed(set_up_cluster(made, members, hosts)))
         assert (lost.directory / "ovn_run/ovn-northd.pid").read_text() != northd

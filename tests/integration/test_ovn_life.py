@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 from in_world import in_bare_world
@@ -18,6 +17,7 @@ from in_world import in_bare_world
 from ansible_collections.nebula.provision.tests.integration.ovn_hosts import (
     CATALOG,
     ROOT,
+    age_certificates,
     nbctl,
     net,
     pings,
@@ -36,13 +36,7 @@ def test_a_certificate_is_renewed_without_a_cut():
     with net() as made:
         results = set_up(made, made.nodes[:2])
         machines = two_machines(made, results, *made.nodes[:2])
-        issued = made.central.root / "ovn/authority/issued.json"
-        # A third of their life is left, less a second.
-        aged = json.loads(issued.read_text())
-        for entry in aged["certificates"].values():
-            for certificate in entry.values():
-                certificate["since"], certificate["until"] = (int(time.time()) - 200, int(time.time()) + 99)
-        issued.write_text(json.dumps(aged))
+        age_certificates(made)
         node = made.nodes[0]
         with steady_pings(machines[0], "10.0.0.2") as lost:
             before = (node.root / "ovn/host/southbound.pem").read_text()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -210,17 +211,21 @@ def renamed(playbook, former, name):
     path.write_text(json.dumps(inventory))
 
 
-@in_bare_world
-def test_a_host_that_comes_back_under_another_name_takes_its_place():
+@contextlib.contextmanager
+def set_up_by_role():
+    """Yield hosts on which the role has run, its playbook, and a function that lists their chassis."""
     with net() as made:
         playbook = Playbook(made)
         assert playbook(play="begin.json")[0] == 0
         code, _changed, output = playbook()
         assert code == 0, output
+        listing = ["ovn-sbctl", "--bare", "--columns=name", "list", "Chassis"]
+        yield made, playbook, lambda: sorted(made.central.run(*listing).split())
 
-        def chassis():
-            return sorted(made.central.run("ovn-sbctl", "--bare", "--columns=name", "list", "Chassis").split())
 
+@in_bare_world
+def test_a_host_that_comes_back_under_another_name_takes_its_place():
+    with set_up_by_role() as (made, playbook, chassis):
         assert chassis() == ["node1", "node2"]
         renamed(playbook, "node2", "other")
         code, _changed, output = playbook()
@@ -236,14 +241,7 @@ def test_a_host_that_comes_back_under_another_name_takes_its_place():
 
 @in_bare_world
 def test_a_host_that_was_forgotten_leaves_no_chassis_and_one_that_is_silent_does():
-    with net() as made:
-        playbook = Playbook(made)
-        assert playbook(play="begin.json")[0] == 0
-        code, _changed, output = playbook()
-        assert code == 0, output
-
-        def chassis():
-            return sorted(made.central.run("ovn-sbctl", "--bare", "--columns=name", "list", "Chassis").split())
+    with set_up_by_role() as (made, playbook, chassis):
 
         def forgotten(name, *more, **variables):
             return playbook(*more, play="forget.json", nebula_lost_host=name, **variables)

@@ -451,16 +451,12 @@ def test_what_comes_back_is_not_what_its_format_says(site, tmp_path, way):
     if way == "mended":
         kept.write_bytes(qcow2(tmp_path / "new", b"new" * MIB))
         assert site.fetch() == []
-        assert (site.image().state, site.content()) == (ImageState.READY, kept_bytes(tmp_path / "new"))
+        assert (site.image().state, site.content()) == (ImageState.READY, (tmp_path / "new").read_bytes())
     else:
         kept.unlink()
         (wrong,) = site.fetch()
         assert "as it was before that machine" in wrong and "state: enabled" in wrong
         assert site.image().state == ImageState.ERROR and site.content() == before
-
-
-def kept_bytes(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 def test_a_host_that_vanished(data):
