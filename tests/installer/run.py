@@ -63,7 +63,7 @@ def main() -> int:
 def outside(place: Path, options: argparse.Namespace) -> int:
     """What needs more than loopback: the package with the installer, and the server."""
     socket = place / "archive"
-    with mirror.has_central_servers(socket) as archive:
+    with mirror.serving(socket) as archive:
         archive.own[CONTEXT_PROGRAM] = installer_iso.PROGRAM
         installer = debian_netboot.installer(archive)
         print(f"Debian {installer.number}'s installer. Of its components the archive lacks {len(installer.replaced)}:")

@@ -316,7 +316,7 @@ def test_killed_after_it_was_written(catalog, monkeypatch):
     def killed(*_given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_prepares, "_let_go", killed)
+    monkeypatch.setattr(image_prepares, "_unlock", killed)
     with pytest.raises(KeyboardInterrupt):
         only_seed(catalog)
     monkeypatch.undo()
