@@ -40,7 +40,7 @@ def warn_of_unadvertised_mtu(network: Network) -> list[str]:
     most = whole(network.attributes.get(MTU)) or 0
     unsaid = (
         network.vn_mad in _AS_ETHERNET
-        and not largest_told_mtu(network)
+        and not largest_advertised_mtu(network)
         and phydev_of(network.vn_mad, network.attributes)
     )
     if not unsaid or not 0 < most < ETHERNET_MTU:

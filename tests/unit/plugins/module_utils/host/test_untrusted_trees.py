@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import odd_files
 import pytest
 from odd_files import dig
 

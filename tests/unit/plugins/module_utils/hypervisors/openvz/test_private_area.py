@@ -11,7 +11,6 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-import odd_files
 import pytest
 from odd_files import dig
 from openvz_host import Host
