@@ -40,14 +40,3 @@ def put(path: Path, kind: str) -> None:
         path.symlink_to(f"{path.name}.pipe")
     else:
         path.symlink_to({"link to a directory": "/etc", "link to nothing": "gone"}.get(kind, path.name))
-
-
-def make_deep(top: Path, levels: int) -> None:
-    """Make directories in one another, deeper than a path can say."""
-    fd = os.open(top, os.O_RDONLY)
-    for _level in range(levels):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)

@@ -52,29 +52,6 @@ _COMMON: Mapping[str, object] = {
 # Of answers, those that are no variables of a template.
 OPTIONS = ("kind", "file", "way")
 
-# Of system accounts and groups: those of user-setup's reserved-usernames, for which Debian's installer asks for another
-# name whatever the priority and waits for ever, and those that exist or that packages make.
-RESERVED_USERS = frozenset((
-    "abrt", "adm", "admin", "alias", "apache", "asterisk", "audio", "avahi", "backup", "bin", "bind", "cdrom", "ceph",
-    "cgred", "chrony", "clevis", "cockpit-ws", "colord", "crontab", "cupsys", "daemon", "dbus", "dcc", "dhcp", "dhcpcd",
-    "dhcpd", "dialout", "dictd", "dip", "disk", "dnsmasq", "dovecot", "fax", "fetchmail", "firebird", "flatpak",
-    "floppy", "ftn", "ftp", "fuse", "fwupd-refresh", "games", "gdm", "geoclue", "gnats", "grsec-proc", "grsec-sock-all",
-    "grsec-sock-clt", "grsec-sock-srv", "grsec-tpe", "haclient", "hacluster", "haldaemon", "halt", "hplilp", "identd",
-    "input", "irc", "jwhois", "klog", "kmem", "kvm", "landscape", "libstoragemgmt", "libvirt-qemu", "libvirtdbus",
-    "list", "lock", "lp", "lpadmin", "lxd", "maas", "mail", "maildrop", "man", "messagebus", "mysql", "mythtv", "named",
-    "netdev", "netplan", "news", "nginx", "nobody", "nogroup", "ntp", "opensrf", "operator", "pcp", "pesign",
-    "pipewire", "plugdev", "polkitd", "polkituser", "pollinate", "postdrop", "postfix", "postgres", "powerdev",
-    "printadmin", "proxy", "qemu", "qmail", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "radvd",
-    "render", "root", "rpc", "rpcuser", "rtkit", "saned", "sasl", "saslauth", "sbuild", "scanner", "setroubleshoot",
-    "sgx", "shadow", "shutdown", "slocate", "slurm", "src", "ssh", "ssh_keys", "sshd", "ssl-cert", "sslwrap", "sssd",
-    "staff", "stapdev", "stapsys", "stapusr", "statd", "sudo", "sync", "sys", "syslog", "systemd-bus-proxy",
-    "systemd-coredump", "systemd-journal", "systemd-network", "systemd-oom", "systemd-resolve", "systemd-timesync",
-    "tac-plus", "tape", "tcpdump", "telnetd", "tftpd", "trusted", "tss", "tty", "unbound", "usbmux", "users",
-    "utempter", "utmp", "uucp", "uuidd", "vchkpw", "video", "voice", "vpopmail", "wheel", "www-data", "wwwrun",
-))  # fmt: skip
-_USER = re.compile(r"[a-z][-a-z0-9_]{0,31}")
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -289,8 +266,10 @@ def variables_of(kind: Kind, answers: Mapping[str, object], where: str) -> dict[
             raise InvalidValue(f"{where}: {key}", found, known_are(str(key), words))
         if value is not None:
             known[key] = _value(str(key), value, kind.variables[key], where)
-    _check_user(kind, str(known["user"]), where)
-    _check_names(known, where)
+    if not kind.windows:
+        # Those of Windows are looked at with its rules for the computer's name: check_late().
+        answer_values.check_user(str(known["user"]), where)
+    answer_values.check_names(known, where)
     for key in ("address", "gateway", "nameservers"):
         answer_addresses.check_form(key, known.get(key), where)
     return known
@@ -313,35 +292,6 @@ def _value(key: str, value: object, default: object, where: str) -> object:
         if key != "extra" and isinstance(text, str) and any(c in text for c in "\r\n\0"):
             raise InvalidValue(f"{where}: {key}", "it has more than one line", "Give one line")
     return value
-
-
-def _check_user(kind: Kind, name: str, where: str) -> None:
-    if kind.windows:
-        # Its rules are looked at with those for the computer's name: check_late().
-        return
-    if name in RESERVED_USERS:
-        raise InvalidValue(
-            f"{where}: user {name}", "installers keep this name for the system", "Choose another one, as ops"
-        )
-    if name and not _USER.fullmatch(name):
-        raise InvalidValue(
-            f"{where}: user",
-            "installers accept no such name",
-            "Use up to 32 characters of a-z, 0-9, - and _, the first one a letter",
-        )
-
-
-def _check_names(variables: Mapping[str, object], where: str) -> None:
-    host, domain = str(variables["hostname"]), str(variables.get("domain", ""))
-    form = "up to 63 letters, digits and -, which is neither the first nor the last"
-    if "." in host:
-        rest = ", and put the rest into domain" if "domain" in variables else ""
-        remedy = f"Give what is before its first dot{rest}"
-        raise InvalidValue(f"{where}: hostname", "it has a dot", remedy)
-    if host and not re.fullmatch(_LABEL, host):
-        raise InvalidValue(f"{where}: hostname", "it is no host name", f"Use {form}")
-    if domain and not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*", domain):
-        raise InvalidValue(f"{where}: domain", "it is no domain", f"Join labels by dots, each of {form}")
 
 
 def check_late(kind: Kind, variables: Mapping[str, object], name: str, where: str) -> None:

@@ -94,6 +94,58 @@ _WINDOWS = {
 }
 
 
+# Of system accounts and groups: those of user-setup's reserved-usernames, for which Debian's installer asks for another
+# name whatever the priority and waits for ever, and those that exist or that packages make.
+RESERVED_USERS = frozenset((
+    "abrt", "adm", "admin", "alias", "apache", "asterisk", "audio", "avahi", "backup", "bin", "bind", "cdrom", "ceph",
+    "cgred", "chrony", "clevis", "cockpit-ws", "colord", "crontab", "cupsys", "daemon", "dbus", "dcc", "dhcp", "dhcpcd",
+    "dhcpd", "dialout", "dictd", "dip", "disk", "dnsmasq", "dovecot", "fax", "fetchmail", "firebird", "flatpak",
+    "floppy", "ftn", "ftp", "fuse", "fwupd-refresh", "games", "gdm", "geoclue", "gnats", "grsec-proc", "grsec-sock-all",
+    "grsec-sock-clt", "grsec-sock-srv", "grsec-tpe", "haclient", "hacluster", "haldaemon", "halt", "hplilp", "identd",
+    "input", "irc", "jwhois", "klog", "kmem", "kvm", "landscape", "libstoragemgmt", "libvirt-qemu", "libvirtdbus",
+    "list", "lock", "lp", "lpadmin", "lxd", "maas", "mail", "maildrop", "man", "messagebus", "mysql", "mythtv", "named",
+    "netdev", "netplan", "news", "nginx", "nobody", "nogroup", "ntp", "opensrf", "operator", "pcp", "pesign",
+    "pipewire", "plugdev", "polkitd", "polkituser", "pollinate", "postdrop", "postfix", "postgres", "powerdev",
+    "printadmin", "proxy", "qemu", "qmail", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "radvd",
+    "render", "root", "rpc", "rpcuser", "rtkit", "saned", "sasl", "saslauth", "sbuild", "scanner", "setroubleshoot",
+    "sgx", "shadow", "shutdown", "slocate", "slurm", "src", "ssh", "ssh_keys", "sshd", "ssl-cert", "sslwrap", "sssd",
+    "staff", "stapdev", "stapsys", "stapusr", "statd", "sudo", "sync", "sys", "syslog", "systemd-bus-proxy",
+    "systemd-coredump", "systemd-journal", "systemd-network", "systemd-oom", "systemd-resolve", "systemd-timesync",
+    "tac-plus", "tape", "tcpdump", "telnetd", "tftpd", "trusted", "tss", "tty", "unbound", "usbmux", "users",
+    "utempter", "utmp", "uucp", "uuidd", "vchkpw", "video", "voice", "vpopmail", "wheel", "www-data", "wwwrun",
+))  # fmt: skip
+_USER = re.compile(r"[a-z][-a-z0-9_]{0,31}")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+
+def check_user(name: str, where: str) -> None:
+    """Raise InvalidValue for a name of a user that installers of Linux keep for the system, or do not take."""
+    if name in RESERVED_USERS:
+        raise InvalidValue(
+            f"{where}: user {name}", "installers keep this name for the system", "Choose another one, as ops"
+        )
+    if name and not _USER.fullmatch(name):
+        raise InvalidValue(
+            f"{where}: user",
+            "installers accept no such name",
+            "Use up to 32 characters of a-z, 0-9, - and _, the first one a letter",
+        )
+
+
+def check_names(variables: Mapping[str, object], where: str) -> None:
+    """Raise InvalidValue for a name of the host or a domain that is none."""
+    host, domain = str(variables["hostname"]), str(variables.get("domain", ""))
+    form = "up to 63 letters, digits and -, which is neither the first nor the last"
+    if "." in host:
+        rest = ", and put the rest into domain" if "domain" in variables else ""
+        remedy = f"Give what is before its first dot{rest}"
+        raise InvalidValue(f"{where}: hostname", "it has a dot", remedy)
+    if host and not re.fullmatch(_LABEL, host):
+        raise InvalidValue(f"{where}: hostname", "it is no host name", f"Use {form}")
+    if domain and not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*", domain):
+        raise InvalidValue(f"{where}: domain", "it is no domain", f"Join labels by dots, each of {form}")
+
+
 def check_linux(variables: Mapping[str, object], disk_paths: bool, apt: bool, where: str) -> None:
     """Raise InvalidValue for a form that the installers of Linux can't use.
     disk_paths: whether the installer wants the path of a disk, and no name.
