@@ -99,10 +99,13 @@ SUITES = {
     ),
     "transfer": Suite(
         subjects=(
-            *(f"{UTILS}/storage/{name}.py" for name in ("transfer", "arrivals", "uploads", "datastore")),
+            *(
+                f"{UTILS}/storage/{name}.py"
+                for name in ("transfer_methods", "node_image_files", "uploads", "datastore_layout")
+            ),
             *(
                 f"{UTILS}/reconcile/{name}.py"
-                for name in ("transfers", "datastores", "nodes/transfer", "nodes/secrets")
+                for name in ("transfers", "datastores", "nodes/transfer_user", "nodes/luks_secrets")
             ),
             *(f"{UTILS}/host/rsync.py", f"{UTILS}/calls/transfer.py", f"{UTILS}/calls/datastore.py"),
         ),
@@ -112,7 +115,7 @@ SUITES = {
     "images": Suite(
         subjects=(
             *(f"{UTILS}/storage", "roles/image", "roles/image_check", "roles/image_prepare"),
-            *(f"{UTILS}/guest_disk", f"{UTILS}/reconcile/images", f"{UTILS}/model/inject.py"),
+            *(f"{UTILS}/guest_disk", f"{UTILS}/reconcile/images", f"{UTILS}/model/injected_files.py"),
             *(f"{UTILS}/calls/image{name}.py" for name in ("", "_check", "_prepare")),
         ),
         files=(
@@ -123,10 +126,10 @@ SUITES = {
     ),
     "disks": Suite(
         subjects=(
-            *(f"{UTILS}/storage/{name}.py" for name in ("disks", "saving")),
-            *(f"{UTILS}/guest_disk/{name}" for name in ("inject.py", "open")),
-            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("guest_agent", "disks", "quiesce")),
-            *(f"{UTILS}/hypervisors/carry_out/disk_tasks.py", f"{UTILS}/reconcile/vms/disk_tasks.py"),
+            *(f"{UTILS}/storage/{name}.py" for name in ("machine_disks", "disk_saving")),
+            *(f"{UTILS}/guest_disk/{name}" for name in ("file_injection.py", "open")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("guest_agent", "running_disks", "quiesce")),
+            *(f"{UTILS}/hypervisors/carry_out/disk_saves_and_snapshots.py", f"{UTILS}/reconcile/vms/save_as.py"),
         ),
         files=("test_disk_frozen", "test_file_injection", "test_inject"),
         minutes=5,
@@ -171,7 +174,7 @@ SUITES = {
         subjects=(
             *("roles/guest_context", f"{UTILS}/context", f"{UTILS}/model/context.py", f"{UTILS}/text/context_sh.py"),
             *(f"{UTILS}/guest_disk/customize/context_program.py", f"{UTILS}/guest_disk/inspect/root_file_system.py"),
-            *(f"{UTILS}/host/console", f"{UTILS}/reconcile/verify.py"),
+            *(f"{UTILS}/host/console", f"{UTILS}/reconcile/verify_guests.py"),
             *(f"{UTILS}/calls/verify.py", "extensions/molecule/context"),
         ),
         files=("test_cloud_init", "test_guest_context_offline", "test_guest_growth", "test_guest_network"),
@@ -196,7 +199,7 @@ SUITES = {
         subjects=(
             *(f"{UTILS}/hypervisors/{name}" for name in ("lxc", "openvz", "base.py", "registry.py")),
             *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive", "mounted_disks", "file_system_growth")),
-            *(f"{UTILS}/context/tree.py", f"{UTILS}/model/id_range.py", "extensions/molecule/lxc"),
+            *(f"{UTILS}/context/directory.py", f"{UTILS}/model/id_range.py", "extensions/molecule/lxc"),
         ),
         files=(
             *("test_bad_containers", "test_container_faults", "test_container_systems", "test_hostile_roots"),
@@ -208,8 +211,12 @@ SUITES = {
     ),
     "stock": Suite(
         subjects=(
-            *(f"{UTILS}/network/boot.py", f"{UTILS}/host", "roles/node", "tests/tools/stock_host.py"),
-            *(f"{UTILS}/guest_disk/inject.py", f"{UTILS}/guest_disk/open/mount.py", "extensions/molecule/stock"),
+            *(f"{UTILS}/network/networks_at_boot.py", f"{UTILS}/host", "roles/node", "tests/tools/stock_host.py"),
+            *(
+                f"{UTILS}/guest_disk/file_injection.py",
+                f"{UTILS}/guest_disk/open/kernel_mount.py",
+                "extensions/molecule/stock",
+            ),
             f"{UTILS}/hypervisors/lxc",
         ),
         files=(
@@ -221,8 +228,8 @@ SUITES = {
     ),
     "together": Suite(
         subjects=(
-            *(f"{UTILS}/engines", f"{UTILS}/sync.py", f"{UTILS}/host/files.py", f"{UTILS}/storage/backups.py"),
-            *(f"{UTILS}/hypervisors/carry_out", f"{UTILS}/host/node.py", f"{UTILS}/calls/vm.py"),
+            *(f"{UTILS}/engines", f"{UTILS}/sync.py", f"{UTILS}/host/files.py", f"{UTILS}/storage/backup_directory.py"),
+            *(f"{UTILS}/hypervisors/carry_out", f"{UTILS}/host/node_file.py", f"{UTILS}/calls/vm.py"),
         ),
         files=("test_runs_at_once", "test_at_once", "test_disk_full"),
         minutes=12,
@@ -233,10 +240,14 @@ SUITES = {
             *("playbooks", "roles/node", "tests/tools/forging.py"),
             *(f"{UTILS}/reconcile/{name}.py" for name in ("host_identity", "audit")),
             f"{UTILS}/engines/embedded/host_marks.py",
-            *(f"{UTILS}/model/answers", f"{UTILS}/model/plain.py", f"{UTILS}/engines/embedded/vms"),
+            *(f"{UTILS}/model/answers", f"{UTILS}/model/dataclass_json.py", f"{UTILS}/engines/embedded/vms"),
             *("tests/tools/mutated_answers.py", "tests/unit/test_answers.py"),
-            *(f"{UTILS}/host/{name}.py" for name in ("beneath", "trees", "files", "processes")),
-            *(f"{UTILS}/context/tree.py", f"{UTILS}/guest_disk/tree.py", f"{UTILS}/hypervisors/openvz/private_area.py"),
+            *(f"{UTILS}/host/{name}.py" for name in ("untrusted_directories", "untrusted_trees", "files", "processes")),
+            *(
+                f"{UTILS}/context/directory.py",
+                f"{UTILS}/guest_disk/guest_tree.py",
+                f"{UTILS}/hypervisors/openvz/private_area.py",
+            ),
         ),
         files=("test_forged_site", "test_host_identity", "test_hostile_answers", "test_tree_attacks"),
         targets=("forged",),
