@@ -6,8 +6,12 @@ tests say which plugin has no line here."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 LOOKUPS = {"answer", "install_answers", "secret", "unresolved"}
 # Terms that are one string ansible-core before 2.19 fills in itself, before output_directory has them. Of values that
 # they are given, misspelt and unfit hand nothing on, has_module gives truth values, extra_variables and unknown_tags
@@ -70,6 +74,13 @@ def filters(text: str) -> dict[str, list[Any]]:
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
     }
+
+
+def action_plugins() -> dict[str, str]:
+    """Return the action plugin that a task of each name calls: the one of that name, or the one it is redirected to."""
+    routed = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["plugin_routing"]["action"]
+    redirected = {name: route["redirect"].rpartition(".")[2] for name, route in routed.items()}
+    return {**{path.stem: path.stem for path in (ROOT / "plugins/action").glob("*.py")}, **redirected}
 
 
 def actions(text: str, root: str) -> dict[str, dict[str, Any]]:

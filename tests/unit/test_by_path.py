@@ -155,6 +155,10 @@ BY_MODULE = {
         "module_utils/network/ovn/cluster_port_filter.py",
         "module_utils/network/ovn/ovn_host_setup.py",
     ),
+    RUN: (
+        "module_utils/compiled.py",
+        "module_utils/network/host_address_move.py",
+    ),
     RUN: ("module_utils/compiled.py", "module_utils/network/host_address_move.py"),
     SCRATCH: (
         "module_utils/guest_disk/customize/context_program.py",
@@ -217,7 +221,7 @@ BY_MODULE = {
 }
 # By module and function: these also work where others can write, or are the only ones that do not.
 BY_FUNCTION: dict[str, str | dict[str, str]] = {
-    "module_utils/context/directory.py": "the top of a context, in a machine's; below it, untrusted_directories.py",
+    "module_utils/context/directory.py": "the top of a context, in a machine's directory; below it untrusted_directories.py goes",
     "module_utils/guest_disk/file_injection.py": {
         "_clear": "what is held and of this user, in a directory with the sticky bit",
         "_lock_directory": "with O_NOFOLLOW, and whose it is, is looked at",
@@ -232,7 +236,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "_script": SCRATCH,
     },
     "module_utils/guest_disk/open/kernel_mount.py": {
-        "View.open": "the top of what is mounted; below it, untrusted_directories.py",
+        "View.open": "the top of what is mounted; below it untrusted_directories.py goes",
         "_make_file": SCRATCH,
     },
     "module_utils/host/kvm_probe.py": {
@@ -244,6 +248,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/host/lock_files.py": {
         "_make_place": RUN,
         "_open_or_make": RUN,
+        "process_text": KERNEL,
         "holders": KERNEL,
         "is_trusted": KERNEL,
         "process_text": KERNEL,
@@ -295,7 +300,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/storage/root_copying.py": CONFINED,
     "module_utils/storage/root_saving.py": CONFINED,
     "module_utils/storage/root_unpacking.py": CONFINED,
-    "module_utils/storage/roots.py": "the tops of roots, in directories of root's; below them, confined_process.py",
+    "module_utils/storage/roots.py": "the tops of roots, in directories of root's; below them confined_process.py goes",
     "module_utils/storage/tree_walk.py": CONFINED,
     "module_utils/storage/uploads.py": {
         "_append": "a chunk in the directory that Ansible made for this run, of who became root",

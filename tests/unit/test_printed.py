@@ -109,7 +109,16 @@ def test_a_table_of_characters_is_seen(code: str) -> None:
 
 # --- what plugins print ----------------------------------------------------------------------------------------------
 
-DOOR = {"printable", "harmless", "shown_line", "sentence_about", "refusal_of_host", "_refusal", "message"}
+DOOR = {
+    "printable",
+    "harmless",
+    "shown_line",
+    "sentence_about",
+    "refusal_of_host",
+    "_refusal",
+    "printable_line",
+    "message",
+}
 PRINTING = {"display", "warning", "deprecated", "error", "banner", "v", "vv", "vvv", "vvvv", "debug", "warn"}
 # Where, what, and why it may go by the door.
 PRINTED = {

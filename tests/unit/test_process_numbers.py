@@ -79,7 +79,10 @@ KNOWN = {
     ("module_utils/hypervisors/xen/xenconsoled.py", "of_root"): "each one of that program counts; no number is kept",
     ("module_utils/hypervisors/xen/xen_domain_xml.py", "cmdline"): "an element of a definition",
     ("module_utils/hypervisors/xen/xl_logs.py", "is_of_root"): "its output is the very file that names it",
-    ("module_utils/hypervisors/xen/xl_logs.py", "of_root"): "program and arguments are compared; no number is kept",
+    (
+        "module_utils/hypervisors/xen/xl_logs.py",
+        "of_root",
+    ): "program and arguments are compared; no number is kept",
     ("module_utils/hypervisors/xen/xl.py", "/proc/number"): "it is shown, and nothing goes by it",
     ("module_utils/hypervisors/xen/xl.py", "cmdline"): "it is shown, and nothing goes by it",
     ("module_utils/hypervisors/xen/xl.py", "kill"): "a sentence for whoever reads it",

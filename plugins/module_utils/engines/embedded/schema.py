@@ -154,8 +154,9 @@ MIGRATIONS = (
     INSERT INTO meta (key, value) VALUES
         ('plan_key_since', coalesce((SELECT value FROM meta WHERE key = 'plan'), '0'));
     """,
-    # kind: what holds a lease (networks/rows.py). vm_id is the machine of each kind but 'reserved'. It refers to no row
-    # of vms: addresses are also held for machines that the catalog does not know. nic_id is set for a NIC alone.
+    # kind: what holds a lease (networks/network_rows.py). vm_id is the machine of each kind but 'reserved'. It refers
+    # to no row of vms: addresses are also held for machines that the catalog does not know. nic_id is set for a NIC
+    # alone.
     """
     CREATE TABLE new_leases (
         network_id INTEGER NOT NULL, ar_id INTEGER NOT NULL, offset INTEGER NOT NULL,

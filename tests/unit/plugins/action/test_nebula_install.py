@@ -57,7 +57,7 @@ def test_which_path_is_on_the_control_node(install, path):
 
 
 def test_what_is_in_an_iso_is_told_with_its_size(files, monkeypatch):
-    """What a real ISO tells is in the tests of module_utils/install/media.py."""
+    """What a real ISO tells is in the tests of module_utils/install/installer_iso.py."""
     monkeypatch.setattr(nebula_install.installer_iso, "read_facts", lambda _path, _what: Facts("debian"))
     found = local([{"name": "web", "iso": "debian.iso"}], files)["web"]
     assert (found["path"], found["remote"], found["size"]) == (f"{files}/debian.iso", False, 5000)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter over surveys/templates.py, whose tests have the rules."""
+"""The filter over surveys/job_templates.py, whose tests have the rules."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ from {PACKAGE} import registry
 list(registry.DRIVERS), len(registry.DRIVERS), "vmware" in registry.DRIVERS
 if {asked!r}:
     registry.DRIVERS[{asked!r}]
-print(*sorted(set(map({PACKAGE!r}.__add__, (".libvirt.kvm", ".xen.driver", ".xen.libvirt"))) & set(sys.modules)))
+print(*sorted(set(map({PACKAGE!r}.__add__, (".libvirt.kvm", ".xen.driver", ".xen.libvirt_driver"))) & set(sys.modules)))
 """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert told.split() == [f"{PACKAGE}.{name}" for name in imported]
