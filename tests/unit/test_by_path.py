@@ -341,6 +341,9 @@ class _Seen(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         called = node.func
+        if ast.unparse(called) in ("opened", "files.opened") and not _begins_open(node, "open"):
+            # host/files.py opens it as os.open() does.
+            self._take("os.open")
         if isinstance(called, ast.Attribute):
             whose = ast.unparse(called.value)
             if whose == "os" and called.attr in OS and not _begins_open(node, called.attr):
@@ -490,6 +493,7 @@ def test_whatever_is_known_is_there(found: dict[str, dict[str, set[str]]]) -> No
         ("path.symlink_to(target)", "Path.symlink_to"),
         ("files.write_atomically(path, text)", "write_atomically"),
         ("remove_file(path)", "remove_file"),
+        ("with files.opened(path, flags) as fd: pass", "os.open"),
         ("run(['rm', '-rf', path])", "rm"),
         ("run(('/usr/bin/chown', user, path))", "chown"),
         ("run([find('tar'), '-C', path])", "tar"),
@@ -508,6 +512,7 @@ def test_what_is_done_by_path_is_seen(code: str, what: str) -> None:
     "code",
     [
         "os.open(name, flags, dir_fd=top)",
+        "opened(name, flags, dir_fd=top)",
         "os.rename(new, name, src_dir_fd=top, dst_dir_fd=top)",
         "os.listdir(fd)",
         "os.utime(file.fileno())",
