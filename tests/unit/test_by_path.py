@@ -155,10 +155,6 @@ BY_MODULE = {
         "module_utils/network/ovn/cluster_port_filter.py",
         "module_utils/network/ovn/ovn_host_setup.py",
     ),
-    RUN: (
-        "module_utils/compiled.py",
-        "module_utils/network/host_address_move.py",
-    ),
     RUN: ("module_utils/compiled.py", "module_utils/network/host_address_move.py"),
     SCRATCH: (
         "module_utils/guest_disk/customize/context_program.py",
@@ -221,7 +217,7 @@ BY_MODULE = {
 }
 # By module and function: these also work where others can write, or are the only ones that do not.
 BY_FUNCTION: dict[str, str | dict[str, str]] = {
-    "module_utils/context/directory.py": "the top of a context, in a machine's directory; below it untrusted_directories.py goes",
+    "module_utils/context/directory.py": "the top of a context; below it untrusted_directories.py goes",
     "module_utils/guest_disk/file_injection.py": {
         "_clear": "what is held and of this user, in a directory with the sticky bit",
         "_lock_directory": "with O_NOFOLLOW, and whose it is, is looked at",
@@ -248,7 +244,6 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/host/lock_files.py": {
         "_make_place": RUN,
         "_open_or_make": RUN,
-        "process_text": KERNEL,
         "holders": KERNEL,
         "is_trusted": KERNEL,
         "process_text": KERNEL,
