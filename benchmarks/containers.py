@@ -28,7 +28,7 @@ sys.path.insert(0, str(CHECKOUT / "collections"))
 sys.path.insert(0, str(CHECKOUT / "tests/tools"))
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container, roots
 from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.lxc_node import without_unified_cgroups

@@ -199,7 +199,7 @@ SUITES = {
         subjects=(
             *(f"{UTILS}/hypervisors/{name}" for name in ("lxc", "openvz", "base.py", "registry.py")),
             *(f"{UTILS}/storage/{name}.py" for name in ("roots", "tar_archive", "mounted_disks", "file_system_growth")),
-            *(f"{UTILS}/context/directory.py", f"{UTILS}/model/id_range.py", "extensions/molecule/lxc"),
+            *(f"{UTILS}/context/directory.py", f"{UTILS}/model/container_user_ids.py", "extensions/molecule/lxc"),
         ),
         files=(
             *("test_bad_containers", "test_container_faults", "test_container_systems", "test_hostile_roots"),

@@ -162,7 +162,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variab
     connection_variables,
     filled_in,
 )
-from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import (
+from ansible_collections.nebula.provision.plugins.plugin_utils.inventory_hosts import (
     Choice,
     MachineHost,
     NoCatalog,

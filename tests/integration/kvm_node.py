@@ -32,7 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, PlannedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, finding_view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit_findings import compare, finding_view
 
 EMULATED = {"accelerator": "qemu", "reason": "said so", "key": "set:qemu"}
 # A boot sector that sends a B to the serial port and halts: what it sent tells how often it was booted.

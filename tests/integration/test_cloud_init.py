@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import cloud_init as readers
-from ansible_collections.nebula.provision.plugins.module_utils.context import context_formats, iso9660
+from ansible_collections.nebula.provision.plugins.module_utils.context import cloud_init_warnings as readers
+from ansible_collections.nebula.provision.plugins.module_utils.context import iso9660, nocloud_and_configdrive
 from ansible_collections.nebula.provision.plugins.module_utils.context.files_attribute import context_file
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.expected_guest import Wanted
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.guest_wait import Verdict, wait
@@ -101,7 +101,9 @@ def boot(place: Path, format: str) -> Guest:
 def guests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Guest]:
     cloud_init.image()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        booting = {name: pool.submit(boot, tmp_path_factory.mktemp(name), name) for name in context_formats.FORMATS}
+        booting = {
+            name: pool.submit(boot, tmp_path_factory.mktemp(name), name) for name in nocloud_and_configdrive.FORMATS
+        }
         return {name: guest.result() for name, guest in booting.items()}
 
 
@@ -133,7 +135,7 @@ ROUTES = Path(__file__).parent / "guests/cloud_init_routes.py"
 def test_all_that_it_configures_has_the_same_routes(format: str, told: str) -> None:
     """Whichever program a distribution leaves the network to."""
     variables, wanted = ROUTED[told]
-    _label, files = context_formats.documents_of_iso(format, variables)
+    _label, files = nocloud_and_configdrive.documents_of_iso(format, variables)
     done = subprocess.run(
         ["/usr/bin/python3", str(ROUTES), format],
         input=files[DOCUMENTS[format]].decode(),
@@ -149,7 +151,7 @@ def test_all_that_it_configures_has_the_same_routes(format: str, told: str) -> N
         assert {(to, gateway) for to, gateway, _metric in routes} == wanted, renderer
 
 
-FORMATS = pytest.mark.parametrize("format", list(context_formats.FORMATS))
+FORMATS = pytest.mark.parametrize("format", list(nocloud_and_configdrive.FORMATS))
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -229,7 +231,7 @@ TWO = {
 def as_cloud_init_reads(place: Path, variables: Mapping[str, str]) -> dict[str, dict[str, object]]:
     """The configuration of each interface."""
     place.mkdir(exist_ok=True)
-    _label, files = context_formats.documents_of_iso("opennebula", variables)
+    _label, files = nocloud_and_configdrive.documents_of_iso("opennebula", variables)
     (place / "context.sh").write_bytes(files["context.sh"])
     done = subprocess.run(
         ["/usr/bin/python3", str(READER), str(place), *MACS],

@@ -44,7 +44,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, finding_view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit_findings import compare, finding_view
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
 from ansible_collections.nebula.provision.tests.integration.module_flow import HOST, Flow

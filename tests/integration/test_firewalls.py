@@ -21,9 +21,9 @@ import pytest
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
-    firewall_rules,
-    firewall_tables,
     host_firewall,
+    host_firewall_rules,
+    host_firewall_tables,
     host_routes,
 )
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
@@ -496,8 +496,8 @@ def found() -> list[host_firewall.Drop]:
     kinds = host_firewall.routed_packets(
         "nbr0", IPv4Network(WHOLE), host_routes.default_route_device(host_routes.observe())
     )
-    tcp = [packets for packets in kinds if packets.protocol == firewall_rules.TCP]
-    return host_firewall.find_drops(firewall_tables.observe("ours"), tcp)
+    tcp = [packets for packets in kinds if packets.protocol == host_firewall_rules.TCP]
+    return host_firewall.find_drops(host_firewall_tables.observe("ours"), tcp)
 
 
 @pytest.mark.timeout(600)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import jump_arguments
+from ansible_collections.nebula.provision.plugins.plugin_utils.inventory_hosts import jump_arguments
 from ansible_collections.nebula.provision.tests.integration.inventoried import ODD, PYTHON, SECRET, Inventoried
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.ordinary_login import listening

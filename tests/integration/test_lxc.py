@@ -15,7 +15,7 @@ from pathlib import Path
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import init_process
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import RANGES, id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import RANGES, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask, VmOutcome
 from ansible_collections.nebula.provision.tests.integration.lxc_node import a_container_node

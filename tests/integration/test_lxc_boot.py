@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc i
     veth_link,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_overlay
 from ansible_collections.nebula.provision.tests.integration.kvm_node import start_libvirtd, stop_libvirtd

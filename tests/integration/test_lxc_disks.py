@@ -24,8 +24,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc i
     veth_link,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import mounted_disks

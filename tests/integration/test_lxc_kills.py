@@ -20,7 +20,7 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import roots

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from in_world import in_bare_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container
 from ansible_collections.nebula.provision.tests.integration.lxc_node import without_unified_cgroups
 from ansible_collections.nebula.provision.tests.integration.site_runs import Site, host_state, recap, torn_down

@@ -28,7 +28,7 @@ from odd_files import dig
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, ImageRefused, InUse, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.host import kernel_calls, untrusted_trees
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import BASES, IdRange, id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import BASES, IdRange, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_overlay, roots
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -448,7 +448,7 @@ def test_two_runs_at_once_make_one_base_and_machines_of_their_own():
         program = (
             "import sys; sys.path.insert(0, sys.argv[1])\n"
             "from ansible_collections.nebula.provision.plugins.module_utils.storage import roots\n"
-            "from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range\n"
+            "from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range\n"
             "base = roots.base(sys.argv[2], sys.argv[3], 'image-1')\n"
             "print(base.made, roots.copy(base.path, sys.argv[4], id_range(int(sys.argv[5]))).way)\n"
         )
@@ -572,7 +572,7 @@ def test_a_process_that_is_killed_while_it_saves_leaves_no_archive():
         program = (
             "import sys; sys.path.insert(0, sys.argv[1])\n"
             "from ansible_collections.nebula.provision.plugins.module_utils.storage import roots\n"
-            "from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range\n"
+            "from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range\n"
             "roots.save(sys.argv[2], sys.argv[3], id_range(1))\n"
         )
         saved = here.directory / "saved.tar"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from stock_host import FullStockHost
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import demo_container
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.site_runs import NETWORK

@@ -33,7 +33,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SSH
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import frontends, transfer_key, transfers
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit_findings import compare
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision as images
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_audit as storage_audit

@@ -27,7 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Ima
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import guest_tree
 from ansible_collections.nebula.provision.plugins.module_utils.host import rsync, untrusted_directories, untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import private_area, template_archive
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import IdRange, id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import IdRange, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import OWN, PlannedImage
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (

@@ -173,7 +173,7 @@ BY_MODULE = {
         "module_utils/host/processes.py",
         "module_utils/hypervisors/lxc/init_process.py",
         "module_utils/hypervisors/xen/xenstore.py",
-        "module_utils/network/firewall_tables.py",
+        "module_utils/network/host_firewall_tables.py",
         "module_utils/network/host_firewall.py",
         "module_utils/network/multicast_limit.py",
         "module_utils/network/nat.py",

@@ -57,9 +57,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms imp
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import vm_results
 from ansible_collections.nebula.provision.plugins.module_utils.storage import uploads
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
-from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh, expressions, template_syntax
+from ansible_collections.nebula.provision.plugins.module_utils.text import (
+    context_sh,
+    template_syntax,
+    variable_substitution,
+)
 
-SCOPE = expressions.Scope({"A": "1", "NAME": "web"}, {"NIC": [{"IP": "10.0.0.1", "NETWORK": "Public"}]})
+SCOPE = variable_substitution.Scope({"A": "1", "NAME": "web"}, {"NIC": [{"IP": "10.0.0.1", "NETWORK": "Public"}]})
 
 
 def as_template(text: str) -> None:
@@ -138,7 +142,10 @@ READERS: dict[str, Callable[[str], Any]] = {
     "CPU": lambda text: demands(Template.from_mapping({"MEMORY": "1", "CPU": text})),
     "MEMORY": lambda text: demands(Template.from_mapping({"MEMORY": text, "VCPU": text})),
     "RAW": lambda text: libvirt_values.raw_fragment(text, "template x"),
-    "expressions": lambda text: (expressions.replace_expressions(text, SCOPE), expressions.expressions(text)),
+    "expressions": lambda text: (
+        variable_substitution.replace_expressions(text, SCOPE),
+        variable_substitution.expressions(text),
+    ),
     "context.sh": lambda text: context_sh.render({"A": text, "B": "'"}),
     "context.sh's names": lambda text: context_sh.render({text: "1"}),
     "context.sh read": context_sh.parse,

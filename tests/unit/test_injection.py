@@ -131,7 +131,7 @@ ELSEWHERE = {
     "Alias.options": "for the context",
     "Alias.network_values": "for the context",
     "Context.variables": "context.sh has them",
-    "Context.format": "one of three words, tested by model/instantiate/disk_places.py",
+    "Context.format": "one of three words, tested by model/instantiate/disk_buses.py",
     "Context.device": "disk or not",
     "ContextFile.sha256": "names the file that was fetched, and is compared first",
     "ContextFile.image": "shown",

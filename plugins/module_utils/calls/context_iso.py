@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE, items_of
-from ..context import context_formats
+from ..context import nocloud_and_configdrive
 from ..reconcile import isos
 from ..sync import Result
 
@@ -18,7 +18,11 @@ ARGUMENTS: dict[str, Any] = {
         "dest": {"type": "path"},
         "context": {"type": "json", "no_log": True},
         "files": {"type": "list", "elements": "raw"},
-        "format": {"type": "str", "choices": list(context_formats.FORMATS), "default": context_formats.DEFAULT},
+        "format": {
+            "type": "str",
+            "choices": list(nocloud_and_configdrive.FORMATS),
+            "default": nocloud_and_configdrive.DEFAULT,
+        },
         "owner": {"type": "str"},
         "group": {"type": "str"},
         "mode": {"type": "raw", "default": "0640"},

@@ -22,7 +22,9 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
 
         return apply_plan(params, check_mode)
     if params["state"] in ("audited", "compared"):
-        from ..reconcile.nodes import audits
+        from ..reconcile.nodes import node_contents
 
-        return {"audited": audits.audit_node, "compared": audits.compare_node}[params["state"]](params, check_mode)
+        return {"audited": node_contents.audit_node, "compared": node_contents.compare_node}[params["state"]](
+            params, check_mode
+        )
     return deploy_poll.run(params, check_mode)

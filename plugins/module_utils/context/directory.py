@@ -22,7 +22,7 @@ from ..errors import InUse
 from ..host import untrusted_directories, untrusted_trees
 from ..host.files import closing_fd, explained, sync_directory
 from ..model.context import ContextFile
-from . import context_formats, iso9660
+from . import iso9660, nocloud_and_configdrive
 from .files_attribute import LARGEST, Entry, entries_of_files
 
 _FILE, _EXECUTABLE, _DIRECTORY = 0o400, 0o500, 0o500
@@ -35,7 +35,7 @@ def write_directory(
     files: Iterable[ContextFile] = (),
     *,
     owner: int,
-    format: str = context_formats.DEFAULT,
+    format: str = nocloud_and_configdrive.DEFAULT,
     identity: str = "",
 ) -> str:
     """Make the directory at `path` hold this context and nothing else. Return the digest that an ISO of the same would
@@ -47,7 +47,9 @@ def write_directory(
     entries = entries_of_files(files, LARGEST)
     with iso9660.build_iso(variables, files, os.path.dirname(path), format=format, identity=identity) as iso:
         digest = iso.digest
-    _label, documents = context_formats.documents_of_iso(format, variables, identity, [entry.path for entry in entries])
+    _label, documents = nocloud_and_configdrive.documents_of_iso(
+        format, variables, identity, [entry.path for entry in entries]
+    )
     wanted: dict[str, bytes | Entry] = {}
     for name, content in documents.items():
         wanted[name] = content if isinstance(content, bytes) else content.encode()

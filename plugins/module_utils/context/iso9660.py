@@ -23,7 +23,7 @@ from ..errors import InvalidValue
 from ..host.files import Owner, adopt, content_digest, explained, group_id, reader, user_id, write_atomically
 from ..model.context import ContextFile
 from ..text import context_sh
-from . import context_formats
+from . import nocloud_and_configdrive
 from .files_attribute import LARGEST, Content, Entry, entries_of_files
 from .guest_settings import VARIABLES
 
@@ -142,7 +142,7 @@ def write_iso(
     owner: Owner = None,
     group: Owner = None,
     sync: bool = True,
-    format: str = context_formats.DEFAULT,
+    format: str = nocloud_and_configdrive.DEFAULT,
     identity: str = "",
     keep_unpadded: bool = False,
 ) -> str:
@@ -165,14 +165,16 @@ def build_iso(
     directory: str | None = None,
     limit: int = LARGEST,
     *,
-    format: str = context_formats.DEFAULT,
+    format: str = nocloud_and_configdrive.DEFAULT,
     identity: str = "",
 ) -> Iterator[Iso]:
     """Yield the ISO of these variables and files, which exists within the block only.
     directory: where an unnamed file may be made if the ISO is large.
     limit: bytes of all files together."""
     entries = entries_of_files(files, limit)
-    label, documents = context_formats.documents_of_iso(format, variables, identity, [entry.path for entry in entries])
+    label, documents = nocloud_and_configdrive.documents_of_iso(
+        format, variables, identity, [entry.path for entry in entries]
+    )
     with explained(directory or tempfile.gettempdir()):
         total = sum(entry.size for entry in entries) + sum(map(len, documents.values()))
         large = total > _IN_MEMORY // 2
@@ -200,7 +202,7 @@ def what_is_at(path: str) -> IsoAtPlace | None:
             file.seek(_FIRST_DESCRIPTOR * _SECTOR)
             volume = file.read(_SECTOR)
     label = volume[40:72].decode("latin-1").strip() if volume[1:6] == b"CD001" else ""
-    format = context_formats.of_label(label)
+    format = nocloud_and_configdrive.of_label(label)
     return IsoAtPlace(found.st_size, bool(format) and volume[574:702].strip() == MARK.encode(), bool(format), format)
 
 
@@ -218,12 +220,12 @@ def read_iso(path: str) -> tuple[dict[str, str], dict[str, int]]:
                 for directory, _directories, names in iso.walk(rr_path="/")
                 for name in names
             }
-            format = context_formats.of_label(iso.pvd.volume_identifier.decode("latin-1").strip())
+            format = nocloud_and_configdrive.of_label(iso.pvd.volume_identifier.decode("latin-1").strip())
         finally:
             iso.close()
     except (pycdlib.pycdlibexception.PyCdlibException, OSError, struct.error, IndexError) as error:
         raise InvalidValue(f"ISO {path}", f"it can't be read ({error})", "Make it anew") from error
-    for own in (VARIABLES, *(context_formats.FORMATS[format].paths if format else ())):
+    for own in (VARIABLES, *(nocloud_and_configdrive.FORMATS[format].paths if format else ())):
         files.pop(own, None)
     return context_sh.parse(text.getvalue().decode(errors="replace")), files
 

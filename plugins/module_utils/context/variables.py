@@ -19,7 +19,7 @@ from ..model.states import ImageType
 from ..model.template import Template
 from ..model.vm import Vm
 from ..text import context_sh
-from ..text.expressions import Expression, Scope, expressions, replace_expressions
+from ..text.variable_substitution import Expression, Scope, expressions, replace_expressions
 from .files_attribute import parse_files, refuse_same_names
 from .guest_settings import SECRET
 

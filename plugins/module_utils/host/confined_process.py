@@ -30,7 +30,7 @@ from typing import Any, Callable, NoReturn
 
 from .. import errors
 from ..errors import Fault, ImageRefused, InvalidValue, NebulaError, TimedOut, Unsupported
-from ..model.id_range import IdRange
+from ..model.container_user_ids import IdRange
 from . import command, files, kernel_calls
 from .files import closing_fd
 

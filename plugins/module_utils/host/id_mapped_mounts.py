@@ -11,7 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from ..model.id_range import IdRange
+from ..model.container_user_ids import IdRange
 from . import command, kernel_calls
 from .files import closing_fd
 

@@ -22,10 +22,10 @@ from ..model.uplink import ETHERNET_MTU, PHYDEV, Uplink, large_mtu_of
 from ..model.uplink import uplink as uplink_of
 from . import (
     bridge_sysctls,
-    firewall_rules,
-    firewall_tables,
     host_address_move,
     host_firewall,
+    host_firewall_rules,
+    host_firewall_tables,
     host_routes,
     links,
     multicast_limit,
@@ -169,7 +169,7 @@ class Node:
         self.warnings: list[str] = []
         # Bridges to which addresses of the host have been moved, and which somebody has to keep by another connection.
         self.moved: list[str] = []
-        self._firewall: list[firewall_rules.Table] | None = None
+        self._firewall: list[host_firewall_rules.Table] | None = None
         self._sees_bridged: Collection[int] = ()
         self._observed: nat.Table | None = None
         # What there was before anything was decided; what of it goes from one network to another, and is not decided
@@ -728,13 +728,13 @@ class Node:
         else:
             host_firewall.refuse(wanted.name, found)
 
-    def _drops(self, table: nat.Table, kinds: Sequence[firewall_rules.Packets]) -> list[host_firewall.Drop]:
+    def _drops(self, table: nat.Table, kinds: Sequence[host_firewall_rules.Packets]) -> list[host_firewall.Drop]:
         if self._firewall is None:
             self._firewall = []
             self._sees_bridged = host_firewall.sees_bridged()
             with contextlib.suppress(MissingDependency):
                 # Hosts route no IPv6 of machines: rules for it matter where they see what is bridged.
-                self._firewall = firewall_tables.observe(table.name, {4, *self._sees_bridged})
+                self._firewall = host_firewall_tables.observe(table.name, {4, *self._sees_bridged})
         return host_firewall.find_drops(self._firewall, kinds, self._sees_bridged)
 
     def _warn_of_drops(self, network: str, found: Sequence[host_firewall.Drop]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import TrafficBlocked
 from ..host.command import run
-from .firewall_rules import (
+from .host_firewall_rules import (
     AFTER,
     ALL,
     ARP,
@@ -37,7 +37,7 @@ from .firewall_rules import (
     Table,
     name_matches,
 )
-from .firewall_tables import TIMEOUT
+from .host_firewall_tables import TIMEOUT
 
 # Whether the kernel passes what a bridge forwards to iptables, or ip6tables, as if it were routed.
 BRIDGED_TOO = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")

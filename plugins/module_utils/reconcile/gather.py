@@ -21,7 +21,7 @@ from ..model.states import HostState
 from ..model.template import Template
 from ..storage import datastore_audit
 from ..sync import Result
-from .audit import by_severity, compare, doubts, finding_view
+from .audit_findings import by_severity, compare, doubts, finding_view
 from .datastores import datastore_view
 from .host_identity import without_second_names
 from .hosts import host_view

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import parse_json
-from ..context import cloud_init, context_formats, iso9660
+from ..context import cloud_init_warnings, iso9660, nocloud_and_configdrive
 from ..context.files_attribute import context_file
 from ..context.variables import start_script
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
@@ -86,8 +86,8 @@ def _wanted(dest: str, item: Mapping[str, Any]) -> Wanted:
     template = Template.from_mapping({"CONTEXT": {} if context is None else context}, f"ISO {dest}")
     if not template.vectors("CONTEXT"):
         raise InvalidValue(f"ISO {dest}: context", "it is not a dict", "Give variables and their values")
-    format = str(item.get("format") or context_formats.DEFAULT)
-    context_formats.format_of_name(format, f"ISO {dest}: format")
+    format = str(item.get("format") or nocloud_and_configdrive.DEFAULT)
+    nocloud_and_configdrive.format_of_name(format, f"ISO {dest}: format")
     variables = template.vector("CONTEXT")
     context_sh.refuse_names(variables, f"ISO {dest}: context")
     variables.update(start_script(variables))
@@ -135,7 +135,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
             f"ISO {wanted.dest}", "a file that is no context ISO is there", "Name another file, or remove that one"
         )
     # The labels of the other formats are cloud-init's, and many programs make such ISOs.
-    if found and not found.ours and found.format != context_formats.DEFAULT:
+    if found and not found.ours and found.format != nocloud_and_configdrive.DEFAULT:
         raise ForeignObject(
             f"ISO {wanted.dest}",
             "what is there was not made by nebula.provision",
@@ -146,7 +146,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         if not check_mode and not os.path.isdir(directory):
             raise NotFound(f"ISO {wanted.dest}", f"there is no directory {directory}", "Make it first")
         place = directory if os.path.isdir(directory) else None
-        written = cloud_init.written_for_readers(wanted.format, wanted.variables)
+        written = cloud_init_warnings.written_for_readers(wanted.format, wanted.variables)
         if found and written != wanted.variables:
             # An ISO as a former release wrote it stays while the same is asked for.
             with iso9660.build_iso(wanted.variables, wanted.files, place, format=wanted.format) as iso:
@@ -155,7 +155,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
         with iso9660.build_iso(written, wanted.files, place, format=wanted.format) as iso:
             if found and _is_there(wanted, iso):
                 return _unchanged(wanted, found, iso)
-            warnings += [f"ISO {wanted.dest}: {text}" for text in cloud_init.warnings(wanted.format, written)]
+            warnings += [f"ISO {wanted.dest}: {text}" for text in cloud_init_warnings.warnings(wanted.format, written)]
             warnings += [f"ISO {wanted.dest}: {cut}" for cut in truncated_values.cuts_of_host_name(written)]
             before = _shown(wanted.dest, found.format) if found else None
             if not check_mode:

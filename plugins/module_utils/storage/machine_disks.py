@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Mapping
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
 from ..guest_disk import file_injection
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
+from ..model.container_user_ids import RANGES, id_range
 from ..model.disk import DIRECTORY, TAR, Disk, DiskFiles
-from ..model.id_range import RANGES, id_range
 from ..model.injected_files import Injected
 from ..model.transfer import name_of
 from ..model.vm import Vm

@@ -19,7 +19,7 @@ from ..errors import ImageRefused, InUse, Unsupported
 from ..host import command, id_mapped_mounts, kernel_calls, loop_devices, mounts
 from ..host.files import adopt, explained, make_directory, remove_empty_directory
 from ..host.node_file import Changes
-from ..model.id_range import COUNT, IdRange
+from ..model.container_user_ids import COUNT, IdRange
 from . import root_overlay
 
 PLACE = "/run/nebula-provision-disks"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from ..errors import ForeignObject, InUse, NotFound
 from ..host import files, id_mapped_mounts, kernel_calls, mounts, untrusted_trees
-from ..model.id_range import BASES, IdRange
+from ..model.container_user_ids import BASES, IdRange
 
 LAYERS = ".layers"
 _MARK = "layers.json"

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import ImageRefused, NebulaError
 from ..host.files import NEW_FILE, closing_fd, explain
-from ..model.id_range import COUNT
+from ..model.container_user_ids import COUNT
 from . import tree_walk
 from .free_space_watch import Room
 from .long_paths import OpenPaths

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
 from ..host import confined_process, files, kernel_calls, untrusted_trees
-from ..model.id_range import BASES, IdRange, id_range
+from ..model.container_user_ids import BASES, IdRange, id_range
 from . import (
     datastore_layout,
     decompression,

@@ -15,7 +15,7 @@ so is a line's end where a vector needs a comma, as in an example of its older d
 OpenNebula does not take and those documents show: `$NIC[IP, NETWORK="Public"]` without quotes.
 
 What a real OpenNebula refuses in the values of CONTEXT is refused in the text that users give (as_template), with the
-way to write it instead: text/expressions.py has the list."""
+way to write it instead: text/variable_substitution.py has the list."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..errors import InvalidValue, TemplateSyntaxError
 from ..model.dataclass_json import json_value
 from ..model.template import Template, Value, Vector, attribute_name, is_secret, vector_key
 from . import context_sh
-from .expressions import CDATA_END, refused_by_opennebula
+from .variable_substitution import CDATA_END, refused_by_opennebula
 
 _BLANK = " \t\r"
 _SPACE = " \t\r\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from . import cards, lanes
+from . import cards, connector_lanes
 from .cards import Card
 from .geometry import Block, Box, Dot, Line, Mark, Picture
 from .site import Leg, Machine, Network, Router, Site
@@ -37,8 +37,8 @@ class _Drawing:
         self.order = list(_order(site))
         networks = [item for item in self.order if isinstance(item, Network)]
         self.colours = {network.name: n % COLOURS for n, network in enumerate(networks)}
-        reach = lanes.reach_of_lanes(self.order)
-        self.lanes = lanes.assign_lanes(reach)
+        reach = connector_lanes.reach_of_lanes(self.order)
+        self.lanes = connector_lanes.assign_lanes(reach)
         number = max(self.lanes.values(), default=-1) + 1
         self.step = LANE if number <= WIDE_LANES else NARROW_LANE
         self.left = EDGE + (number * self.step + 10 if number else 0)

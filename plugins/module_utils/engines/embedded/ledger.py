@@ -27,7 +27,7 @@ from .images.refusals import IN_USE
 from .images.states_after_use import being_cloned
 from .networks.network_rows import NIC, holder_named
 from .networks.network_verbs import Networks
-from .networks.reserved import Reserved
+from .networks.router_leases import Reserved
 from .store import Store
 from .vms.vm_rows import orders_of
 

@@ -18,7 +18,7 @@ from ...model.object_ids import id_of
 from ...model.router import Router
 from ..ports import Ref, RoutersPort
 from .networks.network_rows import router_holder
-from .networks.reserved import Reserved
+from .networks.router_leases import Reserved
 from .references import check_new_name, resolve
 from .store import Store, compact
 

@@ -14,8 +14,8 @@ from ...errors import InvalidValue
 from ...guest_disk import file_injection
 from ...host import node_file
 from ...host.files import read_limited, write_atomically
+from ...model.container_user_ids import id_range
 from ...model.disk import DIRECTORY, DiskFiles
-from ...model.id_range import id_range
 from ...model.injected_files import Injected
 from ...storage import machine_disks
 from ...storage.datastore_layout import disk_path

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from ...errors import InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ...host.files import explain
+from ...model.container_user_ids import id_range
 from ...model.disk import TAR, Disk, DiskFiles
 from ...model.disk_snapshots import tag_of
-from ...model.id_range import id_range
 from ...model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome
 from ...model.vm import Vm
 from ...storage import disk_formats, disk_saving, machine_disks, roots

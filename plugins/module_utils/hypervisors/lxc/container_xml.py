@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from ...model.container_user_ids import IdRange, id_range
 from ...model.disk import TAR
-from ...model.id_range import IdRange, id_range
 from ...model.libvirt_values import raw_fragment
 from ...model.nic import Nic
 from ...model.vm import Vm

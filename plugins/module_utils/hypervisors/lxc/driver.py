@@ -18,8 +18,8 @@ from ...host import hypervisor_daemons
 from ...host.console import console_log
 from ...host.node_file import Changes, NodeFile, Remember
 from ...model.audit import Domain
+from ...model.container_user_ids import id_range
 from ...model.host import Overhead
-from ...model.id_range import id_range
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm

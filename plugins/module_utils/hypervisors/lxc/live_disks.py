@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 from ...errors import HypervisorError, InUse
 from ...host import kernel_calls, loop_devices, mounts
 from ...host.files import closing_fd
-from ...model.id_range import IdRange
+from ...model.container_user_ids import IdRange
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
 from ...storage.mounted_disks import MountedDisk

@@ -10,7 +10,7 @@ as it is."""
 from __future__ import annotations
 
 from ...host.console import console_log
-from ...model.id_range import BASES
+from ...model.container_user_ids import BASES
 from ...storage import root_overlay
 from ..libvirt import domain_xml
 from . import console_logger, hooks

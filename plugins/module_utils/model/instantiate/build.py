@@ -23,7 +23,7 @@ from .aliases import aliases_of, doubts_of_aliases
 from .boot_order import check_boots, doubts_of_boot, file_of, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .cpu_topology import FormerTopology, topology_of
-from .disk_places import board_of, context_of, context_place, place_of
+from .disk_buses import board_of, context_of, context_place, place_of
 from .disk_vectors import disk_of, kind_of, with_image_name
 from .graphics import graphics_of
 from .injections import with_files

@@ -17,7 +17,7 @@ from ..image import Image
 from ..object_names import known_are
 from ..states import ImageType
 from ..template import Template
-from .disk_places import board_of, context_place, place_of
+from .disk_buses import board_of, context_place, place_of
 from .template_values import Ref, read_flag, read_whole
 
 FORMATS = DISK_FORMATS

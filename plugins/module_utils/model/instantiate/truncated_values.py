@@ -18,7 +18,7 @@ from ..network_checks import TAKEN_INTERFACES
 from ..template import Template
 from ..vm import Vm
 from ..whole_numbers import whole
-from .disk_places import board_of, place_of
+from .disk_buses import board_of, place_of
 from .nic_vectors import with_nic_defaults
 
 # Bytes of a host name that Linux has (HOST_NAME_MAX), those between two dots, those of one with its domain, of which

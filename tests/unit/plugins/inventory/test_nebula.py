@@ -21,7 +21,7 @@ from ansible.plugins.vars.host_group_vars import VarsModule
 from ansible.utils.plugin_docs import add_fragments
 
 from ansible_collections.nebula.provision.plugins.inventory import nebula
-from ansible_collections.nebula.provision.plugins.plugin_utils import catalog_reader, machine_hosts, ssh_through_node
+from ansible_collections.nebula.provision.plugins.plugin_utils import catalog_reader, inventory_hosts, ssh_through_node
 
 TEMPLATE = "{{ lookup('pipe', 'echo ran') }}"
 NETWORKS = [{"name": "Public", "nat": True}]
@@ -88,7 +88,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
 
 def test_options_are_those_that_are_understood() -> None:
     options = yaml.safe_load(nebula.DOCUMENTATION)["options"]
-    assert options["group_by"]["choices"] == options["group_by"]["default"] == list(machine_hosts.GROUPED)
+    assert options["group_by"]["choices"] == options["group_by"]["default"] == list(inventory_hosts.GROUPED)
     assert options["jump"]["choices"] == list(ssh_through_node.JUMPS)
 
 

@@ -12,6 +12,7 @@ from ....model import addresses
 from ....model.lease import Lease, LeaseRequest
 from ....model.network import Network
 from ..store import Store, chunks
+from .network_hosts import refuse_second_node
 from .network_rows import (
     GIVEN_UP,
     HELD_REMEDY,
@@ -27,7 +28,6 @@ from .network_rows import (
     read,
     vm_named,
 )
-from .spread import refuse_second_node
 
 
 class Leases:

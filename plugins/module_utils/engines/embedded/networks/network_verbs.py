@@ -35,11 +35,10 @@ from ....model.states import NetworkState
 from ...ports import NetworksPort
 from ..references import Ref, find
 from ..store import Store
-from . import network_rows, numbers, spread
-from .guarded import guards, machines
-from .held import HeldLeases
+from . import network_hosts, network_rows, vlan_numbers
+from .filtered_nics import guards, machines
+from .held_leases import HeldLeases
 from .leases import Leases
-from .logical import Known, logical, port_hosts
 from .network_rows import (
     HELD_REMEDY,
     IN_RANGE,
@@ -52,7 +51,8 @@ from .network_rows import (
     range_of,
     vm_named,
 )
-from .reserved import Reserved
+from .ovn_contents import Known, logical, port_hosts
+from .router_leases import Reserved
 
 CHANGEABLE = ("name", "bridge", "vn_mad", "nat", "attributes")
 _SHOWN = 5
@@ -63,7 +63,7 @@ class Networks(NetworksPort):
         self.store = store
         self.leases = Leases(store)
         self.held_leases = HeldLeases(store)
-        self.moves = numbers.NumberMoves()
+        self.moves = vlan_numbers.NumberMoves()
         self._known = Known()
 
     def pool(self) -> list[Network]:
@@ -167,11 +167,11 @@ class Networks(NetworksPort):
 
     @contextlib.contextmanager
     def together(self, coming: Sequence[Network]) -> Iterator[Callable[[], set[str]]]:
-        self.moves = moves = numbers.NumberMoves(coming, network_rows.without_ranges(self.store))
+        self.moves = moves = vlan_numbers.NumberMoves(coming, network_rows.without_ranges(self.store))
         try:
             yield lambda: moves.not_moved_yet(network_rows.without_ranges(self.store))
         finally:
-            self.moves = numbers.NumberMoves()
+            self.moves = vlan_numbers.NumberMoves()
 
     def declare_all(self, items: Sequence[Mapping[str, Any]]) -> None:
         with self.together([from_item(item) for item in items]):
@@ -291,7 +291,7 @@ class Networks(NetworksPort):
         return values
 
     def spread_out(self) -> list[SplitNetwork]:
-        return [each for each in spread.spread(self.store).values() if len(each.hosts) > 1]
+        return [each for each in network_hosts.spread(self.store).values() if len(each.hosts) > 1]
 
     def held(self) -> list[HeldLease]:
         return self.held_leases.held()
@@ -322,7 +322,7 @@ class Networks(NetworksPort):
     def _complete(self, network: Network) -> Network:
         """Return the network with what it gets where nothing is given: a VLAN id, and an MTU for its machines."""
         if uplink.chooses_number(network) and uplink.number_of(network) is None:
-            network = numbers.numbered(network, network_rows.without_ranges(self.store), self.moves.coming)
+            network = vlan_numbers.numbered(network, network_rows.without_ranges(self.store), self.moves.coming)
         return uplink.with_guest_mtu(network)
 
     def _check(self, network: Network) -> None:
@@ -347,7 +347,7 @@ class Networks(NetworksPort):
     def _refuse_shared(self, network: Network) -> None:
         """Raise Conflict if another network has on the nodes what this one would have."""
         if network.vn_mad == OVN:
-            numbers.refuse_same_place(network, self.moves.left(network_rows.without_ranges(self.store)))
+            vlan_numbers.refuse_same_place(network, self.moves.left(network_rows.without_ranges(self.store)))
         if network.vn_mad not in ON_NODES:
             return
         others = [n for n in network_rows.without_ranges(self.store) if n.id != network.id and n.vn_mad in ON_NODES]
@@ -362,7 +362,7 @@ class Networks(NetworksPort):
                     "several address_ranges; or use the bridge as it is with vn_mad: dummy",
                 )
         self._refuse_contradictions(network)
-        numbers.refuse_shared(network, self.moves.left(others))
+        vlan_numbers.refuse_shared(network, self.moves.left(others))
 
     def _refuse_contradictions(self, network: Network) -> None:
         """Raise Conflict if a network that has the same bridge asks of it what can't be together."""

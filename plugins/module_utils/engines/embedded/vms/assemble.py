@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ....context import cloud_init, context_formats, variables
+from ....context import cloud_init_warnings, nocloud_and_configdrive, variables
 from ....context.files_on_frontend import Sources
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound
 from ....model import boot_image, context_firewall, security_group
@@ -126,15 +126,15 @@ class Assembler:
         context, warnings = variables.build_context(vm, template, networks=named_networks, images=named_images)
         if context is not None:
             context = replace(context, variables=_as_read(context, blueprint))
-            warnings += cloud_init.warnings(context.format, context.variables)
-        if context is not None and (context.files or context.format != context_formats.DEFAULT):
+            warnings += cloud_init_warnings.warnings(context.format, context.variables)
+        if context is not None and (context.files or context.format != nocloud_and_configdrive.DEFAULT):
             # Images that only $IMAGE names are left out: a disk may hold what no other machine is to read.
             names = {image.source: image.name for image in named_images if image.type == ImageType.CONTEXT}
             files = [replace(file, image=names.get(file.source, "")) for file in context.files]
             try:
                 context = replace(context, files=self.sources.found(files, fetched))
                 # A file that its node would refuse is refused before the machine has anything.
-                context_formats.documents_of_iso(
+                nocloud_and_configdrive.documents_of_iso(
                     context.format, context.variables, vm.uuid, [file.target for file in files]
                 )
             except NebulaError as error:
@@ -199,10 +199,10 @@ def _as_read(context: Context, blueprint: Blueprint) -> dict[str, str]:
     """Return the variables of a context as each reader takes them. Variables that an older release wrote, and that are
     not changed, stay as they were written."""
     if context.exact:
-        return cloud_init.written_for_readers(context.format, context.variables)
+        return cloud_init_warnings.written_for_readers(context.format, context.variables)
     before = blueprint.before.context if blueprint.before is not None else None
     known = context.variables if blueprint.adopted else before.variables if before is not None else {}
-    return cloud_init.changed_for_readers(context.format, context.variables, known)
+    return cloud_init_warnings.changed_for_readers(context.format, context.variables, known)
 
 
 def _refuse_cut(vm: Vm, blueprint: Blueprint) -> list[str]:

@@ -19,7 +19,7 @@ from ....model.object_names import check_name
 from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ...ports import VmRecord, VmRequest
-from ..networks.spread import spread
+from ..networks.network_hosts import spread
 from . import vm_records
 from .assemble import Blueprint
 from .capacity import overhead

@@ -22,7 +22,7 @@ from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ....model.states import ImageType
 from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_outdated, name_of
 from ....model.vm import Vm
-from ..networks.guarded import guards, machines
+from ..networks.filtered_nics import guards, machines
 from ..store import chunks
 from .assemble import files_of
 from .parts import Parts

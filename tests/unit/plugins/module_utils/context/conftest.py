@@ -11,7 +11,7 @@ import json
 
 import yaml
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import context_formats
+from ansible_collections.nebula.provision.plugins.module_utils.context import nocloud_and_configdrive
 
 MAC = "02:00:0a:42:00:0a"
 NIC = {"ETH0_MAC": MAC, "ETH0_IP": "10.66.0.10"}
@@ -23,7 +23,7 @@ def b64(text):
 
 
 def made(format, variables, identity="", files=()):
-    return context_formats.documents_of_iso(format, variables, identity, files)[1]
+    return nocloud_and_configdrive.documents_of_iso(format, variables, identity, files)[1]
 
 
 def nocloud(variables, **more):

@@ -22,7 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import confined_process
 from ansible_collections.nebula.provision.plugins.module_utils.host.confined_process import View
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import IdRange
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import IdRange
 from ansible_collections.nebula.provision.tests.tools import confined_jobs
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces")

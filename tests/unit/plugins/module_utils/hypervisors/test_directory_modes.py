@@ -17,7 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors impor
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import Record, write_record
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 
 OURS, OTHER = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories to other groups")

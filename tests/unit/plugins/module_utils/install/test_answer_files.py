@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import context_formats
+from ansible_collections.nebula.provision.plugins.module_utils.context import nocloud_and_configdrive
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.install import answer_files, installer_iso
 from ansible_collections.nebula.provision.plugins.module_utils.install.answer_files import KINDS
@@ -85,7 +85,9 @@ def test_host_names(name, host):
 
 def test_no_label_of_ours_is_cut():
     """Joliet keeps 16 characters of an ISO's label, FAT 11 of a floppy's, and whoever looks for one wants it whole."""
-    labels = [kind.label for kind in KINDS.values()] + [format_.label for format_ in context_formats.FORMATS.values()]
+    labels = [kind.label for kind in KINDS.values()] + [
+        format_.label for format_ in nocloud_and_configdrive.FORMATS.values()
+    ]
     assert len(labels) > 5 and all(len(label) <= 16 for label in labels)
     disk = installer_iso.floppy({"autounattend.xml": b"x"})
     assert disk[43:54].rstrip() == b"ANSWERS"

@@ -29,8 +29,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
     bridge,
     bridge_sysctls,
-    firewall_tables,
     host_firewall,
+    host_firewall_tables,
     nat,
 )
 
@@ -121,7 +121,7 @@ def host(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / name).write_text(text, encoding="ascii")
         monkeypatch.setattr(module, name, tmp_path / name)
     for name in ("LEGACY_TABLES", "LEGACY_TABLES6"):
-        monkeypatch.setattr(firewall_tables, name, tmp_path / "none")
+        monkeypatch.setattr(host_firewall_tables, name, tmp_path / "none")
     monkeypatch.setattr(bridge_sysctls, "PROC", tmp_path / "proc")
     return Host(programs)
 

@@ -17,9 +17,9 @@ from stand_ins import Programs
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CommandFailed, TrafficBlocked
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
-    firewall_rules,
-    firewall_tables,
     host_firewall,
+    host_firewall_rules,
+    host_firewall_tables,
 )
 
 WHOLE = IPv4Network("10.66.0.0/24")
@@ -77,17 +77,17 @@ def saved(*rules: str, policy: str = "ACCEPT", chains: tuple[str, ...] = ()) -> 
     return "\n".join(lines) + "\n"
 
 
-def nft(*rules: list[dict[str, Any]], **how: Any) -> list[firewall_rules.Table]:
-    return firewall_tables.read_nftables(listed(*rules, **how))
+def nft(*rules: list[dict[str, Any]], **how: Any) -> list[host_firewall_rules.Table]:
+    return host_firewall_tables.read_nftables(listed(*rules, **how))
 
 
-def iptables(*rules: str, **how: Any) -> list[firewall_rules.Table]:
-    return firewall_tables.read_iptables(saved(*rules, **how), "iptables-nft", "ip ")
+def iptables(*rules: str, **how: Any) -> list[host_firewall_rules.Table]:
+    return host_firewall_tables.read_iptables(saved(*rules, **how), "iptables-nft", "ip ")
 
 
 def blocked(
-    tables: list[firewall_rules.Table], *kinds: firewall_rules.Packets, bridges_too: bool = False
-) -> list[firewall_rules.Packets]:
+    tables: list[host_firewall_rules.Table], *kinds: host_firewall_rules.Packets, bridges_too: bool = False
+) -> list[host_firewall_rules.Packets]:
     return [kind for kind in kinds if host_firewall.find_drops(tables, [kind], (4, 6) if bridges_too else ())]
 
 
@@ -95,7 +95,9 @@ NONE, SOME, ALL = "none", "some", "all"
 
 
 def reach(
-    dropping: list[firewall_rules.Table], accepting: list[firewall_rules.Table], *kinds: firewall_rules.Packets
+    dropping: list[host_firewall_rules.Table],
+    accepting: list[host_firewall_rules.Table],
+    *kinds: host_firewall_rules.Packets,
 ) -> tuple[str, ...]:
     """How much of each kind a condition matches: dropping has it before an accept, accepting before a drop."""
     found = []
@@ -107,11 +109,11 @@ def reach(
     return tuple(found)
 
 
-def nft_reach(condition: dict[str, Any], *kinds: firewall_rules.Packets) -> tuple[str, ...]:
+def nft_reach(condition: dict[str, Any], *kinds: host_firewall_rules.Packets) -> tuple[str, ...]:
     return reach(nft([condition, {"drop": None}]), nft([condition, {"accept": None}], policy="drop"), *kinds)
 
 
-def iptables_reach(condition: str, *kinds: firewall_rules.Packets) -> tuple[str, ...]:
+def iptables_reach(condition: str, *kinds: host_firewall_rules.Packets) -> tuple[str, ...]:
     dropping = iptables(f"-A FORWARD {condition} -j DROP")
     return reach(dropping, iptables(f"-A FORWARD {condition} -j ACCEPT", policy="DROP"), *kinds)
 
@@ -323,7 +325,7 @@ def to(chain: str, kind: str = "jump") -> dict[str, Any]:
     ],
 )
 def test_verdicts_of_nftables(
-    rules: list[list[dict[str, Any]]], how: dict[str, Any], found: tuple[firewall_rules.Packets, ...]
+    rules: list[list[dict[str, Any]]], how: dict[str, Any], found: tuple[host_firewall_rules.Packets, ...]
 ) -> None:
     assert blocked(nft(*rules, **how), *KINDS) == list(found)
 
@@ -349,7 +351,7 @@ def test_a_verdict_map_may_jump_and_continue() -> None:
         (["-A FORWARD -j MARK --set-xmark 0x1/0xffffffff", "-A FORWARD -j DROP"], KINDS),
     ],
 )
-def test_verdicts_of_iptables(rules: list[str], found: tuple[firewall_rules.Packets, ...]) -> None:
+def test_verdicts_of_iptables(rules: list[str], found: tuple[host_firewall_rules.Packets, ...]) -> None:
     assert blocked(iptables(*rules, chains=("X",)), *KINDS) == list(found)
 
 
@@ -412,7 +414,7 @@ def hooked(*rules: list[dict[str, Any]], hook: str, place: str = "inet filter", 
     """The same with a chain of another hook."""
     found = listed(*rules, place=place, **how)
     found["nftables"][2]["chain"].update(hook=hook, prio=prio)
-    return firewall_tables.read_nftables(found)
+    return host_firewall_tables.read_nftables(found)
 
 
 def test_ipv6_is_dropped_by_rules_for_ipv6_where_the_host_has_these_see_bridges() -> None:
@@ -493,7 +495,7 @@ def test_what_is_dropped_before_it_is_routed_or_after_is_dropped() -> None:
     # What NAT has its chains for does not drop.
     nat = listed(policy="drop")
     nat["nftables"][2]["chain"].update(type="nat", hook="prerouting")
-    assert firewall_tables.read_nftables(nat) == []
+    assert host_firewall_tables.read_nftables(nat) == []
 
 
 def test_tables_of_iptables_have_what_is_before_and_after_too() -> None:
@@ -502,7 +504,7 @@ def test_tables_of_iptables_have_what_is_before_and_after_too() -> None:
         "*mangle\n:PREROUTING ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:POSTROUTING DROP [0:0]\nCOMMIT\n"
         "*nat\n:PREROUTING DROP [0:0]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n"
     )
-    tables = firewall_tables.read_iptables(text, "ip6tables-nft", "ip6 ")
+    tables = host_firewall_tables.read_iptables(text, "ip6tables-nft", "ip6 ")
     assert [(table.name, table.early) for table in tables] == [("ip6 raw", {"PREROUTING"}), ("ip6 mangle", set())]
     commands = [host_firewall.remedies(drop) for drop in host_firewall.find_drops(tables, [BETWEEN6], [6])]
     assert commands == [
@@ -525,7 +527,7 @@ def test_tables_of_iptables_have_what_is_before_and_after_too() -> None:
         ("postrouting", "bridge f", BETWEEN, "nft insert rule bridge f forward meta obrname nbr0 accept"),
     ],
 )
-def test_remedies_before_and_after(hook: str, place: str, kind: firewall_rules.Packets, command: str) -> None:
+def test_remedies_before_and_after(hook: str, place: str, kind: host_firewall_rules.Packets, command: str) -> None:
     (drop,) = host_firewall.find_drops(hooked(hook=hook, place=place, policy="drop"), [kind], (4, 6))
     assert host_firewall.remedies(drop) == [command]
 
@@ -533,9 +535,9 @@ def test_remedies_before_and_after(hook: str, place: str, kind: firewall_rules.P
 def test_rules_of_ip6tables_are_read_where_bridges_are_seen(programs: Programs, without_legacy: Path) -> None:
     has(programs, listed([FROM, {"xt": {"type": "match", "name": "x"}}, DROP], policy="drop", place="ip6 filter"))
     programs.answer("ip6tables-nft-save", "", saved(policy="DROP"))
-    assert firewall_tables.observe("nebula_x", [4]) == []
+    assert host_firewall_tables.observe("nebula_x", [4]) == []
     assert programs.calls("ip6tables-nft-save") == []
-    (table,) = firewall_tables.observe("nebula_x", [4, 6])
+    (table,) = host_firewall_tables.observe("nebula_x", [4, 6])
     assert (table.tool, table.name) == ("ip6tables-nft", "ip6 filter")
 
 
@@ -617,8 +619,8 @@ def test_conditions_of_protocols_of_iptables(condition: str, found: tuple[str, .
     assert iptables_reach(condition, *FOUR) == found
 
 
-def ip6tables(*rules: str, **how: Any) -> list[firewall_rules.Table]:
-    return firewall_tables.read_iptables(saved(*rules, **how), "ip6tables-nft", "ip6 ")
+def ip6tables(*rules: str, **how: Any) -> list[host_firewall_rules.Table]:
+    return host_firewall_tables.read_iptables(saved(*rules, **how), "ip6tables-nft", "ip6 ")
 
 
 def test_machines_that_can_not_find_each_other_by_ipv6() -> None:
@@ -644,7 +646,7 @@ def test_arp_is_of_tables_that_see_frames() -> None:
 
 
 def test_all_of_a_kind_is_not_listed() -> None:
-    def said(tables: list[firewall_rules.Table]) -> str:
+    def said(tables: list[host_firewall_rules.Table]) -> str:
         return host_firewall.explain("Lab", host_firewall.find_drops(tables, [*ROUTED, *FOUR, ARP], (4,)))[1]
 
     each = "what machines of nbr0 send, answers to machines of nbr0, what machines of nbr0 send each other"
@@ -663,11 +665,11 @@ AT_PORTS = host_firewall.bridged_packets("nbr0", WHOLE, six=True, ports=PORTS)
 
 def at(
     *rules: list[dict[str, Any]], dev: Any = "vnet0", hook: str = "ingress", place: str = "netdev f", **how: Any
-) -> list[firewall_rules.Table]:
+) -> list[host_firewall_rules.Table]:
     """The same with a chain of interfaces."""
     found = listed(*rules, place=place, **how)
     found["nftables"][2]["chain"].update(hook=hook, dev=dev)
-    return firewall_tables.read_nftables(found)
+    return host_firewall_tables.read_nftables(found)
 
 
 def test_what_comes_in_by_an_interface_of_a_bridge_is_dropped_there() -> None:
@@ -730,14 +732,14 @@ def test_interfaces_that_nft_shows_as_text_alone(programs: Programs, without_leg
         "\t\ttype filter hook ingress devices = { vnet0, eth1 } priority filter; policy drop;\n\t}\n}\n"
     )
     programs.answer("nft", "list chains", text)
-    (found,) = firewall_tables.observe("nebula_x")
+    (found,) = host_firewall_tables.observe("nebula_x")
     assert (found.name, found.devices) == ("netdev f", {"forward": ["vnet0", "eth1"]})
-    assert firewall_tables.read_devices(text)["inet", "g", "forward"] == ["eth9"]
+    assert host_firewall_tables.read_devices(text)["inet", "g", "forward"] == ["eth9"]
     assert programs.calls("nft").count("list chains") == 1
     # Where no chain is of interfaces, or nft names them, nothing more is asked.
     table["nftables"][2]["chain"]["dev"] = "vnet0"
     has(programs, table)
-    (found,) = firewall_tables.observe("nebula_x")
+    (found,) = host_firewall_tables.observe("nebula_x")
     assert found.devices == {"forward": ["vnet0"]} and programs.calls("nft").count("list chains") == 1
 
 
@@ -747,14 +749,14 @@ def test_only_tables_that_see_what_is_forwarded_are_read() -> None:
         assert nft(policy="drop", place=place) == []
     inputs = listed(policy="drop")
     inputs["nftables"][2]["chain"]["hook"] = "input"
-    assert firewall_tables.read_nftables(inputs) == []
-    assert firewall_tables.read_nftables({}) == []
-    assert firewall_tables.read_iptables("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", "iptables-legacy") == []
+    assert host_firewall_tables.read_nftables(inputs) == []
+    assert host_firewall_tables.read_nftables({}) == []
+    assert host_firewall_tables.read_iptables("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", "iptables-legacy") == []
 
 
 def test_tables_of_iptables_keep_their_policies_and_their_words() -> None:
     text = saved("-A FORWARD -i a -j DROP", policy="DROP") + "*mangle\n:FORWARD ACCEPT [0:0]\nCOMMIT\n"
-    tables = firewall_tables.read_iptables(text, "iptables-legacy")
+    tables = host_firewall_tables.read_iptables(text, "iptables-legacy")
     assert [(table.name, table.tool, table.bases) for table in tables] == [
         ("filter", "iptables-legacy", {"FORWARD": "drop"}),
         ("mangle", "iptables-legacy", {"FORWARD": "accept"}),
@@ -765,8 +767,8 @@ def test_tables_of_iptables_keep_their_policies_and_their_words() -> None:
 @pytest.fixture
 def without_legacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The kernel's list of tables of the older interface is a file of the test's own, which is not there."""
-    monkeypatch.setattr(firewall_tables, "LEGACY_TABLES", tmp_path / "ip_tables_names")
-    monkeypatch.setattr(firewall_tables, "LEGACY_TABLES6", tmp_path / "ip6_tables_names")
+    monkeypatch.setattr(host_firewall_tables, "LEGACY_TABLES", tmp_path / "ip_tables_names")
+    monkeypatch.setattr(host_firewall_tables, "LEGACY_TABLES6", tmp_path / "ip6_tables_names")
     return tmp_path / "ip_tables_names"
 
 
@@ -782,15 +784,15 @@ def has(programs: Programs, *tables: dict[str, Any]) -> None:
 
 def test_our_own_table_is_left_out(programs: Programs, without_legacy: Path) -> None:
     has(programs, listed(policy="drop", place="inet nebula_11111111"))
-    assert firewall_tables.observe("nebula_11111111") == []
-    assert [table.name for table in firewall_tables.observe("nebula_22222222")] == ["inet nebula_11111111"]
+    assert host_firewall_tables.observe("nebula_11111111") == []
+    assert [table.name for table in host_firewall_tables.observe("nebula_22222222")] == ["inet nebula_11111111"]
 
 
 def test_what_iptables_made_is_read_in_its_own_words(programs: Programs, without_legacy: Path) -> None:
     opaque = {"xt": {"type": "match", "name": "conntrack"}}
     has(programs, listed(policy="drop"), listed([FROM, opaque, DROP], place="ip filter"))
     programs.answer("iptables-nft-save", "", saved("-A FORWARD -i nbr0 -m conntrack --ctstate NEW -j DROP"))
-    tables = firewall_tables.observe("nebula_x")
+    tables = host_firewall_tables.observe("nebula_x")
     assert [(table.tool, table.name) for table in tables] == [("nft", "inet filter"), ("iptables-nft", "ip filter")]
     assert blocked(tables[1:], *KINDS) == [NEW]
 
@@ -800,19 +802,19 @@ def test_without_iptables_what_nft_shows_counts(programs: Programs, without_lega
     has(programs, listed([FROM, {"xt": {"type": "match", "name": "x"}}, DROP], policy="drop", place="ip filter"))
     if spoil == "failing":
         programs.answer("iptables-nft-save", "", err="table `filter' is incompatible, use 'nft' tool.\n", code=1)
-    (table,) = firewall_tables.observe("nebula_x")
+    (table,) = host_firewall_tables.observe("nebula_x")
     assert (table.tool, table.name) == ("nft", "ip filter")
 
 
 def test_the_older_interface_is_asked_only_where_it_is_in_use(programs: Programs, without_legacy: Path) -> None:
     has(programs)
     programs.answer("iptables-legacy-save", "", saved(policy="DROP"))
-    assert firewall_tables.observe("nebula_x") == []
+    assert host_firewall_tables.observe("nebula_x") == []
     without_legacy.write_text("", encoding="ascii")
-    assert firewall_tables.observe("nebula_x") == []
+    assert host_firewall_tables.observe("nebula_x") == []
     assert programs.calls("iptables-legacy-save") == []
     without_legacy.write_text("filter\n", encoding="ascii")
-    assert [(table.tool, table.name) for table in firewall_tables.observe("nebula_x")] == [
+    assert [(table.tool, table.name) for table in host_firewall_tables.observe("nebula_x")] == [
         ("iptables-legacy", "filter")
     ]
 
@@ -821,22 +823,22 @@ def test_rules_that_nft_can_not_list_are_an_error(programs: Programs, without_le
     denied = "Operation not permitted (you must be root)\n"
     programs.answer("nft", LIST_CHAINS, err=denied, code=1)
     with pytest.raises(CommandFailed, match="you must be root"):
-        firewall_tables.observe("nebula_x")
+        host_firewall_tables.observe("nebula_x")
     has(programs, listed())
     programs.answer("nft", "-j -t list table inet filter", err=denied, code=1)
     with pytest.raises(CommandFailed, match="you must be root"):
-        firewall_tables.observe("nebula_x")
+        host_firewall_tables.observe("nebula_x")
 
 
 def test_only_tables_with_a_chain_for_forwarded_packets_are_listed(programs: Programs, without_legacy: Path) -> None:
     ours = listed(place="bridge nebula_11111111")
     ours["nftables"][2]["chain"]["hook"] = "prerouting"
     has(programs, ours, listed(place="bridge others"), listed(place="ip6 filter"))
-    assert [table.name for table in firewall_tables.observe("nebula_11111111", [4])] == ["bridge others"]
+    assert [table.name for table in host_firewall_tables.observe("nebula_11111111", [4])] == ["bridge others"]
     assert programs.calls("nft") == [LIST_CHAINS, "-j -t list table bridge others"]
     # It went in the meantime.
     programs.answer("nft", "-j -t list table bridge others", err="Error: No such file or directory\n", code=1)
-    assert firewall_tables.observe("nebula_11111111", [4]) == []
+    assert host_firewall_tables.observe("nebula_11111111", [4]) == []
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
@@ -881,9 +883,9 @@ def test_the_error_names_every_place_once_and_the_commands_that_help() -> None:
     )
 
 
-def in_mangle() -> list[firewall_rules.Table]:
+def in_mangle() -> list[host_firewall_rules.Table]:
     text = saved("-A FORWARD -j DROP").replace("*filter", "*mangle")
-    return firewall_tables.read_iptables(text, "iptables-legacy") + firewall_tables.read_iptables(
+    return host_firewall_tables.read_iptables(text, "iptables-legacy") + host_firewall_tables.read_iptables(
         text, "iptables-nft", "ip "
     )
 
@@ -922,7 +924,7 @@ def in_mangle() -> list[firewall_rules.Table]:
     ],
 )
 def test_remedies_are_those_of_the_firewall_whose_rule_it_is(
-    tables: list[firewall_rules.Table], kind: firewall_rules.Packets, commands: list[list[str]]
+    tables: list[host_firewall_rules.Table], kind: host_firewall_rules.Packets, commands: list[list[str]]
 ) -> None:
     assert [host_firewall.remedies(drop) for drop in host_firewall.find_drops(tables, [kind], (4, 6))] == commands
 

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
 from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import mounted_disks
 from ansible_collections.nebula.provision.plugins.module_utils.storage.mounted_disks import MountedDisk
 

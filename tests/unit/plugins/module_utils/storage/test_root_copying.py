@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.host import confined_process
 from ansible_collections.nebula.provision.plugins.module_utils.host.confined_process import View
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import BASES, id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import BASES, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_copying
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")

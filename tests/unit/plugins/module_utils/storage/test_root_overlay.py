@@ -11,7 +11,7 @@ import os
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InvalidValue, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_overlay
 
 MARK = {"base": "/cache/image/root", "start": id_range(1).start, "count": 65536}

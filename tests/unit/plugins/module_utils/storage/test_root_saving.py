@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.host import confined_process
 from ansible_collections.nebula.provision.plugins.module_utils.host.confined_process import View
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import root_saving
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces")

@@ -11,7 +11,7 @@ import os
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, NoSpace, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import roots
 
 IDS = id_range(3)

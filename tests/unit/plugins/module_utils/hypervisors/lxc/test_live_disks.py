@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import live_disks
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.storage import mounted_disks
 
 FIXTURES = Path(__file__).parents[5] / "fixtures" / "deployment" / "lxc"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.reserved import Reserved
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.router_leases import Reserved
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, NoLease
 
 

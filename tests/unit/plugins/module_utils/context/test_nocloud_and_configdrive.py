@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.context import context_formats
+from ansible_collections.nebula.provision.plugins.module_utils.context import nocloud_and_configdrive
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import FORMATS
 from ansible_collections.nebula.provision.plugins.module_utils.text import context_sh
@@ -35,12 +35,12 @@ def test_labels_and_paths():
                                                                       "user_data")]),
         ("nocloud", "cidata", ["meta-data", "network-config", "user-data"]),
     ):  # fmt: skip
-        found = context_formats.documents_of_iso(format, variables)
+        found = nocloud_and_configdrive.documents_of_iso(format, variables)
         assert found[0] == label
         assert list(found[1]) == ["context.sh", *paths]
         assert found[1]["context.sh"] == text
-        assert context_formats.of_label(label) == format
-    assert context_formats.of_label("CDROM") == ""
+        assert nocloud_and_configdrive.of_label(label) == format
+    assert nocloud_and_configdrive.of_label("CDROM") == ""
 
 
 def test_nothing_is_enough():
@@ -59,16 +59,16 @@ def test_identity():
 
 def test_the_same_again():
     variables = {**NIC, "SET_HOSTNAME": "a", "START_SCRIPT": "id", "USER_DATA": "#!/bin/sh", "SSH_PUBLIC_KEY": KEYS}
-    for format in context_formats.FORMATS:
-        assert context_formats.documents_of_iso(format, variables) == context_formats.documents_of_iso(
+    for format in nocloud_and_configdrive.FORMATS:
+        assert nocloud_and_configdrive.documents_of_iso(format, variables) == nocloud_and_configdrive.documents_of_iso(
             format, dict(reversed(variables.items()))
         )
 
 
 @pytest.mark.parametrize("mac", ["02:00:0A:42:00:0A", " 02-00-0a-42-00-0A "])
-@pytest.mark.parametrize("format", list(context_formats.FORMATS))
+@pytest.mark.parametrize("format", list(nocloud_and_configdrive.FORMATS))
 def test_mac_addresses_are_written_as_guests_compare_them(format, mac):
-    _label, found = context_formats.documents_of_iso(
+    _label, found = nocloud_and_configdrive.documents_of_iso(
         format, {**NIC, "ETH0_MAC": mac, "ETH0_ALIAS0_MAC": mac, "MAC": mac}
     )
     text = found["context.sh"].decode()
@@ -115,9 +115,9 @@ def test_mac_addresses_are_written_as_guests_compare_them(format, mac):
 def test_the_variable_is_named_and_its_value_is_not(format, name, value):
     variables = {**NIC, "ETH0_IP6": "2001:db8::6", name: value}
     with pytest.raises(InvalidValue, match=rf"variable {name}: ") as raised:
-        context_formats.documents_of_iso(format, variables)
+        nocloud_and_configdrive.documents_of_iso(format, variables)
     assert value not in str(raised.value)
-    assert context_formats.documents_of_iso("opennebula", variables)
+    assert nocloud_and_configdrive.documents_of_iso("opennebula", variables)
 
 
 @given(st.dictionaries(
@@ -136,5 +136,5 @@ def test_anything_is_documents_or_refused(variables):
 
 
 def test_the_formats_that_a_template_may_name():
-    assert tuple(context_formats.FORMATS) == FORMATS
-    assert FORMATS[0] == context_formats.DEFAULT
+    assert tuple(nocloud_and_configdrive.FORMATS) == FORMATS
+    assert FORMATS[0] == nocloud_and_configdrive.DEFAULT

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.topology.lanes import assign_lanes, reach_of_lanes
+from ansible_collections.nebula.provision.plugins.plugin_utils.topology.connector_lanes import (
+    assign_lanes,
+    reach_of_lanes,
+)
 from ansible_collections.nebula.provision.plugins.plugin_utils.topology.site import Leg, Network, Router
 
 

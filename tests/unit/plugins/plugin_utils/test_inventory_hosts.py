@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.machine_hosts import (
+from ansible_collections.nebula.provision.plugins.plugin_utils.inventory_hosts import (
     Choice,
     NoCatalog,
     address_of,

@@ -41,8 +41,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.network import (
     router_advertisements,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.network.bridge import Wanted, merge_by_bridge
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit import compare, doubts
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit_findings
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit_findings import compare, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import polls_of
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -70,7 +70,7 @@ def test_every_kind_is_explained() -> None:
 
 def test_every_kind_that_is_used_is_known() -> None:
     sources = [
-        "reconcile/audit.py",
+        "reconcile/audit_findings.py",
         "storage/datastore_audit.py",
         "engines/embedded/ledger.py",
         "reconcile/ovn_northbound.py",
@@ -565,9 +565,9 @@ def test_graphics_on_another_port_than_the_machines_own(port: int, found: str) -
         Vm(3, "u3", "web", "kvm", 1.0, 64, graphics=Graphics(port=5900)), "node1", "RUNNING", "RUNNING", True, 1
     )
     domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True, port=port)
-    differences = [text for text, _remedy in audit._domain_differences(vm, domain)]
+    differences = [text for text, _remedy in audit_findings._domain_differences(vm, domain)]
     assert differences == [f"its graphics are on port {found}, and its own is 5900"]
-    assert list(audit._domain_differences(vm, replace(domain, port=5900))) == []
+    assert list(audit_findings._domain_differences(vm, replace(domain, port=5900))) == []
 
 
 COPY = "9d4b6c0e-1111-4222-8333-123456789abc"

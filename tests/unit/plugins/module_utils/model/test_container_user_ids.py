@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
-from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import (
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import (
     BASES,
     COUNT,
     RANGES,

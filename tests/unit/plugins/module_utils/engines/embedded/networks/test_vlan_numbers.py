@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks import numbers
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks import vlan_numbers
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 
@@ -23,21 +23,21 @@ def network(number, vn_mad="802.1Q", phydev="eth1", **attributes):
 
 
 def test_the_first_number_that_is_tried_follows_from_the_networks_id():
-    assert numbers.numbered(network(0), []).attributes["VLAN_ID"] == "2"
-    assert numbers.numbered(network(7), []).attributes["VLAN_ID"] == "9"
+    assert vlan_numbers.numbered(network(0), []).attributes["VLAN_ID"] == "2"
+    assert vlan_numbers.numbered(network(7), []).attributes["VLAN_ID"] == "9"
     taken = [network(1, VLAN_ID="9"), network(2, VLAN_ID="10")]
-    assert numbers.numbered(network(7), taken).attributes["VLAN_ID"] == "11"
+    assert vlan_numbers.numbered(network(7), taken).attributes["VLAN_ID"] == "11"
     # On another device, or in a tunnel, it is another network.
     others = [network(1, phydev="eth2", VLAN_ID="9"), network(2, "vxlan", VLAN_ID="9")]
-    assert numbers.numbered(network(7), others).attributes["VLAN_ID"] == "9"
+    assert vlan_numbers.numbered(network(7), others).attributes["VLAN_ID"] == "9"
 
 
 def test_it_is_one_of_the_range_and_none_if_that_is_used_up():
     wanted = network(7, VLAN_IDS="100-101")
-    assert numbers.numbered(wanted, []).attributes["VLAN_ID"] == "101"
-    assert numbers.numbered(wanted, [network(1, VLAN_ID="101")]).attributes["VLAN_ID"] == "100"
+    assert vlan_numbers.numbered(wanted, []).attributes["VLAN_ID"] == "101"
+    assert vlan_numbers.numbered(wanted, [network(1, VLAN_ID="101")]).attributes["VLAN_ID"] == "100"
     with pytest.raises(Conflict, match=r"n7: a number of 100-101 for 802.1Q: other networks have all 2"):
-        numbers.numbered(wanted, [network(1, VLAN_ID="101"), network(2, VLAN_ID="100")])
+        vlan_numbers.numbered(wanted, [network(1, VLAN_ID="101"), network(2, VLAN_ID="100")])
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_it_is_one_of_the_range_and_none_if_that_is_used_up():
 )
 def test_two_networks_never_have_the_same(one, other, parts):
     with pytest.raises(Conflict) as error:
-        numbers.refuse_shared(one, [other])
+        vlan_numbers.refuse_shared(one, [other])
     for part in parts:
         assert part in str(error.value)
 
 
 def test_what_is_apart_is_not_refused():
     others = [network(2, VLAN_ID="6"), network(3, phydev="eth2", VLAN_ID="5"), network(4, "bridge"), Network(5, "n5")]
-    numbers.refuse_shared(network(1, VLAN_ID="5"), others)
-    numbers.refuse_shared(Network(1, "n1"), others)
+    vlan_numbers.refuse_shared(network(1, VLAN_ID="5"), others)
+    vlan_numbers.refuse_shared(Network(1, "n1"), others)
 
 
 def test_runs_at_the_same_time_choose_different_numbers(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.text.expressions import (
+from ansible_collections.nebula.provision.plugins.module_utils.text.variable_substitution import (
     Expression,
     Scope,
     expressions,

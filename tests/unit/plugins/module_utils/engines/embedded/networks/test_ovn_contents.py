@@ -12,7 +12,10 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.logical import CLOSED, logical
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.ovn_contents import (
+    CLOSED,
+    logical,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import interface_id

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import CommandFailed, MissingDependency
 from ..host.command import failure_of, run
-from .firewall_rules import (
+from .host_firewall_rules import (
     AFTER,
     ALL,
     ARP,

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.nebula.provision.plugins.module_utils.network import firewall_tables
-from ansible_collections.nebula.provision.plugins.module_utils.network.firewall_rules import ALL, NONE, Packets
+from ansible_collections.nebula.provision.plugins.module_utils.network import host_firewall_tables
+from ansible_collections.nebula.provision.plugins.module_utils.network.host_firewall_rules import ALL, NONE, Packets
 
 TCP = Packets("a connection", "br0", "eth0", "", "new")
 SAVED = """*filter
@@ -29,7 +29,7 @@ CHAINS = """table netdev guard {
 
 
 def test_a_saved_table_has_its_policies_and_rules() -> None:
-    (table,) = firewall_tables.read_iptables(SAVED, "iptables-legacy")
+    (table,) = host_firewall_tables.read_iptables(SAVED, "iptables-legacy")
     assert (table.tool, table.families) == ("iptables-legacy", (4,))
     assert table.bases == {"FORWARD": "drop"} and [*table.chains["DOCKER"]] == []
     first, second = table.chains["FORWARD"]
@@ -40,7 +40,7 @@ def test_a_saved_table_has_its_policies_and_rules() -> None:
 
 
 def test_interfaces_of_chains_that_nft_shows_as_text() -> None:
-    assert firewall_tables.read_devices(CHAINS) == {
+    assert host_firewall_tables.read_devices(CHAINS) == {
         ("netdev", "guard", "in"): ["eth0"],
         ("netdev", "guard", "both"): ["eth1", "eth2"],
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.spread import (
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.networks.network_hosts import (
     refuse_second_node,
     spread,
 )

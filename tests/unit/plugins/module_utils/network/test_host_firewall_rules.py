@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.network import firewall_rules as rules
-from ansible_collections.nebula.provision.plugins.module_utils.network.firewall_rules import ALL, NONE, SOME
+from ansible_collections.nebula.provision.plugins.module_utils.network import host_firewall_rules as rules
+from ansible_collections.nebula.provision.plugins.module_utils.network.host_firewall_rules import ALL, NONE, SOME
 
 OUT = rules.Packets("out", "br0", "eth0", "", "new")
 # Where no uplink is known, it may be any interface but the bridge.

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import (
-    cloud_init,
-    context_formats,
+    cloud_init_warnings,
     guest_settings,
+    nocloud_and_configdrive,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model import context
 
@@ -37,15 +37,15 @@ PLAIN = {
 
 
 def test_the_formats_are_those_that_there_are() -> None:
-    known = (cloud_init.OPENNEBULA, cloud_init.CONFIG_DRIVE, cloud_init.NOCLOUD)
+    known = (cloud_init_warnings.OPENNEBULA, cloud_init_warnings.CONFIG_DRIVE, cloud_init_warnings.NOCLOUD)
     assert known == context.FORMATS
-    assert set(known) == set(context_formats.FORMATS)
+    assert set(known) == set(nocloud_and_configdrive.FORMATS)
 
 
 @pytest.mark.parametrize("format", context.FORMATS)
 def test_nothing_is_lost_of_what_each_takes(format: str) -> None:
-    assert cloud_init.left_out_by_cloud_init(format, PLAIN) == []
-    assert cloud_init.warnings(format, PLAIN) == []
+    assert cloud_init_warnings.left_out_by_cloud_init(format, PLAIN) == []
+    assert cloud_init_warnings.warnings(format, PLAIN) == []
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_nothing_is_lost_of_what_each_takes(format: str) -> None:
 )
 def test_what_a_format_loses(more: dict[str, str], names: list[str], drive: list[str], nocloud: list[str]) -> None:
     given = {**PLAIN, **more}
-    assert cloud_init.left_out_by_cloud_init("opennebula", given) == names
-    assert cloud_init.left_out_by_cloud_init("configdrive", given) == drive
-    assert cloud_init.left_out_by_cloud_init("nocloud", given) == nocloud
+    assert cloud_init_warnings.left_out_by_cloud_init("opennebula", given) == names
+    assert cloud_init_warnings.left_out_by_cloud_init("configdrive", given) == drive
+    assert cloud_init_warnings.left_out_by_cloud_init("nocloud", given) == nocloud
     for format, lost in (("opennebula", names), ("configdrive", drive), ("nocloud", nocloud)):
-        told = cloud_init.warnings(format, given)
+        told = cloud_init_warnings.warnings(format, given)
         assert len(told) == bool(lost)
         assert all(name in told[0] for name in lost)
         assert not lost or ('CONTEXT_FORMAT = "nocloud"' in told[0]) == (format != "nocloud")
@@ -104,7 +104,7 @@ def test_lists_are_written_with_blanks() -> None:
         "SEARCH_DOMAIN": "a.example,b.example",
         "ETH0_ROUTES": "10.67.0.0/16 via 10.66.0.2,10.68.0.0/16 via 10.66.0.2",
     }
-    found = cloud_init.written_for_readers("opennebula", given)
+    found = cloud_init_warnings.written_for_readers("opennebula", given)
     assert found == {
         **given,
         "DNS": "192.0.2.53 192.0.2.54",
@@ -112,13 +112,19 @@ def test_lists_are_written_with_blanks() -> None:
         "SEARCH_DOMAIN": "a.example b.example",
         "ETH0_SEARCH_DOMAIN": "a.example b.example",
     }
-    assert cloud_init.written_for_readers("opennebula", found) == found
-    assert cloud_init.written_for_readers("nocloud", {**given, "START_SCRIPT": ""}) == {**given, "START_SCRIPT": ""}
-    assert cloud_init.written_for_readers("opennebula", {**PLAIN, "DNS": " 192.0.2.1;2001:db8::53 ,192.0.2.2, "})[
-        "DNS"
-    ] == ("192.0.2.1 2001:db8::53 192.0.2.2")
+    assert cloud_init_warnings.written_for_readers("opennebula", found) == found
+    assert cloud_init_warnings.written_for_readers("nocloud", {**given, "START_SCRIPT": ""}) == {
+        **given,
+        "START_SCRIPT": "",
+    }
+    assert cloud_init_warnings.written_for_readers(
+        "opennebula", {**PLAIN, "DNS": " 192.0.2.1;2001:db8::53 ,192.0.2.2, "}
+    )["DNS"] == ("192.0.2.1 2001:db8::53 192.0.2.2")
     own = {**given, "ETH0_SEARCH_DOMAIN": "own.example"}
-    assert cloud_init.written_for_readers("opennebula", own)["ETH0_SEARCH_DOMAIN"] == "a.example b.example own.example"
+    assert (
+        cloud_init_warnings.written_for_readers("opennebula", own)["ETH0_SEARCH_DOMAIN"]
+        == "a.example b.example own.example"
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,9 +145,9 @@ def test_lengths_in_addresses_are_written_where_cloud_init_reads_them(
     more: dict[str, str], written: dict[str, str], lost: list[str]
 ) -> None:
     given = {**PLAIN, **more}
-    found = cloud_init.written_for_readers("opennebula", given)
+    found = cloud_init_warnings.written_for_readers("opennebula", given)
     assert found == {**given, **written}
-    assert cloud_init.left_out_by_cloud_init("opennebula", found) == lost
+    assert cloud_init_warnings.left_out_by_cloud_init("opennebula", found) == lost
 
 
 @pytest.mark.parametrize("format", context.FORMATS)
@@ -153,16 +159,16 @@ def test_user_data_have_no_mark_at_their_beginning(format: str, name: str, encod
         return {name: value, **({encoding: "base64"} if encoding else {})}
 
     text = "#cloud-config\r\nhostname: a\r\n"
-    assert cloud_init.written_for_readers(format, given(f"\ufeff{text}")) == given(text)
-    assert cloud_init.written_for_readers(format, given(text)) == given(text)
+    assert cloud_init_warnings.written_for_readers(format, given(f"\ufeff{text}")) == given(text)
+    assert cloud_init_warnings.written_for_readers(format, given(text)) == given(text)
 
 
 @pytest.mark.parametrize("format", ["nocloud", "configdrive"])
 def test_a_router_by_its_former_name_is_written_by_the_other_too(format: str) -> None:
     given = {"ETH0_MAC": "02:00:0a:42:00:0a", "ETH0_IP6": "2001:db8::5", "ETH0_GATEWAY6": "2001:db8::1"}
-    assert cloud_init.written_for_readers(format, given) == {**given, "ETH0_IP6_GATEWAY": "2001:db8::1"}
+    assert cloud_init_warnings.written_for_readers(format, given) == {**given, "ETH0_IP6_GATEWAY": "2001:db8::1"}
     own = {**given, "ETH0_IP6_GATEWAY": "2001:db8::2"}
-    assert cloud_init.written_for_readers(format, own) == own
+    assert cloud_init_warnings.written_for_readers(format, own) == own
 
 
 LINES = "for i in 1 2; do\n  if [ $i = 2 ]; then\n    echo ran $i\n  fi\ndone\n"
@@ -186,9 +192,9 @@ def test_scripts_are_written_so_that_a_guest_runs_them(tmp_path: Path, kind: str
     given = {"SET_HOSTNAME": "web", name: base64.b64encode(script.encode()).decode() if name.endswith("64") else script}
     if name.endswith("64"):
         given["START_SCRIPT"] = "exit 3"
-    found = cloud_init.written_for_readers(format, given)
-    assert cloud_init.written_for_readers(format, found) == found
-    assert cloud_init.written_for_readers("opennebula", given)[name] == given[name]
+    found = cloud_init_warnings.written_for_readers(format, given)
+    assert cloud_init_warnings.written_for_readers(format, found) == found
+    assert cloud_init_warnings.written_for_readers("opennebula", given)[name] == given[name]
     # As cloud-init runs it: a file of its own.
     message = email.message_from_bytes(guest_settings.Guest(found, "i", "cidata", ()).user_data)
     (part,) = [part for part in message.walk() if "20-start-script" in (part.get_filename() or "")]
@@ -207,8 +213,10 @@ def test_scripts_are_written_so_that_a_guest_runs_them(tmp_path: Path, kind: str
 )
 def test_a_script_of_windows_or_with_bytes_that_no_text_has_stays(format: str, script: bytes) -> None:
     given = {"START_SCRIPT_BASE64": base64.b64encode(script).decode()}
-    assert cloud_init.written_for_readers(format, given) == given
+    assert cloud_init_warnings.written_for_readers(format, given) == given
     assert (
-        cloud_init.written_for_readers(format, {"START_SCRIPT_BASE64": "?", "START_SCRIPT": ""})["START_SCRIPT_BASE64"]
+        cloud_init_warnings.written_for_readers(format, {"START_SCRIPT_BASE64": "?", "START_SCRIPT": ""})[
+            "START_SCRIPT_BASE64"
+        ]
         == "?"
     )

@@ -23,7 +23,7 @@ from ....model.nic_filter_rules import Guard, GuardRule
 from ....model.security_group import GroupRule
 from ..store import Store
 from . import network_rows
-from .logical import address_filters_of
+from .ovn_contents import address_filters_of
 
 # A span of addresses: version, first, last.
 _Span = tuple[int, int, int]
