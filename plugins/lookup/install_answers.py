@@ -52,7 +52,11 @@ from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
-from ansible_collections.nebula.provision.plugins.module_utils.install import answer_addresses, answer_files, next_step
+from ansible_collections.nebula.provision.plugins.module_utils.install import (
+    answer_addresses,
+    answer_files,
+    installation_end,
+)
 from ansible_collections.nebula.provision.plugins.plugin_utils import control_node_paths
 from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
 from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import pack
@@ -144,7 +148,7 @@ def facts_of(install: Mapping[str, Any], kind: answer_files.Kind) -> dict[str, A
         "uefi": firmware != "BIOS",
         "bus": str(install.get("bus") or ("sata" if windows and not install.get("drivers") else "virtio")),
         "drivers": bool(install.get("drivers")),
-        "end": install["end"] if install.get("end") in next_step.ENDS else next_step.POWEROFF,
+        "end": install["end"] if install.get("end") in installation_end.ENDS else installation_end.POWEROFF,
         "finished": answer_files.FINISHED,
         "serial": "ttyS0",
     }

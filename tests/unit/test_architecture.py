@@ -32,6 +32,7 @@ LAYERS = [
         "hypervisors/declarations",
         "hypervisors/FOLDER/declaration",
         *(f"install/{name}" for name in ("answer_addresses", "answer_files", "answer_values", "windows_names")),
+        "install/installation_end",
         "install/next_step",
         "guest_disk/checks",
         "guest_disk/repair/repair_steps",

@@ -115,7 +115,7 @@ BY_MODULE = {
         "module_utils/hypervisors/carry_out/removal.py",
         "module_utils/hypervisors/carry_out/state_changes.py",
         "module_utils/hypervisors/carry_out/suspension.py",
-        "module_utils/hypervisors/adoption_differences.py",
+        "module_utils/hypervisors/adoption_checks.py",
         "module_utils/hypervisors/directory_modes.py",
         "module_utils/hypervisors/node_inventory.py",
         "module_utils/hypervisors/libvirt/kvm.py",

@@ -12,7 +12,7 @@ from ..errors import WrongState
 from ..model import installation_marks
 from ..model.installation_marks import INSTALLED
 from ..model.object_names import doubt_of_name
-from . import next_step
+from . import installation_end, next_step
 from .install_item import Spec
 from .installation import Outcome, Settings, Work, is_there
 from .next_step import machine_name
@@ -110,7 +110,7 @@ def _was_heard(work: Work, spec: Spec) -> bool:
     button."""
     image = work.image
     recorded = image is not None and image.unfinished == INSTALLED and installation_marks.TOOK in image.attributes
-    return recorded and spec.shape.end == next_step.PATTERN and spec.state != "installed"
+    return recorded and spec.shape.end == installation_end.PATTERN and spec.state != "installed"
 
 
 def _has_beside(engine: Engine, work: Work, kept: bool = False) -> bool:

@@ -25,7 +25,7 @@ from ..model.specifications.install import KEYS
 from ..model.template import Template
 from ..model.whole_numbers import whole
 from ..storage.checksum import Checksum
-from . import answer_files, next_step
+from . import answer_files, installation_end
 from .answer_files import Kind
 from .installer_iso import Facts
 from .next_step import Shape
@@ -37,7 +37,7 @@ VERIFY_KEYS = {
     "timeout": Key(type="int", default=defaults.TRIAL_SECONDS, unit="seconds", least=1, most=KEYS["timeout"].most),
 }
 END_KEYS = {"pattern": Key()}
-_END = Key(choices=next_step.ENDS, empty=True)
+_END = Key(choices=installation_end.ENDS, empty=True)
 _WAY = Key(choices=answer_files.WAYS, empty=True)
 # These have readers of their own.
 _AS_GIVEN = ("name", "iso", "template", "template_file", "end", "verify")
@@ -286,22 +286,22 @@ def _with_end(spec: Spec, item: Mapping[str, Any], where: str) -> Spec:
     if isinstance(given, Mapping):
         check_keys(given, END_KEYS, f"{where}: end")
         pattern = _text(read_item(given, END_KEYS, f"{where}: end"), "pattern", f"{where}: end")
-        given = next_step.PATTERN
+        given = installation_end.PATTERN
     elif isinstance(given, str) and given.startswith("pattern:"):
-        given, pattern = next_step.PATTERN, given.partition(":")[2].strip()
+        given, pattern = installation_end.PATTERN, given.partition(":")[2].strip()
     end = value_of("" if given is None else given, _END, where, "end") or (
-        next_step.MANUAL if spec.kind is None and item.get("state") == "installed" else next_step.POWEROFF
+        installation_end.MANUAL if spec.kind is None and item.get("state") == "installed" else installation_end.POWEROFF
     )
-    if end == next_step.PATTERN:
+    if end == installation_end.PATTERN:
         if not pattern:
             raise InvalidValue(f"{where}: end", "it is pattern, and none is given", 'Write end: {pattern: "…"}')
         _check_pattern(pattern, f"{where}: end")
-    if end == next_step.REBOOT and spec.shape.profile == "windows":
+    if end == installation_end.REBOOT and spec.shape.profile == "windows":
         raise InvalidValue(
             f"{where}: end reboot", "Windows reboots several times while it installs", "Use end: poweroff"
         )
     # What a human does by hand says nothing at its end; nor does a file of the user's own, unless they say so.
-    marker = spec.marker and end in (next_step.POWEROFF, next_step.REBOOT)
+    marker = spec.marker and end in (installation_end.POWEROFF, installation_end.REBOOT)
     if item["marker"] is not None:
         marker = item["marker"]
     return replace(spec, pattern=pattern, marker=marker, shape=replace(spec.shape, end=end))
@@ -379,7 +379,7 @@ def _check(spec: Spec) -> None:
                 "it would be booted again at each reboot, and in place of what is installed",
                 "Leave it out of the template; boot: kernel boots the one of the ISO",
             )
-    untold = shape.end == next_step.POWEROFF and not spec.marker and spec.state != "installed"
+    untold = shape.end == installation_end.POWEROFF and not spec.marker and spec.state != "installed"
     if spec.boot == answer_files.FROM_KERNEL and untold:
         raise InvalidValue(
             f"{spec.where}: boot kernel",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidValue, NebulaError, TimedOut, WrongState
 from ..host.console.console_log import SHOWN_LENGTH, SHOWN_LINES, ConsoleLog, harmless
-from . import next_step
+from . import installation_end, next_step
 from .answer_files import FINISHED
 
 POLL_INTERVAL = 0.5
@@ -62,7 +62,7 @@ class Watched:
     console: str
     disk: str
     size: int
-    end: str = next_step.POWEROFF
+    end: str = installation_end.POWEROFF
     pattern: str = ""
     failures: tuple[str, ...] = ()
     marker: bool = False
@@ -149,14 +149,14 @@ class Watch:
             counted = count(self.watched.vm_id)
             if counted is not None and counted != self._counted:
                 self._counted, self._moved = counted, now
-        seen = next_step.Seen(*state, self._marker, self._matched, self._failure, now - self._moved)
-        verdict = next_step.verdict(seen, self.watched.end, self.watched.marker)
+        seen = installation_end.Seen(*state, self._marker, self._matched, self._failure, now - self._moved)
+        verdict = installation_end.verdict(seen, self.watched.end, self.watched.marker)
         if verdict is None and now >= self.watched.timeout:
-            verdict = next_step.too_late(seen, self.watched.timeout)
+            verdict = installation_end.too_late(seen, self.watched.timeout)
             return self._ending(verdict, now, TimedOut)
         return None if verdict is None else self._ending(verdict, now, WrongState)
 
-    def _ending(self, verdict: next_step.Verdict, now: float, kind: type[NebulaError]) -> Ending:
+    def _ending(self, verdict: installation_end.Verdict, now: float, kind: type[NebulaError]) -> Ending:
         lines = () if verdict.installed else tuple(harmless(line) for line in self._last_lines())
         error = None
         if not verdict.installed:
@@ -197,7 +197,7 @@ class Watch:
     def line(self, now: float) -> str:
         """Return how far it is, in one line."""
         last = harmless(self._last_lines()[-1].strip()) if self._last_lines() else "its console is silent"
-        by_hand = self.watched.end == next_step.MANUAL or not self.watched.marker
+        by_hand = self.watched.end == installation_end.MANUAL or not self.watched.marker
         how = f" ({self.watched.access})" if self.watched.access and by_hand else ""
         minutes, seconds = divmod(int(now), 60)
         return f"{self.watched.name} {self.percent()} % written after {minutes}:{seconds:02d}{how}: {last}"
@@ -208,7 +208,7 @@ def is_bar(line: str) -> bool:
 
 
 def compiled(watched: Watched) -> re.Pattern[str] | None:
-    if watched.end != next_step.PATTERN:
+    if watched.end != installation_end.PATTERN:
         return None
     try:
         return re.compile(watched.pattern)

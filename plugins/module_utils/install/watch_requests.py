@@ -15,7 +15,7 @@ from ..errors import InvalidValue, NebulaError, TimedOut
 from ..hypervisors.base import Mark
 from ..hypervisors.registry import open_driver
 from ..sync import Item, Result
-from . import next_step
+from . import installation_end
 from .watch_machines import Ending, Watched, watch
 
 EXAMPLE = "Give the list `waits` of nebula_install, and the machines of role vm"
@@ -32,8 +32,12 @@ def watched_of(
         # In check mode machines are predicted, and have no console.
         if vm is None or not vm.get("console"):
             continue
-        end = str(wait.get("end") or next_step.POWEROFF)
-        if not isinstance(wait.get("name"), str) or not isinstance(vm.get("id"), int) or end not in next_step.ENDS:
+        end = str(wait.get("end") or installation_end.POWEROFF)
+        if (
+            not isinstance(wait.get("name"), str)
+            or not isinstance(vm.get("id"), int)
+            or end not in installation_end.ENDS
+        ):
             raise InvalidValue(f"option installs, item {index}", "it is no installation", EXAMPLE)
         found.append(
             Watched(

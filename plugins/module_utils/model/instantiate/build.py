@@ -12,7 +12,7 @@ from typing import Optional
 from .. import boot_image, disk_targets, hypervisor_rules
 from ..attributes import SINGLES
 from ..context import Context
-from ..disk import TAR, Disk
+from ..disk import Disk
 from ..disk_targets import Place
 from ..image import Image
 from ..nic import Alias, Nic
@@ -22,6 +22,7 @@ from ..vm import Input, Os, Vm
 from .aliases import aliases_of, doubts_of_aliases
 from .boot_order import check_boots, doubts_of_boot, file_of, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
+from .container_mount_points import with_mount_points
 from .cpu_topology import FormerTopology, topology_of
 from .disk_buses import board_of, context_of, context_place, place_of
 from .disk_vectors import disk_of, kind_of, with_image_name
@@ -87,7 +88,7 @@ def build(
         places, ids, context_id = _with_kept_places(places, kept, context_id)
     board = board_of(template, hypervisor)
     if board.devices.paths:
-        places = _with_paths(places, ids, images)
+        places = with_mount_points(places, ids, images)
     assigned = disk_targets.assign(places, board)
     stay = [disk is not None for disk in kept.disks] if kept is not None else [False] * len(vectors)
     order = {device: number for number, device in enumerate(os.boot, 1)}
@@ -170,16 +171,6 @@ def _with_kept_places(
     elif len(places) > len(kept.disks):
         context_id = new
     return found, ids, context_id
-
-
-def _with_paths(places: Sequence[Place], ids: Sequence[int], images: Mapping[int, Image]) -> list[Place]:
-    """Return the places, in which disks beside the root have a path: their own, or one by their id."""
-    found = list(places)
-    for index, disk_id in enumerate(ids):
-        image = images.get(index)
-        if (image is None or image.format != TAR) and not disk_targets.is_path(found[index].target):
-            found[index] = replace(found[index], target=f"{disk_targets.MEDIA}{disk_id}")
-    return found
 
 
 def warnings_of_machine(

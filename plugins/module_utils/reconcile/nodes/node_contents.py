@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...hypervisors.adoption_differences import compare
+from ...hypervisors.adoption_checks import compare
 from ...hypervisors.node_inventory import observe_all
 from ...hypervisors.registry import open_driver
 from ...sync import Result

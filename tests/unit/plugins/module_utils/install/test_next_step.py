@@ -9,13 +9,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.install import next_step
+from ansible_collections.nebula.provision.plugins.module_utils.install import installation_end, next_step
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import (
     INSTALLED,
     INSTALLING,
     Machine,
     Media,
-    Seen,
     Shape,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model import installation_marks
@@ -107,9 +106,9 @@ def test_the_step_that_is_due(image, machine, due):
 
 def test_what_a_human_installs_is_not_thrown_away():
     for machine in (CRASHED, UNKNOWN, GONE, DEFINED):
-        assert next_step.step(WRITTEN, machine, False, True, next_step.MANUAL) == next_step.UNSURE
+        assert next_step.step(WRITTEN, machine, False, True, installation_end.MANUAL) == next_step.UNSURE
         untouched = replace(machine, written=False)
-        assert next_step.step(WRITTEN, untouched, False, True, next_step.MANUAL) == next_step.END
+        assert next_step.step(WRITTEN, untouched, False, True, installation_end.MANUAL) == next_step.END
 
 
 LEFT = replace(HALF, generation=1)
@@ -119,21 +118,21 @@ ENDED = Machine(-1, "EPILOG", "DONE")
 @pytest.mark.parametrize("machine", [None, ENDING, ENDED, replace(ENDING, reached=False)])
 def test_what_a_human_wrote_outlives_its_machine(machine):
     anew = next_step.MAKE if machine is None else next_step.END
-    assert next_step.step(LEFT, machine, False, True, next_step.MANUAL, written=True) == next_step.UNSURE
-    for end in next_step.ENDS:
+    assert next_step.step(LEFT, machine, False, True, installation_end.MANUAL, written=True) == next_step.UNSURE
+    for end in installation_end.ENDS:
         assert next_step.step(LEFT, machine, True, True, end, written=True) == next_step.FINISH
     # What an installer was at by itself is begun anew, and so is what nobody has written to.
     assert next_step.step(LEFT, machine, False, True, written=True) == anew
     blank = None if machine is None else replace(machine, written=False)
     for said in (False, True):
-        assert next_step.step(LEFT, blank, said, True, next_step.MANUAL) == anew
+        assert next_step.step(LEFT, blank, said, True, installation_end.MANUAL) == anew
 
 
 def test_what_no_machine_has_had_is_nobodys_work():
     """Killed while it was made, or removed on purpose."""
     for image in (HALF, replace(LEFT, state=ImageState.DELETE)):
         for said in (False, True):
-            assert next_step.step(image, None, said, True, next_step.MANUAL, written=True) == next_step.MAKE
+            assert next_step.step(image, None, said, True, installation_end.MANUAL, written=True) == next_step.MAKE
 
 
 def test_a_console_tells_where_nothing_else_does():
@@ -184,71 +183,6 @@ def test_what_is_not_installed_is_never_converted():
 )
 def test_a_start_that_nobody_recorded(machine, seen, started):
     assert next_step.was_started(machine, 3, seen) is started
-
-
-# -- ends -------------------------------------------------------------------------------------------------------------
-GUEST = Seen("POWEROFF", "guest", quiet=9)
-
-
-@pytest.mark.parametrize(
-    ("seen", "end", "marker", "installed"),
-    [
-        (Seen("RUNNING"), "poweroff", False, None),
-        (GUEST, "poweroff", False, True),
-        (GUEST, "reboot", False, True),
-        (GUEST, "manual", False, True),
-        (replace(GUEST, marker=True), "poweroff", True, True),
-        (GUEST, "poweroff", True, False),
-        # Its last words may still be on their way into the log.
-        (replace(GUEST, quiet=0.5), "poweroff", True, None),
-        (Seen("RUNNING", marker=True, quiet=99), "poweroff", True, None),
-        (Seen("POWEROFF", "", marker=True), "poweroff", True, False),
-        (Seen("POWEROFF", "unknown", marker=True), "poweroff", True, True),
-        (Seen("POWEROFF", "unknown", quiet=0.5), "poweroff", True, None),
-        (Seen("POWEROFF", "unknown", quiet=9), "poweroff", True, False),
-        (Seen("POWEROFF", "unknown", marker=True), "poweroff", False, False),
-        (Seen("POWEROFF", "unknown"), "manual", False, False),
-        (Seen(""), "poweroff", False, False),
-        (Seen("UNKNOWN"), "poweroff", False, None),
-        (Seen("RUNNING", matched="done", quiet=1), "pattern", False, None),
-        # A guest has not yet written what it has in memory.
-        (Seen("RUNNING", matched="done", quiet=30), "pattern", False, None),
-        (Seen("RUNNING", matched="done", quiet=36), "pattern", False, True),
-        (Seen("RUNNING", matched="done", quiet=36), "poweroff", False, None),
-        (Seen("RUNNING", failure="No space left", quiet=3), "poweroff", False, None),
-        (Seen("RUNNING", failure="No space left", quiet=20), "poweroff", False, False),
-        (Seen("RUNNING", failure="No space left", marker=True, quiet=20), "poweroff", True, None),
-        # A kernel that panics ends its machine too.
-        (GUEST, "pattern", False, False),
-        (replace(GUEST, quiet=0.5), "pattern", False, None),
-        (replace(GUEST, matched="done"), "pattern", False, True),
-        (Seen("POWEROFF", "unknown", matched="done", quiet=9), "pattern", False, True),
-        (Seen("POWEROFF", "unknown", quiet=0.5), "pattern", False, None),
-        (Seen("POWEROFF", "unknown", quiet=9), "pattern", False, False),
-        (replace(GUEST, failure="No space left"), "poweroff", False, False),
-        (replace(GUEST, failure="No space left", marker=True), "poweroff", True, True),
-    ],
-)
-def test_the_end_of_an_installation(seen, end, marker, installed):
-    found = next_step.verdict(seen, end, marker)
-    assert (found.installed if found else None) is installed
-    assert found is None or found.installed or (found.problem and found.remedy)
-
-
-def test_who_knows_nothing_asks():
-    for seen, end in (
-        (Seen("POWEROFF", "unknown", quiet=9), "poweroff"),
-        (Seen("POWEROFF"), "manual"),
-        (Seen(), "manual"),
-    ):
-        found = next_step.verdict(seen, end, False)
-        assert "state: installed" in found.remedy and "state: absent" in found.remedy
-    assert "installed anew" in next_step.verdict(Seen("POWEROFF"), "poweroff", False).remedy
-
-
-def test_a_machine_that_is_paused_is_told_of():
-    assert "is its host's disk full?" in next_step.too_late(Seen("UNKNOWN"), 60).problem
-    assert "within 60 s" in next_step.too_late(Seen("RUNNING"), 60).problem
 
 
 def test_percent():

@@ -13,7 +13,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     TimedOut,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.install import next_step, watch_machines
+from ansible_collections.nebula.provision.plugins.module_utils.install import (
+    installation_end,
+    watch_machines,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.install.answer_files import FINISHED
 from ansible_collections.nebula.provision.plugins.module_utils.install.watch_machines import Watch, Watched
 
@@ -81,7 +84,7 @@ def test_a_pattern_waits_for_silence(watched):
     # What is written over takes no more blocks.
     assert found.look(RUNS, 120, lambda _vm_id: 512) is None
     assert found.look(RUNS, 180, lambda _vm_id: 1024) is None
-    ending = found.look(RUNS, 181 + next_step.QUIET, lambda _vm_id: 1024)
+    ending = found.look(RUNS, 181 + installation_end.QUIET, lambda _vm_id: 1024)
     assert ending.installed and ending.how == "its console said 'press enter to reboot:'"
 
 

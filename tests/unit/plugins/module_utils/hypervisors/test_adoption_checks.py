@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from memory_node import CATALOG, Node, machine
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.adoption_differences import compare
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.adoption_checks import compare
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import ADOPT, Plan
