@@ -95,7 +95,7 @@ INSPECT = """
 import sys
 sys.path.insert(0, sys.argv[1] + "/collections")
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats, qemu_img
 for path in sys.argv[2:]:
     try:
         disk_formats.inspect(path)

@@ -945,7 +945,8 @@ def test_runs_at_once(apply, stored, root):
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images "
+        "import image_list_decision as images\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
         "done, _warnings = image_list_decision.apply("
         "engine, [{'name': 'demo', 'format': 'qcow2'}], image_list_decision.Settings())\n"

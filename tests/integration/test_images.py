@@ -233,7 +233,8 @@ def test_what_a_killed_run_left_is_stored_anew(root, apply, site):
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images "
+        "import image_list_decision as images\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
         "item = {'name': 'demo', 'path': sys.argv[3]}\n"
         "image_list_decision.apply(engine, [item], image_list_decision.Settings())\n"

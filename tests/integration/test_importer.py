@@ -239,8 +239,8 @@ def test_a_file_system_that_fills_up(tmp_path, raw):
     small.mkdir()
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout;"
-        "from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, importer;"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage "
+        "import datastore_layout, final_names, importer\n"
         "datastore_layout.RESERVE = 0; d = sys.argv[3] + '/image'\n"
         "try:\n"
         "    with final_names.locked_destination(d, 0):\n"
@@ -358,8 +358,8 @@ def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
     subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", volume], check=True)
     program = (
         "import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[2])\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats\n"
-        "from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, importer\n"
+        "from ansible_collections.nebula.provision.plugins.module_utils.storage "
+        "import disk_formats, final_names, importer\n"
         "def free():\n"
         "    os.sync(); found = os.statvfs('.'); return found.f_bfree * found.f_frsize\n"
         "content = bytes(510) + b'\\x55\\xaa' + os.urandom(40 << 20)\n"

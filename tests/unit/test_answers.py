@@ -569,7 +569,7 @@ def test_every_answer_that_is_sent_on_has_a_reader_and_is_mutated():
         assert [*ROOT.glob(f"plugins/**/{reader}")]
     readers = {path.name for path in (ROOT / "plugins/module_utils/model/answers").glob("*.py")}
     # By the last, observed.py reads the commands in what an audit answers.
-    assert readers - {"__init__.py", "bounds.py", "by_host.py", "commands.py"} <= {
+    assert readers - {"__init__.py", "answer_bounds.py", "by_host.py", "admin_commands.py"} <= {
         Path(reader).name for _t, reader in FUZZED.values()
     }
 

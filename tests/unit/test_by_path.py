@@ -217,7 +217,7 @@ BY_MODULE = {
 }
 # By module and function: these also work where others can write, or are the only ones that do not.
 BY_FUNCTION: dict[str, str | dict[str, str]] = {
-    "module_utils/context/directory.py": "the top of a context; below it untrusted_directories.py goes",
+    "module_utils/context/directory.py": "the top of a context of a machine; below it untrusted_directories.py goes",
     "module_utils/guest_disk/file_injection.py": {
         "_clear": "what is held and of this user, in a directory with the sticky bit",
         "_lock_directory": "with O_NOFOLLOW, and whose it is, is looked at",

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A task of a disk is carried out by the driver while the machine runs, and by qemu-img, a real one, while it does not;
 what can't be done is refused before anything is. Whose the files become is put aside here, as only root can give any
-away (storage.datastore.protect)."""
+away (storage.datastore_layout.protect)."""
 
 from __future__ import annotations
 
