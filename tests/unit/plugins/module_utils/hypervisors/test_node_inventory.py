@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an audit sees of a node: its machines, their directories and files, bridges and rules, and what could not be
 looked at. The driver has its machines in memory; interfaces and nftables are those that the test hands in, in place of
-what `ip` and `nft` would print of this host. Headers of qcow2 files are read in reconcile/test_consistency.py too."""
+what `ip` and `nft` would print of this host. Headers of qcow2 files are read in reconcile/test_audit.py too."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What each point of a Linux image says: the reason and the remedy, for each way in which a fact can be.
 
-That one fault fails one point and no other is shown in test_image_points.py."""
+That one fault fails one point and no other is shown in test_points.py."""
 
 from __future__ import annotations
 

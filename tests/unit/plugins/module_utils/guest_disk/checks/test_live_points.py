@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a guest said on its serial console, and what each point makes of it, with reason and remedy.
 
-That one thing that is said decides one point and no other is shown in test_image_points.py."""
+That one thing that is said decides one point and no other is shown in test_points.py."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.scheduler import (
-    HeldResources,
     Homes,
     Scheduler,
 )
@@ -22,6 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
+from ansible_collections.nebula.provision.plugins.module_utils.model.machine_orders import HeldResources
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 
