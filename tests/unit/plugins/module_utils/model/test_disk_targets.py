@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names of devices, and what is said where none is left. What machines make of them: instantiate/test_disk_places.py."""
+"""Names of devices, and what is said where none is left. Machines have them in instantiate/test_disk_places.py."""
 
 from __future__ import annotations
 

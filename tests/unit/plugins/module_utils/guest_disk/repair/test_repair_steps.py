@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a diff shows of files that are mended. What mends them is tested in checks/test_points.py, and in real images."""
+"""What a diff shows of files that are mended. What mends them: checks/test_points.py, and real images."""
 
 from __future__ import annotations
 
