@@ -45,7 +45,7 @@ class ToyDriver(MemoryDriver):
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
-    """As a line in declared.py makes it known, with the text that is written from there."""
+    """As a line in declarations.py makes it known, with the text that is written from there."""
     monkeypatch.setattr(os, "fsync", lambda _fd: None)
     monkeypatch.setitem(hypervisor_rules.RULES, TOY.name, TOY)
     monkeypatch.setitem(console_access.CONSOLES, TOY.name, TOY.console)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Says what the variables of a context mean for its guest: names, keys, passwords, NICs and user data. Pure.
 
-The forms in which guests read them are in formats.py."""
+The forms in which guests read them are in context_formats.py."""
 
 from __future__ import annotations
 

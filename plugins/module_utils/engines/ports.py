@@ -400,7 +400,8 @@ class VmsPort(abc.ABC):
 
     @abc.abstractmethod
     def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
-        """Give the machine what `template` says and can be changed on it. owner: None to keep the one that it has."""
+        """Give the machine what `template` says and can be changed on it (see template_changes.CHANGEABLE). owner: None
+        to keep the one that it has."""
 
     @abc.abstractmethod
     def rename(self, vm_id: int, name: str) -> VmRecord:

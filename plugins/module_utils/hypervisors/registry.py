@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the drivers of the hypervisors that declared.py names. tests/unit/test_hypervisor_texts.py (REGENERATE=1)
+"""Finds the drivers of the hypervisors that declarations.py names. tests/unit/test_hypervisor_texts.py (REGENERATE=1)
 writes the lines for each: Ansible sends to a node only what it sees imported."""
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Clone:
 
 @dataclass(frozen=True)
 class Save:
-    """Says that a machine's disk is being saved as the image. origin: which disk (saved.origin_of)."""
+    """Says that a machine's disk is being saved as the image. origin: which disk (saved_disks.origin_of)."""
 
     do: ClassVar[str] = "save"
     origin: str

@@ -74,7 +74,7 @@ def changes(
     old: Template, new: Template, live: Collection[str] = (), has: Mapping[str, Sequence[MachineDevice]] = _NOTHING
 ) -> list[Change]:
     """Return what has to change on a machine of template `old` so that it is one of template `new`.
-    live: see model.rules.Rules.
+    live: see model.hypervisor_rules.Rules.
     has: what the machine has of each DISK and NIC of `old`, as far as that is known.
 
     These are no difference: upper and lower case where case means nothing, the order of keys in a vector and of

@@ -92,7 +92,7 @@ class Link:
     addresses: IPv4, with their prefix lengths
     ports: interfaces attached to it
     stp: whether it runs the spanning tree protocol, or waits before it forwards
-    settings: of a bridge, as settings.py names them
+    settings: of a bridge, as bridge_sysctls.py names them
     addresses6, dynamic6: IPv6 addresses that somebody gave it for good, and those that it was given for a while
     bridge: the bridge of which it is a port
     parent, number, group: the device that a VLAN or VXLAN device is on, its VLAN id or VNI, and the group in which

@@ -74,7 +74,7 @@ def peers(hosts: Mapping[str, Any]) -> dict[str, Peer]:
 
 
 def send(root: str, wanted: Mapping[str, Any], hosts: Mapping[str, Any], check_mode: bool) -> Result:
-    """Send files to all hosts. wanted: what model.deliveries.lacking() found."""
+    """Send files to all hosts. wanted: what model.image_deliveries.images_to_send() found."""
     work = {host: [from_plain(PlannedImage, image) for image in given["images"]] for host, given in wanted.items()}
     known = peers({host: hosts.get(host) for host in work})
     with ThreadPoolExecutor(AT_ONCE) as pool:

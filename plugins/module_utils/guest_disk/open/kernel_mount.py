@@ -259,7 +259,7 @@ def mounted_root(view: View, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mounted_partition(view: View, partition: str, what: str) -> Iterator[FileSystem]:
-    """Mount the file system that a user has named, in the form of model.inject.Injected, and yield it."""
+    """Mount the file system that a user has named, in the form of model.injected_files.Injected, and yield it."""
     system = named_partition.find(partition, _systems(view), what, volumes=False)
     source, options = _source(view, system.number, system.start, system.size if system.number else 0)
     argv = ["mount", "-t", system.type, "-o", f"{options}{_OPTIONS}", source, view.path(ROOT)]

@@ -50,7 +50,7 @@ def _with_size(talk: guestfish.Session, system: FileSystem) -> FileSystem:
 
 
 def find(partition: str, systems: Sequence[FileSystem], what: str, volumes: bool = True) -> FileSystem:
-    """Return the file system that `partition` names, in the form of model.inject.Injected. Raise NotFound if there is
+    """Return the file system that `partition` names, in the form of injected_files.Injected. Raise NotFound if there is
     none, with all there are, ImageRefused if no file can be written to it.
     systems: all there are, the whole disk among them.
     volumes: logical volumes are among them too."""

@@ -21,7 +21,7 @@ from ..files import reader, remove_file
 
 # The name of the file in a machine's directory.
 NAME = "console.log"
-# The end of the name of the file beside it that keeps what convinced (remembered.py).
+# The end of the name of the file beside it that keeps what convinced (kept_evidence.py).
 VERIFIED = ".verified"
 # A console.log that is too large is renamed to console.log.0, that one to .1, and so on.
 ROTATED = tuple(f".{number}" for number in range(defaults.KEPT_CONSOLE_LOGS))

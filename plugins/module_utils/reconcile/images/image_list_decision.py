@@ -5,7 +5,7 @@
 
 The catalog's transaction is never open while a file is copied: what is to be done is decided and noted in one
 transaction, done outside of it under a lock, and noted as done in another one. Then the item is looked at again
-(item.py), until nothing is left: an image is stored, then made larger, then gets another type. A run that was
+(image_decision.py), until nothing is left: an image is stored, then made larger, then gets another type. A run that was
 killed leaves the image LOCKED, and nobody holds the lock."""
 
 from __future__ import annotations
