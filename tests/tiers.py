@@ -238,7 +238,7 @@ SUITES = {
         subjects=(
             *("plugins/action", "plugins/connection", "plugins/filter", "plugins/plugin_utils", "roles/values"),
             *("playbooks", "roles/node", "tests/tools/forging.py"),
-            *(f"{UTILS}/reconcile/{name}.py" for name in ("host_identity", "audit")),
+            *(f"{UTILS}/reconcile/{name}.py" for name in ("host_identity", "audit_findings")),
             f"{UTILS}/engines/embedded/host_marks.py",
             *(f"{UTILS}/model/answers", f"{UTILS}/model/dataclass_json.py", f"{UTILS}/engines/embedded/vms"),
             *("tests/tools/mutated_answers.py", "tests/unit/test_answers.py"),

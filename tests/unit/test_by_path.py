@@ -267,6 +267,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "user_namespace": KERNEL,
     },
     "module_utils/hypervisors/lxc/live_disks.py": "it has become the container's own root, in its namespaces",
+    "module_utils/hypervisors/base.py": {"Driver.checkpoint_complete": MACHINE},
     "module_utils/hypervisors/lxc/start_hook.py": {
         "mapped": KERNEL,
         "mounted": KERNEL,
@@ -275,12 +276,12 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/hypervisors/openvz/private_area.py": {
         "_open_root": "the top of a container's root; below it host/untrusted_trees.py and guest_disk/guest_tree.py go",
-        "_record_paths": "beside the root, in a directory of root's",
         "_written_paths": "beside the root, in a directory of root's",
         "check_mounts": WORD,
         "clear_unfinished": "the top of a container's root, in a directory of root's",
         "is_made": "the top of a container's root, in a directory of root's",
         "save": "in a directory of root's; tar opens each directory below the one above",
+        "write_context": "beside the root, in a directory of root's; in the root guest_disk/guest_tree.py goes",
     },
     "module_utils/storage/node_image_files.py": ARRIVES,
     "module_utils/storage/mounted_disks.py": {
