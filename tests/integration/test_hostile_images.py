@@ -154,16 +154,16 @@ def test_a_raw_disk_in_which_its_guest_wrote_a_header(tmp_path: Path) -> None:
         INSPECT.partition("for path")[0]
         + """
 path = sys.argv[2]
-formats.inspect(path, "raw")
-formats.virtual_size(path, "raw")
-formats.create_overlay(path + ".overlay", path, "raw", 4 << 20)
-formats.copy(path, "raw", path + ".copy", "raw")
-formats.copy(path, "raw", path + ".qcow2", "qcow2")
+disk_formats.inspect(path, "raw")
+disk_formats.virtual_size(path, "raw")
+disk_formats.create_overlay(path + ".overlay", path, "raw", 4 << 20)
+disk_formats.copy(path, "raw", path + ".copy", "raw")
+disk_formats.copy(path, "raw", path + ".qcow2", "qcow2")
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.storage import qemu_img
 overlay = DiskFiles(path + ".overlay", "qcow2", ((path, "raw"),))
 qemu_img.run("convert", "-O", "raw", disk=overlay, new=path + ".whole")
-formats.resize(path, "raw", 4 << 20)
+disk_formats.resize(path, "raw", 4 << 20)
 """
     )
     found = opened(tmp_path, sys.executable, "-S", "-c", script, str(ROOT), str(disk))

@@ -8,7 +8,11 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import VM, refusal, run
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_vm_update import (
+    VM,
+    refusal,
+    run,
+)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_outcome import Outcome
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import VM, run
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_vm_update import VM, run
 
 
 def test_what_is_left_as_it_is_says_what_to_do(engine):
