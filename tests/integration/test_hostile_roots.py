@@ -408,7 +408,7 @@ def test_what_is_killed_leaves_nothing_running_and_the_next_removes_the_rest():
         program = (
             "import json, os, sys; sys.path.insert(0, sys.argv[1])\n"
             "from ansible_collections.nebula.provision.plugins.module_utils.storage import decompression, roots\n"
-            "from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import id_range\n"
+            "from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range\n"
             "def endless(packing, blocks, what):\n"
             "    yield from blocks\n"
             "    print('fed', flush=True)\n"

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 PROGRAM = (
     "import os, sys; sys.path.insert(0, sys.argv[1])\n"
     "from ansible_collections.nebula.provision.plugins.module_utils.host import id_mapped_mounts, kernel_calls\n"
-    "from ansible_collections.nebula.provision.plugins.module_utils.model.id_range import BASES, IdRange, id_range\n"
+    "from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import (\n"
+    "    BASES, IdRange, id_range)\n"
     "try:\n"
     "    id_mapped_mounts.mount(*sys.argv[2:4], BASES, IdRange(id_range(3).start, int(sys.argv[4])))\n"
     "    print(*(os.lstat(sys.argv[3] + '/' + name).st_uid - id_range(3).start for name in ('', 'root', 'user')))\n"
