@@ -28,7 +28,7 @@ STATES = {(3, 3): "running", (8, 0): "poweroff"}
 OF_A_MACHINE = re.compile(r"disk\.\d+|deployment\.\d+|vm\.json|vm\.log|console\.log(\.\d+)?")
 # Beside the images: it tells nodes that mount them whose they are.
 OF_THE_CATALOG = ".nebula-catalog"
-OF_A_JOB = re.compile(r"pid|out|err|code|progress|(code|progress)\.new")
+OF_A_JOB = re.compile(r"pid|began|out|err|code|progress|(code|progress)\.new")
 
 
 @dataclass
