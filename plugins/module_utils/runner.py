@@ -13,7 +13,6 @@ from typing import Any, Callable, Protocol
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .deps import respawn_if_missing
 from .errors import Fault, InvalidValue, NebulaError
 from .host import unsandboxed_programs
 from .host.files import explain
@@ -24,7 +23,8 @@ from .sync import Result, summary
 class Call(Protocol):
     """Describes a file of calls/: what a module does with its arguments, which stand beside it as ARGUMENTS.
 
-    A file whose module needs Python libraries beside the standard one also has `libraries(params)`, which names them.
+    A file whose module needs Python libraries beside the standard one also has `libraries(params)`, which names them,
+    and `respawn`: so deps.py does not travel with all other modules.
     """
 
     ARGUMENTS: dict[str, Any]
@@ -34,9 +34,9 @@ class Call(Protocol):
 
 def carry_out(module: AnsibleModule, call: Call) -> None:
     """Run a file of calls/ and exit with its result, in an interpreter that has the libraries which it needs."""
-    libraries = getattr(call, "libraries", None)
-    if libraries is not None:
-        respawn_if_missing(module, libraries(module.params))
+    respawn, libraries = getattr(call, "respawn", None), getattr(call, "libraries", None)
+    if respawn is not None and libraries is not None:
+        respawn(module, libraries(module.params))
     execute(module, call.run)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..arguments import ENGINE, items_of
 from ..context import nocloud_and_configdrive
+from ..deps import respawn_if_missing
 from ..reconcile import isos
 from ..sync import Result
 
@@ -37,6 +38,9 @@ ARGUMENTS: dict[str, Any] = {
 
 def libraries(_params: Mapping[str, Any]) -> list[str]:
     return ["pycdlib"]
+
+
+respawn = respawn_if_missing
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..sync import Result
 from . import deploy_poll
-from .deploy_poll import ARGUMENTS, libraries
+from .deploy_poll import ARGUMENTS, libraries, respawn
 
-__all__ = ("ARGUMENTS", "libraries", "run")
+__all__ = ("ARGUMENTS", "libraries", "respawn", "run")
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:

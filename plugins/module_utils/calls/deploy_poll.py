@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE, PROGRESS
+from ..deps import respawn_if_missing
 from ..host.restricted_directories import RESTRICTED
 from ..hypervisors.registry import DRIVERS
 from ..model import defaults
@@ -36,6 +37,9 @@ def libraries(params: Mapping[str, Any]) -> list[str]:
     """Return the names of the libraries that this call needs."""
     builds = params["state"] in ("applied", "compared")
     return [*DRIVERS[params["hypervisor"]].libraries, *(["pycdlib"] if builds else [])]
+
+
+respawn = respawn_if_missing
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE, items_of, parse_json
+from ..deps import respawn_if_missing
 from ..engines.registry import open_engine
 from ..install import next_step, steps
 from ..install.installation import Settings
@@ -38,6 +39,9 @@ ARGUMENTS: dict[str, Any] = {
 
 def libraries(params: Mapping[str, Any]) -> list[str]:
     return ["pycdlib"] if params["state"] == "prepared" else []
+
+
+respawn = respawn_if_missing
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:

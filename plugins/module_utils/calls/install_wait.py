@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE, PROGRESS
+from ..deps import respawn_if_missing
 from ..host.progress import Reporter
 from ..hypervisors.registry import DRIVERS
 from ..install import watch_requests
@@ -29,6 +30,9 @@ ARGUMENTS: dict[str, Any] = {
 
 def libraries(params: Mapping[str, Any]) -> list[str]:
     return [*DRIVERS[params["hypervisor"]].libraries]
+
+
+respawn = respawn_if_missing
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
+from ..deps import respawn_if_missing
 from ..hypervisors.registry import DRIVERS
 from ..model import defaults
 from ..reconcile.nodes import node_setup, transfer_user
@@ -34,6 +35,9 @@ ARGUMENTS: dict[str, Any] = {
 def libraries(params: Mapping[str, Any]) -> list[str]:
     """Return the names of the libraries that a node of this hypervisor needs."""
     return [*DRIVERS[params["hypervisor"]].libraries, *node_setup.LIBRARIES]
+
+
+respawn = respawn_if_missing
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:

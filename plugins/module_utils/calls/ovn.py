@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import ENGINE
+from ..deps import respawn_if_missing
 from ..reconcile import ovn_northbound
 
 ARGUMENTS: dict[str, Any] = {
@@ -34,6 +35,9 @@ ARGUMENTS: dict[str, Any] = {
 
 def libraries(_params: Mapping[str, Any]) -> list[str]:
     return ["ovs"]
+
+
+respawn = respawn_if_missing
 
 
 run = ovn_northbound.reconcile

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils import runner
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.runner import carry_out, execute
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
@@ -91,7 +90,10 @@ def test_libraries_are_looked_for_before_a_call_is_run(monkeypatch: pytest.Monke
         steps.append("run")
         return Result()
 
-    monkeypatch.setattr(runner, "respawn_if_missing", lambda _module, names: steps.extend(names))
-    more = {"libraries": lambda params: [params["library"]]} if needs else {}
+    libraries = {
+        "libraries": lambda params: [params["library"]],
+        "respawn": lambda _module, names: steps.extend(names),
+    }
+    more = libraries if needs else {}
     carry_out(Exited(library="ovs"), SimpleNamespace(run=run, **more))
     assert steps == [*(["ovs"] if needs else []), "run", "exit"]
