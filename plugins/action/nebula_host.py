@@ -7,4 +7,4 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options im
 
 
 class ActionModule(PackingAction):
-    """Calls the module of the task's name, of which no option is packed: meta/runtime.yml names all such modules."""
+    """Calls the module of the same name; no option of it is packed."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).resolve().parents[2]
 LOOKUPS = {"answer", "install_answers", "secret", "unresolved"}
 # Terms that are one string ansible-core before 2.19 fills in itself, before output_directory has them. Of values that
@@ -74,13 +72,6 @@ def filters(text: str) -> dict[str, list[Any]]:
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
     }
-
-
-def action_plugins() -> dict[str, str]:
-    """Return the action plugin that a task of each name calls: the one of that name, or the one it is redirected to."""
-    routed = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["plugin_routing"]["action"]
-    redirected = {name: route["redirect"].rpartition(".")[2] for name, route in routed.items()}
-    return {**{path.stem: path.stem for path in (ROOT / "plugins/action").glob("*.py")}, **redirected}
 
 
 def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
