@@ -21,7 +21,7 @@ def test_filters():
 
 
 def test_actions():
-    assert set(outside.actions("x", "/nowhere")) == {path.stem for path in (ROOT / "plugins/action").glob("*.py")}
+    assert set(outside.actions("x", "/nowhere")) == {path.stem for path in (PLUGINS / "action").glob("*.py")}
 
 
 def test_lookups():

@@ -10,7 +10,8 @@ from typing import Any
 
 from ....model.plan import GivenUp
 from ...ports import VmsPort
-from . import actions, adopt, ended_vms, instantiate, observe, plans, record, recreate, update, vm_records
+from . import actions, adopt, ended_vms, instantiate, observe, plans, record, recreate, vm_records
+from . import update as updates
 from .parts import Parts
 
 
@@ -23,10 +24,9 @@ class Vms(Parts, VmsPort):
     action = actions.action
     disk_save_as = actions.disk_save_as
     disk_snapshot = actions.disk_snapshot
-    devices = update.devices
-    rename = update.rename
-    # From here on, `update` is the verb.
-    update = update.update
+    devices = updates.devices
+    rename = updates.rename
+    update = updates.update
     recreate = recreate.recreate
     observe = observe.observe
     plans = plans.plans
