@@ -13,13 +13,14 @@ from typing import Any
 from ansible.errors import AnsibleError
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction
+from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import HarmlessError
 
 # Ansible removes the text of a no_log option from the module's result. "[]" and "{}" occur in every plan, so an empty
 # list or dict is written in a form that no plan contains.
 EMPTY = {"[]": f"[{' ' * 40}]", "{}": f"{{{' ' * 40}}}"}
 
 
-class NotPlainError(AnsibleError):
+class NotPlainError(HarmlessError, AnsibleError):
     """Says that a value has no form in JSON. The message names its place and its type."""
 
 

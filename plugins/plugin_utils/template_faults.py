@@ -19,14 +19,18 @@ _UNDEFINED = re.compile(r"'(\w{1,60})' is undefined|has no attribute '(\w{1,60})
 _VAULT = re.compile(r"vault|decrypt", re.IGNORECASE)
 
 
-class HarmlessLookupError(AnsibleLookupError):
+class HarmlessError(Exception):
+    """Is an error of this collection whose text may be shown: it holds no value that could be a secret."""
+
+
+class HarmlessLookupError(HarmlessError, AnsibleLookupError):
     """Is the error of a lookup of this collection. Its text may be shown: it holds no value that could be a secret."""
 
 
 def reason_of(error: BaseException) -> str:
     """Return why a template cannot be filled in; only names are taken over from Ansible's message."""
     for each in _chain(error):
-        if isinstance(each, HarmlessLookupError):
+        if isinstance(each, HarmlessError):
             return str(each)
     text = str(getattr(error, "message", "") or error)
     found = list(_UNDEFINED.finditer(text))

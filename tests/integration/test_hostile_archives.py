@@ -71,7 +71,7 @@ def test_ten_gigabytes_in_little(packing, streams, tmp_path):
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images "
-        "import image_list_decision as images\n"
+        "import image_list_decision\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
         "item = {'name': 'demo', 'path': sys.argv[3], 'remote_src': True}\n"
         "done = image_list_decision.apply(engine, [item], image_list_decision.Settings(max_size=256))[0][0]\n"

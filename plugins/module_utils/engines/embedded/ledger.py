@@ -25,7 +25,7 @@ from .hosts import Hosts
 from .images.image_verbs import Images
 from .images.refusals import IN_USE
 from .images.states_after_use import being_cloned
-from .networks.network_rows import NIC, holder_named
+from .networks.network_rows import NIC, OF_NO_MACHINE, holder_named
 from .networks.network_verbs import Networks
 from .networks.router_leases import Reserved
 from .store import Store
@@ -100,6 +100,8 @@ class Audit:
         if found:
             return found
         broken = Counter((row[0], row[2]) for row in self.store.rows("PRAGMA foreign_key_check"))
+        leases = int(self.store.rows(OF_NO_MACHINE)[0][0])
+        broken.update({("leases", "vms"): leases} if leases else {})
         return [f"rows of {own} refer to {other} that are not there: {count}" for (own, other), count in broken.items()]
 
     def _ledger(self) -> Ledger:

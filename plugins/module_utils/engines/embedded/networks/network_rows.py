@@ -25,6 +25,8 @@ UNKNOWN = "unknown"  # a machine on some node that the catalog does not know
 RESERVED = "reserved"  # a router, or the network itself: column `holder` says which, and is "" for all other kinds
 # The leases of machines that the catalog has.
 OF_MACHINES = f"kind IN ('{NIC}', '{LEAVING}')"
+# No foreign key says it, as addresses are also held for machines that the catalog does not know.
+OF_NO_MACHINE = f"SELECT COUNT(*) FROM leases WHERE {OF_MACHINES} AND vm_id NOT IN (SELECT id FROM vms)"
 # Each lease with the row of its machine, if the catalog knows it, and with the host with which that was given up.
 LEASED = (
     f"leases l LEFT JOIN given_up g ON l.kind = '{GIVEN_UP}' AND g.vm_id = l.vm_id"
