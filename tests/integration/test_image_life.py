@@ -946,7 +946,7 @@ def test_runs_at_once(apply, stored, root):
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images "
-        "import image_list_decision as images\n"
+        "import image_list_decision\n"
         "engine = EmbeddedEngine(sys.argv[2], create=True)\n"
         "done, _warnings = image_list_decision.apply("
         "engine, [{'name': 'demo', 'format': 'qcow2'}], image_list_decision.Settings())\n"

@@ -21,7 +21,7 @@ PACKAGE = "ansible_collections/nebula/provision/plugins/module_utils"
 SCRIPT = r"""
 import json, os, subprocess, sys, time
 sys.path.insert(0, os.getcwd())
-from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection as injection
+from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import nbd
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.file_injection import Entry, inject
 
