@@ -24,6 +24,7 @@ import pytest
 from auditor import findings_here
 from in_world import in_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store as stores
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import raise_numbers
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
@@ -372,13 +373,17 @@ def adopt(place: Place, ids: Mapping[str, int], *items: Mapping[str, Any]) -> li
     seen = polls_of(audited(place))
     with contextlib.closing(EmbeddedEngine(place.root, check_mode=True)) as engine:
         adopting = Adoptions(ids, foreseen=True)
-        foreseen = engine.decide(lambda: decide(engine, items, seen, None, True, False, adopting))
+        foreseen = engine.decide(
+            lambda: decide(engine, items, seen, None, True, False, adopting), download_context_file
+        )
     for text in as_plans(foreseen.plans or {}).values():
         options = {"state": "compared", "plan": text, "host": NODE, "root": place.root, "hypervisor": "kvm"}
         answer = nebula_deploy.call.run({**options, "catalog": None}, False)
         seen = polls_of([json.loads(json.dumps(answer.payload))])
     with contextlib.closing(EmbeddedEngine(place.root)) as engine:
-        decided = engine.decide(lambda: decide(engine, items, seen, None, True, False, Adoptions(ids)))
+        decided = engine.decide(
+            lambda: decide(engine, items, seen, None, True, False, Adoptions(ids)), download_context_file
+        )
     errors = [str(outcome.error) for outcome in decided.outcomes if outcome.error]
     assert errors or not decided.plans, "no node has anything to do"
     return errors

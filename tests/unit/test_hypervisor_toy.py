@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from memory_hypervisor import MemoryDriver
 
+from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
@@ -78,7 +79,7 @@ def test_a_machine_of_it_goes_the_whole_way(toy: Hypervisor, tmp_path: Path) -> 
                 outcomes, _warnings = reconcile(engine, [{"name": "web", "template": "web", **item}])
                 return outcomes, engine.vms.plans()
 
-            return engine.decide(work)
+            return engine.decide(work, download_context_file)
 
         for wanted in ("running", "poweroff"):
             (outcome,), plans = decided(state=wanted)

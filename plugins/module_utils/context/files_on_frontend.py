@@ -46,6 +46,8 @@ class Limits:
 
 
 USUAL = Limits()
+# Returns the content of a URL, within the limits (context_downloads.py).
+Download = Callable[[str, Limits], bytes]
 
 
 class Sources:
@@ -223,37 +225,17 @@ class Sources:
         return list(dict.fromkeys(found))
 
     # -- from the net ---------------------------------------------------------------------------------------------
-    def fetch(self) -> None:
+    def fetch(self, download: Download) -> None:
         """Fetch what found() did not find here. A failure becomes the error of the machines that refer to the URL."""
         for url in self.lacking:
             try:
-                self._fetched[url] = self._fetch(url)
+                self._fetched[url] = self._stored(download(url, self._limits))
             except NebulaError as error:
                 self._fetched[url] = error
         self.lacking = {}
 
-    def _fetch(self, url: str) -> str:
-        from ..host.download import Download
-
-        wanted = Download(
-            url,
-            validate_certs=self._limits.validate_certs,
-            stall=self._limits.stall,
-            min_speed=self._limits.min_speed,
-            to_http="Give the file's own https URL, or put it on the front-end and give its path",
-        )
-        blocks, size = [], 0
-        with contextlib.closing(wanted):
-            wanted.open()
-            if wanted.size is not None and wanted.size > LARGEST:
-                raise too_large(url, LARGEST)
-            with contextlib.closing(wanted.blocks()) as coming:
-                for block in coming:
-                    blocks.append(block)
-                    size += len(block)
-                    if size > LARGEST:
-                        raise too_large(url, LARGEST)
-        data = b"".join(blocks)
+    def _stored(self, data: bytes) -> str:
+        """Keep what was fetched, and return its digest."""
         digest = hashlib.sha256(data).hexdigest()
         place = os.path.join(self._root, DIRECTORY)
         make_own_directory(place)

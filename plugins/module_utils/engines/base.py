@@ -111,9 +111,9 @@ class Engine(abc.ABC):
         it was before. Verbs see what the verbs before them did, in check mode too. An engine that can't roll back does
         not send in check mode, but answers from what it would have sent; when it raises, it takes back what it sent."""
 
-    def decide(self, work: Callable[[], T]) -> T:
+    def decide(self, work: Callable[[], T], download: Callable[[str, Any], bytes]) -> T:
         """Return what `work` answers, done in a session. Files that machines want from the net are fetched meanwhile,
-        outside of any session: then `work` is undone and done again."""
+        outside of any session: then `work` is undone and done again. download: see context/files_on_frontend.py"""
         with self.session():
             return work()
 

@@ -20,7 +20,7 @@ from ..base import Engine, T
 from .store import ENDED, Store, begun, remove_ended
 
 if TYPE_CHECKING:
-    from ...context.files_on_frontend import Limits, Sources
+    from ...context.files_on_frontend import Download, Limits, Sources
     from ...model.audit import Ledger
     from ...model.catalog_backup import CatalogCopy, RestoreResult
     from ...model.plan import Observed
@@ -118,7 +118,7 @@ class EmbeddedEngine(Engine):
     def session(self) -> contextlib.AbstractContextManager[Any]:
         return self.store.transaction()
 
-    def decide(self, work: Callable[[], T]) -> T:
+    def decide(self, work: Callable[[], T], download: Download) -> T:
         while True:
             try:
                 with self.session():
@@ -128,7 +128,7 @@ class EmbeddedEngine(Engine):
                         raise _Unfetched
                 break
             except _Unfetched:
-                self.sources.fetch()
+                self.sources.fetch(download)
         if not self.store.check_mode:
             self.sources.prune(self.vms.fetched)
         return result

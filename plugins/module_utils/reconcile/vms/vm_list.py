@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ...arguments import items_of, parse_json
+from ...context.context_downloads import download_context_file
 from ...engines.base import Engine
 from ...engines.registry import open_engine
 from ...model import image_deliveries
@@ -43,7 +44,7 @@ def reconcile(
             asked = (params["hosts"], params["return_plans"], params["end_given_up"])
             return decide(engine, items, observed, *asked, adopting, renamed, limit)
 
-        decided = engine.decide(work)
+        decided = engine.decide(work, download_context_file)
         done = vm_items(decided.outcomes, decided.moved)
         warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
         result = Result([*refused, *done], warnings=warnings)

@@ -21,6 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.context import (
     files_on_node,
     iso9660,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
 from ansible_collections.nebula.provision.plugins.module_utils.context.files_on_frontend import Limits, Sources
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     DownloadFailed,
@@ -78,7 +79,7 @@ def fetched(root, *texts, limits=files_on_frontend.USUAL):
     """As an engine does it: decide, fetch, decide again."""
     found = Sources(str(root), limits)
     found.found(named(*texts), {})
-    found.fetch()
+    found.fetch(download_context_file)
     try:
         return found, found.found(named(*texts), {})
     finally:
@@ -286,7 +287,7 @@ def test_a_server_that_is_too_slow(root):
             found = Sources(str(root), Limits(stall=0.05))
             found.found(named(f"{site.url}/x"), {})
             # Not the pauses between the attempts.
-            found.fetch()
+            found.fetch(download_context_file)
             with pytest.raises(DownloadFailed, match=r"\d+ bytes of it came in \d+ s, the limit is 16 KB a second"):
                 found.found(named(f"{site.url}/x"), {})
         finally:
@@ -318,7 +319,7 @@ def test_what_nobody_references_is_pruned(root):
         (root / "files" / f".{a.sha256}.xyz.tmp").touch()
         fetching = Sources(str(root))
         fetching.found(named(f"{site.url}/b"), {})
-        fetching.fetch()
+        fetching.fetch(download_context_file)
         Sources(str(root)).prune(lambda: {a.sha256})
         assert (root / "files" / b.sha256).exists()
         fetching.close()
@@ -352,7 +353,7 @@ def test_what_was_kept_and_is_lost_is_fetched_again(root, far, spoil):
             later = Sources(str(root))
             ask(later)
             assert list(later.lacking) == [url]
-            later.fetch()
+            later.fetch(download_context_file)
             assert later.found(named(url), {url: a.sha256}) == (a,)
             assert plan_of(later, [a]).sources[a.sha256].error is None and not later.lacking
             later.close()
@@ -365,7 +366,7 @@ def test_one_lock_however_much_is_fetched(root):
         found = Sources(str(root))
         found.found(named(*(f"{site.url}/{n}" for n in range(20))), {})
         place = os.path.realpath(root / "files")
-        found.fetch()
+        found.fetch(download_context_file)
     held = [fd for fd in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{fd}") == place]
     found.close()
     assert len(held) == 1

@@ -9,6 +9,7 @@ import contextlib
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import Engine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound, Unsupported
 
@@ -44,7 +45,7 @@ def test_an_engine_leaves_nothing_to_its_callers_unless_it_says_so():
 
 def test_what_is_decided_is_decided_in_a_session():
     engine = Plain()
-    assert engine.decide(lambda: list(engine.told)) == ["begin"]
+    assert engine.decide(lambda: list(engine.told), download_context_file) == ["begin"]
     assert engine.told == ["begin", "keep"]
 
 
@@ -55,7 +56,7 @@ def test_what_raises_while_it_is_decided_undoes_the_session():
         raise NotFound("image x", "there is none")
 
     with pytest.raises(NotFound, match="image x"):
-        engine.decide(work)
+        engine.decide(work, download_context_file)
     assert engine.told == ["begin", "undo"]
 
 

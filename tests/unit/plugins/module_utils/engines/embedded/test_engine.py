@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import files_on_frontend
+from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.copies import raise_numbers
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG, ENDED
@@ -105,14 +106,14 @@ def test_of_attempts_one_after_another_only_the_failed_one_is_undone(inside):
 
 def test_what_is_decided_is_kept_and_what_raises_is_not(tmp_path):
     with opened(tmp_path) as engine:
-        assert engine.decide(lambda: engine.images.allocate(Image(None, "a")).name) == "a"
+        assert engine.decide(lambda: engine.images.allocate(Image(None, "a")).name, download_context_file) == "a"
 
         def work():
             engine.images.allocate(Image(None, "b"))
             engine.images.info("nosuch")
 
         with pytest.raises(NotFound):
-            engine.decide(work)
+            engine.decide(work, download_context_file)
         assert [image.name for image in engine.images.pool()] == ["a"]
 
 
@@ -241,9 +242,9 @@ def place(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     with opened(root) as engine:
-        engine.decide(lambda: engine.images.allocate(Image(None, "kept")))
+        engine.decide(lambda: engine.images.allocate(Image(None, "kept")), download_context_file)
         engine.copy(str(tmp_path / "copy"))
-        engine.decide(lambda: engine.images.allocate(Image(None, "later")))
+        engine.decide(lambda: engine.images.allocate(Image(None, "later")), download_context_file)
     return root
 
 

@@ -11,6 +11,7 @@ import zlib
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -26,7 +27,7 @@ def decide(engine, *items):
         outcomes, _warnings = reconcile(engine, items)
         return outcomes, engine.vms.plans()
 
-    return engine.decide(work)
+    return engine.decide(work, download_context_file)
 
 
 def carry_out(engine, plans, state=""):

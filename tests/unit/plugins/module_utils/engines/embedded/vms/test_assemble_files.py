@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from web_server import serve
 
+from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
 from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -61,7 +62,7 @@ def want(engine, *items, observed=()):
         outcomes, _warnings = reconcile(engine, items)
         return outcomes, engine.vms.plans()
 
-    return engine.decide(work)
+    return engine.decide(work, download_context_file)
 
 
 def carry_out(engine, plans):
@@ -207,23 +208,25 @@ def test_a_machine_of_an_older_version_has_its_images(engine, place):
 
 def test_a_path_that_is_not_here_yet_is_a_warning_in_check_mode(again, engine, tmp_path):
     later = again(check_mode=True)
-    (outcome,), warnings = later.decide(lambda: reconcile(later, [web(FILES=str(tmp_path / "later"))]))
+    (outcome,), warnings = later.decide(
+        lambda: reconcile(later, [web(FILES=str(tmp_path / "later"))]), download_context_file
+    )
     assert outcome.error is None
     assert "not here yet" in str(warnings)
 
 
 def test_a_path_that_no_earlier_task_brings_is_refused_in_check_mode_as_in_the_run(again, engine, tmp_path):
     wanted = [web(FILES=str(tmp_path / "later"))]
-    (done,), _ = engine.decide(lambda: reconcile(engine, wanted))
+    (done,), _ = engine.decide(lambda: reconcile(engine, wanted), download_context_file)
     for paths in ([], [str(tmp_path / "other")]):
         checked = again(check_mode=True)
         checked.declare({"paths": paths})
-        (foreseen,), warnings = checked.decide(lambda used=checked: reconcile(used, wanted))
+        (foreseen,), warnings = checked.decide(lambda used=checked: reconcile(used, wanted), download_context_file)
         assert str(foreseen.error) == str(done.error) and "later is not there" in str(done.error)
         assert warnings == []
     checked = again(check_mode=True)
     checked.declare({"paths": [str(tmp_path / "later")]})
-    (foreseen,), warnings = checked.decide(lambda: reconcile(checked, wanted))
+    (foreseen,), warnings = checked.decide(lambda: reconcile(checked, wanted), download_context_file)
     assert foreseen.error is None and "not here yet" in str(warnings)
 
 
