@@ -76,7 +76,7 @@ def ovn_parts(
 
 def _silent(host: str, result: Any) -> dict[str, Any]:
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
-    from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+    from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import Finding
     from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 
     message = str(result.get("msg") or "").strip() if hasattr(result, "get") else ""

@@ -110,7 +110,7 @@ def part_in_ovn(host: str, kind: str, result: Mapping[str, Any]) -> dict[str, st
 def findings(host: str, result: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return how the host differs. A finding is about the host that was asked, whatever host the answer names."""
     # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
-    from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+    from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import Finding
     from ansible_collections.nebula.provision.plugins.module_utils.network.ovn import ovn_findings
 
     given = result.get("consistency")

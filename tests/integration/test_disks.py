@@ -22,7 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk import
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     datastore_layout,
-    disk_formats,
+    disk_creation,
     machine_disks,
 )
 
@@ -101,7 +101,7 @@ def test_a_copy_of_its_own(image, directory, format):
     source = image
     if format == "qcow2":
         source = image.parent / "4567"
-        disk_formats.copy(str(image), "raw", str(source), "qcow2")
+        disk_creation.copy(str(image), "raw", str(source), "qcow2")
     files = machine_disks.prepare(vm(of_image(source, format=format, driver="raw", size=16)), str(directory))
     assert files == {0: DiskFiles(str(directory / "disk.0"), "raw")}
     found = directory / "disk.0"

@@ -18,7 +18,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InvalidValue,
     Unsupported,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_creation, disk_formats
 
 MIB = 1024 * 1024
 
@@ -69,7 +69,7 @@ def test_raw(tmp_path):
 def test_qcow2(tmp_path):
     path = written_qcow2(tmp_path / "disk")
     assert disk_formats.inspect(str(path)) == disk_formats.ImageFacts("qcow2", 8 * MIB)
-    assert disk_formats.virtual_size(str(path), "qcow2") == 8 * MIB
+    assert disk_creation.virtual_size(str(path), "qcow2") == 8 * MIB
 
 
 def test_iso(tmp_path):
@@ -82,7 +82,7 @@ def test_a_known_format_is_never_probed(tmp_path):
     qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", path, "1M")
     assert disk_formats.inspect(str(path), "raw").format == "raw"
     copy = tmp_path / "copy"
-    disk_formats.copy(str(path), "raw", str(copy), "raw")
+    disk_creation.copy(str(path), "raw", str(copy), "raw")
     # qemu-img fills the last sector up.
     assert copy.read_bytes().startswith(path.read_bytes())
 
@@ -203,41 +203,41 @@ def test_a_truncated_iso(tmp_path):
 @pytest.mark.parametrize("fs", ["", "ext4", "xfs", "vfat", "swap"])
 def test_empty_disks(tmp_path, format, fs):
     path, size = str(tmp_path / "disk"), 320 * MIB
-    disk_formats.create_empty(path, format, size, fs)
+    disk_creation.create_empty(path, format, size, fs)
     assert disk_formats.inspect(path, format) == disk_formats.ImageFacts(format, size)
     assert (tmp_path / "disk").stat().st_blocks * 512 < 128 * MIB
     assert [p.name for p in tmp_path.iterdir()] == ["disk"]
     if fs:
         plain = tmp_path / "plain"
-        disk_formats.copy(path, format, str(plain), "raw")
+        disk_creation.copy(path, format, str(plain), "raw")
         blkid = subprocess.run(["blkid", "-p", "-o", "value", "-s", "TYPE", plain], capture_output=True, text=True)
         assert blkid.stdout.strip() == fs
 
 
 def test_a_file_system_that_does_not_fit_or_is_unknown(tmp_path):
     with pytest.raises(CommandFailed, match="larger size"):
-        disk_formats.create_empty(str(tmp_path / "disk"), "raw", MIB, "xfs")
+        disk_creation.create_empty(str(tmp_path / "disk"), "raw", MIB, "xfs")
     with pytest.raises(Unsupported, match="file system zfs"):
-        disk_formats.create_empty(str(tmp_path / "other"), "raw", MIB, "zfs")
+        disk_creation.create_empty(str(tmp_path / "other"), "raw", MIB, "zfs")
 
 
 @pytest.mark.parametrize("base_format", ["raw", "qcow2"])
 def test_overlays(tmp_path, base_format):
     base, overlay = str(tmp_path / "base"), str(tmp_path / "overlay")
-    disk_formats.create_empty(base, base_format, 8 * MIB)
-    disk_formats.create_overlay(overlay, base, base_format, 16 * MIB)
+    disk_creation.create_empty(base, base_format, 8 * MIB)
+    disk_creation.create_overlay(overlay, base, base_format, 16 * MIB)
     facts = json.loads(qemu_img("info", "--output=json", overlay))
     assert (facts["backing-filename"], facts["backing-filename-format"]) == (base, base_format)
     assert facts["virtual-size"] == 16 * MIB
     with pytest.raises(InvalidValue, match="its image has 8 MiB"):
-        disk_formats.create_overlay(overlay, base, base_format, 7 * MIB)
+        disk_creation.create_overlay(overlay, base, base_format, 7 * MIB)
 
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
 def test_growth(tmp_path, format):
     path = str(tmp_path / "disk")
-    disk_formats.create_empty(path, format, 8 * MIB)
-    assert disk_formats.resize(path, format, 16 * MIB) is True
-    assert disk_formats.resize(path, format, 16 * MIB) is False
-    assert disk_formats.resize(path, format, 4 * MIB) is False
-    assert disk_formats.virtual_size(path, format) == 16 * MIB
+    disk_creation.create_empty(path, format, 8 * MIB)
+    assert disk_creation.resize(path, format, 16 * MIB) is True
+    assert disk_creation.resize(path, format, 16 * MIB) is False
+    assert disk_creation.resize(path, format, 4 * MIB) is False
+    assert disk_creation.virtual_size(path, format) == 16 * MIB

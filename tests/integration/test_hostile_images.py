@@ -33,6 +33,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     datastore_audit,
+    disk_creation,
     disk_formats,
     disk_saving,
     image_files,
@@ -95,7 +96,7 @@ INSPECT = """
 import sys
 sys.path.insert(0, sys.argv[1] + "/collections")
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats, qemu_img
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_creation, disk_formats, qemu_img
 for path in sys.argv[2:]:
     try:
         disk_formats.inspect(path)
@@ -155,15 +156,15 @@ def test_a_raw_disk_in_which_its_guest_wrote_a_header(tmp_path: Path) -> None:
         + """
 path = sys.argv[2]
 disk_formats.inspect(path, "raw")
-disk_formats.virtual_size(path, "raw")
-disk_formats.create_overlay(path + ".overlay", path, "raw", 4 << 20)
-disk_formats.copy(path, "raw", path + ".copy", "raw")
-disk_formats.copy(path, "raw", path + ".qcow2", "qcow2")
+disk_creation.virtual_size(path, "raw")
+disk_creation.create_overlay(path + ".overlay", path, "raw", 4 << 20)
+disk_creation.copy(path, "raw", path + ".copy", "raw")
+disk_creation.copy(path, "raw", path + ".qcow2", "qcow2")
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.storage import qemu_img
 overlay = DiskFiles(path + ".overlay", "qcow2", ((path, "raw"),))
 qemu_img.run("convert", "-O", "raw", disk=overlay, new=path + ".whole")
-disk_formats.resize(path, "raw", 4 << 20)
+disk_creation.resize(path, "raw", 4 << 20)
 """
     )
     found = opened(tmp_path, sys.executable, "-S", "-c", script, str(ROOT), str(disk))
@@ -251,10 +252,10 @@ def looked_into(disk: str) -> None:
 
 
 CALLERS: dict[str, Callable[[str], Any]] = {
-    "resize": lambda disk: disk_formats.resize(disk, "qcow2", 2 * MIB),
-    "copy": lambda disk: disk_formats.copy(disk, "qcow2", disk + ".new", "raw"),
-    "rewrite": lambda disk: disk_formats.rewrite(disk, "qcow2", disk + ".new", "qcow2"),
-    "room": lambda disk: disk_formats.room_for(disk, "qcow2", "raw"),
+    "resize": lambda disk: disk_creation.resize(disk, "qcow2", 2 * MIB),
+    "copy": lambda disk: disk_creation.copy(disk, "qcow2", disk + ".new", "raw"),
+    "rewrite": lambda disk: disk_creation.rewrite(disk, "qcow2", disk + ".new", "qcow2"),
+    "room": lambda disk: disk_creation.room_for(disk, "qcow2", "raw"),
     "rework": lambda disk: image_files.rewrite(disk, "qcow2", "qcow2", 2 * MIB, True, "", ""),
     "grow": lambda disk: image_files.grow(disk, "qcow2", 2 * MIB, ""),
     "import": lambda disk: importer.store(importer.Request("image evil", disk), disk + ".new"),

@@ -34,6 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     datastore_layout,
+    disk_creation,
     disk_formats,
     final_names,
     image_files,
@@ -48,7 +49,7 @@ PASSPHRASE = "räucher,schinken"
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """Keys that are derived in no time, where QEMU takes seconds for each."""
-    monkeypatch.setattr(disk_formats, "LUKS", disk_formats.LUKS + ",encrypt.iter-time=10")
+    monkeypatch.setattr(disk_creation, "LUKS", disk_creation.LUKS + ",encrypt.iter-time=10")
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def content(image, key=""):
     """What a machine reads of it."""
     target = image["source"] + ".read"
     try:
-        disk_formats.rewrite(image["source"], image["format"], target, "raw", source_key=key)
+        disk_creation.rewrite(image["source"], image["format"], target, "raw", source_key=key)
         return Path(target).read_bytes()
     finally:
         Path(target).unlink(missing_ok=True)
@@ -521,7 +522,7 @@ def test_datablocks_with_a_file_system(apply, fs, format):
     size = 320 if fs == "xfs" else 16
     done = apply({"name": "d", "type": "DATABLOCK", "size": size, "format": format, "fs": fs}).after
     plain = done["source"] + ".plain"
-    disk_formats.rewrite(done["source"], format, plain, "raw")
+    disk_creation.rewrite(done["source"], format, plain, "raw")
     found = subprocess.run(
         ["blkid", "-p", "-o", "value", "-s", "TYPE", plain], capture_output=True, text=True, check=True
     )
@@ -731,13 +732,13 @@ def test_a_disabled_image_is_enabled_once_it_is_encrypted(apply, stored, monkeyp
 
 def test_the_passphrase_is_in_no_argument(apply, monkeypatch):
     seen = []
-    run = disk_formats.command.run
+    run = disk_creation.command.run
 
     def spy(argv, **options):
         seen.extend([*argv, *options.get("env", {}).values()])
         return run(argv, **options)
 
-    monkeypatch.setattr(disk_formats.command, "run", spy)
+    monkeypatch.setattr(disk_creation.command, "run", spy)
     item = {"name": "safe", "type": "DATABLOCK", "size": 4, "luks_secret": SECRET, "luks_passphrase": PASSPHRASE}
     apply(item)
     apply({**item, "size": 8})
@@ -830,7 +831,7 @@ images.apply(engine, [json.loads(sys.argv[3])], images.Settings())
 # Where a run is killed: before or after this function. The last column: whether it is a step of rewriting alone.
 STEPS = [
     ("reconcile.images.rewrite._run", "before"),
-    ("storage.disk_formats.rewrite", "after"),
+    ("storage.disk_creation.rewrite", "after"),
     ("storage.image_files.rewrite", "after"),
     ("reconcile.images.rewrite._step", "after"),
     ("storage.datastore_layout.protect", "after"),
@@ -839,7 +840,7 @@ STEPS = [
     ("reconcile.images.rewrite._write_done", "after"),
 ]
 GROWTH = [
-    ("reconcile.images.rewrite._run", "before"), ("storage.disk_formats.resize", "after"),
+    ("reconcile.images.rewrite._run", "before"), ("storage.disk_creation.resize", "after"),
     ("storage.image_files.grow", "after"),
 ]  # fmt: skip
 CLONING = [

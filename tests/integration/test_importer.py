@@ -358,7 +358,7 @@ def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
     program = (
         "import os, sys; sys.path.insert(0, sys.argv[1]); os.chdir(sys.argv[2])\n"
         "from ansible_collections.nebula.provision.plugins.module_utils.storage "
-        "import disk_formats, final_names, importer\n"
+        "import disk_creation, final_names, importer\n"
         "def free():\n"
         "    os.sync(); found = os.statvfs('.'); return found.f_bfree * found.f_frsize\n"
         "content = bytes(510) + b'\\x55\\xaa' + os.urandom(40 << 20)\n"
@@ -367,7 +367,7 @@ def test_a_file_system_with_shared_blocks_copies_nothing(tmp_path):
         "here = os.getcwd()\n"
         "with final_names.locked_destination(here + '/image', 0):\n"
         "    stored = importer.store(importer.Request('x', here + '/source'), here + '/image')\n"
-        "disk_formats.copy(here + '/image', 'raw', here + '/disk', 'raw')\n"
+        "disk_creation.copy(here + '/image', 'raw', here + '/disk', 'raw')\n"
         "print(before - free() < 4 << 20, open('image', 'rb').read() == open('disk', 'rb').read() == content)\n"
     )
     python = [sys.executable, "-c", program, str(ROOT / "collections"), str(mount)]

@@ -59,7 +59,7 @@ class Record:
 
 def is_left_behind(name: str) -> bool:
     """Return whether a killed run left this file before it had its own name: a file of write_atomically(), or of a
-    disk that was being made, whose file system is made in a raw file beside it (storage.disk_formats.create_empty)."""
+    disk that was being made, whose file system is made in a raw file beside it (storage.disk_creation.create_empty)."""
     return name.startswith(".") and name.endswith((".tmp", ".tmp.raw"))
 
 

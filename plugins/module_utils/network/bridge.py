@@ -7,14 +7,13 @@ other nodes, the gateway's address on it, what keeps its machines from the node,
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
-from ..errors import Conflict, InUse, InvalidValue, MissingDependency, NebulaError, NotFound
-from ..model import guest_mtu, network_checks, shared_bridge
+from ..errors import Conflict, InUse, MissingDependency, NebulaError, NotFound
+from ..model import guest_mtu, network_checks
 from ..model.network import Network
 from ..model.network_drivers import BRIDGE, OVN, OVSWITCH, WITH_BRIDGE
 from ..model.states import NetworkState
@@ -32,94 +31,12 @@ from . import (
     nat,
     uplinks,
 )
+from .desired_bridge import Wanted, check_uuid, merge_by_bridge
 from .links import Done
 from .openvswitch_bridges import SwitchNode
 
 # What there is of a network's rules.
 _PRESENT, _OTHERS, _ABSENT = "present", "others than are wanted", "absent"
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Says what one network wants of this node.
-    address: the gateway's with its prefix length, or ""
-    spans: the addresses that belong to the network
-    uplink: what joins its bridges on several nodes
-    six: whether its machines have IPv6
-    beside: UUIDs of the other networks that have the bridge
-    others_carry: whether the bridge has the gateway's address of another of these networks
-    mtu: what the bridge and its ports have to carry, 0 if what they have by themselves is enough"""
-
-    name: str
-    uuid: str
-    bridge: str
-    address: str
-    rules: nat.Rules
-    spans: Sequence[host_routes.Span]
-    uplink: Uplink | None = None
-    six: bool = False
-    beside: Sequence[str] = ()
-    others_carry: bool = False
-    mtu: int = 0
-
-    @classmethod
-    def of(cls, network: Network) -> Wanted:
-        network_checks.check(network)
-        _check_uuid(f"network {network.name}: uuid", network.uuid)
-        whole = network_checks.network_cidr(network)
-        spans = shared_bridge.address_spans(network)
-        address, rules = "", nat.Rules(network.uuid, network.bridge)
-        if whole and network_checks.carries_gateway(network):
-            gateway = network.attributes["GATEWAY"]
-            address = f"{gateway}/{whole.prefixlen}"
-            access = network_checks.node_access(network)
-            rules = nat.Rules(network.uuid, network.bridge, gateway, whole if network.nat else None, access)
-        six = any(network_checks.prefixes6(r) for r in network.address_ranges)
-        uplink, mtu = uplink_of(network), large_mtu_of(network)
-        return cls(network.name, network.uuid, network.bridge, address, rules, spans, uplink, six, mtu=mtu)
-
-    def with_addresses_of_host(self) -> Wanted:
-        return replace(self, rules=replace(self.rules, forced=True))
-
-    def _shared_with(self, networks: Sequence[Wanted]) -> Wanted:
-        """Return what this network wants where all these networks, itself among them, have the bridge."""
-        if len(networks) < 2:
-            return self
-        rules, uplink = self.rules, self.uplink
-        carrying = [each for each in networks if each.whole is not None]
-        if carrying:
-            access = [each.rules.access for each in carrying]
-            dhcp = any(a.everything or any(first <= nat.DHCP <= last for first, last in a.udp) for a in access)
-            wholes = {each.whole for each in carrying if each.whole is not None}
-            rules = replace(rules, shared=nat.SharedBridge(tuple(sorted(wholes)), self.whole, dhcp))
-        if uplink is not None:
-            uplink = replace(uplink, needed=max(each.uplink.needed for each in networks if each.uplink is not None))
-        others = tuple(each.uuid for each in networks if each.name != self.name)
-        mtu = max(each.mtu for each in networks)
-        return replace(self, rules=rules, uplink=uplink, beside=others, others_carry=bool(carrying), mtu=mtu)
-
-    @property
-    def carries_gateway(self) -> bool:
-        return bool(self.address) or self.others_carry
-
-    @property
-    def whole(self) -> IPv4Network | None:
-        """Return all addresses of the network, if the bridge has its gateway's address."""
-        return IPv4Network(self.spans[0]) if self.address else None
-
-    @property
-    def port(self) -> str:
-        """Return the host's own interface that is to be a port of the bridge."""
-        return self.uplink.device if self.uplink is not None and not self.uplink.made else ""
-
-
-def merge_by_bridge(networks: Sequence[Wanted]) -> list[Wanted]:
-    """Return what each of these networks wants, where networks of one bridge want what all of them ask of it."""
-    by_bridge: dict[str, list[Wanted]] = {}
-    for each in networks:
-        by_bridge.setdefault(each.bridge, []).append(each)
-    return [each._shared_with(by_bridge[each.bridge]) for each in networks]
 
 
 @dataclass(frozen=True)
@@ -160,7 +77,7 @@ class Node:
     ignore_drops: whether a firewall that drops what a network needs is a warning instead of an error."""
 
     def __init__(self, catalog: str, act: bool, ignore_drops: bool = False) -> None:
-        _check_uuid("catalog", catalog)
+        check_uuid("catalog", catalog)
         self.ignore_drops = ignore_drops
         self.catalog = catalog
         self.act = act
@@ -943,9 +860,3 @@ def _refuse_ports(asked: str, link: links.Link, joined: Sequence[str], forecast:
     ports = [port for port in link.ports if port not in joined and not (forecast and links.MACHINES.match(port))]
     if ports:
         raise InUse(asked, f"attached to {link.name} are {', '.join(ports)}", "End the machines that use it first")
-
-
-def _check_uuid(asked: str, value: str) -> None:
-    """Raise InvalidValue for what is no UUID: marks are parts of command lines. Empty: not known yet, in check mode."""
-    if value and not _UUID.match(value):
-        raise InvalidValue(f"{asked} = {value!r}", "not a UUID", "Pass on what nebula_network returned")

@@ -14,19 +14,8 @@ from typing import Any
 from ..errors import NebulaError
 from ..model import vlan_trunks
 from ..model.answers import admin_commands
-from ..model.audit import (
-    DIFFERENCE,
-    UNFINISHED,
-    Bridge,
-    Domain,
-    Finding,
-    Inventory,
-    Ledger,
-    LedgerVm,
-    SwitchBridge,
-    VmDirectory,
-    VmFile,
-)
+from ..model.audit import Bridge, Domain, Inventory, Ledger, LedgerVm, SwitchBridge, VmDirectory, VmFile
+from ..model.audit_finding import DIFFERENCE, UNFINISHED, Finding
 from ..model.dataclass_json import to_plain
 from ..model.datastore import SYSTEM
 from ..model.disk import IMAGES, TAR, Disk
@@ -40,7 +29,7 @@ from ..model.states import FAILURES
 from ..model.transfer import OWN_PREFIX, is_outdated, name_of
 from ..model.uplink import uplink as uplink_of
 from ..network import bridge_sysctls, nic_filter, router_advertisements
-from ..network.bridge import Wanted, merge_by_bridge
+from ..network.desired_bridge import Wanted, merge_by_bridge
 from ..network.openvswitch_state import SwitchPort, port_of
 
 MIB = 1024 * 1024

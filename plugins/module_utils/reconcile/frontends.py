@@ -23,7 +23,7 @@ from ..storage.datastore_layout import IMAGES, SYSTEM, image_directory, numbers,
 from ..storage.final_names import NEW, PART, locked_destination
 from ..sync import Item, Result
 from . import transfer_key
-from .images import image_files_stored
+from .images import image_removal
 
 # How long the end of a catalog waits for an image that is being stored.
 IMPORT_SECONDS = 60.0
@@ -94,7 +94,7 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
             ours.extend(image.source for image in kept)
             if not check_mode:
                 for image in kept:
-                    image_files_stored.remove_files(image)
+                    image_removal.remove_files(image)
                     for end in (NEW, PART):
                         remove_file(image.source + end)
                 uploads.remove(image_directory(root, IMAGES))

@@ -14,7 +14,7 @@ from typing import Any, Callable
 from ..engines.base import Engine
 from ..engines.ports import VmRecord
 from ..engines.registry import open_engine
-from ..model.audit import Finding
+from ..model.audit_finding import Finding
 from ..model.object_ids import id_of
 from ..model.plan import Observed
 from ..model.states import HostState

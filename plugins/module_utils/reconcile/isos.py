@@ -19,7 +19,7 @@ from ..context.variables import start_script
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..host.files import content_digest, explained, group_id, remove_file, user_id
 from ..model.context import ContextFile
-from ..model.instantiate import truncated_values
+from ..model.instantiate import truncated_host_names
 from ..model.template import Template
 from ..model.whole_numbers import file_mode, whole
 from ..sync import Item
@@ -156,7 +156,7 @@ def _present(wanted: Wanted, check_mode: bool, warnings: list[str]) -> Item:
             if found and _is_there(wanted, iso):
                 return _unchanged(wanted, found, iso)
             warnings += [f"ISO {wanted.dest}: {text}" for text in cloud_init_warnings.warnings(wanted.format, written)]
-            warnings += [f"ISO {wanted.dest}: {cut}" for cut in truncated_values.cuts_of_host_name(written)]
+            warnings += [f"ISO {wanted.dest}: {cut}" for cut in truncated_host_names.cuts_of_host_name(written)]
             before = _shown(wanted.dest, found.format) if found else None
             if not check_mode:
                 iso.save(wanted.dest, wanted.mode, wanted.owner, wanted.group)

@@ -12,7 +12,7 @@ from typing import Any
 from ..engines.registry import engine_of, open_engine
 from ..errors import NebulaError, NetworkDatabaseError, TimedOut
 from ..model import ovn_mtu
-from ..model.audit import Finding
+from ..model.audit_finding import Finding
 from ..model.dataclass_json import to_plain
 from ..model.logical_network import LogicalNetworks
 from ..network.northbound import apply as northbound

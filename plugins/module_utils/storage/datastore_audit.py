@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import NebulaError
 from ..host.files import content_digest, opened
-from ..model.audit import DIFFERENCE, UNFINISHED, Finding
+from ..model.audit_finding import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
 from ..model.image_operations import Prepare, Rewrite, returning_host
 from ..model.states import ImageState, ImageType
-from . import disk_formats, qcow2_header, uploads
+from . import disk_creation, disk_formats, qcow2_header, uploads
 from .datastore_layout import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
 from .final_names import GIVEN, HEAD, MEMBER, NEW, PART
 from .image_files import BESIDE, WORK
@@ -95,7 +95,7 @@ def _file_faults(image: Image, deep: bool) -> Iterator[tuple[str, str]]:
         right = f"chown root:{group} {image.source}; chmod {allowed:04o} {image.source}"
         yield f"has mode {mode:04o} and owner {owner}", f"See who changed it, then: {right}"
     if image.type in _DISKS:
-        size = -(-disk_formats.virtual_size(image.source, image.format) // MIB)
+        size = -(-disk_creation.virtual_size(image.source, image.format) // MIB)
         # A machine that has a larger disk on it has made it grow, and the catalog hears of that when it was recorded.
         if size < image.size or (size != image.size and not image.persistent):
             yield f"has {size} MiB, and the image {image.size}", LOST

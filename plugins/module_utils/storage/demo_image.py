@@ -26,7 +26,7 @@ from typing import Any
 
 from ..errors import CommandFailed, MissingDependency, NotFound, Unsupported
 from ..host import command, files
-from . import demo_guest, disk_formats
+from . import demo_guest, disk_creation
 
 # Raised when the way of building changes what comes out.
 BUILDER = 3
@@ -311,7 +311,7 @@ def boot_disk(dest: Path, kernel: Path, initrd: bytes, command_line: str, scratc
         write("mcopy", "-i", drive, "-D", "o", str(source), f"::{name}")
     write("syslinux", "--install", "--offset", str(offset), str(raw))
     # Not compressed: kernel and initrd are already, and each small read of a boot loader would unpack a cluster anew.
-    disk_formats.copy(str(raw), "raw", str(dest), "qcow2")
+    disk_creation.copy(str(raw), "raw", str(dest), "qcow2")
 
 
 def build(dest: Path, cache: Path, arch: str = "amd64") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what format an image has, and makes empty disks, overlays and copies by qemu-img (qemu_img.py).
+"""Reads what format an image has, and refuses what no machine can have as its disk.
 
 A format is found out once, when a file comes from a user. After that it is known, and qemu-img is always told: what
 a guest could have written is never probed, since a guest can write a header that names a file of the host."""
@@ -11,39 +11,24 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from ..errors import CommandFailed, ImageRefused, InvalidValue, NoSpace, Unsupported
+from ..errors import CommandFailed, ImageRefused, NoSpace
 from ..host import command
-from ..host.files import clone, explained, opened, remove_file
-from ..host.sandbox import WRITE
+from ..host.files import explained, remove_file
 from ..model.disk import DISK_FORMATS, TAR, DiskFiles
-from . import file_signatures, foreign_disks, qcow2_header, qemu_img, tar_archive
+from . import file_signatures, qcow2_header, qemu_img, tar_archive
 from .final_names import HEAD
-from .qcow2_header import MAGIC, open_binary
-from .qemu_img import LONG_CPU, LONG_TIMEOUT, LUKS, MIB
+from .qcow2_header import open_binary
+from .qemu_img import LONG_TIMEOUT
 
 SECTOR = 512
 FORMATS = DISK_FORMATS
 # Bytes of a disk: beyond it numbers of bytes turn negative somewhere.
 LARGEST = 1 << 60
-# How often QEMU may fail to measure its own speed.
-_UNLUCKY = 20
-
 _ISO_SECTOR = 2048
 _ISO_DESCRIPTOR = 16 * _ISO_SECTOR
-# File system → its program and the arguments that make it do without a question.
-_MKFS = {
-    "ext2": ("mkfs.ext2", "-q", "-F"),
-    "ext3": ("mkfs.ext3", "-q", "-F"),
-    "ext4": ("mkfs.ext4", "-q", "-F"),
-    "vfat": ("mkfs.vfat",),
-    "xfs": ("mkfs.xfs", "-q", "-f"),
-    "swap": ("mkswap", "-q"),
-}
-FILE_SYSTEMS = tuple(_MKFS)
 
 
 @dataclass(frozen=True)
@@ -112,147 +97,6 @@ def probe(file: BinaryIO) -> str:
     return file_signatures.signature(file) or "raw"
 
 
-def virtual_size(path: str, format: str) -> int:
-    """Return the bytes that a machine sees of a disk of this known format. It is cheap: no program is started."""
-    with explained(path):
-        if format in ("raw", TAR):
-            return os.path.getsize(path)
-        with open_binary(path) as file:
-            head = file.read(32)
-    if head[:4] != MAGIC or len(head) < 32:
-        raise ImageRefused(f"disk {path}", "it is no qcow2 file, as the catalog says", "Import the image again")
-    size: int = struct.unpack(">Q", head[24:32])[0]
-    return size
-
-
-def create_empty(path: str, format: str, size: int, fs: str = "", key: str = "") -> None:
-    """Make a disk of `size` bytes that takes no room yet, but for its file system if it is to have one. key: of a
-    qcow2 that is to be encrypted."""
-    _refuse_unknown(path, format)
-    if format != "raw" and not fs:
-        _must(
-            lambda: qemu_img.run_trusted("create", "-q", "-f", format, *_luks_options(key), path, str(size), key=key),
-            key,
-        )
-        return
-    plain = path if format == "raw" else path + ".raw"
-    if plain != path:
-        remove_file(plain)
-    try:
-        with explained(plain), opened(plain, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
-            os.ftruncate(fd, size)
-        if fs:
-            make_filesystem(plain, fs)
-        if plain != path:
-            rewrite(plain, "raw", path, format, key=key)
-    finally:
-        if plain != path:
-            remove_file(plain)
-
-
-def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
-    """Make a qcow2 of `size` bytes that holds only what differs from the base."""
-    _refuse_unknown(base, base_format)
-    below = virtual_size(base, base_format)
-    if size < below:
-        raise InvalidValue(
-            f"disk {path}: size {size / MIB:g} MiB",
-            f"its image has {below / MIB:g} MiB",
-            "A disk can't be smaller than its image: leave SIZE out, or raise it",
-        )
-    # -u: the base is not opened, format and size being known.
-    _must(
-        lambda: qemu_img.run_trusted(
-            "create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size)
-        )
-    )
-
-
-def copy(source: str, source_format: str, path: str, format: str) -> None:
-    """Make a copy, which shares blocks where format and file system allow it, and leaves out the zeroes elsewhere."""
-    _refuse_unknown(source, source_format)
-    _refuse_unknown(path, format)
-    if source_format == format and _clone(source, path):
-        return
-    disk = DiskFiles(source, source_format)
-    _must(lambda: qemu_img.run("convert", "-q", "-O", format, disk=disk, new=path, timeout=LONG_TIMEOUT, check=False))
-
-
-def _clone(source: str, path: str) -> bool:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with explained(path), open_binary(source) as file, opened(path, flags) as target:
-        return clone(file.fileno(), target)
-
-
-def rewrite(
-    source: str, source_format: str, path: str, format: str, compress: bool = False, source_key: str = "", key: str = ""
-) -> None:
-    """Write what a machine sees of the disk anew: nothing that is empty, no snapshots. key: of a qcow2 that is to be
-    encrypted; source_key: of an encrypted source. Both are the same where both are given."""
-    _refuse_unknown(source, source_format)
-    _refuse_unknown(path, format)
-    _must(
-        lambda: qemu_img.run(
-            "convert",
-            "-q",
-            # Zeroes of this length become holes.
-            "-S",
-            "4k",
-            *(["-c"] if compress else []),
-            "-O",
-            format,
-            *_luks_options(key),
-            disk=DiskFiles(source, source_format),
-            new=path,
-            key=key or source_key,
-            closed=bool(source_key),
-            timeout=LONG_TIMEOUT,
-            cpu=LONG_CPU,
-            check=False,
-        ),
-        key or source_key,
-    )
-
-
-def room_for(source: str, source_format: str, format: str) -> int:
-    """Return the most bytes that rewriting a disk takes. (Of an encrypted one that is not known without its key.)"""
-    done = qemu_img.run("measure", "--output=json", "-O", format, disk=DiskFiles(source, source_format))
-    return int(json.loads(done.stdout)["required"])
-
-
-def _luks_options(key: str) -> list[str]:
-    return ["-o", LUKS] if key else []
-
-
-def resize(path: str, format: str, size: int, key: str = "", backing: tuple[tuple[str, str], ...] = ()) -> bool:
-    """Grow the disk to `size` bytes; it never shrinks. Return whether it was smaller. backing: see DiskFiles."""
-    _refuse_unknown(path, format)
-    if virtual_size(path, format) >= size:
-        return False
-    if format == "raw":
-        with explained(path):
-            os.truncate(path, size)
-    else:
-        disk = DiskFiles(path, format, backing)
-        _must(
-            lambda: qemu_img.run(
-                "resize", "-q", disk=disk, use=WRITE, after=[str(size)], key=key, closed=bool(key), check=False
-            ),
-            key,
-        )
-    return True
-
-
-def make_filesystem(path: str, fs: str) -> None:
-    if fs not in _MKFS:
-        raise Unsupported(f"file system {fs}", "it is not known here", f"Choose one of {', '.join(FILE_SYSTEMS)}")
-    try:
-        command.run([*_MKFS[fs], path], timeout=LONG_TIMEOUT)
-    except CommandFailed as error:
-        error.remedy = error.remedy or "It may be too small for this file system: give it a larger size"
-        raise
-
-
 def _info(asked: str, path: str, format: str, crypt: bool) -> dict[str, Any]:
     try:
         done = qemu_img.run("info", "--output=json", "-U", disk=DiskFiles(path, format), what=asked, closed=crypt)
@@ -283,8 +127,8 @@ def _damaged(asked: str, error: Exception) -> Exception:
 
 def refuse_format(asked: str, format: str) -> None:
     """Raise ImageRefused for what probe() found, where no machine can have it as it is."""
-    if format == file_signatures.OVA or format in foreign_disks.FORMATS:
-        found = f"its format is {foreign_disks.FORMATS[format]}"
+    if format == file_signatures.OVA or format in file_signatures.FOREIGN_FORMATS:
+        found = f"its format is {file_signatures.FOREIGN_FORMATS[format]}"
         raise ImageRefused(asked, found, "Import it as an image (nebula_images), which makes a qcow2 of it")
     if format == TAR:
         remedy = f"{file_signatures.UNPACK}; if it is the root file system of a container, set format: tar"
@@ -400,26 +244,3 @@ def _claimed_by_mbr(file: BinaryIO) -> int:
         if kind not in (0, 0xEE):
             end = max(end, start + length)
     return end * SECTOR
-
-
-def _refuse_unknown(path: str, format: str) -> None:
-    if format not in FORMATS:
-        raise Unsupported(
-            f"disk {path}: format {format}", "it is not known here", f"Choose one of {', '.join(FORMATS)}"
-        )
-
-
-def _must(run: Callable[[], command.Completed], key: str = "") -> None:
-    for _attempt in range(_UNLUCKY):
-        done = run()
-        # How fast this processor derives keys, it measures in ticks of the clock, and may see none.
-        if not (key and done.returncode == 1 and "accurate CPU usage" in done.stderr):
-            break
-    if done.returncode == 0:
-        return
-    error = command.failure_of(done)
-    if isinstance(error, CommandFailed) and "Invalid password" in error.found:
-        raise InvalidValue(
-            error.asked, "the passphrase does not open the disk", "Give the one that it was encrypted with"
-        )
-    raise error

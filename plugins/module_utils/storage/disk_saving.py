@@ -18,7 +18,7 @@ from ..errors import ImageRefused, NotFound
 from ..host.files import adopt, explained, opened, remove_file, settle, sync_directory
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
-from . import datastore_layout, disk_formats, final_names, qcow2_header, qemu_img
+from . import datastore_layout, disk_creation, disk_formats, final_names, qcow2_header, qemu_img
 
 MIB = 1024 * 1024
 WAIT = 60.0
@@ -64,7 +64,7 @@ def new_image_file(target: str, what: str) -> Iterator[str]:
 
 def make_empty(path: str, format: str, size: int) -> None:
     """Make a file for QEMU to write a disk of `size` bytes to."""
-    disk_formats.create_empty(path, format, size)
+    disk_creation.create_empty(path, format, size)
     adopt(path, 0o660, -1, datastore_layout.hypervisor_group())
 
 
@@ -103,7 +103,7 @@ def require_room(path: str, files: DiskFiles, format: str, what: str, running: b
         # Byte by byte, without the holes.
         needed = _bytes_taken(files)
     else:
-        needed = disk_formats.virtual_size(files.path, files.format)
+        needed = disk_creation.virtual_size(files.path, files.format)
         if format == "qcow2":
             needed += needed >> _TABLES
         # Where even all of it fits, nobody needs to know how much it is. (QEMU writes the zeroes of a raw disk too.)
@@ -132,7 +132,7 @@ def _measure(files: DiskFiles, format: str, what: str, running: bool) -> int:
         cpu=qemu_img.LONG_CPU,
     )
     facts = json.loads(done.stdout)
-    size = disk_formats.virtual_size(files.path, files.format)
+    size = disk_creation.virtual_size(files.path, files.format)
     tables = int(facts["fully-allocated"]) - -(-size // _CLUSTER) * _CLUSTER
     data = int(facts["required"]) - tables
     if running:
@@ -160,7 +160,7 @@ def flatten(files: DiskFiles, path: str, encrypted: bool, what: str) -> None:
         return
     # Byte by byte: an encrypted qcow2 file is raw to those who have no key.
     require_room(path, DiskFiles(files.path, "raw"), "raw", what)
-    disk_formats.copy(files.path, "raw", path, "raw")
+    disk_creation.copy(files.path, "raw", path, "raw")
 
 
 def verify(path: str, format: str, size: int, encrypted: bool, what: str) -> Saved:
@@ -169,7 +169,7 @@ def verify(path: str, format: str, size: int, encrypted: bool, what: str) -> Sav
         found = disk_formats.inspect(path, format, what, encrypted=encrypted).virtual_size
     else:
         # What a guest wrote into it may look like anything, and be cut off.
-        found = disk_formats.virtual_size(path, format)
+        found = disk_creation.virtual_size(path, format)
     if found < size:
         raise ImageRefused(what, f"it has {found} bytes, and the disk {size}", "Run again: it is saved anew")
     return Saved(-(-found // MIB), format)

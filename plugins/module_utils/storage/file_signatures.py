@@ -22,7 +22,9 @@ from . import tar_archive
 from .tar_archive import Readable
 
 SECTOR = 512
-OVA, VPC, QCOW = "ova", "vpc", "qcow"
+OVA, VPC, QCOW, VMDK, VHDX, VDI = "ova", "vpc", "qcow", "vmdk", "vhdx", "vdi"
+# Formats of other hypervisors by QEMU's name → as people call them (foreign_disks.py).
+FOREIGN_FORMATS = {VMDK: "VMDK", VPC: "VHD", VHDX: "VHDX", VDI: "VDI", OVA: "OVA"}
 QCOW2_MAGIC = b"QFI\xfb"
 # Bytes that are read of a file's beginning, and those of them that are looked at as text.
 HEAD = 64 * 1024

@@ -29,15 +29,12 @@ from ..errors import CommandFailed, ImageRefused
 from ..host.files import NEW_FILE, explained, remove_file
 from ..printable import printable
 from . import datastore_layout, decompression, file_signatures, qemu_img, tar_archive
-from .file_signatures import OVA, SECTOR, VPC
+from .file_signatures import FOREIGN_FORMATS, OVA, SECTOR, VDI, VHDX, VMDK, VPC
 from .final_names import MEMBER
 from .qcow2_header import open_binary
 from .sparse_file import SparseFile, too_large
 from .tar_archive import Readable
 
-VMDK, VHDX, VDI = "vmdk", "vhdx", "vdi"
-# Format by QEMU's name → as people call it.
-FORMATS = {VMDK: "VMDK", VPC: "VHD", VHDX: "VHDX", VDI: "VDI", OVA: "OVA"}
 _WHOLE = "Export it as one file that stands alone, where it was made"
 _AGAIN = "Get a whole copy of it and import that"
 # VMDK: bytes of a descriptor that are read, as QEMU does; where one lies that QEMU reads whatever the header says.
@@ -72,7 +69,7 @@ _PIECE = 1024 * 1024
 @dataclass(frozen=True)
 class Foreign:
     """Describes a disk of another hypervisor.
-    format: of FORMATS, without OVA
+    format: of FOREIGN_FORMATS, without OVA
     offset, length: bytes of the file that are the disk's
     size: bytes that a machine sees
     member: its name in an OVA
@@ -116,7 +113,7 @@ def find(path: str, what: str, member: str = "") -> Foreign | None:
             return _in_ova(file, what, member)
         if member:
             raise ImageRefused(f"{what}: member {member}", "its file is no OVA", "Leave member out")
-        return _disk(file, 0, file.seek(0, os.SEEK_END), kind, what) if kind in FORMATS else None
+        return _disk(file, 0, file.seek(0, os.SEEK_END), kind, what) if kind in FOREIGN_FORMATS else None
 
 
 def convert(
@@ -127,7 +124,7 @@ def convert(
         if disk.size > max_size:
             raise too_large(what, max_size, disk.size)
         if say is not None:
-            say(f"is converted from {FORMATS[disk.format]}")
+            say(f"is converted from {FOREIGN_FORMATS[disk.format]}")
         node = _node(source, disk)
         try:
             if disk.format == VMDK:
@@ -152,10 +149,10 @@ def _unreadable(what: str, disk: Foreign, found: str) -> ImageRefused:
     if _LOG in reason:
         return ImageRefused(
             what,
-            f"its {FORMATS[disk.format]} was not closed: its last changes are in a log beside the disk",
+            f"its {FOREIGN_FORMATS[disk.format]} was not closed: its last changes are in a log beside the disk",
             "Shut down the machine that has it, or use Mount-VHD and Dismount-VHD there; then give it again",
         )
-    return ImageRefused(what, f"its {FORMATS[disk.format]} can't be read: {reason}", _AGAIN)
+    return ImageRefused(what, f"its {FOREIGN_FORMATS[disk.format]} can't be read: {reason}", _AGAIN)
 
 
 def _node(path: str, disk: Foreign) -> dict[str, object]:
@@ -184,7 +181,7 @@ def _disk_as_it_is(foreign: Foreign, path: str, new: str, max_size: int, what: s
             _unpack(part, unpacked, max_size, what)
             with open_binary(unpacked) as disk:
                 kind = file_signatures.signature(disk)
-                if kind not in FORMATS or kind == OVA:
+                if kind not in FOREIGN_FORMATS or kind == OVA:
                     raise _no_disk(what, [foreign.member])
                 found = _disk(disk, 0, disk.seek(0, os.SEEK_END), kind, what)
             yield unpacked, found
@@ -250,7 +247,7 @@ def _in_ova(file: BinaryIO, what: str, member: str) -> Foreign:
             sums.update(_read_manifest(part.read(_LONGEST_MANIFEST)))
         else:
             kind = file_signatures.signature(part)
-            if kind in FORMATS and kind != OVA:
+            if kind in FOREIGN_FORMATS and kind != OVA:
                 found.append(Foreign(kind, entry.place, entry.size, member=name))
             elif decompression.detect(_magic(part)) == "gz" and _holds_disk(part, name, what):
                 found.append(Foreign("", entry.place, entry.size, member=name, packed=True))
@@ -293,7 +290,7 @@ def _holds_disk(part: _Part, name: str, what: str) -> bool:
             head = next(blocks, b"")
     except ImageRefused:
         return False
-    return file_signatures.signature(io.BytesIO(head)) in FORMATS
+    return file_signatures.signature(io.BytesIO(head)) in FOREIGN_FORMATS
 
 
 def _magic(part: _Part) -> bytes:
@@ -352,9 +349,9 @@ def _disk(file: Readable, offset: int, length: int, kind: str, what: str) -> For
         else:
             size, by_cylinders = {VMDK: _vmdk_size, VHDX: _vhdx_size, VDI: _vdi_size}[kind](file, what), False
     except struct.error:
-        raise ImageRefused(what, f"its header of {FORMATS[kind]} is cut off", _AGAIN) from None
+        raise ImageRefused(what, f"its header of {FOREIGN_FORMATS[kind]} is cut off", _AGAIN) from None
     if not size:
-        raise ImageRefused(what, f"its header of {FORMATS[kind]} says that it is a disk of no bytes", _AGAIN)
+        raise ImageRefused(what, f"its header of {FOREIGN_FORMATS[kind]} says that it is a disk of no bytes", _AGAIN)
     return Foreign(kind, offset, length, size, by_cylinders=by_cylinders)
 
 

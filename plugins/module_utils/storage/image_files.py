@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from ..errors import ImageRefused
 from ..host import command, files
-from . import datastore_layout, disk_formats, qcow2_header, qemu_img
+from . import datastore_layout, disk_creation, qcow2_header, qemu_img
 
 # What an operation makes of an image, until it is whole.
 WORK = ".work"
@@ -74,7 +74,7 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
 
 def require_room(path: str, format: str, new_format: str, key: str, what: str) -> None:
     """Raise NoSpace unless rewriting the disk at `path` fits beside it."""
-    needed = os.stat(path).st_blocks * 512 if key else disk_formats.room_for(path, format, new_format)
+    needed = os.stat(path).st_blocks * 512 if key else disk_creation.room_for(path, format, new_format)
     datastore_layout.require_space(os.path.dirname(path), needed + _LUKS, what)
 
 
@@ -82,8 +82,8 @@ def rewrite(path: str, format: str, new_format: str, size: int, compress: bool, 
     """Write what a machine sees of the disk, whole and synced, into the file beside it. size: bytes, at least."""
     work = path + WORK
     files.remove_file(work)
-    disk_formats.rewrite(path, format, work, new_format, compress, source_key, key)
-    disk_formats.resize(work, new_format, size, key)
+    disk_creation.rewrite(path, format, work, new_format, compress, source_key, key)
+    disk_creation.resize(work, new_format, size, key)
     with files.explained(work):
         files.settle(work)
 
@@ -112,7 +112,7 @@ def undo(path: str) -> None:
 
 def grow(path: str, format: str, size: int, key: str) -> None:
     """Make the disk larger in its own file: what is in it stays where it is."""
-    disk_formats.resize(path, format, size, key)
+    disk_creation.resize(path, format, size, key)
     with files.explained(path):
         files.settle(path)
 

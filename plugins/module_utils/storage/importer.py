@@ -25,7 +25,16 @@ from ..host.restricted_directories import Rules
 from ..host.urls import MIN_SPEED, is_url, without_secrets
 from ..model import defaults
 from ..model.disk import TAR
-from . import datastore_layout, decompression, disk_formats, file_blocks, file_signatures, foreign_disks, qcow2_header
+from . import (
+    datastore_layout,
+    decompression,
+    disk_creation,
+    disk_formats,
+    file_blocks,
+    file_signatures,
+    foreign_disks,
+    qcow2_header,
+)
 from .checksum import Checksum
 from .decompression import Blocks
 from .final_names import GIVEN, NEW, make, publish, temporary_name
@@ -141,7 +150,7 @@ def store(request: Request, destination: str, say: Say | None = None) -> Stored:
 def make_empty(destination: str, size: int, format: str, fs: str, key: str = "") -> Stored:
     """Make an empty disk of `size` MiB, within reserved(). It has no hash, since there is nothing to compare it with.
     key: of a qcow2 that is to be encrypted."""
-    make(destination, lambda temporary: disk_formats.create_empty(temporary, format, size * MIB, fs, key))
+    make(destination, lambda temporary: disk_creation.create_empty(temporary, format, size * MIB, fs, key))
     return Stored(format=format, size=size, sha256="", checksums={}, bytes=os.path.getsize(destination))
 
 
@@ -223,7 +232,7 @@ def _inspect(request: Request, path: str, deep: bool = True) -> disk_formats.Ima
 
 def _refuse_other_disk(request: Request, path: str) -> None:
     with files.explained(path), qcow2_header.open_binary(path) as file:
-        name = foreign_disks.FORMATS.get(file_signatures.signature(file))
+        name = file_signatures.FOREIGN_FORMATS.get(file_signatures.signature(file))
     if name:
         found = f"it is not an ISO file system (its format is {name})"
         raise ImageRefused(f"{request.what}: type CDROM", found, _NO_ISO)

@@ -20,7 +20,7 @@ from ..model.disk import DIRECTORY, TAR, Disk, DiskFiles
 from ..model.injected_files import Injected
 from ..model.transfer import name_of
 from ..model.vm import Vm
-from . import disk_formats, disk_saving, file_system_growth, roots
+from . import disk_creation, disk_saving, file_system_growth, roots
 from .datastore_layout import disk_path, hypervisor_group, protect, require_space
 from .transfer_methods import is_drive, path_of_shared
 
@@ -111,8 +111,8 @@ def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bo
 
 
 def _grow(disk: Disk, file: DiskFiles, whole: bool) -> None:
-    before = disk_formats.virtual_size(file.path, file.format)
-    disk_formats.resize(file.path, file.format, disk.size * MIB, backing=file.backing)
+    before = disk_creation.virtual_size(file.path, file.format)
+    disk_creation.resize(file.path, file.format, disk.size * MIB, backing=file.backing)
     if whole and file.format == "raw":
         try:
             file_system_growth.grow(file.path, f"disk of {disk.size} MB")
@@ -132,7 +132,7 @@ def _growing(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole
 
 
 def _is_small(disk: Disk, file: DiskFiles, whole: bool) -> bool:
-    if disk_formats.virtual_size(file.path, file.format) < disk.size * MIB:
+    if disk_creation.virtual_size(file.path, file.format) < disk.size * MIB:
         return True
     # Of a run that was killed in between.
     return whole and file.format == "raw" and file_system_growth.needed(file.path)
@@ -264,33 +264,33 @@ def _make_volatile(disk: Disk, path: str, contents: Contents) -> None:
     # What is empty takes nothing, and a file system its journal and tables; on a qcow2, for a moment twice.
     takes = min(size // 16, FILE_SYSTEM) * (2 if disk.driver == "qcow2" else 1) if fs else 0
     require_space(os.path.dirname(path), takes + MIB, "an empty disk")
-    disk_formats.create_empty(path, disk.driver, size, fs)
+    disk_creation.create_empty(path, disk.driver, size, fs)
     # Its file system was made here a moment ago, and no guest has seen it.
     _inject(disk, path, contents, "files for an empty disk", trusted=True)
 
 
 def _make_overlay(disk: Disk, source: str, path: str) -> None:
     require_space(os.path.dirname(path), MIB, "an overlay")
-    disk_formats.create_overlay(path, source, disk.format, _size_of_disk(disk, source))
+    disk_creation.create_overlay(path, source, disk.format, _size_of_disk(disk, source))
 
 
 def _make_copy(disk: Disk, source: str, path: str, whole: bool) -> None:
     size = _size_of_disk(disk, source)
     disk_saving.require_room(path, DiskFiles(source, disk.format), "raw", "a copy")
-    disk_formats.copy(source, disk.format, path, "raw")
-    if disk_formats.resize(path, "raw", size) and whole:
+    disk_creation.copy(source, disk.format, path, "raw")
+    if disk_creation.resize(path, "raw", size) and whole:
         file_system_growth.grow(path, f"a copy of image {disk.image} with {disk.size} MB")
 
 
 def _make_whole(disk: Disk, source: str, path: str) -> None:
     """Copy an encrypted image byte by byte: an overlay on it would need its secret twice."""
     disk_saving.require_room(path, DiskFiles(source, "raw"), "raw", "a copy")
-    disk_formats.copy(source, "raw", path, "raw")
+    disk_creation.copy(source, "raw", path, "raw")
 
 
 def _size_of_disk(disk: Disk, source: str) -> int:
     # Without a size the disk is as its image.
-    return disk.size * MIB if disk.size else disk_formats.virtual_size(source, disk.format)
+    return disk.size * MIB if disk.size else disk_creation.virtual_size(source, disk.format)
 
 
 def _link(path: str, source: str, disk: Disk) -> bool:
@@ -305,7 +305,7 @@ def _link(path: str, source: str, disk: Disk) -> bool:
         protect(source, writable=True)
         if not disk.luks_secret:
             # The size of an encrypted one is in its header's keeping: it is as large as its image, rounded up or not.
-            disk_formats.resize(source, disk.format, disk.size * MIB)
+            disk_creation.resize(source, disk.format, disk.size * MIB)
     new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
     remove_file(new)
     with explained(path):

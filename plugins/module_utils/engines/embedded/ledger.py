@@ -16,7 +16,8 @@ from typing import Any
 
 from ...errors import CatalogError, NebulaError
 from ...model import addresses, security_group
-from ...model.audit import UNFINISHED, Finding, Ledger, LedgerVm
+from ...model.audit import Ledger, LedgerVm
+from ...model.audit_finding import UNFINISHED, Finding
 from ...model.dataclass_json import from_plain
 from ...model.machine_orders import DONE
 from ...model.states import FAILURES, ImageState, LcmState, vm_state_name

@@ -16,7 +16,7 @@ from ...model.disk import TAR, Disk, DiskFiles
 from ...model.disk_snapshots import tag_of
 from ...model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome
 from ...model.vm import Vm
-from ...storage import disk_formats, disk_saving, machine_disks, roots
+from ...storage import disk_creation, disk_saving, machine_disks, roots
 from ..base import Driver, Mark
 from .job import Job
 
@@ -63,7 +63,7 @@ def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None
     disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
     if disk is None or task.disk_id not in files or disk.by_hypervisor or disk.format == TAR or not disk.size:
         return
-    size = -(-disk_formats.virtual_size(files[task.disk_id].path, files[task.disk_id].format) // disk_saving.MIB)
+    size = -(-disk_creation.virtual_size(files[task.disk_id].path, files[task.disk_id].format) // disk_saving.MIB)
     if size > disk.size:
         raise InvalidValue(
             f"virtual machine {vm.name}: disk {task.disk_id}: {_task_name(task)}",
@@ -116,7 +116,7 @@ def _save_root(task: DiskTask, vm: Vm, files: DiskFiles, state: str, what: str) 
     """Save the root of a container, which becomes an archive again."""
     _refuse_root(task, state, what)
     roots.save(files.path, task.target, id_range(vm.vm_id), what)
-    size = disk_formats.virtual_size(task.target, TAR)
+    size = disk_creation.virtual_size(task.target, TAR)
     return TaskOutcome(task.token, size=-(-size // disk_saving.MIB), format=TAR)
 
 
@@ -155,7 +155,7 @@ def _save(
         )
     if state == "SUSPENDED" and task.consistency != CRASH:
         raise WrongState(what, "what a SUSPENDED machine has not written is in its memory", "Set consistency: crash")
-    size = disk_formats.virtual_size(files.path, files.format)
+    size = disk_creation.virtual_size(files.path, files.format)
     with disk_saving.new_image_file(task.target, what) as new:
         if state == "RUNNING":
             disk_saving.require_room(new, files, task.format, what, running=True)

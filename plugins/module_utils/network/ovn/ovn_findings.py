@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import NebulaError
-from ...model.audit import Finding
+from ...model.audit_finding import Finding
 from ...model.dataclass_json import to_plain
 from .paths import Change
 

@@ -22,7 +22,7 @@ from ...model.specification import ALWAYS, UNUSED
 from ...model.specifications.image import KEYS
 from ...model.states import ImageState, ImageType
 from ...sync import differences
-from . import image_files_stored, rewrite
+from . import image_removal, rewrite
 from .image_files_stored import inspect_again
 from .image_item import Spec, refuse_unused_passphrase
 from .image_progress import Settings, Work, image_view
@@ -34,7 +34,7 @@ _SETTABLE = [name for name, key in KEYS.items() if key.changes in (ALWAYS, UNUSE
 
 def change(engine: Engine, work: Work, spec: Spec, image: Image, settings: Settings) -> None:
     if not settings.check_mode:
-        image_files_stored.remove_half_made(image)
+        image_removal.remove_half_made(image)
     _refuse_other_content(engine, spec, image, settings, work.warnings)
     changes = _changes(spec, image)
     if returning_host(image.operation) and spec.size is not None and spec.size > image.size:

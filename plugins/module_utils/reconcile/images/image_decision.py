@@ -16,7 +16,7 @@ from ...model.image_operations import Clone, Rewrite, Save, returning_host
 from ...model.object_ids import id_of
 from ...model.states import ImageState
 from ...model.template import Template
-from . import image_files_stored, rewrite
+from . import image_removal, rewrite
 from .change import change
 from .image_item import Spec
 from .image_progress import Settings, Work, image_view
@@ -39,8 +39,8 @@ def decide_item(engine: Engine, work: Work, spec: Spec, settings: Settings) -> N
         # A killed run began to remove it: the new image is another one.
         engine.images.delete(id_of(image))
         if not settings.check_mode:
-            image_files_stored.remove_files(image)
-            image_files_stored.remove_half_made(image)
+            image_removal.remove_files(image)
+            image_removal.remove_half_made(image)
         image = None
     # Later looks leave what the first look found.
     first = work.item.before is None and not work.item.is_changed

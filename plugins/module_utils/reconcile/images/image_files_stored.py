@@ -10,7 +10,6 @@ never before."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,6 @@ from dataclasses import replace
 from ...engines.base import Engine
 from ...errors import ChecksumMismatch, ImageRefused, NebulaError, NoSpace, StorageFailed, TimedOut, WrongState
 from ...guest_disk.customize import recipes
-from ...guest_disk.open import image_overlay
 from ...host import files
 from ...model.image import Image
 from ...model.image_operations import Clone
@@ -28,6 +26,7 @@ from ...storage import datastore_layout, disk_formats, final_names, image_files,
 from ...storage.datastore_layout import MIB
 from ...storage.importer import Request, Stored
 from ...sync import Item
+from . import image_removal
 from .image_item import DISKS, Spec
 from .image_progress import Settings, Work, current_image, error_of, image_view
 
@@ -79,7 +78,7 @@ def _fetch(
 ) -> Image:
     say = settings.say
     # An earlier run may have stored a file and not told of it: no room is taken twice.
-    remove_files(image)
+    image_removal.remove_files(image)
     progress = (lambda text: say(f"{spec.name} {text}")) if say else None
     if isinstance(image.operation, Clone):
         stored = _made_of(engine, image, spec, image.operation.image_id, progress)
@@ -132,7 +131,7 @@ def _encrypt(image: Image, spec: Spec, stored: Stored, say: Callable[[str], None
             image_files.swap(image.source, writable=False)
     except BaseException as caught:
         # An image in ERROR whose file is there can be enabled, and this file is not encrypted.
-        remove_files(image)
+        image_removal.remove_files(image)
         if isinstance(caught, NebulaError) and what not in caught.asked:
             caught.asked = f"{what}: {caught.asked}"
         raise
@@ -234,22 +233,6 @@ def error_of_removed(name: str, doing: str) -> WrongState:
     return WrongState(f"image {name}: {doing}", "another run removed it meanwhile", "Run again if it is wanted")
 
 
-def remove_half_made(image: Image) -> None:
-    """Remove what a run left that was killed when the image was in the catalog already."""
-    if os.path.lexists(image.source + final_names.PART):
-        with contextlib.suppress(TimedOut), final_names.locked_destination(image.source, 0):
-            pass
-
-
-def remove_files(image: Image) -> None:
-    """Remove all files of an image, its own file last."""
-    # What a run was about to put into it may be secret.
-    image_overlay.discard(image_overlay.locate_catalogued(image.source, image.format, f"image {image.name}"))
-    image_files.remove_additions(image.source + final_names.NEW)
-    for end in (image_files.WORK, final_names.NEW + ".raw", ""):
-        files.remove_file(image.source + end, sync=True)
-
-
 def remove(engine: Engine, work: Work, settings: Settings) -> None:
     image = work.image
     if image is None:
@@ -268,7 +251,7 @@ def remove(engine: Engine, work: Work, settings: Settings) -> None:
                         f"another run has taken it back meanwhile: it is {left.state.name}",
                         "Run again if it is still to go",
                     )
-                remove_files(image)
+                image_removal.remove_files(image)
         with engine.session():
             # Another run that wants an image of that name may have removed it.
             if current_image(engine, image) is not None:

@@ -26,7 +26,7 @@ from ...model.states import ImageState, ImageType
 from ...storage import disk_formats, importer
 from ...storage.datastore_layout import MIB
 from ...storage.importer import Request
-from . import image_files_stored
+from . import image_files_stored, image_removal
 from .image_files_stored import inspect_again
 from .image_item import DISKS, WRITABLE, Spec, refuse_of_roots, refuse_unused_passphrase
 from .image_progress import Settings, Work, image_view
@@ -90,7 +90,7 @@ def _register_copy(engine: Engine, work: Work, spec: Spec, image: Image | None, 
         # It was to be made of something else before.
         engine.images.delete(id_of(image))
         if not settings.check_mode:
-            image_files_stored.remove_files(image)
+            image_removal.remove_files(image)
         image = None
     place = source.datastore_id
     if spec.datastore:

@@ -20,7 +20,7 @@ from ...model.image import Image, refuse_unfinished
 from ...model.image_operations import DIG, GROW, REWRITE, Rewrite
 from ...model.object_ids import id_of
 from ...model.states import ImageState
-from ...storage import disk_formats, final_names, image_files
+from ...storage import disk_creation, disk_formats, final_names, image_files
 from ...storage.datastore_layout import MIB
 from . import image_files_stored
 from .image_item import WRITABLE, Spec, refuse_of_roots
@@ -309,7 +309,7 @@ def is_done(image: Image) -> bool:
     if operation.do == REWRITE:
         return operation.whole and not image_files.has_work(image.source) and os.path.exists(image.source)
     if operation.do == GROW:
-        return disk_formats.virtual_size(image.source, image.format) >= int(operation.to["size"]) * MIB
+        return disk_creation.virtual_size(image.source, image.format) >= int(operation.to["size"]) * MIB
     return False
 
 

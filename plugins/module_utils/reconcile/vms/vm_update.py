@@ -16,7 +16,7 @@ from ...errors import BeingEnded, Conflict, NebulaError
 from ...model import boot_image, hypervisor_rules
 from ...model import template_changes as model_changes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, NIC, POWEROFF, RECREATE, MachineDevice
-from ...model.instantiate import cpu_topology, truncated_values
+from ...model.instantiate import cpu_topology, truncated_host_names
 from ...model.object_ids import id_of
 from ...model.owner import Owner
 from ...model.saved_disks import holds_saved_disk, origin_of
@@ -131,7 +131,7 @@ def doubts_of_host_name(record: VmRecord) -> list[str]:
     name that the template says in full is warned of with the template."""
     context = record.request.vector("CONTEXT") if record.request is not None else {}
     named = {key: _OWN_NAME.sub(lambda _found: record.name, value) for key, value in context.items() if "$" in value}
-    return [f"VM {record.name}: {cut}" for cut in truncated_values.cuts_of_host_name(named)]
+    return [f"VM {record.name}: {cut}" for cut in truncated_host_names.cuts_of_host_name(named)]
 
 
 def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.nebula.provision.plugins.filter.ovn_parts import FilterModule
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import Finding
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.ovn_findings import finding_view
 
 ovn_parts = FilterModule().filters()["ovn_parts"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Finding
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import Finding
 from ansible_collections.nebula.provision.plugins.module_utils.network.ovn.ovn_findings import finding_view
 from ansible_collections.nebula.provision.plugins.plugin_utils import ovn_answers
 

@@ -15,7 +15,7 @@ from ....model import boot_image, context_firewall, security_group
 from ....model.context import Context, ContextFile
 from ....model.disk import Disk
 from ....model.image import Image
-from ....model.instantiate import aliases, truncated_values
+from ....model.instantiate import aliases, truncated_host_names, truncated_values
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import KeptDevices
 from ....model.instantiate.cpu_topology import FormerTopology
@@ -218,12 +218,12 @@ def _refuse_cut_name(vm: Vm, blueprint: Blueprint) -> list[str]:
     """Return warnings of a host name that its guest does not have in full. Raise InvalidValue for a new name."""
     before = vm if blueprint.adopted else blueprint.before
     variables, known = (each.context.variables if each and each.context else {} for each in (vm, before))
-    found, had = truncated_values.cuts_of_host_name(variables), truncated_values.cuts_of_host_name(known)
+    found, had = truncated_host_names.cuts_of_host_name(variables), truncated_host_names.cuts_of_host_name(known)
     disks = {index: image for index, image in blueprint.images.items() if index < len(vm.disks)}
     if boot_image.boots_windows(vm.os, blueprint.template, disks):
         found, had = (
-            found + truncated_values.cuts_of_windows_name(variables),
-            had + truncated_values.cuts_of_windows_name(known),
+            found + truncated_host_names.cuts_of_windows_name(variables),
+            had + truncated_host_names.cuts_of_windows_name(known),
         )
     return truncated_values.refuse_new(found, had, f"VM {vm.name}")
 

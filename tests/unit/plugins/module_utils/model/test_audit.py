@@ -11,12 +11,8 @@ import pytest
 from carried import carried, unset
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
-    DIFFERENCE,
-    KINDS,
-    UNFINISHED,
     Bridge,
     Domain,
-    Finding,
     Inventory,
     Ledger,
     LedgerVm,
@@ -24,6 +20,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     UplinkDevice,
     VmDirectory,
     VmFile,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import (
+    DIFFERENCE,
+    KINDS,
+    UNFINISHED,
+    Finding,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology, Vm
 

@@ -14,10 +14,8 @@ import pytest
 from ansible_collections.nebula.provision.plugins.filter.observed import observed
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.node_inventory import qcow2_size_and_backing
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import (
-    KINDS,
     Bridge,
     Domain,
-    Finding,
     Inventory,
     Ledger,
     LedgerVm,
@@ -26,6 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import KINDS, Finding
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -40,7 +39,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.network import (
     nic_filter,
     router_advertisements,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.network.bridge import Wanted, merge_by_bridge
+from ansible_collections.nebula.provision.plugins.module_utils.network.desired_bridge import Wanted, merge_by_bridge
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit_findings
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit_findings import compare, doubts
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import polls_of

@@ -12,7 +12,7 @@ import sqlite3
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import KINDS
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import KINDS
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network

@@ -15,7 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import DIFFERENCE, KINDS, UNFINISHED, Finding
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import (
+    DIFFERENCE,
+    KINDS,
+    UNFINISHED,
+    Finding,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import (
     GROW,

@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats, image_files
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_creation, image_files
 from ansible_collections.nebula.provision.plugins.module_utils.storage.image_files import BESIDE, MIB, WORK
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.storage.conftest import needs_qemu_img
 
@@ -145,8 +145,8 @@ def test_a_disk_is_written_anew_beside_itself_and_then_in_its_place(tmp_path, co
     image_files.swap(str(image), writable=False)
     assert not image_files.has_work(str(image)) and sorted(os.listdir(tmp_path)) == ["elsewhere", "image"]
     assert (tmp_path / "elsewhere").read_bytes() == b"somebody's"
-    assert disk_formats.virtual_size(str(image), "qcow2") == 3 * MIB and not image.stat().st_mode & 0o222
-    disk_formats.copy(str(image), "qcow2", str(plain), "raw")
+    assert disk_creation.virtual_size(str(image), "qcow2") == 3 * MIB and not image.stat().st_mode & 0o222
+    disk_creation.copy(str(image), "qcow2", str(plain), "raw")
     assert plain.read_bytes() == content.ljust(3 * MIB, b"\0")
 
 

@@ -29,7 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.context imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats, machine_disks
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_creation, machine_disks
 from ansible_collections.nebula.provision.plugins.module_utils.storage.machine_disks import MIB
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.storage.conftest import needs_qemu_img
 
@@ -180,7 +180,7 @@ def test_a_disk_that_is_there_grows_with_all_that_it_holds(image, directory):
     files = machine_disks.locate(grown, str(directory))
     about = (0, 1, 2, 3)
     assert machine_disks.would_grow(grown, files, about) and machine_disks.grow(grown, files, about)
-    sizes = [disk_formats.virtual_size(files[number].path, files[number].format) // MIB for number in range(5)]
+    sizes = [disk_creation.virtual_size(files[number].path, files[number].format) // MIB for number in range(5)]
     assert sizes == [9, 9, 9, 9, 3]
     assert (directory / "disk.0").stat().st_ino == before
     assert info(directory / "disk.0")["backing-filename"] == str(image)

@@ -14,7 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.ledger import SHOWN, Audit
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit import DIFFERENCE, UNFINISHED
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import DIFFERENCE, UNFINISHED
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import (
     NEW_AR,

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import FILE_SYSTEMS
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_formats
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_creation
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_drivers_own_word_is_kept_for_the_hypervisor(machine: Callable[..., Vm
 
 
 def test_the_file_systems_are_those_that_can_be_made() -> None:
-    assert set(FILE_SYSTEMS) == set(disk_formats.FILE_SYSTEMS)
+    assert set(FILE_SYSTEMS) == set(disk_creation.FILE_SYSTEMS)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model import hypervisor, hypervisor_rules
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import truncated_values
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import (
+    truncated_host_names,
+    truncated_values,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
@@ -198,7 +201,7 @@ def test_host_names(key, name, cut):
     said = parse(f'MEMORY = 32 CONTEXT = [ {key} = "{name}" ]')
     assert (
         bool(truncated_values.cuts_of_template(said, "kvm"))
-        == bool(truncated_values.cuts_of_host_name({key: name}))
+        == bool(truncated_host_names.cuts_of_host_name({key: name}))
         == cut
     )
     if cut:
@@ -214,7 +217,7 @@ def test_host_names(key, name, cut):
 )
 def test_host_names_of_windows(name, told):
     for variables in ({"SET_HOSTNAME": name}, {"SET_HOSTNAME": "", "HOSTNAME": name}):
-        found = truncated_values.cuts_of_windows_name(variables)
+        found = truncated_host_names.cuts_of_windows_name(variables)
         assert len(found) == told and all("Windows would be 'wwwwwwwwwwwwwww'" in str(each) for each in found)
     if told:
         with pytest.raises(InvalidValue, match=r"VM w: CONTEXT/HOSTNAME = 'w+': its host name has 16 characters"):

@@ -31,6 +31,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import (
     image_files_stored as image_storing,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import (
+    image_removal,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_item import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_progress import (
     Settings,
@@ -316,12 +319,12 @@ def test_only_what_nobody_is_at_is_tidied_up(engine: EmbeddedEngine, source: Pat
     new = Path(image.source + final_names.NEW)
     new.write_bytes(b"half")
     # Without the file by which it is held nobody was killed.
-    image_storing.remove_half_made(image)
+    image_removal.remove_half_made(image)
     assert new.exists()
     with files.lock(image.source + final_names.PART, 0):
-        image_storing.remove_half_made(image)
+        image_removal.remove_half_made(image)
         assert new.exists()
-    image_storing.remove_half_made(image)
+    image_removal.remove_half_made(image)
     assert beside(image) == [os.path.basename(image.source)]
 
 
