@@ -90,7 +90,7 @@ def half(image):
 image_overlay._write_back = half
 image = image_overlay.locate(sys.argv[1], "auto", False)
 with image_overlay.begin(image):
-    overlay = os.path.join(image.directory, image_overlay.OVERLAY)
+    overlay = os.path.join(image.directory, final_names.OVERLAY)
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 2 0 4M", overlay], check=True)
     image_overlay.commit(image)
 """

@@ -9,7 +9,7 @@ Every method raises subclasses of NebulaError. In check mode everything may be c
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
@@ -17,8 +17,6 @@ from ..errors import Unsupported
 
 if TYPE_CHECKING:
     from ..model.audit import Ledger
-    from ..model.catalog_backup import CatalogCopy, RestoreResult
-    from ..model.plan import Observed
     from .ports import (
         DatastoresPort,
         HostsPort,
@@ -145,27 +143,3 @@ class Engine(abc.ABC):
     def repair(self) -> list[str]:
         """Derive anew what follows from the machines (leases, ports, uses of images, counters), and return a sentence
         for each thing that was wrong. It is called within a session."""
-
-    # -- copies ---------------------------------------------------------------------------------------------------
-    def copy(self, path: str) -> CatalogCopy:
-        """Write a sound copy of the catalog to the new file `path`, whoever else works on the catalog meanwhile."""
-        raise _no_copies()
-
-    @classmethod
-    def look_at(cls, path: str) -> CatalogCopy:
-        """Return what the copy at `path` is. Raise CatalogError for a file that this engine can't restore."""
-        raise _no_copies()
-
-    @classmethod
-    def restore(
-        cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
-    ) -> tuple[RestoreResult, bool, str]:
-        """Make the copy at `path` the catalog; "" stands for an empty one under the UUID that the nodes carry. It is
-        raised above all that the nodes have seen, so that they follow it. Return what became of it, whether anything
-        is different now, and where what was in its place was put ("" if nothing was). force: also over a newer or
-        another catalog, and without the answer of nodes."""
-        raise _no_copies()
-
-
-def _no_copies() -> Unsupported:
-    return Unsupported("a backup of the catalog", "another program keeps it", "Use the backup of that program")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..errors import CommandFailed, InvalidValue, MissingDependency
 from ..host import command, files, mounts
-from ..storage.disk_formats import FORMATS
+from ..model.disk import DISK_FORMATS
 from . import guest_tree
 from .customize import context_program
 from .guest_tree import Entry
@@ -57,8 +57,10 @@ def inject_and_report(
     """Write as inject() does, and return the way used and the files that were written. By nbd and loop these are only
     the files that were not there as they are to be."""
     check(entries, what)
-    if format not in FORMATS:
-        raise InvalidValue(f"{what}: format {format!r}", "it is not known here", f"Choose one of {', '.join(FORMATS)}")
+    if format not in DISK_FORMATS:
+        raise InvalidValue(
+            f"{what}: format {format!r}", "it is not known here", f"Choose one of {', '.join(DISK_FORMATS)}"
+        )
     way = choose(via, trusted, what)
     disk = os.path.realpath(path)
     free_devices(disk, what)

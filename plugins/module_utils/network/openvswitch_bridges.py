@@ -35,8 +35,7 @@ from .openvswitch_state import (
     observe,
 )
 from .ovn import daemons
-from .ovn.daemons import Daemons
-from .ovn.ovn_host_setup import has_kernel_datapath
+from .ovn.daemons import Daemons, has_kernel_datapath
 from .ovn.paths import Places
 
 TIMEOUT = 60

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..engines.catalog_copies import copies_of
 from ..engines.registry import engine_of, open_engine
 from ..errors import InvalidValue, NotFound
 from ..host.files import lock, remove_file, require_absolute
@@ -52,7 +53,7 @@ def backup(params: Mapping[str, Any], check_mode: bool) -> Result:
             temporary = os.path.join(params["root"], COPYING)
             try:
                 os.ftruncate(held, 0)
-                copy = engine.copy(temporary)
+                copy = copies_of(params).take(engine, temporary)
                 moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
                 name = backup_directory.name_of(copy.catalog, copy.plan, moment)
                 path = os.path.join(directory, name)
@@ -105,10 +106,10 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
         manifest = _manifest(path, result.warnings)
         if manifest is not None:
             backup_directory.check(path, manifest)
-        engine_of(params).look_at(path)
+        copies_of(params).look_at(path)
     if not check_mode:
         prepare_directories(root, IMAGES)
-    restored, changed, aside = engine_of(params).restore(params, check_mode, path, observed, params["force"])
+    restored, changed, aside = copies_of(params).restore(params, check_mode, path, observed, params["force"])
     images = _images(path, manifest, check_mode)
     shown = {
         "file": path,

@@ -17,6 +17,8 @@ from . import datastore_layout
 PART, NEW, GIVEN = ".part", ".new", ".given"
 # Behind NEW: of the disk that was packed in an OVA, and of the first sectors of what was converted.
 MEMBER, HEAD = ".member", ".head"
+# In a directory of its own: of the overlay in which an image is changed.
+OVERLAY = "overlay"
 
 
 @contextlib.contextmanager

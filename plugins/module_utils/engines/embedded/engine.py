@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -22,8 +22,6 @@ from .store import ENDED, Store, begun, remove_ended
 if TYPE_CHECKING:
     from ...context.files_on_frontend import Download, Limits, Sources
     from ...model.audit import Ledger
-    from ...model.catalog_backup import CatalogCopy, RestoreResult
-    from ...model.plan import Observed
     from .datastores import Datastores
     from .hosts import Hosts
     from .images.image_verbs import Images
@@ -176,39 +174,6 @@ class EmbeddedEngine(Engine):
 
     def repair(self) -> list[str]:
         return self._audit.repair()
-
-    def copy(self, path: str) -> CatalogCopy:
-        from .copies import read_copy
-
-        return read_copy.take(self.store, path)
-
-    @classmethod
-    def look_at(cls, path: str) -> CatalogCopy:
-        from .copies import read_copy
-
-        return read_copy.look(path)
-
-    @classmethod
-    def restore(
-        cls, params: Mapping[str, Any], check_mode: bool, path: str, observed: Sequence[Observed], force: bool
-    ) -> tuple[RestoreResult, bool, str]:
-        from .copies import raise_numbers, read_copy, restore
-
-        root, now = params["root"], int(time.time())
-        catalog = read_copy.look(path).catalog if path else restore.common(observed)
-        restore.refuse_others(catalog, observed)
-        with contextlib.closing(restore.Watch(root, not check_mode)) as watch:
-            origin = read_copy.origin_of(path)
-            current = restore.replaceable(root, read_copy.look(path) if path else None, origin, catalog, force)
-            with restore.candidate(root if os.path.isdir(root) else "", path, catalog) as store:
-                restored = raise_numbers.raise_above(store, observed, current, origin, params["unknown"] == "keep", now)
-                changed = current is None or read_copy.differs(store, root)
-                aside = (
-                    restore.put(store, root, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), watch)
-                    if changed and not check_mode
-                    else ""
-                )
-        return restored, changed, aside
 
 
 def _limits(params: Mapping[str, Any]) -> Limits | None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from ...errors import CatalogError
+
 # Each entry brings a catalog from version <index> to <index + 1>. An entry that was released is never edited.
 MIGRATIONS = (
     """
@@ -181,3 +183,13 @@ MIGRATIONS = (
     """,
 )
 VERSION = len(MIGRATIONS)
+
+
+def refuse_newer(version: int, asked: str) -> None:
+    """Raise CatalogError for a catalog, or a copy of one, that a newer collection wrote. version: its user_version"""
+    if version > VERSION:
+        raise CatalogError(
+            asked,
+            f"its schema is version {version}, this collection knows up to {VERSION}",
+            "Use the newer nebula.provision that wrote it",
+        )

@@ -19,7 +19,7 @@ from typing import Any, Callable, TypeVar
 from ...errors import CatalogError, NebulaError, NoSpace, NotFound, StorageFailed
 from ...host import mounts
 from ...host.files import explained, remove_file, sync_directory, why_not_writable
-from .schema import MIGRATIONS, VERSION
+from .schema import MIGRATIONS, VERSION, refuse_newer
 
 CATALOG = "nebula.db"
 # The name of a catalog that has been ended, until the last of its files is removed.
@@ -86,12 +86,7 @@ class Store:
             # FULL, not WAL's usual NORMAL: what a run reported as done must survive a power cut.
             self.db.execute("PRAGMA synchronous = FULL")
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise CatalogError(
-                f"catalog {self.path}",
-                f"its schema is version {version}, this collection knows up to {VERSION}",
-                "Use the newer nebula.provision that wrote it",
-            )
+        refuse_newer(version, f"catalog {self.path}")
         if version == VERSION:
             return
         if self.check_mode and not self.declared:

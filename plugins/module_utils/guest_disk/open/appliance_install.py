@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 
 from ...errors import CommandFailed, MissingDependency, NebulaError, NotFound, TimedOut, Unsupported, harmless
+from ...storage.final_names import OVERLAY
 from ..customize import context_program
 from ..customize.context_program import PROGRAM, Outcome
 from . import guestfish
 from .guestfish import KVM_TIMEOUT, TIMEOUT, Session
-from .image_overlay import OVERLAY
 
 # At the top of the image, as no directory is sure to be there.
 _UPLOADED = "/.nebula-context"

@@ -37,8 +37,8 @@ from ...host import command, files
 from ...host.sandbox import WRITE
 from ...model.disk import DiskFiles
 from ...storage import datastore_layout, disk_formats, qcow2_header, qemu_img
+from ...storage.final_names import OVERLAY
 
-OVERLAY = "overlay"
 # Its name goes on with the inode of the image and the image's format.
 COMPLETE = "complete"
 FORMATS = ("auto", *disk_formats.FORMATS)

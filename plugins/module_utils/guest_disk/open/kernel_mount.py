@@ -29,12 +29,12 @@ from typing import Any
 from ...errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
 from ...host import command, sandbox, untrusted_directories
 from ...storage import qcow2_header
+from ...storage.final_names import OVERLAY
 from ..customize import context_program
 from ..customize.context_program import PROGRAM, Outcome
 from ..inspect import root_file_system
 from ..inspect.root_file_system import FileSystem
 from . import named_partition
-from .image_overlay import OVERLAY
 
 # A file and a directory in the image's directory, over which disk and root are mounted.
 DISK, ROOT = "disk", "root"

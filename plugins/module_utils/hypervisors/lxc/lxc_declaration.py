@@ -15,6 +15,7 @@ from ...model.disk import RAW, TAR
 from ...model.disk_targets import DiskDevices, is_path
 from ...model.hypervisor import DROPPED_BY_LIBVIRT, LIBVIRT_PACKAGES, Hypervisor
 from ...model.image import TRUSTED, Image
+from ...model.instantiate.container_mount_points import refuse_hidden_system
 from ...model.states import ImageType
 from ...model.template import Template
 from ...model.vm import Os
@@ -45,9 +46,6 @@ _OF_MACHINES = {
     "metadata": "it says whose machine the container is",
     "idmap": "each container has ids of the host that no other has, and its files belong to them",
 }
-# Where a system has what it starts from.
-_SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "sbin", "usr")
-_SYSTEM_BELOW = ("bin", "lib", "lib32", "lib64", "sbin")
 _ISOLATED = "each container is confined, and its users have ids of this host that are nobody's else"
 # File systems that the kernel can show with other owners, and an empty disk can have.
 FILE_SYSTEMS = ("ext4", "ext3", "ext2", "xfs")
@@ -169,7 +167,7 @@ def check_disk(vector: Mapping[str, str], format: str, where: str) -> None:
         )
     if vector.get("IMAGE") or vector.get("IMAGE_ID"):
         return
-    _check_path(vector.get("TARGET", "").strip(), where)
+    refuse_hidden_system(vector.get("TARGET", "").strip(), where)
     if kind == "swap":
         raise InvalidValue(f"{where}: TYPE = swap", "a container swaps where its host does", "Use LXC_SWAP = MB")
     if fs not in FILE_SYSTEMS:
@@ -177,18 +175,6 @@ def check_disk(vector: Mapping[str, str], format: str, where: str) -> None:
             f"{where}: FS = {fs}" if fs else f"{where}: FS",
             "there is no such file system in a container" if fs else "it is not set, and a container has no device",
             "Use one of " + ", ".join(FILE_SYSTEMS),
-        )
-
-
-def _check_path(target: str, where: str) -> None:
-    """Raise InvalidValue if an empty file system would hide what a container is started from."""
-    words = target.split("/")[1:]
-    top = words[0] if len(words) == 1 else ""
-    if top in _SYSTEM or (words[:1] == ["usr"] and len(words) == 2 and words[1] in _SYSTEM_BELOW):
-        raise InvalidValue(
-            f"{where}: TARGET = {target}",
-            "the disk is empty, and it would hide what the container is started from",
-            "Use another path, such as /srv; or an IMAGE that has these files",
         )
 
 

@@ -278,6 +278,15 @@ def is_installed(which: str) -> bool:
     return os.path.exists(_PROGRAMS[which])
 
 
+def has_kernel_datapath() -> bool:
+    """Return whether Open vSwitch's datapath can be the kernel's own."""
+    if os.path.isdir("/sys/module/openvswitch"):
+        return True
+    with contextlib.suppress(MissingDependency):
+        return run_program(["modprobe", "--dry-run", "openvswitch"], timeout=60, check=False).returncode == 0
+    return False
+
+
 def require_installed(which: str) -> None:
     if not is_installed(which):
         raise MissingDependency(

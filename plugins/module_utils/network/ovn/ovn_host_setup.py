@@ -22,7 +22,7 @@ from ...host.files import make_directory, read_limited, remove_file, write_atomi
 from .. import host_routes, links
 from ..links import Link
 from . import bridges_at_boot, certificates, chassis, checksum_offload, daemons, openvswitch_settings
-from .daemons import Daemons
+from .daemons import Daemons, has_kernel_datapath
 from .openvswitch_settings import Bridge, BridgeMapping, Switch, Wanted
 from .paths import Change, Places
 
@@ -475,14 +475,6 @@ def encap_ip(remote: str) -> str:
         "this host has no way there",
         "See its addresses and routes, or give nebula_ovn_encap_ip",
     )
-
-
-def has_kernel_datapath() -> bool:
-    if os.path.isdir("/sys/module/openvswitch"):
-        return True
-    with contextlib.suppress(MissingDependency):
-        return run(["modprobe", "--dry-run", "openvswitch"], timeout=TIMEOUT, check=False).returncode == 0
-    return False
 
 
 def read_id(places: Places) -> str:

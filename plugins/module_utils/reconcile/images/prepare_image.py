@@ -130,11 +130,11 @@ def _prepare(
         with file_injection.scratch() as directory:
             image_overlay.refuse_used(image)
             image_overlay.refuse_strange(image)
-            overlay = os.path.join(directory, image_overlay.OVERLAY)
+            overlay = os.path.join(directory, final_names.OVERLAY)
             image_overlay.make_overlay(image, overlay)
             return preparation.prepare(overlay, "qcow2", directory, spec, image.what), False
     with image_overlay.begin(image) as resumed:
-        outcome = preparation.prepare(image_overlay.OVERLAY, "qcow2", image.directory, spec, image.what)
+        outcome = preparation.prepare(final_names.OVERLAY, "qcow2", image.directory, spec, image.what)
         if outcome.done:
             image_overlay.commit(image, announce)
     return outcome, resumed

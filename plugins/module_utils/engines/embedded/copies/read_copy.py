@@ -19,7 +19,7 @@ from ....model.catalog_backup import CatalogCopy
 from ....model.image import Image
 from .. import store as stores
 from ..images.image_rows import image_of
-from ..schema import VERSION
+from ..schema import VERSION, refuse_newer
 from ..store import CATALOG, Store
 
 _REMEDY = "Take another backup; this file was left as it is"
@@ -43,12 +43,7 @@ def look(path: str) -> CatalogCopy:
     try:
         with reading(path) as db:
             schema = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if schema > VERSION:
-                raise CatalogError(
-                    asked,
-                    f"its schema is version {schema}, this collection knows up to {VERSION}",
-                    "Use the newer nebula.provision that wrote it",
-                )
+            refuse_newer(schema, asked)
             wrong = [str(row[0]) for row in db.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
             wrong += [
                 f"a row of {row[0]} refers to a {row[2]} that is not there"

@@ -65,23 +65,6 @@ def test_an_engine_that_ends_at_once_leaves_nothing_to_forget():
     assert Plain.forget({"root": "/nowhere"}) is None
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        lambda engine: engine.copy("/nowhere/copy"),
-        lambda engine: engine.look_at("/nowhere/copy"),
-        lambda engine: engine.restore({}, False, "/nowhere/copy", (), False),
-    ],
-)
-def test_copies_of_a_catalog_that_another_program_keeps_are_that_programs(asked):
-    with pytest.raises(Unsupported) as caught:
-        asked(Plain())
-    error = caught.value
-    assert "backup of the catalog" in error.asked
-    assert "another program" in error.found
-    assert "backup of that program" in error.remedy
-
-
 @pytest.mark.parametrize("kind", ["images", "datastores", "networks", "templates", "hosts", "vms"])
 def test_a_port_that_an_engine_does_not_have_says_so(kind):
     with pytest.raises(Unsupported, match=f"{kind}: info: this engine has no {kind}"):

@@ -24,6 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.custom
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import guest_images
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.guest_images import apply, refuse_twins, view
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names
 from ansible_collections.nebula.provision.plugins.module_utils.sync import Item
 
 PROGRAM = "#!/bin/sh\necho changed\n"
@@ -46,7 +47,7 @@ class Way:
         if self.error is not None:
             raise self.error
         if self.changed:
-            overlay = os.path.join(directory, image_overlay.OVERLAY)
+            overlay = os.path.join(directory, final_names.OVERLAY)
             subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 65 0 512", overlay], check=True)
         return Outcome(self.changed, "Debian 12")
 

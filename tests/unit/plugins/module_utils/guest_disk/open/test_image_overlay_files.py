@@ -30,6 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open.image_overlay import Image
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names
 
 WHAT = "image web"
 MIB = 1024 * 1024
@@ -138,7 +139,7 @@ def test_what_was_written_is_in_the_image_and_nothing_is_left(image):
     said = []
     with image_overlay.begin(image) as resumed:
         assert resumed is False
-        written(Path(image.directory, image_overlay.OVERLAY))
+        written(Path(image.directory, final_names.OVERLAY))
         assert content(image) != NEW
         image_overlay.commit(image, lambda: said.append(content(image) == NEW))
     assert content(image) == NEW and said == [False]
@@ -149,7 +150,7 @@ def test_what_was_written_is_in_the_image_and_nothing_is_left(image):
 def test_an_error_before_leaves_the_image_as_it_was(image):
     before = content(image)
     with pytest.raises(ZeroDivisionError), image_overlay.begin(image):
-        written(Path(image.directory, image_overlay.OVERLAY))
+        written(Path(image.directory, final_names.OVERLAY))
         raise ZeroDivisionError
     assert content(image) == before and not os.path.exists(image.directory)
 
@@ -169,7 +170,7 @@ def test_what_a_killed_run_left_is_finished_by_the_next(image):
 @needs_qemu
 def test_an_overlay_that_was_not_complete_is_thrown_away(image):
     os.mkdir(image.directory)
-    Path(image.directory, image_overlay.OVERLAY).write_bytes(b"half")
+    Path(image.directory, final_names.OVERLAY).write_bytes(b"half")
     with image_overlay.begin(image) as resumed:
         assert resumed is False
     assert not os.path.exists(image.directory)
@@ -219,7 +220,7 @@ def test_what_is_to_be_done_before_it_can_be_finished(image, monkeypatch, error,
 @needs_qemu
 def test_an_overlay_that_can_not_be_written_back_is_kept_for_the_next_run(image):
     def damage():
-        Path(image.directory, image_overlay.OVERLAY).write_bytes(b"no qcow2")
+        Path(image.directory, final_names.OVERLAY).write_bytes(b"no qcow2")
 
     with pytest.raises(ImageRefused, match=r"Until a run has finished it"), image_overlay.begin(image):
         image_overlay.commit(image, damage)

@@ -26,7 +26,7 @@ def place(tmp_path_factory):
         furnish(engine)
         with engine.session():
             obey(engine, decide(engine, WEB))
-        engine.copy(str(root / "copy"))
+        read_copy.take(engine.store, str(root / "copy"))
     return root
 
 

@@ -68,7 +68,7 @@ def unused(tmp_path):
     path = str(tmp_path / "unused/copy")
     with contextlib.closing(EmbeddedEngine(str(tmp_path / "unused"), create=True)) as engine:
         furnish(engine)
-        engine.copy(path)
+        read_copy.take(engine.store, path)
     copy = read_copy.look(path)
     with restore.candidate(str(tmp_path), path, copy.catalog) as store:
         yield path, copy, store
