@@ -74,6 +74,7 @@ ARRIVES = "in directories of the user of transfers, by descriptors that follow n
 BY_MODULE = {
     ROOT: (
         "module_utils/context/files_on_node.py",
+        "module_utils/context/context_downloads.py",
         "module_utils/context/files_on_frontend.py",
         "module_utils/engines/embedded/copies/restore.py",
         "module_utils/engines/embedded/copies/read_copy.py",
@@ -90,6 +91,7 @@ BY_MODULE = {
         "module_utils/reconcile/datastores.py",
         "module_utils/reconcile/frontends.py",
         "module_utils/reconcile/images/image_files_stored.py",
+        "module_utils/reconcile/images/image_removal.py",
         "module_utils/reconcile/nodes/node_setup.py",
         "module_utils/reconcile/nodes/transfer_user.py",
         "module_utils/reconcile/transfer_key.py",
@@ -99,6 +101,7 @@ BY_MODULE = {
         "module_utils/storage/datastore_layout.py",
         "module_utils/storage/demo_image.py",
         "module_utils/storage/foreign_disks.py",
+        "module_utils/storage/disk_creation.py",
         "module_utils/storage/disk_formats.py",
         "module_utils/storage/image_files.py",
         "module_utils/storage/final_names.py",

@@ -145,7 +145,10 @@ def test_the_catalog_is_named_and_one_object_only_where_one_was_asked_for(run, k
     (tmp_path / "nebula").mkdir()
     given = {} if kind == "router" else STEPS[kind][0][0]
     one, many = run(kind, name="a", **given), run(kind, {"name": "a", **given})
-    assert one.payload[kind] == one.payload[f"{kind}s"][0] == many.payload[f"{kind}s"][0]
+    # What else is written to the disk meanwhile changes the room that is left.
+    found = [one.payload[kind], one.payload[f"{kind}s"][0], many.payload[f"{kind}s"][0]]
+    found = [{key: each[key] for key in each if key != "free"} for each in found]
+    assert found[0] == found[1] == found[2]
     assert kind not in many.payload and not many.changed
     if kind != "template":
         assert len(one.payload["catalog"]) == 36 and many.payload["catalog"] == one.payload["catalog"]
