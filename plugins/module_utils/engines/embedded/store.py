@@ -19,7 +19,7 @@ from typing import Any, Callable, TypeVar
 from ...errors import CatalogError, NebulaError, NoSpace, NotFound, StorageFailed
 from ...host import mounts
 from ...host.files import explained, remove_file, sync_directory, why_not_writable
-from .schema import MIGRATIONS, VERSION, refuse_newer
+from . import schema
 
 CATALOG = "nebula.db"
 # The name of a catalog that has been ended, until the last of its files is removed.
@@ -86,8 +86,8 @@ class Store:
             # FULL, not WAL's usual NORMAL: what a run reported as done must survive a power cut.
             self.db.execute("PRAGMA synchronous = FULL")
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        refuse_newer(version, f"catalog {self.path}")
-        if version == VERSION:
+        schema.refuse_newer(version, f"catalog {self.path}")
+        if version == schema.VERSION:
             return
         if self.check_mode and not self.declared:
             self._copy_to_memory()
@@ -227,10 +227,10 @@ def remove_ended(root: str) -> None:
 def migrate(db: sqlite3.Connection) -> None:
     """Bring a catalog to this version's schema. The caller has begun a transaction, and commits it."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    for step in MIGRATIONS[version:]:
+    for step in schema.MIGRATIONS[version:]:
         for statement in _statements(step):
             db.execute(statement)
-    db.execute(f"PRAGMA user_version = {VERSION:d}")
+    db.execute(f"PRAGMA user_version = {schema.VERSION:d}")
 
 
 def _statements(script: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import schema, store
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.host import mounts
@@ -26,8 +26,8 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with contextlib.closing(EmbeddedEngine(str(tmp_path), create=True)) as engine, engine.session():
         engine.hosts.allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
     step = "ALTER TABLE hosts ADD COLUMN rack TEXT NOT NULL DEFAULT 'none'"
-    monkeypatch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, step))
-    monkeypatch.setattr(store, "VERSION", store.VERSION + 1)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     return tmp_path
 
 
@@ -89,7 +89,7 @@ def test_a_catalog_on_a_network_file_system_is_refused(
 
 def test_a_newer_catalog_is_refused(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(older, check_mode=False)
-    monkeypatch.setattr(store, "VERSION", store.VERSION - 1)
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION - 1)
     for check_mode in (True, False):
         with pytest.raises(CatalogError, match="Use the newer"):
             opened(older, check_mode)

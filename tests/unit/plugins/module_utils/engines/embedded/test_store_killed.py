@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import store
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded import schema
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -136,8 +136,8 @@ def test_as_a_catalog_is_migrated(tmp_path: Path, killer: Killer, monkeypatch: p
         with contextlib.closing(EmbeddedEngine(str(root))) as engine, engine.session():
             engine.hosts.allocate(Host(None, "node1", hypervisor="kvm", memory=4096, cpu=4.0))
         with monkeypatch.context() as newer:
-            newer.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, steps))
-            newer.setattr(store, "VERSION", store.VERSION + 1)
+            newer.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, steps))
+            newer.setattr(schema, "VERSION", schema.VERSION + 1)
             killer(lambda root=root: EmbeddedEngine(str(root)))
             with contextlib.closing(EmbeddedEngine(str(root))) as engine:
                 row = engine.store.rows("SELECT * FROM hosts")[0]
