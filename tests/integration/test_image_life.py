@@ -628,7 +628,7 @@ def test_what_can_not_be_encrypted_is_never_had_in_the_clear(
     item = {**CLOSED, **{key: str(disk) if value == "DISK" else value for key, value in CLEAR[made_of].items()}}
     where, name, how = {
         "room": (image_files, "require_room", refuse_room),
-        "qemu-img": (disk_formats, "rewrite", dies),
+        "qemu-img": (disk_creation, "rewrite", dies),
         "its place": (image_files, "swap", dies),
     }[fails]
     with monkeypatch.context() as patch:
@@ -819,7 +819,7 @@ module, _dot, name = sys.argv[4].rpartition(".")
 module = importlib.import_module(base + module)
 engines = importlib.import_module(base + "engines.embedded.engine")
 images = importlib.import_module(base + "reconcile.images.image_list_decision")
-importlib.import_module(base + "storage.disk_formats").LUKS += ",encrypt.iter-time=10"
+importlib.import_module(base + "storage.disk_creation").LUKS += ",encrypt.iter-time=10"
 real = getattr(module, name)
 def killed(*arguments, **named):
     done = real(*arguments, **named) if sys.argv[5] == "after" else None

@@ -279,21 +279,6 @@ def test_what_is_not_fetched(root, monkeypatch, spoil, error, told):
     assert not (root / "files").exists()
 
 
-def test_a_server_that_is_too_slow(root):
-    with serve() as site:
-        site.files["/x"] = b"x" * 100
-        site.stall_after = 10
-        try:
-            found = Sources(str(root), Limits(stall=0.05))
-            found.found(named(f"{site.url}/x"), {})
-            # Not the pauses between the attempts.
-            found.fetch(download_context_file)
-            with pytest.raises(DownloadFailed, match=r"\d+ bytes of it came in \d+ s, the limit is 16 KB a second"):
-                found.found(named(f"{site.url}/x"), {})
-        finally:
-            site.release.set()
-
-
 def test_check_mode_fetches_nothing(root, far):
     with serve() as site:
         site.files["/x"] = b"x"

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from carried import carried, unset
 
@@ -20,12 +18,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     UplinkDevice,
     VmDirectory,
     VmFile,
-)
-from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import (
-    DIFFERENCE,
-    KINDS,
-    UNFINISHED,
-    Finding,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology, Vm
 
@@ -87,28 +79,6 @@ def test_a_directory_without_a_mark_is_of_no_machine_and_not_of_the_one_with_id_
     assert carried(Inventory()) == Inventory()
 
 
-@pytest.mark.parametrize(
-    ("host", "text"),
-    [
-        ("node1", "host node1: machine 3: its domain is not there. Run site.yml again"),
-        ("", "machine 3: its domain is not there. Run site.yml again"),
-    ],
-)
-def test_a_finding_is_a_sentence_that_names_its_host(host: str, text: str) -> None:
-    assert str(Finding("domain-missing", host, "machine 3", "its domain is not there", "Run site.yml again")) == text
-
-
-def test_a_finding_is_a_difference_unless_it_is_said_to_be_unfinished() -> None:
-    assert Finding("x", "", "a", "b", "c").severity == DIFFERENCE
-    assert DIFFERENCE != UNFINISHED
-
-
-def test_every_kind_is_a_word_and_every_meaning_a_clause_of_its_own() -> None:
-    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", kind) for kind in KINDS)
-    assert len(set(KINDS.values())) == len(KINDS)
-    assert not any(meaning.endswith(".") or meaning[0].isupper() for meaning in KINDS.values())
-
-
 def test_a_machine_is_found_in_the_ledger_by_its_id_also_by_0() -> None:
     machines = tuple(
         LedgerVm(Vm(number, "", f"web-{number}", "kvm", 1.0, 64), "node1", "RUNNING", "RUNNING", True, 1)
@@ -119,8 +89,3 @@ def test_a_machine_is_found_in_the_ledger_by_its_id_also_by_0() -> None:
     # One that is DONE is no machine of the ledger any more.
     assert ledger.vm(1) is None
     assert Ledger().vm(0) is None
-
-
-def test_a_sentence_has_no_line_of_ansible() -> None:
-    finding = Finding("domain-left", "kvm1", "domain a\x9b", "it is\nok: [kvm1]", "Remove it")
-    assert str(finding) == "host kvm1: domain a\\x9b: it is\n    ok: [kvm1]. Remove it"

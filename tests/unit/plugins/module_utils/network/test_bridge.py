@@ -22,14 +22,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     MissingDependency,
     TrafficBlocked,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model import network_checks
-from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.node_access import NodeAccess
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import NetworkState
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
     bridge,
     bridge_sysctls,
-    desired_bridge,
     host_firewall,
     host_firewall_tables,
     nat,
@@ -138,43 +136,8 @@ def view(
 VIEW = view("nbr0", PUBLIC, "10.66.0.1/24", True)
 
 
-# -- what a network wants ---------------------------------------------------------------------------------------------
-def test_a_network_with_nat_wants_the_gateway_on_its_bridge() -> None:
-    wanted = desired_bridge.Wanted.of(WITH_NAT)
-    assert wanted == desired_bridge.Wanted("Public", PUBLIC, "nbr0", "10.66.0.1/24", NAT, [ip_network("10.66.0.0/24")])
-
-
-def test_a_gateway_elsewhere_is_not_put_on_the_bridge() -> None:
-    wanted = desired_bridge.Wanted.of(replace(WITH_NAT, nat=False))
-    assert (wanted.address, wanted.rules) == ("", nat.Rules(PUBLIC, "nbr0"))
-    on_bridge = replace(WITH_NAT, nat=False, attributes={**ATTRIBUTES, "GATEWAY_ON_BRIDGE": "yes"})
-    wanted = desired_bridge.Wanted.of(on_bridge)
-    assert (wanted.address, wanted.rules) == ("10.66.0.1/24", replace(NAT, whole=None))
-
-
-@pytest.mark.parametrize(("said", "access"), [("none", NodeAccess()), ("tcp/22", NodeAccess(tcp=((22, 22),)))])
-def test_what_machines_reach_of_the_node_is_what_the_network_says(said: str, access: NodeAccess) -> None:
-    network = replace(WITH_NAT, attributes={**ATTRIBUTES, "NODE_ACCESS": said})
-    assert desired_bridge.Wanted.of(network).rules == replace(NAT, access=access)
-
-
-def test_without_a_network_address_the_ranges_are_what_belongs_to_it() -> None:
-    ranges = [
-        AddressRange(NEW_AR, "IP4", 6, ip="10.66.0.10"),
-        AddressRange(NEW_AR, "IP6", 9, global_prefix="2001:db8:1::", ula_prefix="fd00:66::", mac="02:00:00:00:00:01"),
-        AddressRange(NEW_AR, "ETHER", 3, mac="02:00:00:00:01:01"),
-    ]
-    normalised = tuple(network_checks.normalise_range(each, "Plain", 0) for each in ranges)
-    spans = desired_bridge.Wanted.of(replace(PLAIN, address_ranges=normalised)).spans
-    assert [str(span) for span in spans] == ["10.66.0.10/31", "10.66.0.12/30", "2001:db8:1::/64", "fd00:66::/64"]
-
-
-@pytest.mark.parametrize("uuid", ["x", PUBLIC[:-1], PUBLIC.upper(), f"{PUBLIC}\n", f"{PUBLIC} up"])
-def test_what_is_no_uuid_reaches_no_command_line(uuid: str, host: Host) -> None:
-    with pytest.raises(InvalidValue) as caught:
-        desired_bridge.Wanted.of(replace(WITH_NAT, uuid=uuid))
-    assert caught.value.asked == f"network Public: uuid = {uuid!r}"
-    assert caught.value.remedy == "Pass on what nebula_network returned"
+@pytest.mark.parametrize("uuid", ["x", PUBLIC[:-1]])
+def test_what_is_no_uuid_is_no_catalog(uuid: str, host: Host) -> None:
     with pytest.raises(InvalidValue, match="catalog = "):
         bridge.Node(uuid, act=True)
 

@@ -15,7 +15,6 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model import hypervisor, hypervisor_rules
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import (
-    truncated_host_names,
     truncated_values,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
@@ -178,52 +177,6 @@ def test_all_buses_of_a_machine_are_known():
     assert LONGEST not in str(
         truncated_values.cuts_of_template(template(f', TARGET = "sda", SERIAL = "{LONGEST}"'), "kvm")
     )
-
-
-@pytest.mark.parametrize("key", ["SET_HOSTNAME", "HOSTNAME"])
-@pytest.mark.parametrize(
-    ("name", "cut"),
-    [
-        ("h" * 63, False),
-        ("h" * 64, True),
-        (f"{'h' * 63}.", False),
-        (f"{'h' * 32}.{'h' * 31}", False),
-        (f"{'h' * 63}.{'h' * 32}", False),
-        (f"web.{'h' * 64}.org", True),
-        (".".join(["h" * 60] * 5), True),
-        ("ü" * 32, True),
-        ("", False),
-        ("$NAME" + "h" * 70, False),
-    ],
-)
-def test_host_names(key, name, cut):
-    """What a variable stands for is known of a machine only."""
-    said = parse(f'MEMORY = 32 CONTEXT = [ {key} = "{name}" ]')
-    assert (
-        bool(truncated_values.cuts_of_template(said, "kvm"))
-        == bool(truncated_host_names.cuts_of_host_name({key: name}))
-        == cut
-    )
-    if cut:
-        with pytest.raises(
-            InvalidValue,
-            match=rf"template web: CONTEXT/{key} = .* (a host name 64|dots has 63|a host name has 253) at most",
-        ):
-            truncated_values.refuse_in_template(said, None, "template web", ["lxc"])
-
-
-@pytest.mark.parametrize(
-    ("name", "told"), [("w" * 15, False), ("w" * 16, True), ("web.example.organisation.org", False), ("", False)]
-)
-def test_host_names_of_windows(name, told):
-    for variables in ({"SET_HOSTNAME": name}, {"SET_HOSTNAME": "", "HOSTNAME": name}):
-        found = truncated_host_names.cuts_of_windows_name(variables)
-        assert len(found) == told and all("Windows would be 'wwwwwwwwwwwwwww'" in str(each) for each in found)
-    if told:
-        with pytest.raises(InvalidValue, match=r"VM w: CONTEXT/HOSTNAME = 'w+': its host name has 16 characters"):
-            truncated_values.refuse_new(found, [], "VM w")
-        # A machine that has it goes on.
-        assert truncated_values.refuse_new(found, found, "VM w") == [str(found[0])]
 
 
 @pytest.mark.parametrize(

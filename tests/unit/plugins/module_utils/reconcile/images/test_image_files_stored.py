@@ -31,9 +31,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import (
     image_files_stored as image_storing,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import (
-    image_removal,
-)
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_item import spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_progress import (
     Settings,
@@ -312,20 +309,6 @@ def test_what_is_being_stored_is_not_removed_under_it(engine: EmbeddedEngine, so
         assert Path(image.source).exists()
     assert isinstance(work.item.error, TimedOut) and "image demo" in str(work.item.error)
     assert engine.images.info("demo").state == ImageState.DELETE
-
-
-def test_only_what_nobody_is_at_is_tidied_up(engine: EmbeddedEngine, source: Path) -> None:
-    image = going(engine, source)
-    new = Path(image.source + final_names.NEW)
-    new.write_bytes(b"half")
-    # Without the file by which it is held nobody was killed.
-    image_removal.remove_half_made(image)
-    assert new.exists()
-    with files.lock(image.source + final_names.PART, 0):
-        image_removal.remove_half_made(image)
-        assert new.exists()
-    image_removal.remove_half_made(image)
-    assert beside(image) == [os.path.basename(image.source)]
 
 
 # -- what is asked of the importer ------------------------------------------------------------------------------------
