@@ -149,6 +149,6 @@ def facts_of(install: Mapping[str, Any], kind: answer_files.Kind) -> dict[str, A
         "bus": str(install.get("bus") or ("sata" if windows and not install.get("drivers") else "virtio")),
         "drivers": bool(install.get("drivers")),
         "end": install["end"] if install.get("end") in installation_end.ENDS else installation_end.POWEROFF,
-        "finished": answer_files.FINISHED,
+        "finished": installation_end.FINISHED,
         "serial": "ttyS0",
     }

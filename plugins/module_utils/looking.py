@@ -10,12 +10,12 @@ the modules one by one."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Callable
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .arguments import parse_json
+from .dataclass import dataclass
 from .deps import respawn_if_missing
 from .errors import InvalidValue
 from .host import packages

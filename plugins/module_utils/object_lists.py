@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Callable
 
 from .arguments import ENGINE, items_of
+from .dataclass import dataclass
 from .engines.base import Engine
 from .engines.registry import open_engine
+from .model.object_names import doubt_of_name
 from .model.specification import Key, argument_spec
 from .runner import closing
-from .sync import Item, Result, doubts_of_names
+from .sync import Item, Result
 
+# Objects of one kind whose names are told each by itself.
+NAMED = 3
 # Brings the catalog to what the items want: one Item for each, and warnings.
 ApplyAll = Callable[[Engine, Sequence[Mapping[str, Any]]], tuple[list[Item], list[str]]]
 
@@ -33,6 +36,20 @@ def show_as_foreseen(items: Sequence[Item], unknown: Mapping[str, Any]) -> None:
         elif item.after is not None and item.before is not None and item.before["name"] != item.after["name"]:
             # Later tasks of the run take it as renamed.
             item.after = {**item.after, "renamed_from": item.before["name"]}
+
+
+def doubts_of_names(kind: str, items: Sequence[Item]) -> list[str]:
+    """Return warnings about objects of that kind whose names are new, and which a real OpenNebula would not take."""
+    new = [item.name for item in items if _has_new_name(item)]
+    texts = [text for name in dict.fromkeys(new) if (text := doubt_of_name(kind, name))]
+    rest = len(texts) - NAMED
+    return texts if rest <= 1 else [*texts[:NAMED], f"{rest} more {kind}s have names that could not go there either"]
+
+
+def _has_new_name(item: Item) -> bool:
+    if item.error is not None or item.after is None:
+        return False
+    return item.before is None or item.before.get("name", "") != item.after.get("name", "")
 
 
 @dataclass(frozen=True)

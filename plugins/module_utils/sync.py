@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from .dataclass import dataclass
 from .errors import NebulaError
-from .model.object_names import doubt_of_name
 
 # Errors that one message tells in full.
 SHOWN = 50
-# Objects of one kind whose names are told each by itself.
-NAMED = 3
 
 
 @dataclass
@@ -78,20 +76,6 @@ def as_text(value: Mapping[str, Any] | None) -> str:
 def differences(current: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of `desired` whose values differ; what the user did not set (None or absent) never does."""
     return {key: value for key, value in desired.items() if value is not None and current.get(key) != value}
-
-
-def doubts_of_names(kind: str, items: Sequence[Item]) -> list[str]:
-    """Return warnings about objects of that kind whose names are new, and which a real OpenNebula would not take."""
-    new = [item.name for item in items if _has_new_name(item)]
-    texts = [text for name in dict.fromkeys(new) if (text := doubt_of_name(kind, name))]
-    rest = len(texts) - NAMED
-    return texts if rest <= 1 else [*texts[:NAMED], f"{rest} more {kind}s have names that could not go there either"]
-
-
-def _has_new_name(item: Item) -> bool:
-    if item.error is not None or item.after is None:
-        return False
-    return item.before is None or item.before.get("name", "") != item.after.get("name", "")
 
 
 def summary(failed: Sequence[Item]) -> str:

@@ -13,7 +13,8 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result, doubts_of_names
+from ansible_collections.nebula.provision.plugins.module_utils.object_lists import doubts_of_names
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Item, Result
 from ansible_collections.nebula.provision.plugins.modules import (
     nebula_datastore,
     nebula_host,

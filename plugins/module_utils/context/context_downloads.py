@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 
-from ..host.download import Download
 from . import files_on_frontend
 from .files_attribute import too_large
 
 
 def download_context_file(url: str, limits: files_on_frontend.Limits) -> bytes:
     """Return the content of the URL. Raise InvalidValue if it is larger than all files of a context may be."""
+    from ..host.download import Download
+
     wanted = Download(
         url,
         validate_certs=limits.validate_certs,

@@ -11,8 +11,9 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue, NotFound
 from ..host.files import closing_fd, explain, explained
 from ..host.urls import is_url, without_secrets

@@ -13,8 +13,9 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError, NotFound, StorageFailed, TimedOut
 from ..host.files import explained, lock, make_own_directory, remove_empty_directory, remove_file, write_atomically
 from ..host.restricted_directories import RESTRICTED, Rules, is_below

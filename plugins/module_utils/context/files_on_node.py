@@ -15,9 +15,10 @@ import re
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from .. import errors
+from ..dataclass import dataclass
 from ..errors import NebulaError, StorageFailed
 from ..host import node_file
 from ..host.files import content_digest, explain, lock, make_directory, reader, remove_file, write_atomically

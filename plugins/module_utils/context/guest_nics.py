@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Union
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from ..model.whole_numbers import whole
 

@@ -15,9 +15,10 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import IO, Any
 
+from ..dataclass import dataclass
 from ..deps import require
 from ..errors import InvalidValue
 from ..host.files import Owner, adopt, content_digest, explained, group_id, reader, user_id, write_atomically

@@ -11,9 +11,9 @@ import json
 import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from ..text import context_sh
 from .guest_nics import Nic, Route, as_kernel_shows

@@ -11,9 +11,9 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Protocol, TypeVar
 
-from ..errors import Unsupported
+from ..errors import NotFound, Unsupported
 
 if TYPE_CHECKING:
     from ..model.audit import Ledger
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         HostsPort,
         ImagesPort,
         NetworksPort,
+        Ref,
         RoutersPort,
         SecurityGroupsPort,
         TemplatesPort,
@@ -30,6 +31,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PORTS = ("images", "datastores", "networks", "security_groups", "routers", "templates", "hosts", "vms")
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def named(info: Callable[[Ref], N], name: str) -> N | None:
+    """Return by a port's info() the object of exactly that name, None if there is none: digits may be another's id."""
+    try:
+        found = info(name)
+    except NotFound:
+        return None
+    return found if found.name == name else None
 
 
 class _NotThere:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Protocol, TypeVar, Union
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Callable, Union
 
-from ..errors import NotFound, Unsupported
-from ..model import defaults, hypervisor_rules
+from ..dataclass import dataclass
+from ..errors import Unsupported
+from ..model import defaults
 from ..model.disk import DISK_FORMATS
 from ..model.owner import Owner
 
@@ -35,23 +36,6 @@ if TYPE_CHECKING:
     from ..model.template import StoredTemplate, Template
 
 Ref = Union[str, int]
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-N = TypeVar("N", bound=_Named)
-
-
-def named(info: Callable[[Ref], N], name: str) -> N | None:
-    """Return by a port's info() the object of exactly that name, None if there is none: digits may be another's id."""
-    try:
-        found = info(name)
-    except NotFound:
-        return None
-    return found if found.name == name else None
 
 
 @dataclass(frozen=True)
@@ -305,6 +289,8 @@ class HostsPort(abc.ABC):
 
     def hypervisors(self) -> tuple[str, ...]:
         """Return what its hosts run; before there is any, all that they might, for machines with disks."""
+        from ..model import hypervisor_rules
+
         known = tuple(dict.fromkeys(host.hypervisor for host in self.pool()))
         return known or tuple(word for word, rule in hypervisor_rules.RULES.items() if rule.formats == DISK_FORMATS)
 

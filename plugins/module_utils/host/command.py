@@ -16,9 +16,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, MissingDependency, NebulaError, NoSpace, StorageFailed, TimedOut
 from .files import refuse_exchangeable
 

@@ -24,11 +24,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from .. import errors
+from ..dataclass import dataclass
 from ..errors import Fault, ImageRefused, InvalidValue, NebulaError, TimedOut, Unsupported
 from ..model.container_user_ids import IdRange
 from . import command, files, kernel_calls

@@ -16,9 +16,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, HypervisorError, MissingDependency, TimedOut
 from . import node_file, processes, systemd_units
 from .command import find, run

@@ -14,10 +14,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import MissingDependency
 from . import node_file
 from .command import find, last_lines, run

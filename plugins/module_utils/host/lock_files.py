@@ -20,9 +20,9 @@ import stat
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..dataclass import dataclass
 from ..errors import ForeignObject, TimedOut
 from ..printable import ONE_LINE, printable
 

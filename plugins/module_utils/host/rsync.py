@@ -14,8 +14,8 @@ import shlex
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, InvalidValue, NebulaError, NoSpace, StorageFailed, TimedOut
 from ..model.endpoint import bracketed
 from .command import Completed, find, run

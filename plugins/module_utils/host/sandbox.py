@@ -14,9 +14,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
+from ..dataclass import dataclass
 from ..errors import NebulaError
 from . import command, unsandboxed_programs
 from .files import explained

@@ -9,10 +9,11 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO
 
+from ..dataclass import dataclass
 from ..errors import Conflict, ForeignObject, Unsupported
 from ..host import node_file
 from ..host.hypervisor_daemons import Service

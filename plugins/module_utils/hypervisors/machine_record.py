@@ -10,8 +10,9 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host import node_file
 from ..host.files import read_limited, write_atomically

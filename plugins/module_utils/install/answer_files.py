@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from ..model.object_names import known_are
 from . import answer_addresses, answer_values, windows_names
 
-# What our answers have the installer say on the serial console when it has done everything.
-FINISHED = "nebula-install: finished"
 SERIAL = "ttyS0,115200n8"
 # How answers reach an installer: a second ISO with the label that it looks for, a file appended to its initrd, or a
 # floppy.

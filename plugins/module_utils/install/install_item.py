@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..engines.template_items import template_of
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NotFound
@@ -384,8 +385,8 @@ def _check(spec: Spec) -> None:
         raise InvalidValue(
             f"{spec.where}: boot kernel",
             "its machine ends where its guest reboots: one that panics would count as installed",
-            f"Have the installer print {answer_files.FINISHED!r} to the serial console at its end and set marker: true,"
-            " or give end: {pattern: …}; end: reboot takes any reboot for the end",
+            f"Have the installer print {installation_end.FINISHED!r} to the serial console at its end and set marker: "
+            "true, or give end: {pattern: …}; end: reboot takes any reboot for the end",
         )
     for key in ("FIRMWARE", "FIRMWARE_SECURE"):
         if spec.own.vector("OS").get(key):

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..dataclass import dataclass
 
 # Ends of an installation.
 POWEROFF, REBOOT, PATTERN, MANUAL = "poweroff", "reboot", "pattern", "manual"
 ENDS = (POWEROFF, REBOOT, PATTERN, MANUAL)
+# What our answers have the installer say on the serial console when it has done everything.
+FINISHED = "nebula-install: finished"
 
 
 @dataclass(frozen=True)

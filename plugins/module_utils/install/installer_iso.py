@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
+from ..dataclass import dataclass
 from ..errors import ImageRefused
 from ..host.files import explained, reader
 

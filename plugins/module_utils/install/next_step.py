@@ -9,10 +9,10 @@ more than these, and the next one goes on from them."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from ..dataclass import dataclass
 from ..model import defaults, hypervisor_rules, libvirt_values
 from ..model.image import Image
 from ..model.installation_marks import INSTALLED, INSTALLING, MARK, TOOK, TRIES, VERIFIED
@@ -170,11 +170,6 @@ def was_started(machine: Machine | None, generation: int, seen_generation: int) 
     if machine.seen == "POWEROFF":
         return machine.ended == "guest" or (machine.ended == "unknown" and machine.written)
     return machine.seen == "RUNNING"
-
-
-def percent(written: int, size: int) -> int:
-    """Return how many percent of a disk of `size` MiB were written, in bytes."""
-    return min(100, 100 * written // (size * 1024 * 1024)) if size > 0 else 0
 
 
 # -- templates --------------------------------------------------------------------------------------------------------

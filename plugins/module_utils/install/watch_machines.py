@@ -11,12 +11,12 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError, TimedOut, WrongState
 from ..host.console.console_log import SHOWN_LENGTH, SHOWN_LINES, ConsoleLog, harmless
-from . import installation_end, next_step
-from .answer_files import FINISHED
+from . import installation_end
+from .installation_end import FINISHED
 
 POLL_INTERVAL = 0.5
 # Windows' ISO asks for a key for five seconds, once its firmware has come to it.
@@ -192,7 +192,7 @@ class Watch:
         return True
 
     def percent(self) -> int:
-        return next_step.percent(max(self._written, 0), self.watched.size)
+        return percent(max(self._written, 0), self.watched.size)
 
     def line(self, now: float) -> str:
         """Return how far it is, in one line."""
@@ -277,3 +277,8 @@ def _ending_without_answer(each: Watch, error: NebulaError, now: float) -> Endin
     remedy = ". ".join(filter(None, (error.remedy, "Then run again: it is gone on with")))
     failure = type(error)(f"install {each.watched.name}: {error.asked}", error.found, remedy)
     return Ending(each.watched, False, "", now, each.percent(), error=failure)
+
+
+def percent(written: int, size: int) -> int:
+    """Return how many percent of a disk of `size` MiB were written, in bytes."""
+    return min(100, 100 * written // (size * 1024 * 1024)) if size > 0 else 0

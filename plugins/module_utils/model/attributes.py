@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError
 from . import beancounters
 from .flags import FALSE

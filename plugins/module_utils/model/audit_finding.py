@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..dataclass import dataclass
 from ..printable import printable
 
 # Something is lost, left over, or not what the catalog says; a decision was not carried out yet, and the next run does.

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 
 # As many as a system of its own has users: 0 to 65535.

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ..dataclass import dataclass
 
 # How a context is laid out on its medium; the first is the default.
 FORMATS = ("opennebula", "configdrive", "nocloud")

@@ -13,9 +13,10 @@ Vectors come normalised, as model/template_changes.py compares them."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Callable, Optional
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue, Unsupported
 from .disk import TAR
 from .disk_targets import without_suffix

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
+from ..dataclass import dataclass
 from . import defaults
 from .states import HostState
 from .transfer import SHARED

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..dataclass import dataclass
 from . import attributes, defaults
 from .disk import DISK_FORMATS
 from .disk_targets import DiskDevices

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Union
 
+from ..dataclass import dataclass
 from ..errors import CatalogError, InvalidValue
 from .dataclass_json import from_plain, to_plain
 from .states import ImageState

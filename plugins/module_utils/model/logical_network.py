@@ -6,9 +6,9 @@ catalog calls them. Everything that is here is wanted, and what is not here is n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
+from ..dataclass import dataclass
 from .addresses import LINK_LOCAL
 
 INBOUND, OUTBOUND = "inbound", "outbound"

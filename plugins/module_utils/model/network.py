@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
 
+from ..dataclass import dataclass
 from . import ethertypes
 from .network_drivers import DEFAULT, ON_LINUX_BRIDGE
 from .node_access import ATTRIBUTE as NODE_ACCESS

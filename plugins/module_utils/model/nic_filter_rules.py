@@ -10,10 +10,10 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Optional
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from . import ethertypes
 from .dataclass_json import from_plain, to_plain

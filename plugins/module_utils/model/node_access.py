@@ -8,8 +8,8 @@ Beside it they always reach what the node itself began to speak to, and an answe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from .whole_numbers import whole
 

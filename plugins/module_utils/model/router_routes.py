@@ -7,10 +7,10 @@ packets to nobody."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 from typing import Union
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 
 Own = Union[IPv4Interface, IPv6Interface]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from .logical_network import ALL, DIRECTIONS, ICMP, ICMPV6, PROTOCOLS, TCP, UDP, SecurityRule
 from .whole_numbers import whole

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
+
+from ..dataclass import dataclass
 
 # When a key of an object that is there may change: at any time, while no machine uses it, while no machine uses it by
 # its file being written anew, or not at all.

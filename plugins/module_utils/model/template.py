@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional, Union
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 
 Vector = tuple[tuple[str, str], ...]

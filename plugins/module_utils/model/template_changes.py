@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Union
 
+from ..dataclass import dataclass
 from . import context, defaults, device_matching
 from .attributes import CONTAINER, NOTES, SILENT, SINGLES, VECTORS
 from .device_matching import DEVICES, HOTPLUG, POWEROFF, RECREATE, MachineDevice, Pairing

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from ..dataclass import dataclass
 
 # The datastores are on the node under the front-end's paths; each file is copied to it, and back, over ssh.
 SHARED, SSH = "shared", "ssh"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from . import vlan_trunks
 from .flags import flag

@@ -17,9 +17,10 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Union
 
+from ..dataclass import dataclass
 from ..errors import NebulaError
 from . import links
 

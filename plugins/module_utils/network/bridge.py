@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import Conflict, InUse, MissingDependency, NebulaError, NotFound
 from ..model import guest_mtu, network_checks
 from ..model.network import Network

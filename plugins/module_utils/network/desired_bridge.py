@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Network
 
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 from ..model import network_checks, shared_bridge
 from ..model.network import Network

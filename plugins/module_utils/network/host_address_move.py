@@ -15,10 +15,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import Conflict, InUse, NebulaError, TimedOut
 from ..host import processes, systemd_units
 from ..host.command import run

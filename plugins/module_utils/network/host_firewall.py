@@ -13,10 +13,11 @@ import contextlib
 import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+from ..dataclass import dataclass
 from ..errors import TrafficBlocked
 from ..host.command import run
 from .host_firewall_rules import (

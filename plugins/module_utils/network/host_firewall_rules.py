@@ -9,9 +9,11 @@ matches all of them, none, or some: where they go to is not known, and what can'
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Union
+
+from ..dataclass import dataclass
 
 NONE, SOME, ALL = 0, 1, 2
 FORWARD, BEFORE, AFTER = "forward", "prerouting", "postrouting"

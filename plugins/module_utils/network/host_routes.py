@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Union
 
+from ..dataclass import dataclass
 from ..errors import Conflict
 from ..host.command import run
 

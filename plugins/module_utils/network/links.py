@@ -10,9 +10,10 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host.command import run
 from ..model.uplink import ETHERNET_MTU

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, ForeignObject
 from ..host.command import failure_of, run
 from ..model.addresses import LINK_LOCAL

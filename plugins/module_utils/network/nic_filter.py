@@ -27,10 +27,11 @@ import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from ..dataclass import dataclass
 from ..errors import ForeignObject, MissingDependency
 from ..host.command import MIB, run
 from ..model import ethertypes

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..dataclass import dataclass
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..model.vlan_trunks import Port
 from .ovn import ovsdb_client

@@ -9,8 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..engines.base import Engine
-from ..engines.ports import named
+from ..engines.base import Engine, named
 from ..errors import InUse, NebulaError
 from ..host import files
 from ..model.datastore import Datastore, DatastoreType

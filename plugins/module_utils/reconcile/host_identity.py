@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ..engines.base import Engine
-from ..engines.ports import named
+from ..dataclass import dataclass
+from ..engines.base import Engine, named
 from ..errors import Conflict, InUse, InvalidValue
 from ..model.host import Host
 from ..model.plan import Observed

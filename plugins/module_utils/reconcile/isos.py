@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..arguments import parse_json
 from ..context import cloud_init_warnings, iso9660, nocloud_and_configdrive
 from ..context.files_attribute import context_file
 from ..context.variables import start_script
+from ..dataclass import dataclass
 from ..errors import ForeignObject, InvalidValue, MissingDependency, NebulaError, NotFound
 from ..host.files import content_digest, explained, group_id, remove_file, user_id
 from ..model.context import ContextFile

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Callable
 
 from ..arguments import items_of
-from ..engines.base import Engine
-from ..engines.ports import named
+from ..dataclass import dataclass
+from ..engines.base import Engine, named
 from ..engines.registry import open_engine
 from ..errors import InvalidValue
 from ..model import ovn_mtu
@@ -26,9 +26,9 @@ from ..model.nic_filter_rules import pack
 from ..model.specifications.network import KEYS
 from ..model.specifications.router import KEYS as ROUTER_KEYS
 from ..model.specifications.security_group import KEYS as GROUP_KEYS
-from ..object_lists import show_as_foreseen
+from ..object_lists import doubts_of_names, show_as_foreseen
 from ..runner import closing
-from ..sync import Item, Result, doubts_of_names
+from ..sync import Item, Result
 from . import routers, security_groups
 from .logical_networks import UNKNOWN
 from .networks import Work, apply_all, undo_all

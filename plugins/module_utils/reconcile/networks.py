@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, TypeVar
 
+from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import InUse, InvalidValue, NebulaError, NotFound
 from ..model import addresses, ethertypes, guest_mtu, network_checks, ovn_mtu, uplink, vlan_trunks

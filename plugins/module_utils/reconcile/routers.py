@@ -10,8 +10,7 @@ from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from typing import Any
 
-from ..engines.base import Engine
-from ..engines.ports import named
+from ..engines.base import Engine, named
 from ..errors import Conflict, InUse, InvalidValue, NebulaError
 from ..model import network_checks
 from ..model.addresses import ip_number, ip_text

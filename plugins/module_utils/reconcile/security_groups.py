@@ -9,8 +9,7 @@ import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..engines.base import Engine
-from ..engines.ports import named
+from ..engines.base import Engine, named
 from ..errors import InvalidValue, NebulaError
 from ..model.item_reader import read_item
 from ..model.network_drivers import OVN

@@ -10,10 +10,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..dataclass import dataclass
 from ..engines.base import Engine
 from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NoSpace, NotFound, StorageFailed
 from ..host.files import (

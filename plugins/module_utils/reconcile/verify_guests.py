@@ -9,10 +9,10 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..arguments import parse_json
+from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError
 from ..host import node_file
 from ..host.console.expected_guest import ADDRESS, AGENT, KINDS, Wanted, address

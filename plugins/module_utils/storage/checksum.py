@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..dataclass import dataclass
 from ..errors import InvalidValue
 
 # How many hexadecimal digits a digest of each algorithm has.

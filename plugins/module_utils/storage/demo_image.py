@@ -20,10 +20,10 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, MissingDependency, NotFound, Unsupported
 from ..host import command, files
 from . import demo_guest, disk_creation

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import struct
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, ImageRefused, NoSpace
 from ..host import command
 from ..host.files import explained, remove_file

@@ -12,8 +12,8 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ..dataclass import dataclass
 from ..errors import ImageRefused, NotFound
 from ..host.files import adopt, explained, opened, remove_file, settle, sync_directory
 from ..host.sandbox import WRITE

@@ -22,9 +22,9 @@ import re
 import struct
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
+from ..dataclass import dataclass
 from ..errors import CommandFailed, ImageRefused
 from ..host.files import NEW_FILE, explained, remove_file
 from ..printable import printable

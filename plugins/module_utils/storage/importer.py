@@ -15,9 +15,9 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..dataclass import dataclass
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue
 from ..guest_disk.open import image_overlay
 from ..host import files

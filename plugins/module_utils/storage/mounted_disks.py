@@ -13,8 +13,8 @@ import contextlib
 import os
 import re
 import time
-from dataclasses import dataclass
 
+from ..dataclass import dataclass
 from ..errors import ImageRefused, InUse, Unsupported
 from ..host import command, id_mapped_mounts, kernel_calls, loop_devices, mounts
 from ..host.files import adopt, explained, make_directory, remove_empty_directory

@@ -19,9 +19,10 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import BinaryIO
 
+from ..dataclass import dataclass
 from ..errors import Conflict, InvalidValue, NebulaError, NotFound, StorageFailed
 from ..host import node_file, rsync
 from ..host.files import (

@@ -14,8 +14,8 @@ import fcntl
 import json
 import os
 import stat
-from dataclasses import dataclass
 
+from ..dataclass import dataclass
 from ..errors import ForeignObject, InUse, NotFound
 from ..host import files, id_mapped_mounts, kernel_calls, mounts, untrusted_trees
 from ..model.container_user_ids import BASES, IdRange

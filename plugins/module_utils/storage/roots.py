@@ -15,10 +15,11 @@ import json
 import os
 import stat
 from collections.abc import Collection, Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from tempfile import TemporaryFile
 from typing import Any
 
+from ..dataclass import dataclass
 from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
 from ..host import confined_process, files, kernel_calls, untrusted_trees
 from ..model.container_user_ids import BASES, IdRange, id_range

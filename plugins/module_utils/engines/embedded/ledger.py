@@ -11,9 +11,10 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import CatalogError, NebulaError
 from ...model import addresses, security_group
 from ...model.audit import Ledger, LedgerVm

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...dataclass import dataclass
 from ...model.whole_numbers import whole
 from .image_facts import Answer, Facts, bad, not_applicable, not_tested, passed
 

@@ -10,9 +10,9 @@ of it said; a point that nobody asked is not tested, and never a pass."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Callable
 
+from ...dataclass import dataclass
 from . import linux_points, live_points, windows_points
 from .image_facts import FAIL, LINUX, NOT_APPLICABLE, NOT_TESTED, PASS, WINDOWS, Answer, Facts, not_tested
 from .live_points import GuestReport

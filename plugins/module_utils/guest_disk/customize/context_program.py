@@ -8,9 +8,9 @@ system below DIR. The last line that it prints is what came of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, MissingDependency, NebulaError, harmless
 from ...host import command
 from ...host.files import explained

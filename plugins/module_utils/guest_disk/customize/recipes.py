@@ -13,8 +13,9 @@ import os
 import posixpath
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, NebulaError, TimedOut
 from ...host import files
 from ...model.disk import DiskFiles

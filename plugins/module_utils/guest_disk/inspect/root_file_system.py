@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, NotFound, harmless
 from ...model.whole_numbers import whole
 from ..checks import linux_files

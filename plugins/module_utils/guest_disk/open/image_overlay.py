@@ -19,8 +19,8 @@ import shutil
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from ...dataclass import dataclass
 from ...errors import (
     CommandFailed,
     ForeignObject,

@@ -23,9 +23,10 @@ import stat
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
 from ...host import command, sandbox, untrusted_directories
 from ...storage import qcow2_header

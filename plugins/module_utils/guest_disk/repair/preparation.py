@@ -10,8 +10,8 @@ import os
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, Unsupported
 from .. import file_injection
 from ..checks import linux_files

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import abc
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from .console_log import GUEST_BOOTING, KERNEL_BANNER, harmless
 from .expected_guest import CONSOLE, LOGIN, Wanted, what_differs

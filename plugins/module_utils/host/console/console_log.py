@@ -11,9 +11,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue, NebulaError
 from ...model import defaults
 from ...printable import ONE_LINE, printable

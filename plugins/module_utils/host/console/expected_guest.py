@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Union
 
+from ...dataclass import dataclass
 from .console_log import harmless
 
 # The kinds of evidence: what the console shows, the login prompt there, the guest's agent, and its address.

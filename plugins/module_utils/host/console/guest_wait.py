@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from ...dataclass import dataclass
 from ...errors import NebulaError, TimedOut
 from .console_evidence import PROMPT, CloudInit, DemoGuest, Login, Pattern, Witness, compiled
 from .console_log import NODE_STARTING, SHOWN_LINES, ConsoleLog, harmless

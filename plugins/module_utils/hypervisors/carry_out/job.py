@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...context import files_on_node
+from ...dataclass import dataclass
 from ...host.restricted_directories import Rules
 from ...host.vm_log import VmLog
 from ...model.disk import DiskFiles

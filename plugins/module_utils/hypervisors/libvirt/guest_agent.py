@@ -13,9 +13,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from ...dataclass import dataclass
 from ...deps import require
 from ...errors import HypervisorError, NebulaError
 from ...host.console.console_log import harmless

@@ -10,9 +10,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from ...dataclass import dataclass
 from ...errors import ForeignObject, NotFound
 from ...host import processes
 from ...host.files import explained, make_directory, read_limited, remove_empty_directory, remove_file, write_atomically

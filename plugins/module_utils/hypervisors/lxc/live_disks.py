@@ -12,9 +12,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from ...dataclass import dataclass
 from ...errors import HypervisorError, InUse
 from ...host import kernel_calls, loop_devices, mounts
 from ...host.files import closing_fd

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from ...dataclass import dataclass
 from ...errors import Conflict
 from ...host import command
 from ..libvirt.domain_xml import attribute_of

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...model import beancounters
 from ...model.disk import IMAGES, TAR, Disk

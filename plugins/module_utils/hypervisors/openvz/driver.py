@@ -13,9 +13,10 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from ...dataclass import dataclass
 from ...errors import (
     ForeignObject,
     HypervisorError,

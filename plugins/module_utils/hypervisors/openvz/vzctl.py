@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, TimedOut, Unsupported
 from ...host.command import Completed, find, last_lines, run
 from ...host.files import read_limited

@@ -9,8 +9,8 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...host.console import console_log
 from ...model import console_passwords, defaults, disk_targets

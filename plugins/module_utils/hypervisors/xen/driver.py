@@ -13,10 +13,10 @@ import os
 import re
 import shlex
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Callable
 
+from ...dataclass import dataclass
 from ...errors import (
     CommandFailed,
     ForeignObject,

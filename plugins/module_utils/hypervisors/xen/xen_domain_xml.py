@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...host.console import console_log
 from ...model import defaults, disk_targets

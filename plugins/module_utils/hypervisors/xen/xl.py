@@ -10,10 +10,10 @@ import glob
 import os
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, NoCapacity, TimedOut
 from ...host import lock_files
 from ...host.command import Completed, find, last_lines, run

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Optional
 
+from ...dataclass import dataclass
 from . import answer_bounds, by_host
 from .observed import MOST_ID, MOST_VMS
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
 
+from ...dataclass import dataclass
 from . import answer_bounds, by_host
 from .installations import check_machine
 from .observed import MOST_VMS

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Optional
 
+from ...dataclass import dataclass
 from .. import boot_image, disk_targets, hypervisor_rules
 from ..attributes import SINGLES
 from ..context import Context

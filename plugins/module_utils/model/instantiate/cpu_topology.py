@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Optional
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from .. import hypervisor_rules
 from ..template import Template

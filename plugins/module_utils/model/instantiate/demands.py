@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
+from ...dataclass import dataclass
 from ..template import Template
 from .aliases import AliasDemand, alias_demands
 from .boot_order import file_ref

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ...dataclass import dataclass
 
 # Bytes of a host name that Linux has (HOST_NAME_MAX), those between two dots, those of one with its domain, of which
 # guests have what is before the first dot if the whole is too long, and characters of one in NetBIOS.

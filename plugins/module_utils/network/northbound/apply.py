@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...dataclass import dataclass
 from ...errors import Conflict
 from ...model.logical_network import LogicalNetworks
 from . import desired_checks, taken_by_others

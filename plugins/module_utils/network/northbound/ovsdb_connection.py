@@ -13,9 +13,9 @@ import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...deps import require
 from ...errors import NetworkDatabaseError, TimedOut
 from .ovsdb_tables import DATABASE, TABLES, columns_read

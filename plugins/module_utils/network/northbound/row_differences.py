@@ -11,9 +11,10 @@ others that is a member of ours stays a member."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import ForeignObject
 from .ovsdb_tables import (
     ATOM,

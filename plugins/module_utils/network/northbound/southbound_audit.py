@@ -11,10 +11,10 @@ right. It does not know a neighbour's MAC address outside: two routers that know
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
+from ...dataclass import dataclass
 from ...model.logical_network import LogicalNetworks, Router
 from .logical_routers import mac_of, outside_mac, port_name
 from .ovsdb_connection import Database

@@ -9,9 +9,10 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, Conflict, ForeignObject, InUse, InvalidValue, TimedOut
 from ...host.command import run
 from ...host.files import remove_file

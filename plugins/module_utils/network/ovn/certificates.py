@@ -19,10 +19,10 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, InvalidValue, MissingDependency, NebulaError, NotFound
 from ...host.command import run
 from ...host.files import explained, make_directory, read_limited, remove_empty_directory, remove_file, write_atomically

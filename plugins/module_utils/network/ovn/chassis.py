@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...host.command import run
 from . import cluster, ovsdb_client
 from .certificates import Files

@@ -14,11 +14,11 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, Conflict, InvalidValue, NebulaError
 from ...host.command import run
 from ...host.files import explained, make_directory, remove_file, sync_directory

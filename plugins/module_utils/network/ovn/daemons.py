@@ -12,10 +12,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from ...dataclass import dataclass
 from ...errors import CommandFailed, InvalidValue, MissingDependency, TimedOut
 from ...host import lock_files, processes, systemd_units
 from ...host.command import last_lines

@@ -10,10 +10,11 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_interface
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from . import ovsdb_client
 from .certificates import Files

@@ -11,11 +11,11 @@ import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import Conflict, ForeignObject, InvalidValue, MissingDependency, NotFound, TimedOut, Unsupported
 from ...host.command import run
 from ...host.files import make_directory, read_limited, remove_file, write_atomically

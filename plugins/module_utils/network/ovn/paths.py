@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 
 OVS_SCRIPTS = "/usr/share/openvswitch/scripts"

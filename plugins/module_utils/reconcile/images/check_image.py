@@ -9,9 +9,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.registry import engine_of, open_engine
 from ...errors import InUse, InvalidValue, NebulaError, NotFound, Unsupported, WrongState, harmless

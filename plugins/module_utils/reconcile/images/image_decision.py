@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ...engines.base import Engine
-from ...engines.ports import named
+from ...engines.base import Engine, named
 from ...errors import Conflict, NotFound, WrongState
 from ...model.image import Image, refuse_unfinished
 from ...model.image_operations import Clone, Rewrite, Save, returning_host

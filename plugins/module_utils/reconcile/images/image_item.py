@@ -12,9 +12,9 @@ import posixpath
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...guest_disk.customize.recipes import Addition, Recipe
 from ...host.urls import is_url, without_secrets

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...engines.base import Engine
-from ...engines.ports import named
+from ...engines.base import Engine, named
 from ...errors import Fault, NebulaError, WrongState
 from ...model.image import Image
 from ...model.item_reader import duplicate_error

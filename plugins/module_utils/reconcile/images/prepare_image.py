@@ -13,9 +13,9 @@ import base64
 import binascii
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...errors import InUse, InvalidValue, MissingDependency, NebulaError, NotFound, WrongState, harmless
 from ...guest_disk import file_injection

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...engines.base import Engine
-from ...engines.ports import named
+from ...engines.base import Engine, named
 from ...errors import Conflict, ImageRefused, InvalidValue, MissingDependency, NebulaError, NotFound, WrongState
 from ...guest_disk.customize import recipes
 from ...host.urls import is_url, without_secrets

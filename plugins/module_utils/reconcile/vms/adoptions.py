@@ -7,9 +7,10 @@ list says."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmRecord, VmRequest
 from ...errors import Conflict, InvalidValue, NebulaError, NotFound

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmRecord
 from ...errors import InvalidValue, TooManyDestroyed

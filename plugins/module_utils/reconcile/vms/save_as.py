@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ...dataclass import dataclass
 from ...errors import InvalidValue
 from ...model.image import Image
 from ...model.item_reader import duplicate_error, value_of

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmOrders
 from ...errors import InvalidValue, NotFound

@@ -14,8 +14,9 @@ from ...engines.base import Engine
 from ...engines.registry import open_engine
 from ...model import image_deliveries
 from ...model.specifications.template import KEYS as TEMPLATE_KEYS
+from ...object_lists import doubts_of_names
 from ...runner import closing
-from ...sync import Item, Result, doubts_of_names
+from ...sync import Item, Result
 from .. import templates
 from .adoptions import Adoptions, ids_of
 from .destroy_limit import DestroyLimit, limit_of, machines_text, names_of_destroyed, names_text

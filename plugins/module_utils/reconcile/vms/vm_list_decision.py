@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from ...dataclass import dataclass
 from ...engines.base import Engine
 from ...engines.ports import VmRecord, VmRequest
 from ...errors import BeingEnded, Conflict, InUse, InvalidValue, NebulaError, NoCapacity, NoLease, NotFound, WrongState

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...dataclass import dataclass
 from ...engines.ports import VmRecord
 from ...errors import NebulaError
 from ...model.image import Image

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ...context.variables import names_owner
-from ...engines.base import Engine
-from ...engines.ports import VmRecord, named
+from ...engines.base import Engine, named
+from ...engines.ports import VmRecord
 from ...errors import BeingEnded, Conflict, NebulaError
 from ...model import boot_image, hypervisor_rules
 from ...model import template_changes as model_changes

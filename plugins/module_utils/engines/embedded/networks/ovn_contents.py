@@ -10,10 +10,11 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
+from ....dataclass import dataclass
 from ....errors import InvalidValue
 from ....model import context_firewall, ethertypes, network_checks, ovn_context_firewall, security_group
 from ....model.dataclass_json import from_plain

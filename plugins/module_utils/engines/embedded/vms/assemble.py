@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ....context import cloud_init_warnings, nocloud_and_configdrive, variables
 from ....context.files_on_frontend import Sources
+from ....dataclass import dataclass
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound
 from ....model import boot_image, context_firewall, security_group
 from ....model.context import Context, ContextFile

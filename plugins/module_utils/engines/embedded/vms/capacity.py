@@ -7,8 +7,9 @@ on."""
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....dataclass import dataclass
 from ....errors import NoCapacity
 from ....model.host import Host
 from ....model.instantiate.demands import Demands

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ....dataclass import dataclass
 from ....model import device_matching
 from ....model.dataclass_json import to_plain
 from ....model.device_matching import ALIAS, DISK, NIC, Pairing

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 
+from ....dataclass import dataclass
 from ....model.image_operations import Return
 from ....model.transfer import SHARED
 from ..hosts import Hosts

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ....dataclass import dataclass
 from ....errors import BeingEnded, Conflict, NoCapacity
 from ....model.defaults import FIRST_GRAPHICS_PORT, LAST_GRAPHICS_PORT
 from ....model.host import Host

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....dataclass import dataclass
 from ....errors import Conflict
 from ....model import hypervisor_rules
 from ....model.host import Host

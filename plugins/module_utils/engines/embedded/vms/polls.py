@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ....dataclass import dataclass
 from ....model.network import Network
 from ....model.network_drivers import ON_NODES
 from ....model.plan import Observed, ObservedVm

@@ -7,8 +7,8 @@ twice, but what machines hold that are being ended: their host ends them before 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from ....dataclass import dataclass
 from ....errors import NebulaError, NoCapacity, NotFound, WrongState
 from ....model import hypervisor_rules, network_checks
 from ....model.host import Host

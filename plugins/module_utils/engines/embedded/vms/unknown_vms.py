@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ....dataclass import dataclass
 from ....errors import Conflict, NotFound, WrongState
 from ....model.audit import Domain, VmDirectory, copied_domains
 from ....model.instantiate.demands import Demands

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ....dataclass import dataclass
 from ....errors import NotFound
 from ....model import machine_orders
 from ....model.dataclass_json import from_plain, to_plain

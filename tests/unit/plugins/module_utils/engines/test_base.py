@@ -10,8 +10,9 @@ import contextlib
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
-from ansible_collections.nebula.provision.plugins.module_utils.engines.base import Engine
+from ansible_collections.nebula.provision.plugins.module_utils.engines.base import Engine, named
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound, Unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 
 # An engine of which nobody has written anything yet: all that it has to have is there, and does nothing.
 Blank = type("Blank", (Engine,), dict.fromkeys(Engine.__abstractmethods__))
@@ -69,3 +70,15 @@ def test_an_engine_that_ends_at_once_leaves_nothing_to_forget():
 def test_a_port_that_an_engine_does_not_have_says_so(kind):
     with pytest.raises(Unsupported, match=f"{kind}: info: this engine has no {kind}"):
         getattr(Plain(), kind).info("web")
+
+
+def test_a_name_of_digits_is_no_id():
+    known = {"0": Host(0, "node1"), "node1": Host(0, "node1"), "1234": Host(1, "1234")}
+
+    def info(ref):
+        if ref not in known:
+            raise NotFound(f"host {ref}", "the catalog has none")
+        return known[ref]
+
+    assert [named(info, name) for name in ("0", "nothing")] == [None, None]
+    assert [named(info, name).id for name in ("node1", "1234")] == [0, 1]

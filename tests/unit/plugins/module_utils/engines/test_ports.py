@@ -14,9 +14,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.ports imp
     VmRecord,
     VmRequest,
     VmsPort,
-    named,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound, Unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.model import hypervisor_rules
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
@@ -51,18 +50,6 @@ def test_before_there_is_a_host_all_hypervisors_with_disks_may_come():
     assert {"kvm", "xen"} <= set(found) < set(hypervisor_rules.RULES)
     # A machine that says nothing of it is none of a container's.
     assert "lxc" not in found
-
-
-def test_a_name_of_digits_is_no_id():
-    known = {"0": Host(0, "node1"), "node1": Host(0, "node1"), "1234": Host(1, "1234")}
-
-    def info(ref):
-        if ref not in known:
-            raise NotFound(f"host {ref}", "the catalog has none")
-        return known[ref]
-
-    assert [named(info, name) for name in ("0", "nothing")] == [None, None]
-    assert [named(info, name).id for name in ("node1", "1234")] == [0, 1]
 
 
 def test_an_engine_without_plans_fetches_no_file_for_anybody():

@@ -185,11 +185,6 @@ def test_a_start_that_nobody_recorded(machine, seen, started):
     assert next_step.was_started(machine, 3, seen) is started
 
 
-def test_percent():
-    assert next_step.percent(512 * 1024 * 1024, 1024) == 50
-    assert next_step.percent(1 << 50, 1) == 100 and next_step.percent(1, 0) == 0
-
-
 # -- templates --------------------------------------------------------------------------------------------------------
 def test_the_disk_boots_first_and_then_the_iso():
     made = next_step.template(Shape("debian", "debian.iso"), Media(), Template())

@@ -17,7 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.install import (
     installation_end,
     watch_machines,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.install.answer_files import FINISHED
+from ansible_collections.nebula.provision.plugins.module_utils.install.installation_end import FINISHED
 from ansible_collections.nebula.provision.plugins.module_utils.install.watch_machines import Watch, Watched
 
 RUNS, OFF = ("RUNNING", ""), ("POWEROFF", "guest")
@@ -200,3 +200,8 @@ def test_progress_is_shown_with_what_it_is_of(watched):
     assert found._last_lines() == [
         f"Finishing the installation  ... 3%... 11%{FINISHED}", "Finishing the installation ... 30%",
     ]  # fmt: skip
+
+
+def test_percent():
+    assert watch_machines.percent(512 * 1024 * 1024, 1024) == 50
+    assert watch_machines.percent(1 << 50, 1) == 100 and watch_machines.percent(1, 0) == 0

@@ -10,8 +10,8 @@ import contextlib
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.base import named
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import named
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import networks, routers
 
 NETWORKS = [

@@ -9,8 +9,8 @@ import contextlib
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.base import named
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import named
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.network_drivers import OVN
