@@ -84,6 +84,7 @@ def store(tmp_path):
 KILLED = """
 import os, signal, subprocess, sys
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import image_overlay
+from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names
 def half(image):
     subprocess.run(["qemu-io", "-f", image.format, "-c", "write -q -P 2 0 1M", image.path], check=True)
     os.kill(os.getpid(), signal.SIGKILL)
