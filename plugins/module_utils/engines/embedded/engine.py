@@ -139,6 +139,7 @@ class EmbeddedEngine(Engine):
         except BaseException:
             # Where the disk is full, SQLite has given up the whole transaction itself.
             if self.store.db.in_transaction:
+                self.store.drop()
                 self.store.db.execute("ROLLBACK TO attempt")
                 self.store.db.execute("RELEASE attempt")
             raise

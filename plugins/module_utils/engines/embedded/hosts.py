@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from ...errors import CatalogError, Conflict, ForeignObject, InUse, NebulaError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ...model.plan import Observed
     from .store import Store
 
+# What a session keeps of the hosts (Store.once): all of them by id, the schedulers with the room that is left on them,
+# and what machines hold there that are being ended.
+HOSTS, ROOMS, HELD = "hosts", "rooms", "held"
 COLUMNS = ("hypervisor", "state", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "transfer")
 
 # The fields that a result shows as they are.
@@ -50,10 +54,12 @@ class Hosts(HostsPort):
         self._machines = machines
 
     def pool(self) -> list[Host]:
-        return [_host(row) for row in self.store.rows("SELECT * FROM hosts ORDER BY id")]
+        return list(self.by_id().values())
 
     def by_id(self) -> dict[int, Host]:
-        return {host.id: host for host in self.pool() if host.id is not None}
+        return self.store.once(
+            HOSTS, lambda: {row["id"]: _host(row) for row in self.store.rows("SELECT * FROM hosts ORDER BY id")}
+        )
 
     def info(self, ref: Ref) -> Host:
         return _host(resolve(self.store, "hosts", ref))
@@ -70,6 +76,7 @@ class Hosts(HostsPort):
             f"INSERT INTO hosts ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
             [host_id, host.name, json.dumps(dict(host.attributes)), json.dumps(to_plain(host.overhead)), *values],
         )
+        self._changed()
         return self.info(host_id)
 
     def update(self, ref: Ref, **changes: Any) -> Host:
@@ -87,6 +94,7 @@ class Hosts(HostsPort):
             self.store.db.execute(f"UPDATE hosts SET {column} = ? WHERE id = ?", (stored, host.id))
         if "overhead" in changes:
             self._promise_overheads_anew(host, changes["overhead"])
+        self._changed()
         return self.info(host.name)
 
     def _promise_overheads_anew(self, host: Host, overhead: Overhead) -> None:
@@ -131,6 +139,7 @@ class Hosts(HostsPort):
             self.store.db.execute(f"UPDATE given_up SET {column} = ? WHERE {column} = ?", (name, host.name))
         self.store.db.execute("UPDATE hosts SET name = ? WHERE id = ?", (name, host.id))
         self.marks.rename(host.name, name)
+        self._changed()
         return self.info(name)
 
     def offer_marks(self, names: Sequence[str]) -> dict[str, str]:
@@ -168,7 +177,11 @@ class Hosts(HostsPort):
         self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"recorded/{host.id}",))
         self.marks.forget(host.name)
+        self._changed()
         return host
+
+    def _changed(self) -> None:
+        self.store.drop(HOSTS, ROOMS, HELD)
 
     def check(self, observed: Sequence[Observed]) -> list[Observed]:
         if self.store.declared:
@@ -231,13 +244,27 @@ class Hosts(HostsPort):
         current = self.info(item["name"])
         self.update(current.name, **{name: each for name, each in values.items() if getattr(current, name) != each})
 
-    def promise(self, host_id: int, memory: int, overhead: int, cpu: float, vms: int) -> None:
-        """Count what machines of the host were promised; negative to give it back."""
+    def promise(self, host_id: int, memory: int, overhead: int, cpu: float, vms: int, placed: bool = False) -> None:
+        """Count what machines of the host were promised; negative to give it back. placed: a scheduler has chosen the
+        host, and counted it."""
         self.store.db.execute(
             "UPDATE hosts SET memory_used = memory_used + ?, overhead_used = overhead_used + ?,"
             " cpu_used = round(cpu_used + ?, 6), vms = vms + ? WHERE id = ?",
             (memory, overhead, cpu, vms, host_id),
         )
+        self._count_again(host_id)
+        if not placed:
+            for scheduler in self.store.kept.get(ROOMS, {}).values():
+                scheduler.count(host_id, memory + overhead, cpu)
+
+    def _count_again(self, host_id: int) -> None:
+        """Have what was read of the hosts say what is promised of this one now."""
+        known = self.store.kept.get(HOSTS)
+        if known is None:
+            return
+        row = self.store.row("SELECT memory_used, overhead_used, cpu_used, vms FROM hosts WHERE id = ?", host_id)
+        if row is not None:
+            known[host_id] = replace(known[host_id], **dict(row))
 
 
 def _host(row: sqlite3.Row) -> Host:

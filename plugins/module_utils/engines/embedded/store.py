@@ -45,6 +45,8 @@ class Store:
         self.root = root
         self.path = os.path.join(root, name)
         self.check_mode = check_mode
+        # What once() has read in this transaction.
+        self.kept: dict[str, Any] = {}
         # A run that is killed while it begins a catalog leaves an empty file, and so does a full disk.
         exists = _size(self.path) > 0
         self.declared = not exists and check_mode
@@ -141,6 +143,7 @@ class Store:
         """Keep all that is done inside, or nothing; in check mode, nothing."""
         with self._explained():
             self.db.execute("BEGIN IMMEDIATE")
+            self.kept.clear()
             try:
                 self._check_still_there()
                 yield self.db
@@ -148,6 +151,23 @@ class Store:
             except BaseException:
                 self._roll_back()
                 raise
+            finally:
+                self.kept.clear()
+
+    def once(self, key: str, read: Callable[[], T]) -> T:
+        """Return what `read` returned for this key before in the transaction, if nothing has dropped it since: whoever
+        writes to what was read also changes it, or calls drop(). Outside a transaction everything is read anew."""
+        if not self.db.in_transaction:
+            return read()
+        if key not in self.kept:
+            self.kept[key] = read()
+        found: T = self.kept[key]
+        return found
+
+    def drop(self, *keys: str) -> None:
+        """Have once() read these anew. Without keys: all, since what was done since it was read is undone."""
+        for key in keys or tuple(self.kept):
+            self.kept.pop(key, None)
 
     def _check_still_there(self) -> None:
         """Raise CatalogError if the file was removed or replaced: what is written to it would be reported, and lost."""

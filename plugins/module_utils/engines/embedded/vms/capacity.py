@@ -7,7 +7,9 @@ on."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Optional
 
 from ....dataclass import dataclass
 from ....errors import NoCapacity
@@ -16,7 +18,7 @@ from ....model.instantiate.demands import Demands
 from ....model.machine_orders import NOTHING, HeldResources
 from ....model.object_ids import id_of
 from ....model.states import vm_state_name
-from ..hosts import Hosts
+from ..hosts import HELD, ROOMS, Hosts
 from .polls import Polls
 from .scheduler import Scheduler
 from .vm_rows import VmRows
@@ -28,9 +30,21 @@ class Capacity:
     rows: VmRows
     polls: Polls
 
+    def scheduler(self, only: Sequence[str] | None) -> Scheduler:
+        """Return what chooses among these hosts, or all; it knows of what was promised since. only: see Scheduler."""
+        known = self.rows.store.once(ROOMS, dict[Optional[tuple[str, ...]], Scheduler])
+        key = None if only is None else tuple(only)
+        if key not in known:
+            hosts = self.hosts.by_id().values()
+            known[key] = Scheduler(hosts, self.polls.others_memory(), only, self.polls.unreached, self.held())
+        return known[key]
+
     def held(self) -> dict[str, HeldResources]:
         """Return what machines that are being ended hold, by host name. A plan contains these machines and those that
         take their place; the node starts the latter once the former are gone."""
+        return self.rows.store.once(HELD, self._held)
+
+    def _held(self) -> dict[str, HeldResources]:
         return {
             row["name"]: HeldResources(row["memory"], row["cpu"])
             for row in self.rows.store.rows(
@@ -63,7 +77,7 @@ class Capacity:
 
     def promise(self, host: Host, demands: Demands) -> None:
         """Count what a new machine takes of its host."""
-        self.hosts.promise(id_of(host), demands.memory, overhead(host, demands), demands.cpu, 1)
+        self.hosts.promise(id_of(host), demands.memory, overhead(host, demands), demands.cpu, 1, placed=True)
 
     def repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> HeldResources:
         """Change what the machine was promised on its host, or raise NoCapacity. Return what the machine is to hold no

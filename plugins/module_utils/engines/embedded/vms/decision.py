@@ -12,6 +12,7 @@ from ....model.machine_orders import NOTHING, Decision, HeldResources, LastingOr
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders
+from ..hosts import HELD, ROOMS
 from . import generated_passwords
 from .parts import Parts
 from .vm_rows import orders_of, request_of, vm_of
@@ -56,6 +57,8 @@ def decide(
         " seq = ?, error = '' WHERE id = ?",
         (state, lcm, wanted, write(after), row["seq"] if seq is None else seq, row["id"]),
     )
+    if "DONE" in (wanted, row["wanted"]):
+        parts.store.drop(HELD, ROOMS)
     if wanted != "DONE":
         _close_console(parts, row["id"])
     host = parts.rows.host_names([row["id"]]).get(row["id"], "")

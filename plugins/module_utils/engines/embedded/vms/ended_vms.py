@@ -13,6 +13,7 @@ from ....model import machine_orders
 from ....model.host import Host
 from ....model.states import VmState
 from ....model.transfer import SHARED
+from ..hosts import HELD, ROOMS
 from ..images.returns import forget_host
 from ..store import compact
 from .given_up import FORGOTTEN
@@ -33,6 +34,7 @@ def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "") -> None:
         " request = '[]', body = ? WHERE id = ?",
         (VmState.DONE, now, machine_orders.EMPTY, compact(without_secrets(json.loads(row["body"]))), row["id"]),
     )
+    parts.store.drop(HELD, ROOMS)
     parts.rows.remember([(row["id"], host, "DONE", "terminate", reason)], now)
 
 

@@ -25,7 +25,7 @@ from . import vm_records
 from .assemble import Blueprint
 from .capacity import overhead
 from .parts import Parts
-from .scheduler import Homes, Scheduler
+from .scheduler import Homes
 from .template_references import References
 
 
@@ -79,9 +79,8 @@ def _placed(
     parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str] | None, references: References
 ) -> list[_Placed]:
     """Return each machine with a new id, on the host that the scheduler finds for it."""
-    pool = parts.hosts.pool()
-    scheduler = Scheduler(pool, parts.polls.others_memory(), hosts, parts.polls.unreached, parts.capacity.held())
-    hypervisors = {host.hypervisor for host in pool}
+    scheduler = parts.capacity.scheduler(hosts)
+    hypervisors = scheduler.hypervisors
     homes = Homes()
     placed = []
     for vm_id, request in zip(_new_ids(parts, len(requests)), requests):

@@ -13,6 +13,7 @@ from ....model.host import Host
 from ....model.plan import Observed, ObservedVm
 from ....model.states import FAILURES, LcmState, vm_state_name
 from ...ports import VmRecord
+from ..hosts import ROOMS
 from . import transitions, vm_records
 from .parts import Parts
 
@@ -66,6 +67,7 @@ def _others(parts: Parts, host_id: int | None, node: Observed) -> list[ObservedV
 def count_unknown(parts: Parts) -> None:
     """Count memory and ports of machines that the catalog does not have on their hosts: no other machine can have
     these. It is called again after one of them was adopted."""
+    parts.store.drop(ROOMS)
     hosts = {host.name: host for host in parts.hosts.pool()}
     for name, machines in parts.polls.unknown.items():
         if name in hosts:

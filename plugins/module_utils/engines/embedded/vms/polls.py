@@ -35,6 +35,7 @@ class Polls:
     networks: dict[str, frozenset[str]] = field(default_factory=dict)
     believed: dict[str, Observed] = field(default_factory=dict)
     unknown: dict[str, list[ObservedVm]] = field(default_factory=dict)
+    _without_bridge: dict[tuple[tuple[str, str], ...], dict[str, list[str]]] = field(default_factory=dict)
 
     def others_memory(self) -> dict[str, int]:
         """Return by host name the MiB that the catalog can promise to no machine: other machines have them."""
@@ -54,9 +55,12 @@ class Polls:
             self.unreached.add(node.host)
         elif node.networks is not None:
             self.networks[node.host] = frozenset(node.networks)
+            self._without_bridge.clear()
 
     def without_bridge(self, networks: Iterable[Network]) -> dict[str, list[str]]:
         """Return by host name the names of those of these networks that need a bridge of their own and lack it."""
-        own = [network for network in networks if network.vn_mad in ON_NODES]
-        found = {host: [n.name for n in own if n.uuid not in there] for host, there in self.networks.items()}
-        return {host: names for host, names in found.items() if names}
+        own = tuple(dict.fromkeys((n.uuid, n.name) for n in networks if n.vn_mad in ON_NODES))
+        if own not in self._without_bridge:
+            found = {host: [name for uuid, name in own if uuid not in there] for host, there in self.networks.items()}
+            self._without_bridge[own] = {host: names for host, names in found.items() if names}
+        return self._without_bridge[own]

@@ -16,6 +16,7 @@ from ....model.image_operations import Return
 from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
+from ..hosts import HELD, ROOMS
 from . import transitions, vm_records
 from .disk_task_rows import text_of
 from .ended_vms import end
@@ -104,6 +105,8 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
     wanted = row["wanted"] if outcome.error is None else _state_wanted_now(parts, outcome.state, row)
     if wanted == "DONE":
         return  # it is half taken away: every plan contains it until it is gone
+    if row["wanted"] == "DONE":
+        parts.store.drop(HELD, ROOMS)
     left = machine_orders.write(machine_orders.after_outcome(before, row["generation"], failed, done))
     parts.store.db.execute(
         "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",

@@ -6,6 +6,8 @@ twice, but what machines hold that are being ended: their host ends them before 
 
 from __future__ import annotations
 
+import contextlib
+import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ....dataclass import dataclass
@@ -22,8 +24,10 @@ CPU_ROUNDING = 1e-6
 
 @dataclass
 class Room:
-    """Describes a host, and the memory (MiB) and CPU left on it, with what machines hold that are being ended."""
+    """Describes a host, and the memory (MiB) and CPU left on it, with what machines hold that are being ended.
+    number: its place among all hosts: of those with the same room the first one takes a machine"""
 
+    number: int
     host: Host
     memory: float
     cpu: float
@@ -32,10 +36,6 @@ class Room:
 
     def has(self, memory: int, cpu: float) -> bool:
         return self.memory >= memory and self.cpu + CPU_ROUNDING >= cpu
-
-    def has_now(self, memory: int, cpu: float) -> bool:
-        """Return whether the host has so much even while machines that are being ended are there yet."""
-        return self.memory - self.held.memory >= memory and self.cpu - self.held.cpu + CPU_ROUNDING >= cpu
 
 
 class Homes:
@@ -62,6 +62,55 @@ class Homes:
                 self.known[network.id].add(host)
 
 
+class _MostLeft:
+    """Finds the room with most memory left that suffices for a machine, without a look at each. Rooms only become
+    smaller while this is in use.
+    left: returns the memory and the CPU of a room that count."""
+
+    def __init__(self, rooms: Sequence[Room], left: Callable[[Room], tuple[float, float]]) -> None:
+        self._left = left
+        self._rooms = [(-left(room)[0], room.number, room) for room in rooms]
+        heapq.heapify(self._rooms)
+        # Rooms whose CPU did not suffice for an earlier machine, those with most CPU first.
+        self._short: list[tuple[float, int, Room]] = []
+
+    def first(self, memory: int, cost: Callable[[Room], int], cpu: float) -> Room | None:
+        """Return the first room with so much CPU, and memory for the cost. memory: what the cost is at least."""
+        while self._short and self._left(self._short[0][2])[1] + CPU_ROUNDING >= cpu:
+            _cpu, number, room = heapq.heappop(self._short)
+            heapq.heappush(self._rooms, (-self._left(room)[0], number, room))
+        aside, found = [], None
+        while self._rooms and found is None:
+            noted, number, room = self._rooms[0]
+            left, processors = self._left(room)
+            if -left != noted:
+                heapq.heapreplace(self._rooms, (-left, number, room))
+            elif left < memory:
+                break
+            elif processors + CPU_ROUNDING < cpu:
+                heapq.heappush(self._short, (-processors, number, heapq.heappop(self._rooms)[2]))
+            elif left < cost(room):
+                aside.append(heapq.heappop(self._rooms))
+            else:
+                found = room
+        for entry in aside:
+            heapq.heappush(self._rooms, entry)
+        return found
+
+
+class _Candidates:
+    """Holds the rooms of all hosts that may take machines of one kind."""
+
+    def __init__(self, rooms: Sequence[Room]) -> None:
+        self.rooms = rooms
+        # A host that has room already is better: there the machine need not wait for others to end.
+        self._now = _MostLeft(rooms, lambda room: (room.memory - room.held.memory, room.cpu - room.held.cpu))
+        self._once_others_ended = _MostLeft(rooms, lambda room: (room.memory, room.cpu))
+
+    def best(self, memory: int, cost: Callable[[Room], int], cpu: float) -> Room | None:
+        return self._now.first(memory, cost, cpu) or self._once_others_ended.first(memory, cost, cpu)
+
+
 class Scheduler:
     """Chooses a host for each new machine. foreign: MiB that running domains of others hold, by host name. ending:
     what machines hold that are being ended, by host name. only: host names to choose from; None for all. unreached:
@@ -69,16 +118,23 @@ class Scheduler:
 
     def __init__(
         self,
-        hosts: Sequence[Host],
+        hosts: Iterable[Host],
         foreign: Mapping[str, int],
         only: Collection[str] | None = None,
         unreached: Collection[str] = (),
         ending: Mapping[str, HeldResources] | None = None,
     ) -> None:
-        self.hosts = {host.name: host for host in hosts}
-        self.only = only
+        self.only = None if only is None else frozenset(only)
         self.unreached = unreached
-        self.rooms = [_room(host, foreign.get(host.name, 0), (ending or {}).get(host.name, NOTHING)) for host in hosts]
+        self.rooms = [
+            _room(number, host, foreign.get(host.name, 0), (ending or {}).get(host.name, NOTHING))
+            for number, host in enumerate(hosts)
+        ]
+        self.by_name = {room.host.name: room for room in self.rooms}
+        self._by_id = {room.host.id: room for room in self.rooms}
+        self.hypervisors = frozenset(room.host.hypervisor for room in self.rooms)
+        # By hypervisor, those refused, and which mapping says what lacks bridges.
+        self._known: dict[tuple[str, frozenset[str], int], tuple[_Candidates, Mapping[str, Sequence[str]]]] = {}
 
     def place(
         self,
@@ -97,19 +153,10 @@ class Scheduler:
         homes: on which hosts its networks are that keep to one node, by name.
         unbridged: by host, the names of its networks whose bridge is not there."""
         homes = homes or {}
-        rooms = self._candidates(vm, hypervisor, pinned, refusals or {}, homes, unbridged or {})
-        best: Room | None = None
-        most: tuple[bool, float] = (False, 0.0)
-        for room in rooms:
-            cost = memory + room.host.overhead.of(memory, vcpu)
-            if not room.has(cost, cpu):
-                continue
-            # A host that has room already is better: there the machine need not wait for others to end.
-            now = room.has_now(cost, cpu)
-            left = (now, room.memory - room.held.memory if now else room.memory)
-            if best is None or left > most:
-                best, most = room, left
+        candidates = self._candidates_for(vm, hypervisor, pinned, refusals or {}, homes, unbridged or {})
+        best = candidates.best(memory, lambda room: memory + room.host.overhead.of(memory, vcpu), cpu)
         if best is None:
+            rooms = candidates.rooms
             raise NoCapacity(
                 f"VM {vm}: {_cost(rooms, memory, vcpu)} of memory and {cpu:g} CPU",
                 "; ".join(
@@ -121,7 +168,16 @@ class Scheduler:
         best.cpu -= cpu
         return best.host
 
-    def _candidates(
+    def count(self, host_id: int, memory: int, cpu: float) -> None:
+        """Count what else a host was promised; negative for what it got back."""
+        room = self._by_id.get(host_id)
+        if room is not None:
+            room.memory -= memory
+            room.cpu -= cpu
+            if memory < 0 or cpu < 0:
+                self._known.clear()
+
+    def _candidates_for(
         self,
         vm: str,
         hypervisor: str,
@@ -129,20 +185,46 @@ class Scheduler:
         refusals: Mapping[str, NebulaError],
         homes: Mapping[str, Collection[str]],
         unbridged: Mapping[str, Sequence[str]],
-    ) -> list[Room]:
-        if pinned and pinned not in self.hosts:
+    ) -> _Candidates:
+        if pinned and pinned not in self.by_name:
             raise NotFound(
                 f"VM {vm}: host {pinned!r}",
-                "there is no such host; there are " + (", ".join(sorted(self.hosts)) or "none"),
+                "there is no such host; there are " + (", ".join(sorted(self.by_name)) or "none"),
                 "Give the name of a host of group nebula_nodes",
             )
+        asked = (vm, hypervisor, pinned, refusals, homes, unbridged)
+        if pinned:
+            return _Candidates(self._candidates([self.by_name[pinned]], *asked))
+        if homes:
+            names = set.intersection(*map(set, homes.values()))
+            with contextlib.suppress(WrongState):
+                return _Candidates(
+                    self._candidates([self.by_name[name] for name in names & self.by_name.keys()], *asked)
+                )
+            # None of these can: the error names the others, too.
+            return _Candidates(self._candidates(self.rooms, *asked))
+        kind = (hypervisor, frozenset(refusals), id(unbridged) if unbridged else 0)
+        if kind not in self._known:
+            # What the key names by its id is kept as long as the key.
+            self._known[kind] = (_Candidates(self._candidates(self.rooms, *asked)), unbridged)
+        return self._known[kind][0]
+
+    def _candidates(
+        self,
+        among: Iterable[Room],
+        vm: str,
+        hypervisor: str,
+        pinned: str,
+        refusals: Mapping[str, NebulaError],
+        homes: Mapping[str, Collection[str]],
+        unbridged: Mapping[str, Sequence[str]],
+    ) -> list[Room]:
+        """Return those of these rooms whose hosts may take the machine. Raise WrongState if there are none."""
         reasons = []
         rooms = []
         bridges = False
-        for room in self.rooms:
+        for room in among:
             host = room.host
-            if pinned and host.name != pinned:
-                continue
             if self.only is not None and host.name not in self.only:
                 reasons.append(f"{host.name} is not part of this run")
             elif hypervisor and not hypervisor_rules.makes_same_machines(hypervisor, host.hypervisor):
@@ -191,9 +273,10 @@ def _home(home: tuple[str, Collection[str]]) -> str:
     return f"network {home[0]} keeps to one node (one_node), and its machines are on {', '.join(sorted(home[1]))}"
 
 
-def _room(host: Host, foreign: int, held: HeldResources) -> Room:
+def _room(number: int, host: Host, foreign: int, held: HeldResources) -> Room:
     memory = host.memory * host.memory_overcommit - host.reserved_memory - foreign
     return Room(
+        number,
         host,
         memory - host.memory_used - host.overhead_used + held.memory,
         host.cpu * host.cpu_overcommit - host.cpu_used + held.cpu,
