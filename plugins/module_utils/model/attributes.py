@@ -406,6 +406,11 @@ def _vectors() -> dict[str, frozenset[str] | None]:
     return {name: None if "*" in keys else frozenset(keys) for name, keys in found.items()}
 
 
+def named_in(vector: str) -> set[str]:
+    """Return the keys of the vector that the table knows by their names."""
+    return {name for entry in TABLE if entry.vector == vector for name in entry.names} - {"", "*"}
+
+
 # Vectors, each with the names that it may hold; None: any.
 VECTORS = _vectors()
 

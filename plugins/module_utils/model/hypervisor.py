@@ -60,7 +60,8 @@ class Hypervisor:
     column: the column of model/attributes.py that says what acts.
     own: what differs from that column, by VECTOR/KEY or NAME.
     live: attributes that are changed on a running machine, beside those that always are.
-    ends_at_reboot: RAW by which a machine that reboots ends instead."""
+    ends_at_reboot: RAW by which a machine that reboots ends instead.
+    judges_context: whether it judges values of CONTEXT beside host names."""
 
     name: str = ""
     also: tuple[str, ...] = ()
@@ -93,6 +94,7 @@ class Hypervisor:
     own: Mapping[str, attributes.OwnEffect] = field(default_factory=dict)
     live: tuple[str, ...] = ()
     ends_at_reboot: str = ""
+    judges_context: bool = False
 
     def format_of(self, word: str) -> str:
         """Return the format that a word of DISK/DRIVER means, "" for a word that this hypervisor would stumble over."""

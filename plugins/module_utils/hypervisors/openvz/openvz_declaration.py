@@ -475,6 +475,7 @@ OPENVZ = Hypervisor(
     words={TAR: TAR, "raw": TAR, "qcow2": TAR},
     devices=DiskDevices(),
     check=check,
+    judges_context=True,
     doubts=doubts,
     check_disk=check_disk,
     firmware=lambda os: False,

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...errors import InvalidValue, NebulaError
-from .. import attributes, beancounters, hypervisor_rules, injected_files
+from .. import attributes, beancounters, hypervisor_rules, injected_files, judgements
 from ..attributes import near_misses, unknown_keys
 from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
+from ..judgements import hypervisor_of, judged_alike
 from ..template import Template
 from . import cpu_topology, truncated_values
 from .aliases import alias_demands
@@ -49,14 +50,21 @@ def validate(
     where: names the object ("template web").
     hypervisors: those that its machines may come to, where it does not say itself; one that takes it is enough.
     stored: what the catalog has of it; an unknown key that is in it already is warned of, strict or not."""
+    own = hypervisor_of(template)
+    judged = ("any", judged_alike(template, [own] if own else hypervisors), strict, tuple(hypervisors))
+    known = judgements.known(judged)
+    if known is not None:
+        return known
     slips, unknown = near_misses(template), unknown_keys(template)
     if strict:
         _refuse_unknown(slips + unknown, stored, where)
     try:
-        return slips + unknown + _check(template, where, hypervisors)
+        found = slips + unknown + _check(template, where, hypervisors)
     except InvalidValue as error:
         attributes.add_near_misses(error, where, template)
         raise
+    # What is unknown is judged by what the catalog has, too.
+    return found if strict and slips + unknown else judgements.keep(judged, where, found)
 
 
 def _refuse_unknown(found: Iterable[str], stored: Iterable[Template], where: str) -> None:
@@ -105,7 +113,7 @@ def refusals_by_hypervisor(template: Template, where: str, hypervisors: Iterable
 
 
 def _check_for_any(template: Template, where: str, hypervisors: Sequence[str]) -> list[str]:
-    own = template.get("HYPERVISOR").lower()
+    own = hypervisor_of(template)
     errors = []
     for hypervisor in [own] if own else hypervisors or [hypervisor_rules.DEFAULT]:
         try:
@@ -117,6 +125,12 @@ def _check_for_any(template: Template, where: str, hypervisors: Sequence[str]) -
 
 def _check_for_hypervisor(template: Template, where: str, hypervisor: str) -> list[str]:
     """Return warnings of what depends on the hypervisor; raise InvalidValue for what it can't have."""
+    judged = (hypervisor, judged_alike(template, [hypervisor]))
+    known = judgements.known(judged)
+    return judgements.keep(judged, where, _doubts(template, where, hypervisor)) if known is None else known
+
+
+def _doubts(template: Template, where: str, hypervisor: str) -> list[str]:
     kinds, warnings = check_disks(template, where, hypervisor)
     check_nics(template, where)
     alias_demands(template, where)
