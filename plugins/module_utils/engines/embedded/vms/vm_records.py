@@ -23,6 +23,10 @@ from .parts import Parts
 from .template_references import References
 from .vm_rows import orders_of, request_of
 
+# Variables of a context that hold addresses.
+_OF_NIC = re.compile(r"(ETH\d+)_(IP6?|IP6_ULA)$")
+_OF_ALIAS = re.compile(r"(ETH\d+_ALIAS\d+)_(IP6?|IP6_ULA)$")
+
 
 def pool(
     parts: Parts,
@@ -89,7 +93,9 @@ def addresses_of(variables: Mapping[str, str], aliases: Iterable[Mapping[str, An
     found, further = [], []
     late = {f"ETH{alias['parent_id']}_ALIAS{alias['alias_id']}" for alias in aliases if alias.get("late")}
     for name in sorted(variables):
-        nic = re.match(r"(ETH\d+)_(IP6?|IP6_ULA)$", name)
+        if not name.startswith("ETH"):
+            continue
+        nic = _OF_NIC.match(name)
         if nic and variables[name]:
             method = variables.get(f"{nic[1]}_METHOD", "")
             if nic[2] != "IP":
@@ -97,7 +103,7 @@ def addresses_of(variables: Mapping[str, str], aliases: Iterable[Mapping[str, An
                 method = variables.get(f"{nic[1]}_IP6_METHOD", "") or method
             if method.strip().lower() in ("", "static"):
                 found.append(variables[name])
-        alias = re.match(r"(ETH\d+_ALIAS\d+)_(IP6?|IP6_ULA)$", name)
+        alias = _OF_ALIAS.match(name)
         # The network translates the address of an external alias.
         if (
             alias
