@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import math
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, TypeVar
 
 from ..errors import InvalidValue
 
 T = TypeVar("T")
-_HINTS: dict[type, dict[str, Any]] = {}
+# Of each dataclass: the names of its fields, and what reads a value of each.
+_FIELDS: dict[type, tuple[str, ...]] = {}
+_READERS: dict[type, dict[str, Callable[[Any], Any]]] = {}
 _BARE = frozenset((str, int, float, bool, type(None)))
 _MISSING = dataclasses.MISSING
 # SQLite and libvirt hold smaller numbers only.
@@ -27,12 +30,16 @@ _MOST_DIGITS = 4300
 def to_plain(value: Any) -> Any:
     """Return dataclasses, tuples, mappings and enums as dicts, lists and numbers that JSON can carry."""
     # Most values are bare already, and a plan of a thousand machines has some hundred thousand of them.
-    if type(value) in _BARE:
+    kind = type(value)
+    if kind in _BARE:
         return value
+    names = _FIELDS.get(kind)
+    if names is None and dataclasses.is_dataclass(kind):
+        names = _FIELDS[kind] = tuple(field.name for field in dataclasses.fields(kind))
+    if names is not None:
+        return {name: to_plain(getattr(value, name)) for name in names}
     if isinstance(value, enum.Enum):
         return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
@@ -43,21 +50,21 @@ def to_plain(value: Any) -> Any:
 def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     """Return the dataclass that to_plain() turned into data. Raise InvalidValue for unknown or missing keys, and values
     of another type than the field's: what comes from a file or another host may be anything."""
-    hints = _HINTS.get(cls)
-    if hints is None:
-        hints = _HINTS[cls] = typing.get_type_hints(cls)
+    readers = _READERS.get(cls)
+    if readers is None:
+        readers = _READERS[cls] = {name: _reader(hint) for name, hint in typing.get_type_hints(cls).items()}
     if not isinstance(data, Mapping):
         raise _refusal(cls.__name__, f"it is a {type(data).__name__}, not a dict")
-    unknown = sorted(str(key) for key in data if key not in hints)
+    unknown = sorted(str(key) for key in data if key not in readers)
     if unknown:
         raise _refusal(f"{cls.__name__}: key {unknown[0][:80]!r}", "not known to this version of the collection")
     values: dict[str, Any] = {}
     for name, value in data.items():
         try:
-            values[name] = _coerce(hints[name], value)
+            values[name] = readers[name](value)
         except (TypeError, ValueError) as error:
             raise _refusal(f"{cls.__name__}: {name}", str(error)) from None
-    missing = [
+    missing = len(values) < len(readers) and [
         field.name
         for field in dataclasses.fields(cls)  # type: ignore[arg-type]
         if field.name not in values and field.default is _MISSING and field.default_factory is _MISSING
@@ -71,46 +78,61 @@ def _refusal(asked: str, found: str) -> InvalidValue:
     return InvalidValue(asked, found, "Run the same version of nebula.provision on every host")
 
 
-def _coerce(hint: Any, value: Any) -> Any:
-    """Return the value as the field has it; raise TypeError or ValueError without the value, which may be secret."""
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """Return what returns a value as a field of that type has it; it raises TypeError or ValueError without the value,
+    which may be secret."""
     if hint in _BARE:
-        if isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
-            if hint is str and "\0" in value:
-                raise ValueError("it holds a NUL character")
-            if hint is int and not -_LARGEST < value < _LARGEST:
-                raise ValueError("it is too large")
-            if hint is float and not math.isfinite(value):
-                raise ValueError("it is not a finite number")
-            return value
-        # JSON has one kind of number: 2.0 may be written as 2.
-        if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
-            return value
-        raise TypeError(f"it is a {type(value).__name__}, not a {hint.__name__}")
-    origin = typing.get_origin(hint)
+        return functools.partial(_read_bare, hint)
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Union:
-        if value is None:
-            return None
-        return _coerce(next(a for a in typing.get_args(hint) if a is not type(None)), value)
+        read = _reader(next(each for each in inner if each is not type(None)))
+        return lambda value: None if value is None else read(value)
+    if origin is tuple and len(inner) == 2 and inner[1] is Ellipsis:
+        read_each = _reader(inner[0])
+        return lambda value: tuple([read_each(each) for each in _listed(value)])
     if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise TypeError(f"it is a {type(value).__name__}, not a list")
-        inner = typing.get_args(hint)
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return tuple([_coerce(inner[0], v) for v in value])
-        if len(value) != len(inner):
-            raise ValueError(f"it has {len(value)} entries, not {len(inner)}")
-        return tuple([_coerce(i, v) for i, v in zip(inner, value)])
+        return functools.partial(_read_tuple, [_reader(each) for each in inner])
     if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise TypeError(f"it is a {type(value).__name__}, not a dict")
-        key_hint, value_hint = typing.get_args(hint)
-        return {_coerce(key_hint, k): _coerce(value_hint, v) for k, v in value.items()}
-    if isinstance(hint, type):
-        if dataclasses.is_dataclass(hint):
-            return from_plain(hint, value)
-        if issubclass(hint, enum.Enum):
-            return hint(value)
+        return functools.partial(_read_mapping, *map(_reader, inner))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return functools.partial(from_plain, hint)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint
+    return lambda value: value
+
+
+def _read_bare(hint: Any, value: Any) -> Any:
+    # On a control node strings are of Ansible's own kinds.
+    if type(value) is hint or (isinstance(value, hint) and (hint is not int or not isinstance(value, bool))):
+        if hint is str and "\0" in value:
+            raise ValueError("it holds a NUL character")
+        if hint is int and not -_LARGEST < value < _LARGEST:
+            raise ValueError("it is too large")
+        if hint is float and not math.isfinite(value):
+            raise ValueError("it is not a finite number")
+        return value
+    # JSON has one kind of number: 2.0 may be written as 2.
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return value
+    raise TypeError(f"it is a {type(value).__name__}, not a {hint.__name__}")
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"it is a {type(value).__name__}, not a list")
     return value
+
+
+def _read_tuple(readers: Sequence[Callable[[Any], Any]], value: Any) -> tuple[Any, ...]:
+    if len(_listed(value)) != len(readers):
+        raise ValueError(f"it has {len(value)} entries, not {len(readers)}")
+    return tuple([read(each) for read, each in zip(readers, value)])
+
+
+def _read_mapping(read_key: Callable[[Any], Any], read_value: Callable[[Any], Any], value: Any) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"it is a {type(value).__name__}, not a dict")
+    return {read_key(key): read_value(each) for key, each in value.items()}
 
 
 def json_value(text: str) -> Any:
