@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import traceback
 from collections.abc import Mapping, Sequence
@@ -40,12 +41,18 @@ def carry_out(module: AnsibleModule, call: Call) -> None:
     execute(module, call.run)
 
 
+# Objects that are made, and not freed again, before Python looks for cycles among all there are. A module is short, and
+# makes hardly any cycle: looking after each 700, as is usual, took a fifth of the time of ten thousand machines.
+_OBJECTS_BEFORE_COLLECTION = 100_000
+
+
 def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
     """Run `run(params, check_mode)` and exit with its result.
 
     Items that failed fail the task, after all others were done: the payload is there in both cases."""
     # What is created holds configuration or secrets: nothing of it is anybody else's by default.
     os.umask(0o077)
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
     try:
         refuse_bad_root(module.params)
         result = run(module.params, module.check_mode)

@@ -11,9 +11,8 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import InvalidValue, NotFound
 from ..host.files import closing_fd, explain, explained
 from ..host.urls import is_url, without_secrets

@@ -13,9 +13,8 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import InvalidValue, NebulaError, NotFound, StorageFailed, TimedOut
 from ..host.files import explained, lock, make_own_directory, remove_empty_directory, remove_file, write_atomically
 from ..host.restricted_directories import RESTRICTED, Rules, is_below

@@ -15,10 +15,10 @@ import re
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 
 from .. import errors
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import NebulaError, StorageFailed
 from ..host import node_file
 from ..host.files import content_digest, explain, lock, make_directory, reader, remove_file, write_atomically

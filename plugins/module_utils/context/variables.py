@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
+from ..dataclass import replace
 from ..model.context import Context
 from ..model.disk import Disk
 from ..model.image import Image

@@ -10,8 +10,8 @@ import grp
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import replace
 
+from ..dataclass import replace
 from .kvm_probe import DEVICE
 from .node_file import Changes, NodeFile, Remember
 

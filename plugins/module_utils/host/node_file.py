@@ -10,11 +10,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Callable
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import CatalogError, ForeignObject, InvalidValue, NebulaError, NotFound, StalePlan
 from ..model import defaults
 from ..model.dataclass_json import from_plain, json_value, to_plain

@@ -12,8 +12,8 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
+from ..dataclass import replace
 from ..errors import NebulaError
 from ..host import node_file
 from ..host.files import closing_fd, explain, read_limited

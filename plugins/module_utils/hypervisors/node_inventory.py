@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TypeVar
 
 from ..context import files_on_node
+from ..dataclass import replace
 from ..errors import NebulaError
 from ..host.files import reader
 from ..model.answers.observed import MOST_BYTES

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 
 from ..context import files_on_node
+from ..dataclass import replace
 from ..errors import NebulaError
 from ..host import node_file
 from ..model.plan import Observed, ObservedVm

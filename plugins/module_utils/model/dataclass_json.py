@@ -37,11 +37,11 @@ def to_plain(value: Any) -> Any:
     if names is None and dataclasses.is_dataclass(kind):
         names = _FIELDS[kind] = tuple(field.name for field in dataclasses.fields(kind))
     if names is not None:
-        return {name: to_plain(getattr(value, name)) for name in names}
+        return {name: each if type(each := getattr(value, name)) in _BARE else to_plain(each) for name in names}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(k): to_plain(v) for k, v in value.items()}
+        return {str(k): v if type(v) in _BARE else to_plain(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [to_plain(v) for v in value]
     return value

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Optional
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import Conflict, NotFound, WrongState
 from .dataclass_json import from_plain, json_value, to_plain
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import InvalidValue
 from . import defaults
 

@@ -11,13 +11,14 @@ from .hypervisor import Hypervisor
 
 RULES = hypervisors_by_word(DECLARED.values())
 DEFAULT = defaults.HYPERVISOR
+_ANY = Hypervisor()
 # All that is understood in DISK/DRIVER, by any of them.
 DRIVERS = tuple(dict.fromkeys(("raw", "qcow2", *(word for each in DECLARED.values() for word in each.words))))
 
 
 def rules_of(hypervisor: str) -> Hypervisor:
     """Return what is declared of the hypervisor; what any hypervisor has, for a name that is not known."""
-    return RULES.get(hypervisor, Hypervisor())
+    return RULES.get(hypervisor, _ANY)
 
 
 def makes_same_machines(wanted: str, hypervisor: str) -> bool:

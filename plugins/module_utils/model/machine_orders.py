@@ -10,10 +10,9 @@ import dataclasses
 import functools
 import json
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any, Optional
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import CatalogError, InvalidValue
 from . import defaults
 from .dataclass_json import from_plain, json_value, to_plain

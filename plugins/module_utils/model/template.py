@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue
@@ -38,29 +38,32 @@ class Template:
 
     attributes: tuple[tuple[str, Value], ...] = ()
 
+    if TYPE_CHECKING:
+        # By name, in the order of the attributes: each template's own, and no field of it.
+        _values: ClassVar[Mapping[str, Sequence[Value]]]
+
     def __post_init__(self) -> None:
         groups: dict[str, list[Value]] = {}
         for name, value in self.attributes:
             groups.setdefault(name, []).append(value if isinstance(value, str) else _without_repeated_keys(value))
         object.__setattr__(self, "attributes", tuple((n, v) for n, values in groups.items() for v in values))
+        # A machine's template is asked for some sixty names.
+        object.__setattr__(self, "_values", groups)
 
     # -- reading --------------------------------------------------------------------------------------------------
     def get(self, name: str, default: str = "") -> str:
         """Return the first single value of that name."""
-        wanted = name.upper()
-        for key, value in self.attributes:
-            if key == wanted and isinstance(value, str):
+        for value in self._values.get(name.upper(), ()):
+            if isinstance(value, str):
                 return value
         return default
 
     def has(self, name: str) -> bool:
-        wanted = name.upper()
-        return any(key == wanted for key, _value in self.attributes)
+        return name.upper() in self._values
 
     def vectors(self, name: str) -> list[dict[str, str]]:
         """Return all vectors of that name, in their order."""
-        wanted = name.upper()
-        return [dict(value) for key, value in self.attributes if key == wanted and not isinstance(value, str)]
+        return [dict(value) for value in self._values.get(name.upper(), ()) if not isinstance(value, str)]
 
     def vector(self, name: str) -> dict[str, str]:
         """Return the first vector of that name; empty if there is none."""
@@ -76,7 +79,7 @@ class Template:
         return found
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys(key for key, _value in self.attributes))
+        return list(self._values)
 
     # -- deriving -------------------------------------------------------------------------------------------------
     def without(self, *names: str) -> Template:

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Union
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from . import context, defaults, device_matching
 from .attributes import CONTAINER, NOTES, SILENT, SINGLES, VECTORS
 from .device_matching import DEVICES, HOTPLUG, POWEROFF, RECREATE, MachineDevice, Pairing

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import Conflict, InUse, MissingDependency, NebulaError, NotFound
 from ..model import guest_mtu, network_checks
 from ..model.network import Network

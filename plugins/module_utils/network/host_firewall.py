@@ -13,11 +13,10 @@ import contextlib
 import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import TrafficBlocked
 from ..host.command import run
 from .host_firewall_rules import (

@@ -11,8 +11,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
+from ..dataclass import replace
 from ..errors import InvalidValue, MissingDependency, NotFound
 from ..host import systemd_units
 from ..host.command import run

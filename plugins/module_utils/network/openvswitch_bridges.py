@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import CommandFailed, ForeignObject, InUse, MissingDependency, NebulaError
 from ..host.command import run
 from ..host.files import remove_file

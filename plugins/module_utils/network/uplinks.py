@@ -7,9 +7,9 @@ VXLAN device of ours on one. Devices of ours carry the mark of their network; wh
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
+from ..dataclass import replace
 from ..errors import Conflict, ForeignObject, InUse, NotFound
 from ..model.network_drivers import VLAN, VXLAN
 from ..model.uplink import VXLAN_PORT, VXLAN_TTL, Uplink

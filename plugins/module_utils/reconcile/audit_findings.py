@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from shlex import quote
 from typing import Any
 
+from ..dataclass import replace
 from ..errors import NebulaError
 from ..model import vlan_trunks
 from ..model.answers import admin_commands

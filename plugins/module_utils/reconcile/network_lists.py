@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any, Callable
 
 from ..arguments import items_of
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..engines.base import Engine, named
 from ..engines.registry import open_engine
 from ..errors import InvalidValue

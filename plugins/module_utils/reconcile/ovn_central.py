@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from ..dataclass import replace
 from ..errors import Conflict, InvalidValue, NebulaError
 from ..host import node_file
 from ..network.ovn import central, certificates, chassis, cluster, daemons, ovn_findings, paths

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from typing import Any
 
+from ..dataclass import replace
 from ..engines.base import Engine, named
 from ..errors import Conflict, InUse, InvalidValue, NebulaError
 from ..model import network_checks

@@ -12,9 +12,9 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from ..dataclass import replace
 from ..errors import CatalogError, ChecksumMismatch, InvalidValue, NebulaError, NotFound
 from ..host.files import (
     clone,

@@ -9,8 +9,8 @@ import abc
 import os
 import stat
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 
+from ..dataclass import replace
 from ..errors import NebulaError, NotFound, Unsupported
 from ..model.disk import Disk
 from ..model.plan import Plan, PlannedVm

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
+from ...dataclass import replace
 from ...errors import CatalogError, Conflict, ForeignObject, InUse, NebulaError
 from ...model.answers.observed import as_silent
 from ...model.dataclass_json import from_plain, to_plain

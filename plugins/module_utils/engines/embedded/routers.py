@@ -9,9 +9,9 @@ import json
 import sqlite3
 import uuid as uuids
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from ...dataclass import replace
 from ...errors import Conflict, InUse
 from ...model.dataclass_json import from_plain, to_plain
 from ...model.object_ids import id_of

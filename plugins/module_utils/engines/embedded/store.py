@@ -189,10 +189,11 @@ class Store:
 
     def take_ids(self, sequence: str, count: int = 1) -> int:
         """Return the first of `count` new ids in a row. It is called within a transaction."""
-        self.db.execute("INSERT OR IGNORE INTO sequences VALUES (?, 0)", (sequence,))
-        first: int = self.db.execute("SELECT next FROM sequences WHERE name = ?", (sequence,)).fetchone()[0]
-        self.db.execute("UPDATE sequences SET next = next + ? WHERE name = ?", (count, sequence))
-        return first
+        update = self.db.execute("UPDATE sequences SET next = next + ? WHERE name = ?", (count, sequence))
+        if not update.rowcount:
+            self.db.execute("INSERT INTO sequences VALUES (?, ?)", (sequence, count))
+        following: int = self.db.execute("SELECT next FROM sequences WHERE name = ?", (sequence,)).fetchone()[0]
+        return following - count
 
     def meta(self, key: str) -> str:
         row = self.row("SELECT value FROM meta WHERE key = ?", key)

@@ -15,8 +15,8 @@ import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...errors import CommandFailed, ImageRefused, harmless
 from .. import file_injection
 from ..checks import image_facts

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
+from ...dataclass import replace
 from ..checks import image_facts
 from ..checks.image_facts import Facts, Node
 from ..open.guestfish import Session

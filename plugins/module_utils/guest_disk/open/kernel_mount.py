@@ -23,10 +23,9 @@ import stat
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from ...errors import CommandFailed, ImageRefused, InvalidValue, MissingDependency, NotFound, TimedOut, harmless
 from ...host import command, sandbox, untrusted_directories
 from ...storage import qcow2_header

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...errors import CommandFailed, ImageRefused, NotFound, harmless
 from ...model.injected_files import WHOLE_DISK
 from ...model.whole_numbers import whole

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Callable, Union
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from ..checks import linux_files, linux_points
 from ..checks.image_facts import FAIL, FILE, LINK, LINUX, Facts, Node
 

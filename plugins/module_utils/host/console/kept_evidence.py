@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import replace
 from typing import Any
 
+from ...dataclass import replace
 from ...errors import NebulaError
 from ..files import read_limited, write_atomically
 from ..node_file import boot_id

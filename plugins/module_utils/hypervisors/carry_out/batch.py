@@ -10,9 +10,9 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
 
 from ...context import files_on_node
+from ...dataclass import replace
 from ...errors import HypervisorError, NebulaError, StalePlan, Unsupported
 from ...host import node_file
 from ...host.files import explain, explained, make_directory, sync_directory

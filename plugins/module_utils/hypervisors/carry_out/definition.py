@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ...context import directory, files_on_node, iso9660
+from ...dataclass import replace
 from ...errors import InvalidValue
 from ...guest_disk import file_injection
 from ...host import node_file

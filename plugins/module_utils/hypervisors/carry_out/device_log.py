@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...dataclass import replace
 from ...model.disk import Disk
 from ...model.nic import Alias, Nic
 from ...model.vm import Vm

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...errors import InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ...host.files import explain
 from ...model.container_user_ids import id_range

@@ -9,8 +9,8 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...errors import ForeignObject, StalePlan, TimedOut
 from ...host import node_file
 from ...host.files import adopt, lock, remove_file

@@ -7,9 +7,9 @@ for machines that are compared with a plan."""
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from ...context import files_on_node, iso9660
+from ...dataclass import replace
 from ...errors import NebulaError
 from ...host import node_file
 from ...host.restricted_directories import Rules

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...host import untrusted_trees
 from ...host.files import remove_file
 from ...storage import machine_disks

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ...context import files_on_node
+from ...dataclass import replace
 from ...host.console import console_log
 from ...host.files import remove_file
 from ...model.installation_marks import MARK

@@ -13,10 +13,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from ...deps import require
 from ...errors import HypervisorError, NebulaError
 from ...host.console.console_log import harmless

@@ -10,11 +10,11 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
 
+from ...dataclass import replace
 from ...host import hypervisor_daemons, kvm_device, kvm_probe
 from ...host.command import find
 from ...host.files import remove_file

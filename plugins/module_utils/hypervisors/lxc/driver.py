@@ -9,10 +9,10 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from ...dataclass import replace
 from ...errors import NebulaError
 from ...host import hypervisor_daemons
 from ...host.console import console_log

@@ -13,10 +13,9 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from ...errors import (
     ForeignObject,
     HypervisorError,

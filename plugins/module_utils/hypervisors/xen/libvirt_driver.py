@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
 
+from ...dataclass import replace
 from ...errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
 from ...host import hypervisor_daemons
 from ...model import disk_targets

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...errors import InvalidValue
 from ...model import attributes, boot_image, defaults, libvirt_values
 from ...model.disk_targets import DiskDevices

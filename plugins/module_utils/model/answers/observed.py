@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from ...dataclass import replace
 from ...errors import InvalidValue
 from ..audit import Inventory
 from ..dataclass_json import from_plain, to_plain

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Optional
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from .. import boot_image, disk_targets, hypervisor_rules
 from ..attributes import SINGLES
 from ..context import Context
@@ -17,6 +16,7 @@ from ..disk import Disk
 from ..disk_targets import Place
 from ..image import Image
 from ..nic import Alias, Nic
+from ..owner import Owner
 from ..states import ImageType
 from ..template import Template
 from ..vm import Input, Os, Vm
@@ -59,12 +59,14 @@ def build(
     vnc_port: int | None = None,
     kept: KeptDevices | None = None,
     before: FormerTopology | None = None,
+    owner: Owner | None = None,
 ) -> Vm:
     """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
     name: "" becomes one-<vmid>.
     images: the images by their index in Demands.images.
     nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is filled in here.
     kept, before: what a machine has that is there; None for a machine that is made.
+    owner: whose it is; None for oneadmin.
 
     Of the context only the place is decided: its variables are empty. No CONTEXT, no context."""
     name = name or f"one-{vm_id}"
@@ -134,6 +136,7 @@ def build(
         raw=_raw_texts(template),
         container=hypervisor_rules.rules_of(hypervisor).container(template, where),
         attributes={key: value for key, value in template.singles().items() if key not in SINGLES},
+        owner=owner or Owner(),
         next_disk=max((kept.next_disk if kept is not None else 0), *(number + 1 for number in (*ids, context_id))),
         next_nic=max([*(nic.nic_id + 1 for nic in nics), *(alias.nic_id + 1 for alias in aliases)], default=0),
     )

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...errors import InvalidValue
 from .. import disk_targets
 from ..disk import TAR

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from ...dataclass import replace
 from .. import boot_image, hypervisor_rules
 from ..context import DEVICES, Context
 from ..context import FORMATS as CONTEXT_FORMATS

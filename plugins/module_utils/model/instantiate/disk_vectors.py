@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...errors import InvalidValue
 from .. import disk_snapshots, disk_targets, hypervisor_rules
 from ..device_matching import FILE_SYSTEMS, kind_of_empty

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...errors import InvalidValue
 from .. import injected_files
 from ..disk import Disk

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from ...errors import InvalidValue
 from .. import attributes, flags, guest_mtu, nic_filter_rules, security_group, vlan_trunks
 from ..libvirt_values import is_address

@@ -8,9 +8,9 @@ of it goes outside. Pure."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+from ...dataclass import replace
 from ...errors import InvalidValue
 from ...model.logical_network import LogicalNetwork, LogicalNetworks, Router
 from ...model.object_names import nearest_word

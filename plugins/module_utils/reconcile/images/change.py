@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from ...dataclass import replace
 from ...engines.base import Engine
 from ...errors import Conflict, ImageRefused, WrongState
 from ...guest_disk.customize import recipes

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
+from ...dataclass import replace
 from ...engines.base import Engine
 from ...errors import ChecksumMismatch, ImageRefused, NebulaError, NoSpace, StorageFailed, TimedOut, WrongState
 from ...guest_disk.customize import recipes

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from typing import Any
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from ...engines.base import Engine
 from ...errors import Conflict, InUse, InvalidValue, NebulaError, TimedOut, WrongState
 from ...model.disk import TAR

@@ -11,9 +11,9 @@ import hmac
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+from ...dataclass import replace
 from ...errors import Ambiguous, HypervisorError, InvalidValue, NebulaError
 from ...host import node_file
 from ...hypervisors.base import Driver

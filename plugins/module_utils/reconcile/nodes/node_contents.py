@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from ...dataclass import replace
 from ...hypervisors.adoption_checks import compare
 from ...hypervisors.node_inventory import observe_all
 from ...hypervisors.registry import open_driver

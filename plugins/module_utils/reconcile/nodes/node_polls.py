@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
+from ...dataclass import replace
 from ...errors import HypervisorError, MissingDependency
 from ...hypervisors.base import Driver
 from ...hypervisors.poll import poll

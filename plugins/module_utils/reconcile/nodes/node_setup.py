@@ -9,11 +9,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ...arguments import parse_json
 from ...context import files_on_node
+from ...dataclass import replace
 from ...deps import missing
 from ...errors import ForeignObject, HypervisorError, InUse, InvalidValue, MissingDependency, NebulaError
 from ...host import hypervisor_daemons, kvm_probe, node_file, processes

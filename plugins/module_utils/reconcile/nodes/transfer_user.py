@@ -10,9 +10,9 @@ import os
 import pwd
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from ...dataclass import replace
 from ...errors import Conflict, InUse, InvalidValue, NebulaError
 from ...host import node_file, rsync
 from ...host.command import find, run

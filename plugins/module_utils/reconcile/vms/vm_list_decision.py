@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from ...engines.base import Engine
 from ...engines.ports import VmRecord, VmRequest
 from ...errors import BeingEnded, Conflict, InUse, InvalidValue, NebulaError, NoCapacity, NoLease, NotFound, WrongState

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from ...context.variables import names_owner
+from ...dataclass import replace
 from ...engines.base import Engine, named
 from ...engines.ports import VmRecord
 from ...errors import BeingEnded, Conflict, NebulaError

@@ -9,8 +9,8 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
+from ....dataclass import replace
 from ....errors import InvalidValue
 from ....model import addresses, machine_orders
 from ....model.audit import copied_domains

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 from ....model import image_operations
@@ -30,7 +31,7 @@ def get(store: Store, image_id: int | None) -> Image:
     return image_of(store.rows(f"{SELECT} WHERE images.id = ?", image_id)[0])
 
 
-def image_of(row: sqlite3.Row) -> Image:
+def image_of(row: sqlite3.Row | Mapping[str, Any]) -> Image:
     """Return the image of a row of table images, which has its count of machines as vms."""
     values: dict[str, Any] = {column: row[column] for column in COLUMNS}
     values["type"] = ImageType(values["type"])

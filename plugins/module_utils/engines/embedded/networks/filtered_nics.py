@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from ....dataclass import replace
 from ....errors import InvalidValue
 from ....model import context_firewall, ethertypes, security_group
 from ....model.dataclass_json import from_plain

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from ....errors import BeingEnded, NoLease
 from ....model import addresses
 from ....model.lease import Lease, LeaseRequest
 from ....model.network import Network
+from ....model.object_ids import id_of
 from ..store import Store, chunks
 from .network_hosts import refuse_second_node
 from .network_rows import (
+    CALCULATORS,
     GIVEN_UP,
     HELD_REMEDY,
     IN_RANGE,
@@ -25,7 +29,7 @@ from .network_rows import (
     UNKNOWN_REMEDY,
     given_up_named,
     holder_named,
-    read,
+    uncounted,
     vm_named,
 )
 
@@ -48,21 +52,30 @@ class Leases:
             by_network.setdefault(request.network_id, []).append(index)
         leases: dict[int, Lease] = {}
         for network_id, indexes in by_network.items():
-            network = read(self.store, network_id)
-            ranges = {r.ar_id: addresses.Calculator(r) for r in network.address_ranges}
+            network = uncounted(self.store, network_id)
+            ranges = self._calculators(network)
             asked_for = [i for i in indexes if requests[i].ip or requests[i].mac or requests[i].ip6]
             offsets = self._claim(network, ranges, [(i, requests[i]) for i in asked_for])
             self._store(network_id, [(*offsets[i], requests[i]) for i in asked_for])
             rest = [i for i in indexes if i not in offsets]
-            self._refuse_shortage(network, requests, asked_for, rest)
-            free = self.lowest_free(network_id, len(rest))
-            offsets.update(zip(rest, free))
+            with_room = self._with_room(network_id)
+            free = sum(row["size"] - row["used"] for row in with_room)
+            if free < len(rest):
+                self._refuse_shortage(network, requests, asked_for, rest, free)
+            offsets.update(zip(rest, self._lowest_free(network_id, len(rest), with_room)))
             self._store(network_id, [(*offsets[i], requests[i]) for i in rest], lowest=True)
             refuse_second_node(self.store, network)
             for i in indexes:
                 ar_id, offset = offsets[i]
                 leases[i] = ranges[ar_id].lease(network_id, offset, requests[i].vm_id, requests[i].nic_id)
         return [leases[i] for i in range(len(requests))]
+
+    def _calculators(self, network: Network) -> Mapping[int, addresses.Calculator]:
+        known = self.store.once(CALCULATORS, dict[int, dict[int, addresses.Calculator]])
+        network_id = id_of(network)
+        if network_id not in known:
+            known[network_id] = {r.ar_id: addresses.Calculator(r) for r in network.address_ranges}
+        return known[network_id]
 
     def release(self, vm_ids: Iterable[int]) -> None:
         """Give back all that these machines lease."""
@@ -130,12 +143,15 @@ class Leases:
         }
 
     def _refuse_shortage(
-        self, network: Network, requests: Sequence[LeaseRequest], asked_for: Sequence[int], rest: Sequence[int]
-    ) -> None:
-        free = sum(r.size - r.used for r in network.address_ranges)
-        wanted = len(asked_for) + len(rest)
-        if wanted <= free:
-            return
+        self,
+        network: Network,
+        requests: Sequence[LeaseRequest],
+        asked_for: Sequence[int],
+        rest: Sequence[int],
+        left: int,
+    ) -> NoReturn:
+        """Raise NoLease, or BeingEnded if that helps. left: addresses that are free for the rest."""
+        free, wanted = left + len(asked_for), len(asked_for) + len(rest)
         first = requests[(*rest, *asked_for)[0]]
         requester = vm_named(first.vm_id, self._names([first.vm_id]).get(first.vm_id))
         more = f" and {wanted - 1} more" if wanted > 1 else ""
@@ -181,15 +197,25 @@ class Leases:
 
     def lowest_free(self, network_id: int, wanted: int) -> list[tuple[int, int]]:
         """Return the lowest free places over all ranges, as (ar_id, offset). The caller knows that so many are free."""
-        found: list[tuple[int, int]] = []
-        for row in self.store.rows(
-            "SELECT ar_id, size, first_free FROM address_ranges WHERE network_id = ? AND used < size ORDER BY ar_id",
+        return self._lowest_free(network_id, wanted, self._with_room(network_id))
+
+    def _with_room(self, network_id: int) -> list[sqlite3.Row]:
+        return self.store.rows(
+            "SELECT ar_id, size, used, first_free FROM address_ranges WHERE network_id = ? AND used < size"
+            " ORDER BY ar_id",
             network_id,
-        ):
+        )
+
+    def _lowest_free(self, network_id: int, wanted: int, ranges: Sequence[sqlite3.Row]) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        for row in ranges:
+            if len(found) >= wanted:
+                break
             for start, stop in self._gaps(network_id, row["ar_id"], row["first_free"], row["size"]):
-                if len(found) >= wanted:
-                    return found
                 found.extend((row["ar_id"], offset) for offset in range(start, min(stop, start + wanted - len(found))))
+                if len(found) >= wanted:
+                    # What follows would be looked for before it is asked for.
+                    break
         return found
 
     def _gaps(self, network_id: int, ar_id: int, first: int, size: int) -> Iterator[tuple[int, int]]:

@@ -33,6 +33,9 @@ LEASED = (
     f" LEFT JOIN vms v ON v.id = l.vm_id AND l.kind != '{UNKNOWN}'"
 )
 KEPT = "kept"
+# What a session keeps of networks (Store.once): by what names them, what NICs take from them, and how addresses are
+# counted in their ranges.
+NETWORKS, NIC_VALUES, CALCULATORS = "networks", "nic_values", "calculators"
 _ROUTER = "router/"
 HELD_REMEDY = (
     "What was given up with a host is free once that host was seen without it, or nebula.provision.forget_host was "
@@ -46,6 +49,20 @@ def read(store: Store, ref: Ref) -> Network:
     row = resolve(store, "networks", ref)
     ranges = store.rows("SELECT * FROM address_ranges WHERE network_id = ? ORDER BY ar_id", row["id"])
     return network_of(row, [address_range_of(r) for r in ranges])
+
+
+def uncounted(store: Store, ref: Ref) -> Network:
+    """Return what read() does, but how much of the ranges is used may be older: a session reads each network once."""
+    known = store.once(NETWORKS, dict[tuple[type, Ref], Network])
+    key = (type(ref), ref)
+    if key not in known:
+        known[key] = read(store, ref)
+    return known[key]
+
+
+def drop(store: Store) -> None:
+    """Have networks read anew, one of which has been changed."""
+    store.drop(NETWORKS, NIC_VALUES, CALCULATORS)
 
 
 def pool(store: Store) -> list[Network]:

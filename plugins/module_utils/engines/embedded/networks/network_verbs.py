@@ -43,6 +43,7 @@ from .network_rows import (
     HELD_REMEDY,
     IN_RANGE,
     LEASED,
+    NIC_VALUES,
     OF_MACHINES,
     as_json,
     given_up_named,
@@ -71,6 +72,10 @@ class Networks(NetworksPort):
 
     def info(self, ref: Ref) -> Network:
         return network_rows.read(self.store, ref)
+
+    def uncounted(self, ref: Ref) -> Network:
+        """Return what info() does, but how much of the ranges is used may be older."""
+        return network_rows.uncounted(self.store, ref)
 
     def allocate(self, network: Network) -> Network:
         check_name("network", network.name)
@@ -106,6 +111,7 @@ class Networks(NetworksPort):
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (new.id, new.name, new.uuid, new.vn_mad, new.bridge, new.nat, int(new.state), as_json(new.attributes)),
         )
+        network_rows.drop(self.store)
         for address_range in new.address_ranges:
             self._insert_range(network_id, address_range)
         Reserved(self.store).keep(new)
@@ -147,6 +153,7 @@ class Networks(NetworksPort):
             "UPDATE networks SET name = ?, bridge = ?, vn_mad = ?, nat = ?, attributes = ? WHERE id = ?",
             (new.name, new.bridge, new.vn_mad, new.nat, as_json(new.attributes), network.id),
         )
+        network_rows.drop(self.store)
         Reserved(self.store).keep(new)
         return self.info(id_of(new))
 
@@ -162,6 +169,7 @@ class Networks(NetworksPort):
             self._refuse_routed(network, "delete")
             self._refuse_ruled(network)
         self.store.db.execute("DELETE FROM networks WHERE id = ?", (network.id,))
+        network_rows.drop(self.store)
         self.store.db.execute("DELETE FROM sequences WHERE name = ?", (f"ar/{network.id}",))
         return dataclasses.replace(network, state=NetworkState.DONE)
 
@@ -255,6 +263,7 @@ class Networks(NetworksPort):
             f"UPDATE address_ranges SET size = ?, attributes = ? WHERE {IN_RANGE}",
             (new.size, network_rows.attributes_of(new), network.id, new.ar_id),
         )
+        network_rows.drop(self.store)
         Reserved(self.store).cover(network)
         Reserved(self.store).keep(network)
         return self.info(id_of(network))
@@ -266,6 +275,7 @@ class Networks(NetworksPort):
         Reserved(self.store).release(kept_holder(id_of(network)))
         self._refuse_leased(asked, network, current)
         self.store.db.execute(f"DELETE FROM address_ranges WHERE {IN_RANGE}", (network.id, ar_id))
+        network_rows.drop(self.store)
         left = tuple(r for r in network.address_ranges if r.ar_id != ar_id)
         Reserved(self.store).keep(dataclasses.replace(network, address_ranges=left))
         return self.info(id_of(network))
@@ -289,6 +299,14 @@ class Networks(NetworksPort):
                 values.pop(name, None)
                 values.update({name: network.attributes[name]} if name in network.attributes else {})
         return values
+
+    def kept_nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
+        """Return what nic_values() does of a network as it is in the catalog; a session asks once."""
+        known = self.store.once(NIC_VALUES, dict[tuple[int, int], Mapping[str, str]])
+        key = (id_of(network), ar_id)
+        if key not in known:
+            known[key] = self.nic_values(network, ar_id)
+        return known[key]
 
     def spread_out(self) -> list[SplitNetwork]:
         return [each for each in network_hosts.spread(self.store).values() if len(each.hosts) > 1]
@@ -318,6 +336,7 @@ class Networks(NetworksPort):
                 network_rows.attributes_of(new),
             ),
         )  # fmt: skip
+        network_rows.drop(self.store)
 
     def _complete(self, network: Network) -> Network:
         """Return the network with what it gets where nothing is given: a VLAN id, and an MTU for its machines."""

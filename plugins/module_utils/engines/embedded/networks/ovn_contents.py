@@ -10,11 +10,10 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
-from ....dataclass import dataclass
+from ....dataclass import dataclass, replace
 from ....errors import InvalidValue
 from ....model import context_firewall, ethertypes, network_checks, ovn_context_firewall, security_group
 from ....model.dataclass_json import from_plain

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
+from ....dataclass import replace
 from ....errors import Conflict, InvalidValue
 from ....model.network import Network
 from ....model.network_drivers import BRIDGE, OVN, OVSWITCH, VXLAN

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import replace
 
+from ....dataclass import replace
 from ....model.image import Image
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from ....dataclass import replace
 from ....errors import Conflict, NotFound, WrongState
 from ....model import hypervisor_rules, machine_orders
 from ....model.host import Host

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from ....context import cloud_init_warnings, nocloud_and_configdrive, variables
 from ....context.files_on_frontend import Sources
-from ....dataclass import dataclass
+from ....dataclass import dataclass, replace
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound
 from ....model import boot_image, context_firewall, security_group
 from ....model.context import Context, ContextFile
@@ -85,8 +84,8 @@ class Assembler:
             vnc_port=blueprint.port,
             kept=blueprint.kept,
             before=blueprint.sockets,
+            owner=blueprint.owner,
         )
-        vm = replace(vm, owner=blueprint.owner)
         if vm.context is not None and not blueprint.exact:
             vm = replace(vm, context=replace(vm.context, exact=False))
         networks = {nic.network_id for nic in vm.nics if nic.network_id is not None}
@@ -97,7 +96,7 @@ class Assembler:
         self._refuse_unknown_groups(vm, filtered)
         _refuse_weaker(vm, references)
         vm = generated_passwords.with_console_password(vm, blueprint.graphics)
-        if blueprint.fetched is None:
+        if blueprint.fetched is None and any(disk.inject for disk in vm.disks):
             vm = replace(vm, disks=self._with_sources(vm))
         if vm.context is None:
             return vm, warnings

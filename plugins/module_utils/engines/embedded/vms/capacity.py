@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Optional
 
-from ....dataclass import dataclass
+from ....dataclass import dataclass, replace
 from ....errors import NoCapacity
 from ....model.host import Host
 from ....model.instantiate.demands import Demands

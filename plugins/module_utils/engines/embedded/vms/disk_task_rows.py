@@ -11,9 +11,9 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Callable
 
+from ....dataclass import replace
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ....host.files import remove_file
 from ....model import disk_snapshots

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import secrets
 import string
-from dataclasses import replace
 
+from ....dataclass import replace
 from ....model.vm import Graphics, Vm
 
 # VNC takes eight characters. Letters and digits alone: they are typed, and stand in configuration files.
@@ -34,4 +34,8 @@ def with_console_password_at_last(vm: Vm, made_up: bool) -> Vm:
 
 
 def _password(kind: str) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _character in range(LENGTHS[kind]))
+    number, text = secrets.randbelow(len(_ALPHABET) ** LENGTHS[kind]), ""
+    for _character in range(LENGTHS[kind]):
+        number, index = divmod(number, len(_ALPHABET))
+        text += _ALPHABET[index]
+    return text

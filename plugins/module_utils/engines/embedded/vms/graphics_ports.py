@@ -33,9 +33,12 @@ class GraphicsPorts:
             if not demands.graphics:
                 continue
             host_id = id_of(host)
-            port = demands.graphics_port or self._free_port(host, FIRST_GRAPHICS_PORT + vm_id, vm_id)
-            self._refuse_held_port(name, host, port, vm_id)
-            if port is None or not self._is_free(host, port, vm_id):
+            port: int | None = demands.graphics_port
+            if port:
+                self._refuse_held_port(name, host, port, vm_id)
+            else:
+                port = self._free_port(host, FIRST_GRAPHICS_PORT + vm_id, vm_id)
+            if port is None or (demands.graphics_port and not self._is_free(host, port, vm_id)):
                 raise NoCapacity(
                     f"VM {name}: graphics port {port or 'above 5900'} on host {host.name}",
                     "it is taken" if port else "all are taken",
@@ -87,10 +90,8 @@ class GraphicsPorts:
         """Free all ports of a machine that has ended."""
         self.store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (vm_id,))
 
-    def _refuse_held_port(self, name: str, host: Host, port: int | None, vm_id: int) -> None:
+    def _refuse_held_port(self, name: str, host: Host, port: int, vm_id: int) -> None:
         """Raise BeingEnded for a port that is free once another machine has ended, or has been made anew."""
-        if port is None:
-            return
         row = self.store.row(
             "SELECT vms.id, vms.name, vms.wanted FROM vnc_ports JOIN vms ON vms.id = vm_id WHERE vnc_ports.host_id = ?"
             " AND port IN (?, -?) AND (port < 0 OR wanted = 'DONE') AND vm_id != ?",

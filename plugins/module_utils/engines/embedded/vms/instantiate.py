@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
-from ....dataclass import dataclass
+from ....dataclass import dataclass, replace
 from ....errors import Conflict
 from ....model import hypervisor_rules
 from ....model.host import Host
@@ -50,7 +49,7 @@ def instantiate(parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str
     parts.rows.insert([_row(parts, each, identities[each.vm_id], references, now) for each in placed])
     leased = parts.nics.lease([(each.vm_id, each.request.name, each.demands, None) for each in placed], references)
     ports = parts.ports.choose([(each.vm_id, each.request.name, each.demands, each.host) for each in placed])
-    warnings = {}
+    warnings, bodies = {}, {}
     for each in placed:
         request = each.request
         images = references.images_of(request.name, request.template, each.demands)
@@ -68,11 +67,10 @@ def instantiate(parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str
             request.owner,
         )
         vm, warnings[each.vm_id] = parts.assembler.assemble(blueprint, references)
-        parts.rows.write_body(each.vm_id, vm)
+        bodies[each.vm_id] = parts.rows.write_body(each.vm_id, vm)
         parts.capacity.promise(each.host, each.demands)
     parts.rows.remember([(each.vm_id, each.host.name, "PROLOG", "instantiate", "") for each in placed], now)
-    records = vm_records.pool(parts, ids=[each.vm_id for each in placed])
-    return [replace(record, warnings=warnings[id_of(record)]) for record in records]
+    return [replace(record, warnings=warnings[id_of(record)]) for record in vm_records.of_new(parts, bodies)]
 
 
 def _placed(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TypeVar
 
-from ....dataclass import dataclass
+from ....dataclass import dataclass, replace
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.nic_vectors import NicDemand
 from ....model.lease import LeaseRequest

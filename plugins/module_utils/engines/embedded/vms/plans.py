@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
-from ....model.dataclass_json import from_plain
+from ....dataclass import replace
 from ....model.host import Host
 from ....model.image_operations import returns_from
 from ....model.machine_orders import HeldResources
@@ -21,7 +19,6 @@ from ....model.owner import Owner
 from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ....model.states import ImageType
 from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_outdated, name_of
-from ....model.vm import Vm
 from ..networks.filtered_nics import guards, machines
 from ..store import chunks
 from .assemble import files_of
@@ -144,7 +141,7 @@ def _planned(parts: Parts, row: sqlite3.Row) -> PlannedVm:
         gives = HeldResources(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
     return PlannedVm(
         # The context says already what it says of the owner; no node needs the rest.
-        vm=replace(from_plain(Vm, json.loads(row["body"])), owner=Owner()),
+        vm=replace(parts.rows.vm_of(row), owner=Owner()),
         generation=row["generation"],
         wanted=row["wanted"],
         operation=orders.operation if row["wanted"] != "DONE" else "",

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ....dataclass import replace
 from ....model.machine_orders import RECREATE
 from ....model.object_ids import id_of
 from ....model.owner import Owner

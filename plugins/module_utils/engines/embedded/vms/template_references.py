@@ -17,7 +17,6 @@ from ....model.instantiate.demands import demands as demands_of
 from ....model.instantiate.disk_vectors import refuse_format
 from ....model.instantiate.validate import refusals_by_hypervisor as refusals_of
 from ....model.network import Network
-from ....model.object_ids import id_of
 from ....model.states import ImageState, ImageType
 from ....model.template import Template
 from ..images.image_verbs import Images
@@ -35,7 +34,6 @@ class References:
         self._image: dict[Any, Image] = {}
         self._network: dict[Any, Network] = {}
         self._demands: dict[int, tuple[Template, Demands]] = {}
-        self._values: dict[tuple[int, int], Mapping[str, str]] = {}
         self._refusals: dict[int, dict[str, NebulaError]] = {}
         self._json: dict[int, str] = {}
         self._context: dict[int, tuple[list[Network], list[Image]]] = {}
@@ -97,7 +95,7 @@ class References:
                     continue
                 with contextlib.suppress(NotFound):
                     if expression.name == "NETWORK" and expression.value:
-                        networks.append(self._networks.info(expression.value))
+                        networks.append(self._networks.uncounted(expression.value))
                     elif expression.name == "IMAGE" and expression.value:
                         images.append(self._images.info(expression.value))
             self._context[id(template)] = (networks, images)
@@ -123,7 +121,7 @@ class References:
     def network(self, where: str, ref: Any) -> Network:
         if ref not in self._network:
             try:
-                self._network[ref] = self._networks.info(ref)
+                self._network[ref] = self._networks.uncounted(ref)
             except NebulaError as error:
                 error.asked = f"{where}: {error.asked}"
                 raise
@@ -141,7 +139,4 @@ class References:
         return self.nic_values(self.network(f"network {network_id}", network_id), ar_id)
 
     def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
-        key = (id_of(network), ar_id)
-        if key not in self._values:
-            self._values[key] = self._networks.nic_values(network, ar_id)
-        return self._values[key]
+        return self._networks.kept_nic_values(network, ar_id)

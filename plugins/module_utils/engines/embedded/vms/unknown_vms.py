@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-from ....dataclass import dataclass
+from ....dataclass import dataclass, replace
 from ....errors import Conflict, NotFound, WrongState
 from ....model.audit import Domain, VmDirectory, copied_domains
 from ....model.instantiate.demands import Demands

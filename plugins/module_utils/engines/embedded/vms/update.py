@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
+from ....dataclass import replace
 from ....errors import Conflict, WrongState
 from ....model import hypervisor_rules
 from ....model import template_changes as model_changes

@@ -9,9 +9,9 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
+from ....dataclass import replace
 from ....model.dataclass_json import from_plain
 from ....model.device_matching import ALIAS
 from ....model.flags import TRUE
@@ -50,6 +50,13 @@ def pool(
     for row in parts.rows.select("id", ids or (), "" if done else " AND state != 6"):
         found[row["id"]] = row
     return [_record(parts, found[vm_id], hosts, references) for vm_id in sorted(found)]
+
+
+def of_new(parts: Parts, bodies: Mapping[int, Mapping[str, Any]]) -> list[VmRecord]:
+    """Return the records of machines that were made just now. bodies: what was written of each, by its id."""
+    hosts = parts.hosts.by_id()
+    rows = {row["id"]: row for row in parts.rows.select("id", bodies, "")}
+    return [record_of(rows[vm_id], hosts, bodies[vm_id], outdated=False, doubled="") for vm_id in sorted(rows)]
 
 
 def _record(parts: Parts, row: sqlite3.Row, hosts: Mapping[int, Host], references: References) -> VmRecord:

@@ -20,6 +20,9 @@ from ....model.template import Template
 from ....model.vm import Vm
 from ..store import Store, chunks, compact
 
+# What a session keeps (Store.once): the machines that it has written, by what their rows say of them.
+WRITTEN = "written_vms"
+
 
 @dataclass(frozen=True)
 class VmRows:
@@ -45,9 +48,18 @@ class VmRows:
             [tuple(machine.values()) for machine in machines],
         )
 
-    def write_body(self, vm_id: int, vm: Vm) -> None:
-        """Write what the machine is to be."""
-        self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (compact(to_plain(vm)), vm_id))
+    def write_body(self, vm_id: int, vm: Vm) -> Mapping[str, Any]:
+        """Write what the machine is to be. Return it as its row has it."""
+        plain: Mapping[str, Any] = to_plain(vm)
+        body = compact(plain)
+        self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (body, vm_id))
+        # Its plan follows in this session.
+        self.store.once(WRITTEN, dict[str, Vm])[body] = vm
+        return plain
+
+    def vm_of(self, row: sqlite3.Row) -> Vm:
+        """Return what vm_of() does, which need not read again what this session has written."""
+        return self.store.once(WRITTEN, dict[str, Vm]).get(row["body"]) or vm_of(row)
 
     def write_request(self, vm: Vm, request: str, cpu: float, memory: int, overhead: int) -> None:
         """Write what the machine was asked to be (as JSON), what it is to be, and what it takes of its host in MiB."""
