@@ -42,7 +42,7 @@ from frames import (
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
-from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, StalePlan, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.nic_filters import NicFilters
 from ansible_collections.nebula.provision.plugins.module_utils.model import context_firewall, ethertypes
 from ansible_collections.nebula.provision.plugins.module_utils.model import nic_filter_rules as model
@@ -996,6 +996,51 @@ def test_a_machine_that_the_catalog_does_not_know_keeps_its_rules_while_it_runs(
         assert ports() == {"one-1-0", "one-7-0"}
         work(6, guarded(ONE)).end([])
         assert ports() == {"one-1-0"}
+
+
+@in_bare_world
+def test_a_plan_of_some_machines_leaves_the_rules_of_the_others_and_needs_them() -> None:
+    def work(number: int, *wanted: Guard, since: float | None = None) -> NicFilters:
+        about = tuple(guard.vm_id for guard in wanted)
+        told = float(number)
+        return NicFilters(
+            Plan(CATALOG, number, "node", machines=about, guards=wanted, guarded_at=told, guards_since=since), place
+        )
+
+    # An interface that is not there is that of a machine which is off.
+    off = replace(guarded(ONE), vm_id=7, port="one-7-0")
+    with tempfile.TemporaryDirectory() as place, machines():
+        whole = work(1, off, guarded(ONE))
+        whole.begin()
+        whole.end([])
+        assert nic_filter.observe(CATALOG).as_of == 1.0
+        one_more = work(2, guarded(TWO), since=1.0)
+        one_more.begin()
+        one_more.end([outcome(TWO, "RUNNING")])
+        assert ports() == {"one-1-0", "one-2-0", "one-7-0"}
+        assert nic_filter.observe(CATALOG).as_of == 2.0
+        # A plan that has nothing to change: the table says that it is as new as the plan, with all rules.
+        text = nic_filter.at_boot(CATALOG)
+        work(3, guarded(TWO), since=2.0).end([])
+        assert nic_filter.observe(CATALOG).as_of == 3.0
+        assert nic_filter.at_boot(CATALOG) == text.replace(":2.000", ":3.000")
+        # One ends, and takes nobody's rules along.
+        work(4, guarded(TWO), since=3.0).end([outcome(TWO, "DONE")])
+        assert ports() == {"one-1-0", "one-7-0"}
+        subprocess.run(["nft", "delete", "table", "bridge", TABLE], check=True)
+        with pytest.raises(WrongState, match="all machines of this host") as caught:
+            work(5, guarded(TWO), since=4.0).begin()
+        assert TABLE in str(caught.value)
+        assert not nic_filter.observe(CATALOG).exists
+        # What a boot would make of it is as good.
+        boot = Boot(place, CATALOG)
+        boot.write({SCRIPT: PROGRAM, GUARDS: text})
+        work(5, guarded(TWO), since=2.0).begin()
+        assert ports() == {"one-1-0", "one-2-0", "one-7-0"}
+        subprocess.run(["nft", "delete", "table", "bridge", TABLE], check=True)
+        # Where nothing was filtered of the others, nothing has to be there.
+        work(6, guarded(TWO), since=0.0).begin()
+        assert ports() == {"one-2-0"}
 
 
 def given(*wanted: Guard) -> str:

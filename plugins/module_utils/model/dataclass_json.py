@@ -92,7 +92,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return lambda value: tuple([read_each(each) for each in _listed(value)])
     if origin is tuple:
         return functools.partial(_read_tuple, [_reader(each) for each in inner])
-    if origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return functools.partial(_read_mapping, *map(_reader, inner))
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return functools.partial(from_plain, hint)

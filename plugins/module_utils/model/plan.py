@@ -158,9 +158,11 @@ class Plan:
     given_up: machines to be powered off, whose disks stay.
     bridges: UUIDs of its machines' networks that have a bridge of ours on each node, with commas, by bridges' names.
     switches: of its machines' networks of Open vSwitch, their UUIDs by their ids.
-    guards: what the node filters of its machines' NICs, of all machines that it has.
-    machines: their ids.
+    guards: what the node filters of the NICs of some of its machines: of all that it has, or of those of this plan.
+    machines: the ids of these machines; what the node filters of others stays.
     guarded_at: when guards and machines were read, in seconds since 1970.
+    guards_since: None if these are all that the node has. Else when the others' were read, in seconds since 1970: what
+    the node filters of them was decided then or later. 0 if it filters nothing of them.
     proof: the node shows by it that it was given this plan."""
 
     catalog: str
@@ -183,6 +185,7 @@ class Plan:
     guards: tuple[Guard, ...] = ()
     machines: tuple[int, ...] = ()
     guarded_at: float = 0.0
+    guards_since: Optional[float] = None
     switches: Mapping[str, str] = field(default_factory=dict)
     proof: str = field(default="", repr=False)
 

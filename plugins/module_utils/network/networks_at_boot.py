@@ -285,6 +285,10 @@ class Boot:
             systemd_units.install(self.unit, text, self.mark)
         return self._shown(before), {**self._shown(after), "unit": self.unit}
 
+    def kept_guards(self) -> str:
+        """Return what keep_guards() took over, which a boot makes; "" if there is nothing."""
+        return self._found().get(GUARDS, "")
+
     def keep_guards(self, text: str) -> None:
         """Take over what is filtered of machines' NICs. Without systemd nothing would carry it out, and nothing is
         kept."""

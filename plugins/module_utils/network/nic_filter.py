@@ -627,6 +627,26 @@ def ensure(guards: Sequence[Guard], table: Table, as_of: float, staying: Collect
     return bool(script)
 
 
+def load(text: str) -> None:
+    """Make the table of what at_boot() has returned, where there is none."""
+    run(["nft", "-f", "-"], input=text, timeout=TIMEOUT)
+
+
+def confirm(table: Table, as_of: float) -> bool:
+    """Have the table say that it is as it was decided at this time, too. Return whether it did not."""
+    if not table.exists or table.as_of >= as_of:
+        return False
+    run(["nft", "-f", "-"], input="".join(f"{line}\n" for line in _dated(table, as_of)), timeout=TIMEOUT)
+    return True
+
+
+def _dated(table: Table, as_of: float) -> Iterable[str]:
+    where = f"{FAMILY} {table.name}"
+    yield f"add chain {where} {_MARK}"
+    yield f"flush chain {where} {_MARK}"
+    yield f'add rule {where} {_MARK} counter comment "{_MARK}:{table.catalog}:{as_of:.3f}"'
+
+
 def write_script(guards: Sequence[Guard], table: Table, as_of: float, staying: Collection[str]) -> str:
     """Return what nftables is to carry out, "" for nothing."""
     wanted = {guard.port: guard for guard in guards if guard.filters}
@@ -642,8 +662,7 @@ def write_script(guards: Sequence[Guard], table: Table, as_of: float, staying: C
         return f"delete table {FAMILY} {table.name}\n"
     where = f"{FAMILY} {table.name}"
     lines = [] if table.exists else [f"add table {where}"]
-    lines += [f"add chain {where} {_MARK}", f"flush chain {where} {_MARK}"]
-    lines += [f'add rule {where} {_MARK} counter comment "{_MARK}:{table.catalog}:{as_of:.3f}"']
+    lines += _dated(table, as_of)
     lines += _shared(where)
     for name, rules in {name: rules for port in new for name, rules in chains[port].letting.items()}.items():
         lines += _make_chain(where, name, rules)

@@ -132,9 +132,12 @@ class Announcers:
     def of_strangers(self, machines: Collection[int]) -> set[str]:
         """Return the interfaces that are there and have a file, but whose machine is not among these. A machine that
         the catalog does not know keeps what it had for as long as it runs."""
+        return {name for name in self.of_others(machines) if (INTERFACES / name).exists()}
+
+    def of_others(self, machines: Collection[int]) -> set[str]:
+        """Return the interfaces that have a file, but whose machine is not among these."""
         found = {name: re.search(r" nic_(\d+)_", text) for name, text in self.found().items()}
-        known = {name for name, match in found.items() if match is not None and int(match.group(1)) in machines}
-        return {name for name in found if name not in known and (INTERFACES / name).exists()}
+        return {name for name, match in found.items() if match is None or int(match.group(1)) not in machines}
 
     def ensure(self, wanted: Mapping[str, str], staying: Collection[str], act: bool = True) -> tuple[bool, list[str]]:
         """Bring files, udev's rule and the chains of interfaces to this. Return whether anything changes, and

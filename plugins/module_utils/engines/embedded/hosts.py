@@ -176,6 +176,7 @@ class Hosts(HostsPort):
         self.store.db.execute("UPDATE vms SET host_id = NULL WHERE host_id = ?", (host.id,))
         self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"recorded/{host.id}",))
+        self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"guards/{host.id}",))
         self.marks.forget(host.name)
         self._changed()
         return host

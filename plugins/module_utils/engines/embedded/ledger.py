@@ -407,6 +407,7 @@ class Audit:
         for name, following, highest in list(self._low_sequences()):
             self.store.db.execute("INSERT OR REPLACE INTO sequences VALUES (?, ?)", (name, highest + 1))
             done.append(f"ids of {name}: the next one was {following}, and is {highest + 1}")
+        self.store.drop()
         return done
 
 

@@ -6,9 +6,9 @@ until it is gone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from ...errors import StalePlan
+from ...errors import StalePlan, WrongState
 from ...host import node_file
 from ...model.nic_filter_rules import Guard, check
 from ...model.plan import Plan, VmOutcome
@@ -29,7 +29,8 @@ class NicFilters:
     def begin(self) -> None:
         """Make the rules of all NICs, before a machine is made or started. Raise ForeignObject, MissingDependency or
         CommandFailed, and StalePlan if a machine would start without its rules, because the rules that are there
-        were decided later."""
+        were decided later. Raise WrongState if the rules are not there of machines that the plan says nothing of."""
+        self._refuse_lost_rules()
         self._ensure(self._plan.guards, lambda table: table.ports, self._plan.guarded_at)
         self._silence(self._plan.guards, lambda announcers: announcers.found())
         table = nic_filter.read_table(self._plan.catalog, needed=bool(self._plan.guards))
@@ -45,21 +46,44 @@ class NicFilters:
                 f"{nic_filter.FAMILY} {table.name}",
             )
 
+    def _refuse_lost_rules(self) -> None:
+        since, catalog = self._plan.guards_since, self._plan.catalog
+        if not since:
+            return
+        with node_file.lock_host(True):
+            table = nic_filter.read_table(catalog, needed=True)
+            kept = "" if table.exists else Boot(self._root, catalog).kept_guards()
+            if kept:
+                nic_filter.load(kept)
+                table = nic_filter.read_table(catalog, needed=True)
+        if table.as_of < since:
+            raise WrongState(
+                f"plan {self._plan.number}: filters of the NICs of machines that it is not about",
+                f"nftables' table {nic_filter.FAMILY} {table.name} of this host is not there, or older than it was",
+                "Run again: the next plan says what is filtered of all machines of this host",
+            )
+
     def end(self, outcomes: Sequence[VmOutcome]) -> None:
         """Remove the rules of machines that are gone and of NICs that were detached."""
         gone = {outcome.vm_id for outcome in outcomes if outcome.state == "DONE" and outcome.error is None}
 
+        told = {*self._plan.machines, *gone}
+        others = self._plan.guards_since is not None
+
         def staying(table: nic_filter.Table) -> Collection[str]:
-            return nic_filter.of_unknown_machines(table, {*self._plan.machines, *gone})
+            return _without(table.nics, told) if others else nic_filter.of_unknown_machines(table, told)
 
         def of_others(table: nic_filter.Table) -> Collection[str]:
-            return [port for port, (vm_id, _nic_id) in table.nics.items() if vm_id not in gone]
+            return _without(table.nics, gone)
 
         wanted = [guard for guard in self._plan.guards if guard.vm_id not in gone]
-        if not self._ensure(wanted, staying, self._plan.guarded_at) and gone:
+        if not self._ensure(wanted, staying, self._plan.guarded_at, last=True) and gone:
             # That a machine is gone is so, whenever the rules were decided.
             self._ensure((), of_others, as_of=None)
-        self._silence(wanted, lambda announcers: announcers.of_strangers({*self._plan.machines, *gone}))
+        self._silence(
+            wanted,
+            lambda announcers: announcers.of_others(told) if others else announcers.of_strangers(told),
+        )
 
     def _silence(self, wanted: Sequence[Guard], staying: Callable[[Announcers], Collection[str]]) -> None:
         """Keep the wanted guards' NICs from announcing routers. The warnings are left to nebula_node_network."""
@@ -69,13 +93,24 @@ class NicFilters:
                 announcers.ensure(silent, staying(announcers))
 
     def _ensure(
-        self, wanted: Sequence[Guard], staying: Callable[[nic_filter.Table], Collection[str]], as_of: float | None
+        self,
+        wanted: Sequence[Guard],
+        staying: Callable[[nic_filter.Table], Collection[str]],
+        as_of: float | None,
+        last: bool = False,
     ) -> bool:
-        """Make the rules what is wanted. Return whether anything was changed."""
+        """Make the rules what is wanted. Return whether anything was changed. last: nothing of the plan follows."""
         plan = self._plan
         with node_file.lock_host(True):
             table = nic_filter.read_table(plan.catalog, needed=bool(wanted))
             changed = nic_filter.ensure(wanted, table, table.as_of if as_of is None else as_of, staying(table))
+            if not changed and as_of is not None and last:
+                changed = nic_filter.confirm(table, as_of)
             if changed:
                 Boot(self._root, plan.catalog).keep_guards(nic_filter.at_boot(plan.catalog))
         return changed
+
+
+def _without(nics: Mapping[str, tuple[int, int]], machines: Collection[int]) -> list[str]:
+    """Return the interfaces that are of other machines than these."""
+    return [port for port, (vm_id, _nic_id) in nics.items() if vm_id not in machines]

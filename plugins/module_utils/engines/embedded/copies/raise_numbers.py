@@ -23,6 +23,7 @@ from ..networks.network_rows import GIVEN_UP, UNKNOWN
 from ..networks.network_verbs import Networks
 from ..plan_numbers import PLAUSIBLE, PlanNumbers
 from ..store import Store, compact
+from ..vms import plan_guards
 from ..vms.device_ids import next_disk
 from ..vms.vm_rows import orders_of
 from .read_copy import made_of
@@ -67,6 +68,7 @@ def raise_above(
             db.execute("UPDATE sequences SET next = next + ?", (IDS_APART,))
             _leave_out_disks(store)
             db.execute("INSERT OR REPLACE INTO meta VALUES ('restored', ?)", (made_of(origin, plan),))
+            plan_guards.forget(store)
         unknown = [each for each in strangers if not each.elsewhere]
         held = list(_hold(store, unknown))
         rested = list(_hold_images(store, [each for each in unknown if keep or each.known], own))

@@ -21,7 +21,7 @@ from ....model.network_drivers import OVN
 from ....model.nic import addresses_by_nic
 from ....model.nic_filter_rules import Guard, GuardRule
 from ....model.security_group import GroupRule
-from ..store import Store
+from ..store import Store, chunks
 from . import network_rows
 from .ovn_contents import address_filters_of
 
@@ -29,8 +29,14 @@ from .ovn_contents import address_filters_of
 _Span = tuple[int, int, int]
 
 
-def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[Guard]]:
-    """Return by host those of its machines' NICs of which something is filtered."""
+def guards(
+    store: Store, hosts: Sequence[int] | None = None, vms: Sequence[int] | None = None
+) -> dict[str, list[Guard]]:
+    """Return by host those of its machines' NICs of which something is filtered.
+    hosts, vms: the ids of the hosts, or machines, that are looked at; None for all."""
+    which, ids = ("vms.host_id", hosts) if vms is None else ("vms.id", vms)
+    if ids is not None and not ids:
+        return {}
     networks = {network.id: network for network in network_rows.pool(store) if network.id is not None}
     guarded = {number for number, each in networks.items() if filters_on_node(each) or each.vn_mad == OVN}
     found: dict[str, list[Guard]] = {}
@@ -40,12 +46,13 @@ def guards(store: Store, hosts: Sequence[str] | None = None) -> dict[str, list[G
     for row in store.rows("SELECT id, rules FROM security_groups"):
         entries = [from_plain(GroupRule, entry) for entry in json.loads(row["rules"])]
         groups[row["id"]] = tuple(made for entry in entries for made in [_rule(entry, networks)] if made is not None)
-    for row in store.rows(
-        "SELECT vms.id, vms.body, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
-        " WHERE vms.state != 6 ORDER BY vms.id"
+    statement = "SELECT vms.id, vms.body, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
+    some = [("", ())] if ids is None else [(f" AND {which} IN ({marks})", part) for marks, part in chunks(sorted(ids))]
+    for row in (
+        row
+        for text, part in some
+        for row in store.rows(f"{statement} WHERE vms.state != 6{text} ORDER BY vms.id", *part)
     ):
-        if hosts is not None and row["host"] not in hosts:
-            continue
         body = json.loads(row["body"])
         firewall = context_firewall.firewall_of_body(body)
         further = addresses_by_nic(body.get("aliases") or ())

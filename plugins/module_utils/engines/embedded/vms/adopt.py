@@ -20,7 +20,7 @@ from ....model.plan import ADOPT
 from ....model.states import VmState
 from ....model.template import Template
 from ...ports import VmRecord, VmRequest
-from . import unknown_vms, vm_records
+from . import plan_guards, unknown_vms, vm_records
 from .assemble import Blueprint
 from .capacity import overhead
 from .instantiate import fixed_uuid
@@ -80,6 +80,7 @@ def adopt(
         if vm.graphics is not None and vm.graphics.made_up:
             vm = replace(vm, graphics=replace(vm.graphics, password="", made_up=False))
     parts.rows.write_body(vm_id, vm)
+    plan_guards.forget(parts.store, id_of(host))
     parts.capacity.promise(host, demands)
     parts.rows.remember([(vm_id, host.name, found.state, ADOPT, "")], now)
     count_unknown(parts)

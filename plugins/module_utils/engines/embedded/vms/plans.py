@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 
 from ....dataclass import replace
@@ -19,8 +18,8 @@ from ....model.owner import Owner
 from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ....model.states import ImageType
 from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_outdated, name_of
-from ..networks.filtered_nics import guards, machines
 from ..store import chunks
+from . import plan_guards
 from .assemble import files_of
 from .parts import Parts
 from .vm_rows import orders_of
@@ -64,8 +63,13 @@ def plans(parts: Parts, hosts: Sequence[str] | None = None, end_given_up: bool =
         for row in parts.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
     }
     plans = {}
-    guarded, there, guarded_at = guards(parts.store, [*planned, *ending]), machines(parts.store), time.time()
-    for host in dict.fromkeys((*planned, *ending)):
+    told = plan_guards.of_plans(
+        parts.store,
+        {host: [each.vm.vm_id for each in planned.get(host, ())] for host in dict.fromkeys((*planned, *ending))},
+        {each.vm.vm_id for vms in planned.values() for each in vms if each.wanted == "DONE"},
+        number,
+    )
+    for host, filtering in told.items():
         vms = planned.get(host, [])
         sources = parts.sources.planned(
             replace(file, image=names.get(file.source, ""))
@@ -90,9 +94,10 @@ def plans(parts: Parts, hosts: Sequence[str] | None = None, end_given_up: bool =
                 lacking_cpu=lacking.cpu,
                 given_up=tuple(ending.get(host, ())),
                 bridges=_bridges_of(parts, vms),
-                guards=tuple(guarded.get(host, ())),
-                machines=tuple(there.get(host, ())),
-                guarded_at=guarded_at,
+                guards=tuple(filtering.guards),
+                machines=tuple(filtering.machines),
+                guarded_at=filtering.at,
+                guards_since=filtering.since,
                 switches=_switches_of(parts, vms),
                 proof=proof,
             ),

@@ -17,7 +17,7 @@ from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
 from ..hosts import HELD, ROOMS
-from . import transitions, vm_records
+from . import plan_guards, transitions, vm_records
 from .disk_task_rows import text_of
 from .ended_vms import end
 from .parts import Parts
@@ -36,6 +36,7 @@ def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_n
         " ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
         (done_number, host, done_number),
     )
+    plan_guards.carried_out(parts.store, host, done_number)
     touched = []
     for outcome in outcomes:
         row = parts.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)

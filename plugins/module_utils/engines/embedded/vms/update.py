@@ -26,7 +26,7 @@ from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ....model.vm import Vm
 from ...ports import VmOrders, VmRecord
-from . import vm_records
+from . import plan_guards, vm_records
 from .assemble import Blueprint, fetched_by
 from .capacity import overhead
 from .decision import decide
@@ -99,6 +99,9 @@ def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = N
         lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
         action = "rename" if renamed else "updateconf"
         decide(parts, row, lcm_state, row["wanted"], VmOrders(), action, row["seq"] + 1, lasting=left, gives=gives)
+    else:
+        # No plan is about it now, and the next one of its host may have to say something else of it.
+        plan_guards.forget(parts.store, row["host_id"])
     return replace(vm_records.one(parts, vm_id), warnings=warnings)
 
 

@@ -29,6 +29,7 @@ def undone(store):
     store.db.execute("BEGIN")
     yield store
     store.db.execute("ROLLBACK")
+    store.drop()
 
 
 @pytest.fixture(scope="session")
