@@ -10,14 +10,17 @@ import copy
 import dataclasses
 import importlib
 import json
+import re
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.dataclass import dataclass
+from ansible_collections.nebula.provision.plugins.module_utils.dataclass import dataclass, replace
 
 ROOT = Path(__file__).resolve().parents[4]
 MODULE_UTILS = "ansible_collections.nebula.provision.plugins.module_utils"
@@ -122,9 +125,47 @@ def test_many_threads_make_the_first_one_at_the_same_time():
         sys.setswitchinterval(switching)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A class that looks at what it is given."""
+
+    name: str = ""
+    also: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "also", self.name.upper())
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A class with a field of each kind."""
+
+    name: str
+    numbers: tuple[int, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize("of", [Plain("a", (1,), {"b": "c"}), Plain("a"), Checked("a")])
+def test_a_copy_is_what_python_makes_of_it(of):
+    for changes in ({}, {"name": "b"}):
+        copy = replace(of, **changes)
+        assert (copy, repr(copy), type(copy)) == (real := dataclasses.replace(of, **changes), repr(real), type(of))
+        assert copy.__dict__ == real.__dict__ and copy is not of
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        replace(of).name = "c"
+
+
+def test_a_copy_has_no_other_fields():
+    with pytest.raises(TypeError, match="colour"):
+        replace(Plain("a"), colour="red")
+
+
+OF_OURS = re.compile(r"\.dataclass import dataclass\b")
+
+
 def modules() -> list[str]:
     below = ROOT / "plugins/module_utils"
-    paths = [path for path in sorted(below.rglob("*.py")) if "dataclass import dataclass\n" in path.read_text()]
+    paths = [path for path in sorted(below.rglob("*.py")) if OF_OURS.search(path.read_text())]
     return [".".join(path.relative_to(below).with_suffix("").parts) for path in paths]
 
 

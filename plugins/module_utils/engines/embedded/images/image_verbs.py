@@ -41,6 +41,9 @@ from .refusals import (
 from .states_after_use import write_idle_state
 from .uses import Uses
 
+# What a session keeps of images (Store.once): them by their rows, so that nothing need drop any.
+DECODED = "images"
+
 
 class Images(ImagesPort):
     def __init__(self, store: Store) -> None:
@@ -55,7 +58,11 @@ class Images(ImagesPort):
 
     def uncounted(self, ref: Ref) -> Image:
         """Return what info() does, with 0 as the count of its machines: counting takes longer the more there are."""
-        return image_of({**dict(resolve(self.store, "images", ref)), "vms": 0})
+        row = resolve(self.store, "images", ref)
+        known = self.store.once(DECODED, dict[tuple[Any, ...], Image])
+        if tuple(row) not in known:
+            known[tuple(row)] = image_of({**dict(row), "vms": 0})
+        return known[tuple(row)]
 
     def allocate(self, image: Image) -> Image:
         check_name("image", image.name)

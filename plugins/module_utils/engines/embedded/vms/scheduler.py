@@ -76,9 +76,14 @@ class _MostLeft:
 
     def first(self, memory: int, cost: Callable[[Room], int], cpu: float) -> Room | None:
         """Return the first room with so much CPU, and memory for the cost. memory: what the cost is at least."""
-        while self._short and self._left(self._short[0][2])[1] + CPU_ROUNDING >= cpu:
-            _cpu, number, room = heapq.heappop(self._short)
-            heapq.heappush(self._rooms, (-self._left(room)[0], number, room))
+        while self._short and CPU_ROUNDING - self._short[0][0] >= cpu:
+            noted, number, room = self._short[0]
+            left, processors = self._left(room)
+            if -processors != noted:
+                heapq.heapreplace(self._short, (-processors, number, room))
+            else:
+                heapq.heappop(self._short)
+                heapq.heappush(self._rooms, (-left, number, room))
         aside, found = [], None
         while self._rooms and found is None:
             noted, number, room = self._rooms[0]

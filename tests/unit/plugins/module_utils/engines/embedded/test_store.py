@@ -150,3 +150,28 @@ def test_one_that_is_ended_while_it_is_opened_is_not_taken_for_empty(
     monkeypatch.setattr(store.Store, "_prepare", ended)
     with pytest.raises(CatalogError, match="another run has removed or replaced it meanwhile"):
         EmbeddedEngine(str(root))
+
+
+def test_what_is_read_once_is_read_anew_after_a_change_and_in_the_next_transaction(tmp_path: Path) -> None:
+    with contextlib.closing(store.Store(str(tmp_path), create=True)) as opened_store:
+        read: list[int] = []
+
+        def look() -> int:
+            read.append(len(read))
+            return len(read)
+
+        # Outside of a transaction somebody else may write at any time.
+        assert [opened_store.once("a", look) for _ in range(2)] == [1, 2]
+        with opened_store.transaction():
+            assert [opened_store.once("a", look) for _ in range(2)] == [3, 3]
+            opened_store.drop("b")
+            assert opened_store.once("a", look) == 3
+            opened_store.drop("a")
+            assert opened_store.once("a", look) == 4
+            opened_store.drop()
+            assert opened_store.once("a", look) == 5
+        with opened_store.transaction():
+            assert opened_store.once("a", look) == 6
+        with pytest.raises(ZeroDivisionError), opened_store.transaction():
+            raise ZeroDivisionError
+        assert opened_store.kept == {}

@@ -52,6 +52,45 @@ def test_a_host_without_the_bridge_of_its_network_is_passed_over():
     assert "role nebula.provision.network" in caught.value.remedy
 
 
+def looked_at_one_by_one(rooms, cpu, memory):
+    """The host with most memory left, of those that have room already, else of those that will have it."""
+    for held in (1, 0):
+        left = [(room[0] - held * room[2], room[1] - held * room[3]) for room in rooms]
+        fits = [n for n, (mib, cores) in enumerate(left) if mib >= memory and cores + 1e-6 >= cpu]
+        if fits:
+            return max(fits, key=lambda n: (left[n][0], -n))
+    return None
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(0, 8), st.integers(0, 20), st.integers(0, 4)), min_size=1, max_size=8
+    ),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12), st.integers(-6, 6)), max_size=30),
+)
+def test_the_same_host_is_found_as_by_a_look_at_each(given_rooms, asked):
+    hosts = [
+        Host(n, f"n{n}", memory=mib, cpu=float(cpu), state=HostState.MONITORED)
+        for n, (mib, cpu, _m, _c) in enumerate(given_rooms)
+    ]
+    ending = {f"n{n}": HeldResources(mib, float(cpu)) for n, (_mib, _cpu, mib, cpu) in enumerate(given_rooms)}
+    made = Scheduler(hosts, {}, ending=ending)
+    rooms = [[mib + held, cpu + cores, held, cores] for mib, cpu, held, cores in given_rooms]
+    for cpu, memory, otherwise in asked:
+        number = looked_at_one_by_one(rooms, cpu, memory)
+        if number is None:
+            with pytest.raises(NoCapacity):
+                made.place("vm", cpu, memory)
+        else:
+            assert made.place("vm", cpu, memory).name == f"n{number}"
+            rooms[number][:2] = rooms[number][0] - memory, rooms[number][1] - cpu
+        # What another verb of the session promises, or gives back.
+        made.count(memory % len(rooms), otherwise, float(otherwise > 0))
+        rooms[memory % len(rooms)][0] -= otherwise
+        rooms[memory % len(rooms)][1] -= float(otherwise > 0)
+
+
 def test_of_equals_the_first_takes_it():
     assert scheduler(host("b"), host("a")).place("vm", 1, 64).name == "b"
 
