@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Optional
@@ -15,6 +16,7 @@ from .image import Image
 from .lease import HeldLease
 from .network import Network
 from .nic_filter_rules import Guard
+from .transfer import name_of
 from .vm import Topology, Vm
 
 
@@ -214,5 +216,31 @@ class Ledger:
     guards: Mapping[str, Sequence[Guard]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
+    # An audit asks for them once for each host, and for each thing that it finds there.
+    @functools.cached_property
+    def by_id(self) -> Mapping[int, LedgerVm]:
+        return {each.vm.vm_id: each for each in self.vms}
+
+    @functools.cached_property
+    def by_uuid(self) -> Mapping[str, LedgerVm]:
+        return {each.vm.uuid.lower(): each for each in reversed(self.vms)}
+
+    @functools.cached_property
+    def writers(self) -> Mapping[str, LedgerVm]:
+        """Return the machines that write to files of images, by the names that these have on nodes."""
+        return {
+            name_of(disk.image_uuid, disk.generation): each for each in self.vms for disk in each.vm.disks if disk.save
+        }
+
     def vm(self, vm_id: int) -> LedgerVm | None:
-        return next((each for each in self.vms if each.vm.vm_id == vm_id), None)
+        return self.by_id.get(vm_id)
+
+    def vms_on(self, host: str) -> Sequence[LedgerVm]:
+        return self._by_host.get(host, ())
+
+    @functools.cached_property
+    def _by_host(self) -> Mapping[str, Sequence[LedgerVm]]:
+        found: dict[str, list[LedgerVm]] = {}
+        for each in self.vms:
+            found.setdefault(each.host, []).append(each)
+        return found

@@ -90,10 +90,9 @@ def _without_harm(ledger: Ledger, finding: Finding) -> Finding:
     numbers = {int(number) for found in _OF_MACHINE.findall(finding.remedy) for number in found if number}
     numbers |= {int(number) - FIRST_CONTAINER for number in _OF_CONTAINER.findall(finding.remedy)}
     uuids = set(_UUID.findall(finding.remedy.lower()))
-    for vm in ledger.vms:
-        if vm.host != finding.host and (vm.vm.vm_id in numbers or vm.vm.uuid.lower() in uuids):
-            return replace(finding, remedy=_remedy_elsewhere(vm))
-    return finding
+    named = [*map(ledger.vm, sorted(numbers)), *map(ledger.by_uuid.get, sorted(uuids))]
+    elsewhere = [vm for vm in named if vm is not None and vm.host != finding.host]
+    return replace(finding, remedy=_remedy_elsewhere(elsewhere[0])) if elsewhere else finding
 
 
 def doubts(ledger: Ledger, observed: Sequence[Observed]) -> list[str]:
@@ -116,7 +115,7 @@ def _hosts(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
     asked = {node.host for node in observed}
     for name in ledger.hosts:
         if name not in asked:
-            machines = [vm.vm.name for vm in ledger.vms if vm.host == name]
+            machines = [vm.vm.name for vm in ledger.vms_on(name)]
             holds = f"; it has {', '.join(machines[:5])}{' …' if len(machines) > 5 else ''}" if machines else ""
             remedy = (
                 "Put it into group nebula_nodes, or into --limit; if it has another name by now, set "
@@ -158,7 +157,6 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> It
 # -- domains -------------------------------------------------------------------------------------------------------
 def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]) -> Iterator[Finding]:
     """Yield what is wrong with domains. here: gets the domain of each machine that is to be on this host."""
-    known = {vm.vm.vm_id: vm for vm in ledger.vms}
     own = _own_domains(ledger, host, seen)
     for domain in seen.domains:
         what = f"domain {domain.name}"
@@ -170,7 +168,7 @@ def _domains(ledger: Ledger, host: str, seen: Inventory, here: dict[int, Domain]
             remedy = "It is left alone; use that catalog's front-end, or undefine it if nobody needs it"
             yield Finding("domain-foreign", host, what, found, remedy)
             continue
-        vm = known.get(domain.vm_id)
+        vm = ledger.vm(domain.vm_id)
         original = own.get(domain.vm_id)
         if vm is not None and original is not None and domain is not original:
             yield _copied_domain(ledger, vm, domain, original)
@@ -199,10 +197,14 @@ def _own_domains(ledger: Ledger, host: str, seen: Inventory) -> dict[int, Domain
     """Return by id the own domain of each machine that the catalog has on this host, if several domains carry its
     mark: the domain with its UUID and name, else with one of both."""
     found: dict[int, Domain] = {}
-    for vm in ledger.vms:
+    with_mark: dict[int, list[Domain]] = {}
+    for domain in seen.domains:
+        if domain.catalog == ledger.catalog:
+            with_mark.setdefault(domain.vm_id, []).append(domain)
+    for vm in ledger.vms_on(host):
         number = vm.vm.vm_id
-        marked = [each for each in seen.domains if (each.catalog, each.vm_id) == (ledger.catalog, number)]
-        if vm.host != host or len(marked) < 2:
+        marked = with_mark.get(number, [])
+        if len(marked) < 2:
             continue
         is_its = {id(each): (each.uuid == vm.vm.uuid, each.name == f"one-{number}") for each in marked}
         best = max(marked, key=lambda each: is_its[id(each)])
@@ -233,8 +235,9 @@ def _copied_domain(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domai
 
 def _machine_hit_too(ledger: Ledger, domain: Domain) -> LedgerVm | None:
     """Return another machine of the catalog than that of the domain's mark, which a command could hit as well."""
-    others = (vm for vm in ledger.vms if vm.vm.vm_id != domain.vm_id)
-    return next((vm for vm in others if domain.name == f"one-{vm.vm.vm_id}" or domain.uuid == vm.vm.uuid), None)
+    named = re.fullmatch(r"one-(0|[1-9][0-9]{0,17})", domain.name)
+    found = (ledger.vm(int(named[1])) if named else None, ledger.by_uuid.get(domain.uuid.lower()))
+    return next((vm for vm in found if vm is not None and vm.vm.vm_id != domain.vm_id), None)
 
 
 def _why_left(ledger: Ledger, domain: Domain, vm: LedgerVm | None, host: str) -> str:
@@ -248,7 +251,7 @@ def _why_left(ledger: Ledger, domain: Domain, vm: LedgerVm | None, host: str) ->
 
 
 def _settled_machines(ledger: Ledger, host: str) -> Iterator[LedgerVm]:
-    return (vm for vm in ledger.vms if vm.host == host and vm.settled)
+    return (vm for vm in ledger.vms_on(host) if vm.settled)
 
 
 def _domain(vm: LedgerVm, domain: Domain) -> Iterator[Finding]:
@@ -292,7 +295,7 @@ def _domain_differences(vm: LedgerVm, domain: Domain) -> Iterator[tuple[str, str
 # -- directories and disks -----------------------------------------------------------------------------------------
 def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, Domain]) -> Iterator[Finding]:
     by_name = {directory.name: directory for directory in seen.directories}
-    expected = {str(vm.vm.vm_id): vm for vm in ledger.vms if vm.host == host}
+    expected = {str(vm.vm.vm_id): vm for vm in ledger.vms_on(host)}
     for name, directory in by_name.items():
         vm = expected.get(name)
         if vm is None:
@@ -434,13 +437,12 @@ def _image_files(ledger: Ledger, node: Observed) -> Iterator[Finding]:
     """Yield files of persistent images that machines wrote, and that are in no machine's directory by now."""
     images = {image.uuid: image for image in ledger.images}
     generations = {uuid: image.generation for uuid, image in images.items()}
-    used = {name_of(disk.image_uuid, disk.generation): vm for vm in ledger.vms for disk in vm.vm.disks if disk.save}
-    busy = any(vm.host == node.host and not vm.settled for vm in ledger.vms)
+    busy = not all(vm.settled for vm in ledger.vms_on(node.host))
     for local in (*node.returns, *(name for name in node.images if name.startswith(OWN_PREFIX))):
         name = local.removeprefix(OWN_PREFIX)
         image = images.get(name.rpartition("-")[0])
         what = f"file {'cache' if local != name else 'transfer/out'}/{local} below nebula_root"
-        user = used.get(name) if local != name else None
+        user = ledger.writers.get(name) if local != name else None
         if busy or (user is not None and user.host == node.host):
             continue
         awaited = returning_host(image.operation) if image is not None else ""

@@ -613,3 +613,43 @@ def test_a_stranger_that_is_called_as_a_machine_of_its_host_is_ended_by_no_comma
     found = compare(ledger(), [node(domains=(stranger,))])
     (left,) = [finding for finding in found if finding.kind == "domain-left"]
     assert not ENDING.search(left.remedy) and "look at it on the host itself" in left.remedy
+
+
+class Read(tuple):
+    """Machines that count how often all of them are looked through."""
+
+    times = 0
+
+    def __iter__(self):
+        Read.times += 1
+        return super().__iter__()
+
+    def __reversed__(self):
+        Read.times += 1
+        return iter(self[::-1])
+
+
+@pytest.mark.parametrize("hosts", [2, 40])
+def test_the_machines_of_all_hosts_are_looked_through_as_often_for_many_hosts_as_for_few(hosts) -> None:
+    names = [f"node{number}" for number in range(hosts)]
+    machines = Read(
+        LedgerVm(Vm(number, f"u{number}", f"web-{number}", "kvm", 1.0, 64), name, "RUNNING", "RUNNING", True, 1)
+        for number, name in enumerate(names)
+    )
+    # On each host a domain of the machine that is on the next one.
+    observed = [
+        Observed(
+            name,
+            catalog=CATALOG,
+            plan_number=5,
+            inventory=Inventory(domains=(Domain(f"one-{other}", CATALOG, other, f"u{other}", "RUNNING", forget="rm"),)),
+        )
+        for number, name in enumerate(names)
+        for other in [(number + 1) % hosts]
+    ]
+    Read.times = 0
+    found = compare(Ledger(CATALOG, 5, hosts=dict.fromkeys(names, "MONITORED"), vms=machines), observed)
+    assert kinds(found).count("domain-left") == kinds(found).count("domain-missing") == hosts
+    left = [each for each in found if each.kind == "domain-left"]
+    assert all(f"has on host node{(int(each.host[4:]) + 1) % hosts}" in str(each) for each in left)
+    assert 0 < Read.times <= 4
