@@ -20,6 +20,7 @@ T = TypeVar("T")
 # Of each dataclass: the names of its fields, and what reads a value of each.
 _FIELDS: dict[type, tuple[str, ...]] = {}
 _READERS: dict[type, dict[str, Callable[[Any], Any]]] = {}
+_REQUIRED: dict[type, tuple[str, ...]] = {}
 _BARE = frozenset((str, int, float, bool, type(None)))
 _MISSING = dataclasses.MISSING
 # SQLite and libvirt hold smaller numbers only.
@@ -52,7 +53,13 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     of another type than the field's: what comes from a file or another host may be anything."""
     readers = _READERS.get(cls)
     if readers is None:
-        readers = _READERS[cls] = {name: _reader(hint) for name, hint in typing.get_type_hints(cls).items()}
+        readers = {name: _reader(hint) for name, hint in typing.get_type_hints(cls).items()}
+        _REQUIRED[cls] = tuple(
+            field.name
+            for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+            if field.default is _MISSING and field.default_factory is _MISSING
+        )
+        _READERS[cls] = readers
     if not isinstance(data, Mapping):
         raise _refusal(cls.__name__, f"it is a {type(data).__name__}, not a dict")
     unknown = sorted(str(key) for key in data if key not in readers)
@@ -64,11 +71,7 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
             values[name] = readers[name](value)
         except (TypeError, ValueError) as error:
             raise _refusal(f"{cls.__name__}: {name}", str(error)) from None
-    missing = len(values) < len(readers) and [
-        field.name
-        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if field.name not in values and field.default is _MISSING and field.default_factory is _MISSING
-    ]
+    missing = [name for name in _REQUIRED[cls] if name not in values]
     if missing:
         raise _refusal(f"{cls.__name__}: {', '.join(missing)}", "missing")
     return cls(**values)
