@@ -163,6 +163,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.connection_variab
     filled_in,
 )
 from ansible_collections.nebula.provision.plugins.plugin_utils.inventory_hosts import (
+    MACHINE,
     Choice,
     MachineHost,
     NoCatalog,
@@ -216,24 +217,28 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             found = hosts_of(self._info(path, cache), choice, taken, self._node_variables)
         except NoCatalog as error:
             raise _refusal(f"{path}: what the front-end answers is no catalog: {error}") from None
+        judged: dict[str, Any] = {}
         for host in found:
             for note in host.notes:
                 self._warn(f"{path}: {note}")
-            self._add(host)
+            self._add(host, for_inventory(dict(host.variables), judged))
 
     def _warn(self, text: str) -> None:
         # Names of machines, values of variables and answers of the front-end are in it.
         self.display.warning(printable(text, ONE_LINE))
 
-    def _add(self, host: MachineHost) -> None:
-        variables = for_inventory(dict(host.variables))
+    def _add(self, host: MachineHost, variables: dict[str, Any]) -> None:
         if not self._wanted(variables):
             return
         self.inventory.add_host(host.name)
         self.inventory.add_group(GROUP)
         self.inventory.add_child(GROUP, host.name)
         for key, value in variables.items():
-            self.inventory.set_variable(host.name, key, value)
+            if key == MACHINE:
+                # Since ansible-core 2.19 the inventory's set_variable copies each value, and marks it with its source.
+                self.inventory.get_host(host.name).set_variable(key, value)
+            else:
+                self.inventory.set_variable(host.name, key, value)
         if variables["nebula_machine"]["host"]:
             self.inventory.set_variable(host.name, "nebula_guest_node", as_template(NODE))
         for group in host.groups:

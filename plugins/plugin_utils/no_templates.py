@@ -43,17 +43,23 @@ def as_template(text: str) -> Any:
     return _TRUSTED(text)
 
 
-def for_inventory(value: Any) -> Any:
+def for_inventory(value: Any, judged: dict[str, Any] | None = None) -> Any:
     """Return the same value, none of whose strings Ansible takes for a template. Strings that could not be one are
     plain strings.
 
-    ansible-inventory prints each string that is marked as no template as an object, and AWX keeps that."""
-    if isinstance(value, dict):
-        return {for_inventory(key): for_inventory(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [for_inventory(each) for each in value]
+    ansible-inventory prints each string that is marked as no template as an object, and AWX keeps that.
+    judged: what became of strings that were met before. Machines share most of theirs, so one dict for all of them
+    saves most of the time and memory."""
+    judged = {} if judged is None else judged
     if isinstance(value, str):
-        return without_templates(value) if _has_a_meaning(value) else _TRUSTED(value)
+        found = judged.get(value)
+        if found is None:
+            found = judged[value] = without_templates(value) if _has_a_meaning(value) else _TRUSTED(value)
+        return found
+    if isinstance(value, dict):
+        return {for_inventory(key, judged): for_inventory(each, judged) for key, each in value.items()}
+    if isinstance(value, list):
+        return [for_inventory(each, judged) for each in value]
     return value
 
 

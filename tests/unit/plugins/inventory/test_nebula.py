@@ -63,11 +63,17 @@ class Read:
         self.calls.append(asked)
         return self.info
 
-    def parse(self, hosts: dict[str, dict[str, Any]], from_cache: bool = True, **options: Any) -> InventoryData:
+    def parse(
+        self,
+        hosts: dict[str, dict[str, Any]],
+        from_cache: bool = True,
+        inventory: InventoryData | None = None,
+        **options: Any,
+    ) -> InventoryData:
         """hosts: those of group nebula_frontend that the inventory has before."""
         source = self.place / "machines.nebula.yml"
         source.write_text(yaml.safe_dump({"plugin": "nebula.provision.nebula", **options}))
-        inventory = InventoryData()
+        inventory = inventory or InventoryData()
         inventory.add_group("nebula_frontend")
         for name, variables in hosts.items():
             inventory.add_host(name, "nebula_frontend")
@@ -102,6 +108,25 @@ def test_hosts_and_groups(read: Read) -> None:
     assert groups >= {"image_debian_12", "_front"}
     assert "ansible_host" not in found.hosts["bare"].vars and found.hosts["bare"].vars["nebula_machine"]["error"]
     assert found.hosts["web"].vars["nebula_machine"]["attributes"]["NOTE"] == TEMPLATE
+
+
+class Copying(InventoryData):
+    """Tells which variables Ansible would copy value by value: since 2.19 it does so where the inventory sets them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copied: set[str] = set()
+
+    def set_variable(self, entity: str, varname: str, value: Any) -> None:
+        self.copied.add(varname)
+        super().set_variable(entity, varname, value)
+
+
+def test_what_the_catalog_says_of_a_machine_is_handed_over_once(read: Read) -> None:
+    found = read.parse({}, inventory=Copying())
+    assert found.copied >= {"ansible_host", "nebula_guest_node"} and "nebula_machine" not in found.copied
+    web, bare = (found.hosts[name].vars["nebula_machine"] for name in ("web", "bare"))
+    assert (web["name"], bare["name"]) == ("web", "bare") and web["template"] is bare["template"]
 
 
 @pytest.mark.parametrize(

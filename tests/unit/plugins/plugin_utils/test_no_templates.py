@@ -102,6 +102,16 @@ def test_what_an_inventory_hands_on_is_text(text: str) -> None:
     assert templar.template(as_template("{{ given }}")) == text
 
 
+@pytest.mark.parametrize("text", ["{{ 1 + 1 }}", "lookup('pipe', 'true')", "plain", ""])
+def test_what_was_judged_once_is_handed_on_as_it_was(text: str) -> None:
+    judged: dict[str, Any] = {}
+    first = for_inventory({text: ["".join(["", text])]}, judged)
+    second = for_inventory([text, 1, None], judged)
+    assert first == {text: [text]} and second == [text, 1, None]
+    assert first[text][0] is second[0] and judged == {text: text}
+    assert is_data(second[0]) is is_data(for_inventory(text))
+
+
 def is_true(templar: Any, variables: dict[str, Any], condition: str) -> bool:
     if hasattr(templar, "evaluate_conditional"):
         return bool(templar.evaluate_conditional(as_template(condition)))
