@@ -169,7 +169,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.inventory_hosts i
     NoCatalog,
     hosts_of,
 )
-from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import as_template, for_inventory
+from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Judged, as_template, for_inventory
 from ansible_collections.nebula.provision.plugins.plugin_utils.ssh_through_node import JUMP_VARIABLES
 
 # How a machine's node is reached, for connection plugin guest. It is filled in where it is used: it may hold passwords.
@@ -217,7 +217,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             found = hosts_of(self._info(path, cache), choice, taken, self._node_variables)
         except NoCatalog as error:
             raise _refusal(f"{path}: what the front-end answers is no catalog: {error}") from None
-        judged: dict[str, Any] = {}
+        judged = Judged()
         for host in found:
             for note in host.notes:
                 self._warn(f"{path}: {note}")

@@ -43,6 +43,14 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  _packed:
+    description:
+      - Whether all is returned as one text, which takes Ansible far less time where there are many machines. The
+        inventory plugin asks for that.
+      - It is not for playbooks.
+    type: bool
+    default: false
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes.info

@@ -25,6 +25,8 @@ from typing import Any
 from ansible import constants
 
 from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE, printable
+from ansible_collections.nebula.provision.plugins.module_utils.text.packed_json import unpack
+from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import is_deep
 
 MODULE = "nebula.provision.nebula_info"
 # Settings that would change what is printed, or where it goes; and an inventory that would be read once more.
@@ -46,11 +48,11 @@ _SET = {
     "ANSIBLE_RETRY_FILES_ENABLED": "false",
     "ANSIBLE_VERBOSITY": "0",
 }
-# As `python -m ansible`, which would look for all modules in the working directory first, and that may be anybody's. -I
-# would leave out PYTHONPATH, by which Ansible may be found.
+# Command `ansible`, by this Python, which would look for all modules in the working directory first, and that may be
+# anybody's. -I would leave out PYTHONPATH, by which Ansible may be found.
 PROGRAM = (
-    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
-    "runpy.run_module('ansible', run_name='__main__', alter_sys=True)"
+    "import sys; sys.path[:] = filter(None, sys.path); from ansible.cli.adhoc import main; "
+    "main(['ansible', *sys.argv[1:]])"
 )
 # Environment variables that say how Ansible and ssh reach a host, and as whom.
 _DECIDING = re.compile(
@@ -84,8 +86,8 @@ def read(
         inventory.touch(mode=0o600)
         inventory.write_text(_inventory(name, variables), encoding="utf-8")
         # Files of variables beside a playbook are not wanted: all that counts is in the inventory.
-        program = [sys.executable, "-c", PROGRAM, "adhoc", name, "-i", str(inventory), "--playbook-dir", directory]
-        program += ["-m", MODULE, "-a", json.dumps({"gather": [*gather], **options})]
+        program = [sys.executable, "-c", PROGRAM, name, "-i", str(inventory), "--playbook-dir", directory]
+        program += ["-m", MODULE, "-a", json.dumps({"gather": [*gather], "_packed": True, **options})]
         done = _run(program, _environment(directory), timeout)
     return _answer(done)
 
@@ -209,8 +211,8 @@ def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         answer = dict(json.loads(body)) if mark else {}
     except ValueError:
         answer = {}
-    if done.returncode == 0 and "catalog" in answer:
-        return answer
+    if done.returncode == 0 and "packed" in answer:
+        return _unpacked(answer["packed"])
     if answer:
         reason = answer.get("msg") or "it failed without a word"
         # Where the module did not begin, the reason is what the host's shell or Python printed.
@@ -220,3 +222,14 @@ def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         lines = (done.stderr.strip() or head.strip()).splitlines() or [f"ansible ended with status {done.returncode}"]
         reason = next((line for line in lines if "ERROR" in line), lines[-1])
     raise CatalogNotRead(printable(" ".join(str(reason).split()), ONE_LINE))
+
+
+def _unpacked(text: Any) -> dict[str, Any]:
+    try:
+        answer = unpack(str(text))
+        if isinstance(answer, dict) and "catalog" in answer and not is_deep(answer):
+            return answer
+        reason = "it says nothing of a catalog, or is too deep"
+    except ValueError as error:
+        reason = str(error)
+    raise CatalogNotRead(printable(f"its answer is none of module {MODULE}: {reason}", ONE_LINE))

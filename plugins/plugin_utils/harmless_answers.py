@@ -89,7 +89,7 @@ def harmless_output(text: str, asked: str = "") -> str:
         # It is none, and Ansible shows all of it. What is left of a long text may be one where the whole was not.
         shown = harmless(text, _LONGEST)
         return harmless_output(shown, asked) if shown != text and _may_be_read(shown) else shown
-    if _is_deep(answer):
+    if is_deep(answer):
         return _no_answer(asked, f"is deeper than {DEEPEST} lists and objects within each other")
     odd = [name for name, kind in _SIGNS.items() if name in answer and not _has_type(kind, answer[name])]
     if odd:
@@ -137,7 +137,8 @@ def _has_type(kind: type, value: Any) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _is_deep(answer: dict[str, Any]) -> bool:
+def is_deep(answer: dict[str, Any]) -> bool:
+    """Return whether an answer has more lists and objects within each other than DEEPEST."""
     level: list[Any] = [answer]
     for _depth in range(DEEPEST):
         level = [

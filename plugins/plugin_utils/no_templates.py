@@ -43,21 +43,29 @@ def as_template(text: str) -> Any:
     return _TRUSTED(text)
 
 
-def for_inventory(value: Any, judged: dict[str, Any] | None = None) -> Any:
+class Judged(dict[str, Any]):
+    """Holds what became of each string that an inventory was given, so that each is judged, marked and kept once:
+    machines share most of theirs."""
+
+    def __missing__(self, text: str) -> Any:
+        marked = self[text] = without_templates(text) if _has_a_meaning(text) else _TRUSTED(text)
+        return marked
+
+
+def for_inventory(value: Any, judged: Judged | None = None) -> Any:
     """Return the same value, none of whose strings Ansible takes for a template. Strings that could not be one are
     plain strings.
 
     ansible-inventory prints each string that is marked as no template as an object, and AWX keeps that.
-    judged: what became of strings that were met before. Machines share most of theirs, so one dict for all of them
-    saves most of the time and memory."""
-    judged = {} if judged is None else judged
+    judged: the same for all values of an inventory."""
+    judged = Judged() if judged is None else judged
     if isinstance(value, str):
-        found = judged.get(value)
-        if found is None:
-            found = judged[value] = without_templates(value) if _has_a_meaning(value) else _TRUSTED(value)
-        return found
+        return judged[value]
     if isinstance(value, dict):
-        return {for_inventory(key, judged): for_inventory(each, judged) for key, each in value.items()}
+        return {
+            for_inventory(key, judged): judged[each] if isinstance(each, str) else for_inventory(each, judged)
+            for key, each in value.items()
+        }
     if isinstance(value, list):
         return [for_inventory(each, judged) for each in value]
     return value

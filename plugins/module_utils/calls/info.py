@@ -11,6 +11,7 @@ from typing import Any
 from ..arguments import ENGINE
 from ..reconcile import gather
 from ..sync import Result
+from ..text.packed_json import pack
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(
@@ -24,10 +25,14 @@ ARGUMENTS: dict[str, Any] = {
         done={"type": "bool", "default": False},
         observed={"type": "list", "elements": "dict"},
         deep={"type": "bool", "default": False},
+        _packed={"type": "bool", "default": False},
         **ENGINE,
     )
 }
 
 
 def run(params: Mapping[str, Any], _check_mode: bool) -> Result:
-    return gather.gather(params)
+    result = gather.gather(params)
+    if params["_packed"]:
+        result.payload = {"packed": pack(result.payload)}
+    return result

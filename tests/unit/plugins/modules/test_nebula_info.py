@@ -14,6 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.gather import GATHERERS
+from ansible_collections.nebula.provision.plugins.module_utils.text.packed_json import unpack
 from ansible_collections.nebula.provision.plugins.modules import nebula_info
 
 
@@ -47,6 +48,13 @@ ALWAYS = ("as_of", "catalog", "foreign", "refused_answers")
 
 def info(options, root, **given):
     return nebula_info.call.run(options(nebula_info, root=root, **given), False)
+
+
+def test_all_of_it_is_one_text_where_that_is_asked_for(furnished, vm, obey, options):
+    obey(furnished, vm(furnished, name="a", template="web"))
+    told = info(options, furnished, gather=["networks", "vms"], _packed=True)
+    assert [*told.payload] == ["packed"]
+    assert unpack(told.payload["packed"]) == info(options, furnished, gather=["networks", "vms"]).payload
 
 
 def test_what_is_gathered_unless_something_is_asked_for(furnished, options):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.text.packed_json import pack, unpack
 from ansible_collections.nebula.provision.plugins.plugin_utils import catalog_reader
+from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import DEEPEST
 
 HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 SECRET = "s3cr3t {{ lookup('pipe', 'touch RAN') }} # : \\ \" '"
@@ -91,6 +94,43 @@ def test_what_it_says_is_one_line_that_prints(out: str, err: str) -> None:
     with pytest.raises(catalog_reader.CatalogNotRead) as caught:
         catalog_reader._answer(subprocess.CompletedProcess([], 1, out, err))
     assert str(caught.value).isprintable()
+
+
+def answered(packed: str) -> dict[str, Any]:
+    out = f"front | SUCCESS => {json.dumps({'packed': packed})}"
+    return catalog_reader._answer(subprocess.CompletedProcess([], 0, out, ""))
+
+
+def test_what_is_packed_is_the_answer() -> None:
+    given = {"catalog": "c", "vms": [{"name": "\u00fc{{ 1 }}", "id": 0, "cpu": 0.5, "vcpu": None}]}
+    assert answered(pack(given)) == given
+
+
+@pytest.mark.parametrize(
+    ("packed", "words"),
+    [
+        ("", "ends too early"),
+        ("not packed", "its answer is none of module nebula.provision.nebula_info"),
+        (pack([]), "says nothing of a catalog"),
+        (pack({"vms": []}), "says nothing of a catalog"),
+        (pack({"catalog": "c", "vms": json.loads("[" * DEEPEST + "]" * DEEPEST)}), "too deep"),
+    ],
+)
+def test_an_answer_that_no_module_of_ours_gives_is_refused(packed: str, words: str) -> None:
+    with pytest.raises(catalog_reader.CatalogNotRead, match=words):
+        answered(packed)
+
+
+def test_the_answer_comes_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible looks at each value of what is not."""
+    seen: list[str] = []
+
+    def unpacked(text: str) -> Any:
+        seen.append(text)
+        return unpack(text)
+
+    monkeypatch.setattr(catalog_reader, "unpack", unpacked)
+    assert read(tmp_path / "none")["vms"] == [] and len(seen) == 1
 
 
 def test_another_configuration_of_ansible_is_another_question(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import (
+    Judged,
     as_template,
     for_inventory,
     returns_no_templates,
@@ -104,7 +105,7 @@ def test_what_an_inventory_hands_on_is_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["{{ 1 + 1 }}", "lookup('pipe', 'true')", "plain", ""])
 def test_what_was_judged_once_is_handed_on_as_it_was(text: str) -> None:
-    judged: dict[str, Any] = {}
+    judged = Judged()
     first = for_inventory({text: ["".join(["", text])]}, judged)
     second = for_inventory([text, 1, None], judged)
     assert first == {text: [text]} and second == [text, 1, None]
