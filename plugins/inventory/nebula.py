@@ -173,7 +173,9 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates impo
 from ansible_collections.nebula.provision.plugins.plugin_utils.ssh_through_node import JUMP_VARIABLES
 
 # How a machine's node is reached, for connection plugin guest. It is filled in where it is used: it may hold passwords.
-NODE = "{{ hostvars[nebula_machine.host | default('')] | default({}) | nebula.provision.connection_variables }}"
+NODE = as_template(
+    "{{ hostvars[nebula_machine.host | default('')] | default({}) | nebula.provision.connection_variables }}"
+)
 GROUP = "nebula_machines"
 # Of a node in no inventory. None that means the control node itself, or has a user.
 _HOST_NAME = re.compile(r"(?!localhost(?:\.|\Z)|127\.|0\.)[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
@@ -212,6 +214,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             group_by=self.get_option("group_by"),
         )
         self._nodes: dict[str, Mapping[str, Any] | None] = {}
+        self._groups: dict[str, str] = {}
         taken = {*inventory.hosts, *inventory.groups, GROUP}
         try:
             found = hosts_of(self._info(path, cache), choice, taken, self._node_variables)
@@ -231,8 +234,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
         if not self._wanted(variables):
             return
         self.inventory.add_host(host.name)
-        self.inventory.add_group(GROUP)
-        self.inventory.add_child(GROUP, host.name)
+        self.inventory.add_child(self._group(GROUP), host.name)
         for key, value in variables.items():
             if key == MACHINE:
                 # Since ansible-core 2.19 the inventory's set_variable copies each value, and marks it with its source.
@@ -240,13 +242,19 @@ class InventoryModule(BaseInventoryPlugin, Cacheable, Constructable):
             else:
                 self.inventory.set_variable(host.name, key, value)
         if variables["nebula_machine"]["host"]:
-            self.inventory.set_variable(host.name, "nebula_guest_node", as_template(NODE))
+            self.inventory.set_variable(host.name, "nebula_guest_node", NODE)
         for group in host.groups:
-            self.inventory.add_child(self.inventory.add_group(self._sanitize_group_name(group)), host.name)
+            self.inventory.add_child(self._group(group), host.name)
         strict = self.get_option("strict")
         self._set_composite_vars(self.get_option("compose"), variables, host.name, strict)
         self._add_host_to_composed_groups(self.get_option("groups"), variables, host.name, strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host.name, strict)
+
+    def _group(self, wanted: str) -> str:
+        """Return the name under which the inventory has the group, which it has from now on."""
+        if wanted not in self._groups:
+            self._groups[wanted] = self.inventory.add_group(self._sanitize_group_name(wanted))
+        return self._groups[wanted]
 
     def _wanted(self, variables: Mapping[str, Any]) -> bool:
         self.templar.available_variables = variables
