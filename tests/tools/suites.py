@@ -10,9 +10,10 @@
     suites.py all                      all of them, one after another; the end names those that failed
     suites.py touched [--dry-run]      those whose subjects were changed, the most touched first
 touched: the change is what came since $NEBULA_BASE, else since main of the remote origin where HEAD is not that
-already, else since a day before the newest commit. Where $NEBULA_DEADLINE (seconds since 1970) is set, a suite that
-would not end before it is left out, and named; $NEBULA_TEST_MINUTES says how long `make test` took on this machine: the
-suites' minutes are taken to be as many times more."""
+already, else since a day before the newest commit. A test that fails is run once more by itself, and where it passes
+then, a line says UNSTABLE and its name, and its suite goes on (unstable_tests.py). Where $NEBULA_DEADLINE (seconds
+since 1970) is set, a suite that would not end before it is left out, and named; $NEBULA_TEST_MINUTES says how long
+`make test` took on this machine: the suites' minutes are taken to be as many times more."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+
+import unstable_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "collections")]
@@ -76,19 +79,28 @@ def touched(lines: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], -exact[item[0]]))
 
 
-def run(name: str, arguments: list[str]) -> int:
-    """Arguments are pytest's: with them only the files of the suite run."""
+def run(name: str, arguments: list[str], *, once_more: bool = False) -> tuple[int, int]:
+    """The exit status, and how many tests were unstable.
+
+    arguments: pytest's; with them only the files of the suite run.
+    once_more: what failed has a second run."""
     suite = tiers.SUITES[name]
     environment = {**os.environ, **dict(suite.environment)}
-    statuses = []
+    statuses, unstable = [], 0
     if suite.files:
-        command = [sys.executable, "-m", "pytest", "-n", "2", "--durations=15", *tiers.names(name), *arguments]
-        statuses.append(subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode)
+        options = ["-n", "2", "--durations=15", *arguments]
+        if once_more:
+            status, unstable = unstable_tests.run(tiers.names(name), options, ROOT, environment)
+        else:
+            command = [sys.executable, "-m", "pytest", *options, *tiers.names(name)]
+            status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        statuses.append(status)
     if not arguments:
         for target in (*(f"scenario-{scenario}" for scenario in suite.scenarios), *suite.targets):
             command = ["make", "--no-print-directory", target]
             statuses.append(subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode)
-    return max(statuses, default=0)
+    # What a signal ended has a negative one.
+    return max(map(abs, statuses), default=0), unstable
 
 
 def minutes(name: str) -> int:
@@ -97,7 +109,7 @@ def minutes(name: str) -> int:
     return math.ceil(tiers.SUITES[name].minutes * max(1.0, slower))
 
 
-def run_several(wanted: list[str]) -> int:
+def run_several(wanted: list[str], *, once_more: bool = False) -> int:
     """Whether one failed. The last lines say how each went, and which had no time."""
     deadline = float(os.environ.get("NEBULA_DEADLINE") or "inf")
     told, failed = [], False
@@ -107,9 +119,10 @@ def run_several(wanted: list[str]) -> int:
             continue
         print(f"=== suite {name}", flush=True)
         began = time.monotonic()
-        status = run(name, [])
+        status, unstable = run(name, [], once_more=once_more)
         failed = failed or status != 0
-        told.append(f"{name}: {'failed' if status else 'passed'} in {(time.monotonic() - began) / 60:.1f} min")
+        how = f"{'failed' if status else 'passed'} in {(time.monotonic() - began) / 60:.1f} min"
+        told.append(f"{name}: {how}{f', UNSTABLE tests: {unstable}' if unstable else ''}")
     print("\n".join(["Suites:", *(told or ["none was asked for"])]), flush=True)
     return int(failed)
 
@@ -124,14 +137,14 @@ def main() -> int:
         print(*tiers.names(arguments[0]))
         return 0
     if verb == "run" and arguments and arguments[0] in tiers.SUITES:
-        return run(arguments[0], arguments[1:])
+        return run(arguments[0], arguments[1:])[0]
     if verb == "all":
         return run_several(list(tiers.SUITES))
     if verb == "touched":
         since = base()
         found = touched(changed_lines(since)) if since else [(name, 0) for name in tiers.SUITES]
         print(f"Changed since {since or 'the beginning'}:", *(f"{name} ({count} lines)" for name, count in found))
-        return 0 if "--dry-run" in arguments else run_several([name for name, _count in found])
+        return 0 if "--dry-run" in arguments else run_several([name for name, _count in found], once_more=True)
     print(__doc__)
     if verb == "run":
         print("Suites:", *tiers.SUITES)
