@@ -17,6 +17,8 @@ export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # pip and others have nothing to ask.
 export PIP_NO_INPUT := 1
+# Images of containers set it, and each Python that tests start would compile all of ours anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 

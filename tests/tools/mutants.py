@@ -164,6 +164,8 @@ class Place:
             listed.flush()
             command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "--tb=no"]
             environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+            # Python tells a changed file by its second and size, which the next fault may have in common with this.
+            environment["PYTHONDONTWRITEBYTECODE"] = "1"
             process = subprocess.Popen(
                 [*command, f"@{listed.name}"],
                 cwd=self.root, env=environment, stdin=subprocess.DEVNULL,
