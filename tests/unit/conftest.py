@@ -2,17 +2,38 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What unit tests have in common: programs that stand in for others lie where no sandbox shows them, so that there is
-none. What it does is tried in host/test_sandbox.py and in tests/integration/test_hostile_images.py."""
+none. What it does is tried in host/test_sandbox.py and in tests/integration/test_hostile_images.py. And nothing waits
+for the disk: what a power cut leaves is tried in tests/integration/test_power_cut.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu
 from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox, unsandboxed_programs
+
+
+class UnsyncedConnection(sqlite3.Connection):
+    """A catalog's, which asks for everything to be on the disk at each commit."""
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if sql.startswith("PRAGMA journal_mode"):
+            super().execute("PRAGMA synchronous = OFF")
+        return super().execute("PRAGMA synchronous = OFF" if sql.startswith("PRAGMA synchronous") else sql, *arguments)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unsynced() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=UnsyncedConnection))
+        patch.setattr(os, "fsync", lambda _fd: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

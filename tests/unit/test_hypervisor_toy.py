@@ -6,7 +6,6 @@ declares is one object, what acts is one driver, and each is named once."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,6 @@ class ToyDriver(MemoryDriver):
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
     """As a line in declarations.py makes it known, with the text that is written from there."""
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
     monkeypatch.setitem(hypervisor_rules.RULES, TOY.name, TOY)
     monkeypatch.setitem(console_access.CONSOLES, TOY.name, TOY.console)
     monkeypatch.setattr(registry, "DRIVERS", {TOY.name: ToyDriver})

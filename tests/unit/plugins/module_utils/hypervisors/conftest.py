@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,7 @@ from memory_node import Node
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """Without waiting for the disk: no power cut is shown here, and every machine would take a tenth of a second."""
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
+def here(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 

@@ -34,7 +34,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 @pytest.fixture
 def here(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
     monkeypatch.setattr(datastore_layout, "protect", lambda _path, writable: False)
     monkeypatch.setattr(datastore_layout, "hypervisor_group", lambda: -1)
     root = tmp_path / "root"
