@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from shown_values import show, shown
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 GROUPS = {"nebula_frontend": {"hosts": {"here": {}}}, "nebula_nodes": {"hosts": {"here": {}}}}
@@ -32,9 +33,7 @@ def looked(directory: Path, tasks: list[dict[str, Any]], *words: str, **variable
     """Run the tasks; return variable `looked` as it is then. Beside it is the run's output, as `output`."""
     inventory = {"all": {"children": GROUPS, "vars": {**CONNECTION, **variables}}}
     (directory / "hosts.json").write_text(json.dumps(inventory))
-    result = directory / "looked.json"
-    last = {"ansible.builtin.copy": {"content": "{{ looked | to_json }}", "dest": str(result), "mode": "0600"}}
-    play = {"hosts": "nebula_nodes", "gather_facts": False, "tasks": [*tasks, {**last, "check_mode": False}]}
+    play = {"hosts": "nebula_nodes", "gather_facts": False, "tasks": [*tasks, show("looked")]}
     (directory / "play.json").write_text(json.dumps([play]))
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-v", *words, "-i", "hosts.json", "play.json"],
@@ -44,5 +43,6 @@ def looked(directory: Path, tasks: list[dict[str, Any]], *words: str, **variable
         text=True,
         check=False,
     )
-    assert result.exists(), done.stdout + done.stderr
-    return {**json.loads(result.read_text()), "output": done.stdout + done.stderr}
+    found = shown(done.stdout)
+    assert found, done.stdout + done.stderr
+    return {**found, "output": done.stdout + done.stderr}

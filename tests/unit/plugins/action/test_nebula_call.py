@@ -17,6 +17,7 @@ from action_stand_in import made
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from shown_values import show, shown
 
 from ansible_collections.nebula.provision.plugins.action import nebula_call
 
@@ -42,12 +43,10 @@ def run(tmp_path):
             {"nebula.provision.nebula_call": each, "register": f"r{number}", "ignore_errors": True, **keywords}
             for number, each in enumerate(arguments)
         ]
-        shown = "[" + ", ".join(f"r{number}" for number in range(len(tasks))) + "]"
-        written = {"content": "{{ " + shown + " | to_json }}", "dest": str(tmp_path / "shown.json"), "mode": "0600"}
-        tasks.append({"ansible.builtin.copy": written, "delegate_to": "localhost"})
+        tasks.append(show("[" + ", ".join(f"r{number}" for number in range(len(tasks))) + "]"))
         here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         given = {**here, "nebula_root": str(tmp_path / "root"), **variables}
-        hosts = {"all": {"hosts": {"kvm1": given, "localhost": here}}}
+        hosts = {"all": {"hosts": {"kvm1": given}}}
         (tmp_path / "hosts.json").write_text(json.dumps(hosts))
         (tmp_path / "play.json").write_text(json.dumps([{"hosts": "kvm1", "gather_facts": False, "tasks": tasks}]))
         done = subprocess.run(
@@ -59,7 +58,7 @@ def run(tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads((tmp_path / "shown.json").read_text()), done.stdout + done.stderr
+        return shown(done.stdout), done.stdout + done.stderr
 
     return ran
 

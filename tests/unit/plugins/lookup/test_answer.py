@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shown_values import show, shown
+
 from ansible_collections.nebula.provision.plugins.plugin_utils.surveys import questions
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -24,22 +26,16 @@ ASKED = [
     {"variable": "nebula_backup_images", "ask": "Images, too?", "type": "yes_no", "default": "no"},
     {"variable": "nebula_backup", "ask": "Which"},
 ]
-# What is said so is typed by somebody; AWX marks it as no template.
-PLAY = """
-- hosts: localhost
-  gather_facts: false
-  vars: {ansible_python_interpreter: /usr/bin/python3}
-  tasks:
-    - ansible.builtin.copy:
-        dest: "{{ to }}"
-        content: >-
-          {{ {'images': nebula_images, 'keep': nebula_backup_keep | int, 'all': nebula_backup_images | bool,
-              'which': nebula_backup | default('the newest', true)} | to_json }}
-"""
+READ = (
+    "{'images': nebula_images, 'keep': nebula_backup_keep | int, 'all': nebula_backup_images | bool,"
+    " 'which': nebula_backup | default('the newest', true)}"
+)
+PLAY = {"hosts": "localhost", "gather_facts": False, "tasks": [show(READ)]}
 
 
 def read(tmp_path: Path, answers: dict[str, Any]) -> tuple[Any, str]:
-    (tmp_path / "play.yml").write_text(PLAY)
+    (tmp_path / "play.yml").write_text(json.dumps([PLAY]))
+    # What somebody typed; AWX marks it as no template.
     marked = "".join(f"{name}: !unsafe {json.dumps(value)}\n" for name, value in answers.items())
     variables = questions.variables(ASKED)
     (tmp_path / "variables.yml").write_text(marked + "".join(f"{k}: {json.dumps(v)}\n" for k, v in variables.items()))
@@ -50,22 +46,9 @@ def read(tmp_path: Path, answers: dict[str, Any]) -> tuple[Any, str]:
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
     }
     environment.pop("PYTHONPATH", None)
-    command = [
-        program,
-        "-i",
-        "localhost,",
-        "-c",
-        "local",
-        "-e",
-        f"@{tmp_path}/variables.yml",
-        "-e",
-        f"to={tmp_path}/found",
-    ]
-    done = subprocess.run(
-        [*command, f"{tmp_path}/play.yml"], env=environment, capture_output=True, text=True, check=False
-    )
-    found = tmp_path / "found"
-    return json.loads(found.read_text()) if found.exists() else None, done.stdout + done.stderr
+    command = [program, "-i", "localhost,", "-c", "local", "-e", f"@{tmp_path}/variables.yml", f"{tmp_path}/play.yml"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return shown(done.stdout), done.stdout + done.stderr
 
 
 def test_answers_become_what_the_lists_want(tmp_path):

@@ -5,31 +5,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from shown_values import show, shown
 
 ROOT = Path(__file__).resolve().parents[4]
 WORD = "s3cr3t-Zx9"
+# An error shows the lines before its own.
 PLAY = """
-- hosts: localhost
-  gather_facts: false
-  vars:
+- vars:
     another: {word}
-    ansible_python_interpreter: /usr/bin/python3
+  hosts: localhost
+  gather_facts: false
   tasks:
-    - ansible.builtin.copy:
-        dest: "{{{{ to }}}}"
-        content: "{{{{ lookup('nebula.provision.secret', 'web') }}}}"
+    - {task}
 """
+TASK = json.dumps(show("lookup('nebula.provision.secret', 'web')"))
 
 
 def read(tmp_path: Path, variables: str) -> tuple[str, str]:
-    (tmp_path / "play.yml").write_text(PLAY.format(word=WORD))
-    (tmp_path / "variables.yml").write_text(f"to: {tmp_path}/found\n{variables}")
+    (tmp_path / "play.yml").write_text(PLAY.format(word=WORD, task=TASK))
+    (tmp_path / "variables.yml").write_text(variables or "{}")
     program = str(Path(sys.executable).parent / "ansible-playbook")
     environment = {
         **os.environ,
@@ -39,8 +40,7 @@ def read(tmp_path: Path, variables: str) -> tuple[str, str]:
     environment.pop("PYTHONPATH", None)
     command = [program, "-i", "localhost,", "-c", "local", "-e", f"@{tmp_path}/variables.yml", f"{tmp_path}/play.yml"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    found = tmp_path / "found"
-    return found.read_text() if found.exists() else "", done.stdout + done.stderr
+    return shown(done.stdout) or "", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
