@@ -9,6 +9,7 @@ so that none passes by being blind."""
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -85,10 +86,16 @@ def in_module_utils(path: PurePosixPath) -> bool:
     return MODULE_UTILS in path.parents
 
 
+@functools.lru_cache(maxsize=1)
+def nodes(tree: ast.AST) -> list[ast.AST]:
+    """All of a file, which one rule after another goes through."""
+    return [*ast.walk(tree)]
+
+
 def imports(path: PurePosixPath, tree: ast.AST) -> Iterator[tuple[int, str]]:
     """(line, absolute dotted name) of everything imported; ours begin with "plugins."."""
     package = list(path.parent.parts)
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name.removeprefix(PACKAGE)
@@ -135,7 +142,7 @@ def pure_layers_are_pure(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
         top = name.split(".")[0]
         if top not in PURE_LIBRARY | {"plugins"}:
             yield f"line {line}: a pure layer imports {top}"
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         called = node.func if isinstance(node, ast.Call) else None
         name = called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
         if name in IMPURE_CALLS:
@@ -153,10 +160,10 @@ def only_the_face_knows_ansible(path: PurePosixPath, tree: ast.AST) -> Iterator[
 def targets_need_the_standard_library_only(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
     if not (in_module_utils(path) or path.parent == PLUGINS / "modules"):
         return
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in nodes(tree) if isinstance(node, ast.FunctionDef)]
     late = {id(node) for function in functions for node in ast.walk(function)}
     known = set(sys.stdlib_module_names) | {"plugins", "ansible"} | OPTIONAL_LIBRARIES
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
         for line, name in imports(path, ast.Module([node], [])):
@@ -170,7 +177,7 @@ def targets_need_the_standard_library_only(path: PurePosixPath, tree: ast.AST) -
 def ansible_module_only_in_modules_and_runner(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
     if path.parent == PLUGINS / "modules" or path == MODULE_UTILS / "runner.py":
         return
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         named = (isinstance(node, ast.Name) and node.id == "AnsibleModule") or (
             isinstance(node, ast.alias) and node.name == "AnsibleModule"
         )
@@ -182,7 +189,7 @@ def ansible_module_only_in_modules_and_runner(path: PurePosixPath, tree: ast.AST
 
 
 def no_assert(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Assert):
             yield f"line {node.lineno}: assert, which python -O leaves out"
 
@@ -204,7 +211,7 @@ def text_with_holes(node: ast.AST) -> str:
 
 
 def no_xml_by_concatenation(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         text = text_with_holes(node)
         if "\0" in text and XML.search(text):
             yield f"line {node.lineno}: XML put together as text; ElementTree escapes"
@@ -217,7 +224,7 @@ def imports_are_static(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
     for line, name in imports(path, tree):
         if name.split(".")[0] in {"importlib", "pkgutil", "runpy"}:
             yield f"line {line}: {name}; what is imported dynamically is not sent to the target"
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
@@ -229,7 +236,7 @@ def imports_are_static(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
 def drivers_are_asked_for_capabilities(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
     if path.name == "registry.py" or MODULE_UTILS / "hypervisors" in path.parents:
         return
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not isinstance(node, ast.Compare) or not all(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops):
             continue
         for side in [node.left, *node.comparators]:
@@ -250,7 +257,7 @@ def placeholders_have_no_number(path: PurePosixPath, tree: ast.AST) -> Iterator[
     """From Python 3.14 on, sqlite3 takes ?1 for a name, and refuses values that are a sequence."""
     if MODULE_UTILS / "engines" not in path.parents:
         return
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and NUMBERED.search(node.value):
             yield f"line {node.lineno}: {node.value!r} has a numbered placeholder; write ? and give the value again"
 
@@ -262,7 +269,7 @@ VAGUE_FOR_USERS = {"image_said"}
 
 
 def names_are_of_the_field(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         name = getattr(node, "id", None) or getattr(node, "arg", None) or getattr(node, "attr", None)
         name = name or (node.name if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else None)
         if name and name not in VAGUE_FOR_USERS and VAGUE & set(name.lower().split("_")):
@@ -276,7 +283,7 @@ def dataclasses_are_made_later(path: PurePosixPath, tree: ast.AST) -> Iterator[s
     for line, name in imports(path, tree):
         if name == "dataclasses.dataclass":
             yield f"line {line}: take dataclass from module_utils/dataclass.py"
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "dataclasses.dataclass":
             yield f"line {node.lineno}: take dataclass from module_utils/dataclass.py"
 
@@ -291,7 +298,7 @@ NO_VERBS = re.compile(
 
 def functions_say_what_they_do(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
     """Names end with s, as do verbs in the third person; the errors that a function raises come after its verb."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         text = ast.get_docstring(node) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
         first = text.split()[0] if text else "Return"
         verb = re.fullmatch(r"[A-Z][a-z]+(-[a-z]+)?", first) and not re.search(r"[^s]s$", first)
@@ -329,14 +336,20 @@ def plugin_files() -> list[PurePosixPath]:
     return sorted(PurePosixPath(p.relative_to(ROOT).as_posix()) for p in (ROOT / "plugins").rglob("*.py"))
 
 
+@pytest.fixture(scope="module")
+def complaints():
+    """What each rule says of the plugins, each of which is read once for all rules."""
+    found = {rule: [] for rule in RULES}
+    for path in plugin_files():
+        tree = ast.parse((ROOT / path).read_bytes())
+        for rule in RULES:
+            found[rule] += [f"{path}: {complaint}" for complaint in rule(path, tree)]
+    return found
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_every_plugin_keeps(rule):
-    complaints = [
-        f"{path}: {complaint}"
-        for path in plugin_files()
-        for complaint in rule(path, ast.parse((ROOT / path).read_bytes()))
-    ]
-    assert not complaints, "\n".join(complaints)
+def test_every_plugin_keeps(rule, complaints):
+    assert not complaints[rule], "\n".join(complaints[rule])
 
 
 def test_the_rules_see_files():
