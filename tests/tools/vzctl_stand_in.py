@@ -322,7 +322,7 @@ def vzlist(words: list[str]) -> None:
 
 def main() -> int:
     try:
-        (vzlist if globals().get("PROGRAM") == "vzlist" else vzctl)(sys.argv[1:])
+        (vzlist if Path(sys.argv[0]).name == "vzlist" else vzctl)(sys.argv[1:])
     except Ended as ended:
         print(ended.args[1], file=sys.stderr)
         return int(ended.args[0])
@@ -330,12 +330,15 @@ def main() -> int:
 
 
 def install(directory: Path) -> None:
-    """Put it into a directory, under both of its names."""
+    """Put it into a directory, under both of its names. A test starts it some twenty times: as a module it is compiled
+    once, and it needs nothing of what an environment loads at its start."""
     directory.mkdir(parents=True, exist_ok=True)
+    here = Path(__file__).resolve()
+    found = f"import sys\n\nsys.path.append({str(here.parent)!r})\n"
+    run = f"import {here.stem}\n\nsys.exit({here.stem}.main())\n"
     for name in ("vzctl", "vzlist"):
         program = directory / name
-        run = f'runpy.run_path({str(Path(__file__).resolve())!r}, {{"PROGRAM": {name!r}}}, run_name="__main__")'
-        program.write_text(f"#!{sys.executable}\nimport runpy\n\n{run}\n", encoding="utf-8")
+        program.write_text(f"#!{sys.executable} -IS\n{found}{run}", encoding="utf-8")
         program.chmod(0o755)
 
 
