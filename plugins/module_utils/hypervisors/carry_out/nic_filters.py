@@ -67,11 +67,11 @@ class NicFilters:
         """Remove the rules of machines that are gone and of NICs that were detached."""
         gone = {outcome.vm_id for outcome in outcomes if outcome.state == "DONE" and outcome.error is None}
 
-        told = {*self._plan.machines, *gone}
+        planned = {*self._plan.machines, *gone}
         others = self._plan.guards_since is not None
 
         def staying(table: nic_filter.Table) -> Collection[str]:
-            return _without(table.nics, told) if others else nic_filter.of_unknown_machines(table, told)
+            return _without(table.nics, planned) if others else nic_filter.of_unknown_machines(table, planned)
 
         def of_others(table: nic_filter.Table) -> Collection[str]:
             return _without(table.nics, gone)
@@ -82,7 +82,7 @@ class NicFilters:
             self._ensure((), of_others, as_of=None)
         self._silence(
             wanted,
-            lambda announcers: announcers.of_others(told) if others else announcers.of_strangers(told),
+            lambda announcers: announcers.of_others(planned) if others else announcers.of_strangers(planned),
         )
 
     def _silence(self, wanted: Sequence[Guard], staying: Callable[[Announcers], Collection[str]]) -> None:

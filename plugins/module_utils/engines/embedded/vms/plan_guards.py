@@ -52,30 +52,30 @@ def of_plans(
     # By host, those of the other machines of which something is filtered, where the node has been told of all others.
     others: dict[str, set[int]] = {}
     for host, own in planned.items():
-        told = _told(store, ids[host])
-        if told.get("done") and told["stamp"] == stamp:
-            others[host] = {*told["filtered"]}.difference(own)
+        noted = _noted(store, ids[host])
+        if noted.get("done") and noted["stamp"] == stamp:
+            others[host] = {*noted["filtered"]}.difference(own)
     found = guards(store, hosts=[ids[host] for host in planned if host not in others])
     found.update(guards(store, vms=[vm_id for host in others for vm_id in planned[host]]))
     made = {}
     for host, own in planned.items():
         if host in others:
             # Where nothing is filtered of the others, the node need not have anything.
-            since = _told(store, ids[host])["at"] if others[host] else 0.0
+            since = _noted(store, ids[host])["at"] if others[host] else 0.0
             made[host] = PlanGuards(found.get(host, ()), own, now, since)
         else:
             made[host] = PlanGuards(found.get(host, ()), _machines(store, ids[host]), now)
         filtered = {guard.vm_id for guard in found.get(host, ()) if guard.filters} | others.get(host, set())
         filtered.difference_update(ending)
-        told = {"number": number, "done": False, "at": now, "stamp": stamp, "filtered": sorted(filtered)}
-        _note(store, ids[host], told)
+        noted = {"number": number, "done": False, "at": now, "stamp": stamp, "filtered": sorted(filtered)}
+        _note(store, ids[host], noted)
     return made
 
 
 def carried_out(store: Store, host: str, number: int) -> None:
     """Note that the host has carried out the plan of this number."""
     row = store.row("SELECT id FROM hosts WHERE name = ?", host)
-    known = _told(store, row["id"]) if row is not None else {}
+    known = _noted(store, row["id"]) if row is not None else {}
     if row is not None and known and not known["done"] and known["number"] <= number:
         _note(store, row["id"], {**known, "done": True})
 
@@ -90,14 +90,14 @@ def _key(host_id: int | str) -> str:
     return f"guards/{host_id}"
 
 
-def _told(store: Store, host_id: int) -> dict[str, Any]:
+def _noted(store: Store, host_id: int) -> dict[str, Any]:
     text = store.meta(_key(host_id))
     found: dict[str, Any] = json.loads(text) if text else {}
     return found
 
 
-def _note(store: Store, host_id: int, told: Mapping[str, Any]) -> None:
-    store.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_key(host_id), compact(told)))
+def _note(store: Store, host_id: int, noted: Mapping[str, Any]) -> None:
+    store.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_key(host_id), compact(noted)))
 
 
 def _machines(store: Store, host_id: int) -> list[int]:

@@ -63,13 +63,13 @@ def plans(parts: Parts, hosts: Sequence[str] | None = None, end_given_up: bool =
         for row in parts.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
     }
     plans = {}
-    told = plan_guards.of_plans(
+    stated = plan_guards.of_plans(
         parts.store,
         {host: [each.vm.vm_id for each in planned.get(host, ())] for host in dict.fromkeys((*planned, *ending))},
         {each.vm.vm_id for vms in planned.values() for each in vms if each.wanted == "DONE"},
         number,
     )
-    for host, filtering in told.items():
+    for host, filtering in stated.items():
         vms = planned.get(host, [])
         sources = parts.sources.planned(
             replace(file, image=names.get(file.source, ""))
