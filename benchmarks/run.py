@@ -5,8 +5,9 @@
 
 usage: run.py [--output FILE] [--rounds N] [--only NAME …]         (as root; `make bench` brings what it needs)
 
-Writes [{name, ours, peer, unit, ratio, target, met}]; measure.Row says what each means. A target that is missed is
-shown, and is no failure of the run: the figures depend on the machine. What could not be measured at all is a failure.
+Writes [{name, ours, peer, unit, ratio, target, met, memory, spread}]; measure.Row says what each means. A target that
+is missed is shown, and said again after the table, and is no failure of the run: the figures depend on the machine.
+What could not be measured at all is a failure.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import provisioning
 import xen
 from measure import MeasurementFailed, Row, run, table, tell
 from setting import CHECKOUT, HERE
+from summary import Load, belief, missed
 
 
 def context_iso(rounds: int) -> Iterator[Row]:
@@ -78,20 +80,19 @@ def main() -> int:
             *sys.argv[1:],
         ]
         os.execv(sys.executable, program)
-    busy = os.getloadavg()[0]
     rows: list[Row] = []
     failed = []
-    for name in options.only:
-        start = time.monotonic()
-        tell(f"{name}:")
-        try:
-            rows.extend(BENCHMARKS[name](options.rounds))
-        except (MeasurementFailed, subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
-            failed.append(name)
-            print(error if isinstance(error, MeasurementFailed) else traceback.format_exc(), file=sys.stderr)
-        tell(f"{name}: {time.monotonic() - start:.0f} s")
-    print(table(rows))
-    print(f"\n{len(os.sched_getaffinity(0))} processors, load average {busy:.1f} before it began")
+    with Load() as load:
+        for name in options.only:
+            start = time.monotonic()
+            tell(f"{name}:")
+            try:
+                rows.extend(BENCHMARKS[name](options.rounds))
+            except (MeasurementFailed, subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
+                failed.append(name)
+                print(error if isinstance(error, MeasurementFailed) else traceback.format_exc(), file=sys.stderr)
+            tell(f"{name}: {time.monotonic() - start:.0f} s")
+    print(table(rows), "", *missed(rows), "", *belief(load, rows), sep="\n")
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps([row.as_json() for row in rows], indent=1, ensure_ascii=False) + "\n")

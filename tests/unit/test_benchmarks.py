@@ -55,6 +55,8 @@ def test_json_has_the_promised_keys_and_no_others(measure):
         "ratio": 1.0667,
         "target": "≤ 15 s",
         "met": False,
+        "memory": None,
+        "spread": None,
     }
 
 
@@ -82,22 +84,45 @@ def test_medians_of_contestants_that_take_turns(measure, capsys):
     assert order == ["ours", "peer"] * 3
 
 
+def test_how_far_rounds_lie_apart(measure):
+    assert measure.Median.of([3.0]).spread is None
+    found = measure.Median.of([2.0, 1.0, 100.0, 3.0, 2.0])
+    assert (found, found.spread) == (2.0, 0.5)
+    sure = measure.Median.of([2.0, 2.0])
+    assert measure.Row.at_most("a row", sure, found, "s", 1).as_json()["spread"] == 0.5
+    assert measure.Row.at_most("a row", sure + 1, 2.0, "s", 1).spread is None
+
+
+def test_slope_of_what_grows_with_a_size_or_does_not(measure):
+    assert measure.slope((1000, 2.0), (10_000, 20.0)) == pytest.approx(1)
+    assert measure.slope((10, 3.0), (500, 3.0)) == 0
+
+
+def test_children_and_daemons_are_computed_for(measure):
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+
+    def work():
+        subprocess.run([sys.executable, "-c", busy], check=True)
+
+    assert 0.3 <= measure.computed(work) < 3
+    with subprocess.Popen([sys.executable, "-c", f"{busy}\nprint(flush=True)\ninput()"], stdin=-1, stdout=-1) as daemon:
+        found = measure.computed(daemon.stdout.readline, lambda: [daemon.pid])
+        daemon.communicate(b"\n")
+    assert 0.2 < found < 3
+    # It has ended.
+    assert measure.processor_of(daemon.pid) == 0
+
+
 def test_a_program_that_fails_gives_no_figure(measure):
     with pytest.raises(measure.MeasurementFailed, match=r"ended with 3:\nwhy"):
         measure.run([sys.executable, "-c", "print('why'); raise SystemExit(3)"])
 
 
 def test_memory_is_that_of_the_program(measure):
-    # A child's peak begins with its parent's size; that of pytest after a thousand tests says nothing here.
-    program = (
-        "import sys, measure\n"
-        "done = measure.run([sys.executable, '-c', 'x = bytearray(150 << 20); print(1)'])\n"
-        "print(done.output.strip(), round(done.memory))"
-    )
-    place = Path(measure.__file__).parent
-    told = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, check=True)
-    output, memory = told.stdout.split()
-    assert output == "1" and 150 < int(memory) < 300
+    large = bytearray(300 << 20)
+    done = measure.run([sys.executable, "-c", "x = bytearray(150 << 20); print(1)"])
+    assert done.output == "1\n" and 150 < done.memory < 200
+    assert done.processor > 0 and len(large) > 0
 
 
 def test_tasks_and_changes_are_counted(measure):
@@ -182,3 +207,46 @@ def test_the_table_of_image_formats_says_what_was_measured():
     assert formats.line("a", 1) == "| a | 1 |"
     kinds = {name: [kind.name for kind in formats.kinds_on(name, "raw")] for name in formats.MKFS}
     assert [any("reflink" in kind for kind in kinds[name]) for name in ("ext4", "xfs", "btrfs")] == [False, True, True]
+
+
+def test_what_was_missed_is_said_in_words(measure):
+    summary = importlib.import_module("summary")
+    row, sure = measure.Row, measure.Median(2.0, 0.01)
+    rows = [
+        row.at_most("fine", 1.0, 1.0, "s", 1.5),
+        row.fact("known", 1.0, 1.0, "s"),
+        row.at_most("slow", measure.Median(1.6, 0.2), 1.0, "s CPU", 1.5),
+        row.at_least("slower", sure, 3.0, "s CPU", 5),
+        row.limit("long", 4.0, 3, "s"),
+        row.limit("steep", 1.5, 1.05, ""),
+        row.exactly("changed", 2, 0, "results"),
+    ]
+    assert summary.missed(rows) == [
+        "5 of 6 targets were missed:",
+        "  slow: 1.6 times, the target is ≤ 1.5 (missed by 7%, and the rounds differ by 20%)",
+        "  slower: 1.5 times, the target is ≥ 5",
+        "  long: 4 s, the target is ≤ 3 s",
+        "  steep: 1.5, the target is ≤ 1.05",
+        "  changed: 2 results, the target is = 0",
+    ]
+    assert summary.missed(rows[:1]) == ["All 1 targets were met."]
+
+
+def test_why_figures_can_be_believed_is_said_in_words(measure):
+    summary = importlib.import_module("summary")
+    load = summary.Load(processors=2, before=0.5, during=[1.0, 3.0], others=0.25)
+    rows = [measure.Row.fact(f"row {number}", measure.Median(1.0, number / 100), None, "s CPU") for number in range(10)]
+    found = summary.belief(load, [*rows, measure.Row.fact("clocked", 1.0, 2.0, "s")])
+    assert found[0].startswith("2 processors.") and found[0].endswith(
+        "0.5 before they began, meanwhile 2.0 on average and 3.0 at most."
+    )
+    assert found[1] == "Other programs of this machine kept 0.2 processors busy on average."
+    assert found[2].startswith("10 rows are in seconds that processors computed") and "1 are by the clock" in found[2]
+    assert "differ by 5% or less" in found[3] and found[3].endswith("most does “row 9”, by 9%.")
+
+
+def test_load_is_watched_while_it_is_entered():
+    summary = importlib.import_module("summary")
+    with summary.Load() as load:
+        pass
+    assert load.processors > 0 and load.before >= 0 and load.during and load.others >= 0
