@@ -1,18 +1,18 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each module weighs, and how long it takes to find that there is nothing to do, beside ansible.builtin.ping."""
+"""What each module weighs, and what a task of it computes where there is nothing to do, beside ansible.builtin.ping: in
+seconds of the processors, of Ansible's part and the module's. All are tasks of one playbook, so that each round has all
+of them."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
-from measure import MeasurementFailed, Row, take_turns
-from payload import Payload, payloads, result
+from measure import CPU, MeasurementFailed, Median, Row
+from payload import payloads, result
 from setting import CHECKOUT, Ours, playbook, world
 
 PING = "ansible.builtin.ping"
@@ -25,6 +25,8 @@ NEVER_IDLE = {"nebula_backup", "nebula_restore"}
 LOOKS = {"nebula_frontend_look", "nebula_node_look"}
 # What a call may take that has nothing to look at, of a call of ansible.builtin.ping by the same playbook.
 TIMES_PING = 1.3
+# They are short.
+ROUNDS = 5
 
 
 def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:
@@ -70,23 +72,17 @@ def rows(rounds: int) -> Iterator[Row]:
     catalog = result(made[COLLECTION + "nebula_host"].run({"hosts": [], "root": root}))["catalog"]
     given = idle(root, catalog)
     arguments = {PING: {}, **{COLLECTION + name: given[name] for name in sorted(shipped())}}
-    seconds = take_turns(rounds, {name: partial(_seconds, made[name], own) for name, own in arguments.items()})
     for name, payload in sorted(made.items()):
         if name != PING:
             yield Row.fact(
                 f"payload of {payload.module}, beside ping's", payload.size / 1024, made[PING].size / 1024, "KiB"
             )
-    for name, payload in sorted(made.items()):
-        if name != PING:
-            yield Row.fact(f"{payload.module} with nothing to do, beside ping", seconds[name], seconds[PING], "s")
-    called = _tasks(
-        rounds, {name: own for name, own in arguments.items() if name.removeprefix(COLLECTION) not in LOOKS}
-    )
+    called = _tasks(max(rounds, ROUNDS), arguments)
     for name, taken in sorted(called.items()):
         if name != PING:
             module = name.removeprefix(COLLECTION)
             yield Row.at_most(
-                f"task of {module} with nothing to do, beside ping's", taken, called[PING], "s", TIMES_PING
+                f"task of {module} with nothing to do, beside ping's", taken, called[PING], CPU, TIMES_PING
             )
 
 
@@ -96,8 +92,8 @@ def shipped() -> set[str]:
     return {file.stem for file in (CHECKOUT / "plugins/modules").glob("nebula_*.py")} - others
 
 
-def _tasks(rounds: int, arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds that a task of each module takes in a playbook that has one of each: the median of all rounds."""
+def _tasks(rounds: int, arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, Median]:
+    """What a task of each module computes in a playbook that has one of each."""
     written = world() / "modules.yml"
     tasks = [{"name": name, name: dict(own)} for name, own in arguments.items()]
     # The first task of a play has more to do than others.
@@ -108,13 +104,6 @@ def _tasks(rounds: int, arguments: Mapping[str, Mapping[str, Any]]) -> dict[str,
         raise MeasurementFailed("a module was to find nothing to do, and changed something")
     # In the first run Ansible packs the modules.
     return {
-        name: statistics.median(task.seconds for run in runs[1:] for task in run.profile if task.name == name)
+        name: Median.of([task.processor for run in runs[1:] for task in run.profile if task.name == name])
         for name in arguments
     }
-
-
-def _seconds(payload: Payload, arguments: Mapping[str, Any]) -> float:
-    done = payload.run(arguments)
-    if result(done).get("changed"):
-        raise MeasurementFailed(f"module {payload.module} was to find nothing to do, and changed something")
-    return done.seconds

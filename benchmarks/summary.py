@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from measure import CPU, Row, figure, processor_of
+from measure import CPU, Row, figure
+from setting import computed_here
 
 SECONDS_BETWEEN = 5.0
 
@@ -31,7 +32,7 @@ class Load:
 
     def __enter__(self) -> Load:
         self.before = os.getloadavg()[0]
-        self._began, self._busy, self._own = time.monotonic(), busy(), own()
+        self._began, self._busy, self._own = time.monotonic(), busy(), computed_here()
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._look, daemon=True)
         self._watch.start()
@@ -44,7 +45,7 @@ class Load:
         self._watch.join()
         self.during.append(os.getloadavg()[0])
         seconds = time.monotonic() - self._began
-        self.others = max(0.0, busy() - self._busy - (own() - self._own)) / seconds
+        self.others = max(0.0, busy() - self._busy - (computed_here() - self._own)) / seconds
 
     def _look(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN):
@@ -55,11 +56,6 @@ def busy() -> float:
     """Seconds that all processors of the machine computed until now."""
     user, nice, system, _idle, _waiting, interrupt, soft = Path("/proc/stat").read_text().split()[1:8]
     return sum(map(int, (user, nice, system, interrupt, soft))) / os.sysconf("SC_CLK_TCK")
-
-
-def own() -> float:
-    """Seconds of them that whatever runs in this world, or ended in it, computed."""
-    return sum(processor_of(int(each.name)) for each in Path("/proc").iterdir() if each.name.isdigit())
 
 
 def missed(rows: Sequence[Row]) -> list[str]:
@@ -94,7 +90,7 @@ def belief(load: Load, rows: Sequence[Row]) -> list[str]:
     if load.others is not None:
         lines.append(f"Other programs of this machine kept {load.others:.1f} processors busy on average.")
     clocked = sum(row.unit in ("s", "ms") for row in rows)
-    counted = sum(row.unit.endswith("CPU") for row in rows)
+    counted = sum("CPU" in row.unit for row in rows)
     lines.append(
         f"{counted} rows are in seconds that processors computed ({CPU}), of both sides: other programs hardly change "
         f"them. {clocked} are by the clock: on a busy machine only their ratios say something, and these less."

@@ -56,6 +56,9 @@ class Daemons:
                 )
             )
 
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._running]
+
     def run(self, *argv: str) -> str:
         done = subprocess.run(argv, capture_output=True, text=True, env=self.environment)
         if done.returncode != 0:
