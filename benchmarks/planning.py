@@ -1,28 +1,49 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deciding about very many machines, on hosts that are only declared: module nebula_vm as a target runs it."""
+"""Deciding about very many machines on many hosts that are only declared, by the modules as a target runs them.
+
+For so many hosts, and so many items of which each is a machine: the plan for them, where none is there; what the hosts
+say of it, recorded; and the same list again, where all of them run. Each beside bare_catalog.py, which decodes as much
+JSON, writes as many rows of the same size into SQLite or reads them, answers as much, and decides nothing.
+
+What is to be limited is how it grows: a slope is 1 where ten times as many take ten times as long, and 0 where it makes
+no difference. All are seconds of the processors."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from measure import Finished, MeasurementFailed, Row, take_turns, tell
-from payload import payloads, result
-from setting import halting_image, world
+from measure import CPU, Finished, MeasurementFailed, Median, Row, run, slope, take_turns
+from payload import Payload, payloads, result
+from setting import HERE, SYSTEM_PYTHON, halting_image, world
 
-HOSTS = 10
+HOSTS = (10, 100, 500)
+MACHINES = (1000, 3000, 10_000)
+FEW_MORE = 100
 HOST_MEMORY, HOST_CPU = 1024 * 1024, 1024  # MiB, processors
-BATCH, FULL, FEW_MORE = 1000, 10_000, 100
 # Runs of half a second need more rounds than others on a machine that does other things, too.
 ROUNDS = 7
-LIMIT_SECONDS, LIMIT_MIB, LIMIT_RATIO = 3, 200, 1.3
+# What is done, as a row names it.
+WORK = {
+    "plan": "a plan for {machines:,} items on {hosts} hosts",
+    "record": "{machines:,} machines of {hosts} hosts recorded",
+    "again": "{machines:,} items on {hosts} hosts again, with nothing to do",
+}
+# Seconds for the most of both, on an idle machine of the kind this is developed on; and what the bare program takes for
+# as many there. Elsewhere, and on a busy machine, their ratio is the target.
+MOST_SECONDS = {"plan": 15.0, "record": 5.0, "again": 2.0}
+BARE_SECONDS = {"plan": 0.8, "record": 0.2, "again": 1.0}
+MOST_MIB = 350
+STEEPEST_BY_MACHINES, STEEPEST_BY_HOSTS = 1.05, 0.2
+MOST_TIMES_FULL, MOST_TIMES_POLLED = 1.15, 1.5
 COLLECTION = "nebula.provision."
 TEMPLATE = """\
 CPU = 0.5
@@ -32,148 +53,230 @@ NIC = [ NETWORK = "wide", MODEL = "virtio" ]
 GRAPHICS = [ TYPE = "vnc", LISTEN = "127.0.0.1" ]
 CONTEXT = [ NETWORK = "YES", SET_HOSTNAME = "$NAME", SSH_PUBLIC_KEY = "ssh-ed25519 %s" ]
 """ % ("A" * 68)
-OBJECTS: dict[str, dict[str, Any]] = {
-    "nebula_frontend": {},
-    "nebula_host": {
-        "hosts": [{"name": f"host{number}", "memory": HOST_MEMORY, "cpu": HOST_CPU} for number in range(HOSTS)]
-    },
-    "nebula_network": {
-        "networks": [
-            {
-                "name": "wide",
-                "network_address": "10.64.0.0",
-                "network_mask": "255.192.0.0",
-                "address_ranges": [{"type": "IP4", "ip": "10.64.1.0", "size": 2 * FULL}],
-            }
-        ]
-    },
-    "nebula_template": {"templates": json.dumps([{"name": "planned", "template": TEMPLATE}])},
-}
+MODULES = (
+    "nebula_frontend",
+    "nebula_host",
+    "nebula_image",
+    "nebula_network",
+    "nebula_template",
+    "nebula_vm",
+    "nebula_vm_record",
+)
 
 
-@dataclass(frozen=True)
-class Plan:
-    seconds: float
-    processor: float
-    memory: float
-    result: dict[str, Any]
+def objects(hosts: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What machines need, by the module that declares it."""
+    image = {"name": "halting", "type": "OS", "path": str(halting_image()), "remote_src": True}
+    network = {
+        "name": "wide",
+        "network_address": "10.64.0.0",
+        "network_mask": "255.192.0.0",
+        "address_ranges": [{"type": "IP4", "ip": "10.64.1.0", "size": 2 * max(MACHINES)}],
+    }
+    return {
+        "nebula_frontend": {},
+        "nebula_host": {"hosts": hosts},
+        "nebula_network": {"networks": [network]},
+        "nebula_template": {"templates": json.dumps([{"name": "planned", "template": TEMPLATE}])},
+        "nebula_image": {"images": json.dumps([image])},
+    }
+
+
+def declared(count: int) -> list[dict[str, Any]]:
+    """So many hosts."""
+    return [{"name": f"host{number}", "memory": HOST_MEMORY, "cpu": HOST_CPU} for number in range(count)]
+
+
+def items(count: int, prefix: str = "new") -> list[dict[str, Any]]:
+    """Each is a machine with a context of its own."""
+    names = (f"{prefix}-{index}" for index in range(count))
+    return [{"name": name, "template": "planned", "context": {"ROLE": f"role of {name}"}} for name in names]
 
 
 class Catalog:
-    """A root with a catalog in it, and the modules that work on it, as a target runs them."""
+    """A root with a catalog in it, and the modules that work on it, as a target runs them. planned: what the hosts were
+    last told to do, by their names. answers: bytes of what was last answered, by what was done."""
 
-    def __init__(self) -> None:
-        self.root = world() / "planning"
-        self.root.mkdir(mode=0o711)
-        names = [*OBJECTS, "nebula_image", "nebula_vm", "nebula_vm_record"]
-        made = payloads([COLLECTION + name for name in names])
-        self.modules = {name: made[COLLECTION + name] for name in names}
-        image = {"name": "halting", "type": "OS", "path": str(halting_image()), "remote_src": True}
-        for name, arguments in {**OBJECTS, "nebula_image": {"images": json.dumps([image])}}.items():
-            self._run(name, arguments)
-        self.polled: dict[str, list[dict[str, Any]]] = {}
+    def __init__(self, place: Path, modules: Mapping[str, Payload], hosts: list[dict[str, Any]]) -> None:
+        self.place = place
+        self.root = place / "root"
+        self.root.mkdir(mode=0o711, parents=True)
+        self.modules = modules
+        self.planned: dict[str, list[dict[str, Any]]] = {}
+        self.answers: dict[str, int] = {}
+        self.uuid = ""
+        for name, arguments in objects(hosts).items():
+            self.run(name, **arguments)
         self.keep("empty")
 
-    def plan(self, count: int, prefix: str, first: int = 0, **more: Any) -> Plan:
-        """Asks for so many machines, each with a context of its own, and for what the nodes are to do."""
-        machines = [
-            {"name": f"{prefix}-{index}", "template": "planned", "context": {"ROLE": f"role of {prefix}-{index}"}}
-            for index in range(first, first + count)
-        ]
-        done = self._run("nebula_vm", {"vms": json.dumps(machines), "return_plans": True, **more})
-        answer = result(done)
-        planned = sum(len(json.loads(plan)["vms"]) for plan in answer["plans"].values())
-        if planned != count:
-            raise MeasurementFailed(f"{count} machines were to be planned for, {planned} were")
-        return Plan(done.seconds, done.processor, done.memory, answer)
+    def run(self, name: str, **arguments: Any) -> Finished:
+        return self.modules[name].run({"root": str(self.root), **arguments})
 
-    def fill(self) -> None:
-        """FULL machines, all of them RUNNING, none with anything left to do."""
-        for first in range(0, FULL, BATCH):
-            answer = self.plan(BATCH, "old", first).result
-            outcomes = {}
-            for host, plan in answer["plans"].items():
-                machines = json.loads(plan)["vms"]
-                outcomes[host] = {"outcomes": [_outcome(machine) for machine in machines]}
-                self.polled.setdefault(host, []).extend(_polled(machine) for machine in machines)
-            self._run("nebula_vm_record", {"outcomes": json.dumps(outcomes)})
-            tell(f"a catalog of {first + BATCH:,} machines")
-        self.keep("full")
+    def decide(self, wanted: list[dict[str, Any]], planned: int, **more: Any) -> Finished:
+        """Asks for machines, and for what the hosts are to do for so many of them."""
+        done = self.run("nebula_vm", vms=json.dumps(wanted), return_plans=True, **more)
+        answer = result(done)
+        self.uuid = answer["catalog"]
+        self.planned = {host: json.loads(plan)["vms"] for host, plan in answer["plans"].items()}
+        found = sum(map(len, self.planned.values()))
+        if found != planned:
+            raise MeasurementFailed(f"{planned} machines were to be planned for, {found} were")
+        return done
+
+    def plan(self, count: int) -> Finished:
+        self.put("empty")
+        done = self.decide(items(count), count)
+        self.answers["plan"] = len(done.output)
+        return done
+
+    def record(self) -> Finished:
+        """What the hosts say of the last plan: all of it runs."""
+        done = self.run("nebula_vm_record", outcomes=json.dumps(self.outcomes()))
+        self.answers["record"] = len(done.output)
+        return done
+
+    def again(self, count: int) -> Finished:
+        planned = self.planned
+        done = self.decide(items(count), 0)
+        self.planned, self.answers["again"] = planned, len(done.output)
+        return done
+
+    def outcomes(self) -> dict[str, Any]:
+        """As nebula_deploy tells of machines that it started."""
+        said = {"state": "RUNNING", "changed": True, "error": None, "log": []}
+        return {
+            host: {"outcomes": [{"vm_id": m["vm"]["vm_id"], "generation": m["generation"], **said} for m in machines]}
+            for host, machines in self.planned.items()
+        }
+
+    def observed(self) -> list[dict[str, Any]]:
+        """As nebula_deploy shows hosts that it polls."""
+        return [
+            {"host": host, "catalog": self.uuid, "memory": HOST_MEMORY, "cpu": HOST_CPU, "vms": polled(machines)}
+            for host, machines in self.planned.items()
+        ]
+
+    def row_size(self) -> int:
+        """Bytes that a machine has in the catalog."""
+        with closing(sqlite3.connect(self.root / "nebula.db")) as db:
+            (size,) = db.execute("SELECT avg(length(request) + length(body)) FROM vms").fetchone()
+        return round(size)
 
     def keep(self, name: str) -> None:
-        shutil.copytree(self.root, self._kept(name))
+        shutil.rmtree(self.place / name, ignore_errors=True)
+        shutil.copytree(self.root, self.place / name)
 
     def put(self, name: str) -> None:
         """The catalog as it was kept."""
         shutil.rmtree(self.root)
-        shutil.copytree(self._kept(name), self.root)
-
-    def _kept(self, name: str) -> Path:
-        return world() / f"planning-{name}"
-
-    def _run(self, name: str, arguments: dict[str, Any]) -> Finished:
-        return self.modules[name].run({"root": str(self.root), **arguments})
+        shutil.copytree(self.place / name, self.root)
 
 
-def _outcome(machine: dict[str, Any]) -> dict[str, Any]:
-    """As nebula_deploy tells of a machine that it started."""
-    ours = {"vm_id": machine["vm"]["vm_id"], "generation": machine["generation"]}
-    return {**ours, "state": "RUNNING", "changed": True, "error": None, "log": []}
+def polled(machines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As nebula_deploy shows a host's machines when it polls them."""
+    return [
+        {"vm_id": m["vm"]["vm_id"], "uuid": m["vm"]["uuid"], "state": "RUNNING", "generation": m["generation"]}
+        | {"memory": 128}
+        for m in machines
+    ]
 
 
-def _polled(machine: dict[str, Any]) -> dict[str, Any]:
-    """As nebula_deploy shows a machine when it is polled."""
-    vm, generation = machine["vm"], machine["generation"]
-    return {"vm_id": vm["vm_id"], "uuid": vm["uuid"], "state": "RUNNING", "generation": generation, "memory": 128}
+class Bare:
+    """bare_catalog.py, with what the catalog was last asked and answered."""
+
+    def __init__(self, catalog: Catalog, count: int, hosts: int) -> None:
+        self.catalog, self.count, self.hosts = catalog, count, hosts
+        self.database, self.asked = catalog.place / "bare.db", catalog.place / "asked.json"
+
+    def run(self, what: str) -> float:
+        if what == "plan":
+            self.database.unlink(missing_ok=True)
+        wanted = self.catalog.outcomes() if what == "record" else items(self.count)
+        self.asked.write_text(json.dumps(wanted), encoding="utf-8")
+        sizes = (self.catalog.row_size(), self.catalog.answers[what] // self.count, self.hosts)
+        program = [SYSTEM_PYTHON, HERE / "bare_catalog.py", what, self.asked, self.database]
+        return run([*program, *map(str, sizes)]).processor
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    catalog = Catalog()
-    plans = []
+    made = payloads([COLLECTION + name for name in MODULES])
+    modules = {name: made[COLLECTION + name] for name in MODULES}
+    taken: dict[tuple[str, int, int], Median] = {}
+    for hosts in HOSTS:
+        catalog = Catalog(world() / f"planning-{hosts}", modules, declared(hosts))
+        for machines in MACHINES:
+            times, memory = _measured(catalog, machines, hosts, rounds)
+            for what in WORK:
+                taken[what, machines, hosts] = times[what]
+            yield from _beside_bare(times, memory, machines, hosts)
+        yield from _few_more(catalog, hosts, rounds)
+        shutil.rmtree(catalog.place)
+    yield from slopes(taken)
 
-    def batch() -> float:
-        catalog.put("empty")
-        plans.append(catalog.plan(BATCH, "new"))
-        return plans[-1].seconds
 
-    seconds = take_turns(rounds, {f"a plan for {BATCH:,}": batch})[f"a plan for {BATCH:,}"]
-    yield Row.limit(f"a plan for {BATCH:,} machines", seconds, LIMIT_SECONDS, "s")
-    yield Row.limit(
-        f"a plan for {BATCH:,} machines: memory at the peak", max(plan.memory for plan in plans), LIMIT_MIB, "MiB"
-    )
+def _measured(catalog: Catalog, machines: int, hosts: int, rounds: int) -> tuple[dict[str, Median], dict[str, float]]:
+    """What each of WORK takes, and its bare peer; and the MiB of each at its peak."""
+    bare, memory = Bare(catalog, machines, hosts), dict.fromkeys(WORK, 0.0)
+    ways = {"plan": lambda: catalog.plan(machines), "record": catalog.record, "again": lambda: catalog.again(machines)}
 
-    processor = statistics.median(plan.processor for plan in plans)
-    yield Row.fact(f"a plan for {BATCH:,} machines: processor time, whatever else ran", processor, None, "s")
+    def ours(what: str) -> float:
+        done = ways[what]()
+        memory[what] = max(memory[what], done.memory)
+        return done.processor
 
-    catalog.put("empty")
-    catalog.fill()
+    contestants = {what: lambda what=what: ours(what) for what in WORK}
+    peers = {f"bare {what}": lambda what=what: bare.run(what) for what in WORK}
+    return take_turns(rounds, {**contestants, **peers}), memory
 
-    def few_more(kept: str, polled: bool = False) -> float:
+
+def _beside_bare(times: Mapping[str, Median], memory: Mapping[str, float], machines: int, hosts: int) -> Iterator[Row]:
+    """Targets are those of the most machines on the most hosts."""
+    for what, pattern in WORK.items():
+        name, ours, peer = pattern.format(machines=machines, hosts=hosts), times[what], times[f"bare {what}"]
+        beside = f"{name}, beside bare JSON and SQLite"
+        if (machines, hosts) != (max(MACHINES), max(HOSTS)):
+            yield Row.fact(beside, ours, peer, CPU, memory[what])
+            continue
+        yield Row.at_most(beside, ours, peer, CPU, MOST_SECONDS[what] / BARE_SECONDS[what], memory[what])
+        if what == "plan":
+            yield Row.limit(f"{name}: memory at the peak", memory[what], MOST_MIB, "MiB")
+
+
+def _few_more(catalog: Catalog, hosts: int, rounds: int) -> Iterator[Row]:
+    """Beside as many machines as there are now."""
+    full = max(MACHINES)
+    catalog.keep("full")
+    observed = catalog.observed()
+
+    def more(kept: str, **options: Any) -> float:
         catalog.put(kept)
-        if not polled:
-            return catalog.plan(FEW_MORE, "new").seconds
-        uuid = catalog.plan(0, "new").result["catalog"]
-        observed = [
-            {"host": host, "catalog": uuid, "memory": HOST_MEMORY, "cpu": HOST_CPU, "vms": vms}
-            for host, vms in catalog.polled.items()
-        ]
-        return catalog.plan(FEW_MORE, "new", observed=observed).seconds
+        return catalog.decide(items(FEW_MORE, "more"), FEW_MORE, **options).processor
 
     times = take_turns(
         max(rounds, ROUNDS),
         {
-            "empty": lambda: few_more("empty"),
-            "full": lambda: few_more("full"),
-            "polled": lambda: few_more("full", True),
+            "empty": lambda: more("empty"),
+            "full": lambda: more("full"),
+            "polled": lambda: more("full", observed=observed),
         },
     )
+    name = f"a plan for {FEW_MORE} more on {hosts} hosts in a catalog of {full:,}"
+    yield Row.at_most(f"{name}, beside an empty one", times["full"], times["empty"], CPU, MOST_TIMES_FULL)
     yield Row.at_most(
-        f"a plan for {FEW_MORE} more in a catalog of {FULL:,}, beside an empty one",
-        times["full"],
-        times["empty"],
-        "s",
-        LIMIT_RATIO,
+        f"{name}, all of them polled, beside an empty one", times["polled"], times["empty"], CPU, MOST_TIMES_POLLED
     )
-    yield Row.fact(
-        f"a plan for {FEW_MORE} more in a catalog of {FULL:,}, all of them polled", times["polled"], times["empty"], "s"
-    )
+
+
+def slopes(taken: Mapping[tuple[str, int, int], float]) -> Iterator[Row]:
+    """How each grows with machines on the most hosts, and with hosts for the fewest and the most machines. taken: by
+    what was done, machines, hosts."""
+    names = {"plan": "a plan", "record": "recording", "again": "a list again"}
+    few, many, most = min(MACHINES), max(MACHINES), max(HOSTS)
+    for what, name in names.items():
+        grows = slope((few, taken[what, few, most]), (many, taken[what, many, most]))
+        row = f"{name} on {most} hosts: slope from {few:,} to {many:,} machines"
+        yield Row.limit(row, grows, STEEPEST_BY_MACHINES, "")
+    for (what, name), machines in itertools.product(names.items(), (few, many)):
+        grows = slope((min(HOSTS), taken[what, machines, min(HOSTS)]), (most, taken[what, machines, most]))
+        row = f"{name} of {machines:,} machines: slope from {min(HOSTS)} to {most} hosts"
+        yield Row.limit(row, grows, STEEPEST_BY_HOSTS, "")
