@@ -25,6 +25,8 @@ from pathlib import Path
 import again
 import containers
 import guest_context
+import guest_inventory
+import idle_hosts
 import image_check
 import image_formats
 import images
@@ -49,8 +51,10 @@ def context_iso(rounds: int) -> Iterator[Row]:
 BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "provisioning": provisioning.rows,
     "again": again.rows,
+    "idle_hosts": idle_hosts.rows,
     "containers": containers.rows,
     "planning": planning.rows,
+    "guest_inventory": guest_inventory.rows,
     "context_iso": context_iso,
     "guest_context": guest_context.rows,
     "image_check": image_check.rows,

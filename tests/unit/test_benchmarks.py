@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -250,3 +253,65 @@ def test_load_is_watched_while_it_is_entered():
     with summary.Load() as load:
         pass
     assert load.processors > 0 and load.before >= 0 and load.during and load.others >= 0
+
+
+def test_plans_are_judged_by_how_they_grow():
+    planning = importlib.import_module("planning")
+    # Each takes as long as there are machines, and recording twice as long on the most hosts.
+    taken = {
+        (what, machines, hosts): machines * (2.0 if (what, hosts) == ("record", max(planning.HOSTS)) else 1.0)
+        for what in planning.WORK
+        for machines in planning.MACHINES
+        for hosts in planning.HOSTS
+    }
+    rows = {row.name: (round(row.ours, 3), row.met) for row in planning.slopes(taken)}
+    assert rows["a plan on 500 hosts: slope from 1,000 to 10,000 machines"] == (1.0, True)
+    assert rows["a list again of 10,000 machines: slope from 10 to 500 hosts"] == (0.0, True)
+    assert rows["recording of 1,000 machines: slope from 10 to 500 hosts"] == (0.177, True)
+    assert len(rows) == 9
+
+
+def test_the_bare_catalog_does_as_much_and_decides_nothing(tmp_path):
+    asked, database = tmp_path / "asked.json", tmp_path / "bare.db"
+
+    def done(what, wanted, body, answer):
+        asked.write_text(json.dumps(wanted))
+        program = [sys.executable, BENCHMARKS / "bare_catalog.py", what, asked, database, str(body), str(answer), "2"]
+        return subprocess.run(program, check=True, capture_output=True, text=True).stdout
+
+    items = [{"name": f"new-{number}", "template": "planned"} for number in range(10)]
+    plans = json.loads(done("plan", items, 600, 900))
+    assert {host: len(json.loads(plan)) for host, plan in plans.items()} == {"host0": 5, "host1": 5}
+    assert 800 < len(plans["host0"]) / 5 < 950
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        assert 500 < db.execute("SELECT avg(length(body)) FROM vms").fetchone()[0] < 650
+    said = {"host0": {"outcomes": [{"vm_id": number, "state": "RUNNING"} for number in range(10)]}}
+    assert len(json.loads(done("record", said, 600, 100))) == 10
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        assert db.execute("SELECT count(*) FROM vms WHERE state = 'RUNNING'").fetchone() == (10,)
+    assert 1900 < len(done("again", items, 600, 200)) < 2400
+
+
+def test_a_node_that_stands_in_answers_the_module_that_it_is_sent(tmp_path):
+    idle = importlib.import_module("idle_hosts")
+    python = shutil.copy(BENCHMARKS / "node_answer.sh", tmp_path / "python3")
+    module = idle.MODULE.format("nebula_node_look")
+    (tmp_path / f"{module}.json").write_text('{"differs": ""}')
+
+    def sent(name):
+        text = f"#!/usr/bin/python3\nzip_data='AAAA'\nmodule_fqn='{name}',\n"
+        return subprocess.run([python], input=text, capture_output=True, text=True)
+
+    assert sent(module).stdout == '{"differs": ""}'
+    assert sent("ansible.modules.ping").returncode != 0
+
+
+def test_what_modules_on_the_front_end_computed_is_noted(tmp_path):
+    idle = importlib.import_module("idle_hosts")
+    python = shutil.copy(BENCHMARKS / "noting_python.sh", tmp_path / "python3")
+    busy = "import time\nmodule_fqn='a.ping'\nwhile time.process_time() < 0.2: pass\nprint('{}')\n"
+    for _ in range(2):
+        done = subprocess.run([python], input=busy, capture_output=True, text=True, check=True)
+        assert done.stdout == "{}\n" == (tmp_path / "a.ping.json").read_text()
+    assert 0.3 < idle.children((tmp_path / "times").read_text()) < 3
+    assert idle.children("0m0.000000s 0m0.010000s\n1m2.500000s 0m0.500000s\n") == 63
