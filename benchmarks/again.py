@@ -1,13 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""site.yml (verify switched off) again, over machines that are all there."""
+"""site.yml (verify switched off) again, over machines that are all there: in seconds that the processors computed, in
+Ansible, in the modules that it calls on this machine, and in libvirt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from measure import Row, take_turns, tell
+from measure import CPU, Row, take_turns, tell
 from provisioning import LOOP_FEW, LOOP_MANY, Loop
 from setting import Ours, PlaybookRun, expect_running, pings
 
@@ -27,13 +28,18 @@ def rows(rounds: int) -> Iterator[Row]:
     def again(count: int) -> float:
         last[count] = ours.site(count)
         expect_running("one-", count)
-        return last[count].seconds
+        return last[count].processor
 
     tell(f"making {FEW} machines, and {LOOP_MANY} by a loop")
     ours.site(FEW)
     loop.make(LOOP_MANY)
     few = take_turns(
-        1, {"site": lambda: again(FEW), "few": lambda: loop.make(LOOP_FEW), "many": lambda: loop.make(LOOP_MANY)}
+        rounds,
+        {
+            "site": lambda: again(FEW),
+            "few": lambda: loop.make(LOOP_FEW).processor,
+            "many": lambda: loop.make(LOOP_MANY).processor,
+        },
     )
     loop.end(LOOP_MANY)
     tell(f"making {MANY} machines")
@@ -42,16 +48,20 @@ def rows(rounds: int) -> Iterator[Row]:
     calls = last[MANY].calls
     many = take_turns(
         rounds,
-        {"site": lambda: again(MANY), "pings": lambda: pings(calls).seconds, "most": lambda: pings(MOST_CALLS).seconds},
+        {
+            "site": lambda: again(MANY),
+            "pings": lambda: pings(calls).processor,
+            "most": lambda: pings(MOST_CALLS).processor,
+        },
     )
     ours.end()
     yield Row.at_most(
-        f"site.yml again, {FEW} machines, beside {calls} pings", few["site"], many["pings"], "s", TIMES_PINGS
+        f"site.yml again, {FEW} machines, beside {calls} pings", few["site"], many["pings"], CPU, TIMES_PINGS
     )
     yield Row.at_most(
-        f"site.yml again, {FEW} machines, beside {MOST_CALLS} pings", few["site"], many["most"], "s", TIMES_PINGS
+        f"site.yml again, {FEW} machines, beside {MOST_CALLS} pings", few["site"], many["most"], CPU, TIMES_PINGS
     )
-    yield Row.fact(f"site.yml again, {MANY} machines, beside {calls} pings", many["site"], many["pings"], "s")
+    yield Row.fact(f"site.yml again, {MANY} machines, beside {calls} pings", many["site"], many["pings"], CPU)
     yield Row.limit(f"site.yml again, {MANY} machines: module calls", calls, MOST_CALLS, "calls")
     yield Row.exactly(f"site.yml again, {MANY} machines: what it changed", last[MANY].changed, 0, "results")
     yield Row.exactly(
@@ -61,19 +71,19 @@ def rows(rounds: int) -> Iterator[Row]:
         "site.yml again: one machine more that is there, beside a loop",
         (many["site"] - few["site"]) / (MANY - FEW),
         (few["many"] - few["few"]) / (LOOP_MANY - LOOP_FEW),
-        "s",
+        CPU,
     )
     # By machine: what polls them, and what decides about them, grows with their number; all else should not.
-    fewer = _seconds_by_task(last[FEW])
-    dearest = sorted(_seconds_by_task(last[MANY]).items(), key=lambda item: -item[1])[:SHOWN_TASKS]
-    for name, seconds in dearest:
-        yield Row.fact(f"site.yml again, {MANY} machines: {name}, beside {FEW} machines", seconds, fewer.get(name), "s")
+    fewer = _by_task(last[FEW])
+    dearest = sorted(_by_task(last[MANY]).items(), key=lambda item: -item[1])[:SHOWN_TASKS]
+    for name, taken in dearest:
+        yield Row.fact(f"site.yml again, {MANY} machines: {name}, beside {FEW} machines", taken, fewer.get(name), CPU)
 
 
-def _seconds_by_task(run: PlaybookRun) -> dict[str, float]:
-    """Of those tasks that called a module."""
-    seconds: dict[str, float] = {}
+def _by_task(run: PlaybookRun) -> dict[str, float]:
+    """What those tasks computed that called a module."""
+    taken: dict[str, float] = {}
     for task in run.profile:
         if task.calls:
-            seconds[task.name] = seconds.get(task.name, 0.0) + task.seconds
-    return seconds
+            taken[task.name] = taken.get(task.name, 0.0) + task.processor
+    return taken

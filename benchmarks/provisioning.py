@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from measure import Row, run, take_turns, tell
-from setting import HERE, SYSTEM_PYTHON, THREADS, Ours, expect_running, halting_image, playbook, world
+from setting import HERE, SYSTEM_PYTHON, THREADS, Ours, PlaybookRun, expect_running, halting_image, playbook, world
 
 FEW, MANY = 10, 40
 LOOP_FEW, LOOP_MANY = 2, 6
@@ -63,9 +63,9 @@ class Loop:
         self.directory = Path(tempfile.mkdtemp(prefix="loop-", dir=world()))
         self.directory.chmod(0o711)
 
-    def make(self, count: int) -> float:
+    def make(self, count: int) -> PlaybookRun:
         variables = {"directory": str(self.directory), "base": str(halting_image()), "count": count}
-        return playbook(HERE / "ansible_loop.yml", variables, ".venv-bench").seconds
+        return playbook(HERE / "ansible_loop.yml", variables, ".venv-bench")
 
     def end(self, count: int) -> None:
         for index in range(count):
@@ -76,7 +76,7 @@ class Loop:
             shutil.rmtree(self.directory / str(index))
 
     def make_and_end(self, count: int) -> float:
-        seconds = self.make(count)
+        seconds = self.make(count).seconds
         expect_running("loop-", count)
         self.end(count)
         return seconds

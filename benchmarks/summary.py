@@ -18,6 +18,8 @@ from measure import CPU, Row, figure
 from setting import computed_here
 
 SECONDS_BETWEEN = 5.0
+# What others may take of the processors, as a part of all.
+BUSY = 0.2
 
 
 @dataclass
@@ -95,6 +97,8 @@ def belief(load: Load, rows: Sequence[Row]) -> list[str]:
         f"{counted} rows are in seconds that processors computed ({CPU}), of both sides: other programs hardly change "
         f"them. {clocked} are by the clock: on a busy machine only their ratios say something, and these less."
     )
+    if clocked and (load.others or 0.0) > load.processors * BUSY:
+        lines.append("The machine was too busy for rows by the clock: measure these again when it is idle.")
     spreads = sorted((row.spread, row.name) for row in rows if row.spread is not None)
     if not spreads:
         lines.append("Nothing was measured in more than one round, so nothing says how far the rounds differ.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import importlib
+import itertools
 import json
 import shutil
 import sqlite3
@@ -246,6 +247,9 @@ def test_why_figures_can_be_believed_is_said_in_words(measure):
     assert found[1] == "Other programs of this machine kept 0.2 processors busy on average."
     assert found[2].startswith("10 rows are in seconds that processors computed") and "1 are by the clock" in found[2]
     assert "differ by 5% or less" in found[3] and found[3].endswith("most does “row 9”, by 9%.")
+    load.others = 1.0
+    assert "too busy for rows by the clock" in summary.belief(load, [*rows, measure.Row.fact("c", 1.0, 2.0, "s")])[3]
+    assert not any("too busy" in line for line in summary.belief(load, rows))
 
 
 def test_load_is_watched_while_it_is_entered():
@@ -253,6 +257,18 @@ def test_load_is_watched_while_it_is_entered():
     with summary.Load() as load:
         pass
     assert load.processors > 0 and load.before >= 0 and load.during and load.others >= 0
+
+
+def test_what_a_world_computes_is_counted_when_nothing_goes_on(monkeypatch):
+    setting, measure = importlib.import_module("setting"), importlib.import_module("measure")
+    seconds = iter([1.0, 2.0, 2.5, 2.5001])
+    monkeypatch.setattr(setting, "computed_here", lambda: next(seconds))
+    monkeypatch.setattr(setting, "QUIET_SECONDS", 0.01)
+    assert setting.computed_until_quiet() == 2.5001
+    monkeypatch.setattr(setting, "computed_here", itertools.count(1.0).__next__)
+    monkeypatch.setattr(setting, "PATIENCE", 0.05)
+    with pytest.raises(measure.MeasurementFailed, match="still something going on"):
+        setting.computed_until_quiet()
 
 
 def test_plans_are_judged_by_how_they_grow():
