@@ -4,6 +4,8 @@
 """What one container more costs, by role vm and by `virsh define` and `virsh start`; what the roots of many cost,
 beside `tar -x` and the cheapest copies; and containers that are up and verified beside machines of KVM that are.
 
+One more is what everything in this world computed for it, libvirt and the container's own start included.
+
 The bare program's containers have the same root file systems, which were unpacked before its clock started.
 """
 
@@ -21,8 +23,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from measure import Row, run, take_turns, tell
-from setting import CHECKOUT, HERE, THREADS, expect_running, playbook, world
+from measure import CPU, Row, run, take_turns, tell
+from setting import (
+    CHECKOUT,
+    HERE,
+    THREADS,
+    computed_here,
+    computed_until_quiet,
+    expect_running,
+    playbook,
+    world,
+)
 
 sys.path.insert(0, str(CHECKOUT / "collections"))
 sys.path.insert(0, str(CHECKOUT / "tests/tools"))
@@ -34,7 +45,9 @@ from ansible_collections.nebula.provision.tests.integration.guests import demo
 from ansible_collections.nebula.provision.tests.integration.lxc_node import without_unified_cgroups
 
 URI = "lxc:///system"
-FEW, MANY = 5, 20
+# So many that what a run costs whatever it makes, which varies, is little beside their difference.
+FEW, MANY = 5, 40
+ROUNDS = 5
 VERIFIED, VERIFIED_MACHINES = 10, 2
 # Of the image that many containers are made of: files of so many bytes.
 ROOTS, FILES, SIZE = 10, 10000, 16384
@@ -80,34 +93,42 @@ CONTEXT = [ NETWORK = "YES", SET_HOSTNAME = "$NAME" ]
 
 
 class Bare:
-    """define and start, by as many programs at once as role vm has threads. seconds: the clock runs for these alone."""
+    """define and start, by as many programs at once as role vm has threads. ended: what it took last to end them."""
 
     def __init__(self, archive: Path) -> None:
+        self.archive = archive
         self.place = Path(tempfile.mkdtemp(prefix="bare-lxc-", dir=world()))
         self.place.chmod(0o711)
         self.ended = 0.0
-        for index in range(MANY):
-            root = self.place / str(index)
-            root.mkdir()
-            subprocess.run(["tar", "-x", "-f", archive, "-C", root], check=True)
-            subprocess.run(["chown", "-R", "-h", f"{IDS}:{IDS}", root], check=True)
-            text = DOMAIN.format(index=index, root=root, ids=IDS, count=COUNT)
-            (self.place / f"{index}.xml").write_text(text, encoding="utf-8")
 
     def make(self, count: int) -> float:
-        seconds = self._all(count, "define {place}/{index}.xml && start bare-{index}")
+        for index in range(count):
+            self._unpack(index)
+        before = computed_until_quiet()
+        self._all(count, "define {place}/{index}.xml && start bare-{index}")
+        made = computed_until_quiet()
         expect_running("bare-", count, URI)
-        self.ended = self._all(count, "destroy bare-{index} && undefine bare-{index}")
-        return seconds
+        begun = computed_here()
+        self._all(count, "destroy bare-{index} && undefine bare-{index}")
+        self.ended = computed_until_quiet() - begun
+        return made - before
+
+    def _unpack(self, index: int) -> None:
+        """A root in which nothing ever ran: what a container does when it starts first is a part of its cost."""
+        root = self.place / str(index)
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        subprocess.run(["tar", "-x", "-f", self.archive, "-C", root], check=True)
+        subprocess.run(["chown", "-R", "-h", f"{IDS}:{IDS}", root], check=True)
+        text = DOMAIN.format(index=index, root=root, ids=IDS, count=COUNT)
+        (self.place / f"{index}.xml").write_text(text, encoding="utf-8")
 
     def end(self) -> float:
         return self.ended
 
-    def _all(self, count: int, commands: str) -> float:
-        begun = time.perf_counter()
+    def _all(self, count: int, commands: str) -> None:
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(lambda index: self._one(index, commands), range(count)))
-        return time.perf_counter() - begun
 
     def _one(self, index: int, commands: str) -> None:
         for words in commands.format(place=self.place, index=index).split(" && "):
@@ -137,17 +158,18 @@ class Ours:
         return playbook(CHECKOUT / "site.yml", {**self.variables, "nebula_vms": wanted}).seconds
 
     def make(self, count: int) -> float:
-        done = playbook(HERE / "machines.yml", {**self.variables, "nebula_vms": [self._machines(count)]})
-        self._expect(count)
-        return done.seconds
+        return self._computed([self._machines(count)], count)
 
     def end(self) -> float:
-        absent = {"name": "bench-%i", "state": "absent", "hard": True}
-        done = playbook(
-            HERE / "machines.yml", {**self.variables, "nebula_vms": [absent], "nebula_destroy_limit": "100%"}
-        )
-        self._expect(0)
-        return done.seconds
+        return self._computed([{"name": "bench-%i", "state": "absent", "hard": True}], 0)
+
+    def _computed(self, wanted: list[dict[str, Any]], count: int) -> float:
+        """What role vm computes for these items, after which so many run."""
+        before = computed_here()
+        playbook(HERE / "machines.yml", {**self.variables, "nebula_vms": wanted, "nebula_destroy_limit": "100%"})
+        after = computed_until_quiet()
+        self._expect(count)
+        return after - before
 
     def verified(self, count: int) -> float:
         """A whole run that ends with each of them having reported that it is up."""
@@ -180,8 +202,11 @@ def _one_more(archive: Path, rounds: int) -> Iterator[Row]:
     ours, bare = Ours("lxc", image, CONTAINER, nebula_verify=False), Bare(archive)
     tell("preparing the node of containers: site.yml without machines")
     ours.site()
+    # The first start of all costs more.
+    ours.make(FEW)
+    ours.end()
     times = take_turns(
-        rounds,
+        max(rounds, ROUNDS),
         {
             f"role vm, {FEW} containers": lambda: ours.make(FEW),
             f"role vm, ending {FEW}": ours.end,
@@ -200,9 +225,9 @@ def _one_more(archive: Path, rounds: int) -> Iterator[Row]:
         return (times[f"{what}{MANY}{noun}"] - times[f"{what}{FEW}{noun}"]) / (MANY - FEW)
 
     by_role, by_virsh = one_more("role vm, "), one_more("virsh, ")
-    yield Row.at_most("one container more by role vm, beside virsh define and start", by_role, by_virsh, "s", 1.2)
+    yield Row.at_most("one container more by role vm, beside virsh define and start", by_role, by_virsh, CPU, 1.2)
     ending = one_more("role vm, ending ", ""), one_more("virsh, ending ", "")
-    yield Row.fact("ending one container more, beside virsh destroy and undefine", *ending, "s")
+    yield Row.fact("ending one container more, beside virsh destroy and undefine", *ending, CPU)
 
 
 def _roots(place: Path, rounds: int) -> Iterator[Row]:
