@@ -53,11 +53,11 @@ def from_plain(cls: type[T], data: Mapping[str, Any]) -> T:
     of another type than the field's: what comes from a file or another host may be anything."""
     readers = _READERS.get(cls)
     if readers is None:
-        readers = {name: _reader(hint) for name, hint in typing.get_type_hints(cls).items()}
+        hints, fields = typing.get_type_hints(cls), dataclasses.fields(cls)  # type: ignore[arg-type]
+        # A class variable has a hint, too, and is no field.
+        readers = {field.name: _reader(hints[field.name]) for field in fields}
         _REQUIRED[cls] = tuple(
-            field.name
-            for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-            if field.default is _MISSING and field.default_factory is _MISSING
+            field.name for field in fields if field.default is _MISSING and field.default_factory is _MISSING
         )
         _READERS[cls] = readers
     if not isinstance(data, Mapping):

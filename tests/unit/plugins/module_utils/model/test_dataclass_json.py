@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +106,17 @@ def test_every_kind_of_field_has_a_plain_form() -> None:
 
 def test_keys_are_text_in_the_plain_form() -> None:
     assert to_plain({1: (Color.RED,), "a": {None: Part}}) == {"1": [1], "a": {"None": Part}}
+
+
+def test_a_class_variable_is_no_field() -> None:
+    @dataclass(frozen=True)
+    class Step:
+        word: ClassVar[str] = "go"
+        number: int
+
+    assert from_plain(Step, {"number": 1}) == Step(1)
+    with pytest.raises(InvalidValue, match="word"):
+        from_plain(Step, {"number": 1, "word": "stop"})
 
 
 def test_fields_that_have_a_default_may_be_missing() -> None:
