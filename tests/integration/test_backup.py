@@ -48,12 +48,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.plan_outcomes import plan_for
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decided_list import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.nodes_answers import polls_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import (
-    as_plans,
-    decide,
-    polls_of,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import as_plans
 from ansible_collections.nebula.provision.plugins.modules import nebula_deploy
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.test_at_once import consistent, furnish, opened, together

@@ -26,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images 
     image_list_decision,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_list_decision import Settings
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_view import image_view
 from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout, final_names, uploads
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 
@@ -402,7 +403,7 @@ def test_every_field_of_an_image_is_shown(catalog):
         image = engine.images.allocate(Image(id=None, name="x"))
     # Notes are between one run and the next.
     fields = {field.name for field in dataclasses.fields(image)} - {"notes", "checksums"}
-    assert set(image_list_decision.image_view(image)) == {*fields, "checksum"}
+    assert set(image_view(image)) == {*fields, "checksum"}
 
 
 def test_the_lock_is_free_after_everything(apply, root, source):

@@ -24,7 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.node_
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.gather import consistency
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import polls_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.nodes_answers import polls_of
 
 PLAYBOOK = "playbooks/audit.yml"
 

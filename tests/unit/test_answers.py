@@ -66,7 +66,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import PlannedImage
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import backups, gather, hosts, transfers
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import vm_results
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import decided_list, nodes_answers
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded import conftest as embedded
 
@@ -162,13 +162,13 @@ def undone(engine: Any, work: Any) -> Any:
 def decision(engine: Any, answer: Any) -> Any:
     """What is decided about honest hosts, and what the catalog holds of them then, with this answer of the other."""
     results = [{"observed": poll(engine, "node1")}, {"observed": answer}, {"observed": poll(engine, "node3")}]
-    observed = vm_results.polls_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
+    observed = nodes_answers.polls_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
     assert [node.host for node in observed] == ["node1", LIAR, "node3"]
-    decided = vm_results.decide(
+    decided = decided_list.decide(
         engine, [{"name": "new", "template": "web", "host": "node3"}], observed, None, True, False
     )
     image_deliveries.images_to_send(decided.plans, decided.heard)
-    assert set(vm_results.refused_answers(decided.heard)) <= {LIAR}
+    assert set(nodes_answers.refused_answers(decided.heard)) <= {LIAR}
     plans = {
         host: [(p.vm.name, p.wanted, p.generation, [nic.ip for nic in p.vm.nics]) for p in decided.plans[host].vms]
         for host in HONEST
@@ -188,7 +188,7 @@ def test_a_poll(site):
             "__nebula_deployed": mutated,
             "__nebula_observed": {"observed": mutated},
         }
-        (node,) = vm_results.polls_of(last([variables]))
+        (node,) = nodes_answers.polls_of(last([variables]))
         assert node.host == LIAR
 
 
@@ -313,7 +313,7 @@ def inventory(engine: Any, name: str) -> dict[str, Any]:
 
 def heard(engine: Any, answer: Any, of: Any = inventory) -> list[Observed]:
     results = [{"observed": of(engine, "node1")}, {"observed": answer}, {"observed": of(engine, "node3")}]
-    return vm_results.polls_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
+    return nodes_answers.polls_of(ObservedFilter().filters()["observed"](results, ["node1", LIAR, "node3"]))
 
 
 def test_an_audit(site):
@@ -367,9 +367,9 @@ def test_what_was_compared(site):
 
     def adopted(answer: Any) -> Any:
         results = [{"observed": answer}, {"observed": to_plain(unknown)}]
-        observed = vm_results.polls_of(ObservedFilter().filters()["observed"](results, [LIAR, "node3"]))
+        observed = nodes_answers.polls_of(ObservedFilter().filters()["observed"](results, [LIAR, "node3"]))
         item = {"name": "old", "template": "web"}
-        decided = vm_results.decide(site, [item], observed, None, True, False, Adoptions({"old": 9}))
+        decided = decided_list.decide(site, [item], observed, None, True, False, Adoptions({"old": 9}))
         return [[(r.id, r.host) for r in decided.records], [str(o.error) for o in decided.outcomes if o.error]]
 
     real = inventory(site, LIAR)
@@ -394,7 +394,7 @@ def test_files_of_images(site):
             {"inventory_hostname": name, "__nebula_observed": {"observed": seen}, "__nebula_deployed": {}}
             for name, seen in said.items()
         ]
-        observed = vm_results.polls_of(last(variables))
+        observed = nodes_answers.polls_of(last(variables))
         wanted = image_deliveries.images_to_send(plans, observed)
         assert LIAR not in wanted or isinstance(wanted[LIAR]["room"], int)
         image_deliveries.has_images_to_fetch(site.images.pool(), observed)

@@ -89,6 +89,7 @@ BY_MODULE = {
         "module_utils/network/networks_at_boot.py",
         "module_utils/reconcile/backups.py",
         "module_utils/reconcile/datastores.py",
+        "module_utils/reconcile/frontend_directories.py",
         "module_utils/reconcile/frontends.py",
         "module_utils/reconcile/images/image_files_stored.py",
         "module_utils/reconcile/images/image_removal.py",

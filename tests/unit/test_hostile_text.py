@@ -53,8 +53,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.template_ch
 from ansible_collections.nebula.provision.plugins.module_utils.model.whole_numbers import MOST_DIGITS, whole
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import hosts, isos, plan_outcomes
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision as images
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import nodes_answers
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import vm_item as vm_spec
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import vm_results
 from ansible_collections.nebula.provision.plugins.module_utils.storage import uploads
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.text import (
@@ -125,7 +125,7 @@ def typed(kind: str) -> Callable[[str], Any]:
 def answers(text: str) -> None:
     answer = arguments.parse_json(text, "outcomes")
     refused_or(lambda text: outcomes.read("", text), answer)
-    refused_or(vm_results.polls_of, [answer])
+    refused_or(nodes_answers.polls_of, [answer])
 
 
 READERS: dict[str, Callable[[str], Any]] = {

@@ -16,7 +16,7 @@ from ..install import next_step, steps
 from ..install.installation import Settings
 from ..model.answers import installations, verified_guests
 from ..model.specifications.install import KEYS
-from ..reconcile.vms.vm_results import polls_of, refused_answers
+from ..reconcile.vms.nodes_answers import polls_of, refused_answers
 from ..runner import closing
 from ..sync import Result
 

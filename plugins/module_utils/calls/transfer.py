@@ -11,7 +11,7 @@ from typing import Any
 from ..arguments import ENGINE
 from ..engines.registry import open_engine
 from ..reconcile import transfers
-from ..reconcile.vms.vm_results import polls_of
+from ..reconcile.vms.nodes_answers import polls_of
 from ..runner import closing
 from ..sync import Result
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 from ..dataclass import dataclass
 from ..errors import Unsupported
 from ..model import defaults
-from ..model.disk import DISK_FORMATS
 from ..model.owner import Owner
 
 if TYPE_CHECKING:
@@ -286,13 +285,6 @@ class HostsPort(abc.ABC):
 
     @abc.abstractmethod
     def pool(self) -> list[Host]: ...
-
-    def hypervisors(self) -> tuple[str, ...]:
-        """Return what its hosts run; before there is any, all that they might, for machines with disks."""
-        from ..model import hypervisor_rules
-
-        known = tuple(dict.fromkeys(host.hypervisor for host in self.pool()))
-        return known or tuple(word for word, rule in hypervisor_rules.RULES.items() if rule.formats == DISK_FORMATS)
 
     @abc.abstractmethod
     def info(self, ref: Ref) -> Host: ...

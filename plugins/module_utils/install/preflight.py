@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..engines.base import Engine
+from ..engines.hypervisors_of_hosts import hypervisors_of
 from ..errors import Conflict, ImageRefused, InvalidValue, NotFound, WrongState
 from ..model import installation_marks
 from ..model.datastore import default_datastore
@@ -83,7 +84,7 @@ def check_templates(engine: Engine, work: Work, spec: Spec, settings: Settings) 
     own = f"{spec.where}: template"
     made = [next_step.template(spec.shape, _foreseen(spec), spec.own)]
     made += [next_step.trial(spec.shape, spec.own)] if spec.verify else []
-    warnings = [text for template in made for text in validate(template, False, own, engine.hosts.hypervisors())]
+    warnings = [text for template in made for text in validate(template, False, own, hypervisors_of(engine.hosts))]
     for index, nic in enumerate(demands(made[0], own).nics):
         try:
             engine.networks.info(nic.network)

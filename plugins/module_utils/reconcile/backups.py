@@ -23,7 +23,7 @@ from ..model.vm import Vm
 from ..storage import backup_directory
 from ..storage.datastore_layout import IMAGES, prepare_directories
 from ..sync import Item, Result
-from .vms.vm_results import polls_of, refused_answers
+from .vms.nodes_answers import polls_of, refused_answers
 
 # The copy, below nebula_root, while it is made.
 COPYING = ".nebula.db.copying"

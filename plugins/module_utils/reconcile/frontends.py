@@ -10,19 +10,19 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..context import files_on_frontend
 from ..engines.ports import VmRecord
 from ..engines.registry import engine_of, open_engine
 from ..errors import InUse, InvalidValue, TimedOut
 from ..host import mounts
-from ..host.files import remove_empty_directory, remove_file, sync_directory
+from ..host.files import remove_file, sync_directory
 from ..model.image import Image
 from ..model.states import ImageState
 from ..storage import datastore_mark, uploads
-from ..storage.datastore_layout import IMAGES, SYSTEM, image_directory, numbers, prepare_directories
+from ..storage.datastore_layout import IMAGES, image_directory, prepare_directories
 from ..storage.final_names import NEW, PART, locked_destination
 from ..sync import Item, Result
 from . import transfer_key
+from .frontend_directories import remove_directories
 from .images import image_removal
 
 # How long the end of a catalog waits for an image that is being stored.
@@ -114,21 +114,6 @@ def absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         remove_directories(params)
     gone.items = [Item("frontend", {"catalog": catalog, "images": len(ours)}, {})]
     return gone
-
-
-def remove_directories(params: Mapping[str, Any]) -> None:
-    """Remove the directories of a catalog that is gone. What shows that something is left, if this run is killed here,
-    goes last before the root."""
-    root = params["root"]
-    files_on_frontend.remove_kept(root)
-    transfer_key.remove_key(root)
-    datastore_mark.remove(root)
-    images = [image_directory(root, number) for number in numbers(root) if number != SYSTEM]
-    for directory in (*images, os.path.join(root, "datastores")):
-        # A directory that holds something belongs to a node, or to somebody.
-        remove_empty_directory(directory)
-    engine_of(params).forget(params)
-    remove_empty_directory(root)
 
 
 def _is_empty(root: str) -> bool:

@@ -25,12 +25,11 @@ from .audit_findings import by_severity, compare, doubts, finding_view
 from .datastores import datastore_view
 from .host_identity import without_second_names
 from .hosts import host_view
-from .images.image_list_decision import image_view
-from .networks import network_view
-from .routers import router_view
-from .security_groups import group_view
-from .templates import redacted, template_view
-from .vms.vm_results import open_consoles, polls_of, refused_answers, vm_view, warnings_of_given_up
+from .images.image_view import image_view
+from .network_views import group_view, network_view, router_view
+from .template_view import redacted, template_view
+from .vms.nodes_answers import polls_of, refused_answers
+from .vms.vm_results import open_consoles, vm_view, warnings_of_given_up
 
 Gatherer = Callable[[Engine, Mapping[str, Any]], Any]
 

@@ -27,7 +27,6 @@ from ..model.network import (
     Network,
     filters_on_node,
     from_item,
-    to_item,
 )
 from ..model.network_drivers import BRIDGE, DEFAULT, ON_LINUX_BRIDGE, ON_NODES, OVN, OVSWITCH, VLAN
 from ..model.network_template import with_template
@@ -43,6 +42,7 @@ from ..model.template import vector_key
 from ..sync import Item
 from ..text.template_syntax import as_template
 from .logical_networks import apply_checked_for_ovn
+from .network_views import network_view
 
 # Options that are attributes in OpenNebula's templates, under their own names there.
 ATTRIBUTES = {name: key.attribute for name, key in KEYS.items() if key.attribute}
@@ -242,12 +242,6 @@ def _back(engine: Engine, current: Network, earlier: Network | None) -> Network:
         elif wanted.size > now[ar_id].size:
             engine.networks.update_ar(ref, wanted)
     return engine.networks.info(ref)
-
-
-def network_view(network: Network) -> dict[str, Any]:
-    """Return a network as results show it."""
-    ranges = network.address_ranges
-    return {**to_item(network), "size": sum(r.size for r in ranges), "used": sum(r.used for r in ranges)}
 
 
 def _described(item: Mapping[str, Any]) -> Mapping[str, Any]:

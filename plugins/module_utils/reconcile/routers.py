@@ -24,6 +24,7 @@ from ..model.router_routes import UselessRoute, useless_routes
 from ..model.specifications.router import KEYS
 from ..sync import Item
 from .logical_networks import apply_checked_for_ovn
+from .network_views import router_view
 
 
 def apply(engine: Engine, item: Mapping[str, Any], check_mode: bool = False) -> Item:
@@ -231,29 +232,3 @@ def _route(entry: Mapping[str, Any], where: str) -> RouterRoute:
         ) from None
     hop = ip_text(ip_number(str(entry["next_hop"]), f"{where}: routes: next_hop"))
     return RouterRoute(destination, hop)
-
-
-def router_view(router: Router) -> dict[str, Any]:
-    """Return a router as results show it."""
-    gateway = router.gateway
-    return {
-        "id": router.id,
-        "uuid": router.uuid or None,
-        "name": router.name,
-        "description": router.description,
-        "interfaces": [{"network_id": each.network_id, "ip": each.ip} for each in router.interfaces],
-        "gateway": None
-        if gateway is None
-        else {
-            "network_id": gateway.network_id,
-            "ip": gateway.ip,
-            "snat": gateway.snat,
-            "next_hop": gateway.next_hop,
-            "hosts": list(gateway.hosts),
-        },
-        "floating": [
-            {"ip": each.ip, "vm": each.vm, "network_id": each.network_id, "distributed": each.distributed}
-            for each in router.floating
-        ],
-        "routes": [{"destination": each.destination, "next_hop": each.next_hop} for each in router.routes],
-    }

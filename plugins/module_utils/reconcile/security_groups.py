@@ -19,6 +19,7 @@ from ..model.security_group import SecurityGroup, read_rule
 from ..model.specifications.security_group import KEYS
 from ..sync import Item
 from .logical_networks import apply_checked_for_ovn
+from .network_views import group_view
 
 
 def begin(engine: Engine, items: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -101,25 +102,3 @@ def _rule(engine: Engine, entry: Mapping[str, Any], where: str) -> Any:
             "Name one with vn_mad: ovn, or give its addresses as ip and size",
         )
     return read_rule(entry, where, None if there is None else id_of(there))
-
-
-def group_view(group: SecurityGroup) -> dict[str, Any]:
-    """Return a group as results show it."""
-    return {
-        "id": group.id,
-        "uuid": group.uuid or None,
-        "name": group.name,
-        "description": group.description,
-        "rules": [
-            {
-                "rule_type": rule.rule_type,
-                "protocol": rule.protocol,
-                "range": rule.range,
-                "ip": rule.ip,
-                "size": rule.size,
-                "network_id": rule.network_id,
-                "icmp_type": rule.icmp_type,
-            }
-            for rule in group.rules
-        ],
-    }

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engines.base import Engine
+from ..engines.hypervisors_of_hosts import hypervisors_of
 from ..engines.template_items import template_of
 from ..errors import NebulaError
 from ..model.instantiate import cpu_topology, truncated_values
@@ -17,14 +18,13 @@ from ..model.item_reader import duplicate_error, read_item
 from ..model.object_ids import id_of
 from ..model.object_names import check_name
 from ..model.specifications.template import KEYS
-from ..model.template import StoredTemplate, Template, Value, is_secret
+from ..model.template import StoredTemplate, Template
 from ..model.template_changes import changes
 from ..sync import Item
+from .template_view import redacted, template_view
 
 # The action plugin may have put what it read in the place of a file's path.
 _AS_GIVEN = ("name", "template_file")
-_SECRET = "(secret)"
-_OTHER_SECRET = "(another secret)"
 
 
 def apply_all(engine: Engine, items: Sequence[Mapping[str, Any]]) -> tuple[list[Item], list[str]]:
@@ -34,7 +34,7 @@ def apply_all(engine: Engine, items: Sequence[Mapping[str, Any]]) -> tuple[list[
     warnings: list[str] = []
     current = {stored.name: stored for stored in engine.templates.pool()}
     seen: set[str] = set()
-    hypervisors = engine.hosts.hypervisors()
+    hypervisors = hypervisors_of(engine.hosts)
     for item in items:
         try:
             with engine.attempt():
@@ -102,51 +102,3 @@ def _item(before: StoredTemplate | None, after: StoredTemplate | None, name: str
         return Item(after.name, shown, shown, changed=False)
     marked = {**shown, "attributes": redacted(after.template, before.template)}
     return Item(after.name, template_view(before), marked, changed=True, view=shown)
-
-
-def template_view(stored: StoredTemplate) -> dict[str, Any]:
-    """Return a template as results show it: what it asks for in short, and all its attributes but the secret ones."""
-    template = stored.template
-    return {
-        "id": stored.id,
-        "name": stored.name,
-        "registered": stored.registered,
-        "cpu": template.get("CPU"),
-        "vcpu": template.get("VCPU"),
-        "memory": template.get("MEMORY"),
-        "disks": [
-            {key.lower(): disk[key] for key in ("IMAGE", "IMAGE_ID", "TYPE", "SIZE", "TARGET") if key in disk}
-            for disk in template.vectors("DISK")
-        ],
-        "nics": [
-            {key.lower(): nic[key] for key in ("NETWORK", "NETWORK_ID", "IP", "MODEL") if key in nic}
-            for nic in template.vectors("NIC")
-        ],
-        "attributes": redacted(template),
-    }
-
-
-def redacted(template: Template, previous: Template | None = None) -> dict[str, Any]:
-    """Return the template as a dict, with secrets hidden. previous: a secret that differs from the one in it is marked
-    so; each is compared with the one in its place among the single values, or vectors, of that name."""
-    before: dict[tuple[str, bool], list[Value]] = {}
-    for name, value in (template if previous is None else previous).attributes:
-        before.setdefault((name, isinstance(value, str)), []).append(value)
-    shown: dict[str, Any] = {}
-    for name, value in template.attributes:
-        left = before.get((name, isinstance(value, str)))
-        old = left.pop(0) if left else ""
-        if isinstance(value, str):
-            visible: Any = _visible(name, name, value, str(old))
-        else:
-            known = {} if isinstance(old, str) else dict(old)
-            visible = {key: _visible(name, key, text, known.get(key)) for key, text in value}
-        shown.setdefault(name, []).append(visible)
-    return {name: values[0] if len(values) == 1 else values for name, values in shown.items()}
-
-
-def _visible(name: str, key: str, value: str, old: str | None) -> str:
-    # Any variable of a context may be a secret, and so may what RAW hands to the hypervisor.
-    if name == "CONTEXT" or is_secret(key) or (name == "RAW" and key != "TYPE") or (name, key) == ("INJECT", "CONTENT"):
-        return _SECRET if value == old else _OTHER_SECRET
-    return value

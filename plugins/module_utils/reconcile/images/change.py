@@ -25,7 +25,8 @@ from ...sync import differences
 from . import image_removal, rewrite
 from .image_files_stored import inspect_again
 from .image_item import Spec, refuse_unused_passphrase
-from .image_progress import Settings, Work, image_view
+from .image_progress import Settings, Work
+from .image_view import image_view
 from .register import merged
 
 # Values that are changed in the catalog alone; attributes are compared one by one.

@@ -18,7 +18,8 @@ from ...model.template import Template
 from . import image_removal, rewrite
 from .change import change
 from .image_item import Spec
-from .image_progress import Settings, Work, image_view
+from .image_progress import Settings, Work
+from .image_view import image_view
 from .register import register
 
 # States of an image without content, or with content that is not to be trusted.

@@ -28,7 +28,8 @@ from ...storage.importer import Request, Stored
 from ...sync import Item
 from . import image_removal
 from .image_item import DISKS, Spec
-from .image_progress import Settings, Work, current_image, error_of, image_view
+from .image_progress import Settings, Work, current_image, error_of
+from .image_view import image_view
 
 
 def store(engine: Engine, work: Work, settings: Settings) -> None:

@@ -16,7 +16,7 @@ from ...object_lists import ObjectList
 from ...runner import closing
 from ...storage import datastore_layout, uploads
 from ...sync import Result
-from .. import frontends
+from ..frontend_directories import remove_directories
 from .image_list_decision import Settings, apply, missing_content
 
 
@@ -54,7 +54,7 @@ def reconcile(listed: ObjectList, params: Mapping[str, Any], check_mode: bool) -
         done, warnings = apply(engine, items, settings)
         if not check_mode and not engine_of(params).begun(params):
             # The catalog was removed meanwhile, and this run may have made its directories again.
-            frontends.remove_directories(params)
+            remove_directories(params)
         result = listed.result(params, check_mode, engine, refused, done, warnings)
     gone = [item.before for item in done if item.before is not None and item.after is None and item.error is None]
     result.payload["removed"] = [{"name": each["name"], "state": "absent"} for each in gone]

@@ -24,9 +24,9 @@ from ...sync import Item
 from . import image_files_stored, rewrite
 from .image_decision import decide_item, lacks_content
 from .image_item import Spec, spec_of
-from .image_progress import Settings, Work, error_of, image_view
+from .image_progress import Settings, Work, error_of
 
-__all__ = ("Settings", "apply", "image_view", "missing_content", "spec_of")
+__all__ = ("Settings", "apply", "missing_content", "spec_of")
 
 # More steps than any item takes: stored, recovered, flattened, larger, without holes, another type.
 _STEPS = 12

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -19,7 +18,6 @@ from ...host.restricted_directories import Rules
 from ...model import defaults
 from ...model.image import Image
 from ...model.object_ids import id_of
-from ...model.specifications.image import SHOWN
 from ...sync import Item
 from .image_item import Spec
 
@@ -80,19 +78,6 @@ class Work:
         """Note what the item has come to. It stays changed if it was changed before."""
         changed = changed or self.item.is_changed
         self.item = Item(name, self.item.before, after, error, changed=changed)
-
-
-def image_view(image: Image) -> dict[str, Any]:
-    """Return an image as results show it."""
-    shown: dict[str, Any] = {name: getattr(image, name) for name in SHOWN}
-    return {
-        **shown,
-        "type": image.type.name,
-        "state": image.state.name,
-        "attributes": dict(image.attributes),
-        "snapshots": len(json.loads(image.snapshots)) if image.snapshots else 0,
-        "operation": image.operation.do if image.operation is not None else "",
-    }
 
 
 def current_image(engine: Engine, image: Image) -> Image | None:

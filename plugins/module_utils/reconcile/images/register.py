@@ -28,7 +28,8 @@ from ...storage.importer import Request
 from . import image_files_stored, image_removal
 from .image_files_stored import inspect_again
 from .image_item import DISKS, WRITABLE, Spec, refuse_of_roots, refuse_unused_passphrase
-from .image_progress import Settings, Work, image_view
+from .image_progress import Settings, Work
+from .image_view import image_view
 
 
 def register(engine: Engine, work: Work, spec: Spec, image: Image | None, settings: Settings) -> None:

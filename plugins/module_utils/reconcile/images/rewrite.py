@@ -24,7 +24,8 @@ from ...storage import disk_creation, disk_formats, final_names, image_files
 from ...storage.datastore_layout import MIB
 from . import image_files_stored
 from .image_item import WRITABLE, Spec, refuse_of_roots
-from .image_progress import Settings, Work, current_image, error_of, image_view
+from .image_progress import Settings, Work, current_image, error_of
+from .image_view import image_view
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from ...model.object_ids import id_of
 from ...model.plan import Observed
 from ...printable import printable
 from ...sync import Item, Result
-from .vm_results import refused_answers, vm_view
+from .nodes_answers import refused_answers
+from .vm_results import vm_view
 
 
 def record(

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...dataclass import dataclass
 from ...engines.base import Engine
+from ...engines.hypervisors_of_hosts import hypervisors_of
 from ...engines.ports import VmOrders
 from ...errors import InvalidValue, NotFound
 from ...model import injected_files
@@ -78,7 +79,7 @@ class Templates:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.known: dict[Any, tuple[str, Template]] = {}
-        self.hypervisors = engine.hosts.hypervisors()
+        self.hypervisors = hypervisors_of(engine.hosts)
 
     def get(self, ref: Any) -> tuple[str, Template]:
         if ref not in self.known:

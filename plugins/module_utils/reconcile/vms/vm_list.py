@@ -19,9 +19,11 @@ from ...runner import closing
 from ...sync import Item, Result
 from .. import templates
 from .adoptions import Adoptions, ids_of
+from .decided_list import Decided, decide, names_in_pools, vm_items
 from .destroy_limit import DestroyLimit, limit_of, machines_text, names_of_destroyed, names_text
+from .nodes_answers import polls_of, refused_answers
 from .renames import former_names
-from .vm_results import Decided, as_plans, decide, names_in_pools, polls_of, refused_answers, vm_items
+from .vm_results import as_plans
 
 
 def reconcile(

@@ -16,8 +16,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.ports imp
     VmsPort,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.model import hypervisor_rules
-from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 
 
@@ -26,30 +24,10 @@ def blank(port):
     return type("Blank", (port,), dict.fromkeys(port.__abstractmethods__))
 
 
-class Hosts(blank(HostsPort)):
-    def __init__(self, *hosts):
-        self.hosts = hosts
-
-    def pool(self):
-        return list(self.hosts)
-
-
 @pytest.mark.parametrize("port", [ImagesPort, HostsPort, VmsPort])
 def test_a_port_has_to_have_all_of_its_verbs(port):
     with pytest.raises(TypeError, match="abstract"):
         port()
-
-
-def test_hypervisors_are_those_of_the_hosts_each_once_in_their_order():
-    hosts = [Host(None, f"n{number}", hypervisor=name) for number, name in enumerate(("xen", "kvm", "xen"))]
-    assert Hosts(*hosts).hypervisors() == ("xen", "kvm")
-
-
-def test_before_there_is_a_host_all_hypervisors_with_disks_may_come():
-    found = Hosts().hypervisors()
-    assert {"kvm", "xen"} <= set(found) < set(hypervisor_rules.RULES)
-    # A machine that says nothing of it is none of a container's.
-    assert "lxc" not in found
 
 
 def test_an_engine_without_plans_fetches_no_file_for_anybody():

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms import generated_passwords
+from ansible_collections.nebula.provision.plugins.module_utils.engines.hypervisors_of_hosts import hypervisors_of
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
@@ -256,7 +257,7 @@ def made(engine, template: Template, warned: list[str] | None = None) -> list[ob
         item = {"name": template.get("NAME") or "machine", "template": stored.name}
         if warned is not None:
             with contextlib.suppress(NebulaError):
-                warned += validate(template, hypervisors=engine.hosts.hypervisors())
+                warned += validate(template, hypervisors=hypervisors_of(engine.hosts))
         outcomes, _warnings = reconcile(engine, [item], ["node"])
         errors = [str(outcome.error) for outcome in outcomes if outcome.error]
         found += errors or [acted_on(planned) for planned in engine.vms.plans(["node"])["node"].vms]

@@ -42,7 +42,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.network import (
 from ansible_collections.nebula.provision.plugins.module_utils.network.desired_bridge import Wanted, merge_by_bridge
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import audit_findings
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit_findings import compare, doubts
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import polls_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.nodes_answers import polls_of
 
 ROOT = Path(__file__).resolve().parents[5]
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"

@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image_opera
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.gather import consistency
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.host_identity import without_second_names
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import decide
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decided_list import decide
 
 STRANGE = "f" * 32
 

@@ -15,6 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import InU
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.security_group import SecurityGroup
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import networks
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.network_views import network_view
 
 # What a new network on a Linux bridge says unless it is told otherwise.
 FILTERED = {"FILTERS_ON_NODE": "YES", "FILTER_MAC_SPOOFING": "YES", "FILTER_IP_SPOOFING": "YES"}
@@ -410,12 +411,6 @@ def test_only_what_would_be_created_has_no_id_in_check_mode(apply):
     assert old["uuid"]
 
 
-def test_sizes_and_leases_are_summed_over_the_ranges():
-    ranges = (AddressRange(0, "IP4", 10, used=3, ip="10.0.0.1"), AddressRange(1, "ETHER", 5, used=1))
-    view = networks.network_view(Network(0, "Public", address_ranges=ranges))
-    assert (view["size"], view["used"]) == (15, 4)
-
-
 def test_an_item_that_can_not_be_read_is_told_by_its_name(apply):
     done, views, _warnings = apply({"name": "web", "template": "BRIDGE = ["}, {"template": "BRIDGE = ["})
     assert [item.name for item in done] == ["web", "?"] and views == []
@@ -514,7 +509,7 @@ def test_who_can_not_leave_a_number_keeps_it_and_nobody_else_has_it(apply, engin
     assert "VLAN_ID = 30 on eth1: network c (id 2) has it" in str(done[1].error)
     assert "VLAN_ID = 20 on eth1: network b (id 1) has it" in str(done[0].error)
     with engine.session():
-        assert tags(map(networks.network_view, engine.networks.pool())) == {"a": "10", "b": "20", "c": "30"}
+        assert tags(map(network_view, engine.networks.pool())) == {"a": "10", "b": "20", "c": "30"}
 
 
 def test_two_of_a_list_never_get_the_same_number(apply):
@@ -548,7 +543,7 @@ def test_an_exchange_is_foretold_to_later_tasks_and_undone(apply, engine):
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt), engine.session():
         engine.declare({"networks": foretold})
-        assert tags(map(networks.network_view, engine.networks.pool())) == {"a": "20", "b": "10"}
+        assert tags(map(network_view, engine.networks.pool())) == {"a": "20", "b": "10"}
         raise KeyboardInterrupt
     _done, made, _warnings = apply(*wanted)
     with engine.session():

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import named
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import networks, routers
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.network_views import router_view
 
 NETWORKS = [
     {"name": "Tenant", "vn_mad": "ovn", "network_address": "10.0.0.0/24", "gateway": "10.0.0.1"},
@@ -75,7 +76,7 @@ def test_an_error_leaves_what_was(apply):
     done = routers.apply(apply.engine, {**EDGE, "gateway": {}, "floating": [{"vm": "a"}]})
     assert "the router has no gateway" in str(done.error)
     assert (done.after, done.is_changed) == (None, False)
-    assert routers.router_view(apply.engine.routers.info("edge")) == before
+    assert router_view(apply.engine.routers.info("edge")) == before
     assert routers.apply(apply.engine, {"name": "nobody", "state": "absent"}).error is None
 
 
@@ -102,7 +103,7 @@ def test_a_route_that_leads_nowhere_is_refused(apply, route, there):
     done = routers.apply(apply.engine, {**EDGE, "floating": [{"vm": "a"}], "routes": routes})
     assert f"router edge: route to {destination} by {hop}" in str(done.error) and USELESS[route] in str(done.error)
     found = named(apply.engine.routers.info, "edge")
-    assert (None if found is None else routers.router_view(found)) == before
+    assert (None if found is None else router_view(found)) == before
 
 
 def test_a_gateway_whose_next_hop_is_the_router_is_refused_when_it_is_new(apply, monkeypatch):

@@ -15,7 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import InU
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.network_drivers import OVN
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import security_groups
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.networks import network_view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.network_views import network_view
 
 ADDRESSES = {"NETWORK_ADDRESS": "10.0.0.0", "NETWORK_MASK": "255.255.255.0"}
 

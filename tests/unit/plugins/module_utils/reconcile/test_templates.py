@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import templates
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
@@ -100,19 +100,6 @@ def test_each_name_is_in_the_list_once_however_it_is_said(apply):
     assert [item.after is None for item in done] == [False, True]
 
 
-def test_secrets_are_shown_by_their_names_only():
-    shown = templates.template_view(stored(SECRETS))
-    assert "s3cr3t" not in json.dumps(shown)
-    assert shown["attributes"]["RAW"] == {"TYPE": "kvm", "DATA": "(secret)", "DATA_VMX": "(secret)"}
-    assert shown["attributes"]["INJECT"] == [
-        {"PATH": "/etc/motd", "CONTENT": "(secret)"},
-        {"PATH": "/etc/issue", "CONTENT": "(secret)"},
-    ]
-    assert shown["attributes"]["CONTEXT"] == {"HOSTNAME": "(secret)"}
-    assert shown["attributes"]["API_TOKEN"] == "(secret)"
-    assert shown["attributes"]["NOTE"] == "plain"
-
-
 @pytest.mark.parametrize(
     ("name", "path"),
     [
@@ -140,41 +127,6 @@ def test_a_secret_that_was_not_there_before_is_marked_too(apply):
     (done,), _warnings = apply({"name": "web", "template": SECRETS})
     assert done.after["attributes"]["API_TOKEN"] == "(another secret)"
     assert [each["CONTENT"] for each in done.after["attributes"]["INJECT"]] == ["(another secret)"] * 2
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "shown"),
-    [
-        ("T_TOKEN = a T_TOKEN = b", "T_TOKEN = a T_TOKEN = b", "__"),
-        ("T_TOKEN = a T_TOKEN = b", "T_TOKEN = a T_TOKEN = c", "_*"),
-        ("T_TOKEN = a", "T_TOKEN = a T_TOKEN = a", "_*"),
-        ("T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "__"),
-        ("T_TOKEN = [ KEY_TOKEN = b ]", "T_TOKEN = a T_TOKEN = [ KEY_TOKEN = b ]", "*_"),
-        ("T_TOKEN = [ KEY_TOKEN = b ] T_TOKEN = a", "T_TOKEN = [ KEY_TOKEN = c ] T_TOKEN = a", "*_"),
-    ],
-)
-def test_of_several_values_of_one_name_each_is_compared_with_its_own(old, new, shown):
-    found = templates.redacted(parse(new), parse(old))["T_TOKEN"]
-    values = [value if isinstance(value, str) else value["KEY_TOKEN"] for value in found]
-    assert values == [{"_": "(secret)", "*": "(another secret)"}[mark] for mark in shown]
-
-
-def test_a_template_is_shown_in_short():
-    shown = templates.template_view(
-        stored(
-            "CPU = 1.5 VCPU = 2 MEMORY = 512 DISK = [ IMAGE_ID = 3, SIZE = 100, TARGET = vda, BUS = virtio ]"
-            " DISK = [ TYPE = swap, SIZE = 8 ] NIC = [ NETWORK_ID = 1, MODEL = e1000, MAC = 02:00:00:00:00:01 ]",
-            number=7,
-        )
-    )
-    assert (shown["id"], shown["name"], shown["cpu"], shown["vcpu"], shown["memory"]) == (7, "web", "1.5", "2", "512")
-    assert shown["disks"] == [{"image_id": "3", "size": "100", "target": "vda"}, {"type": "swap", "size": "8"}]
-    assert shown["nics"] == [{"network_id": "1", "model": "e1000"}]
-
-
-def test_an_empty_template_can_be_shown():
-    shown = templates.template_view(StoredTemplate(0, "web", Template()))
-    assert (shown["cpu"], shown["disks"], shown["nics"], shown["attributes"]) == ("", [], [], {})
 
 
 def test_a_file_that_is_not_there_is_named(apply, tmp_path):

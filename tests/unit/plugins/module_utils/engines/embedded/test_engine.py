@@ -15,6 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.context import fi
 from ansible_collections.nebula.provision.plugins.module_utils.context.context_downloads import download_context_file
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CATALOG, ENDED
+from ansible_collections.nebula.provision.plugins.module_utils.engines.hypervisors_of_hosts import hypervisors_of
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     CatalogError,
     ForeignObject,
@@ -228,4 +229,4 @@ def test_what_is_on_another_host_holds_none_back(inside):
 
 def test_hypervisors_are_those_of_its_hosts(inside):
     inside.hosts.allocate(Host(None, "x", hypervisor="xen"))
-    assert inside.hosts.hypervisors() == ("kvm", "xen")
+    assert hypervisors_of(inside.hosts) == ("kvm", "xen")

@@ -35,8 +35,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_progress import (
     Settings,
     Work,
-    image_view,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_view import image_view
 from ansible_collections.nebula.provision.plugins.module_utils.storage import final_names, image_files
 from ansible_collections.nebula.provision.plugins.module_utils.storage.checksum import Checksum
 from ansible_collections.nebula.provision.plugins.module_utils.storage.importer import Request

@@ -156,7 +156,7 @@ def test_what_is_stored_is_what_was_given_and_nobody_writes_to_it(module, file):
 
 def test_the_directories_of_a_catalog_that_was_removed_meanwhile_go(module, file, tmp_path, monkeypatch):
     tidied = []
-    monkeypatch.setattr(image_list.frontends, "remove_directories", lambda params: tidied.append(params["root"]))
+    monkeypatch.setattr(image_list, "remove_directories", lambda params: tidied.append(params["root"]))
     module(check=True, name="demo", path=file)
     module(name="demo", state="absent")
     assert tidied == []

@@ -31,8 +31,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_progress import (
     Settings,
     Work,
-    image_view,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.image_view import image_view
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images.rewrite import (
     DIG,
     GROW,

@@ -13,7 +13,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Con
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_items
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decided_list import vm_items
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import WEB as WEB_TEMPLATE
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import (

@@ -15,8 +15,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.context.context_d
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decided_list import vm_items
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_items, vm_view
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_view
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import VM, failed
 
 MOTD = {"path": "/etc/motd", "content": "geheim\n"}

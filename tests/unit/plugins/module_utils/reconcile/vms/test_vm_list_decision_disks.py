@@ -30,7 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.images import image_list_decision
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_results import vm_items
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decided_list import vm_items
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import VM, failed, want
 
 SAVE = [{"image": "saved", "description": "as it was"}]
