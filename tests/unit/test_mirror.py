@@ -11,8 +11,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "tests/unit"
-# Modules, and what they declare: test_modules.py tries what is alike in all, and what they call has tests of its own.
-DECLARATIONS = ("plugins/modules", "plugins/module_utils/calls")
+# Modules, and what they declare: test_modules.py tries what is alike in all, and what they call has tests of its own;
+# test_shipped.py compares what they ship with what they use.
+DECLARATIONS = ("plugins/modules", "plugins/module_utils/calls", "plugins/module_utils/engines/shipped")
 # What Ansible's documentation takes in: text, which `make docs` reads. And tables that are made from YAML, which
 # test_specifications.py compares with that.
 TEXT_ONLY = ("plugins/doc_fragments", "plugins/module_utils/model/specifications")

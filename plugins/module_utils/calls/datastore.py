@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..model.specifications.datastore import KEYS
 from ..object_lists import ObjectList, one_by_one
 from ..reconcile.datastores import apply
 from ..storage.datastore_layout import prepare_root
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import datastores
+
+    # Of the engine it uses these.
+    SHIPPED = (datastores,)
 
 UNKNOWN = {"id": None, "path": "", "free": None, "total": None}
 DATASTORES = ObjectList("datastore", "datastores", KEYS, UNKNOWN)

@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE
 from ..reconcile import frontends
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import catalog_checks, hosts, images, vms
+
+    # Of the engine it uses these.
+    SHIPPED = (hosts, images, catalog_checks, vms)
 
 STATES = {"present": frontends.present, "repaired": frontends.repair, "absent": frontends.absent}
 ARGUMENTS: dict[str, Any] = {

@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..hypervisors.console_access import CONSOLES
 from ..model.specifications.host import KEYS
 from ..object_lists import ObjectList
 from ..reconcile.hosts import apply_all, freed_addresses
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import hosts, vms
+
+    # Of the engine it uses these.
+    SHIPPED = (hosts, vms)
 
 HOSTS = ObjectList("host", "hosts", KEYS, unknown={"id": None})
 ARGUMENTS = HOSTS.arguments(nodes={"type": "list", "elements": "str", "default": []})

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import PROGRESS
 from ..host.restricted_directories import RESTRICTED
@@ -15,6 +15,12 @@ from ..model.specifications.image import KEYS
 from ..object_lists import ObjectList
 from ..reconcile.images import image_list
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import datastores, images, templates
+
+    # Of the engine it uses these.
+    SHIPPED = (datastores, images, templates)
 
 IMAGES = ObjectList("image", "images", KEYS, unknown={}, is_packed=True)
 ARGUMENTS = {

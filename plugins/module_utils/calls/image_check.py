@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE, items_of
 from ..model.specification import argument_spec
 from ..model.specifications.image_check import KEYS
 from ..reconcile.images import check_image
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import images
+
+    # Of the engine it uses these.
+    SHIPPED = (images,)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE, items_of, parse_json
 from ..model import defaults
@@ -14,6 +14,12 @@ from ..model.specification import argument_spec
 from ..model.specifications.image_prepare import KEYS
 from ..reconcile.images import check_image, prepare_image
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import images
+
+    # Of the engine it uses these.
+    SHIPPED = (images,)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {

@@ -6,12 +6,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE
 from ..reconcile import gather
 from ..sync import Result
 from ..text.packed_json import pack
+
+if TYPE_CHECKING:
+    from ..engines.shipped import (
+        catalog_checks,
+        datastores,
+        hosts,
+        images,
+        networks,
+        routers,
+        security_groups,
+        templates,
+        vms,
+    )
+
+    # Of the engine it uses these.
+    SHIPPED = (datastores, hosts, images, catalog_checks, networks, routers, security_groups, templates, vms)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(

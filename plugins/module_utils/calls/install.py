@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE, items_of, parse_json
 from ..deps import respawn_if_missing
@@ -19,6 +19,12 @@ from ..model.specifications.install import KEYS
 from ..reconcile.vms.nodes_answers import polls_of, refused_answers
 from ..runner import closing
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import datastores, hosts, images, networks, templates, vms
+
+    # Of the engine it uses these.
+    SHIPPED = (datastores, hosts, images, networks, templates, vms)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(

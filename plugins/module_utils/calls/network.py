@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..model.specifications.network import KEYS
 from ..object_lists import ObjectList
 from ..reconcile import network_lists
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import hosts, networks, routers, security_groups
+
+    # Of the engine it uses these.
+    SHIPPED = (hosts, networks, routers, security_groups)
 
 NETWORKS = ObjectList("network", "networks", KEYS, unknown={})
 ARGUMENTS = {

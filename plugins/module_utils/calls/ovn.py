@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE
 from ..deps import respawn_if_missing
 from ..reconcile import ovn_northbound
+
+if TYPE_CHECKING:
+    from ..engines.shipped import hosts, networks
+
+    # Of the engine it uses these.
+    SHIPPED = (hosts, networks)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(

@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..model.specifications.router import KEYS
 from ..object_lists import ObjectList, one_by_one
 from ..reconcile.logical_networks import UNKNOWN
 from ..reconcile.routers import apply
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import hosts, networks, routers
+
+    # Of the engine it uses these.
+    SHIPPED = (hosts, networks, routers)
 
 ROUTERS = ObjectList("router", "routers", KEYS, UNKNOWN)
 ARGUMENTS = ROUTERS.arguments()

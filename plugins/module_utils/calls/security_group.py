@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..model.specifications.security_group import KEYS
 from ..object_lists import ObjectList, one_by_one
 from ..reconcile.logical_networks import UNKNOWN
 from ..reconcile.security_groups import apply
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import networks, security_groups
+
+    # Of the engine it uses these.
+    SHIPPED = (networks, security_groups)
 
 SECURITY_GROUPS = ObjectList("security group", "security_groups", KEYS, UNKNOWN)
 ARGUMENTS = SECURITY_GROUPS.arguments()

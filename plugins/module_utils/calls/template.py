@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..model.specifications.template import KEYS
 from ..object_lists import ObjectList
 from ..reconcile.templates import apply_all
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import hosts, templates
+
+    # Of the engine it uses these.
+    SHIPPED = (hosts, templates)
 
 UNKNOWN = {"id": None, "registered": 0}
 TEMPLATES = ObjectList("template", "templates", KEYS, UNKNOWN, is_packed=True, names_catalog=False)

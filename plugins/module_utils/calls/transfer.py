@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE
 from ..engines.registry import open_engine
@@ -14,6 +14,12 @@ from ..reconcile import transfers
 from ..reconcile.vms.nodes_answers import polls_of
 from ..runner import closing
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import images
+
+    # Of the engine it uses these.
+    SHIPPED = (images,)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import parse_json
 from ..host.restricted_directories import RESTRICTED
@@ -15,6 +15,22 @@ from ..model.specifications.vm import KEYS
 from ..object_lists import ObjectList
 from ..reconcile.vms import vm_list
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import (
+        datastores,
+        hosts,
+        images,
+        networks,
+        routers,
+        security_groups,
+        templates,
+        vm_decisions,
+        vms,
+    )
+
+    # Of the engine it uses these.
+    SHIPPED = (datastores, hosts, images, networks, routers, security_groups, templates, vm_decisions, vms)
 
 VMS = ObjectList("VM", "vms", KEYS, unknown={}, is_packed=True)
 ARGUMENTS = VMS.arguments(

@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE, parse_json
 from ..engines.registry import open_engine
-from ..reconcile.vms.recorded_answers import record
 from ..reconcile.vms.nodes_answers import polls_of
+from ..reconcile.vms.recorded_answers import record
 from ..runner import closing
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..engines.shipped import images, vms
+
+    # Of the engine it uses these.
+    SHIPPED = (images, vms)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": dict(

@@ -13,6 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from ..dataclass import dataclass, replace
 from ..errors import InvalidValue, NebulaError, NotFound, StorageFailed, TimedOut
@@ -48,6 +49,19 @@ class Limits:
 USUAL = Limits()
 # Returns the content of a URL, within the limits (context_downloads.py).
 Download = Callable[[str, Limits], bytes]
+
+
+def limits_of(options: Mapping[str, Any]) -> Limits:
+    """Return the limits that a module's options give; the usual ones for modules that have no such options."""
+    if options.get("restricted_dirs") is None:
+        return USUAL
+    return Limits(
+        safe=tuple(options["safe_dirs"]),
+        restricted=tuple(options["restricted_dirs"]),
+        validate_certs=options["validate_certs"],
+        stall=float(options["timeout"]),
+        min_speed=options["min_speed"] * 1024.0,
+    )
 
 
 class Sources:

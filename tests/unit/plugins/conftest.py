@@ -7,10 +7,14 @@ of."""
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.nebula.provision.plugins.module_utils import imported_by_name
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
@@ -21,8 +25,28 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.plugins.modules import nebula_host, nebula_vm, nebula_vm_record
+from ansible_collections.nebula.provision.tests.unit.shipped_files import shipped_with
 
 HOST = {"name": "node1", "hypervisor": "kvm", "memory": 4096, "cpu": 8.0, "state": "present"}
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_shipped(monkeypatch):
+    """Refuse to a call what it imports by name and Ansible would not have shipped with its module."""
+    real = imported_by_name.importlib.import_module
+
+    def import_module(name):
+        frame = sys._getframe()
+        while frame is not None:
+            file = Path(frame.f_code.co_filename)
+            if file.parent.name == "calls":
+                path = PurePosixPath(*name.split(".")[3:]).with_suffix(".py")
+                assert path in shipped_with(f"calls/{file.stem}"), f"{path} is not shipped with {file.stem}"
+                break
+            frame = frame.f_back
+        return real(name)
+
+    monkeypatch.setattr(imported_by_name, "importlib", SimpleNamespace(import_module=import_module))
 
 
 @pytest.fixture

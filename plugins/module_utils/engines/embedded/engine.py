@@ -4,8 +4,8 @@
 """Joins the embedded engine: the catalog in SQLite, with a file for each kind of object. Its verbs are called within a
 transaction of the store.
 
-What a call does not ask for is not imported: most modules are about one kind of object, and starting Python with all
-of the engine would take longer than what they do."""
+What a call does not ask for is neither shipped nor imported. Ansible ships what an import statement names, so the files
+of ports are imported by name here, and a module says in its file of calls/ which of them it uses (engines/shipped/)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable
 
+from ...imported_by_name import file_named
 from ..base import Engine, T
 from .store import ENDED, Store, begun, remove_ended
 
 if TYPE_CHECKING:
-    from ...context.files_on_frontend import Download, Limits, Sources
     from ...model.audit import Ledger
-    from .datastores import Datastores
-    from .hosts import Hosts
-    from .images.image_verbs import Images
-    from .ledger import Audit
-    from .networks.network_verbs import Networks
-    from .templates import Templates
-    from .vms.vms_port import Vms
 
 _DECLARED = ("hosts", "datastores", "images", "security_groups", "networks", "routers", "templates")
+# The file of each port below this package, and its class there.
+_PORTS = {
+    "images": ("images.image_verbs", "Images"),
+    "datastores": ("datastores", "Datastores"),
+    "networks": ("networks.network_verbs", "Networks"),
+    "security_groups": ("security_groups", "SecurityGroups"),
+    "routers": ("routers", "Routers"),
+    "templates": ("templates", "Templates"),
+    "hosts": ("hosts", "Hosts"),
+    "vms": ("vms.vms_port", "Vms"),
+}
 
 
 class _Unfetched(Exception):
@@ -39,64 +43,38 @@ class _Unfetched(Exception):
 
 class EmbeddedEngine(Engine):
     capabilities = frozenset(("plans", "stores_images"))
-    if TYPE_CHECKING:
-        images: Images
-        datastores: Datastores
-        networks: Networks
-        templates: Templates
-        hosts: Hosts
-        vms: Vms
+    # They have verbs of their own beside those of all engines.
+    networks: Any
+    vms: Any
 
-    def __init__(self, root: str, check_mode: bool = False, create: bool = False, limits: Limits | None = None) -> None:
-        self._root, self._limits = root, limits
+    def __init__(
+        self, root: str, check_mode: bool = False, create: bool = False, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self._root, self._options = root, options or {}
         self._coming: tuple[str, ...] | None = None
         self.store = Store(root, check_mode=check_mode, create=create)
 
     @cached_property
-    def sources(self) -> Sources:
+    def sources(self) -> Any:
         """Return the reader of the files that contexts name, with the limits of nebula_vm, or the usual ones."""
-        from ...context.files_on_frontend import USUAL, Sources
-
-        return Sources(self._root, self._limits or USUAL, self.store.check_mode, self._coming)
+        files = file_named("context.files_on_frontend")
+        limits = files.limits_of(self._options)
+        return files.Sources(self._root, limits, self.store.check_mode, self._coming)
 
     def port(self, kind: str) -> Any:
-        if kind == "images":
-            from .images.image_verbs import Images
-
-            return Images(self.store)
-        if kind == "datastores":
-            from .datastores import Datastores
-
-            return Datastores(self.store)
-        if kind == "networks":
-            from .networks.network_verbs import Networks
-
-            return Networks(self.store)
-        if kind == "security_groups":
-            from .security_groups import SecurityGroups
-
-            return SecurityGroups(self.store)
-        if kind == "routers":
-            from .routers import Routers
-
-            return Routers(self.store)
-        if kind == "templates":
-            from .templates import Templates
-
-            return Templates(self.store)
+        if kind not in _PORTS:
+            return super().port(kind)
+        file, name = _PORTS[kind]
+        made = getattr(file_named(f"engines.embedded.{file}"), name)
         if kind == "hosts":
-            from .hosts import Hosts
-
-            return Hosts(self.store, lambda: self.vms)
+            return made(self.store, lambda: self.vms)
         if kind == "vms":
-            from .vms.vms_port import Vms
-
-            return Vms(self.store, self.images, self.networks, self.hosts, self.sources, now=lambda: int(time.time()))
-        return super().port(kind)
+            return made(self.store, self.images, self.networks, self.hosts, self.sources, now=lambda: int(time.time()))
+        return made(self.store)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], check_mode: bool, create: bool) -> EmbeddedEngine:
-        return cls(params["root"], check_mode, create, _limits(params))
+        return cls(params["root"], check_mode, create, params)
 
     @classmethod
     def begun(cls, params: Mapping[str, Any]) -> bool:
@@ -116,7 +94,7 @@ class EmbeddedEngine(Engine):
     def session(self) -> contextlib.AbstractContextManager[Any]:
         return self.store.transaction()
 
-    def decide(self, work: Callable[[], T], download: Download) -> T:
+    def decide(self, work: Callable[[], T], download: Callable[[str, Any], bytes]) -> T:
         while True:
             try:
                 with self.session():
@@ -165,28 +143,13 @@ class EmbeddedEngine(Engine):
         self.store.close()
 
     @property
-    def _audit(self) -> Audit:
-        from .ledger import Audit
-
-        return Audit(self.store, self.images, self.networks, self.hosts)
+    def _audit(self) -> Any:
+        return file_named("engines.embedded.ledger").Audit(self.store, self.images, self.networks, self.hosts)
 
     def ledger(self) -> Ledger:
-        return self._audit.ledger()
+        ledger: Ledger = self._audit.ledger()
+        return ledger
 
     def repair(self) -> list[str]:
-        return self._audit.repair()
-
-
-def _limits(params: Mapping[str, Any]) -> Limits | None:
-    """Return the limits that a module's options give; None for modules that have no such options."""
-    if params.get("restricted_dirs") is None:
-        return None
-    from ...context.files_on_frontend import Limits
-
-    return Limits(
-        safe=tuple(params["safe_dirs"]),
-        restricted=tuple(params["restricted_dirs"]),
-        validate_certs=params["validate_certs"],
-        stall=float(params["timeout"]),
-        min_speed=params["min_speed"] * 1024.0,
-    )
+        repaired: list[str] = self._audit.repair()
+        return repaired

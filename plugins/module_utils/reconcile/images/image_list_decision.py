@@ -31,6 +31,9 @@ __all__ = ("Settings", "apply", "missing_content", "spec_of")
 # More steps than any item takes: stored, recovered, flattened, larger, without holes, another type.
 _STEPS = 12
 
+# What nebula_image takes as given in check mode.
+_DECLARED = ("datastores", "paths")
+
 
 def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[list[Item], list[str]]:
     """Bring catalog and datastore to the items, in sessions of its own. Return an Item for each, and warnings."""
@@ -39,7 +42,7 @@ def apply(engine: Engine, items: Sequence[Mapping[str, Any]], settings: Settings
     order = [works[number] for number in _sources_first([work.spec for work in works])]
     with engine.session():
         if settings.check_mode and settings.declared is not None:
-            engine.declare(settings.declared)
+            engine.declare({kind: given for kind, given in settings.declared.items() if kind in _DECLARED})
         for work in order:
             _decide_first(engine, work, settings, begun)
     if not settings.check_mode:

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ....errors import BeingEnded, InUse, NebulaError, WrongState
-from ....model import hypervisor_rules, image_operations, machine_orders
+from ....model import image_operations, machine_orders
 from ....model.image import NOT_FINISHED, Image
 from ....model.image_operations import Return
 from ....model.object_ids import id_of
@@ -96,11 +95,13 @@ class Uses:
         back: Return | None = None,
         stay: Collection[int] = (),
         disks: Sequence[int] | None = None,
+        files_only: bool = False,
     ) -> None:
         """End the uses of images by a machine.
         written: it may have written to its writable disks. back: the operation by which their files come back; None if
         they lie in the front-end's datastore. stay: the ids of images that the machine continues to use. disks: the ids
-        of the disks whose uses end; None for all."""
+        of the disks whose uses end; None for all. files_only: the disks are file systems that the machine's host has
+        mounted for it."""
         which: str = "vm_id = ?"
         values: tuple[int, ...] = (vm_id,)
         if disks is not None:
@@ -109,7 +110,6 @@ class Uses:
             f"SELECT image_id, max(writable) FROM vm_images WHERE {which} GROUP BY image_id", *values
         )
         self.store.db.execute(f"DELETE FROM vm_images WHERE {which}", values)
-        files_only = self._writes_files_only(vm_id)
         for image_id, writable in rows:
             if image_id in stay:
                 continue
@@ -123,12 +123,6 @@ class Uses:
                 continue
             raise_generation(self.store, image_id, int(bool(writable) and written))
             write_idle_state(self.store, image_id)
-
-    def _writes_files_only(self, vm_id: int) -> bool:
-        """Return whether the machine's disks are file systems that its host has mounted for it."""
-        row = self.store.row("SELECT body FROM vms WHERE id = ?", vm_id)
-        body = json.loads(row["body"]) if row and row["body"] else {}
-        return hypervisor_rules.rules_of(body.get("hypervisor", "")).devices.paths
 
     def keep(self, vm_id: int, wanted: Collection[int]) -> list[int]:
         """Let a machine go on using images that it is to have no more, until its node has made it anew.

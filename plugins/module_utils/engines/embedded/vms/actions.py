@@ -15,8 +15,8 @@ from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders, VmRecord
 from . import vm_records
 from .decision import decide
+from .decision_parts import DecisionParts
 from .disk_task_rows import WAYS
-from .parts import Parts
 from .template_references import References
 from .vm_rows import orders_of, request_of, vm_of
 
@@ -29,7 +29,7 @@ _ON_THE_WAY: dict[tuple[str, str], LcmState] = {
 _ENDING = {"POWEROFF": LcmState.SHUTDOWN_POWEROFF, "SUSPENDED": LcmState.SAVE_SUSPEND, "DONE": LcmState.EPILOG}
 
 
-def action(parts: Parts, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
+def action(parts: DecisionParts, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
     row = parts.rows.get(vm_id)
     before = vm_state_name(row["state"], row["lcm_state"])
     way = _ON_THE_WAY.get((wanted, before)) or _ENDING.get(wanted) or LcmState.BOOT
@@ -42,7 +42,7 @@ def action(parts: Parts, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
     return vm_records.one(parts, vm_id)
 
 
-def _leave_taken_port(parts: Parts, row: sqlite3.Row) -> None:
+def _leave_taken_port(parts: DecisionParts, row: sqlite3.Row) -> None:
     """Give a machine that does not run another graphics port if somebody else listens on its own. A port that the
     template fixes stays: the node reports what is wrong."""
     graphics = json.loads(row["body"]).get("graphics") or {}
@@ -51,7 +51,7 @@ def _leave_taken_port(parts: Parts, row: sqlite3.Row) -> None:
         return
     demands = References(parts.images, parts.networks).demands(row["name"], request_of(row))
     if demands.graphics and not demands.graphics_port:
-        parts.ports.drop(row["id"])
+        parts.port_rows.drop(row["id"])
         port = parts.ports.choose([(row["id"], row["name"], demands, host)])[row["id"]]
         body = vm_of(row)
         if body.graphics is not None:
@@ -59,17 +59,17 @@ def _leave_taken_port(parts: Parts, row: sqlite3.Row) -> None:
         parts.rows.write_body(row["id"], body)
 
 
-def disk_save_as(parts: Parts, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
+def disk_save_as(parts: DecisionParts, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
     row = parts.rows.get(vm_id)
     return _tasked(parts, row, parts.tasks.save_as(row, disk_id, image, consistency))
 
 
-def disk_snapshot(parts: Parts, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
+def disk_snapshot(parts: DecisionParts, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
     row = parts.rows.get(vm_id)
     return _tasked(parts, row, parts.tasks.snapshot(row, disk_id, name, wanted))
 
 
-def _tasked(parts: Parts, row: sqlite3.Row, task: DiskTask | None) -> VmRecord:
+def _tasked(parts: DecisionParts, row: sqlite3.Row, task: DiskTask | None) -> VmRecord:
     if task is not None:
         before = orders_of(row)
         known = VmOrders(before.hard, before.shutdown_timeout, before.operation)

@@ -23,15 +23,15 @@ from ...ports import VmRecord, VmRequest
 from . import plan_guards, unknown_vms, vm_records
 from .assemble import Blueprint
 from .capacity import overhead
+from .decision_parts import DecisionParts
 from .instantiate import fixed_uuid
 from .observe import count_unknown
-from .parts import Parts
 from .template_references import References
 from .vm_rows import numbers_of
 
 
 def adopt(
-    parts: Parts, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
+    parts: DecisionParts, vm_id: int, request: VmRequest, hosts: Sequence[str] | None = None, foreseen: bool = False
 ) -> VmRecord:
     """Write a machine that a node has as it is there: nothing of it is decided, and its node has nothing to do."""
     check_name("VM", request.name)
@@ -88,7 +88,7 @@ def adopt(
 
 
 def _row(
-    parts: Parts,
+    parts: DecisionParts,
     vm_id: int,
     request: VmRequest,
     found: unknown_vms.Found,
@@ -122,7 +122,7 @@ def _row(
     }
 
 
-def _refuse_known(parts: Parts, asked: str, vm_id: int) -> None:
+def _refuse_known(parts: DecisionParts, asked: str, vm_id: int) -> None:
     """Raise Conflict if the catalog has, or had, another machine of that id."""
     row = parts.store.row("SELECT name, state FROM vms WHERE id = ?", vm_id)
     if row is not None:
@@ -136,7 +136,7 @@ def _refuse_known(parts: Parts, asked: str, vm_id: int) -> None:
 
 
 def _home_of(
-    parts: Parts, asked: str, found: unknown_vms.Found, request: VmRequest, hosts: Sequence[str] | None
+    parts: DecisionParts, asked: str, found: unknown_vms.Found, request: VmRequest, hosts: Sequence[str] | None
 ) -> Host:
     """Return the host that has the machine. Raise an error where that contradicts what the item says."""
     host = next((each for each in parts.hosts.pool() if each.name == found.host), None)
@@ -163,7 +163,7 @@ def _home_of(
     return host
 
 
-def _refuse_different(parts: Parts, asked: str, found: unknown_vms.Found) -> None:
+def _refuse_different(parts: DecisionParts, asked: str, found: unknown_vms.Found) -> None:
     """Raise Conflict if the machine is not what its item says, or has changed since it was compared."""
     compared = found.compared
     if compared is None or (compared.uuid, compared.generation) != (found.uuid, found.generation):

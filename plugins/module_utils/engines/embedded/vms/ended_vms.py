@@ -18,15 +18,18 @@ from ..images.returns import forget_host
 from ..store import compact
 from .given_up import FORGOTTEN
 from .parts import Parts
+from .vm_rows import writes_files_only
 
 
 def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "") -> None:
     """Note that a machine has ended on that host, and free all that it had. reason: why, if nobody asked for it."""
     now = parts.now()
     parts.tasks.abandon(parts.tasks.pending(row))
-    parts.images.uses.release(row["id"], written=True, back=parts.disk_hosts.return_operation(row))
+    parts.images.uses.release(
+        row["id"], written=True, back=parts.disk_hosts.return_operation(row), files_only=writes_files_only(row)
+    )
     parts.networks.leases.release([row["id"]])
-    parts.ports.drop_all(row["id"])
+    parts.port_rows.drop_all(row["id"])
     parts.hosts.promise(row["host_id"], -row["memory"], -row["overhead"], -row["cpu"], -1)
     # No secret outlives the machine: its context and passwords go with it.
     parts.store.db.execute(

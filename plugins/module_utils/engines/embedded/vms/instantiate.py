@@ -23,7 +23,7 @@ from ..networks.network_hosts import spread
 from . import vm_records
 from .assemble import Blueprint
 from .capacity import overhead
-from .parts import Parts
+from .decision_parts import DecisionParts
 from .scheduler import Homes
 from .template_references import References
 
@@ -38,7 +38,9 @@ class _Placed:
     host: Host
 
 
-def instantiate(parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:
+def instantiate(
+    parts: DecisionParts, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None
+) -> list[VmRecord]:
     """Make a machine of each request, all of them or none; see VmsPort."""
     if not requests:
         return []
@@ -74,7 +76,7 @@ def instantiate(parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str
 
 
 def _placed(
-    parts: Parts, requests: Sequence[VmRequest], hosts: Sequence[str] | None, references: References
+    parts: DecisionParts, requests: Sequence[VmRequest], hosts: Sequence[str] | None, references: References
 ) -> list[_Placed]:
     """Return each machine with a new id, on the host that the scheduler finds for it."""
     scheduler = parts.capacity.scheduler(hosts)
@@ -106,7 +108,7 @@ def _placed(
     return placed
 
 
-def _row(parts: Parts, placed: _Placed, identity: str, references: References, now: int) -> dict[str, object]:
+def _row(parts: DecisionParts, placed: _Placed, identity: str, references: References, now: int) -> dict[str, object]:
     request = placed.request
     return {
         "id": placed.vm_id,
@@ -128,12 +130,12 @@ def _row(parts: Parts, placed: _Placed, identity: str, references: References, n
     }
 
 
-def _hosts_of(parts: Parts, network: Network) -> Iterable[str]:
+def _hosts_of(parts: DecisionParts, network: Network) -> Iterable[str]:
     found = spread(parts.store, network).get(id_of(network))
     return [] if found is None else found.hosts
 
 
-def _new_ids(parts: Parts, count: int) -> list[int]:
+def _new_ids(parts: DecisionParts, count: int) -> list[int]:
     """Return new ids, without those that a host uses for machines of others: none of ours could start there."""
     ids: list[int] = []
     while len(ids) < count:
@@ -143,7 +145,7 @@ def _new_ids(parts: Parts, count: int) -> list[int]:
     return ids
 
 
-def _identities(parts: Parts, placed: Sequence[_Placed]) -> dict[int, str]:
+def _identities(parts: DecisionParts, placed: Sequence[_Placed]) -> dict[int, str]:
     """Return a UUID for each machine, by its id: what OS/UUID fixes, else a new one."""
     identities: dict[int, str] = {}
     for each in placed:

@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from functools import cached_property
+from typing import Any, Callable
 
 from ....context.files_on_frontend import Sources
+from ....imported_by_name import file_named
 from ..hosts import Hosts
 from ..images.image_verbs import Images
 from ..networks.network_verbs import Networks
 from ..store import Store
-from .assemble import Assembler
-from .capacity import Capacity
 from .disk_hosts import DiskHosts
 from .disk_task_rows import DiskTasks
 from .given_up import GivenUps
-from .graphics_ports import GraphicsPorts
-from .nics import Nics
+from .graphics_port_rows import GraphicsPortRows
 from .polls import Polls
 from .vm_rows import VmRows
 
@@ -32,8 +31,28 @@ class Parts:
         self.store, self.images, self.networks, self.hosts = store, images, networks, hosts
         self.sources, self.now = sources, now
         self.rows, self.polls = VmRows(store), Polls()
-        self.nics, self.assembler = Nics(networks), Assembler(store, sources)
         self.tasks, self.given_ups = DiskTasks(store, images, now), GivenUps(store, networks)
-        self.ports = GraphicsPorts(store, self.polls)
-        self.capacity = Capacity(hosts, self.rows, self.polls)
+        self.port_rows = GraphicsPortRows(store)
         self.disk_hosts = DiskHosts(hosts, self.rows)
+
+    # What only decisions need comes with them (shipped/vm_decisions.py); they see it with its types (DecisionParts).
+    @cached_property
+    def nics(self) -> Any:
+        return decision_file("nics").Nics(self.networks)
+
+    @cached_property
+    def assembler(self) -> Any:
+        return decision_file("assemble").Assembler(self.store, self.sources)
+
+    @cached_property
+    def ports(self) -> Any:
+        return decision_file("graphics_ports").GraphicsPorts(self.store, self.polls)
+
+    @cached_property
+    def capacity(self) -> Any:
+        return decision_file("capacity").Capacity(self.hosts, self.rows, self.polls)
+
+
+def decision_file(name: str) -> Any:
+    """Return a file of this package that is shipped with decisions alone."""
+    return file_named(f"engines.embedded.vms.{name}")

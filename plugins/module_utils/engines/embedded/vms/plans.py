@@ -21,7 +21,7 @@ from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is
 from ..store import chunks
 from . import plan_guards
 from .assemble import files_of
-from .parts import Parts
+from .decision_parts import DecisionParts
 from .vm_rows import orders_of
 
 # States in which all of a machine's disks are there.
@@ -30,7 +30,7 @@ _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
 _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
 
-def plans(parts: Parts, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+def plans(parts: DecisionParts, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
     rows = parts.store.rows(
         # Without this, SQLite would walk through all machines to have them in order.
         "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
@@ -106,7 +106,7 @@ def plans(parts: Parts, hosts: Sequence[str] | None = None, end_given_up: bool =
     return plans
 
 
-def _bridges_of(parts: Parts, vms: Iterable[PlannedVm]) -> dict[str, str]:
+def _bridges_of(parts: DecisionParts, vms: Iterable[PlannedVm]) -> dict[str, str]:
     names = {nic.bridge for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
     rows = parts.store.rows("SELECT bridge, uuid, vn_mad FROM networks") if names else []
     found: dict[str, str] = {}
@@ -117,29 +117,29 @@ def _bridges_of(parts: Parts, vms: Iterable[PlannedVm]) -> dict[str, str]:
     return found
 
 
-def _switches_of(parts: Parts, vms: Iterable[PlannedVm]) -> dict[str, str]:
+def _switches_of(parts: DecisionParts, vms: Iterable[PlannedVm]) -> dict[str, str]:
     ids = {nic.network_id for each in vms if each.wanted == "RUNNING" for nic in each.vm.nics}
     rows = parts.store.rows("SELECT id, uuid FROM networks WHERE vn_mad = ?", OVSWITCH) if ids else []
     return {str(row["id"]): row["uuid"] for row in rows if row["id"] in ids}
 
 
-def _is_to_wait(parts: Parts, row: sqlite3.Row) -> bool:
+def _is_to_wait(parts: DecisionParts, row: sqlite3.Row) -> bool:
     starts = row["wanted"] == "RUNNING" and parts.tasks.found_state(row) != "RUNNING"
     return starts and row["id"] in parts.given_ups.doubled
 
 
-def _leave_out(parts: Parts, row: sqlite3.Row) -> None:
+def _leave_out(parts: DecisionParts, row: sqlite3.Row) -> None:
     """Note why the machine is not started: it waits until no other has its address."""
     error = f"it is not started: {parts.given_ups.doubled[row['id']]}"
     parts.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (error, row["id"]))
 
 
-def _is_unmade(parts: Parts, row: sqlite3.Row) -> bool:
+def _is_unmade(parts: DecisionParts, row: sqlite3.Row) -> bool:
     """Return whether the machine's disks are to be made."""
     return orders_of(row).recreates or parts.tasks.found_state(row) not in _WITH_DISKS
 
 
-def _planned(parts: Parts, row: sqlite3.Row) -> PlannedVm:
+def _planned(parts: DecisionParts, row: sqlite3.Row) -> PlannedVm:
     orders = orders_of(row)
     gives = orders.gives
     if row["wanted"] == "DONE":
@@ -164,7 +164,7 @@ def _planned(parts: Parts, row: sqlite3.Row) -> PlannedVm:
     )
 
 
-def _with_images(parts: Parts, plan: Plan, host: Host) -> Plan:
+def _with_images(parts: DecisionParts, plan: Plan, host: Host) -> Plan:
     if host.transfer == SHARED:
         return plan
     known = {row["uuid"]: row["generation"] for row in parts.store.rows("SELECT uuid, generation FROM images")}
@@ -179,7 +179,7 @@ def _with_images(parts: Parts, plan: Plan, host: Host) -> Plan:
     )
 
 
-def _images_of(parts: Parts, plan: Plan) -> Iterable[PlannedImage]:
+def _images_of(parts: DecisionParts, plan: Plan) -> Iterable[PlannedImage]:
     """Return the files of images that the plan's machines need or make. Of a file that comes twice the last counts."""
     for row in parts.store.rows(
         "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)", *returns_from(plan.host)

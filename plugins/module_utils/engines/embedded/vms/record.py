@@ -21,8 +21,7 @@ from . import plan_guards, transitions, vm_records
 from .disk_task_rows import text_of
 from .ended_vms import end
 from .parts import Parts
-from .update import WITH_MEMORY
-from .vm_rows import orders_of
+from .vm_rows import WITH_MEMORY, orders_of, writes_files_only
 
 
 def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:
@@ -91,12 +90,16 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
         parts.networks.held_leases.let_go(row["id"], before.detached_nics)
         if before.detached:
             parts.images.uses.release(
-                row["id"], written=True, back=parts.disk_hosts.return_operation(row), disks=before.detached
+                row["id"],
+                written=True,
+                back=parts.disk_hosts.return_operation(row),
+                disks=before.detached,
+                files_only=writes_files_only(row),
             )
         parts.networks.held_leases.release_kept(row["id"])
         parts.images.uses.release_kept(row["id"])
     if done and (before.recreates or parts.tasks.found_state(row) not in WITH_MEMORY):
-        parts.ports.drop_held(row["id"])
+        parts.port_rows.drop_held(row["id"])
     anew = before.operation or parts.tasks.found_state(row) not in WITH_MEMORY
     if outcome.error is None and anew:
         transitions.drop_former(parts, row["id"])

@@ -16,13 +16,13 @@ from . import vm_records
 from .assemble import Blueprint
 from .capacity import overhead
 from .decision import decide
+from .decision_parts import DecisionParts
 from .device_ids import nics_anew
-from .parts import Parts
 from .template_references import References
-from .vm_rows import request_of, vm_of
+from .vm_rows import request_of, vm_of, writes_files_only
 
 
-def recreate(parts: Parts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
     row = parts.rows.get(vm_id)
     old = vm_of(row)
     host = parts.hosts.by_id()[row["host_id"]]
@@ -37,7 +37,8 @@ def recreate(parts: Parts, vm_id: int, template: Template, owner: Owner | None =
     # for the old domain; nor need it be where the old domain never opened them.
     unopened = parts.capacity.never_made(row)
     let_go = None if away or unopened else parts.images.uses.keep(vm_id, {id_of(image) for image in images.values()})
-    parts.images.uses.release(vm_id, written=True, back=parts.disk_hosts.return_operation(row), stay=stay, disks=let_go)
+    back, files_only = parts.disk_hosts.return_operation(row), writes_files_only(row)
+    parts.images.uses.release(vm_id, written=True, back=back, stay=stay, disks=let_go, files_only=files_only)
     parts.images.uses.acquire_all(vm_id, row["name"], images)
     interfaces = nics_anew(
         old,
@@ -53,7 +54,7 @@ def recreate(parts: Parts, vm_id: int, template: Template, owner: Owner | None =
     parts.networks.held_leases.release_kept(vm_id)
     leased = parts.nics.with_new(row, demands, interfaces, references)
     parts.networks.held_leases.keep(vm_id, held)
-    parts.ports.hold(vm_id)
+    parts.port_rows.hold(vm_id)
     port = parts.ports.choose([(vm_id, row["name"], demands, host)]).get(vm_id)
     blueprint = Blueprint(
         vm_id,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ....context import variables
@@ -22,17 +22,17 @@ from ....model.template import Template
 from ..images.image_verbs import Images
 from ..networks.network_verbs import Networks
 from ..store import compact
+from .network_values import NetworkValues
 
 
-class References:
+class References(NetworkValues):
     """Resolves the references of the templates of one batch. What is looked up is kept, so an object of this class
     serves one verb and no longer."""
 
     def __init__(self, images: Images, networks: Networks) -> None:
+        super().__init__(networks)
         self._images = images
-        self._networks = networks
         self._image: dict[Any, Image] = {}
-        self._network: dict[Any, Network] = {}
         self._demands: dict[int, tuple[Template, Demands]] = {}
         self._refusals: dict[int, dict[str, NebulaError]] = {}
         self._json: dict[int, str] = {}
@@ -118,15 +118,6 @@ class References:
             )
         return image
 
-    def network(self, where: str, ref: Any) -> Network:
-        if ref not in self._network:
-            try:
-                self._network[ref] = self._networks.uncounted(ref)
-            except NebulaError as error:
-                error.asked = f"{where}: {error.asked}"
-                raise
-        return self._network[ref]
-
     def networks_of(self, name: str, demands: Demands) -> list[Network]:
         where = f"VM {name}, NIC"
         return [self.network(f"{where} {index}", demand.network) for index, demand in enumerate(demands.nics)]
@@ -134,9 +125,3 @@ class References:
     def networks_of_aliases(self, name: str, demands: Demands) -> list[Network]:
         where = f"VM {name}, NIC_ALIAS"
         return [self.network(f"{where} {i}", demand.address.network) for i, demand in enumerate(demands.aliases)]
-
-    def values_of(self, network_id: int, ar_id: int) -> Mapping[str, str]:
-        return self.nic_values(self.network(f"network {network_id}", network_id), ar_id)
-
-    def nic_values(self, network: Network, ar_id: int) -> Mapping[str, str]:
-        return self._networks.kept_nic_values(network, ar_id)

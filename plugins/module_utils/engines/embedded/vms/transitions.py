@@ -22,7 +22,7 @@ def write_states(parts: Parts, moved: Sequence[tuple[int, str, str]], action: st
         )
         if name == "POWEROFF":
             drop_former(parts, vm_id)
-            parts.ports.drop_held(vm_id)
+            parts.port_rows.drop_held(vm_id)
     hosts = parts.rows.host_names([vm_id for vm_id, _n, _r in moved])
     parts.rows.remember([(v, hosts.get(v, ""), name, action, reason) for v, name, reason in moved], parts.now())
 

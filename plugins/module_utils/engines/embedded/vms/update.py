@@ -30,23 +30,21 @@ from . import plan_guards, vm_records
 from .assemble import Blueprint, fetched_by
 from .capacity import overhead
 from .decision import decide
+from .decision_parts import DecisionParts
 from .device_ids import compare, has_of, next_disk
-from .parts import Parts
 from .template_references import References
 from .vm_records import hostname_of
-from .vm_rows import orders_of, request_of, vm_of
+from .vm_rows import WITH_MEMORY, orders_of, request_of, vm_of
 
 # The fields of a disk that stay as they are.
 _KEPT = ("source", "generation", "image_uuid", "format", "driver", "luks_secret", "snapshots", "inject", "trusted")
-# States in which a guest goes on with what it read when it was started.
-WITH_MEMORY = ("RUNNING", "SUSPENDED", "UNKNOWN")
 
 
-def devices(parts: Parts, vm_id: int) -> Mapping[str, Sequence[MachineDevice]]:
+def devices(parts: DecisionParts, vm_id: int) -> Mapping[str, Sequence[MachineDevice]]:
     return has_of(json.loads(parts.rows.get(vm_id)["body"]))
 
 
-def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+def update(parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
     row = parts.rows.get(vm_id)
     vm = vm_of(row)
     changes = model_changes.changes(
@@ -60,10 +58,10 @@ def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = N
     images = references.images_of(row["name"], template, demands)
     port = vm.graphics.port if vm.graphics else None
     if demands.graphics and (port is None or (demands.graphics_port and demands.graphics_port != port)):
-        parts.ports.hold(vm_id)
+        parts.port_rows.hold(vm_id)
         port = parts.ports.choose([(vm_id, row["name"], demands, host)])[vm_id]
     elif not demands.graphics:
-        parts.ports.hold(vm_id)
+        parts.port_rows.hold(vm_id)
     gives = parts.capacity.repromise(row, host, demands)
     came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
     parts.images.uses.acquire_all(vm_id, row["name"], came)
@@ -105,7 +103,7 @@ def update(parts: Parts, vm_id: int, template: Template, owner: Owner | None = N
     return replace(vm_records.one(parts, vm_id), warnings=warnings)
 
 
-def rename(parts: Parts, vm_id: int, name: str) -> VmRecord:
+def rename(parts: DecisionParts, vm_id: int, name: str) -> VmRecord:
     row = parts.rows.get(vm_id)
     asked = f"VM {row['name']} (id {vm_id}): rename to {name}"
     check_name("VM", name)

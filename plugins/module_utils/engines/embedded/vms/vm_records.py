@@ -19,8 +19,8 @@ from ....model.host import Host
 from ....model.owner import Owner
 from ....model.states import VmState, vm_state_name
 from ...ports import VmRecord
+from .network_values import NetworkValues
 from .parts import Parts
-from .template_references import References
 from .vm_rows import orders_of, request_of
 
 # Variables of a context that hold addresses.
@@ -36,11 +36,11 @@ def pool(
     done: bool = False,
 ) -> list[VmRecord]:
     hosts = parts.hosts.by_id()
-    references = References(parts.images, parts.networks)
+    known = NetworkValues(parts.networks)
     if names is None and patterns is None and ids is None:
         where = "" if done else "WHERE state != 6"
         rows = parts.store.rows(f"SELECT * FROM vms {where} ORDER BY id")
-        return [_record(parts, row, hosts, references) for row in rows]
+        return [_record(parts, row, hosts, known) for row in rows]
     found: dict[int, sqlite3.Row] = {}
     # A name belongs to the machine that is not to end: the index says so too.
     alive = "" if done else " AND wanted != 'DONE'"
@@ -49,7 +49,7 @@ def pool(
             found[row["id"]] = row
     for row in parts.rows.select("id", ids or (), "" if done else " AND state != 6"):
         found[row["id"]] = row
-    return [_record(parts, found[vm_id], hosts, references) for vm_id in sorted(found)]
+    return [_record(parts, found[vm_id], hosts, known) for vm_id in sorted(found)]
 
 
 def of_new(parts: Parts, bodies: Mapping[int, Mapping[str, Any]]) -> list[VmRecord]:
@@ -59,9 +59,9 @@ def of_new(parts: Parts, bodies: Mapping[int, Mapping[str, Any]]) -> list[VmReco
     return [record_of(rows[vm_id], hosts, bodies[vm_id], outdated=False, doubled="") for vm_id in sorted(rows)]
 
 
-def _record(parts: Parts, row: sqlite3.Row, hosts: Mapping[int, Host], references: References) -> VmRecord:
+def _record(parts: Parts, row: sqlite3.Row, hosts: Mapping[int, Host], known: NetworkValues) -> VmRecord:
     body = json.loads(row["body"]) if row["body"] else {}
-    outdated = row["state"] != VmState.DONE and outdated_by(body, references)
+    outdated = row["state"] != VmState.DONE and outdated_by(body, known)
     record = record_of(row, hosts, body, outdated, parts.given_ups.doubled.get(row["id"], ""))
     return replace(record, outdated=True) if _lacks_aliases(record) else record
 
@@ -71,13 +71,13 @@ def one(parts: Parts, vm_id: int) -> VmRecord:
     return pool(parts, ids=[vm_id])[0]
 
 
-def outdated_by(body: Mapping[str, Any], references: References) -> bool:
+def outdated_by(body: Mapping[str, Any], known: NetworkValues) -> bool:
     """Return whether the machine's context was made of values that its networks do not have any more."""
     if not body.get("context"):
         return False
     return any(
         nic["network_id"] is not None
-        and dict(references.values_of(nic["network_id"], nic["ar_id"])) != nic["network_values"]
+        and dict(known.values_of(nic["network_id"], nic["ar_id"])) != nic["network_values"]
         for nic in (*body.get("nics", ()), *body.get("aliases", ()))
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ....dataclass import dataclass
 from ....errors import NotFound
-from ....model import machine_orders
+from ....model import hypervisor_rules, machine_orders
 from ....model.dataclass_json import from_plain, to_plain
 from ....model.machine_orders import Orders
 from ....model.states import LcmState, VmState
@@ -22,6 +22,8 @@ from ..store import Store, chunks, compact
 
 # What a session keeps (Store.once): the machines that it has written, by what their rows say of them.
 WRITTEN = "written_vms"
+# States in which a guest goes on with what it read when it was started.
+WITH_MEMORY = ("RUNNING", "SUSPENDED", "UNKNOWN")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,12 @@ class VmRows:
                 part,
             )
         }
+
+
+def writes_files_only(row: sqlite3.Row) -> bool:
+    """Return whether the machine's disks are file systems that its host has mounted for it."""
+    body = json.loads(row["body"]) if row["body"] else {}
+    return hypervisor_rules.rules_of(body.get("hypervisor", "")).devices.paths
 
 
 def vm_of(row: sqlite3.Row) -> Vm:

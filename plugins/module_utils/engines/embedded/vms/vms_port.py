@@ -10,28 +10,36 @@ from typing import Any
 
 from ....model.plan import GivenUp
 from ...ports import VmsPort
-from . import actions, adopt, ended_vms, instantiate, observe, plans, record, recreate, vm_records
-from . import update as updates
-from .parts import Parts
+from . import ended_vms, observe, record, vm_records
+from .parts import Parts, decision_file
+
+
+def decision(file: str, name: str) -> Any:
+    """Return the verb that a function of a file here carries out, which is shipped with what decides about machines."""
+
+    def decide(parts: Parts, *arguments: Any, **named: Any) -> Any:
+        return getattr(decision_file(file), name)(parts, *arguments, **named)
+
+    return decide
 
 
 class Vms(Parts, VmsPort):
     """Carries out the verbs of VmsPort, which documents them. All are called within a transaction of the store."""
 
     pool = vm_records.pool
-    instantiate = instantiate.instantiate
-    adopt = adopt.adopt
-    action = actions.action
-    disk_save_as = actions.disk_save_as
-    disk_snapshot = actions.disk_snapshot
-    devices = updates.devices
-    rename = updates.rename
-    update = updates.update
-    recreate = recreate.recreate
     observe = observe.observe
-    plans = plans.plans
     record = record.record
     forget = ended_vms.forget
+    instantiate = decision("instantiate", "instantiate")
+    adopt = decision("adopt", "adopt")
+    action = decision("actions", "action")
+    disk_save_as = decision("actions", "disk_save_as")
+    disk_snapshot = decision("actions", "disk_snapshot")
+    devices = decision("update", "devices")
+    rename = decision("update", "rename")
+    update = decision("update", "update")
+    recreate = decision("recreate", "recreate")
+    plans = decision("plans", "plans")
 
     def names(self) -> dict[int, str]:
         return self.rows.names()
@@ -48,4 +56,5 @@ class Vms(Parts, VmsPort):
 
     def fetched(self) -> set[str]:
         """Return the SHA-256 of the files from URLs that machines have."""
-        return self.assembler.fetched()
+        fetched: set[str] = self.assembler.fetched()
+        return fetched

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.store import CHUNK
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.vm_rows import numbers_of
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.vm_rows import (
+    numbers_of,
+    writes_files_only,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import LcmState, VmState, vm_state_name
 
 
@@ -29,3 +34,9 @@ def test_a_states_name_comes_back_from_its_numbers(name):
 def test_a_state_that_is_none_is_no_other():
     with pytest.raises(KeyError):
         numbers_of("NOSUCH")
+
+
+@pytest.mark.parametrize(("hypervisor", "expected"), [("lxc", True), ("kvm", False), ("xen", False), ("", False)])
+def test_a_container_whose_disks_are_mounted_for_it_writes_files_only(hypervisor, expected):
+    assert writes_files_only({"body": json.dumps({"hypervisor": hypervisor})}) is expected
+    assert writes_files_only({"body": ""}) is False
