@@ -7,6 +7,7 @@ import statements; the engine imports its ports by name."""
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import PurePosixPath
 
 import pytest
@@ -68,6 +69,17 @@ def test_what_the_engine_imports_by_name_comes_with_what_asks_for_it() -> None:
     # Machines have contexts, and these name files.
     files = PurePosixPath("plugins/module_utils/context/files_on_frontend.py")
     assert files in shipped_with("engines/shipped/vms")
+
+
+def test_what_drivers_import_by_name_comes_with_modules_that_make_machines() -> None:
+    drivers = sorted((ROOT / "plugins/module_utils/hypervisors").rglob("*.py"))
+    named = {name for path in drivers for name in re.findall(r'file_named\("([\w.]+)"\)', path.read_text("utf-8"))}
+    files = {PurePosixPath("plugins/module_utils", *name.split(".")).with_suffix(".py") for name in named}
+    assert files == imported_files(PurePosixPath("plugins/module_utils/hypervisors/shipped_with_plans.py"))
+    for call in ("deploy", "node"):
+        assert files <= shipped_with(f"calls/{call}")
+    for call in ("install_wait", "verify"):
+        assert not files & shipped_with(f"calls/{call}")
 
 
 def test_nothing_else_ships_a_part_of_an_engine() -> None:

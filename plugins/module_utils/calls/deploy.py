@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..sync import Result
 from . import deploy_poll
 from .deploy_poll import ARGUMENTS, libraries, respawn
+
+if TYPE_CHECKING:
+    from ..hypervisors import shipped_with_plans
+
+    # Its drivers make machines.
+    SHIPPED = (shipped_with_plans,)
 
 __all__ = ("ARGUMENTS", "libraries", "respawn", "run")
 

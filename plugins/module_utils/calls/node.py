@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE
 from ..deps import respawn_if_missing
@@ -14,6 +14,12 @@ from ..hypervisors.registry import DRIVERS
 from ..model import defaults
 from ..reconcile.nodes import node_setup, transfer_user
 from ..sync import Result
+
+if TYPE_CHECKING:
+    from ..hypervisors import shipped_with_plans
+
+    # Its drivers make machines, or give a node back.
+    SHIPPED = (shipped_with_plans,)
 
 STATES = {"present": node_setup.present, "absent": node_setup.absent}
 ARGUMENTS: dict[str, Any] = {

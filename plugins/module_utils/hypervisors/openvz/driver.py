@@ -14,6 +14,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ...dataclass import dataclass, replace
 from ...errors import (
@@ -31,13 +32,14 @@ from ...host import untrusted_trees
 from ...host.command import last_lines, run
 from ...host.files import make_directory, read_limited, remove_file, write_atomically
 from ...host.node_file import Changes, NodeFile
+from ...imported_by_name import file_named
 from ...model.audit import Domain
 from ...model.disk import TAR, Disk
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage.datastore_layout import MIB, disk_path, require_space
 from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, domain_name, label_of, refuse_other
-from . import container_config, openvz_declaration, private_area, template_cache, venet_firewall, vzctl
+from . import container_config, openvz_declaration, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
 from .exit_codes import error_of_code
 
@@ -51,6 +53,15 @@ _FILE = re.compile(r"([1-9]\d{0,9})\.conf")
 # What keeps its values: what the host itself says of a container that runs already.
 _LIVE = (("CPUUNITS", "--cpuunits"), ("CPULIMIT", "--cpulimit"), ("CPUS", "--cpus"))
 _ADDRESS = re.compile(r"^\d+: \S+\s+inet6? (\S+?)/\d+ ", re.MULTILINE)
+
+
+# What makes roots of containers comes with modules that do (shipped_with_plans.py): most only look.
+def _private_area() -> Any:
+    return file_named("hypervisors.openvz.private_area")
+
+
+def _template_cache() -> Any:
+    return file_named("hypervisors.openvz.template_cache")
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,8 @@ class OpenvzDriver(Driver):
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:
-        return template_cache.give_back()
+        given_back: bool = _template_cache().give_back()
+        return given_back
 
     @classmethod
     def versions(cls) -> dict[str, str]:
@@ -303,7 +315,7 @@ class OpenvzDriver(Driver):
         status = vzctl.status(ctid)
         if status.mounted:
             vzctl.ask(asked, "umount", str(ctid))
-        if private_area.is_made(definition.container.private):
+        if _private_area().is_made(definition.container.private):
             # It is vzctl's: it may have quota, and dumps.
             vzctl.ask(asked, "destroy", str(ctid), timeout=CREATE_SECONDS)
         self._forget(definition, mark)
@@ -347,9 +359,9 @@ class OpenvzDriver(Driver):
         self._refuse_name(ctid, asked, mark)
         self._unpack_root(ctid, asked, mark, container)
         self._set_name(ctid, asked, mark)
-        private_area.check_mounts(container.private, asked)
+        _private_area().check_mounts(container.private, asked)
         if container.iso and os.path.exists(container.iso):
-            private_area.write_context(container.private, container.iso, container.context)
+            _private_area().write_context(container.private, container.iso, container.context)
         # Of an earlier shutdown: from now on the root is another.
         remove_file(disk_path(container.directory, 0))
         done = vzctl.ask(asked, "start", str(ctid), timeout=START_SECONDS)
@@ -363,8 +375,8 @@ class OpenvzDriver(Driver):
 
     def _unpack_root(self, ctid: int, asked: str, mark: Mark, container: Container) -> None:
         """Unpack the container's root, if it is not there yet."""
-        private_area.clear_unfinished(container.private)
-        if private_area.is_made(container.private):
+        _private_area().clear_unfinished(container.private)
+        if _private_area().is_made(container.private):
             return
         name = container.values.get("OSTEMPLATE", "")
         if not os.path.isfile(container.template):
@@ -372,7 +384,7 @@ class OpenvzDriver(Driver):
                 f"{asked}: OS template {name}", f"{container.template} is not on this host", "Name a tar that is there"
             )
         try:
-            template_cache.place(container.template, name, mark.catalog)
+            _template_cache().place(container.template, name, mark.catalog)
         except ImageRefused as error:
             error.asked = f"{asked}: {error.asked}"
             raise
@@ -380,13 +392,13 @@ class OpenvzDriver(Driver):
         # Its root may hold devices, and programs that run as root: no user of the host gets near these.
         make_directory(os.path.dirname(container.private), 0o700)
         vzctl.ask(asked, "create", str(ctid), timeout=CREATE_SECONDS)
-        if not private_area.is_made(container.private):
+        if not _private_area().is_made(container.private):
             raise HypervisorError(asked, f"vzctl made no {container.private}", "See LOGFILE of /etc/vz/vz.conf")
 
     @staticmethod
     def _refuse_too_large(name: str, asked: str, container: Container) -> None:
         """Raise NoSpace before tar would find out in the middle."""
-        size = template_cache.size_of(name)
+        size = _template_cache().size_of(name)
         limit = container.disk_limit
         if limit and size > limit:
             raise NoSpace(
@@ -444,7 +456,9 @@ class OpenvzDriver(Driver):
             raise TimedOut(asked, "it runs on", "Raise shutdown_timeout, or set hard: true")
         container = definition.container
         vzctl.drop_routes(container.addresses)
-        private_area.save(container.private, disk_path(container.directory, 0), f"saving the root of {label_of(mark)}")
+        _private_area().save(
+            container.private, disk_path(container.directory, 0), f"saving the root of {label_of(mark)}"
+        )
 
     def reboot(self, mark: Mark, timeout: int) -> None:
         definition = self._running(mark)
@@ -532,7 +546,7 @@ class OpenvzDriver(Driver):
             raise Unsupported(
                 asked, f"disk {disk.disk_id} as {format} is none", "A container's only disk is its root, a tar"
             )
-        private_area.save(self._found(mark).container.private, path, asked)
+        _private_area().save(self._found(mark).container.private, path, asked)
 
     def ask_agent(self, mark: Mark) -> AgentAnswer:
         """Return what the container's own kernel and programs tell the host; no agent is needed."""
