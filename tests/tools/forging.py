@@ -20,8 +20,8 @@ from typing import Any
 from ansible_collections.nebula.provision.plugins.plugin_utils import forged_facts
 
 ROOT = Path(__file__).resolve().parents[2]
-# It starts the Python that it is named for, and adds to what that prints.
-INTERPRETER = """#!{python}
+# It starts the Python that it is named for, and adds to what that prints. It needs nothing of an environment itself.
+INTERPRETER = """#!{python} -IS
 import json, subprocess, sys
 given = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
 done = subprocess.run([{python!r}, *sys.argv[1:]], input=given, capture_output=True)
@@ -113,7 +113,23 @@ def forged(marker: Path, python: str = sys.executable) -> dict[str, Any]:
     return found
 
 
-def adding(more: Mapping[str, Any] | str, python: str = sys.executable) -> str:
+# It reads what it is given to run.
+ANSWER = """#!/bin/sh
+cat >/dev/null
+cat <<'THE END'
+{answer}
+THE END
+"""
+
+
+def answering(answer: str) -> str:
+    """Return the text of a program that stands in a host's Python's place, and gives this answer to whatever it is to
+    run.
+    answer: JSON, also such that Python does not write."""
+    return ANSWER.format(answer=answer)
+
+
+def adding(more: Mapping[str, Any], python: str = sys.executable) -> str:
     """Return the text of a program that stands in a host's Python's place, and adds to the answers of modules.
-    more: an object that is not empty; as text, it may be JSON that Python does not write."""
-    return INTERPRETER.format(python=python, more=more if isinstance(more, str) else json.dumps(more))
+    more: an object that is not empty."""
+    return INTERPRETER.format(python=python, more=json.dumps(more))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from forging import adding
+from forging import adding, answering
 
 from ansible_collections.nebula.provision.plugins.action import nebula_install_wait
 from ansible_collections.nebula.provision.plugins.plugin_utils import background_modules, harmless_answers
@@ -312,7 +312,8 @@ def test_no_answer_ends_the_run_of_other_hosts(tmp_path: Path) -> None:
     found: dict[str, Any] = {"honest": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
     for name, more in ODD.items():
         interpreter = tmp_path / f"python3-{name}"
-        interpreter.write_text(adding("{" + more + "}"))
+        # JSON may have a name twice, and Ansible takes the last.
+        interpreter.write_text(answering(f'{{"catalog": "", "changed": false, {more}}}'))
         interpreter.chmod(0o755)
         found[name] = {"ansible_connection": "local", "ansible_python_interpreter": str(interpreter)}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": found}}))
