@@ -18,6 +18,8 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk.open import appliance_qemu
 from ansible_collections.nebula.provision.plugins.module_utils.host import command, sandbox, unsandboxed_programs
 
+FSYNC = os.fsync
+
 
 class UnsyncedConnection(sqlite3.Connection):
     """A catalog's, which asks for everything to be on the disk at each commit."""
@@ -34,6 +36,12 @@ def unsynced() -> Iterator[None]:
         patch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=UnsyncedConnection))
         patch.setattr(os, "fsync", lambda _fd: None)
         yield
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel drops no page of a file before it is on the disk."""
+    monkeypatch.setattr(os, "fsync", FSYNC)
 
 
 @pytest.fixture(autouse=True)

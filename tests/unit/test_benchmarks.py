@@ -190,6 +190,7 @@ def on_a_disk():
         yield Path(directory)
 
 
+@pytest.mark.usefixtures("synced")
 def test_what_is_in_the_page_cache_is_no_cold_file(on_a_disk, monkeypatch):
     images, measure = importlib.import_module("images"), importlib.import_module("measure")
     file = on_a_disk / "file"
