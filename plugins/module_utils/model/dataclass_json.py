@@ -105,8 +105,9 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
 
 
 def _read_bare(hint: Any, value: Any) -> Any:
+    kind = type(value)
     # On a control node strings are of Ansible's own kinds.
-    if type(value) is hint or (isinstance(value, hint) and (hint is not int or not isinstance(value, bool))):
+    if kind is hint or (isinstance(value, hint) and (hint is not int or not isinstance(value, bool))):
         if hint is str and "\0" in value:
             raise ValueError("it holds a NUL character")
         if hint is int and not -_LARGEST < value < _LARGEST:
