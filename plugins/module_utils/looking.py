@@ -25,8 +25,8 @@ from .sync import Item, Result
 _NAMES = {"type": "list", "elements": "str", "default": []}
 OPTIONS: dict[str, Any] = {
     "calls": {"type": "json", "required": True, "no_log": True},
-    **dict.fromkeys(("roles", "found", "packages"), _NAMES),
-    "known": {"type": "dict", "default": {}},
+    **dict.fromkeys(("roles", "after", "packages"), _NAMES),
+    "found": {"type": "dict", "default": {}},
 }
 
 

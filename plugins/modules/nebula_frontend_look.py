@@ -28,14 +28,15 @@ options:
     elements: str
     default: []
   found:
-    description: Variables of roles that are returned as well, filled in with the answers.
+    description:
+      - Variables of roles that are returned as well, filled in with the answers, by the names under which they are.
+    type: dict
+    default: {}
+  after:
+    description: Names under which earlier looks are registered. What they found is known to this one.
     type: list
     elements: str
     default: []
-  known:
-    description: Variables that the tasks find set by earlier ones.
-    type: dict
-    default: {}
   packages:
     description:
       - Packages of the distribution that have to be installed. The action plugin gives them. Not for use in tasks.
@@ -61,11 +62,11 @@ differs:
   returned: always
   type: str
 facts:
-  description: Results by the names under which the roles' tasks register them.
+  description: Results by the names under which the roles' tasks register them, made of C(answers) by the action plugin.
   returned: always
   type: dict
 answers:
-  description: Answers of the modules.
+  description: Answers of the modules. Not in the result of a task, which has C(facts).
   returned: always
   type: dict
 """

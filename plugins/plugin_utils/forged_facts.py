@@ -22,6 +22,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.printable import 
 
 # The variables of this collection, and what its roles and playbooks keep during a run.
 PREFIXES = ("nebula_", "__nebula_")
+# Under this name playbook site registers what its look at a node has found.
+LOOK = "__nebula_node_look"
 # What playbooks are asked by on the command line.
 ASKED = frozenset({"vm", "do"})
 # Variables by which ansible-core and its plugins for connections, shells and becoming another user are set, and that it
@@ -234,8 +236,16 @@ def has_fact(variables: Mapping[str, Any], name: str) -> bool:
 
 
 def variable_of(variables: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    """Return what the inventory sets for a host, or the run has registered for it; never a fact."""
-    return default if has_fact(variables, name) else variables.get(name, default)
+    """Return what the inventory sets for a host, or the run has registered for it; never a fact. What a look at the
+    host has found counts as registered, unless something differs there."""
+    if has_fact(variables, name):
+        return default
+    if name in variables or not name.startswith(PREFIXES[1]) or has_fact(variables, LOOK):
+        return variables.get(name, default)
+    look = variables.get(LOOK)
+    if not isinstance(look, Mapping) or look.get("differs", True):
+        return default
+    return look["facts"].get(name, default)
 
 
 def refusal_of_host(host: str, names: Iterable[str]) -> str:

@@ -8,17 +8,27 @@ the same variable, so that both ask the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from ansible.plugins.loader import filter_loader
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looks
 from ansible_collections.nebula.provision.plugins.plugin_utils import role_variables
 from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import refusals
-from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction, action_of, filled_in
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction, action_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
 from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options import pack
 from ansible_collections.nebula.provision.plugins.plugin_utils.role_hosts import RoleHost
 from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import reason_of
+
+# Ansible imports the plugin of an action before it makes the process of each of its tasks, which then has what is read
+# here: what is known of the roles, and the filters, of which Ansible loads all of a collection to find one.
+role_variables.defaults(), role_variables.variables()
+# In a test that imports this file by itself there is no collection whose filters Ansible could find.
+with contextlib.suppress(KeyError):
+    filter_loader.get("nebula.provision.variable")
 
 
 class NotLooked(Exception):
@@ -34,11 +44,11 @@ class LookingAction(CallingAction):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        known = without_templates(dict(self._task.args.get("known") or {}))
         calls = [role_variables.variables()[name] for name in self._task.args.get("calls") or ()]
         try:
             for refused in refusals(task_vars or {}):
                 raise NotLooked(refused)
+            known = self._known(task_vars or {})
             # Before a task has registered its result, others take it from here.
             before: dict[str, Any] = {call["result"]: {"results": []} if "listed" in call else {} for call in calls}
             host = RoleHost(self, {**before, **(task_vars or {}), **known})
@@ -46,20 +56,28 @@ class LookingAction(CallingAction):
         except Exception as problem:
             # Whatever it is, the role meets it, too, and says more. Of Ansible's own message only names are taken.
             why = str(problem) if isinstance(problem, NotLooked) else reason_of(problem)
-            return {"changed": False, "differs": why, "facts": {}, "answers": {}}
+            return {"changed": False, "differs": why, "facts": {}}
         given = {"calls": pack(asked, "calls"), "packages": packages}
         result = dict(self._execute_module(module_args=given, task_vars=task_vars))
-        answers, result["differs"] = looks.read(result, [call["name"] for call in asked])
-        result["facts"] = {**known, **answers}
+        # What earlier looks have found is registered by them. It may be large, and there is one result for each node.
+        result["facts"], result["differs"] = looks.read(result, [call["name"] for call in asked])
+        result.pop("answers", None)
         for call in calls:
-            if "listed" in call and answers.get(call["result"]):
-                result["facts"][call["result"]] = {"results": [answers[call["result"]]]}
+            if "listed" in call and result["facts"].get(call["result"]):
+                result["facts"][call["result"]] = {"results": [result["facts"][call["result"]]]}
         if not result["differs"]:
             there = RoleHost(self, {**host.own, **without_templates(result["facts"])})
-            result["facts"] |= {name: there.value(there.all[name]) for name in self._task.args.get("found") or ()}
+            found = self._task.args.get("found") or {}
+            result["facts"] |= {name: there.value(there.all[variable]) for name, variable in found.items()}
         # These are large, and each is shown by the role's own task where something is done.
         result["_ansible_verbose_override"] = True
         return result
+
+    def _known(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what earlier looks have found."""
+        looked = [variables.get(name) for name in self._task.args.get("after") or ()]
+        found = [look["facts"] for look in looked if isinstance(look, Mapping) and "facts" in look]
+        return without_templates({name: value for facts in found for name, value in facts.items()})
 
     def _asked(self, here: RoleHost, wanted: Iterable[Any]) -> tuple[list[dict[str, Any]], list[str]]:
         """Return the calls for the module, and the packages that the roles would install before them."""
@@ -73,9 +91,8 @@ class LookingAction(CallingAction):
                 raise NotLooked(f"{call['module']}: {call['unless']}")
         asked, packages = [], []
         for call, there in due:
-            packages += (there.other(call["packages_of"]) if "packages_of" in call else there).packages(call)
-            options = filled_in(call["options"], there.templar, there.all)
-            action = action_of(self, call["module"], options, there.templar)
+            packages += (here.other(call["packages_of"]) if "packages_of" in call else there).packages(call)
+            action = action_of(self, call["module"], there.options(call["options"]), there.templar)
             asked.append({"name": call["result"], "module": call["module"], "options": action.prepared(there.all)})
         return asked, packages
 

@@ -1,10 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fills in variables of roles on a host, as a task of the role would."""
+"""Fills in variables of roles on a host, as a task of the role would.
+
+Each process of a task compiles each template anew, and most of what it takes to ask a host goes there. So a template is
+filled in once for a host, and what is no template, or only names a variable that is none, is not given to Jinja."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +17,14 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.nebula.provision.plugins.lookup import unfit, unresolved
 from ansible_collections.nebula.provision.plugins.plugin_utils import role_variables
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import filled_in
 
 # What a variable begins with that is there for all hosts of a run.
 SHARED = ("ansible_play", "__nebula_", "hostvars", "omit")
+# A template that is the value of a variable.
+_VARIABLE = re.compile(r"\{\{ (\w+) \}\}")
+# What has a meaning for Jinja, and what ansible-core before 2.19 makes another value of if a template returns it.
+_OF_TEMPLATES, _CONVERTED = ("{", "#jinja2", "\n"), ("[", "True", "False")
 
 
 class RoleHost:
@@ -25,17 +34,30 @@ class RoleHost:
         self._action, self.own = action, own
         self.all = {**role_variables.defaults(), **own, **role_variables.variables()}
         self.templar = action._templar.copy_with_new_env(available_variables=self.all)
+        self._values = _Values(self.templar)
+        self._problems: dict[str, list[str]] = {}
+        self._others: dict[Any, RoleHost] = {}
 
     def other(self, name: Any) -> RoleHost:
         """Return another host. name: a template of its name."""
-        shared = {key: value for key, value in self.own.items() if key.startswith(SHARED)}
-        return RoleHost(self._action, {**self.own["hostvars"].raw_get(self.value(name)), **shared})
+        if name not in self._others:
+            shared = {key: value for key, value in self.own.items() if key.startswith(SHARED)}
+            own = {**self.own["hostvars"].raw_get(self.value(name)), **shared}
+            self._others[name] = RoleHost(self._action, own)
+        return self._others[name]
 
     def value(self, template: Any) -> Any:
-        return self.templar.template(template)
+        return self._values.template(template)
 
     def holds(self, condition: Any) -> bool:
         return bool(boolean(self.value(condition)))
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a call's options, filled in, without those whose template omits them."""
+        named = {name: self.all.get(_named(template)) for name, template in given.items()}
+        known = {name: value for name, value in named.items() if _is_returned_unchanged(value)}
+        rest = filled_in({name: value for name, value in given.items() if name not in known}, self.templar, self.all)
+        return {**known, **rest}
 
     def packages(self, call: Mapping[str, Any]) -> list[str]:
         """Return the packages that the role installs before the call."""
@@ -45,5 +67,48 @@ class RoleHost:
 
     def problems(self, role: str) -> list[str]:
         """Return what is wrong with variables of the role: they can't be filled in, or are of another kind."""
-        asked = [each.LookupModule(loader=self._action._loader, templar=self.templar) for each in (unresolved, unfit)]
-        return [str(found) for lookup in asked for found in lookup.run([], variables=self.all, role=role)]
+        if role not in self._problems:
+            given = {"loader": self._action._loader, "templar": self._values}
+            asked = [each.LookupModule(**given) for each in (unresolved, unfit)]
+            self._problems[role] = [str(text) for each in asked for text in each.run([], variables=self.all, role=role)]
+        return self._problems[role]
+
+
+class _Values:
+    """Fills in each template once. What can't be filled in is tried again, and raises again."""
+
+    def __init__(self, templar: Any) -> None:
+        self._templar = templar
+        # A template stays referred to as long as its value, so that no other one gets its address.
+        self._known: dict[int, tuple[Any, Any]] = {}
+
+    def template(self, value: Any) -> Any:
+        if is_plain(value):
+            return value
+        if id(value) not in self._known:
+            self._known[id(value)] = (value, self._templar.template(value))
+        return self._known[id(value)][1]
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value is the same once its templates are filled in, since there is none in it."""
+    if isinstance(value, str):
+        return not any(mark in value for mark in _OF_TEMPLATES)
+    if isinstance(value, Mapping):
+        return all(is_plain(key) and is_plain(each) for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return isinstance(value, (bool, int, float))
+
+
+def _named(template: Any) -> str:
+    """Return the name of the variable that a template consists of, "" if it is another one."""
+    found = _VARIABLE.fullmatch(template) if isinstance(template, str) else None
+    return found[1] if found else ""
+
+
+def _is_returned_unchanged(value: Any) -> bool:
+    """Return whether a template that consists of a variable with this value returns exactly that."""
+    if isinstance(value, str):
+        return is_plain(value) and not value.strip().startswith(_CONVERTED)
+    return isinstance(value, (bool, int, float))

@@ -61,14 +61,15 @@ def test_what_roles_would_refuse_is_left_to_them(look):
 
 def test_ovn_is_looked_at_where_it_is_wanted_and_its_own(look):
     known = {"__nebula_frontend": {"frontend": {"catalog": "5c1de0d1-0000-4000-8000-000000000001"}}}
-    task = {**LOOK, "nebula.provision.nebula_frontend_look": {**OVN_CENTRAL, "known": known}}
+    task = {**LOOK, "nebula.provision.nebula_frontend_look": OVN_CENTRAL}
+    before = {"__nebula_catalog_look": {"differs": "", "facts": known}}
     # There is no key yet, so that there is nothing to compare.
-    found = look([task], nebula_ovn=True, nebula_ovn_address="192.0.2.1")
+    found = look([task], **before, nebula_ovn=True, nebula_ovn_address="192.0.2.1")
     assert found["differs"].startswith("__nebula_ovn_central_request: ") and not found["changed"]
     for variables in ({}, {"nebula_ovn": True, "nebula_ovn_remote": {"southbound": "ssl:192.0.2.1:6642"}}):
-        found = look([task], **variables)
-        assert (found["differs"], found["facts"]) == ("", known), variables
-    found = look([task], nebula_ovn=True, nebula_ovn_state="absent")
+        found = look([task], **before, **variables)
+        assert (found["differs"], found["facts"]) == ("", {}), variables
+    found = look([task], **before, nebula_ovn=True, nebula_ovn_state="absent")
     assert found["differs"] == "nebula_ovn_central: {{ __nebula_ovn_otherwise }}"
-    found = look([task], nebula_ovn=True, nebula_ovn_ports=7)
+    found = look([task], **before, nebula_ovn=True, nebula_ovn_ports=7)
     assert found["differs"].startswith("nebula_ovn_ports: it is a number")

@@ -31,3 +31,27 @@ def test_a_variable_that_no_fact_has_the_name_of(variables: dict[str, Any], valu
 def test_facts_are_known_without_their_prefix() -> None:
     variables = {"ansible_host": "192.0.2.9", "ansible_facts": {"host": "192.0.2.9"}}
     assert variable(variables, "ansible_host", "kvm1") == "kvm1"
+
+
+LOOK = {"differs": "", "facts": {"__nebula_node": 1}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "value"),
+    [
+        ({"__nebula_node_look": LOOK}, 1),
+        ({"__nebula_node_look": LOOK, "__nebula_node": {}}, {}),
+        ({"__nebula_node_look": {**LOOK, "facts": {}}}, "otherwise"),
+        ({"__nebula_node_look": {**LOOK, "differs": "__nebula_node: something is to be done"}}, "otherwise"),
+        ({"__nebula_node_look": {"skipped": True}}, "otherwise"),
+        ({"__nebula_node_look": LOOK, "ansible_facts": {"__nebula_node": 2}}, "otherwise"),
+        ({"__nebula_node_look": LOOK, "ansible_facts": {"__nebula_node_look": LOOK}}, "otherwise"),
+    ],
+)
+def test_what_a_look_found_is_as_if_the_roles_had_registered_it(variables: dict[str, Any], value: Any) -> None:
+    assert variable(variables, "__nebula_node", "otherwise") == value
+
+
+def test_a_look_says_nothing_of_settings() -> None:
+    look = {"differs": "", "facts": {"nebula_ovn": True}}
+    assert variable({"__nebula_node_look": look}, "nebula_ovn", "otherwise") == "otherwise"

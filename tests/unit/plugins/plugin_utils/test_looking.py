@@ -87,6 +87,24 @@ def test_each_play_is_left_out_by_its_first_task_and_only_without_tags():
             assert task["ansible.builtin.meta"] == "end_play" and task["when"] and "tags" not in task
 
 
+def test_of_a_run_with_nothing_to_do_a_further_node_runs_one_task():
+    everywhere, left = [], False
+    for play in SITE:
+        if "hosts" not in play:
+            continue
+        left = any("ansible.builtin.meta" in task for task in play.get("pre_tasks", ()))
+        for task in [] if left else play["tasks"]:
+            if task.get("ansible.builtin.meta") == "end_play":
+                break
+            if "ansible.builtin.import_tasks" in task:
+                found = yaml.safe_load((ROOT / "playbooks" / task["ansible.builtin.import_tasks"]).read_text())
+                everywhere += [inner["name"] for inner in found if not inner.get("run_once")]
+            elif not task.get("run_once"):
+                everywhere.append(task["name"])
+        assert left or "roles" not in play
+    assert everywhere == ["Look at each node"]
+
+
 def test_the_plugins_of_both_looks_are_this_one():
     assert LookingAction._supports_check_mode and {name for name, _calls in LOOKS} == {
         *("nebula_frontend_look", "nebula_node_look"),

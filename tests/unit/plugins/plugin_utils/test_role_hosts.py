@@ -51,7 +51,31 @@ def call(name):
 
 
 def options(there, name):
-    return filled_in(call(name)["options"], there.templar, there.all)
+    """As a look fills them in, which is as a task does."""
+    given = call(name)["options"]
+    found = there.options(given)
+    assert found == filled_in(given, there.templar, there.all)
+    return found
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["/srv/x", "", "3", 3, 1.5, True, "True", " [1]", "[1]", "{}", "a\n", None, [], ["a"], {"a": 1}, text("{{ 3 }}")],
+)
+def test_a_variable_that_is_no_template_is_the_same_without_jinja(host, value):
+    options(host(nebula_root=value), "poll")
+
+
+def test_what_a_host_is_asked_is_filled_in_once(host, monkeypatch):
+    here = host(nebula_images=text("{{ [] }}"), nebula_root=text("{{ '/srv' }}"))
+    filled: list[object] = []
+    template = here.templar.template
+    monkeypatch.setattr(here.templar, "template", lambda value, *rest: filled.append(value) or template(value, *rest))
+    for role in ("image", "template", "vm", "image"):
+        assert here.problems(role) == []
+    # Defaults of roles that are templates come beside them.
+    assert sorted(filled, key=str) == sorted(set(filled), key=str) and "{{ '/srv' }}" in filled and len(filled) < 8
+    assert here.other("front") is here.other("front")
 
 
 def test_options_are_filled_in_with_the_roles_defaults_and_the_users_variables(host):
