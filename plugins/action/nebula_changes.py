@@ -10,13 +10,14 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import harmless_answer
+from ansible_collections.nebula.provision.plugins.plugin_utils import loaded_filters  # noqa: F401
+from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import harmless_answer, message
 
 
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("changed", "diff", "warnings"))
+    _VALID_ARGS = frozenset(("changed", "diff", "errors", "warnings"))
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         answer: dict[str, Any] = super().run(tmp, task_vars)
@@ -25,5 +26,7 @@ class ActionModule(ActionBase):
             answer["diff"] = self._task.args["diff"]
         if self._task.args.get("warnings"):
             answer["warnings"] = [str(text) for text in self._task.args["warnings"]]
+        if self._task.args.get("errors"):
+            answer |= {"failed": True, "msg": message(self._task.args["errors"])}
         # These words are those of another task's answer.
         return harmless_answer(answer)

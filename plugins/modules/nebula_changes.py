@@ -30,6 +30,12 @@ options:
     type: list
     elements: str
     default: []
+  errors:
+    description: Why this task fails. Without any it does not.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
 attributes:
   check_mode:
     description: Can run in check mode.

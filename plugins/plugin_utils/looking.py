@@ -8,14 +8,11 @@ the same variable, so that both ask the same."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible.plugins.loader import filter_loader
-
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looks
-from ansible_collections.nebula.provision.plugins.plugin_utils import role_variables
+from ansible_collections.nebula.provision.plugins.plugin_utils import loaded_filters, role_variables  # noqa: F401
 from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import refusals
 from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction, action_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
@@ -24,11 +21,8 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.role_hosts import
 from ansible_collections.nebula.provision.plugins.plugin_utils.template_faults import reason_of
 
 # Ansible imports the plugin of an action before it makes the process of each of its tasks, which then has what is read
-# here: what is known of the roles, and the filters, of which Ansible loads all of a collection to find one.
+# here.
 role_variables.defaults(), role_variables.variables()
-# In a test that imports this file by itself there is no collection whose filters Ansible could find.
-with contextlib.suppress(KeyError):
-    filter_loader.get("nebula.provision.variable")
 
 
 class NotLooked(Exception):

@@ -40,6 +40,14 @@ def test_what_is_empty_is_not_told(empty):
     assert made(ActionModule, {"changed": False, "diff": empty, "warnings": empty}).run() == {"changed": False}
 
 
+@pytest.mark.parametrize(
+    ("errors", "message"), [(["a"], "a"), (["a", "b"], "- a\n- b"), (["a\nok: [host]"], "a\n    ok: [host]")]
+)
+def test_errors_are_why_it_fails(errors, message):
+    found = made(ActionModule, {"errors": errors, "warnings": ["c"]}).run()
+    assert found == {"changed": False, "failed": True, "msg": message, "warnings": ["c"]}
+
+
 def test_an_argument_that_there_is_not_is_refused():
     with pytest.raises(AnsibleActionFail, match="vms"):
         made(ActionModule, {"vms": []}).run()
