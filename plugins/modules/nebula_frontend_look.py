@@ -29,7 +29,8 @@ options:
     default: []
   found:
     description:
-      - Variables of roles that are returned as well, filled in with the answers, by the names under which they are.
+      - Variables of roles, each a dict, that are returned as well, filled in with the answers, by the names under which
+        they are.
     type: dict
     default: {}
   after:

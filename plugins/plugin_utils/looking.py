@@ -62,7 +62,7 @@ class LookingAction(CallingAction):
         if not result["differs"]:
             there = RoleHost(self, {**host.own, **without_templates(result["facts"])})
             found = self._task.args.get("found") or {}
-            result["facts"] |= {name: there.value(there.all[variable]) for name, variable in found.items()}
+            result["facts"] |= {name: there.options(there.all[variable]) for name, variable in found.items()}
         # These are large, and each is shown by the role's own task where something is done.
         result["_ansible_verbose_override"] = True
         return result

@@ -8,6 +8,7 @@ filled in once for a host, and what is no template, or only names a variable tha
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -21,8 +22,8 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls impo
 
 # What a variable begins with that is there for all hosts of a run.
 SHARED = ("ansible_play", "__nebula_", "hostvars", "omit")
-# A template that is the value of a variable.
-_VARIABLE = re.compile(r"\{\{ (\w+) \}\}")
+# A template that is the value of a variable, or a part of it.
+_NAME = re.compile(r"\{\{ (\w+(?:\.\w+)*) \}\}")
 # What has a meaning for Jinja, and what ansible-core before 2.19 makes another value of if a template returns it.
 _OF_TEMPLATES, _CONVERTED = ("{", "#jinja2", "\n"), ("[", "True", "False")
 
@@ -54,10 +55,23 @@ class RoleHost:
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return a call's options, filled in, without those whose template omits them."""
-        named = {name: self.all.get(_named(template)) for name, template in given.items()}
+        named = {name: self._named(template) for name, template in given.items()}
         known = {name: value for name, value in named.items() if _is_returned_unchanged(value)}
         rest = filled_in({name: value for name, value in given.items() if name not in known}, self.templar, self.all)
         return {**known, **rest}
+
+    def _named(self, template: Any) -> Any:
+        """Return the variable, or the part of one, that a template consists of; None if it consists of something else,
+        or of a number in a variable, which is text for ansible-core before 2.19."""
+        path = _NAME.fullmatch(template) if isinstance(template, str) else None
+        first, *keys = path[1].split(".") if path else ("",)
+        value = self.all.get(first)
+        for key in keys:
+            # Where both are there, Jinja takes the method.
+            if not is_plain(value) or not isinstance(value, dict) or hasattr(value, key) or key not in value:
+                return None
+            value = value[key]
+        return value if not keys or isinstance(value, (bool, str, list, dict)) else None
 
     def packages(self, call: Mapping[str, Any]) -> list[str]:
         """Return the packages that the role installs before the call."""
@@ -94,21 +108,16 @@ def is_plain(value: Any) -> bool:
     """Return whether a value is the same once its templates are filled in, since there is none in it."""
     if isinstance(value, str):
         return not any(mark in value for mark in _OF_TEMPLATES)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return all(is_plain(key) and is_plain(each) for key, each in value.items())
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return all(map(is_plain, value))
-    return isinstance(value, (bool, int, float))
-
-
-def _named(template: Any) -> str:
-    """Return the name of the variable that a template consists of, "" if it is another one."""
-    found = _VARIABLE.fullmatch(template) if isinstance(template, str) else None
-    return found[1] if found else ""
+    # Some numbers are written as no number is (.inf).
+    return isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_returned_unchanged(value: Any) -> bool:
     """Return whether a template that consists of a variable with this value returns exactly that."""
     if isinstance(value, str):
         return is_plain(value) and not value.strip().startswith(_CONVERTED)
-    return isinstance(value, (bool, int, float))
+    return isinstance(value, (bool, int, float, list, dict)) and is_plain(value)

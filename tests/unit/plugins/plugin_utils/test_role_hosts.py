@@ -60,10 +60,26 @@ def options(there, name):
 
 @pytest.mark.parametrize(
     "value",
-    ["/srv/x", "", "3", 3, 1.5, True, "True", " [1]", "[1]", "{}", "a\n", None, [], ["a"], {"a": 1}, text("{{ 3 }}")],
+    [
+        *("/srv/x", "", "3", "True", " [1]", "[1]", "{}", "a\n", text("{{ 3 }}")),
+        *(3, 1.5, float("inf"), True, None, [], ["a", "True", None, 1.5, "it's"], ("a",), {"a": [{}]}, {"items": 1}),
+    ],
 )
 def test_a_variable_that_is_no_template_is_the_same_without_jinja(host, value):
-    options(host(nebula_root=value), "poll")
+    for variable in (value, {"a": value}, {"a": {"b": value}}, {"values": value}):
+        here = host(nebula_root=variable, lost={})
+        for path in ("nebula_root", "nebula_root.a", "nebula_root.a.b", "nebula_root.values", "inventory_hostname"):
+            given = {"x": text("{{ " + path + " }}"), "y": text("{{ omit }}")}
+            # A part that is not there, and what has no value, are Jinja's.
+            with_jinja = outcome(filled_in, given, here.templar, here.all)
+            assert outcome(here.options, given) == with_jinja, (variable, path)
+
+
+def outcome(fills, *arguments):
+    try:
+        return repr(fills(*arguments))
+    except Exception as error:
+        return type(error)
 
 
 def test_what_a_host_is_asked_is_filled_in_once(host, monkeypatch):
@@ -178,7 +194,8 @@ def test_variables_that_a_role_would_refuse_are_left_to_it(host, role, given, wh
 def test_the_item_of_a_host_is_made_of_what_it_answered(host):
     node = {"memory": 4096, "cpu": 2, "overhead": {}, "transfer": "shared", "catalog": "c", "mark": "m"}
     here = host(nebula_reserved_memory=100, __nebula_node={"node": {**node, "machine_id": "i"}})
-    found = here.value(here.all["__nebula_host_found"])
+    found = here.options(here.all["__nebula_host_found"])
+    assert found == here.value(here.all["__nebula_host_found"])
     # Before ansible-core 2.19 numbers become text here, as they do in the role.
     names = ("name", "memory", "reserved_memory", "catalog")
     assert [str(found[key]) for key in names] == ["node1", "4096", "100", "c"]
