@@ -530,6 +530,9 @@ def sent_on(root: Path) -> dict[str, set[str]]:
                 (of_front if at_front else answers).add(task["register"])
                 shared |= {task["register"]} if task.get("run_once") else set()
             if not at_front:
+                # What a look makes of its answers, others read by that name.
+                found_by_look = task.get("nebula.provision.nebula_node_look", {}).get("found", {})
+                kept += [(name, f"{{{{ {task['register']} }}}}") for name in found_by_look]
                 for name, text in task.get("ansible.builtin.set_fact", {}).items():
                     by_name = [str(value) for key, value in task["vars"].items() if key in str(text)]
                     kept.append((name, " ".join([str(text), *by_name])))
