@@ -88,6 +88,7 @@ PLAN = Plan(
     ),
     machines=(3,),
     guarded_at=1.5,
+    guards_since=8.5,
     proof="ab",
 )
 OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False)
