@@ -10,7 +10,7 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.nebula.provision.plugins.plugin_utils import loaded_filters  # noqa: F401
+from ansible_collections.nebula.provision.plugins.plugin_utils import loaded_filters  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import harmless_answer, message
 
 

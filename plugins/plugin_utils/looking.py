@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import looks
-from ansible_collections.nebula.provision.plugins.plugin_utils import loaded_filters, role_variables  # noqa: F401
+from ansible_collections.nebula.provision.plugins.plugin_utils import (  # pylint: disable=unused-import
+    loaded_filters,  # noqa: F401
+    role_variables,
+)
 from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import refusals
 from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import CallingAction, action_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import without_templates
