@@ -197,13 +197,15 @@ def south(site: Site) -> dict[str, list[str]]:
 
 
 def switch(site: Site) -> dict[str, list[dict[str, Any]]]:
-    """What their node's Open vSwitch is set to."""
+    """What their node's Open vSwitch is set to, but for what its controller notes of how often somebody has waited."""
     columns = {"Open_vSwitch": "bridges,external_ids,ssl", "Bridge": "name,ports,external_ids,other_config,fail_mode",
                "Port": "name,external_ids", "Interface": "name,type,options,external_ids"}  # fmt: skip
     found = {}
     for table, names in columns.items():
         words = ("--format=json", "dump", HERE, "Open_vSwitch", table, *names.split(","))
         found |= dict(tables(site.nodes[1].run("ovsdb-client", *words).stdout))
+    for bridge in found["Bridge"]:
+        bridge["external_ids"] = [pair for pair in bridge["external_ids"][1] if "nb-cfg" not in pair[0]]
     return found
 
 

@@ -191,7 +191,7 @@ def test_a_reboot_and_killed_daemons_are_mended_by_the_next_run():
         boot = load_boot()
         mapping = [boot.BridgeMapping(bridge="br-phy", interface="eth0", address=f"{node.address}/24")]
         for path, name in ((script, boot.SCRIPT), (file, boot.LIST)):
-            path.write_text(boot.wanted(mapping)[name])
+            path.write_text(boot.desired_files(mapping)[name])
         node.run("ip", "address", "flush", "dev", "br-phy")
         node.run("ip", "link", "set", "br-phy", "down")
         node.run("ip", "link", "set", "eth0", "down")
