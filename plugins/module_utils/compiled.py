@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps our code compiled on a target, from one module call to the next.
+"""Keeps the code of modules compiled on a target, from one call to the next.
 
 Ansible brings a module as a zip with sources only, so that Python compiles each imported file in each call, which takes
-longer than most modules work. Modules import this file before the rest of ours: from then on, what a source file was
-compiled to is kept below PLACE under the digest of the source, and taken from there by later calls.
+longer than most modules work. Where the call is ours (plugin_utils/module_calls.py), this program is run before the
+module; elsewhere modules import this file before the rest of ours. From then on, what a source file was compiled to is
+kept below PLACE under the digest of the source, and taken from there by later calls.
 
 It runs as root, so nothing is taken from a directory or file that another user could have written. Whoever is not root,
 has its code from elsewhere than a zip, or meets anything odd, imports as ever."""
@@ -27,30 +28,43 @@ from typing import Any
 
 # On a file system in memory: it goes with the boot, and no power cut leaves half a file.
 PLACE = "/run/nebula-provision-code"
-OURS = __name__.rpartition(".")[0] + "."
-# One version of the collection has some 260 files; those of older ones go when there are too many.
+NAMES = (__name__.rpartition(".")[0] + ".", "ansible.module_utils.")
+# One version of the collection has some 320 files, with those of Ansible; older ones go when there are too many.
 MOST, LEFT = 1500, 500
 _DIGEST = hashlib.sha256().digest_size
 
 
 class Kept:
-    """Finds and loads our files of one zip (the interfaces of importlib.abc.MetaPathFinder and Loader)."""
+    """Finds and loads what modules come with in a zip (the interfaces of importlib.abc.MetaPathFinder and Loader)."""
 
-    def __init__(self, zipped: Any, place: str) -> None:
-        self._zip = zipped
-        self._place = place
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self._zips: dict[str, Any] = {}
         # A compiled file is of use to the same Python only.
         self._python = b" ".join(
             (importlib.util.MAGIC_NUMBER, str(sys.implementation.cache_tag).encode(), b"%d" % sys.flags.optimize)
         )
 
-    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
-        if not name.startswith(OURS):
-            return None
-        stem = os.path.join(self._zip.archive, *name.split("."))
+    def find_spec(self, name: str, path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        for directory in path or () if name.startswith(NAMES) else ():
+            zipped = self._zip(directory)
+            spec = zipped and self._spec(name, zipped, os.path.join(directory, name.rpartition(".")[2]))
+            if spec:
+                return spec
+        return None
+
+    def _zip(self, directory: str) -> Any:
+        """Return the zip that a directory is in, and None for any other directory."""
+        if directory not in self._zips:
+            self._zips[directory] = None
+            with contextlib.suppress(zipimport.ZipImportError):
+                self._zips[directory] = zipimport.zipimporter(directory)
+        return self._zips[directory]
+
+    def _spec(self, name: str, zipped: Any, stem: str) -> ModuleSpec | None:
         for origin, is_package in ((f"{stem}.py", False), (os.path.join(stem, "__init__.py"), True)):
             with contextlib.suppress(OSError):
-                source = self._zip.get_data(origin)
+                source = zipped.get_data(origin)
                 spec = ModuleSpec(name, self, origin=origin, loader_state=source, is_package=is_package)  # type: ignore[arg-type]
                 spec.has_location = True
                 if is_package:
@@ -70,23 +84,28 @@ class Kept:
     def _code(self, source: bytes, origin: str) -> CodeType:
         name = hashlib.sha256(self._python + b"\n" + source).hexdigest()
         with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
-            return _read(os.path.join(self._place, name))
+            return _read(os.path.join(self.place, name))
         code: CodeType = compile(source, origin, "exec", dont_inherit=True)
         with contextlib.suppress(OSError, ValueError):
-            _write(self._place, name, code)
+            _write(self.place, name, code)
         return code
 
 
 def begin() -> None:
-    """Take our files that are imported from now on from PLACE, if they come from a zip and this is root."""
-    zipped = globals().get("__loader__")
-    if not isinstance(zipped, zipimport.zipimporter) or os.geteuid() != 0:
+    """Take files that are imported from now on from PLACE, if this is root, and this file is no file of a directory."""
+    loader = globals().get("__loader__")
+    if os.geteuid() != 0 or not (loader is None or isinstance(loader, zipimport.zipimporter) or _is_kept(loader)):
         return
     with contextlib.suppress(OSError):
         with contextlib.suppress(FileExistsError):
             os.mkdir(PLACE, 0o700)
-        if is_own(PLACE):
-            sys.meta_path.insert(0, Kept(zipped, PLACE))
+        if is_own(PLACE) and not any(map(_is_kept, sys.meta_path)):
+            sys.meta_path.insert(0, Kept(PLACE))
+
+
+def _is_kept(loader: Any) -> bool:
+    """Return whether this is such a finder, of this file or of the same one in another place."""
+    return getattr(loader, "place", None) == PLACE
 
 
 def is_own(place: str) -> bool:

@@ -42,6 +42,10 @@ class Look:
     at_once: Collection[str] = ()
     only_asked: Collection[str] = ()
 
+    def run(self, asked: Sequence[Asked], params: Mapping[str, Any], check_mode: bool, diff: bool) -> Result:
+        """Carry out the module whose options are params."""
+        return look(self, asked, params["packages"], check_mode, diff)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -61,7 +65,7 @@ def main(module: Any, wanted: Look) -> None:
     except Exception as problem:
         module.exit_json(changed=False, answers={}, differs=str(as_error(problem)))
     respawn_if_missing(module, libraries(asked))
-    execute(module, lambda _params, check_mode: look(wanted, asked, params["packages"], check_mode, module._diff))
+    execute(module, lambda _params, check_mode: wanted.run(asked, params, check_mode, module._diff))
 
 
 def asked_of(text: str, wanted: Look) -> list[Asked]:
@@ -89,10 +93,10 @@ def look(wanted: Look, asked: Sequence[Asked], needed: Sequence[str], check_mode
     result = Result(payload={"answers": {}, "differs": packages.missing(needed)})
     for each in () if result.payload["differs"] else asked:
         at_once = each.module in wanted.at_once
-        answer, renews = _carry_out(each, check_mode or not at_once, diff)
+        answer, renews = answer_to(each, check_mode or not at_once, diff)
         is_asked_alone = check_mode or (each.module in wanted.only_asked and not renews)
         if not at_once and not is_asked_alone and not answer.get("failed") and not answer["changed"]:
-            answer, _renews = _carry_out(each, False, diff)
+            answer, _renews = answer_to(each, False, diff)
             # Others changed something of it between the question and the call.
             result.items += [Item(each.name, changed=True)] if answer["changed"] else []
         result.payload["answers"][each.name] = answer
@@ -103,7 +107,7 @@ def look(wanted: Look, asked: Sequence[Asked], needed: Sequence[str], check_mode
     return result
 
 
-def _carry_out(asked: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], bool]:
+def answer_to(asked: Asked, check_mode: bool, diff: bool) -> tuple[dict[str, Any], bool]:
     """Return the module's answer, with its warnings, and whether it makes something anew."""
     try:
         refuse_bad_root(asked.params)

@@ -23,7 +23,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import harmless
 from ansible_collections.nebula.provision.plugins.module_utils.printable import ONE_LINE
-from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import command_reading_at_once
+from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import read_at_once
 
 # The longest duration of one look, in seconds: TIMES_ITS_COST times the cost of the last look, between SHORTEST and
 # LONGEST. A look ends early when the module ends.
@@ -152,7 +152,8 @@ class _Job:
         in_data = options.get("in_data")
         if not self._starts_module(cmd, in_data) or arguments:
             return self._execute(cmd, *arguments, **options)
-        cmd = command_reading_at_once(self._action, cmd, in_data)
+        cmd, given = read_at_once(self._action, cmd, in_data)
+        options |= {"in_data": given} if given is not None else {}
         job = _JOB.format(directory=shlex.quote(self._directory), command=cmd)
         start = _START.format(input="cat >&4" if in_data else ":", job=shlex.quote(job))
         result = self._execute(self._script(start + self._look()), **options)

@@ -55,7 +55,7 @@ class LookingAction(CallingAction):
             why = str(problem) if isinstance(problem, NotLooked) else reason_of(problem)
             return {"changed": False, "differs": why, "facts": {}}
         given = {"calls": pack(asked, "calls"), "packages": packages}
-        result = dict(self._execute_module(module_args=given, task_vars=task_vars))
+        result = self.called(given, task_vars)
         # What earlier looks have found is registered by them. It may be large, and there is one result for each node.
         result["facts"], result["differs"] = looks.read(result, [call["name"] for call in asked])
         result.pop("answers", None)
@@ -69,6 +69,10 @@ class LookingAction(CallingAction):
         # These are large, and each is shown by the role's own task where something is done.
         result["_ansible_verbose_override"] = True
         return result
+
+    def called(self, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
+        """Call the module, and return its answer."""
+        return dict(self._execute_module(module_args=arguments, task_vars=task_vars))
 
     def _known(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return what earlier looks have found."""

@@ -117,4 +117,5 @@ def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
         "nebula_verify": {"vms": [{"name": text}]},
         "nebula_vm": {"vms": [{"name": text, "template": text}], "root": root},
         "nebula_vm_record": {"outcomes": {text: {"msg": text}}, "root": root},
+        "nebula_vm_round": {"calls": ["__nebula_poll_call"]},
     }

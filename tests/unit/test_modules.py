@@ -22,7 +22,7 @@ PACKAGE = "ansible_collections.nebula.provision.plugins"
 # Those without it are their action plugins.
 MODULES = sorted(path.stem for path in (PLUGINS / "modules").glob("*.py") if "def main" in path.read_text("utf-8"))
 # They call other modules.
-LOOKS = ["nebula_frontend_look", "nebula_node_look"]
+LOOKS = ["nebula_frontend_look", "nebula_node_look", "nebula_vm_round"]
 FORM = '''"""
 
 from ansible.module_utils.basic import AnsibleModule

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
+import subprocess
 import sys
 import zipfile
-import zipimport
 from pathlib import Path
 
+import ansible
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils import compiled
@@ -28,7 +31,7 @@ def place(tmp_path):
 @pytest.fixture
 def call(tmp_path, place, monkeypatch):
     """Imports SAMPLE.part with this source, as a module call does whose zip has it."""
-    monkeypatch.setattr(compiled, "OURS", SAMPLE)
+    monkeypatch.setattr(compiled, "NAMES", (f"{SAMPLE}.",))
     count = iter(range(100))
 
     def imported(source: str):
@@ -36,9 +39,9 @@ def call(tmp_path, place, monkeypatch):
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr(f"{SAMPLE}/__init__.py", "")
             file.writestr(f"{SAMPLE}/part.py", source)
-        finder = compiled.Kept(zipimport.zipimporter(str(archive)), str(place))
         with monkeypatch.context() as patched:
-            patched.setattr(sys, "meta_path", [finder, *sys.meta_path])
+            patched.setattr(sys, "meta_path", [compiled.Kept(str(place)), *sys.meta_path])
+            patched.setattr(sys, "path", [str(archive), *sys.path])
             try:
                 return importlib.import_module(f"{SAMPLE}.part")
             finally:
@@ -153,3 +156,39 @@ def test_code_that_is_in_no_zip_is_imported_as_ever(monkeypatch):
     monkeypatch.setattr(compiled.os, "geteuid", lambda: 0)
     compiled.begin()
     assert sys.meta_path == before
+
+
+RUN = """
+import sys
+before, place, archive = sys.argv[1:]
+namespace = {"__name__": "ansible_collections.nebula.provision.plugins.module_utils.compiled", "place": place}
+text = open(before, "rb").read().replace(b'"/run/', b'place + "/')
+exec(compile(text, before, "exec"), namespace)
+sys.path.insert(0, archive)
+import ansible.module_utils.basic
+for name, each in sys.modules.items():
+    if name.startswith("ansible.module_utils.") and str(getattr(each, "__file__", "")).startswith(archive):
+        print(type(each.__loader__).__name__)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="what others could write is not believed")
+def test_what_modules_have_of_ansible_is_kept_too(tmp_path):
+    """As a module is called: this file is run before it, and Ansible's files come in a zip."""
+    kept = Path("/run") / f"nebula-test-{os.getpid()}"
+    archive = tmp_path / "payload.zip"
+    source = Path(ansible.__file__).parent
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("ansible/__init__.py", "")
+        for path in (source / "module_utils").rglob("*.py"):
+            file.write(path, path.relative_to(source.parent))
+    kept.mkdir(mode=0o700)
+    try:
+        program = [sys.executable, "-I", "-c", RUN, compiled.__file__, str(kept), str(archive)]
+        for _again in range(2):
+            done = subprocess.run(program, capture_output=True, text=True, check=True)
+            loaders = done.stdout.split()
+            assert {*loaders} == {"Kept"}
+            assert len(loaders) >= len([*(kept / "nebula-provision-code").iterdir()]) >= 15
+    finally:
+        shutil.rmtree(kept)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,13 @@ import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.nebula.provision.plugins.module_utils import compiled
 from ansible_collections.nebula.provision.plugins.plugin_utils import payloads
 from ansible_collections.nebula.provision.plugins.plugin_utils.module_calls import (
     READ_ALL,
     CallingAction,
     printable_errors,
+    read_at_once,
 )
 
 CHECKOUT = Path(__file__).resolve().parents[4]
@@ -64,6 +67,24 @@ def test_python_reads_a_module_at_once(tmp_path, name):
     arguments, done = called(tmp_path, name)
     assert f"-c {READ_ALL}" in arguments, done.stdout + done.stderr
     assert ANSWER in done.stdout
+
+
+@pytest.mark.parametrize("module", [b"print(__name__, sys.argv)", b"# \xc3\xa9\0\nx", "# \udce9"])
+def test_a_program_runs_before_a_module_and_leaves_nothing_in_it(module):
+    action = SimpleNamespace(_connection=SimpleNamespace(_shell=SimpleNamespace(quote=shlex.quote)))
+    command, given = read_at_once(action, f"{sys.executable} ", module)
+    before, _mark, after = given.partition(b"\0")
+    assert before == Path(compiled.__file__).read_bytes()
+    assert after == (module if isinstance(module, bytes) else b"# \xe9")
+    text = given.partition(b"\0")[0] + b"\0import sys; print(sorted(globals()), __name__)"
+    done = subprocess.run(shlex.split(command), input=text, capture_output=True, check=True)
+    assert b"__main__" in done.stdout and b"Kept" not in done.stdout
+
+
+def test_other_commands_are_given_what_they_are_given():
+    action = SimpleNamespace(_connection=None)
+    assert read_at_once(action, "/bin/sh -c 'cat'", b"input") == ("/bin/sh -c 'cat'", b"input")
+    assert read_at_once(action, "/usr/bin/python3", None) == ("/usr/bin/python3", None)
 
 
 def test_without_pipelining_python_gets_the_file(tmp_path):
