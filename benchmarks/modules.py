@@ -21,8 +21,9 @@ COLLECTION = "nebula.provision."
 ON_THE_CONTROL_NODE = {"nebula_changes", "nebula_table", "nebula_builtin", "nebula_call"}
 # They have something to do whenever they are called.
 NEVER_IDLE = {"nebula_backup", "nebula_restore"}
-# They call what the roles would call, so that there is always something to look at; again.py measures them.
-LOOKS = {"nebula_frontend_look", "nebula_node_look"}
+# They call what the roles would call, so that there is always something to look at; again.py and provisioning.py
+# measure them.
+LOOKS = {"nebula_frontend_look", "nebula_node_look", "nebula_vm_round"}
 # What a call may take that has nothing to look at, of a call of ansible.builtin.ping by the same playbook.
 TIMES_PING = 1.3
 # They are short.

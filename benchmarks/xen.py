@@ -30,7 +30,7 @@ POLLED = 20
 THREADS = 2
 PLACE = "/root/bench"
 # The first task of role vm that knows how many machines there are.
-DECISION = "Decide what becomes of each machine"
+DECISION = "Bring the machines of a single host to the list"
 DEMO = f"{PLACE}/demo"
 # It runs, but hardly (CPULIMIT): what is measured is the making, and a guest that boots takes the time of whatever is
 # done beside it on the one processor that is there.

@@ -81,6 +81,11 @@ class Kept:
             raise ImportError(f"module {module.__name__} has no spec")
         exec(self._code(spec.loader_state, str(spec.origin)), module.__dict__)
 
+    def get_source(self, name: str) -> str | None:
+        """Return the source of a module, which Ansible sends to another interpreter."""
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        return importlib.util.decode_source(spec.loader_state) if spec and spec.loader is self else None
+
     def _code(self, source: bytes, origin: str) -> CodeType:
         name = hashlib.sha256(self._python + b"\n" + source).hexdigest()
         with contextlib.suppress(OSError, ValueError, EOFError, TypeError):

@@ -30,9 +30,8 @@ NAMESPACE = "nebula.provision."
 # What Python gets as an argument instead: it reads standard input at once, and runs the two programs there.
 READ_ALL = (
     'import sys;before,_,module=sys.stdin.buffer.read().partition(b"\\0");'
-    f'exec(compile(before,"<before>","exec"),{{"__name__":"{compiled.__name__}"}});'
-    'exec(compile(module,"<stdin>","exec"))'
-)
+    'exec(compile(before,"<before>","exec"),{"__name__":"NAME"});exec(compile(module,"<stdin>","exec"))'
+).replace("NAME", compiled.__name__)
 
 
 def read_at_once(action: ActionBase, command: str, in_data: Any) -> tuple[str, Any]:

@@ -72,7 +72,7 @@ def cancelled(site: Team, jobs: Jobs) -> None:
     more = {"name": "more-%i", "count": 6, "template": "web"}
     site.variables["nebula_vms"].append(more)
     jobs.append(site.job("provision"))
-    site.begun(jobs[-1], "Act on each node")
+    site.begun(jobs[-1], "Bring the machines of a single host to the list")
     jobs[-1].cancel()
     jobs += [site.job("provision"), site.job("provision"), site.job("status").successful()]
     for each in (each.ended() for each in jobs[-3:-1]):

@@ -53,12 +53,16 @@ OFFSETS = (
     "",
     "Keep the nodes in the catalog",
     "Make their bridges on each node",
-    "Observe what really runs",
-    "Decide what becomes of each machine",
-    "Act on each node",
-    "Record what the nodes did",
+    "Bring the machines of a single host to the list",
+    "Report the decisions",
 )
-OF_TEARDOWN = ("", "Read the catalog", "Act on each node", "Remove the networks from the nodes", "Give the nodes back")
+OF_TEARDOWN = (
+    "",
+    "Read the catalog",
+    "Bring the machines of a single host to the list",
+    "Remove the networks from the nodes",
+    "Give the nodes back",
+)
 # All that a run may say instead of doing it. Each names what to do.
 REFUSALS = (
     r"this node has accepted plan \d+ already\. Run again",

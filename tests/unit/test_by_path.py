@@ -202,6 +202,7 @@ BY_MODULE = {
         "lookup/misspelt.py",
         "lookup/unknown_tags.py",
         "plugin_utils/catalog_reader.py",
+        "plugin_utils/module_calls.py",
         "plugin_utils/payloads.py",
         "plugin_utils/role_variables.py",
         "plugin_utils/template_files.py",

@@ -29,7 +29,7 @@ OF_OTHERS = {
     **{("hosts", verb): {"vms"} for verb in ("forget", "gone")},
 }
 # They take results of other modules, in check mode, and put them into the catalog for a while.
-TAKE_ANYTHING_DECLARED = {"vm"}
+TAKE_ANYTHING_DECLARED = {"vm", "vm_round"}
 
 
 def parts_used(path: PurePosixPath) -> set[str]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -73,6 +74,17 @@ def test_a_module_says_where_it_is_from(call, tmp_path):
     module = call("WORD = 'first'")
     assert module.__file__ == str(tmp_path / "payload-1.zip" / SAMPLE / "part.py")
     assert module.__package__ == SAMPLE
+
+
+def test_a_module_has_its_source(call):
+    """Ansible sends a function of its own, as text, to the interpreter that has a library."""
+    module = call("def made():\n    return 'é'\n")
+    assert module.__loader__.get_source(f"{SAMPLE}.part") is None
+    sys.modules[module.__name__] = module
+    try:
+        assert inspect.getsource(module.made) == "def made():\n    return 'é'\n"
+    finally:
+        del sys.modules[module.__name__]
 
 
 def test_another_source_is_another_file(call):
