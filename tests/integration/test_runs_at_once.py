@@ -48,18 +48,19 @@ GRAPHICS = [ TYPE = "vnc" ]
 CONTEXT = [ NETWORK = "YES" ]
 """
 LIMIT = 900.0
+OF_MACHINES = "Bring the machines of a single host to the list"
 # When the second run begins: at once, or when the first has come to this task.
 OFFSETS = (
     "",
     "Keep the nodes in the catalog",
     "Make their bridges on each node",
-    "Bring the machines of a single host to the list",
+    OF_MACHINES,
     "Report the decisions",
 )
 OF_TEARDOWN = (
     "",
     "Read the catalog",
-    "Bring the machines of a single host to the list",
+    OF_MACHINES,
     "Remove the networks from the nodes",
     "Give the nodes back",
 )
