@@ -5,8 +5,9 @@
 
 Ansible packs each module with all that it imports, once in each run, and looks through every file for that: most of a
 second of a processor for one of ours. Ansible writes the payload below the run's own temporary directory. Here it is
-kept beside Ansible's other files, unchanged, under a digest of all that it was made of, and given to the next run. If
-Ansible does this otherwise, or nothing may be kept, every run packs for itself."""
+kept beside Ansible's other files, or in a directory that the environment names, unchanged, under a digest of all that
+it was made of, and given to the next run. If Ansible does this otherwise, or nothing may be kept, every run packs for
+itself."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from ansible import constants
 from ansible.plugins.loader import module_utils_loader
 from ansible.release import __version__
 
-# The environment variable that turns the cache off, and its values that do so.
+# The environment variable that turns the cache off, and its values that do so. An absolute path is where it is.
 VARIABLE, NO = "NEBULA_KEEP_PAYLOADS", ("0", "false", "no", "off")
 PLACE = "nebula.provision/payloads"
 OURS = "ansible_collections.nebula.provision.plugins.modules."
@@ -86,11 +87,16 @@ def _of_run() -> Path:
 
 
 def _place() -> Path:
-    return Path(constants.ANSIBLE_HOME) / PLACE / _digest()
+    named = _wanted()
+    return (Path(named) if os.path.isabs(named) else Path(constants.ANSIBLE_HOME) / PLACE) / _digest()
+
+
+def _wanted() -> str:
+    return os.environ.get(VARIABLE, "").strip()
 
 
 def _is_allowed() -> bool:
-    return os.environ.get(VARIABLE, "").strip().lower() not in NO
+    return _wanted().lower() not in NO
 
 
 def _is_own(place: Path) -> bool:

@@ -156,6 +156,11 @@ class Team(Case):
         (self.project / "collections/ansible_collections/nebula/provision").symlink_to(ROOT)
         self.home = self.place / "home"
         self.home.mkdir(mode=0o555)
+        # A volume of the container, as docs/awx.md has it.
+        self.payloads = self.place / "volume/payloads"
+        self.payloads.mkdir(parents=True)
+        for path in (self.payloads, self.payloads.parent):
+            os.chown(path, 4711, 4711)
 
     def job(
         self, name: str, *, check: bool = False, groups: Mapping[str, list[str]] | None = None, **answers: Any
@@ -223,6 +228,7 @@ class Team(Case):
             "HOME": str(self.home),
             "ANSIBLE_HOME": str(private / ".ansible"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.project / "collections"),
+            "NEBULA_KEEP_PAYLOADS": str(self.payloads),
             **AWX_SETS,
         }
 

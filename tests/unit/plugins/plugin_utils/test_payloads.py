@@ -68,6 +68,22 @@ def test_what_one_run_packed_is_there_for_the_next(home, tmp_path, monkeypatch, 
     assert names(second) == [VM] and (second / VM).read_bytes() == VM.encode()
 
 
+def test_they_are_kept_where_the_environment_says(home, tmp_path, monkeypatch):
+    named = tmp_path / "volume/payloads"
+    monkeypatch.setenv(payloads.VARIABLE, str(named))
+    packed(tmp_path / "first/ansiballz_cache", VM)
+    payloads.keep_payloads()
+    assert [names(each) for each in named.iterdir()] == [[VM]] and not home.exists()
+    second = begin(tmp_path, monkeypatch, "second")
+    payloads.bring_payloads()
+    assert names(second) == [VM]
+    # Others could put their own code there.
+    named.parent.chmod(0o777)
+    third = begin(tmp_path, monkeypatch, "third")
+    payloads.bring_payloads()
+    assert names(third) == []
+
+
 def test_what_this_run_has_packed_itself_stays(home, tmp_path, monkeypatch):
     packed(tmp_path / "first/ansiballz_cache", VM)
     payloads.keep_payloads()
