@@ -227,6 +227,7 @@ mutants: packages mutants-venv  ## small faults put into the plugins: which of t
 	.venv-mutants/bin/python tests/tools/mutants.py $(ARGS)
 
 bench: packages bench-venv run-venv  ## ratios against the peers, as a table and build/bench.json (root)
+	@tests/tools/packages.sh requirements/bench-packages.txt
 	@mkdir -p build
 	@PYTHONPATH=collections .venv-bench/bin/python tests/tools/guest_images.py
 	.venv-bench/bin/python benchmarks/run.py --output build/bench.json $(ARGS)
