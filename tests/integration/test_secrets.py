@@ -212,7 +212,7 @@ def kept_by_a_controller(site: Guarded) -> None:
     # What nebula_call calls is in the node's log; the tasks around machines call their modules themselves, unlogged.
     for module in ("nebula_image", "nebula_template", "nebula_vm"):
         assert any(re.search(rf"\b{module}\b", line) for line in invoked), (module, lines)
-    for module in ("nebula_call", "nebula_deploy", "nebula_vm_record"):
+    for module in ("nebula_call", "nebula_vm_round"):
         assert f"nebula.provision.{module}" in tasks, output
     for option in ("templates=", "images="):
         assert any(option in line for line in invoked), lines
