@@ -88,13 +88,13 @@ SUITES := $(BIN)/python tests/tools/suites.py
 FILES = $(or $(filter tests/%,$(ARGS)),$(1)) $(filter-out tests/%,$(ARGS))
 
 quick: packages venv ruff mypy  ## before each commit: ruff, mypy, unit tests, and integration tests that take seconds
-	@$(BIN)/pytest -n 2 -q $$($(SUITES) files quick) $(ARGS)
+	@$(BIN)/pytest -n 3 -q $$($(SUITES) files quick) $(ARGS)
 
 # One pytest run over all of them, so that one failing tool hides no other and the last line counts everything:
 # the tools below are tests too (tests/tools/test_tools.py). tests/conftest.py says what its two processes share;
 # ARGS="-n 0" runs all tests one after another.
 test: packages venv  ## what CI runs: quick, sanity, importer, docs, and one whole life of every world
-	@$(BIN)/pytest -n 2 --durations=30 $$($(SUITES) files test) $(ARGS)
+	@$(BIN)/pytest -n 3 --durations=30 $$($(SUITES) files test) $(ARGS)
 
 test-all: test  ## everything: test, and each long suite; hours
 	@$(SUITES) all

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "requirements"
 # Of Debian's packages apt checks the signatures.
-LISTS = sorted(path.stem for path in PLACE.glob("*.txt") if path.stem not in ("bench-packages", "coverage", "debian", "firewalls"))
+NOT_FOR_PIP = ("bench-packages", "coverage", "debian", "firewalls")
+LISTS = sorted(path.stem for path in PLACE.glob("*.txt") if path.stem not in NOT_FOR_PIP)
 
 
 def named(path: Path) -> dict[str, str]:
