@@ -91,7 +91,7 @@ quick: packages venv ruff mypy  ## before each commit: ruff, mypy, unit tests, a
 	@$(BIN)/pytest -n 3 -q $$($(SUITES) files quick) $(ARGS)
 
 # One pytest run over all of them, so that one failing tool hides no other and the last line counts everything:
-# the tools below are tests too (tests/tools/test_tools.py). tests/conftest.py says what its two processes share;
+# the tools below are tests too (tests/tools/test_tools.py). tests/conftest.py says what its processes share;
 # ARGS="-n 0" runs all tests one after another.
 test: packages venv  ## what CI runs: quick, sanity, importer, docs, and one whole life of every world
 	@$(BIN)/pytest -n 3 --durations=30 $$($(SUITES) files test) $(ARGS)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all tests have in common: their umask, their marks, which of them may run beside which (pytest -n 2), and what
+"""What all tests have in common: their umask, their marks, which of them may run beside which (pytest -n 3), and what
 is left out where time runs out (NEBULA_DEADLINE). Which test runs when is in tiers.py."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _name(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes longest begins at once, else one of the two processes waits at the end for the other."""
+    """What takes longest begins at once, else the other processes wait at the end for one."""
     for item in items:
         for mark, files in tiers.NEEDS.items():
             if _name(item.nodeid) in files:
