@@ -95,7 +95,7 @@ def items(count: int, prefix: str = "new") -> list[dict[str, Any]]:
 
 class Catalog:
     """A root with a catalog in it, and the modules that work on it, as a target runs them. planned: what the hosts were
-    last told to do, by their names. answers: bytes of what was last answered, by what was done."""
+    last told to do, by their names; accepted: of that plan, what a node keeps and shows. answers: bytes of what was last answered, by what was done."""
 
     def __init__(self, place: Path, modules: Mapping[str, Payload], hosts: list[dict[str, Any]]) -> None:
         self.place = place
@@ -103,6 +103,7 @@ class Catalog:
         self.root.mkdir(mode=0o711, parents=True)
         self.modules = modules
         self.planned: dict[str, list[dict[str, Any]]] = {}
+        self.accepted: dict[str, dict[str, Any]] = {}
         self.answers: dict[str, int] = {}
         self.uuid = ""
         for name, arguments in objects(hosts).items():
@@ -117,7 +118,12 @@ class Catalog:
         done = self.run("nebula_vm", vms=json.dumps(wanted), return_plans=True, **more)
         answer = result(done)
         self.uuid = answer["catalog"]
-        self.planned = {host: json.loads(plan)["vms"] for host, plan in answer["plans"].items()}
+        plans = {host: json.loads(plan) for host, plan in answer["plans"].items()}
+        self.planned = {host: plan["vms"] for host, plan in plans.items()}
+        self.accepted = {
+            host: {"plan_number": plan["number"], "plan_proof": plan["proof"], "done_number": plan["number"]}
+            for host, plan in plans.items()
+        }
         found = sum(map(len, self.planned.values()))
         if found != planned:
             raise MeasurementFailed(f"{planned} machines were to be planned for, {found} were")
@@ -136,16 +142,19 @@ class Catalog:
         return done
 
     def again(self, count: int) -> Finished:
-        planned = self.planned
+        told = self.planned, self.accepted
         done = self.decide(items(count), 0)
-        self.planned, self.answers["again"] = planned, len(done.output)
+        (self.planned, self.accepted), self.answers["again"] = told, len(done.output)
         return done
 
     def outcomes(self) -> dict[str, Any]:
-        """As nebula_deploy tells of machines that it started."""
+        """As nebula_deploy tells of machines that it started, and of the plan."""
         said = {"state": "RUNNING", "changed": True, "error": None, "log": []}
         return {
-            host: {"outcomes": [{"vm_id": m["vm"]["vm_id"], "generation": m["generation"], **said} for m in machines]}
+            host: {
+                "outcomes": [{"vm_id": m["vm"]["vm_id"], "generation": m["generation"], **said} for m in machines],
+                "observed": self.accepted[host],
+            }
             for host, machines in self.planned.items()
         }
 
@@ -153,6 +162,7 @@ class Catalog:
         """As nebula_deploy shows hosts that it polls."""
         return [
             {"host": host, "catalog": self.uuid, "memory": HOST_MEMORY, "cpu": HOST_CPU, "vms": polled(machines)}
+            | self.accepted[host]
             for host, machines in self.planned.items()
         ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dataclass import replace
@@ -179,7 +180,8 @@ def _of_networks(vm: Vm) -> Iterator[tuple[str, str]]:
 def _network_variables(nic: Nic | Alias, prefix: str) -> Iterator[tuple[str, str]]:
     own = _own_values(nic)
     for name, attributes in NETWORK_VARIABLES:
-        yield prefix + name, next((v for a in attributes if (v := own.get(a) or nic.network_values.get(a))), "")
+        # One text for the NICs of all machines of a list.
+        yield sys.intern(prefix + name), next((v for a in attributes if (v := own.get(a) or nic.network_values.get(a))), "")
 
 
 def _own_values(nic: Nic | Alias) -> dict[str, str]:

@@ -46,9 +46,20 @@ class Template:
         groups: dict[str, list[Value]] = {}
         for name, value in self.attributes:
             groups.setdefault(name, []).append(value if isinstance(value, str) else _without_repeated_keys(value))
-        object.__setattr__(self, "attributes", tuple((n, v) for n, values in groups.items() for v in values))
+        self._keep(groups)
+
+    def _keep(self, groups: Mapping[str, Sequence[Value]]) -> None:
+        object.__setattr__(self, "attributes", tuple([(n, v) for n, values in groups.items() for v in values]))
         # A machine's template is asked for some sixty names.
         object.__setattr__(self, "_values", groups)
+
+    @classmethod
+    def _of_groups(cls, groups: Mapping[str, Sequence[Value]]) -> Template:
+        """Return the template of values that are as a template has them, by name. Machines' templates are derived from
+        one another by the ten thousand."""
+        made = object.__new__(cls)
+        made._keep(groups)
+        return made
 
     # -- reading --------------------------------------------------------------------------------------------------
     def get(self, name: str, default: str = "") -> str:
@@ -84,11 +95,11 @@ class Template:
     # -- deriving -------------------------------------------------------------------------------------------------
     def without(self, *names: str) -> Template:
         dropped = {name.upper() for name in names}
-        return Template(tuple((key, value) for key, value in self.attributes if key not in dropped))
+        return self._of_groups({name: values for name, values in self._values.items() if name not in dropped})
 
     def only(self, *names: str) -> Template:
         kept = {name.upper() for name in names}
-        return Template(tuple((key, value) for key, value in self.attributes if key in kept))
+        return self._of_groups({name: values for name, values in self._values.items() if name in kept})
 
     def with_vector(self, name: str, values: Mapping[str, str]) -> Template:
         return self.with_vectors(name, (values,))
@@ -108,20 +119,15 @@ class Template:
             if name == "CONTEXT" and other.vectors(name):
                 result = result.merge_context(other.vector(name))
             else:
-                result = result._with_values(name, [value for key, value in other.attributes if key == name])
+                result = result._with_values(name, other._values[name])
         return result
 
     def _with_values(self, name: str, values: Iterable[Value]) -> Template:
-        new = [(name, value) for value in values]
-        kept: list[tuple[str, Value]] = []
-        placed = False
-        for key, value in self.attributes:
-            if key != name:
-                kept.append((key, value))
-            elif not placed:
-                kept.extend(new)
-                placed = True
-        return Template(tuple(kept if placed else kept + new))
+        new = [value if isinstance(value, str) else _without_repeated_keys(value) for value in values]
+        groups = {**self._values, name: new}
+        if not new:
+            del groups[name]
+        return self._of_groups(groups)
 
     # -- the catalog's form ---------------------------------------------------------------------------------------
     def to_attributes(self) -> list[list[Any]]:
@@ -216,6 +222,8 @@ def _suggested_name(upper: str) -> str:
 
 
 def _without_repeated_keys(pairs: Vector) -> Vector:
+    if len(dict(pairs)) == len(pairs):
+        return pairs
     found: dict[str, str] = {}
     for key, value in pairs:
         found.setdefault(key, value)

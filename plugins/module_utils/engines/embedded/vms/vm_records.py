@@ -99,11 +99,9 @@ def addresses_of(variables: Mapping[str, str], aliases: Iterable[Mapping[str, An
     DHCP and the like are not among them, nor are aliases that the guest was not started with."""
     found, further = [], []
     late = {f"ETH{alias['parent_id']}_ALIAS{alias['alias_id']}" for alias in aliases if alias.get("late")}
-    for name in sorted(variables):
-        if not name.startswith("ETH"):
-            continue
+    for name in sorted([name for name, value in variables.items() if value and name.startswith("ETH")]):
         nic = _OF_NIC.match(name)
-        if nic and variables[name]:
+        if nic:
             method = variables.get(f"{nic[1]}_METHOD", "")
             if nic[2] != "IP":
                 # Where IP6_METHOD is empty, guests take METHOD.
@@ -112,12 +110,7 @@ def addresses_of(variables: Mapping[str, str], aliases: Iterable[Mapping[str, An
                 found.append(variables[name])
         alias = _OF_ALIAS.match(name)
         # The network translates the address of an external alias.
-        if (
-            alias
-            and alias[1] not in late
-            and variables[name]
-            and variables.get(f"{alias[1]}_EXTERNAL", "").upper() not in TRUE
-        ):
+        if alias and alias[1] not in late and variables.get(f"{alias[1]}_EXTERNAL", "").upper() not in TRUE:
             further.append(variables[name])
     return found + further
 
