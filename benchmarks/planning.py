@@ -94,8 +94,10 @@ def items(count: int, prefix: str = "new") -> list[dict[str, Any]]:
 
 
 class Catalog:
-    """A root with a catalog in it, and the modules that work on it, as a target runs them. planned: what the hosts were
-    last told to do, by their names; accepted: of that plan, what a node keeps and shows. answers: bytes of what was last answered, by what was done."""
+    """A root with a catalog in it, and the modules that work on it, as a target runs them.
+    planned: what the hosts were last told to do, by their names.
+    accepted: what they keep of that plan, and show.
+    answers: bytes of what was last answered, by what was done."""
 
     def __init__(self, place: Path, modules: Mapping[str, Payload], hosts: list[dict[str, Any]]) -> None:
         self.place = place

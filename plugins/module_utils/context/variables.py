@@ -180,8 +180,9 @@ def _of_networks(vm: Vm) -> Iterator[tuple[str, str]]:
 def _network_variables(nic: Nic | Alias, prefix: str) -> Iterator[tuple[str, str]]:
     own = _own_values(nic)
     for name, attributes in NETWORK_VARIABLES:
+        value = next((v for a in attributes if (v := own.get(a) or nic.network_values.get(a))), "")
         # One text for the NICs of all machines of a list.
-        yield sys.intern(prefix + name), next((v for a in attributes if (v := own.get(a) or nic.network_values.get(a))), "")
+        yield sys.intern(prefix + name), value
 
 
 def _own_values(nic: Nic | Alias) -> dict[str, str]:
