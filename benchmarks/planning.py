@@ -269,7 +269,7 @@ def _few_more(catalog: Catalog, hosts: int, rounds: int) -> Iterator[Row]:
         {
             "empty": lambda: more("empty"),
             "full": lambda: more("full"),
-            "polled": lambda: more("full", observed=observed),
+            "polled": lambda: more("full", observed=json.dumps(observed)),
         },
     )
     name = f"a plan for {FEW_MORE} more on {hosts} hosts in a catalog of {full:,}"

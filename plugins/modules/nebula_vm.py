@@ -263,9 +263,8 @@ options:
     elements: str
   observed:
     description:
-      - What the nodes answered when polled, RV(nebula.provision.nebula_deploy#module:observed) of each.
-    type: list
-    elements: dict
+      - A list of what the nodes answered when polled, RV(nebula.provision.nebula_deploy#module:observed) of each.
+    type: json
   end_given_up:
     description:
       - Whether machines that were given up with their host (O(nebula.provision.nebula_host#module:state=lost)), and

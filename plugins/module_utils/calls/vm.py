@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 VMS = ObjectList("VM", "vms", KEYS, unknown={}, is_packed=True)
 ARGUMENTS = VMS.arguments(
     hosts={"type": "list", "elements": "str"},
-    observed={"type": "list", "elements": "dict"},
+    observed={"type": "json", "no_log": True},
     end_given_up={"type": "bool", "default": False},
     destroy_limit={"type": "str", "default": defaults.DESTROY_LIMIT},
     destroy_limit_only={"type": "bool", "default": False},

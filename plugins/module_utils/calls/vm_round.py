@@ -51,7 +51,7 @@ class Round(Look):
             # Its own task says it, too.
             result.payload["differs"] = f"{observing.name}: {seen.get('msg') or 'it saw nothing'}"
             return result
-        decided = call(deciding, observed=[as_option(host, seen["observed"])])
+        decided = call(deciding, observed=json.dumps([as_option(host, seen["observed"])]))
         answers |= {observing.name: seen, deciding.name: decided}
         plan = (decided.get("plans") or {}).get(host)
         if plan is None or decided.get("transfers"):

@@ -39,7 +39,7 @@ def reconcile(
     if params["destroy_limit_only"]:
         return _within_limit(params, items, renamed, limit)
     with closing(open_engine(params, check_mode)) as engine:
-        observed = polls_of(params["observed"] or [])
+        observed = polls_of(parse_json(params["observed"], "observed") if params["observed"] else [])
 
         def work() -> Decided:
             if check_mode and params["declared"]:
