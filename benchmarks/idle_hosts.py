@@ -108,7 +108,8 @@ class Site:
         example = observed[0]["vms"][0]
         for each in observed:
             each.update(vms=[], plan_number=0, done_number=0, plan_proof="")
-        decided = self._run("nebula_vm", vms=json.dumps(machines), hosts=[*nodes], observed=observed, return_plans=True)
+        told = {"observed": json.dumps(observed), "return_plans": True}
+        decided = self._run("nebula_vm", vms=json.dumps(machines), hosts=[*nodes], **told)
         outcomes = {}
         for each in observed:
             plan = json.loads(decided["plans"][each["host"]])

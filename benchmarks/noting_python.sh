@@ -9,7 +9,7 @@ cat >"$place/module"
 name=$(grep -ao -e "module_fqn='[a-z._]*'" "$place/module")
 name=${name#module_fqn=\'}
 name=${name%%\'*}
-/usr/bin/python3 <"$place/module" >"$place/$name.json"
+/usr/bin/python3 "$@" <"$place/module" >"$place/$name.json"
 code=$?
 times >>"$place/times"
 cat "$place/$name.json"
