@@ -62,6 +62,8 @@ def execute(module: AnsibleModule, run: Callable[[Any, bool], Result]) -> None:
         module.fail_json(msg=str(error), error=error.as_dict())
     _warn(module, [*result.warnings, *unsandboxed_programs.warnings()])
     answer = answer_of(result, module._diff)
+    # What becomes of the answer now takes several times its size.
+    del result
     if answer.pop("failed", False):
         module.fail_json(**answer)
     module.exit_json(**answer)
