@@ -150,7 +150,7 @@ class Flow:
         observed = self.run("nebula_deploy", host=HOST, state="polled")["observed"]
         return {
             "vms": json.dumps(vms),
-            "observed": [observed],
+            "observed": json.dumps([observed]),
             "hosts": [HOST],
             "return_plans": True,
             "destroy_limit": "100%",
