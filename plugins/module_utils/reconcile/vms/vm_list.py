@@ -10,6 +10,7 @@ from typing import Any
 
 from ...arguments import items_of, parse_json
 from ...context.context_downloads import download_context_file
+from ...dataclass import replace
 from ...engines.base import Engine
 from ...engines.registry import open_engine
 from ...model import image_deliveries
@@ -48,6 +49,13 @@ def reconcile(
             return decide(engine, items, observed, *asked, adopting, renamed, limit)
 
         decided = engine.decide(work, download_context_file)
+        planned: dict[str, Any] = {}
+        if decided.plans is not None:
+            planned["transfers"] = image_deliveries.images_to_send(decided.plans, decided.heard)
+            planned["plans"] = as_plans(decided.plans)
+            planned["returning"] = decided.returning
+            # As text they take a part of the memory that what follows needs.
+            decided = replace(decided, plans=None)
         done = vm_items(decided.outcomes, decided.moved)
         warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
         result = Result([*refused, *done], warnings=warnings)
@@ -60,11 +68,8 @@ def reconcile(
             "catalog": engine.catalog(),
             "refused_answers": refused_answers(decided.heard),
             "pools": names_in_pools(engine, None if result.errors else decided.records),
+            **planned,
         }
-    if decided.plans is not None:
-        result.payload["plans"] = as_plans(decided.plans)
-        result.payload["transfers"] = image_deliveries.images_to_send(decided.plans, decided.heard)
-        result.payload["returning"] = decided.returning
     if params["vms"] is None and len(decided.records) == 1:
         result.payload["vm"] = result.payload["vms"][0]
     return result
