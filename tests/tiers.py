@@ -49,7 +49,7 @@ TEST = (
 TEST_TOOLS = ("tests/tools/test_tools.py", "tests/tools/test_molecule.py")
 TEST_SCENARIOS = ("default",)
 # What `make test` takes on the two slow cores that the suites' minutes are of.
-TEST_MINUTES = 25
+TEST_MINUTES = 22
 
 
 @dataclass(frozen=True)
