@@ -54,6 +54,13 @@ options:
       - Without it, or with V(0), twice the number of processors, 2 at least and 8 at most.
     type: int
     default: 0
+  detach_timeout:
+    description:
+      - Seconds that the guest of a running virtual machine has to let go of a disk or NIC that it is to have no more.
+      - If it does not, it keeps the device, and that machine alone fails.
+    type: int
+    default: 60
+    version_added: 0.2.0
   safe_dirs:
     description: Directories below those of O(restricted_dirs) from which virtual machines boot all the same.
     type: list

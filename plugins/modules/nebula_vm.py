@@ -237,7 +237,9 @@ options:
   detach:
     description:
       - Take away a disk that the list does not have any more although what it holds is the machine's own, and lost with
-        it. Disks of persistent images, CDROMs and NICs are taken away without this.
+        it.
+      - Of a machine that runs, agree as well that it loses other disks, NICs and memory that the list has no more.
+        Without this, or O(live_removal), nothing is taken from a machine that runs.
       - It is done while the machine is off or is to be, and where the hypervisor can do that also while it runs. If it
         can't be done, that is told in RV(differences). What the machine boots from is never taken away.
     type: bool
@@ -265,6 +267,14 @@ options:
     description:
       - A list of what the nodes answered when polled, RV(nebula.provision.nebula_deploy#module:observed) of each.
     type: json
+  live_removal:
+    description:
+      - Whether machines that run may lose disks, NICs and memory that the list has no more, also those whose item does
+        not say O(detach). A disk that would be lost with its content is taken away by O(detach) alone.
+      - If V(false), that is told in RV(differences), and nothing is taken from them.
+    type: bool
+    default: false
+    version_added: 0.2.0
   end_given_up:
     description:
       - Whether machines that were given up with their host (O(nebula.provision.nebula_host#module:state=lost)), and

@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, Any] = {
         "host": {"type": "str", "required": True},
         "catalog": {"type": "str"},
         "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
+        "detach_timeout": {"type": "int", "default": defaults.DETACH_SECONDS},
         "threads": {"type": "int", "default": 0},
         "safe_dirs": {"type": "list", "elements": "path", "default": []},
         "restricted_dirs": {"type": "list", "elements": "path", "default": [*RESTRICTED]},

@@ -36,6 +36,7 @@ VMS = ObjectList("VM", "vms", KEYS, unknown={}, is_packed=True)
 ARGUMENTS = VMS.arguments(
     hosts={"type": "list", "elements": "str"},
     observed={"type": "json", "no_log": True},
+    live_removal={"type": "bool", "default": False},
     end_given_up={"type": "bool", "default": False},
     destroy_limit={"type": "str", "default": defaults.DESTROY_LIMIT},
     destroy_limit_only={"type": "bool", "default": False},

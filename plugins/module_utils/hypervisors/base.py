@@ -18,6 +18,7 @@ from ..errors import Conflict, ForeignObject, Unsupported
 from ..host import node_file
 from ..host.hypervisor_daemons import Service
 from ..host.node_file import Changes, NodeFile, Remember
+from ..model import defaults
 from ..model.audit import Domain
 from ..model.disk import Disk, DiskFiles
 from ..model.host import Overhead
@@ -130,6 +131,16 @@ class Survey:
     foreign_ids: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True)
+class Adjustment:
+    """Says how a running machine is to be changed.
+    grown: ids of the disks that are to be larger.
+    detach_timeout: seconds that a guest has to let go of a device."""
+
+    grown: tuple[int, ...] = ()
+    detach_timeout: int = defaults.DETACH_SECONDS
+
+
 class Secrets(abc.ABC):
     """Keeps the secrets of one owner's encrypted disks with the hypervisor of this node, by UUID."""
 
@@ -175,6 +186,8 @@ class Driver(abc.ABC):
     switches: frozenset[str] = frozenset()
     # Its machines have directories where others have disks and drives: their root, and their context.
     has_directories: bool = False
+    # Disks of a machine that runs are made larger at once, by adjust().
+    grows_running_disks: bool = False
     # A suspended machine stands still and keeps its memory on its host, with which it ends: nothing of it is saved.
     suspends_in_memory: bool = False
     programs: tuple[str, ...] = ()
@@ -335,8 +348,10 @@ class Driver(abc.ABC):
         """Go on from the checkpoint file, which the caller removes, or from memory."""
         raise self.lacks("resume")
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
-        """Give the running machine the disks, NICs and memory of its definition. Return whether one differed."""
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
+        """Give the running machine the disks, NICs and memory that it is to have, as far as that is possible while it
+        runs. Return whether something differed. Raise Unsupported, before anything is done, for what can't be done
+        while it runs, and TimedOut or InUse for a device that its guest keeps."""
         raise self.lacks("change a running machine's disks, NICs or memory")
 
     def migrate(self, mark: Mark, login: str) -> None:

@@ -57,6 +57,8 @@ KEPT_CONSOLE_LOGS = 3
 # All of these are ours: long enough for guests and programs that are emulated, as in the tests.
 # For a guest to obey the power button. (A real oned gives a guest of Xen 300.)
 SHUTDOWN_SECONDS = 120
+# For a guest to let go of a disk or NIC. (One that answers does so within a second or two, and pciehp takes five.)
+DETACH_SECONDS = 60
 # For a guest to be up and contextualised.
 VERIFY_SECONDS = 180
 # For AWX to update a project.

@@ -162,7 +162,7 @@ def pair_vectors(name: str, old: Sequence[Vector], new: Sequence[Vector], has: S
         ),
         moved=moved,
         grown=grown,
-        how=_how_to_change(name, old, new, known, stays, free, bool(moved or grown)),
+        how=_how_to_change(name, old, new, known, stays, free, bool(moved), bool(grown)),
     )
 
 
@@ -335,7 +335,8 @@ def _how_to_change(
     has: Sequence[MachineDevice],
     stays: Sequence[int | None],
     gone: Sequence[int],
-    reshaped: bool,
+    moved: bool,
+    grown: bool,
 ) -> str:
     there = [(number, index) for number, index in enumerate(stays) if index is not None]
     differing = [(index, _differing_keys(name, old[index], new[number], has[index].limited)) for number, index in there]
@@ -346,9 +347,9 @@ def _how_to_change(
     if any(has[index].boots and has[index].own for index in gone):
         return RECREATE
     order = [index for _number, index in there]
-    if reshaped or any(keys for _index, keys in differing) or order != sorted(order):
+    if moved or any(keys for _index, keys in differing) or order != sorted(order):
         return POWEROFF
-    if gone or None in stays:
+    if grown or gone or None in stays:
         return HOTPLUG
     limits = any(
         old[index].get(key, "") != new[number].get(key, "")

@@ -53,6 +53,9 @@ _WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "
 # In a context, and in files for the guest, each letter is the guest's.
 _GUESTS = ("CONTEXT", "INJECT")
 
+# Among what is changed on a running machine: disks that become larger.
+DISK_SIZE = "DISK/SIZE"
+
 _NOTHING: Mapping[str, Sequence[MachineDevice]] = MappingProxyType({})
 _Normal = Union[str, tuple[tuple[str, str], ...]]
 
@@ -61,8 +64,8 @@ _Normal = Union[str, tuple[tuple[str, str], ...]]
 class Change:
     """Describes the change of one attribute.
     old, new: for people, without secrets.
-    how: live, hotplug (disks or NICs that only come and go, where the hypervisor has that done: at once if the machine
-    runs, else by its next start), poweroff, catalog, or recreate where nothing else will do."""
+    how: live, hotplug (disks or NICs that only come, go or become larger, where the hypervisor has that done: at once
+    if the machine runs, else by its next start), poweroff, catalog, or recreate where nothing else will do."""
 
     attribute: str
     old: str
@@ -112,8 +115,9 @@ def how_to_change(
     if name in CHANGEABLE:
         return CHANGEABLE[name]
     if name in DEVICES:
-        found = pair_devices(name, old, new, has).how
-        return POWEROFF if found == HOTPLUG and name not in live else found
+        pairing = pair_devices(name, old, new, has)
+        at_once = name in live and (not pairing.grown or DISK_SIZE in live)
+        return POWEROFF if pairing.how == HOTPLUG and not at_once else pairing.how
     return RECREATE if name in SINGLES or name in VECTORS else "catalog"
 
 

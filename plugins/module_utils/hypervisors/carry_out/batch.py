@@ -18,6 +18,7 @@ from ...host import node_file
 from ...host.files import explain, explained, make_directory, sync_directory
 from ...host.restricted_directories import Rules
 from ...host.vm_log import VmLog
+from ...model import defaults
 from ...model.plan import GivenUp, Plan, PlannedVm, VmOutcome
 from ...storage import roots, transfer_methods
 from ...storage.datastore_layout import vm_directory
@@ -41,14 +42,24 @@ Report = Callable[[int, int, int], None]
 class Batch:
     """Carries out the machines of one plan.
     threads: how many of them are built at once; 0 or less: as many as this node's processors can keep busy.
-    rules: which files of this node machines may boot."""
+    rules: which files of this node machines may boot.
+    detach_timeout: seconds that a guest has to let go of a disk or NIC."""
 
-    def __init__(self, plan: Plan, driver: Driver, root: str, threads: int = 0, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        driver: Driver,
+        root: str,
+        threads: int = 0,
+        rules: Rules | None = None,
+        detach_timeout: int = defaults.DETACH_SECONDS,
+    ) -> None:
         self._transfer = transfer_methods.of_plan(root, plan)
         self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
         self.driver = driver
         self.root = root
         self._rules = rules if rules is not None else Rules(own=root)
+        self._detach_timeout = detach_timeout
         self._threads = threads if threads > 0 else min(max(2 * node_file.processors(), 2), 8)
 
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
@@ -103,6 +114,7 @@ class Batch:
             bridges=Bridges(self.plan),
             filled=files_on_node.keep_contents(self.root, self.plan),
             building=threading.BoundedSemaphore(self._threads),
+            detach_timeout=self._detach_timeout,
         )
 
     def _power_off(self, machine: GivenUp) -> VmOutcome:

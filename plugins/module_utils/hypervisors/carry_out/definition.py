@@ -19,7 +19,7 @@ from ...model.disk import DIRECTORY, DiskFiles
 from ...model.injected_files import Injected
 from ...storage import machine_disks
 from ...storage.datastore_layout import disk_path
-from ..base import Driver, Site
+from ..base import Adjustment, Driver, Site
 from . import device_log, named_files
 from .job import Common, Job
 
@@ -73,6 +73,10 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
             job.files[vm.context.disk_id] = DiskFiles(path, "raw")
     job.stage = "BOOT_FAILURE"
     deployment = job.common.driver.render(vm, _site_of(job))
+    adjusts = running and "adjust" in job.common.driver.capabilities
+    if adjusts:
+        # Before the definition: what the guest refuses to let go stays in it.
+        _adjust(job)
     if deployment.digest != job.record.definition or not defined:
         path = job.path(f"deployment.{job.planned.seq}")
         job.log("VMM", "I", f"Generating deployment file: {path}")
@@ -80,13 +84,10 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         job.common.driver.define(vm, deployment, job.mark)
         job.record = replace(job.record, definition=deployment.digest)
         job.changed = True
-    adjusts = running and "adjust" in job.common.driver.capabilities
-    if adjusts:
-        job.changed = job.common.driver.adjust(vm, _site_of(job), job.mark) or job.changed
     if is_off or adjusts:
         # What a machine still has while it runs stays until it is off.
         _remove_detached(job)
-    job.fitted = is_off or (adjusts and not job.planned.grown)
+    job.fitted = is_off or (adjusts and (not job.planned.grown or job.common.driver.grows_running_disks))
     device_log.log_devices(job, new=not known.definition, at_once=is_off or adjusts)
     if context != job.record.context:
         if running and vm.context is not None:
@@ -100,6 +101,14 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
         # has just begun to boot.
         job.keep_record()
+
+
+def _adjust(job: Job) -> None:
+    """Give the running machine the disks, NICs and memory that it is to have."""
+    if job.planned.refitted:
+        job.common.bridges.require(job.vm)
+    order = Adjustment(job.planned.grown, job.common.detach_timeout)
+    job.changed = job.common.driver.adjust(job.vm, _site_of(job), job.mark, order) or job.changed
 
 
 def _remove_detached(job: Job) -> None:

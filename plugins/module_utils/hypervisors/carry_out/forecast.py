@@ -58,6 +58,8 @@ class Forecast:
                 return self.has_wrong_autostart(planned)
             if not known.accelerator or self.has_wrong_autostart(planned):
                 return True
+            if planned.wanted == "RUNNING" and planned.grown and self.driver.grows_running_disks:
+                return True
             deployment, context, files = self.foresee_definition(vm, known)
             # Those of a machine that runs wait until it is off.
             if planned.wanted == "POWEROFF" and machine_disks.would_grow(

@@ -13,6 +13,7 @@ from ...context import files_on_node
 from ...dataclass import dataclass
 from ...host.restricted_directories import Rules
 from ...host.vm_log import VmLog
+from ...model import defaults
 from ...model.disk import DiskFiles
 from ...model.plan import Plan, PlannedVm, TaskOutcome
 from ...model.vm import Vm
@@ -29,7 +30,8 @@ class Common:
     rules: which files of this node machines may boot.
     site: of the node, without any machine.
     filled: the files of contexts that this node has by now.
-    building: it is held while a machine is built, so that processors and disks are kept busy and no more."""
+    building: it is held while a machine is built, so that processors and disks are kept busy and no more.
+    detach_timeout: seconds that a guest has to let go of a disk or NIC."""
 
     plan: Plan
     driver: Driver
@@ -41,6 +43,7 @@ class Common:
     bridges: Bridges
     filled: files_on_node.KeptContents
     building: threading.BoundedSemaphore
+    detach_timeout: int = defaults.DETACH_SECONDS
 
 
 @dataclass

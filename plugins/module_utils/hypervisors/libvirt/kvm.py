@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
@@ -25,6 +23,7 @@ from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import (
+    Adjustment,
     AgentAnswer,
     Deployment,
     Driver,
@@ -36,10 +35,12 @@ from ..base import (
     id_in_name,
     label_of,
 )
-from . import domain_xml, guest_agent, qemu_logs
+from . import domain_xml, guest_agent, live_devices, qemu_logs
 from .disk_secrets import LibvirtSecrets
+from .domain_events import DomainEvents
 from .domains import PRESS_AGAIN, LibvirtDomains
 from .kvm_overhead import BY_KVM, EMULATED
+from .live_device_changes import LiveDeviceChanges
 from .running_disks import RunningDisks
 
 # Linux's number of the key.
@@ -81,7 +82,8 @@ REMEDIES = (
 class KvmDriver(LibvirtDomains, Driver):
     name = "kvm"
     uri = "qemu:///system"
-    capabilities = Driver.OPTIONAL - {"adjust", "migrate"}
+    capabilities = Driver.OPTIONAL - {"migrate"}
+    grows_running_disks = True
     switches = frozenset((OVN, OVSWITCH))
     remedies = REMEDIES
     keep = "--keep-nvram"
@@ -92,7 +94,7 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def __init__(self, uri: str = "") -> None:
         super().__init__(uri)
-        self._events: _Events | None = None
+        self._events: DomainEvents | None = None
 
     def close(self) -> None:
         with self._lock:
@@ -200,6 +202,17 @@ class KvmDriver(LibvirtDomains, Driver):
                 if shares:
                     domain.setSchedulerParametersFlags({"cpu_shares": int(shares)}, lv.VIR_DOMAIN_AFFECT_LIVE)
 
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
+        asked = f"changing {label_of(mark)} while it runs"
+        domain = self._found(mark)
+        with self._explained(asked):
+            live = domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE)
+            steps = live_devices.plan_steps(live, self.render(vm, site).text, site.directory, vm)
+            work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout)
+            grown = work.smaller_than_wanted(vm, order.grown)
+            work.carry_out(steps, grown)
+        return bool(steps or grown)
+
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         if vm.context is not None and vm.context.device == "disk":
             # The medium of a disk can't be changed, and bytes that change below a mounted one are a damaged one to the
@@ -254,10 +267,7 @@ class KvmDriver(LibvirtDomains, Driver):
             domain.create()
 
     def reboot(self, mark: Mark, timeout: int) -> None:
-        with self._lock:
-            if self._events is None:
-                self._events = _Events(self._libvirt, self._open)
-        with self._events.rebooted(self._found(mark).UUIDString()) as happened:
+        with self._heard().rebooted(self._found(mark).UUIDString()) as happened:
             limit = time.monotonic() + timeout
             while time.monotonic() < limit:
                 with self._explained(f"rebooting {label_of(mark)}"):
@@ -265,6 +275,12 @@ class KvmDriver(LibvirtDomains, Driver):
                 if happened.wait(min(PRESS_AGAIN, max(limit - time.monotonic(), 0.0))):
                     return
         raise self._disobeyed(f"rebooting {label_of(mark)}", mark, timeout, "state: reset")
+
+    def _heard(self) -> DomainEvents:
+        with self._lock:
+            if self._events is None:
+                self._events = DomainEvents(self._libvirt, self._open)
+            return self._events
 
     def press_key(self, mark: Mark) -> None:
         domain = self._found(mark)
@@ -302,56 +318,6 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def is_saved(self, file: BinaryIO) -> bool:
         return file.read(len(SAVED)) == SAVED
-
-
-class _Loop:
-    """Runs libvirt's event loop, of which a process has one. It begins when it is first needed and never ends: once
-    there is one, libvirtd ends each connection, of any use, whose keepalive nobody has answered for half a minute."""
-
-    _lock = threading.Lock()
-    _begun = False
-
-    @classmethod
-    def begin(cls, libvirt: Any) -> None:
-        with cls._lock:
-            if not cls._begun:
-                libvirt.virEventRegisterDefaultImpl()
-                threading.Thread(target=cls._run, args=(libvirt,), name="libvirt-events", daemon=True).start()
-                cls._begun = True
-
-    @staticmethod
-    def _run(libvirt: Any) -> None:
-        while True:
-            libvirt.virEventRunDefaultImpl()
-
-
-class _Events:
-    """Waits for guests to reboot, which only an event tells. It has a connection of its own, since libvirt gives
-    events only to connections that were opened after the event loop was registered."""
-
-    def __init__(self, libvirt: Any, connect: Any) -> None:
-        self._libvirt = libvirt
-        self._waiting: dict[str, threading.Event] = {}
-        _Loop.begin(libvirt)
-        self._connection = connect()
-        self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._note_reboot, None)
-
-    def _note_reboot(self, _connection: Any, domain: Any, _opaque: Any) -> None:
-        event = self._waiting.get(domain.UUIDString())
-        if event is not None:
-            event.set()
-
-    @contextlib.contextmanager
-    def rebooted(self, uuid: str) -> Iterator[threading.Event]:
-        event = self._waiting[uuid] = threading.Event()
-        try:
-            yield event
-        finally:
-            del self._waiting[uuid]
-
-    def close(self) -> None:
-        with contextlib.suppress(self._libvirt.libvirtError):
-            self._connection.close()
 
 
 def lost_the_race_for_cgroups(message: str) -> bool:

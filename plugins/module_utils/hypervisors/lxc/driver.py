@@ -25,7 +25,7 @@ from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
-from ..base import Deployment, Driver, Mark, Site, Survey, id_in_name, label_of
+from ..base import Adjustment, Deployment, Driver, Mark, Site, Survey, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
 from . import (
@@ -185,7 +185,7 @@ class LxcDriver(LibvirtDomains, Driver):
         # The container sees this directory itself: what was written there is there for it.
         return True
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
         asked = f"changing {label_of(mark)} while it runs"
         domain = self._found(mark)
         text = self.render(vm, site).text
@@ -193,8 +193,7 @@ class LxcDriver(LibvirtDomains, Driver):
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
         changed = False
         with self._explained(asked):
-            flags = live, self._libvirt.VIR_DOMAIN_XML_INACTIVE
-            changed = live_memory.adjust(domain, flags, site.swap_alone, asked)
+            changed = live_memory.adjust(domain, live, text, site.swap_alone, asked)
             there = live_nics.nics_of(domain.XMLDesc(0))
             for mac in sorted(set(there) - set(wanted)):
                 domain.detachDeviceFlags(there[mac].text, live)

@@ -22,14 +22,14 @@ def memory_limit(domain: Any, live: int) -> int:
     return found if found < UNLIMITED else 0
 
 
-def adjust(domain: Any, flags: tuple[int, int], apart: bool, asked: str) -> bool:
-    """Set the limits of a running container to those of its definition. Return False if they are the same. Raise InUse
+def adjust(domain: Any, live: int, text: str, apart: bool, asked: str) -> bool:
+    """Set the limits of a running container to those of a definition. Return False if they are the same. Raise InUse
     for a container that takes more. Whoever calls it explains what libvirt says.
-    flags: libvirt's for what runs, and for a definition apart from that.
+    live: libvirt's flag for what runs.
+    text: the definition.
     apart: the kernel counts swap by itself (cgroups of version 2), and ends processes of a container that takes
     more than a new limit, where it says no otherwise."""
-    live, inactive = flags
-    memory, swap = container_xml.memory_limits(domain.XMLDesc(inactive))
+    memory, swap = container_xml.memory_limits(text)
     had, had_swap = container_xml.memory_limits(domain.XMLDesc(0))
     if (had, had_swap) == (memory, swap):
         return False

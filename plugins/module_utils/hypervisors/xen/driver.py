@@ -42,7 +42,18 @@ from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Deployment, Driver, Mark, Site, Survey, copied_domains, domain_name, label_of, refuse_other
+from ..base import (
+    Adjustment,
+    Deployment,
+    Driver,
+    Mark,
+    Site,
+    Survey,
+    copied_domains,
+    domain_name,
+    label_of,
+    refuse_other,
+)
 from . import config, switch_ports, xen_declaration, xl_logs
 from .dom0 import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, ListedDomain, lock_holder
@@ -286,7 +297,7 @@ class XenDriver(XenNode, Driver):
         asked = f"changing the context of {label_of(mark)}"
         return self._tool.insert(asked, domain_name(mark.vm_id), disk_targets.without_suffix(context.target), path)
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
         name, asked = domain_name(mark.vm_id), f"changing {label_of(mark)} while it runs"
         domain = self._running(mark)
         wanted = config.devices_of(vm, site)

@@ -20,7 +20,7 @@ from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
+from ..base import Adjustment, Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message_of
 from . import config, switch_ports, xen_declaration, xl, xl_logs
@@ -134,7 +134,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         # libvirt takes a file of the same name for the same medium.
         return self._tool.insert(asked, self._found(mark).name(), disk_targets.without_suffix(context.target), path)
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
         asked = f"changing {label_of(mark)} while it runs"
         domain = self._found(mark)
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE

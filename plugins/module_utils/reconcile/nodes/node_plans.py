@@ -49,6 +49,6 @@ def _carried_out(plan: Plan, driver: Driver | None, params: Mapping[str, Any], c
     report = functools.partial(Reporter(params["_progress_file"]).report, word=word)
     guarding = NicFilters(plan, root)
     guarding.begin()
-    outcomes = Batch(plan, driver, root, params["threads"], rules).apply(report)
+    outcomes = Batch(plan, driver, root, params["threads"], rules, params["detach_timeout"]).apply(report)
     guarding.end(outcomes)
     return outcomes

@@ -77,8 +77,9 @@ def decide(
     formers: Collection[str] = (),
     limit: DestroyLimit | None = None,
     foreseen: bool = False,
+    live_removal: bool = False,
 ) -> Decided:
-    """Record what the nodes say, then decide the list, within a decision. formers, limit, foreseen: see reconcile()."""
+    """Record what the nodes say, then decide the list, within a decision. formers and what follows: see reconcile()."""
     observed = engine.hosts.check(observed)
     observed, second = without_second_names(engine, observed)
     if second:
@@ -87,7 +88,7 @@ def decide(
         hosts = [name for name in named if name not in second]
     moved = engine.vms.observe(observed)
     given_up = engine.vms.given_up()
-    outcomes, warnings = reconcile(engine, items, hosts, adopting, formers, limit, foreseen)
+    outcomes, warnings = reconcile(engine, items, hosts, adopting, formers, limit, foreseen, live_removal)
     warnings += [f"host {name}: {why}. Nothing was done under the name {name}" for name, why in second.items()]
     warnings += map(str, engine.networks.spread_out())
     warnings += warnings_of_given_up(given_up, end_given_up, hosts)

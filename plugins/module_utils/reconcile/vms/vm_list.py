@@ -46,7 +46,9 @@ def reconcile(
             if check_mode and params["declared"]:
                 _declare(engine, params["declared"])
             asked = (params["hosts"], params["return_plans"], params["end_given_up"])
-            return decide(engine, items, observed, *asked, adopting, renamed, limit)
+            return decide(
+                engine, items, observed, *asked, adopting, renamed, limit, live_removal=params["live_removal"]
+            )
 
         decided = engine.decide(work, download_context_file)
         planned: dict[str, Any] = {}

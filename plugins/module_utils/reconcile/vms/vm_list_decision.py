@@ -43,6 +43,7 @@ def reconcile(
     formers: Collection[str] = (),
     limit: DestroyLimit | None = None,
     foreseen: bool = False,
+    live_removal: bool = False,
 ) -> tuple[list[Outcome], list[str]]:
     """Decide within a session what becomes of each machine of a list; return the outcomes and the warnings.
 
@@ -54,7 +55,8 @@ def reconcile(
     adopting: unknown machines that become machines of the list
     formers: former names that are said by items which are not among these, since they can't be read
     limit: TooManyDestroyed is raised if more machines than this lose disks
-    foreseen: machines of items that fail as yet count for the limit, too: what they need may come later in the run"""
+    foreseen: machines of items that fail as yet count for the limit, too: what they need may come later in the run
+    live_removal: see change_as_listed()"""
     outcomes: list[Outcome] = []
     warnings: list[str] = []
     adopting = adopting or Adoptions()
@@ -79,7 +81,7 @@ def reconcile(
     outcomes.extend(_refused(name, error) for name, error in lacking.items())
     formers = {*formers, *renames.former_names(items)}
     there = len(engine.vms.names()) if limit is not None and limit.is_percentage else 0
-    result = _decide(_Try(engine, specs, hosts, adopting, formers, foreseen))
+    result = _decide(_Try(engine, specs, hosts, adopting, formers, foreseen, live_removal))
     outcomes.extend(result.outcomes())
     if limit is not None:
         refuse_beyond(limit, result.losing if foreseen else names_of_destroyed(outcomes), there)
@@ -163,6 +165,7 @@ class _Try:
     adopting: Adoptions
     formers: Collection[str]
     foreseen: bool
+    live_removal: bool
     terms: _Terms = field(default_factory=_Terms)
     losing: dict[str, None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list, init=False)
@@ -313,7 +316,7 @@ class _Try:
         if self._is_elsewhere(record):
             return
         _refuse_doubled(spec, record)
-        change_as_listed(self.engine, spec, outcome, self.warnings)
+        change_as_listed(self.engine, spec, outcome, self.warnings, self.live_removal)
         if record.recreates and outcome.differences and not spec.recreate:
             # Whatever is decided about it has it made anew.
             return

@@ -23,6 +23,7 @@ from ...model.saved_disks import holds_saved_disk, origin_of
 from ...model.template import Template
 from ...model.template_changes import Change, how_to_change, pair_devices, refuse_sizes
 from ...model.vm import Os
+from ...model.whole_numbers import whole
 from . import renames
 from .destroy_limit import NOT_STARTED, loses_disks, never_ran
 from .vm_item import INDEX, Spec
@@ -33,8 +34,11 @@ _OWN_NAME = re.compile(r"\$NAME\b")
 OWNER = "owner"
 
 
-def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: list[str]) -> None:
-    """Give the machine the attributes that its item says, as far as they can be changed; note the rest."""
+def change_as_listed(
+    engine: Engine, spec: Spec, outcome: Outcome, warnings: list[str], live_removal: bool = False
+) -> None:
+    """Give the machine the attributes that its item says, as far as they can be changed; note the rest. live_removal:
+    running machines may lose what the list says no more, also where their items don't say detach."""
     record = outcome.after
     if spec.template is None or record is None or record.request is None or spec.state == "absent":
         return
@@ -83,6 +87,10 @@ def change_as_listed(engine: Engine, spec: Spec, outcome: Outcome, warnings: lis
         possible = _is_possible(change, off, live)
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
         if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
+            continue
+        agreed = off or live_removal or spec.detach
+        if possible and live and not agreed and _takes(change, record.request, wanted, has):
+            _tell_not_agreed(outcome, record, change)
             continue
         if possible:
             outcome.changes.append(change)
@@ -143,6 +151,25 @@ def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:
     if change.attribute in DEVICES:
         return change.how == HOTPLUG and change.attribute in live
     return change.how != RECREATE and change.attribute in live
+
+
+def _takes(change: Change, old: Template, wanted: Template, has: Mapping[str, Sequence[MachineDevice]]) -> bool:
+    """Return whether the change takes something from a machine that runs: a disk, a NIC or memory."""
+    if change.attribute in DEVICES:
+        return bool(pair_devices(change.attribute, old, wanted, has).gone)
+    if change.attribute == "MEMORY":
+        sizes = [whole(template.get("MEMORY").strip()) for template in (old, wanted)]
+        return None in sizes or (sizes[0] or 0) > (sizes[1] or 0)
+    return False
+
+
+def _tell_not_agreed(outcome: Outcome, record: VmRecord, change: Change) -> None:
+    what = f"differs in {change.attribute}: it has {change.old}, the list says {change.new}, and it runs"
+    remedy = (
+        "nothing is taken from a running machine unasked. Set detach: true in its item, or nebula_live_removal: true "
+        "for all, or power it off first (state: poweroff)"
+    )
+    outcome.left(record, change.attribute, change.old, change.new, what, remedy)
 
 
 def _another_owner(spec: Spec, record: VmRecord) -> Owner | None:

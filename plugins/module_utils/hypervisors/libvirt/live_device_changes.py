@@ -1,0 +1,100 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Attaches devices to a running QEMU machine, detaches them from it, and makes its disks larger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from ...dataclass import dataclass
+from ...errors import InUse, TimedOut
+from ...model.vm import Vm
+from .domain_events import DomainEvents, Removal
+from .live_devices import Step
+
+# How often the definition is looked at beside the events: one that came before anybody listened is not told again.
+LOOK_AGAIN = 1.0
+MIB = 1 << 20
+# QEMU's words for a device that was asked for before, by a run that did not wait long enough.
+_ASKED_BEFORE = "in the process of unplug"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Describes a disk that is to be larger. size: MiB."""
+
+    name: str
+    target: str
+    size: int
+
+
+class LiveDeviceChanges:
+    """Changes one running domain. Whoever uses it explains what libvirt says.
+    heard: gives the events, which are only needed where a device goes.
+    timeout: seconds that the guest has to let go of a device."""
+
+    def __init__(self, libvirt: Any, heard: Callable[[], DomainEvents], domain: Any, asked: str, timeout: int) -> None:
+        self._libvirt = libvirt
+        self._heard = heard
+        self._domain = domain
+        self._asked = asked
+        self._timeout = timeout
+
+    def smaller_than_wanted(self, vm: Vm, grown: Collection[int]) -> list[Growth]:
+        """Return those of these disks that are smaller than they are to be."""
+        found = []
+        for disk in vm.disks:
+            if disk.disk_id in grown and self._domain.blockInfo(disk.target)[0] < disk.size * MIB:
+                name = f"DISK {disk.disk_id} ({disk.target}), made larger: {disk.size} MB"
+                found.append(Growth(name, disk.target, disk.size))
+        return found
+
+    def carry_out(self, steps: Sequence[Step], grown: Sequence[Growth]) -> None:
+        for step in steps:
+            if step.alias:
+                self._detach(step)
+            else:
+                self._domain.attachDeviceFlags(step.text, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        for growth in grown:
+            flags = self._libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+            self._domain.blockResize(growth.target, growth.size * MIB, flags)
+
+    def _detach(self, step: Step) -> None:
+        with self._heard().removed(self._domain.UUIDString(), step.alias) as removal:
+            limit = time.monotonic() + self._timeout
+            self._ask(step)
+            while self._has(step.alias):
+                if removal.refused:
+                    raise InUse(f"{self._asked}: {step.name}", "its guest refuses to let it go", _REMEDY)
+                left = limit - time.monotonic()
+                if left <= 0:
+                    found = f"its guest has not let it go within {self._timeout} s, and still has it"
+                    raise TimedOut(f"{self._asked}: {step.name}", found, _REMEDY)
+                self._wait(removal, left)
+
+    def _ask(self, step: Step) -> None:
+        try:
+            self._domain.detachDeviceFlags(step.text, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except self._libvirt.libvirtError as error:
+            if _ASKED_BEFORE not in str(error) and self._has(step.alias):
+                raise
+
+    @staticmethod
+    def _wait(removal: Removal, left: float) -> None:
+        if removal.told.wait(min(LOOK_AGAIN, left)) and not removal.refused:
+            # libvirt tells it before its definition says it.
+            removal.told.clear()
+
+    def _has(self, alias: str) -> bool:
+        devices = ET.fromstring(self._domain.XMLDesc(0)).iterfind("devices/*/alias")
+        return any(each.get("name") == alias for each in devices)
+
+
+_REMEDY = (
+    "A guest that boots, is halted or has no driver for it answers nothing, and one that uses a disk keeps it: look at "
+    "its console, unmount the disk or take the interface down in it, then run again; or power it off first"
+)
