@@ -49,6 +49,7 @@ class Node:
         self.number = 0
         self.size = 1
         self.driver = KvmDriver()
+        self.detach_timeout = 60
         # What a catalog would hold by now, by machine.
         self.ledger: dict[int, LedgerVm] = {}
         root.mkdir(mode=0o711)
@@ -107,7 +108,7 @@ class Node:
         return outcomes
 
     def carry_out(self, plan: Plan) -> list[VmOutcome]:
-        outcomes = Batch(plan, self.driver, self.root).apply()
+        outcomes = Batch(plan, self.driver, self.root, detach_timeout=self.detach_timeout).apply()
         for planned, outcome in zip(plan.vms, outcomes):
             # As the catalog takes it over: what went wrong leaves the machine as it is.
             state = outcome.state

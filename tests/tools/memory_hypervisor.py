@@ -15,6 +15,8 @@ from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
+    Adjusted,
+    Adjustment,
     Deployment,
     Driver,
     Mark,
@@ -195,9 +197,9 @@ class MemoryDriver(Driver):
         except OSError:
             return False
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         self.did("adjust", mark)
-        return self.adjusts
+        return Adjusted(self.adjusts)
 
     def migrate(self, mark: Mark, login: str) -> None:
         self.did("migrate", mark)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host.console import console_log
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Adjustment, Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import config, xl, xl_logs
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.driver import CONSOLES, DEFINITIONS
@@ -155,13 +155,13 @@ class Guest:
         more = replace(
             self.vm, disks=(*self.vm.disks, Disk(1, "xvdb", bus="xen", driver="raw")), nics=(self.nic(0), self.nic(1))
         )
-        assert self.driver.adjust(more, self.site, self.mark)
-        assert not self.driver.adjust(more, self.site, self.mark), "again"
+        assert self.driver.adjust(more, self.site, self.mark, Adjustment(removes=True)).changed
+        assert not self.driver.adjust(more, self.site, self.mark, Adjustment(removes=True)).changed, "again"
         self.wait_for("two disks", lambda: self.states("vbd").count("4") == 2)
         self.wait_for("two NICs", lambda: self.states("vif").count("4") == 2)
 
     def detach(self) -> None:
-        assert self.driver.adjust(self.vm, self.site, self.mark)
+        assert self.driver.adjust(self.vm, self.site, self.mark, Adjustment(removes=True)).changed
         self.wait_for("one disk", lambda: self.states("vbd").count("4") == 1)
         self.wait_for("one NIC", lambda: self.states("vif").count("4") == 1)
 
@@ -178,7 +178,7 @@ class Guest:
 
     def shrink(self) -> None:
         self.vm = replace(self.vm, memory=128)
-        assert self.driver.adjust(self.vm, self.site, self.mark)
+        assert self.driver.adjust(self.vm, self.site, self.mark, Adjustment(removes=True)).changed
         self.wait_for("128 MiB", lambda: (self.listed() or xl.ListedDomain("", 0, 999, 1, "", 0)).memory <= 132)
 
     def reboot(self) -> None:

@@ -28,6 +28,7 @@ from typing import Any
 
 from xen_operations import CATALOG, KINDS, SECONDS, Guest, operations
 
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Adjustment
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.bridges import Bridges
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import switch_ports
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic, interface_id
@@ -199,15 +200,15 @@ class Switched(Guest):
     def attach(self) -> None:
         self.vm = replace(self.vm, nics=tuple(self.nic(number) for number in range(3)))
         self.define()
-        assert self.driver.adjust(self.vm, self.site, self.mark)
+        assert self.driver.adjust(self.vm, self.site, self.mark, Adjustment(removes=True)).changed
         self.check_ports()
         assert self.port(2, "-emu") is None
-        assert not self.driver.adjust(self.vm, self.site, self.mark), "again"
+        assert not self.driver.adjust(self.vm, self.site, self.mark, Adjustment(removes=True)).changed, "again"
 
     def detach(self) -> None:
         self.vm = replace(self.vm, nics=(self.nic(0), self.nic(1)))
         self.define()
-        assert self.driver.adjust(self.vm, self.site, self.mark)
+        assert self.driver.adjust(self.vm, self.site, self.mark, Adjustment(removes=True)).changed
         self.wait_for("no third port", lambda: self.port(2) is None)
         self.check_ports()
 

@@ -44,6 +44,7 @@ class VmRecord:
     summary: for users, without context values and passwords.
     outdated: its networks say something else by now than its context does.
     awaits: it runs with other disks or NICs than it is to have, and gets these when it is off.
+    loses: some of these are disks or NICs that it is to have no more.
     recreates: it is to be made anew, which its host failed to do.
     request: the merged template it was made from (Template as plain attributes). owner: of its context."""
 
@@ -64,6 +65,7 @@ class VmRecord:
     error: str = ""
     outdated: bool = False
     awaits: bool = False
+    loses: bool = False
     recreates: bool = False
     stime: int = 0
     etime: int = 0
@@ -377,9 +379,9 @@ class VmsPort(abc.ABC):
         """Return what the machine has, or is to have, of each DISK and NIC of its request."""
 
     @abc.abstractmethod
-    def update(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+    def update(self, vm_id: int, template: Template, owner: Owner | None = None, agreed: bool = False) -> VmRecord:
         """Give the machine what `template` says and can be changed on it (see template_changes.CHANGEABLE). owner: None
-        to keep the one that it has."""
+        to keep the one that it has. agreed: while it runs it may lose the disks and NICs that it is to have no more."""
 
     @abc.abstractmethod
     def rename(self, vm_id: int, name: str) -> VmRecord:

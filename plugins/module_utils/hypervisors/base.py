@@ -135,10 +135,22 @@ class Survey:
 class Adjustment:
     """Says how a running machine is to be changed.
     grown: ids of the disks that are to be larger.
+    removes: it may lose what it is to have no more.
     detach_timeout: seconds that a guest has to let go of a device."""
 
     grown: tuple[int, ...] = ()
+    removes: bool = False
     detach_timeout: int = defaults.DETACH_SECONDS
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """Says what became of a running machine.
+    changed: something differed, and was changed.
+    left: it still has what it is to have no more."""
+
+    changed: bool = False
+    left: bool = False
 
 
 class Secrets(abc.ABC):
@@ -348,9 +360,9 @@ class Driver(abc.ABC):
         """Go on from the checkpoint file, which the caller removes, or from memory."""
         raise self.lacks("resume")
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         """Give the running machine the disks, NICs and memory that it is to have, as far as that is possible while it
-        runs. Return whether something differed. Raise Unsupported, before anything is done, for what can't be done
+        runs. Raise Unsupported, before anything is done, for what can't be done
         while it runs, and TimedOut or InUse for a device that its guest keeps."""
         raise self.lacks("change a running machine's disks, NICs or memory")
 

@@ -44,11 +44,15 @@ class LastingOrders:
     """Holds what stays in a machine's orders until its node has done it, whatever is decided and recorded meanwhile.
     detached: ids of the disks that the machine is to have no more.
     grown: ids of the disks that are to be larger.
-    refitted: the machine has to be off, or changed while it runs, to have the disks and NICs that it is to have."""
+    refitted: the machine has to be off, or changed while it runs, to have the disks and NICs that it is to have.
+    loses: it has disks or NICs that it is to have no more.
+    agreed: its user has agreed that it loses them while it runs."""
 
     detached: tuple[int, ...] = ()
     grown: tuple[int, ...] = ()
     refitted: bool = False
+    loses: bool = False
+    agreed: bool = False
 
 
 DONE = LastingOrders()
@@ -63,7 +67,7 @@ class Orders:
     previous: the state that the catalog showed before the decision.
     found: the state in which the machine was when it was last recorded; empty where nothing is under way.
     decided: the generation of the decision that the operation came with; 0 for the newest decision.
-    detached, grown, refitted: see Lasting.
+    detached, grown, refitted, loses, agreed: see LastingOrders.
     detached_nics: ids of NICs that a former release wrote beside detached disks; the next decision frees their leases.
     gives: what the machine holds of its host, and will not hold once this is done."""
 
@@ -79,10 +83,12 @@ class Orders:
     grown: tuple[int, ...] = ()
     refitted: bool = False
     gives: HeldResources = NOTHING
+    loses: bool = False
+    agreed: bool = False
 
     @property
     def lasting(self) -> LastingOrders:
-        return LastingOrders(self.detached, self.grown, self.refitted)
+        return LastingOrders(self.detached, self.grown, self.refitted, self.loses, self.agreed)
 
     @property
     def recreates(self) -> bool:
@@ -153,6 +159,8 @@ def after_decision(before: Orders, generation: int, decision: Decision) -> Order
         lasting.grown,
         lasting.refitted,
         HeldResources(before.gives.memory + decision.gives.memory, before.gives.cpu + decision.gives.cpu),
+        lasting.loses,
+        lasting.agreed,
     )
 
 
@@ -173,7 +181,7 @@ def after_outcome(before: Orders, generation: int, failed: bool, done: bool) -> 
     """Return the orders of a machine whose node has reported. done: as is_done() has it. A recreation that failed is
     still to be carried out."""
     lasting = DONE if done else before.lasting
-    left = Orders(detached=lasting.detached, grown=lasting.grown, refitted=lasting.refitted)
+    left = replace(NONE, **_fields(lasting))
     if failed and before.recreates:
         left = replace(left, operation=RECREATE, hard=True, decided=before.decided or generation)
     return left
@@ -183,7 +191,11 @@ def after_restore(before: Orders) -> Orders:
     """Return the orders of a machine whose catalog was restored from a copy. Nobody knows whether a recreation was
     carried out since; if not, the machine has what it was to lose until it is off."""
     lasting = before.lasting
-    return Orders(detached=lasting.detached, grown=lasting.grown, refitted=lasting.refitted or before.recreates)
+    return replace(NONE, **{**_fields(lasting), "refitted": lasting.refitted or before.recreates})
+
+
+def _fields(lasting: LastingOrders) -> dict[str, Any]:
+    return {field.name: getattr(lasting, field.name) for field in dataclasses.fields(lasting)}
 
 
 def after_adoption(found: str, compared: bool) -> Orders:
@@ -192,15 +204,25 @@ def after_adoption(found: str, compared: bool) -> Orders:
     return NONE if compared else Orders(operation=ADOPT, found=found)
 
 
-def with_devices(before: LastingOrders, gone: Collection[int], grown: Collection[int], refitted: bool) -> LastingOrders:
+def with_devices(
+    before: LastingOrders,
+    gone: Collection[int],
+    grown: Collection[int],
+    refitted: bool,
+    loses: bool = False,
+    agreed: bool = False,
+) -> LastingOrders:
     """Return the same once other devices are decided, too.
     gone, grown: ids of disks.
-    refitted: the devices are not all that the machine had."""
+    refitted: the devices are not all that the machine had.
+    loses, agreed: see LastingOrders."""
     return LastingOrders(
         tuple(sorted({*before.detached, *gone})),
         # A disk that goes need not grow.
         tuple(sorted({*before.grown, *grown} - {*gone})),
         refitted or before.refitted,
+        loses or before.loses or bool(gone),
+        agreed or before.agreed,
     )
 
 
@@ -237,6 +259,8 @@ def orders_in_force(text: str, settled: bool) -> Orders:
         detached_nics=orders.detached_nics,
         grown=orders.grown,
         refitted=orders.refitted,
+        loses=orders.loses,
+        agreed=orders.agreed,
     )
 
 

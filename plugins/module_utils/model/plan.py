@@ -77,7 +77,8 @@ class PlannedVm:
     detached: ids of disks that it had and is to have no more.
     gives_memory (MiB, with what its hypervisor takes), gives_cpu: what it holds of its host until this is done.
     grown: ids of disks that are to be larger than they were made.
-    refitted: its disks or NICs are to be others."""
+    refitted: its disks or NICs are to be others.
+    agreed: while it runs it may lose the disks and NICs that it is to have no more."""
 
     vm: Vm
     generation: int
@@ -94,6 +95,7 @@ class PlannedVm:
     gives_cpu: float = 0.0
     grown: tuple[int, ...] = ()
     refitted: bool = False
+    agreed: bool = False
 
     def is_due(self, operated: int) -> bool:
         """Return whether the operation is still to be done. operated: the generation whose operation was done last."""

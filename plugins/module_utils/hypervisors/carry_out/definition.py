@@ -74,9 +74,8 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
     job.stage = "BOOT_FAILURE"
     deployment = job.common.driver.render(vm, _site_of(job))
     adjusts = running and "adjust" in job.common.driver.capabilities
-    if adjusts:
-        # Before the definition: what the guest refuses to let go stays in it.
-        _adjust(job)
+    # Before the definition: what the guest refuses to let go stays in it.
+    fits = is_off or (adjusts and _adjust(job))
     if deployment.digest != job.record.definition or not defined:
         path = job.path(f"deployment.{job.planned.seq}")
         job.log("VMM", "I", f"Generating deployment file: {path}")
@@ -84,11 +83,11 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         job.common.driver.define(vm, deployment, job.mark)
         job.record = replace(job.record, definition=deployment.digest)
         job.changed = True
-    if is_off or adjusts:
+    if fits:
         # What a machine still has while it runs stays until it is off.
         _remove_detached(job)
-    job.fitted = is_off or (adjusts and (not job.planned.grown or job.common.driver.grows_running_disks))
-    device_log.log_devices(job, new=not known.definition, at_once=is_off or adjusts)
+    job.fitted = fits
+    device_log.log_devices(job, new=not known.definition, at_once=fits)
     if context != job.record.context:
         if running and vm.context is not None:
             at_once = job.common.driver.change_medium(vm, job.mark, disk_path(job.directory, vm.context.disk_id))
@@ -103,12 +102,14 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         job.keep_record()
 
 
-def _adjust(job: Job) -> None:
-    """Give the running machine the disks, NICs and memory that it is to have."""
+def _adjust(job: Job) -> bool:
+    """Give the running machine the disks, NICs and memory that it is to have. Return whether it has them."""
     if job.planned.refitted:
         job.common.bridges.require(job.vm)
-    order = Adjustment(job.planned.grown, job.common.detach_timeout)
-    job.changed = job.common.driver.adjust(job.vm, _site_of(job), job.mark, order) or job.changed
+    order = Adjustment(job.planned.grown, job.planned.agreed, job.common.detach_timeout)
+    adjusted = job.common.driver.adjust(job.vm, _site_of(job), job.mark, order)
+    job.changed = adjusted.changed or job.changed
+    return not adjusted.left and (not job.planned.grown or job.common.driver.grows_running_disks)
 
 
 def _remove_detached(job: Job) -> None:

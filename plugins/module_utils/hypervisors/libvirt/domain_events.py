@@ -34,11 +34,11 @@ class _Loop:
 
 class Removal:
     """Holds what libvirt has said of a device that a guest is asked to let go.
-    told: something was said.
+    reported: something was said.
     refused: the guest keeps the device."""
 
     def __init__(self) -> None:
-        self.told = threading.Event()
+        self.reported = threading.Event()
         self.refused = False
 
 
@@ -74,7 +74,7 @@ class DomainEvents:
         removal = self._removing.get((domain.UUIDString(), alias))
         if removal is not None:
             removal.refused = refused
-            removal.told.set()
+            removal.reported.set()
 
     @contextlib.contextmanager
     def rebooted(self, uuid: str) -> Iterator[threading.Event]:

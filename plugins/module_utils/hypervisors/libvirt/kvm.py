@@ -23,6 +23,7 @@ from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import (
+    Adjusted,
     Adjustment,
     AgentAnswer,
     Deployment,
@@ -202,16 +203,17 @@ class KvmDriver(LibvirtDomains, Driver):
                 if shares:
                     domain.setSchedulerParametersFlags({"cpu_shares": int(shares)}, lv.VIR_DOMAIN_AFFECT_LIVE)
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         asked = f"changing {label_of(mark)} while it runs"
         domain = self._found(mark)
         with self._explained(asked):
             live = domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE)
-            steps = live_devices.plan_steps(live, self.render(vm, site).text, site.directory, vm)
+            steps = live_devices.plan_steps(live, self.render(vm, site).text, site.directory, vm, order.removes)
             work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout)
             grown = work.smaller_than_wanted(vm, order.grown)
-            work.carry_out(steps, grown)
-        return bool(steps or grown)
+            doing = [step for step in steps if order.removes or not step.alias]
+            work.carry_out(doing, grown)
+        return Adjusted(bool(doing or grown), len(doing) < len(steps))
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         if vm.context is not None and vm.context.device == "disk":

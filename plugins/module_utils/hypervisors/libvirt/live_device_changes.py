@@ -85,9 +85,9 @@ class LiveDeviceChanges:
 
     @staticmethod
     def _wait(removal: Removal, left: float) -> None:
-        if removal.told.wait(min(LOOK_AGAIN, left)) and not removal.refused:
+        if removal.reported.wait(min(LOOK_AGAIN, left)) and not removal.refused:
             # libvirt tells it before its definition says it.
-            removal.told.clear()
+            removal.reported.clear()
 
     def _has(self, alias: str) -> bool:
         devices = ET.fromstring(self._domain.XMLDesc(0)).iterfind("devices/*/alias")

@@ -32,9 +32,10 @@ class Step:
     alias: str = ""
 
 
-def plan_steps(live: str, wanted: str, directory: str, vm: Vm) -> list[Step]:
+def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) -> list[Step]:
     """Return what has to be done, what goes before what comes. Raise Unsupported if one of them can't be done.
     live, wanted: the running definition, and that to which the machine is to come.
+    removes: what goes is really taken from it, and its slots are free then.
     directory: of the machine. Devices that are in neither it nor the name of the machine's NICs were attached by
     somebody else, and stay."""
     running, asked = ET.fromstring(live), ET.fromstring(wanted)
@@ -55,9 +56,9 @@ def plan_steps(live: str, wanted: str, directory: str, vm: Vm) -> list[Step]:
         if key not in has and key != context
     ]
     where = f"virtual machine {vm.name}"
-    for name, device in (*going, *coming):
+    for name, device in (*(going if removes else ()), *coming):
         _refuse_fixed(f"{where}: {name} while it runs", device)
-    lacking = _lacking(running, [device for _name, device in going], [device for _name, device in coming])
+    lacking = _lacking(running, [device for _name, device in going if removes], [device for _name, device in coming])
     if lacking:
         raise Unsupported(f"{where}: {', '.join(name for name, _device in coming)} while it runs", lacking, _NO_MORE)
     return [

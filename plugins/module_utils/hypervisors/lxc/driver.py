@@ -25,7 +25,7 @@ from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
-from ..base import Adjustment, Deployment, Driver, Mark, Site, Survey, id_in_name, label_of
+from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
 from . import (
@@ -185,7 +185,7 @@ class LxcDriver(LibvirtDomains, Driver):
         # The container sees this directory itself: what was written there is there for it.
         return True
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         asked = f"changing {label_of(mark)} while it runs"
         domain = self._found(mark)
         text = self.render(vm, site).text
@@ -195,7 +195,8 @@ class LxcDriver(LibvirtDomains, Driver):
         with self._explained(asked):
             changed = live_memory.adjust(domain, live, text, site.swap_alone, asked)
             there = live_nics.nics_of(domain.XMLDesc(0))
-            for mac in sorted(set(there) - set(wanted)):
+            going = set(there) - set(wanted)
+            for mac in sorted(going if order.removes else ()):
                 domain.detachDeviceFlags(there[mac].text, live)
                 changed = True
             for mac in sorted(set(wanted) - set(there)):
@@ -204,23 +205,26 @@ class LxcDriver(LibvirtDomains, Driver):
             init = self._init_of(domain)
         if init is None:
             # It has ended in between.
-            return changed
+            return Adjusted(changed)
         # Also those of a run that was killed before it had named them.
         live_nics.set_mtus(wanted)
         changed = live_nics.name_ends(init, wanted, asked) or changed
-        return self._adjust_disks(init, vm, text, asked) or changed
+        disks = self._adjust_disks(init, vm, text, asked, order.removes)
+        return Adjusted(disks.changed or changed, disks.left or (bool(going) and not order.removes))
 
-    def _adjust_disks(self, init: int, vm: Vm, text: str, asked: str) -> bool:
+    def _adjust_disks(self, init: int, vm: Vm, text: str, asked: str, removes: bool) -> Adjusted:
         wanted = live_disks.disks_of(text)
-        changed = False
+        changed = left = False
         for point in mounted_disks.points(vm.uuid):
             disk_id = mounted_disks.parse_mount_point(point)[1]
-            if disk_id not in wanted:
+            if disk_id not in wanted and not removes:
+                left = True
+            elif disk_id not in wanted:
                 changed = live_disks.detach(init, point, f"{asked}: disk {disk_id}") or changed
         # Those above come before those below.
         for disk_id, live in sorted(wanted.items(), key=lambda item: item[1].target):
             changed = live_disks.attach(init, live, f"{asked}: disk {disk_id}") or changed
-        return changed
+        return Adjusted(changed, left)
 
     def remove(self, mark: Mark) -> bool:
         domain = self._find(mark)

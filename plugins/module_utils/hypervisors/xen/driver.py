@@ -43,6 +43,7 @@ from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import (
+    Adjusted,
     Adjustment,
     Deployment,
     Driver,
@@ -297,17 +298,18 @@ class XenDriver(XenNode, Driver):
         asked = f"changing the context of {label_of(mark)}"
         return self._tool.insert(asked, domain_name(mark.vm_id), disk_targets.without_suffix(context.target), path)
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         name, asked = domain_name(mark.vm_id), f"changing {label_of(mark)} while it runs"
         domain = self._running(mark)
         wanted = config.devices_of(vm, site)
         there = self._tool.blocks(asked, name)
         macs = self._tool.macs(asked, name)
         changed = False
-        for number in sorted(there - set(wanted.disks)):
+        going = (there - set(wanted.disks), macs - set(wanted.nics))
+        for number in sorted(going[0] if order.removes else ()):
             self._tool.ask(asked, "block-detach", name, str(number))
             changed = True
-        for mac in sorted(macs - set(wanted.nics)):
+        for mac in sorted(going[1] if order.removes else ()):
             self._tool.ask(asked, "network-detach", name, mac)
             changed = True
         for number in sorted(set(wanted.disks) - there):
@@ -319,7 +321,7 @@ class XenDriver(XenNode, Driver):
         if domain.memory != vm.memory and self._is_asked(domain.domid, domain.memory) != vm.memory:
             self._tool.ask(asked, "mem-set", name, f"{vm.memory}m")
             changed = True
-        return changed
+        return Adjusted(changed, not order.removes and any(going))
 
     def remove(self, mark: Mark) -> bool:
         found = self._find(mark)

@@ -20,7 +20,7 @@ from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Adjustment, Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
+from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message_of
 from . import config, switch_ports, xen_declaration, xl, xl_logs
@@ -134,16 +134,17 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         # libvirt takes a file of the same name for the same medium.
         return self._tool.insert(asked, self._found(mark).name(), disk_targets.without_suffix(context.target), path)
 
-    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> bool:
+    def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         asked = f"changing {label_of(mark)} while it runs"
         domain = self._found(mark)
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
-        changed = False
+        changed = left = False
         with self._explained(asked):
             there = xen_xml.devices_of(domain.XMLDesc(0))
             wanted = xen_xml.devices_of(self.render(vm, site).text)
             for has, wants in ((there.disks, wanted.disks), (there.nics, wanted.nics)):
-                for key in sorted(set(has) - set(wants)):
+                left = left or (not order.removes and bool(set(has) - set(wants)))
+                for key in sorted(set(has) - set(wants) if order.removes else ()):
                     domain.detachDeviceFlags(ET.tostring(has[key], encoding="unicode"), live)
                     changed = True
                 for key in sorted(set(wants) - set(has)):
@@ -153,7 +154,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
             if memory != vm.memory and self._is_asked(domain.ID(), memory) != vm.memory:
                 domain.setMemoryFlags(vm.memory << 10, live)
                 changed = True
-        return changed
+        return Adjusted(changed, left)
 
     def remove(self, mark: Mark) -> bool:
         domain = self._find(mark)

@@ -60,7 +60,8 @@ def change_as_listed(
         )
     off = record.state == "POWEROFF" or record.state in NOT_STARTED or spec.state == "poweroff"
     live = rule.live if record.state == "RUNNING" else ()
-    fits = off or set(DEVICES) <= set(rule.live)
+    agreed = live_removal or spec.detach
+    fits = off or (set(DEVICES) <= set(rule.live) and (agreed or not record.loses))
     if record.awaits and not fits and not (changes and spec.recreate):
         _tell_awaited(outcome, record)
     if record.recreates and changes and not spec.recreate:
@@ -68,7 +69,7 @@ def change_as_listed(
         return
     if not changes:
         if record.outdated or (record.awaits and fits):
-            outcome.after = engine.vms.update(id_of(record), record.request)
+            outcome.after = engine.vms.update(id_of(record), record.request, agreed=agreed)
         return
     if spec.recreate or never_ran(engine, record):
         refuse_losing_unsaved_disks(engine, spec, record, "recreate", "leave recreate out once")
@@ -88,8 +89,7 @@ def change_as_listed(
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
         if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
             continue
-        agreed = off or live_removal or spec.detach
-        if possible and live and not agreed and _takes(change, record.request, wanted, has):
+        if possible and live and not (off or agreed) and _takes(change, record.request, wanted, has):
             _tell_not_agreed(outcome, record, change)
             continue
         if possible:
@@ -109,7 +109,7 @@ def change_as_listed(
     if template != record.request or owner is not None:
         try:
             with engine.attempt():
-                outcome.after = engine.vms.update(id_of(record), template, owner)
+                outcome.after = engine.vms.update(id_of(record), template, owner, agreed)
         except BeingEnded as error:
             if not record.awaits or not fits:
                 raise
@@ -233,7 +233,10 @@ def _tell_given_up(outcome: Outcome, record: VmRecord, changes: Sequence[Change]
 
 def _tell_awaited(outcome: Outcome, record: VmRecord) -> None:
     what = "runs with other disks or NICs than it is to have: these were changed when it was to be off, and it was not"
-    remedy = "power it off (state: poweroff), then let it run again"
+    remedy = (
+        "power it off (state: poweroff), then let it run again. Where its hypervisor does it while it runs, "
+        "detach: true in its item or nebula_live_removal: true agrees to that"
+    )
     found, wanted = "those that it was started with", "those of the list"
     outcome.left(record, "/".join(DEVICES), found, wanted, what, remedy)
 

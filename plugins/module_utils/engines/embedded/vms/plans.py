@@ -159,6 +159,7 @@ def _planned(parts: DecisionParts, row: sqlite3.Row) -> PlannedVm:
         detached=orders.detached,
         grown=orders.grown,
         refitted=orders.refitted,
+        agreed=orders.agreed,
         gives_memory=gives.memory,
         gives_cpu=gives.cpu,
     )

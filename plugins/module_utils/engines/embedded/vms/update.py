@@ -44,7 +44,9 @@ def devices(parts: DecisionParts, vm_id: int) -> Mapping[str, Sequence[MachineDe
     return has_of(json.loads(parts.rows.get(vm_id)["body"]))
 
 
-def update(parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
+def update(
+    parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None, agreed: bool = False
+) -> VmRecord:
     row = parts.rows.get(vm_id)
     vm = vm_of(row)
     changes = model_changes.changes(
@@ -92,7 +94,8 @@ def update(parts: DecisionParts, vm_id: int, template: Template, owner: Owner | 
     renamed = body.name != vm.name
     acting = [change for change in changes if change.how != "catalog"]
     refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
-    left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted)
+    loses = bool(devices.gone_disks or devices.interfaces.gone)
+    left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted, loses, agreed)
     if renamed or body.context != vm.context or acting or (row["settled"] and left != DONE):
         lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
         action = "rename" if renamed else "updateconf"

@@ -155,6 +155,7 @@ def record_of(
         error=row["error"],
         outdated=outdated,
         awaits=orders_of(row).awaits(bool(row["settled"])),
+        loses=orders_of(row).loses or bool(orders_of(row).detached),
         recreates=bool(row["settled"]) and orders_of(row).recreates,
         doubled=doubled,
         stime=row["stime"],

@@ -16,6 +16,7 @@ from memory_hypervisor import MemoryDriver
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
+    Adjustment,
     Deployment,
     Driver,
     Mark,
@@ -85,7 +86,7 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "reset": (MARK,),
     "suspend": (MARK, "/x"),
     "resume": (MARK, "/x"),
-    "adjust": (Vm(7, "u", "web", "least", 1.0, 64), SITE, MARK),
+    "adjust": (Vm(7, "u", "web", "least", 1.0, 64), SITE, MARK, Adjustment()),
     "migrate": (MARK, "ssh host"),
     "copy_disk": (MARK, Disk(0, "vda"), "/x", "raw", ""),
     "snapshot_disk": (MARK, Disk(0, "vda"), "tag", ""),

@@ -61,6 +61,7 @@ OPTIONS = {
     "nebula_vm.destroy_limit": "DESTROY_LIMIT",
     "nebula_vm.min_speed": "DOWNLOAD_MIN_KIB_PER_SECOND",
     "nebula_vm.shutdown_timeout": "SHUTDOWN_SECONDS",
+    "nebula_deploy.detach_timeout": "DETACH_SECONDS",
     "nebula_vm.timeout": "DOWNLOAD_STALL_SECONDS",
     "engine.root": "ROOT",
     "guest.answer_timeout": "GUEST_ANSWER_SECONDS",

@@ -39,7 +39,7 @@ def test_a_running_machine_gets_its_new_definition_and_what_can_be_given_at_once
     here.driver.names()
     here.driver.adjusts = True
     assert told(here.one("RUNNING", 2, machine(memory=128))) == ("RUNNING", True, "")
-    assert here.driver.names() == ["define", "adjust"]
+    assert here.driver.names() == ["adjust", "define"]
     assert json.loads(here.driver.machines[0].definition)["memory"] == 128
     assert told(here.one("RUNNING", 2, machine(memory=128))) == ("RUNNING", True, "")
     here.driver.adjusts = False

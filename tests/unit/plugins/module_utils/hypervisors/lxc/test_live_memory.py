@@ -17,8 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.l
     UNLIMITED,
 )
 
-LIVE, INACTIVE = 1, 2
-FLAGS = (LIVE, INACTIVE)
+LIVE = 1
 
 
 class Domain:
@@ -43,9 +42,7 @@ class Domain:
     def XMLDesc(self, flags: int) -> str:
         swap = self.limits[SWAP]
         # What it was started with stays there as its memory.
-        return (
-            self.wanted if flags == INACTIVE else definition(1, None if swap == UNLIMITED else swap, self.limits[HARD])
-        )
+        return definition(1, None if swap == UNLIMITED else swap, self.limits[HARD])
 
     def info(self) -> list[int]:
         return [1, 0, self.taken, 1, 0]
@@ -74,28 +71,28 @@ def test_each_comes_to_the_other_and_is_left_alone_then(
 ) -> None:
     text = definition(after[0] * MIB, None if after[1] is None else after[1] * MIB)
     domain = Domain(text, before[0] * MIB, UNLIMITED if before[1] is None else before[1] * MIB)
-    assert live_memory.adjust(domain, FLAGS, False, "changing it")
+    assert live_memory.adjust(domain, LIVE, domain.wanted, False, "changing it")
     assert domain.limits[HARD] == after[0] * MIB == live_memory.memory_limit(domain, LIVE)
     assert domain.limits[SWAP] == (UNLIMITED if after[1] is None else after[1] * MIB)
     steps = domain.steps
-    assert not live_memory.adjust(domain, FLAGS, False, "changing it") and domain.steps == steps
+    assert not live_memory.adjust(domain, LIVE, domain.wanted, False, "changing it") and domain.steps == steps
 
 
 def test_where_the_kernel_would_end_processes_one_that_takes_more_is_refused() -> None:
     text = definition(64 * MIB)
     domain = Domain(text, 256 * MIB, taken=128 * MIB)
     with pytest.raises(InUse, match=r"changing it: MEMORY = 64: it takes 128 MB.* and its kernel would end processes"):
-        live_memory.adjust(domain, FLAGS, True, "changing it")
+        live_memory.adjust(domain, LIVE, domain.wanted, True, "changing it")
     assert domain.steps == 0
     # Elsewhere the kernel itself says no.
-    assert live_memory.adjust(domain, FLAGS, False, "changing it")
-    assert live_memory.adjust(Domain(text, 256 * MIB, taken=32 * MIB), FLAGS, True, "changing it")
+    assert live_memory.adjust(domain, LIVE, domain.wanted, False, "changing it")
+    assert live_memory.adjust(Domain(text, 256 * MIB, taken=32 * MIB), LIVE, text, True, "changing it")
 
 
 def test_what_libvirt_takes_at_no_time_is_refused_by_name() -> None:
     domain = Domain(definition(256 * MIB, 32 * MIB), 64 * MIB, 64 * MIB)
     with pytest.raises(Unsupported, match="MEMORY = 256: libvirt takes no limit of memory above that of swap"):
-        live_memory.adjust(domain, FLAGS, True, "changing it")
+        live_memory.adjust(domain, LIVE, domain.wanted, True, "changing it")
     assert domain.steps == 0
 
 

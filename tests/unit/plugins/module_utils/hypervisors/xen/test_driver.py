@@ -26,7 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Adjustment, Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver as xen
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.dom0 import XenNode
@@ -355,7 +355,7 @@ def test_a_running_machine_gets_and_loses_disks_nics_and_memory(host: Host) -> N
     host.dom0.answers.update({"block-list": BLOCKS, "network-list": NICS})
     host.run(memory=128)
     vm = host.vm(disks=(Disk(1, "xvdb"),), nics=(Nic(0, 0, "net", mac=new, bridge="br0"),), memory=256)
-    assert host.driver.adjust(vm, host.site(vm), MARK)
+    assert host.driver.adjust(vm, host.site(vm), MARK, Adjustment(removes=True)).changed
     assert host.dom0.did() == [
         "block-detach one-1 51712",
         f"network-detach one-1 {MAC}",
@@ -369,11 +369,11 @@ def test_a_machine_that_has_what_it_is_to_have_is_left_alone(host: Host) -> None
     host.dom0.answers.update({"block-list": BLOCKS, "network-list": NICS})
     host.run(memory=128)
     vm = host.vm(disks=(Disk(0, "xvda"),), nics=(Nic(0, 0, "net", mac=MAC.upper(), bridge="br0"),))
-    assert not host.driver.adjust(vm, host.site(vm), MARK)
+    assert not host.driver.adjust(vm, host.site(vm), MARK, Adjustment(removes=True)).changed
     # Its guest was asked to have it, and takes its time.
     host.dom0.store["/local/domain/7/memory/target"] = str(256 << 10)
     bigger = replace(vm, memory=256)
-    assert not host.driver.adjust(bigger, host.site(bigger), MARK)
+    assert not host.driver.adjust(bigger, host.site(bigger), MARK, Adjustment(removes=True)).changed
     assert host.dom0.did() == []
 
 

@@ -23,7 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     TimedOut,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Adjustment, Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domains
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import libvirt_driver as xen_libvirt
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
@@ -181,7 +181,7 @@ def test_a_running_machine_gets_and_loses_disks_nics_and_memory(host: Host) -> N
     host.domain.memory = 128 << 10
     new = "02:00:c0:a8:46:97"
     vm = host.vm(disks=(Disk(1, "xvdb"),), nics=(Nic(0, 0, "net", mac=new, bridge="br0"),), memory=256)
-    assert host.driver.adjust(vm, host.site(vm), MARK)
+    assert host.driver.adjust(vm, host.site(vm), MARK, Adjustment(removes=True)).changed
     told = [(name, ET.fromstring(text), flags) for name, text, flags in host.domain.did[:-1]]
     assert [(name, element.tag, flags) for name, element, flags in told] == [
         ("detachDeviceFlags", "disk", 1),
@@ -204,11 +204,11 @@ def test_a_machine_that_has_what_it_is_to_have_is_left_alone(host: Host) -> None
     host.define(vm)
     host.run()
     host.domain.memory = 128 << 10
-    assert not host.driver.adjust(vm, host.site(vm), MARK)
+    assert not host.driver.adjust(vm, host.site(vm), MARK, Adjustment(removes=True)).changed
     # Its guest was asked to have it, and takes its time.
     host.dom0.store["/local/domain/7/memory/target"] = str(256 << 10)
     bigger = replace(vm, memory=256)
-    assert not host.driver.adjust(bigger, host.site(bigger), MARK)
+    assert not host.driver.adjust(bigger, host.site(bigger), MARK, Adjustment(removes=True)).changed
     assert host.domain.did == []
 
 

@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks and NICs that running machines of KVM get and lose, with a real guest that has to agree to it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from in_world import in_world
+
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
+
+MIB = 1 << 20
+
+
+@contextmanager
+def a_bridge(name: str) -> Iterator[None]:
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+def a_guest(node: Node, image: str, machine: str) -> Vm:
+    """A machine whose guest is up."""
+    node.take(image)
+    vm = a_machine(node, machine, memory=128)
+    node.one(vm)
+    wait_for(lambda: "nebula-guest: ready" in node.console(vm), "the guest to be up", 120)
+    return vm
+
+
+def a_machine(node: Node, machine: str, **changes: Any) -> Vm:
+    vm = node.vm(1, os=Os(machine=machine), **changes)
+    return replace(vm, context=replace(vm.context, target="hda" if machine == "pc" else "sda"))
+
+
+def volatile(disk_id: int, target: str, bus: str = "") -> Disk:
+    return Disk(disk_id=disk_id, target=target, type="FS", size=8, format="raw", driver="raw", bus=bus)
+
+
+def a_nic(nic_id: int) -> Nic:
+    mac = f"02:00:0a:42:00:{nic_id:02x}"
+    where = {"network_id": 0, "network": "net", "bridge": "br-live"}
+    return Nic(nic_id=nic_id, mac=mac, target=f"one-1-{nic_id}", model="virtio", **where)
+
+
+def running(node: Node, vm: Vm) -> tuple[set[str], set[str]]:
+    """The targets of disks and the MAC addresses that the machine has while it runs."""
+    domain = ET.fromstring(node.domain(vm).XMLDesc(0))
+    disks = {each.get("dev", "") for each in domain.iterfind("devices/disk/target")}
+    return disks, {each.get("address", "") for each in domain.iterfind("devices/interface/mac")}
+
+
+@in_world
+@pytest.mark.parametrize("machine", ["q35", "pc"])
+def test_a_disk_and_a_nic_come_grow_and_go(image: str, machine: str) -> None:
+    with a_node() as node, a_bridge("br-live"):
+        vm = a_guest(node, image, machine)
+        pid = node.qemu(vm)
+        more = replace(vm, disks=(*vm.disks, volatile(2, "vdb")), nics=(a_nic(0),))
+        came = node.one(more, refitted=True)
+        assert (came.state, came.changed, came.error, came.fitted) == ("RUNNING", True, None, True)
+        assert running(node, vm) == ({"vda", vm.context.target, "vdb"}, {a_nic(0).mac})
+        assert node.one(more).changed is False
+        larger = replace(more, disks=(vm.disks[0], replace(more.disks[1], size=12)))
+        grown = node.one(larger, grown=(2,))
+        assert (grown.changed, grown.error, grown.fitted) == (True, None, True)
+        assert node.domain(vm).blockInfo("vdb")[0] == 12 * MIB
+        went = node.one(vm, refitted=True, detached=(2,))
+        assert (went.state, went.changed, went.error, went.fitted) == ("RUNNING", True, None, True)
+        assert running(node, vm) == ({"vda", vm.context.target}, set())
+        assert not (node.directory(vm) / "disk.2").exists()
+        assert (node.one(vm).changed, node.qemu(vm)) == (False, pid)
+
+
+@in_world
+def test_a_guest_that_keeps_a_device_costs_nothing_but_an_error() -> None:
+    with a_node() as node, a_bridge("br-live"):
+        # It halts at once, and answers nothing.
+        vm = a_machine(node, "q35")
+        more = replace(vm, disks=(*vm.disks, volatile(2, "vdb")), nics=(a_nic(0),))
+        node.one(more)
+        before = node.domain(vm).XMLDesc(2)
+        node.detach_timeout = 2
+        kept = node.one(vm, refitted=True, detached=(2,))
+        assert kept.error is not None and kept.error["kind"] == "TimedOut", kept.error
+        assert (kept.state, kept.fitted) == ("RUNNING", False)
+        assert "still has it" in kept.error["found"] and "power it off" in kept.error["remedy"]
+        assert running(node, vm)[1] == {a_nic(0).mac}
+        assert (node.directory(vm) / "disk.2").exists()
+        assert node.domain(vm).XMLDesc(2) == before
+        off = node.one(vm, "POWEROFF", refitted=True, detached=(2,), hard=True)
+        assert (off.state, off.error, off.fitted) == ("POWEROFF", None, True)
+        assert not (node.directory(vm) / "disk.2").exists()
+
+
+@in_world
+def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done() -> None:
+    with a_node() as node, a_bridge("br-live"):
+        vm = a_machine(node, "q35")
+        node.one(vm)
+        before = running(node, vm)
+        nics = tuple(a_nic(number) for number in range(12))
+        full = node.one(replace(vm, nics=nics), refitted=True)
+        assert full.error is not None and full.error["kind"] == "Unsupported"
+        assert full.error["found"] == "12 slots of PCI Express are needed, and 11 of this machine's are free"
+        sata = node.one(replace(vm, nics=nics[:1], disks=(*vm.disks, volatile(2, "sdb", "sata"))), refitted=True)
+        assert sata.error is not None and "on bus sata" in sata.error["found"]
+        assert running(node, vm) == before
+        # What somebody has attached by hand stays.
+        own = "<interface type='bridge'><source bridge='br-live'/><mac address='52:54:00:00:00:01'/></interface>"
+        node.domain(vm).attachDeviceFlags(own, 1)
+        assert node.one(replace(vm, nics=nics[:2]), refitted=True).error is None
+        assert running(node, vm)[1] == {"52:54:00:00:00:01", nics[0].mac, nics[1].mac}
