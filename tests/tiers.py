@@ -32,7 +32,7 @@ TEST = (
     *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
     "test_importer",
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
-    *("test_awx_jobs", "test_kvm_modules"),
+    *("test_awx_jobs", "test_kvm_modules", "test_kvm_running"),
     *(
         "test_late_runs",
         "test_lxc_site",

@@ -78,7 +78,12 @@ def test_a_disk_and_a_nic_come_grow_and_go(image: str, machine: str) -> None:
         grown = node.one(larger, grown=(2,))
         assert (grown.changed, grown.error, grown.fitted) == (True, None, True)
         assert node.domain(vm).blockInfo("vdb")[0] == 12 * MIB
-        went = node.one(vm, refitted=True, detached=(2,))
+        # Nothing is taken without a word of its user.
+        kept = node.one(vm, refitted=True, detached=(2,))
+        assert (kept.error, kept.fitted) == (None, False)
+        assert running(node, vm) == ({"vda", vm.context.target, "vdb"}, {a_nic(0).mac})
+        assert (node.directory(vm) / "disk.2").exists()
+        went = node.one(vm, refitted=True, detached=(2,), agreed=True)
         assert (went.state, went.changed, went.error, went.fitted) == ("RUNNING", True, None, True)
         assert running(node, vm) == ({"vda", vm.context.target}, set())
         assert not (node.directory(vm) / "disk.2").exists()
@@ -94,7 +99,7 @@ def test_a_guest_that_keeps_a_device_costs_nothing_but_an_error() -> None:
         node.one(more)
         before = node.domain(vm).XMLDesc(2)
         node.detach_timeout = 2
-        kept = node.one(vm, refitted=True, detached=(2,))
+        kept = node.one(vm, refitted=True, detached=(2,), agreed=True)
         assert kept.error is not None and kept.error["kind"] == "TimedOut", kept.error
         assert (kept.state, kept.fitted) == ("RUNNING", False)
         assert "still has it" in kept.error["found"] and "power it off" in kept.error["remedy"]
@@ -115,7 +120,7 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         nics = tuple(a_nic(number) for number in range(12))
         full = node.one(replace(vm, nics=nics), refitted=True)
         assert full.error is not None and full.error["kind"] == "Unsupported"
-        assert full.error["found"] == "12 slots of PCI Express are needed, and 11 of this machine's are free"
+        assert "12 slots of PCI Express are needed" in full.error["found"], full.error
         sata = node.one(replace(vm, nics=nics[:1], disks=(*vm.disks, volatile(2, "sdb", "sata"))), refitted=True)
         assert sata.error is not None and "on bus sata" in sata.error["found"]
         assert running(node, vm) == before

@@ -366,6 +366,11 @@ class Driver(abc.ABC):
         while it runs, and TimedOut or InUse for a device that its guest keeps."""
         raise self.lacks("change a running machine's disks, NICs or memory")
 
+    def check_adjustment(  # noqa: B027 (most find out by trying)
+        self, vm: Vm, site: Site, mark: Mark, order: Adjustment
+    ) -> None:
+        """Raise what adjust() would raise now because of what the running machine is, before its new disks are made."""
+
     def migrate(self, mark: Mark, login: str) -> None:
         """Move the running machine, live, to another host of the same hypervisor that sees the same files and where it
         is defined, and remove its definition here. If that fails, it runs on here. login: a command line of sh that

@@ -41,6 +41,9 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         named_files.require(vm, job.common.root)
     if is_off:
         job.common.driver.let_go(job.mark)
+    adjusts = running and "adjust" in job.common.driver.capabilities
+    if adjusts and job.planned.refitted:
+        _check_adjustment(job)
     # The digests tell what is new, as what is there already is left as it is.
     job.common.transfer.require(vm)
     # Who is shown directories can't reach the disk below them.
@@ -73,7 +76,6 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
             job.files[vm.context.disk_id] = DiskFiles(path, "raw")
     job.stage = "BOOT_FAILURE"
     deployment = job.common.driver.render(vm, _site_of(job))
-    adjusts = running and "adjust" in job.common.driver.capabilities
     # Before the definition: what the guest refuses to let go stays in it.
     fits = is_off or (adjusts and _adjust(job))
     if deployment.digest != job.record.definition or not defined:
@@ -102,12 +104,23 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         job.keep_record()
 
 
+def _check_adjustment(job: Job) -> None:
+    """Raise what stands against other disks and NICs while the machine runs, before a file of it is made."""
+    vm = job.vm
+    job.common.bridges.require(vm)
+    job.files = dict(machine_disks.locate(vm, job.directory, job.common.transfer.find))
+    if vm.context is not None:
+        job.files[vm.context.disk_id] = DiskFiles(disk_path(job.directory, vm.context.disk_id), "raw")
+    job.common.driver.check_adjustment(vm, _site_of(job), job.mark, _adjustment(job))
+
+
+def _adjustment(job: Job) -> Adjustment:
+    return Adjustment(job.planned.grown, job.planned.agreed, job.common.detach_timeout)
+
+
 def _adjust(job: Job) -> bool:
     """Give the running machine the disks, NICs and memory that it is to have. Return whether it has them."""
-    if job.planned.refitted:
-        job.common.bridges.require(job.vm)
-    order = Adjustment(job.planned.grown, job.planned.agreed, job.common.detach_timeout)
-    adjusted = job.common.driver.adjust(job.vm, _site_of(job), job.mark, order)
+    adjusted = job.common.driver.adjust(job.vm, _site_of(job), job.mark, _adjustment(job))
     job.changed = adjusted.changed or job.changed
     return not adjusted.left and (not job.planned.grown or job.common.driver.grows_running_disks)
 

@@ -207,13 +207,21 @@ class KvmDriver(LibvirtDomains, Driver):
         asked = f"changing {label_of(mark)} while it runs"
         domain = self._found(mark)
         with self._explained(asked):
-            live = domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE)
-            steps = live_devices.plan_steps(live, self.render(vm, site).text, site.directory, vm, order.removes)
+            steps = self._steps(domain, vm, site, order)
             work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout)
             grown = work.smaller_than_wanted(vm, order.grown)
             doing = [step for step in steps if order.removes or not step.alias]
             work.carry_out(doing, grown)
         return Adjusted(bool(doing or grown), len(doing) < len(steps))
+
+    def check_adjustment(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> None:
+        domain = self._found(mark)
+        with self._explained(f"changing {label_of(mark)} while it runs"):
+            self._steps(domain, vm, site, order)
+
+    def _steps(self, domain: Any, vm: Vm, site: Site, order: Adjustment) -> list[live_devices.Step]:
+        live = domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE)
+        return live_devices.plan_steps(live, self.render(vm, site).text, site.directory, vm, order.removes)
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         if vm.context is not None and vm.context.device == "disk":

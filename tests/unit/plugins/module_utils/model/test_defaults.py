@@ -40,6 +40,7 @@ VARIABLES = {
     "nebula_package_cache_seconds": "PACKAGE_CACHE_SECONDS",
     "nebula_reserved_memory": "RESERVED_MEMORY",
     "nebula_root": "ROOT",
+    "nebula_detach_timeout": "DETACH_SECONDS",
     "nebula_verify_timeout": "VERIFY_SECONDS",
 }
 # An option of a module, or of a fragment of documentation that modules share → likewise.

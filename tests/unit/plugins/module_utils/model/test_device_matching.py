@@ -114,7 +114,7 @@ def test_disks_of_other_sizes_are_told_apart() -> None:
         (image("data"), image("data", DEV_PREFIX="vd"), CATALOG),
         (image("data", DEV_PREFIX="vd"), image("data"), CATALOG),
         (image("data"), image("data", TARGET="vdx"), POWEROFF),
-        (image("data", SIZE="5"), image("data", SIZE="6"), POWEROFF),
+        (image("data", SIZE="5"), image("data", SIZE="6"), HOTPLUG),
         (image("data", SIZE="5"), image("data"), CATALOG),
         (image("data"), {"IMAGE_ID": "7"}, CATALOG),
         (image("data", DRIVER="qcow2"), image("data", DRIVER="raw"), RECREATE),
@@ -127,7 +127,7 @@ def test_what_a_change_of_a_disk_takes(old: dict[str, str], new: dict[str, str],
 
 def test_a_disk_that_grows_is_told_with_its_size() -> None:
     found = disks([image("os", SIZE="20"), *LIST[1:]])
-    assert (found.grown, found.moved, found.how) == ({0: 20}, (), POWEROFF)
+    assert (found.grown, found.moved, found.how) == ({0: 20}, (), HOTPLUG)
 
 
 def test_disks_in_another_order_stay() -> None:

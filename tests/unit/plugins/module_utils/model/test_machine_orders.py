@@ -348,7 +348,7 @@ def test_an_adopted_machine_is_to_be_compared_once():
 
 def test_what_goes_and_grows_now_does_so_besides_what_is_to_already():
     # Which is gone need not grow.
-    assert with_devices(LastingOrders((1,), (0, 2)), (2,), (), True) == LastingOrders((1, 2), (0,), True)
+    assert with_devices(LastingOrders((1,), (0, 2)), (2,), (), True) == LastingOrders((1, 2), (0,), True, True)
     assert with_devices(LastingOrders(), (), {4: 9, 3: 1}, False) == LastingOrders((), (3, 4), False)
     assert with_devices(LastingOrders(refitted=True), (), (), False) == LastingOrders(refitted=True)
 

@@ -51,6 +51,7 @@ PLANNED = PlannedVm(
     0.5,
     (1,),
     True,
+    True,
 )
 GIVEN_UP = GivenUp(2, "v", "old", "node1", "RUNNING", ("10.66.0.10",), ("web",))
 SOURCE = PlannedSource((PlannedEntry("", directory=True), PlannedEntry("a", "ab", 5, True, True)), ERROR)

@@ -194,9 +194,10 @@ def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished, vm, obey)
     wrong = {"OS": {"MACHINE": "pc-q35-0.1"}}
     made = vm(furnished, name="a", template="web", attributes=json.dumps(wrong))
     obey(furnished, made, state="BOOT_FAILURE")
-    corrected = vm(furnished, name="a", template="web", nics=[])
+    corrected = vm(furnished, name="a", template="web", nics=[{"NETWORK": "Public", "MODEL": "e1000"}])
     (planned,) = json.loads(corrected.payload["plans"]["node1"])["vms"]
-    assert (planned["operation"], planned["vm"]["nics"], corrected.payload["differs"]) == ("recreate", [], [])
+    models = [nic["model"] for nic in planned["vm"]["nics"]]
+    assert (planned["operation"], models, corrected.payload["differs"]) == ("recreate", ["e1000"], [])
     assert obey(furnished, corrected).payload["vms"][0]["state"] == "RUNNING"
     # Once it has run, its disks are somebody's.
     again = vm(furnished, name="a", template="web")
@@ -204,7 +205,8 @@ def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished, vm, obey)
     # The same as data, for whoever is to decide whether that is a failure.
     (difference,) = again.payload["differences"]
     assert difference == {
-        "name": "a", "id": 0, "host": "node1", "attribute": "NIC", "found": "nothing", "wanted": difference["wanted"],
+        "name": "a", "id": 0, "host": "node1", "attribute": "NIC", "found": "[ MODEL = e1000 ]",
+        "wanted": difference["wanted"],
         "remedy": "power it off first (state: poweroff), or set recreate: true",
         "sentence": again.payload["differs"][0],
     }  # fmt: skip

@@ -376,7 +376,7 @@ def test_memory_changes_on_a_machine_that_is_off(engine):
 
 def test_a_disk_that_differs_needs_recreate(engine):
     run(engine, WEB)
-    bigger = dict(WEB, disks=[{"IMAGE": "demo", "DEV_PREFIX": "vd", "SIZE": 64}])
+    bigger = dict(WEB, disks=[{"IMAGE": "demo", "DEV_PREFIX": "sd", "SIZE": 64}])
     outcomes, plans, _ = want(engine, bigger)
     assert plans == {} and "recreate: true" in outcomes[0].differs[0]
     _, plans, _ = want(engine, dict(bigger, recreate=True))
@@ -390,7 +390,7 @@ def test_a_disk_that_differs_needs_recreate(engine):
 @pytest.mark.parametrize("later", [{"state": "poweroff"}, {"state": "reboot"}, {"context": {"A": "b"}}])
 def test_a_recreation_outlives_what_is_decided_before_its_host_is_back(engine, later):
     run(engine, dict(WEB, count=1))
-    bigger = dict(WEB, count=1, disks=[{"IMAGE": "demo", "DEV_PREFIX": "vd", "SIZE": 64}])
+    bigger = dict(WEB, count=1, disks=[{"IMAGE": "demo", "DEV_PREFIX": "sd", "SIZE": 64}])
     _, plans, _ = want(engine, dict(bigger, recreate=True))
     first = plans["node1"].vms[0]
     for _again in range(2):

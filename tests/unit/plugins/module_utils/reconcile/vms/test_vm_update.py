@@ -100,14 +100,17 @@ def test_a_nic_comes_to_a_machine_that_runs_and_goes(xen):
     assert [(change.attribute, change.how) for change in outcomes[0].changes] == [("NIC", HOTPLUG)]
     assert [(nic.nic_id, nic.ip) for nic in planned.vm.nics] == [(0, "10.66.0.10"), (1, "10.66.0.11")]
     run(xen, dict(item, nics=[PUBLIC, PUBLIC]))
-    (planned,) = run(xen, dict(item, nics=[PUBLIC]))
+    # Nothing is taken from a running machine unasked.
+    assert "Set detach: true in its item, or nebula_live_removal: true" in left(xen, dict(item, nics=[PUBLIC]))
+    (planned,) = run(xen, dict(item, nics=[PUBLIC], detach=True))
+    assert planned.agreed
     assert [nic.nic_id for nic in planned.vm.nics] == [0]
     assert xen.networks.info("Public").address_ranges[0].used == 1
 
 
 def test_a_nic_of_a_machine_that_can_not_have_it_so_is_told(engine):
     run(engine, VM)
-    outcomes, planned = want(engine, dict(VM, nics=[PUBLIC, PUBLIC]))
+    outcomes, planned = want(engine, dict(VM, nics=[dict(PUBLIC, MODEL="e1000")]))
     assert planned == []
     (differs,) = outcomes[0].differs
     assert "VM web (id 0) differs in NIC" in differs
@@ -138,7 +141,8 @@ def test_a_disk_that_is_an_images_own_file_goes_with_nothing_lost(xen):
     both = [{"IMAGE": "demo"}, {"IMAGE": "more"}]
     (planned,) = run(xen, dict(VM, disks=[*both, {"IMAGE": "kept"}]))
     assert [disk.image for disk in planned.vm.disks] == ["demo", "more", "kept"]
-    (planned,) = run(xen, dict(VM, disks=both))
+    assert "nothing is taken from a running machine unasked" in left(xen, dict(VM, disks=both))
+    (planned,) = run(xen, dict(VM, disks=both, detach=True))
     assert len(planned.detached) == 1
     assert xen.images.info("kept").vms == 0
 
@@ -329,10 +333,14 @@ def test_detach_is_never_accepted_and_ignored(engine):
         engine.images.update(more.id, state=ImageState.READY, size=8)
     made(engine, OS, DATA, state="running")
     item = dict(VM, disks=[OS])
-    assert "To have it taken away set detach: true and power it off (state: poweroff)" in left(engine, item)
-    assert "differs in DISK" in left(engine, dict(item, detach=True))
-    assert "power it off first (state: poweroff)" in left(engine, dict(item, detach=True))
+    assert "Set detach: true to have it taken away" in left(engine, item)
+    other = dict(VM, disks=[dict(OS, CACHE="writeback")])
+    assert "To have it taken away set detach: true and power it off (state: poweroff)" in left(engine, other)
+    assert "differs in DISK" in left(engine, dict(other, detach=True))
+    assert "power it off first (state: poweroff)" in left(engine, dict(other, detach=True))
     assert len(engine.vms.pool()[0].disks) == 2
+    (planned,) = run(engine, dict(item, detach=True))
+    assert (planned.detached, planned.agreed) == ((1,), True)
 
 
 @pytest.mark.parametrize("hypervisor", ["xen", "xen_libvirt"])
@@ -412,11 +420,12 @@ def test_one_that_was_to_end_and_lives_on_has_still_what_it_was_to_lose(engine):
 
 def test_a_machine_of_whose_end_nothing_was_heard_is_told(engine):
     """The run that was to power it off was killed, and the next list has it running."""
-    run(engine, VM)
-    item = dict(VM, nics=[PUBLIC, PUBLIC])
+    run(engine, dict(VM, nics=[PUBLIC, PUBLIC]))
+    item = dict(VM, nics=[PUBLIC])
     want(engine, dict(item, state="poweroff"))
     outcomes, (planned,) = want(engine, item)
-    assert planned.refitted and "runs with other disks or NICs than it is to have" in outcomes[0].differs[0]
+    assert planned.refitted and not planned.agreed
+    assert "runs with other disks or NICs than it is to have" in outcomes[0].differs[0]
     (planned,) = want(engine, dict(item, state="poweroff"))[1]
     assert (planned.wanted, planned.refitted) == ("POWEROFF", True)
 

@@ -192,7 +192,11 @@ def test_an_alias_stays_on_a_nic_that_the_list_says_by_its_place(more):
 
 def test_a_list_with_nics_that_can_not_change_now_leaves_their_aliases(more):
     (outcome,), _warnings = reconcile(more, [
-        dict(MORE, nics=[PUBLIC, dict(PUBLIC, NAME="inner")], nic_aliases=[dict(PUBLIC, PARENT="inner")]),
+        dict(
+            MORE,
+            nics=[dict(PUBLIC, NAME="inner", MODEL="e1000")],
+            nic_aliases=[dict(PUBLIC, PARENT="inner")],
+        ),
     ])  # fmt: skip
     assert outcome.error is None
     assert [(each.attribute, "power it off" in each.remedy) for each in outcome.differences] == [

@@ -1,0 +1,105 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, TimedOut
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_events import Removal
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_device_changes import (
+    MIB,
+    Growth,
+    LiveDeviceChanges,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_devices import Step
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+LIBVIRT = SimpleNamespace(VIR_DOMAIN_AFFECT_LIVE=1, VIR_DOMAIN_BLOCK_RESIZE_BYTES=1, libvirtError=ValueError)
+GOING = Step("NIC 1, detached", "<interface/>", "net1")
+
+
+class Guest:
+    """A domain, and the events of it. lets_go: it does so when asked."""
+
+    def __init__(self, lets_go: bool = True, refuses: bool = False, error: str = "") -> None:
+        self.lets_go, self.refuses, self.error = lets_go, refuses, error
+        self.devices = ["net0", "net1"]
+        self.did: list[Any] = []
+        self.removal = Removal()
+
+    def UUIDString(self) -> str:
+        return "u"
+
+    def XMLDesc(self, _flags: int) -> str:
+        return (
+            "<domain><devices>" + "".join(f"<d><alias name='{n}'/></d>" for n in self.devices) + "</devices></domain>"
+        )
+
+    def attachDeviceFlags(self, text: str, flags: int) -> None:
+        self.did.append(("attach", text, flags))
+
+    def detachDeviceFlags(self, text: str, flags: int) -> None:
+        self.did.append(("detach", text, flags))
+        if self.refuses:
+            self.removal.refused = True
+            self.removal.reported.set()
+        elif self.lets_go:
+            self.devices.remove("net1")
+        if self.error:
+            raise ValueError(self.error)
+
+    def blockInfo(self, target: str) -> list[int]:
+        return [{"vda": 8, "vdb": 4}[target] * MIB, 0, 0]
+
+    def blockResize(self, target: str, size: int, flags: int) -> None:
+        self.did.append(("resize", target, size, flags))
+
+    @contextlib.contextmanager
+    def removed(self, uuid: str, alias: str) -> Iterator[Removal]:
+        assert (uuid, alias) == ("u", "net1")
+        yield self.removal
+
+
+def changes(guest: Guest, timeout: int = 0) -> LiveDeviceChanges:
+    return LiveDeviceChanges(LIBVIRT, lambda: guest, guest, "changing it", timeout)
+
+
+def test_devices_come_and_go_and_disks_become_larger() -> None:
+    guest = Guest()
+    changes(guest).carry_out([GOING, Step("DISK 2, attached", "<disk/>")], [Growth("DISK 0", "vda", 9)])
+    assert guest.did == [("detach", "<interface/>", 1), ("attach", "<disk/>", 1), ("resize", "vda", 9 * MIB, 1)]
+
+
+def test_only_disks_that_are_smaller_grow() -> None:
+    vm = Vm(1, "u", "web", "kvm", 1, 64, disks=(Disk(0, "vda", size=8), Disk(2, "vdb", size=8)))
+    assert [(each.target, each.size) for each in changes(Guest()).smaller_than_wanted(vm, (0, 2))] == [("vdb", 8)]
+    assert changes(Guest()).smaller_than_wanted(vm, ()) == []
+
+
+@pytest.mark.parametrize(
+    ("guest", "error", "words"),
+    [
+        (Guest(lets_go=False), TimedOut, "changing it: NIC 1, detached: its guest has not let it go within 0 s"),
+        (Guest(refuses=True), InUse, "changing it: NIC 1, detached: its guest refuses to let it go"),
+        (Guest(lets_go=False, error="net1 is already in the process of unplug"), TimedOut, "still has it"),
+        (Guest(lets_go=False, error="not supported"), ValueError, "not supported"),
+    ],
+)
+def test_a_guest_that_keeps_it_is_told_and_nothing_follows(guest: Guest, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        changes(guest).carry_out([GOING, Step("DISK 2, attached", "<disk/>")], [])
+    assert [verb for verb, *_rest in guest.did] == ["detach"]
+
+
+def test_one_that_is_gone_all_the_same_is_gone() -> None:
+    guest = Guest(error="device not found")
+    changes(guest).carry_out([GOING], [])
+    assert guest.devices == ["net0"]

@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_devices import Step, plan_steps
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+
+PLACE = "/var/lib/nebula/datastores/0/7"
+MAC = "02:00:0a:42:00:01"
+PORTS = "".join(
+    f"<controller type='pci' index='{index}' model='{'pcie-root-port' if index else 'pcie-root'}'/>"
+    for index in range(3)
+)
+
+
+def definition(*devices: str) -> str:
+    return f"<domain><devices>{PORTS}{''.join(devices)}</devices></domain>"
+
+
+def disk(number: int, bus: str = "virtio", more: str = "", place: str = PLACE) -> str:
+    return (
+        f"<disk device='disk'><source file='{place}/disk.{number}'/><target dev='d{number}' bus='{bus}'/>"
+        f"{more}<alias name='of-disk-{number}'/></disk>"
+    )
+
+
+def nic(mac: str, port: str) -> str:
+    return (
+        f"<interface><mac address='{mac}'/><target dev='{port}'/><model type='virtio'/>"
+        f"<alias name='of-{port}'/></interface>"
+    )
+
+
+def machine() -> Vm:
+    return Vm(
+        7, "u", "web", "kvm", 1, 64,
+        disks=(Disk(0, "d0"), Disk(2, "d2")),
+        nics=(Nic(0, 0, "net", "br0", mac=MAC),),
+        context=Context(1, "sda"),
+    )  # fmt: skip
+
+
+def steps(live: str, wanted: str, removes: bool = True) -> list[Step]:
+    return plan_steps(live, wanted, PLACE, machine(), removes)
+
+
+def test_what_a_machine_has_is_left_alone() -> None:
+    text = definition(disk(0), disk(1), nic(MAC.upper(), "one-7-0"))
+    assert steps(text, definition(disk(0), disk(1), nic(MAC, "one-7-0"))) == []
+
+
+def test_what_goes_comes_before_what_comes() -> None:
+    live = definition(disk(0), disk(3), nic("02:00:0a:42:00:09", "one-7-4"))
+    found = steps(live, definition(disk(0), disk(2), nic(MAC, "one-7-0")))
+    assert [(step.name, step.alias) for step in found] == [
+        ("DISK 3, detached", "of-disk-3"),
+        ("NIC 4, detached", "of-one-7-4"),
+        ("DISK 2 (d2), attached", ""),
+        ("NIC 0, attached", ""),
+    ]
+
+
+def test_what_others_have_attached_and_the_context_stay() -> None:
+    live = definition(disk(0), disk(1), disk(5, place="/srv"), nic("52:54:00:00:00:01", "vnet3"))
+    assert steps(live, definition(disk(0))) == []
+    # Nor does the context come.
+    assert steps(definition(disk(0)), definition(disk(0), disk(1))) == []
+
+
+def test_a_place_in_the_order_of_boot_is_for_the_next_start() -> None:
+    (step,) = steps(definition(disk(0)), definition(disk(0), disk(2, more="<boot order='2'/>")))
+    assert "boot" not in step.text and "disk.2" in step.text
+
+
+@pytest.mark.parametrize("bus", ["sata", "ide", "fdc"])
+def test_a_bus_that_takes_nothing_from_a_running_machine_is_named(bus: str) -> None:
+    with pytest.raises(Unsupported, match=rf"DISK 2 \(d2\), attached while it runs: no disk on bus {bus}"):
+        steps(definition(disk(0)), definition(disk(0), disk(2, bus)))
+    with pytest.raises(Unsupported, match=f"DISK 3, detached while it runs: no disk on bus {bus}"):
+        steps(definition(disk(0), disk(3, bus)), definition(disk(0)))
+    # Of a disk that stays nothing has to be said.
+    assert len(steps(definition(disk(0), disk(3, bus)), definition(disk(0)), removes=False)) == 1
+
+
+def test_slots_are_counted_with_those_that_become_free() -> None:
+    used = "<hostdev><address type='pci' bus='0x01' slot='0x00'/></hostdev>"
+    old = disk(3, more="<address type='pci' bus='0x02' slot='0x00'/>")
+    wanted = definition(disk(0, "scsi"), disk(2))
+    assert len(steps(definition(disk(0, "scsi"), used, old), wanted)) == 2
+    with pytest.raises(Unsupported, match=r"1 slots of PCI Express are needed, and 0 of this machine's are free"):
+        steps(definition(disk(0, "scsi"), used, old), wanted, removes=False)
