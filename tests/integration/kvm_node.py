@@ -43,13 +43,14 @@ GUEST = b"\xba\xf8\x03\xb0\x42\xee\xfa\xf4\xeb\xfd".ljust(510, b"\0") + b"\x55\x
 class Node:
     """One node and its catalog. Every plan has the next number and, for its machines, that as their generation."""
 
+    detach_timeout = 60
+
     def __init__(self, root: Path) -> None:
         self.root = str(root)
         self.catalog = str(uuid.uuid4())
         self.number = 0
         self.size = 1
         self.driver = KvmDriver()
-        self.detach_timeout = 60
         # What a catalog would hold by now, by machine.
         self.ledger: dict[int, LedgerVm] = {}
         root.mkdir(mode=0o711)

@@ -339,7 +339,8 @@ def test_disks_and_nics_of_a_machine_that_is_off_come_grow_and_go() -> None:
             # While it runs this is a difference, and nothing of it is done.
             disks = [dict(system, SIZE=6), dict(own, SIZE=16, DEV_PREFIX="vd"), dict(data, DEV_PREFIX="vd")]
             more = dict(item, disks=disks, nics=[public, other])
-            bring(more, differs="power it off first (state: poweroff)", changed=False)
+            moved = dict(more, disks=[disks[0], dict(disks[1], TARGET="vdx"), disks[2]], nics=[other])
+            bring(moved, differs="power it off first (state: poweroff)", changed=False)
             bring(dict(more, state="poweroff"))
             bring(dict(more, state="poweroff"), changed=False)
             directory = Path(node.root, "datastores", "0", "0")

@@ -453,7 +453,7 @@ def test_nics_come_to_a_container_that_runs_and_go() -> None:
             subprocess.run([*in_it, "eth1", "name", "lan"], check=True)
             assert not node.one(more).changed and ("lan", second[1]) in inside()
             fewer = replace(vm, nics=(nic(2),))
-            outcome = node.one(fewer, refitted=True)
+            outcome = node.one(fewer, refitted=True, agreed=True)
             assert (outcome.error, outcome.changed, outcome.fitted) == (None, True, True)
             assert inside() == {third}
             assert init_process.init_of_controller(node.domain(vm).ID()) == init

@@ -143,15 +143,15 @@ def test_disks_come_to_a_container_that_runs_and_go() -> None:
             node.assert_consistent()
             # One that it uses stays, whatever its list says, until it does not.
             inside("cd /srv/data; sleep 1000 > /dev/null 2>&1 & echo $! > /pid")
-            refused = node.one(with_disks(plain, one), detached=(3,))
+            refused = node.one(with_disks(plain, one), detached=(3,), agreed=True)
             assert refused.error is not None and refused.error["kind"] == "InUse", refused.error
             assert inside("cat /srv/data/file") == "kept" and (node.directory(vm) / "disk.3").exists()
             inside("kill $(cat /pid)")
-            wait_for(lambda: node.one(with_disks(plain, one), detached=(3,)).error is None, "the disk to go")
+            wait_for(lambda: node.one(with_disks(plain, one), detached=(3,), agreed=True).error is None, "the disk to go")
             assert not (node.directory(vm) / "disk.3").exists() and len(devices(node)) == 1
             assert inside("ls /srv/data") == "" and inside("cat /media/one-disk.2/file") == "there"
             # One that it was started with goes too.
-            outcome = node.one(plain, detached=(2,))
+            outcome = node.one(plain, detached=(2,), agreed=True)
             assert (outcome.error, outcome.changed, outcome.fitted) == (None, True, True)
             assert devices(node) == [] and not (node.directory(vm) / "disk.2").exists()
             assert init_of(node, vm) == init
