@@ -147,7 +147,8 @@ def test_disks_come_to_a_container_that_runs_and_go() -> None:
             assert refused.error is not None and refused.error["kind"] == "InUse", refused.error
             assert inside("cat /srv/data/file") == "kept" and (node.directory(vm) / "disk.3").exists()
             inside("kill $(cat /pid)")
-            wait_for(lambda: node.one(with_disks(plain, one), detached=(3,), agreed=True).error is None, "the disk to go")
+            without = with_disks(plain, one)
+            wait_for(lambda: node.one(without, detached=(3,), agreed=True).error is None, "the disk to go")
             assert not (node.directory(vm) / "disk.3").exists() and len(devices(node)) == 1
             assert inside("ls /srv/data") == "" and inside("cat /media/one-disk.2/file") == "there"
             # One that it was started with goes too.
